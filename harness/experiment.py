@@ -1,0 +1,196 @@
+"""An experiment: its TOML file, its checks, and the seeded order of its trials; for `evaluate`."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import InputError
+from harness.model import BASELINE, Arm, Load, Trial
+
+SHIPPED = Path(__file__).resolve().parent.parent / "experiments"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is compared, how long, and in which order; times in seconds.
+
+    A block runs every arm once on one fresh workload process. A trial's switched part is made
+    of quadruples of windows; the first `guard_seconds` of each window are not metered.
+    """
+
+    name: str
+    workloads: tuple[str, ...]
+    arms: tuple[Arm, ...]
+    seed: int = 1
+    blocks: int = 2
+    warmup_seconds: float = 3.0
+    settle_seconds: float = 0.5
+    switched_seconds: float = 10.0
+    window_seconds: float = 0.1
+    guard_seconds: float = 0.012
+    steady_seconds: float = 2.0
+    metered_seconds: float = 2.0
+    calibration_seconds: float = 3.0
+    loads: Mapping[str, Load] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for problem in _problems(self):
+            raise InputError(f"The experiment {self.name!r} cannot be run: {problem}")
+
+    @property
+    def quadruples(self) -> int:
+        """Off-on-on-off quadruples in the switched part of one trial."""
+        return int(self.switched_seconds / (4 * self.window_seconds))
+
+    def arm(self, name: str) -> Arm:
+        """The arm of this name."""
+        return next(arm for arm in self.arms if arm.name == name)
+
+    def load(self, workload: str) -> Load:
+        """How this workload is driven."""
+        return self.loads.get(workload, Load())
+
+    def expected_seconds(self) -> float:
+        """About how long the trials take, start-up of processes included; from experience here."""
+        per_switched = self.settle_seconds + self.switched_seconds + self.steady_seconds + 2.0
+        per_metered = self.settle_seconds + self.metered_seconds + 1.5
+        collectors = sum(1 for arm in self.arms if arm.collectors)
+        per_block = self.warmup_seconds + 3.0 + len(self.arms) * per_switched
+        return len(self.workloads) * (
+            self.calibration_seconds + self.blocks * per_block + collectors * per_metered
+        )
+
+
+def load(path: Path) -> Experiment:
+    """Read an experiment file; a bare name means one of those that ship. InputError if unusable."""
+    if not path.suffix and not path.exists():
+        path = SHIPPED / f"{path.name}.toml"
+    try:
+        data = tomllib.loads(path.read_text())
+    except FileNotFoundError as error:
+        shipped = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.toml")))
+        raise InputError(
+            f"There is no experiment file {path}.", next_step=f"Those that ship: {shipped}."
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path} is not valid TOML.", str(error)) from error
+    return from_dict({"name": path.stem, **data}, str(path))
+
+
+def from_dict(data: Mapping[str, Any], origin: str = "the experiment") -> Experiment:
+    """Build an experiment from TOML's or run.json's keys, which equal the dataclass's fields."""
+    known = {f.name for f in dataclasses.fields(Experiment)}
+    unknown = sorted(set(data) - known)
+    if unknown:
+        raise InputError(
+            f"{origin} has unknown keys: {', '.join(unknown)}.",
+            next_step=f"Known are: {', '.join(sorted(known))}.",
+        )
+    try:
+        return Experiment(
+            **{
+                **data,
+                "workloads": tuple(data["workloads"]),
+                "arms": tuple(
+                    Arm(str(arm["name"]), tuple(arm.get("collectors", ()))) for arm in data["arms"]
+                ),
+                "loads": {name: Load(**keys) for name, keys in data.get("loads", {}).items()},
+            }
+        )
+    except KeyError as error:
+        raise InputError(f"{origin} lacks the key {error}.") from error
+    except (TypeError, AttributeError) as error:
+        raise InputError(f"{origin} has a key of the wrong kind.", str(error)) from error
+
+
+def to_dict(experiment: Experiment) -> dict[str, Any]:
+    """The inverse of `from_dict`, JSON-able."""
+    return dataclasses.asdict(experiment)
+
+
+def plan(experiment: Experiment) -> list[Trial]:
+    """Every trial in order: randomized complete blocks, then the metered trials.
+
+    Within a workload the arms of odd blocks are shuffled by the seed and those of the next block
+    run in the reverse order, so that a linear drift over a pair of blocks cancels. Metered trials
+    run in the last block of each workload, on the same process.
+    """
+    order: list[tuple[str, int, str, str]] = []
+    for workload in experiment.workloads:
+        for block in range(experiment.blocks):
+            order += [(workload, block, arm, "switched") for arm in _arms(experiment, block)]
+        order += [
+            (workload, experiment.blocks - 1, arm.name, "metered")
+            for arm in experiment.arms
+            if arm.collectors and experiment.metered_seconds > 0
+        ]
+    return [
+        Trial(i, workload, block, arm, kind, _seed(experiment.seed, i))  # type: ignore[arg-type]
+        for i, (workload, block, arm, kind) in enumerate(order)
+    ]
+
+
+def pattern(quadruples: int, seed: int) -> list[bool]:
+    """Window states: each quadruple is off-on-on-off or its mirror, by a fair coin of the seed.
+
+    Both orders cancel a linear drift within the quadruple; the coin keeps a periodic disturbance
+    of the machine from staying in phase with the switching.
+    """
+    coin = random.Random(seed)
+    states: list[bool] = []
+    for _ in range(quadruples):
+        first = coin.random() < 0.5
+        states += [first, not first, not first, first]
+    return states
+
+
+def _arms(experiment: Experiment, block: int) -> list[str]:
+    names = [arm.name for arm in experiment.arms]
+    random.Random(_seed(experiment.seed, 7919 + block // 2)).shuffle(names)
+    return names[::-1] if block % 2 else names
+
+
+def _seed(seed: int, index: int) -> int:
+    return random.Random(f"{seed}/{index}").getrandbits(32)
+
+
+def _problems(e: Experiment) -> Iterator[str]:
+    names = [arm.name for arm in e.arms]
+    if not e.workloads:
+        yield "it names no workload."
+    if len(set(names)) < len(names):
+        yield "two arms have the same name."
+    if e.arms and BASELINE not in names:
+        yield f"it needs an arm named {BASELINE!r} without collectors, to know its own noise."
+    for arm in e.arms:
+        if (arm.name == BASELINE) == bool(arm.collectors):
+            yield f"arm {arm.name!r}: only {BASELINE!r} has no collectors."
+        if len(set(arm.collectors)) < len(arm.collectors):
+            yield f"arm {arm.name!r} names a collector twice."
+    if not e.arms:
+        yield "it names no arms."
+    if e.blocks < 1:
+        yield "blocks must be at least 1."
+    if not 0.02 <= e.window_seconds <= 5:
+        yield "window_seconds must lie between 0.02 and 5."
+    if not 0 <= e.guard_seconds < e.window_seconds / 2:
+        yield "guard_seconds must be less than half of window_seconds."
+    if e.quadruples < 4:
+        yield "switched_seconds must hold at least 4 quadruples of windows."
+    if e.steady_seconds < 0.5:
+        yield "steady_seconds must be at least 0.5."
+    if set(e.loads) - set(e.workloads):
+        yield f"loads are given for {', '.join(sorted(set(e.loads) - set(e.workloads)))}, not run."
+    for name, item in e.loads.items():
+        if item.rate is not None and item.rate <= 0:
+            yield f"loads.{name}.rate must be positive."
+        if not 0 < item.fraction <= 0.9:
+            yield f"loads.{name}.fraction must lie in (0, 0.9]."
+        if item.connections < 1:
+            yield f"loads.{name}.connections must be at least 1."

@@ -1,0 +1,135 @@
+"""The vocabulary: frozen dataclasses and the few Protocols that every other module speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from harness.shell import Completed
+
+BASELINE = "baseline"
+
+TrialKind = Literal["switched", "metered"]
+TrialStatus = Literal["ok", "invalid", "failed", "skipped"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A published overhead figure, as its source states it."""
+
+    text: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Load:
+    """How a workload is driven. Rate in arrivals per second; `fraction` of the capacity found."""
+
+    rate: float | None = None
+    fraction: float = 0.3
+    connections: int = 16
+    max_rate: float = 2500.0
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A name and the collectors installed in it; `baseline` has none and is switched on paper."""
+
+    name: str
+    collectors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One arm within one block of one workload; `index` is its place in the seeded order.
+
+    `switched` trials alternate the collectors in windows; `metered` trials keep them on, with
+    the kernel's BPF statistics enabled.
+    """
+
+    index: int
+    workload: str
+    block: int
+    arm: str
+    kind: TrialKind
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The name of its folder in the run directory."""
+        return f"{self.index:03d}-{self.workload}-b{self.block}-{self.arm}-{self.kind}"
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of a trial; times are CLOCK_MONOTONIC nanoseconds at which meters were read."""
+
+    index: int
+    quadruple: int
+    on: bool
+    start_ns: int
+    end_ns: int
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One value of the long-format table; `window` is None for a value of the whole trial."""
+
+    metric: str
+    value: float
+    unit: str
+    workload: str
+    arm: str
+    block: int
+    trial: str
+    window: int | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A difference with its interval: one row of report.json, see docs/report-schema.md.
+
+    `estimate`, `low`, `high` and `mde` (smallest effect that would have been seen with 80 %
+    power at the 5 % level) are in `unit`; `level` is the off value they are compared with.
+    """
+
+    workload: str
+    arm: str
+    metric: str
+    unit: str
+    estimate: float
+    low: float
+    high: float
+    n: int
+    mde: float
+    level: float
+    method: str
+
+
+class Target(Protocol):
+    """A place where things run; checks what it needs before it changes anything."""
+
+    def up(self) -> None: ...
+    def down(self) -> None: ...
+    def facts(self) -> dict[str, Any]: ...
+    def exec(self, argv: Sequence[str], node: str = "") -> Completed: ...
+    def push(self, src: Path, dst: Path) -> None: ...
+
+
+class Collector(Protocol):
+    """A component under measurement that can be switched on and off within a trial."""
+
+    @property
+    def name(self) -> str: ...
+    def install(self) -> None: ...
+    def switch(self, on: bool) -> int: ...
+    def remove(self) -> None: ...
+
+
+class Meter(Protocol):
+    """Reads counters that only grow; differences of two readings are the measurement."""
+
+    def read(self) -> dict[str, float]: ...

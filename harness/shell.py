@@ -1,0 +1,132 @@
+"""Runs other programs; the only module that imports subprocess."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from harness.errors import CommandError, NeedError
+
+Process = subprocess.Popen[bytes]
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A program that ran to its end."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    check: bool = True,
+    timeout: float | None = 60,
+    input_text: str | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> Completed:
+    """Run `argv` to its end; `timeout` in seconds. CommandError if it fails and `check` is set."""
+    try:
+        done = subprocess.run(
+            list(argv),
+            input=input_text,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=None if env is None else {**os.environ, **env},
+            cwd=cwd,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise NeedError(f"{argv[0]} is not installed.", next_step="Run `make setup`.") from error
+    except subprocess.TimeoutExpired as error:
+        raise CommandError(f"`{' '.join(argv)}` did not end within {timeout} s.") from error
+    completed = Completed(tuple(argv), done.returncode, done.stdout, done.stderr)
+    if check and done.returncode:
+        tail = (done.stderr or done.stdout).strip().splitlines()[-3:]
+        raise CommandError(f"`{' '.join(argv)}` failed ({done.returncode}).", " ".join(tail))
+    return completed
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    cgroup: Path | None = None,
+    cpus: Sequence[int] = (),
+    pipe_stdout: bool = False,
+) -> Process:
+    """Start `argv` inside `cgroup` on `cpus`; it is killed when this process dies.
+
+    stderr (and stdout, unless piped) is appended to `log`. The process leads a session of its
+    own, so that a Ctrl-C at the terminal reaches only the harness, which then ends it in order.
+    """
+    sink: IO[bytes]
+    with log.open("ab") as sink:
+        try:
+            return subprocess.Popen(
+                list(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if pipe_stdout else sink,
+                stderr=sink,
+                env=None if env is None else {**os.environ, **env},
+                cwd=cwd,
+                start_new_session=True,
+                preexec_fn=_enter(cgroup, tuple(cpus)),
+            )
+        except (FileNotFoundError, PermissionError) as error:
+            raise NeedError(
+                f"Cannot start {argv[0]}: {error.strerror}.", next_step="Check the command."
+            ) from error
+
+
+def stop(process: Process, *, grace_seconds: float = 5.0) -> int:
+    """End a spawned process and its session: SIGTERM, then SIGKILL after the grace time."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(grace_seconds)
+        except subprocess.TimeoutExpired:
+            _kill_session(process.pid)
+    _kill_session(process.pid)
+    if process.stdout is not None:
+        process.stdout.close()
+    return process.wait()
+
+
+def _kill_session(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def _enter(cgroup: Path | None, cpus: tuple[int, ...]) -> Callable[[], None]:
+    parent = os.getpid()
+
+    def prepare() -> None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # the parent died between fork and prctl
+            os._exit(1)
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        if cgroup is not None:
+            (cgroup / "cgroup.procs").write_text(str(os.getpid()))
+        if cpus:
+            os.sched_setaffinity(0, cpus)
+
+    return prepare
