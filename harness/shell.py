@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -110,10 +111,8 @@ def stop(process: Process, *, grace_seconds: float = 5.0) -> int:
 
 
 def _kill_session(pid: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
 
 
 def _enter(cgroup: Path | None, cpus: tuple[int, ...]) -> Callable[[], None]:
