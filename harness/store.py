@@ -105,6 +105,12 @@ class Run:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
+    def set_aside(self, trial: Trial) -> None:
+        """Rename a trial's folder so that the trial can be run again without hiding the first."""
+        path = self.path / "trials" / trial.name
+        n = sum(1 for _ in path.parent.glob(f"{trial.name}.failed*"))
+        path.rename(path.with_name(f"{trial.name}.failed{n or ''}"))
+
     def append(self, record: TrialRecord, windows: Iterable[WindowRow] = ()) -> None:
         """Keep a finished trial; its trial.json is written last, so a torn write is no trial."""
         folder = self.path / "trials" / record.trial.name
@@ -115,7 +121,11 @@ class Run:
 
     def records(self) -> list[TrialRecord]:
         """All finished trials in the order of the plan."""
-        found = sorted((self.path / "trials").glob("*/trial.json"))
+        found = [
+            path
+            for path in (self.path / "trials").glob("*/trial.json")
+            if not path.parent.suffix  # .interrupted and .failed attempts
+        ]
         return sorted((_record(path) for path in found), key=lambda r: r.trial.index)
 
     def windows(self, trial: Trial) -> list[WindowRow]:

@@ -1,0 +1,67 @@
+# make evaluate   set up what is missing, run the quick experiment, say where the report is
+# make test       set up what is missing, run every test that this machine can run
+# make lint       style, types, import layers
+# make clean      remove what was built and installed here (not apt packages, not reports)
+.DELETE_ON_ERROR:
+.PHONY: evaluate test lint setup setup-test bpf workloads clean format lock
+
+PYTHON ?= $(shell for p in /usr/bin/python3 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+export PATH := $(PATH):/usr/sbin:/sbin
+
+EXPERIMENT ?= quick
+PYTEST_ARGS ?=
+
+evaluate: setup
+	$(BIN)/harness evaluate $(EXPERIMENT)
+
+test: setup setup-test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@if command -v clang-format >/dev/null; then clang-format --dry-run -Werror bpf/*.c $(wildcard bpf/*.h); \
+	else echo 'clang-format is not installed: bpf/ was not checked (make setup-test installs it)'; fi
+
+setup: .cache/packages .venv/ready bpf workloads
+setup-test: .cache/packages-test
+
+.cache/packages: .ci/packages
+	@mkdir -p $(@D) && .ci/packages evaluate && touch $@
+.cache/packages-test: .ci/packages
+	@mkdir -p $(@D) && .ci/packages test && touch $@
+
+.venv/ready: requirements.lock pyproject.toml | .cache/packages
+	@test -n "$(PYTHON)" || { echo 'Python 3.11 or later is needed. Install python3 and try again.' >&2; exit 2; }
+	@echo 'Installing the Python packages of requirements.lock into .venv'
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@# Debian ships BCC as a package of the system's Python only; it is pure Python over libbcc.
+	@for d in /usr/lib/python3/dist-packages/bcc; do \
+	test -d $$d && ln -sfn $$d $$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')/bcc; done; true
+	@touch $@
+
+bpf: | .cache/packages
+	@$(MAKE) --no-print-directory -C bpf
+workloads: | .cache/packages
+	@$(MAKE) --no-print-directory -C workloads
+
+format: .venv/ready
+	$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .
+	clang-format -i bpf/*.c $(wildcard bpf/*.h)
+
+# The lock holds hashes and no index address, so that any mirror serves it.
+lock:
+	uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --python-version 3.11 -o requirements.lock
+
+clean:
+	-@test -x $(BIN)/harness && $(BIN)/harness clean
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	$(MAKE) -C bpf clean
+	$(MAKE) -C workloads clean

@@ -1,0 +1,271 @@
+"""The command line: parse, call, print, exit code; nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from datetime import datetime
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, ParamSpec
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from harness import __version__, doctor, evaluate, experiment, workloads
+from harness.errors import HarnessError, InputError
+from harness.experiment import Experiment
+from harness.report import build
+from harness.store import Run
+from harness.targets import local
+from harness.workloads import Workload
+
+REPORTS = Path("reports")
+ERROR, INTERRUPTED = 2, 130
+
+P = ParamSpec("P")
+
+app = typer.Typer(
+    help="What does an eBPF collector cost my service, and what do I get for it? Measured.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def main() -> None:
+    """The entry point `harness`."""
+    app()
+
+
+def _errors(command: Callable[P, None]) -> Callable[P, None]:
+    """Print a HarnessError as sentences and exit with 2."""
+
+    @wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except HarnessError as error:
+            _complain(error)
+            raise typer.Exit(ERROR) from None
+        except KeyboardInterrupt:
+            err.print("[yellow]Interrupted.[/] What was started has been ended.")
+            raise typer.Exit(INTERRUPTED) from None
+
+    return wrapped
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Options that stand before the command."""
+    if version:
+        out.print(__version__)
+        raise typer.Exit
+
+
+@app.command("evaluate")
+@_errors
+def evaluate_command(
+    name: Annotated[
+        str, typer.Argument(metavar="EXPERIMENT", help="A file, or the name of one that ships.")
+    ] = "quick",
+    command: Annotated[
+        str, typer.Option(help="Measure your own program: the command that starts it.")
+    ] = "",
+    url: Annotated[str, typer.Option(help="Where your program answers, once it runs.")] = "",
+    locustfile: Annotated[
+        Path | None, typer.Option(help="How your program is driven; default: GET the URL.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with a run that was interrupted.")
+    ] = None,
+    run_name: Annotated[str, typer.Option("--run", help="The name of the run's folder.")] = "",
+    reports: Annotated[Path, typer.Option(help="Where runs are kept.")] = REPORTS,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would be done.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print report.json's rows.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+) -> None:
+    """Measure what collectors cost services on this machine; ends in a report.
+
+    Examples:
+
+      harness evaluate                 the quick experiment: Go, Flask, Java; about 10 minutes
+
+      harness evaluate standard        one workload, 30 minutes, finer
+
+      harness evaluate --command './server --port 8080' --url http://127.0.0.1:8080/
+    """
+    if resume is not None:
+        run, own = _resumed(resume)
+        chosen = run.experiment()
+    else:
+        own = workloads.own(command, url, locustfile) if command or url else None
+        if locustfile is not None and own is None:
+            raise InputError(
+                "--locustfile drives a program of your own.",
+                next_step="Give --command and --url too.",
+            )
+        chosen = _chosen(name, own)
+    resolved = evaluate.check(chosen, own)
+    if plan:
+        _show_plan(chosen)
+        return
+    if resume is None:
+        path = reports / (run_name or f"{datetime.now():%Y%m%d-%H%M%S}-{_slug(chosen.name)}")
+        local.Local(path.name, run_dir=path).check()
+        run = evaluate.create(path, chosen, sys.argv[1:], own)
+    try:
+        with _progress(quiet) as progress:
+            outcome = evaluate.evaluate(run, resolved, progress)
+    except KeyboardInterrupt:
+        err.print(
+            "[yellow]Interrupted.[/] What was measured is kept, what was started has been ended.\n"
+            f"Go on with: harness evaluate --resume {shlex.quote(str(run.path))}"
+        )
+        raise typer.Exit(INTERRUPTED) from None
+    for warning in outcome.warnings:
+        err.print(f"[yellow]Warning:[/] {escape(warning)}")
+    if any(record.status == "ok" for record in run.records()):
+        _finish(run, as_json)
+    if outcome.error is not None:
+        _complain(outcome.error)
+        err.print(f"Go on with: harness evaluate --resume {shlex.quote(str(run.path))}")
+        raise typer.Exit(ERROR)
+
+
+@app.command("report")
+@_errors
+def report_command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print report.json's rows.")] = False,
+) -> None:
+    """Make the report of a run again from its measurements; needs no root and no network."""
+    _finish(Run.open(run), as_json)
+
+
+@app.command("clean")
+@_errors
+def clean_command() -> None:
+    """Remove what killed runs left: processes, cgroups, mounts. Running evaluations are kept."""
+    done = local.clean()
+    for line in done:
+        out.print(escape(line))
+    left = local.leftovers()
+    for line in left:
+        err.print(f"[red]Still there:[/] {escape(line)}")
+    if left:
+        raise typer.Exit(ERROR)
+    out.print("Nothing is left behind." if done else "There was nothing to clean.")
+
+
+@app.command("doctor")
+@_errors
+def doctor_command(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Say what can run on this machine, and the fix for each thing that cannot."""
+    findings = doctor.check()
+    failed = any(finding.status == "fail" for finding in findings)
+    if as_json:
+        out.print_json(json.dumps([asdict(finding) for finding in findings]))
+    else:
+        colours = {"pass": "green", "warn": "yellow", "fail": "red"}
+        table = Table("", "what", "found", "what to do", box=None, pad_edge=False)
+        for f in findings:
+            mark = f"[{colours[f.status]}]{f.status}[/]"
+            table.add_row(mark, escape(f.name), escape(f.detail), escape(f.fix))
+        out.print(table)
+        out.print("\nNext: harness evaluate" if not failed else "\nMend what failed first.")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _chosen(name: str, own: Workload | None) -> Experiment:
+    chosen = experiment.load(Path(name))
+    if own is None:
+        return chosen
+    loads = {own.name: item for key, item in chosen.loads.items() if key == "own"}
+    return replace(chosen, name=own.name, workloads=(own.name,), loads=loads)
+
+
+def _resumed(path: Path) -> tuple[Run, Workload | None]:
+    run = Run.open(path)
+    own = run.about().get("own_workload")
+    return run, Workload.from_dict(own) if own else None
+
+
+def _finish(run: Run, as_json: bool) -> None:
+    built = build.build(run)
+    if as_json:
+        out.print_json(built.json.read_text())
+    else:
+        out.print(_headline(built))
+        out.print(f"\nReport: {built.html}\nNext: open it in a browser.")
+
+
+def _headline(built: build.BuiltReport) -> Table:
+    columns, rows = built.headline
+    table = Table(*columns, title=built.verdict, title_justify="left", pad_edge=False)
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    return table
+
+
+def _show_plan(chosen: Experiment) -> None:
+    trials = experiment.plan(chosen)
+    out.print(
+        f"Experiment {chosen.name}: {len(chosen.workloads)} workloads, {len(chosen.arms)} arms, "
+        f"{chosen.blocks} blocks, {len(trials)} trials, seed {chosen.seed}; "
+        f"about {chosen.expected_seconds() / 60:.0f} minutes. Nothing has been started."
+    )
+    for trial in trials:
+        out.print(f"  {trial.name}")
+    out.print("Next: the same command without --plan.")
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[evaluate.Progress]:
+    if quiet or not err.is_terminal:
+        yield _lines(quiet)
+        return
+    columns = (
+        BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.description}"),
+    )  # fmt: skip
+    with Progress(*columns, console=err) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total, label: bar.update(
+            task, completed=done, total=total, description=label
+        )
+
+
+def _lines(quiet: bool) -> evaluate.Progress:
+    def tell(done: float, total: float, label: str) -> None:
+        if not quiet:
+            err.print(f"{100 * done / total:3.0f} %  {label}")
+
+    return tell
+
+
+def _complain(error: HarnessError) -> None:
+    err.print(f"[red]Error:[/] {escape(error.what)}")
+    for sentence in (error.why, error.next_step):
+        if sentence:
+            err.print(f"  {escape(sentence)}")
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "run"

@@ -1,0 +1,212 @@
+"""The included collectors: what each claims to see, and its agent as a process to be switched."""
+
+from __future__ import annotations
+
+import json
+import select
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import shell
+from harness.control import Client, ControlError
+from harness.errors import CollectorError
+from harness.model import Claim
+
+READY_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A collector as it is measured: `signal` names what coverage counts."""
+
+    name: str
+    purpose: str
+    signal: str
+    claims: tuple[Claim, ...]
+    options: tuple[str, ...] = ()
+
+
+HTTP = Definition(
+    "http",
+    "RED metrics of every HTTP/1.1 request, spans of a sample",
+    "requests",
+    (
+        Claim(
+            "Beyla: < 0.5 % CPU, 50 MB; 500 ns a request",
+            "Grafana Beyla documentation, performance page (2025-02), its own process only",
+        ),
+        Claim(
+            "Beyla in the field: +43 % CPU in the traced Go service",
+            "github.com/grafana/beyla/issues/2425",
+        ),
+    ),
+)
+
+FLOWS = Definition(
+    "flows",
+    "TCP connections: opened, closed, bytes, round-trip time, retransmits",
+    "connections",
+    (
+        Claim(
+            "Hubble: 1-15 %",
+            "Cilium documentation, operations/performance/tuning",
+        ),
+    ),
+)
+
+PROFILE = Definition(
+    "profile",
+    "CPU stacks, user and kernel, at 19 Hz",
+    "samples",
+    (
+        Claim("Parca: 0.6 % CPU, 200 MB", "the founding guide's table, no method given"),
+        Claim(
+            "OTel eBPF profiler: <= 1 % CPU, <= 250 MB",
+            "github.com/open-telemetry/opentelemetry-ebpf-profiler, README",
+        ),
+    ),
+)
+
+GUARD = Definition(
+    "guard",
+    "Executions, sensitive files, outgoing connects; SIGKILL by policy",
+    "executions",
+    (
+        Claim("Tetragon: 0.5 % CPU, 100 MB", "the founding guide's table, no method given"),
+        Claim(
+            "Tetragon: +10.6 % time for a kernel build, unfiltered",
+            "Tetragon's own benchmark, since withdrawn (github.com/cilium/tetragon, 2023-10)",
+        ),
+    ),
+)
+
+
+class AgentProcess:
+    """One collector's agent: started detached, then switched on and off over its socket."""
+
+    def __init__(
+        self,
+        definition: Definition,
+        *,
+        target_cgroup: Path,
+        own_cgroup: Path,
+        otlp_url: str,
+        folder: Path,
+        socket: Path,
+        cpus: Sequence[int] = (),
+        service_name: str = "workload",
+    ) -> None:
+        self.definition = definition
+        self.name = definition.name
+        self.ready: dict[str, Any] = {}
+        self._folder, self._socket, self._cpus = folder, socket, cpus
+        self._own_cgroup = own_cgroup
+        self._argv = [
+            sys.executable, "-m", "harness.agent", definition.name,
+            "--cgroup", str(target_cgroup), "--otlp", otlp_url,
+            "--control", str(socket), "--service-name", service_name, "--off",
+            *definition.options,
+        ]  # fmt: skip
+        if definition.name == "profile":
+            self._argv += ["--pprof", str(folder / "pprof")]
+
+    @property
+    def pid(self) -> int:
+        """The agent's process id."""
+        return self._process.pid
+
+    @property
+    def program_ids(self) -> list[int]:
+        """The kernel's ids of the BPF programs that this agent loaded."""
+        return [int(program["id"]) for program in self.ready["programs"]]
+
+    def install(self) -> None:
+        """Start the agent and wait until its programs are loaded; CollectorError if they cannot."""
+        started = time.monotonic()
+        log = self._folder / f"agent-{self.name}.log"
+        self._process = shell.spawn(
+            self._argv, log=log, cgroup=self._own_cgroup, cpus=self._cpus, pipe_stdout=True
+        )
+        try:
+            self.ready = self._wait_ready(log)
+            self.startup_seconds = time.monotonic() - started
+            self._client = Client(self._socket)
+        except BaseException:
+            shell.stop(self._process)
+            raise
+
+    def send_switch(self, on: bool) -> None:
+        """Tell the agent to attach or detach, without waiting."""
+        self._client.send("on" if on else "off")
+
+    def receive_switch(self) -> dict[str, Any]:
+        """When it took effect (`at_ns`, CLOCK_MONOTONIC) and how long it took (`seconds`)."""
+        return self._answer(self._client.receive)
+
+    def switch(self, on: bool) -> dict[str, Any]:
+        """Attach or detach and wait until it took effect."""
+        return self._answer(lambda: self._client.call("on" if on else "off"))
+
+    def stats(self) -> dict[str, Any]:
+        """Events, losses and the memory of maps, as the agent counts them."""
+        return self._answer(lambda: self._client.call("stats"))
+
+    def flush(self) -> dict[str, Any]:
+        """Export all that was seen up to now; answers after the receiver acknowledged it."""
+        return self._answer(lambda: self._client.call("flush"))
+
+    def remove(self) -> dict[str, Any]:
+        """Detach, export the rest, end the process; how long detaching took."""
+        try:
+            return self._answer(lambda: self._client.call("stop"))
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """End the process however it is; the kernel detaches what it had attached."""
+        self._client.close()
+        shell.stop(self._process)
+        self._socket.unlink(missing_ok=True)
+
+    def _answer(self, call: Any) -> dict[str, Any]:
+        try:
+            answer: dict[str, Any] = call()
+        except ControlError as error:
+            code = self._process.poll()
+            state = "does not answer" if code is None else f"ended with exit code {code}"
+            raise CollectorError(
+                f"The agent of collector {self.name!r} {state}.",
+                f"{error}.",
+                f"Its log is {self._folder / f'agent-{self.name}.log'}.",
+            ) from error
+        return answer
+
+    def _wait_ready(self, log: Path) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        readable, _, _ = select.select([self._process.stdout], [], [], READY_SECONDS)
+        line = self._process.stdout.readline() if readable else b""
+        if not line:
+            tail = " ".join(log.read_text(errors="replace").strip().splitlines()[-2:])
+            raise CollectorError(
+                f"Collector {self.name!r} did not start.", tail, f"Its log is {log}."
+            )
+        answer: dict[str, Any] = json.loads(line)
+        if not answer["ready"]:
+            raise CollectorError(
+                f"Collector {self.name!r} cannot run here: {answer['what']}",
+                answer.get("why", ""),
+                answer.get("next_step", ""),
+            )
+        return answer
+
+
+def switch_all(agents: Iterable[AgentProcess], on: bool) -> list[dict[str, Any]]:
+    """Switch several agents at once: all are told before the first answer is awaited."""
+    told = list(agents)
+    for agent in told:
+        agent.send_switch(on)
+    return [agent.receive_switch() for agent in told]
