@@ -1,0 +1,1 @@
+"""What an evaluation runs beside the workload and the collectors."""

@@ -1,0 +1,101 @@
+"""An OTLP/HTTP receiver that only notes what arrives and when; `evaluate` starts it.
+
+`python -m harness.stack.sink --spool FILE` prints its port when ready and runs until SIGTERM.
+Nothing is parsed on arrival, so that a post costs little: the coverage meter reads the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from harness.spool import Record, pack
+from harness.stack.http import Connection, Request, Response
+
+_SIGNALS = {"/v1/traces": "traces", "/v1/metrics": "metrics", "/v1/logs": "logs"}
+
+
+class Sink:
+    """Appends posts to the spool and counts them."""
+
+    def __init__(self, spool: Path) -> None:
+        self._file = os.open(spool, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._size = os.fstat(self._file).st_size
+        self._posts = dict.fromkeys(_SIGNALS.values(), 0)
+        self._bytes = dict.fromkeys(_SIGNALS.values(), 0)
+        self._refused = 0
+
+    def answer(self, request: Request) -> Response:
+        """Keep a post and acknowledge it as OTLP asks; tell the counts on GET /stats."""
+        if request.method == "GET" and request.path == "/stats":
+            stats = {"posts": self._posts, "bytes": self._bytes, "refused": self._refused}
+            return Response(200, json.dumps(stats).encode(), "application/json")
+        kind = _SIGNALS.get(request.path)
+        if kind is None:
+            return Response(404)
+        if request.method != "POST":
+            return Response(405)
+        if not self._keep(request):
+            return Response(503)
+        self._posts[kind] += 1
+        self._bytes[kind] += len(request.body)
+        as_json = request.headers.get("content-type", "").startswith("application/json")
+        return Response(200, b"{}", "application/json") if as_json else Response(200)
+
+    def _keep(self, request: Request) -> bool:
+        record = Record(
+            time.monotonic_ns(),
+            time.time_ns(),
+            request.path,
+            request.headers.get("content-type", ""),
+            request.headers.get("content-encoding", ""),
+            request.body,
+        )
+        data = pack(record)
+        try:
+            written = os.write(self._file, data)
+            if written < len(data):
+                written += os.write(self._file, data[written:])
+        except OSError as error:
+            os.ftruncate(self._file, self._size)
+            if not self._refused:
+                print(f"The spool cannot be written: {error.strerror}.", file=sys.stderr)
+            self._refused += 1
+            return False
+        self._size += written
+        return True
+
+
+async def serve(sink: Sink, port: int) -> None:
+    """Listen on the loopback address until SIGTERM or Ctrl-C."""
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    server = await loop.create_server(lambda: Connection(sink.answer), "127.0.0.1", port)
+    print(json.dumps({"ready": True, "port": server.sockets[0].getsockname()[1]}), flush=True)
+    await stopped.wait()
+    server.close()
+
+
+def main() -> None:
+    """Parse the command line and serve."""
+    parser = argparse.ArgumentParser(prog="python -m harness.stack.sink", description=__doc__)
+    parser.add_argument("--spool", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    arguments = parser.parse_args()
+    try:
+        asyncio.run(serve(Sink(arguments.spool), arguments.port))
+    except OSError as error:
+        print(f"The sink cannot start: {error}.", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+if __name__ == "__main__":
+    main()

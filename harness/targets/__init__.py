@@ -1,0 +1,1 @@
+"""The places where things run; `cli` and `evaluate` choose one by name."""

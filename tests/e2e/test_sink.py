@@ -1,0 +1,180 @@
+"""The sink as a process: what is posted arrives once, whole, in order, and it ends cleanly."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import json
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import shell, syscall
+from harness.spool import read_spool
+
+pytestmark = pytest.mark.e2e
+PROTOBUF = {"Content-Type": "application/x-protobuf"}
+
+
+class Running:
+    """A sink process and a client that keeps its connection."""
+
+    def __init__(self, spool: Path, log: Path) -> None:
+        argv = [sys.executable, "-m", "harness.stack.sink", "--spool", str(spool)]
+        self.spool, self.log = spool, log
+        self.process = shell.spawn(argv, log=log, pipe_stdout=True)
+        assert self.process.stdout is not None
+        ready = json.loads(self.process.stdout.readline())
+        assert ready["ready"] is True
+        self.port: int = ready["port"]
+        self.client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+
+    def post(self, path: str, body: bytes, **headers: str) -> tuple[int, bytes]:
+        self.client.request("POST", path, body, {**PROTOBUF, **headers})
+        response = self.client.getresponse()
+        return response.status, response.read()
+
+    def stats(self) -> dict[str, dict[str, int]]:
+        self.client.request("GET", "/stats")
+        stats: dict[str, dict[str, int]] = json.loads(self.client.getresponse().read())
+        return stats
+
+    def stop(self) -> int:
+        self.client.close()
+        return shell.stop(self.process)
+
+
+@pytest.fixture
+def sink(tmp_path: Path) -> Iterator[Running]:
+    running = Running(tmp_path / "spool", tmp_path / "log")
+    yield running
+    running.stop()
+
+
+def test_23_posts_arrive_as_23_records(sink: Running) -> None:
+    before, before_unix = time.monotonic_ns(), time.time_ns()
+    for number in range(23):
+        assert sink.post("/v1/metrics", b"body %d" % number) == (200, b"")
+    records = list(read_spool(sink.spool))
+    assert [record.body for record in records] == [b"body %d" % n for n in range(23)]
+    arrivals = [record.arrival_ns for record in records]
+    assert arrivals == sorted(arrivals)
+    assert before < arrivals[0] < arrivals[-1] < time.monotonic_ns()
+    assert before_unix < records[0].arrival_unix_ns < time.time_ns()
+    assert sink.stats()["posts"] == {"traces": 0, "metrics": 23, "logs": 0}
+
+
+def test_signals_are_counted_apart_and_other_paths_refused(sink: Running) -> None:
+    assert sink.post("/v1/traces", b"12345")[0] == 200
+    assert sink.post("/v1/logs", b"")[0] == 200
+    assert sink.post("/v1/other", b"x")[0] == 404
+    sink.client.request("PUT", "/v1/logs", b"x")
+    response = sink.client.getresponse()
+    assert (response.status, response.read()) == (405, b"")
+    assert sink.stats() == {
+        "posts": {"traces": 1, "metrics": 0, "logs": 1},
+        "bytes": {"traces": 5, "metrics": 0, "logs": 0},
+        "refused": 0,
+    }
+
+
+def test_compressed_and_json_posts_are_kept_as_they_came(sink: Running) -> None:
+    body = gzip.compress(b"telemetry" * 100)
+    assert sink.post("/v1/traces", body, **{"Content-Encoding": "gzip"})[0] == 200
+    json_type = {"Content-Type": "application/json"}
+    assert sink.post("/v1/logs", b'{"resourceLogs":[]}', **json_type) == (200, b"{}")
+    first, second = read_spool(sink.spool)
+    assert (first.body, first.encoding) == (body, "gzip")
+    assert first.content() == b"telemetry" * 100
+    assert (second.content_type, second.content()) == ("application/json", b'{"resourceLogs":[]}')
+
+
+def test_chunked_bodies_and_split_packets_are_put_together(sink: Running) -> None:
+    request = (
+        b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"4\r\nWiki\r\n6;note=1\r\npedia \r\nB\r\nin \r\nchunks\r\n0\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", sink.port), timeout=10) as client:
+        for index in range(len(request)):
+            client.sendall(request[index : index + 1])
+        assert client.recv(100).startswith(b"HTTP/1.1 200 OK\r\n")
+    (record,) = read_spool(sink.spool)
+    assert record.body == b"Wikipedia in \r\nchunks"
+
+
+def test_pipelined_posts_are_all_answered(sink: Running) -> None:
+    request = b"POST /v1/logs HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"
+    with socket.create_connection(("127.0.0.1", sink.port), timeout=10) as client:
+        client.sendall(request * 23 + b"GET /stats HTTP/1.1\r\nConnection: close\r\n\r\n")
+        answers = b"".join(iter(lambda: client.recv(65536), b""))
+    assert answers.count(b"HTTP/1.1 200 OK") == 24
+    assert len(list(read_spool(sink.spool))) == 23
+
+
+def test_a_client_that_asks_first_is_told_to_continue(sink: Running) -> None:
+    head = b"POST /v1/logs HTTP/1.1\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", sink.port), timeout=10) as client:
+        client.sendall(head)
+        assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(b"abc")
+        assert client.recv(100).startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"nonsense\r\n\r\n", b"400"),
+        (b"POST /v1/logs HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"400"),
+        (b"POST /v1/logs HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n", b"413"),
+        (b"x" * 70_000, b"431"),
+    ],
+)
+def test_what_is_not_a_request_is_refused(sink: Running, sent: bytes, status: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", sink.port), timeout=10) as client:
+        client.sendall(sent)
+        assert client.recv(100).split()[1] == status
+    assert sink.post("/v1/logs", b"fine")[0] == 200
+
+
+def test_it_listens_on_the_loopback_address_only(sink: Running) -> None:
+    lines = Path("/proc/net/tcp").read_text().splitlines()
+    listening = [line.split()[1] for line in lines if f":{sink.port:04X} 00000000:0000" in line]
+    assert listening == [f"0100007F:{sink.port:04X}"]
+
+
+def test_sigterm_ends_it_with_0_and_the_spool_is_appended_to(tmp_path: Path) -> None:
+    for number in (1, 2):
+        running = Running(tmp_path / "spool", tmp_path / "log")
+        assert running.post("/v1/logs", b"%d" % number)[0] == 200
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(10) == 0
+        running.stop()
+    assert [record.body for record in read_spool(tmp_path / "spool")] == [b"1", b"2"]
+    assert (tmp_path / "log").read_text() == ""
+
+
+def test_a_full_disk_is_answered_with_503_said_once_and_survived(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)]
+    if shell.run(mounted, check=False).returncode:
+        pytest.skip("a tmpfs cannot be mounted without root")
+    running = Running(small / "spool", tmp_path / "log")
+    try:
+        assert running.post("/v1/logs", b"a" * 30_000)[0] == 200
+        assert running.post("/v1/logs", b"b" * 60_000)[0] == 503
+        assert running.post("/v1/logs", b"c" * 60_000)[0] == 503
+        assert running.post("/v1/logs", b"d" * 20_000)[0] == 200
+        kept = [record.body[:1] for record in read_spool(running.spool)]
+        assert kept == [b"a", b"d"]
+        assert (tmp_path / "log").read_text() == (
+            "The spool cannot be written: No space left on device.\n"
+        )
+    finally:
+        running.stop()
+        syscall.unmount(small)
