@@ -1,0 +1,1 @@
+"""The included collectors' user half; `python -m harness.agent NAME`, started by `collectors`."""

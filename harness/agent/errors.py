@@ -1,0 +1,11 @@
+"""The one error of the agent; its sentences end up in the `ready` line that `collectors` reads."""
+
+from __future__ import annotations
+
+
+class AgentError(Exception):
+    """What went wrong, why, and what to do next, each a plain sentence."""
+
+    def __init__(self, what: str, why: str = "", next_step: str = "") -> None:
+        self.what, self.why, self.next_step = what, why, next_step
+        super().__init__(" ".join(part for part in (what, why, next_step) if part))

@@ -1,0 +1,123 @@
+"""Sends telemetry over OTLP/HTTP with OpenTelemetry's exporters; used by runtime."""
+
+from __future__ import annotations
+
+import logging
+import random
+import socket
+from collections.abc import Sequence
+
+import requests
+from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk._logs.export import LogRecordExportResult
+from opentelemetry.sdk.metrics.export import (
+    Metric,
+    MetricExportResult,
+    MetricsData,
+    ResourceMetrics,
+    ScopeMetrics,
+)
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+from harness.agent.errors import AgentError
+from harness.agent.telemetry import Log, Span, Telemetry, unix_ns
+
+_TIMEOUT_SECONDS = 5.0
+
+
+class Exporter:
+    """Sends to one OTLP/HTTP receiver, under one resource and scope."""
+
+    def __init__(self, url: str, collector: str, service: str, pid: int | None) -> None:
+        self._url = url.rstrip("/")
+        self._scope = InstrumentationScope(f"harness.{collector}")
+        self._resource = Resource(
+            {"service.name": service, "host.name": socket.gethostname()}
+            | ({} if pid is None else {"process.pid": pid})
+        )
+        # failures are raised below, where somebody can act on them
+        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
+        session = requests.Session()
+        session.trust_env = False  # looking for proxies and .netrc costs more than the request
+        self._metric_exporter = OTLPMetricExporter(
+            f"{self._url}/v1/metrics", timeout=_TIMEOUT_SECONDS, session=session
+        )
+        self._span_exporter = OTLPSpanExporter(
+            f"{self._url}/v1/traces", timeout=_TIMEOUT_SECONDS, session=session
+        )
+        self._log_exporter = OTLPLogExporter(
+            f"{self._url}/v1/logs", timeout=_TIMEOUT_SECONDS, session=session
+        )
+
+    def send(self, telemetry: Telemetry) -> int:
+        """Export; how many items the receiver acknowledged. AgentError if it did not."""
+        if telemetry.metrics:
+            self._send_metrics(telemetry.metrics)
+        if telemetry.spans:
+            self._send_spans(telemetry.spans)
+        if telemetry.logs:
+            self._send_logs(telemetry.logs)
+        points = sum(len(each.data.data_points) for each in telemetry.metrics)
+        return points + len(telemetry.spans) + len(telemetry.logs)
+
+    def _send_metrics(self, metrics: Sequence[Metric]) -> None:
+        scope = ScopeMetrics(self._scope, metrics, "")
+        data = MetricsData([ResourceMetrics(self._resource, [scope], "")])
+        done = self._metric_exporter.export(data)
+        self._acknowledged(done is MetricExportResult.SUCCESS, "metrics")
+
+    def _send_spans(self, spans: Sequence[Span]) -> None:
+        done = self._span_exporter.export([self._readable_span(each) for each in spans])
+        self._acknowledged(done is SpanExportResult.SUCCESS, "spans")
+
+    def _send_logs(self, logs: Sequence[Log]) -> None:
+        done = self._log_exporter.export([self._readable_log(each) for each in logs])
+        self._acknowledged(done is LogRecordExportResult.SUCCESS, "logs")
+
+    def _acknowledged(self, done: bool, what: str) -> None:
+        if not done:
+            raise AgentError(
+                f"The {what} did not reach {self._url}.",
+                f"The receiver did not acknowledge them within {_TIMEOUT_SECONDS:g} s.",
+                "Check that an OTLP/HTTP receiver listens there.",
+            )
+
+    def _readable_span(self, span: Span) -> ReadableSpan:
+        context = SpanContext(
+            random.getrandbits(128) or 1,
+            random.getrandbits(64) or 1,
+            is_remote=False,
+            trace_flags=TraceFlags(TraceFlags.SAMPLED),
+        )
+        return ReadableSpan(
+            name=span.name,
+            context=context,
+            resource=self._resource,
+            attributes=dict(span.attributes),
+            kind=SpanKind.SERVER,
+            status=Status(StatusCode.ERROR if span.error else StatusCode.UNSET),
+            start_time=unix_ns(span.start_ns),
+            end_time=unix_ns(span.end_ns),
+            instrumentation_scope=self._scope,
+        )
+
+    def _readable_log(self, log: Log) -> ReadableLogRecord:
+        at_ns = unix_ns(log.at_ns)
+        record = LogRecord(
+            timestamp=at_ns,
+            observed_timestamp=at_ns,
+            severity_number=SeverityNumber.INFO,
+            severity_text="INFO",
+            body=log.body or None,
+            attributes=dict(log.attributes),
+            event_name=log.event_name,
+        )
+        return ReadableLogRecord(record, self._resource, self._scope)

@@ -1,0 +1,226 @@
+"""Runs one collector: load, ready line, control server, timer; used by `__main__`.
+
+A collector is a module with `add_options(parser)` and `create(options) -> Collector`, named in
+the registry of `__main__`. Calls come from two threads: attach and counts from the control
+thread, collect from one thread at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.agent import cgroup
+from harness.agent.errors import AgentError
+from harness.agent.libbpf import Object
+from harness.agent.otlp import Exporter
+from harness.agent.telemetry import Telemetry
+from harness.control import Server
+
+_ENDING = {signal.SIGTERM, signal.SIGINT}
+_log = logging.getLogger("harness.agent")
+
+
+class Attachment(Protocol):
+    """Something switched on; usually a libbpf.Link."""
+
+    @property
+    def hook(self) -> str:
+        """The hook it took, such as `cgroup_skb/ingress`."""
+        ...
+
+    def destroy(self) -> None:
+        """Switch it off, within milliseconds."""
+        ...
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a collector saw and what it could not keep, since its start."""
+
+    events: int
+    lost: int
+
+
+class Collector(Protocol):
+    """The user half of one BPF object, `bpf/.output/<name>.bpf.o`."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the registry, which is also the name of its BPF object."""
+        ...
+
+    def configure(self, obj: Object) -> None:
+        """Set globals, resize maps, skip programs; the object is open and not loaded."""
+        ...
+
+    def start(self, obj: Object) -> None:
+        """Open what needs the loaded object, such as a ring buffer; nothing is attached yet."""
+        ...
+
+    def attach(self, obj: Object) -> Sequence[Attachment]:
+        """Switch on: called for each `on`, with everything of the last one destroyed."""
+        ...
+
+    def collect(self, *, metrics: bool) -> Telemetry:
+        """Drain the events waiting, and read the aggregates too if `metrics`."""
+        ...
+
+    def counts(self) -> Counts:
+        """Read the counters; cheap."""
+        ...
+
+    def close(self) -> None:
+        """Close what `start` opened."""
+        ...
+
+
+class Runtime:
+    """One loaded collector with its exporter, switched by commands and drained by a timer."""
+
+    def __init__(self, collector: Collector, options: Namespace) -> None:
+        cgroup.check(options.cgroup)
+        began = time.monotonic()
+        self._collector = collector
+        self._object = Object(options.bpf / f"{collector.name}.bpf.o", options.btf)
+        collector.configure(self._object)
+        self._object.load()
+        collector.start(self._object)
+        self.load_seconds = time.monotonic() - began
+        self._exporter = Exporter(
+            options.otlp, collector.name, options.service_name, cgroup.server_pid(options.cgroup)
+        )
+        self._drain_seconds, self._interval_seconds = options.drain, options.interval
+        self._attachments: Sequence[Attachment] = ()
+        self._exported = self._spans = self._dropped = 0
+        self._switching, self._collecting = threading.Lock(), threading.Lock()
+
+    def ready(self, *, off: bool) -> dict[str, Any]:
+        """Attach once, which proves that it can, and tell; with `off` detach again."""
+        began = time.monotonic()
+        self.on()
+        attach_seconds = time.monotonic() - began
+        hooks = [each.hook for each in self._attachments]
+        if off:
+            self.off()
+        return {
+            "ready": True,
+            "name": self._collector.name,
+            "hooks": hooks,
+            "programs": [
+                {"id": info.id, "name": info.name, "type": info.type}
+                for info in (program.info() for program in self._object.programs)
+            ],
+            "load_seconds": self.load_seconds,
+            "attach_seconds": attach_seconds,
+        }
+
+    def on(self, _: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Attach; `at_ns` is when all of it ran. Nothing changes if it is on."""
+        with self._switching:
+            began = time.monotonic_ns()
+            if not self._attachments:
+                self._attachments = self._collector.attach(self._object)
+            return _switched(began)
+
+    def off(self, _: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Detach; `at_ns` is when nothing of it ran any more. Nothing changes if it is off."""
+        with self._switching:
+            began = time.monotonic_ns()
+            for each in self._attachments:
+                each.destroy()
+            self._attachments = ()
+            return _switched(began)
+
+    def stats(self, _: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Counters so far; `lost` includes what no receiver took."""
+        counts = self._collector.counts()
+        return {
+            "events": counts.events,
+            "lost": counts.lost + self._dropped,
+            "exported": self._exported,
+            "spans": self._spans,
+            "map_bytes": self._object.map_bytes(),
+            "programs": [
+                {
+                    "id": info.id,
+                    "name": info.name,
+                    "run_time_ns": info.run_time_ns,
+                    "run_cnt": info.run_cnt,
+                }
+                for info in (program.info() for program in self._object.programs)
+            ],
+        }
+
+    def flush(self, _: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Export everything up to now; answers after the receiver acknowledged it."""
+        self._export(metrics=True)
+        return self.stats()
+
+    def stop(self, _: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Detach, export the rest, and let `serve` return; a lost receiver does not hold it up."""
+        seconds = self.off()["seconds"]
+        with contextlib.suppress(AgentError):
+            self._export(metrics=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return {"detach_seconds": seconds}
+
+    def serve(self, control: Path, ready: Callable[[], None]) -> None:
+        """Answer commands and export on time until `stop` or a signal; see `block_signals`.
+
+        `ready` is called when the control socket answers.
+        """
+        commands = (self.on, self.off, self.stats, self.flush, self.stop)
+        server = Server(control, {each.__name__: each for each in commands})
+        thread = threading.Thread(target=server.serve, name="control", daemon=True)
+        thread.start()
+        ready()
+        self._keep_time()
+        if self._attachments:
+            self.stop()
+        server.stop()
+        thread.join(0.2)  # a client that is connected and silent is not waited for
+        if not thread.is_alive():
+            self._collector.close()
+            self._object.close()
+        control.unlink(missing_ok=True)
+
+    def _keep_time(self) -> None:
+        metrics_due = time.monotonic() + self._interval_seconds
+        while signal.sigtimedwait(_ENDING, self._drain_seconds) is None:
+            due = time.monotonic() >= metrics_due
+            if due:
+                metrics_due += self._interval_seconds
+            try:
+                self._export(metrics=due)
+            except AgentError as error:  # cumulative metrics catch up later
+                _log.warning("%s", error)
+
+    def _export(self, *, metrics: bool) -> None:
+        with self._collecting:
+            telemetry = self._collector.collect(metrics=metrics)
+            try:
+                self._exported += self._exporter.send(telemetry)
+                self._spans += len(telemetry.spans)
+            except AgentError:
+                self._dropped += len(telemetry.spans) + len(telemetry.logs)
+                raise
+
+
+def block_signals() -> None:
+    """Let SIGTERM and SIGINT wait for `serve`; call it before any thread starts."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+
+
+def _switched(began_ns: int) -> dict[str, Any]:
+    now = time.monotonic_ns()
+    return {"at_ns": now, "seconds": (now - began_ns) / 1e9}

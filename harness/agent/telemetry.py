@@ -1,0 +1,125 @@
+"""Telemetry in OpenTelemetry's data model; made by collectors, sent by otlp.
+
+Collectors hand over finished aggregates and events (no SDK meter or tracer runs):
+
+    counter("tcp.connections", "{connection}", [Point({"direction": "in"}, 23)])
+    gauge("tcp.rtt", "s", [Point({...}, 0.00012)])
+    histogram("http.server.request.duration", "s", BOUNDS, [Buckets({...}, counts, total)])
+    Span("GET /", start_ns, end_ns, {...})
+    Log("process.executed", at_ns, {...})
+
+Times of spans and logs are CLOCK_MONOTONIC nanoseconds, as bpf_ktime_get_ns returns them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    Gauge,
+    Histogram,
+    HistogramDataPoint,
+    Metric,
+    NumberDataPoint,
+    Sum,
+)
+
+Value = str | int | float | bool | Sequence[str]
+Attributes = Mapping[str, Value]
+
+_LAUNCHED_NS = time.time_ns()  # the start of every cumulative series
+
+
+@dataclass(frozen=True)
+class Point:
+    """One series of a counter or a gauge; counters are cumulative since the agent's start."""
+
+    attributes: Attributes
+    value: int | float
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """One series of a histogram: len(bounds) + 1 counts and the sum of all values."""
+
+    attributes: Attributes
+    counts: Sequence[int]
+    total: float
+
+
+@dataclass(frozen=True)
+class Span:
+    """A finished SERVER span without a parent."""
+
+    name: str
+    start_ns: int
+    end_ns: int
+    attributes: Attributes
+    error: bool = False
+
+
+@dataclass(frozen=True)
+class Log:
+    """An event, told one by one."""
+
+    event_name: str
+    at_ns: int
+    attributes: Attributes
+    body: str = ""
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    """What a collector hands over at once."""
+
+    metrics: Sequence[Metric] = field(default=())
+    spans: Sequence[Span] = field(default=())
+    logs: Sequence[Log] = field(default=())
+
+
+def unix_ns(monotonic_ns: int) -> int:
+    """CLOCK_MONOTONIC nanoseconds as unix time."""
+    return monotonic_ns + time.time_ns() - time.monotonic_ns()
+
+
+def counter(name: str, unit: str, points: Sequence[Point], description: str = "") -> Metric:
+    """A cumulative, monotonic sum."""
+    data = Sum(_numbers(points), AggregationTemporality.CUMULATIVE, is_monotonic=True)
+    return Metric(name, description, unit, data)
+
+
+def gauge(name: str, unit: str, points: Sequence[Point], description: str = "") -> Metric:
+    """Values as they are now."""
+    return Metric(name, description, unit, Gauge(_numbers(points)))
+
+
+def histogram(
+    name: str, unit: str, bounds: Sequence[float], series: Sequence[Buckets], description: str = ""
+) -> Metric:
+    """A cumulative histogram with explicit bounds; minimum and maximum are not known."""
+    now = time.time_ns()
+    points = [
+        HistogramDataPoint(
+            attributes=dict(each.attributes),
+            start_time_unix_nano=_LAUNCHED_NS,
+            time_unix_nano=now,
+            count=sum(each.counts),
+            sum=each.total,
+            bucket_counts=each.counts,
+            explicit_bounds=bounds,
+            min=None,  # type: ignore[arg-type]  # optional in OTLP, and the encoder leaves it out
+            max=None,  # type: ignore[arg-type]
+        )
+        for each in series
+    ]
+    return Metric(name, description, unit, Histogram(points, AggregationTemporality.CUMULATIVE))
+
+
+def _numbers(points: Sequence[Point]) -> list[NumberDataPoint]:
+    now = time.time_ns()
+    return [
+        NumberDataPoint(dict(each.attributes), _LAUNCHED_NS, now, each.value) for each in points
+    ]

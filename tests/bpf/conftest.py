@@ -1,0 +1,227 @@
+"""A cgroup, an OTLP receiver and running agents for the tests that load real BPF programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from harness import control, shell
+
+ROOT = Path(__file__).parents[2]
+
+
+def cgroup2_mount() -> Path | None:
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        place, _, source = line.partition(" - ")
+        if source.split()[0] == "cgroup2":
+            return Path(place.split()[4])
+    return None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def bpf_objects() -> Path:
+    if os.geteuid() != 0:
+        pytest.skip("loading BPF programs needs root")
+    if not Path("/sys/kernel/btf/vmlinux").exists():
+        pytest.skip("this kernel has no BTF")
+    shell.run(["make", "-s", "-C", str(ROOT / "bpf")], timeout=300)
+    return ROOT / "bpf" / ".output"
+
+
+@dataclass
+class Service:
+    """A cgroup with what was started in it."""
+
+    path: Path
+    log: Path
+    processes: list[shell.Process] = field(default_factory=list)
+
+    def start(self, *argv: str, pipe_stdout: bool = False) -> shell.Process:
+        process = shell.spawn(argv, log=self.log, cgroup=self.path, pipe_stdout=pipe_stdout)
+        self.processes.append(process)
+        return process
+
+    def remove(self) -> None:
+        for process in self.processes:
+            shell.stop(process)
+        _remove_cgroup(self.path)
+
+
+def _remove_cgroup(path: Path) -> None:
+    for _ in range(200):  # a killed process leaves its cgroup a little later
+        try:
+            path.rmdir()
+        except OSError:
+            time.sleep(0.01)
+        else:
+            return
+    path.rmdir()
+
+
+@pytest.fixture
+def make_service(tmp_path: Path) -> Iterator[Callable[[str], Service]]:
+    """Make services, each in a fresh cgroup; their processes are ended with the test."""
+    mount = cgroup2_mount()
+    if mount is None:
+        pytest.skip("no cgroup v2 hierarchy is mounted")
+    made: list[Service] = []
+
+    def make(name: str) -> Service:
+        path = mount / f"harness-test-{os.getpid()}-{name}"
+        path.mkdir()
+        made.append(Service(path, tmp_path / f"{name}.log"))
+        return made[-1]
+
+    yield make
+    for service in made:
+        service.remove()
+
+
+@pytest.fixture
+def service(make_service: Callable[[str], Service]) -> Service:
+    """One fresh cgroup."""
+    return make_service("service")
+
+
+class Receiver:
+    """Decodes what arrives over OTLP/HTTP: `metrics`, `spans` and `logs` in order of arrival."""
+
+    def __init__(self) -> None:
+        self.resources: list[dict[str, Any]] = []
+        self.metrics: list[Any] = []
+        self.spans: list[Any] = []
+        self.logs: list[Any] = []
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                receiver.take(self.path, body)
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread.start()
+
+    def take(self, path: str, body: bytes) -> None:
+        if path == "/v1/metrics":
+            for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+                self.resources.append(self.attributes(resource.resource))
+                self.metrics += [m for scope in resource.scope_metrics for m in scope.metrics]
+        elif path == "/v1/traces":
+            for spans in ExportTraceServiceRequest.FromString(body).resource_spans:
+                self.spans += [s for scope in spans.scope_spans for s in scope.spans]
+        elif path == "/v1/logs":
+            for logs in ExportLogsServiceRequest.FromString(body).resource_logs:
+                self.logs += [r for scope in logs.scope_logs for r in scope.log_records]
+
+    def points(self, name: str) -> list[Any]:
+        """The data points of the metric `name` as it arrived last; [] if it never did."""
+        found = [metric for metric in self.metrics if metric.name == name]
+        return list(getattr(found[-1], found[-1].WhichOneof("data")).data_points) if found else []
+
+
+def _value(value: Any) -> Any:
+    kind = value.WhichOneof("value")
+    found = getattr(value, kind)
+    return [_value(each) for each in found.values] if kind == "array_value" else found
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
+
+
+@dataclass
+class Agent:
+    """A running agent: `ready` is its first line, `call` sends a command."""
+
+    process: shell.Process
+    ready: dict[str, Any]
+    client: control.Client
+
+    def call(self, command: str) -> dict[str, Any]:
+        return self.client.call(command)
+
+    def stop(self) -> dict[str, Any]:
+        reply = self.call("stop")
+        self.client.close()
+        assert self.process.wait(10) == 0
+        return reply
+
+
+@pytest.fixture
+def start_agent(
+    service: Service, receiver: Receiver, tmp_path: Path
+) -> Iterator[Callable[..., Agent]]:
+    """Start agents: `start_agent("http", "--sample", "1", cgroup=..., otlp=...)`."""
+    agents: list[Agent] = []
+    sockets = tempfile.mkdtemp()  # tmp_path may be longer than a socket's path can be
+
+    def start(
+        name: str, *options: str, cgroup: Path = service.path, otlp: str = receiver.url
+    ) -> Agent:
+        socket = Path(sockets, f"{len(agents)}")
+        process, ready = _launch(
+            tmp_path / f"agent-{name}.log", name, socket, cgroup, otlp, *options
+        )
+        if not ready["ready"]:
+            shell.stop(process)
+            raise AssertionError(ready)
+        agents.append(Agent(process, ready, control.Client(socket)))
+        return agents[-1]
+
+    yield start
+    for agent in agents:
+        agent.client.close()
+        shell.stop(agent.process)
+    for left in Path(sockets).iterdir():
+        left.unlink()
+    Path(sockets).rmdir()
+
+
+@pytest.fixture
+def launch() -> Callable[..., tuple[shell.Process, dict[str, Any]]]:
+    """Start an agent by hand: for agents that must not become ready."""
+    return _launch
+
+
+def _launch(
+    log: Path, name: str, socket: Path, cgroup: Path, otlp: str, *options: str
+) -> tuple[shell.Process, dict[str, Any]]:
+    """Start an agent and read its ready line, whatever it says."""
+    argv = [sys.executable, "-m", "harness.agent", name, "--cgroup", str(cgroup), "--otlp", otlp]
+    process = shell.spawn(
+        [*argv, "--control", str(socket), *options], log=log, cwd=ROOT, pipe_stdout=True
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line, log.read_text()
+    return process, json.loads(line)
