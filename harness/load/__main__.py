@@ -1,0 +1,74 @@
+"""The load driver's process: `python -m harness.load`, told what to do over its control socket."""
+
+from __future__ import annotations
+
+import locust  # noqa: F401, I001  first, because it makes sockets and threads cooperative
+
+import argparse
+import json
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import gevent
+
+from harness.control import Server
+from harness.errors import HarnessError
+from harness.load.driver import Driver
+
+DEFAULT_LOCUSTFILE = Path(__file__).with_name("default_locustfile.py")
+MAX_LOG_LINES = 200
+
+
+def main() -> int:
+    """Serve until `stop` or SIGTERM; 2 if the locustfile cannot be run."""
+    arguments = _arguments()
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
+    logging.getLogger().handlers[0].addFilter(_at_most(MAX_LOG_LINES))
+    try:
+        driver = Driver(
+            arguments.locustfile, arguments.url, arguments.connections, arguments.seed
+        )
+    except HarnessError as error:
+        return _say(ready=False, what=error.what, why=error.why, next_step=error.next_step) or 2
+    server = Server(arguments.control, _handlers(driver, lambda: server.stop()))
+    gevent.signal_handler(signal.SIGTERM, server.stop)
+    _say(ready=True)
+    server.serve()
+    driver.stop()
+    return 0
+
+
+def _handlers(driver: Driver, stop: Any) -> dict[str, Any]:
+    return {
+        "capacity": lambda request: driver.capacity(float(request["seconds"])),
+        "start": lambda request: driver.start(float(request["rate"]), request.get("requests")),
+        "finish": lambda request: driver.finish(Path(request["path"])),
+        "wait": lambda request: driver.wait(Path(request["path"])),
+        "stop": lambda request: stop() or {},
+    }
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m harness.load", description=__doc__)
+    parser.add_argument("--url", required=True, help="the service, http://HOST:PORT")
+    parser.add_argument("--locustfile", type=Path, default=DEFAULT_LOCUSTFILE)
+    parser.add_argument("--control", type=Path, required=True, help="UNIX socket to serve")
+    parser.add_argument("--connections", type=int, default=16, help="users, each on its own")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def _at_most(lines: int) -> Any:
+    left = iter(range(lines))
+    return lambda record: next(left, None) is not None
+
+
+def _say(**fields: Any) -> None:
+    print(json.dumps(fields), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,266 @@
+"""The driver: gives the slots of a schedule to idle users and records what became of them."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gevent
+from gevent.event import Event
+
+from harness.errors import LoadError
+from harness.load.phase import Phase
+from harness.load.schedule import Schedule, interleave
+from harness.load.timer import Timer
+from harness.load.users import Crowd, User
+
+START_DELAY_NS = 2_000_000  # the answer to `start` leaves before the first request is due
+DRAIN_SECONDS = 10.0
+PAUSE_SECONDS = 0.01  # a closed loop against a refused port would spin
+READY_SECONDS = 30.0
+
+
+@dataclass(eq=False)
+class Line:
+    """The users of one class: who is idle, and the slots that found nobody idle."""
+
+    idle: deque[Seat] = field(default_factory=deque)
+    backlog: deque[int] = field(default_factory=deque)
+
+
+@dataclass(eq=False)
+class Seat:
+    """A user and the slot they hold: `due_ns` until its first request was recorded, then 0."""
+
+    line: Line
+    greenlet: Any = None
+    phase: Phase | None = None
+    due_ns: int = 0
+    failed: bool = False
+
+
+class Driver:
+    """`connections` users of a locustfile, driven in phases, one phase at a time."""
+
+    def __init__(self, locustfile: Path, url: str, connections: int, seed: int = 0) -> None:
+        self._connections = connections
+        self._seats: dict[User, Seat] = {}
+        self._phase: Phase | None = None
+        self._issued, self._complete = Event(), Event()
+        self._hub = gevent.get_hub()
+        self._timer = Timer(self._fired)
+        self._crowd = Crowd(locustfile, url, self, seed)
+        weights = [max(1, round(1000 * kind.weight)) for kind in self._crowd.classes]
+        self._lines = [Line() for _ in weights]
+        self._order: Iterator[Line] = (self._lines[i] for i in interleave(weights, seed))
+        self._spawn(weights)
+        gc.collect()
+        gc.freeze()
+
+    def capacity(self, seconds: float) -> dict[str, Any]:
+        """Every user without a pause for that long: requests answered a second, CPU share."""
+        phase = self._begin(None)
+        for seat in [seat for line in self._lines for seat in line.idle]:
+            self._hub.loop.run_callback(seat.greenlet.switch, time.monotonic_ns())
+            seat.line.idle.remove(seat)
+        gevent.sleep(seconds)
+        end = phase.stop()
+        self._end()
+        answered = len(phase.record) - phase.record.errors
+        if not answered:
+            raise LoadError("The service answered no request.", f"{phase.record.errors} failed.")
+        return {"rate": answered / end.seconds, "cpu_share": end.cpu_share}
+
+    def start(self, rate: float, requests: int | None = None) -> dict[str, Any]:
+        """Begin a phase of `rate` slots a second, `requests` of them or until `finish`."""
+        schedule = Schedule(0, rate, requests)
+        self._begin(schedule)
+        schedule.start_ns = time.monotonic_ns() + START_DELAY_NS
+        self._timer.arm(schedule.next_ns)
+        return {"at_ns": schedule.start_ns}
+
+    def finish(self, path: Path) -> dict[str, Any]:
+        """Stop issuing, wait for the answers to what was due, write the requests to `path`."""
+        phase, schedule = self._current()
+        self._take_due(schedule)
+        phase.stop()
+        self._hub.loop.run_callback(self._hand_out)
+        return self._summarize(phase, path)
+
+    def wait(self, path: Path) -> dict[str, Any]:
+        """Wait until all slots of a counted phase were issued, then as `finish`."""
+        phase, schedule = self._current()
+        if schedule.count is None:
+            raise LoadError("This phase has no end to wait for.", next_step="Use `finish`.")
+        self._issued.wait()
+        phase.stop()
+        return self._summarize(phase, path)
+
+    def stop(self) -> None:
+        """End the users."""
+        self._phase = None
+        self._timer.arm(None)
+        self._crowd.stop()
+
+    # what the users call, see users.Gate
+
+    def enter(self, user: User) -> None:
+        """Give the calling user's slot back and wait for the next."""
+        seat = self._seats[user]
+        idled = seat.due_ns != 0 or seat.failed
+        self._leave(seat)
+        if self._closed_loop and idled:
+            gevent.sleep(PAUSE_SECONDS)
+        if self._closed_loop:
+            due_ns = time.monotonic_ns()
+        elif seat.line.backlog:
+            due_ns = seat.line.backlog.popleft()
+        else:
+            seat.greenlet = gevent.getcurrent()
+            seat.line.idle.append(seat)
+            due_ns = self._hub.switch()
+        seat.due_ns, seat.failed, seat.phase = due_ns, False, self._phase
+        if seat.phase is not None:
+            seat.phase.started += 1
+
+    def answered(self, user: User, end_ns: int, meta: dict[str, Any]) -> None:
+        """Record a request; the first one of a slot counts from when the slot was due."""
+        seat = self._seats[user]
+        if seat.phase is None or seat.phase is not self._phase:
+            return
+        start_ns = end_ns - int(meta["response_time"] * 1e6)
+        status = getattr(meta.get("response"), "status_code", 0) or 0
+        failed = meta.get("exception") is not None
+        size = meta.get("response_length") or 0
+        due_ns = seat.due_ns or start_ns
+        seat.phase.record.add(due_ns, start_ns, end_ns, status, failed, meta["name"], size)
+        seat.due_ns, seat.failed = 0, failed
+
+    def task_failed(self, user: User) -> None:
+        """A task that raised before it made a request is a failed request."""
+        seat = self._seats[user]
+        if seat.phase is self._phase and seat.due_ns:
+            self._lose(seat.due_ns, "(task failed)")
+            seat.due_ns, seat.failed = 0, True
+
+    def left(self, user: User) -> None:
+        """A user stopped; when the last one has, nobody waits any longer."""
+        seat = self._seats.pop(user)
+        self._leave(seat)
+        if not self._seats:
+            self._issued.set()
+            self._complete.set()
+
+    # the clockwork
+
+    @property
+    def _closed_loop(self) -> bool:
+        phase = self._phase
+        return phase is not None and phase.schedule is None and phase.stopped is None
+
+    def _fired(self) -> None:
+        if self._phase is not None and (schedule := self._phase.schedule) is not None:
+            self._take_due(schedule)
+            self._timer.arm(schedule.next_ns)
+            self._hand_out()
+
+    def _take_due(self, schedule: Schedule) -> None:
+        for due_ns in schedule.take(time.monotonic_ns()):
+            next(self._order).backlog.append(due_ns)
+        if schedule.exhausted:
+            self._issued.set()
+
+    def _hand_out(self) -> None:
+        """Runs in the hub: a user who is switched to runs until their request was sent."""
+        if (phase := self._phase) is None:
+            return
+        for line in self._lines:
+            while line.backlog and line.idle:
+                due_ns = line.backlog.popleft()
+                phase.late_ns.append(time.monotonic_ns() - due_ns)
+                line.idle.popleft().greenlet.switch(due_ns)
+
+    def _leave(self, seat: Seat) -> None:
+        if (phase := seat.phase) is not None:
+            phase.done += 1
+            if phase is self._phase and phase.complete:
+                self._complete.set()
+        seat.phase, seat.due_ns = None, 0
+
+    def _begin(self, schedule: Schedule | None) -> Phase:
+        if self._phase is not None:
+            raise LoadError("A phase is running already.", next_step="`finish` it first.")
+        if not self._seats:
+            raise LoadError("All users of the locustfile have stopped.", "Its log says why.")
+        self._issued.clear()
+        self._complete.clear()
+        gc.collect()
+        gc.disable()  # a collection would delay what is due meanwhile
+        self._phase = Phase(schedule)
+        return self._phase
+
+    def _current(self) -> tuple[Phase, Schedule]:
+        if self._phase is None or self._phase.schedule is None:
+            raise LoadError("No phase is running.", next_step="`start` one first.")
+        return self._phase, self._phase.schedule
+
+    def _end(self) -> None:
+        self._phase = None
+        self._timer.arm(None)
+        for line in self._lines:
+            line.backlog.clear()
+        gc.enable()
+
+    def _summarize(self, phase: Phase, path: Path) -> dict[str, Any]:
+        self._timer.arm(None)
+        if not phase.complete:
+            self._complete.wait(DRAIN_SECONDS)
+        self._lose_unanswered(phase)
+        self._end()
+        phase.record.write(path)
+        reason = phase.saturation(self._connections)
+        return {
+            "requests": len(phase.record),
+            "errors": phase.record.errors,
+            "late_p99_ms": phase.late_p99_ms(),
+            "cpu_share": phase.stop().cpu_share,
+            "saturated": bool(reason),
+            "reason": reason,
+        }
+
+    def _lose_unanswered(self, phase: Phase) -> None:
+        for line in self._lines:
+            for due_ns in line.backlog:
+                self._lose(due_ns, "(not sent)")
+        for seat in self._seats.values():
+            if seat.phase is phase and seat.due_ns:
+                self._lose(seat.due_ns, "(no answer)")
+
+    def _lose(self, due_ns: int, name: str) -> None:
+        if self._phase is not None:
+            now_ns = time.monotonic_ns()
+            self._phase.record.add(due_ns, now_ns, now_ns, 0, True, name, 0)
+
+    def _spawn(self, weights: list[int]) -> None:
+        """Start the users in proportion to their classes, one of each at least."""
+        kinds = interleave(weights)
+        chosen = list(range(len(weights)))
+        chosen += [next(kinds) for _ in range(self._connections - len(chosen))]
+        for index in chosen:
+            user = self._crowd.spawn(self._crowd.classes[index])
+            self._seats[user] = Seat(self._lines[index])
+        with gevent.Timeout(READY_SECONDS, False):
+            while sum(len(line.idle) for line in self._lines) < len(chosen) == len(self._seats):
+                gevent.sleep(0.005)
+        idle = sum(len(line.idle) for line in self._lines)
+        if idle < len(chosen):
+            raise LoadError(
+                f"{len(chosen) - idle} of {len(chosen)} users did not get past on_start.",
+                "The load driver's log has their errors.",
+                "Try the locustfile with `locust --headless`.",
+            )

@@ -1,0 +1,83 @@
+"""A stretch of load: what was due, what was served, and whether the driver kept up with it."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from harness.load.record import Record
+from harness.load.schedule import NS_PER_SECOND, Schedule
+
+MAX_CPU_SHARE = 0.85
+MAX_LATE_MS = 5.0
+MIN_SERVED = 0.98
+
+
+@dataclass
+class Phase:
+    """Counts of one phase; without a schedule it is a closed loop: users never wait.
+
+    `late_ns` holds, for each slot that found an idle user, how long after it was due it was given.
+    """
+
+    schedule: Schedule | None
+    record: Record = field(default_factory=Record)
+    late_ns: array[int] = field(default_factory=lambda: array("q"))
+    started: int = 0
+    done: int = 0
+    began_ns: int = field(default_factory=time.monotonic_ns)
+    began_cpu_seconds: float = field(default_factory=time.process_time)
+    stopped: Stopped | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every slot was taken and served."""
+        return (
+            self.schedule is not None
+            and self.schedule.exhausted
+            and self.done >= self.schedule.taken
+        )
+
+    def stop(self) -> Stopped:
+        """Nothing is due from now on; reads the clocks the first time it is called."""
+        if self.stopped is None:
+            seconds = max(time.monotonic_ns() - self.began_ns, 1) / NS_PER_SECOND
+            cpu_seconds = time.process_time() - self.began_cpu_seconds
+            self.stopped = Stopped(seconds, cpu_seconds / seconds, self.started)
+            if self.schedule is not None:
+                self.schedule.count = self.schedule.taken
+        return self.stopped
+
+    def late_p99_ms(self) -> float:
+        """How late the driver gave out slots while users were idle."""
+        return float(np.percentile(self.late_ns, 99)) / 1e6 if self.late_ns else 0.0
+
+    def saturation(self, connections: int) -> str:
+        """Why this phase's latencies are not the service's alone; empty if they are."""
+        end = self.stop()
+        due = self.schedule.taken if self.schedule is not None else end.started
+        behind = due - end.started
+        if end.cpu_share > MAX_CPU_SHARE:
+            return f"the load driver used {end.cpu_share:.0%} of its CPU"
+        if (late := self.late_p99_ms()) > MAX_LATE_MS:
+            return f"the load driver was late: {late:.1f} ms at the 99th percentile"
+        if behind > max((1 - MIN_SERVED) * due, connections):
+            return (
+                f"only {end.started} of {due} requests that were due could be sent: all "
+                f"{connections} connections were waiting for answers"
+            )
+        return ""
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A phase at its end: its length, the driver's CPU share of one CPU, the slots given out."""
+
+    seconds: float
+    cpu_share: float
+    started: int
+
+

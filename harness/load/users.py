@@ -1,0 +1,159 @@
+"""Runs a stock locustfile's users, who ask a gate before each task instead of waiting on their own.
+
+The driver uses it. Locust's own loop paces users by sleeping, which hides a stalled server: a
+user who waits for an answer makes no request meanwhile. Here the schedule sets the pace.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import gevent
+import locust
+from gevent.pool import Group
+from locust.argument_parser import get_parser
+from locust.env import Environment
+from locust.exception import StopUser
+from locust.user.task import LOCUST_STATE_STOPPING, DefaultTaskSet, TaskSet
+from locust.util.load_locustfile import load_locustfile
+
+from harness.errors import InputError, LoadError
+from harness.load.schedule import interleave
+
+User = Any
+
+
+class Gate(Protocol):
+    """What users tell the driver; all but `enter` return at once."""
+
+    def enter(self, user: User) -> None:
+        """Called by a user before a task: returns when a slot is theirs."""
+
+    def answered(self, user: User, end_ns: int, meta: dict[str, Any]) -> None:
+        """Called after each request, with Locust's `request` event."""
+
+    def task_failed(self, user: User) -> None:
+        """Called when a task raised."""
+
+    def left(self, user: User) -> None:
+        """Called when a user stopped for good."""
+
+
+class Crowd:
+    """The users of a locustfile, running; Locust is patched once a process."""
+
+    def __init__(self, locustfile: Path, url: str, gate: Gate, seed: int) -> None:
+        random.seed(seed)
+        self._gate, self._seed = gate, seed
+        self._users: dict[object, User] = {}
+        self._orders: dict[tuple[int, int], tuple[list[Any], Iterator[Any]]] = {}
+        self._group = Group()
+        self.environment = _environment(locustfile, url)
+        self.classes: list[type[User]] = self.environment.user_classes
+        self._patch()
+
+    def spawn(self, user_class: type[User]) -> User:
+        """Start one user; it runs `on_start` and then asks the gate."""
+        user = user_class(self.environment)
+        if client := getattr(user, "client", None):
+            client.request = _stamped(client.request)
+        greenlet = user.start(self._group)
+        self._users[greenlet] = user
+        greenlet.link(self._ended)
+        return user
+
+    def stop(self, timeout_seconds: float = 2.0) -> None:
+        """End all users, who run `on_stop`."""
+        self._group.kill(timeout=timeout_seconds)
+        self.environment.events.test_stop.fire(environment=self.environment)
+        self.environment.events.quitting.fire(environment=self.environment, reverse=True)
+
+    def _ended(self, greenlet: object) -> None:
+        self._gate.left(self._users.pop(greenlet))
+
+    def _patch(self) -> None:
+        crowd, execute = self, TaskSet.execute_next_task
+
+        def execute_next_task(tasks: Any) -> None:
+            if not isinstance(tasks._task_queue[0], type):  # a nested TaskSet asks for itself
+                crowd._gate.enter(tasks.user)
+            execute(tasks)
+
+        def wait(tasks: Any) -> None:
+            if tasks.user._state == LOCUST_STATE_STOPPING:
+                raise StopUser()
+
+        TaskSet.execute_next_task = execute_next_task
+        TaskSet.wait = wait
+        TaskSet.get_next_task = lambda tasks: crowd._pick(tasks.tasks, tasks)
+        DefaultTaskSet.get_next_task = lambda tasks: crowd._pick(tasks.user.tasks, tasks.user)
+        self.environment.events.request.add_listener(self._on_request)
+        self.environment.events.user_error.add_listener(
+            lambda user_instance, **_: self._gate.task_failed(user_instance)
+        )
+
+    def _pick(self, tasks: list[Any], owner: object) -> Any:
+        key = (id(tasks), len(tasks))
+        if key not in self._orders:
+            if not tasks:
+                raise LoadError(f"{type(owner).__name__} in the locustfile has no tasks.")
+            self._orders[key] = (tasks, _in_proportion(tasks, self._seed))
+        return next(self._orders[key][1])
+
+    def _on_request(self, **meta: Any) -> None:
+        end_ns = getattr(meta.get("response"), "received_ns", 0) or time.monotonic_ns()
+        greenlet = gevent.getcurrent()
+        while greenlet is not None and greenlet not in self._users:
+            spawner = getattr(greenlet, "spawning_greenlet", None)
+            greenlet = spawner() if spawner else None
+        if greenlet is not None:
+            self._gate.answered(self._users[greenlet], end_ns, meta)
+
+
+def _environment(locustfile: Path, url: str) -> Any:
+    sys.argv = ["locust"]  # a locustfile may parse it
+    try:
+        classes, _ = load_locustfile(str(locustfile))
+    except Exception as error:
+        raise InputError(
+            f"Cannot load the locustfile {locustfile}.",
+            f"{type(error).__name__}: {error}.",
+            "Check that `locust -f` accepts it.",
+        ) from error
+    if not classes:
+        raise InputError(f"{locustfile} defines no user class.", next_step="See `locust --help`.")
+    options = ["--headless", "--host", url, "-f", str(locustfile)]
+    environment = Environment(
+        user_classes=list(classes.values()),
+        events=locust.events,
+        host=url,
+        parsed_options=get_parser(default_config_files=[]).parse_args(options),
+    )
+    for user_class in environment.user_classes:
+        user_class.host = url
+    environment.events.init.fire(environment=environment, runner=None, web_ui=None)
+    environment.events.test_start.fire(environment=environment)
+    return environment
+
+
+def _in_proportion(tasks: list[Any], seed: int) -> Iterator[Any]:
+    kinds = list(dict.fromkeys(tasks))
+    weights = [tasks.count(kind) for kind in kinds]
+    return (kinds[index] for index in interleave(weights, seed))
+
+
+def _stamped(request: Callable[..., Any]) -> Callable[..., Any]:
+    """With catch_response, Locust tells of a request only after the user has looked at it."""
+
+    def stamp(*args: Any, **options: Any) -> Any:
+        response = request(*args, **options)
+        if meta := getattr(response, "request_meta", None):
+            meta["response"].received_ns = time.monotonic_ns()
+        return response
+
+    return stamp
