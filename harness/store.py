@@ -140,6 +140,11 @@ class Run:
             for row in self.windows(record.trial):
                 yield from _melt(record.trial, row)
 
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a file of the report whole or not at all; StoreError when the disk is full."""
+        _write(self.path / name, text)
+        return self.path / name
+
     def write_measurements(self) -> Path:
         """Write the long table as gzipped JSON lines beside the report."""
         path = self.path / "measurements.jsonl.gz"

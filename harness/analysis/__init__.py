@@ -1,0 +1,1 @@
+"""Pure functions from a run directory's measurements to estimates; nothing here changes a run."""

@@ -1,0 +1,174 @@
+"""Latency percentiles on and off, and their difference with its interval; `summary` calls it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.analysis.compare import Array, Estimate
+from harness.store import WindowRow
+
+Counts = NDArray[np.int32]
+
+STEP = float(np.log1p(0.005))  # bins are 0.5 % wide; percentiles are interpolated within them
+BINS = int(np.log(1e8) / STEP) + 1  # 1 us to 100 s
+RESAMPLES = 1000
+TAIL = 10  # a percentile needs as many requests beyond it, in each state
+
+GRID = np.unique(
+    np.concatenate([np.linspace(0.005, 0.99, 120), 1 - np.logspace(-2, -4, 60)])
+)  # the quantiles of a drawn curve
+
+
+@dataclass(frozen=True)
+class Histograms:
+    """Requests by latency bin, a row a quadruple: `on` and `off` (n, BINS), `block` (n,)."""
+
+    on: Counts
+    off: Counts
+    block: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Pooled quantiles of latency in us at `q`, and how many requests stand behind them."""
+
+    q: Array
+    on: Array
+    off: Array
+    n_on: int
+    n_off: int
+
+
+@dataclass(frozen=True)
+class Requests:
+    """The answered requests of one trial: due times and latencies in ns, and their routes."""
+
+    due_ns: NDArray[np.int64]
+    latency_ns: NDArray[np.int64]
+    route: NDArray[np.str_]
+
+    @classmethod
+    def load(cls, path: Path) -> Requests:
+        """Read requests.npz; a request without an answer has no latency and is left out."""
+        with np.load(path) as data:
+            answered = data["status"] > 0
+            due, end = data["due_ns"][answered], data["end_ns"][answered]
+            names = np.asarray(data["route_names"], dtype=np.str_)
+            return cls(due, end - due, names[data["route"][answered]])
+
+    def of(self, route: str) -> Requests:
+        """Those of one route."""
+        mine = self.route == route
+        return Requests(self.due_ns[mine], self.latency_ns[mine], self.route[mine])
+
+
+def histograms(requests: Requests, rows: Sequence[WindowRow], block: int) -> Histograms:
+    """Count each request in the window in which it was due; between windows it counts nowhere."""
+    windows = sorted((row.window for row in rows), key=lambda window: window.start_ns)
+    numbers = sorted({window.quadruple for window in windows})
+    place = {number: i for i, number in enumerate(numbers)}
+    starts = np.array([w.start_ns for w in windows], dtype=np.int64)
+    ends = np.array([w.end_ns for w in windows], dtype=np.int64)
+    rank = np.array([place[w.quadruple] for w in windows], dtype=np.int64)
+    on = np.array([w.on for w in windows], dtype=bool)
+    at = np.searchsorted(starts, requests.due_ns, side="right") - 1
+    inside = (at >= 0) & (requests.due_ns <= ends[at]) if len(windows) else at >= 0
+    at, bins = at[inside], _bins(requests.latency_ns[inside])
+    state = on[at]
+    return Histograms(
+        _count(rank[at][state], bins[state], len(numbers)),
+        _count(rank[at][~state], bins[~state], len(numbers)),
+        np.full(len(numbers), block),
+    )
+
+
+def _bins(latency_ns: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.clip(np.log(np.maximum(latency_ns, 1) / 1e3) // STEP, 0, BINS - 1).astype(np.int64)
+
+
+def _count(rank: NDArray[np.int64], bins: NDArray[np.int64], n: int) -> Counts:
+    return np.bincount(rank * BINS + bins, minlength=n * BINS).reshape(n, BINS).astype(np.int32)
+
+
+def join(parts: Sequence[Histograms]) -> Histograms:
+    """The quadruples of several trials as one sample; at least one."""
+    return Histograms(
+        np.concatenate([part.on for part in parts]),
+        np.concatenate([part.off for part in parts]),
+        np.concatenate([part.block for part in parts]),
+    )
+
+
+def quantile(counts: NDArray[Any], q: float, first: int = 0) -> Array:
+    """The `q` quantile in us of each row of histograms (n, bins) whose first bin is `first`."""
+    total = np.cumsum(counts, axis=1, dtype=float)
+    target = q * total[:, -1]
+    index = np.minimum((total < target[:, None]).sum(axis=1), counts.shape[1] - 1)[:, None]
+    here = np.take_along_axis(counts, index, 1)[:, 0].astype(float)
+    beyond = np.take_along_axis(total, index, 1)[:, 0] - target
+    part = 1 - beyond / np.maximum(here, 1e-9)
+    result: Array = np.exp((first + index[:, 0] + part) * STEP)
+    return result
+
+
+def shifts(sample: Histograms, qs: Sequence[float], seed: int) -> list[tuple[Estimate, float]]:
+    """For each quantile: on - off in us with its bootstrap interval, and the level off.
+
+    Whole quadruples are drawn again, within their blocks, so that what requests of one moment
+    share stays together; percentile intervals of RESAMPLES draws (Efron and Tibshirani, An
+    Introduction to the Bootstrap, chapter 13). NaN where fewer than TAIL requests of a state lie
+    beyond the quantile.
+    """
+    weights = _draws(sample.block, seed)
+    used = np.flatnonzero(sample.on.any(axis=0) | sample.off.any(axis=0))
+    if not len(used):
+        return [(Estimate(math.nan, math.nan, math.nan, 0), math.nan) for _ in qs]
+    columns = slice(used[0], used[-1] + 1)
+    on, off = (
+        np.vstack([part.sum(axis=0, dtype=np.float32), weights @ part.astype(np.float32)])
+        for part in (sample.on[:, columns], sample.off[:, columns])
+    )
+    return [_shift(on, off, q, int(used[0]), len(sample.block)) for q in qs]
+
+
+def _draws(block: NDArray[np.int64], seed: int) -> NDArray[np.float32]:
+    """How often each quadruple is drawn in each resample, (RESAMPLES, n); strata are blocks."""
+    random = np.random.default_rng(seed)
+    weights = np.zeros((RESAMPLES, len(block)), dtype=np.float32)
+    for name in np.unique(block):
+        mine = np.flatnonzero(block == name)
+        weights[:, mine] = random.multinomial(
+            len(mine), np.full(len(mine), 1 / len(mine)), RESAMPLES
+        )
+    return weights
+
+
+def _shift(on: Array, off: Array, q: float, first: int, n: int) -> tuple[Estimate, float]:
+    """The first row of `on` and `off` is the sample itself, the others are resamples of it."""
+    if min(on[0].sum(), off[0].sum()) * (1 - q) < TAIL:
+        return Estimate(math.nan, math.nan, math.nan, n), math.nan
+    level = quantile(off, q, first)
+    differences = quantile(on, q, first) - level
+    low, high = np.quantile(differences[1:], [0.025, 0.975])
+    return Estimate(float(differences[0]), float(low), float(high), n), float(level[0])
+
+
+def curve(sample: Histograms) -> Curve:
+    """Pooled quantiles for drawing, as far into the tail as TAIL requests reach."""
+    on, off = sample.on.sum(axis=0), sample.off.sum(axis=0)
+    fewest = int(min(on.sum(), off.sum()))
+    q = GRID[fewest * (1 - GRID) >= TAIL] if fewest else GRID[:0]
+    return Curve(q, _quantiles(on, q), _quantiles(off, q), int(on.sum()), int(off.sum()))
+
+
+def _quantiles(counts: NDArray[Any], q: Array) -> Array:
+    if not len(q):
+        return np.empty(0)
+    return np.array([quantile(counts[None, :], float(each))[0] for each in q])

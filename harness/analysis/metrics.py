@@ -1,0 +1,78 @@
+"""Every metric that a report can hold, with its unit and meaning; docs/report-schema.md lists it.
+
+Two kinds: differences on - off from the switched windows, and values of a collector that is on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99_9": 0.999}
+
+# window meter -> metric: CPU of one payer per request, on - off
+SWITCHED_CPU = {
+    "cpu.workload": "workload_cpu_us",
+    "cpu.client": "client_cpu_us",
+    "cpu.softirq": "softirq_cpu_us",
+    "cpu.host": "host_cpu_us",
+}
+
+
+# metrics that are told apart by a name in brackets, and what the name is
+BRACKETS = {
+    "coverage_percent": "signal",
+    **{f"latency_{name}_us": "route other than the primary" for name in PERCENTILES},
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Unit and meaning of a metric; `difference` says whether it is on - off."""
+
+    unit: str
+    meaning: str
+    difference: bool = False
+
+
+METRICS: dict[str, Metric] = {
+    "workload_cpu_us": Metric(
+        "us/request", "CPU of the workload's cgroup per request, on - off", True
+    ),
+    "workload_cpu_percent": Metric("%", "the same in percent of the level with it off", True),
+    "client_cpu_us": Metric("us/request", "CPU of the load driver per request, on - off", True),
+    "context_cpu_us": Metric(
+        "us/request", "CPU of workload and load driver together per request, on - off", True
+    ),
+    "softirq_cpu_us": Metric(
+        "us/request", "softirq time of the machine per request, on - off", True
+    ),
+    "host_cpu_us": Metric(
+        "us/request", "busy CPU of the whole machine per request, on - off", True
+    ),
+    "latency_p50_us": Metric("us", "median latency from the moment a request was due", True),
+    "latency_p90_us": Metric("us", "90th percentile of latency, on - off", True),
+    "latency_p99_us": Metric("us", "99th percentile of latency, on - off", True),
+    "latency_p99_9_us": Metric("us", "99.9th percentile of latency, on - off", True),
+    "bpf_us": Metric("us/request", "time inside the arm's BPF programs, in any process"),
+    "agent_us": Metric("us/request", "CPU of the arm's agents"),
+    "bill_us": Metric("us/request", "whole bill: BPF programs + agents"),
+    "bill_percent": Metric("%", "whole bill in percent of the machine, at the rate driven"),
+    "agent_memory_mb": Metric("MB", "memory of the arm's agents (PSS)"),
+    "agent_peak_memory_mb": Metric("MB", "peak resident memory of the arm's agents"),
+    "map_memory_mb": Metric("MB", "memory locked by the arm's BPF maps"),
+    "coverage_percent": Metric("%", "share of a signal's events whose telemetry arrived"),
+    "lost_percent": Metric("%", "events lost / events"),
+    "data_latency_p50_s": Metric("s", "request finished -> its telemetry arrived, median"),
+    "data_latency_p99_s": Metric("s", "request finished -> its telemetry arrived, p99"),
+    "load_s": Metric("s", "time to load the arm's BPF programs"),
+    "attach_s": Metric("s", "time to attach the arm's BPF programs"),
+    "detach_s": Metric("s", "time to detach the arm's BPF programs"),
+    "switch_ms": Metric("ms", "time that switching took at a window's edge, median of a trial"),
+    "rate_per_s": Metric("1/s", "requests a second that were achieved"),
+    "error_percent": Metric("%", "requests that failed"),
+}
+
+
+def metric(name: str) -> Metric:
+    """The metric of a row's name, whatever stands in brackets."""
+    return METRICS[name.partition("[")[0]]

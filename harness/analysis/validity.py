@@ -1,0 +1,106 @@
+"""Which trials may be used: stated rules that look at conditions, never at results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.analysis.compare import is_whole
+from harness.store import TrialRecord, WindowRow
+
+MAX_DRIVER_SHARE = 0.9
+MAX_ERROR_SHARE = 0.001
+MIN_RATE_SHARE = 0.98
+MAX_STEAL_SHARE = 0.05
+MIN_WHOLE_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A trial with the rules that it broke, each a sentence; only usable ones are estimated."""
+
+    record: TrialRecord
+    violations: tuple[str, ...]
+
+    @property
+    def usable(self) -> bool:
+        """It ended well and broke no rule."""
+        return self.record.status == "ok" and not self.violations
+
+    @property
+    def status(self) -> str:
+        """ok, invalid, failed or skipped."""
+        return "invalid" if self.record.status == "ok" and self.violations else self.record.status
+
+    @property
+    def reason(self) -> str:
+        """Why it is not used."""
+        return " ".join(part for part in (self.record.reason, *self.violations) if part)
+
+
+def _driver(values: Mapping[str, float]) -> str:
+    share = values.get("driver_cpu_share", 0.0)
+    return (
+        f"The load driver used {share:.0%} of its CPU (limit {MAX_DRIVER_SHARE:.0%})."
+        if share > MAX_DRIVER_SHARE
+        else ""
+    )
+
+
+def _errors(values: Mapping[str, float]) -> str:
+    total, errors = values.get("requests_total", 0.0), values.get("errors_total", 0.0)
+    return (
+        f"{errors:.0f} of {total:.0f} requests failed (limit {MAX_ERROR_SHARE:.1%})."
+        if errors > MAX_ERROR_SHARE * total
+        else ""
+    )
+
+
+def _rate(values: Mapping[str, float]) -> str:
+    asked = values.get("rate_asked", 0.0)
+    got = values.get("rate_achieved", asked)
+    return (
+        f"{got:.0f} of {asked:.0f} requests a second were achieved (limit {MIN_RATE_SHARE:.0%})."
+        if got < MIN_RATE_SHARE * asked
+        else ""
+    )
+
+
+def _steal(values: Mapping[str, float]) -> str:
+    share = values.get("steal_share", 0.0)
+    return (
+        f"The hypervisor took {share:.1%} of the CPU (limit {MAX_STEAL_SHARE:.0%})."
+        if share > MAX_STEAL_SHARE
+        else ""
+    )
+
+
+RULES: dict[str, Callable[[Mapping[str, float]], str]] = {
+    "the load driver is saturated": _driver,
+    "requests fail": _errors,
+    "the rate is not reached": _rate,
+    "the hypervisor takes CPU": _steal,
+}
+
+
+def judge(record: TrialRecord, windows: Sequence[WindowRow], quadruples: int) -> Judged:
+    """Apply every rule to a trial; `quadruples` is how many its switched part was to have."""
+    if record.status != "ok":
+        return Judged(record, ())
+    values = {value.metric: value.value for value in record.values if not value.labels}
+    broken = [text for rule in RULES.values() if (text := rule(values))]
+    if saturated := record.extra.get("saturated"):
+        broken.append(f"The load driver was saturated: {saturated}")
+    if record.trial.kind == "switched":
+        broken += _lost(windows, quadruples)
+    return Judged(record, tuple(broken))
+
+
+def _lost(windows: Sequence[WindowRow], quadruples: int) -> list[str]:
+    groups: dict[int, list[WindowRow]] = {}
+    for row in windows:
+        groups.setdefault(row.window.quadruple, []).append(row)
+    whole = sum(is_whole(group, ("cpu.workload",)) for group in groups.values())
+    if whole >= MIN_WHOLE_SHARE * quadruples:
+        return []
+    return [f"{whole} of {quadruples} quadruples are whole (limit {MIN_WHOLE_SHARE:.0%})."]

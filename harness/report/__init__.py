@@ -1,0 +1,1 @@
+"""Turns a run directory into one HTML page, Markdown and JSON; and profiles into flame graphs."""

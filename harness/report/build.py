@@ -1,0 +1,34 @@
+"""Writes a run's report: report.html, report.md, report.json and the long table; `cli` calls it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.analysis.summary import Summary, summarize
+from harness.report import html, markdown, rows
+from harness.store import Run
+
+
+@dataclass(frozen=True)
+class BuiltReport:
+    """Where the report is, and the summary that it shows."""
+
+    html: Path
+    markdown: Path
+    json: Path
+    measurements: Path
+    summary: Summary
+
+
+def build(run: Run) -> BuiltReport:
+    """Write the report into the run directory; StoreError if that is full."""
+    summary = summarize(run)
+    return BuiltReport(
+        html=run.write_text("report.html", html.page(run, summary)),
+        markdown=run.write_text("report.md", markdown.text(summary)),
+        json=run.write_text("report.json", json.dumps(rows.document(summary), indent=1) + "\n"),
+        measurements=run.write_measurements(),
+        summary=summary,
+    )

@@ -1,0 +1,53 @@
+"""report.md: the headline table, short enough for a README or a pull request; for `build`."""
+
+from __future__ import annotations
+
+from harness.analysis.summary import Summary
+from harness.report import table, wording
+
+
+def text(summary: Summary) -> str:
+    """The verdict, the headline table and the warnings as Markdown."""
+    parts = [
+        f"**{wording.verdict(summary)}**",
+        "\n".join(f"- {sentence}" for sentence in wording.sentences(summary)),
+        "\n".join(_table(summary)),
+        f"Run `{summary.name}`, {_machine(summary)}. Intervals are 95 %; *unresolved*: zero "
+        "cannot be excluded; *seen from*: the smallest effect found with 80 % power. "
+        "The bill is time in BPF programs + CPU of the agent.",
+    ]
+    if summary.warnings:
+        parts.append("\n".join(f"> {warning}" for warning in summary.warnings))
+    parts.append(f"Again: `{' '.join(summary.about.get('command', ()))}`")
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(summary: Summary) -> list[str]:
+    head = ("Workload", *table.COLUMNS)
+    rows = [
+        (line.workload, line.label, *(_cell(cell) for cell in line.cells), _claims(line))
+        for line in table.lines(summary)
+    ]
+    return [_row(head), _row(["---"] * len(head)), *map(_row, rows)]
+
+
+def _row(cells: tuple[str, ...] | list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _cell(cell: table.Cell) -> str:
+    if cell.state == "resolved":
+        return f"**{cell.text}** {cell.detail}"
+    if cell.state in ("unresolved", "missing"):
+        return f"*{cell.text}* {cell.detail}"
+    return cell.text
+
+
+def _claims(line: table.Line) -> str:
+    return line.claims[0].text if line.claims else ""
+
+
+def _machine(summary: Summary) -> str:
+    facts = summary.about.get("facts", {})
+    known = [str(facts[key]) for key in ("distribution", "kernel", "cpu_model") if key in facts]
+    return ", ".join(known) or "machine not recorded"

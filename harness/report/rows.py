@@ -1,0 +1,46 @@
+"""report.json, the run's estimates for machines: docs/report-schema.md; `build` writes it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+from harness.analysis.summary import Summary
+
+SCHEMA_VERSION = 1
+ABOUT = ("started", "ended", "complete", "command", "facts", "placement", "calibration", "claims")
+
+
+def document(summary: Summary) -> dict[str, Any]:
+    """report.json as a dictionary; what is not known is None."""
+    about = summary.about
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": summary.name,
+        "version": about.get("version"),
+        "experiment": summary.experiment.name,
+        "seed": summary.experiment.seed,
+        **{key: about.get(key) for key in ABOUT},
+        "rows": [_finite(asdict(row)) for row in summary.rows],
+        "blocks": [_finite(asdict(row)) for row in summary.blocks],
+        "programs": [_finite(asdict(program)) for program in summary.programs],
+        "trials": [
+            {
+                "trial": judged.record.trial.name,
+                "workload": judged.record.trial.workload,
+                "arm": judged.record.trial.arm,
+                "block": judged.record.trial.block,
+                "kind": judged.record.trial.kind,
+                "status": judged.status,
+                "reason": judged.reason,
+            }
+            for judged in summary.trials
+        ],
+        "skipped_arms": about.get("skipped_arms", []),
+        "warnings": list(summary.warnings),
+    }
+
+
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}

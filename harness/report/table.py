@@ -1,0 +1,160 @@
+"""The headline table, workload by collector, as cells of text; html and markdown lay it out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.analysis.summary import Summary
+from harness.model import BASELINE, Comparison
+from harness.report import wording
+
+State = Literal["resolved", "unresolved", "plain", "missing", "none"]
+
+COLUMNS = (
+    "Collector",
+    "CPU cost a request",
+    "Whole bill",
+    "Memory",
+    "Latency p50",
+    "Coverage",
+    "Published elsewhere",
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure, what stands below it in small, and how it is to be read."""
+
+    text: str
+    detail: str = ""
+    state: State = "plain"
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A published figure and where it was published."""
+
+    text: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the headline table."""
+
+    workload: str
+    arm: str
+    label: str
+    cost: Cell
+    bill: Cell
+    memory: Cell
+    latency: Cell
+    coverage: Cell
+    claims: tuple[Claimed, ...]
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """The figures in the order of COLUMNS."""
+        return (self.cost, self.bill, self.memory, self.latency, self.coverage)
+
+
+def lines(summary: Summary) -> list[Line]:
+    """Every workload x arm; an arm that was not measured has its reason in its cells."""
+    return [
+        Line(
+            workload,
+            arm.name,
+            wording.arm_label(summary, arm.name),
+            _difference(summary, workload, arm.name, "workload_cpu_us"),
+            _bill(summary, workload, arm.name),
+            _memory(summary, workload, arm.name),
+            _difference(summary, workload, arm.name, "latency_p50_us"),
+            _coverage(summary, workload, arm.name),
+            claims(summary, arm.name),
+        )
+        for workload in summary.experiment.workloads
+        for arm in sorted(summary.experiment.arms, key=lambda arm: arm.name != BASELINE)
+    ]
+
+
+def claims(summary: Summary, arm: str) -> tuple[Claimed, ...]:
+    """The published figures of an arm's sole collector."""
+    collectors = summary.experiment.arm(arm).collectors
+    return tuple(
+        Claimed(str(claim["text"]), str(claim["source"]))
+        for claim in summary.about.get("claims", ())
+        if (claim["collector"],) == collectors
+    )
+
+
+def difference(row: Comparison) -> Cell:
+    """A difference with its interval; grey words when zero cannot be excluded."""
+    share = wording.relative(row)
+    if wording.resolved(row):
+        detail = f"{wording.interval(row)}" + (f" · {share}" if share else "")
+        return Cell(wording.change(row), detail, "resolved")
+    if not math.isfinite(row.low):
+        return Cell("unresolved", wording.interval(row), "unresolved")
+    centre = wording.number(row.estimate, wording.places(row), signed=True)
+    return Cell(
+        f"unresolved (< {wording.bound(row)})",
+        f"{centre} {wording.interval(row)} · seen from {wording.floor(row)}",
+        "unresolved",
+    )
+
+
+def _difference(summary: Summary, workload: str, arm: str, metric: str) -> Cell:
+    row = summary.row(workload, arm, metric)
+    return difference(row) if row else _missing(summary, workload, arm, metric)
+
+
+def _missing(summary: Summary, workload: str, arm: str, metric: str) -> Cell:
+    return Cell("not measured", summary.missing(workload, arm, metric), "missing")
+
+
+def _bill(summary: Summary, workload: str, arm: str) -> Cell:
+    if arm == BASELINE:
+        return Cell("n/a", "", "none")
+    bill, share = (summary.row(workload, arm, m) for m in ("bill_us", "bill_percent"))
+    if bill is None:
+        return _missing(summary, workload, arm, "bill_us")
+    detail = f"{wording.plain(bill.estimate)} {wording.interval(bill)} µs a request"
+    if share is None:
+        return Cell(f"{wording.plain(bill.estimate)} µs", "the number of CPUs is not known")
+    return Cell(f"{wording.plain(share.estimate)} % of the machine", detail)
+
+
+def _memory(summary: Summary, workload: str, arm: str) -> Cell:
+    if arm == BASELINE:
+        return Cell("n/a", "", "none")
+    agent = summary.row(workload, arm, "agent_memory_mb")
+    if agent is None:
+        return _missing(summary, workload, arm, "agent_memory_mb")
+    maps = summary.row(workload, arm, "map_memory_mb")
+    below = f"+ {wording.plain(maps.estimate)} MB of maps" if maps else "maps not measured"
+    return Cell(f"{agent.estimate:.0f} MB", f"{wording.interval(agent)} {below}")
+
+
+def _coverage(summary: Summary, workload: str, arm: str) -> Cell:
+    if arm == BASELINE:
+        return Cell("n/a", "", "none")
+    rows = [
+        r for r in summary.rows
+        if (r.workload, r.arm) == (workload, arm) and r.metric.startswith("coverage_percent")
+    ]  # fmt: skip
+    if not rows:
+        return _missing(summary, workload, arm, "coverage_percent")
+    first, *others = sorted(rows, key=lambda row: "requests" not in row.metric)
+    texts = [f"{share(r.estimate)} of {_signal(r)}" for r in (first, *others)]
+    return Cell(texts[0], ", ".join(texts[1:]))
+
+
+def share(percent: float) -> str:
+    """A share; only what is whole is called 100 %."""
+    return "100 %" if percent == 100 else f"{percent:.1f} %"
+
+
+def _signal(row: Comparison) -> str:
+    return row.metric.partition("[")[2].rstrip("]")

@@ -1,0 +1,149 @@
+"""Figures and sentences as people read them; html and markdown share them."""
+
+from __future__ import annotations
+
+import math
+
+from harness.analysis.summary import Summary
+from harness.model import BASELINE, Comparison
+
+UNITS = {"us/request": "µs", "us": "µs", "%": "%", "MB": "MB", "s": "s", "ms": "ms", "1/s": "/s"}
+MINUS = "\N{MINUS SIGN}"
+
+
+def decimals(width: float) -> int:
+    """Decimals that show two digits of an uncertainty of this width."""
+    if not math.isfinite(width) or width <= 0:
+        return 2
+    return max(0, min(4, 1 - math.floor(math.log10(width))))
+
+
+def number(value: float, places: int, signed: bool = False) -> str:
+    """A number with a true minus sign; never a negative zero."""
+    text = f"{abs(value):,.{places}f}"
+    if not any(digit in "123456789" for digit in text):
+        return text
+    return (MINUS if value < 0 else "+" if signed else "") + text
+
+
+def plain(value: float) -> str:
+    """A magnitude to two or three significant digits."""
+    if not math.isfinite(value):
+        return "?"
+    if value == 0:
+        return "0"
+    return number(value, max(0, min(4, 2 - math.floor(math.log10(abs(value))) - (value >= 0.1))))
+
+
+def unit(row: Comparison) -> str:
+    """The row's unit as printed; `a request` is said by the column."""
+    return UNITS.get(row.unit, row.unit)
+
+
+def resolved(row: Comparison) -> bool:
+    """Its interval does not contain zero."""
+    return row.low > 0 or row.high < 0
+
+
+def places(row: Comparison) -> int:
+    """Decimals for a difference and its interval."""
+    return decimals((row.high - row.low) / 2)
+
+
+def change(row: Comparison) -> str:
+    """`+0.55 µs`."""
+    return f"{number(row.estimate, places(row), signed=True)} {unit(row)}"
+
+
+def interval(row: Comparison, with_unit: bool = False) -> str:
+    """`[+0.31, +0.79]`; of a value over trials, its range."""
+    if not math.isfinite(row.low):
+        return "one trial" if row.n == 1 else "too few windows for an interval"
+    signed = math.isfinite(row.mde)
+    if signed:
+        low, high = (number(v, places(row), signed) for v in (row.low, row.high))
+    else:
+        low, high = plain(row.low), plain(row.high)
+    return f"[{low}, {high}]" + (f" {unit(row)}" if with_unit else "")
+
+
+def relative(row: Comparison) -> str:
+    """The difference in percent of the level with it off: `+1.7 %`."""
+    if not row.level > 0:
+        return ""
+    scale = 100 / row.level
+    width = (row.high - row.low) / 2 * scale
+    return f"{number(row.estimate * scale, decimals(width), signed=True)} %"
+
+
+def floor(row: Comparison) -> str:
+    """The smallest effect that would have been seen: `0.66 µs (1.9 %)`."""
+    if not math.isfinite(row.mde):
+        return "unknown"
+    share = f" ({plain(100 * row.mde / row.level)} %)" if row.level > 0 else ""
+    return f"{plain(row.mde)} {unit(row)}{share}"
+
+
+def bound(row: Comparison) -> str:
+    """The far end of the interval: what the effect is smaller than, `0.80 µs`."""
+    return f"{number(max(abs(row.low), abs(row.high)), places(row))} {unit(row)}"
+
+
+def arm_label(summary: Summary, arm: str) -> str:
+    """The arm's name for a table."""
+    if arm == BASELINE:
+        return "nothing (A/A)"
+    count = len(summary.experiment.arm(arm).collectors)
+    return f"{arm} ({count} together)" if count > 1 else arm
+
+
+def arm_phrase(summary: Summary, arm: str) -> str:
+    """The arm as the subject of a sentence."""
+    count = len(summary.experiment.arm(arm).collectors)
+    return f"the {count} collectors together" if count > 1 else f"`{arm}`"
+
+
+def verdict(summary: Summary) -> str:
+    """The first sentence of the report: the most telling cost that was resolved, or that none."""
+    rows = [r for r in summary.rows if r.metric == "workload_cpu_us" and r.arm != BASELINE]
+    if not rows:
+        return "No collector's cost was measured in this run."
+    known = [row for row in rows if resolved(row) and row.estimate > 0]
+    if not known:
+        worst = max(rows, key=lambda row: row.mde / row.level)
+        return (
+            "On this machine no collector's cost to a service could be told from zero; "
+            f"in the {worst.workload} service a cost of {floor(worst)} a request would have "
+            "been seen."
+        )
+    size = {row.arm: len(summary.experiment.arm(row.arm).collectors) for row in known}
+    most = max(size.values())
+    row = max((r for r in known if size[r.arm] == most), key=lambda r: r.estimate / r.level)
+    verb = "cost" if most > 1 else "costs"
+    return (
+        f"On this machine {arm_phrase(summary, row.arm)} {verb} the {row.workload} service "
+        f"{change(row)} of CPU a request ({relative(row)}), 95 % interval {interval(row, True)}."
+    )
+
+
+def sentences(summary: Summary) -> list[str]:
+    """One sentence a workload: what was resolved, what not, and the A/A."""
+    return [_sentence(summary, workload) for workload in summary.experiment.workloads]
+
+
+def _sentence(summary: Summary, workload: str) -> str:
+    rows = [r for r in summary.rows if (r.workload, r.metric) == (workload, "workload_cpu_us")]
+    seen = [f"{r.arm} {change(r)} ({relative(r)})" for r in rows
+            if r.arm != BASELINE and resolved(r)]  # fmt: skip
+    unseen = [r for r in rows if r.arm != BASELINE and not resolved(r)]
+    parts = []
+    if seen:
+        parts.append(", ".join(seen))
+    if unseen:
+        least = max(unseen, key=lambda r: r.mde)
+        names = ", ".join(r.arm for r in unseen)
+        parts.append(f"not resolved: {names} (from {floor(least)} it would have been seen)")
+    null = summary.row(workload, BASELINE, "workload_cpu_us")
+    if null is not None:
+        parts.append(f"nothing installed: {change(null)} {interval(null)}")
+    return f"{workload}: " + ("; ".join(parts) if parts else "not measured") + "."
