@@ -1,0 +1,74 @@
+"""The two things the profile agent needs of an ELF file: a symbol's address and the build id."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+_SHT_SYMTAB, _SHT_NOTE, _SHT_DYNSYM = 2, 7, 11
+_NT_GNU_BUILD_ID = 3
+_PT_LOAD = 1
+
+
+class Elf:
+    """A 64-bit ELF file of this machine's byte order; ValueError if it is something else."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            self._data = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        if self._data[:5] != b"\x7fELF\x02":
+            raise ValueError(f"{path} is not a 64-bit ELF file")
+
+    def close(self) -> None:
+        """Unmap the file."""
+        self._data.close()
+
+    def build_id(self) -> str:
+        """The GNU build id in hex, or an empty string."""
+        for kind, _, start, size, *_ in self._sections():
+            if kind == _SHT_NOTE and size > 16:
+                name_size, id_size, note = struct.unpack_from("=III", self._data, start)
+                if note == _NT_GNU_BUILD_ID:
+                    first = start + 12 + (name_size + 3 & ~3)
+                    return self._data[first : first + id_size].hex()
+        return ""
+
+    def symbol(self, name: str) -> int | None:
+        """The address of a symbol, as the file was linked."""
+        wanted = name.encode() + b"\0"
+        sections = list(self._sections())
+        for kind, _, start, size, link, entry in sections:
+            if kind in (_SHT_DYNSYM, _SHT_SYMTAB) and entry:
+                strings = sections[link][2]
+                for offset in range(start, start + size, entry):
+                    text, value = struct.unpack_from("=I4xQ", self._data, offset)
+                    at = strings + text
+                    if value and self._data[at : at + len(wanted)] == wanted:
+                        return int(value)
+        return None
+
+    def load_address(self, file_offset: int) -> int:
+        """Where the segment that holds this offset wants to be loaded, less the offset."""
+        (table,) = struct.unpack_from("=Q", self._data, 32)
+        size, count = struct.unpack_from("=HH", self._data, 54)
+        for i in range(count):
+            kind, _, offset, address, _, length = struct.unpack_from(
+                "=IIQQQQ", self._data, table + i * size
+            )
+            if kind == _PT_LOAD and offset <= file_offset + 4095 and file_offset < offset + length:
+                return int(address - offset)
+        return 0
+
+    def _sections(self) -> Iterator[tuple[int, int, int, int, int, int]]:
+        """(type, address, offset, size, link, entry size) of each section."""
+        (table,) = struct.unpack_from("=Q", self._data, 40)
+        size, count = struct.unpack_from("=HH", self._data, 58)
+        for i in range(count):
+            at = table + i * size
+            kind, _, address, offset, length, link = struct.unpack_from(
+                "=IQQQQI", self._data, at + 4
+            )
+            (entry,) = struct.unpack_from("=Q", self._data, at + 56)
+            yield kind, address, offset, length, link, entry

@@ -1,0 +1,77 @@
+"""cpu-clock perf events, one a CPU, that run a BPF program; used by the profile collector."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import platform
+import struct
+from pathlib import Path
+
+from harness.agent.errors import AgentError
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_SYSCALL = {"x86_64": 298, "aarch64": 241}  # perf_event_open
+_SOFTWARE, _CPU_CLOCK = 1, 0
+_DISABLED, _EXCLUDE_IDLE = 1 << 0, 1 << 7
+_FLAG_FD_CLOEXEC = 8
+_ENABLE, _DISABLE, _SET_BPF = 0x2400, 0x2401, 0x40042408
+
+
+class Sampler:
+    """Runs a program `frequency` times per second of each CPU's busy time, while enabled."""
+
+    def __init__(self, program_fd: int, frequency: int) -> None:
+        self.hook = f"perf_event/cpu-clock@{frequency}Hz"
+        self._fds: list[int] = []
+        try:
+            for cpu in _online_cpus():
+                self._fds.append(_open(cpu, 10**9 // frequency))
+                fcntl.ioctl(self._fds[-1], _SET_BPF, program_fd)
+        except OSError as error:
+            self.close()
+            raise AgentError(
+                "The CPUs cannot be sampled.",
+                f"perf_event_open failed: {error.strerror}.",
+                "Run as root; in a container allow the perf_event_open system call.",
+            ) from error
+
+    def enable(self) -> None:
+        """Start sampling on every CPU."""
+        for fd in self._fds:
+            fcntl.ioctl(fd, _ENABLE, 0)
+
+    def destroy(self) -> None:
+        """Stop sampling, until enabled again."""
+        for fd in self._fds:
+            fcntl.ioctl(fd, _DISABLE, 0)
+
+    def close(self) -> None:
+        """Give the events back to the kernel."""
+        for fd in self._fds:
+            os.close(fd)
+        self._fds.clear()
+
+
+def _open(cpu: int, period_ns: int) -> int:
+    flags = _DISABLED | _EXCLUDE_IDLE
+    attributes = struct.pack(  # struct perf_event_attr, PERF_ATTR_SIZE_VER0
+        "=IIQQQQQIIQ", _SOFTWARE, 64, _CPU_CLOCK, period_ns, 0, 0, flags, 0, 0, 0
+    )
+    number = _SYSCALL.get(platform.machine())
+    if number is None:
+        raise AgentError(f"`profile` does not know the machine {platform.machine()}.")
+    fd = int(_LIBC.syscall(number, attributes, -1, cpu, -1, _FLAG_FD_CLOEXEC))
+    if fd < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return fd
+
+
+def _online_cpus() -> list[int]:
+    cpus: list[int] = []
+    for part in Path("/sys/devices/system/cpu/online").read_text().strip().split(","):
+        first, _, last = part.partition("-")
+        cpus.extend(range(int(first), int(last or first) + 1))
+    return cpus

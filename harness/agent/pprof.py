@@ -1,0 +1,243 @@
+"""pprof profiles (profile.proto, gzipped); written by the profile agent, rewritten by the report.
+
+    builder = Builder(started_ns, duration_ns, period_ns)
+    builder.add([Frame(name="hot", file="app.py", line=3)], count=5, pid=42, tid=42)
+    write(builder.profile, Path("profile.pb.gz"))
+
+https://github.com/google/pprof/blob/main/proto/profile.proto
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+# message -> its fields: (name, number, type); a "*" repeats it, a capital is a message
+_SCHEMA = {
+    "ValueType": [("type", 1, "int64"), ("unit", 2, "int64")],
+    "Label": [("key", 1, "int64"), ("str", 2, "int64"), ("num", 3, "int64")],
+    "Sample": [("location_id", 1, "uint64*"), ("value", 2, "int64*"), ("label", 3, "Label*")],
+    "Mapping": [
+        ("id", 1, "uint64"),
+        ("memory_start", 2, "uint64"),
+        ("memory_limit", 3, "uint64"),
+        ("file_offset", 4, "uint64"),
+        ("filename", 5, "int64"),
+        ("build_id", 6, "int64"),
+        ("has_functions", 7, "bool"),
+        ("has_filenames", 8, "bool"),
+        ("has_line_numbers", 9, "bool"),
+    ],
+    "Line": [("function_id", 1, "uint64"), ("line", 2, "int64")],
+    "Location": [
+        ("id", 1, "uint64"),
+        ("mapping_id", 2, "uint64"),
+        ("address", 3, "uint64"),
+        ("line", 4, "Line*"),
+    ],
+    "Function": [
+        ("id", 1, "uint64"),
+        ("name", 2, "int64"),
+        ("system_name", 3, "int64"),
+        ("filename", 4, "int64"),
+        ("start_line", 5, "int64"),
+    ],
+    "Profile": [
+        ("sample_type", 1, "ValueType*"),
+        ("sample", 2, "Sample*"),
+        ("mapping", 3, "Mapping*"),
+        ("location", 4, "Location*"),
+        ("function", 5, "Function*"),
+        ("string_table", 6, "string*"),
+        ("time_nanos", 9, "int64"),
+        ("duration_nanos", 10, "int64"),
+        ("period_type", 11, "ValueType"),
+        ("period", 12, "int64"),
+        ("default_sample_type", 14, "int64"),
+    ],
+}
+
+
+class Mapping(NamedTuple):
+    """An executable file as one process has mapped it."""
+
+    start: int
+    limit: int
+    offset: int
+    path: str
+    build_id: str = ""
+
+
+class Frame(NamedTuple):
+    """One frame: an address in a mapping, a named place in a source file, or both."""
+
+    address: int = 0
+    mapping: Mapping | None = None
+    name: str = ""
+    file: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Stack:
+    """How often one thread was seen with these frames, leaf first."""
+
+    frames: tuple[Frame, ...]
+    count: int
+    pid: int
+    tid: int
+
+
+def _message_type() -> Any:
+    field_type = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(
+        name="harness/profile.proto", package="perftools.profiles", syntax="proto3"
+    )
+    for message, fields in _SCHEMA.items():
+        described = file.message_type.add(name=message)
+        for name, number, kind in fields:
+            field = described.field.add(name=name, number=number)
+            plain = kind.rstrip("*")
+            field.label = field_type.LABEL_REPEATED if kind != plain else field_type.LABEL_OPTIONAL
+            if plain in _SCHEMA:
+                field.type = field_type.TYPE_MESSAGE
+                field.type_name = f".perftools.profiles.{plain}"
+            else:
+                field.type = getattr(field_type, f"TYPE_{plain.upper()}")
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("perftools.profiles.Profile"))
+
+
+_Profile = _message_type()
+
+
+class Builder:
+    """Collects stacks into one profile of CPU samples taken every `period_ns` of CPU time."""
+
+    def __init__(self, started_ns: int, duration_ns: int, period_ns: int) -> None:
+        self.profile: Any = _Profile(
+            time_nanos=started_ns, duration_nanos=duration_ns, period=period_ns
+        )
+        self._ids: dict[Any, int] = {}
+        self._period_ns = period_ns
+        self._string("")
+        for kind, unit in (("samples", "count"), ("cpu", "nanoseconds")):
+            self.profile.sample_type.add(type=self._string(kind), unit=self._string(unit))
+        self.profile.period_type.type = self._string("cpu")
+        self.profile.period_type.unit = self._string("nanoseconds")
+        self.profile.default_sample_type = self._string("cpu")
+
+    def add(self, frames: Sequence[Frame], count: int, pid: int, tid: int) -> None:
+        """Count one stack, leaf first."""
+        sample = self.profile.sample.add(
+            location_id=[self._location(frame, pid) for frame in frames],
+            value=[count, count * self._period_ns],
+        )
+        sample.label.add(key=self._string("pid"), num=pid)
+        sample.label.add(key=self._string("tid"), num=tid)
+
+    def _string(self, text: str) -> int:
+        if text not in self._ids:
+            self._ids[text] = len(self.profile.string_table)
+            self.profile.string_table.append(text)
+        return self._ids[text]
+
+    def _location(self, frame: Frame, pid: int) -> int:
+        # the same address is another place in another process; a named one is the same place
+        key = (frame, 0 if frame.name else pid)
+        if key not in self._ids:
+            mapping = self._mapping(frame.mapping, pid) if frame.mapping else 0
+            self._ids[key] = len(self.profile.location) + 1
+            location = self.profile.location.add(
+                id=self._ids[key], mapping_id=mapping, address=frame.address
+            )
+            if frame.name:
+                location.line.add(function_id=self._function(frame), line=frame.line)
+                self._mark_symbolised(mapping)
+        return self._ids[key]
+
+    def _mapping(self, mapping: Mapping, pid: int) -> int:
+        key = (mapping, pid)
+        if key not in self._ids:
+            self._ids[key] = len(self.profile.mapping) + 1
+            self.profile.mapping.add(
+                id=self._ids[key],
+                memory_start=mapping.start,
+                memory_limit=mapping.limit,
+                file_offset=mapping.offset,
+                filename=self._string(mapping.path),
+                build_id=self._string(mapping.build_id),
+            )
+        return self._ids[key]
+
+    def _mark_symbolised(self, mapping: int) -> None:
+        if mapping:  # otherwise `go tool pprof` looks for the binary itself
+            self.profile.mapping[mapping - 1].has_functions = True
+
+    def _function(self, frame: Frame) -> int:
+        key = ("function", frame.name, frame.file, frame.line)
+        if key not in self._ids:
+            self._ids[key] = len(self.profile.function) + 1
+            name = self._string(frame.name)
+            self.profile.function.add(
+                id=self._ids[key],
+                name=name,
+                system_name=name,
+                filename=self._string(frame.file),
+                start_line=frame.line,
+            )
+        return self._ids[key]
+
+
+def write(profile: Any, path: Path) -> None:
+    """Write a profile so that a reader sees all of it or nothing."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(gzip.compress(profile.SerializeToString(), compresslevel=6))
+    os.replace(part, path)
+
+
+def read(path: Path) -> Any:
+    """Read a gzipped profile message."""
+    profile = _Profile()
+    profile.ParseFromString(gzip.decompress(path.read_bytes()))
+    return profile
+
+
+def stacks(profile: Any) -> Iterator[Stack]:
+    """The samples of a profile."""
+    frames = {location.id: _frame(profile, location) for location in profile.location}
+    for sample in profile.sample:
+        labels = {profile.string_table[label.key]: label.num for label in sample.label}
+        yield Stack(
+            tuple(frames[each] for each in sample.location_id),
+            sample.value[0],
+            labels.get("pid", 0),
+            labels.get("tid", 0),
+        )
+
+
+def _frame(profile: Any, location: Any) -> Frame:
+    text = profile.string_table
+    mapping = None
+    if location.mapping_id:
+        raw = profile.mapping[location.mapping_id - 1]
+        mapping = Mapping(
+            raw.memory_start,
+            raw.memory_limit,
+            raw.file_offset,
+            text[raw.filename],
+            text[raw.build_id],
+        )
+    if not location.line:
+        return Frame(location.address, mapping)
+    function = profile.function[location.line[0].function_id - 1]
+    return Frame(
+        location.address, mapping, text[function.name], text[function.filename], function.start_line
+    )
