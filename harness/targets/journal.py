@@ -87,16 +87,16 @@ class Journal:
 
     def _lock(self) -> int:
         while True:
-            self.directory.mkdir(parents=True, exist_ok=True)
             try:
+                self.directory.mkdir(parents=True, exist_ok=True)
                 descriptor = os.open(self.directory, os.O_RDONLY)
-            except FileNotFoundError:
-                continue
+            except (FileExistsError, FileNotFoundError):
+                continue  # the last holder removes it at this moment
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             with contextlib.suppress(FileNotFoundError):
                 if os.fstat(descriptor).st_ino == self.directory.stat().st_ino:
                     return descriptor
-            os.close(descriptor)  # the last holder removed it while we waited
+            os.close(descriptor)  # removed while we waited
 
 
 def _boot() -> str:

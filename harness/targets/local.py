@@ -44,7 +44,7 @@ class Local:
 
     def up(self) -> None:
         """Check, undo what dead runs left, mount what is missing and make the run's cgroup."""
-        self._check()
+        self.check()
         with self._journal.locked():
             _clean(self._journal)
             entry = self._entry = self._journal.open(self.run, self.run_dir)
@@ -92,7 +92,8 @@ class Local:
     def __exit__(self, *_: object) -> None:
         self.down()
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """NeedError, with what to do, if a run cannot work here; changes nothing."""
         if os.geteuid() != 0:
             raise NeedError(
                 "Root is needed.",

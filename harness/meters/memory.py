@@ -1,0 +1,65 @@
+"""Memory of processes, of their BPF maps and of cgroups; `evaluate` reads it once a trial."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+_PROC = Path("/proc")
+_PSS = re.compile(r"^Pss:\s+(\d+) kB$", re.MULTILINE)
+_PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
+_CGROUP_FILES = {
+    "current_bytes": ("memory.current", "memory.usage_in_bytes"),
+    "peak_bytes": ("memory.peak", "memory.max_usage_in_bytes"),
+}
+
+
+def pss_bytes(pids: Iterable[int], proc: Path = _PROC) -> int:
+    """Resident memory with shared pages divided among their users; dead processes have none."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found = _PSS.search((proc / str(pid) / "smaps_rollup").read_text())
+            total += int(found[1]) * 1024 if found else 0
+    return total
+
+
+def peak_rss_bytes(pid: int, proc: Path = _PROC) -> int:
+    """The most that was ever resident of a process, shared pages counted whole."""
+    found = _PEAK.search((proc / str(pid) / "status").read_text())
+    return int(found[1]) * 1024 if found else 0
+
+
+def map_bytes(pid: int, proc: Path = _PROC) -> int:
+    """Kernel memory of the BPF maps that a process holds open, each counted once."""
+    return sum(_locked(pid, proc, "map_id"))
+
+
+def program_bytes(pid: int, proc: Path = _PROC) -> int:
+    """Kernel memory of the BPF programs that a process holds open, each counted once."""
+    return sum(_locked(pid, proc, "prog_id"))
+
+
+def cgroup_bytes(path: Path) -> dict[str, int]:
+    """`current_bytes` and `peak_bytes` of a cgroup v1 or v2; empty without the controller."""
+    values = {}
+    for key, names in _CGROUP_FILES.items():
+        for name in names:
+            with contextlib.suppress(OSError):
+                values[key] = int((path / name).read_text())
+                break
+    return values
+
+
+def _locked(pid: int, proc: Path, identity: str) -> Iterator[int]:
+    seen = set()
+    for path in (proc / str(pid) / "fdinfo").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            pairs = dict(
+                line.split(":", 1) for line in path.read_text().splitlines() if ":" in line
+            )
+            if identity in pairs and "memlock" in pairs and pairs[identity] not in seen:
+                seen.add(pairs[identity])
+                yield int(pairs["memlock"])

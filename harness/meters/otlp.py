@@ -1,0 +1,119 @@
+"""Reads OTLP bodies, protobuf or JSON, into flat items; the coverage meter counts them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError, Message
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric
+
+from harness.spool import Record
+
+TRACES, METRICS, LOGS = "/v1/traces", "/v1/metrics", "/v1/logs"
+_DELTA = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
+Attributes = frozenset[tuple[str, bytes]]
+M = TypeVar("M", bound=Message)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One data point of a sum, a gauge or a histogram; the value of a histogram is its count."""
+
+    scope: str
+    name: str
+    identity: tuple[Attributes, str, str, Attributes]
+    value: float
+    start_unix_ns: int
+    time_unix_ns: int
+    delta: bool
+    gauge: bool
+    kind: str = "metrics"
+
+
+@dataclass(frozen=True)
+class Event:
+    """A finished span (its time is its end) or a log record."""
+
+    kind: str
+    scope: str
+    name: str
+    time_unix_ns: int
+
+
+def items(record: Record) -> Iterator[Point | Event]:
+    """What a post holds; ValueError if it is not OTLP."""
+    if record.path == METRICS:
+        yield from _points(_parse(record, ExportMetricsServiceRequest()))
+    elif record.path == TRACES:
+        yield from _spans(_parse(record, ExportTraceServiceRequest()))
+    elif record.path == LOGS:
+        yield from _logs(_parse(record, ExportLogsServiceRequest()))
+
+
+def _parse(record: Record, message: M) -> M:
+    try:
+        if record.content_type.startswith("application/json"):
+            json_format.Parse(record.content(), message, ignore_unknown_fields=True)
+        else:
+            message.ParseFromString(record.content())
+    except (DecodeError, json_format.ParseError) as error:
+        raise ValueError(f"a post to {record.path} is not OTLP: {error}") from error
+    return message
+
+
+def _points(request: ExportMetricsServiceRequest) -> Iterator[Point]:
+    for resource in request.resource_metrics:
+        resource_key = _key(resource.resource.attributes)
+        for group in resource.scope_metrics:
+            for metric in group.metrics:
+                yield from _of_metric(metric, resource_key, group.scope.name)
+
+
+def _of_metric(metric: Metric, resource: Attributes, scope: str) -> Iterator[Point]:
+    shape = metric.WhichOneof("data")
+    if shape is None:
+        return
+    data = getattr(metric, shape)
+    delta = getattr(data, "aggregation_temporality", None) == _DELTA
+    for point in data.data_points:
+        if shape in ("sum", "gauge"):
+            value = getattr(point, point.WhichOneof("value") or "as_double")
+        else:
+            value = point.count
+        yield Point(
+            scope,
+            metric.name,
+            (resource, scope, metric.name, _key(point.attributes)),
+            float(value),
+            point.start_time_unix_nano,
+            point.time_unix_nano,
+            delta,
+            gauge=shape == "gauge",
+        )
+
+
+def _spans(request: ExportTraceServiceRequest) -> Iterator[Event]:
+    for resource in request.resource_spans:
+        for group in resource.scope_spans:
+            for span in group.spans:
+                yield Event("spans", group.scope.name, span.name, span.end_time_unix_nano)
+
+
+def _logs(request: ExportLogsServiceRequest) -> Iterator[Event]:
+    for resource in request.resource_logs:
+        for group in resource.scope_logs:
+            for log in group.log_records:
+                at = log.time_unix_nano or log.observed_time_unix_nano
+                yield Event("logs", group.scope.name, log.event_name, at)
+
+
+def _key(attributes: Iterable[Any]) -> Attributes:
+    return frozenset((each.key, each.value.SerializeToString()) for each in attributes)

@@ -1,0 +1,142 @@
+"""Recorded files of the kernel in, values out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.errors import NeedError
+from harness.meters import memory
+from harness.meters.cgroup import CgroupCpu
+from harness.meters.node import NodeCpu, cpuacct_root
+from harness.targets import mount
+
+CASES = Path(__file__).parent / "meters"
+PROC = CASES / "proc"
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        (
+            "v2",
+            {
+                "usage_seconds": 152.960052,
+                "user_seconds": 109.505031,
+                "system_seconds": 43.455020,
+                "throttled_count": 7,
+                "throttled_seconds": 0.35,
+                "pressure_seconds": 9.735722,
+            },
+        ),
+        ("hybrid", {"usage_seconds": 1.234567, "user_seconds": 1, "system_seconds": 0.234567}),
+        ("v1", {"usage_seconds": 35.434441018, "user_seconds": 12.01, "system_seconds": 23.42}),
+    ],
+)
+def test_cpu_of_a_cgroup(case: str, expected: dict[str, float]) -> None:
+    meter = CgroupCpu(CASES / case)
+    assert meter.read() == pytest.approx(expected)
+    meter.close()
+
+
+def test_a_directory_that_is_no_cgroup_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NeedError, match="No CPU time"):
+        CgroupCpu(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        ("v2", {"current_bytes": 4325376, "peak_bytes": 9289728}),
+        ("v1", {"current_bytes": 618029056, "peak_bytes": 1598746624}),
+        ("hybrid", {}),
+    ],
+)
+def test_memory_of_a_cgroup(case: str, expected: dict[str, int]) -> None:
+    assert memory.cgroup_bytes(CASES / case) == expected
+
+
+def test_memory_of_a_process() -> None:
+    assert memory.pss_bytes([42], PROC) == 9962 * 1024
+    assert memory.peak_rss_bytes(42, PROC) == 14128 * 1024
+
+
+def test_a_dead_process_has_no_memory() -> None:
+    assert memory.pss_bytes([42, 43], PROC) == 9962 * 1024
+
+
+def test_maps_and_programs_held_twice_are_counted_once() -> None:
+    assert memory.map_bytes(42, PROC) == 86016 + 4096
+    assert memory.program_bytes(42, PROC) == 4096
+
+
+def test_the_machine_with_schedstat() -> None:
+    meter = NodeCpu(proc=PROC)
+    assert meter.source == str(PROC / "schedstat")
+    assert meter.read() == pytest.approx(
+        {
+            "host_seconds.0": 153.128421312,
+            "host_seconds.1": 98.765432109,
+            "host_seconds": 251.893853421,
+            "softirq_seconds": 1.41,
+            "steal_seconds": 10.65,
+            "idle_seconds": 1882.76,
+        }
+    )
+    meter.close()
+
+
+def test_the_listed_cpus_only_and_proc_stat_alone(tmp_path: Path) -> None:
+    (tmp_path / "self").mkdir()
+    for name in ("stat", "self/mountinfo"):
+        (tmp_path / name).write_bytes((PROC / name).read_bytes())
+    meter = NodeCpu([1], proc=tmp_path)
+    assert meter.source == str(tmp_path / "stat")
+    assert meter.read() == pytest.approx(
+        {
+            "host_seconds.1": 123.6,
+            "host_seconds": 123.6,
+            "softirq_seconds": 1.2,
+            "steal_seconds": 5.95,
+            "idle_seconds": 893.48,
+        }
+    )
+    meter.close()
+
+
+@pytest.mark.parametrize("is_root", [True, False])
+def test_cpuacct_counts_the_machine_only_from_its_true_root(tmp_path: Path, is_root: bool) -> None:
+    if is_root:
+        (tmp_path / "release_agent").touch()
+    line = f"33 31 0:30 / {tmp_path} rw shared:1 - cgroup cgroup rw,cpu,cpuacct\n"
+    assert cpuacct_root(line) == (tmp_path if is_root else None)
+
+
+def test_cpuacct_is_the_finest_source(tmp_path: Path) -> None:
+    files: dict[str, str] = {
+        "release_agent": "",
+        "cpuacct.usage_percpu": "35434441018 135140779932 0 0 \n",
+        "self/mountinfo": f"3 1 0:3 / {tmp_path} rw - cgroup cgroup rw,cpuacct\n",
+        "stat": (PROC / "stat").read_text(),
+        "schedstat": (PROC / "schedstat").read_text(),
+    }
+    (tmp_path / "self").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    meter = NodeCpu(proc=tmp_path)
+    assert meter.source == str(tmp_path / "cpuacct.usage_percpu")
+    assert meter.read()["host_seconds"] == pytest.approx(170.57522095)
+    meter.close()
+
+
+def test_mounts_with_spaces_and_optional_fields() -> None:
+    found = mount.parse((PROC / "self/mountinfo").read_text())
+    assert [each.fstype for each in found] == ["proc", "tmpfs", "cgroup", "cgroup2"]
+    assert found[-1].point == Path("/sys/fs/cgroup/my unified")
+
+
+@pytest.mark.parametrize("read", [memory.cgroup_bytes, lambda path: memory.pss_bytes([1], path)])
+def test_missing_files_are_no_memory(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    assert not read(tmp_path)

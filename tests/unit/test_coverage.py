@@ -1,0 +1,213 @@
+"""The coverage meter on spools made up with OpenTelemetry's own protobuf classes."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+from google.protobuf.json_format import MessageToJson
+from google.protobuf.message import Message
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric
+
+from harness.meters.coverage import tally
+from harness.meters.otlp import LOGS, METRICS, TRACES
+from harness.spool import Record, pack, read_spool
+
+CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
+DELTA = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
+SECOND = 10**9
+UNIX = 1_700_000_000 * SECOND
+DURATION = "http.server.request.duration"
+
+
+class Spool:
+    """Writes posts that arrive at given seconds on both clocks."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.touch()
+
+    def post(self, at: float, path: str, message: Message, encoding: str = "") -> None:
+        body = message.SerializeToString()
+        content_type = "application/x-protobuf"
+        if encoding == "json":
+            body, content_type, encoding = MessageToJson(message).encode(), "application/json", ""
+        if encoding == "gzip":
+            body = gzip.compress(body)
+        at_ns = round(at * SECOND)
+        record = Record(at_ns, UNIX + at_ns, path, content_type, encoding, body)
+        with self.path.open("ab") as stream:
+            stream.write(pack(record))
+
+    def histogram(
+        self,
+        at: float,
+        counts: dict[str, int],
+        *,
+        temporality: int = CUMULATIVE,
+        start: float = 0,
+        scope: str = "harness.http",
+        encoding: str = "",
+        exponential: bool = False,
+    ) -> None:
+        request, metric = _metric(DURATION, scope)
+        data = metric.exponential_histogram if exponential else metric.histogram
+        data.aggregation_temporality = temporality  # type: ignore[assignment]
+        for route, count in counts.items():
+            point = data.data_points.add(
+                count=count,
+                start_time_unix_nano=UNIX + round(start * SECOND),
+                time_unix_nano=UNIX + round((at - 0.1) * SECOND),
+            )
+            point.attributes.add(key="http.route").value.string_value = route
+        self.post(at, METRICS, request, encoding)
+
+    def counter(self, at: float, name: str, value: int, *, gauge: bool = False) -> None:
+        request, metric = _metric(name, "harness.flows")
+        if not gauge:
+            metric.sum.aggregation_temporality = CUMULATIVE
+            metric.sum.is_monotonic = True
+        points = metric.gauge.data_points if gauge else metric.sum.data_points
+        points.add(
+            as_int=value, start_time_unix_nano=UNIX, time_unix_nano=UNIX + round(at * SECOND)
+        )
+        self.post(at, METRICS, request)
+
+    def spans(self, at: float, ends: list[float], scope: str = "harness.http") -> None:
+        request = ExportTraceServiceRequest()
+        group = request.resource_spans.add().scope_spans.add()
+        group.scope.name = scope
+        for end in ends:
+            group.spans.add(name="GET /", end_time_unix_nano=UNIX + round(end * SECOND))
+        self.post(at, TRACES, request)
+
+    def logs(self, at: float, events: list[tuple[str, float]]) -> None:
+        request = ExportLogsServiceRequest()
+        group = request.resource_logs.add().scope_logs.add()
+        group.scope.name = "harness.guard"
+        for name, when in events:
+            group.log_records.add(event_name=name, time_unix_nano=UNIX + round(when * SECOND))
+        self.post(at, LOGS, request)
+
+
+def _metric(name: str, scope: str) -> tuple[ExportMetricsServiceRequest, Metric]:
+    request = ExportMetricsServiceRequest()
+    resource = request.resource_metrics.add()
+    resource.resource.attributes.add(key="service.name").value.string_value = "go"
+    group = resource.scope_metrics.add()
+    group.scope.name = scope
+    return request, group.metrics.add(name=name)
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(tmp_path / "spool")
+
+
+def _requests(spool: Spool, since: float, until: float | None = None) -> float:
+    until_ns = None if until is None else round(until * SECOND)
+    return tally(spool.path, round(since * SECOND), until_ns).counts["requests"]
+
+
+def test_nothing_arrived(spool: Spool) -> None:
+    seen = tally(spool.path, 0)
+    assert seen.counts["requests"] == 0
+    assert seen.percentiles("spans") == {}
+
+
+@pytest.mark.parametrize("encoding", ["", "gzip", "json"])
+@pytest.mark.parametrize("exponential", [False, True])
+def test_cumulative_counts_are_differences(spool: Spool, encoding: str, exponential: bool) -> None:
+    for at, counts in ((1, {"/": 100}), (2, {"/": 110, "/cpu": 4}), (3, {"/": 119, "/cpu": 4})):
+        spool.histogram(at, counts, encoding=encoding, exponential=exponential)
+    assert _requests(spool, 1.5) == 23
+    assert _requests(spool, 1.5, 2.5) == 14
+    assert _requests(spool, 0) == 123
+
+
+def test_delta_counts_are_sums(spool: Spool) -> None:
+    for at in (1, 2, 3):
+        spool.histogram(at, {"/": 10, "/cpu": 1}, temporality=DELTA, start=at - 1)
+    assert _requests(spool, 1.5) == 22
+
+
+def test_a_collector_that_starts_again_counts_from_zero(spool: Spool) -> None:
+    spool.histogram(1, {"/": 100}, start=0)
+    spool.histogram(2, {"/": 23}, start=1.5)
+    assert _requests(spool, 1.5) == 23
+
+
+def test_a_counter_that_fell_counts_from_zero(spool: Spool) -> None:
+    spool.histogram(1, {"/": 100})
+    spool.histogram(2, {"/": 23})
+    assert _requests(spool, 1.5) == 23
+
+
+def test_two_collectors_in_one_spool_are_told_apart(spool: Spool) -> None:
+    spool.histogram(1, {"/": 23}, scope="harness.http")
+    spool.histogram(1, {"/": 7}, scope="other")
+    spool.spans(2, [1.5], scope="other")
+    seen = tally(spool.path, 0, scope="harness.http")
+    assert seen.counts["requests"] == 23
+    assert "spans" not in seen.counts
+    assert tally(spool.path, 0).counts["requests"] == 30
+
+
+def test_connections_samples_and_gauges(spool: Spool) -> None:
+    for at, opened, samples in ((1, 5, 100), (2, 28, 119)):
+        spool.counter(at, "tcp.connections.opened", opened)
+        spool.counter(at, "profile.samples", samples)
+        spool.counter(at, "tcp.connections", 3, gauge=True)
+    counts = tally(spool.path, round(1.5 * SECOND)).counts
+    assert (counts["connections"], counts["samples"]) == (23, 19)
+
+
+def test_spans_logs_and_their_latency(spool: Spool) -> None:
+    spool.spans(1, [0.5])
+    spool.spans(2, [1.0, 1.5, 1.75])
+    spool.logs(3, [("process.executed", 2.5), ("file.opened", 1.0)])
+    seen = tally(spool.path, SECOND)
+    assert (seen.counts["spans"], seen.counts["logs"], seen.counts["executions"]) == (3, 2, 1)
+    assert seen.counts["posts"] == 2
+    np.testing.assert_allclose(seen.latency_seconds["spans"], [1.0, 0.5, 0.25])
+    np.testing.assert_allclose(seen.latency_seconds["logs"], [0.5, 2.0])
+    assert seen.percentiles("spans")[50] == pytest.approx(0.5)
+
+
+def test_latency_of_a_metric_is_from_the_middle_of_what_it_adds(spool: Spool) -> None:
+    spool.histogram(1, {"/": 10})  # its time is 0.9, its start 0
+    spool.histogram(3, {"/": 20})  # adds 0.9 to 2.9, middle 1.9
+    spool.histogram(4, {"/": 20})  # adds nothing
+    spool.histogram(5, {"/new": 2}, temporality=DELTA, start=3.9)  # adds 3.9 to 4.9
+    seen = tally(spool.path, SECOND)
+    np.testing.assert_allclose(seen.latency_seconds["metrics"], [1.1, 0.6])
+
+
+def test_a_record_cut_off_by_a_crash_is_left_out(spool: Spool) -> None:
+    spool.spans(1, [0.5])
+    spool.spans(2, [1.5])
+    whole = spool.path.read_bytes()
+    for missing in (1, len(whole) // 2 - 10):
+        spool.path.write_bytes(whole[:-missing])
+        assert tally(spool.path, 0).counts["spans"] == 1
+
+
+def test_a_file_that_is_no_spool_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "spool"
+    path.write_bytes(b"x" * 100)
+    with pytest.raises(ValueError, match="is not a spool"):
+        list(read_spool(path))
+
+
+def test_a_post_that_is_not_otlp_is_named(spool: Spool) -> None:
+    record = Record(1, UNIX, TRACES, "application/x-protobuf", "", b"\xff\xff\xff")
+    spool.path.write_bytes(pack(record))
+    with pytest.raises(ValueError, match="/v1/traces is not OTLP"):
+        tally(spool.path, 0)
