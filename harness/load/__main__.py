@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import locust  # noqa: F401, I001  first, because it makes sockets and threads cooperative
-
+import locust  # isort: skip  # first, because it makes sockets and threads cooperative
 import argparse
 import json
 import logging
@@ -25,15 +24,23 @@ MAX_LOG_LINES = 200
 def main() -> int:
     """Serve until `stop` or SIGTERM; 2 if the locustfile cannot be run."""
     arguments = _arguments()
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.WARNING, format=f"%(asctime)s locust {locust.__version__}: %(message)s"
+    )
     logging.getLogger().handlers[0].addFilter(_at_most(MAX_LOG_LINES))
     try:
-        driver = Driver(
-            arguments.locustfile, arguments.url, arguments.connections, arguments.seed
-        )
+        driver = Driver(arguments.locustfile, arguments.url, arguments.connections, arguments.seed)
     except HarnessError as error:
-        return _say(ready=False, what=error.what, why=error.why, next_step=error.next_step) or 2
-    server = Server(arguments.control, _handlers(driver, lambda: server.stop()))
+        _say(ready=False, what=error.what, why=error.why, next_step=error.next_step)
+        return 2
+    handlers = _handlers(driver)
+    server = Server(arguments.control, handlers)
+
+    def stop(_request: dict[str, Any]) -> dict[str, Any]:
+        server.stop()
+        return {}
+
+    handlers["stop"] = stop
     gevent.signal_handler(signal.SIGTERM, server.stop)
     _say(ready=True)
     server.serve()
@@ -41,13 +48,12 @@ def main() -> int:
     return 0
 
 
-def _handlers(driver: Driver, stop: Any) -> dict[str, Any]:
+def _handlers(driver: Driver) -> dict[str, Any]:
     return {
         "capacity": lambda request: driver.capacity(float(request["seconds"])),
         "start": lambda request: driver.start(float(request["rate"]), request.get("requests")),
         "finish": lambda request: driver.finish(Path(request["path"])),
         "wait": lambda request: driver.wait(Path(request["path"])),
-        "stop": lambda request: stop() or {},
     }
 
 

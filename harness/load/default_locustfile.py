@@ -10,7 +10,7 @@ class Visitor(FastHttpUser):  # type: ignore[misc]
 
     max_redirects = 0
 
-    @task
+    @task  # type: ignore[untyped-decorator]
     def visit(self) -> None:
         """Get the path that the URL names."""
         path = urlsplit(self.host).path

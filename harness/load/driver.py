@@ -112,10 +112,10 @@ class Driver:
     def enter(self, user: User) -> None:
         """Give the calling user's slot back and wait for the next."""
         seat = self._seats[user]
-        idled = seat.due_ns != 0 or seat.failed
+        pause = PAUSE_SECONDS if seat.due_ns or seat.failed else 0
         self._leave(seat)
-        if self._closed_loop and idled:
-            gevent.sleep(PAUSE_SECONDS)
+        if self._closed_loop or seat.line.backlog:
+            gevent.sleep(pause)  # others have answers to read
         if self._closed_loop:
             due_ns = time.monotonic_ns()
         elif seat.line.backlog:

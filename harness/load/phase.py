@@ -79,5 +79,3 @@ class Stopped:
     seconds: float
     cpu_share: float
     started: int
-
-

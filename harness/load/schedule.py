@@ -10,7 +10,7 @@ NS_PER_SECOND = 1_000_000_000
 
 
 class Schedule:
-    """A fixed arrival rate (per second); due times in CLOCK_MONOTONIC ns, `count` of them or endless.
+    """A fixed arrival rate (per second): due times in CLOCK_MONOTONIC ns, `count` or endless.
 
     Slot k is due at exactly start + k / rate: integers throughout, so nothing drifts.
     """

@@ -17,12 +17,14 @@ import gevent
 import locust
 from gevent.pool import Group
 from locust.argument_parser import get_parser
+from locust.contrib.fasthttp import FastHttpSession
 from locust.env import Environment
 from locust.exception import StopUser
 from locust.user.task import LOCUST_STATE_STOPPING, DefaultTaskSet, TaskSet
 from locust.util.load_locustfile import load_locustfile
 
 from harness.errors import InputError, LoadError
+from harness.load import fasthttp
 from harness.load.schedule import interleave
 
 User = Any
@@ -62,6 +64,8 @@ class Crowd:
         user = user_class(self.environment)
         if client := getattr(user, "client", None):
             client.request = _stamped(client.request)
+            if isinstance(client, FastHttpSession):
+                fasthttp.spare(client)
         greenlet = user.start(self._group)
         self._users[greenlet] = user
         greenlet.link(self._ended)
@@ -78,6 +82,7 @@ class Crowd:
 
     def _patch(self) -> None:
         crowd, execute = self, TaskSet.execute_next_task
+        fasthttp.poll_without_yielding()
 
         def execute_next_task(tasks: Any) -> None:
             if not isinstance(tasks._task_queue[0], type):  # a nested TaskSet asks for itself

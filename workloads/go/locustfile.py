@@ -19,4 +19,4 @@ def request(route):
 
 class WorkloadUser(FastHttpUser):
     max_redirects = 0
-    tasks = {request(route): route["weight"] for route in WORKLOAD["routes"]}
+    tasks = [(request(route), route["weight"]) for route in WORKLOAD["routes"]]  # noqa: RUF012
