@@ -1,0 +1,266 @@
+"""The estimators against simulated truth: fixed seeds, so each test has one outcome."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from harness.analysis import bill, compare, latency, validity
+from harness.analysis.compare import Estimate, hodges_lehmann, quadruples
+from harness.model import Measurement, Trial
+from harness.store import TrialRecord, WindowRow
+from tests.unit import synthetic
+from tests.unit.synthetic import Truth
+
+ONE = synthetic.experiment(workloads=("go",), switched_seconds=10.0)
+SAMPLES = arrays(float, st.integers(6, 40), elements=st.floats(-1e3, 1e3, width=32))
+
+
+def trial(arm: str, seed: int, index: int = 0) -> Trial:
+    return Trial(index, "go", 0, arm, "switched", seed)
+
+
+def simulate(arm: str, truth: Truth, seed: int) -> compare.Quadruples:
+    """Two blocks of the quick experiment under drift and heavy tails."""
+    return compare.join(
+        [
+            quadruples(
+                synthetic.windows(ONE, trial(arm, seed), truth, np.random.default_rng([seed, b])),
+                ("cpu.workload",),
+            )
+            for b in range(2)
+        ]
+    )
+
+
+def covers(value: Estimate, truth: float) -> bool:
+    return value.low <= truth <= value.high
+
+
+@pytest.mark.parametrize(("arm", "effect"), [("baseline", 0.0), ("http", 0.55), ("all", 0.96)])
+def test_the_interval_covers_the_truth_in_19_of_20_runs(arm: str, effect: float) -> None:
+    runs = [hodges_lehmann(simulate(arm, Truth(), seed).differences) for seed in range(200)]
+    covered = sum(covers(run, effect) for run in runs)
+    assert covered >= 184  # fewer has a probability below 3 % if the interval is a 95 % one
+
+
+def test_nothing_installed_is_called_an_effect_in_at_most_one_of_ten_runs() -> None:
+    runs = [hodges_lehmann(simulate("baseline", Truth(), seed).differences) for seed in range(300)]
+    alarms = sum(not covers(run, 0.0) for run in runs)
+    assert alarms <= 24  # 5 % are 15
+
+
+def test_a_known_effect_comes_back_under_drift() -> None:
+    truth = Truth({"http": 1.5}, drift=0.15)
+    value = hodges_lehmann(simulate("http", truth, 3).differences)
+    assert value.low > 0
+    assert value.estimate == pytest.approx(1.5, abs=3 * value.standard_error)
+
+
+def test_slow_drift_alone_costs_little_precision() -> None:
+    def width(drift: float) -> float:
+        quiet = Truth({}, drift=drift, noise=0.03, outliers=0.0)
+        values = [hodges_lehmann(simulate("baseline", quiet, s).differences) for s in range(20)]
+        return float(np.mean([v.high - v.low for v in values]))
+
+    assert width(0.15) < 1.2 * width(0.0)
+
+
+def test_outliers_hardly_move_the_estimate() -> None:
+    sample = np.random.default_rng(1).normal(1.0, 0.1, 60)
+    spoiled = np.concatenate([sample[:-3], [500.0, -300.0, 900.0]])
+    assert hodges_lehmann(spoiled).estimate == pytest.approx(1.0, abs=0.05)
+
+
+def test_the_smallest_effect_is_seen_in_four_of_five_runs() -> None:
+    noise = [np.random.default_rng(s).normal(0, 1, 50) for s in range(300)]
+    mde = float(np.mean([hodges_lehmann(n).mde for n in noise]))
+    seen = sum(hodges_lehmann(n + mde).low > 0 for n in noise)
+    assert 0.72 <= seen / 300 <= 0.88
+
+
+@given(SAMPLES, st.floats(-100, 100))
+def test_shifting_the_sample_shifts_the_estimate(sample: np.ndarray, shift: float) -> None:
+    before, after = hodges_lehmann(sample), hodges_lehmann(sample + shift)
+    assert after.estimate == pytest.approx(before.estimate + shift, abs=1e-6)
+    assert after.low == pytest.approx(before.low + shift, abs=1e-6)
+
+
+@given(SAMPLES)
+def test_mirroring_the_sample_mirrors_the_interval(sample: np.ndarray) -> None:
+    before, after = hodges_lehmann(sample), hodges_lehmann(-sample)
+    assert (after.estimate, after.low, after.high) == pytest.approx(
+        (-before.estimate, -before.high, -before.low), abs=1e-9
+    )
+
+
+@given(SAMPLES)
+def test_the_estimate_lies_in_its_interval_and_in_the_sample(sample: np.ndarray) -> None:
+    value = hodges_lehmann(sample)
+    assert sample.min() <= value.low <= value.estimate <= value.high <= sample.max()
+
+
+@given(st.integers(compare.EXACT_UP_TO - 5, compare.EXACT_UP_TO))
+def test_exact_and_normal_ranks_agree_where_they_meet(n: int) -> None:
+    exact = compare._signed_rank_cut(n)
+    mean, spread = n * (n + 1) / 4, math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
+    assert abs(exact - (mean - 1.96 * spread)) <= 2
+
+
+def test_the_signed_rank_table_is_the_published_one() -> None:
+    """Critical values for 2.5 %: 0 at n = 6, 8 at n = 10, 52 at n = 20 (one less than the rank)."""
+    assert [compare._signed_rank_cut(n) - 1 for n in (6, 10, 20)] == [0, 8, 52]
+
+
+def test_too_few_quadruples_give_no_interval() -> None:
+    value = hodges_lehmann(np.array([1.0, 2.0, 3.0]))
+    assert value.estimate == 2.0
+    assert math.isnan(value.low)
+    assert math.isnan(hodges_lehmann(np.empty(0)).estimate)
+
+
+def test_a_quadruple_that_lacks_something_is_left_out() -> None:
+    rows = synthetic.windows(ONE, trial("http", 1), Truth(), np.random.default_rng(1))
+    whole = len(quadruples(rows, ("cpu.workload",)).on)
+    del rows[0], rows[6].meters["cpu.workload"]
+    for row in rows[11:15]:
+        row.meters["requests"] = 0.0
+    assert len(quadruples(rows, ("cpu.workload",)).on) == whole - 3
+    assert len(quadruples(rows, ("cpu.unknown",)).on) == 0
+
+
+def test_disagreeing_blocks_are_noticed() -> None:
+    near = [Estimate(1.0, 0.8, 1.2, 50), Estimate(1.1, 0.9, 1.3, 50)]
+    far = [Estimate(1.0, 0.9, 1.1, 50), Estimate(2.0, 1.9, 2.1, 50)]
+    assert compare.disagreement(near) > 0.3
+    assert compare.disagreement(far) < 1e-6
+    assert compare.disagreement(near[:1]) == 1.0
+
+
+def histogram(tmp_path: Path, truth: Truth, seed: int) -> latency.Histograms:
+    rng, parts = np.random.default_rng(seed), []
+    for block in range(2):
+        each = trial("http", seed + block, block)
+        rows = synthetic.windows(ONE, each, truth, rng)
+        path = tmp_path / f"{seed}-{block}.npz"
+        synthetic.requests(path, ONE, each, truth, rows, rng)
+        parts.append(latency.histograms(latency.Requests.load(path).of("/"), rows, block))
+    return latency.join(parts)
+
+
+def test_a_latency_shift_comes_back(tmp_path: Path) -> None:
+    sample = histogram(tmp_path, Truth(latency_us={"http": 12.0}), 4)
+    (p50, level), (p90, _) = latency.shifts(sample, [0.5, 0.9], seed=1)
+    assert p50.low > 0
+    assert p50.estimate == pytest.approx(12.0, abs=2.0)
+    assert p90.estimate == pytest.approx(12.0, abs=6.0)
+    assert level == pytest.approx(synthetic.LATENCY_US["go"], rel=0.03)
+
+
+def test_no_latency_shift_is_seldom_called_one(tmp_path: Path) -> None:
+    found = [
+        latency.shifts(histogram(tmp_path, Truth(latency_us={}), seed), [0.5], seed)[0][0]
+        for seed in range(0, 80, 2)
+    ]
+    assert sum(not covers(value, 0.0) for value in found) <= 6  # 5 % of 40 are 2
+
+
+def test_the_same_seed_gives_the_same_interval(tmp_path: Path) -> None:
+    sample = histogram(tmp_path, Truth(), 6)
+    first, again, other = (latency.shifts(sample, [0.9], seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+def test_a_percentile_without_enough_requests_is_not_given(tmp_path: Path) -> None:
+    sample = histogram(tmp_path, Truth(), 6)
+    few = latency.Histograms(sample.on[:2], sample.off[:2], sample.block[:2])
+    value, level = latency.shifts(few, [0.999], seed=1)[0]
+    assert math.isnan(value.estimate)
+    assert math.isnan(level)
+    assert latency.curve(few).q.max() < 0.999
+
+
+@given(
+    arrays(np.int64, st.integers(300, 900), elements=st.integers(20_000, 50_000_000)),
+    st.sampled_from([0.1, 0.5, 0.9]),
+)
+def test_histogram_quantiles_are_within_a_bin(latencies: np.ndarray, q: float) -> None:
+    counts = latency._count(np.zeros(len(latencies), np.int64), latency._bins(latencies), 1)
+    lower, upper = np.quantile(latencies / 1e3, q, method="inverted_cdf") * np.array([0.99, 1.01])
+    assert lower <= latency.quantile(counts, q)[0] <= upper
+
+
+def test_requests_between_windows_belong_to_none(tmp_path: Path) -> None:
+    rows = synthetic.windows(ONE, trial("http", 1), Truth(), np.random.default_rng(1))
+    edges = [(row.window.start_ns, row.window.end_ns) for row in rows]
+    due = np.array([edges[0][0] - 1, edges[0][0], edges[0][1], edges[0][1] + 1, edges[-1][1] + 9])
+    asked = latency.Requests(due, np.full(5, 10**6), np.full(5, "/"))
+    counted = latency.histograms(asked, rows, 0)
+    assert counted.on.sum() + counted.off.sum() == 2
+
+
+def record(values: dict[str, float], **extra: object) -> TrialRecord:
+    each = trial("http", 1)
+    return TrialRecord(
+        each, "ok", extra=dict(extra),
+        values=tuple(
+            Measurement(name, value, "1", "go", "http", 0, each.name)
+            for name, value in values.items()
+        ),
+    )  # fmt: skip
+
+
+GOOD = {
+    "requests_total": 1000.0, "errors_total": 1.0, "rate_asked": 100.0, "rate_achieved": 98.0,
+    "driver_cpu_share": 0.9, "steal_share": 0.05,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "words"),
+    [
+        ("errors_total", 2.0, "failed"),
+        ("rate_achieved", 97.9, "requests a second"),
+        ("driver_cpu_share", 0.91, "load driver"),
+        ("steal_share", 0.051, "hypervisor"),
+    ],
+)
+def test_each_rule_holds_at_its_limit_and_breaks_beyond(
+    metric: str, value: float, words: str
+) -> None:
+    rows = synthetic.windows(ONE, trial("http", 1), Truth(), np.random.default_rng(1))
+    assert validity.judge(record(GOOD), rows, ONE.quadruples).usable
+    judged = validity.judge(record({**GOOD, metric: value}), rows, ONE.quadruples)
+    assert judged.status == "invalid"
+    assert words in judged.reason
+
+
+def test_lost_windows_and_a_saturated_driver_invalidate() -> None:
+    rows: list[WindowRow] = synthetic.windows(
+        ONE, trial("http", 1), Truth(), np.random.default_rng(1)
+    )
+    assert "quadruples" in validity.judge(record(GOOD), rows[24:], ONE.quadruples).reason
+    told = validity.judge(record(GOOD, saturated="it fell behind"), rows, ONE.quadruples)
+    assert "it fell behind" in told.reason
+
+
+def test_the_bill_is_bpf_plus_agent_in_us_and_in_percent_of_the_machine() -> None:
+    each = bill.whole(Estimate(0.5, math.nan, math.nan, 1), Estimate(1.5, 1.0, 2.0, 2))
+    assert (each.estimate, each.low, each.high) == (2.0, 1.5, 2.5)
+    assert each.scaled(bill.machine_percent_factor(2500, 2)).estimate == pytest.approx(0.25)
+
+
+def test_values_over_trials_give_their_range() -> None:
+    used = [record({"steady_agent_cpu_seconds": s, "steady_requests": 1000}) for s in (1e-3, 3e-3)]
+    value = bill.over_trials(used, bill.SWITCHED["agent_us"])
+    assert (value.estimate, value.low, value.high, value.n) == (
+        pytest.approx(2.0), pytest.approx(1.0), pytest.approx(3.0), 2,
+    )  # fmt: skip
+    assert bill.over_trials([record({})], bill.SWITCHED["agent_us"]).n == 0
