@@ -1,0 +1,161 @@
+"""Names the addresses in a trial's profiles; called when the trial ends and the workload lives.
+
+    symbolize(directory, pids)      # profile-<ms>.pb.gz ... -> profile.pb.gz, profile.folded
+
+Native, Go and kernel symbols come from BCC's symbol cache. So do Java's, from the perf map that
+the JVM is asked to write for a moment; its stacks are whole with -XX:+PreserveFramePointer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness import shell
+from harness.agent import pprof
+from harness.agent.pprof import Frame
+from harness.errors import HarnessError, NeedError
+
+_KERNEL_PID = -1
+_KERNEL_SPACE = 1 << 63
+_PYTHON_EVALUATOR = "_PyEval_EvalFrameDefault"
+
+Name = Callable[[int], str | None]
+Stacks = Counter[tuple[tuple[Frame, ...], int, int]]  # frames, pid, tid -> samples
+
+
+def symbolize(directory: Path, pids: Iterable[int]) -> None:
+    """Merge the raw profiles in `directory` into `profile.pb.gz` and `profile.folded`.
+
+    Addresses of processes that are not in `pids` or have ended keep their module's name only.
+    The raw files are removed. Nothing is written if there are none.
+    """
+    parts = sorted(directory.glob("profile-*.pb.gz"))
+    if not parts:
+        return
+    profiles = [pprof.read(part) for part in parts]
+    with contextlib.ExitStack() as stack:
+        names = {_KERNEL_PID: stack.enter_context(_symbols(_KERNEL_PID))}
+        for pid in set(pids):
+            if Path(f"/proc/{pid}").exists():
+                stack.enter_context(_java_map(pid))
+                names[pid] = stack.enter_context(_symbols(pid))
+        merged = _merge(profiles, names)
+    first, last = profiles[0], profiles[-1]
+    duration = last.time_nanos + last.duration_nanos - first.time_nanos
+    builder = pprof.Builder(first.time_nanos, duration, first.period)
+    for (frames, pid, tid), count in merged.items():
+        builder.add(frames, count, pid, tid)
+    pprof.write(builder.profile, directory / "profile.pb.gz")
+    _write_folded(merged, directory / "profile.folded")
+    for part in parts:
+        part.unlink()
+
+
+def label(frame: Frame) -> str:
+    """How a frame is called in folded stacks: `hot (app.py:6)`, `read_[k]` for the kernel."""
+    if not frame.name:
+        module = os.path.basename(frame.mapping.path).strip("[]") if frame.mapping else "unknown"
+        return f"[{module}]"
+    name = frame.name.replace(";", ",")
+    if frame.file:
+        return f"{name} ({os.path.basename(frame.file)}:{frame.line})"
+    return f"{name}_[k]" if frame.address >= _KERNEL_SPACE else name
+
+
+def _merge(profiles: Sequence[Any], names: dict[int, Name]) -> Stacks:
+    merged: Stacks = Counter()
+    for profile in profiles:
+        for stack in pprof.stacks(profile):
+            frames = _join([_named(frame, stack.pid, names) for frame in stack.frames])
+            merged[tuple(frames), stack.pid, stack.tid] += stack.count
+    return merged
+
+
+def _named(frame: Frame, pid: int, names: dict[int, Name]) -> Frame:
+    if frame.name:
+        return frame
+    name = names.get(_KERNEL_PID if frame.address >= _KERNEL_SPACE else pid)
+    return frame._replace(name=(name(frame.address) if name else None) or "")
+
+
+def _join(frames: list[Frame]) -> list[Frame]:
+    """Put Python's frames in place of the interpreter's own.
+
+    CPython is mostly built without frame pointers: unless its evaluator shows up in the native
+    stack, only the leaf of it is certain.
+    """
+    python = [frame for frame in frames if frame.file]
+    if not python:
+        return frames
+    kernel = [frame for frame in frames if frame.address >= _KERNEL_SPACE]
+    native = [frame for frame in frames if not frame.file and frame.address < _KERNEL_SPACE]
+    evaluators = (i for i, frame in enumerate(native) if frame.name.startswith(_PYTHON_EVALUATOR))
+    return [*kernel, *native[: next(evaluators, 1)], *python]
+
+
+def _write_folded(merged: Stacks, path: Path) -> None:
+    folded: Counter[str] = Counter()
+    for (frames, _, _), count in merged.items():
+        folded[";".join(label(frame) for frame in reversed(frames)) or "[unknown]"] += count
+    path.write_text("".join(f"{stack} {count}\n" for stack, count in sorted(folded.items())))
+
+
+@contextlib.contextmanager
+def _symbols(pid: int) -> Iterator[Name]:
+    """A function that names the addresses of one process, or of the kernel."""
+    try:
+        import bcc  # 60 MB, and only Debian has it: imported where it is needed
+    except ImportError as error:
+        raise NeedError(
+            "Stacks cannot be named: BCC's Python module is missing.",
+            "It comes with the package python3-bpfcc.",
+            "Run `make setup`.",
+        ) from error
+    cache = bcc.SymbolCache(pid)
+
+    @functools.cache
+    def name(address: int) -> str | None:
+        found, _, _ = cache.resolve(address, True)
+        return found.decode(errors="replace") if found else None
+
+    try:
+        yield name
+    finally:
+        bcc.lib.bcc_free_symcache(cache.cache, pid)
+
+
+@contextlib.contextmanager
+def _java_map(pid: int) -> Iterator[None]:
+    """Have a JVM (17 or later) write down its compiled methods; the file is removed afterwards."""
+    written = Path(f"/proc/{pid}/root/tmp/perf-{_own_pid(pid)}.map")
+    ours = _is_java(pid) and not written.exists()
+    if ours:
+        with contextlib.suppress(HarnessError):  # older JVMs have no such command
+            shell.run(["jcmd", str(pid), "Compiler.perfmap"], timeout=20)
+    try:
+        yield
+    finally:
+        if ours:
+            written.unlink(missing_ok=True)
+
+
+def _is_java(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/exe").readlink().name == "java"
+    except OSError:
+        return False
+
+
+def _own_pid(pid: int) -> int:
+    """The process's id in its own pid namespace, which is the last one listed."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("NSpid:"):
+                return int(line.split()[-1])
+    return pid
