@@ -18,12 +18,14 @@ _BPF: Final = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc
 _PERF: Final = {"x86_64": 298, "aarch64": 241, "riscv64": 241, "s390x": 331, "ppc64le": 319}
 
 _MNT_DETACH = 2
-_PROG_LOAD, _PROG_NEXT_ID, _PROG_FD_BY_ID, _INFO_BY_FD = 5, 11, 13, 15
+_MAP_CREATE, _PROG_LOAD, _PROG_NEXT_ID, _PROG_FD_BY_ID, _INFO_BY_FD = 0, 5, 11, 13, 15
 _RAW_TRACEPOINT_OPEN, _ENABLE_STATS = 17, 32
 
 SOCKET_FILTER, KPROBE, SCHED_CLS, TRACEPOINT, XDP, PERF_EVENT, CGROUP_SKB = 1, 2, 3, 5, 6, 7, 8
 SOCK_OPS, RAW_TRACEPOINT, CGROUP_SOCK_ADDR, TRACING, LSM = 13, 17, 18, 26, 29
-TRACE_RAW_TP, TRACE_FENTRY, LSM_MAC = 23, 24, 27
+TRACE_RAW_TP, TRACE_FENTRY, LSM_MAC, TRACE_ITER = 23, 24, 27, 28
+CGROUP_SOCK_OPS, CGROUP_INET4_CONNECT = 3, 10
+RINGBUF = 27
 
 RETURN_ZERO: Final = bytes.fromhex("b7000000000000009500000000000000")
 RETURN_ONE: Final = bytes.fromhex("b7000000010000009500000000000000")
@@ -83,6 +85,12 @@ def load_program(
     struct.pack_into("=I", attr, 68, attach_type)
     struct.pack_into("=I", attr, 108, btf_id)
     return _bpf(_PROG_LOAD, attr)
+
+
+def create_map(map_type: int, key_size: int, value_size: int, max_entries: int) -> int:
+    """Create a BPF map and return its descriptor; OSError if refused."""
+    sizes = struct.pack("=IIII", map_type, key_size, value_size, max_entries)
+    return _bpf(_MAP_CREATE, bytearray(sizes + bytes(56)))
 
 
 def attach_tracing(program: int) -> int:

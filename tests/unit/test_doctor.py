@@ -1,0 +1,103 @@
+"""The doctor tells the truth about this machine, and has a fix for whatever is wrong."""
+
+from __future__ import annotations
+
+import ctypes.util
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness import doctor, probe
+from harness.doctor import Finding
+from harness.targets import facts
+
+
+def _named(name: str) -> Finding:
+    (found,) = [finding for finding in doctor.check() if finding.name == name]
+    return found
+
+
+def test_whatever_is_wrong_has_a_fix() -> None:
+    findings = doctor.check()
+    assert len({finding.name for finding in findings}) == len(findings) > 20
+    for finding in findings:
+        assert finding.detail
+        assert (finding.status == "pass") == (finding.fix == ""), finding
+        assert finding.fix == "" or finding.fix.endswith("."), finding
+
+
+def test_without_root_it_says_so_and_tries_no_hook(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(probe, "refusal", lambda name: pytest.fail("a hook was tried"))
+    assert _named("root").status == "fail"
+    assert "sudo" in _named("root").fix
+    assert _named("hooks").status == "warn"
+
+
+def test_a_kernel_without_btf_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(probe, "BTF", tmp_path / "absent")
+    assert _named("BTF").status == "fail"
+    assert "CONFIG_DEBUG_INFO_BTF" in _named("BTF").fix
+
+
+def test_a_missing_hook_fails_only_those_who_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(probe, "refusal", lambda name: "Operation not permitted")
+    needed = _named("perf_event")
+    assert (needed.status, needed.detail) == ("fail", "Operation not permitted")
+    assert "profile" in needed.fix
+    assert _named("kprobe").status == "warn"
+
+
+def test_it_knows_the_hooks_that_the_collectors_take() -> None:
+    sources = sorted((Path(__file__).parents[2] / "bpf").glob("*.bpf.c"))
+    assert sources
+    for source in sources:
+        collector = source.name.removesuffix(".bpf.c")
+        for section in re.findall(r'^SEC\("([^".?]+)"\)\s*$', source.read_text(), re.MULTILINE):
+            hooks = [name for name in probe.PROBES if f"{section}/".startswith(f"{name}/")]
+            assert hooks, f"{source.name}: nothing probes {section}"
+            assert collector in doctor.NEEDED_BY.get(hooks[0], ()), f"{collector} takes {section}"
+
+
+@pytest.mark.parametrize(("tool", "status"), [("clang", "fail"), ("java", "warn")])
+def test_a_missing_tool(monkeypatch: pytest.MonkeyPatch, tool: str, status: str) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name, path=None: None)
+    assert _named(tool).status == status
+    assert "make setup" in _named(tool).fix
+
+
+def test_a_missing_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes.util, "find_library", lambda name: None)
+    assert _named("libbpf").status == "fail"
+
+
+def test_a_busy_host_and_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts, "steal_seconds", lambda text: 1e9)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
+    assert _named("hypervisor").status == "warn"
+    assert _named("disk").status == "fail"
+
+
+def test_a_type_is_found_by_kind_and_name() -> None:
+    texts = b"\0int\0task\0vfs_read\0"
+    integer = _type(1, 1, 0, 4) + b"\0\0\0\x20"
+    struct_ = _type(5, 4, 2, 8) + bytes(24)
+    function = _type(10, 12, 0, 1)
+    types = integer + struct_ + function
+    header = (0xEB9F).to_bytes(2, "little") + b"\x01\x00"
+    sizes = (24, 0, len(types), len(types), len(texts))
+    btf = header + b"".join(n.to_bytes(4, "little") for n in sizes) + types + texts
+    assert probe.find_type(btf, 12, "vfs_read") == 3
+    assert probe.find_type(btf, 4, "task") == 2
+    with pytest.raises(LookupError, match="no vfs_read"):
+        probe.find_type(btf, 8, "vfs_read")
+    with pytest.raises(LookupError, match="no vfs"):
+        probe.find_type(btf, 12, "vfs")
+
+
+def _type(name: int, kind: int, members: int, size: int) -> bytes:
+    return b"".join(n.to_bytes(4, "little") for n in (name, kind << 24 | members, size))
