@@ -27,8 +27,11 @@ def pss_bytes(pids: Iterable[int], proc: Path = _PROC) -> int:
 
 
 def peak_rss_bytes(pid: int, proc: Path = _PROC) -> int:
-    """The most that was ever resident of a process, shared pages counted whole."""
-    found = _PEAK.search((proc / str(pid) / "status").read_text())
+    """The most that was ever resident of a process, shared pages counted whole; 0 if it died."""
+    try:
+        found = _PEAK.search((proc / str(pid) / "status").read_text())
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
     return int(found[1]) * 1024 if found else 0
 
 

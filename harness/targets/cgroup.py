@@ -8,12 +8,19 @@ import signal
 import time
 from pathlib import Path
 
-from harness.errors import ComponentError
+from harness.errors import ComponentError, NeedError
 
 
 def create(path: Path) -> None:
-    """Make the cgroup and its parents; it may exist already."""
-    path.mkdir(parents=True, exist_ok=True)
+    """Make the cgroup and its parents; it may exist already. NeedError if that is not allowed."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NeedError(
+            f"The cgroup {path} cannot be made: {error.strerror}.",
+            "Each process of a run gets one, so that its CPU time is known.",
+            "Run on the host itself, or in a container that may change cgroups (--privileged).",
+        ) from error
 
 
 def tree(path: Path) -> list[Path]:

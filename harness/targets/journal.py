@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from harness.errors import NeedError
+
 DIRECTORY = Path("/run/harness")
 
 
@@ -52,19 +54,24 @@ class Journal:
         """Put the entry on the disk before returning; a crash leaves the old or the new one."""
         path = self.directory / f"{entry.run}.json"
         draft = path.with_suffix(".new")
-        with draft.open("w") as stream:
-            json.dump(asdict(entry), stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        draft.rename(path)
-        descriptor = os.open(self.directory, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+        try:
+            with draft.open("w") as stream:
+                json.dump(asdict(entry), stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            draft.rename(path)
+            self._sync()
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            raise NeedError(
+                f"The journal {path} cannot be written: {error.strerror}.",
+                "Nothing is changed on this machine that could not be undone after a crash.",
+                f"Make room in {self.directory.parent}.",
+            ) from error
 
     def remove(self, entry: Entry) -> None:
         """Forget a run whose changes are undone."""
         (self.directory / f"{entry.run}.json").unlink(missing_ok=True)
-        (self.directory / f"{entry.run}.new").unlink(missing_ok=True)
 
     def entries(self) -> list[Entry]:
         """All runs, dead and alive."""
@@ -84,6 +91,11 @@ class Journal:
             with contextlib.suppress(OSError):
                 self.directory.rmdir()
             os.close(descriptor)
+
+    def _sync(self) -> None:
+        descriptor = os.open(self.directory, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
 
     def _lock(self) -> int:
         while True:

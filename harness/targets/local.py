@@ -94,12 +94,7 @@ class Local:
 
     def check(self) -> None:
         """NeedError, with what to do, if a run cannot work here; changes nothing."""
-        if os.geteuid() != 0:
-            raise NeedError(
-                "Root is needed.",
-                "The kernel lets only root load BPF programs and make cgroups.",
-                "Run the command again with sudo.",
-            )
+        _check_root()
         if not _BTF.exists():
             raise NeedError(
                 f"The kernel has no type information ({_BTF}).",
@@ -174,6 +169,7 @@ def clean(directory: Path = DIRECTORY) -> list[str]:
     """Undo what dead runs left on this machine; says in sentences what was done."""
     if not directory.exists():
         return []
+    _check_root()
     journal = Journal(directory)
     with journal.locked():
         return _clean(journal)
@@ -191,6 +187,15 @@ def leftovers(directory: Path = DIRECTORY) -> list[str]:
             found += [_describe(pid) for pid in cgroup.processes(path)]
         found += [f"{p} is still mounted." for p in entry.mounts if mount.is_mounted(Path(p))]
     return found
+
+
+def _check_root() -> None:
+    if os.geteuid() != 0:
+        raise NeedError(
+            "Root is needed.",
+            "The kernel lets only root load BPF programs and make cgroups.",
+            "Run the command again with sudo.",
+        )
 
 
 def _describe(pid: int) -> str:

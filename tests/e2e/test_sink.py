@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+import math
 import signal
 import socket
 import sys
@@ -13,8 +14,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from opentelemetry.exporter.otlp.proto.http import Compression
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.metrics import Histogram, MeterProvider
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    PeriodicExportingMetricReader,
+)
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from harness import shell, syscall
+from harness.meters.coverage import tally
 from harness.spool import read_spool
 
 pytestmark = pytest.mark.e2e
@@ -178,3 +190,43 @@ def test_a_full_disk_is_answered_with_503_said_once_and_survived(tmp_path: Path)
     finally:
         running.stop()
         syscall.unmount(small)
+
+
+@pytest.mark.parametrize("compression", [Compression.NoCompression, Compression.Gzip])
+@pytest.mark.parametrize("temporality", list(AggregationTemporality)[1:])
+def test_23_requests_told_by_the_opentelemetry_sdk_are_23_in_the_tally(
+    sink: Running, compression: Compression, temporality: AggregationTemporality
+) -> None:
+    exporter = OTLPMetricExporter(
+        f"http://127.0.0.1:{sink.port}/v1/metrics",
+        compression=compression,
+        preferred_temporality={Histogram: temporality},
+    )
+    reader = PeriodicExportingMetricReader(exporter, export_interval_millis=math.inf)
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    duration = provider.get_meter("test").create_histogram("http.server.request.duration", "s")
+    for _ in range(7):
+        duration.record(0.001, {"http.route": "/"})
+    provider.force_flush()
+    since_ns = time.monotonic_ns()
+    for number in range(23):
+        duration.record(0.002, {"http.route": "/" if number % 2 else "/cpu"})
+    provider.force_flush()
+    provider.shutdown()
+    seen = tally(sink.spool, since_ns)
+    assert seen.counts["requests"] == 23
+    assert tally(sink.spool, 0, scope="test").counts["requests"] == 30
+    assert all(0 < latency < 60 for latency in seen.latency_seconds["metrics"])
+
+
+def test_spans_of_the_opentelemetry_sdk_arrive_after_they_ended(sink: Running) -> None:
+    exporter = OTLPSpanExporter(f"http://127.0.0.1:{sink.port}/v1/traces")
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    for _ in range(23):
+        provider.get_tracer("test").start_span("GET /").end()
+    provider.shutdown()
+    seen = tally(sink.spool, 0)
+    assert seen.counts["spans"] == 23
+    assert seen.latency_seconds["spans"].min() > 0
+    assert set(seen.percentiles("spans")) == {50, 90, 99}

@@ -235,3 +235,30 @@ def test_facts_are_json_and_true(journal: Path, point: Path) -> None:
     assert facts["cgroup_mode"] in {"v1", "v2", "hybrid"}
     assert facts["versions"]["python"].startswith("3.")
     assert time.monotonic() > facts["steal_seconds"] / len(facts["cpus_usable"]) >= 0
+
+
+def test_cgroup_v2_is_mounted_and_unmounted_where_there_is_none(
+    journal: Path, point: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mount, "find", lambda fstype: None)
+    with Local(_run("own"), journal=journal) as target:
+        group = target.cgroup("workload")
+        assert group.is_relative_to(journal)
+        assert "usage_usec" in (group / "cpu.stat").read_text()
+        assert mount.is_mounted(journal / "cgroup2")
+    assert not mount.is_mounted(journal / "cgroup2")
+    assert not journal.exists()
+
+
+def test_where_cgroups_may_not_be_made_it_is_a_sentence() -> None:
+    with pytest.raises(NeedError, match="--privileged"):
+        cgroup.create(Path("/proc/harness"))
+
+
+def test_only_root_cleans(
+    owner: shell.Process, journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: 1000)
+        with pytest.raises(NeedError, match="sudo"):
+            local.clean(journal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness import shell
+from harness.errors import NeedError
 from harness.targets.journal import Journal
 
 
@@ -61,4 +63,17 @@ def test_one_at_a_time(journal: Journal) -> None:
     for thread in threads:
         thread.join()
     assert most == 1
+    assert not journal.directory.exists()
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_no_draft(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with journal.locked():
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(NeedError, match="No space left on device"):
+            journal.write(journal.open("run"))
     assert not journal.directory.exists()
