@@ -16,7 +16,8 @@ _SOME_TOTAL = re.compile(rb"some .*total=(\d+)")
 class CgroupCpu:
     """CPU seconds of one cgroup: v2's cpu.stat (1 us steps, no controller needed), else v1's.
 
-    Needs a directory of the cgroup file system; holds its files open until `close`.
+    Needs a directory of the cgroup file system; holds its files open until `close`
+    or until it is dropped.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,6 +49,9 @@ class CgroupCpu:
         """Close the files."""
         while self._files:
             os.close(self._files.pop())
+
+    def __del__(self) -> None:
+        self.close()
 
     def _add(self, path: Path, parse: Callable[[bytes], dict[str, float]]) -> None:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -7,7 +7,6 @@ before the time from which it is counted and again before it is asked.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,11 +18,11 @@ from harness.spool import read_spool
 
 PERCENTILES = (50, 90, 99)
 
-# signal -> the metrics that count it, most specific first: the first that arrived is taken
+# signal -> the metric whose count it is
 METRICS = {
-    "requests": ("http.server.request.duration",),
-    "connections": ("tcp.connections.opened", "tcp.connections"),
-    "samples": ("profile.samples",),
+    "requests": "http.server.request.duration",
+    "connections": "tcp.connections.opened",
+    "samples": "profile.samples",
 }
 EXECUTIONS = ("process.executed", "process.exec", "process.start")
 
@@ -80,8 +79,8 @@ def tally(
                 counts["executions"] += item.kind == "logs" and item.name in EXECUTIONS
             if counted and happened_ns:
                 latency[item.kind].append((record.arrival_unix_ns - happened_ns) / 1e9)
-    for signal, names in METRICS.items():
-        counts[signal] = next((totals[name] for name in names if name in totals), 0.0)
+    for signal, name in METRICS.items():
+        counts[signal] = totals[name]
     return Tally(dict(counts), {kind: np.array(values) for kind, values in latency.items()})
 
 
@@ -106,9 +105,3 @@ class _Series:
         if last is None or point.value < last.value:
             return point.value, (point.start_unix_ns + point.time_unix_ns) // 2
         return point.value - last.value, (last.time_unix_ns + point.time_unix_ns) // 2
-
-
-def arrivals(spool: Path) -> Iterator[tuple[int, str, int]]:
-    """Time (CLOCK_MONOTONIC ns), path and size of each post, for a time series."""
-    for record in read_spool(spool):
-        yield record.arrival_ns, record.path, len(record.body)

@@ -37,12 +37,7 @@ def peak_rss_bytes(pid: int, proc: Path = _PROC) -> int:
 
 def map_bytes(pid: int, proc: Path = _PROC) -> int:
     """Kernel memory of the BPF maps that a process holds open, each counted once."""
-    return sum(_locked(pid, proc, "map_id"))
-
-
-def program_bytes(pid: int, proc: Path = _PROC) -> int:
-    """Kernel memory of the BPF programs that a process holds open, each counted once."""
-    return sum(_locked(pid, proc, "prog_id"))
+    return sum(_locked(pid, proc))
 
 
 def cgroup_bytes(path: Path) -> dict[str, int]:
@@ -56,13 +51,13 @@ def cgroup_bytes(path: Path) -> dict[str, int]:
     return values
 
 
-def _locked(pid: int, proc: Path, identity: str) -> Iterator[int]:
+def _locked(pid: int, proc: Path) -> Iterator[int]:
     seen = set()
     for path in (proc / str(pid) / "fdinfo").iterdir():
         with contextlib.suppress(FileNotFoundError):
             pairs = dict(
                 line.split(":", 1) for line in path.read_text().splitlines() if ":" in line
             )
-            if identity in pairs and "memlock" in pairs and pairs[identity] not in seen:
-                seen.add(pairs[identity])
+            if "map_id" in pairs and pairs["map_id"] not in seen:
+                seen.add(pairs["map_id"])
                 yield int(pairs["memlock"])

@@ -16,16 +16,19 @@ _PROC = Path("/proc")
 
 
 class NodeCpu:
-    """CPU seconds of the listed CPUs (default: all); holds its files open until `close`."""
+    """CPU seconds of the listed CPUs (default: all); holds its files open until `close` or
+    until it is dropped."""
 
     def __init__(self, cpus: Sequence[int] | None = None, proc: Path = _PROC) -> None:
         self._cpus = None if cpus is None else tuple(cpus)
-        self._stat = _open(proc / "stat")
-        self.source, self._busy = _finest(proc)
+        self._files = [_open(proc / "stat")]
+        self.source, self._parse = _finest(proc)
+        if self._parse is not None:
+            self._files.append(_open(Path(self.source)))
 
     def read(self) -> dict[str, float]:
         """Seconds so far: `host` (busy), `softirq`, `steal`, `idle`, and `host.N` of each CPU."""
-        ticks = parse_stat(_read(self._stat))
+        ticks = parse_stat(_read(self._files[0]))
         busy = self._read_busy() or {n: values["host"] for n, values in ticks.items()}
         cpus = [n for n in ticks if self._cpus is None or n in self._cpus]
         values = {f"host_seconds.{n}": busy[n] for n in cpus}
@@ -36,15 +39,14 @@ class NodeCpu:
 
     def close(self) -> None:
         """Close the files."""
-        os.close(self._stat)
-        if self._busy is not None:
-            os.close(self._busy[0])
+        while self._files:
+            os.close(self._files.pop())
+
+    def __del__(self) -> None:
+        self.close()
 
     def _read_busy(self) -> Mapping[int, float] | None:
-        if self._busy is None:
-            return None
-        descriptor, parse = self._busy
-        return parse(_read(descriptor))
+        return None if self._parse is None else self._parse(_read(self._files[1]))
 
 
 def parse_stat(text: bytes) -> dict[int, dict[str, float]]:
@@ -79,14 +81,12 @@ def parse_schedstat(text: bytes) -> dict[int, float]:
 Parse = Callable[[bytes], Mapping[int, float]]
 
 
-def _finest(proc: Path) -> tuple[str, tuple[int, Parse] | None]:
+def _finest(proc: Path) -> tuple[str, Parse | None]:
     cpuacct = cpuacct_root((proc / "self/mountinfo").read_text())
     if cpuacct is not None and (cpuacct / "cpuacct.usage_percpu").exists():
-        path = cpuacct / "cpuacct.usage_percpu"
-        return str(path), (_open(path), parse_usage_percpu)
-    schedstat = proc / "schedstat"
-    if schedstat.exists():
-        return str(schedstat), (_open(schedstat), parse_schedstat)
+        return str(cpuacct / "cpuacct.usage_percpu"), parse_usage_percpu
+    if (proc / "schedstat").exists():
+        return str(proc / "schedstat"), parse_schedstat
     return str(proc / "stat"), None
 
 

@@ -97,9 +97,12 @@ def test_an_unloaded_program_is_gone() -> None:
         time.sleep(0.01)
 
 
-def test_program_memory_is_found_in_fdinfo(loaded: Filter) -> None:
-    assert memory.program_bytes(os.getpid()) >= 4096
-    assert memory.map_bytes(os.getpid()) == 0
+def test_memory_of_a_map_is_found_in_fdinfo() -> None:
+    before = memory.map_bytes(os.getpid())
+    descriptor = syscall.create_map(syscall.RINGBUF, 0, 0, 1 << 16)
+    assert memory.map_bytes(os.getpid()) - before >= 1 << 16
+    os.close(descriptor)
+    assert memory.map_bytes(os.getpid()) == before
 
 
 def test_a_refused_program_says_why() -> None:

@@ -67,9 +67,8 @@ def test_a_dead_process_has_no_memory() -> None:
     assert memory.pss_bytes([42, 43], PROC) == 9962 * 1024
 
 
-def test_maps_and_programs_held_twice_are_counted_once() -> None:
+def test_maps_held_twice_are_counted_once_and_programs_are_no_maps() -> None:
     assert memory.map_bytes(42, PROC) == 86016 + 4096
-    assert memory.program_bytes(42, PROC) == 4096
 
 
 def test_the_machine_with_schedstat() -> None:
@@ -140,3 +139,11 @@ def test_mounts_with_spaces_and_optional_fields() -> None:
 @pytest.mark.parametrize("read", [memory.cgroup_bytes, lambda path: memory.pss_bytes([1], path)])
 def test_missing_files_are_no_memory(tmp_path: Path, read: Callable[[Path], object]) -> None:
     assert not read(tmp_path)
+
+
+def test_dropped_meters_hold_no_files() -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(23):
+        CgroupCpu(CASES / "v2").read()
+        NodeCpu(proc=PROC).read()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
