@@ -44,6 +44,10 @@ class Estimate:
         """The same in another unit; `factor` is positive."""
         return Estimate(self.estimate * factor, self.low * factor, self.high * factor, self.n)
 
+    def less(self, known: float) -> Estimate:
+        """What is left after an effect that is known exactly."""
+        return Estimate(self.estimate - known, self.low - known, self.high - known, self.n)
+
 
 @dataclass(frozen=True)
 class Quadruples:

@@ -55,6 +55,9 @@ METRICS: dict[str, Metric] = {
     "latency_p99_9_us": Metric("us", "99.9th percentile of latency, on - off", True),
     "bpf_us": Metric("us/request", "time inside the arm's BPF programs, in any process"),
     "agent_us": Metric("us/request", "CPU of the arm's agents"),
+    "residual_us": Metric(
+        "us/request", "context_cpu_us - bpf_us: entry, caches, noise; bpf_us taken as exact", True
+    ),
     "bill_us": Metric("us/request", "whole bill: BPF programs + agents"),
     "bill_percent": Metric("%", "whole bill in percent of the machine, at the rate driven"),
     "agent_memory_mb": Metric("MB", "memory of the arm's agents (PSS)"),

@@ -75,12 +75,14 @@ def _steal(values: Mapping[str, float]) -> str:
     )
 
 
-RULES: dict[str, Callable[[Mapping[str, float]], str]] = {
-    "the load driver is saturated": _driver,
-    "requests fail": _errors,
-    "the rate is not reached": _rate,
-    "the hypervisor takes CPU": _steal,
-}
+RULES: tuple[Callable[[Mapping[str, float]], str], ...] = (_driver, _errors, _rate, _steal)
+STATED = (
+    f"the load driver uses more than {MAX_DRIVER_SHARE:.0%} of its CPU, or says that it fell behind",
+    f"more than {MAX_ERROR_SHARE:.1%} of the requests fail",
+    f"less than {MIN_RATE_SHARE:.0%} of the rate asked for is achieved",
+    f"the hypervisor takes more than {MAX_STEAL_SHARE:.0%} of the CPU",
+    f"fewer than {MIN_WHOLE_SHARE:.0%} of the quadruples are whole",
+)  # as the report states them
 
 
 def judge(record: TrialRecord, windows: Sequence[WindowRow], quadruples: int) -> Judged:
@@ -88,7 +90,7 @@ def judge(record: TrialRecord, windows: Sequence[WindowRow], quadruples: int) ->
     if record.status != "ok":
         return Judged(record, ())
     values = {value.metric: value.value for value in record.values if not value.labels}
-    broken = [text for rule in RULES.values() if (text := rule(values))]
+    broken = [text for rule in RULES if (text := rule(values))]
     if saturated := record.extra.get("saturated"):
         broken.append(f"The load driver was saturated: {saturated}")
     if record.trial.kind == "switched":

@@ -2,21 +2,188 @@
 
 from __future__ import annotations
 
+import math
+import shlex
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
+from harness.analysis import validity
 from harness.analysis.summary import Summary
-from harness.report import table, wording
+from harness.model import BASELINE, Comparison
+from harness.report import canvas, flamegraph, plots, sheets, table, wording
 from harness.store import Run
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One figure of the first screen, with the words around it."""
+
+    title: str
+    figure: str
+    about: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """What is shown of one workload; a figure that cannot be drawn is None."""
+
+    workload: str
+    about: str
+    forest: Markup | None
+    bill: Markup | None
+    latency: Markup | None
+    shift: Markup | None
+    series: Markup | None
+    series_trial: str
+    flame: Markup | None
+    payers: sheets.Sheet
+    latencies: list[sheets.Sheet]
+    life: sheets.Sheet
+    programs: sheets.Sheet
 
 
 def page(run: Run, summary: Summary) -> str:
     """The page as text; needs no file beside it and no network."""
-    env = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    about = summary.about
+    return _environment().get_template("page.html.j2").render(
+        summary=summary,
+        about=about,
+        columns=table.COLUMNS,
+        lines=table.lines(summary),
+        glyphs=_glyphs(summary),
+        tiles=_tiles(summary),
+        sections=[_section(run, summary, each) for each in summary.experiment.workloads],
+        sentences=wording.sentences(summary),
+        paint=canvas.arm_names([arm.name for arm in summary.experiment.arms], BASELINE),
+        machine=sheets.facts(about.get("facts", {}), skip=("versions",)),
+        versions=sheets.facts(about.get("facts", {}).get("versions", {})),
+        placement=sheets.facts(about.get("placement", {})),
+        hooks=_hooks(summary),
+        refused=[judged for judged in summary.trials if not judged.usable],
+        rules=validity.STATED,
+        command=shlex.join(about.get("command", ())),
+        w=wording,
     )  # fmt: skip
-    return env.get_template("page.html.j2").render(
-        summary=summary, lines=table.lines(summary), columns=table.COLUMNS, w=wording
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _section(run: Run, summary: Summary, workload: str) -> Section:
+    series = plots.series(run, summary, workload)
+    return Section(
+        workload,
+        _driven(summary, workload),
+        plots.forest(summary, workload),
+        plots.bill(summary, workload),
+        plots.latency(summary, workload),
+        plots.shift(summary, workload),
+        series[0] if series else None,
+        series[1] if series else "",
+        _flame(run, summary, workload),
+        sheets.payers(summary, workload),
+        sheets.latencies(summary, workload),
+        sheets.life(summary, workload),
+        sheets.programs(summary, workload),
+    )
+
+
+def _driven(summary: Summary, workload: str) -> str:
+    known = summary.about.get("calibration", {}).get(workload, {})
+    if "rate" not in known:
+        return "It was not driven."
+    text = f"Driven at {known['rate']:,.0f} requests a second"
+    if "capacity" in known:
+        text += f"; it answers {known['capacity']:,.0f} a second when pressed"
+    row = summary.row(workload, BASELINE, "workload_cpu_us")
+    return text + (f"; {wording.plain(row.level)} µs of CPU a request." if row else ".")
+
+
+def _flame(run: Run, summary: Summary, workload: str) -> Markup | None:
+    """The last profile of the workload; the arm with the fewest collectors, for its clarity."""
+    found = [
+        (-len(summary.experiment.arm(j.record.trial.arm).collectors), j.record.trial.block, path)
+        for j in summary.trials
+        if j.record.trial.workload == workload and "profile" in j.record.extra
+        and (path := run.path / "trials" / j.record.trial.name / j.record.extra["profile"]).exists()
+    ]  # fmt: skip
+    if not found:
+        return None
+    return Markup(flamegraph.render(max(found)[2], f"CPU profile of {workload}"))
+
+
+def _hooks(summary: Summary) -> dict[str, str]:
+    """The hooks that each collector took, as its agent said."""
+    found: dict[str, str] = {}
+    for judged in summary.trials:
+        for collector, hooks in judged.record.extra.get("hooks", {}).items():
+            found[collector] = ", ".join(hooks)
+    return found
+
+
+def _tiles(summary: Summary) -> list[Tile]:
+    alone = {a.name for a in summary.experiment.arms if len(a.collectors) == 1}
+    bills = [r for r in summary.rows if r.metric == "bill_percent" and r.arm in alone]
+    memory = [r for r in summary.rows if r.metric == "agent_memory_mb" and r.arm in alone]
+    seen = [r for r in summary.rows if r.metric == "coverage_percent[requests]"]
+    noise = [
+        r for r in summary.rows if r.metric == "workload_cpu_percent" and r.arm == BASELINE
+        and math.isfinite(r.mde)
+    ]  # fmt: skip
+    tiles = [
+        _tile("Dearest whole bill", bills, max, "{} % of the machine", "{arm}, {workload} service"),
+        _tile("Largest agent", memory, max, "{} MB", "{arm}, {workload} service"),
+        _tile("Lowest request coverage", seen, min, "{} %", "{arm}, {workload} service"),
+    ]
+    best = min(noise, key=lambda r: r.mde, default=None)
+    if best is None:
+        return [*tiles, Tile("Smallest cost seen", "not measured", "no baseline trial is usable")]
+    text = f"{best.workload} service, from the A/A: nothing installed, switched on paper"
+    return [*tiles, Tile("Smallest cost seen", f"{wording.plain(best.mde)} %", text)]
+
+
+def _tile(title: str, rows: list[Comparison], pick: Any, figure: str, about: str) -> Tile:
+    if not rows:
+        return Tile(title, "not measured", "no usable trial recorded it")
+    row = pick(rows, key=lambda r: r.estimate)
+    value = "100" if row.estimate == 100 else wording.plain(row.estimate)
+    return Tile(title, figure.format(value), about.format(arm=row.arm, workload=row.workload))
+
+
+def _glyphs(summary: Summary) -> dict[tuple[str, str], Markup]:
+    """A tiny interval for each line of the headline table, on one scale a workload."""
+    found = {}
+    for workload in summary.experiment.workloads:
+        rows = [
+            r for r in summary.rows
+            if (r.workload, r.metric) == (workload, "workload_cpu_us") and math.isfinite(r.low)
+        ]  # fmt: skip
+        low = min((r.low for r in rows), default=0.0)
+        high = max((r.high for r in rows), default=0.0)
+        for row in rows:
+            found[workload, row.arm] = _glyph(row, min(low, 0.0), max(high, 0.0))
+    return found
+
+
+def _glyph(row: Comparison, low: float, high: float, width: int = 120) -> Markup:
+    def x(value: float) -> str:
+        return f"{4 + (width - 8) * (value - low) / (high - low or 1):.1f}"
+
+    known = "known" if wording.resolved(row) else "unknown"
+    return Markup(
+        f'<svg class="glyph {known}" viewBox="0 0 {width} 16" aria-hidden="true">'
+        f'<line class="zero" x1="{x(0)}" x2="{x(0)}" y1="0" y2="16"/>'
+        f'<line class="span" x1="{x(row.low)}" x2="{x(row.high)}" y1="8" y2="8"/>'
+        f'<circle cx="{x(row.estimate)}" cy="8" r="3.6"/></svg>'
     )

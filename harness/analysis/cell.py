@@ -1,0 +1,166 @@
+"""The rows of one workload and arm, from its usable trials; `summary` calls it for each."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.analysis import bill, compare, latency, metrics
+from harness.analysis.compare import Estimate
+from harness.analysis.latency import Histograms, Requests
+from harness.analysis.metrics import PERCENTILES, SWITCHED_CPU
+from harness.model import Comparison
+from harness.store import Run, TrialRecord, WindowRow
+
+HL = "Hodges-Lehmann over quadruples, signed-rank interval"
+BOOTSTRAP = "pooled quantiles, bootstrap over quadruples within blocks"
+RANGE = "mean and range over trials"
+ONE = "one trial"
+RESIDUAL = "context_cpu_us less bpf_us, the latter taken as exact"
+
+
+@dataclass(frozen=True)
+class BlockRow:
+    """The estimate of one block alone, to be compared with the other blocks'."""
+
+    workload: str
+    arm: str
+    metric: str
+    block: int
+    estimate: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The usable trials of one workload and arm, with the windows of those that switch."""
+
+    workload: str
+    arm: str
+    switched: tuple[tuple[TrialRecord, tuple[WindowRow, ...]], ...]
+    metered: tuple[TrialRecord, ...]
+
+    def row(self, metric: str, value: Estimate, level: float, method: str) -> Comparison:
+        """A row of report.json; only differences have a smallest effect seen."""
+        kind = metrics.metric(metric)
+        return Comparison(
+            self.workload, self.arm, metric, kind.unit, value.estimate, value.low, value.high,
+            value.n, value.mde if kind.difference else math.nan, level, method,
+        )  # fmt: skip
+
+
+def cpu_rows(cell: Cell) -> Iterator[Comparison]:
+    """Differences of CPU per request, by who pays; the residual is what BPF metering misses."""
+    meters = {metric: (meter,) for meter, metric in SWITCHED_CPU.items()}
+    for metric, parts in {**meters, "context_cpu_us": ("cpu.workload", "cpu.client")}.items():
+        sample = compare.join([compare.quadruples(rows, parts) for _, rows in cell.switched])
+        if not len(sample.on):
+            continue
+        value, level = compare.hodges_lehmann(sample.differences), float(np.median(sample.off))
+        yield cell.row(metric, value, level, HL)
+        if metric == "workload_cpu_us" and level > 0:
+            yield cell.row("workload_cpu_percent", value.scaled(100 / level), 100.0, HL)
+        if metric == "context_cpu_us":
+            bpf = bill.over_trials(cell.metered, bill.METERED["bpf_us"]).estimate
+            if not math.isnan(bpf):
+                yield cell.row("residual_us", value.less(bpf), level, RESIDUAL)
+
+
+def block_rows(cell: Cell) -> Iterator[BlockRow]:
+    """The same estimate of each block alone."""
+    metric = "workload_cpu_us"
+    for record, rows in cell.switched:
+        sample = compare.quadruples(rows, ("cpu.workload",))
+        if len(sample.on):
+            e = compare.hodges_lehmann(sample.differences)
+            yield BlockRow(
+                cell.workload, cell.arm, metric, record.trial.block, e.estimate, e.low, e.high, e.n
+            )
+
+
+def latency_samples(run: Run, cell: Cell, primary: str = "") -> dict[str, Histograms]:
+    """By suffix of the metric: "" for the primary route (the busiest, if not told), "[route]"."""
+    loaded = list(_requests(run, cell))
+    counts = Counter(str(name) for _, requests, _ in loaded for name in requests.route)
+    routes = [name for name, _ in counts.most_common()]
+    first = primary if primary in counts else next(iter(routes), "")
+    return {
+        "" if route == first else f"[{route}]": latency.join(
+            [
+                latency.histograms(requests.of(route), rows, record.trial.block)
+                for record, requests, rows in loaded
+            ]
+        )
+        for route in routes
+    }
+
+
+def latency_rows(cell: Cell, samples: Mapping[str, Histograms], seed: int) -> Iterator[Comparison]:
+    """Shifts of the percentiles of every route."""
+    for suffix, sample in samples.items():
+        key = zlib.crc32(f"{seed}/{cell.workload}/{cell.arm}/{suffix}".encode())
+        found = latency.shifts(sample, list(PERCENTILES.values()), key)
+        for name, (value, level) in zip(PERCENTILES, found, strict=True):
+            if not math.isnan(value.estimate):
+                yield cell.row(f"latency_{name}_us{suffix}", value, level, BOOTSTRAP)
+
+
+def _requests(
+    run: Run, cell: Cell
+) -> Iterator[tuple[TrialRecord, Requests, tuple[WindowRow, ...]]]:
+    for record, rows in cell.switched:
+        path = run.path / "trials" / record.trial.name / "requests.npz"
+        if path.exists() and rows:
+            yield record, Requests.load(path), rows
+
+
+def value_rows(cell: Cell, about: Mapping[str, Any]) -> Iterator[Comparison]:
+    """What whole trials tell: the bill, memory, coverage, attach times."""
+    switched = [record for record, _ in cell.switched]
+    values = {m: bill.over_trials(switched, read) for m, read in bill.SWITCHED.items()}
+    values |= {m: bill.over_trials(cell.metered, read) for m, read in bill.METERED.items()}
+    values["switch_ms"] = bill.over_trials(switched, _switch_reader(cell))
+    values |= _coverage(switched)
+    values["bill_us"] = bill.whole(values["bpf_us"], values["agent_us"])
+    rate = about.get("calibration", {}).get(cell.workload, {}).get("rate")
+    rate = values["rate_per_s"].estimate if rate is None else float(rate)
+    cpus = bill.cpu_count(about.get("facts", {}))
+    if cpus and rate > 0:
+        factor = bill.machine_percent_factor(rate, cpus)
+        values["bill_percent"] = values["bill_us"].scaled(factor)
+    for metric, value in values.items():
+        if not math.isnan(value.estimate):
+            yield cell.row(metric, value, math.nan, ONE if math.isnan(value.low) else RANGE)
+
+
+def _coverage(records: Sequence[TrialRecord]) -> dict[str, Estimate]:
+    signals = sorted({signal for record in records for signal in bill.coverage(record)})
+
+    def reader(signal: str) -> bill.Reader:
+        return lambda record: bill.coverage(record).get(signal)
+
+    return {f"coverage_percent[{s}]": bill.over_trials(records, reader(s)) for s in signals}
+
+
+def _switch_reader(cell: Cell) -> bill.Reader:
+    windows = {record.trial: rows for record, rows in cell.switched}
+
+    def read(record: TrialRecord) -> float | None:
+        rows = windows[record.trial]
+        found = [
+            row.meters["switch_seconds"]
+            for before, row in itertools.pairwise(rows)
+            if before.window.on != row.window.on and "switch_seconds" in row.meters
+        ]
+        return 1e3 * float(np.median(found)) if found else None
+
+    return read
