@@ -72,7 +72,11 @@ class Client:
     def __init__(self, path: Path, timeout_seconds: float = 30.0) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(timeout_seconds)
-        self._socket.connect(str(path))
+        try:
+            self._socket.connect(str(path))
+        except OSError:
+            self._socket.close()
+            raise
         self._stream = self._socket.makefile("rwb")
 
     def call(self, cmd: str, **arguments: Any) -> dict[str, Any]:

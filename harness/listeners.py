@@ -33,8 +33,8 @@ def _listening(port: int) -> Iterator[str]:
 
 def _sockets(process: Path) -> Iterator[str]:
     try:
-        for descriptor in os.scandir(process / "fd"):
-            target = os.readlink(descriptor.path)
+        for descriptor in (process / "fd").iterdir():
+            target = os.readlink(descriptor)
             if target.startswith("socket:["):
                 yield target[8:-1]
     except OSError:  # it ended meanwhile, or is not ours to see

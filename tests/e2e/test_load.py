@@ -1,0 +1,299 @@
+"""The load driver against a server whose every request is counted, and which stalls on demand."""
+
+import http.server
+import os
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.errors import LoadError
+from harness.load import record
+from harness.load.client import Driver
+
+pytestmark = pytest.mark.e2e
+MS = 1_000_000
+STALL_SECONDS = 0.3
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Counts the paths asked for; all requests wait while `gate` is closed."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.paths: Counter[str] = Counter()
+        self.gate = threading.Event()
+        self.gate.set()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.gate.wait()
+        self.server.paths[self.path] += 1
+        status = {"/broken": 503, "/moved": 302}.get(self.path, 200)
+        self.send_response(status)
+        self.send_header("Location", "/elsewhere")
+        self.send_header("Content-Length", "3")
+        self.end_headers()
+        self.wfile.write(b"ok\n")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        yield running
+        running.gate.set()
+        running.shutdown()
+        thread.join()
+
+
+def drive(tmp_path: Path, url: str, locustfile: str = "", connections: int = 8) -> Driver:
+    path = tmp_path / "locustfile.py"
+    path.write_text(locustfile)
+    return Driver(
+        url,
+        control=tmp_path / "load.sock",
+        log=tmp_path / "load.log",
+        locustfile=path if locustfile else None,
+        connections=connections,
+    )
+
+
+def test_it_makes_exactly_the_requests_that_were_due(tmp_path: Path, server: Server) -> None:
+    with drive(tmp_path, server.url) as driver:
+        began = driver.start(200)
+        time.sleep(3)
+        summary = driver.finish(tmp_path / "requests.npz")
+    made = record.read(tmp_path / "requests.npz")
+    due = np.sort(made.due_ns)
+    assert due.tolist() == [began + k * 5 * MS for k in range(len(due))]
+    assert abs(len(due) - 600) < 100  # three seconds, as far as sleep is exact
+    assert server.paths == {"/": len(due)}
+    assert (summary.requests, summary.errors) == (len(due), 0)
+    assert made.route_names == ("/",)
+    assert set(made.status) == {200}
+    assert (made.start_ns <= made.end_ns).all()
+    assert (made.due_ns < made.end_ns).all()
+
+
+def test_a_counted_phase_makes_that_many(tmp_path: Path, server: Server) -> None:
+    with drive(tmp_path, server.url) as driver:
+        for number in (23, 7):
+            driver.start(100, requests=number)
+            assert driver.wait(tmp_path / "requests.npz").requests == number
+    assert server.paths == {"/": 30}
+
+
+def test_a_stall_shows_in_all_that_was_due_meanwhile(tmp_path: Path, server: Server) -> None:
+    with drive(tmp_path, server.url, connections=4) as driver:
+        driver.start(200, requests=200)
+        time.sleep(0.3)
+        server.gate.clear()
+        closed = time.monotonic_ns()
+        time.sleep(STALL_SECONDS)
+        opened = time.monotonic_ns()
+        server.gate.set()
+        driver.wait(tmp_path / "requests.npz")
+    made = record.read(tmp_path / "requests.npz")
+    meanwhile = (made.due_ns > closed) & (made.due_ns < opened)
+    assert len(made.due_ns) == 200
+    assert meanwhile.sum() >= STALL_SECONDS * 200 - 1
+    assert (made.end_ns[meanwhile] >= opened).all()
+    # only as many as there are connections were sent; the others waited, and are late all the same
+    assert (made.start_ns[meanwhile] < opened).sum() <= 4
+
+
+def test_an_impossible_rate_is_called_saturated(tmp_path: Path, server: Server) -> None:
+    with drive(tmp_path, server.url, connections=2) as driver:
+        driver.start(100_000)
+        time.sleep(0.5)
+        summary = driver.finish(tmp_path / "requests.npz")
+        assert summary.saturated
+        assert summary.reason
+        made = record.read(tmp_path / "requests.npz")
+        assert len(made.due_ns) == summary.requests > 40_000
+        driver.start(20, requests=5)  # and it is as good as new
+        assert driver.wait(tmp_path / "again.npz").requests == 5
+
+
+def test_a_closed_loop_finds_the_capacity(tmp_path: Path, server: Server) -> None:
+    with drive(tmp_path, server.url) as driver:
+        found = driver.capacity(1.0)
+    assert found.rate == pytest.approx(server.paths["/"], rel=0.2)
+    assert 0 < found.cpu_share <= 1.1
+
+
+STOCK = """
+from locust import HttpUser, SequentialTaskSet, between, events, task
+
+@events.init_command_line_parser.add_listener
+def _(parser):
+    parser.add_argument("--mine", default="set")
+
+@events.request.add_listener
+def _(name, **_):
+    assert name
+
+class Steps(SequentialTaskSet):
+    @task
+    def first(self):
+        self.client.get("/first")
+
+    @task
+    def second(self):
+        self.client.get("/second")
+        self.interrupt()
+
+class Customer(HttpUser):
+    wait_time = between(5, 9)
+
+    def on_start(self):
+        assert self.environment.parsed_options.mine == "set"
+        self.client.get("/login")
+
+    @task(3)
+    def browse(self):
+        self.client.get("/browse?page=1", name="/browse")
+
+    @task
+    def checked(self):
+        with self.client.get("/checked", catch_response=True) as response:
+            if response.text == "ok\\n":
+                response.failure("not what I want")
+
+    tasks = [Steps, Steps]
+"""
+
+
+def test_a_stock_locustfile_runs_unchanged(tmp_path: Path, server: Server) -> None:
+    with drive(tmp_path, server.url, STOCK, connections=2) as driver:
+        driver.start(100, requests=80)
+        summary = driver.wait(tmp_path / "requests.npz")
+    assert server.paths["/login"] == 2
+    assert server.paths["/browse?page=1"] == pytest.approx(30, abs=3)
+    assert server.paths["/first"] == pytest.approx(20, abs=3)
+    assert abs(server.paths["/first"] - server.paths["/second"]) <= 2
+    made = record.read(tmp_path / "requests.npz")
+    assert set(made.route_names) == {"/browse", "/checked", "/first", "/second"}
+    assert summary.errors == server.paths["/checked"] == made.failed.sum()
+    assert summary.requests == 80
+
+
+MIXED = """
+from locust import FastHttpUser, task
+
+class Visitor(FastHttpUser):
+    max_redirects = 0
+
+    @task(7)
+    def often(self):
+        self.client.get("/often")
+
+    @task(2)
+    def broken(self):
+        self.client.get("/broken")
+
+    @task(1)
+    def moved(self):
+        self.client.get("/moved")
+"""
+
+
+def test_the_mix_is_exact_and_failures_are_counted(tmp_path: Path, server: Server) -> None:
+    with drive(tmp_path, server.url, MIXED, connections=4) as driver:
+        driver.start(250, requests=100)
+        summary = driver.wait(tmp_path / "requests.npz")
+    assert server.paths == {"/often": 70, "/broken": 20, "/moved": 10}
+    assert (summary.requests, summary.errors) == (100, 20)
+    made = record.read(tmp_path / "requests.npz")
+    assert Counter(made.status.tolist()) == {200: 70, 503: 20, 302: 10}
+
+
+TWO_STEPS = """
+from locust import FastHttpUser, task
+
+class Visitor(FastHttpUser):
+    @task
+    def both(self):
+        self.client.get("/one")
+        self.client.get("/two")
+"""
+
+
+def test_only_a_tasks_first_request_was_due(tmp_path: Path, server: Server) -> None:
+    with drive(tmp_path, server.url, TWO_STEPS) as driver:
+        began = driver.start(100, requests=10)
+        driver.wait(tmp_path / "requests.npz")
+    made = record.read(tmp_path / "requests.npz")
+    first = np.array([made.route_names[i] == "/one" for i in made.route])
+    assert np.sort(made.due_ns[first]).tolist() == [began + k * 10 * MS for k in range(10)]
+    assert (made.due_ns[~first] == made.start_ns[~first]).all()
+    assert (~first).sum() == 10
+
+
+def test_a_refused_connection_is_a_failed_request(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    with drive(tmp_path, url) as driver:
+        driver.start(100, requests=10)
+        summary = driver.wait(tmp_path / "requests.npz")
+        assert (summary.requests, summary.errors) == (10, 10)
+        with pytest.raises(LoadError, match="answered no request"):
+            driver.capacity(0.2)
+    assert set(record.read(tmp_path / "requests.npz").status) == {0}
+
+
+def test_a_broken_locustfile_is_told(tmp_path: Path) -> None:
+    with pytest.raises(LoadError, match=r"Cannot load.*NameError"):
+        drive(tmp_path, "http://127.0.0.1:1", "nonsense")
+    with pytest.raises(LoadError, match="no user class"):
+        drive(tmp_path, "http://127.0.0.1:1", "x = 1")
+
+
+def test_users_that_fail_to_start_are_told(tmp_path: Path) -> None:
+    failing = TWO_STEPS + "\n    def on_start(self):\n        raise RuntimeError('no account')\n"
+    with pytest.raises(LoadError, match="on_start"):
+        drive(tmp_path, "http://127.0.0.1:1", failing)
+    assert "no account" in (tmp_path / "load.log").read_text()
+
+
+def test_sigterm_ends_it(tmp_path: Path, server: Server) -> None:
+    with drive(tmp_path, server.url) as driver:
+        driver.start(50)
+        os.kill(driver.pid, signal.SIGTERM)
+        assert driver.process.wait(10) == 0
+        with pytest.raises(LoadError, match="failed to finish"):
+            driver.finish(tmp_path / "requests.npz")
+    assert not (tmp_path / "load.sock").exists()
+
+
+def test_it_imports_without_a_warning(tmp_path: Path, server: Server) -> None:
+    os.environ["PYTHONWARNINGS"] = "error"
+    try:
+        with drive(tmp_path, server.url) as driver:
+            driver.start(50, requests=2)
+            driver.wait(tmp_path / "requests.npz")
+    finally:
+        del os.environ["PYTHONWARNINGS"]
+    assert (tmp_path / "load.log").read_text() == ""

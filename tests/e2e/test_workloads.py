@@ -1,0 +1,166 @@
+import http.client
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from harness import shell, workloads
+from harness.errors import InputError, NeedError, WorkloadError
+from harness.workloads import RunningWorkload, Workload
+
+pytestmark = pytest.mark.e2e
+SERVER = "import sys, http.server as h; h.test(h.SimpleHTTPRequestHandler, port=int(sys.argv[1]))"
+
+
+@pytest.fixture(params=workloads.names())
+def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RunningWorkload]:
+    started = workloads.load(request.param).start(log=tmp_path / "workload.log")
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def get(url: str, path: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    body = answer.read().decode()
+    connection.close()
+    return answer.status, body
+
+
+def test_every_route_answers(running: RunningWorkload) -> None:
+    assert get(running.url, "/") == (200, "hello\n")
+    assert get(running.url, "/healthz") == (200, "ok\n")
+    status, user = get(running.url, "/api/users/42?wait_ms=1")
+    assert (status, json.loads(user)) == (200, {"id": 42, "name": "User 42", "active": True})
+    status, cpu = get(running.url, "/cpu?blocks=3")
+    assert status == 200
+    assert json.loads(cpu)["blocks"] == 3
+    assert len(bytes.fromhex(json.loads(cpu)["md5"])) == 16
+    assert json.loads(get(running.url, "/alloc?mb=2")[1]) == {"mb": 2, "kept_mb": 0}
+    assert running.stop() == 0
+
+
+def test_every_route_of_the_load_answers(running: RunningWorkload) -> None:
+    workload = workloads.load(running.name)
+    assert workload.primary in {route.name for route in workload.routes if route.weight}
+    for route in workload.routes:
+        assert get(running.url, route.path.replace("{n}", "7"))[0] == 200
+
+
+def test_a_user_takes_as_long_as_the_database(running: RunningWorkload) -> None:
+    began = time.monotonic()
+    get(running.url, "/api/users/1?wait_ms=150")
+    assert time.monotonic() - began >= 0.15
+
+
+def test_what_is_not_there_or_not_understood_says_so(running: RunningWorkload) -> None:
+    assert get(running.url, "/nowhere")[0] == 404
+    assert get(running.url, "/api/users/nobody")[0] == 404
+    assert get(running.url, "/cpu?blocks=many")[0] == 400
+    assert get(running.url, "/alloc?mb=100000")[0] == 400
+
+
+def test_keep_leaks(running: RunningWorkload) -> None:
+    for _ in range(3):
+        kept = json.loads(get(running.url, "/alloc?mb=0&keep=1")[1])["kept_mb"]
+    assert kept == 3
+
+
+def test_sigterm_ends_it_cleanly_with_connections_open(running: RunningWorkload) -> None:
+    connection = http.client.HTTPConnection(urlsplit(running.url).netloc, timeout=10)
+    connection.request("GET", "/")
+    connection.getresponse().read()
+    assert running.stop() == 0
+    connection.close()
+
+
+def test_sources_newer_than_the_program_ask_for_a_build(tmp_path: Path) -> None:
+    build = workloads.Build("server", ("main.go",))
+    stale = Workload("sample", ("/bin/true",), tmp_path, build=build)
+    with pytest.raises(NeedError, match="make workloads"):
+        stale.check()
+    for name, changed in (("server", 1_000), ("main.go", 2_000)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (changed, changed))
+    with pytest.raises(NeedError, match="older than its source"):
+        stale.check()
+    os.utime(tmp_path / "server", (3_000, 3_000))
+    stale.check()
+
+
+def test_an_unknown_workload_names_those_that_ship() -> None:
+    with pytest.raises(InputError, match="flask, go, java"):
+        workloads.load("cobol")
+
+
+def test_a_program_of_the_users_own(tmp_path: Path, free_port: int) -> None:
+    command = f"{sys.executable} -c '{SERVER}' {free_port}"
+    mine = workloads.own(command, f"http://127.0.0.1:{free_port}/")
+    assert Workload.from_dict(json.loads(json.dumps(mine.to_dict()))) == mine
+    started = mine.start(log=tmp_path / "own.log")
+    try:
+        assert get(started.url, "/")[0] == 200
+        started.check()
+    finally:
+        started.stop()
+    assert not started.alive()
+
+
+def test_a_taken_port_is_told_before_anything_starts(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        mine = workloads.own("touch started", f"http://127.0.0.1:{port}")
+        with pytest.raises(NeedError) as caught:
+            mine.start(log=tmp_path / "own.log")
+    assert f"Port {port} is taken: process {os.getpid()} (" in caught.value.what
+    assert not (tmp_path / "own.log").exists()
+
+
+def test_a_program_that_dies_at_once_is_told_with_its_last_words(
+    tmp_path: Path, free_port: int
+) -> None:
+    mine = workloads.own("sh -c 'echo no such table >&2; exit 3'", f"http://127.0.0.1:{free_port}")
+    with pytest.raises(WorkloadError, match=r"exit code 3.*no such table"):
+        mine.start(log=tmp_path / "own.log")
+
+
+def test_a_workload_that_dies_while_measured_is_told(tmp_path: Path) -> None:
+    started = workloads.load("go").start(log=tmp_path / "go.log")
+    started.check()
+    os.kill(started.process.pid, signal.SIGKILL)
+    started.process.wait()
+    with pytest.raises(WorkloadError, match=r"'go' died \(signal 9\)"):
+        started.check()
+    started.stop()
+
+
+def test_own_needs_both_command_and_url() -> None:
+    with pytest.raises(InputError, match="--command and --url"):
+        workloads.own("redis-server", None)
+    with pytest.raises(InputError, match="not a URL"):
+        workloads.own("redis-server", "localhost")
+    with pytest.raises(NeedError, match="not installed"):
+        workloads.own("no-such-program-anywhere", "http://127.0.0.1:1")
+
+
+def test_nothing_of_a_workload_stays(tmp_path: Path) -> None:
+    started = workloads.load("flask").start(log=tmp_path / "flask.log")
+    session = str(started.process.pid)
+    started.stop()
+    left = shell.run(["ps", "-o", "pid=", "-s", session], check=False).stdout.split()
+    assert left == []
