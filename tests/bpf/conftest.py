@@ -145,6 +145,16 @@ class Receiver:
         found = [metric for metric in self.metrics if metric.name == name]
         return list(getattr(found[-1], found[-1].WhichOneof("data")).data_points) if found else []
 
+    @staticmethod
+    def attributes(item: Any) -> dict[str, Any]:
+        """The attributes of a resource, data point, span or log record as Python values."""
+        return {each.key: _value(each.value) for each in item.attributes}
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
 
 def _value(value: Any) -> Any:
     kind = value.WhichOneof("value")
