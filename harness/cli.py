@@ -21,9 +21,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from harness import __version__, doctor, evaluate, experiment, workloads
+from harness.analysis.summary import Summary
 from harness.errors import HarnessError, InputError
 from harness.experiment import Experiment
-from harness.report import build
+from harness.report import build, table, wording
 from harness.store import Run
 from harness.targets import local
 from harness.workloads import Workload
@@ -126,7 +127,7 @@ def evaluate_command(
     if resume is None:
         path = reports / (run_name or f"{datetime.now():%Y%m%d-%H%M%S}-{_slug(chosen.name)}")
         local.Local(path.name, run_dir=path).check()
-        run = evaluate.create(path, chosen, sys.argv[1:], own)
+        run = evaluate.create(path, chosen, sys.argv[1:], resolved)
     try:
         with _progress(quiet) as progress:
             outcome = evaluate.evaluate(run, resolved, progress)
@@ -183,11 +184,11 @@ def doctor_command(
         out.print_json(json.dumps([asdict(finding) for finding in findings]))
     else:
         colours = {"pass": "green", "warn": "yellow", "fail": "red"}
-        table = Table("", "what", "found", "what to do", box=None, pad_edge=False)
+        shown = Table("", "what", "found", "what to do", box=None, pad_edge=False)
         for f in findings:
             mark = f"[{colours[f.status]}]{f.status}[/]"
-            table.add_row(mark, escape(f.name), escape(f.detail), escape(f.fix))
-        out.print(table)
+            shown.add_row(mark, escape(f.name), escape(f.detail), escape(f.fix))
+        out.print(shown)
         out.print("\nNext: harness evaluate" if not failed else "\nMend what failed first.")
     if failed:
         raise typer.Exit(1)
@@ -197,7 +198,7 @@ def _chosen(name: str, own: Workload | None) -> Experiment:
     chosen = experiment.load(Path(name))
     if own is None:
         return chosen
-    loads = {own.name: item for key, item in chosen.loads.items() if key == "own"}
+    loads = {own.name: chosen.loads["own"]} if "own" in chosen.loads else {}
     return replace(chosen, name=own.name, workloads=(own.name,), loads=loads)
 
 
@@ -212,16 +213,17 @@ def _finish(run: Run, as_json: bool) -> None:
     if as_json:
         out.print_json(built.json.read_text())
     else:
-        out.print(_headline(built))
-        out.print(f"\nReport: {built.html}\nNext: open it in a browser.")
+        out.print(_headline(built.summary))
+        out.print(escape(wording.verdict(built.summary)))
+        out.print(f"\nReport: {built.html}\nNext: open it in a browser.", soft_wrap=True)
 
 
-def _headline(built: build.BuiltReport) -> Table:
-    columns, rows = built.headline
-    table = Table(*columns, title=built.verdict, title_justify="left", pad_edge=False)
-    for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
-    return table
+def _headline(summary: Summary) -> Table:
+    headline = Table("Service", *table.COLUMNS[:-1], pad_edge=False)
+    for line in table.lines(summary):
+        cells = [f"{escape(c.text)}\n[dim]{escape(c.detail)}[/]" for c in line.cells]
+        headline.add_row(escape(line.workload), escape(line.label), *cells)
+    return headline
 
 
 def _show_plan(chosen: Experiment) -> None:

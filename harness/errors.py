@@ -43,7 +43,11 @@ class WorkloadError(ComponentError):
 
 
 class CollectorError(ComponentError):
-    """A collector does not load, attach or answer."""
+    """A collector does not answer, or ended."""
+
+
+class UnavailableError(CollectorError):
+    """A collector cannot be loaded or attached here."""
 
 
 class LoadError(ComponentError):

@@ -20,10 +20,10 @@ from harness import __version__, shell, workloads
 from harness import experiment as experiments
 from harness import trial as trials
 from harness.collectors import REGISTRY
-from harness.errors import CollectorError, ComponentError, HarnessError, InputError, WorkloadError
+from harness.errors import ComponentError, HarnessError, InputError, UnavailableError, WorkloadError
 from harness.experiment import Experiment
 from harness.load.client import Driver
-from harness.model import Trial
+from harness.model import Trial, TrialStatus
 from harness.store import Run, TrialRecord
 from harness.targets.local import Local
 from harness.targets.placement import Placement, placement
@@ -131,16 +131,15 @@ class _Block:
             )
             stack.callback(running.stop)
             driver = Driver(
-                url=running.url,
+                running.url,
                 locustfile=self.workload.locustfile,
                 connections=self.experiment.load(first.workload).connections,
                 seed=self.experiment.seed,
                 cgroup=self.target.cgroup("client"),
                 cpus=self.place.load,
                 log=logs / f"{first.workload}-b{first.block}-load.log",
-                socket=self.target.scratch / "load.sock",
+                control=self.target.scratch / "load.sock",
             )
-            driver.install()
             stack.callback(driver.stop)
             stage = trials.Stage(
                 self.experiment, self.target, self.place, self.sink_url, self.spool,
@@ -159,16 +158,15 @@ class _Block:
         try:
             record, rows = trials.run(stage, trial, folder)
         except ComponentError as error:
-            record, rows = self._failed(stage, trial, error), []
+            status: TrialStatus = "skipped" if isinstance(error, UnavailableError) else "failed"
+            record, rows = TrialRecord(trial, status, reason=str(error)), []
             outcome.warnings.append(f"{trial.name}: {error}")
         self.run_store.append(record, rows)
+        if record.status == "skipped":
+            _note_skipped(self.run_store, trial.arm, record.reason)
         self.clock.finished(trial)
         if record.status == "failed":
             stage.workload.check()  # a dead workload ends the evaluation with its own sentence
-
-    def _failed(self, stage: trials.Stage, trial: Trial, error: ComponentError) -> TrialRecord:
-        skip = isinstance(error, CollectorError) and stage.workload.alive()
-        return TrialRecord(trial, "skipped" if skip else "failed", reason=str(error))
 
     def _rate(self, workload: str, driver: Driver) -> float:
         """Arrivals per second: given, or a share of the capacity found once per run."""
@@ -215,7 +213,9 @@ class _Clock:
         self._progress(self._done, self._total, self._label)
 
 
-def create(path: Path, experiment: Experiment, command: list[str], own: Workload | None) -> Run:
+def create(
+    path: Path, experiment: Experiment, command: list[str], resolved: dict[str, Workload]
+) -> Run:
     """A new run directory that knows how it was asked for and which claims to print."""
     return Run.create(
         path,
@@ -223,8 +223,8 @@ def create(path: Path, experiment: Experiment, command: list[str], own: Workload
         version=__version__,
         started=_now(),
         command=command,
-        own_workload=own.to_dict() if own is not None else None,
-        primary_routes={},
+        own_workload=next((w.to_dict() for w in resolved.values() if w.url), None),
+        primary_routes={name: workload.primary for name, workload in resolved.items()},
         calibration={},
         skipped_arms=[],
         warnings=[],
@@ -245,9 +245,7 @@ def _kept(run: Run) -> Iterator[TrialRecord]:
             yield record
 
 
-def _start_sink(
-    target: Local, place: Placement, spool: Path, log: Path, stack: ExitStack
-) -> str:
+def _start_sink(target: Local, place: Placement, spool: Path, log: Path, stack: ExitStack) -> str:
     argv = [sys.executable, "-m", "harness.stack.sink", "--spool", str(spool)]
     process = shell.spawn(
         argv, log=log, cgroup=target.cgroup("sink"), cpus=place.collector, pipe_stdout=True
@@ -259,6 +257,12 @@ def _start_sink(
     if not line:
         raise ComponentError("The telemetry receiver did not start.", next_step=f"See {log}.")
     return f"http://127.0.0.1:{json.loads(line)['port']}"
+
+
+def _note_skipped(run: Run, arm: str, reason: str) -> None:
+    known = run.about()["skipped_arms"]
+    if all(each["arm"] != arm for each in known):
+        _note(run, skipped_arms=[*known, {"arm": arm, "reason": reason}])
 
 
 def _note(run: Run, **values: object) -> None:

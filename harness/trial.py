@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from harness import experiment as experiments
 from harness import shell
 from harness.collectors import REGISTRY, AgentProcess
 from harness.collectors.included import switch_all
-from harness.errors import CollectorError
+from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.load.client import Driver, LoadSummary
 from harness.meters.bpfstats import StatsEnabled, programs
@@ -99,7 +99,7 @@ def _install(
     agents = [
         AgentProcess(
             REGISTRY[name],
-            target_cgroup=stage.workload.cgroup,
+            target_cgroup=stage.target.cgroup("workload"),
             own_cgroup=stage.target.cgroup(f"agent-{name}"),
             otlp_url=stage.sink_url,
             folder=folder,
@@ -132,17 +132,18 @@ def _switched(
     path = folder / "requests.npz"
     summary = stage.driver.finish(path)
     stage.workload.check()
-    _load_values(summary, stage.rate, notes)
+    _load_values(summary, path, stage.rate, notes)
     return _count_requests(rows, path)
 
 
 def _alternate(stage: Stage, trial: Trial, agents: Sequence[AgentProcess]) -> list[WindowRow]:
     """Windows off-on-on-off; every meter is read after the guard time and at the window's end."""
     e = stage.experiment
-    meters = Meters(stage, agents)
     rows: list[WindowRow] = []
     state = False
-    with _undisturbed():
+    with ExitStack() as stack:
+        meters = Meters(stage, agents, stack)
+        stack.enter_context(_undisturbed())
         edge = time.monotonic()
         for index, on in enumerate(experiments.pattern(e.quadruples, trial.seed)):
             begun = time.monotonic()
@@ -171,22 +172,21 @@ def _steady(stage: Stage, agents: Sequence[AgentProcess], folder: Path, notes: N
     for agent in agents:
         agent.flush()
     since_ns = time.monotonic_ns()
-    cpu = {agent.name: _agent_cpu(stage, agent) for agent in agents}
-    workload_cpu = CgroupCpu(stage.workload.cgroup)
-    begun, begun_cpu = time.monotonic(), workload_cpu.read()["usage_seconds"]
+    cpu = {agent.name: _cpu(stage, f"agent-{agent.name}") for agent in agents}
+    begun, begun_cpu = time.monotonic(), _cpu(stage, "workload")
     stage.driver.start(stage.rate, requests)
     if agents:
         _probe(stage, folder)
     summary = stage.driver.wait(folder / "steady.npz")
-    workload_seconds = workload_cpu.read()["usage_seconds"] - begun_cpu
+    workload_seconds = _cpu(stage, "workload") - begun_cpu
     stats = {agent.name: agent.flush() for agent in agents}
     seconds = time.monotonic() - begun
     stage.workload.check()
     notes.add("steady_requests", summary.requests, "{request}")
     notes.add("steady_seconds", seconds, "s")
-    seen = tally(stage.spool, since_ns)
     for agent in agents:
-        used = _agent_cpu(stage, agent) - cpu[agent.name]
+        seen = tally(stage.spool, since_ns, scope=f"harness.{agent.name}")
+        used = _cpu(stage, f"agent-{agent.name}") - cpu[agent.name]
         notes.add("steady_agent_cpu_seconds", used, "s", collector=agent.name)
         _seen(agent, seen, summary, workload_seconds, notes)
         _counted(agent, stats[agent.name], notes)
@@ -196,16 +196,17 @@ def _steady(stage: Stage, agents: Sequence[AgentProcess], folder: Path, notes: N
 def _metered(stage: Stage, agents: Sequence[AgentProcess], folder: Path, notes: Notes) -> None:
     """Collectors on throughout, the kernel's run-time statistics enabled."""
     requests = max(20, round(stage.rate * stage.experiment.metered_seconds))
+    path = folder / "requests.npz"
     switch_all(agents, True)
     with StatsEnabled():
         before = {p.id: p for p in programs()}
         begun = time.monotonic()
         stage.driver.start(stage.rate, requests)
-        summary = stage.driver.wait(folder / "requests.npz")
+        summary = stage.driver.wait(path)
         seconds = time.monotonic() - begun
         after = {p.id: p for p in programs()}
     stage.workload.check()
-    _load_values(summary, stage.rate, notes)
+    _load_values(summary, path, stage.rate, notes)
     notes.add("metered_requests", summary.requests, "{request}")
     notes.add("metered_seconds", seconds, "s")
     for agent in agents:
@@ -220,16 +221,22 @@ def _metered(stage: Stage, agents: Sequence[AgentProcess], folder: Path, notes: 
 
 
 class Meters:
-    """All counters of a window's edges in one reading."""
+    """All counters of a window's edges in one reading; files are closed with `stack`."""
 
-    def __init__(self, stage: Stage, agents: Sequence[AgentProcess]) -> None:
-        self._groups = {
-            "cpu.workload": [CgroupCpu(stage.workload.cgroup)],
-            "cpu.client": [CgroupCpu(stage.target.cgroup("client"))],
-            "cpu.agent": [CgroupCpu(stage.target.cgroup(f"agent-{a.name}")) for a in agents],
-            "cpu.sink": [CgroupCpu(stage.target.cgroup("sink"))],
+    def __init__(self, stage: Stage, agents: Sequence[AgentProcess], stack: ExitStack) -> None:
+        cgroups = {
+            "cpu.workload": ["workload"],
+            "cpu.client": ["client"],
+            "cpu.agent": [f"agent-{agent.name}" for agent in agents],
+            "cpu.sink": ["sink"],
         }
-        self._node = NodeCpu()
+        self._groups = {
+            metric: [
+                stack.enter_context(closing(CgroupCpu(stage.target.cgroup(name)))) for name in names
+            ]
+            for metric, names in cgroups.items()
+        }
+        self._node = stack.enter_context(closing(NodeCpu()))
 
     def read(self) -> tuple[int, dict[str, float]]:
         """CLOCK_MONOTONIC ns of the reading of the workload's counter, and all counters in s."""
@@ -255,9 +262,9 @@ def _count_requests(rows: Sequence[WindowRow], path: Path) -> list[WindowRow]:
     ]
 
 
-def _load_values(summary: LoadSummary, rate: float, notes: Notes) -> None:
+def _load_values(summary: LoadSummary, path: Path, rate: float, notes: Notes) -> None:
     notes.add("rate_asked", rate, "{request}/s")
-    notes.add("rate_achieved", summary.rate, "{request}/s")
+    notes.add("rate_achieved", _achieved(path), "{request}/s")
     notes.add("requests_total", summary.requests, "{request}")
     notes.add("errors_total", summary.errors, "{request}")
     notes.add("late_p99_ms", summary.late_p99_ms, "ms")
@@ -266,8 +273,19 @@ def _load_values(summary: LoadSummary, rate: float, notes: Notes) -> None:
         notes.extra["saturated"] = summary.reason
 
 
-def _agent_cpu(stage: Stage, agent: AgentProcess) -> float:
-    return CgroupCpu(stage.target.cgroup(f"agent-{agent.name}")).read()["usage_seconds"]
+def _achieved(path: Path) -> float:
+    """Requests answered a second, from the first that was due to the last answer."""
+    with np.load(path) as log:
+        answered = log["status"] > 0
+        if not answered.any():
+            return 0.0
+        return float(answered.sum() / ((log["end_ns"].max() - log["due_ns"].min()) / 1e9))
+
+
+def _cpu(stage: Stage, cgroup: str) -> float:
+    """CPU seconds that one of the run's cgroups has used so far."""
+    with closing(CgroupCpu(stage.target.cgroup(cgroup))) as meter:
+        return meter.read()["usage_seconds"]
 
 
 def _seen(
@@ -329,7 +347,7 @@ def _profile(stage: Stage, folder: Path, notes: Notes) -> None:
     try:
         symbols.symbolize(folder / "pprof", stage.workload.pids())
         notes.extra["profile"] = "pprof/profile.folded"
-    except (OSError, ImportError, CollectorError) as error:
+    except (OSError, HarnessError) as error:
         notes.extra.setdefault("warnings", []).append(f"The profile has no symbols: {error}")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from harness import shell
 from harness.control import Client, ControlError
-from harness.errors import CollectorError
+from harness.errors import CollectorError, UnavailableError
 from harness.model import Claim
 
 READY_SECONDS = 20.0
@@ -111,8 +111,9 @@ class AgentProcess:
             "--control", str(socket), "--service-name", service_name, "--off",
             *definition.options,
         ]  # fmt: skip
-        if definition.name == "profile":
-            self._argv += ["--pprof", str(folder / "pprof")]
+        self._pprof = folder / "pprof" if definition.name == "profile" else None
+        if self._pprof is not None:
+            self._argv += ["--pprof", str(self._pprof)]
 
     @property
     def pid(self) -> int:
@@ -125,7 +126,9 @@ class AgentProcess:
         return [int(program["id"]) for program in self.ready["programs"]]
 
     def install(self) -> None:
-        """Start the agent and wait until its programs are loaded; CollectorError if they cannot."""
+        """Start the agent and wait until its programs are loaded; UnavailableError if not."""
+        if self._pprof is not None:
+            self._pprof.mkdir(exist_ok=True)
         started = time.monotonic()
         log = self._folder / f"agent-{self.name}.log"
         self._process = shell.spawn(
@@ -191,12 +194,12 @@ class AgentProcess:
         line = self._process.stdout.readline() if readable else b""
         if not line:
             tail = " ".join(log.read_text(errors="replace").strip().splitlines()[-2:])
-            raise CollectorError(
+            raise UnavailableError(
                 f"Collector {self.name!r} did not start.", tail, f"Its log is {log}."
             )
         answer: dict[str, Any] = json.loads(line)
         if not answer["ready"]:
-            raise CollectorError(
+            raise UnavailableError(
                 f"Collector {self.name!r} cannot run here: {answer['what']}",
                 answer.get("why", ""),
                 answer.get("next_step", ""),
