@@ -1,0 +1,292 @@
+"""`harness evaluate` from the outside: a small real evaluation, and every bad day there is."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import evaluate, experiment, shell
+from harness.collectors import REGISTRY
+from harness.store import Run
+from harness.targets import local
+
+pytestmark = pytest.mark.e2e
+
+HARNESS = [sys.executable, "-m", "harness"]
+ROOT = Path(__file__).resolve().parents[2]
+
+SMALL = """
+workloads = ["go"]
+blocks = 1
+warmup_seconds = 0.5
+switched_seconds = 2.4
+steady_seconds = 1.0
+metered_seconds = 1.0
+calibration_seconds = 1.0
+seed = 5
+[[arms]]
+name = "baseline"
+[[arms]]
+name = "http"
+collectors = ["http"]
+"""
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Every test here, however bad its day, leaves the machine as it was."""
+    before = _traces()
+    yield
+    assert local.leftovers() == []
+    assert _traces() == before
+
+
+def _traces() -> set[str]:
+    """Our cgroups, scratch folders, mounts and BPF programs, and every process of ours."""
+    mounts = {
+        line.split()[4]
+        for line in Path("/proc/self/mountinfo").read_text().splitlines()
+        if line.split()[4] in ("/sys/kernel/tracing", "/sys/kernel/debug", "/sys/fs/bpf")
+    }
+    cgroups = {str(p) for p in Path("/sys/fs/cgroup").glob("**/harness-*") if p.is_dir()}
+    scratch = {str(p) for p in Path("/run/harness").glob("*")}
+    programs = json.loads(shell.run(["bpftool", "prog", "list", "-j"]).stdout or "[]")
+    return mounts | cgroups | scratch | {f"program {p['id']} {p.get('name')}" for p in programs}
+
+
+def _run(*arguments: str | Path, check: bool = True) -> shell.Completed:
+    argv = [*HARNESS, *map(str, arguments)]
+    return shell.run(argv, check=check, timeout=300, env={"COLUMNS": "200"}, cwd=ROOT)
+
+
+def _start(tmp_path: Path, *arguments: str | Path) -> shell.Process:
+    log = tmp_path / "harness.log"
+    return shell.spawn([*HARNESS, *map(str, arguments)], log=log, cwd=ROOT)
+
+
+def _await(condition: Callable[[], bool], what: str, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.1)
+
+
+def _trials(run: Path) -> int:
+    return len(list(run.glob("trials/*/trial.json")))
+
+
+def test_small_evaluation(small: Path, tmp_path: Path) -> None:
+    done = _run("evaluate", small, "--reports", tmp_path, "--run", "r")
+    assert "go" in done.stdout
+    assert "report.html" in done.stdout
+    rows = json.loads((tmp_path / "r/report.json").read_text())["rows"]
+    found = {(row["arm"], row["metric"]): row for row in rows}
+    assert found["http", "coverage_percent[requests]"]["estimate"] == 100
+    assert found["http", "bpf_us"]["estimate"] > 0
+    assert found["http", "bill_us"]["estimate"] > found["http", "bpf_us"]["estimate"]
+    aa = found["baseline", "workload_cpu_us"]
+    assert aa["n"] == 6
+    assert aa["low"] < aa["high"]
+    assert (tmp_path / "r/measurements.jsonl.gz").stat().st_size > 0
+
+
+def test_own_program_is_measured(small: Path, tmp_path: Path) -> None:
+    """A program that is not ours, with nothing of ours in it."""
+    if shutil.which("nginx") is None:
+        pytest.skip("nginx is not installed")
+    small.write_text(SMALL.replace('workloads = ["go"]', 'workloads = ["own"]'))
+    conf = tmp_path / "nginx.conf"
+    conf.write_text(
+        f"daemon off; master_process off; pid {tmp_path}/pid; error_log {tmp_path}/log;\n"
+        "events {}\nhttp { access_log off; keepalive_requests 1000000;\n"
+        f"client_body_temp_path {tmp_path}/b; proxy_temp_path {tmp_path}/p;\n"
+        f"fastcgi_temp_path {tmp_path}/f; uwsgi_temp_path {tmp_path}/u;\n"
+        f"scgi_temp_path {tmp_path}/s;\n"
+        'server { listen 127.0.0.1:18973; location / { return 200 "hello"; } } }\n'
+    )
+    _run(
+        "evaluate", small, "--command", f"nginx -c {conf}", "--url", "http://127.0.0.1:18973/",
+        "--reports", tmp_path, "--run", "own",
+    )  # fmt: skip
+    rows = json.loads((tmp_path / "own/report.json").read_text())["rows"]
+    coverage = [r for r in rows if r["metric"] == "coverage_percent[requests]"]
+    assert [(r["workload"], r["estimate"]) for r in coverage] == [("nginx", 100)]
+
+
+def test_interrupt_keeps_what_was_measured_and_resume_goes_on(small: Path, tmp_path: Path) -> None:
+    run = tmp_path / "r"
+    process = _start(tmp_path, "evaluate", small, "--reports", tmp_path, "--run", "r")
+    _await(lambda: _trials(run) == 1, "the first trial")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    text = (tmp_path / "harness.log").read_text()
+    assert "What was measured is kept" in text
+    assert "--resume" in text
+    kept = {p: p.stat().st_mtime_ns for p in run.glob("trials/*/trial.json")}
+    _run("evaluate", "--resume", run)
+    assert _trials(run) == 3
+    assert {p: p.stat().st_mtime_ns for p in kept} == kept
+    assert json.loads((run / "run.json").read_text())["complete"]
+
+
+def test_killed_run_is_cleaned_and_resumed(small: Path, tmp_path: Path) -> None:
+    run = tmp_path / "r"
+    process = _start(tmp_path, "evaluate", small, "--reports", tmp_path, "--run", "r")
+    _await(lambda: _trials(run) == 1, "the first trial")
+    time.sleep(1.0)  # well into the next one
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert local.leftovers()
+    done = _run("clean")
+    assert "killed" in done.stdout
+    assert local.leftovers() == []
+    _run("evaluate", "--resume", run)
+    assert _trials(run) == 3
+
+
+def test_workload_that_dies_in_the_middle(small: Path, tmp_path: Path) -> None:
+    small.write_text(SMALL.replace('workloads = ["go"]', 'workloads = ["own"]'))
+    server = tmp_path / "server.py"
+    server.write_text(
+        "import http.server, os, threading\n"
+        "class H(http.server.BaseHTTPRequestHandler):\n"
+        "    protocol_version = 'HTTP/1.1'\n"
+        "    def do_GET(self):\n"
+        "        self.send_response(200); self.send_header('Content-Length', '2')\n"
+        "        self.end_headers(); self.wfile.write(b'ok')\n"
+        "    def log_message(self, *a): pass\n"
+        "def die():\n"
+        "    print('out of luck', file=__import__('sys').stderr, flush=True); os._exit(3)\n"
+        "threading.Timer(8, die).start()\n"
+        "http.server.ThreadingHTTPServer(('127.0.0.1', 18974), H).serve_forever()\n"
+    )
+    done = _run(
+        "evaluate", small, "--command", f"{sys.executable} {server}",
+        "--url", "http://127.0.0.1:18974/", "--reports", tmp_path, "--run", "r", check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "died (exit code 3)" in done.stderr
+    assert "out of luck" in done.stderr
+    assert "--resume" in done.stderr
+
+
+def test_port_taken(small: Path, tmp_path: Path) -> None:
+    import socket
+
+    small.write_text(SMALL.replace('workloads = ["go"]', 'workloads = ["own"]'))
+    with socket.create_server(("127.0.0.1", 18975)):
+        done = _run(
+            "evaluate", small, "--command", "/bin/sleep 60", "--url", "http://127.0.0.1:18975/",
+            "--reports", tmp_path, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert "Port 18975 is taken" in done.stderr
+    assert f"{os.getpid()}" in done.stderr
+
+
+def test_collector_that_cannot_attach_is_skipped(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other arms are measured, and the report says why this one was not."""
+    from dataclasses import replace
+
+    from harness.report import build
+
+    broken = replace(REGISTRY["http"], options=("--bpf", str(tmp_path)))
+    monkeypatch.setitem(REGISTRY, "http", broken)
+    chosen = experiment.load(small)
+    resolved = evaluate.check(chosen)
+    run = evaluate.create(tmp_path / "r", chosen, [], resolved)
+    outcome = evaluate.evaluate(run, resolved)
+    assert outcome.error is None
+    assert [r.status for r in run.records() if r.trial.arm == "http"] == ["skipped"] * 2
+    assert [r.status for r in run.records() if r.trial.arm == "baseline"] == ["ok"]
+    built = build.build(Run.open(run.path))
+    assert "cannot run here" in built.html.read_text()
+
+
+def test_disk_that_fills_up(small: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    shell.run(["mount", "-t", "tmpfs", "-o", "size=220m", "tmpfs", str(disk)])
+    try:
+        run = disk / "r"
+        process = _start(tmp_path, "evaluate", small, "--reports", disk, "--run", "r")
+        _await(lambda: _trials(run) == 1, "the first trial")
+        filler = disk / "filler"
+        with filler.open("wb") as out:
+            try:
+                while out.write(bytes(1 << 20)):
+                    out.flush()
+            except OSError:
+                pass
+        code = process.wait(120)
+        text = (tmp_path / "harness.log").read_text()
+        assert code == 2, text
+        assert "Make room" in text or "No space left" in text
+        assert _trials(run) >= 1
+        filler.unlink()
+        _run("evaluate", "--resume", run)
+        assert json.loads((run / "run.json").read_text())["complete"]
+    finally:
+        shell.run(["umount", str(disk)])
+
+
+def test_not_root(small: Path, tmp_path: Path) -> None:
+    done = shell.run(
+        ["unshare", "--user", "--map-user=1000", *HARNESS, "evaluate", str(small),
+         "--reports", str(tmp_path)],
+        check=False, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "Root is needed" in done.stderr
+    assert "sudo" in done.stderr
+
+
+def test_kernel_without_btf(small: Path, tmp_path: Path) -> None:
+    script = 'mount -t tmpfs none /sys/kernel/btf && exec "$@"'
+    done = shell.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", *HARNESS, "evaluate", str(small),
+         "--reports", str(tmp_path)],
+        check=False, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "no type information" in done.stderr
+    assert not list(tmp_path.glob("*/run.json"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["evaluate", "nothing-of-that-name"], "Those that ship: quick, standard"),
+        (["evaluate", "--resume", "nowhere"], "is not a run"),
+        (["evaluate", "--command", "x"], "needs both --command and --url"),
+        (["report", "nowhere"], "is not a run"),
+    ],
+)
+def test_bad_input_is_one_clear_sentence(arguments: list[str], words: str) -> None:
+    done = _run(*arguments, check=False)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_plan_starts_nothing() -> None:
+    done = _run("evaluate", "--plan")
+    assert "Nothing has been started" in done.stdout
+    assert "go-b0-baseline-switched" in done.stdout

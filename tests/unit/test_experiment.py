@@ -1,0 +1,84 @@
+"""The planner: complete blocks, balance, reversal, and the same order for the same seed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness import experiment
+from harness.errors import InputError
+from harness.experiment import Experiment
+from harness.model import Arm
+
+ARMS = (Arm("baseline"), Arm("http", ("http",)), Arm("all", ("http", "flows")))
+
+
+@given(seed=st.integers(0, 2**31), blocks=st.integers(1, 6))
+def test_every_block_is_complete_and_its_successor_is_the_mirror(seed: int, blocks: int) -> None:
+    e = Experiment("e", ("go", "java"), ARMS, seed=seed, blocks=blocks)
+    switched = [t for t in experiment.plan(e) if t.kind == "switched"]
+    assert Counter((t.workload, t.block, t.arm) for t in switched) == Counter(
+        (w, b, a.name) for w in e.workloads for b in range(blocks) for a in ARMS
+    )
+    for workload in e.workloads:
+        order = [
+            [t.arm for t in switched if (t.workload, t.block) == (workload, b)]
+            for b in range(blocks)
+        ]
+        for even in range(0, blocks - 1, 2):
+            assert order[even] == order[even + 1][::-1]
+
+
+@given(seed=st.integers(0, 2**31))
+def test_plan_is_a_function_of_the_seed(seed: int) -> None:
+    e = Experiment("e", ("go",), ARMS, seed=seed)
+    assert experiment.plan(e) == experiment.plan(e)
+    assert len({t.name for t in experiment.plan(e)}) == len(experiment.plan(e))
+
+
+@given(seed=st.integers(0, 2**31), quadruples=st.integers(1, 200))
+def test_quadruples_cancel_linear_drift(seed: int, quadruples: int) -> None:
+    states = experiment.pattern(quadruples, seed)
+    assert len(states) == 4 * quadruples
+    for start in range(0, len(states), 4):
+        signs = [1 if on else -1 for on in states[start : start + 4]]
+        assert sum(signs) == 0
+        assert sum(sign * place for place, sign in enumerate(signs)) == 0
+    assert states == experiment.pattern(quadruples, seed)
+
+
+def test_both_orders_occur() -> None:
+    firsts = experiment.pattern(400, 1)[::4]
+    assert 150 < sum(firsts) < 250
+
+
+@pytest.mark.parametrize("name", [p.stem for p in experiment.SHIPPED.glob("*.toml")
+                                  if "arms" in p.read_text()])  # fmt: skip
+def test_shipped_experiments_load_and_survive_the_store(name: str) -> None:
+    e = experiment.load(Path(name))
+    assert experiment.from_dict(experiment.to_dict(e)) == e
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x =", "not valid TOML"),
+        ('workloads = ["go"]', "lacks the key 'arms'"),
+        ('workloads = ["go"]\narms = [{name = "baseline"}]\nblock = 3', "unknown keys: block"),
+        ('workloads = ["go"]\narms = [{name = "http", collectors = ["http"]}]', "'baseline'"),
+        ('workloads = ["go"]\narms = [{name = "baseline"}]\nblocks = 0', "at least 1"),
+        ('workloads = ["go"]\narms = [{name = "baseline"}]\nguard_seconds = 0.06', "half"),
+        ('workloads = ["go"]\narms = [{name = "baseline"}]\n[loads.java]\nrate = 5', "java"),
+        ('workloads = ["go"]\narms = [{name = "baseline"}]\n[loads.go]\nrate = -5', "positive"),
+        ('workloads = ["go"]\narms = [{name = "baseline"}]\nblocks = "two"', "wrong kind"),
+    ],
+)
+def test_bad_files_are_refused_in_words(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "e.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=words):
+        experiment.load(path)
