@@ -150,7 +150,7 @@ class Run:
         path = self.path / "measurements.jsonl.gz"
         with gzip.open(path, "wt", compresslevel=6) as out:
             for measurement in self.measurements():
-                out.write(json.dumps(asdict(measurement)) + "\n")
+                out.write(json.dumps(vars(measurement)) + "\n")
         return path
 
 

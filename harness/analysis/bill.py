@@ -81,8 +81,8 @@ SWITCHED: Mapping[str, Reader] = {
     "data_latency_p50_s": _scaled(greatest, "data_latency_p50_seconds", 1),
     "data_latency_p99_s": _scaled(greatest, "data_latency_p99_seconds", 1),
     "load_s": _scaled(total, "load_seconds", 1),
-    "attach_s": _scaled(total, "attach_seconds", 1),
-    "detach_s": _scaled(total, "detach_seconds", 1),
+    "attach_ms": _scaled(total, "attach_seconds", 1e3),
+    "detach_ms": _scaled(total, "detach_seconds", 1e3),
     "rate_per_s": _scaled(total, "rate_achieved", 1),
     "error_percent": lambda r: per(r, "errors_total", "requests_total", 100),
 }  # read from the trials that switch

@@ -77,7 +77,7 @@ def _steal(values: Mapping[str, float]) -> str:
 
 RULES: tuple[Callable[[Mapping[str, float]], str], ...] = (_driver, _errors, _rate, _steal)
 STATED = (
-    f"the load driver uses more than {MAX_DRIVER_SHARE:.0%} of its CPU, or says that it fell behind",
+    f"the load driver uses more than {MAX_DRIVER_SHARE:.0%} of its CPU or says that it fell behind",
     f"more than {MAX_ERROR_SHARE:.1%} of the requests fail",
     f"less than {MIN_RATE_SHARE:.0%} of the rate asked for is achieved",
     f"the hypervisor takes more than {MAX_STEAL_SHARE:.0%} of the CPU",

@@ -48,15 +48,20 @@ class Section:
 
 def page(run: Run, summary: Summary) -> str:
     """The page as text; needs no file beside it and no network."""
-    about = summary.about
+    about, lines = summary.about, table.lines(summary)
+    sections = [_section(run, summary, each) for each in summary.experiment.workloads]
     return _environment().get_template("page.html.j2").render(
         summary=summary,
         about=about,
         columns=table.COLUMNS,
-        lines=table.lines(summary),
+        sections=sections,
+        groups=[
+            (section, [line for line in lines if line.workload == section.workload])
+            for section in sections
+        ],
+        sources=_sources(summary),
         glyphs=_glyphs(summary),
         tiles=_tiles(summary),
-        sections=[_section(run, summary, each) for each in summary.experiment.workloads],
         sentences=wording.sentences(summary),
         paint=canvas.arm_names([arm.name for arm in summary.experiment.arms], BASELINE),
         machine=sheets.facts(about.get("facts", {}), skip=("versions",)),
@@ -123,6 +128,12 @@ def _flame(run: Run, summary: Summary, workload: str) -> Markup | None:
     return Markup(flamegraph.render(max(found)[2], f"CPU profile of {workload}"))
 
 
+def _sources(summary: Summary) -> dict[str, int]:
+    """Numbers for the sources of published figures, in order of appearance."""
+    names = dict.fromkeys(str(claim["source"]) for claim in summary.about.get("claims", ()))
+    return {name: number for number, name in enumerate(names, 1)}
+
+
 def _hooks(summary: Summary) -> dict[str, str]:
     """The hooks that each collector took, as its agent said."""
     found: dict[str, str] = {}
@@ -142,14 +153,16 @@ def _tiles(summary: Summary) -> list[Tile]:
         and math.isfinite(r.mde)
     ]  # fmt: skip
     tiles = [
-        _tile("Dearest whole bill", bills, max, "{} % of the machine", "{arm}, {workload} service"),
+        _tile(
+            "Dearest whole bill", bills, max, "{} %", "of the machine: {arm}, {workload} service"
+        ),
         _tile("Largest agent", memory, max, "{} MB", "{arm}, {workload} service"),
-        _tile("Lowest request coverage", seen, min, "{} %", "{arm}, {workload} service"),
+        _tile("Lowest coverage", seen, min, "{} %", "of requests: {arm}, {workload} service"),
     ]
     best = min(noise, key=lambda r: r.mde, default=None)
     if best is None:
         return [*tiles, Tile("Smallest cost seen", "not measured", "no baseline trial is usable")]
-    text = f"{best.workload} service, from the A/A: nothing installed, switched on paper"
+    text = f"of a request's CPU: {best.workload} service, from the A/A"
     return [*tiles, Tile("Smallest cost seen", f"{wording.plain(best.mde)} %", text)]
 
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from matplotlib.ticker import NullLocator
 
 from harness.analysis.compare import Array
 from harness.analysis.metrics import PERCENTILES
 from harness.analysis.summary import Summary
 from harness.model import BASELINE, Comparison
 from harness.report import canvas, wording
-from harness.report.canvas import GRID, INK, MUTED, PAPER, PAYERS
+from harness.report.canvas import INK, MUTED, PAPER, PAYERS
 from harness.store import Run
 
 TAILS = {0.5: "p50", 0.1: "p90", 0.01: "p99", 0.001: "p99.9"}
@@ -85,12 +86,13 @@ def latency(summary: Summary, workload: str) -> Markup | None:
             ax.plot(1 - curve.q, curve.off, color=MUTED, lw=1.2, label="off")
             ax.plot(1 - curve.q, curve.on, color=paint[arm], lw=1.6, ls=(0, (4, 1.5)), label="on")
             ax.set(xscale="log", yscale="log", title=wording.arm_label(summary, arm))
-            ax.invert_xaxis()
             ax.legend(loc="upper left", fontsize=8)
             ax.grid(which="major")
         axes[0, 0].set_xticks(list(TAILS), list(TAILS.values()))
         axes[0, 0].set_xticks([], minor=True)
+        axes[0, 0].set_xlim(0.7, min(float(1 - summary.curves[workload, a].q[-1]) for a in arms))
         axes[0, 0].yaxis.set_major_formatter(lambda v, _: f"{v:,.0f}")
+        axes[0, 0].yaxis.set_minor_locator(NullLocator())
         fig.supylabel("latency (µs)", fontsize=9)
         return canvas.svg(fig, f"Latency on and off, {workload}")
 
@@ -223,7 +225,7 @@ def _zoom(ax: Any, t: Array, cost: Array, on: Any, width: float, colour: str) ->
     for at, state in zip(t[seen], on[seen], strict=True):
         if state:
             ax.axvspan(at - width / 2, at + width / 2, color=colour, alpha=0.14, lw=0)
-    ax.plot(t[seen], cost[seen], color=GRID, lw=1)
+    ax.plot(t[seen], cost[seen], color=MUTED, lw=0.7, alpha=0.6)
     ax.plot(t[seen & on], cost[seen & on], "o", ms=4.5, color=colour)
     ax.plot(t[seen & ~on], cost[seen & ~on], "o", ms=4.5, color=MUTED)
     ax.set_title(f"the first {ZOOM_SECONDS:g} s: shaded is on", loc="left")
@@ -231,8 +233,12 @@ def _zoom(ax: Any, t: Array, cost: Array, on: Any, width: float, colour: str) ->
 
 
 def _limits(ax: Any, cost: Array) -> None:
-    low, high = np.quantile(cost, [0.005, 0.995])
-    ax.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
+    """Leave out what something else disturbed, and say how many windows that are."""
+    low, high = np.quantile(cost, [0.1, 0.9])
+    low, high = low - (high - low), high + (high - low)
+    ax.set_ylim(low, high)
+    if beyond := int(np.sum((cost < low) | (cost > high))):
+        ax.set_title(f"{beyond} windows lie beyond the axis", loc="right", color=MUTED)
 
 
 def _rows(summary: Summary, workload: str, metric: str) -> list[Comparison]:

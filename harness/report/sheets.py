@@ -30,8 +30,8 @@ LATENCIES = {
 }
 LIFE = {
     "load_s": "load",
-    "attach_s": "attach",
-    "detach_s": "detach",
+    "attach_ms": "attach",
+    "detach_ms": "detach",
     "switch_ms": "one switch",
     "agent_memory_mb": "agent, PSS",
     "agent_peak_memory_mb": "agent, peak",
@@ -75,7 +75,12 @@ def latencies(summary: Summary, workload: str) -> list[Sheet]:
 
 def life(summary: Summary, workload: str) -> Sheet:
     """Attaching, memory, losses and data latency."""
-    return _sheet(summary, workload, "Attaching, memory, losses, data latency", LIFE)
+    sheet = _sheet(summary, workload, "Attaching, memory, losses, data latency, coverage", LIFE)
+    rows = tuple(
+        (arm, label, (*cells, table.coverage(summary, workload, arm, every=True)))
+        for arm, label, cells in sheet.rows
+    )
+    return Sheet(sheet.caption, (*sheet.columns, "coverage"), rows)
 
 
 def programs(summary: Summary, workload: str) -> Sheet:

@@ -15,9 +15,9 @@ State = Literal["resolved", "unresolved", "plain", "missing", "none"]
 COLUMNS = (
     "Collector",
     "CPU cost a request",
-    "Whole bill",
+    "Whole bill, of the machine",
     "Memory",
-    "Latency p50",
+    "Latency, median",
     "Coverage",
     "Published elsewhere",
 )
@@ -71,7 +71,7 @@ def lines(summary: Summary) -> list[Line]:
             _bill(summary, workload, arm.name),
             _memory(summary, workload, arm.name),
             _difference(summary, workload, arm.name, "latency_p50_us"),
-            _coverage(summary, workload, arm.name),
+            coverage(summary, workload, arm.name),
             claims(summary, arm.name),
         )
         for workload in summary.experiment.workloads
@@ -89,8 +89,8 @@ def claims(summary: Summary, arm: str) -> tuple[Claimed, ...]:
     )
 
 
-def difference(row: Comparison) -> Cell:
-    """A difference with its interval; grey words when zero cannot be excluded."""
+def difference(row: Comparison, floor: bool = True) -> Cell:
+    """A difference with its interval; grey words, with the `floor`, if zero is not excluded."""
     share = wording.relative(row)
     if wording.resolved(row):
         detail = f"{wording.interval(row)}" + (f" · {share}" if share else "")
@@ -100,14 +100,16 @@ def difference(row: Comparison) -> Cell:
     centre = wording.number(row.estimate, wording.places(row), signed=True)
     return Cell(
         f"unresolved (< {wording.bound(row)})",
-        f"{centre} {wording.interval(row)} · seen from {wording.floor(row)}",
+        f"{centre} {wording.interval(row)}"
+        + (f" · seen from {wording.floor(row)}" if floor else ""),
         "unresolved",
     )
 
 
 def _difference(summary: Summary, workload: str, arm: str, metric: str) -> Cell:
     row = summary.row(workload, arm, metric)
-    return difference(row) if row else _missing(summary, workload, arm, metric)
+    floor = metric == "workload_cpu_us"
+    return difference(row, floor) if row else _missing(summary, workload, arm, metric)
 
 
 def _missing(summary: Summary, workload: str, arm: str, metric: str) -> Cell:
@@ -123,7 +125,7 @@ def _bill(summary: Summary, workload: str, arm: str) -> Cell:
     detail = f"{wording.plain(bill.estimate)} {wording.interval(bill)} µs a request"
     if share is None:
         return Cell(f"{wording.plain(bill.estimate)} µs", "the number of CPUs is not known")
-    return Cell(f"{wording.plain(share.estimate)} % of the machine", detail)
+    return Cell(f"{wording.plain(share.estimate)} %", detail)
 
 
 def _memory(summary: Summary, workload: str, arm: str) -> Cell:
@@ -133,11 +135,12 @@ def _memory(summary: Summary, workload: str, arm: str) -> Cell:
     if agent is None:
         return _missing(summary, workload, arm, "agent_memory_mb")
     maps = summary.row(workload, arm, "map_memory_mb")
-    below = f"+ {wording.plain(maps.estimate)} MB of maps" if maps else "maps not measured"
-    return Cell(f"{agent.estimate:.0f} MB", f"{wording.interval(agent)} {below}")
+    below = f"+ {wording.plain(maps.estimate)} in maps" if maps else "maps not measured"
+    return Cell(f"{agent.estimate:.0f} MB", below)
 
 
-def _coverage(summary: Summary, workload: str, arm: str) -> Cell:
+def coverage(summary: Summary, workload: str, arm: str, every: bool = False) -> Cell:
+    """The share of requests (or of the arm's one signal) that arrived; of `every` signal."""
     if arm == BASELINE:
         return Cell("n/a", "", "none")
     rows = [
@@ -147,8 +150,8 @@ def _coverage(summary: Summary, workload: str, arm: str) -> Cell:
     if not rows:
         return _missing(summary, workload, arm, "coverage_percent")
     first, *others = sorted(rows, key=lambda row: "requests" not in row.metric)
-    texts = [f"{share(r.estimate)} of {_signal(r)}" for r in (first, *others)]
-    return Cell(texts[0], ", ".join(texts[1:]))
+    rest = [f"{share(row.estimate)} of {_signal(row)}" for row in others if every]
+    return Cell(share(first.estimate), "; ".join([f"of {_signal(first)}", *rest]))
 
 
 def share(percent: float) -> str:

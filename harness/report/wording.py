@@ -27,12 +27,12 @@ def number(value: float, places: int, signed: bool = False) -> str:
 
 
 def plain(value: float) -> str:
-    """A magnitude to two or three significant digits."""
+    """A magnitude to two significant digits, whole numbers in full."""
     if not math.isfinite(value):
         return "?"
     if value == 0:
         return "0"
-    return number(value, max(0, min(4, 2 - math.floor(math.log10(abs(value))) - (value >= 0.1))))
+    return number(value, max(0, min(5, 1 - math.floor(math.log10(abs(value))))))
 
 
 def unit(row: Comparison) -> str:
