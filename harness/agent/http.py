@@ -1,0 +1,204 @@
+"""The `http` collector: requests that the processes of one cgroup serve; see bpf/http.bpf.c.
+
+Durations run from the arrival of a request's first segment to the departure of its response's
+first segment, as the kernel of the serving machine sees them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+from ctypes import c_char, c_uint8, c_uint16, c_uint64
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+from opentelemetry.sdk.metrics.export import Metric
+
+from harness.agent.libbpf import Link, Map, Object, RingBuffer
+from harness.agent.runtime import Counts
+from harness.agent.telemetry import Attributes, Buckets, Span, Telemetry, histogram
+
+# enum http_method in bpf/http.h
+METHODS = ("", "GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS", "CONNECT", "TRACE")
+
+# advised by the semantic conventions for http.server.request.duration, in seconds
+DURATION_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+SIZE_BOUNDS = (0, *(1 << power for power in range(10, 26, 2)))  # 1 KiB to 16 MiB
+
+_UNKNOWN = (1 << 64) - 1
+
+
+class _Key(ctypes.Structure):
+    """struct http_key in bpf/http.h."""
+
+    _fields_ = (
+        ("route", c_char * 56),
+        ("status", c_uint16),
+        ("port", c_uint16),
+        ("method", c_uint8),
+        ("minor", c_uint8),
+        ("unused", c_uint16),
+    )
+
+
+class _Event(ctypes.Structure):
+    """struct http_event in bpf/http.h."""
+
+    _fields_ = (
+        ("start_ns", c_uint64),
+        ("end_ns", c_uint64),
+        ("request_bytes", c_uint64),
+        ("response_bytes", c_uint64),
+        ("key", _Key),
+        ("target", c_char * 128),
+    )
+
+
+@dataclass(frozen=True)
+class _Totals:
+    """One series of struct http_totals, all CPUs added up."""
+
+    attributes: Attributes
+    duration: Sequence[int]
+    duration_ns: int
+    request: Sequence[int]
+    request_bytes: int
+    response: Sequence[int]
+    response_bytes: int
+
+
+class Http:
+    """RED metrics of every request, spans of a share."""
+
+    name = "http"
+
+    def __init__(self, cgroup: Path, sample: int) -> None:
+        self._cgroup, self._sample = cgroup, sample
+        self._generation = 0
+        self._spans: list[Span] = []
+
+    def configure(self, obj: Object) -> None:
+        """Give the kernel the bounds of the histograms and the share of spans."""
+        nanoseconds = [round(bound * 1e9) for bound in DURATION_BOUNDS]
+        obj.set("targ_duration_bounds", struct.pack(f"={len(nanoseconds)}Q", *nanoseconds))
+        obj.set("targ_size_bounds", struct.pack(f"={len(SIZE_BOUNDS)}Q", *SIZE_BOUNDS))
+        obj.set("targ_sample", (1 << 32) // self._sample - 1)
+
+    def start(self, obj: Object) -> None:
+        """Map the ring buffer and hold the cgroup."""
+        self._object = obj
+        self._maps = [obj.map("series"), obj.map("overflow")]
+        self._events = RingBuffer(obj.map("events"), self._take)
+        self._directory = os.open(self._cgroup, os.O_RDONLY | os.O_DIRECTORY)
+
+    def attach(self, obj: Object) -> Sequence[Link]:
+        """Void the state of connections from before, then see both directions."""
+        self._generation += 1
+        obj.set("generation", self._generation)
+        return [program.attach_cgroup(self._directory) for program in obj.programs]
+
+    def collect(self, *, metrics: bool) -> Telemetry:
+        """Spans since the last call, and the totals if `metrics`."""
+        self._events.consume()
+        spans, self._spans = self._spans, []
+        return Telemetry(metrics=_metrics(list(self._totals())) if metrics else (), spans=spans)
+
+    def counts(self) -> Counts:
+        """Requests answered, and those that no map had room for."""
+        events = sum(sum(each.duration) for each in self._totals())
+        return Counts(events, int.from_bytes(self._object.get("lost"), "little"))
+
+    def close(self) -> None:
+        """Unmap the ring buffer and let the cgroup go."""
+        self._events.close()
+        os.close(self._directory)
+
+    def _take(self, record: bytes) -> None:
+        self._spans.append(_span(_Event.from_buffer_copy(record)))
+
+    def _totals(self) -> Iterator[_Totals]:
+        for each in self._maps:
+            for key, value in each.items():
+                yield _added(_Key.from_buffer_copy(key), each, value)
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """`--sample N`: one span in N requests."""
+    parser.add_argument("--sample", type=_positive, default=100, help="one span in N requests")
+
+
+def create(options: Namespace) -> Http:
+    """The collector as the command line asks for it."""
+    return Http(options.cgroup, options.sample)
+
+
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
+def _added(key: _Key, source: Map, value: bytes) -> _Totals:
+    cpus = [struct.unpack(f"={source.value_size // 8}Q", each) for each in source.cpu_values(value)]
+    figures = [sum(figure) for figure in zip(*cpus, strict=True)]
+    durations, sizes = len(DURATION_BOUNDS) + 1, len(SIZE_BOUNDS) + 1
+    ends = list(accumulate((durations, 1, sizes, 1, sizes, 1)))
+    return _Totals(
+        _attributes(key),
+        figures[: ends[0]],
+        figures[ends[0]],
+        figures[ends[1] : ends[2]],
+        figures[ends[2]],
+        figures[ends[3] : ends[4]],
+        figures[ends[4]],
+    )
+
+
+def _attributes(key: _Key) -> dict[str, str | int]:
+    attributes: dict[str, str | int] = {
+        "http.request.method": METHODS[key.method],
+        "http.route": key.route.decode(errors="replace"),
+        "http.response.status_code": key.status,
+        "network.protocol.version": f"1.{key.minor}",
+        "server.port": key.port,
+        "url.scheme": "http",
+    }
+    if key.status >= 500:
+        attributes["error.type"] = str(key.status)
+    return attributes
+
+
+def _metrics(totals: Sequence[_Totals]) -> list[Metric]:
+    if not totals:
+        return []
+    durations = [Buckets(t.attributes, t.duration, t.duration_ns / 1e9) for t in totals]
+    requests = [Buckets(t.attributes, t.request, t.request_bytes) for t in totals]
+    responses = [Buckets(t.attributes, t.response, t.response_bytes) for t in totals]
+    return [
+        histogram("http.server.request.duration", "s", DURATION_BOUNDS, durations),
+        histogram("http.server.request.body.size", "By", SIZE_BOUNDS, requests),
+        histogram("http.server.response.body.size", "By", SIZE_BOUNDS, responses),
+    ]
+
+
+def _span(event: _Event) -> Span:
+    key = event.key
+    attributes = _attributes(key)
+    target = event.target.split(b" ", 1)[0].decode(errors="replace")
+    attributes["url.path"], _, query = target.partition("?")
+    if query:
+        attributes["url.query"] = query
+    for name, size in (("request", event.request_bytes), ("response", event.response_bytes)):
+        if size != _UNKNOWN:
+            attributes[f"http.{name}.body.size"] = size
+    return Span(
+        f"{METHODS[key.method]} {attributes['http.route']}",
+        event.start_ns,
+        event.end_ns,
+        attributes,
+        error=key.status >= 500,
+    )
