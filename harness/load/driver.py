@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from gevent.event import Event
 from harness.errors import LoadError
 from harness.load.phase import Phase
 from harness.load.schedule import Schedule, interleave
+from harness.load.seats import Line, Seat
 from harness.load.timer import Timer
 from harness.load.users import Crowd, User
 
@@ -23,25 +22,6 @@ START_DELAY_NS = 2_000_000  # the answer to `start` leaves before the first requ
 DRAIN_SECONDS = 10.0
 PAUSE_SECONDS = 0.01  # a closed loop against a refused port would spin
 READY_SECONDS = 30.0
-
-
-@dataclass(eq=False)
-class Line:
-    """The users of one class: who is idle, and the slots that found nobody idle."""
-
-    idle: deque[Seat] = field(default_factory=deque)
-    backlog: deque[int] = field(default_factory=deque)
-
-
-@dataclass(eq=False)
-class Seat:
-    """A user and the slot they hold: `due_ns` until its first request was recorded, then 0."""
-
-    line: Line
-    greenlet: Any = None
-    phase: Phase | None = None
-    due_ns: int = 0
-    failed: bool = False
 
 
 class Driver:
@@ -109,9 +89,12 @@ class Driver:
 
     # what the users call, see users.Gate
 
-    def enter(self, user: User) -> None:
+    def enter(self, user: User, nested: bool) -> None:
         """Give the calling user's slot back and wait for the next."""
         seat = self._seats[user]
+        taken_over, seat.nested = seat.nested and seat.due_ns, nested
+        if taken_over:
+            return
         pause = PAUSE_SECONDS if seat.due_ns or seat.failed else 0
         self._leave(seat)
         if self._closed_loop or seat.line.backlog:
@@ -223,7 +206,7 @@ class Driver:
         self._lose_unanswered(phase)
         self._end()
         phase.record.write(path)
-        reason = phase.saturation(self._connections)
+        reason = phase.saturation(self._connections) if self._seats else "all users stopped"
         return {
             "requests": len(phase.record),
             "errors": phase.record.errors,

@@ -23,7 +23,7 @@ from locust.exception import StopUser
 from locust.user.task import LOCUST_STATE_STOPPING, DefaultTaskSet, TaskSet
 from locust.util.load_locustfile import load_locustfile
 
-from harness.errors import InputError, LoadError
+from harness.errors import InputError
 from harness.load import fasthttp
 from harness.load.schedule import interleave
 
@@ -33,8 +33,11 @@ User = Any
 class Gate(Protocol):
     """What users tell the driver; all but `enter` return at once."""
 
-    def enter(self, user: User) -> None:
-        """Called by a user before a task: returns when a slot is theirs."""
+    def enter(self, user: User, nested: bool) -> None:
+        """Called by a user before a task: returns when a slot is theirs.
+
+        A nested TaskSet counts as a task; the slot goes to the first thing that it does.
+        """
 
     def answered(self, user: User, end_ns: int, meta: dict[str, Any]) -> None:
         """Called after each request, with Locust's `request` event."""
@@ -85,8 +88,7 @@ class Crowd:
         fasthttp.poll_without_yielding()
 
         def execute_next_task(tasks: Any) -> None:
-            if not isinstance(tasks._task_queue[0], type):  # a nested TaskSet asks for itself
-                crowd._gate.enter(tasks.user)
+            crowd._gate.enter(tasks.user, nested=isinstance(tasks._task_queue[0], type))
             execute(tasks)
 
         def wait(tasks: Any) -> None:
@@ -95,20 +97,23 @@ class Crowd:
 
         TaskSet.execute_next_task = execute_next_task
         TaskSet.wait = wait
-        TaskSet.get_next_task = lambda tasks: crowd._pick(tasks.tasks, tasks)
-        DefaultTaskSet.get_next_task = lambda tasks: crowd._pick(tasks.user.tasks, tasks.user)
+        TaskSet.get_next_task = lambda tasks: crowd._pick(tasks.tasks)
+        DefaultTaskSet.get_next_task = lambda tasks: crowd._pick(tasks.user.tasks)
         self.environment.events.request.add_listener(self._on_request)
-        self.environment.events.user_error.add_listener(
-            lambda user_instance, **_: self._gate.task_failed(user_instance)
-        )
+        self.environment.events.user_error.add_listener(self._on_error)
 
-    def _pick(self, tasks: list[Any], owner: object) -> Any:
+    def _pick(self, tasks: list[Any]) -> Any:
         key = (id(tasks), len(tasks))
         if key not in self._orders:
             if not tasks:
-                raise LoadError(f"{type(owner).__name__} in the locustfile has no tasks.")
+                raise StopUser()
             self._orders[key] = (tasks, _in_proportion(tasks, self._seed))
         return next(self._orders[key][1])
+
+    def _on_error(self, user_instance: Any, **_: Any) -> None:
+        user = getattr(user_instance, "user", user_instance)  # Locust passes a TaskSet at times
+        if user in self._users.values():
+            self._gate.task_failed(user)
 
     def _on_request(self, **meta: Any) -> None:
         end_ns = getattr(meta.get("response"), "received_ns", 0) or time.monotonic_ns()
@@ -130,11 +135,14 @@ def _environment(locustfile: Path, url: str) -> Any:
             f"{type(error).__name__}: {error}.",
             "Check that `locust -f` accepts it.",
         ) from error
-    if not classes:
-        raise InputError(f"{locustfile} defines no user class.", next_step="See `locust --help`.")
+    if not any(user_class.tasks for user_class in classes.values()):
+        raise InputError(
+            f"{locustfile} defines no user class with tasks.",
+            next_step="Check what `locust -f` says to it.",
+        )
     options = ["--headless", "--host", url, "-f", str(locustfile)]
     environment = Environment(
-        user_classes=list(classes.values()),
+        user_classes=[user_class for user_class in classes.values() if user_class.tasks],
         events=locust.events,
         host=url,
         parsed_options=get_parser(default_config_files=[]).parse_args(options),

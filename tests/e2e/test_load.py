@@ -252,6 +252,51 @@ def test_only_a_tasks_first_request_was_due(tmp_path: Path, server: Server) -> N
     assert (~first).sum() == 10
 
 
+TWO_CLASSES = """
+from locust import FastHttpUser, task
+
+class Reader(FastHttpUser):
+    weight = 3
+
+    @task
+    def read(self):
+        self.client.get("/read")
+
+class Writer(FastHttpUser):
+    @task
+    def write(self):
+        self.client.get("/write")
+"""
+
+
+def test_user_classes_share_the_slots_by_weight(tmp_path: Path, server: Server) -> None:
+    with drive(tmp_path, server.url, TWO_CLASSES) as driver:
+        driver.start(200, requests=100)
+        assert driver.wait(tmp_path / "requests.npz").errors == 0
+    assert server.paths == {"/read": 75, "/write": 25}
+
+
+def test_users_that_all_stop_end_the_phase(tmp_path: Path, server: Server) -> None:
+    quitting = TWO_STEPS + "\n        from locust.exception import StopUser; raise StopUser()\n"
+    with drive(tmp_path, server.url, quitting, connections=3) as driver:
+        driver.start(100, requests=10)
+        summary = driver.wait(tmp_path / "requests.npz")
+        assert summary.saturated
+        assert "all users stopped" in summary.reason
+        assert server.paths == {"/one": 3, "/two": 3}
+        with pytest.raises(LoadError, match="have stopped"):
+            driver.start(100)
+
+
+def test_a_task_that_raises_is_a_failed_request(tmp_path: Path, server: Server) -> None:
+    raising = TWO_STEPS.replace('self.client.get("/one")', "raise KeyError('x')")
+    with drive(tmp_path, server.url, raising) as driver:
+        driver.start(100, requests=10)
+        summary = driver.wait(tmp_path / "requests.npz")
+    assert (summary.requests, summary.errors) == (10, 10)
+    assert record.read(tmp_path / "requests.npz").route_names == ("(task failed)",)
+
+
 def test_a_refused_connection_is_a_failed_request(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
@@ -267,7 +312,7 @@ def test_a_refused_connection_is_a_failed_request(tmp_path: Path) -> None:
 def test_a_broken_locustfile_is_told(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match=r"Cannot load.*NameError"):
         drive(tmp_path, "http://127.0.0.1:1", "nonsense")
-    with pytest.raises(LoadError, match="no user class"):
+    with pytest.raises(LoadError, match="no user class with tasks"):
         drive(tmp_path, "http://127.0.0.1:1", "x = 1")
 
 

@@ -1,6 +1,7 @@
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from harness import shell, workloads
+from harness import listeners, shell, workloads
 from harness.errors import InputError, NeedError, WorkloadError
 from harness.workloads import RunningWorkload, Workload
 
@@ -119,6 +120,22 @@ def test_a_program_of_the_users_own(tmp_path: Path, free_port: int) -> None:
     finally:
         started.stop()
     assert not started.alive()
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+def test_nginx_as_a_users_own_program(tmp_path: Path, free_port: int) -> None:
+    (tmp_path / "nginx.conf").write_text(
+        f"daemon off; pid {tmp_path}/pid; events {{}} error_log stderr;"
+        f"http {{ access_log off; server {{ listen 127.0.0.1:{free_port}; return 204; }} }}"
+    )
+    url = f"http://127.0.0.1:{free_port}/"
+    started = workloads.own(f"nginx -c {tmp_path}/nginx.conf", url).start(log=tmp_path / "log")
+    try:
+        assert started.name == "nginx"
+        assert get(started.url, "/")[0] == 204
+    finally:
+        assert started.stop() == 0
+    assert listeners.holder(free_port) is None
 
 
 def test_a_taken_port_is_told_before_anything_starts(tmp_path: Path) -> None:

@@ -1,14 +1,12 @@
 """How gunicorn serves the Flask workload: one process, threads, connections kept alive."""
 
 import json
-import tempfile
 
 workers = 1
 worker_class = "gthread"
 threads = 8
 keepalive = 600
 graceful_timeout = 2
-worker_tmp_dir = tempfile.gettempdir()
 control_socket_disable = True
 loglevel = "warning"
 
