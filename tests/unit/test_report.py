@@ -1,0 +1,273 @@
+"""The report of whole, partial and damaged runs: what stands in it, and what must not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import experiment as experiments
+from harness.analysis.metrics import BRACKETS, METRICS
+from harness.analysis.summary import summarize
+from harness.model import Arm, Comparison
+from harness.report import build, wording
+from harness.report.build import BuiltReport
+from harness.report.table import lines as table_of
+from harness.store import Run, TrialRecord
+from tests.unit import synthetic
+from tests.unit.synthetic import Truth
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs/report-schema.md"
+SMALL = synthetic.experiment(
+    workloads=("go", "java"),
+    arms=(Arm("baseline"), Arm("http", ("http",)), Arm("all", ("http", "profile"))),
+)
+TINY = dataclasses.replace(SMALL, workloads=("go",), switched_seconds=2.4)
+LOUD = Truth({"http": 6.0, "profile": 0.0})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return synthetic.write(tmp_path_factory.mktemp("runs") / "small", SMALL, LOUD)
+
+
+@pytest.fixture(scope="module")
+def built(run: Run) -> BuiltReport:
+    return build.build(run)
+
+
+@pytest.fixture(scope="module")
+def document(built: BuiltReport) -> dict[str, Any]:
+    return json.loads(built.json.read_text())
+
+
+def partial(path: Path, count: int, **about: Any) -> Run:
+    return synthetic.write(path / "run", TINY, LOUD, only=range(count), **about)
+
+
+def html_of(run: Run) -> str:
+    return build.build(run).html.read_text()
+
+
+def test_every_workload_and_arm_has_its_line(built: BuiltReport) -> None:
+    page, markdown = built.html.read_text(), built.markdown.read_text()
+    for workload in ("go", "java"):
+        for arm in ("baseline", "http", "all"):
+            assert f'data-row="{workload}/{arm}"' in page
+        assert f"| {workload} | nothing (A/A) |" in markdown
+        assert f"| {workload} | http |" in markdown
+
+
+def test_a_large_effect_is_the_verdict(built: BuiltReport) -> None:
+    first = wording.verdict(built.summary)
+    assert "the 2 collectors together cost the go service" in first
+    assert first in built.markdown.read_text()
+    row = built.summary.row("go", "http", "workload_cpu_us")
+    assert row is not None
+    assert row.low < 6.0 < row.high
+    assert row.low > 0
+
+
+def test_claims_stand_beside_figures_with_their_source(built: BuiltReport) -> None:
+    page = built.html.read_text()
+    for collector, text, source in synthetic.CLAIMS:
+        assert source.replace("'", "&#39;") in page
+        if collector in ("http", "profile"):
+            assert (text.replace("<", "&lt;") in page) == (collector == "http")
+
+
+def test_the_page_needs_nothing_but_itself(built: BuiltReport) -> None:
+    page = built.html.read_text()
+    assert not re.findall(r"""(?:src|href)=["'](?!#|data:)[^"']*""", page)
+    assert "@import" not in page
+    assert not re.findall(r"url\((?!#)", page)
+    assert len(page) < 5_000_000
+
+
+def test_drawings_keep_text_and_take_the_colours_of_the_page(built: BuiltReport) -> None:
+    page = built.html.read_text()
+    assert "nothing (A/A)</text>" in page
+    assert "var(--arm1)" in page
+    assert "#010101" not in page
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+
+
+def test_the_report_is_a_function_of_the_run_directory(run: Run, built: BuiltReport) -> None:
+    paths = (built.html, built.markdown, built.json)
+    before = [path.read_bytes() for path in paths]
+    build.build(Run.open(run.path))
+    assert [path.read_bytes() for path in paths] == before
+
+
+def table(heading: str) -> dict[str, list[str]]:
+    """First cells in backticks of the first table below a heading of the schema document."""
+    text = DOCUMENT.read_text().split(f"# {heading}\n", 1)[1].split("\n#", 1)[0]
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    return {row[0].strip("`"): row[1:] for row in rows}
+
+
+def test_the_document_names_the_fields_that_are_written(document: dict[str, Any]) -> None:
+    assert set(table("Document")) == set(document)
+    for heading in ("Rows", "Blocks", "Programs", "Trials"):
+        assert document[heading.lower()]
+        for row in document[heading.lower()]:
+            assert set(table(heading)) == set(row)
+    assert set(table("Rows")) == {field.name for field in dataclasses.fields(Comparison)}
+
+
+def test_the_document_names_every_metric(document: dict[str, Any]) -> None:
+    told = {name: (cells[0], cells[1]) for name, cells in table("Metrics").items()}
+    kinds = {True: "difference", False: "value"}
+    assert told == {name: (m.unit, kinds[m.difference]) for name, m in METRICS.items()}
+    assert set(table("Names in brackets")) == set(BRACKETS)
+    written = {row["metric"].partition("[")[0] for row in document["rows"]}
+    assert written == set(METRICS)  # the synthetic run holds every metric there is
+
+
+def test_rows_hold_together(document: dict[str, Any]) -> None:
+    for row in document["rows"]:
+        if row["low"] is not None:
+            assert row["low"] <= row["estimate"] <= row["high"]
+        difference = METRICS[row["metric"].partition("[")[0]].difference
+        assert (row["mde"] is not None) == difference
+        assert row["n"] >= 1
+        assert row["method"]
+
+
+def test_an_interrupted_run_says_so_and_shows_what_it_has(tmp_path: Path) -> None:
+    run = partial(tmp_path, 3, complete=False, stopped_by="The workload died.", ended=None)
+    page = html_of(run)
+    assert "The run did not end. The workload died." in page
+    assert "The run ended before a trial that measures it." in page
+    assert 'data-row="go/http"' in page
+
+
+def test_a_run_without_any_trial_still_has_a_report(tmp_path: Path) -> None:
+    run = partial(tmp_path, 0, complete=False, calibration={}, facts={}, placement={})
+    page = html_of(run)
+    assert "No collector&#39;s cost was measured in this run." in page
+    assert "not measured" in page
+    assert json.loads((run.path / "report.json").read_text())["rows"] == []
+
+
+def replace_trial(run: Run, arm: str, **changes: Any) -> None:
+    """Rewrite how every trial of one arm ended."""
+    for record in run.records():
+        if record.trial.arm == arm:
+            changed = dataclasses.replace(record, **changes)
+            run.append(changed, () if changed.status != "ok" else run.windows(record.trial))
+
+
+def test_a_failed_arm_is_listed_with_its_reason_and_not_estimated(tmp_path: Path) -> None:
+    run = partial(tmp_path, 99)
+    replace_trial(run, "http", status="failed", reason="The agent did not attach: no BTF.")
+    page = html_of(run)
+    assert "No usable trial: failed, The agent did not attach: no BTF." in page
+    assert summarize(run).row("go", "http", "workload_cpu_us") is None
+    assert summarize(run).row("go", "all", "workload_cpu_us") is not None
+
+
+def test_a_skipped_arm_is_named(tmp_path: Path) -> None:
+    reason = "The kernel lacks perf events."
+    run = synthetic.write(
+        tmp_path / "run", TINY, LOUD,
+        only=[t.index for t in experiments.plan(TINY) if t.arm != "all"],
+        skipped_arms=[{"arm": "all", "reason": reason}],
+    )  # fmt: skip
+    page = html_of(run)
+    assert page.count(reason) >= 2
+    assert "The arm was skipped: " in page
+
+
+def without(record: TrialRecord, metric: str) -> Mapping[str, Any]:
+    return {"values": tuple(v for v in record.values if v.metric != metric)}
+
+
+@pytest.mark.parametrize(
+    ("metric", "row"),
+    [
+        ("agent_pss_bytes", "agent_memory_mb"),
+        ("coverage_ratio", "coverage_percent[requests]"),
+        ("bpf_run_time_seconds", "bill_us"),
+        ("steady_agent_cpu_seconds", "bill_us"),
+    ],
+)
+def test_a_metric_that_is_absent_is_called_not_measured(
+    tmp_path: Path, metric: str, row: str
+) -> None:
+    run = partial(tmp_path, 99)
+    for record in run.records():
+        changed = dataclasses.replace(record, **without(record, metric))
+        run.append(changed, run.windows(record.trial))
+    summary = summarize(run)
+    assert summary.row("go", "http", row) is None
+    assert summary.missing("go", "http", row) == "The trials did not record it."
+    line = next(line for line in table_of(summary) if line.arm == "http")
+    assert "not measured" in [cell.text for cell in line.cells]
+
+
+def test_an_invalid_trial_is_left_out_by_its_rule(tmp_path: Path) -> None:
+    run = partial(tmp_path, 99)
+    for record in run.records():
+        if record.trial.arm == "http" and record.trial.block == 0:
+            values = tuple(
+                dataclasses.replace(v, value=1.0) if v.metric == "driver_cpu_share" else v
+                for v in record.values
+            )
+            run.append(dataclasses.replace(record, values=values), run.windows(record.trial))
+    summary = summarize(run)
+    refused = [judged for judged in summary.trials if not judged.usable]
+    assert len(refused) == 1
+    row = summary.row("go", "http", "workload_cpu_us")
+    assert row is not None
+    assert row.n == TINY.quadruples
+    assert "The load driver used 100% of its CPU (limit 90%)." in html_of(run)
+
+
+def test_a_baseline_that_shows_an_effect_is_warned_about(tmp_path: Path) -> None:
+    run = partial(tmp_path, 99)
+    for record in run.records():
+        if record.trial.arm == "baseline":
+            rows = run.windows(record.trial)
+            for row in rows:
+                row.meters["cpu.workload"] *= 1.5 if row.window.on else 1.0
+            run.append(record, rows)
+    warnings = summarize(run).warnings
+    assert any("with nothing installed the difference is not zero" in text for text in warnings)
+
+
+def test_names_from_outside_cannot_break_the_page(tmp_path: Path) -> None:
+    odd = dataclasses.replace(TINY, name="<b>x</b>", workloads=("<i>&|",))
+    run = synthetic.write(tmp_path / "run", odd, LOUD, warnings=["<script>alert(1)</script>"])
+    report = build.build(run)
+    page = report.html.read_text()
+    assert "<script>alert" not in page
+    assert "<i>&|" not in page
+    assert "\\|" in report.markdown.read_text()
+
+
+def test_no_effect_is_never_called_zero(tmp_path: Path) -> None:
+    run = synthetic.write(tmp_path / "run", TINY, Truth({}), seed=5)
+    first = wording.verdict(summarize(run))
+    assert "could be told from zero" in first
+    assert "would have been seen" in first
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.0297, "0.030"), (0.66, "0.66"), (5.31, "5.3"), (32.4, "32"), (1234.5, "1,234")],
+)
+def test_two_significant_digits(value: float, text: str) -> None:
+    assert wording.plain(value) == text
+
+
+def test_a_rounded_zero_has_no_sign() -> None:
+    assert wording.number(-0.001, 2, signed=True) == "0.00"
+    assert wording.number(-1.5, 1) == f"{wording.MINUS}1.5"
+    assert wording.number(1.5, 1, signed=True) == "+1.5"
