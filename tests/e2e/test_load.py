@@ -84,11 +84,13 @@ def test_it_makes_exactly_the_requests_that_were_due(tmp_path: Path, server: Ser
     with drive(tmp_path, server.url) as driver:
         began = driver.start(200)
         time.sleep(3)
+        before = time.monotonic_ns()
         summary = driver.finish(tmp_path / "requests.npz")
+        after = time.monotonic_ns()
     made = record.read(tmp_path / "requests.npz")
     due = np.sort(made.due_ns)
     assert due.tolist() == [began + k * 5 * MS for k in range(len(due))]
-    assert abs(len(due) - 600) < 100  # three seconds, as far as sleep is exact
+    assert (before - began) // (5 * MS) < len(due) <= (after - began) // (5 * MS) + 1
     assert server.paths == {"/": len(due)}
     assert (summary.requests, summary.errors) == (len(due), 0)
     assert made.route_names == ("/",)
@@ -107,7 +109,7 @@ def test_a_counted_phase_makes_that_many(tmp_path: Path, server: Server) -> None
 
 def test_a_stall_shows_in_all_that_was_due_meanwhile(tmp_path: Path, server: Server) -> None:
     with drive(tmp_path, server.url, connections=4) as driver:
-        driver.start(200, requests=200)
+        driver.start(200, requests=400)
         time.sleep(0.3)
         server.gate.clear()
         closed = time.monotonic_ns()
@@ -117,7 +119,7 @@ def test_a_stall_shows_in_all_that_was_due_meanwhile(tmp_path: Path, server: Ser
         driver.wait(tmp_path / "requests.npz")
     made = record.read(tmp_path / "requests.npz")
     meanwhile = (made.due_ns > closed) & (made.due_ns < opened)
-    assert len(made.due_ns) == 200
+    assert len(made.due_ns) == 400
     assert meanwhile.sum() >= STALL_SECONDS * 200 - 1
     assert (made.end_ns[meanwhile] >= opened).all()
     # only as many as there are connections were sent; the others waited, and are late all the same
@@ -126,13 +128,13 @@ def test_a_stall_shows_in_all_that_was_due_meanwhile(tmp_path: Path, server: Ser
 
 def test_an_impossible_rate_is_called_saturated(tmp_path: Path, server: Server) -> None:
     with drive(tmp_path, server.url, connections=2) as driver:
-        driver.start(100_000)
-        time.sleep(0.5)
+        driver.start(20_000)
+        time.sleep(0.3)
         summary = driver.finish(tmp_path / "requests.npz")
         assert summary.saturated
         assert summary.reason
         made = record.read(tmp_path / "requests.npz")
-        assert len(made.due_ns) == summary.requests > 40_000
+        assert len(made.due_ns) == summary.requests > 5_000
         driver.start(20, requests=5)  # and it is as good as new
         assert driver.wait(tmp_path / "again.npz").requests == 5
 
@@ -140,8 +142,8 @@ def test_an_impossible_rate_is_called_saturated(tmp_path: Path, server: Server) 
 def test_a_closed_loop_finds_the_capacity(tmp_path: Path, server: Server) -> None:
     with drive(tmp_path, server.url) as driver:
         found = driver.capacity(1.0)
-    assert found.rate == pytest.approx(server.paths["/"], rel=0.2)
-    assert 0 < found.cpu_share <= 1.1
+    assert 0 < found.rate <= server.paths["/"]  # the loop lasts one second at least
+    assert found.cpu_share > 0
 
 
 STOCK = """
