@@ -7,6 +7,7 @@
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
 
 #define MAX_DEPTH 127
 #define MAX_THREADS 128
@@ -100,8 +101,10 @@ static __u64 keep(struct stack *stack)
 	}
 	hash |= !hash;
 	if (!bpf_map_lookup_elem(&stacks, &hash) &&
-	    bpf_map_update_elem(&stacks, &hash, stack, BPF_ANY))
+	    bpf_map_update_elem(&stacks, &hash, stack, BPF_ANY)) {
+		count(LOST);
 		return 0;
+	}
 	return hash;
 }
 
@@ -186,7 +189,8 @@ int profile(struct bpf_perf_event_data *ctx)
 	if (!stack)
 		return 0;
 	count(EVENTS);
-	sample.stacks[KERNEL] = keep_native(ctx, stack, 0);
+	if ((long)PT_REGS_IP(&ctx->regs) < 0)	/* a kernel address */
+		sample.stacks[KERNEL] = keep_native(ctx, stack, 0);
 	sample.stacks[NATIVE] = keep_native(ctx, stack, BPF_F_USER_STACK);
 	sample.stacks[PYTHON] = keep_python(stack, sample.tgid);
 	seen = bpf_map_lookup_elem(&samples, &sample);

@@ -10,6 +10,7 @@ import bisect
 import contextlib
 import os
 import struct
+import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections import Counter
@@ -21,9 +22,10 @@ from harness.agent import cgroup, pprof
 from harness.agent.elf import Elf
 from harness.agent.errors import AgentError
 from harness.agent.libbpf import Object
+from harness.agent.memory import mappings
 from harness.agent.perf import Sampler
 from harness.agent.pprof import Frame, Mapping
-from harness.agent.python_frames import Interpreters, mappings
+from harness.agent.python_frames import Interpreters
 from harness.agent.runtime import Attachment, Counts
 from harness.agent.telemetry import Point, Telemetry, counter
 
@@ -126,14 +128,14 @@ class Profile:
         totals = self._object.map("totals")
         value = totals.lookup(struct.pack("=I", index))
         assert value is not None  # an array
-        return sum(int.from_bytes(each, "little") for each in totals.cpu_values(value))
+        return sum(int.from_bytes(each, sys.byteorder) for each in totals.cpu_values(value))
 
     def _write(self) -> None:
         now = time.time_ns()
         builder = pprof.Builder(self._since_ns, now - self._since_ns, self._period_ns)
         for key, value in self._object.map("samples").drain():
             tgid, tid, *stacks = struct.unpack("=II3Q", key)
-            count = int.from_bytes(value, "little")
+            count = int.from_bytes(value, sys.byteorder)
             self._samples[tgid] += count
             builder.add(self._frames(tgid, *stacks, count=count), count, tgid, tid)
         self._mappings.clear()

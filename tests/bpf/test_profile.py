@@ -183,18 +183,25 @@ def test_off_takes_no_samples(
     assert agent.call("stats")["events"] == seen
 
 
-def test_it_stays_small_and_pprof_reads_it(
+def test_it_stays_small(
     service: Any, start_agent: Callable[..., Any], busy: Path, output: Path
 ) -> None:
-    process = service.start(str(busy))
+    service.start(str(busy))
     agent = start_agent("profile", "--frequency", "99", "--pprof", str(output))
     sample(agent, 100)
     rollup = Path(f"/proc/{agent.process.pid}/smaps_rollup").read_text()
     pss = next(line.split()[1] for line in rollup.splitlines() if line.startswith("Pss:"))
     assert int(pss) < 50 * 1024
+
+
+@pytest.mark.skipif(shutil.which("go") is None, reason="go is not installed")
+def test_go_tool_pprof_reads_it(
+    service: Any, start_agent: Callable[..., Any], busy: Path, output: Path
+) -> None:
+    process = service.start(str(busy))
+    agent = start_agent("profile", "--frequency", "99", "--pprof", str(output))
+    sample(agent, 100)
     folded(output, process.pid)
-    if shutil.which("go") is None:
-        pytest.skip("go is not installed, `go tool pprof` cannot be asked")
     home = {"PPROF_TMPDIR": str(output)}
     top = shell.run(
         ["go", "tool", "pprof", "-top", str(output / "profile.pb.gz")], env=home, timeout=300
