@@ -10,78 +10,11 @@
 #include "vmlinux.h"
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
+#include "http.h"
+#include "http_message.bpf.h"
 
 #define ETH_P_IP	0x0800
 #define ETH_P_IPV6	0x86DD
-#define MESSAGE	384	/* bytes of a message that are looked at */
-#define ROUTE		56	/* bytes of a route that are kept */
-#define LINE		24	/* room for "content-length: " and a number */
-#define DURATIONS	14	/* bucket bounds, see harness/agent/http.py */
-#define SIZES		9
-#define DIGITS		1
-#define LETTERS		2	/* that are hexadecimal digits */
-#define OTHERS		4
-#define UNKNOWN		(~0ULL)
-
-#define WORD(t) (*(const __u64 *)(t))
-#define FIRST(n) (~0ULL >> (64 - 8 * (n)))
-#define LOWER 0x2020202020202020ULL
-#define EACH(byte) (0x0101010101010101ULL * (byte))
-
-/* in the order of harness/agent/http.py */
-enum http_method { M_GET = 1, M_POST, M_PUT, M_DELETE, M_HEAD, M_PATCH, M_OPTIONS, M_CONNECT, M_TRACE };
-
-struct http_key {
-	char route[ROUTE];
-	__u16 status;
-	__u16 port;
-	__u8 method;
-	__u8 minor;
-	__u16 unused;
-};
-
-struct http_totals {
-	__u64 duration[DURATIONS + 1];
-	__u64 duration_ns;
-	__u64 request[SIZES + 1];
-	__u64 request_bytes;
-	__u64 response[SIZES + 1];
-	__u64 response_bytes;
-};
-
-struct http_event {
-	__u64 start_ns;
-	__u64 end_ns;
-	__u64 request_bytes;
-	__u64 response_bytes;
-	struct http_key key;
-	char target[128];
-};
-
-struct http_head {
-	__u64 length;	/* Content-Length */
-	char text[MESSAGE];
-};
-
-struct http_cursor {
-	__u32 out;	/* bytes of the route so far */
-	__u32 start;	/* where its last segment starts */
-	__u32 seen;	/* what that is made of */
-};
-
-/* one per socket; its parts are written by one direction each */
-struct http_conn {
-	__u64 start_ns;
-	__u64 request_bytes;
-	__u32 generation;
-	__u32 end_seq;
-	__u32 pending;
-	__u32 target;
-	struct http_cursor cursor;
-	struct http_key key;
-	struct http_head in;
-	struct http_head out;
-};
 
 struct http_segment {
 	__u32 offset;
@@ -179,118 +112,15 @@ static __always_inline struct http_conn *conn_of(struct __sk_buff *skb, __u64 fl
 	return sk ? bpf_sk_storage_get(&conns, sk, NULL, flags) : NULL;
 }
 
-/* the enum method at the start of a message, 0 for none, and where its target starts */
-static __always_inline __u8 method_of(__u64 word, __u32 *target)
-{
-#define METHOD(name)                                              \
-	if ((word & FIRST(sizeof(#name))) ==                      \
-	    (WORD(#name "      ") & FIRST(sizeof(#name)))) {      \
-		*target = sizeof(#name);                          \
-		return M_##name;                                       \
-	}
-	METHOD(GET)
-	METHOD(POST)
-	METHOD(PUT)
-	METHOD(DELETE)
-	METHOD(HEAD)
-	METHOD(PATCH)
-	METHOD(OPTIONS)
-	METHOD(CONNECT)
-	METHOD(TRACE)
-	return 0;
-}
-
 /* how many bytes of the message were read into `head`, at least 16, or 0 */
 static __always_inline __u32 read(struct __sk_buff *skb, __u32 offset, __u32 len, struct http_head *head)
 {
-	__u32 n = len < MESSAGE ? len : MESSAGE;
+	__u64 n = len < MESSAGE ? len : MESSAGE;
 
+	asm volatile("" : "+r"(n));	/* the compiler would check `len`, and load `n` */
 	if (n < 16 || n > MESSAGE || bpf_skb_load_bytes(skb, offset, head->text, n))
 		return 0;
 	return n;
-}
-
-/* /users/42/cards?page=2 becomes /users/{id}/cards; numbers, dates, UUIDs and
- * long hexadecimal names are ids. The cursor lives in the map, where the
- * verifier does not follow its values: in registers it would try them all.
- */
-__noinline int route_of(struct http_conn *conn, __u32 n)
-{
-	volatile struct http_cursor *at;
-	const char *in;
-	char *route;
-	__u32 i, out = 0;
-
-	if (!conn || conn->target > 8)
-		return 0;
-	at = &conn->cursor;
-	in = conn->in.text + conn->target;
-	route = conn->key.route;
-
-	at->out = at->start = at->seen = 0;
-	for (i = 0; i < MESSAGE - 8; i++) {
-		char c = in[i];
-		__u32 seen = at->seen;
-
-		out = at->out;
-		if (i >= n || c <= ' ' || c == '?' || c == '/') {
-			if ((seen & (DIGITS | OTHERS)) == DIGITS &&
-			    (!(seen & LETTERS) || out - at->start >= 16)) {
-				out = at->start;
-				if (out < ROUTE - 4)
-					__builtin_memcpy(route + out, "{id}", 4);
-				out += 4;
-			}
-			if (i >= n || c != '/')
-				break;
-			at->start = out + 1;
-			at->seen = 0;
-		} else if (c >= '0' && c <= '9') {
-			at->seen = seen | DIGITS;
-		} else if ((c | 0x20) >= 'a' && (c | 0x20) <= 'f') {
-			at->seen = seen | LETTERS;
-		} else if (c != '-') {
-			at->seen = seen | OTHERS;
-		}
-		if (out < ROUTE)
-			route[out] = c;
-		at->out = out + 1;
-	}
-	for (i = 0; i < ROUTE / 8; i++) {	/* the rest of the key must be zeros */
-		__u64 *word = (__u64 *)route + i;
-
-		if (out <= i * 8)
-			*word = 0;
-		else if (out < i * 8 + 8)
-			*word &= FIRST(out - i * 8);
-	}
-	return 0;
-}
-
-/* the length of a message's header, 0 if it ends beyond n; Content-Length as found */
-__noinline __u32 header(struct http_head *head, __u32 n)
-{
-	__u32 i, k;
-
-	if (!head)
-		return 0;
-	head->length = UNKNOWN;
-	for (i = 8; i < MESSAGE - LINE && i < n; i++) {
-		const char *line = head->text + i + 1;
-		__u64 length = 0;
-
-		if (head->text[i] != '\n')
-			continue;
-		if (line[0] == '\r')
-			return i + 3;
-		if ((*(__u64 *)line | LOWER) != WORD("content-") ||
-		    ((*(__u64 *)(line + 8) | LOWER) & FIRST(7)) != (WORD("length: ") & FIRST(7)))
-			continue;
-		for (k = 16; k < LINE && line[k] >= '0' && line[k] <= '9'; k++)
-			length = length * 10 + line[k] - '0';
-		head->length = length;
-	}
-	return 0;
 }
 
 static __always_inline __u32 bucket(const volatile __u64 *bounds, __u32 count, __u64 value)

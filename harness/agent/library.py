@@ -69,16 +69,18 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 # what follows the verifier's last words, and what libbpf says of itself
 _NOISE = re.compile(r"^processed |-- (BEGIN|END) |failed to load|RLIMIT_MEMLOCK \(err")
 
+# a va_list arrives as a pointer on x86-64 and arm64
 _C = ctypes.CDLL(None)
 _C.vsnprintf.argtypes = (c_char_p, c_size_t, c_char_p, c_void_p)
 _log: deque[str] = deque(maxlen=200)
 
 
 def _keep(level: int, template: bytes, arguments: int) -> int:
-    line = ctypes.create_string_buffer(4096)  # a va_list arrives as a pointer on x86-64 and arm64
+    if level > 1:  # debugging
+        return 0
+    line = ctypes.create_string_buffer(1 << 24 if b"LOAD LOG" in template else 4096)
     _C.vsnprintf(line, len(line), template, arguments)
-    if level < 2:  # warnings and information, not debugging
-        _log.extend(line.value.decode(errors="replace").splitlines())
+    _log.extend(line.value.decode(errors="replace").splitlines())
     return 0
 
 

@@ -97,6 +97,7 @@ class Exporter:
             is_remote=False,
             trace_flags=TraceFlags(TraceFlags.SAMPLED),
         )
+        start_ns = unix_ns(span.start_ns)
         return ReadableSpan(
             name=span.name,
             context=context,
@@ -104,8 +105,8 @@ class Exporter:
             attributes=dict(span.attributes),
             kind=SpanKind.SERVER,
             status=Status(StatusCode.ERROR if span.error else StatusCode.UNSET),
-            start_time=unix_ns(span.start_ns),
-            end_time=unix_ns(span.end_ns),
+            start_time=start_ns,
+            end_time=start_ns + span.end_ns - span.start_ns,
             instrumentation_scope=self._scope,
         )
 

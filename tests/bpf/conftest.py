@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -125,7 +125,9 @@ class Receiver:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), daemon=True
+        )
         self._thread.start()
 
     def take(self, path: str, body: bytes) -> None:
@@ -176,6 +178,7 @@ class Agent:
     process: shell.Process
     ready: dict[str, Any]
     client: control.Client
+    socket: Path
 
     def call(self, command: str) -> dict[str, Any]:
         return self.client.call(command)
@@ -205,7 +208,7 @@ def start_agent(
         if not ready["ready"]:
             shell.stop(process)
             raise AssertionError(ready)
-        agents.append(Agent(process, ready, control.Client(socket)))
+        agents.append(Agent(process, ready, control.Client(socket), socket))
         return agents[-1]
 
     yield start
@@ -224,12 +227,18 @@ def launch() -> Callable[..., tuple[shell.Process, dict[str, Any]]]:
 
 
 def _launch(
-    log: Path, name: str, socket: Path, cgroup: Path, otlp: str, *options: str
+    log: Path,
+    name: str,
+    socket: Path,
+    cgroup: Path,
+    otlp: str,
+    *options: str,
+    through: Sequence[str] = (),
 ) -> tuple[shell.Process, dict[str, Any]]:
-    """Start an agent and read its ready line, whatever it says."""
+    """Start an agent, by way of `through`, and read its ready line, whatever it says."""
     argv = [sys.executable, "-m", "harness.agent", name, "--cgroup", str(cgroup), "--otlp", otlp]
     process = shell.spawn(
-        [*argv, "--control", str(socket), *options], log=log, cwd=ROOT, pipe_stdout=True
+        [*through, *argv, "--control", str(socket), *options], log=log, cwd=ROOT, pipe_stdout=True
     )
     assert process.stdout is not None
     line = process.stdout.readline()

@@ -1,0 +1,299 @@
+"""The `http` collector on the real kernel: exact numbers of requests in, exact numbers out."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import shell
+from harness.agent.http import DURATION_BOUNDS
+
+pytestmark = pytest.mark.bpf
+
+DURATION = "http.server.request.duration"
+SERVER = Path(__file__).with_name("http_server.py")
+
+
+def serve(service: Any, host: str = "127.0.0.1") -> int:
+    process = service.start(sys.executable, str(SERVER), host, pipe_stdout=True)
+    return int(process.stdout.readline())
+
+
+@pytest.fixture
+def port(service: Any) -> int:
+    return serve(service)
+
+
+@pytest.fixture
+def connection(port: int) -> Iterator[http.client.HTTPConnection]:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        yield connection
+
+
+def ask(connection: http.client.HTTPConnection, method: str, path: str, **options: Any) -> bytes:
+    connection.request(method, path, **options)
+    return connection.getresponse().read()
+
+
+def counted(receiver: Any) -> dict[tuple[str, str, int], int]:
+    """(method, route, status) -> requests, as the receiver decoded them last."""
+    found = {}
+    for point in receiver.points(DURATION):
+        labels = receiver.attributes(point)
+        key = (
+            labels["http.request.method"],
+            labels["http.route"],
+            labels["http.response.status_code"],
+        )
+        found[key] = point.count
+    return found
+
+
+def test_counts_exactly_23_requests(
+    start_agent: Any,
+    receiver: Any,
+    service: Any,
+    port: int,
+    connection: http.client.HTTPConnection,
+) -> None:
+    agent = start_agent("http", "--sample", "1", "--service-name", "shop")
+    before = time.time_ns()
+    for number in range(23):
+        ask(connection, "GET", f"/bytes/{number}?page=2")
+    agent.call("flush")
+    after = time.time_ns()
+    assert counted(receiver) == {("GET", "/bytes/{id}", 200): 23}
+    (point,) = receiver.points(DURATION)
+    assert receiver.attributes(point) == {
+        "http.request.method": "GET",
+        "http.route": "/bytes/{id}",
+        "http.response.status_code": 200,
+        "network.protocol.version": "1.1",
+        "server.port": port,
+        "url.scheme": "http",
+    }
+    assert tuple(point.explicit_bounds) == DURATION_BOUNDS
+    assert sum(point.bucket_counts) == 23
+    (sizes,) = receiver.points("http.server.response.body.size")
+    assert (sizes.count, sizes.sum) == (23, sum(range(23)))
+    resource = receiver.resources[-1]
+    assert resource["service.name"] == "shop"
+    assert resource["process.pid"] == service.processes[0].pid
+    assert len(receiver.spans) == 23
+    spans = [receiver.attributes(span) for span in receiver.spans]
+    assert {span["url.path"] for span in spans} == {f"/bytes/{n}" for n in range(23)}
+    assert {span["url.query"] for span in spans} == {"page=2"}
+    for span in receiver.spans:
+        assert before <= span.start_time_unix_nano < span.end_time_unix_nano <= after
+    spent = sum(s.end_time_unix_nano - s.start_time_unix_nano for s in receiver.spans)
+    assert point.sum == pytest.approx(spent / 1e9, abs=1e-6)
+
+
+def test_counts_a_new_connection_for_each_request(
+    start_agent: Any, receiver: Any, port: int
+) -> None:
+    agent = start_agent("http")
+    for _ in range(23):
+        with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+            ask(connection, "GET", "/")
+    assert agent.call("flush")["events"] == 23
+    assert counted(receiver) == {("GET", "/", 200): 23}
+
+
+def test_sees_ipv6(start_agent: Any, receiver: Any, service: Any) -> None:
+    if not Path("/proc/net/if_inet6").exists():
+        pytest.skip("no IPv6 on this machine")
+    port = serve(service, "::1")
+    agent = start_agent("http")
+    with closing(http.client.HTTPConnection("::1", port)) as connection:
+        for _ in range(23):
+            ask(connection, "GET", "/six")
+    agent.call("flush")
+    assert counted(receiver) == {("GET", "/six", 200): 23}
+
+
+def test_tells_methods_and_statuses_apart(
+    start_agent: Any, receiver: Any, connection: http.client.HTTPConnection
+) -> None:
+    agent = start_agent("http", "--sample", "1")
+    for method in ("GET", "POST", "PUT", "DELETE", "HEAD", "PATCH"):
+        ask(connection, method, "/status/200")
+    for status in (204, 404, 404, 500, 503):
+        ask(connection, "GET", f"/status/{status}")
+    agent.call("flush")
+    route = "/status/{id}"
+    assert counted(receiver) == {
+        **{(m, route, 200): 1 for m in ("GET", "POST", "PUT", "DELETE", "HEAD", "PATCH")},
+        ("GET", route, 204): 1,
+        ("GET", route, 404): 2,
+        ("GET", route, 500): 1,
+        ("GET", route, 503): 1,
+    }
+    failed = [span for span in receiver.spans if span.status.code == 2]
+    assert sorted(receiver.attributes(span)["error.type"] for span in failed) == ["500", "503"]
+
+
+def test_sizes_of_bodies(
+    start_agent: Any, receiver: Any, connection: http.client.HTTPConnection
+) -> None:
+    agent = start_agent("http", "--sample", "1")
+    for size in (0, 5, 70_000, 3_000_000):
+        assert ask(connection, "POST", "/upload", body=b"x" * size) == b"%d" % size
+    ask(connection, "HEAD", "/bytes/500")
+    ask(connection, "GET", "/bytes/200000")
+    agent.call("flush")
+    sent = {receiver.attributes(span)["http.request.body.size"] for span in receiver.spans}
+    assert sent == {0, 5, 70_000, 3_000_000}
+    by_method = {
+        receiver.attributes(point)["http.request.method"]: point.sum
+        for point in receiver.points("http.server.response.body.size")
+    }
+    assert by_method == {"POST": 1 + 1 + 5 + 7, "HEAD": 0, "GET": 200_000}
+
+
+def test_a_chunked_response_is_one_request_of_unknown_size(
+    start_agent: Any, receiver: Any, connection: http.client.HTTPConnection
+) -> None:
+    agent = start_agent("http")
+    for _ in range(23):
+        assert ask(connection, "GET", "/chunked") == b"hello"
+    agent.call("flush")
+    assert counted(receiver) == {("GET", "/chunked", 200): 23}
+    (sizes,) = receiver.points("http.server.response.body.size")
+    assert sizes.count == 0
+
+
+def test_100_continue_is_not_the_response(start_agent: Any, receiver: Any, port: int) -> None:
+    agent = start_agent("http", "--sample", "1")
+    for _ in range(23):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(
+                b"POST /upload HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+                b"Content-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+            )
+            assert client.recv(4096).startswith(b"HTTP/1.1 100 ")
+            client.sendall(b"GET ")  # a body that looks like a request
+            answer = b"".join(iter(lambda: client.recv(4096), b""))
+        assert answer.startswith(b"HTTP/1.1 200 ")
+    agent.call("flush")
+    assert counted(receiver) == {("POST", "/upload", 200): 23}
+
+
+def test_a_request_longer_than_a_segment(
+    start_agent: Any, receiver: Any, connection: http.client.HTTPConnection
+) -> None:
+    agent = start_agent("http")
+    long = {f"X-{number}": "y" * 2000 for number in range(25)}
+    for _ in range(23):
+        ask(connection, "GET", "/long", headers=long)
+    agent.call("flush")
+    assert counted(receiver) == {("GET", "/long", 200): 23}
+
+
+ROUTES = [
+    ("/", "/"),
+    ("/api/users/42", "/api/users/{id}"),
+    ("/api/users/42/cards/7?a=/1/2", "/api/users/{id}/cards/{id}"),
+    ("/o/550e8400-e29b-41d4-a716-446655440000/x", "/o/{id}/x"),
+    ("/o/d41d8cd98f00b204e9800998ecf8427e", "/o/{id}"),
+    ("/day/2026-11-22", "/day/{id}"),
+    ("/cafe/deadbeef", "/cafe/deadbeef"),
+    ("/v1/x2/3d", "/v1/x2/3d"),
+    ("/a//b/", "/a//b/"),
+    ("/" + "l" * 100, "/" + "l" * 55),
+    ("/" + "l" * 60 + "/42", "/" + "l" * 55),
+    ("/1/2/3/4/5/6/7/8/9/10/11/12/13", "/{id}" * 11 + "/"),
+]
+
+
+def test_routes(start_agent: Any, receiver: Any, connection: http.client.HTTPConnection) -> None:
+    agent = start_agent("http")
+    for path, _ in ROUTES:
+        ask(connection, "GET", path)
+    agent.call("flush")
+    expected = Counter(("GET", route, 200) for _, route in ROUTES)
+    assert counted(receiver) == expected
+
+
+def test_more_routes_than_there_is_room_for(
+    start_agent: Any, receiver: Any, connection: http.client.HTTPConnection
+) -> None:
+    agent = start_agent("http")
+    for number in range(530):
+        ask(connection, "GET", f"/page-x{number}")
+    assert agent.call("flush")["lost"] == 0
+    found = counted(receiver)
+    assert sum(found.values()) == 530
+    assert found[("GET", "other", 200)] == 530 - 512
+
+
+def test_agrees_with_an_independent_client(start_agent: Any, receiver: Any, port: int) -> None:
+    """hey counts what it completed; every one of them must be seen, and no other."""
+    agent = start_agent("http")
+    url = f"http://127.0.0.1:{port}/hey"
+    said = shell.run(["hey", "-n", "2000", "-c", "8", url], timeout=120).stdout
+    completed = int(re.search(r"\[200\]\s+(\d+) responses", said)[1])  # type: ignore[index]
+    assert completed == 2000
+    assert agent.call("flush")["events"] == completed
+    assert counted(receiver) == {("GET", "/hey", 200): completed}
+
+
+def test_does_not_see_another_cgroup(
+    start_agent: Any, make_service: Callable[[str], Any], receiver: Any, port: int
+) -> None:
+    agent = start_agent("http")
+    other = serve(make_service("other"))
+    for number in (other, port):
+        with closing(http.client.HTTPConnection("127.0.0.1", number)) as connection:
+            ask(connection, "GET", f"/port-{number}x")
+    agent.call("flush")
+    assert counted(receiver) == {("GET", f"/port-{port}x", 200): 1}
+
+
+def test_off_counts_nothing_and_on_counts_again(
+    start_agent: Any, receiver: Any, service: Any, connection: http.client.HTTPConnection
+) -> None:
+    agent = start_agent("http", "--off")
+    ask(connection, "GET", "/before")
+    for _ in range(3):
+        agent.call("on")
+        assert attached(service) == 2
+        agent.call("on")
+        for _ in range(23):
+            ask(connection, "GET", "/on")
+        agent.call("off")
+        agent.call("off")
+        assert attached(service) == 0
+        ask(connection, "GET", "/off")
+    agent.call("flush")
+    assert counted(receiver) == {("GET", "/on", 200): 69}
+
+
+def test_a_request_cut_by_off_leaves_no_false_duration(
+    start_agent: Any, receiver: Any, service: Any, port: int
+) -> None:
+    agent = start_agent("http")
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(b"POST /cut HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n")
+        agent.call("off")
+        agent.call("on")
+        client.sendall(b"body")
+        assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
+    agent.call("flush")
+    assert counted(receiver) == {}
+
+
+def attached(service: Any) -> int:
+    """How many programs are attached to the service's cgroup."""
+    said = shell.run(["bpftool", "-j", "cgroup", "show", str(service.path)], check=False)
+    return said.stdout.count('"id"')
