@@ -44,7 +44,8 @@ def main() -> int:
         return {}
 
     handlers["stop"] = stop
-    gevent.signal_handler(signal.SIGTERM, server.stop)
+    for end in (server.stop, driver.stop):
+        gevent.signal_handler(signal.SIGTERM, end)
     _say(ready=True)
     server.serve()
     driver.stop()

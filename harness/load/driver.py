@@ -82,10 +82,11 @@ class Driver:
         return self._summarize(phase, path)
 
     def stop(self) -> None:
-        """End the users."""
+        """End the users, and with them whatever waits for them; safe to call again."""
         self._phase = None
         self._timer.arm(None)
-        self._crowd.stop()
+        if self._seats:
+            self._crowd.stop()
 
     # what the users call, see users.Gate
 

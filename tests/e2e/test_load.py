@@ -1,5 +1,6 @@
 """The load driver against a server whose every request is counted, and which stalls on demand."""
 
+import contextlib
 import http.server
 import os
 import signal
@@ -333,6 +334,17 @@ def test_sigterm_ends_it(tmp_path: Path, server: Server) -> None:
         with pytest.raises(LoadError, match="failed to finish"):
             driver.finish(tmp_path / "requests.npz")
     assert not (tmp_path / "load.sock").exists()
+
+
+def test_sigterm_ends_even_a_wait(tmp_path: Path, server: Server) -> None:
+    with drive(tmp_path, server.url) as driver:
+        driver.start(1, requests=1_000)
+        terminate = threading.Timer(0.5, os.kill, (driver.pid, signal.SIGTERM))
+        terminate.start()
+        with contextlib.suppress(LoadError):  # or what was made until then
+            assert driver.wait(tmp_path / "requests.npz").saturated
+        terminate.join()
+        assert driver.process.wait(10) == 0
 
 
 def test_it_imports_without_a_warning(tmp_path: Path, server: Server) -> None:
