@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ _LEAST_SHARE = 0.0005  # narrower frames are not drawn
 _LEAST_TEXT = 0.02  # nor is the text of frames narrower than this
 _SHADES = 3
 _KINDS = {"native": "native, Go, Java", "python": "Python", "kernel": "kernel", "none": "no symbol"}
+
+_PLACE = re.compile(r"\(.*:\d+\)$")  # "hot (app.py:6)"
 
 # one hue a kind; shades only tell neighbours apart
 _STYLE = """
@@ -134,7 +137,7 @@ def _kind(name: str) -> str:
         return "kernel"
     if name.startswith("["):
         return "none"
-    return "python" if name.endswith(")") and ".py:" in name else "native"
+    return "python" if _PLACE.search(name) else "native"
 
 
 def _legend(kinds: set[str]) -> str:

@@ -24,6 +24,7 @@ from harness.errors import HarnessError, NeedError
 _KERNEL_PID = -1
 _KERNEL_SPACE = 1 << 63
 _PYTHON_EVALUATOR = "_PyEval_EvalFrameDefault"
+_JAVA_INTERPRETER = "Interpreter"
 
 Name = Callable[[int], str | None]
 Stacks = Counter[tuple[tuple[Frame, ...], int, int]]  # frames, pid, tid -> samples
@@ -33,25 +34,31 @@ def symbolize(directory: Path, pids: Iterable[int]) -> None:
     """Merge the raw profiles in `directory` into `profile.pb.gz` and `profile.folded`.
 
     Addresses of processes that are not in `pids` or have ended keep their module's name only.
-    The raw files are removed. Nothing is written if there are none.
+    The raw files are removed; called again, it adds what has come since. Nothing is written if
+    there are none. NeedError without BCC.
     """
     parts = sorted(directory.glob("profile-*.pb.gz"))
     if not parts:
         return
+    whole = directory / "profile.pb.gz"
     profiles = [pprof.read(part) for part in parts]
-    with contextlib.ExitStack() as stack:
-        names = {_KERNEL_PID: stack.enter_context(_symbols(_KERNEL_PID))}
+    with contextlib.ExitStack() as opened:
+        names = {_KERNEL_PID: opened.enter_context(_symbols(_KERNEL_PID))}
         for pid in set(pids):
             if Path(f"/proc/{pid}").exists():
-                stack.enter_context(_java_map(pid))
-                names[pid] = stack.enter_context(_symbols(pid))
+                opened.enter_context(_java_map(pid))
+                names[pid] = opened.enter_context(_symbols(pid))
         merged = _merge(profiles, names)
+    if whole.exists():
+        profiles.insert(0, pprof.read(whole))
+        for stack in pprof.stacks(profiles[0]):
+            merged[stack.frames, stack.pid, stack.tid] += stack.count
     first, last = profiles[0], profiles[-1]
     duration = last.time_nanos + last.duration_nanos - first.time_nanos
     builder = pprof.Builder(first.time_nanos, duration, first.period)
     for (frames, pid, tid), count in merged.items():
         builder.add(frames, count, pid, tid)
-    pprof.write(builder.profile, directory / "profile.pb.gz")
+    pprof.write(builder.profile, whole)
     _write_folded(merged, directory / "profile.folded")
     for part in parts:
         part.unlink()
@@ -92,11 +99,20 @@ def _join(frames: list[Frame]) -> list[Frame]:
     """
     python = [frame for frame in frames if frame.file]
     if not python:
-        return frames
+        return _without_repeats(frames)
     kernel = [frame for frame in frames if frame.address >= _KERNEL_SPACE]
     native = [frame for frame in frames if not frame.file and frame.address < _KERNEL_SPACE]
     evaluators = (i for i, frame in enumerate(native) if frame.name.startswith(_PYTHON_EVALUATOR))
     return [*kernel, *native[: next(evaluators, 1)], *python]
+
+
+def _without_repeats(frames: list[Frame]) -> list[Frame]:
+    """One frame for each run of the JVM's interpreter, whose methods have no names."""
+    return [
+        frame
+        for i, frame in enumerate(frames)
+        if i == 0 or frame.name != _JAVA_INTERPRETER or frames[i - 1].name != _JAVA_INTERPRETER
+    ]
 
 
 def _write_folded(merged: Stacks, path: Path) -> None:

@@ -1,0 +1,94 @@
+"""Profiles of a trial become one: merged, named as far as can be, and with Python in its place."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from harness.agent import pprof
+from harness.agent.pprof import Builder, Frame, Mapping
+from harness.report import flamegraph, symbols
+
+BINARY = Mapping(0x400000, 0x500000, 0, "/usr/bin/server")
+HOT = Frame(name="hot", file="/srv/app.py", line=6)
+MAIN = Frame(name="main", file="/srv/app.py", line=9)
+NO_PROCESS = 2**22 + 1
+
+
+@pytest.fixture(autouse=True)
+def bcc() -> None:
+    pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
+
+
+def write(directory: Path, number: int, *stacks: tuple[list[Frame], int]) -> None:
+    builder = Builder(number * 10**9, 10**9, 10**7)
+    for frames, count in stacks:
+        builder.add(frames, count, pid=NO_PROCESS, tid=NO_PROCESS)
+    pprof.write(builder.profile, directory / f"profile-{number}.pb.gz")
+
+
+def folded(directory: Path) -> dict[str, int]:
+    symbols.symbolize(directory, [NO_PROCESS])
+    return flamegraph.read(directory / "profile.folded")
+
+
+def test_files_become_one(tmp_path: Path) -> None:
+    write(tmp_path, 1, ([HOT, MAIN], 3))
+    write(tmp_path, 2, ([HOT, MAIN], 4), ([Frame(0x401000, BINARY)], 1))
+    assert folded(tmp_path) == {"main (app.py:9);hot (app.py:6)": 7, "[server]": 1}
+    assert sorted(os.listdir(tmp_path)) == ["profile.folded", "profile.pb.gz"]
+    profile = pprof.read(tmp_path / "profile.pb.gz")
+    assert (profile.time_nanos, profile.duration_nanos) == (10**9, 2 * 10**9)
+
+
+def test_called_again_it_adds(tmp_path: Path) -> None:
+    stack = [Frame(0x401000, BINARY), Frame(name="_PyEval_EvalFrameDefault"), HOT]
+    write(tmp_path, 1, (stack, 1))
+    first = folded(tmp_path)
+    write(tmp_path, 2, (stack, 2))
+    assert {name: 3 * count for name, count in first.items()} == folded(tmp_path)
+    assert folded(tmp_path) == {"hot (app.py:6);[server]": 3}
+
+
+def test_nothing_comes_of_nothing(tmp_path: Path) -> None:
+    symbols.symbolize(tmp_path, [])
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("frames", "expected"),
+    [
+        # all that the evaluator called is kept, what called it is Python's
+        (
+            [
+                Frame(name="md5"),
+                Frame(name="hash"),
+                Frame(name="_PyEval_EvalFrameDefault"),
+                Frame(name="start"),
+                HOT,
+                MAIN,
+            ],
+            "main (app.py:9);hot (app.py:6);hash;md5",
+        ),
+        # no evaluator: without frame pointers only the leaf is certain
+        ([Frame(name="md5"), Frame(name="noise"), HOT], "hot (app.py:6);md5"),
+        ([Frame(name="_PyEval_EvalFrameDefault.cold"), HOT], "hot (app.py:6)"),
+        ([Frame(name="a;b"), Frame(0x1)], "[unknown];a,b"),
+        ([Frame(name="x"), *[Frame(name="Interpreter")] * 3], "Interpreter;x"),
+        ([], "[unknown]"),
+    ],
+)
+def test_stacks_are_joined(tmp_path: Path, frames: list[Frame], expected: str) -> None:
+    write(tmp_path, 1, (frames, 1))
+    assert folded(tmp_path) == {expected: 1}
+
+
+def test_kernel_functions_are_named(tmp_path: Path) -> None:
+    lines = (line.split() for line in Path("/proc/kallsyms").read_text().splitlines())
+    address = next((int(each[0], 16) for each in lines if each[2] == "vfs_read"), 0)
+    if not address:
+        pytest.skip("the kernel hides its addresses from this user")
+    write(tmp_path, 1, ([Frame(address + 4), Frame(0x401000, BINARY)], 5))
+    assert folded(tmp_path) == {"[server];vfs_read_[k]": 5}
