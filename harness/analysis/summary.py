@@ -150,7 +150,7 @@ def _missing(summary: Summary, workload: str, arm: str, metric: str) -> str:
     if not trials:
         return "The run ended before a trial that measures it."
     if not any(judged.usable for judged in trials):
-        return f"No usable trial: {trials[0].status}, {trials[0].reason}"
+        return f"No usable trial ({trials[0].status}): {trials[0].reason}"
     if metric.startswith("latency"):
         return "Too few requests for this percentile."
     if metric.startswith("bill") and summary.row(workload, arm, "bpf_us"):

@@ -92,7 +92,8 @@ def judge(record: TrialRecord, windows: Sequence[WindowRow], quadruples: int) ->
     values = {value.metric: value.value for value in record.values if not value.labels}
     broken = [text for rule in RULES if (text := rule(values))]
     if saturated := record.extra.get("saturated"):
-        broken.append(f"The load driver was saturated: {saturated}")
+        text = str(saturated).rstrip(".")
+        broken.append(f"{text[:1].upper()}{text[1:]}.")
     if record.trial.kind == "switched":
         broken += _lost(windows, quadruples)
     return Judged(record, tuple(broken))

@@ -154,16 +154,23 @@ def _tiles(summary: Summary) -> list[Tile]:
     ]  # fmt: skip
     tiles = [
         _tile(
-            "Dearest whole bill", bills, max, "{} %", "of the machine: {arm}, {workload} service"
+            "Dearest collector, whole bill",
+            bills,
+            max,
+            "{} %",
+            "of the machine: {arm}, {workload} service",
         ),
         _tile("Largest agent", memory, max, "{} MB", "{arm}, {workload} service"),
         _tile("Lowest coverage", seen, min, "{} %", "of requests: {arm}, {workload} service"),
     ]
     best = min(noise, key=lambda r: r.mde, default=None)
     if best is None:
-        return [*tiles, Tile("Smallest cost seen", "not measured", "no baseline trial is usable")]
+        return [
+            *tiles,
+            Tile("Smallest cost that shows", "not measured", "no baseline trial is usable"),
+        ]
     text = f"of a request's CPU: {best.workload} service, from the A/A"
-    return [*tiles, Tile("Smallest cost seen", f"{wording.plain(best.mde)} %", text)]
+    return [*tiles, Tile("Smallest cost that shows", f"{wording.plain(best.mde)} %", text)]
 
 
 def _tile(title: str, rows: list[Comparison], pick: Any, figure: str, about: str) -> Tile:

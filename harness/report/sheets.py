@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.analysis import metrics
 from harness.analysis.summary import Summary
 from harness.model import BASELINE, Comparison
 from harness.report import table, wording
@@ -125,16 +126,17 @@ def _sheet(
 def _cell(summary: Summary, workload: str, arm: str, metric: str) -> Cell:
     row = summary.row(workload, arm, metric)
     if row is not None:
-        return difference(row) if math.isfinite(row.mde) else _value(row)
+        return difference(row) if metrics.metric(metric).difference else _value(row)
     if arm == BASELINE and metric in ("bpf_us", "agent_us", "residual_us"):
         return Cell("n/a", "", "none")
     return Cell("not measured", summary.missing(workload, arm, metric), "missing")
 
 
 def difference(row: Comparison) -> Cell:
-    """The estimate and its interval; the words for unresolved are left to the headline."""
+    """The estimate, its interval and the smallest effect that would have been seen."""
     state: table.State = "resolved" if wording.resolved(row) else "unresolved"
-    return Cell(wording.change(row), wording.interval(row), state)
+    seen = f"\nseen from {wording.plain(row.mde)}" if math.isfinite(row.mde) else ""
+    return Cell(wording.change(row), wording.interval(row) + seen, state)
 
 
 def _value(row: Comparison) -> Cell:

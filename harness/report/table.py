@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.analysis.summary import Summary
@@ -61,22 +61,42 @@ class Line:
 
 
 def lines(summary: Summary) -> list[Line]:
-    """Every workload x arm; an arm that was not measured has its reason in its cells."""
+    """Every workload x arm, the A/A first; an arm that was not measured says why, once."""
     return [
-        Line(
-            workload,
-            arm.name,
-            wording.arm_label(summary, arm.name),
-            _difference(summary, workload, arm.name, "workload_cpu_us"),
-            _bill(summary, workload, arm.name),
-            _memory(summary, workload, arm.name),
-            _difference(summary, workload, arm.name, "latency_p50_us"),
-            coverage(summary, workload, arm.name),
-            claims(summary, arm.name),
-        )
+        _line(summary, workload, arm.name)
         for workload in summary.experiment.workloads
         for arm in sorted(summary.experiment.arms, key=lambda arm: arm.name != BASELINE)
     ]
+
+
+def _line(summary: Summary, workload: str, arm: str) -> Line:
+    cost = _difference(summary, workload, arm, "workload_cpu_us")
+    row = summary.row(workload, arm, "workload_cpu_us")
+    if arm == BASELINE and row is not None:
+        cost = _null(row)
+    others = (
+        _bill(summary, workload, arm),
+        _memory(summary, workload, arm),
+        _difference(summary, workload, arm, "latency_p50_us"),
+        coverage(summary, workload, arm),
+    )
+    bill, memory, latency, seen = (
+        replace(cell, detail="") if cell.state == cost.state == "missing" else cell
+        for cell in others
+    )
+    label = wording.arm_label(summary, arm)
+    return Line(workload, arm, label, cost, bill, memory, latency, seen, claims(summary, arm))
+
+
+def _null(row: Comparison) -> Cell:
+    """The A/A: its interval must contain zero, and its width is the noise of the method."""
+    wrong = wording.resolved(row)
+    centre = wording.number(row.estimate, wording.places(row), signed=True)
+    return Cell(
+        "does not contain zero" if wrong else "contains zero, as it must",
+        f"{centre} {wording.interval(row)} · seen from {wording.floor(row)}",
+        "resolved" if wrong else "unresolved",
+    )
 
 
 def claims(summary: Summary, arm: str) -> tuple[Claimed, ...]:
@@ -89,27 +109,26 @@ def claims(summary: Summary, arm: str) -> tuple[Claimed, ...]:
     )
 
 
-def difference(row: Comparison, floor: bool = True) -> Cell:
-    """A difference with its interval; grey words, with the `floor`, if zero is not excluded."""
-    share = wording.relative(row)
+def difference(row: Comparison) -> Cell:
+    """A difference with its interval; grey words if zero is not excluded."""
     if wording.resolved(row):
-        detail = f"{wording.interval(row)}" + (f" · {share}" if share else "")
-        return Cell(wording.change(row), detail, "resolved")
+        share = wording.relative(row)
+        text = f"{wording.change(row)} ({share})" if share else wording.change(row)
+        return Cell(text, wording.interval(row), "resolved")
     if not math.isfinite(row.low):
         return Cell("unresolved", wording.interval(row), "unresolved")
     centre = wording.number(row.estimate, wording.places(row), signed=True)
+    seen = wording.floor(row) if row.metric == "workload_cpu_us" else wording.plain(row.mde)
     return Cell(
         f"unresolved (< {wording.bound(row)})",
-        f"{centre} {wording.interval(row)}"
-        + (f" · seen from {wording.floor(row)}" if floor else ""),
+        f"{centre} {wording.interval(row)} · seen from {seen}",
         "unresolved",
     )
 
 
 def _difference(summary: Summary, workload: str, arm: str, metric: str) -> Cell:
     row = summary.row(workload, arm, metric)
-    floor = metric == "workload_cpu_us"
-    return difference(row, floor) if row else _missing(summary, workload, arm, metric)
+    return difference(row) if row else _missing(summary, workload, arm, metric)
 
 
 def _missing(summary: Summary, workload: str, arm: str, metric: str) -> Cell:
@@ -122,7 +141,7 @@ def _bill(summary: Summary, workload: str, arm: str) -> Cell:
     bill, share = (summary.row(workload, arm, m) for m in ("bill_us", "bill_percent"))
     if bill is None:
         return _missing(summary, workload, arm, "bill_us")
-    detail = f"{wording.plain(bill.estimate)} {wording.interval(bill)} µs a request"
+    detail = f"{wording.plain(bill.estimate)} {wording.interval(bill)} µs/request"
     if share is None:
         return Cell(f"{wording.plain(bill.estimate)} µs", "the number of CPUs is not known")
     return Cell(f"{wording.plain(share.estimate)} %", detail)

@@ -168,7 +168,7 @@ def test_a_failed_arm_is_listed_with_its_reason_and_not_estimated(tmp_path: Path
     run = partial(tmp_path, 99)
     replace_trial(run, "http", status="failed", reason="The agent did not attach: no BTF.")
     page = html_of(run)
-    assert "No usable trial: failed, The agent did not attach: no BTF." in page
+    assert "No usable trial (failed): The agent did not attach: no BTF." in page
     assert summarize(run).row("go", "http", "workload_cpu_us") is None
     assert summarize(run).row("go", "all", "workload_cpu_us") is not None
 
