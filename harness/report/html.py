@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ class Section:
     """What is shown of one workload; a figure that cannot be drawn is None."""
 
     workload: str
+    anchor: str
     about: str
     forest: Markup | None
     bill: Markup | None
@@ -89,6 +91,7 @@ def _section(run: Run, summary: Summary, workload: str) -> Section:
     series = plots.series(run, summary, workload)
     return Section(
         workload,
+        "w-" + re.sub(r"\W+", "-", workload),
         _driven(summary, workload),
         plots.forest(summary, workload),
         plots.bill(summary, workload),

@@ -46,8 +46,11 @@ def resolved(row: Comparison) -> bool:
 
 
 def places(row: Comparison) -> int:
-    """Decimals for a difference and its interval."""
-    return decimals((row.high - row.low) / 2)
+    """Decimals for a difference and its interval; more where a bound would look like zero."""
+    least = decimals((row.high - row.low) / 2)
+    bounds = [abs(end) for end in (row.low, row.high) if math.isfinite(end) and end]
+    near = (n for n in range(least, least + 3) if all(round(end, n) for end in bounds))
+    return next(near, least)
 
 
 def change(row: Comparison) -> str:

@@ -267,6 +267,11 @@ def test_two_significant_digits(value: float, text: str) -> None:
     assert wording.plain(value) == text
 
 
+def test_a_bound_never_looks_like_zero() -> None:
+    row = Comparison("go", "http", "latency_p50_us", "us", 0.11, 0.004, 0.23, 50, 0.2, 9.0, "")
+    assert wording.interval(row) == "[+0.004, +0.230]"
+
+
 def test_a_rounded_zero_has_no_sign() -> None:
     assert wording.number(-0.001, 2, signed=True) == "0.00"
     assert wording.number(-1.5, 1) == f"{wording.MINUS}1.5"
