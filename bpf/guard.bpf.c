@@ -10,26 +10,14 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#include "guard_path.bpf.h"
+
 #define EPERM 1
 #define SIGKILL 9
-#define PATH_LEN 255 /* with the event type, a trie's longest key */
-#define PATH_DEPTH 32
 #define ARGS_LEN 256
 #define COMM_LEN 16
 
 enum kind { EXEC = 1, OPEN = 2, CONNECT = 3 };
-enum verdict { PASS, REPORT, DENY };
-
-struct rule {
-	__u32 action;
-	__u32 index; /* into user space's list of rules */
-};
-
-struct path_key {
-	__u32 prefix_bits;
-	__u8 kind;
-	char path[PATH_LEN];
-};
 
 struct address_key {
 	__u32 prefix_bits;
@@ -71,14 +59,6 @@ struct ended {
 	char comm[COMM_LEN];
 };
 
-/* right-aligned, because names are found from the file up to the root */
-struct scratch {
-	char raw[2 * (PATH_LEN + 1)];
-	struct path_key forward;
-	struct path_key backward;
-};
-
-const volatile bool filter_suffixes = false;
 const volatile bool targ_probe = false;
 
 __u64 events = 0;
@@ -95,24 +75,9 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(max_entries, 4096);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct path_key);
-	__type(value, struct rule);
-} prefixes SEC(".maps"), suffixes SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(max_entries, 4096);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct address_key);
 	__type(value, struct rule);
 } addresses SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct scratch);
-} scratches SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -152,67 +117,6 @@ static __u32 parent_pid(void)
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 
 	return BPF_CORE_READ(task, real_parent, tgid);
-}
-
-/* where the path begins in raw; it ends before raw[PATH_LEN] */
-static __u32 read_path(struct scratch *s, const struct path *path)
-{
-	struct dentry *dentry = BPF_CORE_READ(path, dentry);
-	struct vfsmount *vfsmount = BPF_CORE_READ(path, mnt);
-	struct mount *mount = container_of(vfsmount, struct mount, mnt);
-	__u32 start = PATH_LEN;
-
-	s->raw[PATH_LEN] = '\0';
-	for (int depth = 0; depth < PATH_DEPTH; depth++) {
-		struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
-		__u32 len = BPF_CORE_READ(dentry, d_name.len);
-
-		if (dentry == BPF_CORE_READ(mount, mnt.mnt_root) ||
-		    dentry == parent) {
-			struct mount *above = BPF_CORE_READ(mount, mnt_parent);
-
-			if (above == mount)
-				break;
-			dentry = BPF_CORE_READ(mount, mnt_mountpoint);
-			mount = above;
-			continue;
-		}
-		if (len + 1 > start) /* too long: only its end is kept */
-			break;
-		start -= len + 1;
-		s->raw[start & PATH_LEN] = '/';
-		bpf_probe_read_kernel(&s->raw[(start + 1) & PATH_LEN],
-				      len & PATH_LEN,
-				      BPF_CORE_READ(dentry, d_name.name));
-		dentry = parent;
-	}
-	return start;
-}
-
-static struct rule stricter(struct rule one, const struct rule *other)
-{
-	return other && other->action > one.action ? *other : one;
-}
-
-/* the path is at raw[start]; it is left in s->forward.path */
-static struct rule decide(struct scratch *s, __u32 start, __u8 kind)
-{
-	__u32 len = (PATH_LEN - start) & PATH_LEN;
-	struct rule rule = {};
-
-	__builtin_memset(&s->forward, 0, sizeof(s->forward));
-	s->forward.kind = kind;
-	s->forward.prefix_bits = 8 * sizeof(__u8) + 8 * PATH_LEN;
-	bpf_probe_read_kernel(s->forward.path, len, &s->raw[start & PATH_LEN]);
-	rule = stricter(rule, bpf_map_lookup_elem(&prefixes, &s->forward));
-	if (!filter_suffixes)
-		return rule;
-	__builtin_memset(&s->backward, 0, sizeof(s->backward));
-	s->backward.kind = kind;
-	s->backward.prefix_bits = 8 * sizeof(__u8) + 8 * PATH_LEN;
-	for (__u32 i = 0; i < PATH_LEN && i < len; i++)
-		s->backward.path[i] = s->raw[PATH_LEN - 1 - i];
-	return stricter(rule, bpf_map_lookup_elem(&suffixes, &s->backward));
 }
 
 static void read_args(struct event *event)

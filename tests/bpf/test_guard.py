@@ -181,6 +181,18 @@ def test_a_kill_rule_ends_a_shell_in_the_cgroup_only(tmp_path, service, start_ag
     assert service.start("/bin/sh", "-c", "exit 7").wait(5) == 7
 
 
+@pytest.mark.parametrize("names", [["n" * 200] * 4, ["d"] * 300])
+def test_a_long_way_down_is_no_way_out(names, tmp_path, service, start_agent, receiver):
+    agent = start_agent("guard", *policy(tmp_path, ("exec", f"{tmp_path}/*", "kill")))
+    folder = tmp_path.joinpath(*names)
+    folder.mkdir(parents=True)
+    shutil.copy("/bin/true", folder / "program")
+    assert service.start(str(folder / "program")).wait(5) == -9
+    agent.call("flush")
+    (killed,) = logs(receiver, "process.exec")
+    assert str(folder / "program").startswith(killed["process.executable.path"])
+
+
 def test_the_longest_pattern_decides(tmp_path, service, start_agent, receiver):
     folder = tmp_path / "put" / "there"
     folder.mkdir(parents=True)
