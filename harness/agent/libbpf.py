@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.agent.errors import AgentError
-from harness.agent.library import LIB, checked, existing
+from harness.agent.library import LIB, checked, existing, give_back_memory
 from harness.agent.maps import Map, RingBuffer
 
 __all__ = ["KERNEL_BTF", "Link", "Map", "Object", "Program", "ProgramInfo", "RingBuffer"]
@@ -203,6 +203,7 @@ class Object:
     def load(self) -> None:
         """Create maps and load programs into the kernel."""
         code = LIB.bpf_object__load(self._pointer)
+        give_back_memory()  # libbpf has just freed the kernel's whole BTF, more than 10 MB
         checked(code, f"The kernel refused the collector `{self.name}`.")
         for section in _WRITABLE & {place[0] for place in self._globals.values()}:
             pointer = LIB.bpf_object__find_map_by_name(self._pointer, section.encode())

@@ -130,3 +130,9 @@ def existing(pointer: int | None, what: str) -> int:
     if not pointer:
         raise failure(what)
     return pointer
+
+
+def give_back_memory() -> None:
+    """Return what was freed to the system, where the C library can."""
+    if hasattr(_C, "malloc_trim"):
+        _C.malloc_trim(0)

@@ -163,22 +163,20 @@ def _spellings(pattern: str) -> set[bytes]:
 
 
 def _rule(number: int, fields: Mapping[str, Any]) -> Rule:
-    where = f"Rule {number} of the policy"
     if not isinstance(fields, dict):
-        raise _wrong(f"{where} is not a table.", "Write it as [[rules]].")
+        raise _wrong(f"Rule {number} of the policy is not a table.", "Write it as [[rules]].")
     name = fields.get("name", f"rule-{number}")
-    if isinstance(name, str):
-        where = f"Rule {number} (`{name}`) of the policy"
+    where = f"Rule {number} (`{name}`) of the policy"
     unknown = ", ".join(sorted(set(fields) - _FIELDS))
     if unknown:
         raise _wrong(f"{where} has unknown keys: {unknown}.", f"Known: {_listed(_FIELDS)}.")
     for field, allowed in (("event", EVENTS), ("action", ACTIONS)):
-        if fields.get(field) not in allowed:
+        if fields.get(field) not in tuple(allowed):
             raise _wrong(
                 f"{where} has {field} = {fields.get(field)!r}.", f"Use one of {_listed(allowed)}."
             )
     match = fields.get("match")
-    patterns = [match] if isinstance(match, str) else match
+    patterns: list[Any] = match if isinstance(match, list) else [match]
     if not patterns or not all(isinstance(each, str) for each in patterns):
         raise _wrong(f"{where} matches nothing.", "Give `match` a pattern, or a list of them.")
     rule = Rule(str(name), fields["event"], tuple(patterns), fields["action"])

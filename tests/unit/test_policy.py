@@ -1,0 +1,139 @@
+"""Guard policies: what is refused and how, and which trie entries the kernel gets."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import pytest
+
+from harness.agent import policy
+from harness.agent.errors import AgentError
+from harness.agent.policy import Rule
+
+RULE = {"event": '"exec"', "match": '"/bin/sh"', "action": '"kill"'}
+
+
+def write(folder: Path, **fields: str) -> Path:
+    file = folder / "policy.toml"
+    lines = "\n".join(f"{key} = {value}" for key, value in {**RULE, **fields}.items() if value)
+    file.write_text(f"[[rules]]\n{lines}\n")
+    return file
+
+
+def patterns(trie: policy.Trie) -> dict[tuple[int, bytes], tuple[int, int]]:
+    """(event, significant bytes) -> (action, index of rule)."""
+    found = {}
+    for key, value in trie.items():
+        bits, event = struct.unpack_from("=IB", key)
+        found[event, key[5 : 5 + bits // 8 - 1]] = struct.unpack("=II", value)
+    return found
+
+
+def test_a_rule_as_written(tmp_path):
+    assert policy.load(write(tmp_path, name='"no-shells"')) == (
+        Rule("no-shells", "exec", ("/bin/sh",), "kill"),
+    )
+
+
+def test_a_rule_without_a_name_has_its_number(tmp_path):
+    assert policy.load(write(tmp_path))[0].name == "rule-1"
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"event": '"execute"'}, "event = 'execute'. Use one of connect, exec, open."),
+        ({"event": ""}, "event = None"),
+        ({"action": '"deny"'}, "action = 'deny'. Use one of ignore, kill, report."),
+        ({"action": "[1]"}, "action = [1]"),
+        ({"match": "[]"}, "matches nothing"),
+        ({"match": "3"}, "matches nothing"),
+        ({"match": '"sh"'}, "matches executions by `sh`"),
+        ({"match": '"/bin/*sh"'}, "matches executions by `/bin/*sh`"),
+        ({"match": '"*/sh*"'}, "matches executions by `*/sh*`"),
+        ({"match": f'"/{"x" * 254}"'}, "more than 254 bytes"),
+        ({"event": '"open"', "match": '"*.key"'}, "no absolute path"),
+        ({"event": '"connect"', "match": '"example.org"'}, "matches connections by `example.org`"),
+        ({"event": '"connect"', "match": '"10.0.0.1/8"'}, "has host bits set"),
+        ({"severity": "3"}, "unknown keys: severity"),
+    ],
+)
+def test_a_wrong_rule_is_told_with_its_place(tmp_path, fields, words):
+    with pytest.raises(AgentError) as caught:
+        policy.load(write(tmp_path, **fields))
+    assert words in str(caught.value)
+    assert str(caught.value).startswith("Rule 1 (`rule-1`) of the policy ")
+
+
+@pytest.mark.parametrize("text", ["", "rules = 3", "rules = []", "[[rules]]\n[other]"])
+def test_a_policy_without_rules(tmp_path, text):
+    (tmp_path / "policy.toml").write_text(text)
+    with pytest.raises(AgentError, match=r"has no rules|has event = None"):
+        policy.load(tmp_path / "policy.toml")
+
+
+def test_a_policy_that_is_no_toml_or_is_missing(tmp_path):
+    (tmp_path / "policy.toml").write_text("rules = [")
+    with pytest.raises(AgentError, match="is not TOML"):
+        policy.load(tmp_path / "policy.toml")
+    with pytest.raises(AgentError, match="cannot be read"):
+        policy.load(tmp_path / "none.toml")
+
+
+def test_exact_paths_beginnings_ends_and_everything():
+    rules = (
+        Rule("a", "exec", ("*", "/nowhere/one", "/nowhere/dir/*"), "report"),
+        Rule("b", "exec", ("*/nc",), "kill"),
+    )
+    prefixes, suffixes = policy.path_tries(rules)
+    assert patterns(prefixes) == {
+        (1, b""): (1, 0),
+        (1, b"/nowhere/one\0"): (1, 0),
+        (1, b"/nowhere/dir/"): (1, 0),
+    }
+    assert patterns(suffixes) == {(1, b"cn/"): (2, 1)}
+    assert {len(key) for key in prefixes} == {260}  # struct path_key
+
+
+def test_links_are_followed_because_the_kernel_sees_where_they_lead(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "real" / "program").touch()
+    rules = (Rule("a", "exec", (f"{tmp_path}/link/program", f"{tmp_path}/link/*"), "kill"),)
+    found = patterns(policy.path_tries(rules)[0])
+    real = os.path.realpath(tmp_path).encode()
+    assert (1, real + b"/real/program\0") in found
+    assert (1, real + b"/real/") in found
+
+
+def test_of_two_rules_for_one_pattern_the_stricter_is_kept():
+    rules = tuple(
+        Rule(action, "exec", ("/nowhere",), action) for action in ("kill", "report", "ignore")
+    )
+    assert patterns(policy.path_tries(rules)[0]) == {(1, b"/nowhere\0"): (2, 0)}
+
+
+def test_networks_are_kept_as_ipv6():
+    rules = (Rule("a", "connect", ("10.0.0.0/8", "192.0.2.1", "2001:db8::/32"), "report"),)
+    trie = policy.address_trie(rules)
+    v4 = bytes(10) + b"\xff\xff"
+    assert set(trie) == {
+        struct.pack("=I", 104) + v4 + bytes([10, 0, 0, 0]),
+        struct.pack("=I", 128) + v4 + bytes([192, 0, 2, 1]),
+        struct.pack("=I", 32) + bytes.fromhex("20010db8") + bytes(12),
+    }
+    assert set(trie.values()) == {struct.pack("=II", 1, 0)}
+
+
+def test_public_spares_private_networks_unless_a_rule_names_them():
+    rules = (
+        Rule("a", "connect", ("public",), "kill"),
+        Rule("b", "connect", ("10.0.0.0/8",), "report"),
+    )
+    trie = policy.address_trie(rules)
+    v4 = bytes(10) + b"\xff\xff"
+    assert trie[struct.pack("=I", 96) + v4 + bytes(4)] == struct.pack("=II", 2, 0)
+    assert trie[struct.pack("=I", 104) + v4 + bytes([10, 0, 0, 0])] == struct.pack("=II", 1, 1)
+    assert trie[struct.pack("=I", 104) + v4 + bytes([127, 0, 0, 0])] == struct.pack("=II", 0, 0)
