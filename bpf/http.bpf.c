@@ -6,6 +6,10 @@
  * byte and ends with the next one that leaves with "HTTP/1." at its first
  * byte, on the same socket. Every request is added up here, by method, route,
  * status and port; a sampled share is told one by one.
+ *
+ * Not seen: TLS, HTTP/2, the second and further of pipelined requests, and a
+ * first line that is torn apart by a segment's end. Sizes are Content-Length
+ * as found in the first MESSAGE bytes; a chunked body has none.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_endian.h>

@@ -11,7 +11,17 @@
 #define UNKNOWN		(~0ULL)
 
 /* in the order of harness/agent/http.py */
-enum http_method { M_GET = 1, M_POST, M_PUT, M_DELETE, M_HEAD, M_PATCH, M_OPTIONS, M_CONNECT, M_TRACE };
+enum http_method {
+	M_GET = 1,
+	M_POST,
+	M_PUT,
+	M_DELETE,
+	M_HEAD,
+	M_PATCH,
+	M_OPTIONS,
+	M_CONNECT,
+	M_TRACE,
+};
 
 struct http_key {
 	char route[ROUTE];

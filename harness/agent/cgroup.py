@@ -21,9 +21,9 @@ def check(cgroup: Path) -> None:
 
 
 def pids(cgroup: Path) -> list[int]:
-    """The processes in `cgroup` itself and in the cgroups below it."""
+    """The processes in `cgroup` itself and in the cgroups below it; none when it is gone."""
     lists = [cgroup / "cgroup.procs", *cgroup.glob("**/cgroup.procs")]
-    return sorted({int(pid) for each in lists for pid in each.read_text().split()})
+    return sorted({int(pid) for each in lists for pid in _lines(each)})
 
 
 def server_pid(cgroup: Path) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import requests
 from opentelemetry._logs import LogRecord, SeverityNumber
@@ -36,13 +36,13 @@ _TIMEOUT_SECONDS = 5.0
 class Exporter:
     """Sends to one OTLP/HTTP receiver, under one resource and scope."""
 
-    def __init__(self, url: str, collector: str, service: str, pid: int | None) -> None:
+    def __init__(
+        self, url: str, collector: str, service: str, find_pid: Callable[[], int | None]
+    ) -> None:
         self._url = url.rstrip("/")
         self._scope = InstrumentationScope(f"harness.{collector}")
-        self._resource = Resource(
-            {"service.name": service, "host.name": socket.gethostname()}
-            | ({} if pid is None else {"process.pid": pid})
-        )
+        self._resource = Resource({"service.name": service, "host.name": socket.gethostname()})
+        self._find_pid = find_pid
         # failures are raised below, where somebody can act on them
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         session = requests.Session()
@@ -59,6 +59,8 @@ class Exporter:
 
     def send(self, telemetry: Telemetry) -> int:
         """Export; how many items the receiver acknowledged. AgentError if it did not."""
+        if telemetry.metrics or telemetry.spans or telemetry.logs:
+            self._name_process()
         if telemetry.metrics:
             self._send_metrics(telemetry.metrics)
         if telemetry.spans:
@@ -67,6 +69,13 @@ class Exporter:
             self._send_logs(telemetry.logs)
         points = sum(len(each.data.data_points) for each in telemetry.metrics)
         return points + len(telemetry.spans) + len(telemetry.logs)
+
+    def _name_process(self) -> None:
+        """Add process.pid as soon as there is a process; the agent may be there before it."""
+        if "process.pid" not in self._resource.attributes:
+            pid = self._find_pid()
+            if pid is not None:
+                self._resource = self._resource.merge(Resource({"process.pid": pid}))
 
     def _send_metrics(self, metrics: Sequence[Metric]) -> None:
         scope = ScopeMetrics(self._scope, metrics, "")

@@ -16,6 +16,7 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -96,9 +97,8 @@ class Runtime:
         self._object.load()
         collector.start(self._object)
         self.load_seconds = time.monotonic() - began
-        self._exporter = Exporter(
-            options.otlp, collector.name, options.service_name, cgroup.server_pid(options.cgroup)
-        )
+        find_pid = partial(cgroup.server_pid, options.cgroup)
+        self._exporter = Exporter(options.otlp, collector.name, options.service_name, find_pid)
         self._drain_seconds, self._interval_seconds = options.drain, options.interval
         self._attachments: Sequence[Attachment] = ()
         self._exported = self._spans = self._dropped = 0

@@ -1,0 +1,124 @@
+"""What collectors hand over, as a receiver decodes it; no kernel is needed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from harness.agent.errors import AgentError
+from harness.agent.otlp import Exporter
+from harness.agent.telemetry import (
+    Buckets,
+    Log,
+    Point,
+    Span,
+    Telemetry,
+    counter,
+    gauge,
+    histogram,
+    unix_ns,
+)
+
+
+@pytest.fixture
+def received() -> Iterator[tuple[str, dict[str, bytes]]]:
+    bodies: dict[str, bytes] = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            bodies[self.path] = self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", bodies
+        server.shutdown()
+        thread.join()
+
+
+def exported(received: tuple[str, dict[str, bytes]], telemetry: Telemetry) -> int:
+    return Exporter(received[0], "http", "shop", lambda: 4711).send(telemetry)
+
+
+def test_metrics_carry_resource_scope_and_temporality(received: Any) -> None:
+    metrics = [
+        counter("tcp.opened", "{connection}", [Point({"direction": "in"}, 23)]),
+        gauge("tcp.rtt", "s", [Point({}, 0.5)]),
+        histogram("http.duration", "s", (1, 2), [Buckets({"a": 1}, (3, 4, 5), 17.5)]),
+    ]
+    assert exported(received, Telemetry(metrics=metrics)) == 3
+    request = ExportMetricsServiceRequest.FromString(received[1]["/v1/metrics"])
+    (resource,) = request.resource_metrics
+    named = {each.key: each.value for each in resource.resource.attributes}
+    assert named["service.name"].string_value == "shop"
+    assert named["process.pid"].int_value == 4711
+    (scope,) = resource.scope_metrics
+    assert scope.scope.name == "harness.http"
+    opened, rtt, duration = scope.metrics
+    assert opened.sum.is_monotonic
+    assert opened.sum.aggregation_temporality == 2  # cumulative
+    assert opened.sum.data_points[0].as_int == 23
+    assert rtt.gauge.data_points[0].as_double == 0.5
+    (point,) = duration.histogram.data_points
+    assert (point.count, point.sum, list(point.bucket_counts)) == (12, 17.5, [3, 4, 5])
+    assert 0 < point.start_time_unix_nano < point.time_unix_nano
+    assert not point.HasField("min")
+
+
+def test_spans_are_in_unix_time_and_keep_their_length(received: Any) -> None:
+    started = time.monotonic_ns()
+    span = Span("GET /", started, started + 1234, {"url.path": "/"}, error=True)
+    before = unix_ns(started)
+    assert exported(received, Telemetry(spans=[span])) == 1
+    request = ExportTraceServiceRequest.FromString(received[1]["/v1/traces"])
+    (found,) = request.resource_spans[0].scope_spans[0].spans
+    assert found.end_time_unix_nano - found.start_time_unix_nano == 1234
+    assert abs(found.start_time_unix_nano - before) < 1_000_000_000
+    assert (found.kind, found.status.code) == (2, 2)  # SERVER, ERROR
+    assert len(found.trace_id) == 16
+
+
+def test_logs_carry_the_event_name(received: Any) -> None:
+    log = Log("process.executed", time.monotonic_ns(), {"process.command_args": ["sh", "-c"]})
+    assert exported(received, Telemetry(logs=[log])) == 1
+    request = ExportLogsServiceRequest.FromString(received[1]["/v1/logs"])
+    (found,) = request.resource_logs[0].scope_logs[0].log_records
+    assert found.event_name == "process.executed"
+    assert [v.string_value for v in found.attributes[0].value.array_value.values] == ["sh", "-c"]
+
+
+def test_nothing_is_sent_when_there_is_nothing(received: Any) -> None:
+    assert exported(received, Telemetry()) == 0
+    assert received[1] == {}
+
+
+def test_a_process_that_starts_later_is_named_later(received: Any) -> None:
+    pids = iter([None, 23])
+    exporter = Exporter(received[0], "http", "shop", lambda: next(pids))
+    for expected in (False, True):
+        exporter.send(Telemetry(metrics=[gauge("g", "1", [Point({}, 1)])]))
+        request = ExportMetricsServiceRequest.FromString(received[1]["/v1/metrics"])
+        names = [each.key for each in request.resource_metrics[0].resource.attributes]
+        assert ("process.pid" in names) is expected
+
+
+def test_a_receiver_that_is_gone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.agent.otlp._TIMEOUT_SECONDS", 0.1)
+    exporter = Exporter("http://127.0.0.1:9", "http", "shop", lambda: None)
+    with pytest.raises(AgentError, match=r"did not reach http://127\.0\.0\.1:9"):
+        exporter.send(Telemetry(metrics=[gauge("g", "1", [Point({}, 1)])]))
