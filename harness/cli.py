@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 from rich.console import Console
@@ -24,10 +24,13 @@ from harness import __version__, doctor, evaluate, experiment, workloads
 from harness.analysis.summary import Summary
 from harness.errors import HarnessError, InputError
 from harness.experiment import Experiment
-from harness.report import build, table, wording
+from harness.report import build, wording
 from harness.store import Run
 from harness.targets import local
 from harness.workloads import Workload
+
+if TYPE_CHECKING:
+    from harness.analysis.summary import Summary
 
 REPORTS = Path("reports")
 ERROR, INTERRUPTED = 2, 130
@@ -209,21 +212,24 @@ def _resumed(path: Path) -> tuple[Run, Workload | None]:
 
 
 def _finish(run: Run, as_json: bool) -> None:
+
     built = build.build(run)
     if as_json:
         out.print_json(built.json.read_text())
     else:
         out.print(_headline(built.summary))
+        out.print()
         out.print(escape(wording.verdict(built.summary)))
         out.print(f"\nReport: {built.html}\nNext: open it in a browser.", soft_wrap=True)
 
 
 def _headline(summary: Summary) -> Table:
-    headline = Table("Service", *table.COLUMNS[:-1], pad_edge=False)
-    for line in table.lines(summary):
-        cells = [f"{escape(c.text)}\n[dim]{escape(c.detail)}[/]" for c in line.cells]
-        headline.add_row(escape(line.workload), escape(line.label), *cells)
-    return headline
+    from harness.report import terminal
+
+    shown = Table(*terminal.COLUMNS, box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for cells in terminal.rows(summary):
+        shown.add_row(*(escape(cell) for cell in cells))
+    return shown
 
 
 def _show_plan(chosen: Experiment) -> None:

@@ -79,6 +79,8 @@ def run(stage: Stage, trial: Trial, folder: Path) -> tuple[TrialRecord, list[Win
     notes = Notes(trial)
     rows: list[WindowRow] = []
     with ExitStack() as stack:
+        node = stack.enter_context(closing(NodeCpu()))
+        before = node.read()
         agents = _install(stage, trial, folder, notes, stack)
         if trial.kind == "switched":
             rows = _switched(stage, trial, agents, folder, notes)
@@ -87,6 +89,7 @@ def run(stage: Stage, trial: Trial, folder: Path) -> tuple[TrialRecord, list[Win
             _metered(stage, agents, folder, notes)
         _memory(stage, agents, notes)
         _profile(stage, folder, notes)
+        notes.add("steal_share", _steal_share(before, node.read()), "1")
         for agent in agents:
             detached = agent.remove()
             notes.add("detach_seconds", detached["detach_seconds"], "s", collector=agent.name)
@@ -218,6 +221,13 @@ def _metered(stage: Stage, agents: Sequence[AgentProcess], folder: Path, notes: 
             notes.add("bpf_run_count", count, "{run}", **labels)
         _counted(agent, agent.flush(), notes)
     switch_all(agents, False)
+
+
+def _steal_share(before: dict[str, float], after: dict[str, float]) -> float:
+    """The share of the machine's time that the hypervisor gave to others."""
+    used = {name: after[f"{name}_seconds"] - before[f"{name}_seconds"]
+            for name in ("host", "idle", "steal")}  # fmt: skip
+    return used["steal"] / max(sum(used.values()), 1e-9)
 
 
 class Meters:

@@ -75,7 +75,11 @@ def _steal(values: Mapping[str, float]) -> str:
     )
 
 
-RULES: tuple[Callable[[Mapping[str, float]], str], ...] = (_driver, _errors, _rate, _steal)
+Rule = Callable[[Mapping[str, float]], str]
+
+RULES: tuple[Rule, ...] = (_errors, _steal)
+# A metered trial reads the time in BPF programs a run, which a late driver does not change.
+SWITCHED_RULES: tuple[Rule, ...] = (_driver, _rate)
 STATED = (
     f"the load driver uses more than {MAX_DRIVER_SHARE:.0%} of its CPU or says that it fell behind",
     f"more than {MAX_ERROR_SHARE:.1%} of the requests fail",
@@ -91,10 +95,11 @@ def judge(record: TrialRecord, windows: Sequence[WindowRow], quadruples: int) ->
         return Judged(record, ())
     values = {value.metric: value.value for value in record.values if not value.labels}
     broken = [text for rule in RULES if (text := rule(values))]
-    if saturated := record.extra.get("saturated"):
-        text = str(saturated).rstrip(".")
-        broken.append(f"{text[:1].upper()}{text[1:]}.")
     if record.trial.kind == "switched":
+        broken += [text for rule in SWITCHED_RULES if (text := rule(values))]
+        if saturated := record.extra.get("saturated"):
+            text = str(saturated).rstrip(".")
+            broken.append(f"{text[:1].upper()}{text[1:]}.")
         broken += _lost(windows, quadruples)
     return Judged(record, tuple(broken))
 
