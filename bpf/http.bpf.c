@@ -116,15 +116,17 @@ static __always_inline struct http_conn *conn_of(struct __sk_buff *skb, __u64 fl
 	return sk ? bpf_sk_storage_get(&conns, sk, NULL, flags) : NULL;
 }
 
-/* how many bytes of the message were read into `head`, at least 16, or 0 */
-static __always_inline __u32 read(struct __sk_buff *skb, __u32 offset, __u32 len, struct http_head *head)
+/* read the head of a message; false if it is too short for one */
+static __always_inline bool read(struct __sk_buff *skb, __u32 offset, __u32 len, struct http_head *head)
 {
 	__u64 n = len < MESSAGE ? len : MESSAGE;
 
 	asm volatile("" : "+r"(n));	/* the compiler would check `len`, and load `n` */
+	__builtin_memset(head, 0, sizeof(*head));	/* older verifiers ask for it */
 	if (n < 16 || n > MESSAGE || bpf_skb_load_bytes(skb, offset, head->text, n))
-		return 0;
-	return n;
+		return false;
+	head->n = n;
+	return true;
 }
 
 static __always_inline __u32 bucket(const volatile __u64 *bounds, __u32 count, __u64 value)
@@ -197,18 +199,23 @@ static __always_inline void tell(struct http_conn *conn, __u64 now, __u64 length
 	event->request_bytes = conn->request_bytes;
 	event->response_bytes = length;
 	event->key = conn->key;
-	if (conn->target <= 8)
-		__builtin_memcpy(event->target, conn->in.text + conn->target, sizeof(event->target));
+	__builtin_memcpy(event->target, conn->target, TARGET);
 	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+}
+
+static __always_inline bool is_response(struct http_head *head)
+{
+	return (*(__u64 *)head->text & FIRST(7)) == (WORD("HTTP/1. ") & FIRST(7));
 }
 
 SEC("cgroup_skb/ingress")
 int ingress(struct __sk_buff *skb)
 {
+	struct http_head head;
 	struct http_segment seg;
 	struct http_conn *conn;
-	__u32 n, target;
 	__u64 word, length = 0;
+	__u32 target, end;
 	__u8 method;
 
 	if (!parse(skb, &seg) || bpf_skb_load_bytes(skb, seg.offset, &word, sizeof(word)))
@@ -225,20 +232,23 @@ int ingress(struct __sk_buff *skb)
 	if (conn->pending && conn->generation == generation && (__s32)(seg.seq - conn->end_seq) < 0)
 		return 1;
 	conn->pending = 0;
-	n = read(skb, seg.offset, seg.len, &conn->in);
-	if (!n)
+	if (!read(skb, seg.offset, seg.len, &head))
 		return 1;
+	head.target = target;
 	conn->start_ns = bpf_ktime_get_ns();
-	conn->target = target;
 	conn->key.method = method;
 	conn->key.port = seg.dest;
-	route_of(conn, n - target);
+	route_of(&conn->key, &head);
+	conn->sampled = bpf_get_prandom_u32() <= targ_sample;
+	if (conn->sampled)
+		bpf_skb_load_bytes(skb, seg.offset + target, conn->target,
+				   seg.len - target < TARGET ? seg.len - target : TARGET);
 	conn->end_seq = seg.seq + seg.len;
 	if (method == M_POST || method == M_PUT || method == M_PATCH) {
-		target = header(&conn->in, n);
-		length = conn->in.length;
-		if (target && length != UNKNOWN)
-			conn->end_seq = seg.seq + target + length;
+		end = header(&head);
+		length = head.length;
+		if (end && length != UNKNOWN)
+			conn->end_seq = seg.seq + end + length;
 	}
 	conn->request_bytes = length;
 	conn->generation = generation;
@@ -249,46 +259,40 @@ int ingress(struct __sk_buff *skb)
 SEC("cgroup_skb/egress")
 int egress(struct __sk_buff *skb)
 {
+	struct http_head head;
 	struct http_segment seg;
 	struct http_conn *conn;
-	__u64 now, length;
-	__u32 n, i;
-	struct http_head *head;
-	char *out;
+	const char *text = head.text;
+	__u64 now;
+	__u32 end;
 
 	if (!parse(skb, &seg))
 		return 1;
 	conn = conn_of(skb, 0);
 	if (!conn || !conn->pending)
 		return 1;
-	head = &conn->out;
-	out = head->text;
-	n = read(skb, seg.offset, seg.len, head);
-	if (!n || (*(__u64 *)out & FIRST(7)) != (WORD("HTTP/1. ") & FIRST(7)))
+	if (!read(skb, seg.offset, seg.len, &head) || !is_response(&head))
 		return 1;
 	if (conn->generation != generation) {
 		conn->pending = 0;
 		return 1;
 	}
-	if (out[9] == '1' && (out[10] != '0' || out[11] != '1')) {	/* interim, not 101 */
-		i = header(head, n);
-		if (!i || i >= seg.len)
+	end = header(&head);
+	if (text[9] == '1' && (text[10] != '0' || text[11] != '1')) {	/* interim, not 101 */
+		if (!end || end >= seg.len ||
+		    !read(skb, seg.offset + end, seg.len - end, &head) || !is_response(&head))
 			return 1;
-		n = read(skb, seg.offset + i, seg.len - i, head);
-		if (!n || (*(__u64 *)out & FIRST(7)) != (WORD("HTTP/1. ") & FIRST(7)))
-			return 1;
+		header(&head);
 	}
 	conn->pending = 0;
 	now = bpf_ktime_get_ns();
-	conn->key.minor = out[7] - '0';
-	conn->key.status = (out[9] - '0') * 100 + (out[10] - '0') * 10 + out[11] - '0';
-	header(head, n);
-	length = head->length;
+	conn->key.minor = text[7] - '0';
+	conn->key.status = (text[9] - '0') * 100 + (text[10] - '0') * 10 + text[11] - '0';
 	if (conn->key.method == M_HEAD || conn->key.status == 204 || conn->key.status == 304)
-		length = 0;
-	count(conn, now, length);
-	if (bpf_get_prandom_u32() <= targ_sample)
-		tell(conn, now, length);
+		head.length = 0;
+	count(conn, now, head.length);
+	if (conn->sampled)
+		tell(conn, now, head.length);
 	return 1;
 }
 

@@ -3,8 +3,9 @@
 #ifndef __HTTP_H
 #define __HTTP_H
 
-#define MESSAGE	384	/* bytes of a message that are looked at */
+#define MESSAGE	320	/* bytes of a message that are looked at */
 #define ROUTE		56	/* bytes of a route that are kept */
+#define TARGET	128	/* bytes of path and query that a span tells */
 #define LINE		24	/* room for "content-length: " and a number */
 #define DURATIONS	14	/* bucket bounds, see harness/agent/http.py */
 #define SIZES		9
@@ -47,34 +48,31 @@ struct http_event {
 	__u64 request_bytes;
 	__u64 response_bytes;
 	struct http_key key;
-	char target[128];
+	char target[TARGET];
 };
 
+/* the head of a message, on the stack: memory that is warm anyway */
 struct http_head {
 	__u64 length;	/* Content-Length */
 	__u32 at;	/* where its number starts */
-	__u32 unused;
-	char text[MESSAGE];
-};
-
-struct http_cursor {
+	__u32 target;	/* where the request's target starts */
 	__u32 out;	/* bytes of the route so far */
 	__u32 start;	/* where its last segment starts */
 	__u32 seen;	/* what that is made of */
+	__u32 n;	/* bytes in `text` */
+	char text[MESSAGE];
 };
 
-/* one per socket; its parts are written by one direction each */
+/* one per socket */
 struct http_conn {
 	__u64 start_ns;
 	__u64 request_bytes;
 	__u32 generation;
 	__u32 end_seq;
 	__u32 pending;
-	__u32 target;
-	struct http_cursor cursor;
+	__u32 sampled;
 	struct http_key key;
-	struct http_head in;
-	struct http_head out;
+	char target[TARGET];	/* if sampled */
 };
 
 #endif

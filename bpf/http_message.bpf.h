@@ -38,22 +38,21 @@ static __always_inline __u8 method_of(__u64 word, __u32 *target)
 }
 
 /* /users/42/cards?page=2 becomes /users/{id}/cards; numbers, dates, UUIDs and
- * long hexadecimal names are ids. The cursor lives in the map, where the
- * verifier does not follow its values: in registers it would try them all.
+ * long hexadecimal names are ids. The cursor lives in `head`, the caller's
+ * memory, where the verifier does not follow its values: it would try them all.
  */
-__noinline int route_of(struct http_conn *conn, __u32 n)
+__noinline int route_of(struct http_key *key, struct http_head *head)
 {
-	volatile struct http_cursor *at;
+	volatile struct http_head *at = head;
 	const char *in;
 	char *route;
-	__u32 i, out = 0;
+	__u32 i, n, out = 0;
 
-	if (!conn || conn->target > 8)
+	if (!key || !head || head->target > 8)
 		return 0;
-	at = &conn->cursor;
-	in = conn->in.text + conn->target;
-	route = conn->key.route;
-
+	in = head->text + head->target;
+	n = head->n - head->target;
+	route = key->route;
 	at->out = at->start = at->seen = 0;
 	for (i = 0; i < MESSAGE - 8; i++) {
 		char c = in[i];
@@ -119,16 +118,16 @@ static __always_inline __u64 number(const struct http_head *head, __u32 at, __u3
 	return UNKNOWN;
 }
 
-/* the length of a message's header, 0 if it ends beyond n; finds Content-Length */
-__noinline __u32 header(struct http_head *head, __u32 n)
+/* the length of a message's header, 0 if it ends beyond `text`; finds Content-Length */
+__noinline __u32 header(struct http_head *head)
 {
-	volatile __u32 *at;
-	__u32 i, k, end = 0;
+	volatile struct http_head *at = head;
+	__u32 i, k, n, end = 0;
 
 	if (!head)
 		return 0;
-	at = &head->at;
-	*at = 0;
+	n = head->n;
+	at->at = 0;
 	for (i = 8; i < MESSAGE - LINE - 8 && i < n; i += 8) {
 		/* a word without a line's end is passed over at once */
 		__u64 word = *(__u64 *)(head->text + i) ^ EACH('\n');
@@ -145,11 +144,11 @@ __noinline __u32 header(struct http_head *head, __u32 n)
 				goto out;
 			}
 			if (is_content_length(line))
-				*at = k + 16;
+				at->at = k + 16;
 		}
 	}
 out:
-	head->length = *at ? number(head, *at, n) : UNKNOWN;
+	head->length = at->at ? number(head, at->at, n) : UNKNOWN;
 	return end <= n ? end : 0;
 }
 
