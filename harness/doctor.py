@@ -26,8 +26,11 @@ NEEDED_BY = {
     "tp_btf": ("flows", "guard"),
     "iter": ("flows",),
     "perf_event": ("profile",),
+    "cgroup/connect4": ("guard",),
     "ring buffer": ("http", "guard"),
 }
+# hook -> who takes it where it is offered, and something else where it is not
+PREFERRED_BY = {"lsm": ("guard",), "fentry": ("guard",)}
 # tool -> (severity where it is missing, what it is for)
 _TOOLS: dict[str, tuple[Status, str]] = {
     "clang": ("fail", "builds the collectors"),
@@ -103,13 +106,19 @@ def _hooks() -> Iterator[Finding]:
         return
     for name in probe.PROBES:
         refused, users = probe.refusal(name), ", ".join(NEEDED_BY.get(name, ()))
+        likers = ", ".join(PREFERRED_BY.get(name, ()))
         if not refused:
-            yield Finding(name, "pass", f"used by {users}" if users else "works")
+            used = users or likers
+            yield Finding(name, "pass", f"used by {used}" if used else "works")
         elif users:
             fix = f"Use another kernel for the collectors {users}; the others run."
             yield Finding(name, "fail", refused, fix)
         else:
-            fix = "Nothing to do: no included collector needs it."
+            fix = (
+                f"Nothing to do: {likers} takes another hook."
+                if likers
+                else "Nothing to do: no included collector needs it."
+            )
             yield Finding(name, "warn", refused, fix)
 
 

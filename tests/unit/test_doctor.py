@@ -60,7 +60,8 @@ def test_it_knows_the_hooks_that_the_collectors_take() -> None:
         for section in re.findall(r'^SEC\("([^".?]+)"\)\s*$', source.read_text(), re.MULTILINE):
             hooks = [name for name in probe.PROBES if f"{section}/".startswith(f"{name}/")]
             assert hooks, f"{source.name}: nothing probes {section}"
-            assert collector in doctor.NEEDED_BY.get(hooks[0], ()), f"{collector} takes {section}"
+            users = doctor.NEEDED_BY.get(hooks[0], ()) + doctor.PREFERRED_BY.get(hooks[0], ())
+            assert collector in users, f"{collector} takes {section}"
 
 
 @pytest.mark.parametrize(("tool", "status"), [("clang", "fail"), ("java", "warn")])

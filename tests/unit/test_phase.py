@@ -23,7 +23,7 @@ def test_a_backlog_is_told() -> None:
 
 
 def test_late_slots_are_told() -> None:
-    assert "6.0 ms" in ended(1_000, 1_000, late_ns=6_000_000).saturation(16)
+    assert "25.0 ms" in ended(1_000, 1_000, late_ns=25_000_000).saturation(16)
 
 
 def test_a_busy_driver_is_told() -> None:
