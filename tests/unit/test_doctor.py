@@ -58,6 +58,7 @@ def test_it_knows_the_hooks_that_the_collectors_take() -> None:
     for source in sources:
         collector = source.name.removesuffix(".bpf.c")
         for section in re.findall(r'^SEC\("([^".?]+)"\)\s*$', source.read_text(), re.MULTILINE):
+            section = section.replace("connect6", "connect4")  # one program type, probed once
             hooks = [name for name in probe.PROBES if f"{section}/".startswith(f"{name}/")]
             assert hooks, f"{source.name}: nothing probes {section}"
             users = doctor.NEEDED_BY.get(hooks[0], ()) + doctor.PREFERRED_BY.get(hooks[0], ())
