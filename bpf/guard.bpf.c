@@ -125,10 +125,12 @@ static void read_args(struct event *event)
 	unsigned long start = BPF_CORE_READ(task, mm, arg_start);
 	unsigned long len = BPF_CORE_READ(task, mm, arg_end) - start;
 
-	if (len > ARGS_LEN)
-		len = ARGS_LEN;
+	if (len >= ARGS_LEN)
+		len = ARGS_LEN - 1;
 	event->args_len = len;
-	if (bpf_probe_read_user(event->args, len, (void *)start))
+	barrier_var(len);
+	if (bpf_probe_read_user(event->args, len & (ARGS_LEN - 1),
+				(void *)start))
 		event->args_len = 0;
 }
 

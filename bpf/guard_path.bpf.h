@@ -55,6 +55,7 @@ static long prepend_name(__u32 step, struct scratch **scratch)
 	struct dentry *dentry = s->dentry;
 	struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
 	__u32 len = BPF_CORE_READ(dentry, d_name.len);
+	const unsigned char *name;
 	__u32 start = s->start;
 
 	if (dentry == BPF_CORE_READ(mount, mnt.mnt_root) || dentry == parent) {
@@ -70,8 +71,10 @@ static long prepend_name(__u32 step, struct scratch **scratch)
 		return 1;
 	start -= len + 1;
 	s->raw[start & RAW_MASK] = '/';
+	name = BPF_CORE_READ(dentry, d_name.name);
+	barrier_var(len); /* or clang drops the mask that Linux 6.1 asks for */
 	bpf_probe_read_kernel(&s->raw[(start + 1) & RAW_MASK], len & NAME_LEN,
-			      BPF_CORE_READ(dentry, d_name.name));
+			      name);
 	s->start = start;
 	s->dentry = parent;
 	return 0;
@@ -105,7 +108,9 @@ static struct rule decide(struct scratch *s, __u32 start, __u8 kind)
 	__builtin_memset(&s->forward, 0, sizeof(s->forward));
 	s->forward.kind = kind;
 	s->forward.prefix_bits = 8 * (1 + PATH_LEN);
-	bpf_probe_read_kernel(s->forward.path, len, &s->raw[start & RAW_MASK]);
+	barrier_var(len);
+	bpf_probe_read_kernel(s->forward.path, len & PATH_LEN,
+			      &s->raw[start & RAW_MASK]);
 	rule = stricter(rule, bpf_map_lookup_elem(&prefixes, &s->forward));
 	if (!filter_suffixes)
 		return rule;
