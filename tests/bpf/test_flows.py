@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from harness import shell
+
 pytestmark = pytest.mark.bpf
 
 # Answers every line with a line of ten times its length, on as many connections as come.
@@ -185,25 +187,28 @@ def test_other_cgroups_are_not_seen(service, make_service, start_agent, receiver
     assert agent.call("stats")["events"] == 0
 
 
-def test_a_child_cgroup_belongs_to_the_service(service, start_agent, receiver):
+@pytest.fixture
+def child(service):
+    folder = service.path / "child"
+    folder.mkdir()
+    yield folder
+    for process in service.processes:
+        shell.stop(process)
+    for _ in range(100):  # it is empty a little later
+        try:
+            folder.rmdir()
+            return
+        except OSError:
+            time.sleep(0.01)
+
+
+def test_a_child_cgroup_belongs_to_the_service(service, child, start_agent, receiver):
     port = start_server(service)
-    child = service.path / "child"
-    child.mkdir()
-    process = service.processes[-1]
-    (child / "cgroup.procs").write_text(str(process.pid))
+    (child / "cgroup.procs").write_text(str(service.processes[-1].pid))
     agent = start_agent("flows")
     with socket.create_connection(("127.0.0.1", port)) as connection:
         exchange(connection, 100)
     flush_until(agent, lambda: counted(receiver) == (1, 1))
-    agent.stop()
-    process.terminate()
-    process.wait(5)
-    for _ in range(100):
-        try:
-            child.rmdir()
-            break
-        except OSError:
-            time.sleep(0.01)
     assert counted(receiver) == (1, 1)
 
 
