@@ -203,6 +203,16 @@ static __always_inline void tell(struct http_conn *conn, __u64 now, __u64 length
 	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 }
 
+static __always_inline void keep_target(struct __sk_buff *skb, __u32 offset, __u32 len,
+					struct http_conn *conn)
+{
+	__u64 n = len < TARGET ? len : TARGET;
+
+	asm volatile("" : "+r"(n));
+	if (n > 0 && n <= TARGET)
+		bpf_skb_load_bytes(skb, offset, conn->target, n);
+}
+
 static __always_inline bool is_response(struct http_head *head)
 {
 	return (*(__u64 *)head->text & FIRST(7)) == (WORD("HTTP/1. ") & FIRST(7));
@@ -241,8 +251,7 @@ int ingress(struct __sk_buff *skb)
 	route_of(&conn->key, &head);
 	conn->sampled = bpf_get_prandom_u32() <= targ_sample;
 	if (conn->sampled)
-		bpf_skb_load_bytes(skb, seg.offset + target, conn->target,
-				   seg.len - target < TARGET ? seg.len - target : TARGET);
+		keep_target(skb, seg.offset + target, seg.len - target, conn);
 	conn->end_seq = seg.seq + seg.len;
 	if (method == M_POST || method == M_PUT || method == M_PATCH) {
 		end = header(&head);
