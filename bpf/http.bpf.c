@@ -158,9 +158,10 @@ static __always_inline struct http_totals *totals_of(struct http_key *key)
 	return bpf_map_lookup_elem(&overflow, key);
 }
 
-static __always_inline void count(struct http_conn *conn, __u64 now, __u64 length)
+static __always_inline void count(struct http_conn *conn, struct http_key *key, __u64 now,
+				  __u64 length)
 {
-	struct http_totals *totals = totals_of(&conn->key);
+	struct http_totals *totals = totals_of(key);
 	__u64 duration = now - conn->start_ns;
 	__u32 i;
 
@@ -186,7 +187,8 @@ static __always_inline void count(struct http_conn *conn, __u64 now, __u64 lengt
 	}
 }
 
-static __always_inline void tell(struct http_conn *conn, __u64 now, __u64 length)
+static __always_inline void tell(struct http_conn *conn, struct http_key *key, __u64 now,
+				 __u64 length)
 {
 	struct http_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 
@@ -198,7 +200,7 @@ static __always_inline void tell(struct http_conn *conn, __u64 now, __u64 length
 	event->end_ns = now;
 	event->request_bytes = conn->request_bytes;
 	event->response_bytes = length;
-	event->key = conn->key;
+	event->key = *key;
 	__builtin_memcpy(event->target, conn->target, TARGET);
 	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 }
@@ -213,6 +215,17 @@ static __always_inline void keep_target(struct __sk_buff *skb, __u32 offset, __u
 		bpf_skb_load_bytes(skb, offset, conn->target, n);
 }
 
+/* the two directions run on different CPUs: what is not written does not travel */
+static __always_inline bool differs(const struct http_key *a, const struct http_key *b)
+{
+	__u64 difference = 0;
+	__u32 i;
+
+	for (i = 0; i < sizeof(*a) / 8; i++)
+		difference |= ((const __u64 *)a)[i] ^ ((const __u64 *)b)[i];
+	return difference;
+}
+
 static __always_inline bool is_response(struct http_head *head)
 {
 	return (*(__u64 *)head->text & FIRST(7)) == (WORD("HTTP/1. ") & FIRST(7));
@@ -221,6 +234,7 @@ static __always_inline bool is_response(struct http_head *head)
 SEC("cgroup_skb/ingress")
 int ingress(struct __sk_buff *skb)
 {
+	struct http_key key = {};
 	struct http_head head;
 	struct http_segment seg;
 	struct http_conn *conn;
@@ -246,9 +260,11 @@ int ingress(struct __sk_buff *skb)
 		return 1;
 	head.target = target;
 	conn->start_ns = bpf_ktime_get_ns();
-	conn->key.method = method;
-	conn->key.port = seg.dest;
-	route_of(&conn->key, &head);
+	key.method = method;
+	key.port = seg.dest;
+	route_of(&key, &head);
+	if (differs(&key, &conn->key))
+		conn->key = key;
 	conn->sampled = bpf_get_prandom_u32() <= targ_sample;
 	if (conn->sampled)
 		keep_target(skb, seg.offset + target, seg.len - target, conn);
@@ -271,6 +287,7 @@ int egress(struct __sk_buff *skb)
 	struct http_head head;
 	struct http_segment seg;
 	struct http_conn *conn;
+	struct http_key key;
 	const char *text = head.text;
 	__u64 now;
 	__u32 end;
@@ -295,13 +312,14 @@ int egress(struct __sk_buff *skb)
 	}
 	conn->pending = 0;
 	now = bpf_ktime_get_ns();
-	conn->key.minor = text[7] - '0';
-	conn->key.status = (text[9] - '0') * 100 + (text[10] - '0') * 10 + text[11] - '0';
-	if (conn->key.method == M_HEAD || conn->key.status == 204 || conn->key.status == 304)
+	key = conn->key;
+	key.minor = text[7] - '0';
+	key.status = (text[9] - '0') * 100 + (text[10] - '0') * 10 + text[11] - '0';
+	if (key.method == M_HEAD || key.status == 204 || key.status == 304)
 		head.length = 0;
-	count(conn, now, head.length);
+	count(conn, &key, now, head.length);
 	if (conn->sampled)
-		tell(conn, now, head.length);
+		tell(conn, &key, now, head.length);
 	return 1;
 }
 

@@ -31,7 +31,7 @@ struct http_key {
 	__u8 method;
 	__u8 minor;
 	__u16 unused;
-};
+} __attribute__((aligned(8)));	/* compared by words */
 
 struct http_totals {
 	__u64 duration[DURATIONS + 1];
