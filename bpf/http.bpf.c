@@ -17,8 +17,8 @@
 #include "http.h"
 #include "http_message.bpf.h"
 
-#define ETH_P_IP	0x0800
-#define ETH_P_IPV6	0x86DD
+#define ETH_P_IP   0x0800
+#define ETH_P_IPV6 0x86DD
 
 struct http_segment {
 	__u32 offset;
@@ -30,9 +30,9 @@ struct http_segment {
 
 const volatile __u64 targ_duration_bounds[DURATIONS];
 const volatile __u64 targ_size_bounds[SIZES];
-const volatile __u32 targ_sample;	/* a span if a random number is not above */
+const volatile __u32 targ_sample; /* a span if a random number is not above */
 
-__u32 generation = 0;	/* raised by each `on`: state from before an `off` is void */
+__u32 generation = 0; /* raised by each `on`: state from before an `off` is void */
 __u64 lost = 0;
 
 static const struct http_totals zero;
@@ -117,12 +117,13 @@ static __always_inline struct http_conn *conn_of(struct __sk_buff *skb, __u64 fl
 }
 
 /* read the head of a message; false if it is too short for one */
-static __always_inline bool read(struct __sk_buff *skb, __u32 offset, __u32 len, struct http_head *head)
+static __always_inline bool read(struct __sk_buff *skb, __u32 offset, __u32 len,
+				 struct http_head *head)
 {
 	__u64 n = len < MESSAGE ? len : MESSAGE;
 
-	asm volatile("" : "+r"(n));	/* the compiler would check `len`, and load `n` */
-	__builtin_memset(head, 0, sizeof(*head));	/* older verifiers ask for it */
+	asm volatile("" : "+r"(n));		  /* the compiler would check `len`, and load `n` */
+	__builtin_memset(head, 0, sizeof(*head)); /* older verifiers ask for it */
 	if (n < 16 || n > MESSAGE || bpf_skb_load_bytes(skb, offset, head->text, n))
 		return false;
 	head->n = n;
@@ -304,9 +305,9 @@ int egress(struct __sk_buff *skb)
 		return 1;
 	}
 	end = header(&head);
-	if (text[9] == '1' && (text[10] != '0' || text[11] != '1')) {	/* interim, not 101 */
-		if (!end || end >= seg.len ||
-		    !read(skb, seg.offset + end, seg.len - end, &head) || !is_response(&head))
+	if (text[9] == '1' && (text[10] != '0' || text[11] != '1')) { /* interim, not 101 */
+		if (!end || end >= seg.len || !read(skb, seg.offset + end, seg.len - end, &head) ||
+		    !is_response(&head))
 			return 1;
 		header(&head);
 	}

@@ -3,13 +3,13 @@
 #ifndef __HTTP_H
 #define __HTTP_H
 
-#define MESSAGE	320	/* bytes of a message that are looked at */
-#define ROUTE		56	/* bytes of a route that are kept */
-#define TARGET	128	/* bytes of path and query that a span tells */
-#define LINE		24	/* room for "content-length: " and a number */
-#define DURATIONS	14	/* bucket bounds, see harness/agent/http.py */
-#define SIZES		9
-#define UNKNOWN		(~0ULL)
+#define MESSAGE	  320 /* bytes of a message that are looked at */
+#define ROUTE	  56  /* bytes of a route that are kept */
+#define TARGET	  128 /* bytes of path and query that a span tells */
+#define LINE	  24  /* room for "content-length: " and a number */
+#define DURATIONS 14  /* bucket bounds, see harness/agent/http.py */
+#define SIZES	  9
+#define UNKNOWN	  (~0ULL)
 
 /* in the order of harness/agent/http.py */
 enum http_method {
@@ -31,7 +31,7 @@ struct http_key {
 	__u8 method;
 	__u8 minor;
 	__u16 unused;
-} __attribute__((aligned(8)));	/* compared by words */
+} __attribute__((aligned(8))); /* compared by words */
 
 struct http_totals {
 	__u64 duration[DURATIONS + 1];
@@ -53,13 +53,13 @@ struct http_event {
 
 /* the head of a message, on the stack: memory that is warm anyway */
 struct http_head {
-	__u64 length;	/* Content-Length */
-	__u32 at;	/* where its number starts */
-	__u32 target;	/* where the request's target starts */
-	__u32 out;	/* bytes of the route so far */
-	__u32 start;	/* where its last segment starts */
-	__u32 seen;	/* what that is made of */
-	__u32 n;	/* bytes in `text` */
+	__u64 length; /* Content-Length */
+	__u32 at;     /* where its number starts */
+	__u32 target; /* where the request's target starts */
+	__u32 out;    /* bytes of the route so far */
+	__u32 start;  /* where its last segment starts */
+	__u32 seen;   /* what that is made of */
+	__u32 n;      /* bytes in `text` */
 	char text[MESSAGE];
 };
 
@@ -72,7 +72,7 @@ struct http_conn {
 	__u32 pending;
 	__u32 sampled;
 	struct http_key key;
-	char target[TARGET];	/* if sampled */
+	char target[TARGET]; /* if sampled */
 };
 
 #endif

@@ -6,24 +6,23 @@
 #ifndef __HTTP_MESSAGE_BPF_H
 #define __HTTP_MESSAGE_BPF_H
 
-#define DIGITS		1
-#define LETTERS		2	/* that are hexadecimal digits */
-#define OTHERS		4
+#define DIGITS	1
+#define LETTERS 2 /* that are hexadecimal digits */
+#define OTHERS	4
 
 /* up to 8 characters as one little-endian word */
-#define WORD(t) (*(const __u64 *)(t))
-#define FIRST(n) (~0ULL >> (64 - 8 * (n)))
-#define LOWER 0x2020202020202020ULL
+#define WORD(t)	   (*(const __u64 *)(t))
+#define FIRST(n)   (~0ULL >> (64 - 8 * (n)))
+#define LOWER	   0x2020202020202020ULL
 #define EACH(byte) (0x0101010101010101ULL * (byte))
 
 /* the enum method at the start of a message, 0 for none, and where its target starts */
 static __always_inline __u8 method_of(__u64 word, __u32 *target)
 {
-#define METHOD(name)                                              \
-	if ((word & FIRST(sizeof(#name))) ==                      \
-	    (WORD(#name "      ") & FIRST(sizeof(#name)))) {      \
-		*target = sizeof(#name);                          \
-		return M_##name;                                       \
+#define METHOD(name)                                                                               \
+	if ((word & FIRST(sizeof(#name))) == (WORD(#name "      ") & FIRST(sizeof(#name)))) {      \
+		*target = sizeof(#name);                                                           \
+		return M_##name;                                                                   \
 	}
 	METHOD(GET)
 	METHOD(POST)
@@ -82,7 +81,7 @@ __noinline int route_of(struct http_key *key, struct http_head *head)
 			route[out] = c;
 		at->out = out + 1;
 	}
-	for (i = 0; i < ROUTE / 8; i++) {	/* the rest of the key must be zeros */
+	for (i = 0; i < ROUTE / 8; i++) { /* the rest of the key must be zeros */
 		__u64 *word = (__u64 *)route + i;
 
 		if (out <= i * 8)
