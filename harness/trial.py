@@ -114,10 +114,11 @@ def _install(
     ]
     notes.extra["hooks"] = {}
     for agent in agents:
-        agent.install()
+        agent.start()
         stack.callback(agent.kill)
+    for agent in agents:
+        agent.await_ready()
         notes.extra["hooks"][agent.name] = agent.ready["hooks"]
-        notes.add("startup_seconds", agent.startup_seconds, "s", collector=agent.name)
         notes.add("load_seconds", agent.ready["load_seconds"], "s", collector=agent.name)
     for agent in agents:
         attached = agent.switch(True)

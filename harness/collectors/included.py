@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import select
 import sys
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,8 +102,9 @@ class AgentProcess:
         self.definition = definition
         self.name = definition.name
         self.ready: dict[str, Any] = {}
-        self._folder, self._socket, self._cpus = folder, socket, cpus
-        self._own_cgroup = own_cgroup
+        self._socket, self._cpus, self._own_cgroup = socket, cpus, own_cgroup
+        self._log = folder / f"agent-{definition.name}.log"
+        self._client: Client | None = None
         self._argv = [
             sys.executable, "-m", "harness.agent", definition.name,
             "--cgroup", str(target_cgroup), "--otlp", otlp_url,
@@ -125,77 +125,78 @@ class AgentProcess:
         """The kernel's ids of the BPF programs that this agent loaded."""
         return [int(program["id"]) for program in self.ready["programs"]]
 
-    def install(self) -> None:
-        """Start the agent and wait until its programs are loaded; UnavailableError if not."""
+    def start(self) -> None:
+        """Start the process, without waiting, so that several can load side by side."""
         if self._pprof is not None:
             self._pprof.mkdir(exist_ok=True)
-        started = time.monotonic()
-        log = self._folder / f"agent-{self.name}.log"
         self._process = shell.spawn(
-            self._argv, log=log, cgroup=self._own_cgroup, cpus=self._cpus, pipe_stdout=True
+            self._argv, log=self._log, cgroup=self._own_cgroup, cpus=self._cpus, pipe_stdout=True
         )
-        try:
-            self.ready = self._wait_ready(log)
-            self.startup_seconds = time.monotonic() - started
-            self._client = Client(self._socket)
-        except BaseException:
-            shell.stop(self._process)
-            raise
+
+    def await_ready(self) -> None:
+        """Wait until its programs are loaded; UnavailableError if they cannot be."""
+        self.ready = self._told()
+        self._client = Client(self._socket)
 
     def send_switch(self, on: bool) -> None:
         """Tell the agent to attach or detach, without waiting."""
-        self._client.send("on" if on else "off")
+        self._connected.send("on" if on else "off")
 
     def receive_switch(self) -> dict[str, Any]:
         """When it took effect (`at_ns`, CLOCK_MONOTONIC) and how long it took (`seconds`)."""
-        return self._answer(self._client.receive)
+        return self._answer(self._connected.receive)
 
     def switch(self, on: bool) -> dict[str, Any]:
         """Attach or detach and wait until it took effect."""
-        return self._answer(lambda: self._client.call("on" if on else "off"))
+        return self._answer(lambda: self._connected.call("on" if on else "off"))
 
     def stats(self) -> dict[str, Any]:
         """Events, losses and the memory of maps, as the agent counts them."""
-        return self._answer(lambda: self._client.call("stats"))
+        return self._answer(lambda: self._connected.call("stats"))
 
     def flush(self) -> dict[str, Any]:
         """Export all that was seen up to now; answers after the receiver acknowledged it."""
-        return self._answer(lambda: self._client.call("flush"))
+        return self._answer(lambda: self._connected.call("flush"))
 
     def remove(self) -> dict[str, Any]:
         """Detach, export the rest, end the process; how long detaching took."""
         try:
-            return self._answer(lambda: self._client.call("stop"))
+            return self._answer(lambda: self._connected.call("stop"))
         finally:
             self.kill()
 
     def kill(self) -> None:
         """End the process however it is; the kernel detaches what it had attached."""
-        self._client.close()
+        if self._client is not None:
+            self._client.close()
         shell.stop(self._process)
         self._socket.unlink(missing_ok=True)
 
-    def _answer(self, call: Any) -> dict[str, Any]:
+    @property
+    def _connected(self) -> Client:
+        assert self._client is not None, "await_ready() comes first"
+        return self._client
+
+    def _answer(self, call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         try:
-            answer: dict[str, Any] = call()
+            return call()
         except ControlError as error:
             code = self._process.poll()
             state = "does not answer" if code is None else f"ended with exit code {code}"
             raise CollectorError(
                 f"The agent of collector {self.name!r} {state}.",
                 f"{error}.",
-                f"Its log is {self._folder / f'agent-{self.name}.log'}.",
+                f"Its log is {self._log}.",
             ) from error
-        return answer
 
-    def _wait_ready(self, log: Path) -> dict[str, Any]:
+    def _told(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         readable, _, _ = select.select([self._process.stdout], [], [], READY_SECONDS)
         line = self._process.stdout.readline() if readable else b""
         if not line:
-            tail = " ".join(log.read_text(errors="replace").strip().splitlines()[-2:])
+            tail = " ".join(self._log.read_text(errors="replace").strip().splitlines()[-2:])
             raise UnavailableError(
-                f"Collector {self.name!r} did not start.", tail, f"Its log is {log}."
+                f"Collector {self.name!r} did not start.", tail, f"Its log is {self._log}."
             )
         answer: dict[str, Any] = json.loads(line)
         if not answer["ready"]:
