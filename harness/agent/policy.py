@@ -87,7 +87,7 @@ def load(path: Path) -> tuple[Rule, ...]:
         raise AgentError(
             f"The policy {path} has no rules.",
             "A policy is a list of [[rules]] and nothing else.",
-            "See experiments/guard-policy.toml.",
+            "See experiments/policies/guard.toml.",
         )
     return tuple(_rule(number, fields) for number, fields in enumerate(rules, 1))
 

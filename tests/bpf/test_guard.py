@@ -303,7 +303,7 @@ def test_what_does_not_fit_is_counted_as_lost(service, start_agent, receiver):
 def test_the_shipped_policy_is_the_default():
     from harness.agent import policy as policies
 
-    shipped = Path(__file__).parents[2] / "experiments" / "guard-policy.toml"
+    shipped = Path(__file__).parents[2] / "experiments" / "policies" / "guard.toml"
     assert policies.load(shipped) == policies.DEFAULT
 
 

@@ -1,0 +1,98 @@
+"""Every example in README and docs is run: commands as they stand, with a run and files made up."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import experiment, shell
+from tests.unit import synthetic
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def _blocks(language: str) -> list[tuple[str, str]]:
+    return [
+        (page.name, body)
+        for page in PAGES
+        for kind, body in BLOCK.findall(page.read_text())
+        if kind == language
+    ]
+
+
+COMMANDS = sorted(
+    {line for _, body in _blocks("sh") for line in body.splitlines() if line and line[0] != "#"}
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the examples' files are: a run, a program, a locustfile, an experiment."""
+    path = tmp_path_factory.mktemp("docs")
+    synthetic.write(path / "reports" / "RUN")
+    server = path / "my-server"
+    server.write_text("#!/bin/sh\nexec sleep 60\n")
+    server.chmod(0o755)
+    (locustfile,) = [body for _, body in _blocks("python")]
+    (path / "my_load.py").write_text(locustfile)
+    for number, (_, body) in enumerate(_blocks("toml")):
+        (path / ("my.toml" if number == 0 else f"my{number}.toml")).write_text(body)
+    return path
+
+
+def test_there_are_examples() -> None:
+    assert len(COMMANDS) >= 8
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command(command: str, place: Path) -> None:
+    words = shlex.split(command)
+    if words[0] == "make":
+        assert shell.run(["make", "-n", "-C", str(ROOT), *words[1:]], check=False).returncode == 0
+    elif words[0].endswith("harness"):
+        plan = ["--plan"] if words[1] == "evaluate" and "--plan" not in words else []
+        done = shell.run(
+            [sys.executable, "-m", "harness", *words[1:], *plan],
+            check=False, cwd=place, timeout=180,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    else:
+        _agent(words, place)
+
+
+def _agent(words: list[str], place: Path) -> None:
+    """The one other kind: an agent by itself, on a cgroup of ours."""
+    from harness.targets.local import Local
+
+    assert words[1:3] == ["-m", "harness.agent"]
+    with Local("docs") as target:
+        words[words.index("--cgroup") + 1] = str(target.cgroup("service"))
+        words[words.index("--control") + 1] = str(place / "control.sock")
+        process = shell.spawn([sys.executable, *words[1:]], log=place / "log", pipe_stdout=True)
+        try:
+            assert process.stdout is not None
+            assert b'"ready": true' in process.stdout.readline()
+        finally:
+            shell.stop(process)
+
+
+@pytest.mark.parametrize(("page", "body"), _blocks("toml"))
+def test_experiment_file(page: str, body: str, tmp_path: Path) -> None:
+    path = tmp_path / "example.toml"
+    path.write_text(body)
+    assert experiment.load(path).workloads
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [*PAGES, *(ROOT / "docs/adr").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name} links to {target}"
