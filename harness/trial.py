@@ -19,7 +19,7 @@ import numpy as np
 from harness import experiment as experiments
 from harness import shell
 from harness.collectors import REGISTRY, AgentProcess
-from harness.collectors.included import switch_all
+from harness.collectors.included import EXPORT_SECONDS, switch_all
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.load.client import Driver, LoadSummary
@@ -183,14 +183,17 @@ def _steady(stage: Stage, agents: Sequence[AgentProcess], folder: Path, notes: N
         _probe(stage, folder)
     summary = stage.driver.wait(folder / "steady.npz")
     workload_seconds = _cpu(stage, "workload") - begun_cpu
-    stats = {agent.name: agent.flush() for agent in agents}
     seconds = time.monotonic() - begun
+    drained = {agent.name: _cpu(stage, f"agent-{agent.name}") for agent in agents}
+    stats = {agent.name: agent.flush() for agent in agents}
     stage.workload.check()
     notes.add("steady_requests", summary.requests, "{request}")
     notes.add("steady_seconds", seconds, "s")
     for agent in agents:
         seen = tally(stage.spool, since_ns, scope=f"harness.{agent.name}")
-        used = _cpu(stage, f"agent-{agent.name}") - cpu[agent.name]
+        # the part is shorter than an export interval: of its one export it bears its share
+        export = _cpu(stage, f"agent-{agent.name}") - drained[agent.name]
+        used = drained[agent.name] - cpu[agent.name] + export * seconds / EXPORT_SECONDS
         notes.add("steady_agent_cpu_seconds", used, "s", collector=agent.name)
         _seen(agent, seen, summary, workload_seconds, notes)
         _counted(agent, stats[agent.name], notes)

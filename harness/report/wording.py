@@ -63,6 +63,8 @@ def interval(row: Comparison, with_unit: bool = False) -> str:
     if not math.isfinite(row.low):
         return "one trial" if row.n == 1 else "too few windows for an interval"
     signed = math.isfinite(row.mde)
+    if not signed and row.n == 1:
+        return "one trial"
     if signed:
         low, high = (number(v, places(row), signed) for v in (row.low, row.high))
     else:
