@@ -16,6 +16,7 @@ from harness.errors import CollectorError, UnavailableError
 from harness.model import Claim
 
 READY_SECONDS = 20.0
+_GUIDE = "a deployment guide of 2025, 'measured on a 100-node cluster', no method given"
 EXPORT_SECONDS = 5.0  # how often an agent exports its metrics
 
 
@@ -65,7 +66,7 @@ PROFILE = Definition(
     (
         Claim(
             "Parca: 0.6 % CPU, 200 MB",
-            "a deployment guide of 2025, '100-node production cluster', no method given",
+            _GUIDE,
         ),
         Claim(
             "OTel eBPF profiler: <= 1 % CPU, <= 250 MB",
@@ -81,7 +82,7 @@ GUARD = Definition(
     (
         Claim(
             "Tetragon: 0.5 % CPU, 100 MB",
-            "a deployment guide of 2025, '100-node production cluster', no method given",
+            _GUIDE,
         ),
         Claim(
             "Tetragon: +10.6 % time for a kernel build, unfiltered",
