@@ -19,6 +19,7 @@
 
 #define ETH_P_IP   0x0800
 #define ETH_P_IPV6 0x86DD
+#define SHORTEST   16 /* bytes of a message, of which its method takes 8 at most */
 
 struct http_segment {
 	__u32 offset;
@@ -122,9 +123,12 @@ static __always_inline bool read(struct __sk_buff *skb, __u32 offset, __u32 len,
 {
 	__u64 n = len < MESSAGE ? len : MESSAGE;
 
-	asm volatile("" : "+r"(n));		  /* the compiler would check `len`, and load `n` */
+	barrier_var(n);				  /* the compiler would check `len`, and load `n` */
 	__builtin_memset(head, 0, sizeof(*head)); /* older verifiers ask for it */
-	if (n < 16 || n > MESSAGE || bpf_skb_load_bytes(skb, offset, head->text, n))
+	if (n < SHORTEST)
+		return false;
+	barrier_var(n); /* the compiler would make both checks one, which Linux 6.1 cannot follow */
+	if (n > MESSAGE || bpf_skb_load_bytes(skb, offset, head->text, n))
 		return false;
 	head->n = n;
 	return true;
@@ -211,8 +215,11 @@ static __always_inline void keep_target(struct __sk_buff *skb, __u32 offset, __u
 {
 	__u64 n = len < TARGET ? len : TARGET;
 
-	asm volatile("" : "+r"(n));
-	if (n > 0 && n <= TARGET)
+	barrier_var(n); /* as in read(), which has found SHORTEST bytes in this segment */
+	if (n < SHORTEST - 8)
+		return;
+	barrier_var(n);
+	if (n <= TARGET)
 		bpf_skb_load_bytes(skb, offset, conn->target, n);
 }
 

@@ -133,7 +133,7 @@ __noinline __u32 header(struct http_head *head)
 
 		if (!((word - EACH(1)) & ~word & EACH(0x80ULL)))
 			continue;
-#pragma unroll /* up to Linux 6.1 at least, only a jump may lead back into a loop */
+#pragma unroll /* clang would fall back into this loop; Linux 6.1 takes only a jump there */
 		for (k = i; k < i + 8; k++) {
 			const char *line = head->text + k + 1;
 
