@@ -11,12 +11,12 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
-#define AF_INET6 10
-#define E2BIG 7
+#define AF_INET6	 10
+#define E2BIG		 7
 #define MAX_CGROUP_DEPTH 16
-#define MAX_FLOWS 2000
-#define STATES 13
-#define SOCK_DONE_BIT bpf_core_enum_value(enum sock_flags, SOCK_DONE)
+#define MAX_FLOWS	 2000
+#define STATES		 13
+#define SOCK_DONE_BIT	 bpf_core_enum_value(enum sock_flags, SOCK_DONE)
 
 enum role { CLIENT = 1, SERVER = 2 };
 
@@ -121,8 +121,7 @@ static void read_key(const struct sock *sk, __u32 role, struct flow_key *key)
 	const struct sock_common *common = &sk->__sk_common;
 
 	key->role = role;
-	key->port = role == SERVER ? local_port(sk) :
-				     bpf_ntohs(common->skc_dport);
+	key->port = role == SERVER ? local_port(sk) : bpf_ntohs(common->skc_dport);
 	if (common->skc_family == AF_INET6) {
 		BPF_CORE_READ_INTO(&key->peer, common, skc_v6_daddr);
 	} else {
@@ -164,8 +163,7 @@ static __u64 advance(__u64 *counted, __u64 now)
 	return 0;
 }
 
-static void count(struct flow *flow, const struct tcp_sock *tp,
-		  struct connection *conn)
+static void count(struct flow *flow, const struct tcp_sock *tp, struct connection *conn)
 {
 	const struct sock *sk = &tp->inet_conn.icsk_inet.sk;
 	/* a FIN takes one sequence number, which bytes_received includes */
@@ -189,8 +187,7 @@ static struct connection *track(struct tcp_sock *tp, __u32 role)
 	struct connection *conn;
 	struct flow *flow;
 
-	conn = bpf_sk_storage_get(&connections, tp, NULL,
-				  BPF_SK_STORAGE_GET_F_CREATE);
+	conn = bpf_sk_storage_get(&connections, tp, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!conn) {
 		__sync_fetch_and_add(&lost, 1);
 		return NULL;
@@ -229,8 +226,7 @@ int BPF_PROG(on_state, struct sock *sk, int oldstate, int newstate)
 {
 	struct tcp_sock *tp;
 
-	if (newstate != TCP_ESTABLISHED && newstate != TCP_CLOSE &&
-	    newstate != TCP_LISTEN)
+	if (newstate != TCP_ESTABLISHED && newstate != TCP_CLOSE && newstate != TCP_LISTEN)
 		return 0;
 	if (sk->sk_protocol != IPPROTO_TCP || !in_scope(sk))
 		return 0;
@@ -243,8 +239,8 @@ int BPF_PROG(on_state, struct sock *sk, int oldstate, int newstate)
 		return 0;
 	if (newstate == TCP_ESTABLISHED)
 		track(tp, oldstate == TCP_SYN_SENT ? CLIENT : SERVER);
-	else if (oldstate != TCP_SYN_SENT && oldstate != TCP_SYN_RECV &&
-		 oldstate != TCP_LISTEN && oldstate != TCP_CLOSE)
+	else if (oldstate != TCP_SYN_SENT && oldstate != TCP_SYN_RECV && oldstate != TCP_LISTEN &&
+		 oldstate != TCP_CLOSE)
 		close(tp);
 	return 0;
 }

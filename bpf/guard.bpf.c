@@ -12,8 +12,8 @@
 
 #include "guard_path.bpf.h"
 
-#define EPERM 1
-#define SIGKILL 9
+#define EPERM	 1
+#define SIGKILL	 9
 #define ARGS_LEN 256
 #define COMM_LEN 16
 
@@ -129,8 +129,7 @@ static void read_args(struct event *event)
 		len = ARGS_LEN - 1;
 	event->args_len = len;
 	barrier_var(len);
-	if (bpf_probe_read_user(event->args, len & (ARGS_LEN - 1),
-				(void *)start))
+	if (bpf_probe_read_user(event->args, len & (ARGS_LEN - 1), (void *)start))
 		event->args_len = 0;
 }
 
@@ -175,8 +174,7 @@ static int judge(const struct path *path, __u32 kind)
 }
 
 SEC("tp_btf/sched_process_exec")
-int BPF_PROG(on_exec, struct task_struct *task, pid_t old_pid,
-	     struct linux_binprm *bprm)
+int BPF_PROG(on_exec, struct task_struct *task, pid_t old_pid, struct linux_binprm *bprm)
 {
 	if (in_scope())
 		judge(&bprm->file->f_path, EXEC);
@@ -275,8 +273,8 @@ SEC("cgroup/connect6")
 int on_connect6(struct bpf_sock_addr *ctx)
 {
 	struct peer peer = {};
-	__u32 address[4] = { ctx->user_ip6[0], ctx->user_ip6[1],
-			     ctx->user_ip6[2], ctx->user_ip6[3] };
+	__u32 address[4] = { ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2],
+			     ctx->user_ip6[3] };
 
 	__builtin_memcpy(peer.address, address, sizeof(address));
 	return on_connect(ctx, &peer);

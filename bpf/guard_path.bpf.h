@@ -3,10 +3,10 @@
 #ifndef GUARD_PATH_BPF_H
 #define GUARD_PATH_BPF_H
 
-#define PATH_LEN 255 /* with the event type, a trie's longest key */
-#define NAME_LEN 255
+#define PATH_LEN  255 /* with the event type, a trie's longest key */
+#define NAME_LEN  255
 #define MAX_NAMES 2048
-#define RAW_MASK 4095 /* PATH_MAX - 1 */
+#define RAW_MASK  4095 /* PATH_MAX - 1 */
 
 enum verdict { PASS, REPORT, DENY };
 
@@ -73,8 +73,7 @@ static long prepend_name(__u32 step, struct scratch **scratch)
 	s->raw[start & RAW_MASK] = '/';
 	name = BPF_CORE_READ(dentry, d_name.name);
 	barrier_var(len); /* or clang drops the mask that Linux 6.1 asks for */
-	bpf_probe_read_kernel(&s->raw[(start + 1) & RAW_MASK], len & NAME_LEN,
-			      name);
+	bpf_probe_read_kernel(&s->raw[(start + 1) & RAW_MASK], len & NAME_LEN, name);
 	s->start = start;
 	s->dentry = parent;
 	return 0;
@@ -109,8 +108,7 @@ static struct rule decide(struct scratch *s, __u32 start, __u8 kind)
 	s->forward.kind = kind;
 	s->forward.prefix_bits = 8 * (1 + PATH_LEN);
 	barrier_var(len);
-	bpf_probe_read_kernel(s->forward.path, len & PATH_LEN,
-			      &s->raw[start & RAW_MASK]);
+	bpf_probe_read_kernel(s->forward.path, len & PATH_LEN, &s->raw[start & RAW_MASK]);
 	rule = stricter(rule, bpf_map_lookup_elem(&prefixes, &s->forward));
 	if (!filter_suffixes)
 		return rule;

@@ -9,7 +9,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
-#define MAX_DEPTH 127
+#define MAX_DEPTH   127
 #define MAX_THREADS 128
 
 enum origin { KERNEL, NATIVE, PYTHON, ORIGINS };
@@ -17,24 +17,24 @@ enum origin { KERNEL, NATIVE, PYTHON, ORIGINS };
 struct sampled {
 	__u32 tgid;
 	__u32 tid;
-	__u64 stacks[ORIGINS];	/* 0: no frames of this origin */
+	__u64 stacks[ORIGINS]; /* 0: no frames of this origin */
 };
 
 struct stack {
 	__u64 depth;
-	__u64 frames[MAX_DEPTH];	/* leaf first; Python: code objects */
+	__u64 frames[MAX_DEPTH]; /* leaf first; Python: code objects */
 };
 
 /* where CPython keeps what is walked; offsets from the start of each struct */
 struct interpreter {
-	__u64 head;		/* address of _PyRuntime.interpreters.head */
-	__u32 threads;		/* PyInterpreterState.threads.head */
-	__u32 next;		/* PyThreadState.next */
-	__u32 native_id;	/* PyThreadState.native_thread_id */
-	__u32 frame;		/* PyThreadState.cframe, or current_frame */
-	__s32 cframe_frame;	/* _PyCFrame.current_frame; -1: no cframe */
-	__u32 code;		/* _PyInterpreterFrame.f_code */
-	__u32 previous;		/* _PyInterpreterFrame.previous */
+	__u64 head;	    /* address of _PyRuntime.interpreters.head */
+	__u32 threads;	    /* PyInterpreterState.threads.head */
+	__u32 next;	    /* PyThreadState.next */
+	__u32 native_id;    /* PyThreadState.native_thread_id */
+	__u32 frame;	    /* PyThreadState.cframe, or current_frame */
+	__s32 cframe_frame; /* _PyCFrame.current_frame; -1: no cframe */
+	__u32 code;	    /* _PyInterpreterFrame.f_code */
+	__u32 previous;	    /* _PyInterpreterFrame.previous */
 };
 
 struct {
@@ -47,7 +47,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 256);
-	__type(key, __u32);	/* tgid */
+	__type(key, __u32); /* tgid */
 	__type(value, struct interpreter);
 } interpreters SEC(".maps");
 
@@ -110,8 +110,7 @@ static __u64 keep(struct stack *stack)
 
 static __u64 keep_native(void *ctx, struct stack *stack, __u64 flags)
 {
-	long bytes = bpf_get_stack(ctx, stack->frames, sizeof(stack->frames),
-				   flags);
+	long bytes = bpf_get_stack(ctx, stack->frames, sizeof(stack->frames), flags);
 
 	if (bytes <= 0)
 		return 0;
@@ -179,7 +178,7 @@ SEC("perf_event")
 int profile(struct bpf_perf_event_data *ctx)
 {
 	__u64 id = bpf_get_current_pid_tgid(), one = 1, *seen;
-	struct sampled sample = {.tgid = id >> 32, .tid = id};
+	struct sampled sample = { .tgid = id >> 32, .tid = id };
 	struct stack *stack;
 	__u32 zero = 0;
 
@@ -189,7 +188,7 @@ int profile(struct bpf_perf_event_data *ctx)
 	if (!stack)
 		return 0;
 	count(EVENTS);
-	if ((long)PT_REGS_IP(&ctx->regs) < 0)	/* a kernel address */
+	if ((long)PT_REGS_IP(&ctx->regs) < 0) /* a kernel address */
 		sample.stacks[KERNEL] = keep_native(ctx, stack, 0);
 	sample.stacks[NATIVE] = keep_native(ctx, stack, BPF_F_USER_STACK);
 	sample.stacks[PYTHON] = keep_python(stack, sample.tgid);
