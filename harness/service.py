@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
-import select
 import ssl
 import time
 from dataclasses import dataclass
@@ -53,17 +51,13 @@ class RunningWorkload:
 
     def told_port(self) -> int:
         """The port that a workload of ours prints when it is ready, or WorkloadError."""
-        stdout = self.process.stdout
-        assert stdout is not None
-        readable, _, _ = select.select([stdout], [], [], READY_SECONDS)
-        line = stdout.readline() if readable else b""
-        try:
-            return int(json.loads(line)["port"])
-        except (ValueError, KeyError) as error:
+        ready = shell.announced(self.process, READY_SECONDS)
+        if ready is None or not isinstance(ready.get("port"), int):
             raise WorkloadError(
                 f"The workload {self.name!r} did not say that it is ready.",
                 _last_words(self.log),
-            ) from error
+            )
+        return int(ready["port"])
 
     def await_answer(self) -> None:
         """Wait until its URL answers, whatever it says; WorkloadError if it ends or never does."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
+import select
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import Any
 
-from harness.errors import CommandError, NeedError
+from harness.errors import CommandError, NeedError, StoreError
 
 Process = subprocess.Popen[bytes]
 
@@ -76,9 +79,13 @@ def spawn(
 
     stderr (and stdout, unless piped) is appended to `log`. The process leads a session of its
     own, so that a Ctrl-C at the terminal reaches only the harness, which then ends it in order.
+    NeedError if it cannot be started, StoreError if `log` cannot be written.
     """
-    sink: IO[bytes]
-    with log.open("ab") as sink:
+    try:
+        sink = log.open("ab")
+    except OSError as error:
+        raise StoreError(f"Cannot write {log}: {error.strerror}.") from error
+    with sink:
         try:
             return subprocess.Popen(
                 list(argv),
@@ -96,18 +103,57 @@ def spawn(
             ) from error
 
 
+def announced(process: Process, seconds: float) -> dict[str, Any] | None:
+    """The JSON object that a process spawned with `pipe_stdout` prints as its first line.
+
+    None if it ended, said nothing within `seconds`, or said something else. Whatever it prints
+    together with that line is lost: it must announce itself once and then be silent.
+    """
+    assert process.stdout is not None
+    deadline, fd, said = time.monotonic() + seconds, process.stdout.fileno(), b""
+    while b"\n" not in said:
+        if not _readable(fd, deadline - time.monotonic()):
+            return None
+        piece = os.read(fd, 65536)
+        if not piece:
+            return None
+        said += piece
+    try:
+        answer = json.loads(said.partition(b"\n")[0])
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
 def stop(process: Process, *, grace_seconds: float = 5.0) -> int:
-    """End a spawned process and its session: SIGTERM, then SIGKILL after the grace time."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(grace_seconds)
-        except subprocess.TimeoutExpired:
-            _kill_session(process.pid)
-    _kill_session(process.pid)
+    """End a spawned process and its session: SIGTERM, then SIGKILL after the grace time.
+
+    Safe to call again. Once the process was waited for, nothing is signalled any more, because
+    its number may by then be that of a stranger.
+    """
+    if process.returncode is None:
+        os.kill(process.pid, signal.SIGTERM)
+        _await_end(process.pid, grace_seconds)
+        _kill_session(process.pid)
+        process.wait()
     if process.stdout is not None:
         process.stdout.close()
-    return process.wait()
+    return int(process.returncode)
+
+
+def _await_end(pid: int, seconds: float) -> None:
+    """Wait until the process has ended, but leave it unreaped: its number stays its own."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        _readable(pidfd, seconds)
+    finally:
+        os.close(pidfd)
+
+
+def _readable(fd: int, seconds: float) -> bool:
+    poll = select.poll()  # not select(), which fails from descriptor 1024 on
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(max(0.0, seconds) * 1000))
 
 
 def _kill_session(pid: int) -> None:

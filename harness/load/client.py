@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import select
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -116,13 +114,9 @@ class Driver:
             raise LoadError(f"The load driver failed to {cmd}.", why) from error
 
     def _await_ready(self) -> None:
-        stdout = self.process.stdout
-        assert stdout is not None
-        readable, _, _ = select.select([stdout], [], [], READY_SECONDS)
-        line = stdout.readline() if readable else b""
-        if not line:
+        answer = shell.announced(self.process, READY_SECONDS)
+        if answer is None:
             raise LoadError("The load driver did not start.", self._last_words())
-        answer = json.loads(line)
         if not answer["ready"]:
             raise LoadError(answer["what"], answer["why"], answer["next_step"])
 
