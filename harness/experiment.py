@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any
 from harness.errors import InputError
 from harness.model import BASELINE, Arm, Load, Trial
 
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")  # they become parts of folder names
 SHIPPED = Path(__file__).resolve().parent.parent / "experiments"
 
 
@@ -164,6 +166,13 @@ def _problems(e: Experiment) -> Iterator[str]:
     names = [arm.name for arm in e.arms]
     if not e.workloads:
         yield "it names no workload."
+    for kind, given in (("a workload", e.workloads), ("an arm", names)):
+        for name in given:
+            if not _NAME.fullmatch(name):
+                yield (
+                    f"{name!r} cannot name {kind}: only lower-case letters, digits, - and _ can, "
+                    "with a letter or a digit first."
+                )
     if len(set(names)) < len(names):
         yield "two arms have the same name."
     if e.arms and BASELINE not in names:

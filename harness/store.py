@@ -15,7 +15,9 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +28,7 @@ from harness.experiment import Experiment
 from harness.model import Measurement, Trial, TrialStatus, Window
 
 SCHEMA = 1
+_SET_ASIDE = re.compile(r"\.(interrupted|failed)\d*$")
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class Run:
 
     def write_about(self, about: dict[str, Any]) -> None:
         """Replace run.json as a whole."""
-        _write(self.path / "run.json", json.dumps({"schema": SCHEMA, **about}, indent=1))
+        self._write(self.path / "run.json", json.dumps({"schema": SCHEMA, **about}, indent=1))
 
     def experiment(self) -> Experiment:
         """The experiment as it was run."""
@@ -101,30 +104,34 @@ class Run:
         path = self.path / "trials" / trial.name
         if path.exists() and not (path / "trial.json").exists():
             n = sum(1 for _ in path.parent.glob(f"{trial.name}.interrupted*"))
-            path.rename(path.with_name(f"{trial.name}.interrupted{n or ''}"))
-        path.mkdir(parents=True, exist_ok=True)
+            with self._writing(path):
+                path.rename(path.with_name(f"{trial.name}.interrupted{n or ''}"))
+        with self._writing(path):
+            path.mkdir(parents=True, exist_ok=True)
         return path
 
     def set_aside(self, trial: Trial) -> None:
         """Rename a trial's folder so that the trial can be run again without hiding the first."""
         path = self.path / "trials" / trial.name
         n = sum(1 for _ in path.parent.glob(f"{trial.name}.failed*"))
-        path.rename(path.with_name(f"{trial.name}.failed{n or ''}"))
+        with self._writing(path):
+            path.rename(path.with_name(f"{trial.name}.failed{n or ''}"))
 
     def append(self, record: TrialRecord, windows: Iterable[WindowRow] = ()) -> None:
         """Keep a finished trial; its trial.json is written last, so a torn write is no trial."""
         folder = self.path / "trials" / record.trial.name
-        folder.mkdir(parents=True, exist_ok=True)
+        with self._writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         rows = [{**asdict(row.window), "meters": row.meters} for row in windows]
-        _write(folder / "windows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-        _write(folder / "trial.json", json.dumps(asdict(record), indent=1))
+        self._write(folder / "windows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        self._write(folder / "trial.json", json.dumps(asdict(record), indent=1))
 
     def records(self) -> list[TrialRecord]:
         """All finished trials in the order of the plan."""
         found = [
             path
             for path in (self.path / "trials").glob("*/trial.json")
-            if not path.parent.suffix  # .interrupted and .failed attempts
+            if not _SET_ASIDE.search(path.parent.name)
         ]
         return sorted((_record(path) for path in found), key=lambda r: r.trial.index)
 
@@ -142,16 +149,43 @@ class Run:
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a file of the report whole or not at all; StoreError when the disk is full."""
-        _write(self.path / name, text)
+        self._write(self.path / name, text)
         return self.path / name
 
     def write_measurements(self) -> Path:
-        """Write the long table as gzipped JSON lines beside the report."""
+        """Write the long table as gzipped JSON lines beside the report; StoreError as above."""
         path = self.path / "measurements.jsonl.gz"
-        with gzip.open(path, "wt", compresslevel=6) as out:
-            for measurement in self.measurements():
-                out.write(json.dumps(vars(measurement)) + "\n")
+        partial = path.with_name(f".{path.name}.partial")
+        with self._writing(path, partial):
+            with gzip.open(partial, "wt", compresslevel=6) as out:
+                for measurement in self.measurements():
+                    out.write(json.dumps(vars(measurement)) + "\n")
+            partial.replace(path)
         return path
+
+    def _write(self, path: Path, text: str) -> None:
+        """Write a file whole or not at all; StoreError when the disk is full."""
+        partial = path.with_name(f".{path.name}.partial")
+        with self._writing(path, partial):
+            with partial.open("w") as out:
+                out.write(text)
+                out.flush()
+                os.fsync(out.fileno())
+            partial.replace(path)
+
+    @contextmanager
+    def _writing(self, path: Path, partial: Path | None = None) -> Iterator[None]:
+        """Make an OSError a StoreError that names the run to resume; what is half done goes."""
+        try:
+            yield
+        except OSError as error:
+            if partial is not None:
+                partial.unlink(missing_ok=True)
+            raise StoreError(
+                f"Cannot write {path}: {error.strerror}.",
+                "What was measured before is kept.",
+                f"Make room, then `harness evaluate --resume {self.path}`.",
+            ) from error
 
 
 def _window(row: dict[str, Any]) -> WindowRow:
@@ -181,21 +215,3 @@ def _record(path: Path) -> TrialRecord:
         tuple(Measurement(**value) for value in data["values"]),
         data["extra"],
     )
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all; StoreError when the disk is full."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("w") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise StoreError(
-            f"Cannot write {path}: {error.strerror}.",
-            "What was measured before is kept.",
-            f"Make room, then `harness evaluate --resume {path.parent}`.",
-        ) from error

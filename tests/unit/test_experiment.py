@@ -74,6 +74,16 @@ def test_shipped_experiments_load_and_survive_the_store(name: str) -> None:
         ('workloads = ["go"]\narms = [{name = "baseline"}]\nguard_seconds = 0.06', "half"),
         ('workloads = ["go"]\narms = [{name = "baseline"}]\n[loads.java]\nrate = 5', "java"),
         ('workloads = ["go"]\narms = [{name = "baseline"}]\n[loads.go]\nrate = -5', "positive"),
+        (
+            'workloads = ["go"]\narms = [{name = "baseline"}, {name = "a.9", collectors = ["x"]}]',
+            "'a.9' cannot name an arm",
+        ),
+        (
+            'workloads = ["go"]\narms = [{name = "baseline"}, {name = "a/b", collectors = ["x"]}]',
+            "'a/b' cannot name an arm",
+        ),
+        ('workloads = ["../go"]\narms = [{name = "baseline"}]', "cannot name a workload"),
+        ('workloads = ["Go"]\narms = [{name = "baseline"}]', "lower-case"),
         ('workloads = ["go"]\narms = [{name = "baseline"}]\nblocks = "two"', "wrong kind"),
     ],
 )
