@@ -45,15 +45,29 @@ def pack(record: Record) -> bytes:
     return header + text + record.body
 
 
-def read_spool(path: Path) -> Iterator[Record]:
-    """The records in order of arrival; a last one that was cut off by a crash is left out."""
+def read_spool(path: Path, offset: int = 0) -> Iterator[Record]:
+    """The records in order of arrival, from a record's `offset` in bytes on.
+
+    A last one that was cut off by a crash is left out.
+    """
+    return (record for record, _ in _records(path, offset))
+
+
+def whole_bytes(path: Path) -> int:
+    """Where the last whole record ends, in bytes; ValueError if the file is no spool."""
+    return max((end for _, end in _records(path)), default=0)
+
+
+def _records(path: Path, offset: int = 0) -> Iterator[tuple[Record, int]]:
     with path.open("rb") as stream:
+        stream.seek(offset)
         while len(header := stream.read(_HEADER.size)) == _HEADER.size:
             text_length, body_length, arrival_ns, arrival_unix_ns, check = _HEADER.unpack(header)
             if check != _CHECK:
                 raise ValueError(f"{path} is not a spool, or is damaged")
             text, body = stream.read(text_length), stream.read(body_length)
-            if len(body) < body_length:
+            if len(text) < text_length or len(body) < body_length:
                 return
             where, content_type, encoding = text.decode().split("\n")
-            yield Record(arrival_ns, arrival_unix_ns, where, content_type, encoding, body)
+            record = Record(arrival_ns, arrival_unix_ns, where, content_type, encoding, body)
+            yield record, stream.tell()

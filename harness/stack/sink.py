@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from harness.spool import Record, pack
+from harness.spool import Record, pack, whole_bytes
 from harness.stack.http import Connection, Request, Response
 
 _SIGNALS = {"/v1/traces": "traces", "/v1/metrics": "metrics", "/v1/logs": "logs"}
@@ -26,7 +26,8 @@ class Sink:
 
     def __init__(self, spool: Path) -> None:
         self._file = os.open(spool, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        self._size = os.fstat(self._file).st_size
+        self._size = whole_bytes(spool)
+        os.ftruncate(self._file, self._size)  # what a crash cut off would hide all that follows
         self._posts = dict.fromkeys(_SIGNALS.values(), 0)
         self._bytes = dict.fromkeys(_SIGNALS.values(), 0)
         self._refused = 0
@@ -92,7 +93,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         asyncio.run(serve(Sink(arguments.spool), arguments.port))
-    except OSError as error:
+    except (OSError, ValueError) as error:
         print(f"The sink cannot start: {error}.", file=sys.stderr)
         raise SystemExit(2) from error
 

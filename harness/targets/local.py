@@ -47,6 +47,7 @@ class Local:
         self.check()
         with self._journal.locked():
             _clean(self._journal)
+            self._refuse_twice()
             entry = self._entry = self._journal.open(self.run, self.run_dir)
             try:
                 self._change(entry)
@@ -121,6 +122,15 @@ class Local:
                     f"The disk under {existing} is full: {free >> 20} MiB are free.",
                     f"A run needs {wanted >> 20} MiB for its measurements.",
                     "Free some space, or choose another place for the reports.",
+                )
+
+    def _refuse_twice(self) -> None:
+        for entry in self._journal.entries():
+            if entry.run == self.run:  # of a living process: those of the dead were cleaned
+                raise NeedError(
+                    f"The run {self.run} is being measured by process {entry.pid}.",
+                    "Two processes would end each other's workloads.",
+                    "Wait until it ends, or name another run with --run.",
                 )
 
     def _change(self, entry: Entry) -> None:

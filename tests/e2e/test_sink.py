@@ -6,6 +6,7 @@ import gzip
 import http.client
 import json
 import math
+import os
 import signal
 import socket
 import sys
@@ -168,6 +169,31 @@ def test_sigterm_ends_it_with_0_and_the_spool_is_appended_to(tmp_path: Path) -> 
         running.stop()
     assert [record.body for record in read_spool(tmp_path / "spool")] == [b"1", b"2"]
     assert (tmp_path / "log").read_text() == ""
+
+
+@pytest.mark.parametrize("missing", [1, 30, 60])
+def test_a_record_cut_off_by_a_crash_does_not_hide_what_follows(
+    tmp_path: Path, missing: int
+) -> None:
+    spool = tmp_path / "spool"
+    for body in (b"first", b"torn", b"after"):
+        running = Running(spool, tmp_path / "log")
+        try:
+            assert running.post("/v1/logs", body)[0] == 200
+        finally:
+            running.stop()
+        if body == b"torn":
+            os.truncate(spool, spool.stat().st_size - missing)
+    assert [record.body for record in read_spool(spool)] == [b"first", b"after"]
+
+
+def test_a_file_that_is_no_spool_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "spool").write_bytes(b"x" * 100)
+    argv = [sys.executable, "-m", "harness.stack.sink", "--spool", str(tmp_path / "spool")]
+    done = shell.run(argv, check=False)
+    assert done.returncode == 2
+    assert "is not a spool" in done.stderr
+    assert (tmp_path / "spool").read_bytes() == b"x" * 100
 
 
 def test_a_full_disk_is_answered_with_503_said_once_and_survived(tmp_path: Path) -> None:

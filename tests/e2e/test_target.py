@@ -125,6 +125,17 @@ def test_live_owners_are_left_alone(owner: shell.Process, journal: Path, point: 
     assert mount.is_mounted(point)
 
 
+def test_a_run_that_is_being_measured_is_not_started_twice(
+    owner: shell.Process, journal: Path, point: Path
+) -> None:
+    twin = Local(_run("owner"), journal=journal)
+    with pytest.raises(NeedError, match=f"is being measured by process {owner.pid}"):
+        twin.up()
+    twin.down()
+    assert len(cgroup.processes(_cgroup(_run("owner")))) == 3
+    assert [entry.pid for entry in Journal(journal).entries()] == [owner.pid]
+
+
 def test_the_next_start_undoes_a_dead_run(owner: shell.Process, journal: Path, point: Path) -> None:
     os.kill(owner.pid, signal.SIGKILL)
     owner.wait()
