@@ -69,7 +69,28 @@ def _traces() -> set[str]:
     cgroups = {str(p) for p in Path("/sys/fs/cgroup").glob("**/harness-*") if p.is_dir()}
     scratch = {str(p) for p in Path("/run/harness").glob("*")}
     programs = json.loads(shell.run(["bpftool", "prog", "list", "-j"]).stdout or "[]")
-    return mounts | cgroups | scratch | {f"program {p['id']} {p.get('name')}" for p in programs}
+    processes = {
+        f"process {path.parent.name}: {line}"
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if _is_ours(line := _command_line(path))
+    }
+    traces = mounts | cgroups | scratch | processes
+    return traces | {f"program {p['id']} {p.get('name')}" for p in programs}
+
+
+def _command_line(path: Path) -> str:
+    try:
+        return path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:  # it ended meanwhile
+        return ""
+
+
+def _is_ours(line: str) -> bool:
+    ours = (
+        "harness.agent", "harness.load", "harness.stack.sink", f"{ROOT}/workloads/",
+        "gunicorn", "nginx -c", "server.py",
+    )  # fmt: skip
+    return any(name in line for name in ours)
 
 
 def _run(*arguments: str | Path, check: bool = True) -> shell.Completed:
