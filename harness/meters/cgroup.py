@@ -17,10 +17,11 @@ class CgroupCpu:
     """CPU seconds of one cgroup: v2's cpu.stat (1 us steps, no controller needed), else v1's.
 
     Needs a directory of the cgroup file system; holds its files open until `close`
-    or until it is dropped.
+    or until it is dropped. With `extras` it also reads how long tasks waited for a CPU and v1's
+    split into user and system; without them a reading is one system call.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, extras: bool = False) -> None:
         self.path = path
         self._files: list[int] = []
         self._sources: list[Callable[[], dict[str, float]]] = []
@@ -28,15 +29,17 @@ class CgroupCpu:
             self._add(path / "cpu.stat", parse_cpu_stat)
         elif (path / "cpuacct.usage").exists():
             self._add(path / "cpuacct.usage", parse_cpuacct_usage)
-            self._add(path / "cpuacct.stat", parse_cpuacct_stat)
+            if extras:
+                self._add(path / "cpuacct.stat", parse_cpuacct_stat)
         else:
             raise NeedError(
                 f"No CPU time can be read for the cgroup {path}.",
                 "It has neither cpu.stat (v2) nor cpuacct.usage (v1).",
                 "Run `harness doctor`.",
             )
-        with contextlib.suppress(OSError):  # kernels without PSI
-            self._add(path / "cpu.pressure", parse_pressure)
+        if extras:
+            with contextlib.suppress(OSError):  # kernels without PSI
+                self._add(path / "cpu.pressure", parse_pressure)
 
     def read(self) -> dict[str, float]:
         """Seconds used so far (`usage`, `user`, `system`, and `throttled`, `pressure` if known)."""

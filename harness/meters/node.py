@@ -9,18 +9,16 @@ most kernels sampled by the tick: right on average over a trial, useless for a s
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 _PROC = Path("/proc")
 
 
 class NodeCpu:
-    """CPU seconds of the listed CPUs (default: all); holds its files open until `close` or
-    until it is dropped."""
+    """CPU seconds of all CPUs; holds its files open until `close` or until it is dropped."""
 
-    def __init__(self, cpus: Sequence[int] | None = None, proc: Path = _PROC) -> None:
-        self._cpus = None if cpus is None else tuple(cpus)
+    def __init__(self, proc: Path = _PROC) -> None:
         self._files = [_open(proc / "stat")]
         self.source, self._parse = _finest(proc)
         if self._parse is not None:
@@ -30,11 +28,10 @@ class NodeCpu:
         """Seconds so far: `host` (busy), `softirq`, `steal`, `idle`, and `host.N` of each CPU."""
         ticks = parse_stat(_read(self._files[0]))
         busy = self._read_busy() or {n: values["host"] for n, values in ticks.items()}
-        cpus = [n for n in ticks if self._cpus is None or n in self._cpus]
-        values = {f"host_seconds.{n}": busy[n] for n in cpus}
+        values = {f"host_seconds.{n}": busy[n] for n in ticks}
         values["host_seconds"] = sum(values.values())
         for name in ("softirq", "steal", "idle"):
-            values[f"{name}_seconds"] = sum(ticks[n][name] for n in cpus)
+            values[f"{name}_seconds"] = sum(cpu[name] for cpu in ticks.values())
         return values
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,8 +37,20 @@ PROC = CASES / "proc"
     ],
 )
 def test_cpu_of_a_cgroup(case: str, expected: dict[str, float]) -> None:
-    meter = CgroupCpu(CASES / case)
+    meter = CgroupCpu(CASES / case, extras=True)
     assert meter.read() == pytest.approx(expected)
+    meter.close()
+
+
+@pytest.mark.parametrize("case", ["v1", "v2", "hybrid"])
+def test_a_reading_at_an_edge_is_one_system_call(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meter = CgroupCpu(CASES / case)
+    pread, reads = os.pread, []
+    monkeypatch.setattr(os, "pread", lambda *given: reads.append(given) or pread(*given))
+    assert meter.read()["usage_seconds"] > 0
+    assert len(reads) == 1
     meter.close()
 
 
@@ -87,19 +100,20 @@ def test_the_machine_with_schedstat() -> None:
     meter.close()
 
 
-def test_the_listed_cpus_only_and_proc_stat_alone(tmp_path: Path) -> None:
+def test_the_machine_with_proc_stat_alone(tmp_path: Path) -> None:
     (tmp_path / "self").mkdir()
     for name in ("stat", "self/mountinfo"):
         (tmp_path / name).write_bytes((PROC / name).read_bytes())
-    meter = NodeCpu([1], proc=tmp_path)
+    meter = NodeCpu(proc=tmp_path)
     assert meter.source == str(tmp_path / "stat")
     assert meter.read() == pytest.approx(
         {
+            "host_seconds.0": 29.34,
             "host_seconds.1": 123.6,
-            "host_seconds": 123.6,
-            "softirq_seconds": 1.2,
-            "steal_seconds": 5.95,
-            "idle_seconds": 893.48,
+            "host_seconds": 152.94,
+            "softirq_seconds": 1.41,
+            "steal_seconds": 10.65,
+            "idle_seconds": 1882.76,
         }
     )
     meter.close()

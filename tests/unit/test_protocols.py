@@ -1,0 +1,36 @@
+"""What is written against a protocol of `model` must be what it says, to the last argument."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from harness.collectors.included import AgentProcess
+from harness.meters.cgroup import CgroupCpu
+from harness.meters.node import NodeCpu
+from harness.model import Collector, Meter, Target
+from harness.targets.local import Local
+
+
+def target(local: Local) -> Target:
+    return local
+
+
+def collector(agent: AgentProcess) -> Collector:
+    return agent
+
+
+def meters(cgroup: CgroupCpu, node: NodeCpu) -> tuple[Meter, ...]:
+    return cgroup, node
+
+
+@pytest.mark.parametrize(
+    ("protocol", "kind"),
+    [(Target, Local), (Collector, AgentProcess), (Meter, CgroupCpu), (Meter, NodeCpu)],
+)
+def test_every_method_is_called_as_the_protocol_says(protocol: type, kind: type) -> None:
+    methods = inspect.getmembers(protocol, inspect.isfunction)
+    stated = {name: inspect.signature(each) for name, each in methods if name[0] != "_"}
+    assert stated
+    assert {name: inspect.signature(getattr(kind, name)) for name in stated} == stated
