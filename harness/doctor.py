@@ -80,6 +80,10 @@ def _kernel() -> Iterator[Finding]:
     jit = _text("/proc/sys/net/core/bpf_jit_enable")
     fix = "Run `sysctl net.core.bpf_jit_enable=1`: interpreted programs cost several times as much."
     yield _verdict("BPF JIT", jit != "0", {"": "always on", "0": "off"}.get(jit, "on"), fix, "warn")
+    apart = facts.irq_time_accounting(facts.kernel_config())
+    known = {None: "unknown", True: "counted apart", False: "counted with the task they hit"}
+    fix = "Read the report's rows of a cgroup's CPU with care: they leave interrupts out here."
+    yield _verdict("interrupt time", not apart, known[apart], fix, "warn")
     lockdown = _text("/sys/kernel/security/lockdown")
     fix = "Switch Secure Boot off, or boot with lockdown=integrity."
     detail = lockdown or "not built in"

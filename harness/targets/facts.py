@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import importlib.metadata
 import os
 import platform
@@ -44,6 +45,7 @@ def facts() -> dict[str, Any]:
         "mitigations": _mitigations(),
         "perf_event_paranoid": _number("/proc/sys/kernel/perf_event_paranoid"),
         "bpf_jit_enable": _number("/proc/sys/net/core/bpf_jit_enable"),
+        "irq_time_accounting": irq_time_accounting(kernel_config()),
         "load_average": list(os.getloadavg()),
         "steal_seconds": steal_seconds(_text("/proc/stat")),
         "versions": versions(),
@@ -67,6 +69,18 @@ def steal_seconds(stat: str) -> float:
     """Time that the hypervisor gave to others since boot, summed over the CPUs."""
     fields = stat.split("\n", 1)[0].split()
     return int(fields[8]) / os.sysconf("SC_CLK_TCK") if len(fields) > 8 else 0.0
+
+
+def kernel_config(proc: Path = Path("/proc"), boot: Path = Path("/boot")) -> str:
+    """The options that the kernel was built with; empty where they cannot be read."""
+    with contextlib.suppress(OSError, EOFError):
+        return gzip.decompress((proc / "config.gz").read_bytes()).decode()
+    return _text(boot / f"config-{platform.release()}")
+
+
+def irq_time_accounting(config: str) -> bool | None:
+    """Whether time in interrupts is kept out of the tasks' and cgroups' CPU time; None: unknown."""
+    return "\nCONFIG_IRQ_TIME_ACCOUNTING=y" in f"\n{config}" if config else None
 
 
 def virtualisation() -> str:

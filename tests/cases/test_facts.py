@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import platform
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +47,22 @@ def test_stolen_time() -> None:
 def test_a_tool_that_is_not_there() -> None:
     assert facts.tool_version(("no-such-tool-here", "--version")) == "absent"
     assert facts.tool_version(("false",)) == "absent"
+
+
+@pytest.mark.parametrize(
+    ("config", "apart"),
+    [
+        ("CONFIG_BPF=y\nCONFIG_IRQ_TIME_ACCOUNTING=y\n", True),
+        ("# CONFIG_IRQ_TIME_ACCOUNTING is not set\nCONFIG_HAVE_IRQ_TIME_ACCOUNTING=y\n", False),
+        ("", None),
+    ],
+)
+def test_whether_interrupts_are_counted_apart(
+    tmp_path: Path, config: str, apart: bool | None
+) -> None:
+    assert facts.irq_time_accounting(facts.kernel_config(tmp_path, tmp_path)) is None
+    (tmp_path / f"config-{platform.release()}").write_text(config)
+    assert facts.irq_time_accounting(facts.kernel_config(tmp_path, tmp_path)) is apart
+    (tmp_path / "config.gz").write_bytes(gzip.compress(config.encode()))
+    (tmp_path / f"config-{platform.release()}").unlink()
+    assert facts.irq_time_accounting(facts.kernel_config(tmp_path, tmp_path)) is apart

@@ -84,6 +84,14 @@ def test_a_busy_host_and_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _named("disk").status == "fail"
 
 
+@pytest.mark.parametrize(("apart", "status"), [(True, "warn"), (False, "pass"), (None, "pass")])
+def test_interrupts_that_are_counted_apart(
+    monkeypatch: pytest.MonkeyPatch, apart: bool | None, status: str
+) -> None:
+    monkeypatch.setattr(facts, "irq_time_accounting", lambda config: apart)
+    assert _named("interrupt time").status == status
+
+
 def test_a_type_is_found_by_kind_and_name() -> None:
     texts = b"\0int\0task\0vfs_read\0"
     integer = _type(1, 1, 0, 4) + b"\0\0\0\x20"
