@@ -142,12 +142,18 @@ def evaluate_command(
         raise typer.Exit(INTERRUPTED) from None
     for warning in outcome.warnings:
         err.print(f"[yellow]Warning:[/] {escape(warning)}")
-    if any(record.status == "ok" for record in run.records()):
+    statuses = [record.status for record in run.records()]
+    if "ok" in statuses:
         _finish(run, as_json)
     if outcome.error is not None:
         _complain(outcome.error)
-        err.print(f"Go on with: harness evaluate --resume {shlex.quote(str(run.path))}")
-        raise typer.Exit(ERROR)
+    elif "failed" in statuses or "ok" not in statuses:
+        failed = sum(status != "ok" for status in statuses)
+        err.print(f"[red]Error:[/] {failed} of {len(statuses)} trials were not measured.")
+    else:
+        return
+    err.print(f"Go on with: harness evaluate --resume {shlex.quote(str(run.path))}")
+    raise typer.Exit(ERROR)
 
 
 @app.command("report")
@@ -253,10 +259,11 @@ def _progress(quiet: bool) -> Iterator[evaluate.Progress]:
         BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.description}"),
     )  # fmt: skip
-    with Progress(*columns, console=err) as bar:
+    # no thread that redraws: it would disturb the reading of meters in this process
+    with Progress(*columns, console=err, auto_refresh=False) as bar:
         task = bar.add_task("", total=None)
         yield lambda done, total, label: bar.update(
-            task, completed=done, total=total, description=label
+            task, completed=done, total=total, description=label, refresh=True
         )
 
 

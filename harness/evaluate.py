@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import json
 import os
-import select
 import signal
 import sys
 import time
@@ -20,10 +19,18 @@ from harness import __version__, shell, workloads
 from harness import experiment as experiments
 from harness import trial as trials
 from harness.collectors import REGISTRY
-from harness.errors import ComponentError, HarnessError, InputError, UnavailableError, WorkloadError
+from harness.errors import (
+    ComponentError,
+    HarnessError,
+    InputError,
+    StoreError,
+    UnavailableError,
+    WorkloadError,
+)
 from harness.experiment import Experiment
 from harness.load.client import Driver
 from harness.model import Trial, TrialStatus
+from harness.stage import Stage
 from harness.store import Run, TrialRecord
 from harness.targets.local import Local
 from harness.targets.placement import Placement, placement
@@ -71,11 +78,23 @@ def evaluate(
     with _terminable(), ExitStack() as stack:
         try:
             _evaluate(run, resolved, progress, stack, outcome)
-            _note(run, complete=True)
         except HarnessError as error:
             outcome.error = error
-            _note(run, stopped_by=str(error))
-    _note(run, ended=_now(), warnings=[*run.about().get("warnings", []), *outcome.warnings])
+        except OSError as error:
+            outcome.error = StoreError(
+                f"The run stopped: {error}.",
+                "What was measured before is kept.",
+                "Mend that (a full disk, most often), then resume.",
+            )
+    failed = any(record.status == "failed" for record in run.records())
+    with contextlib.suppress(StoreError):  # a full disk has been told of already
+        _note(
+            run,
+            ended=_now(),
+            complete=outcome.error is None and not failed,
+            stopped_by=str(outcome.error or ""),
+            warnings=outcome.warnings,
+        )
     return outcome
 
 
@@ -90,11 +109,11 @@ def _evaluate(
     target = Local(run.path.name, run_dir=run.path)
     target.up()
     stack.callback(target.down)
-    place = placement()
+    facts, place = target.facts(), placement()
     before = os.sched_getaffinity(0)
     stack.callback(os.sched_setaffinity, 0, before)
     os.sched_setaffinity(0, place.orchestrator)
-    _note(run, facts=target.facts(), placement=vars(place), complete=False, stopped_by="")
+    _note(run, facts=facts, placement=vars(place), complete=False, stopped_by="")
     spool = run.path / "telemetry.spool"
     sink_url = _start_sink(target, place, spool, run.path / "sink.log", stack)
     done = {r.trial.index for r in _kept(run)}
@@ -141,9 +160,9 @@ class _Block:
                 control=self.target.scratch / "load.sock",
             )
             stack.callback(driver.stop)
-            stage = trials.Stage(
+            stage = Stage(
                 self.experiment, self.target, self.place, self.sink_url, self.spool,
-                self.target.scratch, running, driver, self._rate(first.workload, driver),
+                running, driver, self._rate(first.workload, driver),
             )  # fmt: skip
             self.clock.tell(f"{first.workload}: warming up")
             driver.start(stage.rate)
@@ -152,12 +171,14 @@ class _Block:
             for trial in group:
                 self._one(stage, trial, outcome)
 
-    def _one(self, stage: trials.Stage, trial: Trial, outcome: Outcome) -> None:
+    def _one(self, stage: Stage, trial: Trial, outcome: Outcome) -> None:
         self.clock.tell(f"{trial.workload}, block {trial.block + 1}: {trial.arm} ({trial.kind})")
         folder = self.run_store.folder(trial)
         try:
             record, rows = trials.run(stage, trial, folder)
-        except ComponentError as error:
+        except StoreError:
+            raise
+        except (HarnessError, OSError) as error:
             status: TrialStatus = "skipped" if isinstance(error, UnavailableError) else "failed"
             record, rows = TrialRecord(trial, status, reason=str(error)), []
             outcome.warnings.append(f"{trial.name}: {error}")
@@ -251,12 +272,10 @@ def _start_sink(target: Local, place: Placement, spool: Path, log: Path, stack: 
         argv, log=log, cgroup=target.cgroup("sink"), cpus=place.collector, pipe_stdout=True
     )
     stack.callback(shell.stop, process)
-    assert process.stdout is not None
-    readable, _, _ = select.select([process.stdout], [], [], READY_SECONDS)
-    line = process.stdout.readline() if readable else b""
-    if not line:
+    answer = shell.announced(process, READY_SECONDS)
+    if answer is None:
         raise ComponentError("The telemetry receiver did not start.", next_step=f"See {log}.")
-    return f"http://127.0.0.1:{json.loads(line)['port']}"
+    return f"http://127.0.0.1:{answer['port']}"
 
 
 def _note_skipped(run: Run, arm: str, reason: str) -> None:

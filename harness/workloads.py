@@ -86,7 +86,7 @@ class Workload:
         """Start it and wait until it answers; WorkloadError if it does not, NeedError if its
         port is taken.
         """
-        port = _port(self.url) if self.url else 0
+        port = address(self.url)[1] if self.url else 0
         if self.url:
             _require_free(port)
         argv, shipped = self.argv(port), not self.url
@@ -152,7 +152,7 @@ def own(command: str | None, url: str | None, locustfile: Path | None = None) ->
             "A program of your own needs both --command and --url.",
             next_step="Say how it is started and where it answers.",
         )
-    _port(url)
+    address(url)
     if locustfile is not None and not locustfile.is_file():
         raise InputError(f"There is no locustfile {locustfile}.")
     name = re.sub(r"[^a-z0-9]+", "-", Path(words[0]).name.lower()).strip("-") or "own"
@@ -178,7 +178,8 @@ def _is_fresh(folder: Path, build: Build) -> bool:
     )
 
 
-def _port(url: str) -> int:
+def address(url: str) -> tuple[str, int]:
+    """Host and port of a service's URL; InputError if it has none."""
     try:
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
@@ -186,7 +187,7 @@ def _port(url: str) -> int:
         raise InputError(
             f"{url} is not a URL of a service.", next_step="Say http://127.0.0.1:PORT/."
         ) from error
-    return port
+    return parts.hostname or "127.0.0.1", port
 
 
 def _require_free(port: int) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import select
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from harness import shell
 from harness.control import Client, ControlError
@@ -17,16 +15,21 @@ from harness.model import Claim
 
 READY_SECONDS = 20.0
 _GUIDE = "a deployment guide of 2025, 'measured on a 100-node cluster', no method given"
+PROFILE_HZ = 19  # the rate of samples
 EXPORT_SECONDS = 5.0  # how often an agent exports its metrics
 
 
 @dataclass(frozen=True)
 class Definition:
-    """A collector as it is measured: `signal` names what coverage counts."""
+    """A collector as it is measured.
+
+    `signal` names what coverage counts, `telemetry` the kind whose delay is its data latency.
+    """
 
     name: str
     purpose: str
-    signal: str
+    signal: Literal["requests", "connections", "executions", "samples"]
+    telemetry: Literal["spans", "metrics", "logs"]
     claims: tuple[Claim, ...]
     options: tuple[str, ...] = ()
 
@@ -35,6 +38,7 @@ HTTP = Definition(
     "http",
     "RED metrics of every HTTP/1.1 request, spans of a sample",
     "requests",
+    "spans",
     (
         Claim(
             "Beyla: < 0.5 % CPU, 50 MB; 500 ns a request",
@@ -51,6 +55,7 @@ FLOWS = Definition(
     "flows",
     "TCP connections: opened, closed, bytes, round-trip time, retransmits",
     "connections",
+    "metrics",
     (
         Claim(
             "Hubble: 1-15 %",
@@ -63,6 +68,7 @@ PROFILE = Definition(
     "profile",
     "CPU stacks, user and kernel, at 19 Hz",
     "samples",
+    "metrics",
     (
         Claim(
             "Parca: 0.6 % CPU, 200 MB",
@@ -73,12 +79,14 @@ PROFILE = Definition(
             "github.com/open-telemetry/opentelemetry-ebpf-profiler, README",
         ),
     ),
+    ("--frequency", str(PROFILE_HZ)),
 )
 
 GUARD = Definition(
     "guard",
     "Executions, sensitive files, outgoing connects; SIGKILL by policy",
     "executions",
+    "logs",
     (
         Claim(
             "Tetragon: 0.5 % CPU, 100 MB",
@@ -199,15 +207,12 @@ class AgentProcess:
             ) from error
 
     def _told(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        readable, _, _ = select.select([self._process.stdout], [], [], READY_SECONDS)
-        line = self._process.stdout.readline() if readable else b""
-        if not line:
+        answer = shell.announced(self._process, READY_SECONDS)
+        if answer is None:
             tail = " ".join(self._log.read_text(errors="replace").strip().splitlines()[-2:])
-            raise UnavailableError(
+            raise CollectorError(
                 f"Collector {self.name!r} did not start.", tail, f"Its log is {self._log}."
             )
-        answer: dict[str, Any] = json.loads(line)
         if not answer["ready"]:
             raise UnavailableError(
                 f"Collector {self.name!r} cannot run here: {answer['what']}",

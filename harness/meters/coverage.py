@@ -6,82 +6,85 @@ before the time from which it is counted and again before it is asked.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.meters import otlp
-from harness.spool import read_spool
+from harness.spool import Record, read_spool
 
-PERCENTILES = (50, 90, 99)
+SPREAD = np.linspace(0.0, 1.0, 21)
 
-# signal -> the metric whose count it is
+# signal -> the metrics that count it
 METRICS = {
     "requests": "http.server.request.duration",
     "connections": "tcp.connections.opened",
     "samples": "profile.samples",
 }
-EXECUTIONS = ("process.executed", "process.exec", "process.start")
+EVENTS = {"executions": "process.exec"}  # signal -> the log record that tells it
+SIGNALS = (*METRICS, *EVENTS)
 
 
 @dataclass(frozen=True)
-class Tally:
-    """What arrived within a stretch of time.
+class Slice:
+    """A part of the spool: what one scope sent from byte `offset` on, arrived in (since, until].
 
-    `counts` by signal: requests, connections, samples, executions, spans, logs, and `posts`.
-    `latency_seconds` by kind (spans, logs, metrics): an array, one value an item.
+    Times are CLOCK_MONOTONIC ns. `offset` must lie before the first export of the collector's
+    process, because cumulative counts are differences. `only` keeps what carries an attribute.
     """
 
-    counts: dict[str, float] = field(default_factory=dict)
-    latency_seconds: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-
-    def percentiles(self, kind: str) -> dict[int, float]:
-        """Percentiles of the data latency of a kind, in seconds; empty if nothing arrived."""
-        values = self.latency_seconds.get(kind)
-        if values is None or not len(values):
-            return {}
-        return {p: float(np.percentile(values, p)) for p in PERCENTILES}
+    spool: Path
+    scope: str
+    offset: int = 0
+    since_ns: int = 0
+    until_ns: int | None = None
+    only: tuple[str, str] | None = None
 
 
-def tally(
-    spool: Path, since_ns: int, until_ns: int | None = None, scope: str | None = None
-) -> Tally:
-    """Count what arrived in (since, until], CLOCK_MONOTONIC; only of one scope if it is named.
+def count(part: Slice, signal: str) -> float:
+    """How much of a signal (one of SIGNALS) arrived."""
+    name = METRICS.get(signal) or EVENTS[signal]
+    return sum(
+        added
+        for _, item, added, _ in _items(part)
+        if item.name == name and (part.only is None or item.has(*part.only))
+    )
 
-    Data latency is arrival - span end, arrival - log time; for a metric it is arrival - middle of
-    the interval that the export adds, because what it counts happened anywhere in that.
+
+def data_latency(part: Slice, kind: str) -> NDArray[np.float64]:
+    """Seconds from when it happened to its arrival, of `spans`, `logs` or `metrics`.
+
+    Of a span from its end, of a log record from its time. What a metric counts happened anywhere
+    in the interval that its export adds, so each export stands for delays spread over that.
     """
-    counts: dict[str, float] = defaultdict(float)
-    latency: dict[str, list[float]] = defaultdict(list)
-    totals: dict[str, float] = defaultdict(float)
-    series = _Series()
-    for record in read_spool(spool):
-        if until_ns is not None and record.arrival_ns > until_ns:
-            break
-        counted = record.arrival_ns > since_ns
-        if not counted and record.path != otlp.METRICS:
+    found: list[float] = []
+    for record, item, added, since_unix_ns in _items(part):
+        if item.kind != kind or not added:
             continue
-        counts["posts"] += counted
+        delay = (record.arrival_unix_ns - item.time_unix_ns) / 1e9
+        if isinstance(item, otlp.Point):
+            interval = (item.time_unix_ns - since_unix_ns) / 1e9
+            found += [delay + share * interval for share in SPREAD]
+        elif item.time_unix_ns:
+            found.append(delay)
+    return np.array(found)
+
+
+def _items(part: Slice) -> Iterator[tuple[Record, otlp.Point | otlp.Event, float, int]]:
+    """Post, item, what it adds to its count, and since when (unix ns)."""
+    series = _Series()
+    for record in read_spool(part.spool, part.offset):
+        if part.until_ns is not None and record.arrival_ns > part.until_ns:
+            return
         for item in otlp.items(record):
-            if scope is not None and item.scope != scope:
+            if item.scope != part.scope:
                 continue
-            happened_ns = item.time_unix_ns
-            if isinstance(item, otlp.Point):
-                added, happened_ns = series.add(item)
-                totals[item.name] += added * counted
-                if not added:
-                    continue
-            elif isinstance(item, otlp.Event):
-                counts[item.kind] += 1
-                counts["executions"] += item.kind == "logs" and item.name in EXECUTIONS
-            if counted and happened_ns:
-                latency[item.kind].append((record.arrival_unix_ns - happened_ns) / 1e9)
-    for signal, name in METRICS.items():
-        counts[signal] = totals[name]
-    return Tally(dict(counts), {kind: np.array(values) for kind, values in latency.items()})
+            added, since = series.add(item) if isinstance(item, otlp.Point) else (1.0, 0)
+            if record.arrival_ns > part.since_ns:
+                yield record, item, added, since
 
 
 class _Series:
@@ -91,17 +94,17 @@ class _Series:
         self._last: dict[object, otlp.Point] = {}
 
     def add(self, point: otlp.Point) -> tuple[float, int]:
-        """The increase that a point tells of, and the middle of its interval in unix ns.
+        """The increase that a point tells of, and since when, in unix ns.
 
         A series that starts again (another start time, or a smaller value) counts from zero.
         """
         if point.gauge:
             return 0.0, 0
         if point.delta:
-            return point.value, (point.start_unix_ns + point.time_unix_ns) // 2
+            return point.value, point.start_unix_ns
         key = (point.identity, point.start_unix_ns)
         last = self._last.get(key)
         self._last[key] = point
         if last is None or point.value < last.value:
-            return point.value, (point.start_unix_ns + point.time_unix_ns) // 2
-        return point.value - last.value, (last.time_unix_ns + point.time_unix_ns) // 2
+            return point.value, point.start_unix_ns
+        return point.value - last.value, last.time_unix_ns

@@ -13,6 +13,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric
 
 from harness.spool import Record
@@ -37,6 +38,10 @@ class Point:
     gauge: bool
     kind: str = "metrics"
 
+    def has(self, key: str, value: str) -> bool:
+        """Whether it carries this attribute."""
+        return (key, _text(value)) in self.identity[-1]
+
 
 @dataclass(frozen=True)
 class Event:
@@ -46,6 +51,11 @@ class Event:
     scope: str
     name: str
     time_unix_ns: int
+    attributes: Attributes = frozenset()
+
+    def has(self, key: str, value: str) -> bool:
+        """Whether it carries this attribute."""
+        return (key, _text(value)) in self.attributes
 
 
 def items(record: Record) -> Iterator[Point | Event]:
@@ -104,7 +114,13 @@ def _spans(request: ExportTraceServiceRequest) -> Iterator[Event]:
     for resource in request.resource_spans:
         for group in resource.scope_spans:
             for span in group.spans:
-                yield Event("spans", group.scope.name, span.name, span.end_time_unix_nano)
+                yield Event(
+                    "spans",
+                    group.scope.name,
+                    span.name,
+                    span.end_time_unix_nano,
+                    _key(span.attributes),
+                )
 
 
 def _logs(request: ExportLogsServiceRequest) -> Iterator[Event]:
@@ -112,7 +128,11 @@ def _logs(request: ExportLogsServiceRequest) -> Iterator[Event]:
         for group in resource.scope_logs:
             for log in group.log_records:
                 at = log.time_unix_nano or log.observed_time_unix_nano
-                yield Event("logs", group.scope.name, log.event_name, at)
+                yield Event("logs", group.scope.name, log.event_name, at, _key(log.attributes))
+
+
+def _text(value: str) -> bytes:
+    return AnyValue(string_value=value).SerializeToString()
 
 
 def _key(attributes: Iterable[Any]) -> Attributes:

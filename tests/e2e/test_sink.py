@@ -27,7 +27,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from harness import shell, syscall
-from harness.meters.coverage import tally
+from harness.meters.coverage import Slice, count, data_latency
 from harness.spool import read_spool
 
 pytestmark = pytest.mark.e2e
@@ -239,10 +239,10 @@ def test_23_requests_told_by_the_opentelemetry_sdk_are_23_in_the_tally(
         duration.record(0.002, {"http.route": "/" if number % 2 else "/cpu"})
     provider.force_flush()
     provider.shutdown()
-    seen = tally(sink.spool, since_ns)
-    assert seen.counts["requests"] == 23
-    assert tally(sink.spool, 0, scope="test").counts["requests"] == 30
-    assert all(0 < latency < 60 for latency in seen.latency_seconds["metrics"])
+    part = Slice(sink.spool, "test", since_ns=since_ns)
+    assert count(part, "requests") == 23
+    assert count(Slice(sink.spool, "test"), "requests") == 30
+    assert all(0 < latency < 60 for latency in data_latency(part, "metrics"))
 
 
 def test_spans_of_the_opentelemetry_sdk_arrive_after_they_ended(sink: Running) -> None:
@@ -252,7 +252,6 @@ def test_spans_of_the_opentelemetry_sdk_arrive_after_they_ended(sink: Running) -
     for _ in range(23):
         provider.get_tracer("test").start_span("GET /").end()
     provider.shutdown()
-    seen = tally(sink.spool, 0)
-    assert seen.counts["spans"] == 23
-    assert seen.latency_seconds["spans"].min() > 0
-    assert set(seen.percentiles("spans")) == {50, 90, 99}
+    delays = data_latency(Slice(sink.spool, "test"), "spans")
+    assert len(delays) == 23
+    assert delays.min() > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric
 
-from harness.meters.coverage import tally
+from harness.meters.coverage import Slice, count, data_latency
 from harness.meters.otlp import LOGS, METRICS, TRACES
 from harness.spool import Record, pack, read_spool
 
@@ -60,24 +61,28 @@ class Spool:
         request, metric = _metric(DURATION, scope)
         data = metric.exponential_histogram if exponential else metric.histogram
         data.aggregation_temporality = temporality  # type: ignore[assignment]
-        for route, count in counts.items():
+        for route, number in counts.items():
             point = data.data_points.add(
-                count=count,
+                count=number,
                 start_time_unix_nano=UNIX + round(start * SECOND),
                 time_unix_nano=UNIX + round((at - 0.1) * SECOND),
             )
             point.attributes.add(key="http.route").value.string_value = route
         self.post(at, METRICS, request, encoding)
 
-    def counter(self, at: float, name: str, value: int, *, gauge: bool = False) -> None:
+    def counter(
+        self, at: float, name: str, value: int, *, gauge: bool = False, peer: str = ""
+    ) -> None:
         request, metric = _metric(name, "harness.flows")
         if not gauge:
             metric.sum.aggregation_temporality = CUMULATIVE
             metric.sum.is_monotonic = True
         points = metric.gauge.data_points if gauge else metric.sum.data_points
-        points.add(
+        point = points.add(
             as_int=value, start_time_unix_nano=UNIX, time_unix_nano=UNIX + round(at * SECOND)
         )
+        if peer:
+            point.attributes.add(key="network.peer.address").value.string_value = peer
         self.post(at, METRICS, request)
 
     def spans(self, at: float, ends: list[float], scope: str = "harness.http") -> None:
@@ -88,12 +93,13 @@ class Spool:
             group.spans.add(name="GET /", end_time_unix_nano=UNIX + round(end * SECOND))
         self.post(at, TRACES, request)
 
-    def logs(self, at: float, events: list[tuple[str, float]]) -> None:
+    def logs(self, at: float, events: list[tuple[str, float]], path: str = "") -> None:
         request = ExportLogsServiceRequest()
         group = request.resource_logs.add().scope_logs.add()
         group.scope.name = "harness.guard"
         for name, when in events:
-            group.log_records.add(event_name=name, time_unix_nano=UNIX + round(when * SECOND))
+            log = group.log_records.add(event_name=name, time_unix_nano=UNIX + round(when * SECOND))
+            log.attributes.add(key="process.executable.path").value.string_value = path
         self.post(at, LOGS, request)
 
 
@@ -111,15 +117,19 @@ def spool(tmp_path: Path) -> Spool:
     return Spool(tmp_path / "spool")
 
 
-def _requests(spool: Spool, since: float, until: float | None = None) -> float:
+def _part(spool: Spool, since: float = 0, until: float | None = None, **changes: Any) -> Slice:
     until_ns = None if until is None else round(until * SECOND)
-    return tally(spool.path, round(since * SECOND), until_ns).counts["requests"]
+    scope = changes.pop("scope", "harness.http")
+    return Slice(spool.path, scope, since_ns=round(since * SECOND), until_ns=until_ns, **changes)
+
+
+def _requests(spool: Spool, since: float, until: float | None = None) -> float:
+    return count(_part(spool, since, until), "requests")
 
 
 def test_nothing_arrived(spool: Spool) -> None:
-    seen = tally(spool.path, 0)
-    assert seen.counts["requests"] == 0
-    assert seen.percentiles("spans") == {}
+    assert _requests(spool, 0) == 0
+    assert len(data_latency(_part(spool), "spans")) == 0
 
 
 @pytest.mark.parametrize("encoding", ["", "gzip", "json"])
@@ -154,40 +164,55 @@ def test_two_collectors_in_one_spool_are_told_apart(spool: Spool) -> None:
     spool.histogram(1, {"/": 23}, scope="harness.http")
     spool.histogram(1, {"/": 7}, scope="other")
     spool.spans(2, [1.5], scope="other")
-    seen = tally(spool.path, 0, scope="harness.http")
-    assert seen.counts["requests"] == 23
-    assert "spans" not in seen.counts
-    assert tally(spool.path, 0).counts["requests"] == 30
+    assert _requests(spool, 0) == 23
+    assert len(data_latency(_part(spool), "spans")) == 0
 
 
-def test_connections_samples_and_gauges(spool: Spool) -> None:
+def test_a_trial_reads_from_its_own_offset(spool: Spool) -> None:
+    spool.histogram(1, {"/": 23})
+    offset = spool.path.stat().st_size
+    spool.histogram(2, {"/": 7}, start=1.5)
+    assert count(_part(spool, offset=offset), "requests") == 7
+
+
+def test_connections_and_samples(spool: Spool) -> None:
     for at, opened, samples in ((1, 5, 100), (2, 28, 119)):
         spool.counter(at, "tcp.connections.opened", opened)
         spool.counter(at, "profile.samples", samples)
-        spool.counter(at, "tcp.connections", 3, gauge=True)
-    counts = tally(spool.path, round(1.5 * SECOND)).counts
-    assert (counts["connections"], counts["samples"]) == (23, 19)
+        spool.counter(at, "tcp.connections.active", 3, gauge=True)
+    part = _part(spool, 1.5, scope="harness.flows")
+    assert (count(part, "connections"), count(part, "samples")) == (23, 19)
 
 
-def test_spans_logs_and_their_latency(spool: Spool) -> None:
+def test_only_what_carries_an_attribute_is_counted(spool: Spool) -> None:
+    """Connections and executions of the service itself are not taken for our probes."""
+    for at, ours, theirs in ((1, 0, 400), (2, 10, 900)):
+        spool.counter(at, "tcp.connections.opened", ours, peer="127.0.0.2")
+        spool.counter(at, "tcp.connections.opened", theirs, peer="10.0.0.7")
+    probes = ("network.peer.address", "127.0.0.2")
+    assert count(_part(spool, 1.5, scope="harness.flows", only=probes), "connections") == 10
+    spool.logs(3, [("process.exec", 2.5), ("process.exec", 2.6), ("file.open", 1.0)], path="/p")
+    spool.logs(3, [("process.exec", 2.5)], path="/bin/sh")
+    probe = ("process.executable.path", "/p")
+    assert count(_part(spool, scope="harness.guard", only=probe), "executions") == 2
+
+
+def test_latency_of_spans_and_logs(spool: Spool) -> None:
     spool.spans(1, [0.5])
     spool.spans(2, [1.0, 1.5, 1.75])
-    spool.logs(3, [("process.executed", 2.5), ("file.opened", 1.0)])
-    seen = tally(spool.path, SECOND)
-    assert (seen.counts["spans"], seen.counts["logs"], seen.counts["executions"]) == (3, 2, 1)
-    assert seen.counts["posts"] == 2
-    np.testing.assert_allclose(seen.latency_seconds["spans"], [1.0, 0.5, 0.25])
-    np.testing.assert_allclose(seen.latency_seconds["logs"], [0.5, 2.0])
-    assert seen.percentiles("spans")[50] == pytest.approx(0.5)
+    spool.logs(3, [("process.exec", 2.5), ("file.open", 1.0)])
+    np.testing.assert_allclose(data_latency(_part(spool, 1), "spans"), [1.0, 0.5, 0.25])
+    logs = data_latency(_part(spool, scope="harness.guard"), "logs")
+    np.testing.assert_allclose(logs, [0.5, 2.0])
+    assert len(data_latency(_part(spool, until=0.9), "spans")) == 0
 
 
-def test_latency_of_a_metric_is_from_the_middle_of_what_it_adds(spool: Spool) -> None:
+def test_latency_of_a_metric_is_spread_over_what_it_adds(spool: Spool) -> None:
     spool.histogram(1, {"/": 10})  # its time is 0.9, its start 0
-    spool.histogram(3, {"/": 20})  # adds 0.9 to 2.9, middle 1.9
+    spool.histogram(3, {"/": 20})  # adds what happened between 0.9 and 2.9
     spool.histogram(4, {"/": 20})  # adds nothing
-    spool.histogram(5, {"/new": 2}, temporality=DELTA, start=3.9)  # adds 3.9 to 4.9
-    seen = tally(spool.path, SECOND)
-    np.testing.assert_allclose(seen.latency_seconds["metrics"], [1.1, 0.6])
+    found = data_latency(_part(spool, 1), "metrics")
+    assert (found.min(), np.median(found), found.max()) == pytest.approx((0.1, 1.1, 2.1))
 
 
 def test_a_record_cut_off_by_a_crash_is_left_out(spool: Spool) -> None:
@@ -196,7 +221,7 @@ def test_a_record_cut_off_by_a_crash_is_left_out(spool: Spool) -> None:
     whole = spool.path.read_bytes()
     for missing in (1, len(whole) // 2 - 10):
         spool.path.write_bytes(whole[:-missing])
-        assert tally(spool.path, 0).counts["spans"] == 1
+        assert len(data_latency(_part(spool), "spans")) == 1
 
 
 def test_a_file_that_is_no_spool_is_refused(tmp_path: Path) -> None:
@@ -210,4 +235,4 @@ def test_a_post_that_is_not_otlp_is_named(spool: Spool) -> None:
     record = Record(1, UNIX, TRACES, "application/x-protobuf", "", b"\xff\xff\xff")
     spool.path.write_bytes(pack(record))
     with pytest.raises(ValueError, match="/v1/traces is not OTLP"):
-        tally(spool.path, 0)
+        _requests(spool, 0)

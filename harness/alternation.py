@@ -1,0 +1,185 @@
+"""The switched part of a trial: collectors alternated in windows, meters read at their edges."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from harness import experiment as experiments
+from harness.collectors import AgentProcess
+from harness.collectors.included import switch_all
+from harness.load import latency, record
+from harness.load.client import LoadSummary
+from harness.meters.cgroup import CgroupCpu
+from harness.meters.node import NodeCpu
+from harness.model import Window
+from harness.stage import Notes, Stage
+from harness.store import WindowRow
+
+
+@dataclass
+class Alternation:
+    """The windows, and the workload's CPU seconds while collectors were on."""
+
+    rows: list[WindowRow]
+    on_cpu_seconds: float
+
+
+def run(stage: Stage, agents: Sequence[AgentProcess], folder: Path, notes: Notes) -> Alternation:
+    """Drive the load, alternate, and note how the load went; its requests go to `folder`."""
+    path = folder / "requests.npz"
+    stage.driver.start(stage.rate)
+    time.sleep(stage.experiment.settle_seconds)
+    found = _alternate(stage, agents, notes.trial.seed)
+    summary = stage.driver.finish(path)
+    stage.workload.check()
+    note_load(summary, path, stage.rate, notes)
+    rows = _count_requests(found.rows, path)
+    notes.extra["latency_hdr"] = _histograms(rows, path)
+    return Alternation(rows, found.on_cpu_seconds)
+
+
+def note_load(summary: LoadSummary, path: Path, rate: float, notes: Notes) -> None:
+    """Note the load of a phase whose requests are in `path`."""
+    log = record.read(path)
+    answered = log.status > 0
+    seconds = (log.end_ns.max() - log.due_ns.min()) / 1e9 if answered.any() else 1.0
+    notes.add("rate_asked", rate, "{request}/s")
+    notes.add("rate_achieved", answered.sum() / seconds, "{request}/s")
+    notes.add("requests_total", summary.requests, "{request}")
+    notes.add("errors_total", summary.errors, "{request}")
+    notes.add("late_p99_ms", summary.late_p99_ms, "ms")
+    notes.add("driver_cpu_share", summary.cpu_share, "1")
+    if summary.saturated:
+        notes.extra["saturated"] = summary.reason
+
+
+def _alternate(stage: Stage, agents: Sequence[AgentProcess], seed: int) -> Alternation:
+    """Windows off-on-on-off; every meter is read after the guard time and at the window's end."""
+    e = stage.experiment
+    rows: list[WindowRow] = []
+    state, on_cpu = False, 0.0
+    with ExitStack() as stack:
+        meters = _Meters(stage, agents, stack)
+        stack.enter_context(_undisturbed())
+        edge = time.monotonic()
+        for index, on in enumerate(experiments.pattern(e.quadruples, seed)):
+            begun = time.monotonic()
+            if on != state:
+                on_cpu -= meters.workload() if on else 0.0
+                switch_all(agents, on)
+                on_cpu += 0.0 if on else meters.workload()
+                state = on
+            ready = time.monotonic()
+            metered_from = max(edge, ready) + e.guard_seconds
+            _sleep_until(metered_from)
+            before_ns, before = meters.read()
+            # a switch that took long moves the windows after it: half a window is the least
+            shortest = (e.window_seconds - e.guard_seconds) / 2
+            edge = max(edge + e.window_seconds, metered_from + shortest)
+            _sleep_until(edge)
+            after_ns, after = meters.read()
+            values = {name: after[name] - before[name] for name in after}
+            values["seconds"] = (after_ns - before_ns) / 1e9
+            values["switch_seconds"] = ready - begun
+            rows.append(WindowRow(Window(index, index // 4, on, before_ns, after_ns), values))
+        if state:
+            switch_all(agents, False)
+            on_cpu += meters.workload()
+    return Alternation(rows, on_cpu)
+
+
+class _Meters:
+    """All counters of a window's edges in one reading; files are closed with `stack`."""
+
+    def __init__(self, stage: Stage, agents: Sequence[AgentProcess], stack: ExitStack) -> None:
+        cgroups = {
+            "cpu.workload": ["workload"],
+            "cpu.client": ["client"],
+            "cpu.agent": [f"agent-{agent.name}" for agent in agents],
+            "cpu.sink": ["sink"],
+        }
+        self._groups = {
+            metric: [
+                stack.enter_context(closing(CgroupCpu(stage.target.cgroup(name)))) for name in names
+            ]
+            for metric, names in cgroups.items()
+        }
+        self._node = stack.enter_context(closing(NodeCpu()))
+
+    def workload(self) -> float:
+        """CPU seconds of the workload so far."""
+        return self._sum("cpu.workload")
+
+    def read(self) -> tuple[int, dict[str, float]]:
+        """CLOCK_MONOTONIC ns of the reading of the workload's counter, and all counters in s."""
+        before = time.monotonic_ns()
+        values = {"cpu.workload": self.workload()}
+        at_ns = (before + time.monotonic_ns()) // 2
+        values |= {name: self._sum(name) for name in ("cpu.client", "cpu.agent", "cpu.sink")}
+        node = self._node.read()
+        values |= {f"cpu.{name}": node[f"{name}_seconds"] for name in ("host", "softirq", "steal")}
+        return at_ns, values
+
+    def _sum(self, metric: str) -> float:
+        return sum(meter.read()["usage_seconds"] for meter in self._groups[metric])
+
+
+def _count_requests(rows: Sequence[WindowRow], path: Path) -> list[WindowRow]:
+    """Add `requests`: those that were answered within the metered stretch of each window."""
+    log = record.read(path)
+    ends = np.sort(log.end_ns[log.status > 0])
+    edges = np.array([[row.window.start_ns, row.window.end_ns] for row in rows])
+    counts = np.searchsorted(ends, edges[:, 1]) - np.searchsorted(ends, edges[:, 0])
+    return [
+        replace(row, meters={**row.meters, "requests": float(count)})
+        for row, count in zip(rows, counts, strict=True)
+    ]
+
+
+def _histograms(rows: Sequence[WindowRow], path: Path) -> dict[str, dict[str, str]]:
+    """Encoded HDR histograms of latency by route and state: small enough to be kept for ever."""
+    log = record.read(path)
+    starts = np.array([row.window.start_ns for row in rows])
+    place = np.searchsorted(starts, log.due_ns, side="right") - 1
+    ends = np.array([row.window.end_ns for row in rows])
+    states = np.array([row.window.on for row in rows])
+    inside = (place >= 0) & (log.due_ns <= ends[place]) & (log.status > 0)
+    kept = {}
+    for number, route in enumerate(log.route_names):
+        mine = inside & (log.route == number)
+        kept[str(route)] = {
+            name: latency.encode(latency.histogram((log.end_ns - log.due_ns)[mine & which]))
+            for name, which in (("on", states[place]), ("off", ~states[place]))
+        }
+    return kept
+
+
+def _sleep_until(deadline: float) -> None:
+    remaining = deadline - time.monotonic()
+    if remaining > 0:
+        time.sleep(remaining)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Read meters on time: real-time priority where allowed, and no garbage collection."""
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    gc.collect()
+    gc.disable()
+    with contextlib.suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    try:
+        yield
+    finally:
+        gc.enable()
+        with contextlib.suppress(PermissionError):
+            os.sched_setscheduler(0, policy, parameters)

@@ -1,0 +1,69 @@
+"""What the trials of a block share, and the notes that a trial takes; for `trial` and its parts."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.collectors import AgentProcess
+from harness.experiment import Experiment
+from harness.load.client import Driver
+from harness.meters.cgroup import CgroupCpu
+from harness.model import Measurement, Trial
+from harness.store import TrialRecord
+from harness.targets.local import Local
+from harness.targets.placement import Placement
+from harness.workloads import RunningWorkload
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What runs while the trials of one block run; `rate` in arrivals per second."""
+
+    experiment: Experiment
+    target: Local
+    placement: Placement
+    sink_url: str
+    spool: Path
+    workload: RunningWorkload
+    driver: Driver
+    rate: float
+
+    def cpu_seconds(self, cgroup: str) -> float:
+        """CPU that one of the run's cgroups has used so far."""
+        with closing(CgroupCpu(self.target.cgroup(cgroup))) as meter:
+            return meter.read()["usage_seconds"]
+
+
+@dataclass
+class Notes:
+    """Collects the values of a trial."""
+
+    trial: Trial
+    values: list[Measurement] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, metric: str, value: float, unit: str, **labels: str) -> None:
+        """Note one value of the whole trial."""
+        t = self.trial
+        self.values.append(
+            Measurement(
+                metric, float(value), unit, t.workload, t.arm, t.block, t.name, None, labels
+            )
+        )
+
+    def add_counts(self, agent: AgentProcess, stats: dict[str, Any]) -> None:
+        """Note what an agent counted itself: events, losses, memory of its maps."""
+        self.add("events", stats["events"], "{event}", collector=agent.name)
+        self.add("events_lost", stats["lost"], "{event}", collector=agent.name)
+        self.add("map_bytes", stats["map_bytes"], "By", collector=agent.name)
+
+    def warn(self, sentence: str) -> None:
+        """Note something that a reader of the report should know of this trial."""
+        self.extra.setdefault("warnings", []).append(sentence)
+
+    def record(self) -> TrialRecord:
+        """The finished trial; whether it is valid is decided by the analysis, by stated rules."""
+        return TrialRecord(self.trial, "ok", values=tuple(self.values), extra=self.extra)
