@@ -49,15 +49,6 @@ def greatest(record: TrialRecord, metric: str) -> float | None:
     return max((v.value for v in record.values if v.metric == metric), default=None)
 
 
-def coverage(record: TrialRecord) -> dict[str, float]:
-    """Share in percent of what happened that arrived, by signal."""
-    return {
-        value.labels.get("signal", "requests"): 100 * value.value
-        for value in record.values
-        if value.metric == "coverage_ratio"
-    }
-
-
 def per(record: TrialRecord, metric: str, count: str, factor: float = 1.0) -> float | None:
     """factor x sum of `metric` / `count`; None if either is missing or the count is zero."""
     above, below = total(record, metric), total(record, count)
@@ -72,18 +63,27 @@ def _scaled(read: Callable[[TrialRecord, str], float | None], metric: str, facto
     return scaled
 
 
+def _lost(record: TrialRecord) -> float | None:
+    """Lost events are not among the events seen."""
+    lost, seen = total(record, "events_lost"), total(record, "events")
+    if lost is None or seen is None or not lost + seen:
+        return None
+    return 100 * lost / (lost + seen)
+
+
 SWITCHED: Mapping[str, Reader] = {
     "agent_us": lambda r: per(r, "steady_agent_cpu_seconds", "steady_requests", 1e6),
     "agent_memory_mb": _scaled(total, "agent_pss_bytes", 1e-6),
     "agent_peak_memory_mb": _scaled(total, "agent_peak_rss_bytes", 1e-6),
     "map_memory_mb": _scaled(total, "map_bytes", 1e-6),
-    "lost_percent": lambda r: per(r, "events_lost", "events", 100),
+    "lost_percent": _lost,
     "data_latency_p50_s": _scaled(greatest, "data_latency_p50_seconds", 1),
     "data_latency_p99_s": _scaled(greatest, "data_latency_p99_seconds", 1),
-    "load_s": _scaled(total, "load_seconds", 1),
+    "load_s": _scaled(greatest, "load_seconds", 1),
     "attach_ms": _scaled(total, "attach_seconds", 1e3),
     "detach_ms": _scaled(total, "detach_seconds", 1e3),
     "rate_per_s": _scaled(total, "rate_achieved", 1),
+    "late_p99_ms": _scaled(total, "late_p99_ms", 1),
     "error_percent": lambda r: per(r, "errors_total", "requests_total", 100),
 }  # read from the trials that switch
 METERED: Mapping[str, Reader] = {
@@ -92,12 +92,17 @@ METERED: Mapping[str, Reader] = {
 
 
 def whole(bpf: Estimate, agent: Estimate) -> Estimate:
-    """BPF time + agents' CPU; the range is the sum of the ranges, a sole trial counting as one."""
+    """BPF time + agents' CPU; the range is the sum of the ranges, a sole trial counting as one.
+
+    `n` is the trials behind the part with more of them.
+    """
+    if math.isnan(bpf.low) and math.isnan(agent.low):
+        return Estimate(bpf.estimate + agent.estimate, math.nan, math.nan, min(bpf.n, agent.n))
     return Estimate(
         bpf.estimate + agent.estimate,
         _or(bpf.low, bpf.estimate) + _or(agent.low, agent.estimate),
         _or(bpf.high, bpf.estimate) + _or(agent.high, agent.estimate),
-        min(bpf.n, agent.n),
+        max(bpf.n, agent.n),
     )
 
 

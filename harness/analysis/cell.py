@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.analysis import bill, compare, latency, metrics
-from harness.analysis.compare import Estimate
+from harness.analysis import bill, compare, coverage, latency, metrics
+from harness.analysis.compare import Estimate, Quadruples
 from harness.analysis.latency import Histograms, Requests
 from harness.analysis.metrics import PERCENTILES, SWITCHED_CPU
 from harness.model import Comparison
@@ -21,7 +21,9 @@ from harness.store import Run, TrialRecord, WindowRow
 
 HL = "Hodges-Lehmann over quadruples, signed-rank interval"
 BOOTSTRAP = "pooled quantiles, bootstrap over quadruples within blocks"
+TICKS = "ratio of sums (the counter moves by ticks), bootstrap over quadruples within blocks"
 RANGE = "mean and range over trials"
+WHOLE = "bpf_us + agent_us; the range is the sum of their ranges over trials"
 ONE = "one trial"
 RESIDUAL = "context_cpu_us less bpf_us, the latter taken as exact"
 
@@ -48,6 +50,16 @@ class Cell:
     arm: str
     switched: tuple[tuple[TrialRecord, tuple[WindowRow, ...]], ...]
     metered: tuple[TrialRecord, ...]
+    least_seconds: float = 0.0  # windows shorter than this do not count
+
+    def sample(self, parts: Sequence[str], less: Sequence[str] = ()) -> Quadruples:
+        """The quadruples of every trial that switches."""
+        return compare.join(
+            [
+                compare.quadruples(rows, parts, less, self.least_seconds, record.trial.block)
+                for record, rows in self.switched
+            ]
+        )
 
     def row(self, metric: str, value: Estimate, level: float, method: str) -> Comparison:
         """A row of report.json; only differences have a smallest effect seen."""
@@ -58,12 +70,16 @@ class Cell:
         )  # fmt: skip
 
 
-def cpu_rows(cell: Cell) -> Iterator[Comparison]:
+def cpu_rows(cell: Cell, seed: int) -> Iterator[Comparison]:
     """Differences of CPU per request, by who pays; the residual is what BPF metering misses."""
     meters = {metric: (meter,) for meter, metric in SWITCHED_CPU.items()}
     for metric, parts in {**meters, "context_cpu_us": ("cpu.workload", "cpu.client")}.items():
-        sample = compare.join([compare.quadruples(rows, parts) for _, rows in cell.switched])
+        sample = cell.sample(parts, metrics.APART.get(metric, ()))
         if not len(sample.on):
+            continue
+        if any(compare.is_ticked(rows, part) for part in parts for _, rows in cell.switched):
+            value, level = compare.ratio_of_sums(sample, _seed(cell, seed, metric))
+            yield cell.row(metric, value, level, TICKS)
             continue
         value, level = compare.hodges_lehmann(sample.differences), float(np.median(sample.off))
         yield cell.row(metric, value, level, HL)
@@ -75,11 +91,15 @@ def cpu_rows(cell: Cell) -> Iterator[Comparison]:
                 yield cell.row("residual_us", value.less(bpf), level, RESIDUAL)
 
 
+def _seed(cell: Cell, seed: int, name: str) -> int:
+    return zlib.crc32(f"{seed}/{cell.workload}/{cell.arm}/{name}".encode())
+
+
 def block_rows(cell: Cell) -> Iterator[BlockRow]:
     """The same estimate of each block alone."""
     metric = "workload_cpu_us"
     for record, rows in cell.switched:
-        sample = compare.quadruples(rows, ("cpu.workload",))
+        sample = compare.quadruples(rows, ("cpu.workload",), (), cell.least_seconds)
         if len(sample.on):
             e = compare.hodges_lehmann(sample.differences)
             yield BlockRow(
@@ -107,7 +127,7 @@ def latency_samples(run: Run, cell: Cell, primary: str = "") -> dict[str, Histog
 def latency_rows(cell: Cell, samples: Mapping[str, Histograms], seed: int) -> Iterator[Comparison]:
     """Shifts of the percentiles of every route."""
     for suffix, sample in samples.items():
-        key = zlib.crc32(f"{seed}/{cell.workload}/{cell.arm}/{suffix}".encode())
+        key = _seed(cell, seed, suffix)
         found = latency.shifts(sample, list(PERCENTILES.values()), key)
         for name, (value, level) in zip(PERCENTILES, found, strict=True):
             if not math.isnan(value.estimate):
@@ -129,7 +149,6 @@ def value_rows(cell: Cell, about: Mapping[str, Any]) -> Iterator[Comparison]:
     values = {m: bill.over_trials(switched, read) for m, read in bill.SWITCHED.items()}
     values |= {m: bill.over_trials(cell.metered, read) for m, read in bill.METERED.items()}
     values["switch_ms"] = bill.over_trials(switched, _switch_reader(cell))
-    values |= _coverage(switched)
     values["bill_us"] = bill.whole(values["bpf_us"], values["agent_us"])
     rate = about.get("calibration", {}).get(cell.workload, {}).get("rate")
     rate = values["rate_per_s"].estimate if rate is None else float(rate)
@@ -139,16 +158,16 @@ def value_rows(cell: Cell, about: Mapping[str, Any]) -> Iterator[Comparison]:
         values["bill_percent"] = values["bill_us"].scaled(factor)
     for metric, value in values.items():
         if not math.isnan(value.estimate):
-            yield cell.row(metric, value, math.nan, ONE if math.isnan(value.low) else RANGE)
+            spread = WHOLE if metric in ("bill_us", "bill_percent") else RANGE
+            yield cell.row(metric, value, math.nan, ONE if math.isnan(value.low) else spread)
 
 
-def _coverage(records: Sequence[TrialRecord]) -> dict[str, Estimate]:
-    signals = sorted({signal for record in records for signal in bill.coverage(record)})
-
-    def reader(signal: str) -> bill.Reader:
-        return lambda record: bill.coverage(record).get(signal)
-
-    return {f"coverage_percent[{s}]": bill.over_trials(records, reader(s)) for s in signals}
+def coverage_rows(cell: Cell) -> Iterator[Comparison]:
+    """The share of each signal that arrived, pooled over trials; `n` is how many were made."""
+    for signal, count in coverage.pooled([record for record, _ in cell.switched]).items():
+        metric = f"coverage_percent[{signal}]"
+        share, method = coverage.share(count, signal), coverage.method(count, signal)
+        yield cell.row(metric, share, math.nan, method)
 
 
 def _switch_reader(cell: Cell) -> bill.Reader:

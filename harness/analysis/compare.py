@@ -19,6 +19,8 @@ CONFIDENCE = 0.95
 Z_CONFIDENCE = 1.96
 Z_DETECT = 1.96 + 0.84  # two-sided 5 % level, 80 % power
 EXACT_UP_TO = 60
+RESAMPLES = 1000
+USER_HZ_SECONDS = 0.01  # step of the times in /proc/stat
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,17 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Quadruples:
-    """CPU per request of each whole quadruple, in us, with the collectors on and off; (n,) each."""
+    """CPU per request of each whole quadruple, in us, with the collectors on and off; (n,) each.
+
+    `on_requests` and `off_requests` are how many requests stand behind them, `block` is whose
+    trial they are from.
+    """
 
     on: Array
     off: Array
+    on_requests: Array
+    off_requests: Array
+    block: NDArray[np.int64]
 
     @property
     def differences(self) -> Array:
@@ -62,44 +71,105 @@ class Quadruples:
         return self.on - self.off
 
 
-def quadruples(rows: Iterable[WindowRow], meters: Sequence[str]) -> Quadruples:
+def quadruples(
+    rows: Iterable[WindowRow],
+    meters: Sequence[str],
+    less: Sequence[str] = (),
+    least_seconds: float = 0.0,
+    block: int = 0,
+) -> Quadruples:
     """Sum `meters` (seconds) over each quadruple's on and off windows and divide by requests.
 
-    A quadruple that lacks a window, a meter or any request in one state is left out.
+    `less` are taken off, as far as they were read. A quadruple that is not whole is left out.
     """
     groups: dict[int, list[WindowRow]] = defaultdict(list)
     for row in rows:
         groups[row.window.quadruple].append(row)
-    whole = [group for _, group in sorted(groups.items()) if is_whole(group, meters)]
+    whole = [g for _, g in sorted(groups.items()) if is_whole(g, meters, least_seconds)]
+    seconds = {on: _array(_seconds(g, meters, less, on) for g in whole) for on in (True, False)}
+    requests = {on: _array(_requests(g, on) for g in whole) for on in (True, False)}
     return Quadruples(
-        np.array([_per_request(group, meters, True) for group in whole], dtype=float),
-        np.array([_per_request(group, meters, False) for group in whole], dtype=float),
+        1e6 * seconds[True] / requests[True],
+        1e6 * seconds[False] / requests[False],
+        requests[True],
+        requests[False],
+        np.full(len(whole), block, dtype=np.int64),
     )
 
 
-def is_whole(group: Sequence[WindowRow], meters: Sequence[str]) -> bool:
-    """Two windows on, two off, every meter read, and requests in both states."""
+def is_whole(group: Sequence[WindowRow], meters: Sequence[str], least_seconds: float = 0.0) -> bool:
+    """Two windows on, two off, none cut short, every meter read, requests in both states."""
     if sum(row.window.on for row in group) != 2 or len(group) != 4:
         return False
     if any(meter not in row.meters for row in group for meter in (*meters, "requests")):
         return False
-    return all(
-        sum(row.meters["requests"] for row in group if row.window.on == on) > 0
-        for on in (True, False)
-    )
+    if any(row.window.end_ns - row.window.start_ns < 1e9 * least_seconds for row in group):
+        return False
+    return all(_requests(group, on) > 0 for on in (True, False))
 
 
-def _per_request(group: Sequence[WindowRow], meters: Sequence[str], on: bool) -> float:
+def _array(values: Iterable[float]) -> Array:
+    return np.array(list(values), dtype=float)
+
+
+def _requests(group: Sequence[WindowRow], on: bool) -> float:
+    return sum(row.meters["requests"] for row in group if row.window.on == on)
+
+
+def _seconds(
+    group: Sequence[WindowRow], meters: Sequence[str], less: Sequence[str], on: bool
+) -> float:
     rows = [row for row in group if row.window.on == on]
-    seconds = sum(row.meters[meter] for row in rows for meter in meters)
-    return 1e6 * seconds / sum(row.meters["requests"] for row in rows)
+    paid = sum(row.meters[meter] for row in rows for meter in meters)
+    return paid - sum(row.meters.get(meter, 0.0) for row in rows for meter in less)
 
 
 def join(parts: Sequence[Quadruples]) -> Quadruples:
     """The quadruples of several trials as one sample."""
     if not parts:
-        return Quadruples(np.empty(0), np.empty(0))
-    return Quadruples(np.concatenate([p.on for p in parts]), np.concatenate([p.off for p in parts]))
+        none = np.empty(0)
+        return Quadruples(none, none, none, none, np.empty(0, dtype=np.int64))
+    return Quadruples(
+        np.concatenate([p.on for p in parts]),
+        np.concatenate([p.off for p in parts]),
+        np.concatenate([p.on_requests for p in parts]),
+        np.concatenate([p.off_requests for p in parts]),
+        np.concatenate([p.block for p in parts]),
+    )
+
+
+def is_ticked(rows: Iterable[WindowRow], meter: str) -> bool:
+    """Whether a meter only ever moved by whole ticks: its single windows tell nothing then."""
+    values = _array(row.meters[meter] for row in rows if meter in row.meters)
+    ticks = values / USER_HZ_SECONDS
+    return bool(np.all(np.abs(ticks - np.round(ticks)) < 1e-3))
+
+
+def draws(block: NDArray[np.int64], seed: int) -> Array:
+    """How often each quadruple is drawn in each resample, (RESAMPLES, n); strata are blocks."""
+    random = np.random.default_rng(seed)
+    weights = np.zeros((RESAMPLES, len(block)))
+    for name in np.unique(block):
+        mine = np.flatnonzero(block == name)
+        shares = np.full(len(mine), 1 / len(mine))
+        weights[:, mine] = random.multinomial(len(mine), shares, RESAMPLES)
+    return weights
+
+
+def ratio_of_sums(sample: Quadruples, seed: int) -> tuple[Estimate, float]:
+    """All CPU on / all requests on less the same off, in us, with its bootstrap interval; off.
+
+    For counters of ticks: a median of windows that mostly read zero is zero whatever the truth.
+    Where the resamples do not differ there is no interval: it is NaN.
+    """
+    weights = np.vstack([np.ones(len(sample.on)), draws(sample.block, seed)])
+    on = weights @ (sample.on * sample.on_requests) / (weights @ sample.on_requests)
+    off = weights @ (sample.off * sample.off_requests) / (weights @ sample.off_requests)
+    low, high = np.quantile((on - off)[1:], [0.025, 0.975])
+    centre, n = float(on[0] - off[0]), len(sample.on)
+    if not low < high:
+        low = high = math.nan
+    return Estimate(centre, float(low), float(high), n), float(off[0])
 
 
 def hodges_lehmann(sample: Array) -> Estimate:

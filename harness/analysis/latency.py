@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.analysis.compare import Array, Estimate
+from harness.analysis.compare import Array, Estimate, draws
 from harness.store import WindowRow
 
 Counts = NDArray[np.int32]
 
 STEP = float(np.log1p(0.005))  # bins are 0.5 % wide; percentiles are interpolated within them
 BINS = int(np.log(1e8) / STEP) + 1  # 1 us to 100 s
-RESAMPLES = 1000
+NEVER_NS = 2**62  # the latency of a request without an answer: the last bin
 TAIL = 10  # a percentile needs as many requests beyond it, in each state
 
 GRID = np.unique(
@@ -48,7 +48,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Requests:
-    """The answered requests of one trial: due times and latencies in ns, and their routes."""
+    """The requests of one trial: due times and latencies in ns, and their routes."""
 
     due_ns: NDArray[np.int64]
     latency_ns: NDArray[np.int64]
@@ -56,12 +56,12 @@ class Requests:
 
     @classmethod
     def load(cls, path: Path) -> Requests:
-        """Read requests.npz; a request without an answer has no latency and is left out."""
+        """Read requests.npz; a request without an answer took longer than every other."""
         with np.load(path) as data:
-            answered = data["status"] > 0
-            due, end = data["due_ns"][answered], data["end_ns"][answered]
+            due = data["due_ns"]
+            latency = np.where(data["status"] > 0, data["end_ns"] - due, NEVER_NS)
             names = np.asarray(data["route_names"], dtype=np.str_)
-            return cls(due, end - due, names[data["route"][answered]])
+            return cls(due, latency, names[data["route"]])
 
     def of(self, route: str) -> Requests:
         """Those of one route."""
@@ -122,11 +122,11 @@ def shifts(sample: Histograms, qs: Sequence[float], seed: int) -> list[tuple[Est
     """For each quantile: on - off in us with its bootstrap interval, and the level off.
 
     Whole quadruples are drawn again, within their blocks, so that what requests of one moment
-    share stays together; percentile intervals of RESAMPLES draws (Efron and Tibshirani, An
+    share stays together; percentile intervals of compare.RESAMPLES draws (Efron and Tibshirani, An
     Introduction to the Bootstrap, chapter 13). NaN where fewer than TAIL requests of a state lie
     beyond the quantile.
     """
-    weights = _draws(sample.block, seed)
+    weights = draws(sample.block, seed).astype(np.float32)
     used = np.flatnonzero(sample.on.any(axis=0) | sample.off.any(axis=0))
     if not len(used):
         return [(Estimate(math.nan, math.nan, math.nan, 0), math.nan) for _ in qs]
@@ -136,18 +136,6 @@ def shifts(sample: Histograms, qs: Sequence[float], seed: int) -> list[tuple[Est
         for part in (sample.on[:, columns], sample.off[:, columns])
     )
     return [_shift(on, off, q, int(used[0]), len(sample.block)) for q in qs]
-
-
-def _draws(block: NDArray[np.int64], seed: int) -> NDArray[np.float32]:
-    """How often each quadruple is drawn in each resample, (RESAMPLES, n); strata are blocks."""
-    random = np.random.default_rng(seed)
-    weights = np.zeros((RESAMPLES, len(block)), dtype=np.float32)
-    for name in np.unique(block):
-        mine = np.flatnonzero(block == name)
-        weights[:, mine] = random.multinomial(
-            len(mine), np.full(len(mine), 1 / len(mine)), RESAMPLES
-        )
-    return weights
 
 
 def _shift(on: Array, off: Array, q: float, first: int, n: int) -> tuple[Estimate, float]:

@@ -17,6 +17,8 @@ SWITCHED_CPU = {
     "cpu.host": "host_cpu_us",
 }
 
+# taken off a meter: an agent works by its own clock, in on and off windows alike
+APART = {"host_cpu_us": ("cpu.agent", "cpu.sink")}
 
 # metrics that are told apart by a name in brackets, and what the name is
 BRACKETS = {
@@ -47,31 +49,32 @@ METRICS: dict[str, Metric] = {
         "us/request", "softirq time of the machine per request, on - off", True
     ),
     "host_cpu_us": Metric(
-        "us/request", "busy CPU of the whole machine per request, on - off", True
+        "us/request", "busy CPU of the machine less agents and receiver, on - off", True
     ),
     "latency_p50_us": Metric("us", "median latency from the moment a request was due", True),
     "latency_p90_us": Metric("us", "90th percentile of latency, on - off", True),
     "latency_p99_us": Metric("us", "99th percentile of latency, on - off", True),
     "latency_p99_9_us": Metric("us", "99.9th percentile of latency, on - off", True),
-    "bpf_us": Metric("us/request", "time inside the arm's BPF programs, in any process"),
+    "bpf_us": Metric("us/request", "time inside the arm's BPF programs: a lower bound"),
     "agent_us": Metric("us/request", "CPU of the arm's agents"),
     "residual_us": Metric(
         "us/request", "context_cpu_us - bpf_us: entry, caches, noise; bpf_us taken as exact", True
     ),
     "bill_us": Metric("us/request", "whole bill: BPF programs + agents"),
     "bill_percent": Metric("%", "whole bill in percent of the machine, at the rate driven"),
-    "agent_memory_mb": Metric("MB", "memory of the arm's agents (PSS)"),
-    "agent_peak_memory_mb": Metric("MB", "peak resident memory of the arm's agents"),
+    "agent_memory_mb": Metric("MB", "memory of the arm's agents (PSS: shared pages are divided)"),
+    "agent_peak_memory_mb": Metric("MB", "peak resident memory (RSS) of the arm's agents"),
     "map_memory_mb": Metric("MB", "memory locked by the arm's BPF maps"),
     "coverage_percent": Metric("%", "share of a signal's events whose telemetry arrived"),
-    "lost_percent": Metric("%", "events lost / events"),
+    "lost_percent": Metric("%", "events lost / (events lost + events seen)"),
     "data_latency_p50_s": Metric("s", "request finished -> its telemetry arrived, median"),
     "data_latency_p99_s": Metric("s", "request finished -> its telemetry arrived, p99"),
-    "load_s": Metric("s", "time to load the arm's BPF programs"),
-    "attach_ms": Metric("ms", "time to attach the arm's BPF programs"),
-    "detach_ms": Metric("ms", "time to detach the arm's BPF programs"),
+    "load_s": Metric("s", "time to load BPF programs, the slowest agent's"),
+    "attach_ms": Metric("ms", "time of the first attaching of the arm's BPF programs"),
+    "detach_ms": Metric("ms", "time of the first detaching of the arm's BPF programs"),
     "switch_ms": Metric("ms", "time that switching took at a window's edge, median of a trial"),
     "rate_per_s": Metric("1/s", "requests a second that were achieved"),
+    "late_p99_ms": Metric("ms", "how late the load driver gave out requests, p99"),
     "error_percent": Metric("%", "requests that failed"),
 }
 

@@ -49,14 +49,14 @@ def summarize(run: Run) -> Summary:
     about, experiment = run.about(), run.experiment()
     windows = {record.trial: tuple(_windows(run, record)) for record in run.records()}
     trials = tuple(
-        validity.judge(record, windows[record.trial], experiment.quadruples)
+        validity.judge(record, windows[record.trial], experiment.quadruples, least(experiment))
         for record in run.records()
     )
     rows: list[Comparison] = []
     blocks: list[BlockRow] = []
     curves: dict[tuple[str, str], Curve] = {}
     for cell in _cells(experiment, trials, windows):
-        rows += cells.cpu_rows(cell)
+        rows += cells.cpu_rows(cell, experiment.seed)
         blocks += cells.block_rows(cell)
         primary = about.get("primary_routes", {}).get(cell.workload, "")
         samples = cells.latency_samples(run, cell, primary)
@@ -64,11 +64,17 @@ def summarize(run: Run) -> Summary:
         if samples:
             curves[cell.workload, cell.arm] = latency.curve(samples[""])
         rows += cells.value_rows(cell, about)
+        rows += cells.coverage_rows(cell)
     return Summary(
         run.path.name, about, experiment, tuple(rows), tuple(blocks), trials,
         tuple(p for t in trials if t.usable for p in bill.programs(t.record)), curves,
         tuple(_warnings(about, trials, rows, blocks)),
     )  # fmt: skip
+
+
+def least(experiment: Experiment) -> float:
+    """Seconds that a window must have lasted: half of what it was to."""
+    return (experiment.window_seconds - experiment.guard_seconds) / 2
 
 
 def _windows(run: Run, record: TrialRecord) -> Sequence[WindowRow]:
@@ -96,6 +102,7 @@ def _cells(
                 arm.name,
                 tuple((r, windows[r.trial]) for r in mine if r.trial.kind == "switched"),
                 tuple(r for r in mine if r.trial.kind == "metered"),
+                least(experiment),
             )
 
 

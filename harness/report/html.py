@@ -113,7 +113,9 @@ def _driven(summary: Summary, workload: str) -> str:
         return "It was not driven."
     text = f"Driven at {known['rate']:,.0f} requests a second"
     if "capacity" in known:
-        text += f"; it answers {known['capacity']:,.0f} a second when pressed"
+        text += f"; the load driver reached {known['capacity']:,.0f} a second in a closed loop"
+        if "driver_cpu_share" in known:
+            text += f" (driver at {known['driver_cpu_share']:.0%} of its CPU)".replace("%", " %")
     row = summary.row(workload, BASELINE, "workload_cpu_us")
     return text + (f"; {wording.plain(row.level)} µs of CPU a request." if row else ".")
 
@@ -163,7 +165,7 @@ def _tiles(summary: Summary) -> list[Tile]:
             "{} %",
             "of the machine: {arm}, {workload} service",
         ),
-        _tile("Largest agent", memory, max, "{} MB", "{arm}, {workload} service"),
+        _tile("Largest agent", memory, max, "{} MB PSS", "{arm}, {workload} service"),
         _tile("Lowest coverage", seen, min, "{} %", "of requests: {arm}, {workload} service"),
     ]
     best = min(noise, key=lambda r: r.mde, default=None)
@@ -180,7 +182,8 @@ def _tile(title: str, rows: list[Comparison], pick: Any, figure: str, about: str
     if not rows:
         return Tile(title, "not measured", "no usable trial recorded it")
     row = pick(rows, key=lambda r: r.estimate)
-    value = "100" if row.estimate == 100 else wording.plain(row.estimate)
+    covered = row.metric.startswith("coverage")
+    value = table.share(row.estimate, "") if covered else wording.plain(row.estimate)
     return Tile(title, figure.format(value), about.format(arm=row.arm, workload=row.workload))
 
 

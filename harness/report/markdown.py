@@ -12,9 +12,12 @@ def text(summary: Summary) -> str:
         f"**{wording.verdict(summary)}**",
         "\n".join(f"- {sentence}" for sentence in wording.sentences(summary)),
         "\n".join(_table(summary)),
-        f"Run `{summary.name}`, {_machine(summary)}. Intervals are 95 %; *unresolved*: zero "
-        "cannot be excluded; *seen from*: the smallest effect found with 80 % power. "
-        "The bill is time in BPF programs + CPU of the agent.",
+        f"Run `{summary.name}`, {_machine(summary)}. "
+        "Intervals of differences and of coverage are 95 %; brackets of values over trials are "
+        "ranges and say of how many trials. *unresolved*: zero cannot be excluded; *seen from*: "
+        "the smallest effect found with 80 % power. The bill is time in BPF programs (a lower "
+        "bound: entry to a program is not in it) + CPU of the agent. Memory: PSS divides pages "
+        "among the processes that share them; an agent alone has up to its peak RSS.",
     ]
     if summary.warnings:
         parts.append("\n".join(f"> {warning}" for warning in summary.warnings))
@@ -36,11 +39,8 @@ def _row(cells: tuple[str, ...] | list[str]) -> str:
 
 
 def _cell(cell: table.Cell) -> str:
-    if cell.state == "resolved":
-        return f"**{cell.text}** {cell.detail}"
-    if cell.state in ("unresolved", "missing"):
-        return f"*{cell.text}* {cell.detail}"
-    return cell.text
+    mark = {"resolved": "**", "unresolved": "*", "missing": "*"}.get(cell.state, "")
+    return f"{mark}{cell.text}{mark} {cell.detail}".strip().replace("\n", ", ")
 
 
 def _claims(line: table.Line) -> str:

@@ -17,11 +17,11 @@ PAYERS = {
     "workload_cpu_us": f"workload, on {MINUS} off",
     "client_cpu_us": f"client, on {MINUS} off",
     "context_cpu_us": f"both, on {MINUS} off",
-    "bpf_us": "BPF programs, metered",
+    "bpf_us": "BPF programs, metered (lower bound)",
     "residual_us": "both less BPF",
     "agent_us": "agent",
     "softirq_cpu_us": f"softirq, on {MINUS} off",
-    "host_cpu_us": f"whole host, on {MINUS} off",
+    "host_cpu_us": f"host less agent, on {MINUS} off",
 }
 LATENCIES = {
     "latency_p50_us": "p50",
@@ -29,13 +29,14 @@ LATENCIES = {
     "latency_p99_us": "p99",
     "latency_p99_9_us": "p99.9",
 }
+DRIVER = {"late_p99_ms": "load driver late, p99"}
 LIFE = {
     "load_s": "load",
-    "attach_ms": "attach",
-    "detach_ms": "detach",
+    "attach_ms": "first attach",
+    "detach_ms": "first detach",
     "switch_ms": "one switch",
     "agent_memory_mb": "agent, PSS",
-    "agent_peak_memory_mb": "agent, peak",
+    "agent_peak_memory_mb": "agent, peak RSS",
     "map_memory_mb": "maps",
     "lost_percent": "events lost",
     "data_latency_p50_s": "data latency p50",
@@ -68,7 +69,7 @@ def latencies(summary: Summary, workload: str) -> list[Sheet]:
         _sheet(
             summary, workload,
             f"Latency on {MINUS} off, {suffix.strip('[]') or 'primary route'}",
-            {metric + suffix: name for metric, name in LATENCIES.items()}, baseline=True,
+            {metric + suffix: name for metric, name in LATENCIES.items()} | DRIVER, baseline=True,
         )
         for suffix in suffixes
     ]  # fmt: skip
@@ -142,8 +143,7 @@ def difference(row: Comparison) -> Cell:
 def _value(row: Comparison) -> Cell:
     shown = table.share(row.estimate) if row.unit == "%" and row.estimate > 1 else (
         f"{wording.plain(row.estimate)} {wording.unit(row)}")  # fmt: skip
-    spread = "" if row.low == row.high else wording.interval(row)
-    return Cell(shown, spread)
+    return Cell(shown, wording.spread(row).replace("], ", "]\n"))
 
 
 def facts(values: Mapping[str, object], skip: Sequence[str] = ()) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from harness.analysis import coverage as counted
 from harness.analysis.summary import Summary
 from harness.model import BASELINE, Comparison
 from harness.report import wording
@@ -141,7 +142,7 @@ def _bill(summary: Summary, workload: str, arm: str) -> Cell:
     bill, share = (summary.row(workload, arm, m) for m in ("bill_us", "bill_percent"))
     if bill is None:
         return _missing(summary, workload, arm, "bill_us")
-    detail = f"{wording.plain(bill.estimate)} {wording.interval(bill)} µs/request"
+    detail = f"{wording.plain(bill.estimate)} µs/request\n{wording.interval(bill)}"
     if share is None:
         return Cell(f"{wording.plain(bill.estimate)} µs", "the number of CPUs is not known")
     return Cell(f"{wording.plain(share.estimate)} %", detail)
@@ -153,13 +154,17 @@ def _memory(summary: Summary, workload: str, arm: str) -> Cell:
     agent = summary.row(workload, arm, "agent_memory_mb")
     if agent is None:
         return _missing(summary, workload, arm, "agent_memory_mb")
-    maps = summary.row(workload, arm, "map_memory_mb")
-    below = f"+ {wording.plain(maps.estimate)} in maps" if maps else "maps not measured"
-    return Cell(f"{agent.estimate:.0f} MB", below)
+    peak, maps = (summary.row(workload, arm, m) for m in ("agent_peak_memory_mb", "map_memory_mb"))
+    below = f"peak RSS {peak.estimate:.0f} MB" if peak else "peak RSS not measured"
+    below += f"\n+ {wording.plain(maps.estimate)} in maps" if maps else "\nmaps not measured"
+    return Cell(f"{agent.estimate:.0f} MB PSS", below)
 
 
 def coverage(summary: Summary, workload: str, arm: str, every: bool = False) -> Cell:
-    """The share of requests (or of the arm's one signal) that arrived; of `every` signal."""
+    """The share of requests (or of the arm's one signal) that arrived; of `every` signal.
+
+    A few probes and a few samples are told as counts: they make no percentage.
+    """
     if arm == BASELINE:
         return Cell("n/a", "", "none")
     rows = [
@@ -169,13 +174,27 @@ def coverage(summary: Summary, workload: str, arm: str, every: bool = False) -> 
     if not rows:
         return _missing(summary, workload, arm, "coverage_percent")
     first, *others = sorted(rows, key=lambda row: "requests" not in row.metric)
-    rest = [f"{share(row.estimate)} of {_signal(row)}" for row in others if every]
-    return Cell(share(first.estimate), "; ".join([f"of {_signal(first)}", *rest]))
+    rest = [" ".join(_arrived(row)) for row in others if every]
+    text, detail = _arrived(first)
+    return Cell(text, "\n".join([detail, *rest]))
 
 
-def share(percent: float) -> str:
+def _arrived(row: Comparison) -> tuple[str, str]:
+    """A figure and what it is of: `99.8 %`, `of 3,000 requests [99.5, 99.9]`."""
+    signal, seen = _signal(row), round(row.estimate * row.n / 100)
+    if signal in counted.PROBED:
+        return f"{seen:,} of {row.n:,} probes", f"for {signal}"
+    about = "about " if signal == counted.SAMPLED else ""
+    if signal == counted.SAMPLED and row.n < counted.ENOUGH:
+        return f"{seen:,} of about {row.n:,} {signal}", "too few for a percentage"
+    bounds = f"[{share(row.low, '')}, {share(row.high, '')}]"
+    return share(row.estimate), f"of {about}{row.n:,} {signal}\n{bounds}, 95 %"
+
+
+def share(percent: float, unit: str = " %") -> str:
     """A share; only what is whole is called 100 %."""
-    return "100 %" if percent == 100 else f"{percent:.1f} %"
+    near = 99.95 <= percent < 100 or 100 < percent < 100.05
+    return ("100" if percent == 100 else f"{percent:.{3 if near else 1}f}") + unit
 
 
 def _signal(row: Comparison) -> str:

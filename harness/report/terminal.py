@@ -7,8 +7,8 @@ from harness.model import BASELINE
 from harness.report import table, wording
 from harness.report.table import Line
 
-COLUMNS = ("service", "collector", f"CPU µs a request, on {wording.MINUS} off", "seen from",
-           "whole bill", "machine", "memory", "coverage")  # fmt: skip
+COLUMNS = ("service", "collector", f"CPU µs a request, on {wording.MINUS} off [95 %]", "seen from",
+           "bill, at least", "machine", "memory (PSS)", "coverage")  # fmt: skip
 
 
 def rows(summary: Summary) -> list[tuple[str, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from harness.analysis import metrics
 from harness.analysis.summary import Summary
 from harness.model import BASELINE, Comparison
 
@@ -59,17 +60,22 @@ def change(row: Comparison) -> str:
 
 
 def interval(row: Comparison, with_unit: bool = False) -> str:
-    """`[+0.31, +0.79]`; of a value over trials, its range."""
+    """`[+0.31, +0.79]` of a difference, at 95 %; of a value, its range and that it is one."""
+    if not metrics.metric(row.metric).difference:
+        return spread(row)
     if not math.isfinite(row.low):
-        return "one trial" if row.n == 1 else "too few windows for an interval"
-    signed = math.isfinite(row.mde)
-    if not signed and row.n == 1:
-        return "one trial"
-    if signed:
-        low, high = (number(v, places(row), signed) for v in (row.low, row.high))
-    else:
-        low, high = plain(row.low), plain(row.high)
+        return "too few data for an interval"
+    low, high = (number(v, places(row), True) for v in (row.low, row.high))
     return f"[{low}, {high}]" + (f" {unit(row)}" if with_unit else "")
+
+
+def spread(row: Comparison) -> str:
+    """`[1.0, 3.0], range of 2 trials`."""
+    if not math.isfinite(row.low):
+        return "one trial"
+    if plain(row.low) == plain(row.high):
+        return f"the same in {row.n} trials" if row.n > 1 else "one trial"
+    return f"[{plain(row.low)}, {plain(row.high)}], range of {row.n} trials"
 
 
 def relative(row: Comparison) -> str:
@@ -115,20 +121,30 @@ def verdict(summary: Summary) -> str:
         return "No collector's cost was measured in this run."
     known = [row for row in rows if resolved(row) and row.estimate > 0]
     if not known:
-        worst = max(rows, key=lambda row: row.mde / row.level)
+        text = "On this machine no collector's cost to a service could be told from zero"
+        worst = max(rows, key=lambda row: _share(row.mde, row.level))
+        if not math.isfinite(worst.mde):
+            return f"{text}, and no smallest cost that would have been seen is known."
         return (
-            "On this machine no collector's cost to a service could be told from zero; "
-            f"in the {worst.workload} service a cost of {floor(worst)} a request would have "
-            "been seen."
+            f"{text}; in the {worst.workload} service a cost of {floor(worst)} a request "
+            "would have been seen."
         )
     size = {row.arm: len(summary.experiment.arm(row.arm).collectors) for row in known}
     most = max(size.values())
-    row = max((r for r in known if size[r.arm] == most), key=lambda r: r.estimate / r.level)
+    row = max((r for r in known if size[r.arm] == most), key=lambda r: _share(r.estimate, r.level))
     verb = "cost" if most > 1 else "costs"
+    share = f" ({relative(row)})" if relative(row) else ""
+    others = sum(size[r.arm] == most for r in known)
+    largest = f"; the largest of {others} such costs that were resolved" if others > 1 else ""
     return (
         f"On this machine {arm_phrase(summary, row.arm)} {verb} the {row.workload} service "
-        f"{change(row)} of CPU a request ({relative(row)}), 95 % interval {interval(row, True)}."
+        f"{change(row)} of CPU a request{share}, 95 % interval {interval(row, True)}{largest}."
     )
+
+
+def _share(value: float, level: float) -> float:
+    """value / level for putting in order; what cannot be told comes last."""
+    return value / level if level > 0 and math.isfinite(value) else -math.inf
 
 
 def sentences(summary: Summary) -> list[str]:
@@ -145,7 +161,7 @@ def _sentence(summary: Summary, workload: str) -> str:
     if seen:
         parts.append(", ".join(seen))
     if unseen:
-        least = max(unseen, key=lambda r: r.mde)
+        least = max(unseen, key=lambda r: r.mde if math.isfinite(r.mde) else -math.inf)
         names = ", ".join(r.arm for r in unseen)
         parts.append(f"not resolved: {names} (from {floor(least)} it would have been seen)")
     null = summary.row(workload, BASELINE, "workload_cpu_us")

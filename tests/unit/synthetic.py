@@ -25,7 +25,9 @@ PROGRAMS = {
     "profile": (("on_sample", 0.008, 2100.0),),
     "guard": (("on_exec", 0.0005, 1800.0), ("on_open", 0.002, 900.0)),
 }
+TICK = 0.01  # s; softirq time moves by these
 SIGNAL = {"http": "requests", "flows": "connections", "profile": "samples", "guard": "executions"}
+SEEN = {"flows": (10, 10), "profile": (16, 17.2), "guard": (9, 10)}  # of each trial
 CLAIMS = [
     ("http", "Beyla: < 0.5 % CPU, 50 MB; 500 ns a request", "Grafana Beyla documentation, 2025-02"),
     (
@@ -51,6 +53,7 @@ class Truth:
     )
     drift: float = 0.15  # slow swing of CPU per request, as a share
     noise: float = 0.03  # of one window, as a share; heavy-tailed
+    softirq_us: float = 0.0
     outliers: float = 0.02  # share of windows that something else disturbed
 
 
@@ -112,18 +115,20 @@ def windows(
     drift = 1 + truth.drift * np.sin(2 * math.pi * (t / 37 + rng.random())) * rng.choice([-1, 1])
     noise = truth.noise * rng.standard_t(4, len(t)) + (rng.random(len(t)) < truth.outliers) * 0.4
     effect = sum(truth.cpu_us.get(c, 0.0) for c in what.arm(trial.arm).collectors)
-    rows = []
+    rows, softirq = [], rng.random() * TICK
     for i, on in enumerate(states):
         count = max(1.0, round(rate * seconds + rng.normal(0, 0.5)))
         cpu = count * (level * drift[i] * (1 + noise[i]) + effect * on) * 1e-6
         client = count * (120 * drift[i] * (1 + noise[i] / 2) + 0.4 * effect * on) * 1e-6
         start = begin + int((t[i] + what.guard_seconds) * 1e9)
+        after = softirq + count * (5.0 + truth.softirq_us * on) * 1e-6
         meters = {
             "seconds": seconds, "requests": count, "cpu.workload": cpu, "cpu.client": client,
             "cpu.agent": 0.0004, "cpu.sink": 0.0001, "cpu.host": cpu + client + 0.002,
-            "cpu.softirq": 0.15 * cpu, "cpu.steal": 0.0,
+            "cpu.softirq": (after // TICK - softirq // TICK) * TICK, "cpu.steal": 0.0,
             "switch_seconds": 0.0006 if i and on != states[i - 1] else 0.0,
         }  # fmt: skip
+        softirq = after
         rows.append(WindowRow(Window(i, i // 4, on, start, start + int(seconds * 1e9)), meters))
     return rows
 
@@ -194,7 +199,9 @@ def _values(what: Experiment, trial: Trial, rng: np.random.Generator) -> Iterabl
         yield value("events", n, "{event}", collector=c)
         yield value("events_lost", 0, "{event}", collector=c)
         labels = {"collector": c, "signal": SIGNAL[c]}
-        yield value("coverage_ratio", 1.0 if c != "profile" else 0.93, "1", **labels)
+        seen, made = SEEN.get(c, (n, n))
+        yield value("signal_seen", seen, "1", **labels)
+        yield value("signal_made", made, "1", **labels)
         yield value("data_latency_p50_seconds", 0.52 + 0.05 * rng.random(), "s", **labels)
         yield value("data_latency_p99_seconds", 1.02 + 0.05 * rng.random(), "s", **labels)
 
@@ -207,8 +214,9 @@ def _about(what: Experiment) -> dict[str, Any]:
         "command": ["harness", "evaluate", "quick"],
         "primary_routes": {},
         "calibration": {
-            w: {"capacity": RATE.get(w, 1000.0) * 3.3, "rate": RATE.get(w, 1000.0)}
+            w: {"capacity": 3.3 * rate, "driver_cpu_share": 0.73, "rate": rate}
             for w in what.workloads
+            for rate in (RATE.get(w, 1000.0),)
         },
         "skipped_arms": [],
         "warnings": [],

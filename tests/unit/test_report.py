@@ -193,7 +193,7 @@ def without(record: TrialRecord, metric: str) -> Mapping[str, Any]:
     ("metric", "row"),
     [
         ("agent_pss_bytes", "agent_memory_mb"),
-        ("coverage_ratio", "coverage_percent[requests]"),
+        ("signal_made", "coverage_percent[requests]"),
         ("bpf_run_time_seconds", "bill_us"),
         ("steady_agent_cpu_seconds", "bill_us"),
     ],
@@ -216,18 +216,15 @@ def test_an_invalid_trial_is_left_out_by_its_rule(tmp_path: Path) -> None:
     run = partial(tmp_path, 99)
     for record in run.records():
         if record.trial.arm == "http" and record.trial.block == 0:
-            values = tuple(
-                dataclasses.replace(v, value=1.0) if v.metric == "driver_cpu_share" else v
-                for v in record.values
-            )
-            run.append(dataclasses.replace(record, values=values), run.windows(record.trial))
+            told = {"saturated": "the load driver used 97% of its CPU"}
+            run.append(dataclasses.replace(record, extra=told), run.windows(record.trial))
     summary = summarize(run)
     refused = [judged for judged in summary.trials if not judged.usable]
     assert len(refused) == 1
     row = summary.row("go", "http", "workload_cpu_us")
     assert row is not None
     assert row.n == TINY.quadruples
-    assert "The load driver used 100% of its CPU (limit 90%)." in html_of(run)
+    assert "The load driver used 97% of its CPU." in html_of(run)
 
 
 def test_a_baseline_that_shows_an_effect_is_warned_about(tmp_path: Path) -> None:
@@ -242,9 +239,53 @@ def test_a_baseline_that_shows_an_effect_is_warned_about(tmp_path: Path) -> None
     assert any("with nothing installed the difference is not zero" in text for text in warnings)
 
 
+def test_brackets_say_what_they_are(built: BuiltReport) -> None:
+    page, markdown = built.html.read_text(), built.markdown.read_text()
+    assert "range of 2 trials" in page
+    assert "range of 2 trials" in markdown
+    assert "Intervals are 95 %" not in markdown
+    assert "entry to a program is not in it" in page
+    assert "entry to a program is not in it" in markdown
+    assert "(driver at 73 % of its CPU)" in page
+    assert "when pressed" not in page
+
+
+def test_few_samples_and_probes_are_counts(tmp_path: Path) -> None:
+    arms = (Arm("baseline"), *(Arm(c, (c,)) for c in ("http", "flows", "profile")))
+    what = dataclasses.replace(TINY, arms=arms)
+    summary = summarize(synthetic.write(tmp_path / "run", what))
+    seen = {line.arm: (line.coverage.text, line.coverage.detail) for line in table_of(summary)}
+    assert seen["flows"] == ("20 of 20 probes", "for connections")
+    assert seen["profile"] == ("32 of about 34 samples", "too few for a percentage")
+    assert seen["http"][0] == "100 %"
+    assert seen["http"][1].startswith("of 10,000 requests\n[99.9")
+
+
+@pytest.mark.parametrize("level", [0.0, float("nan"), 30.0])
+@pytest.mark.parametrize("mde", [float("nan"), 0.5])
+def test_the_verdict_bears_levels_that_do_not_exist(
+    built: BuiltReport, level: float, mde: float
+) -> None:
+    rows = tuple(
+        dataclasses.replace(row, level=level, mde=mde, low=low, high=high)
+        for row in built.summary.rows if row.metric == "workload_cpu_us"
+        for low, high in ((row.estimate - 50, row.estimate + 50), (float("nan"), float("nan")))
+    )  # fmt: skip
+    summary = dataclasses.replace(built.summary, rows=rows)
+    assert "could be told from zero" in wording.verdict(summary)
+    assert len(wording.sentences(summary)) == 2
+
+
+def test_the_verdict_says_that_it_is_the_largest(built: BuiltReport) -> None:
+    assert "the largest of 2 such costs that were resolved" in wording.verdict(built.summary)
+
+
 def test_names_from_outside_cannot_break_the_page(tmp_path: Path) -> None:
-    odd = dataclasses.replace(TINY, name="<b>x</b>", workloads=("<i>&|",))
-    run = synthetic.write(tmp_path / "run", odd, LOUD, warnings=["<script>alert(1)</script>"])
+    odd = dataclasses.replace(TINY, name="<b>x</b>")
+    run = synthetic.write(
+        tmp_path / "run", odd, LOUD, warnings=["<script>alert(1)</script>"],
+        claims=[{"collector": "http", "text": "<i>&|", "source": "<i>&|"}],
+    )  # fmt: skip
     report = build.build(run)
     page = report.html.read_text()
     assert "<script>alert" not in page
