@@ -27,7 +27,7 @@ SMALL = """
 workloads = ["go"]
 blocks = 1
 warmup_seconds = 0.5
-switched_seconds = 2.4
+switched_seconds = 4.0
 steady_seconds = 1.0
 metered_seconds = 1.0
 calibration_seconds = 1.0
@@ -124,7 +124,7 @@ def test_small_evaluation(small: Path, tmp_path: Path) -> None:
     assert found["http", "bpf_us"]["estimate"] > 0
     assert found["http", "bill_us"]["estimate"] > found["http", "bpf_us"]["estimate"]
     aa = found["baseline", "workload_cpu_us"]
-    assert 4 <= aa["n"] <= 6
+    assert 8 <= aa["n"] <= 10
     assert aa["low"] < aa["high"]
     assert (tmp_path / "r/measurements.jsonl.gz").stat().st_size > 0
 
