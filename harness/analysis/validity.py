@@ -77,8 +77,8 @@ STATED = (
     f"more than {MAX_ERROR_SHARE:.1%} of the requests fail",
     f"less than {MIN_RATE_SHARE:.0%} of the rate asked for is achieved",
     f"the hypervisor takes more than {MAX_STEAL_SHARE:.0%} of the CPU",
-    f"fewer than {MIN_WHOLE_SHARE:.0%} of the quadruples are whole (a window shorter than half of "
-    "what it was to be makes its quadruple a broken one)",
+    f"fewer than {MIN_WHOLE_SHARE:.0%} of the quadruples are whole (a window of less than 45 % "
+    "of its length makes its quadruple a broken one)",
 )  # as the report states them
 
 
