@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -181,6 +182,7 @@ class _Block:
         except (HarnessError, OSError) as error:
             status: TrialStatus = "skipped" if isinstance(error, UnavailableError) else "failed"
             record, rows = TrialRecord(trial, status, reason=str(error)), []
+            (folder / "error.txt").write_text(traceback.format_exc())
             outcome.warnings.append(f"{trial.name}: {error}")
         self.run_store.append(record, rows)
         if record.status == "skipped":

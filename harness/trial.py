@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from harness import alternation, steady
+from harness import alternation, shell, steady
 from harness.collectors import REGISTRY, AgentProcess
 from harness.collectors.included import switch_all
 from harness.errors import CollectorError, HarnessError
@@ -33,10 +34,10 @@ def run(stage: Stage, trial: Trial, folder: Path) -> tuple[TrialRecord, list[Win
             rows = found.rows
             so_far = Seen(offset, time.monotonic_ns(), found.on_cpu_seconds)
             steady.run(stage, agents, folder, notes, so_far)
+            _profile(stage, folder, notes)
         else:
             steady.meter(stage, agents, folder, notes)
         _memory(stage, agents, notes)
-        _profile(stage, folder, notes)
         notes.add("steal_share", _steal_share(before, node.read()), "1")
         _remove(agents, notes)
     return notes.record(), rows
@@ -91,14 +92,15 @@ def _memory(stage: Stage, agents: Sequence[AgentProcess], notes: Notes) -> None:
 
 
 def _profile(stage: Stage, folder: Path, notes: Notes) -> None:
+    """Name the profile's addresses while the workload lives."""
     if not (folder / "pprof").is_dir():
         return
-    from harness.report import symbols  # BCC is large; it is needed only where profiles were made
-
+    pids = map(str, stage.workload.pids())
+    argv = [sys.executable, "-m", "harness.report.symbols", str(folder / "pprof"), *pids]
     try:
-        symbols.symbolize(folder / "pprof", stage.workload.pids())
+        shell.run(argv, timeout=120)
         notes.extra["profile"] = "pprof/profile.folded"
-    except (OSError, HarnessError) as error:
+    except HarnessError as error:
         notes.warn(f"The profile has no symbols: {error}")
 
 

@@ -1,6 +1,10 @@
-"""Names the addresses in a trial's profiles; called when the trial ends and the workload lives.
+"""Names the addresses in a trial's profiles; run when the trial ends and the workload lives.
 
+    python -m harness.report.symbols DIRECTORY PID...
     symbolize(directory, pids)      # profile-<ms>.pb.gz ... -> profile.pb.gz, profile.folded
+
+It is a process of its own because BCC is large, and because its library was seen to close
+descriptors that were not its own when a symbol cache is freed.
 
 Native, Go and kernel symbols come from BCC's symbol cache. So do Java's, from the perf map that
 the JVM is asked to write for a moment; its stacks are whole with -XX:+PreserveFramePointer.
@@ -11,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -175,3 +180,7 @@ def _own_pid(pid: int) -> int:
             if line.startswith("NSpid:"):
                 return int(line.split()[-1])
     return pid
+
+
+if __name__ == "__main__":
+    symbolize(Path(sys.argv[1]), map(int, sys.argv[2:]))
