@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from harness import __version__, doctor, evaluate, experiment, workloads
+from harness import __version__, block, doctor, evaluate, experiment, workloads
 from harness.analysis.summary import Summary
 from harness.errors import HarnessError, InputError
 from harness.experiment import Experiment
@@ -44,8 +44,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+# a pipe or a CI log has no width of its own
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 120)
 
 
 def main() -> None:
@@ -251,7 +252,7 @@ def _show_plan(chosen: Experiment) -> None:
 
 
 @contextmanager
-def _progress(quiet: bool) -> Iterator[evaluate.Progress]:
+def _progress(quiet: bool) -> Iterator[block.Progress]:
     if quiet or not err.is_terminal:
         yield _lines(quiet)
         return
@@ -267,7 +268,7 @@ def _progress(quiet: bool) -> Iterator[evaluate.Progress]:
         )
 
 
-def _lines(quiet: bool) -> evaluate.Progress:
+def _lines(quiet: bool) -> block.Progress:
     def tell(done: float, total: float, label: str) -> None:
         if not quiet:
             err.print(f"{100 * done / total:3.0f} %  {label}")

@@ -60,12 +60,15 @@ class Experiment:
 
     def expected_seconds(self) -> float:
         """About how long the trials take, start-up of processes included; from experience here."""
-        per_switched = self.settle_seconds + self.switched_seconds + self.steady_seconds + 2.0
-        per_metered = self.settle_seconds + self.metered_seconds + 1.5
+        per_switched = self.settle_seconds + self.switched_seconds + self.steady_seconds + 1.2
+        per_metered = self.metered_seconds + 1.2
         collectors = sum(1 for arm in self.arms if arm.collectors)
         per_block = self.warmup_seconds + 3.0 + len(self.arms) * per_switched
         return len(self.workloads) * (
-            self.calibration_seconds + self.blocks * per_block + collectors * per_metered
+            self.warmup_seconds
+            + self.calibration_seconds
+            + self.blocks * per_block
+            + collectors * per_metered
         )
 
 

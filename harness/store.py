@@ -95,6 +95,10 @@ class Run:
         """Replace run.json as a whole."""
         self._write(self.path / "run.json", json.dumps({"schema": SCHEMA, **about}, indent=1))
 
+    def note(self, **values: Any) -> None:
+        """Replace some keys of run.json."""
+        self.write_about({**self.about(), **values})
+
     def experiment(self) -> Experiment:
         """The experiment as it was run."""
         return experiments.from_dict(self.about()["experiment"], str(self.path))

@@ -12,7 +12,7 @@ from harness import alternation, shell, steady
 from harness.collectors import REGISTRY, AgentProcess
 from harness.collectors.included import switch_all
 from harness.errors import CollectorError, HarnessError
-from harness.meters.memory import peak_rss_bytes, pss_bytes
+from harness.meters.memory import cgroup_bytes, peak_rss_bytes, pss_bytes
 from harness.meters.node import NodeCpu
 from harness.model import Trial
 from harness.stage import Notes, Stage
@@ -89,6 +89,8 @@ def _memory(stage: Stage, agents: Sequence[AgentProcess], notes: Notes) -> None:
         notes.add("agent_pss_bytes", pss_bytes([agent.pid]), "By", collector=agent.name)
         notes.add("agent_peak_rss_bytes", peak_rss_bytes(agent.pid), "By", collector=agent.name)
     notes.add("workload_pss_bytes", pss_bytes(stage.workload.pids()), "By")
+    for name, value in cgroup_bytes(stage.target.cgroup("workload")).items():
+        notes.add(f"workload_cgroup_{name}", value, "By")  # where a memory controller is there
 
 
 def _profile(stage: Stage, folder: Path, notes: Notes) -> None:

@@ -1,0 +1,150 @@
+"""One block of an evaluation: a fresh workload and driver, and the trials on them; `evaluate`."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import experiment as experiments
+from harness import trial as trials
+from harness.errors import HarnessError, StoreError, UnavailableError, WorkloadError
+from harness.experiment import Experiment
+from harness.load.client import Driver
+from harness.model import Trial, TrialStatus
+from harness.stage import Stage
+from harness.store import Run, TrialRecord
+from harness.targets.local import Local
+from harness.targets.placement import Placement
+from harness.workloads import Workload
+
+Progress = Callable[[float, float, str], None]
+"""Called with seconds of work done, seconds of work in all, and what is happening now."""
+
+MIN_REQUESTS = 5  # in a window, or its cost per request is mostly chance
+
+
+@dataclass
+class Block:
+    """The trials of one block on one fresh workload process and one load driver."""
+
+    store: Run
+    experiment: Experiment
+    target: Local
+    place: Placement
+    sink_url: str
+    spool: Path
+    workload: Workload
+    clock: Clock
+
+    def run(self, group: list[Trial]) -> list[str]:
+        """Run these trials, which are of one block; warnings about those that failed.
+
+        WorkloadError when the workload died, which ends the evaluation.
+        """
+        logs = self.store.path / "logs"
+        logs.mkdir(exist_ok=True)
+        first = group[0]
+        with ExitStack() as stack:
+            self.clock.tell(f"{first.workload}: starting the workload")
+            running = self.workload.start(
+                cgroup=self.target.cgroup("workload"),
+                cpus=self.place.workload,
+                log=logs / f"{first.workload}-b{first.block}.log",
+            )
+            stack.callback(running.stop)
+            driver = Driver(
+                running.url,
+                locustfile=self.workload.locustfile,
+                connections=self.experiment.load(first.workload).connections,
+                seed=self.experiment.seed,
+                cgroup=self.target.cgroup("client"),
+                cpus=self.place.load,
+                log=logs / f"{first.workload}-b{first.block}-load.log",
+                control=self.target.scratch / "load.sock",
+            )
+            stack.callback(driver.stop)
+            stage = Stage(
+                self.experiment, self.target, self.place, self.sink_url, self.spool,
+                running, driver, self._rate(first.workload, driver),
+            )  # fmt: skip
+            self.clock.tell(f"{first.workload}: warming up")
+            driver.start(stage.rate)
+            time.sleep(self.experiment.warmup_seconds)
+            driver.finish(self.target.scratch / "warmup.npz")
+            return [text for trial in group if (text := self._one(stage, trial))]
+
+    def _one(self, stage: Stage, trial: Trial) -> str:
+        self.clock.tell(f"{trial.workload}, block {trial.block + 1}: {trial.arm} ({trial.kind})")
+        folder = self.store.folder(trial)
+        try:
+            record, rows = trials.run(stage, trial, folder)
+        except StoreError:
+            raise
+        except (HarnessError, OSError) as error:
+            status: TrialStatus = "skipped" if isinstance(error, UnavailableError) else "failed"
+            record, rows = TrialRecord(trial, status, reason=str(error)), []
+            (folder / "error.txt").write_text(traceback.format_exc())
+        self.store.append(record, rows)
+        if record.status == "skipped":
+            self._note_skipped(trial.arm, record.reason)
+        self.clock.finished(trial)
+        if record.status == "failed":
+            stage.workload.check()  # a dead workload ends the evaluation with its own sentence
+        return f"{trial.name}: {record.reason}" if record.reason else ""
+
+    def _note_skipped(self, arm: str, reason: str) -> None:
+        known = self.store.about()["skipped_arms"]
+        if all(each["arm"] != arm for each in known):
+            self.store.note(skipped_arms=[*known, {"arm": arm, "reason": reason}])
+
+    def _rate(self, workload: str, driver: Driver) -> float:
+        """Arrivals per second: given, or a share of the capacity found once per run."""
+        load, window = self.experiment.load(workload), self.experiment.window_seconds
+        known = self.store.about().get("calibration", {})
+        if workload not in known:
+            self.clock.tell(f"{workload}: finding its capacity")
+            driver.capacity(self.experiment.warmup_seconds)  # a cold process is slow
+            capacity = driver.capacity(self.experiment.calibration_seconds)
+            rate = load.rate or min(load.max_rate, load.fraction * capacity.rate)
+            if rate * window < MIN_REQUESTS:
+                raise WorkloadError(
+                    f"At {rate:.1f} requests a second a window of {window} s holds too few.",
+                    f"{workload!r} answered {capacity.rate:.0f} a second when it was pressed.",
+                    f"Set window_seconds to {MIN_REQUESTS / max(rate, 0.1):.1f} or more, or a "
+                    "higher rate, in an experiment file.",
+                )
+            known[workload] = {
+                "capacity": capacity.rate,
+                "driver_cpu_share": capacity.cpu_share,
+                "rate": round(rate),
+            }
+            self.store.note(calibration=known)
+        return float(known[workload]["rate"])
+
+
+class Clock:
+    """Turns finished trials into seconds of work done, for the progress bar."""
+
+    def __init__(self, experiment: Experiment, progress: Progress, done: int) -> None:
+        self._progress, self._total = progress, experiment.expected_seconds()
+        plan = experiments.plan(experiment)
+        weights = {"switched": experiment.switched_seconds + experiment.steady_seconds + 2.5,
+                   "metered": experiment.metered_seconds + 2.0}  # fmt: skip
+        whole = sum(weights[t.kind] for t in plan)
+        self._per = {kind: w / whole * self._total for kind, w in weights.items()}
+        self._done = sum(self._per[t.kind] for t in plan[:done])
+        self._label = ""
+
+    def tell(self, label: str) -> None:
+        """Say what is happening."""
+        self._label = label
+        self._progress(self._done, self._total, label)
+
+    def finished(self, trial: Trial) -> None:
+        """A trial is done."""
+        self._done += self._per[trial.kind]
+        self._progress(self._done, self._total, self._label)
