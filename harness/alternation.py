@@ -51,7 +51,9 @@ def note_load(summary: LoadSummary, path: Path, rate: float, notes: Notes) -> No
     """Note the load of a phase whose requests are in `path`."""
     log = record.read(path)
     answered = log.status > 0
-    seconds = (log.end_ns.max() - log.due_ns.min()) / 1e9 if answered.any() else 1.0
+    # n requests take n intervals: the last one that was due has its own still before it
+    first_to_last = (log.due_ns.max() - log.due_ns.min()) / 1e9 if len(log.due_ns) > 1 else 1.0
+    seconds = first_to_last * len(log.due_ns) / max(len(log.due_ns) - 1, 1)
     notes.add("rate_asked", rate, "{request}/s")
     notes.add("rate_achieved", answered.sum() / seconds, "{request}/s")
     notes.add("requests_total", summary.requests, "{request}")

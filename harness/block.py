@@ -84,7 +84,7 @@ class Block:
             record, rows = trials.run(stage, trial, folder)
         except StoreError:
             raise
-        except (HarnessError, OSError) as error:
+        except (HarnessError, OSError, ValueError, KeyError) as error:
             status: TrialStatus = "skipped" if isinstance(error, UnavailableError) else "failed"
             record, rows = TrialRecord(trial, status, reason=str(error)), []
             (folder / "error.txt").write_text(traceback.format_exc())
@@ -120,7 +120,7 @@ class Block:
             known[workload] = {
                 "capacity": capacity.rate,
                 "driver_cpu_share": capacity.cpu_share,
-                "rate": round(rate),
+                "rate": load.rate or round(rate),
             }
             self.store.note(calibration=known)
         return float(known[workload]["rate"])

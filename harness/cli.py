@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from harness.analysis.summary import Summary
 
 REPORTS = Path("reports")
-ERROR, INTERRUPTED = 2, 130
+ERROR, INCONCLUSIVE, INTERRUPTED = 2, 3, 130
 
 P = ParamSpec("P")
 
@@ -100,7 +100,7 @@ def evaluate_command(
     run_name: Annotated[str, typer.Option("--run", help="The name of the run's folder.")] = "",
     reports: Annotated[Path, typer.Option(help="Where runs are kept.")] = REPORTS,
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be done.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print report.json's rows.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print report.json.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
     """Measure what collectors cost services on this machine; ends in a report.
@@ -131,7 +131,7 @@ def evaluate_command(
     if resume is None:
         path = reports / (run_name or f"{datetime.now():%Y%m%d-%H%M%S}-{_slug(chosen.name)}")
         local.Local(path.name, run_dir=path).check()
-        run = evaluate.create(path, chosen, sys.argv[1:], resolved)
+        run = evaluate.create(path, chosen, _repeatable(sys.argv[1:]), resolved)
     try:
         with _progress(quiet) as progress:
             outcome = evaluate.evaluate(run, resolved, progress)
@@ -144,13 +144,15 @@ def evaluate_command(
     for warning in outcome.warnings:
         err.print(f"[yellow]Warning:[/] {escape(warning)}")
     statuses = [record.status for record in run.records()]
-    if "ok" in statuses:
-        _finish(run, as_json)
+    usable = _finish(run, as_json) if "ok" in statuses else False
     if outcome.error is not None:
         _complain(outcome.error)
     elif "failed" in statuses or "ok" not in statuses:
         failed = sum(status != "ok" for status in statuses)
         err.print(f"[red]Error:[/] {failed} of {len(statuses)} trials were not measured.")
+    elif not usable:
+        err.print("[yellow]Inconclusive:[/] no trial is usable; the report says why.")
+        raise typer.Exit(INCONCLUSIVE)
     else:
         return
     err.print(f"Go on with: harness evaluate --resume {shlex.quote(str(run.path))}")
@@ -161,7 +163,7 @@ def evaluate_command(
 @_errors
 def report_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print report.json's rows.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print report.json.")] = False,
 ) -> None:
     """Make the report of a run again from its measurements; needs no root and no network."""
     _finish(Run.open(run), as_json)
@@ -218,7 +220,8 @@ def _resumed(path: Path) -> tuple[Run, Workload | None]:
     return run, Workload.from_dict(own) if own else None
 
 
-def _finish(run: Run, as_json: bool) -> None:
+def _finish(run: Run, as_json: bool) -> bool:
+    """Build and print the report; whether any of its trials is usable."""
 
     built = build.build(run)
     if as_json:
@@ -228,6 +231,7 @@ def _finish(run: Run, as_json: bool) -> None:
         out.print()
         out.print(escape(wording.verdict(built.summary)))
         out.print(f"\nReport: {built.html}\nNext: open it in a browser.", soft_wrap=True)
+    return any(judged.usable for judged in built.summary.trials)
 
 
 def _headline(summary: Summary) -> Table:
@@ -281,6 +285,15 @@ def _complain(error: HarnessError) -> None:
     for sentence in (error.why, error.next_step):
         if sentence:
             err.print(f"  {escape(sentence)}")
+
+
+def _repeatable(arguments: list[str]) -> list[str]:
+    """The command without the name of its run, which can be used only once."""
+    kept = ["harness"]
+    for previous, word in zip(["", *arguments], arguments, strict=False):
+        if "--run" not in (previous, word) and not word.startswith("--run="):
+            kept.append(word)
+    return kept
 
 
 def _slug(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import signal
@@ -21,6 +22,7 @@ from harness.collectors import REGISTRY
 from harness.errors import ComponentError, HarnessError, InputError, StoreError
 from harness.experiment import Experiment
 from harness.store import Run, TrialRecord
+from harness.targets import local
 from harness.targets.local import Local
 from harness.targets.placement import Placement, placement
 from harness.workloads import Workload
@@ -67,10 +69,11 @@ def evaluate(
         except HarnessError as error:
             outcome.error = error
         except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             outcome.error = StoreError(
                 f"The run stopped: {error}.",
                 "What was measured before is kept.",
-                "Mend that (a full disk, most often), then resume.",
+                "Make room, then resume." if full else "Mend that, then resume.",
             )
     failed = any(record.status == "failed" for record in run.records())
     with contextlib.suppress(StoreError):  # a full disk has been told of already
@@ -92,6 +95,7 @@ def _evaluate(
 ) -> None:
     experiment = run.experiment()
     target = Local(run.path.name, run_dir=run.path)
+    local.refuse_beside_another()
     target.up()
     stack.callback(target.down)
     facts, place = target.facts(), placement()

@@ -187,6 +187,12 @@ def _problems(e: Experiment) -> Iterator[str]:
             yield f"arm {arm.name!r} names a collector twice."
     if not e.arms:
         yield "it names no arms."
+    negative = ("warmup_seconds", "settle_seconds", "metered_seconds", "calibration_seconds")
+    for name in negative:
+        if getattr(e, name) < 0:
+            yield f"{name} must not be negative."
+    if e.calibration_seconds < 0.5:
+        yield "calibration_seconds must be at least 0.5."
     if e.blocks < 1:
         yield "blocks must be at least 1."
     if not 0.02 <= e.window_seconds <= 5:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import os
+import signal
 import ssl
 import time
 from dataclasses import dataclass
@@ -14,6 +17,7 @@ from harness.errors import WorkloadError
 
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.05
+SETTLE_SECONDS = 0.3  # a daemon's first process is gone by then
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,13 @@ class RunningWorkload:
         return [int(pid) for pid in (self.cgroup / "cgroup.procs").read_text().split()]
 
     def stop(self) -> int:
-        """End it and return its exit code; safe to call again."""
-        return shell.stop(self.process)
+        """End it, and what it left in its cgroup; its exit code. Safe to call again."""
+        code = shell.stop(self.process)
+        if self.cgroup is not None:
+            with contextlib.suppress(OSError):  # one that left its session
+                for pid in self.pids():
+                    os.kill(pid, signal.SIGKILL)
+        return code
 
     def told_port(self) -> int:
         """The port that a workload of ours prints when it is ready, or WorkloadError."""
@@ -77,6 +86,14 @@ class RunningWorkload:
                     "Check --url: address, port and path.",
                 )
             time.sleep(POLL_SECONDS)
+        time.sleep(SETTLE_SECONDS)
+        if not self.alive():
+            raise WorkloadError(
+                f"{self.name!r} ended {_how(self.process.returncode)}, yet something answers "
+                f"at {self.url}.",
+                _last_words(self.log),
+                "Its command must stay in the foreground, as long as it serves.",
+            )
 
 
 def _answers(url: str) -> bool:

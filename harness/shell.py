@@ -97,9 +97,10 @@ def spawn(
                 start_new_session=True,
                 preexec_fn=_enter(cgroup, tuple(cpus)),
             )
-        except (FileNotFoundError, PermissionError) as error:
+        except (OSError, subprocess.SubprocessError) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error)
             raise NeedError(
-                f"Cannot start {argv[0]}: {error.strerror}.", next_step="Check the command."
+                f"Cannot start {argv[0]}: {why}.", next_step="Check the command."
             ) from error
 
 
@@ -123,6 +124,12 @@ def announced(process: Process, seconds: float) -> dict[str, Any] | None:
     except ValueError:
         return None
     return answer if isinstance(answer, dict) else None
+
+
+def ended(process: Process, seconds: float) -> int:
+    """Wait for a process that ends by itself; its exit code, or that of being stopped."""
+    _await_end(process.pid, seconds)
+    return stop(process, grace_seconds=0.0)
 
 
 def stop(process: Process, *, grace_seconds: float = 5.0) -> int:

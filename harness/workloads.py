@@ -146,7 +146,10 @@ def load(name: str) -> Workload:
 
 def own(command: str | None, url: str | None, locustfile: Path | None = None) -> Workload:
     """The user's program: started by `command` in the current directory, answering at `url`."""
-    words = shlex.split(command or "")
+    try:
+        words = shlex.split(command or "")
+    except ValueError as error:
+        raise InputError(f"--command cannot be read: {error}.", command or "") from error
     if not words or not url:
         raise InputError(
             "A program of your own needs both --command and --url.",
@@ -163,7 +166,7 @@ def own(command: str | None, url: str | None, locustfile: Path | None = None) ->
         description=command or "",
         primary=urlsplit(url).path or "/",
         locustfile=locustfile.resolve() if locustfile is not None else None,
-        url=url.rstrip("/"),
+        url=url.rstrip("/") if locustfile is not None or urlsplit(url).path == "/" else url,
     )
     workload.check()
     return workload
@@ -183,6 +186,8 @@ def address(url: str) -> tuple[str, int]:
     try:
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        if parts.scheme not in ("http", "https") or not parts.hostname or not url.isascii():
+            raise ValueError(url)
     except (KeyError, ValueError) as error:
         raise InputError(
             f"{url} is not a URL of a service.", next_step="Say http://127.0.0.1:PORT/."

@@ -150,8 +150,7 @@ def value_rows(cell: Cell, about: Mapping[str, Any]) -> Iterator[Comparison]:
     values |= {m: bill.over_trials(cell.metered, read) for m, read in bill.METERED.items()}
     values["switch_ms"] = bill.over_trials(switched, _switch_reader(cell))
     values["bill_us"] = bill.whole(values["bpf_us"], values["agent_us"])
-    rate = about.get("calibration", {}).get(cell.workload, {}).get("rate")
-    rate = values["rate_per_s"].estimate if rate is None else float(rate)
+    rate = values["rate_per_s"].estimate  # of requests: a task of a locustfile may make several
     cpus = bill.cpu_count(about.get("facts", {}))
     if cpus and rate > 0:
         factor = bill.machine_percent_factor(rate, cpus)

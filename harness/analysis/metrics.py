@@ -71,7 +71,7 @@ METRICS: dict[str, Metric] = {
     "data_latency_p99_s": Metric("s", "request finished -> its telemetry arrived, p99"),
     "load_s": Metric("s", "time to load BPF programs, the slowest agent's"),
     "attach_ms": Metric("ms", "time of the first attaching of the arm's BPF programs"),
-    "detach_ms": Metric("ms", "time of the first detaching of the arm's BPF programs"),
+    "detach_ms": Metric("ms", "time of one detaching, before anything was seen"),
     "switch_ms": Metric("ms", "time that switching took at a window's edge, median of a trial"),
     "rate_per_s": Metric("1/s", "requests a second that were achieved"),
     "late_p99_ms": Metric("ms", "how late the load driver gave out requests, p99"),

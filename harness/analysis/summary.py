@@ -68,7 +68,7 @@ def summarize(run: Run) -> Summary:
     return Summary(
         run.path.name, about, experiment, tuple(rows), tuple(blocks), trials,
         tuple(p for t in trials if t.usable for p in bill.programs(t.record)), curves,
-        tuple(_warnings(about, trials, rows, blocks)),
+        tuple(_warnings(about, trials, rows, blocks, experiment.window_seconds)),
     )  # fmt: skip
 
 
@@ -114,7 +114,9 @@ def _warnings(
     trials: Sequence[Judged],
     rows: Sequence[Comparison],
     blocks: Sequence[BlockRow],
+    window_seconds: float,
 ) -> Iterator[str]:
+    slow_us = 1e6 * window_seconds / 4
     yield from about.get("warnings", ())
     if not about.get("complete", False):
         yield (
@@ -122,6 +124,12 @@ def _warnings(
             f"The figures rest on the {len(trials)} trials that were finished."
         ).replace("  ", " ")
     for row in rows:
+        if row.arm == "baseline" and row.metric == "latency_p50_us" and row.level > slow_us:
+            yield (
+                f"{row.workload}: requests take {row.level / 1000:.0f} ms, which is long beside a "
+                "window: what a collector does at their end may fall outside. Longer windows "
+                "(window_seconds) show it."
+            )
         if row.arm == "baseline" and row.metric == "workload_cpu_us" and row.low * row.high > 0:
             yield (
                 f"{row.workload}: with nothing installed the difference is not zero "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from harness.analysis.summary import Summary
 from harness.report import table, wording
 
@@ -21,7 +23,7 @@ def text(summary: Summary) -> str:
     ]
     if summary.warnings:
         parts.append("\n".join(f"> {warning}" for warning in summary.warnings))
-    parts.append(f"Again: `{' '.join(summary.about.get('command', ()))}`")
+    parts.append(f"Again: `{shlex.join(summary.about.get('command', ()))}`")
     return "\n\n".join(parts) + "\n"
 
 

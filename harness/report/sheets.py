@@ -33,7 +33,7 @@ DRIVER = {"late_p99_ms": "load driver late, p99"}
 LIFE = {
     "load_s": "load",
     "attach_ms": "first attach",
-    "detach_ms": "first detach",
+    "detach_ms": "detach",
     "switch_ms": "one switch",
     "agent_memory_mb": "agent, PSS",
     "agent_peak_memory_mb": "agent, peak RSS",

@@ -185,6 +185,17 @@ def clean(directory: Path = DIRECTORY) -> list[str]:
         return _clean(journal)
 
 
+def refuse_beside_another(directory: Path = DIRECTORY) -> None:
+    """NeedError while another evaluation runs: they would measure each other."""
+    for entry in Journal(directory).entries():
+        if entry.alive() and entry.pid != os.getpid():
+            raise NeedError(
+                f"The run {entry.run} is being measured by process {entry.pid}.",
+                "Two evaluations at once would measure each other.",
+                "Wait until it has ended.",
+            )
+
+
 def leftovers(directory: Path = DIRECTORY) -> list[str]:
     """What dead runs left on this machine, in sentences; empty when `clean` has nothing to do."""
     found: list[str] = []

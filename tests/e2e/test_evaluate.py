@@ -209,6 +209,21 @@ def test_workload_that_dies_in_the_middle(small: Path, tmp_path: Path) -> None:
     assert "--resume" in done.stderr
 
 
+def test_program_that_goes_to_the_background(small: Path, tmp_path: Path) -> None:
+    """Its first process ends at once and another answers: refused, and nothing of it stays."""
+    small.write_text(OWN)
+    script = tmp_path / "daemon.sh"
+    server = f"setsid {sys.executable} -m http.server --bind 127.0.0.1 18976"
+    script.write_text(f"#!/bin/sh\n{server} >/dev/null 2>&1 &\nsleep 2\n")
+    script.chmod(0o755)
+    done = _run(
+        "evaluate", small, "--command", str(script), "--url", "http://127.0.0.1:18976/",
+        "--reports", tmp_path, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "died" in done.stderr or "foreground" in done.stderr
+
+
 def test_port_taken(small: Path, tmp_path: Path) -> None:
     import socket
 
@@ -262,7 +277,8 @@ def test_disk_that_fills_up(small: Path, tmp_path: Path) -> None:
         code = process.wait(120)
         text = (tmp_path / "harness.log").read_text()
         assert code == 2, text
-        assert "Make room" in text or "No space left" in text
+        assert "Make room" in text, text
+        assert f"--resume {run}" in text
         assert _trials(run) >= 1
         filler.unlink()
         _run("evaluate", "--resume", run)
@@ -300,6 +316,8 @@ def test_kernel_without_btf(small: Path, tmp_path: Path) -> None:
         (["evaluate", "nothing-of-that-name"], "Those that ship: "),
         (["evaluate", "--resume", "nowhere"], "is not a run"),
         (["evaluate", "--command", "x"], "needs both --command and --url"),
+        (["evaluate", "--command", "a 'b", "--url", "http://127.0.0.1:1/"], "cannot be read"),
+        (["evaluate", "--command", "sh", "--url", "ftp://127.0.0.1:21/"], "not a URL of a service"),
         (["report", "nowhere"], "is not a run"),
     ],
 )
