@@ -138,11 +138,12 @@ def evaluate_command(
     except KeyboardInterrupt:
         err.print(
             "[yellow]Interrupted.[/] What was measured is kept, what was started has been ended.\n"
-            f"Go on with: harness evaluate --resume {shlex.quote(str(run.path))}"
+            f"Go on with: harness evaluate --resume {shlex.quote(str(run.path))}",
+            soft_wrap=True,
         )
         raise typer.Exit(INTERRUPTED) from None
     for warning in outcome.warnings:
-        err.print(f"[yellow]Warning:[/] {escape(warning)}")
+        err.print(f"[yellow]Warning:[/] {escape(warning)}", soft_wrap=True)
     statuses = [record.status for record in run.records()]
     usable = _finish(run, as_json) if "ok" in statuses else False
     if outcome.error is not None:
@@ -155,7 +156,7 @@ def evaluate_command(
         raise typer.Exit(INCONCLUSIVE)
     else:
         return
-    err.print(f"Go on with: harness evaluate --resume {shlex.quote(str(run.path))}")
+    err.print(f"Go on with: harness evaluate --resume {shlex.quote(str(run.path))}", soft_wrap=True)
     raise typer.Exit(ERROR)
 
 
@@ -281,10 +282,10 @@ def _lines(quiet: bool) -> block.Progress:
 
 
 def _complain(error: HarnessError) -> None:
-    err.print(f"[red]Error:[/] {escape(error.what)}")
+    err.print(f"[red]Error:[/] {escape(error.what)}", soft_wrap=True)
     for sentence in (error.why, error.next_step):
         if sentence:
-            err.print(f"  {escape(sentence)}")
+            err.print(f"  {escape(sentence)}", soft_wrap=True)
 
 
 def _repeatable(arguments: list[str]) -> list[str]:
