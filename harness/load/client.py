@@ -18,7 +18,7 @@ MARGIN_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Capacity:
-    """Requests answered a second in a closed loop, and the driver's share of one CPU meanwhile."""
+    """Tasks done a second in a closed loop, and the driver's share of one CPU meanwhile."""
 
     rate: float
     cpu_share: float

@@ -43,18 +43,21 @@ class Driver:
         gc.freeze()
 
     def capacity(self, seconds: float) -> dict[str, Any]:
-        """Every user without a pause for that long: requests answered a second, CPU share."""
+        """Every user without a pause for that long: tasks done a second, CPU share.
+
+        A task is what a schedule makes due; in most locustfiles it is one request.
+        """
         phase = self._begin(None)
         for seat in [seat for line in self._lines for seat in line.idle]:
             self._hub.loop.run_callback(seat.greenlet.switch, time.monotonic_ns())
             seat.line.idle.remove(seat)
         gevent.sleep(seconds)
-        end = phase.stop()
+        end, tasks = phase.stop(), phase.done
         self._end()
         answered = len(phase.record) - phase.record.errors
         if not answered:
             raise LoadError("The service answered no request.", f"{phase.record.errors} failed.")
-        return {"rate": answered / end.seconds, "cpu_share": end.cpu_share}
+        return {"rate": tasks / end.seconds, "cpu_share": end.cpu_share}
 
     def start(self, rate: float, requests: int | None = None) -> dict[str, Any]:
         """Begin a phase of `rate` slots a second, `requests` of them or until `finish`."""
