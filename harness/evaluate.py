@@ -163,12 +163,19 @@ def _now() -> str:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM and SIGHUP end an evaluation as Ctrl-C does: in order."""
+    """SIGTERM and SIGHUP end an evaluation as Ctrl-C does: in order.
+
+    SIGINT is taken even where a shell that started us in the background had it ignored; SIGHUP
+    is not where `nohup` asked for that.
+    """
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    old = {s: signal.signal(s, interrupt) for s in (signal.SIGTERM, signal.SIGHUP)}
+    taken = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        taken.append(signal.SIGHUP)
+    old = {s: signal.signal(s, interrupt) for s in taken}
     try:
         yield
     finally:
