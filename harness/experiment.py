@@ -22,8 +22,14 @@ SHIPPED = Path(__file__).resolve().parent.parent / "experiments"
 class Experiment:
     """What is compared, how long, and in which order; times in seconds.
 
-    A block runs every arm once on one fresh workload process. A trial's switched part is made
-    of quadruples of windows; the first `guard_seconds` of each window are not metered.
+    A block runs every arm once on one fresh workload process, which is warmed up until its CPU per
+    request is steady: from `warmup_seconds` to `warmup_limit_seconds`. A trial's switched part is
+    made of quadruples of windows; the first `guard_seconds` of each window are not metered.
+
+    With `precision_percent` the blocks of a workload end early, after `min_blocks`, once every
+    arm's 95 % interval of workload_cpu_percent is no wider than that to each side; with
+    `budget_seconds` no block begins after that time. A trial that breaks a rule of validity is
+    run again up to `replacements` times. `idle_poll` keeps idle CPUs from halting.
     """
 
     name: str
@@ -31,11 +37,17 @@ class Experiment:
     arms: tuple[Arm, ...]
     seed: int = 1
     blocks: int = 2
+    min_blocks: int = 2
+    precision_percent: float | None = None
+    budget_seconds: float | None = None
+    replacements: int = 1
+    idle_poll: bool = True
     warmup_seconds: float = 3.0
+    warmup_limit_seconds: float = 30.0
     settle_seconds: float = 0.5
     switched_seconds: float = 10.0
-    window_seconds: float = 0.1
-    guard_seconds: float = 0.012
+    window_seconds: float = 0.05
+    guard_seconds: float = 0.006
     steady_seconds: float = 2.0
     metered_seconds: float = 2.0
     calibration_seconds: float = 3.0
@@ -63,17 +75,18 @@ class Experiment:
         per_switched = self.settle_seconds + self.switched_seconds + self.steady_seconds + 1.2
         per_metered = self.metered_seconds + 1.2
         collectors = sum(1 for arm in self.arms if arm.collectors)
-        per_block = self.warmup_seconds + 3.0 + len(self.arms) * per_switched
+        trials = len(self.arms) * per_switched + collectors * per_metered
+        per_block = self.warmup_seconds + 5.0 + trials
         return len(self.workloads) * (
-            self.warmup_seconds
-            + self.calibration_seconds
-            + self.blocks * per_block
-            + collectors * per_metered
+            self.warmup_seconds + self.calibration_seconds + self.blocks * per_block
         )
 
 
-def load(path: Path) -> Experiment:
-    """Read an experiment file; a bare name means one of those that ship. InputError if unusable."""
+def load(path: Path, defaults: Mapping[str, Any] | None = None) -> Experiment:
+    """Read an experiment file; a bare name means one of those that ship. InputError if unusable.
+
+    `defaults` stand for keys that the file does not have.
+    """
     if not path.suffix and not path.exists():
         path = SHIPPED / f"{path.name}.toml"
     try:
@@ -85,7 +98,7 @@ def load(path: Path) -> Experiment:
         ) from error
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is not valid TOML.", str(error)) from error
-    return from_dict({"name": path.stem, **data}, str(path))
+    return from_dict({"name": path.stem, **(defaults or {}), **data}, str(path))
 
 
 def from_dict(data: Mapping[str, Any], origin: str = "the experiment") -> Experiment:
@@ -103,7 +116,13 @@ def from_dict(data: Mapping[str, Any], origin: str = "the experiment") -> Experi
                 **data,
                 "workloads": tuple(data["workloads"]),
                 "arms": tuple(
-                    Arm(str(arm["name"]), tuple(arm.get("collectors", ()))) for arm in data["arms"]
+                    Arm(
+                        str(arm["name"]),
+                        tuple(arm.get("collectors", ())),
+                        tuple(arm.get("against", ())),
+                        arm.get("method", "switch"),
+                    )
+                    for arm in data["arms"]
                 ),
                 "loads": {name: Load(**keys) for name, keys in data.get("loads", {}).items()},
             }
@@ -124,17 +143,17 @@ def plan(experiment: Experiment) -> list[Trial]:
 
     Within a workload the arms of odd blocks are shuffled by the seed and those of the next block
     run in the reverse order, so that a linear drift over a pair of blocks cancels. Metered trials
-    run in the last block of each workload, on the same process.
+    run at the end of each block, on the same process.
     """
     order: list[tuple[str, int, str, str]] = []
     for workload in experiment.workloads:
         for block in range(experiment.blocks):
             order += [(workload, block, arm, "switched") for arm in _arms(experiment, block)]
-        order += [
-            (workload, experiment.blocks - 1, arm.name, "metered")
-            for arm in experiment.arms
-            if arm.collectors and experiment.metered_seconds > 0
-        ]
+            order += [
+                (workload, block, arm.name, "metered")
+                for arm in experiment.arms
+                if arm.collectors and experiment.metered_seconds > 0
+            ]
     return [
         Trial(i, workload, block, arm, kind, _seed(experiment.seed, i))  # type: ignore[arg-type]
         for i, (workload, block, arm, kind) in enumerate(order)
@@ -165,6 +184,20 @@ def _seed(seed: int, index: int) -> int:
     return random.Random(f"{seed}/{index}").getrandbits(32)
 
 
+def _arm_problems(arm: Arm) -> Iterator[str]:
+    named = [*arm.collectors, *arm.against]
+    if arm.name == BASELINE and (named or arm.method != "switch"):
+        yield f"arm {arm.name!r} has no collectors and is switched."
+    if not arm.collectors and arm.name != BASELINE and arm.method == "switch":
+        yield f"arm {arm.name!r}: only {BASELINE!r} has no collectors."
+    if arm.method not in ("switch", "twin", "block"):
+        yield f"arm {arm.name!r}: its method is switch, twin or block, not {arm.method!r}."
+    if arm.against and arm.method != "switch":
+        yield f"arm {arm.name!r}: only a switched arm can be compared against collectors."
+    if len(set(named)) < len(named):
+        yield f"arm {arm.name!r} names a collector twice."
+
+
 def _problems(e: Experiment) -> Iterator[str]:
     names = [arm.name for arm in e.arms]
     if not e.workloads:
@@ -181,10 +214,7 @@ def _problems(e: Experiment) -> Iterator[str]:
     if e.arms and BASELINE not in names:
         yield f"it needs an arm named {BASELINE!r} without collectors, to know its own noise."
     for arm in e.arms:
-        if (arm.name == BASELINE) == bool(arm.collectors):
-            yield f"arm {arm.name!r}: only {BASELINE!r} has no collectors."
-        if len(set(arm.collectors)) < len(arm.collectors):
-            yield f"arm {arm.name!r} names a collector twice."
+        yield from _arm_problems(arm)
     if not e.arms:
         yield "it names no arms."
     negative = ("warmup_seconds", "settle_seconds", "metered_seconds", "calibration_seconds")
@@ -195,8 +225,18 @@ def _problems(e: Experiment) -> Iterator[str]:
         yield "calibration_seconds must be at least 0.5."
     if e.blocks < 1:
         yield "blocks must be at least 1."
-    if not 0.02 <= e.window_seconds <= 5:
-        yield "window_seconds must lie between 0.02 and 5."
+    if e.min_blocks < 1:
+        yield "min_blocks must be at least 1."
+    if e.warmup_limit_seconds < e.warmup_seconds:
+        yield "warmup_limit_seconds must not be less than warmup_seconds."
+    if not 0 <= e.replacements <= 5:
+        yield "replacements must lie between 0 and 5."
+    for name in ("precision_percent", "budget_seconds"):
+        value = getattr(e, name)
+        if value is not None and value <= 0:
+            yield f"{name} must be positive."
+    if not 0.01 <= e.window_seconds <= 5:
+        yield "window_seconds must lie between 0.01 and 5."
     if not 0 <= e.guard_seconds < e.window_seconds / 2:
         yield "guard_seconds must be less than half of window_seconds."
     if e.quadruples < 4:

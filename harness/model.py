@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from harness.shell import Completed
 BASELINE = "baseline"
 
 TrialKind = Literal["switched", "metered"]
+Method = Literal["switch", "twin", "block"]
 TrialStatus = Literal["ok", "invalid", "failed", "skipped"]
 
 
@@ -35,18 +37,26 @@ class Load:
 
 @dataclass(frozen=True)
 class Arm:
-    """A name and the collectors installed in it; `baseline` has none and is switched on paper."""
+    """A name, the collectors installed in it, and how on is compared with off.
+
+    `switch` turns them on and off every window, `twin` drives two identical processes of which
+    one is in their scope, `block` installs and removes them. An arm without collectors is an A/A
+    comparison; `baseline` is one and is switched on paper. With `against`, a switched arm compares
+    its collectors with those: they are on while the arm's own are off.
+    """
 
     name: str
     collectors: tuple[str, ...] = ()
+    against: tuple[str, ...] = ()
+    method: Method = "switch"
 
 
 @dataclass(frozen=True)
 class Trial:
     """One arm within one block of one workload; `index` is its place in the seeded order.
 
-    `switched` trials alternate the collectors in windows; `metered` trials keep them on, with
-    the kernel's BPF statistics enabled.
+    `switched` trials compare on with off by the arm's method; `metered` trials read the kernel's
+    BPF statistics. `attempt` counts the repetitions of a trial that broke a rule of validity.
     """
 
     index: int
@@ -55,11 +65,13 @@ class Trial:
     arm: str
     kind: TrialKind
     seed: int
+    attempt: int = 0
 
     @property
     def name(self) -> str:
         """The name of its folder in the run directory."""
-        return f"{self.index:03d}-{self.workload}-b{self.block}-{self.arm}-{self.kind}"
+        again = f"-again{self.attempt}" if self.attempt else ""
+        return f"{self.index:03d}-{self.workload}-b{self.block}-{self.arm}-{self.kind}{again}"
 
 
 @dataclass(frozen=True)
@@ -93,7 +105,10 @@ class Comparison:
     """A difference with its interval: one row of report.json, see docs/report-schema.md.
 
     `estimate`, `low`, `high` and `mde` (smallest effect that would have been seen with 80 %
-    power at the 5 % level) are in `unit`; `level` is the off value they are compared with.
+    power at the 5 % level) are in `unit`; `level` is the off value they are compared with. `p` is
+    the two-sided probability of so large a difference by chance, `p_holm` the same after Holm's
+    correction over the arms of a workload, `noise` half the width of the A/A arm's interval; each
+    is NaN where it is not defined.
     """
 
     workload: str
@@ -107,6 +122,9 @@ class Comparison:
     mde: float
     level: float
     method: str
+    p: float = math.nan
+    p_holm: float = math.nan
+    noise: float = math.nan
 
 
 class Target(Protocol):

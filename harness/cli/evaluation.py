@@ -1,28 +1,31 @@
-"""The command line: parse, call, print, exit code; nothing else."""
+"""`harness evaluate` and `harness report`."""
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from harness import __version__, block, doctor, evaluate, experiment, workloads
-from harness.analysis.summary import Summary
-from harness.errors import HarnessError, InputError
+from harness import evaluate, experiment, workloads
+from harness.cli.screen import (
+    ERROR,
+    INCONCLUSIVE,
+    INTERRUPTED,
+    complain,
+    err,
+    errors,
+    out,
+    progress,
+)
+from harness.errors import InputError
 from harness.experiment import Experiment
 from harness.report import build, wording
 from harness.store import Run
@@ -33,56 +36,9 @@ if TYPE_CHECKING:
     from harness.analysis.summary import Summary
 
 REPORTS = Path("reports")
-ERROR, INCONCLUSIVE, INTERRUPTED = 2, 3, 130
-
-P = ParamSpec("P")
-
-app = typer.Typer(
-    help="What does an eBPF collector cost my service, and what do I get for it? Measured.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-# a pipe or a CI log has no width of its own
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 120)
 
 
-def main() -> None:
-    """The entry point `harness`."""
-    app()
-
-
-def _errors(command: Callable[P, None]) -> Callable[P, None]:
-    """Print a HarnessError as sentences and exit with 2."""
-
-    @wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except HarnessError as error:
-            _complain(error)
-            raise typer.Exit(ERROR) from None
-        except KeyboardInterrupt:
-            err.print("[yellow]Interrupted.[/] What was started has been ended.")
-            raise typer.Exit(INTERRUPTED) from None
-
-    return wrapped
-
-
-@app.callback(invoke_without_command=True)
-def root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
-    """Options that stand before the command."""
-    if version:
-        out.print(__version__)
-        raise typer.Exit
-
-
-@app.command("evaluate")
-@_errors
+@errors
 def evaluate_command(
     name: Annotated[
         str, typer.Argument(metavar="EXPERIMENT", help="A file, or the name of one that ships.")
@@ -133,8 +89,8 @@ def evaluate_command(
         local.Local(path.name, run_dir=path).check()
         run = evaluate.create(path, chosen, _repeatable(sys.argv[1:]), resolved)
     try:
-        with _progress(quiet) as progress:
-            outcome = evaluate.evaluate(run, resolved, progress)
+        with progress(quiet) as tell:
+            outcome = evaluate.evaluate(run, resolved, tell)
     except KeyboardInterrupt:
         err.print(
             "[yellow]Interrupted.[/] What was measured is kept, what was started has been ended.\n"
@@ -147,7 +103,7 @@ def evaluate_command(
     statuses = [record.status for record in run.records()]
     usable = _finish(run, as_json) if "ok" in statuses else False
     if outcome.error is not None:
-        _complain(outcome.error)
+        complain(outcome.error)
     elif "failed" in statuses or "ok" not in statuses:
         failed = sum(status != "ok" for status in statuses)
         err.print(f"[red]Error:[/] {failed} of {len(statuses)} trials were not measured.")
@@ -160,51 +116,13 @@ def evaluate_command(
     raise typer.Exit(ERROR)
 
 
-@app.command("report")
-@_errors
+@errors
 def report_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print report.json.")] = False,
 ) -> None:
     """Make the report of a run again from its measurements; needs no root and no network."""
     _finish(Run.open(run), as_json)
-
-
-@app.command("clean")
-@_errors
-def clean_command() -> None:
-    """Remove what killed runs left: processes, cgroups, mounts. Running evaluations are kept."""
-    done = local.clean()
-    for line in done:
-        out.print(escape(line))
-    left = local.leftovers()
-    for line in left:
-        err.print(f"[red]Still there:[/] {escape(line)}")
-    if left:
-        raise typer.Exit(ERROR)
-    out.print("Nothing is left behind." if done else "There was nothing to clean.")
-
-
-@app.command("doctor")
-@_errors
-def doctor_command(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
-) -> None:
-    """Say what can run on this machine, and the fix for each thing that cannot."""
-    findings = doctor.check()
-    failed = any(finding.status == "fail" for finding in findings)
-    if as_json:
-        out.print_json(json.dumps([asdict(finding) for finding in findings]))
-    else:
-        colours = {"pass": "green", "warn": "yellow", "fail": "red"}
-        shown = Table("", "what", "found", "what to do", box=None, pad_edge=False)
-        for f in findings:
-            mark = f"[{colours[f.status]}]{f.status}[/]"
-            shown.add_row(mark, escape(f.name), escape(f.detail), escape(f.fix))
-        out.print(shown)
-        out.print("\nNext: harness evaluate" if not failed else "\nMend what failed first.")
-    if failed:
-        raise typer.Exit(1)
 
 
 def _chosen(name: str, own: Workload | None) -> Experiment:
@@ -254,38 +172,6 @@ def _show_plan(chosen: Experiment) -> None:
     for trial in trials:
         out.print(f"  {trial.name}")
     out.print("Next: the same command without --plan.")
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[block.Progress]:
-    if quiet or not err.is_terminal:
-        yield _lines(quiet)
-        return
-    columns = (
-        BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(),
-        TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.description}"),
-    )  # fmt: skip
-    # no thread that redraws: it would disturb the reading of meters in this process
-    with Progress(*columns, console=err, auto_refresh=False) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total, label: bar.update(
-            task, completed=done, total=total, description=label, refresh=True
-        )
-
-
-def _lines(quiet: bool) -> block.Progress:
-    def tell(done: float, total: float, label: str) -> None:
-        if not quiet:
-            err.print(f"{100 * done / total:3.0f} %  {label}")
-
-    return tell
-
-
-def _complain(error: HarnessError) -> None:
-    err.print(f"[red]Error:[/] {escape(error.what)}", soft_wrap=True)
-    for sentence in (error.why, error.next_step):
-        if sentence:
-            err.print(f"  {escape(sentence)}", soft_wrap=True)
 
 
 def _repeatable(arguments: list[str]) -> list[str]:

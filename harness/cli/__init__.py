@@ -1,0 +1,38 @@
+"""The command line: parse, call, print, exit code. A module for each kind of command."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from harness import __version__
+from harness.cli import evaluation, machine
+from harness.cli.screen import out
+
+app = typer.Typer(
+    help="What does an eBPF collector cost my service, and what do I get for it? Measured.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("evaluate")(evaluation.evaluate_command)
+app.command("report")(evaluation.report_command)
+app.command("clean")(machine.clean_command)
+app.command("doctor")(machine.doctor_command)
+
+
+def main() -> None:
+    """The entry point `harness`."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Options that stand before the command."""
+    if version:
+        out.print(__version__)
+        raise typer.Exit

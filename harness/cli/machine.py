@@ -1,0 +1,50 @@
+"""`harness doctor` and `harness clean`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from harness import doctor
+from harness.cli.screen import ERROR, err, errors, out
+from harness.targets import local
+
+
+@errors
+def clean_command() -> None:
+    """Remove what killed runs left: processes, cgroups, mounts. Running evaluations are kept."""
+    done = local.clean()
+    for line in done:
+        out.print(escape(line))
+    left = local.leftovers()
+    for line in left:
+        err.print(f"[red]Still there:[/] {escape(line)}")
+    if left:
+        raise typer.Exit(ERROR)
+    out.print("Nothing is left behind." if done else "There was nothing to clean.")
+
+
+@errors
+def doctor_command(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Say what can run on this machine, and the fix for each thing that cannot."""
+    findings = doctor.check()
+    failed = any(finding.status == "fail" for finding in findings)
+    if as_json:
+        out.print_json(json.dumps([asdict(finding) for finding in findings]))
+    else:
+        colours = {"pass": "green", "warn": "yellow", "fail": "red"}
+        shown = Table("", "what", "found", "what to do", box=None, pad_edge=False)
+        for f in findings:
+            mark = f"[{colours[f.status]}]{f.status}[/]"
+            shown.add_row(mark, escape(f.name), escape(f.detail), escape(f.fix))
+        out.print(shown)
+        out.print("\nNext: harness evaluate" if not failed else "\nMend what failed first.")
+    if failed:
+        raise typer.Exit(1)

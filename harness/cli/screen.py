@@ -1,0 +1,79 @@
+"""What every command shares: the two consoles, errors as sentences, progress; used by `cli`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import TYPE_CHECKING, ParamSpec
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from harness import block
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    pass
+
+ERROR, INCONCLUSIVE, INTERRUPTED = 2, 3, 130
+
+P = ParamSpec("P")
+
+# a pipe or a CI log has no width of its own
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 120)
+
+
+def errors(command: Callable[P, None]) -> Callable[P, None]:
+    """Print a HarnessError as sentences and exit with 2."""
+
+    @wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except HarnessError as error:
+            complain(error)
+            raise typer.Exit(ERROR) from None
+        except KeyboardInterrupt:
+            err.print("[yellow]Interrupted.[/] What was started has been ended.")
+            raise typer.Exit(INTERRUPTED) from None
+
+    return wrapped
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator[block.Progress]:
+    """A bar on a terminal, lines elsewhere, nothing when `quiet`; called by an evaluation."""
+    if quiet or not err.is_terminal:
+        yield _lines(quiet)
+        return
+    columns = (
+        BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.description}"),
+    )  # fmt: skip
+    # no thread that redraws: it would disturb the reading of meters in this process
+    with Progress(*columns, console=err, auto_refresh=False) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total, label: bar.update(
+            task, completed=done, total=total, description=label, refresh=True
+        )
+
+
+def _lines(quiet: bool) -> block.Progress:
+    def tell(done: float, total: float, label: str) -> None:
+        if not quiet:
+            err.print(f"{100 * done / total:3.0f} %  {label}")
+
+    return tell
+
+
+def complain(error: HarnessError) -> None:
+    """Print an error: what, why, next step."""
+    err.print(f"[red]Error:[/] {escape(error.what)}", soft_wrap=True)
+    for sentence in (error.why, error.next_step):
+        if sentence:
+            err.print(f"  {escape(sentence)}", soft_wrap=True)
