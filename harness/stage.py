@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from harness.experiment import Experiment
 from harness.load.client import Driver
 from harness.meters.cgroup import CgroupCpu
 from harness.model import Measurement, Trial
-from harness.store import TrialRecord
+from harness.store import TrialRecord, WindowRow
 from harness.targets.local import Local
 from harness.targets.placement import Placement
 from harness.workloads import RunningWorkload
@@ -67,3 +68,13 @@ class Notes:
     def record(self) -> TrialRecord:
         """The finished trial; whether it is valid is decided by the analysis, by stated rules."""
         return TrialRecord(self.trial, "ok", values=tuple(self.values), extra=self.extra)
+
+
+Rest = Callable[[Stage, Sequence[AgentProcess], float], None]
+"""The rest of a trial: steady part, memory, removal. A method calls it once while its agents are
+installed and off, with the stage whose workload is in their scope (and is driven by its driver),
+and that workload's CPU seconds while they were on."""
+
+Way = Callable[[Stage, Trial, Path, Notes, ExitStack, Rest], list[WindowRow]]
+"""How a method runs the switched part of a trial: stage, trial, its folder, notes, a stack that
+ends what it starts, and the rest. It installs its agents itself, and returns its windows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import time
 from collections.abc import Sequence
@@ -9,13 +10,13 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from harness import alternation, shell, steady
-from harness.collectors import REGISTRY, AgentProcess
-from harness.collectors.included import switch_all
-from harness.errors import CollectorError, HarnessError
+from harness.agents import install, remove
+from harness.collectors import AgentProcess
+from harness.errors import HarnessError
 from harness.meters.memory import cgroup_bytes, peak_rss_bytes, pss_bytes
 from harness.meters.node import NodeCpu
-from harness.model import Trial
-from harness.stage import Notes, Stage
+from harness.model import Method, Trial
+from harness.stage import Notes, Rest, Stage, Way
 from harness.steady import Seen
 from harness.store import TrialRecord, WindowRow
 
@@ -28,60 +29,54 @@ def run(stage: Stage, trial: Trial, folder: Path) -> tuple[TrialRecord, list[Win
     with ExitStack() as stack:
         node = stack.enter_context(closing(NodeCpu()))
         before = node.read()
-        agents = _install(stage, trial, folder, notes, stack)
         if trial.kind == "switched":
-            found = alternation.run(stage, agents, folder, notes)
-            rows = found.rows
-            so_far = Seen(offset, time.monotonic_ns(), found.on_cpu_seconds)
-            steady.run(stage, agents, folder, notes, so_far)
-            _profile(stage, folder, notes)
+            method = _METHODS[stage.experiment.arm(trial.arm).method]
+
+            def rest(here: Stage, agents: Sequence[AgentProcess], on_cpu_seconds: float) -> None:
+                so_far = Seen(offset, time.monotonic_ns(), on_cpu_seconds)
+                steady.run(here, agents, folder, notes, so_far)
+                _profile(here, folder, notes)
+                _memory(here, agents, notes)
+                remove(agents, notes)
+
+            rows = method(stage, trial, folder, notes, stack, rest)
         else:
+            specs = stage.experiment.arm(trial.arm).collectors
+            agents = install(stage, specs, folder, notes, stack)
             steady.meter(stage, agents, folder, notes)
-        _memory(stage, agents, notes)
+            _memory(stage, agents, notes)
+            remove(agents, notes)
         notes.add("steal_share", _steal_share(before, node.read()), "1")
-        _remove(agents, notes)
     return notes.record(), rows
 
 
-def _install(
-    stage: Stage, trial: Trial, folder: Path, notes: Notes, stack: ExitStack
-) -> list[AgentProcess]:
-    agents = [
-        AgentProcess(
-            REGISTRY[name],
-            target_cgroup=stage.target.cgroup("workload"),
-            own_cgroup=stage.target.cgroup(f"agent-{name}"),
-            otlp_url=stage.sink_url,
-            folder=folder,
-            socket=stage.target.scratch / f"{name}.sock",
-            cpus=stage.placement.collector,
-            service_name=trial.workload,
-        )
-        for name in stage.experiment.arm(trial.arm).collectors
-    ]
-    notes.extra["hooks"] = {}
-    for agent in agents:
-        agent.start()
-        stack.callback(agent.kill)
-    for agent in agents:
-        agent.await_ready()
-        notes.extra["hooks"][agent.name] = agent.ready["hooks"]
-        notes.add("load_seconds", agent.ready["load_seconds"], "s", collector=agent.name)
-        notes.add("attach_seconds", agent.ready["attach_seconds"], "s", collector=agent.name)
-    switch_all(agents, True)
-    for agent in agents:
-        detached = agent.switch(False)
-        notes.add("detach_seconds", detached["seconds"], "s", collector=agent.name)
-    return agents
+def _switch(
+    stage: Stage, trial: Trial, folder: Path, notes: Notes, stack: ExitStack, rest: Rest
+) -> list[WindowRow]:
+    """The method `switch`: collectors turned on and off every window."""
+    agents = install(stage, stage.experiment.arm(trial.arm).collectors, folder, notes, stack)
+    found = alternation.run(stage, agents, folder, notes)
+    rest(stage, agents, found.on_cpu_seconds)
+    return found.rows
 
 
-def _remove(agents: Sequence[AgentProcess], notes: Notes) -> None:
-    """End the agents; what was measured does not depend on how gracefully they go."""
-    for agent in agents:
-        try:
-            agent.remove()
-        except CollectorError as error:
-            notes.warn(str(error))
+def _other(name: str) -> Way:
+    """A method with a module of its own, which is imported when it is used."""
+
+    def run(
+        stage: Stage, trial: Trial, folder: Path, notes: Notes, stack: ExitStack, rest: Rest
+    ) -> list[WindowRow]:
+        way: Way = importlib.import_module(f"harness.{name}").run
+        return way(stage, trial, folder, notes, stack, rest)
+
+    return run
+
+
+_METHODS: dict[Method, Way] = {
+    "switch": _switch,
+    "twin": _other("twin"),
+    "block": _other("installation"),
+}
 
 
 def _memory(stage: Stage, agents: Sequence[AgentProcess], notes: Notes) -> None:
