@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from harness.analysis import bill, compare, coverage, latency, validity
+from harness.analysis import compare, coverage, latency, validity
 from harness.analysis.compare import Estimate, hodges_lehmann, quadruples
 from harness.model import Measurement, Trial
 from harness.store import TrialRecord, WindowRow
@@ -214,18 +214,6 @@ def test_coverage_sums_over_trials_before_it_divides() -> None:
     }
 
 
-def test_lost_events_are_a_share_of_all_and_loading_takes_as_long_as_the_slowest() -> None:
-    read = bill.SWITCHED["lost_percent"]
-    assert read(record({"events_lost": 30.0, "events": 10.0})) == 75.0
-    assert read(record({"events_lost": 0.0, "events": 0.0})) is None
-    each = trial("all", 1)
-    slow = tuple(
-        Measurement("load_seconds", s, "s", "go", "all", 0, each.name, None, {"collector": str(s)})
-        for s in (0.5, 2.0)
-    )
-    assert bill.SWITCHED["load_s"](TrialRecord(each, "ok", values=slow)) == 2.0
-
-
 def test_disagreeing_blocks_are_noticed() -> None:
     near = [Estimate(1.0, 0.8, 1.2, 50), Estimate(1.1, 0.9, 1.3, 50)]
     far = [Estimate(1.0, 0.9, 1.1, 50), Estimate(2.0, 1.9, 2.1, 50)]
@@ -348,18 +336,3 @@ def test_lost_windows_and_a_saturated_driver_invalidate() -> None:
     assert "quadruples" in validity.judge(record(GOOD), rows[24:], ONE.quadruples).reason
     told = validity.judge(record(GOOD, saturated="it fell behind"), rows, ONE.quadruples)
     assert told.reason == "It fell behind."
-
-
-def test_the_bill_is_bpf_plus_agent_in_us_and_in_percent_of_the_machine() -> None:
-    each = bill.whole(Estimate(0.5, math.nan, math.nan, 1), Estimate(1.5, 1.0, 2.0, 2))
-    assert (each.estimate, each.low, each.high) == (2.0, 1.5, 2.5)
-    assert each.scaled(bill.machine_percent_factor(2500, 2)).estimate == pytest.approx(0.25)
-
-
-def test_values_over_trials_give_their_range() -> None:
-    used = [record({"steady_agent_cpu_seconds": s, "steady_requests": 1000}) for s in (1e-3, 3e-3)]
-    value = bill.over_trials(used, bill.SWITCHED["agent_us"])
-    assert (value.estimate, value.low, value.high, value.n) == (
-        pytest.approx(2.0), pytest.approx(1.0), pytest.approx(3.0), 2,
-    )  # fmt: skip
-    assert bill.over_trials([record({})], bill.SWITCHED["agent_us"]).n == 0
