@@ -33,7 +33,13 @@ def main() -> int:
     )
     logging.getLogger().handlers[0].addFilter(_at_most(MAX_LOG_LINES))
     try:
-        driver = Driver(arguments.locustfile, arguments.url, arguments.connections, arguments.seed)
+        driver = Driver(
+            arguments.locustfile,
+            arguments.url,
+            arguments.connections,
+            arguments.seed,
+            arguments.twin_url,
+        )
     except HarnessError as error:
         _say(ready=False, what=error.what, why=error.why, next_step=error.next_step)
         return 2
@@ -69,6 +75,7 @@ def _handlers(driver: Driver) -> dict[str, Any]:
     return {
         "capacity": lambda request: driver.capacity(float(request["seconds"])),
         "start": lambda request: driver.start(float(request["rate"]), request.get("requests")),
+        "aim": lambda request: driver.aim(bool(request["twin"])),
         "finish": lambda request: driver.finish(Path(request["path"])),
         "wait": lambda request: driver.wait(Path(request["path"])),
     }
@@ -77,6 +84,9 @@ def _handlers(driver: Driver) -> dict[str, Any]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m harness.load", description=__doc__)
     parser.add_argument("--url", required=True, help="the service, http://HOST:PORT")
+    parser.add_argument(
+        "--twin-url", default="", help="another such service, see the command `aim`"
+    )
     parser.add_argument("--locustfile", type=Path, default=DEFAULT_LOCUSTFILE)
     parser.add_argument("--control", type=Path, required=True, help="UNIX socket to serve")
     parser.add_argument("--connections", type=int, default=16, help="users, each on its own")

@@ -42,12 +42,14 @@ class Driver:
     """A running load driver; `with Driver(...)` ends it. Every method may raise LoadError.
 
     The process runs in `cgroup` on `cpus`; `control` is a socket path that it makes and removes.
-    Without a locustfile it requests the URL itself.
+    Without a locustfile it requests the URL itself. With a `twin_url` it has `connections` more,
+    to that service, and `aim` chooses between the two.
     """
 
     def __init__(
         self,
         url: str,
+        twin_url: str = "",
         *,
         control: Path,
         log: Path,
@@ -59,10 +61,13 @@ class Driver:
     ) -> None:
         argv = [sys.executable, "-m", "harness.load", "--url", url, "--control", str(control)]
         argv += ["--connections", str(connections), "--seed", str(seed)]
+        if twin_url:
+            argv += ["--twin-url", twin_url]
         if locustfile is not None:
             argv += ["--locustfile", str(locustfile)]
         self._control, self._log, self._rate = control, log, 1.0
         self._requests = 0
+        self._aiming: Client | None = None
         self.process = shell.spawn(argv, log=log, cgroup=cgroup, cpus=cpus, pipe_stdout=True)
         try:
             self._await_ready()
@@ -84,6 +89,15 @@ class Driver:
         self._rate, self._requests = rate, requests or 0
         return int(self._call("start", rate=rate, requests=requests)["at_ns"])
 
+    def aim(self, twin: bool) -> int:
+        """From when on (ns) the twin, or the first service again, gets what becomes due."""
+        try:
+            if self._aiming is None:  # kept until the next other command: to connect takes time
+                self._aiming = Client(self._control, MARGIN_SECONDS)
+            return int(self._aiming.call("aim", twin=twin)["at_ns"])
+        except (ControlError, OSError) as error:
+            raise self._failed("aim", error) from error
+
     def finish(self, path: Path) -> LoadSummary:
         """End the phase and write its requests to `path`, see record.read."""
         return LoadSummary(**self._call("finish", path=str(path)))
@@ -95,6 +109,7 @@ class Driver:
 
     def stop(self) -> None:
         """End the process; safe to call again, and never raises."""
+        self._hang_up()
         shell.stop(self.process)
         self._control.unlink(missing_ok=True)
 
@@ -105,13 +120,23 @@ class Driver:
         self.stop()
 
     def _call(self, cmd: str, takes_seconds: float = 0.0, /, **arguments: Any) -> dict[str, Any]:
+        self._hang_up()
         try:
             with Client(self._control, takes_seconds + MARGIN_SECONDS) as client:
                 return client.call(cmd, **arguments)
         except (ControlError, OSError) as error:
-            code = self.process.poll()
-            why = str(error) if code is None else f"It ended ({code}). {self._last_words()}"
-            raise LoadError(f"The load driver failed to {cmd}.", why) from error
+            raise self._failed(cmd, error) from error
+
+    def _hang_up(self) -> None:
+        """The process serves one connection at a time."""
+        if self._aiming is not None:
+            self._aiming.close()
+            self._aiming = None
+
+    def _failed(self, cmd: str, error: Exception) -> LoadError:
+        code = self.process.poll()
+        why = str(error) if code is None else f"It ended ({code}). {self._last_words()}"
+        return LoadError(f"The load driver failed to {cmd}.", why)
 
     def _await_ready(self) -> None:
         answer = shell.announced(self.process, READY_SECONDS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,25 @@ from gevent.event import Event
 
 from harness.errors import LoadError
 from harness.load.phase import Phase
-from harness.load.schedule import Schedule, interleave
-from harness.load.seats import Line, Seat
+from harness.load.schedule import Schedule
+from harness.load.seats import Line, Seat, Side, await_idle, crew
 from harness.load.timer import Timer
 from harness.load.users import Crowd, User
 
 START_DELAY_NS = 2_000_000  # the answer to `start` leaves before the first request is due
 DRAIN_SECONDS = 10.0
 PAUSE_SECONDS = 0.01  # a closed loop against a refused port would spin
-READY_SECONDS = 30.0
 
 
 class Driver:
-    """`connections` users of a locustfile, driven in phases, one phase at a time."""
+    """`connections` users of a locustfile, driven in phases, one phase at a time.
 
-    def __init__(self, locustfile: Path, url: str, connections: int, seed: int = 0) -> None:
+    With a `twin_url` as many others are at that service, and `aim` says who gets what is due.
+    """
+
+    def __init__(
+        self, locustfile: Path, url: str, connections: int, seed: int = 0, twin_url: str = ""
+    ) -> None:
         self._connections = connections
         self._seats: dict[User, Seat] = {}
         self._phase: Phase | None = None
@@ -36,19 +39,25 @@ class Driver:
         self._timer = Timer(self._fired)
         self._crowd = Crowd(locustfile, url, self, seed)
         weights = [max(1, round(1000 * kind.weight)) for kind in self._crowd.classes]
-        self._lines = [Line() for _ in weights]
-        self._order: Iterator[Line] = (self._lines[i] for i in interleave(weights, seed))
-        self._spawn(weights)
+        urls = [url, twin_url] if twin_url else [url]
+        self._sides = [Side(each, bool(i), weights, seed) for i, each in enumerate(urls)]
+        self._lines = [line for side in self._sides for line in side.lines]
+        self._order = self._sides[0].order
+        for side in self._sides:
+            for index in crew(weights, connections):
+                user = self._crowd.spawn(self._crowd.classes[index], side.url)
+                self._seats[user] = Seat(side.lines[index])
+        await_idle(self._sides, self._seats)
         gc.collect()
         gc.freeze()
 
     def capacity(self, seconds: float) -> dict[str, Any]:
-        """Every user without a pause for that long: tasks done a second, CPU share.
+        """Every user of the first service without a pause for that long: tasks a second, CPU share.
 
         A task is what a schedule makes due; in most locustfiles it is one request.
         """
         phase = self._begin(None)
-        for seat in [seat for line in self._lines for seat in line.idle]:
+        for seat in [seat for line in self._sides[0].lines for seat in line.idle]:
             self._hub.loop.run_callback(seat.greenlet.switch, time.monotonic_ns())
             seat.line.idle.remove(seat)
         gevent.sleep(seconds)
@@ -66,6 +75,20 @@ class Driver:
         schedule.start_ns = time.monotonic_ns() + START_DELAY_NS
         self._timer.arm(schedule.next_ns)
         return {"at_ns": schedule.start_ns}
+
+    def aim(self, twin: bool) -> dict[str, Any]:
+        """Give all that becomes due after `at_ns` to the twin, or to the first service again.
+
+        Whoever a request that was due before is for, it stays so; a phase begins at the first.
+        """
+        _, schedule = self._current()
+        if twin and len(self._sides) < 2:
+            raise LoadError("There is no twin to aim at.", next_step="Start with --twin-url.")
+        at_ns = self._take_due(schedule)
+        self._order = self._sides[twin].order
+        self._timer.arm(schedule.next_ns)
+        self._hub.loop.run_callback(self._hand_out)
+        return {"at_ns": at_ns}
 
     def finish(self, path: Path) -> dict[str, Any]:
         """Stop issuing, wait for the answers to what was due, write the requests to `path`."""
@@ -125,14 +148,16 @@ class Driver:
         failed = meta.get("exception") is not None
         size = meta.get("response_length") or 0
         due_ns = seat.due_ns or start_ns
-        seat.phase.record.add(due_ns, start_ns, end_ns, status, failed, meta["name"], size)
+        seat.phase.record.add(
+            due_ns, start_ns, end_ns, status, failed, meta["name"], size, seat.line.twin
+        )
         seat.due_ns, seat.failed = 0, failed
 
     def task_failed(self, user: User) -> None:
         """A task that raised before it made a request is a failed request."""
         seat = self._seats[user]
         if seat.phase is self._phase and seat.due_ns:
-            self._lose(seat.due_ns, "(task failed)")
+            self._lose(seat.due_ns, "(task failed)", seat.line)
             seat.due_ns, seat.failed = 0, True
 
     def left(self, user: User) -> None:
@@ -156,11 +181,13 @@ class Driver:
             self._timer.arm(schedule.next_ns)
             self._hand_out()
 
-    def _take_due(self, schedule: Schedule) -> None:
-        for due_ns in schedule.take(time.monotonic_ns()):
+    def _take_due(self, schedule: Schedule) -> int:
+        now_ns = time.monotonic_ns()
+        for due_ns in schedule.take(now_ns):
             next(self._order).backlog.append(due_ns)
         if schedule.exhausted:
             self._issued.set()
+        return now_ns
 
     def _hand_out(self) -> None:
         """Runs in the hub: a user who is switched to runs until their request was sent."""
@@ -188,7 +215,7 @@ class Driver:
         self._complete.clear()
         gc.collect()
         gc.disable()  # a collection would delay what is due meanwhile
-        self._phase = Phase(schedule)
+        self._phase, self._order = Phase(schedule), self._sides[0].order
         return self._phase
 
     def _current(self) -> tuple[Phase, Schedule]:
@@ -223,31 +250,12 @@ class Driver:
     def _lose_unanswered(self, phase: Phase) -> None:
         for line in self._lines:
             for due_ns in line.backlog:
-                self._lose(due_ns, "(not sent)")
+                self._lose(due_ns, "(not sent)", line)
         for seat in self._seats.values():
             if seat.phase is phase and seat.due_ns:
-                self._lose(seat.due_ns, "(no answer)")
+                self._lose(seat.due_ns, "(no answer)", seat.line)
 
-    def _lose(self, due_ns: int, name: str) -> None:
+    def _lose(self, due_ns: int, name: str, line: Line) -> None:
         if self._phase is not None:
             now_ns = time.monotonic_ns()
-            self._phase.record.add(due_ns, now_ns, now_ns, 0, True, name, 0)
-
-    def _spawn(self, weights: list[int]) -> None:
-        """Start the users in proportion to their classes, one of each at least."""
-        kinds = interleave(weights)
-        chosen = list(range(len(weights)))
-        chosen += [next(kinds) for _ in range(self._connections - len(chosen))]
-        for index in chosen:
-            user = self._crowd.spawn(self._crowd.classes[index])
-            self._seats[user] = Seat(self._lines[index])
-        with gevent.Timeout(READY_SECONDS, False):
-            while sum(len(line.idle) for line in self._lines) < len(chosen) == len(self._seats):
-                gevent.sleep(0.005)
-        idle = sum(len(line.idle) for line in self._lines)
-        if idle < len(chosen):
-            raise LoadError(
-                f"{len(chosen) - idle} of {len(chosen)} users did not get past on_start.",
-                "The load driver's log has their errors.",
-                "Try the locustfile with `locust --headless`.",
-            )
+            self._phase.record.add(due_ns, now_ns, now_ns, 0, True, name, 0, line.twin)

@@ -16,7 +16,8 @@ class Requests:
     """Requests as columns of equal length; times are CLOCK_MONOTONIC ns.
 
     `status` is the HTTP status, 0 without an answer; `failed` is what Locust counts as a failure;
-    `route` indexes `route_names`; `size` is the length of the answer's body.
+    `route` indexes `route_names`; `size` is the length of the answer's body; `twin` tells the
+    requests to the second service from those to the first.
     """
 
     due_ns: npt.NDArray[np.int64]
@@ -26,6 +27,7 @@ class Requests:
     failed: npt.NDArray[np.bool_]
     route: npt.NDArray[np.uint8]
     size: npt.NDArray[np.int32]
+    twin: npt.NDArray[np.bool_]
     route_names: tuple[str, ...]
 
     @property
@@ -40,7 +42,7 @@ class Record:
     def __init__(self) -> None:
         self.due_ns, self.start_ns, self.end_ns = array("q"), array("q"), array("q")
         self.status, self.failed = array("h"), array("b")
-        self.route, self.size = array("B"), array("i")
+        self.route, self.size, self.twin = array("B"), array("i"), array("b")
         self.errors = 0
         self._routes: dict[str, int] = {}
 
@@ -56,6 +58,7 @@ class Record:
         failed: bool,
         name: str,
         size: int,
+        twin: bool = False,
     ) -> None:
         """Append one request."""
         route = self._routes.get(name)
@@ -68,6 +71,7 @@ class Record:
         self.failed.append(failed)
         self.route.append(route)
         self.size.append(min(size, 2**31 - 1))
+        self.twin.append(twin)
         self.errors += failed
 
     def write(self, path: Path) -> None:
@@ -83,6 +87,7 @@ class Record:
                 failed=np.asarray(self.failed, np.int8).astype(np.bool_),
                 route=np.asarray(self.route, np.uint8),
                 bytes=np.asarray(self.size, np.int32),
+                twin=np.asarray(self.twin, np.int8).astype(np.bool_),
                 route_names=np.array(self._route_names(), dtype=np.str_),
             )
         os.replace(partial, path)
@@ -99,6 +104,7 @@ class Record:
 def read(path: Path) -> Requests:
     """Read what `Record.write` wrote; OSError or ValueError if it is not such a file."""
     with np.load(path, allow_pickle=False) as columns:
+        none = np.zeros(len(columns["end_ns"]), np.bool_)  # as in files of earlier versions
         return Requests(
             due_ns=columns["due_ns"],
             start_ns=columns["start_ns"],
@@ -107,5 +113,6 @@ def read(path: Path) -> Requests:
             failed=columns["failed"],
             route=columns["route"],
             size=columns["bytes"],
+            twin=columns.get("twin", none),
             route_names=tuple(str(name) for name in columns["route_names"]),
         )

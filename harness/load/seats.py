@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import gevent
+
+from harness.errors import LoadError
 from harness.load.phase import Phase
+from harness.load.schedule import interleave
+
+READY_SECONDS = 30.0
 
 
 @dataclass(eq=False)
 class Line:
-    """The users of one class: who is idle, and the slots that found nobody idle."""
+    """The users of one class on one side: who is idle, and the slots that found nobody idle."""
 
+    twin: bool = False
     idle: deque[Seat] = field(default_factory=deque)
     backlog: deque[int] = field(default_factory=deque)
+
+
+class Side:
+    """The users of one service: a line a class, and whose turn it is, by the classes' weights."""
+
+    def __init__(self, url: str, twin: bool, weights: Sequence[int], seed: int) -> None:
+        self.url = url
+        self.lines = [Line(twin) for _ in weights]
+        self.order: Iterator[Line] = (self.lines[i] for i in interleave(weights, seed))
 
 
 @dataclass(eq=False)
@@ -30,3 +47,25 @@ class Seat:
     due_ns: int = 0
     failed: bool = False
     nested: bool = False
+
+
+def crew(weights: Sequence[int], connections: int) -> list[int]:
+    """Which class each user is of: in proportion to the weights, one of each at least."""
+    kinds = interleave(weights)
+    first = list(range(len(weights)))
+    return first + [next(kinds) for _ in range(connections - len(first))]
+
+
+def await_idle(sides: Sequence[Side], seats: Mapping[Any, Seat]) -> None:
+    """Wait until every user asked for a slot; LoadError if some never do."""
+    lines, wanted = [line for side in sides for line in side.lines], len(seats)
+    with gevent.Timeout(READY_SECONDS, False):
+        while sum(len(line.idle) for line in lines) < wanted == len(seats):
+            gevent.sleep(0.005)
+    idle = sum(len(line.idle) for line in lines)
+    if idle < wanted:
+        raise LoadError(
+            f"{wanted - idle} of {wanted} users did not get past on_start.",
+            "The load driver's log has their errors.",
+            "Try the locustfile with `locust --headless`.",
+        )

@@ -56,15 +56,17 @@ class Crowd:
         random.seed(seed)
         self._gate, self._seed = gate, seed
         self._users: dict[object, User] = {}
-        self._orders: dict[tuple[int, int], tuple[list[Any], Iterator[Any]]] = {}
+        self._orders: dict[tuple[str, int, int], tuple[list[Any], Iterator[Any]]] = {}
         self._group = Group()
         self.environment = _environment(locustfile, url)
         self.classes: list[type[User]] = self.environment.user_classes
         self._patch()
 
-    def spawn(self, user_class: type[User]) -> User:
-        """Start one user; it runs `on_start` and then asks the gate."""
+    def spawn(self, user_class: type[User], url: str) -> User:
+        """Start one user of the service at `url`; it runs `on_start` and then asks the gate."""
+        user_class.host = url  # the constructor makes a client of it
         user = user_class(self.environment)
+        user.host = url
         if client := getattr(user, "client", None):
             client.request = _stamped(client.request)
             if isinstance(client, FastHttpSession):
@@ -97,13 +99,14 @@ class Crowd:
 
         TaskSet.execute_next_task = execute_next_task
         TaskSet.wait = wait
-        TaskSet.get_next_task = lambda tasks: crowd._pick(tasks.tasks)
-        DefaultTaskSet.get_next_task = lambda tasks: crowd._pick(tasks.user.tasks)
+        TaskSet.get_next_task = lambda tasks: crowd._pick(tasks.tasks, tasks.user.host)
+        DefaultTaskSet.get_next_task = lambda tasks: crowd._pick(tasks.user.tasks, tasks.user.host)
         self.environment.events.request.add_listener(self._on_request)
         self.environment.events.user_error.add_listener(self._on_error)
 
-    def _pick(self, tasks: list[Any]) -> Any:
-        key = (id(tasks), len(tasks))
+    def _pick(self, tasks: list[Any], host: str) -> Any:
+        """Each service gets the exact mix, whatever share of the load it has."""
+        key = (host, id(tasks), len(tasks))
         if key not in self._orders:
             if not tasks:
                 raise StopUser()
@@ -147,8 +150,6 @@ def _environment(locustfile: Path, url: str) -> Any:
         host=url,
         parsed_options=get_parser(default_config_files=[]).parse_args(options),
     )
-    for user_class in environment.user_classes:
-        user_class.host = url
     environment.events.init.fire(environment=environment, runner=None, web_ui=None)
     environment.events.test_start.fire(environment=environment)
     return environment
