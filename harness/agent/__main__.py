@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--control", type=Path, required=True, help="UNIX socket to answer on")
     parser.add_argument("--off", action="store_true", help="start detached, until `on`")
     parser.add_argument("--service-name", default="unknown_service", help="resource attribute")
+    parser.add_argument("--instance-id", default="", help="resource attribute")
     parser.add_argument("--interval", type=float, default=5.0, help="seconds between metrics")
     parser.add_argument("--drain", type=float, default=1.0, help="seconds between drains of events")
     parser.add_argument("--bpf", type=Path, default=_BPF, help="directory of the BPF objects")

@@ -37,11 +37,18 @@ class Exporter:
     """Sends to one OTLP/HTTP receiver, under one resource and scope."""
 
     def __init__(
-        self, url: str, collector: str, service: str, find_pid: Callable[[], int | None]
+        self,
+        url: str,
+        collector: str,
+        service: str,
+        find_pid: Callable[[], int | None],
+        instance: str = "",
     ) -> None:
         self._url = url.rstrip("/")
         self._scope = InstrumentationScope(f"harness.{collector}")
         self._resource = Resource({"service.name": service, "host.name": socket.gethostname()})
+        if instance:
+            self._resource = self._resource.merge(Resource({"service.instance.id": instance}))
         self._find_pid = find_pid
         # failures are raised below, where somebody can act on them
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)

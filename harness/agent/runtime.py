@@ -98,7 +98,9 @@ class Runtime:
         collector.start(self._object)
         self.load_seconds = time.monotonic() - began
         find_pid = partial(cgroup.server_pid, options.cgroup)
-        self._exporter = Exporter(options.otlp, collector.name, options.service_name, find_pid)
+        self._exporter = Exporter(
+            options.otlp, collector.name, options.service_name, find_pid, options.instance_id
+        )
         self._drain_seconds, self._interval_seconds = options.drain, options.interval
         self._attachments: Sequence[Attachment] = ()
         self._exported = self._spans = self._dropped = 0

@@ -33,7 +33,8 @@ class Slice:
     """A part of the spool: what one scope sent from byte `offset` on, arrived in (since, until].
 
     Times are CLOCK_MONOTONIC ns. `offset` must lie before the first export of the collector's
-    process, because cumulative counts are differences. `only` keeps what carries an attribute.
+    process, because cumulative counts are differences. `only` keeps what carries an attribute,
+    `instance` what a sender of that service.instance.id sent.
     """
 
     spool: Path
@@ -42,6 +43,7 @@ class Slice:
     since_ns: int = 0
     until_ns: int | None = None
     only: tuple[str, str] | None = None
+    instance: str = ""
 
 
 def count(part: Slice, signal: str) -> float:
@@ -80,7 +82,7 @@ def _items(part: Slice) -> Iterator[tuple[Record, otlp.Point | otlp.Event, float
         if part.until_ns is not None and record.arrival_ns > part.until_ns:
             return
         for item in otlp.items(record):
-            if item.scope != part.scope:
+            if item.scope != part.scope or (part.instance and not item.sent_by(part.instance)):
                 continue
             added, since = series.add(item) if isinstance(item, otlp.Point) else (1.0, 0)
             if record.arrival_ns > part.since_ns:

@@ -18,6 +18,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, M
 
 from harness.spool import Record
 
+INSTANCE = "service.instance.id"
 TRACES, METRICS, LOGS = "/v1/traces", "/v1/metrics", "/v1/logs"
 _DELTA = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
 Attributes = frozenset[tuple[str, bytes]]
@@ -38,9 +39,18 @@ class Point:
     gauge: bool
     kind: str = "metrics"
 
+    @property
+    def resource(self) -> Attributes:
+        """The attributes of what sent it."""
+        return self.identity[0]
+
     def has(self, key: str, value: str) -> bool:
         """Whether it carries this attribute."""
         return (key, _text(value)) in self.identity[-1]
+
+    def sent_by(self, instance: str) -> bool:
+        """Whether this service.instance.id sent it."""
+        return (INSTANCE, _text(instance)) in self.resource
 
 
 @dataclass(frozen=True)
@@ -52,10 +62,15 @@ class Event:
     name: str
     time_unix_ns: int
     attributes: Attributes = frozenset()
+    resource: Attributes = frozenset()
 
     def has(self, key: str, value: str) -> bool:
         """Whether it carries this attribute."""
         return (key, _text(value)) in self.attributes
+
+    def sent_by(self, instance: str) -> bool:
+        """Whether this service.instance.id sent it."""
+        return (INSTANCE, _text(instance)) in self.resource
 
 
 def items(record: Record) -> Iterator[Point | Event]:
@@ -112,6 +127,7 @@ def _of_metric(metric: Metric, resource: Attributes, scope: str) -> Iterator[Poi
 
 def _spans(request: ExportTraceServiceRequest) -> Iterator[Event]:
     for resource in request.resource_spans:
+        sender = _key(resource.resource.attributes)
         for group in resource.scope_spans:
             for span in group.spans:
                 yield Event(
@@ -120,15 +136,18 @@ def _spans(request: ExportTraceServiceRequest) -> Iterator[Event]:
                     span.name,
                     span.end_time_unix_nano,
                     _key(span.attributes),
+                    sender,
                 )
 
 
 def _logs(request: ExportLogsServiceRequest) -> Iterator[Event]:
     for resource in request.resource_logs:
+        sender = _key(resource.resource.attributes)
         for group in resource.scope_logs:
             for log in group.log_records:
                 at = log.time_unix_nano or log.observed_time_unix_nano
-                yield Event("logs", group.scope.name, log.event_name, at, _key(log.attributes))
+                attributes = _key(log.attributes)
+                yield Event("logs", group.scope.name, log.event_name, at, attributes, sender)
 
 
 def _text(value: str) -> bytes:

@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from harness.collectors.included import AgentProcess
+from harness.collectors import AgentProcess
 from harness.meters.cgroup import CgroupCpu
 from harness.meters.node import NodeCpu
 from harness.model import Collector, Meter, Target

@@ -1,0 +1,69 @@
+"""A collector as it is known before it runs; made by `included` and `spec`, run by `process`."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from harness.model import Claim
+
+EXPORT_SECONDS = 5.0  # how often an agent exports its metrics
+_SLUG_LENGTH = 40  # it becomes part of the path of a socket, which may have 107 characters
+_UNSAFE = re.compile(r"[^a-z0-9_.-]+")
+
+Signal = Literal["requests", "connections", "executions", "samples"]
+TelemetryKind = Literal["spans", "metrics", "logs"]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A collector as it is measured.
+
+    `signal` names what coverage counts, `telemetry` the kind whose delay is its data latency;
+    each is None where there is nothing to count. `agent` is the name that `harness.agent` knows it
+    by, `accepts` the options that a spec may set; an external collector has a `command` instead.
+    """
+
+    name: str
+    purpose: str
+    signal: Signal | None
+    telemetry: TelemetryKind | None
+    claims: tuple[Claim, ...] = ()
+    agent: str = ""
+    accepts: tuple[str, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+    variant: str = ""
+    command: tuple[str, ...] = ()
+    scope: str = ""
+
+    @property
+    def slug(self) -> str:
+        """The name of this instance, safe for folders and cgroups: `profile-frequency-99`."""
+        if not self.variant:
+            return self.name
+        words = re.sub("[=,]", "-", self.variant.lower())
+        slug = f"{self.name}-{_UNSAFE.sub('-', words)}"
+        if slug == f"{self.name}-{words}" and len(slug) <= _SLUG_LENGTH:
+            return slug
+        # what was changed or cut off could be the only difference from another instance
+        mark = hashlib.sha256(self.variant.encode()).hexdigest()[:6]
+        return f"{slug[: _SLUG_LENGTH - len(mark) - 1].rstrip('-')}-{mark}"
+
+    @property
+    def export_seconds(self) -> float:
+        """How often it exports its metrics."""
+        return float(self.options.get("interval", EXPORT_SECONDS))
+
+    @property
+    def tells_instance(self) -> bool:
+        """Whether its telemetry carries the slug as service.instance.id."""
+        return bool(self.agent) or any("{instance}" in word for word in self.command)
+
+    def instance(self, variant: str, options: Mapping[str, str]) -> Definition:
+        """The same collector with other options; `variant` is how they were written."""
+        merged = {**self.options, **options}
+        return dataclasses.replace(self, variant=variant, options=merged)

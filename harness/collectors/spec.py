@@ -1,0 +1,122 @@
+"""How a collector is named in an experiment, resolved; `evaluate` and `trial` call `resolve`.
+
+http                             an included collector
+profile:frequency=99,drain=0.5   the same with options of its agent; `_` stands for `-`
+path/to/collector.toml           an external one, which speaks the agents' control protocol
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from harness.collectors.definition import Definition, Signal, TelemetryKind
+from harness.collectors.included import REGISTRY
+from harness.errors import InputError
+
+PLACEHOLDERS = ("cgroup", "otlp", "control", "service", "interval", "instance", "here", "python")
+REQUIRED = ("name", "purpose", "command")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+
+def resolve(spec: str) -> Definition:
+    """The collector that `spec` names; InputError if there is none such."""
+    name, colon, text = spec.partition(":")
+    if name in REGISTRY:
+        return _with_options(REGISTRY[name], text, spec) if colon else REGISTRY[name]
+    if spec.endswith(".toml"):
+        return _external(Path(spec))
+    raise InputError(
+        f"The collector {spec!r} is not known.",
+        next_step=f"Known are: {', '.join(REGISTRY)}, or the path of a collector's .toml file.",
+    )
+
+
+def _with_options(definition: Definition, text: str, spec: str) -> Definition:
+    options: dict[str, str] = {}
+    for part in text.split(","):
+        key, equals, value = part.partition("=")
+        option = key.strip().replace("_", "-")
+        if not equals or not value.strip() or option in options:
+            raise InputError(
+                f"The collector {spec!r} cannot be read at {part!r}.",
+                next_step="Write NAME:option=value,option=value, each option once.",
+            )
+        if option not in definition.accepts:
+            raise InputError(
+                f"The collector {definition.name!r} has no option {option!r}.",
+                next_step=f"It has: {', '.join(definition.accepts)}.",
+            )
+        options[option] = value.strip()
+    _check_interval(options, spec)
+    return definition.instance(text, options)
+
+
+def _check_interval(options: Mapping[str, str], spec: str) -> None:
+    for option in options.keys() & {"interval", "drain"}:
+        try:
+            usable = 0 < float(options[option]) <= 3600
+        except ValueError:
+            usable = False
+        if not usable:
+            raise InputError(
+                f"The collector {spec!r} cannot be run: {option} is a number of seconds, "
+                f"not {options[option]!r}."
+            )
+
+
+def _external(path: Path) -> Definition:
+    try:
+        data = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise InputError(f"The collector {path} cannot be read.", f"{error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"The collector {path} is not valid TOML.", str(error)) from error
+    for problem in _problems(data):
+        raise InputError(f"The collector {path} cannot be used: {problem}")
+    here = str(path.resolve().parent)
+    return Definition(
+        data["name"],
+        data["purpose"],
+        data.get("signal"),
+        data.get("telemetry"),
+        command=tuple(word.replace("{here}", here) for word in data["command"]),
+        scope=data.get("scope", f"harness.{data['name']}"),
+    )
+
+
+def _problems(data: Mapping[str, Any]) -> Iterator[str]:
+    known = (*REQUIRED, "signal", "telemetry", "scope")
+    if missing := [key for key in REQUIRED if key not in data]:
+        yield f"it lacks {', '.join(missing)}."
+    if unknown := sorted(set(data) - set(known)):
+        yield f"it has unknown keys: {', '.join(unknown)}. Known are: {', '.join(known)}."
+    for key in ("name", "purpose", "scope"):
+        if not isinstance(data.get(key, ""), str):
+            yield f"{key} is a string."
+    if not _NAME.fullmatch(data["name"]):
+        yield f"{data['name']!r} cannot be its name: only a-z, 0-9, - and _ can, 40 at most."
+    if data["name"] in REGISTRY:
+        yield f"the name {data['name']!r} is that of an included collector."
+    for key, allowed in (("signal", get_args(Signal)), ("telemetry", get_args(TelemetryKind))):
+        if key in data and data[key] not in allowed:
+            yield f"{key} is one of {', '.join(allowed)}, not {data[key]!r}."
+    yield from _command_problems(data["command"])
+
+
+def _command_problems(command: Any) -> Iterator[str]:
+    if not isinstance(command, list) or not command or not all(isinstance(w, str) for w in command):
+        yield "command is a list of strings, the program first."
+        return
+    found = {name for word in command for name in _PLACEHOLDER.findall(word)}
+    if unknown := sorted(found - set(PLACEHOLDERS)):
+        yield (
+            f"command has unknown placeholders: {', '.join(unknown)}. "
+            f"Known are: {', '.join(PLACEHOLDERS)}."
+        )
+    if missing := [name for name in ("cgroup", "control") if name not in found]:
+        yield f"command lacks the placeholder {{{missing[0]}}}."

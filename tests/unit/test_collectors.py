@@ -1,0 +1,219 @@
+"""How collectors are named, what their agents are started with, and what an external one needs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness import shell
+from harness.agent import __main__ as agent
+from harness.agent.errors import AgentError
+from harness.collectors import REGISTRY, AgentProcess, resolve
+from harness.collectors.definition import EXPORT_SECONDS
+from harness.errors import CollectorError, InputError, UnavailableError
+from harness.meters.coverage import SIGNALS
+
+EXTERNAL = """
+name = "mine"
+purpose = "Counts"
+command = ["{python}", "{here}/agent.py", "{cgroup}", "{otlp}", "{control}", "{instance}"]
+"""
+
+
+def process(spec: str, folder: Path, **more: Any) -> AgentProcess:
+    definition = resolve(spec)
+    return AgentProcess(
+        definition,
+        target_cgroup=Path("/sys/fs/cgroup/run/workload"),
+        own_cgroup=Path("/sys/fs/cgroup/run/agent"),
+        otlp_url="http://127.0.0.1:4318",
+        folder=folder,
+        socket=folder / f"{definition.slug}.sock",
+        **more,
+    )
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The argv of each process that would have been started."""
+    found: list[list[str]] = []
+    monkeypatch.setattr(shell, "spawn", lambda argv, **_: found.append(list(argv)))
+    return found
+
+
+def test_a_bare_name_is_the_registered_one() -> None:
+    for name, definition in REGISTRY.items():
+        assert resolve(name) is definition
+        assert definition.name == definition.slug == definition.agent == name
+        assert definition.signal in (*SIGNALS, None)
+
+
+def test_options_replace_those_of_the_definition(started: list[list[str]], tmp_path: Path) -> None:
+    process("profile:frequency=99,drain=0.5", tmp_path).start()
+    (argv,) = started
+    assert [word for word in argv if word.startswith("--frequency")] == ["--frequency=99"]
+    assert {"--drain=0.5", f"--interval={EXPORT_SECONDS:g}", "--off"} <= set(argv)
+    assert REGISTRY["profile"].options == {"frequency": "19"}
+
+
+def test_underscores_stand_for_hyphens() -> None:
+    assert resolve("inject:agent_percent=5").options == {"agent-percent": "5"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "slug"),
+    [
+        ("profile:frequency=99", "profile-frequency-99"),
+        ("inject:ns=0,agent_percent=0.5", "inject-ns-0-agent_percent-0.5"),
+    ],
+)
+def test_the_slug_of_plain_options_can_be_read(spec: str, slug: str) -> None:
+    assert resolve(spec).slug == slug
+
+
+@given(st.text(min_size=1).map(str.strip).filter(lambda text: text and "," not in text))
+def test_a_slug_is_safe_and_short_whatever_the_value(value: str) -> None:
+    slug = resolve(f"guard:policy={value}").slug
+    assert len(slug) <= 40
+    assert slug.startswith("guard-policy-"[: len(slug)])
+    assert all(c in "abcdefghijklmnopqrstuvwxyz0123456789_.-" for c in slug)
+
+
+def test_slugs_differ_where_specs_do() -> None:
+    long = "/etc/" + "x" * 60
+    specs = ["/etc/A", "/etc/a", "/etc:a", f"{long}1", f"{long}2", "-etc-a"]
+    assert len({resolve(f"guard:policy={each}").slug for each in specs}) == len(specs)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("nothing", "is not known"),
+        ("nothing:frequency=9", "is not known"),
+        ("http:frequency=9", "has no option 'frequency'"),
+        ("http:", "cannot be read at ''"),
+        ("http:sample", "cannot be read at 'sample'"),
+        ("http:sample=", "cannot be read at 'sample='"),
+        ("http:sample=1,sample=2", "cannot be read at 'sample=2'"),
+        ("http:interval=0", "interval is a number of seconds"),
+        ("http:drain=soon", "drain is a number of seconds"),
+        ("http:drain=nan", "drain is a number of seconds"),
+        ("missing.toml", "cannot be read"),
+    ],
+)
+def test_what_cannot_be_resolved_is_refused_in_words(spec: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        resolve(spec)
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_every_option_that_a_spec_may_set_is_one_of_the_agent(name: str) -> None:
+    definition = REGISTRY[name]
+    try:
+        module = importlib.import_module(agent.COLLECTORS[definition.agent])
+    except AgentError as error:
+        pytest.skip(error.what)
+    parser = agent._parser()
+    module.add_options(parser)
+    known = {word for action in parser._actions for word in action.option_strings}
+    assert {f"--{option}" for option in definition.accepts} <= known
+
+
+def test_two_profiles_write_to_two_folders(started: list[list[str]], tmp_path: Path) -> None:
+    for spec in ("profile", "profile:frequency=99"):
+        process(spec, tmp_path).start()
+    folders = [argv[argv.index("--pprof") + 1] for argv in started]
+    assert folders == [str(tmp_path / "pprof"), str(tmp_path / "pprof-profile-frequency-99")]
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_an_external_collector_is_started_as_its_file_says(
+    started: list[list[str]], tmp_path: Path
+) -> None:
+    spec = write(
+        tmp_path, EXTERNAL + 'signal = "requests"\ntelemetry = "spans"\nscope = "my.scope"'
+    )
+    definition = resolve(spec)
+    assert (definition.signal, definition.telemetry) == ("requests", "spans")
+    assert (definition.slug, definition.scope, definition.agent) == ("mine", "my.scope", "")
+    process(spec, tmp_path).start()
+    assert started == [
+        [
+            sys.executable,
+            f"{tmp_path}/agent.py",
+            "/sys/fs/cgroup/run/workload",
+            "http://127.0.0.1:4318",
+            str(tmp_path / "mine.sock"),
+            "mine",
+        ]
+    ]
+
+
+def test_telemetry_is_told_apart_where_the_sender_can_say_who_it_is(tmp_path: Path) -> None:
+    assert resolve("http").tells_instance
+    assert resolve(write(tmp_path, EXTERNAL)).tells_instance
+    assert not resolve(write(tmp_path, EXTERNAL.replace(', "{instance}"', ""))).tells_instance
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (('name = "mine"', ""), "it lacks name"),
+        (('name = "mine"', 'name = "http"'), "that of an included collector"),
+        (('name = "mine"', 'name = "../mine"'), "cannot be its name"),
+        (('name = "mine"', "name = 7"), "name is a string"),
+        (('purpose = "Counts"', 'purpose = "Counts"\nport = 7'), "unknown keys: port"),
+        (('purpose = "Counts"', 'purpose = "Counts"\nsignal = "all"'), "signal is one of requests"),
+        (("{otlp}", "{url}"), "unknown placeholders: url"),
+        (("{control}", "{otlp}"), "lacks the placeholder {control}"),
+        (('["{python}"', '[7, "{python}"'), "command is a list of strings"),
+        (('purpose = "Counts"', "purpose = "), "is not valid TOML"),
+    ],
+)
+def test_an_external_collector_is_checked(
+    change: tuple[str, str], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=words):
+        resolve(write(tmp_path, EXTERNAL.replace(*change)))
+
+
+def say(tmp_path: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> AgentProcess:
+    """An external collector that says this line and ends."""
+    (tmp_path / "agent.py").write_text(f"print({line!r})")
+    external = process(write(tmp_path, EXTERNAL), tmp_path)
+    spawn = shell.spawn  # without the cgroup, which needs root
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            shell, "spawn", lambda argv, **keys: spawn(argv, log=keys["log"], pipe_stdout=True)
+        )
+        external.start()
+    return external
+
+
+def test_a_ready_line_without_programs_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = say(tmp_path, '{"ready": true, "hooks": []}', monkeypatch)
+    with pytest.raises(CollectorError, match="does not tell its BPF programs"):
+        refused.await_ready()
+    refused.kill()
+
+
+def test_a_collector_that_cannot_run_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = say(tmp_path, '{"ready": false, "what": "No BTF."}', monkeypatch)
+    with pytest.raises(UnavailableError, match=r"cannot run here: No BTF\."):
+        refused.await_ready()
+    refused.kill()
