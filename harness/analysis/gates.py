@@ -1,0 +1,244 @@
+"""The gate: is what was measured within its budgets? Pure functions; `cli` and `report` use them.
+
+A budget is judged by its row's interval, as in a test of non-inferiority: pass if the interval lies
+wholly within the limits, fail if it lies wholly beyond, inconclusive otherwise. The gate passes if
+every budget does, an intersection-union test, which needs no correction for their number (Berger,
+Technometrics 24:295, 1982).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from harness.analysis.budgets import Budget
+from harness.errors import InputError
+from harness.model import BASELINE, Comparison
+
+Outcome = Literal["pass", "fail", "inconclusive"]
+Row = tuple[str, str, str]  # workload, arm, metric
+
+EXIT: Mapping[Outcome, int] = {"pass": 0, "fail": 1, "inconclusive": 3}
+WEAKER = (
+    "Increases are against a stored run: measured at another time, perhaps on another machine. "
+    "Their intervals hold the noise within both runs, not what else changed between them. "
+    "Versions interleaved in one run (--arm old=... --arm new=...) do not have this weakness."
+)
+HOPELESS = 50.0  # times the measuring: beyond that no advice to measure longer
+_PASSING_FACTS = ("load_average", "steal_seconds")  # they differ between any two runs
+_SAME_RATE = 0.05
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run as a gate sees it, whether it was just measured or is a stored report.json.
+
+    `arms` are those with collectors. `missing(workload, arm, metric)` says why a row is missing.
+    """
+
+    name: str
+    rows: Mapping[Row, Comparison]
+    workloads: tuple[str, ...]
+    arms: tuple[str, ...]
+    missing: Callable[[str, str, str], str]
+    started: str = ""
+    complete: bool = True
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    version: str = ""
+    rates: Mapping[str, float] = field(default_factory=dict)  # of workloads, requests a second
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One budget applied to one row: the outcome and a sentence on why.
+
+    `row` is what was judged: the run's own, or its difference to the stored run; None if missing.
+    """
+
+    budget: Budget
+    workload: str
+    arm: str
+    metric: str
+    outcome: Outcome
+    sentence: str
+    row: Comparison | None = None
+
+
+def judge(
+    measured: Measured, budgets: Sequence[Budget], stored: Measured | None = None
+) -> list[Verdict]:
+    """Every budget applied to every row that it names; InputError if one names what is not there.
+
+    Never empty: a budget without a row gives an inconclusive verdict with the reason.
+    """
+    if stored is None and any(budget.kind == "increase" for budget in budgets):
+        raise InputError(
+            "The budget limits an increase (max_increase), but nothing to compare with was given.",
+            next_step="Give a stored run: --against RUN, a report.json, or GITREF:PATH.",
+        )
+    if stored is not None and not any(budget.kind == "increase" for budget in budgets):
+        raise InputError(
+            "A run to compare with was given, but the budget limits no increase.",
+            next_step="Set max_increase in a [[budget]], or leave --against out.",
+        )
+    return [verdict for budget in budgets for verdict in _verdicts(measured, budget, stored)]
+
+
+def overall(verdicts: Sequence[Verdict]) -> Outcome:
+    """Pass if every budget passes, fail if any fails, inconclusive otherwise."""
+    outcomes = {verdict.outcome for verdict in verdicts}
+    return "fail" if "fail" in outcomes else "pass" if outcomes == {"pass"} else "inconclusive"
+
+
+def decide(low: float, high: float, least: float, most: float) -> Outcome:
+    """Where [low, high] lies relative to [least, most]; what is unknown (NaN) is inconclusive."""
+    if low > most or high < least:
+        return "fail"
+    return "pass" if least <= low and high <= most else "inconclusive"
+
+
+def increase(new: Comparison, old: Comparison) -> Comparison:
+    """new - old of two independent runs; the sides of their intervals are added in quadrature.
+
+    That is MOVER, which suits intervals that are not symmetric (Zou and Donner, Statistics in
+    Medicine 27:1693, 2008).
+    """
+    estimate = new.estimate - old.estimate
+    return replace(
+        new,
+        estimate=estimate,
+        low=estimate - math.hypot(new.estimate - new.low, old.high - old.estimate),
+        high=estimate + math.hypot(new.high - new.estimate, old.estimate - old.low),
+        n=min(new.n, old.n), mde=math.nan, level=old.estimate,
+        method=f"difference of two runs, sides in quadrature; {new.method}",
+        p=math.nan, p_holm=math.nan, noise=math.nan,
+    )  # fmt: skip
+
+
+def is_range(row: Comparison) -> bool:
+    """Whether low and high are the range of a few trials rather than a 95 % interval."""
+    return "range" in row.method
+
+
+def wrong_fail_percent(verdicts: Sequence[Verdict]) -> float:
+    """Bound on the chance that any budget fails although all are kept: 2.5 % each (Bonferroni)."""
+    return min(100.0, 2.5 * len(verdicts))
+
+
+def more_measuring(verdict: Verdict) -> float:
+    """How many times the measuring would decide it, if the estimate stays; infinite if unknown.
+
+    The half-width of an interval falls with the square root of the measuring; a range does not
+    fall, and a share's exact interval does so by another rule.
+    """
+    row, budget = verdict.row, verdict.budget
+    if row is None or not math.isfinite(row.low + row.high) or is_range(row) or _is_share(row):
+        return math.inf
+    reach = {-1: row.estimate - row.low, 1: row.high - row.estimate}
+    wanted = 1.0
+    for limit in (budget.least, budget.most):
+        if row.low < limit < row.high:
+            gap = limit - row.estimate
+            side = reach[1 if gap > 0 else -1]
+            wanted = max(wanted, (side / gap) ** 2 if gap else math.inf)
+    return wanted
+
+
+def times(factor: float) -> str:
+    """`about 1.7 times`, `about 12 times`."""
+    return f"about {max(factor, 1.1):.{1 if factor < 10 else 0}f} times"
+
+
+def differences(measured: Measured, stored: Measured) -> list[str]:
+    """What is known to differ between two runs' machines, versions and rates, a phrase each."""
+    found = [
+        f"{name}: {old} then, {new} now"
+        for name, old, new in [
+            ("harness", stored.version, measured.version),
+            *_facts(stored.facts, measured.facts),
+        ]
+        if old != new
+    ]
+    for workload in measured.workloads:
+        old_rate, new_rate = stored.rates.get(workload, 0.0), measured.rates.get(workload, 0.0)
+        if abs(new_rate - old_rate) > _SAME_RATE * old_rate:
+            found.append(f"rate of {workload}: {old_rate:.0f} then, {new_rate:.0f} now, a second")
+    return found
+
+
+def _facts(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    names = [name for name in dict.fromkeys([*old, *new]) if name not in _PASSING_FACTS]
+    for name in names:
+        before, after = old.get(name, "unknown"), new.get(name, "unknown")
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from _facts(before, after)
+        else:
+            yield name, before, after
+
+
+def _verdicts(measured: Measured, budget: Budget, stored: Measured | None) -> Iterator[Verdict]:
+    every = (*measured.arms, BASELINE)
+    arms = _named(budget, "arm", budget.arms, measured.arms, every)
+    for workload in _named(
+        budget, "workload", budget.workloads, measured.workloads, measured.workloads
+    ):
+        for arm in arms:
+            found = [m for w, a, m in measured.rows if (w, a) == (workload, arm)]
+            for metric in [m for m in found if budget.covers(m)] or [budget.metric]:
+                yield _verdict(measured, budget, stored, (workload, arm, metric))
+
+
+def _named(
+    budget: Budget, kind: str, names: Sequence[str], default: Sequence[str], known: Sequence[str]
+) -> Sequence[str]:
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"Budget {budget.number} names the {kind} {name!r}, which the run does not have.",
+                next_step=f"It has: {', '.join(known)}.",
+            )
+    if not (names or default):
+        raise InputError(
+            f"Budget {budget.number} is for every {kind}, but the run has none to judge.",
+            next_step="Evaluate at least one arm with collectors.",
+        )
+    return names or default
+
+
+def _verdict(measured: Measured, budget: Budget, stored: Measured | None, at: Row) -> Verdict:
+    row = measured.rows.get(at)
+    if row is None:
+        return Verdict(budget, *at, "inconclusive", f"Not measured. {measured.missing(*at)}")
+    if stored is not None and budget.kind == "increase":
+        old = stored.rows.get(at)
+        if old is None:
+            why = f"The run {stored.name} does not have it. {stored.missing(*at)}"
+            return Verdict(budget, *at, "inconclusive", why)
+        row = increase(row, old)
+    verdict = Verdict(budget, *at, decide(row.low, row.high, budget.least, budget.most), "", row)
+    return replace(verdict, sentence=_sentence(verdict, row))
+
+
+def _sentence(verdict: Verdict, row: Comparison) -> str:
+    what = f"range of {row.n} trials" if is_range(row) else "95 % interval"
+    if not math.isfinite(row.low + row.high):
+        return "It has no interval: too few trials or windows. Measure more blocks."
+    if verdict.outcome == "pass":
+        return f"The whole {what} lies within the budget."
+    if verdict.outcome == "fail":
+        side = "above" if row.low > verdict.budget.most else "below"
+        return f"The whole {what} lies {side} the budget."
+    if is_range(row) or _is_share(row):
+        return f"The {what} reaches across the limit."
+    if more_measuring(verdict) > HOPELESS:
+        return f"The {what} reaches across the limit, and the estimate is too near to it to decide."
+    return (
+        f"The {what} reaches across the limit; {times(more_measuring(verdict))} the measuring "
+        "would decide it if the estimate stays."
+    )
+
+
+def _is_share(row: Comparison) -> bool:
+    return row.metric.startswith("coverage_percent")

@@ -1,0 +1,100 @@
+"""`harness gate`: is a run within its budgets?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from harness.analysis import budgets, gates
+from harness.cli.screen import err, errors, out
+from harness.errors import StoreError
+from harness.report import gate as texts
+from harness.report import junit as xml
+from harness.report import stored
+from harness.report.gate import Gate
+
+_COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
+
+
+@errors
+def gate_command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a report.json.")],
+    budget: Annotated[Path, typer.Option(help="The TOML file with the budgets: docs/gate.md.")],
+    against: Annotated[
+        str,
+        typer.Option(
+            metavar="RUN|FILE|GITREF:PATH",
+            help="A stored run that max_increase is judged against; weaker than old=... new=...",
+        ),
+    ] = "",
+    inconclusive: Annotated[
+        Literal["pass", "fail"] | None,
+        typer.Option(help="What an inconclusive verdict counts as; default: exit code 3."),
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write Markdown for a pull request's comment.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option(help="Write JSON.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, no table.")] = False,
+    link: Annotated[str, typer.Option(help="Where the report can be read, for Markdown.")] = "",
+) -> None:
+    """Judge a run by budgets: pass (exit 0), fail (1) or inconclusive (3). Needs no root.
+
+    Examples:
+
+      harness gate reports/RUN --budget budget.toml --markdown comment.md --junit gate.xml
+
+      harness gate reports/RUN --budget budget.toml --against main:reports/published/quick
+    """
+    allowed = budgets.load(budget)
+    other = stored.against(against) if against else None
+    measured = stored.measured(run)
+    verdicts = gates.judge(measured, allowed, other)
+    gate = Gate(measured, verdicts, str(budget), other, inconclusive, link)
+    said = json.dumps(texts.document(gate), indent=1) + "\n"
+    outputs: list[tuple[Path | None, Callable[[], str]]] = [
+        (junit, lambda: xml.xml(gate)),
+        (markdown, lambda: texts.markdown(gate)),
+        (json_file, lambda: said),
+    ]
+    for path, text in outputs:
+        if path is not None:
+            _write(path, text())
+    if as_json:
+        out.print_json(said)
+    else:
+        _show(gate)
+    if gate.exit_code:
+        raise typer.Exit(gate.exit_code)
+
+
+def _show(gate: Gate) -> None:
+    shown = Table(*texts.COLUMNS, box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for verdict in gate.worst_first:
+        _, *cells = texts.cells(verdict)
+        mark = f"[{_COLOURS[verdict.outcome]}]{verdict.outcome}[/]"
+        shown.add_row(mark, *(escape(cell) for cell in cells))
+    out.print(shown)
+    for verdict in gate.worst_first:
+        if verdict.outcome == "inconclusive":
+            where = f"{verdict.workload}, {verdict.arm}, {verdict.metric}"
+            out.print(escape(f"{where}: {verdict.sentence}"), soft_wrap=True)
+    for remark in texts.remarks(gate)[1:]:
+        err.print(escape(remark), style="dim", soft_wrap=True)
+    colour = _COLOURS[gate.effective]
+    out.print(f"\n[{colour}]{escape(texts.headline(gate))}[/]", soft_wrap=True)
+    out.print(f"Next: {escape(texts.next_step(gate))}", soft_wrap=True)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        texts.write(path, text)
+    except OSError as error:
+        raise StoreError(f"Cannot write {path}: {error.strerror}.") from error

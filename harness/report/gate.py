@@ -1,0 +1,246 @@
+"""What a gate writes: a Markdown comment, JSON (docs/gate.md) and terminal cells; for `cli`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jinja2
+
+from harness.analysis import gates
+from harness.analysis.budgets import Budget
+from harness.analysis.gates import Measured, Outcome, Verdict
+from harness.model import Comparison
+from harness.report import wording
+
+SCHEMA_VERSION = 1
+MARKS: dict[Outcome, str] = {"pass": "✅", "fail": "❌", "inconclusive": "❔"}
+COLUMNS = ("", "service", "arm", "metric", "measured", "interval", "budget")
+AT_MOST, AT_LEAST = "\N{LESS-THAN OR EQUAL TO}", "\N{GREATER-THAN OR EQUAL TO}"
+DELTA = "\N{GREEK CAPITAL LETTER DELTA}"
+_ORDER: dict[Outcome, int] = {"fail": 0, "inconclusive": 1, "pass": 2}
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A judged run with what is to be said of it; `inconclusive` is what the user makes of that."""
+
+    measured: Measured
+    verdicts: Sequence[Verdict]
+    budget_file: str
+    stored: Measured | None = None
+    inconclusive: Literal["pass", "fail"] | None = None
+    link: str = ""
+
+    @property
+    def outcome(self) -> Outcome:
+        """The verdict by the intervals alone."""
+        return gates.overall(self.verdicts)
+
+    @property
+    def effective(self) -> Outcome:
+        """The same after what the user makes of an inconclusive one; the exit code follows it."""
+        return (
+            self.inconclusive or "inconclusive" if self.outcome == "inconclusive" else self.outcome
+        )
+
+    @property
+    def exit_code(self) -> int:
+        """0 pass, 1 fail, 3 inconclusive."""
+        return gates.EXIT[self.effective]
+
+    @property
+    def worst_first(self) -> list[Verdict]:
+        """Failures first, then what is inconclusive; in the budget's order within each."""
+        return sorted(self.verdicts, key=lambda verdict: _ORDER[verdict.outcome])
+
+
+def headline(gate: Gate) -> str:
+    """The verdict in a line: `FAIL: 1 of 6 checks is beyond its budget, 2 are inconclusive.`"""
+    total = len(gate.verdicts)
+    count = {o: sum(v.outcome == o for v in gate.verdicts) for o in _ORDER}
+    if gate.outcome == "pass":
+        return f"PASS: {_of(total, total)} within budget."
+    parts = [f"{_of(count['fail'], total)} beyond budget"] if count["fail"] else []
+    if count["inconclusive"]:
+        rest = _of(count["inconclusive"], total) if not parts else str(count["inconclusive"])
+        parts.append(f"{rest} inconclusive")
+    rule = f", taken as {gate.inconclusive}" if gate.effective != gate.outcome else ""
+    return f"{gate.outcome.upper()}{rule}: {'; '.join(parts)}."
+
+
+def next_step(gate: Gate) -> str:
+    """What to do now, in a sentence."""
+    if gate.outcome == "pass":
+        return (
+            "Nothing needs to be done. Keep report.json if later runs are to be compared with it."
+        )
+    if gate.outcome == "fail":
+        return "See in report.html which part of the bill grew, or raise the budget knowingly."
+    wanted = [gates.more_measuring(v) for v in gate.verdicts if v.outcome == "inconclusive"]
+    known = [times for times in wanted if 1 < times <= gates.HOPELESS]
+    if known:
+        return (
+            f"Measure more ({gates.times(max(known))} the blocks), on a quieter machine, or say "
+            "what inconclusive means here: --inconclusive pass|fail."
+        )
+    return (
+        "See why each is inconclusive, and mend the experiment or the budget; or say what "
+        "inconclusive means here: --inconclusive pass|fail."
+    )
+
+
+def cells(verdict: Verdict) -> tuple[str, ...]:
+    """One line of a table, in the order of COLUMNS."""
+    name = f"{DELTA} {verdict.metric}" if verdict.budget.kind == "increase" else verdict.metric
+    return (
+        MARKS[verdict.outcome], verdict.workload, verdict.arm, name, *_figures(verdict.row),
+        limit(verdict.budget, verdict.row),
+    )  # fmt: skip
+
+
+def limit(budget: Budget, row: Comparison | None) -> str:
+    """`≤ 2 %`, `≥ 99 %`, `0 to 2 %`."""
+    unit = f" {wording.unit(row)}" if row else ""
+    least, most = (
+        f"{bound:g}".replace("-", wording.MINUS) for bound in (budget.least, budget.most)
+    )
+    if math.isinf(budget.least):
+        return f"{AT_MOST} {most}{unit}"
+    if math.isinf(budget.most):
+        return f"{AT_LEAST} {least}{unit}"
+    return f"{least} to {most}{unit}"
+
+
+def markdown(gate: Gate) -> str:
+    """A comment for a pull request: verdict, one table, the rest folded."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("harness.report", "."),
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template("gate.md.j2").render(
+        gate=gate,
+        mark=MARKS[gate.effective],
+        headline=headline(gate),
+        lines=[[_plain(cell) for cell in cells(verdict)] for verdict in gate.worst_first],
+        notes=[
+            (_plain(_title(verdict)), _plain(verdict.sentence))
+            for verdict in gate.worst_first
+            if verdict.outcome != "pass"  # which the table says
+        ],
+        remarks=[_plain(remark) for remark in remarks(gate)],
+        next_step=next_step(gate),
+    )
+
+
+def remarks(gate: Gate) -> list[str]:
+    """What every reader of a verdict must know of it."""
+    said = [
+        "Pass: the whole interval lies within the budget; fail: all of it lies beyond; "
+        "inconclusive: otherwise.",
+        "Passing needs every check to pass, so it needs no correction for their number. A fail may "
+        "be any of many: if all budgets are kept, the chance that one fails wrongly is at most "
+        f"{gates.wrong_fail_percent(gate.verdicts):g} % (2.5 % for each 95 % interval).",
+    ]
+    if any(v.row is not None and gates.is_range(v.row) for v in gate.verdicts):
+        said.append(
+            "A range of n trials holds the median with probability 1 - 2^(1-n), "
+            "which is less than 95 % for fewer than 6 trials."
+        )
+    if not gate.measured.complete:
+        said.append(f"The run {gate.measured.name} did not end: its figures rest on a part of it.")
+    if gate.stored is not None:
+        said.append(gates.WEAKER)
+        differing = gates.differences(gate.measured, gate.stored)
+        said.append(
+            f"Compared with {gate.stored.name} of {gate.stored.started or 'an unknown time'}. "
+            + (f"What differs: {'; '.join(differing)}." if differing else "No known fact differs.")
+        )
+    return said
+
+
+def document(gate: Gate) -> dict[str, Any]:
+    """The same for machines; what is not known is None."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": gate.measured.name,
+        "outcome": gate.outcome,
+        "inconclusive": gate.inconclusive,
+        "exit_code": gate.exit_code,
+        "budget_file": gate.budget_file,
+        "against": gate.stored and {
+            "run": gate.stored.name,
+            "started": gate.stored.started,
+            "differences": gates.differences(gate.measured, gate.stored),
+        },
+        "link": gate.link,
+        "remarks": remarks(gate),
+        "verdicts": [_entry(verdict) for verdict in gate.verdicts],
+    }  # fmt: skip
+
+
+def write(path: Path, text: str) -> None:
+    """Write an output file and the folders above it; OSError if that fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _entry(verdict: Verdict) -> dict[str, Any]:
+    row, budget = verdict.row, verdict.budget
+    numbers = ("estimate", "low", "high", "level", "mde")
+    return {
+        "budget": budget.number,
+        "kind": budget.kind,
+        "workload": verdict.workload,
+        "arm": verdict.arm,
+        "metric": verdict.metric,
+        "outcome": verdict.outcome,
+        "sentence": verdict.sentence,
+        "least": _finite(budget.least),
+        "most": _finite(budget.most),
+        **{name: _finite(getattr(row, name)) if row else None for name in numbers},
+        "unit": row.unit if row else None,
+        "n": row.n if row else None,
+        "is_range": gates.is_range(row) if row else None,
+        "method": row.method if row else None,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _figures(row: Comparison | None) -> tuple[str, str]:
+    if row is None:
+        return "not measured", ""
+    if not math.isfinite(row.low + row.high):
+        return f"{wording.plain(row.estimate)} {wording.unit(row)}", "none"
+    places = _places(row)
+    low, high = (wording.number(end, places) for end in (row.low, row.high))
+    kind = f", range of {row.n}" if gates.is_range(row) else ""
+    return f"{wording.number(row.estimate, places)} {wording.unit(row)}", f"[{low}, {high}]{kind}"
+
+
+def _places(row: Comparison) -> int:
+    """Two digits of the uncertainty, but no more than five of the largest figure."""
+    greatest = max(abs(row.low), abs(row.high), abs(row.estimate))
+    most = max(0, 4 - math.floor(math.log10(greatest))) if greatest else 2
+    return min(wording.decimals((row.high - row.low) / 2), most)
+
+
+def _of(count: int, total: int) -> str:
+    return f"{count} of {total} checks {'is' if count == 1 else 'are'}"
+
+
+def _title(verdict: Verdict) -> str:
+    return f"{MARKS[verdict.outcome]} {verdict.workload}, {verdict.arm}, {verdict.metric}"
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it stands, in a table too."""
+    for char in "\\`*_<>[]|":
+        text = text.replace(char, f"\\{char}")
+    return text.replace("\n", " ")

@@ -1,0 +1,156 @@
+"""Reads what a gate judges: a run directory, a report.json, or one in git; `cli` calls it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness import shell
+from harness.analysis.gates import Measured
+from harness.analysis.summary import Summary, summarize
+from harness.errors import CommandError, InputError, StoreError
+from harness.model import BASELINE, Comparison
+from harness.report import rows
+from harness.store import Run
+
+_FIELDS = {f.name: f for f in dataclasses.fields(Comparison)}
+_NUMBERS = {name for name, f in _FIELDS.items() if f.type == "float"}
+
+
+def measured(path: Path) -> Measured:
+    """The run in a directory or report.json; InputError or StoreError if it is neither.
+
+    A directory that holds its trials is analysed again; of one that does not, its report is read.
+    """
+    if path.is_dir():
+        run = Run.open(path)
+        if run.records():
+            return of_summary(summarize(run))
+        return of_document(_parsed(_text(path / "report.json"), str(path / "report.json")), path)
+    return of_document(_parsed(_text(path), str(path)), path)
+
+
+def against(where: str) -> Measured:
+    """A run to compare with: what `measured` reads, or GITREF:PATH of a report.json or its folder.
+
+    InputError if there is no such thing.
+    """
+    path = Path(where)
+    if path.exists() or ":" not in where:
+        return measured(path)
+    if not where.endswith(".json"):
+        where = where.rstrip("/") + "/report.json"
+    try:
+        shown = shell.run(["git", "show", "--end-of-options", where])
+    except CommandError as error:
+        raise InputError(
+            f"git has no {where}.",
+            error.why,
+            "A path stands as in `git show REF:PATH`: from the top of the repository.",
+        ) from error
+    return of_document(_parsed(shown.stdout, where), Path(where))
+
+
+def of_summary(summary: Summary) -> Measured:
+    """A run that was just analysed."""
+    experiment, about = summary.experiment, summary.about
+    return Measured(
+        summary.name,
+        {(r.workload, r.arm, r.metric): r for r in summary.rows},
+        tuple(experiment.workloads),
+        tuple(arm.name for arm in experiment.arms if arm.name != BASELINE),
+        summary.missing,
+        **_circumstances(about),
+    )
+
+
+def of_document(document: Mapping[str, Any], origin: Path) -> Measured:
+    """A report.json; StoreError if its schema is not ours or a part of it is damaged."""
+    schema = document.get("schema_version")
+    if schema != rows.SCHEMA_VERSION:
+        raise StoreError(
+            f"{origin} has schema_version {schema}, this version reads {rows.SCHEMA_VERSION}.",
+            next_step="Make it again with `harness report` from its run.",
+        )
+    try:
+        found = {key: _comparison(row) for row in document["rows"] for key in [_key(row)]}
+        trials, skipped = document["trials"], document["skipped_arms"]
+        return Measured(
+            str(document["run"]),
+            found,
+            _unique([*(w for w, _, _ in found), *(t["workload"] for t in trials)]),
+            tuple(
+                arm
+                for arm in _unique([
+                    *(a for _, a, _ in found), *(t["arm"] for t in trials),
+                    *(s["arm"] for s in skipped),
+                ])
+                if arm != BASELINE
+            ),
+            lambda workload, arm, metric: _missing(trials, skipped, workload, arm),
+            **_circumstances(document),
+        )  # fmt: skip
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{origin} is not a whole report.json.", repr(error)) from error
+
+
+def _circumstances(about: Mapping[str, Any]) -> dict[str, Any]:
+    calibration = about.get("calibration") or {}
+    return {
+        "started": str(about.get("started") or ""),
+        "complete": bool(about.get("complete", False)),
+        "facts": about.get("facts") or {},
+        "version": str(about.get("version") or ""),
+        "rates": {w: float(found.get("rate", 0.0)) for w, found in calibration.items()},
+    }
+
+
+def _comparison(row: Mapping[str, Any]) -> Comparison:
+    kept: dict[str, Any] = {
+        name: math.nan if value is None and name in _NUMBERS else value
+        for name, value in row.items()
+        if name in _FIELDS
+    }
+    return Comparison(**kept)
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return row["workload"], row["arm"], row["metric"]
+
+
+def _unique(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
+
+
+def _missing(trials: Any, skipped: Any, workload: str, arm: str) -> str:
+    for item in skipped:
+        if item["arm"] == arm:
+            return f"The arm was skipped: {item.get('reason', 'no reason was given')}"
+    mine = [t for t in trials if (t["workload"], t["arm"]) == (workload, arm)]
+    reasons = [f"{t['trial']}: {t['reason']}" for t in mine if t["status"] != "ok"]
+    return " ".join(reasons[:1]) or "The report has no such row."
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise InputError(
+            f"Cannot read {path}: {why}.",
+            next_step="Give a run's folder below reports/, or a report.json.",
+        ) from error
+
+
+def _parsed(text: str, origin: str) -> Mapping[str, Any]:
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{origin} is not JSON.", str(error)) from error
+    if not isinstance(document, dict):
+        raise InputError(f"{origin} is not a report.json.")
+    return document
