@@ -333,6 +333,6 @@ def test_lost_windows_and_a_saturated_driver_invalidate() -> None:
     rows: list[WindowRow] = synthetic.windows(
         ONE, trial("http", 1), Truth(), np.random.default_rng(1)
     )
-    assert "quadruples" in validity.judge(record(GOOD), rows[24:], ONE.quadruples).reason
+    assert "quadruples" in validity.judge(record(GOOD), rows[44:], ONE.quadruples).reason
     told = validity.judge(record(GOOD, saturated="it fell behind"), rows, ONE.quadruples)
     assert told.reason == "It fell behind."

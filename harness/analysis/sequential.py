@@ -1,0 +1,40 @@
+"""When the blocks of a workload may end early; `evaluate` asks after each block.
+
+The rule: stop at the first block b >= min_blocks after which the 95 % interval of
+workload_cpu_percent of every arm is at most `precision_percent` to each side. It looks at the
+intervals' widths only, never at where they lie, so an effect is not found by looking often: the
+fixed-width rule of Chow and Robbins 1965, Annals of Mathematical Statistics 36. Its coverage tends
+to that of a fixed plan as the width shrinks. It is lost where a width is small by luck, which here
+is two blocks that agree by chance: in simulation (tests/unit/test_statistics.py) 95 % if the
+blocks' own effects do not differ and, if they differ by as much as one block's standard error,
+MEASURED_FOUR % with min_blocks of four and MEASURED_TWO % with two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from harness.analysis import summary
+from harness.model import Comparison
+from harness.store import Run
+
+METRIC = "workload_cpu_percent"
+
+
+def precision(run: Run, workload: str) -> float:
+    """Half the width of the widest arm's interval so far, in percent; NaN if one has none."""
+    return widest(summary.summarize(run).rows, workload)
+
+
+def widest(rows: Sequence[Comparison], workload: str) -> float:
+    """Half the width of the widest interval of workload_cpu_percent, in percent.
+
+    NaN without such a row, or if one has no interval yet.
+    """
+    halves = [
+        (row.high - row.low) / 2 for row in rows if (row.workload, row.metric) == (workload, METRIC)
+    ]
+    if not halves or any(math.isnan(half) for half in halves):
+        return math.nan
+    return max(halves)

@@ -1,0 +1,46 @@
+"""Whether a workload has warmed up, judged by its CPU per request; `block` calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+from harness.analysis.compare import Array
+
+LEAST = 6  # pieces
+UNLIKELY = 0.05  # a trend with a smaller probability is one
+SCALE = 1.4826  # median absolute deviation -> standard deviation, normal
+MEDIAN = 1.2533  # standard error of a median / that of a mean, normal
+REACH = 1.96
+
+
+def steady(us_per_request: Sequence[float]) -> bool:
+    """Whether pieces (n,) of equal length, in order, show neither trend nor step any more.
+
+    Of the last two thirds (six pieces at least): Mann and Kendall's test finds no trend at 5 %,
+    and the median of the last third lies within the noise of the third before (1.96 standard
+    errors of the difference of medians, noise from their median absolute deviations). False with
+    fewer than six pieces. Sources: Mann 1945, Nonparametric tests against trend, Econometrica 13;
+    Kalibera and Jones 2013 for judging warm-up by data.
+    """
+    values = np.asarray(us_per_request, dtype=float)
+    if len(values) < LEAST or not np.isfinite(values).all():
+        return False
+    third = len(values) // 3
+    recent = values[-max(LEAST, 2 * third) :]
+    return not _has_trend(recent) and _agree(values[-2 * third : -third], values[-third:])
+
+
+def _has_trend(values: Array) -> bool:
+    if np.all(values == values[0]):
+        return False
+    return bool(stats.kendalltau(np.arange(len(values)), values).pvalue < UNLIKELY)
+
+
+def _agree(before: Array, last: Array) -> bool:
+    residuals = np.concatenate([before - np.median(before), last - np.median(last)])
+    noise = SCALE * float(np.median(np.abs(residuals)))
+    error = MEDIAN * noise * (1 / len(before) + 1 / len(last)) ** 0.5
+    return bool(abs(np.median(last) - np.median(before)) <= REACH * error)
