@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from harness.collectors import REGISTRY, AgentProcess
-from harness.collectors.included import switch_all
+from harness.collectors import AgentProcess, resolve, switch_all
 from harness.errors import CollectorError
+from harness.model import Trial
 from harness.stage import Notes, Stage
 
 
@@ -22,36 +22,41 @@ def install(
 ) -> list[AgentProcess]:
     """Start the agents of these collectors and leave them switched off; `stack` kills them.
 
-    Their scope is the cgroup `scope`, the workload's if it is not given. UnavailableError where
-    one cannot run here, CollectorError where one fails.
+    Their scope is the cgroup `scope`, the stage's if it is not given. UnavailableError where one
+    cannot run here, CollectorError where one fails.
     """
-    agents = [
-        AgentProcess(
-            REGISTRY[spec],
-            target_cgroup=scope or stage.target.cgroup("workload"),
-            own_cgroup=stage.target.cgroup(f"agent-{spec}"),
-            otlp_url=stage.sink_url,
-            folder=folder,
-            socket=stage.target.scratch / f"{spec}.sock",
-            cpus=stage.placement.collector,
-            service_name=notes.trial.workload,
-        )
-        for spec in specs
-    ]
+    agents = [_process(stage, spec, folder, notes.trial, scope) for spec in specs]
     for agent in agents:
         agent.start()
         stack.callback(agent.kill)
     hooks = notes.extra.setdefault("hooks", {})
     for agent in agents:
         agent.await_ready()
-        hooks[agent.name] = agent.ready["hooks"]
-        notes.add("load_seconds", agent.ready["load_seconds"], "s", collector=agent.name)
-        notes.add("attach_seconds", agent.ready["attach_seconds"], "s", collector=agent.name)
+        hooks[agent.name] = agent.ready.get("hooks", [])
+        for metric in ("load_seconds", "attach_seconds"):
+            if metric in agent.ready:  # an external collector may not tell
+                notes.add(metric, agent.ready[metric], "s", collector=agent.name)
     switch_all(agents, True)
     for agent in agents:
         detached = agent.switch(False)
         notes.add("detach_seconds", detached["seconds"], "s", collector=agent.name)
     return agents
+
+
+def _process(
+    stage: Stage, spec: str, folder: Path, trial: Trial, scope: Path | None
+) -> AgentProcess:
+    definition = resolve(spec)
+    return AgentProcess(
+        definition,
+        target_cgroup=scope or stage.target.cgroup(stage.scope),
+        own_cgroup=stage.target.cgroup(f"agent-{definition.slug}"),
+        otlp_url=stage.sink_url,
+        folder=folder,
+        socket=stage.target.scratch / f"{definition.slug}.sock",
+        cpus=stage.placement.collector,
+        service_name=trial.workload,
+    )
 
 
 def remove(agents: Sequence[AgentProcess], notes: Notes) -> None:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness import experiment as experiments
 from harness.collectors import AgentProcess
-from harness.collectors.included import switch_all
 from harness.load import latency, record
 from harness.load.client import LoadSummary
 from harness.meters.cgroup import CgroupCpu
@@ -23,28 +23,47 @@ from harness.meters.node import NodeCpu
 from harness.model import Window
 from harness.stage import Notes, Stage
 from harness.store import WindowRow
+from harness.switching import Switch, note_injected
 
 
 @dataclass
 class Alternation:
-    """The windows, and the workload's CPU seconds while collectors were on."""
+    """The windows, and the CPU seconds of the workload while it was observed.
+
+    `cpu_seconds[True]` while the collectors were on, `[False]` while those against them were;
+    `attached_ns` are the stretches, CLOCK_MONOTONIC, in which the collectors were on.
+    """
 
     rows: list[WindowRow]
-    on_cpu_seconds: float
+    cpu_seconds: dict[bool, float]
+    attached_ns: list[tuple[int, int]]
 
 
-def run(stage: Stage, agents: Sequence[AgentProcess], folder: Path, notes: Notes) -> Alternation:
-    """Drive the load, alternate, and note how the load went; its requests go to `folder`."""
+def run(
+    stage: Stage,
+    agents: Sequence[AgentProcess],
+    folder: Path,
+    notes: Notes,
+    against: Sequence[AgentProcess] = (),
+) -> Alternation:
+    """Drive the load, alternate, and note how the load went; its requests go to `folder`.
+
+    The agents `against` are on while the others are off. All are off at the end.
+    """
     path = folder / "requests.npz"
     stage.driver.start(stage.rate)
     time.sleep(stage.experiment.settle_seconds)
-    found = _alternate(stage, agents, notes.trial.seed)
+    before = [agent.stats() for agent in agents]
+    found = _alternate(stage, agents, against, notes.trial.seed)
+    after = [agent.stats() for agent in agents]
     summary = stage.driver.finish(path)
     stage.workload.check()
     note_load(summary, path, stage.rate, notes)
-    rows = _count_requests(found.rows, path)
-    notes.extra["latency_hdr"] = _histograms(rows, path)
-    return Alternation(rows, found.on_cpu_seconds)
+    requests = float(_within(found.attached_ns, path).sum())
+    note_injected(agents, before, after, requests, notes)
+    found.rows = count_requests(found.rows, path)
+    notes.extra["latency_hdr"] = _histograms(found.rows, path)
+    return found
 
 
 def note_load(summary: LoadSummary, path: Path, rate: float, notes: Notes) -> None:
@@ -64,39 +83,35 @@ def note_load(summary: LoadSummary, path: Path, rate: float, notes: Notes) -> No
         notes.extra["saturated"] = summary.reason
 
 
-def _alternate(stage: Stage, agents: Sequence[AgentProcess], seed: int) -> Alternation:
+def _alternate(
+    stage: Stage, agents: Sequence[AgentProcess], against: Sequence[AgentProcess], seed: int
+) -> Alternation:
     """Windows off-on-on-off; every meter is read after the guard time and at the window's end."""
     e = stage.experiment
     rows: list[WindowRow] = []
-    state, on_cpu = False, 0.0
     with ExitStack() as stack:
-        meters = _Meters(stage, agents, stack)
-        stack.enter_context(_undisturbed())
+        meters = _Meters(stage, (*agents, *against), stack)
+        switch = Switch(agents, against, meters.workload)
+        stack.enter_context(undisturbed())
         edge = time.monotonic()
         for index, on in enumerate(experiments.pattern(e.quadruples, seed)):
             begun = time.monotonic()
-            if on != state:
-                on_cpu -= meters.workload() if on else 0.0
-                switch_all(agents, on)
-                on_cpu += 0.0 if on else meters.workload()
-                state = on
+            switch.to(on)
             ready = time.monotonic()
             metered_from = max(edge, ready) + e.guard_seconds
-            _sleep_until(metered_from)
+            sleep_until(metered_from)
             before_ns, before = meters.read()
             # a switch that took long moves the windows after it: half a window is the least
             shortest = (e.window_seconds - e.guard_seconds) / 2
             edge = max(edge + e.window_seconds, metered_from + shortest)
-            _sleep_until(edge)
+            sleep_until(edge)
             after_ns, after = meters.read()
             values = {name: after[name] - before[name] for name in after}
             values["seconds"] = (after_ns - before_ns) / 1e9
             values["switch_seconds"] = ready - begun
             rows.append(WindowRow(Window(index, index // 4, on, before_ns, after_ns), values))
-        if state:
-            switch_all(agents, False)
-            on_cpu += meters.workload()
-    return Alternation(rows, on_cpu)
+        switch.to(None)
+    return Alternation(rows, switch.used, switch.attached_ns)
 
 
 class _Meters:
@@ -104,7 +119,7 @@ class _Meters:
 
     def __init__(self, stage: Stage, agents: Sequence[AgentProcess], stack: ExitStack) -> None:
         cgroups = {
-            "cpu.workload": ["workload"],
+            "cpu.workload": [stage.scope],
             "cpu.client": ["client"],
             "cpu.agent": [f"agent-{agent.name}" for agent in agents],
             "cpu.sink": ["sink"],
@@ -135,16 +150,21 @@ class _Meters:
         return sum(meter.read()["usage_seconds"] for meter in self._groups[metric])
 
 
-def _count_requests(rows: Sequence[WindowRow], path: Path) -> list[WindowRow]:
+def count_requests(rows: Sequence[WindowRow], path: Path) -> list[WindowRow]:
     """Add `requests`: those that were answered within the metered stretch of each window."""
-    log = record.read(path)
-    ends = np.sort(log.end_ns[log.status > 0])
-    edges = np.array([[row.window.start_ns, row.window.end_ns] for row in rows])
-    counts = np.searchsorted(ends, edges[:, 1]) - np.searchsorted(ends, edges[:, 0])
+    counts = _within([(row.window.start_ns, row.window.end_ns) for row in rows], path)
     return [
         replace(row, meters={**row.meters, "requests": float(count)})
         for row, count in zip(rows, counts, strict=True)
     ]
+
+
+def _within(stretches: Sequence[tuple[int, int]], path: Path) -> NDArray[np.intp]:
+    """How many requests were answered in each stretch of time (ns)."""
+    log = record.read(path)
+    ends = np.sort(log.end_ns[log.status > 0])
+    edges = np.array(stretches, dtype=np.int64).reshape(-1, 2)
+    return np.searchsorted(ends, edges[:, 1]) - np.searchsorted(ends, edges[:, 0])
 
 
 def _histograms(rows: Sequence[WindowRow], path: Path) -> dict[str, dict[str, str]]:
@@ -165,14 +185,15 @@ def _histograms(rows: Sequence[WindowRow], path: Path) -> dict[str, dict[str, st
     return kept
 
 
-def _sleep_until(deadline: float) -> None:
+def sleep_until(deadline: float) -> None:
+    """Sleep until this time of CLOCK_MONOTONIC, seconds."""
     remaining = deadline - time.monotonic()
     if remaining > 0:
         time.sleep(remaining)
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Read meters on time: real-time priority where allowed, and no garbage collection."""
     policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     gc.collect()

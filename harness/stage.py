@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,10 @@ from harness.workloads import RunningWorkload
 
 @dataclass(frozen=True)
 class Stage:
-    """What runs while the trials of one block run; `rate` in arrivals per second."""
+    """What runs while the trials of one block run; `rate` in arrivals per second.
+
+    `scope` names the cgroup of the workload that collectors observe.
+    """
 
     experiment: Experiment
     target: Local
@@ -31,6 +34,7 @@ class Stage:
     workload: RunningWorkload
     driver: Driver
     rate: float
+    scope: str = "workload"
 
     def cpu_seconds(self, cgroup: str) -> float:
         """CPU that one of the run's cgroups has used so far."""
@@ -40,20 +44,26 @@ class Stage:
 
 @dataclass
 class Notes:
-    """Collects the values of a trial."""
+    """Collects the values of a trial; `labels` are added to each."""
 
     trial: Trial
     values: list[Measurement] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, role: str) -> Notes:
+        """The same notes; what is noted through them is labelled with this role, if it has one."""
+        return replace(self, labels={"role": role}) if role else self
 
     def add(self, metric: str, value: float, unit: str, **labels: str) -> None:
         """Note one value of the whole trial."""
         t = self.trial
         self.values.append(
             Measurement(
-                metric, float(value), unit, t.workload, t.arm, t.block, t.name, None, labels
+                metric, float(value), unit, t.workload, t.arm, t.block, t.name, None,
+                {**labels, **self.labels},
             )
-        )
+        )  # fmt: skip
 
     def add_counts(self, agent: AgentProcess, stats: dict[str, Any]) -> None:
         """Note what an agent counted itself: events, losses, memory of its maps."""

@@ -1,4 +1,4 @@
-"""The parts of a trial in which collectors stay on: coverage, the agent's CPU, BPF run time."""
+"""The part of a trial in which collectors stay on: coverage, the agents' CPU; for `trial`."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import shutil
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from harness import alternation, shell
-from harness.collectors import AgentProcess
-from harness.collectors.included import EXPORT_SECONDS, PROFILE_HZ, switch_all
+from harness import shell
+from harness.collectors import AgentProcess, switch_all
 from harness.errors import NeedError
 from harness.load import record
-from harness.meters import bpfstats
 from harness.meters.coverage import Slice, count, data_latency
 from harness.stage import Notes, Stage
 from harness.workloads import address
@@ -28,77 +26,67 @@ PROBE_SOURCE = "127.0.0.2"  # nobody else on this machine connects from it
 
 @dataclass(frozen=True)
 class Seen:
-    """Where in the spool a trial's telemetry starts, and what its switched part did."""
+    """Where in the spool a trial's telemetry starts, and what its switched part did.
+
+    `name` is that of the file for the requests of the steady part.
+    """
 
     offset: int
     alternated_until_ns: int
     on_cpu_seconds: float
+    name: str = "steady"
 
 
 def run(
     stage: Stage, agents: Sequence[AgentProcess], folder: Path, notes: Notes, so_far: Seen
 ) -> None:
-    """Collectors on, exactly N requests and our probes: coverage and the agent's CPU."""
+    """Collectors on, exactly N requests and our probes: coverage, the agents' CPU, the sink's."""
     requests = max(20, round(stage.rate * stage.experiment.steady_seconds))
     switch_all(agents, True)
     for agent in agents:
         agent.flush()
     since_ns, begun = time.monotonic_ns(), time.monotonic()
-    before = {name: stage.cpu_seconds(name) for name in _cgroups(agents)}
+    before = _cpu(stage, agents)
     stage.driver.start(stage.rate, requests)
     probes = _probe(stage, folder) if agents else Probes(0, "", 0)
-    path = folder / "steady.npz"
+    path = folder / f"{so_far.name}.npz"
     summary = stage.driver.wait(path)
     stage.workload.check()
     seconds = time.monotonic() - begun
-    after = {name: stage.cpu_seconds(name) for name in before}
+    after = _cpu(stage, agents)
     notes.add("steady_requests", summary.requests, "{request}")
     notes.add("steady_seconds", seconds, "s")
-    on_cpu = so_far.on_cpu_seconds + after["workload"] - before["workload"]
-    made = {
-        "requests": float((record.read(path).status > 0).sum()),  # answered, well or badly
-        "connections": probes.connections,
-        "executions": probes.executions,
-        "samples": on_cpu * PROFILE_HZ,
-    }
+    on_cpu = so_far.on_cpu_seconds + after[stage.scope] - before[stage.scope]
+    answered = float((record.read(path).status > 0).sum())  # well or badly
+    made = {"requests": answered, "connections": probes.connections,
+            "executions": probes.executions}  # fmt: skip
     for agent in agents:
-        group = f"agent-{agent.name}"
         notes.add_counts(agent, agent.flush())
-        # the part is shorter than an export interval: of its one export it bears its share
-        export = stage.cpu_seconds(group) - after[group]
-        used = after[group] - before[group] + export * seconds / EXPORT_SECONDS
+        _coverage(stage, agent, made | _samples(agent, on_cpu), probes, since_ns, so_far, notes)
+    # the part is shorter than an export interval: of its one export it bears its share
+    flushed = _cpu(stage, agents)
+    for agent in agents:
+        group, share = _group(agent), seconds / agent.definition.export_seconds
+        used = after[group] - before[group] + (flushed[group] - after[group]) * min(share, 1)
         notes.add("steady_agent_cpu_seconds", used, "s", collector=agent.name)
-        _coverage(stage, agent, made, probes, since_ns, so_far, notes)
+    share = max((seconds / a.definition.export_seconds for a in agents), default=0.0)
+    sink = after["sink"] - before["sink"] + (flushed["sink"] - after["sink"]) * min(share, 1)
+    notes.add("steady_sink_cpu_seconds", sink, "s")
     switch_all(agents, False)
 
 
-def meter(stage: Stage, agents: Sequence[AgentProcess], folder: Path, notes: Notes) -> None:
-    """Collectors on throughout, the kernel's run-time statistics enabled."""
-    requests = max(20, round(stage.rate * stage.experiment.metered_seconds))
-    path = folder / "requests.npz"
-    switch_all(agents, True)
-    with bpfstats.StatsEnabled():
-        before = bpfstats.programs()
-        begun = time.monotonic()
-        stage.driver.start(stage.rate, requests)
-        summary = stage.driver.wait(path)
-        seconds = time.monotonic() - begun
-        ran = bpfstats.delta(before, bpfstats.programs())
-    stage.workload.check()
-    alternation.note_load(summary, path, stage.rate, notes)
-    notes.add("metered_requests", summary.requests, "{request}")
-    notes.add("metered_seconds", seconds, "s")
-    for agent in agents:
-        notes.add_counts(agent, agent.flush())
-        for program in (ran[number] for number in agent.program_ids if number in ran):
-            labels = {"collector": agent.name, "program": program.name, "type": program.type}
-            notes.add("bpf_run_time_seconds", program.run_time_ns / 1e9, "s", **labels)
-            notes.add("bpf_run_count", program.run_cnt, "{run}", **labels)
-    switch_all(agents, False)
+def _group(agent: AgentProcess) -> str:
+    return f"agent-{agent.name}"
 
 
-def _cgroups(agents: Sequence[AgentProcess]) -> list[str]:
-    return ["workload", *(f"agent-{agent.name}" for agent in agents)]
+def _cpu(stage: Stage, agents: Sequence[AgentProcess]) -> dict[str, float]:
+    """CPU seconds so far of the workload in scope, of the sink and of each agent, by cgroup."""
+    return {name: stage.cpu_seconds(name) for name in (stage.scope, "sink", *map(_group, agents))}
+
+
+def _samples(agent: AgentProcess, cpu_seconds: float) -> dict[str, float]:
+    """The samples that a profiler is expected to take; of one of unknown rate none are."""
+    return {"samples": cpu_seconds * float(agent.definition.options.get("frequency", 0))}
 
 
 def _coverage(
@@ -111,24 +99,24 @@ def _coverage(
     notes: Notes,
 ) -> None:
     """What arrived at the receiver beside what was made, and how late the rest had arrived."""
-    signal, scope = agent.definition.signal, f"harness.{agent.name}"
-    only = {
-        "connections": ("network.peer.address", PROBE_SOURCE),
-        "executions": ("process.executable.path", probes.executable),
-    }.get(signal)
-    since = 0 if signal == "samples" else since_ns
-    part = Slice(stage.spool, scope, so_far.offset, since, None, only)
-    labels = {"collector": agent.name, "signal": signal}
-    if made[signal]:
-        notes.add("signal_seen", count(part, signal), "1", **labels)
+    definition = agent.definition
+    signal, kind = definition.signal, definition.telemetry
+    instance = definition.slug if definition.tells_instance else ""
+    part = Slice(stage.spool, definition.scope, so_far.offset, instance=instance)
+    if signal and made[signal]:
+        only = {
+            "connections": ("network.peer.address", PROBE_SOURCE),
+            "executions": ("process.executable.path", probes.executable),
+        }.get(signal)
+        steady = replace(part, since_ns=0 if signal == "samples" else since_ns, only=only)
+        labels = {"collector": agent.name, "signal": str(signal)}
+        notes.add("signal_seen", count(steady, signal), "1", **labels)
         notes.add("signal_made", made[signal], "1", **labels)
-    kind = agent.definition.telemetry
-    own_schedule = Slice(stage.spool, scope, so_far.offset, 0, so_far.alternated_until_ns)
-    delays = data_latency(own_schedule, kind)
-    if len(delays):
-        for name, percent in (("p50", 50), ("p99", 99)):
+    if kind:
+        delays = data_latency(replace(part, until_ns=so_far.alternated_until_ns), kind)
+        for name, percent in (("p50", 50), ("p99", 99)) if len(delays) else ():
             value = float(np.percentile(delays, percent))
-            labels = {"collector": agent.name, "signal": kind}
+            labels = {"collector": agent.name, "signal": str(kind)}
             notes.add(f"data_latency_{name}_seconds", value, "s", **labels)
 
 
@@ -163,7 +151,7 @@ def _execute(stage: Stage, folder: Path, connections: int) -> Probes:
     executions = 0
     try:
         for _ in range(PROBES):
-            cgroup = stage.target.cgroup("workload")
+            cgroup = stage.target.cgroup(stage.scope)
             process = shell.spawn([str(executable)], log=folder / "probe.log", cgroup=cgroup)
             executions += shell.ended(process, PROBE_SECONDS) == 0
     except NeedError:  # the reports lie on a file system without executables

@@ -3,7 +3,7 @@
 reports/<run>/
   run.json                     schema, seed, experiment, facts, command, warnings
   trials/<trial>/trial.json    written last: a trial without it did not happen
-                 windows.jsonl     one row a window: state, edges, every meter's difference
+                 windows.jsonl     one row a window or slice: state, edges, meters' differences
                  requests.npz      every request of the switched part
                  ...               logs, profiles, the telemetry spool
   measurements.jsonl.gz        all of it as one long table, written with the report
@@ -28,6 +28,7 @@ from harness.experiment import Experiment
 from harness.model import Measurement, Trial, TrialStatus, Window
 
 SCHEMA = 1
+_UNITS = {"requests": "{request}", "bpf.runs": "{run}"}  # of windows' meters; else seconds
 _SET_ASIDE = re.compile(r"\.(interrupted|failed)\d*$")
 
 
@@ -131,13 +132,15 @@ class Run:
         self._write(folder / "trial.json", json.dumps(asdict(record), indent=1))
 
     def records(self) -> list[TrialRecord]:
-        """All finished trials in the order of the plan."""
+        """All finished trials in the order of the plan, repeated attempts after the first."""
         found = [
             path
             for path in (self.path / "trials").glob("*/trial.json")
             if not _SET_ASIDE.search(path.parent.name)
         ]
-        return sorted((_record(path) for path in found), key=lambda r: r.trial.index)
+        return sorted(
+            (_record(path) for path in found), key=lambda r: (r.trial.index, r.trial.attempt)
+        )
 
     def windows(self, trial: Trial) -> list[WindowRow]:
         """The windows of a finished trial."""
@@ -200,7 +203,7 @@ def _window(row: dict[str, Any]) -> WindowRow:
 def _melt(trial: Trial, row: WindowRow) -> Iterator[Measurement]:
     labels = {"state": "on" if row.window.on else "off", "quadruple": str(row.window.quadruple)}
     for metric, value in row.meters.items():
-        unit = "{request}" if metric == "requests" else "s"
+        unit = _UNITS.get(metric.partition(".")[0], _UNITS.get(metric, "s"))
         yield Measurement(
             metric, value, unit, trial.workload, trial.arm, trial.block, trial.name,
             row.window.index, labels,

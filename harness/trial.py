@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from harness import alternation, shell, steady
+from harness import alternation, metered, shell, steady
 from harness.agents import install, remove
 from harness.collectors import AgentProcess
 from harness.errors import HarnessError
@@ -24,30 +24,35 @@ from harness.store import TrialRecord, WindowRow
 def run(stage: Stage, trial: Trial, folder: Path) -> tuple[TrialRecord, list[WindowRow]]:
     """Run a trial whose files go to `folder`; what it started is ended, however it ends."""
     notes = Notes(trial)
-    rows: list[WindowRow] = []
     offset = stage.spool.stat().st_size
     with ExitStack() as stack:
         node = stack.enter_context(closing(NodeCpu()))
         before = node.read()
-        if trial.kind == "switched":
-            method = _METHODS[stage.experiment.arm(trial.arm).method]
 
-            def rest(here: Stage, agents: Sequence[AgentProcess], on_cpu_seconds: float) -> None:
-                so_far = Seen(offset, time.monotonic_ns(), on_cpu_seconds)
-                steady.run(here, agents, folder, notes, so_far)
-                _profile(here, folder, notes)
-                _memory(here, agents, notes)
-                remove(agents, notes)
+        def rest(here: Stage, agents: Sequence[AgentProcess], on_cpu_seconds: float) -> None:
+            so_far = Seen(offset, time.monotonic_ns(), on_cpu_seconds)
+            _rest(here, agents, folder, notes, so_far)
+            _workload_memory(here, notes)
 
-            rows = method(stage, trial, folder, notes, stack, rest)
+        if trial.kind == "metered":
+            rows = _metered(stage, trial, folder, notes, stack)
+        elif stage.experiment.arm(trial.arm).against:
+            rows = _against(stage, trial, folder, notes, stack, offset)
         else:
-            specs = stage.experiment.arm(trial.arm).collectors
-            agents = install(stage, specs, folder, notes, stack)
-            steady.meter(stage, agents, folder, notes)
-            _memory(stage, agents, notes)
-            remove(agents, notes)
+            way = _METHODS[stage.experiment.arm(trial.arm).method]
+            rows = way(stage, trial, folder, notes, stack, rest)
         notes.add("steal_share", _steal_share(before, node.read()), "1")
     return notes.record(), rows
+
+
+def _rest(
+    stage: Stage, agents: Sequence[AgentProcess], folder: Path, notes: Notes, so_far: Seen
+) -> None:
+    """The steady part, the profile's names, the agents' memory; then they are removed."""
+    steady.run(stage, agents, folder, notes, so_far)
+    _profile(stage, folder, notes)
+    _memory(agents, notes)
+    remove(agents, notes)
 
 
 def _switch(
@@ -56,8 +61,56 @@ def _switch(
     """The method `switch`: collectors turned on and off every window."""
     agents = install(stage, stage.experiment.arm(trial.arm).collectors, folder, notes, stack)
     found = alternation.run(stage, agents, folder, notes)
-    rest(stage, agents, found.on_cpu_seconds)
+    rest(stage, agents, found.cpu_seconds[True])
     return found.rows
+
+
+def _pair(
+    stage: Stage, trial: Trial, folder: Path, notes: Notes, stack: ExitStack
+) -> list[tuple[list[AgentProcess], Notes]]:
+    """Both sets of an arm that compares two, each with notes that say which it is."""
+    arm = stage.experiment.arm(trial.arm)
+    return [
+        (install(stage, specs, folder, labelled, stack), labelled)
+        for specs, labelled in (
+            (arm.collectors, notes.of("candidate")),
+            (arm.against, notes.of("reference")),
+        )
+    ]
+
+
+def _against(
+    stage: Stage, trial: Trial, folder: Path, notes: Notes, stack: ExitStack, offset: int
+) -> list[WindowRow]:
+    """Candidates are on while the references are off; then each set alone stays on."""
+    (agents, its), (against, their) = _pair(stage, trial, folder, notes, stack)
+    found = alternation.run(stage, agents, folder, notes, against)
+    until = time.monotonic_ns()
+    first = Seen(offset, until, found.cpu_seconds[True], "steady")
+    _rest(stage, agents, folder, its, first)
+    _workload_memory(stage, notes)
+    second = Seen(offset, until, found.cpu_seconds[False], "steady-reference")
+    _rest(stage, against, folder, their, second)
+    return found.rows
+
+
+def _metered(
+    stage: Stage, trial: Trial, folder: Path, notes: Notes, stack: ExitStack
+) -> list[WindowRow]:
+    arm = stage.experiment.arm(trial.arm)
+    if arm.against:
+        (agents, its), (against, their) = _pair(stage, trial, folder, notes, stack)
+        both = [(agents, its), (against, their)]
+    else:
+        agents, against = install(stage, arm.collectors, folder, notes, stack), []
+        both = [(agents, notes)]
+    rows = metered.run(stage, agents, folder, notes, against)
+    for group, labelled in both:
+        _memory(group, labelled)
+    _workload_memory(stage, notes)
+    for group, labelled in both:
+        remove(group, labelled)
+    return rows
 
 
 def _other(name: str) -> Way:
@@ -79,18 +132,21 @@ _METHODS: dict[Method, Way] = {
 }
 
 
-def _memory(stage: Stage, agents: Sequence[AgentProcess], notes: Notes) -> None:
+def _memory(agents: Sequence[AgentProcess], notes: Notes) -> None:
     for agent in agents:
         notes.add("agent_pss_bytes", pss_bytes([agent.pid]), "By", collector=agent.name)
         notes.add("agent_peak_rss_bytes", peak_rss_bytes(agent.pid), "By", collector=agent.name)
+
+
+def _workload_memory(stage: Stage, notes: Notes) -> None:
     notes.add("workload_pss_bytes", pss_bytes(stage.workload.pids()), "By")
-    for name, value in cgroup_bytes(stage.target.cgroup("workload")).items():
+    for name, value in cgroup_bytes(stage.target.cgroup(stage.scope)).items():
         notes.add(f"workload_cgroup_{name}", value, "By")  # where a memory controller is there
 
 
 def _profile(stage: Stage, folder: Path, notes: Notes) -> None:
     """Name the profile's addresses while the workload lives."""
-    if not (folder / "pprof").is_dir():
+    if "profile" in notes.extra or not (folder / "pprof").is_dir():
         return
     pids = map(str, stage.workload.pids())
     argv = [sys.executable, "-m", "harness.report.symbols", str(folder / "pprof"), *pids]
