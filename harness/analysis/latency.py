@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
-from harness.analysis.compare import Array, Estimate, draws
+from harness.analysis.compare import RESAMPLES, Z_CONFIDENCE, Array, Estimate, draws
 from harness.store import WindowRow
 
 Counts = NDArray[np.int32]
@@ -19,6 +20,7 @@ Counts = NDArray[np.int32]
 STEP = float(np.log1p(0.005))  # bins are 0.5 % wide; percentiles are interpolated within them
 BINS = int(np.log(1e8) / STEP) + 1  # 1 us to 100 s
 NEVER_NS = 2**62  # the latency of a request without an answer: the last bin
+GROUPS = 200  # of neighbouring quadruples that the jackknife leaves out in turn, at most
 TAIL = 10  # a percentile needs as many requests beyond it, in each state
 
 GRID = np.unique(
@@ -122,30 +124,53 @@ def shifts(sample: Histograms, qs: Sequence[float], seed: int) -> list[tuple[Est
     """For each quantile: on - off in us with its bootstrap interval, and the level off.
 
     Whole quadruples are drawn again, within their blocks, so that what requests of one moment
-    share stays together; percentile intervals of compare.RESAMPLES draws (Efron and Tibshirani, An
-    Introduction to the Bootstrap, chapter 13). NaN where fewer than TAIL requests of a state lie
-    beyond the quantile.
+    share stays together. Intervals are bias-corrected and accelerated, of compare.RESAMPLES draws
+    and a jackknife over groups of quadruples (Efron 1987, Journal of the American Statistical
+    Association 82; Efron and Tibshirani, An Introduction to the Bootstrap, chapter 14). NaN where
+    fewer than TAIL requests of a state lie beyond the quantile.
     """
-    weights = draws(sample.block, seed).astype(np.float32)
     used = np.flatnonzero(sample.on.any(axis=0) | sample.off.any(axis=0))
     if not len(used):
         return [(Estimate(math.nan, math.nan, math.nan, 0), math.nan) for _ in qs]
-    columns = slice(used[0], used[-1] + 1)
+    n, columns = len(sample.block), slice(used[0], used[-1] + 1)
+    weights = np.vstack([np.ones((1, n)), draws(sample.block, seed), _left_out(n)])
     on, off = (
-        np.vstack([part.sum(axis=0, dtype=np.float32), weights @ part.astype(np.float32)])
-        for part in (sample.on[:, columns], sample.off[:, columns])
+        (weights.astype(np.float32) @ part[:, columns].astype(np.float32)).astype(float)
+        for part in (sample.on, sample.off)
     )
-    return [_shift(on, off, q, int(used[0]), len(sample.block)) for q in qs]
+    return [_shift(on, off, q, int(used[0]), n) for q in qs]
+
+
+def _left_out(n: int) -> Array:
+    """Weights (groups, n) that leave out one group of neighbouring quadruples each."""
+    groups = min(n, GROUPS)
+    weights: Array = np.not_equal(np.arange(n) * groups // n, np.arange(groups)[:, None]) * 1.0
+    return weights
 
 
 def _shift(on: Array, off: Array, q: float, first: int, n: int) -> tuple[Estimate, float]:
-    """The first row of `on` and `off` is the sample itself, the others are resamples of it."""
+    """Rows of `on` and `off`: the sample itself, RESAMPLES resamples, the jackknife's."""
     if min(on[0].sum(), off[0].sum()) * (1 - q) < TAIL:
         return Estimate(math.nan, math.nan, math.nan, n), math.nan
     level = quantile(off, q, first)
     differences = quantile(on, q, first) - level
-    low, high = np.quantile(differences[1:], [0.025, 0.975])
-    return Estimate(float(differences[0]), float(low), float(high), n), float(level[0])
+    centre = float(differences[0])
+    low, high = accelerated(centre, differences[1 : 1 + RESAMPLES], differences[1 + RESAMPLES :])
+    return Estimate(centre, low, high, n), float(level[0])
+
+
+def accelerated(centre: float, resamples: Array, jackknife: Array) -> tuple[float, float]:
+    """95 % interval by Efron's BCa from `resamples` (b,) and `jackknife` (g,) of an estimate."""
+    below = np.mean(resamples < centre) + np.mean(resamples == centre) / 2
+    if not 0 < below < 1:
+        return math.nan, math.nan  # the estimate lies outside its own resamples
+    bias = float(stats.norm.ppf(below))
+    left = jackknife.mean() - jackknife
+    scale = float(np.sum(left**2)) ** 1.5
+    acceleration = float(np.sum(left**3)) / (6 * scale) if scale > 0 else 0.0
+    z = bias + np.array([-Z_CONFIDENCE, Z_CONFIDENCE])
+    low, high = np.quantile(resamples, stats.norm.cdf(bias + z / (1 - acceleration * z)))
+    return float(low), float(high)
 
 
 def curve(sample: Histograms) -> Curve:
