@@ -16,6 +16,7 @@ COLLECTORS = {
     "flows": "harness.agent.flows",
     "profile": "harness.agent.profile",
     "guard": "harness.agent.guard",
+    "inject": "harness.agent.inject",
 }
 
 _SWITCH_SECONDS = 0.0005  # how long a thread may hold the interpreter: `on` and `off` are timed

@@ -14,15 +14,16 @@ import signal
 import threading
 import time
 from argparse import Namespace
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from harness.agent import cgroup
 from harness.agent.errors import AgentError
-from harness.agent.libbpf import Object
+from harness.agent.hooks import hook_type
+from harness.agent.libbpf import Object, Program
 from harness.agent.otlp import Exporter
 from harness.agent.telemetry import Telemetry
 from harness.control import Server
@@ -46,10 +47,14 @@ class Attachment(Protocol):
 
 @dataclass(frozen=True)
 class Counts:
-    """What a collector saw and what it could not keep, since its start."""
+    """What a collector saw and what it could not keep, since its start.
+
+    `more` is what only this collector counts, by the name that `stats` tells it under.
+    """
 
     events: int
     lost: int
+    more: Mapping[str, float] = field(default_factory=dict)
 
 
 class Collector(Protocol):
@@ -118,10 +123,7 @@ class Runtime:
             "ready": True,
             "name": self._collector.name,
             "hooks": hooks,
-            "programs": [
-                {"id": info.id, "name": info.name, "type": info.type}
-                for info in (program.info() for program in self._object.programs)
-            ],
+            "programs": [_told(program) for program in self._object.programs],
             "load_seconds": self.load_seconds,
             "attach_seconds": attach_seconds,
         }
@@ -147,6 +149,7 @@ class Runtime:
         """Counters so far; `lost` includes what no receiver took."""
         counts = self._collector.counts()
         return {
+            **counts.more,
             "events": counts.events,
             "lost": counts.lost + self._dropped,
             "exported": self._exported,
@@ -221,6 +224,12 @@ class Runtime:
 def block_signals() -> None:
     """Let SIGTERM and SIGINT wait for `serve`; call it before any thread starts."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+
+
+def _told(program: Program) -> dict[str, Any]:
+    info = program.info()
+    hook = hook_type(program.section)
+    return {"id": info.id, "name": info.name, "type": info.type, "hook": hook}
 
 
 def _switched(began_ns: int) -> dict[str, Any]:
