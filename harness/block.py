@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import experiment as experiments
 from harness import trial as trials
+from harness.analysis import validity, warmup
 from harness.errors import HarnessError, StoreError, UnavailableError, WorkloadError
 from harness.experiment import Experiment
 from harness.load.client import Driver
+from harness.meters.cgroup import CgroupCpu
 from harness.model import Trial, TrialStatus
 from harness.stage import Stage
-from harness.store import Run, TrialRecord
+from harness.store import Run, TrialRecord, WindowRow
 from harness.targets.local import Local
 from harness.targets.placement import Placement
 from harness.workloads import Workload
@@ -24,6 +27,7 @@ from harness.workloads import Workload
 Progress = Callable[[float, float, str], None]
 """Called with seconds of work done, seconds of work in all, and what is happening now."""
 
+PIECE_SECONDS = 0.5  # of warming up
 MIN_REQUESTS = 5  # in a window, or its cost per request is mostly chance
 
 
@@ -69,16 +73,44 @@ class Block:
             stack.callback(driver.stop)
             stage = Stage(
                 self.experiment, self.target, self.place, self.sink_url, self.spool,
-                running, driver, self._rate(first.workload, driver),
+                self.workload, running, driver, self._rate(first.workload, driver),
             )  # fmt: skip
-            self.clock.tell(f"{first.workload}: warming up")
-            driver.start(stage.rate)
-            time.sleep(self.experiment.warmup_seconds)
-            driver.finish(self.target.scratch / "warmup.npz")
-            return [text for trial in group if (text := self._one(stage, trial))]
+            self._warm_up(stage, first)
+            return self._all(stage, group)
 
-    def _one(self, stage: Stage, trial: Trial) -> str:
-        self.clock.tell(f"{trial.workload}, block {trial.block + 1}: {trial.arm} ({trial.kind})")
+    def _warm_up(self, stage: Stage, first: Trial) -> None:
+        """Drive the load until the workload's CPU per request is steady, or too long."""
+        e = self.experiment
+        self.clock.tell(f"{first.workload}: warming up")
+        stage.driver.start(stage.rate)
+        with closing(CgroupCpu(self.target.cgroup(stage.scope))) as meter:
+            seconds, steady = _await_steady(
+                lambda: meter.read()["usage_seconds"],
+                e.warmup_seconds, e.warmup_limit_seconds, stage.rate,
+            )  # fmt: skip
+        stage.driver.finish(self.target.scratch / "warmup.npz")
+        stage.workload.check()
+        took = {"workload": first.workload, "block": first.block,
+                "seconds": round(seconds, 2), "steady": steady}  # fmt: skip
+        self.store.note(warmups=[*self.store.about().get("warmups", ()), took])
+
+    def _all(self, stage: Stage, group: list[Trial]) -> list[str]:
+        """The trials in their order, then again those that broke a rule of validity."""
+        warnings, waiting = [], deque(group)
+        while waiting:
+            trial = waiting.popleft()
+            record, rows = self._one(stage, trial)
+            if record.reason:
+                warnings.append(f"{trial.name}: {record.reason}")
+            if (again := replacement(self.experiment, record, rows)) is not None:
+                waiting.append(again)
+        return warnings
+
+    def _one(self, stage: Stage, trial: Trial) -> tuple[TrialRecord, list[WindowRow]]:
+        again = f", attempt {trial.attempt + 1}" if trial.attempt else ""
+        self.clock.tell(
+            f"{trial.workload}, block {trial.block + 1}: {trial.arm} ({trial.kind}{again})"
+        )
         folder = self.store.folder(trial)
         try:
             record, rows = trials.run(stage, trial, folder)
@@ -94,7 +126,7 @@ class Block:
         self.clock.finished(trial)
         if record.status == "failed":
             stage.workload.check()  # a dead workload ends the evaluation with its own sentence
-        return f"{trial.name}: {record.reason}" if record.reason else ""
+        return record, rows
 
     def _note_skipped(self, arm: str, reason: str) -> None:
         known = self.store.about()["skipped_arms"]
@@ -126,25 +158,66 @@ class Block:
         return float(known[workload]["rate"])
 
 
+def _await_steady(
+    cpu_seconds: Callable[[], float], least: float, limit: float, rate: float
+) -> tuple[float, bool]:
+    """How long it took until pieces of CPU per request due were steady, and whether they were.
+
+    The requests answered are known only when the load has ended; those due are as many, unless
+    the workload falls behind, which shows as CPU that does not settle.
+    """
+    begun = edge = time.monotonic()
+    used, pieces, steady = cpu_seconds(), list[float](), False
+    while not steady and edge - begun < limit:
+        time.sleep(min(PIECE_SECONDS, begun + limit - edge))
+        now, total = time.monotonic(), cpu_seconds()
+        pieces.append(1e6 * (total - used) / ((now - edge) * rate))
+        edge, used = now, total
+        steady = edge - begun >= least and warmup.steady(pieces)
+    return edge - begun, steady
+
+
+def replacement(
+    experiment: Experiment, record: TrialRecord, rows: Sequence[WindowRow]
+) -> Trial | None:
+    """The trial that stands in for one that broke a rule of validity; None if none is due.
+
+    The rules look at conditions, never at results, so that repeating does not choose results.
+    """
+    judged = validity.judge_of(experiment, record, rows)
+    if judged.status != "invalid" or record.trial.attempt >= experiment.replacements:
+        return None
+    return replace(record.trial, attempt=record.trial.attempt + 1)
+
+
 class Clock:
     """Turns finished trials into seconds of work done, for the progress bar."""
 
-    def __init__(self, experiment: Experiment, progress: Progress, done: int) -> None:
+    def __init__(self, experiment: Experiment, progress: Progress) -> None:
         self._progress, self._total = progress, experiment.expected_seconds()
         plan = experiments.plan(experiment)
         weights = {"switched": experiment.switched_seconds + experiment.steady_seconds + 2.5,
                    "metered": experiment.metered_seconds + 2.0}  # fmt: skip
         whole = sum(weights[t.kind] for t in plan)
-        self._per = {kind: w / whole * self._total for kind, w in weights.items()}
-        self._done = sum(self._per[t.kind] for t in plan[:done])
+        per = {kind: w / whole * self._total for kind, w in weights.items()}
+        self._left = {trial.index: per[trial.kind] for trial in plan}
         self._label = ""
+
+    def expect(self, trials: Sequence[Trial]) -> None:
+        """Only these are left."""
+        self._left = {trial.index: self._left[trial.index] for trial in trials}
+
+    def skip(self, trials: Sequence[Trial]) -> None:
+        """These will not be run."""
+        for trial in trials:
+            self.finished(trial)
 
     def tell(self, label: str) -> None:
         """Say what is happening."""
         self._label = label
-        self._progress(self._done, self._total, label)
+        self._progress(self._total - sum(self._left.values()), self._total, label)
 
     def finished(self, trial: Trial) -> None:
-        """A trial is done."""
-        self._done += self._per[trial.kind]
-        self._progress(self._done, self._total, self._label)
+        """A trial is done; a repeated one is not counted again."""
+        self._left.pop(trial.index, None)
+        self.tell(self._label)

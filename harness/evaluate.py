@@ -14,14 +14,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-from harness import __version__, shell, workloads
-from harness import experiment as experiments
+from harness import __version__, idle, shell, workloads
 from harness.block import Block, Clock, Progress
-from harness.collectors import REGISTRY
+from harness.collectors import REGISTRY, resolve
+from harness.ending import Ending, pending
 from harness.errors import ComponentError, HarnessError, InputError, StoreError
 from harness.experiment import Experiment
-from harness.store import Run, TrialRecord
+from harness.model import Arm
+from harness.store import Run
 from harness.targets import local
 from harness.targets.local import Local
 from harness.targets.placement import Placement, placement
@@ -42,16 +44,34 @@ class Outcome:
 def check(experiment: Experiment, own: Workload | None = None) -> dict[str, Workload]:
     """Resolve every name; InputError or NeedError before anything is touched."""
     for arm in experiment.arms:
-        for name in arm.collectors:
-            if name not in REGISTRY:
-                raise InputError(
-                    f"Arm {arm.name!r} names the collector {name!r}, which is not known.",
-                    next_step=f"Known are: {', '.join(REGISTRY)}.",
-                )
+        _check_arm(arm)
+        if own is not None and arm.method == "twin":
+            raise InputError(
+                f"Arm {arm.name!r} needs two processes of the program side by side.",
+                f"{own.name!r} answers at one fixed address, {own.url}.",
+                'Choose method = "switch" or "block", or add the program to workloads/.',
+            )
     return {
         name: own if own is not None and own.name == name else workloads.load(name)
         for name in experiment.workloads
     }
+
+
+def _check_arm(arm: Arm) -> None:
+    slugs: set[str] = set()
+    for spec in (*arm.collectors, *arm.against):
+        try:
+            slug = resolve(spec).slug
+        except InputError as error:
+            raise InputError(
+                f"Arm {arm.name!r}: {error.what}", error.why, error.next_step
+            ) from error
+        if slug in slugs:
+            raise InputError(
+                f"Arm {arm.name!r} names the same collector twice: {spec!r}.",
+                next_step="Give one of them another option, or leave it out.",
+            )
+        slugs.add(slug)
 
 
 def evaluate(
@@ -105,18 +125,30 @@ def _evaluate(
     run.note(facts=facts, placement=vars(place), complete=False, stopped_by="")
     spool = run.path / "telemetry.spool"
     sink_url = _start_sink(target, place, spool, run.path / "sink.log", stack)
-    done = {r.trial.index for r in _kept(run)}
-    todo = [t for t in experiments.plan(experiment) if t.index not in done]
-    clock = Clock(experiment, progress, len(done))
-    for (name, _), group in itertools.groupby(todo, key=lambda t: (t.workload, t.block)):
+    run.note(idle_poll=stack.enter_context(idle.polling(experiment.idle_poll)))
+    clock, ending, todo = Clock(experiment, progress), Ending(run), pending(run)
+    clock.expect(todo)
+    for (name, number), group in itertools.groupby(todo, key=lambda t: (t.workload, t.block)):
+        trials = list(group)
+        if ending.reached(name, number):
+            clock.skip(trials)
+            continue
         block = Block(run, experiment, target, place, sink_url, spool, resolved[name], clock)
-        outcome.warnings += block.run(list(group))
+        outcome.warnings += block.run(trials)
+        ending.after(name, number)
 
 
 def create(
-    path: Path, experiment: Experiment, command: list[str], resolved: dict[str, Workload]
+    path: Path,
+    experiment: Experiment,
+    command: list[str],
+    resolved: dict[str, Workload],
+    instrument: dict[str, Any] | None = None,
 ) -> Run:
-    """A new run directory that knows how it was asked for and which claims to print."""
+    """A new run directory that knows how it was asked for and which claims to print.
+
+    `instrument` is the machine's certificate, or what of it the analysis is to use.
+    """
     return Run.create(
         path,
         experiment,
@@ -128,21 +160,15 @@ def create(
         calibration={},
         skipped_arms=[],
         warnings=[],
+        warmups=[],
+        ended_early={},
+        instrument=instrument or {},
         claims=[
             {"collector": d.name, "text": claim.text, "source": claim.source}
             for d in REGISTRY.values()
             for claim in d.claims
         ],
     )
-
-
-def _kept(run: Run) -> Iterator[TrialRecord]:
-    """Finished trials; one that failed is set aside, visibly, and will be tried again."""
-    for record in run.records():
-        if record.status == "failed":
-            run.set_aside(record.trial)
-        else:
-            yield record
 
 
 def _start_sink(target: Local, place: Placement, spool: Path, log: Path, stack: ExitStack) -> str:

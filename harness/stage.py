@@ -16,14 +16,15 @@ from harness.model import Measurement, Trial
 from harness.store import TrialRecord, WindowRow
 from harness.targets.local import Local
 from harness.targets.placement import Placement
-from harness.workloads import RunningWorkload
+from harness.workloads import RunningWorkload, Workload
 
 
 @dataclass(frozen=True)
 class Stage:
     """What runs while the trials of one block run; `rate` in arrivals per second.
 
-    `scope` names the cgroup of the workload that collectors observe.
+    `service` is what `workload` was started from. `scope` names the cgroup of the workload that
+    collectors observe.
     """
 
     experiment: Experiment
@@ -31,6 +32,7 @@ class Stage:
     placement: Placement
     sink_url: str
     spool: Path
+    service: Workload
     workload: RunningWorkload
     driver: Driver
     rate: float
