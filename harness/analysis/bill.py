@@ -1,23 +1,55 @@
-"""What a collector costs and gives while it is on, from whole trials; `summary` calls it."""
+"""The full bill of a collector: BPF run time, entry, agent, and what they leave unexplained.
+
+`cell` calls it. Every part is measured its own way; docs/method.md says how.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from harness.analysis.compare import Estimate
-from harness.store import TrialRecord
+from harness.analysis import compare, hierarchy, value
+from harness.analysis.compare import Array, Estimate, Quadruples
+from harness.store import TrialRecord, WindowRow
 
-Reader = Callable[[TrialRecord], float | None]
+RARE = 0.1  # more slices than this share without any run: a median would lose the rare ones
+SLICES = "Hodges-Lehmann over slices of metered trials, widened by blocks"
+SUMS = "ratio of sums over slices of metered trials (runs are rare), bootstrap within blocks"
+ENTRY = "runs a request x calibrated cost of entry by hook, its interval; runs taken as exact"
+WHOLE = "sum of {}; intervals in quadrature"
+RESIDUE = "host_cpu_us less {}; intervals in quadrature"
+SHARE = "unexplained_us in percent of itself + bill_us, the latter taken as exact"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A figure of the bill, the level it is compared with, and how it was obtained."""
+
+    value: Estimate
+    method: str
+    level: float = math.nan
+
+
+@dataclass(frozen=True)
+class Metered:
+    """A metered trial as one set of collectors saw it: its slices, and the requests meanwhile."""
+
+    record: TrialRecord
+    slices: tuple[WindowRow, ...]
+    requests: float
 
 
 @dataclass(frozen=True)
 class ProgramCost:
-    """One BPF program in a metered trial: time and runs per request, ns per run."""
+    """One BPF program in a metered trial: time, runs and entry per request, ns per run.
+
+    `entry_us_per_request` is NaN where its `hook` has not been calibrated; `role` is candidate or
+    reference in an arm that compares two sets, else empty.
+    """
 
     workload: str
     arm: str
@@ -26,88 +58,137 @@ class ProgramCost:
     us_per_request: float
     runs_per_request: float
     ns_per_run: float
+    hook: str = ""
+    entry_us_per_request: float = math.nan
+    role: str = ""
 
 
-def over_trials(records: Sequence[TrialRecord], read: Reader) -> Estimate:
-    """Mean over trials with their range as `low` and `high` (NaN for a single trial)."""
-    found = [value for record in records if (value := read(record)) is not None]
-    if not found:
-        return Estimate(math.nan, math.nan, math.nan, 0)
-    if len(found) == 1:
-        return Estimate(found[0], math.nan, math.nan, 1)
-    return Estimate(float(np.mean(found)), min(found), max(found), len(found))
-
-
-def total(record: TrialRecord, metric: str) -> float | None:
-    """Sum of a metric over the trial's collectors (and programs); None if it was not measured."""
-    found = [value.value for value in record.values if value.metric == metric]
-    return math.fsum(found) if found else None
-
-
-def greatest(record: TrialRecord, metric: str) -> float | None:
-    """Largest value of a metric over the trial's collectors; None if it was not measured."""
-    return max((v.value for v in record.values if v.metric == metric), default=None)
-
-
-def per(record: TrialRecord, metric: str, count: str, factor: float = 1.0) -> float | None:
-    """factor x sum of `metric` / `count`; None if either is missing or the count is zero."""
-    above, below = total(record, metric), total(record, count)
-    return None if above is None or not below else factor * above / below
-
-
-def _scaled(read: Callable[[TrialRecord, str], float | None], metric: str, factor: float) -> Reader:
-    def scaled(record: TrialRecord) -> float | None:
-        value = read(record, metric)
-        return None if value is None else factor * value
-
-    return scaled
-
-
-def _lost(record: TrialRecord) -> float | None:
-    """Lost events are not among the events seen."""
-    lost, seen = total(record, "events_lost"), total(record, "events")
-    if lost is None or seen is None or not lost + seen:
-        return None
-    return 100 * lost / (lost + seen)
-
-
-SWITCHED: Mapping[str, Reader] = {
-    "agent_us": lambda r: per(r, "steady_agent_cpu_seconds", "steady_requests", 1e6),
-    "agent_memory_mb": _scaled(total, "agent_pss_bytes", 1e-6),
-    "agent_peak_memory_mb": _scaled(total, "agent_peak_rss_bytes", 1e-6),
-    "map_memory_mb": _scaled(total, "map_bytes", 1e-6),
-    "lost_percent": _lost,
-    "data_latency_p50_s": _scaled(greatest, "data_latency_p50_seconds", 1),
-    "data_latency_p99_s": _scaled(greatest, "data_latency_p99_seconds", 1),
-    "load_s": _scaled(greatest, "load_seconds", 1),
-    "attach_ms": _scaled(total, "attach_seconds", 1e3),
-    "detach_ms": _scaled(total, "detach_seconds", 1e3),
-    "rate_per_s": _scaled(total, "rate_achieved", 1),
-    "late_p99_ms": _scaled(total, "late_p99_ms", 1),
-    "error_percent": lambda r: per(r, "errors_total", "requests_total", 100),
-}  # read from the trials that switch
-METERED: Mapping[str, Reader] = {
-    "bpf_us": lambda r: per(r, "bpf_run_time_seconds", "metered_requests", 1e6),
-}  # read from the trials that meter BPF programs
-
-
-def whole(bpf: Estimate, agent: Estimate) -> Estimate:
-    """BPF time + agents' CPU; the range is the sum of the ranges, a sole trial counting as one.
-
-    `n` is the trials behind the part with more of them.
-    """
-    if math.isnan(bpf.low) and math.isnan(agent.low):
-        return Estimate(bpf.estimate + agent.estimate, math.nan, math.nan, min(bpf.n, agent.n))
+def combined(terms: Sequence[tuple[float, Estimate]]) -> Estimate:
+    """Sum of factor x estimate over independent estimates; intervals add in quadrature."""
+    down = [f * (e.estimate - e.low) if f > 0 else f * (e.estimate - e.high) for f, e in terms]
+    up = [f * (e.high - e.estimate) if f > 0 else f * (e.low - e.estimate) for f, e in terms]
+    centre = math.fsum(f * e.estimate for f, e in terms)
     return Estimate(
-        bpf.estimate + agent.estimate,
-        _or(bpf.low, bpf.estimate) + _or(agent.low, agent.estimate),
-        _or(bpf.high, bpf.estimate) + _or(agent.high, agent.estimate),
-        max(bpf.n, agent.n),
+        centre,
+        centre - math.sqrt(math.fsum(d * d for d in down)),
+        centre + math.sqrt(math.fsum(u * u for u in up)),
+        min(e.n for _, e in terms),
     )
 
 
-def _or(value: float, otherwise: float) -> float:
-    return otherwise if math.isnan(value) else value
+def metered(
+    record: TrialRecord, rows: Sequence[WindowRow], role: str = "", on: bool = True
+) -> Metered:
+    """A metered trial as the collectors of `role` saw it; they ran in the slices that are `on`.
+
+    Without a role all slices count; runs before slices had none.
+    """
+    whole = [r for r in rows if "bpf.run" in r.meters and r.meters.get("requests")]
+    mine = whole if not role else [r for r in whole if r.window.on == on]
+    seen = value.of_role(record, role) if role else record
+    return Metered(seen, tuple(mine), value.total(seen, "metered_requests") or 0.0)
+
+
+def bpf_us(trials: Sequence[Metered]) -> Found | None:
+    """Time in the arm's BPF programs, us a request; None if no trial metered it."""
+    sample = compare.join([_sample(trial) for trial in trials if trial.slices])
+    if len(sample.on):
+        if float(np.mean(sample.on == 0)) > RARE:
+            seed = 1  # of the bootstrap: any, but always the same
+            return Found(value.not_negative(compare.ratio_of_sums(sample, seed)[0]), SUMS)
+        return Found(value.not_negative(hierarchy.combine(sample)), SLICES)
+    each = [
+        1e6 * seconds / trial.requests
+        for trial in trials
+        if trial.requests
+        and (seconds := value.total(trial.record, "bpf_run_time_seconds")) is not None
+    ]
+    return Found(value.mean(each), value.MEAN) if each else None
+
+
+def _sample(trial: Metered) -> Quadruples:
+    """The slices of a trial, us a request, with zero as what is compared with."""
+    requests: Array = np.array([r.meters["requests"] for r in trial.slices], dtype=float)
+    seconds: Array = np.array([r.meters["bpf.run"] for r in trial.slices], dtype=float)
+    block = np.full(len(requests), trial.record.trial.block, dtype=np.int64)
+    return Quadruples(1e6 * seconds / requests, 0 * seconds, requests, requests, block)
+
+
+def entry_us(trials: Sequence[Metered], entry: Mapping[str, Mapping[str, Any]]) -> Found | None:
+    """Cost of entering the programs, us a request; None if any hook that ran is not calibrated."""
+    hooks = runs(trials)
+    if not hooks or unknown_hooks(trials, entry):
+        return None
+    terms = [(count, _entry(entry[hook])) for hook, count in hooks.items() if count]
+    terms = terms or [(1.0, Estimate(0.0, 0.0, 0.0, 1))]
+    return Found(replace(combined(terms), n=len(trials)), ENTRY)
+
+
+def _entry(ns: Mapping[str, Any]) -> Estimate:
+    """Calibrated ns an entry, in us; without an interval it has none."""
+    low, high = (ns.get(end) for end in ("low", "high"))
+    return Estimate(
+        ns["entry_ns"] / 1e3,
+        math.nan if low is None else low / 1e3,
+        math.nan if high is None else high / 1e3,
+        int(ns.get("n") or 1),
+    )
+
+
+def runs(trials: Sequence[Metered]) -> dict[str, float]:
+    """Runs a request of the programs by type of hook, the mean over trials."""
+    sums: dict[str, float] = {}
+    counted = [trial for trial in trials if trial.requests]
+    for trial in counted:
+        for v in trial.record.values:
+            if v.metric == "bpf_run_count":
+                hook = v.labels.get("hook", "")
+                sums[hook] = sums.get(hook, 0.0) + v.value / trial.requests / len(counted)
+    return sums
+
+
+def unknown_hooks(
+    trials: Sequence[Metered], entry: Mapping[str, Mapping[str, Any]]
+) -> tuple[str, ...]:
+    """Types of hooks that ran and whose cost of entry is not known."""
+    return tuple(
+        hook or "not recorded"
+        for hook, count in runs(trials).items()
+        if count and (entry.get(hook) or {}).get("entry_ns") is None
+    )
+
+
+def whole(parts: Mapping[str, Found | None]) -> Found | None:
+    """The bill: BPF programs, agents and, where calibrated, entry; None if one is not known."""
+    needed = ("bpf_us", "agent_us")
+    if any(parts.get(name) is None for name in needed):
+        return None
+    paid = {name: part for name in ("bpf_us", "entry_us", "agent_us") if (part := parts.get(name))}
+    total = combined([(1.0, part.value) for part in paid.values()])
+    return Found(value.not_negative(total), WHOLE.format(_listed(list(paid))))
+
+
+def unexplained(parts: Mapping[str, Found | None], host: Estimate) -> dict[str, Found]:
+    """What the host pays beyond what was metered, in us and in percent of all that is paid.
+
+    The percentage is u / (u + bill), which rises with u: its ends are those of u. Where they
+    reach down to nothing paid at all there is no percentage.
+    """
+    known = {name: part for name in ("bpf_us", "entry_us") if (part := parts.get(name))}
+    if "bpf_us" not in known:
+        return {}
+    left = combined([(1.0, host), *((-1.0, part.value) for part in known.values())])
+    found = {"unexplained_us": Found(left, RESIDUE.format(_listed(list(known))), host.estimate)}
+    bill = parts.get("bill_us")
+    if bill is not None and left.low + bill.value.estimate > 0:
+        paid = bill.value.estimate
+        low, centre, high = (100 * u / (u + paid) for u in (left.low, left.estimate, left.high))
+        found["unexplained_percent"] = Found(Estimate(centre, low, high, left.n), SHARE, 100.0)
+    return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join((", ".join(names[:-1]), names[-1])) if len(names) > 1 else names[0]
 
 
 def machine_percent_factor(rate: float, cpus: int) -> float:
@@ -121,19 +202,22 @@ def cpu_count(facts: Mapping[str, Any]) -> int | None:
     return int(cpus) if cpus else None
 
 
-def programs(record: TrialRecord) -> Iterator[ProgramCost]:
+def programs(
+    trial: Metered, entry: Mapping[str, Mapping[str, Any]], role: str = ""
+) -> Iterator[ProgramCost]:
     """Each BPF program of a metered trial."""
-    requests = total(record, "metered_requests")
-    runs = {_key(v.labels): v.value for v in record.values if v.metric == "bpf_run_count"}
-    for value in record.values:
-        if value.metric != "bpf_run_time_seconds" or not requests:
+    record, requests = trial.record, trial.requests
+    counts = {_key(v.labels): v.value for v in record.values if v.metric == "bpf_run_count"}
+    for v in record.values:
+        if v.metric != "bpf_run_time_seconds" or not requests:
             continue
-        collector, program = _key(value.labels)
-        count = runs.get((collector, program), 0.0)
+        collector, program = _key(v.labels)
+        count, hook = counts.get((collector, program), 0.0), v.labels.get("hook", "")
+        ns = (entry.get(hook) or {}).get("entry_ns")
         yield ProgramCost(
             record.trial.workload, record.trial.arm, collector, program,
-            1e6 * value.value / requests, count / requests,
-            1e9 * value.value / count if count else 0.0,
+            1e6 * v.value / requests, count / requests, 1e9 * v.value / count if count else 0.0,
+            hook, math.nan if ns is None else count / requests * ns / 1e3, role,
         )  # fmt: skip
 
 

@@ -7,25 +7,27 @@ import math
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from harness.analysis import bill, compare, coverage, latency, metrics
+from harness.analysis import bill, compare, coverage, hierarchy, latency, metrics, pairs, value
+from harness.analysis.bill import Found, Metered
 from harness.analysis.compare import Estimate, Quadruples
 from harness.analysis.latency import Histograms, Requests
 from harness.analysis.metrics import PERCENTILES, SWITCHED_CPU
-from harness.model import Comparison
+from harness.analysis.value import CANDIDATE
+from harness.model import Arm, Comparison
 from harness.store import Run, TrialRecord, WindowRow
 
-HL = "Hodges-Lehmann over quadruples, signed-rank interval"
-BOOTSTRAP = "pooled quantiles, bootstrap over quadruples within blocks"
+HL = "Hodges-Lehmann over quadruples, signed-rank interval, widened by blocks and autocorrelation"
+PAIRED = "Hodges-Lehmann over trials, signed-rank interval"
+BOOTSTRAP = "pooled quantiles, BCa bootstrap over quadruples within blocks"
 TICKS = "ratio of sums (the counter moves by ticks), bootstrap over quadruples within blocks"
-RANGE = "mean and range over trials"
-WHOLE = "bpf_us + agent_us; the range is the sum of their ranges over trials"
 ONE = "one trial"
-RESIDUAL = "context_cpu_us less bpf_us, the latter taken as exact"
+
+Trial = tuple[TrialRecord, tuple[WindowRow, ...]]
 
 
 @dataclass(frozen=True)
@@ -44,79 +46,120 @@ class BlockRow:
 
 @dataclass(frozen=True)
 class Cell:
-    """The usable trials of one workload and arm, with the windows of those that switch."""
+    """The usable trials of one workload and arm, with the windows of each."""
 
     workload: str
-    arm: str
-    switched: tuple[tuple[TrialRecord, tuple[WindowRow, ...]], ...]
-    metered: tuple[TrialRecord, ...]
+    arm: Arm
+    switched: tuple[Trial, ...]
+    metered: tuple[Trial, ...]
     least_seconds: float = 0.0  # windows shorter than this do not count
+    entry: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # ns by type of hook
 
     def sample(self, parts: Sequence[str], less: Sequence[str] = ()) -> Quadruples:
-        """The quadruples of every trial that switches."""
-        return compare.join(
-            [
-                compare.quadruples(rows, parts, less, self.least_seconds, record.trial.block)
-                for record, rows in self.switched
-            ]
+        """The quadruples (or the pairs, by the arm's method) of every trial that compares."""
+        return compare.join([self.trial_sample(trial, parts, less) for trial in self.switched])
+
+    def trial_sample(
+        self, trial: Trial, parts: Sequence[str], less: Sequence[str] = ()
+    ) -> Quadruples:
+        """Those of one trial."""
+        record, rows = trial
+        return pairs.pairs(
+            rows, self.arm.method, parts, less, self.least_seconds, record.trial.block
         )
 
-    def row(self, metric: str, value: Estimate, level: float, method: str) -> Comparison:
+    def records(self, role: str = CANDIDATE) -> list[TrialRecord]:
+        """The trials that compare, as the arm's collectors or those against them saw them."""
+        return [value.of_role(record, role) for record, _ in self.switched]
+
+    def metering(self, role: str = CANDIDATE) -> list[Metered]:
+        """The metered trials, likewise."""
+        if not self.arm.against:
+            return [bill.metered(record, rows) for record, rows in self.metered]
+        on = role == CANDIDATE
+        return [bill.metered(record, rows, role, on) for record, rows in self.metered]
+
+    def row(
+        self, metric: str, found: Estimate, level: float, method: str, p: float = math.nan
+    ) -> Comparison:
         """A row of report.json; only differences have a smallest effect seen."""
         kind = metrics.metric(metric)
         return Comparison(
-            self.workload, self.arm, metric, kind.unit, value.estimate, value.low, value.high,
-            value.n, value.mde if kind.difference else math.nan, level, method,
+            self.workload, self.arm.name, metric, kind.unit, found.estimate, found.low, found.high,
+            found.n, found.mde if kind.difference else math.nan, level, method, p,
         )  # fmt: skip
+
+    def told(self, metric: str, found: Found) -> Iterator[Comparison]:
+        """The row of a figure, if it was measured."""
+        if not math.isnan(found.value.estimate):
+            sole = found.value.n == 1 and found.method in (value.MEAN, value.RANGE)
+            yield self.row(metric, found.value, found.level, ONE if sole else found.method)
+
+
+def cpu_percent_row(cell: Cell) -> Comparison | None:
+    """The one row by which a run may end early."""
+    sample = cell.sample(("cpu.workload",))
+    if not len(sample.on) or not (level := float(np.median(sample.off))) > 0:
+        return None
+    return _percent(cell, sample, hierarchy.combine(sample), level)
 
 
 def cpu_rows(cell: Cell, seed: int) -> Iterator[Comparison]:
-    """Differences of CPU per request, by who pays; the residual is what BPF metering misses."""
+    """Differences of CPU per request, by who pays."""
     meters = {metric: (meter,) for meter, metric in SWITCHED_CPU.items()}
     for metric, parts in {**meters, "context_cpu_us": ("cpu.workload", "cpu.client")}.items():
         sample = cell.sample(parts, metrics.APART.get(metric, ()))
         if not len(sample.on):
             continue
         if any(compare.is_ticked(rows, part) for part in parts for _, rows in cell.switched):
-            value, level = compare.ratio_of_sums(sample, _seed(cell, seed, metric))
-            yield cell.row(metric, value, level, TICKS)
+            found, level = compare.ratio_of_sums(sample, _seed(cell, seed, metric))
+            yield cell.row(metric, found, level, TICKS)
             continue
-        value, level = compare.hodges_lehmann(sample.differences), float(np.median(sample.off))
-        yield cell.row(metric, value, level, HL)
+        found, level = hierarchy.combine(sample), float(np.median(sample.off))
+        yield cell.row(metric, found, level, _method(cell), hierarchy.probability(sample))
         if metric == "workload_cpu_us" and level > 0:
-            yield cell.row("workload_cpu_percent", value.scaled(100 / level), 100.0, HL)
-        if metric == "context_cpu_us":
-            bpf = bill.over_trials(cell.metered, bill.METERED["bpf_us"]).estimate
-            if not math.isnan(bpf):
-                yield cell.row("residual_us", value.less(bpf), level, RESIDUAL)
+            yield _percent(cell, sample, found, level)
+
+
+def _percent(cell: Cell, sample: Quadruples, found: Estimate, level: float) -> Comparison:
+    p = hierarchy.probability(sample)
+    return cell.row("workload_cpu_percent", found.scaled(100 / level), 100.0, _method(cell), p)
+
+
+def _method(cell: Cell) -> str:
+    return PAIRED if cell.arm.method == "block" else HL
 
 
 def _seed(cell: Cell, seed: int, name: str) -> int:
-    return zlib.crc32(f"{seed}/{cell.workload}/{cell.arm}/{name}".encode())
+    return zlib.crc32(f"{seed}/{cell.workload}/{cell.arm.name}/{name}".encode())
 
 
 def block_rows(cell: Cell) -> Iterator[BlockRow]:
     """The same estimate of each block alone."""
     metric = "workload_cpu_us"
-    for record, rows in cell.switched:
-        sample = compare.quadruples(rows, ("cpu.workload",), (), cell.least_seconds)
+    for trial in cell.switched:
+        sample = cell.trial_sample(trial, ("cpu.workload",))
         if len(sample.on):
-            e = compare.hodges_lehmann(sample.differences)
+            e, block = compare.hodges_lehmann(sample.differences), trial[0].trial.block
             yield BlockRow(
-                cell.workload, cell.arm, metric, record.trial.block, e.estimate, e.low, e.high, e.n
+                cell.workload, cell.arm.name, metric, block, e.estimate, e.low, e.high, e.n
             )
 
 
 def latency_samples(run: Run, cell: Cell, primary: str = "") -> dict[str, Histograms]:
-    """By suffix of the metric: "" for the primary route (the busiest, if not told), "[route]"."""
+    """By suffix of the metric: "" for the primary route (the busiest, if not told), "[route]".
+
+    Trials of method block are drawn again as wholes: they are not told apart by block.
+    """
     loaded = list(_requests(run, cell))
     counts = Counter(str(name) for _, requests, _ in loaded for name in requests.route)
     routes = [name for name, _ in counts.most_common()]
     first = primary if primary in counts else next(iter(routes), "")
+    pooled = cell.arm.method == "block"
     return {
         "" if route == first else f"[{route}]": latency.join(
             [
-                latency.histograms(requests.of(route), rows, record.trial.block)
+                latency.histograms(requests.of(route), rows, 0 if pooled else record.trial.block)
                 for record, requests, rows in loaded
             ]
         )
@@ -129,54 +172,46 @@ def latency_rows(cell: Cell, samples: Mapping[str, Histograms], seed: int) -> It
     for suffix, sample in samples.items():
         key = _seed(cell, seed, suffix)
         found = latency.shifts(sample, list(PERCENTILES.values()), key)
-        for name, (value, level) in zip(PERCENTILES, found, strict=True):
-            if not math.isnan(value.estimate):
-                yield cell.row(f"latency_{name}_us{suffix}", value, level, BOOTSTRAP)
+        for name, (shift, level) in zip(PERCENTILES, found, strict=True):
+            if math.isnan(shift.estimate):
+                continue
+            if cell.arm.method == "block" and shift.n < compare.LEAST:
+                shift = Estimate(shift.estimate, math.nan, math.nan, shift.n)
+            yield cell.row(f"latency_{name}_us{suffix}", shift, level, BOOTSTRAP)
 
 
-def _requests(
-    run: Run, cell: Cell
-) -> Iterator[tuple[TrialRecord, Requests, tuple[WindowRow, ...]]]:
+def _requests(run: Run, cell: Cell) -> Iterator[tuple[TrialRecord, Requests, Sequence[WindowRow]]]:
     for record, rows in cell.switched:
         path = run.path / "trials" / record.trial.name / "requests.npz"
         if path.exists() and rows:
             yield record, Requests.load(path), rows
 
 
-def value_rows(cell: Cell, about: Mapping[str, Any]) -> Iterator[Comparison]:
-    """What whole trials tell: the bill, memory, coverage, attach times."""
-    switched = [record for record, _ in cell.switched]
-    values = {m: bill.over_trials(switched, read) for m, read in bill.SWITCHED.items()}
-    values |= {m: bill.over_trials(cell.metered, read) for m, read in bill.METERED.items()}
-    values["switch_ms"] = bill.over_trials(switched, _switch_reader(cell))
-    values["bill_us"] = bill.whole(values["bpf_us"], values["agent_us"])
-    rate = values["rate_per_s"].estimate  # of requests: a task of a locustfile may make several
-    cpus = bill.cpu_count(about.get("facts", {}))
-    if cpus and rate > 0:
-        factor = bill.machine_percent_factor(rate, cpus)
-        values["bill_percent"] = values["bill_us"].scaled(factor)
-    for metric, value in values.items():
-        if not math.isnan(value.estimate):
-            spread = WHOLE if metric in ("bill_us", "bill_percent") else RANGE
-            yield cell.row(metric, value, math.nan, ONE if math.isnan(value.low) else spread)
+def value_rows(cell: Cell) -> Iterator[Comparison]:
+    """What whole trials tell: memory, data latency, losses, attach times."""
+    records = cell.records()
+    for metric, read in value.MEANS.items():
+        yield from cell.told(metric, Found(value.mean(value.found(records, read)), value.MEAN))
+    readers = {**value.RANGES, "switch_ms": _switch_reader(cell)}
+    for metric, read in readers.items():
+        yield from cell.told(metric, Found(value.spread(value.found(records, read)), value.RANGE))
 
 
 def coverage_rows(cell: Cell) -> Iterator[Comparison]:
     """The share of each signal that arrived, pooled over trials; `n` is how many were made."""
-    for signal, count in coverage.pooled([record for record, _ in cell.switched]).items():
+    for signal, count in coverage.pooled(cell.records()).items():
         metric = f"coverage_percent[{signal}]"
         share, method = coverage.share(count, signal), coverage.method(count, signal)
         yield cell.row(metric, share, math.nan, method)
 
 
-def _switch_reader(cell: Cell) -> bill.Reader:
+def _switch_reader(cell: Cell) -> value.Reader:
     windows = {record.trial: rows for record, rows in cell.switched}
 
     def read(record: TrialRecord) -> float | None:
-        rows = windows[record.trial]
         found = [
             row.meters["switch_seconds"]
-            for before, row in itertools.pairwise(rows)
+            for before, row in itertools.pairwise(windows[record.trial])
             if before.window.on != row.window.on and "switch_seconds" in row.meters
         ]
         return 1e3 * float(np.median(found)) if found else None

@@ -1,6 +1,7 @@
 """Every metric that a report can hold, with its unit and meaning; docs/report-schema.md lists it.
 
-Two kinds: differences on - off from the switched windows, and values of a collector that is on.
+Two kinds: differences (on - off of the windows, or candidate - reference), and values of a
+collector that is on.
 """
 
 from __future__ import annotations
@@ -55,13 +56,31 @@ METRICS: dict[str, Metric] = {
     "latency_p90_us": Metric("us", "90th percentile of latency, on - off", True),
     "latency_p99_us": Metric("us", "99th percentile of latency, on - off", True),
     "latency_p99_9_us": Metric("us", "99.9th percentile of latency, on - off", True),
-    "bpf_us": Metric("us/request", "time inside the arm's BPF programs: a lower bound"),
+    "bpf_us": Metric("us/request", "time inside the arm's BPF programs, entry not included"),
+    "entry_us": Metric("us/request", "cost of entering the arm's BPF programs, by calibration"),
     "agent_us": Metric("us/request", "CPU of the arm's agents"),
-    "residual_us": Metric(
-        "us/request", "context_cpu_us - bpf_us: entry, caches, noise; bpf_us taken as exact", True
-    ),
-    "bill_us": Metric("us/request", "whole bill: BPF programs + agents"),
+    "sink_us": Metric("us/request", "CPU of the telemetry's receiver; not part of the bill"),
+    "residual_us": Metric("us/request", "context_cpu_us - bpf_us: entry, caches, noise", True),
+    "bill_us": Metric("us/request", "whole bill: BPF programs + entry (if calibrated) + agents"),
     "bill_percent": Metric("%", "whole bill in percent of the machine, at the rate driven"),
+    "unexplained_us": Metric(
+        "us/request", "host_cpu_us - bpf_us - entry_us: what no meter names", True
+    ),
+    "unexplained_percent": Metric(
+        "%",
+        "unexplained_us in percent of host_cpu_us + agent_us; where that is not near zero",
+        True,
+    ),
+    "interaction_us": Metric(
+        "us/request", "context_cpu_us of collectors together - the sum of each alone", True
+    ),
+    "bpf_difference_us": Metric(
+        "us/request", "time inside BPF programs, candidate - reference", True
+    ),
+    "agent_difference_us": Metric("us/request", "CPU of the agents, candidate - reference", True),
+    "agent_memory_difference_mb": Metric(
+        "MB", "memory of the agents (PSS), candidate - reference", True
+    ),
     "agent_memory_mb": Metric("MB", "memory of the arm's agents (PSS: shared pages are divided)"),
     "agent_peak_memory_mb": Metric("MB", "peak resident memory (RSS) of the arm's agents"),
     "map_memory_mb": Metric("MB", "memory locked by the arm's BPF maps"),

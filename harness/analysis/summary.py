@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.analysis import bill, compare, latency, validity
+from harness.analysis import account, bill, caution, family, latency, validity
 from harness.analysis import cell as cells
 from harness.analysis.bill import ProgramCost
-from harness.analysis.cell import BlockRow, Cell
-from harness.analysis.compare import Estimate
+from harness.analysis.cell import BlockRow, Cell, Trial
 from harness.analysis.latency import Curve
 from harness.analysis.validity import Judged
+from harness.analysis.validity import least as least
+from harness.analysis.value import CANDIDATE, REFERENCE
 from harness.experiment import Experiment, plan
-from harness.model import Comparison
+from harness.model import Arm, Comparison
 from harness.store import Run, TrialRecord, WindowRow
 
-UNLIKELY = 0.01  # blocks that differ more than this probability allows are warned about
+METERED = ("bpf_us", "entry_us", "bill_us", "bill_percent", "bpf_difference_us")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class Summary:
         wanted = (workload, arm, metric)
         return next((r for r in self.rows if (r.workload, r.arm, r.metric) == wanted), None)
 
+    @property
+    def usable(self) -> tuple[Judged, ...]:
+        """The trials that the estimates rest on."""
+        return tuple(_chosen(self.trials))
+
     def missing(self, workload: str, arm: str, metric: str) -> str:
         """Why there is no such row, as a sentence."""
         return _missing(self, workload, arm, metric)
@@ -46,38 +52,54 @@ class Summary:
 
 def summarize(run: Run) -> Summary:
     """Judge every trial and estimate every metric; a pure function of the run directory."""
-    about, experiment = run.about(), run.experiment()
-    windows = {record.trial: tuple(_windows(run, record)) for record in run.records()}
-    trials = tuple(
-        validity.judge(record, windows[record.trial], experiment.quadruples, least(experiment))
-        for record in run.records()
-    )
+    about, experiment, trials, windows = _read(run)
     rows: list[Comparison] = []
     blocks: list[BlockRow] = []
+    programs: list[ProgramCost] = []
     curves: dict[tuple[str, str], Curve] = {}
-    for cell in _cells(experiment, trials, windows):
-        rows += cells.cpu_rows(cell, experiment.seed)
+    for cell in _cells(about, experiment, trials, windows):
+        mine = [*cells.cpu_rows(cell, experiment.seed)]
         blocks += cells.block_rows(cell)
         primary = about.get("primary_routes", {}).get(cell.workload, "")
         samples = cells.latency_samples(run, cell, primary)
-        rows += cells.latency_rows(cell, samples, experiment.seed)
+        mine += cells.latency_rows(cell, samples, experiment.seed)
         if samples:
-            curves[cell.workload, cell.arm] = latency.curve(samples[""])
-        rows += cells.value_rows(cell, about)
-        rows += cells.coverage_rows(cell)
+            curves[cell.workload, cell.arm.name] = latency.curve(samples[""])
+        mine += cells.value_rows(cell)
+        mine += account.bill_rows(cell, mine, about)
+        mine += account.against_rows(cell)
+        mine += cells.coverage_rows(cell)
+        rows += mine
+        programs += _programs(cell)
+    rows = family.completed(experiment, rows)
     return Summary(
-        run.path.name, about, experiment, tuple(rows), tuple(blocks), trials,
-        tuple(p for t in trials if t.usable for p in bill.programs(t.record)), curves,
-        tuple(_warnings(about, trials, rows, blocks, experiment.window_seconds)),
+        run.path.name, about, experiment, tuple(rows), tuple(blocks), trials, tuple(programs),
+        curves, tuple(caution.warnings(about, experiment, trials, rows, blocks)),
     )  # fmt: skip
 
 
-def least(experiment: Experiment) -> float:
-    """Seconds that a window must have lasted: nearly half of what it was to.
+def cpu_only(run: Run) -> list[Comparison]:
+    """Only the rows of workload_cpu_percent, as `summarize` has them but for noise and Holm."""
+    about, experiment, trials, windows = _read(run)
+    found = (cells.cpu_percent_row(cell) for cell in _cells(about, experiment, trials, windows))
+    return [row for row in found if row is not None]
 
-    A window that a slow switch delayed lasts half by design, and clocks are read a little late.
-    """
-    return 0.45 * (experiment.window_seconds - experiment.guard_seconds)
+
+def entry_ns(about: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """Calibrated cost of entering a program by type of hook; empty without a certificate."""
+    found = (about.get("instrument") or {}).get("entry_ns") or {}
+    return {hook: cost for hook, cost in found.items() if isinstance(cost, Mapping)}
+
+
+Windows = Mapping[Any, tuple[WindowRow, ...]]
+
+
+def _read(run: Run) -> tuple[Mapping[str, Any], Experiment, tuple[Judged, ...], Windows]:
+    about, experiment = run.about(), run.experiment()
+    records = sorted(run.records(), key=lambda r: (r.trial.index, r.trial.attempt))
+    windows = {record.trial: tuple(_windows(run, record)) for record in records}
+    judged = (validity.judge_of(experiment, r, windows[r.trial]) for r in records)
+    return about, experiment, tuple(judged), windows
 
 
 def _windows(run: Run, record: TrialRecord) -> Sequence[WindowRow]:
@@ -87,74 +109,45 @@ def _windows(run: Run, record: TrialRecord) -> Sequence[WindowRow]:
         return ()
 
 
+def _chosen(trials: Iterable[Judged]) -> Iterator[Judged]:
+    """The first usable attempt of each trial: later ones are no second chance for its result."""
+    seen: set[int] = set()
+    for judged in trials:
+        if judged.usable and judged.record.trial.index not in seen:
+            seen.add(judged.record.trial.index)
+            yield judged
+
+
 def _cells(
-    experiment: Experiment,
-    trials: Sequence[Judged],
-    windows: Mapping[Any, tuple[WindowRow, ...]],
+    about: Mapping[str, Any], experiment: Experiment, trials: Sequence[Judged], windows: Windows
 ) -> Iterator[Cell]:
+    chosen = [judged.record for judged in _chosen(trials)]
+
+    def of(workload: str, arm: Arm, kind: str) -> tuple[Trial, ...]:
+        wanted = (workload, arm.name, kind)
+        return tuple(
+            (r, windows[r.trial]) for r in chosen
+            if (r.trial.workload, r.trial.arm, r.trial.kind) == wanted
+        )  # fmt: skip
+
     for workload in experiment.workloads:
         for arm in experiment.arms:
-            mine = [
-                judged.record
-                for judged in trials
-                if judged.usable
-                and (judged.record.trial.workload, judged.record.trial.arm) == (workload, arm.name)
-            ]
-            yield Cell(
-                workload,
-                arm.name,
-                tuple((r, windows[r.trial]) for r in mine if r.trial.kind == "switched"),
-                tuple(r for r in mine if r.trial.kind == "metered"),
-                least(experiment),
-            )
+            switched, metered = of(workload, arm, "switched"), of(workload, arm, "metered")
+            yield Cell(workload, arm, switched, metered, least(experiment), entry_ns(about))
 
 
-def _warnings(
-    about: Mapping[str, Any],
-    trials: Sequence[Judged],
-    rows: Sequence[Comparison],
-    blocks: Sequence[BlockRow],
-    window_seconds: float,
-) -> Iterator[str]:
-    slow_us = 1e6 * window_seconds / 4
-    yield from about.get("warnings", ())
-    if not about.get("complete", False):
-        yield (
-            f"The run did not end. {about.get('stopped_by', '')} "
-            f"The figures rest on the {len(trials)} trials that were finished."
-        ).replace("  ", " ")
-    for row in rows:
-        if row.arm == "baseline" and row.metric == "latency_p50_us" and row.level > slow_us:
-            yield (
-                f"{row.workload}: requests take {row.level / 1000:.0f} ms, which is long beside a "
-                "window: what a collector does at their end may fall outside. Longer windows "
-                "(window_seconds) show it."
-            )
-        if row.arm == "baseline" and row.metric == "workload_cpu_us" and row.low * row.high > 0:
-            yield (
-                f"{row.workload}: with nothing installed the difference is not zero "
-                f"({row.estimate:+.2f} us [{row.low:+.2f}, {row.high:+.2f}]): "
-                "effects of that size or smaller are not to be believed."
-            )
-    for workload, arm in sorted({(b.workload, b.arm) for b in blocks}):
-        mine = [b for b in blocks if (b.workload, b.arm) == (workload, arm)]
-        estimates = [Estimate(b.estimate, b.low, b.high, b.n) for b in mine]
-        if compare.disagreement(estimates) < UNLIKELY:
-            each = ", ".join(f"{b.estimate:+.2f}" for b in mine)
-            yield (
-                f"{workload}, {arm}: the blocks disagree beyond their intervals ({each} us): "
-                "the true uncertainty is larger than the interval shown."
-            )
-    for judged in trials:
-        for text in judged.record.extra.get("warnings", ()):
-            yield f"{judged.record.trial.name}: {text}"
+def _programs(cell: Cell) -> Iterator[ProgramCost]:
+    roles = (CANDIDATE, REFERENCE) if cell.arm.against else ("",)
+    for role in roles:
+        for trial in cell.metering(role or CANDIDATE):
+            yield from bill.programs(trial, cell.entry, role)
 
 
 def _missing(summary: Summary, workload: str, arm: str, metric: str) -> str:
     for skipped in summary.about.get("skipped_arms", ()):
         if skipped.get("arm") == arm:
             return f"The arm was skipped: {skipped.get('reason', 'no reason was given')}"
-    kind = "metered" if metric in ("bpf_us", "bill_us", "bill_percent") else "switched"
+    kind = "metered" if metric in METERED else "switched"
     planned = any(
         (t.workload, t.arm, t.kind) == (workload, arm, kind) for t in plan(summary.experiment)
     )
@@ -169,8 +162,25 @@ def _missing(summary: Summary, workload: str, arm: str, metric: str) -> str:
         return "The run ended before a trial that measures it."
     if not any(judged.usable for judged in trials):
         return f"No usable trial ({trials[0].status}): {trials[0].reason}"
+    return _unrecorded(summary, workload, arm, metric)
+
+
+def _unrecorded(summary: Summary, workload: str, arm: str, metric: str) -> str:
+    """Why usable trials do not tell it."""
     if metric.startswith("latency"):
         return "Too few requests for this percentile."
+    if metric == "entry_us" and summary.row(workload, arm, "bpf_us"):
+        if not entry_ns(summary.about):
+            return "No certificate of this machine: `harness calibrate` measures what entry costs."
+        return (
+            "The cost of entry is not calibrated for a hook that ran, or hooks were not recorded."
+        )
+    if metric == "interaction_us" and len(summary.experiment.arm(arm).collectors) > 1:
+        return "Not each of its collectors has an arm of its own, compared by the same method."
     if metric.startswith("bill") and summary.row(workload, arm, "bpf_us"):
         return _missing(summary, workload, arm, "agent_us")
+    if metric.startswith("unexplained") and summary.row(workload, arm, "host_cpu_us"):
+        if summary.row(workload, arm, "bpf_us") is None:
+            return _missing(summary, workload, arm, "bpf_us")
+        return "The host's extra CPU cannot be told from zero: there is no share of it."
     return "The trials did not record it."

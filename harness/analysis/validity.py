@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.analysis.compare import is_whole
+from harness.analysis import pairs
+from harness.experiment import Experiment
+from harness.model import Method
 from harness.store import TrialRecord, WindowRow
 
 MAX_ERROR_SHARE = 0.001
@@ -82,15 +84,30 @@ STATED = (
 )  # as the report states them
 
 
+def least(experiment: Experiment) -> float:
+    """Seconds that a window must have lasted: nearly half of what it was to.
+
+    A window that a slow switch delayed lasts half by design, and clocks are read a little late.
+    """
+    return 0.45 * (experiment.window_seconds - experiment.guard_seconds)
+
+
+def judge_of(experiment: Experiment, record: TrialRecord, windows: Sequence[WindowRow]) -> Judged:
+    """Apply every rule to a trial of this experiment, by its arm's method."""
+    method = experiment.arm(record.trial.arm).method
+    return judge(record, windows, experiment.quadruples, least(experiment), method)
+
+
 def judge(
     record: TrialRecord,
     windows: Sequence[WindowRow],
     quadruples: int,
     least_seconds: float = 0.0,
+    method: Method = "switch",
 ) -> Judged:
     """Apply every rule to a trial; `quadruples` is how many its switched part was to have.
 
-    Windows shorter than `least_seconds` do not count.
+    Windows shorter than `least_seconds` do not count. A trial of method block is one pair.
     """
     if record.status != "ok":
         return Judged(record, ())
@@ -101,15 +118,16 @@ def judge(
         if saturated := record.extra.get("saturated"):
             text = str(saturated).rstrip(".")
             broken.append(f"{text[:1].upper()}{text[1:]}.")
-        broken += _lost(windows, quadruples, least_seconds)
+        broken += _lost(windows, quadruples, least_seconds, method)
     return Judged(record, tuple(broken))
 
 
-def _lost(windows: Sequence[WindowRow], quadruples: int, least_seconds: float) -> list[str]:
-    groups: dict[int, list[WindowRow]] = {}
-    for row in windows:
-        groups.setdefault(row.window.quadruple, []).append(row)
-    whole = sum(is_whole(group, ("cpu.workload",), least_seconds) for group in groups.values())
+def _lost(
+    windows: Sequence[WindowRow], quadruples: int, least_seconds: float, method: Method
+) -> list[str]:
+    whole = len(pairs.pairs(windows, method, ("cpu.workload",), (), least_seconds).on)
+    if method == "block":
+        return [] if whole else ["One of its two halves is missing or was not driven."]
     if whole >= MIN_WHOLE_SHARE * quadruples:
         return []
     return [f"{whole} of {quadruples} quadruples are whole (limit {MIN_WHOLE_SHARE:.0%})."]

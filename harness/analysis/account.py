@@ -1,0 +1,74 @@
+"""The rows of a cell's full bill, and of its difference to another set's; `summary` calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from harness.analysis import bill, compare, hierarchy, pairs, value
+from harness.analysis.bill import Found
+from harness.analysis.cell import Cell
+from harness.analysis.compare import Estimate
+from harness.analysis.value import REFERENCE
+from harness.model import Comparison
+
+RESIDUAL = "context_cpu_us less bpf_us; intervals in quadrature"
+SLICED = "Hodges-Lehmann over quadruples of slices of metered trials, widened by blocks"
+
+
+def bill_rows(
+    cell: Cell, rows: Sequence[Comparison], about: Mapping[str, Any]
+) -> Iterator[Comparison]:
+    """The full bill, from the metered trials and the arm's other `rows`."""
+    by_metric = {row.metric: row for row in rows}
+    trials = cell.metering()
+    parts = {"bpf_us": bill.bpf_us(trials), "entry_us": bill.entry_us(trials, cell.entry)}
+    agent = by_metric.get("agent_us")
+    parts["agent_us"] = Found(_estimate(agent), agent.method) if agent else None
+    parts["bill_us"] = bill.whole(parts)
+    host, context = (by_metric.get(f"{name}_cpu_us") for name in ("host", "context"))
+    if host is not None:
+        parts |= bill.unexplained(parts, _estimate(host))
+    if context is not None and (bpf := parts["bpf_us"]):
+        left = bill.combined([(1.0, _estimate(context)), (-1.0, bpf.value)])
+        parts["residual_us"] = Found(left, RESIDUAL, context.level)
+    rate, cpus = by_metric.get("rate_per_s"), bill.cpu_count(about.get("facts", {}))
+    if parts["bill_us"] and rate and cpus:  # of requests: a task of a locustfile may make several
+        factor = bill.machine_percent_factor(rate.estimate, cpus)
+        whole = parts["bill_us"]
+        parts["bill_percent"] = Found(whole.value.scaled(factor), whole.method)
+    for metric, found in parts.items():
+        if found is not None and metric != "agent_us":
+            yield from cell.told(metric, found)
+
+
+def against_rows(cell: Cell) -> Iterator[Comparison]:
+    """Candidate - reference of an arm that compares two sets of collectors."""
+    if not cell.arm.against:
+        return
+    parts = [
+        pairs.pairs(rows, "switch", ("bpf.run",), (), 0.0, record.trial.block)
+        for record, rows in cell.metered
+    ]
+    sample = compare.join(parts)
+    if len(sample.on):
+        found, p = hierarchy.combine(sample), hierarchy.probability(sample)
+        level = float(np.median(sample.off))
+        yield cell.row("bpf_difference_us", found, level, SLICED, p)
+    readers = {"agent_difference_us": value.agent_us, "agent_memory_difference_mb": value.memory_mb}
+    for metric, read in readers.items():
+        both = [
+            (new, old)
+            for mine, other in zip(cell.records(), cell.records(REFERENCE), strict=True)
+            if (new := read(mine)) is not None and (old := read(other)) is not None
+        ]
+        if both:
+            found = hierarchy.mean_interval([new - old for new, old in both])
+            level = float(np.mean([old for _, old in both]))
+            yield cell.row(metric, found, level, value.MEAN)
+
+
+def _estimate(row: Comparison) -> Estimate:
+    return Estimate(row.estimate, row.low, row.high, row.n)

@@ -1,0 +1,83 @@
+"""What a reader must know before believing a run's figures; `summary` calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from harness.analysis import compare
+from harness.analysis.cell import BlockRow
+from harness.analysis.compare import Estimate
+from harness.analysis.validity import Judged
+from harness.experiment import Experiment
+from harness.model import BASELINE, Comparison
+
+UNLIKELY = 0.01  # blocks that differ more than this probability allows are told of
+
+
+def warnings(
+    about: Mapping[str, Any],
+    experiment: Experiment,
+    trials: Sequence[Judged],
+    rows: Sequence[Comparison],
+    blocks: Sequence[BlockRow],
+) -> Iterator[str]:
+    """Sentences, the gravest first."""
+    yield from about.get("warnings", ())
+    if not about.get("complete", False):
+        yield (
+            f"The run did not end. {about.get('stopped_by', '')} "
+            f"The figures rest on the {len(trials)} trials that were finished."
+        ).replace("  ", " ")
+    yield from _nulls(experiment, rows)
+    yield from _slow(experiment, rows)
+    yield from _disagreeing(blocks)
+    yield from _cold(about)
+    for judged in trials:
+        for text in judged.record.extra.get("warnings", ()):
+            yield f"{judged.record.trial.name}: {text}"
+
+
+def _nulls(experiment: Experiment, rows: Sequence[Comparison]) -> Iterator[str]:
+    empty = {arm.name for arm in experiment.arms if not arm.collectors}
+    for row in rows:
+        if row.arm in empty and row.metric == "workload_cpu_us" and row.low * row.high > 0:
+            named = "" if row.arm == BASELINE else f", {row.arm}"
+            yield (
+                f"{row.workload}{named}: with nothing installed the difference is not zero "
+                f"({row.estimate:+.2f} us [{row.low:+.2f}, {row.high:+.2f}]): "
+                "effects of that size or smaller are not to be believed."
+            )
+
+
+def _slow(experiment: Experiment, rows: Sequence[Comparison]) -> Iterator[str]:
+    for row in rows:
+        slow_us = 1e6 * experiment.window_seconds / 4
+        if row.arm == BASELINE and row.metric == "latency_p50_us" and row.level > slow_us:
+            yield (
+                f"{row.workload}: requests take {row.level / 1000:.0f} ms, which is long beside a "
+                "window: what a collector does at their end may fall outside. Longer windows "
+                "(window_seconds) show it."
+            )
+
+
+def _disagreeing(blocks: Sequence[BlockRow]) -> Iterator[str]:
+    for workload, arm in sorted({(b.workload, b.arm) for b in blocks}):
+        mine = [b for b in blocks if (b.workload, b.arm) == (workload, arm)]
+        estimates = [Estimate(b.estimate, b.low, b.high, b.n) for b in mine]
+        if compare.disagreement(estimates) < UNLIKELY:
+            each = ", ".join(f"{b.estimate:+.2f}" for b in mine)
+            yield (
+                f"{workload}, {arm}: the blocks disagree beyond their own intervals ({each} us). "
+                f"The interval shown is widened for it; {len(mine)} blocks tell little of how "
+                "much processes differ."
+            )
+
+
+def _cold(about: Mapping[str, Any]) -> Iterator[str]:
+    for each in about.get("warmups", ()):
+        if not each.get("steady", True):
+            yield (
+                f"{each.get('workload')}, block {int(each.get('block', 0)) + 1}: its CPU per "
+                f"request had not become steady after {each.get('seconds', 0):.0f} s of warm-up."
+            )

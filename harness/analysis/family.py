@@ -1,0 +1,94 @@
+"""What only several arms together tell: noise, Holm's correction, interaction; for `summary`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from harness.analysis import bill, metrics, multiple
+from harness.analysis.compare import Estimate
+from harness.experiment import Experiment
+from harness.model import Arm, Comparison
+
+TOGETHER = "context_cpu_us less those of {}; intervals in quadrature"
+CORRECTED = ("workload_cpu_us", "workload_cpu_percent")  # one question in two units
+
+
+def completed(experiment: Experiment, rows: Sequence[Comparison]) -> list[Comparison]:
+    """The rows with their A/A noise and corrected probabilities, and those of interaction."""
+    every = [*rows, *interactions(experiment, rows)]
+    return corrected(experiment, [_with_noise(experiment, every, row) for row in every])
+
+
+def null_arm(experiment: Experiment, arm: str) -> Arm | None:
+    """The arm without collectors that is compared in the same way; None if there is none."""
+    method = experiment.arm(arm).method
+    return next((a for a in experiment.arms if not a.collectors and a.method == method), None)
+
+
+def _with_noise(experiment: Experiment, rows: Sequence[Comparison], row: Comparison) -> Comparison:
+    null = null_arm(experiment, row.arm)
+    if null is None or not metrics.metric(row.metric).difference:
+        return row
+    found = _find(rows, row.workload, null.name, row.metric)
+    return row if found is None else replace(row, noise=(found.high - found.low) / 2)
+
+
+def corrected(experiment: Experiment, rows: Sequence[Comparison]) -> list[Comparison]:
+    """Fill in `p_holm` of the workload's CPU, over the arms with collectors of each workload."""
+    found: dict[tuple[str, str], float] = {}
+    for workload in experiment.workloads:
+        ps = {
+            row.arm: row.p for row in rows
+            if row.workload == workload and row.metric in CORRECTED
+            and experiment.arm(row.arm).collectors
+        }  # fmt: skip
+        found |= {(workload, arm): p for arm, p in multiple.holm(ps).items()}
+    return [
+        replace(row, p_holm=found[row.workload, row.arm])
+        if row.metric in CORRECTED and (row.workload, row.arm) in found
+        else row
+        for row in rows
+    ]
+
+
+def interactions(experiment: Experiment, rows: Sequence[Comparison]) -> Iterator[Comparison]:
+    """For arms whose collectors have each an arm of their own: together less the sum of each."""
+    metric = "context_cpu_us"
+    for workload in experiment.workloads:
+        for arm in experiment.arms:
+            together = _find(rows, workload, arm.name, metric)
+            alone = [_find(rows, workload, name, metric) for name in singles(experiment, arm)]
+            each = [row for row in alone if row is not None]
+            if together is None or not each or len(each) < len(alone):
+                continue
+            value = bill.combined(
+                [(1.0, _estimate(together)), *((-1.0, _estimate(row)) for row in each)]
+            )
+            names = ", ".join(row.arm for row in each)
+            yield Comparison(
+                workload, arm.name, "interaction_us", together.unit, value.estimate, value.low,
+                value.high, value.n, value.mde, together.level, TOGETHER.format(names),
+            )  # fmt: skip
+
+
+def singles(experiment: Experiment, arm: Arm) -> list[str]:
+    """The arms that have one collector of this arm each; none if one of them has no such arm."""
+    if len(arm.collectors) < 2 or arm.against:
+        return []
+    alone = {
+        a.collectors[0]: a.name
+        for a in experiment.arms
+        if len(a.collectors) == 1 and not a.against and a.method == arm.method
+    }
+    names = [alone.get(collector, "") for collector in arm.collectors]
+    return names if all(names) else []
+
+
+def _find(rows: Sequence[Comparison], workload: str, arm: str, metric: str) -> Comparison | None:
+    wanted = (workload, arm, metric)
+    return next((r for r in rows if (r.workload, r.arm, r.metric) == wanted), None)
+
+
+def _estimate(row: Comparison) -> Estimate:
+    return Estimate(row.estimate, row.low, row.high, row.n)
