@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from harness import __version__
-from harness.cli import evaluation, gate, machine
+from harness.cli import calibrate, evaluation, gate, machine, rollout
 from harness.cli.screen import out
 
 app = typer.Typer(
@@ -19,9 +19,12 @@ app = typer.Typer(
 )
 app.command("evaluate")(evaluation.evaluate_command)
 app.command("report")(evaluation.report_command)
+app.command("calibrate")(calibrate.calibrate_command)
 app.command("gate")(gate.gate_command)
 app.command("clean")(machine.clean_command)
 app.command("doctor")(machine.doctor_command)
+app.command("up")(rollout.up_command)
+app.command("down")(rollout.down_command)
 
 
 def main() -> None:

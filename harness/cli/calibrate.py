@@ -1,0 +1,110 @@
+"""`harness calibrate`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from harness.cli.screen import INTERRUPTED, err, errors, out, progress
+
+if TYPE_CHECKING:
+    from harness.calibrate import Asked
+
+REPORTS = Path("reports")
+
+
+@errors
+def calibrate_command(
+    minutes: Annotated[float, typer.Option(help="How long it may take; 2 is the least.")] = 35.0,
+    workload: Annotated[str, typer.Option(help="The service that is driven.")] = "go",
+    seed: Annotated[int, typer.Option(help="Seed of every order and coin.")] = 20254,
+    reports: Annotated[Path, typer.Option(help="Where runs are kept.")] = REPORTS,
+    run_name: Annotated[str, typer.Option("--run", help="The name of the run's folder.")] = "",
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with one that was interrupted.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Write a certificate again; needs no root.")
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would be done.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print certificate.json.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+) -> None:
+    """Find out what this machine can resolve: noise, entry cost, known effects recovered.
+
+    Ends in a certificate; evaluations on this machine then use the windows that it chose.
+    """
+    from harness import calibrate  # scipy and matplotlib, which other commands need not wait for
+
+    if report is not None:
+        _show(report, calibrate.certify(report), as_json)
+        return
+    if resume is None:
+        asked = calibrate.Asked(minutes, workload, seed, ["harness", *sys.argv[1:]])
+        path = reports / (run_name or f"{datetime.now():%Y%m%d-%H%M%S}-calibrate")
+    else:
+        asked, path = calibrate.asked_of(resume), resume
+    if plan:
+        _show_plan(asked)
+        return
+    if resume is None:
+        calibrate.create(path, asked)
+    again = f"Go on with: harness calibrate --resume {shlex.quote(str(path))}"
+    try:
+        with progress(quiet) as tell:
+            certificate = calibrate.calibrate(path, tell)
+    except KeyboardInterrupt:
+        err.print(f"[yellow]Interrupted.[/] What was measured is kept.\n{again}", soft_wrap=True)
+        raise typer.Exit(INTERRUPTED) from None
+    except Exception:
+        err.print(again, soft_wrap=True)
+        raise
+    _show(path, certificate, as_json)
+
+
+def _show(path: Path, certificate: dict[str, Any], as_json: bool) -> None:
+    from harness.report import certificate as report
+
+    if as_json:
+        out.print_json(json.dumps(certificate))
+        return
+    shown = Table("wish", "limit", "found", "", box=None, pad_edge=False)
+    for row in report.wishes(certificate):
+        shown.add_row(*map(escape, row))
+    out.print(shown)
+    out.print(
+        f"\nWindows of {1e3 * certificate['window_seconds']:g} ms, "
+        f"guard {1e3 * certificate['guard_seconds']:g} ms.\n"
+        f"Certificate: {path / 'certificate.md'}\nNext: harness evaluate",
+        soft_wrap=True,
+    )
+
+
+def _show_plan(asked: Asked) -> None:
+    from harness import calibrate
+
+    quiet = calibrate.noise_experiment(asked)
+    injected = calibrate.injected_experiment(asked, {})
+    out.print(
+        f"Calibration with {asked.workload}, seed {asked.seed}; "
+        f"about {calibrate.expected_seconds(asked) / 60:.0f} minutes. Nothing has been started."
+    )
+    out.print(f"  noise: {quiet.blocks} x {quiet.switched_seconds:g} s, nothing installed")
+    out.print(f"  cost of entry, by hook: about {asked.entry_seconds:g} s")
+    out.print(
+        f"  known effects: {injected.blocks} blocks of {injected.switched_seconds:g} s an arm"
+    )
+    for arm in injected.arms:
+        out.print(f"    {arm.name}  {escape(' '.join(arm.collectors))}")
+    out.print(
+        f"Nanoseconds are for {calibrate.TYPICAL_US:g} us of CPU a request; "
+        "the noise run tells the true level.\nNext: the same command without --plan."
+    )

@@ -1,0 +1,147 @@
+"""certificate.md and its figures, from a certificate as a dictionary; `calibrate` calls it."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from harness.errors import StoreError
+from harness.report import precision, wording
+
+MARKS = {True: "met", False: "**not met**", None: "cannot be told here"}
+_TEMPLATE = Path(__file__).with_name("certificate.md.j2")
+
+Row = tuple[str, ...]
+
+
+def write(folder: Path, certificate: Mapping[str, Any]) -> list[Path]:
+    """Write certificate.md, noise.png and recovered.png; StoreError where that fails."""
+    try:
+        path = folder / "certificate.md"
+        path.write_text(text(certificate))
+        return [path, *precision.write(folder, certificate)]
+    except OSError as error:
+        raise StoreError(f"Cannot write into {folder}: {error.strerror}.") from error
+
+
+def text(certificate: Mapping[str, Any]) -> str:
+    """The certificate as Markdown."""
+    entry = certificate["entry_ns"]
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+    )
+    environment.globals["table"] = _table
+    environment.filters["plain"] = _plain
+    return environment.from_string(_TEMPLATE.read_text()).render(
+        c=certificate,
+        command=shlex.join(certificate["command"]),
+        wishes=list(_wishes(certificate)),
+        arms=list(_arms(certificate)),
+        coverage=list(_coverage(certificate)),
+        power=list(_power(certificate)),
+        noise_rows=list(_noise(certificate)),
+        entry_rows=[(hook, *_interval(row, "entry_ns")) for hook, row in entry.items()],
+        residual_rows=[
+            (row["arm"], *_interval(row, "estimate")) for row in certificate["residual"]
+        ],
+        switch_ms=_middle(certificate["switch_ms"].values()),
+    )
+
+
+def wishes(certificate: Mapping[str, Any]) -> list[Row]:
+    """What was wished, the limit, what was found, whether it is met: for a terminal."""
+    return [tuple(cell.replace("*", "") for cell in row) for row in _wishes(certificate)]
+
+
+def _wishes(certificate: Mapping[str, Any]) -> Iterator[Row]:
+    for wish in certificate["wishes"]:
+        side = "at least" if wish["wish"] == "coverage" else "at most"
+        yield (
+            wish["wish"], f"{side} {wish['limit_percent']:g} %",
+            "?" if wish["found_percent"] is None else f"{_plain(wish['found_percent'])} %",
+            MARKS[wish["met"]],
+        )  # fmt: skip
+
+
+def _arms(certificate: Mapping[str, Any]) -> Iterator[Row]:
+    """Injected beside recovered: CPU, then latency, then what agents burnt."""
+    for arm in certificate["arms"]:
+        for row in arm["recovered"]:
+            latency = row["metric"].startswith("latency")
+            truth = arm["event_us"] if latency else arm["truth_us"]
+            yield (arm["arm"], row["metric"], _plain(truth), *_estimate(row, truth))
+    for row in certificate["agents"]:
+        truth = row["truth_us"]
+        yield (row["arm"], "agent_us", _plain(truth), *_estimate(row, truth))
+
+
+def _estimate(row: Mapping[str, Any], truth: float) -> Row:
+    low, high = row["low"], row["high"]
+    if low is None or high is None:
+        return (_plain(row["estimate"]), "no interval", "")
+    places = wording.decimals((high - low) / 2)
+    shown = [wording.number(row[key], places, signed=True) for key in ("estimate", "low", "high")]
+    return (shown[0], f"[{shown[1]}, {shown[2]}]", "yes" if low <= truth <= high else "no")
+
+
+def _coverage(certificate: Mapping[str, Any]) -> Iterator[Row]:
+    found = certificate["coverage"]
+    for name, share in [*found["arms"].items(), ("all", found["all"])]:
+        yield (name, *_share(share))
+
+
+def _share(share: Mapping[str, Any]) -> Row:
+    if not share["n"]:
+        return ("0 of 0", "", "")
+    interval = f"[{100 * share['low']:.0f}, {100 * share['high']:.0f}]"
+    return (f"{share['k']} of {share['n']}", f"{share['percent']:.1f} %", interval)
+
+
+def _power(certificate: Mapping[str, Any]) -> Iterator[Row]:
+    for arm in certificate["power"]:
+        yield (
+            arm["arm"], _plain(arm["truth_us"]), f"{_plain(arm['truth_percent'])} %",
+            *(f"{each['percent']:.0f} %" if each["n"] else "" for each in arm["found"]),
+        )  # fmt: skip
+
+
+def _noise(certificate: Mapping[str, Any]) -> Iterator[Row]:
+    for row in certificate["noise"]["windows"]:
+        chosen = row["window_seconds"] == certificate["window_seconds"]
+        window = f"{1e3 * row['window_seconds']:g}"
+        yield (
+            f"**{window}**" if chosen else window, f"{1e3 * row['guard_seconds']:g}",
+            str(row["quadruples"]), _plain(row["error_percent"]), _plain(row["sd_percent"]),
+            _plain(row["mad_percent"]),
+            "?" if row["autocorrelation"] is None else wording.number(row["autocorrelation"], 2),
+        )  # fmt: skip
+
+
+def _interval(row: Mapping[str, Any], key: str) -> Row:
+    low, high = row.get("low"), row.get("high")
+    if low is None or high is None:
+        return (_plain(row[key]), "no interval")
+    places = wording.decimals((high - low) / 2)
+    shown = [wording.number(value, places) for value in (row[key], low, high)]
+    return (shown[0], f"[{shown[1]}, {shown[2]}]")
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def _plain(value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return "?"
+    return wording.plain(value) if value >= 0 else wording.MINUS + wording.plain(-value)
+
+
+def _middle(values: Any) -> float | None:
+    found = sorted(values)
+    return found[len(found) // 2] if found else None
