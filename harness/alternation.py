@@ -6,10 +6,11 @@ import contextlib
 import gc
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +63,7 @@ def run(
     requests = float(_within(found.attached_ns, path).sum())
     note_injected(agents, before, after, requests, notes)
     found.rows = count_requests(found.rows, path)
-    notes.extra["latency_hdr"] = _histograms(found.rows, path)
+    notes.extra["latency_hdr"] = histograms(found.rows, path)
     return found
 
 
@@ -90,7 +91,7 @@ def _alternate(
     e = stage.experiment
     rows: list[WindowRow] = []
     with ExitStack() as stack:
-        meters = _Meters(stage, (*agents, *against), stack)
+        meters = Meters(stage, (*agents, *against), stack)
         switch = Switch(agents, against, meters.workload)
         stack.enter_context(undisturbed())
         edge = time.monotonic()
@@ -114,15 +115,25 @@ def _alternate(
     return Alternation(rows, switch.used, switch.attached_ns)
 
 
-class _Meters:
-    """All counters of a window's edges in one reading; files are closed with `stack`."""
+class Meters:
+    """All counters of a window's edges in one reading; files are closed with `stack`.
 
-    def __init__(self, stage: Stage, agents: Sequence[AgentProcess], stack: ExitStack) -> None:
+    `others` are more of the run's cgroups, by the name of their meter.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        agents: Sequence[AgentProcess],
+        stack: ExitStack,
+        others: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         cgroups = {
             "cpu.workload": [stage.scope],
             "cpu.client": ["client"],
             "cpu.agent": [f"agent-{agent.name}" for agent in agents],
             "cpu.sink": ["sink"],
+            **{metric: [name] for metric, name in others.items()},
         }
         self._groups = {
             metric: [
@@ -141,7 +152,7 @@ class _Meters:
         before = time.monotonic_ns()
         values = {"cpu.workload": self.workload()}
         at_ns = (before + time.monotonic_ns()) // 2
-        values |= {name: self._sum(name) for name in ("cpu.client", "cpu.agent", "cpu.sink")}
+        values |= {name: self._sum(name) for name in self._groups if name != "cpu.workload"}
         node = self._node.read()
         values |= {f"cpu.{name}": node[f"{name}_seconds"] for name in ("host", "softirq", "steal")}
         return at_ns, values
@@ -167,7 +178,7 @@ def _within(stretches: Sequence[tuple[int, int]], path: Path) -> NDArray[np.intp
     return np.searchsorted(ends, edges[:, 1]) - np.searchsorted(ends, edges[:, 0])
 
 
-def _histograms(rows: Sequence[WindowRow], path: Path) -> dict[str, dict[str, str]]:
+def histograms(rows: Sequence[WindowRow], path: Path) -> dict[str, dict[str, str]]:
     """Encoded HDR histograms of latency by route and state: small enough to be kept for ever."""
     log = record.read(path)
     starts = np.array([row.window.start_ns for row in rows])
