@@ -104,6 +104,38 @@ def spawn(
             ) from error
 
 
+def detach(
+    argv: Sequence[str], *, log: Path, cgroup: Path, env: Mapping[str, str] | None = None
+) -> int:
+    """Start `argv` inside `cgroup` so that it outlives this process; its pid.
+
+    stdout and stderr are appended to `log`. NeedError if it cannot be started, StoreError if
+    `log` cannot be written.
+    """
+    try:
+        sink = log.open("ab")
+    except OSError as error:
+        raise StoreError(f"Cannot write {log}: {error.strerror}.") from error
+    with sink:
+        try:
+            process = subprocess.Popen(
+                list(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                env=None if env is None else {**os.environ, **env},
+                cwd=log.parent,
+                start_new_session=True,
+                preexec_fn=_enter(cgroup, (), dies_with_us=False),
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise NeedError(
+                f"Cannot start {argv[0]}: {error}.", next_step="Check the command."
+            ) from error
+    process.returncode = 0  # nobody here waits for it: no warning when the object goes
+    return process.pid
+
+
 def announced(process: Process, seconds: float) -> dict[str, Any] | None:
     """The JSON object that a process spawned with `pipe_stdout` prints as its first line.
 
@@ -168,13 +200,16 @@ def _kill_session(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def _enter(cgroup: Path | None, cpus: tuple[int, ...]) -> Callable[[], None]:
+def _enter(
+    cgroup: Path | None, cpus: tuple[int, ...], *, dies_with_us: bool = True
+) -> Callable[[], None]:
     parent = os.getpid()
 
     def prepare() -> None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # the parent died between fork and prctl
-            os._exit(1)
+        if dies_with_us:
+            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:  # the parent died between fork and prctl
+                os._exit(1)
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         if cgroup is not None:
             (cgroup / "cgroup.procs").write_text(str(os.getpid()))

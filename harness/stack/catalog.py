@@ -1,0 +1,94 @@
+"""The components of the stack and the ways to get each, from catalog.toml; `supply` uses them."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import InputError
+
+CATALOG = Path(__file__).with_name("catalog.toml")
+MODULES = Path(__file__).with_name("modules")
+
+
+@dataclass(frozen=True)
+class OnPath:
+    """A program on PATH, if `<command> --version` names `least` or a later version."""
+
+    commands: tuple[str, ...]
+    least: str
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A release archive (.tar.gz or .zip); `{version}` and `{arch}` are replaced in `url`.
+
+    `sha256` has a key for each architecture (amd64, arm64), `member` is the program inside.
+    """
+
+    url: str
+    sha256: Mapping[str, str]
+    member: str
+    fetch_mb: int = 0
+
+
+@dataclass(frozen=True)
+class Module:
+    """A Go package, built in a module whose go.mod and go.sum are in modules/<component>.
+
+    `stamp` is the Go variable that holds the version; sizes are in MB, for the plan.
+    """
+
+    package: str
+    stamp: str = ""
+    binary_mb: int = 0
+    fetch_mb: int = 0
+    minutes: int = 0
+
+
+Way = OnPath | Archive | Module
+_KINDS: dict[str, type[OnPath] | type[Archive] | type[Module]] = {
+    "path": OnPath, "archive": Archive, "module": Module,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Component:
+    """One program of the stack; without an `optional` one, `up` goes on and says so."""
+
+    name: str
+    title: str
+    version: str
+    licence: str
+    ways: tuple[Way, ...] = ()
+    optional: bool = False
+    modules: Path = field(default=MODULES)
+
+
+def load(path: Path = CATALOG) -> dict[str, Component]:
+    """The components by name, in the order of the file; InputError if an entry is wrong."""
+    with path.open("rb") as stream:
+        entries = tomllib.load(stream).get("components", [])
+    return {entry["name"]: _component(entry, path) for entry in entries}
+
+
+def _component(entry: Mapping[str, Any], path: Path) -> Component:
+    try:
+        ways = tuple(_way(way) for way in entry.get("ways", ()))
+        return Component(**{**entry, "ways": ways})
+    except (TypeError, KeyError) as error:
+        raise InputError(
+            f"{path}: the component {entry.get('name')!r} is wrong: {error}."
+        ) from None
+
+
+def _way(entry: Mapping[str, Any]) -> Way:
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in entry.items()
+        if key != "kind"
+    }
+    return _KINDS[entry["kind"]](**values)

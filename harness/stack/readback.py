@@ -1,0 +1,125 @@
+"""Proves that data flows: writes a span, a sample and a log line by OTLP and reads each back."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import ComponentError
+from harness.stack.config import Stack
+
+SERVICE = "harness-readback"
+_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """One signal that was found: where, and how long after it was sent (seconds)."""
+
+    signal: str
+    backend: str
+    seconds: float
+
+
+def prove(stack: Stack, limit_seconds: float = 60.0) -> list[Arrival]:
+    """Send one of each signal to the Collector and find it in its backend.
+
+    The seconds count from before the post until the answer to the query that found it. A poll
+    every 50 ms is the resolution. ComponentError names what did not arrive in time.
+    """
+    mark = secrets.token_hex(16)
+    searches: dict[str, tuple[str, Callable[[], bool]]] = {
+        "traces": ("tempo", lambda: _has_span(stack, mark)),
+        "metrics": ("prometheus", lambda: _has_sample(stack, mark)),
+        "logs": ("loki", lambda: _has_line(stack, mark)),
+    }
+    sent = {}
+    for signal in searches:
+        sent[signal] = time.monotonic()
+        _post(stack, signal, _payload(signal, mark, time.time_ns()))
+    found: dict[str, Arrival] = {}
+    deadline = time.monotonic() + limit_seconds
+    while len(found) < len(searches):
+        for signal, (backend, search) in searches.items():
+            if signal not in found and search():
+                found[signal] = Arrival(signal, backend, time.monotonic() - sent[signal])
+        if time.monotonic() > deadline:
+            break
+        time.sleep(_POLL_SECONDS)
+    missing = [backend for signal, (backend, _) in searches.items() if signal not in found]
+    if missing:
+        raise ComponentError(
+            f"What was sent to the Collector was not found in {', '.join(missing)} within "
+            f"{limit_seconds:.0f} s.",
+            next_step="Look into the logs that `harness up` names.",
+        )
+    return [found[signal] for signal in searches]
+
+
+def ask(url: str, query: dict[str, str] | None = None) -> Any:
+    """The JSON answer to a GET; None if there is none (refused, not found, not JSON)."""
+    full = url + ("?" + urllib.parse.urlencode(query) if query else "")
+    request = urllib.request.Request(full, headers={"Accept": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+    except (OSError, ValueError):
+        return None
+
+
+def _has_span(stack: Stack, mark: str) -> bool:
+    return bool(ask(stack.url(stack.ports.tempo) + f"/api/traces/{mark}"))
+
+
+def _has_sample(stack: Stack, mark: str) -> bool:
+    query = {"query": f'harness_readback{{mark="{mark}"}}'}
+    return _results(ask(stack.url(stack.ports.prometheus) + "/api/v1/query", query))
+
+
+def _has_line(stack: Stack, mark: str) -> bool:
+    query = {"query": f'{{service_name="{SERVICE}"}} |= "{mark}"'}
+    return _results(ask(stack.url(stack.ports.loki) + "/loki/api/v1/query_range", query))
+
+
+def _results(answer: Any) -> bool:
+    return bool(answer and answer.get("data", {}).get("result"))
+
+
+def _post(stack: Stack, signal: str, payload: dict[str, Any]) -> None:
+    url = stack.url(stack.ports.otlp_http) + f"/v1/{signal}"
+    request = urllib.request.Request(
+        url, json.dumps(payload).encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=10):
+            pass
+    except OSError as error:
+        raise ComponentError(f"The Collector did not take {signal} at {url}: {error}.") from error
+
+
+def _payload(signal: str, mark: str, now_ns: int) -> dict[str, Any]:
+    """An OTLP/JSON export request with one record (opentelemetry-proto, JSON mapping)."""
+    when = str(now_ns)
+    resource = {"attributes": [_text("service.name", SERVICE)]}
+    if signal == "traces":
+        span = {
+            "traceId": mark, "spanId": mark[:16], "name": "readback", "kind": 2,
+            "startTimeUnixNano": when, "endTimeUnixNano": when,
+        }  # fmt: skip
+        return {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": [span]}]}]}
+    if signal == "metrics":
+        point = {"timeUnixNano": when, "asDouble": 1.0, "attributes": [_text("mark", mark)]}
+        gauge = {"name": "harness_readback", "gauge": {"dataPoints": [point]}}
+        return {"resourceMetrics": [{"resource": resource, "scopeMetrics": [{"metrics": [gauge]}]}]}
+    line = {"timeUnixNano": when, "body": {"stringValue": f"readback {mark}"}}
+    return {"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": [line]}]}]}
+
+
+def _text(key: str, value: str) -> dict[str, Any]:
+    return {"key": key, "value": {"stringValue": value}}

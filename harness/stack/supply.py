@@ -1,0 +1,268 @@
+"""Gets a component's program by the first way that works, into a cache; `rollout` asks.
+
+The cache is $XDG_CACHE_HOME/harness/stack (~/.cache without it): `bin/NAME-VERSION-KEY/NAME`, where
+KEY is of the module's files or the archive's checksum, and `go/`, the Go tool's own two caches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import re
+import shutil
+import tarfile
+import tempfile
+import urllib.request
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import shell
+from harness.errors import CommandError, ComponentError, InputError, NeedError
+from harness.stack.catalog import Archive, Component, Module, OnPath, Way
+
+_BUILD_SECONDS = 3600
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One way to get a component here: how, from where, how large; `refusal` if it cannot be."""
+
+    component: Component
+    way: Way
+    how: str
+    where: str
+    size: str = ""
+    program: Path | None = None  # where it is or will be
+    ready: bool = False
+    refusal: str = ""
+
+
+def cache() -> Path:
+    """The folder that holds everything that was got; it may not exist yet."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    home = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
+    return home / "harness" / "stack"
+
+
+def offers(component: Component, folder: Path) -> list[Offer]:
+    """What each way offers, in the catalog's order; changes nothing and uses no network."""
+    return [_offer(component, way, folder) for way in component.ways]
+
+
+def choose(component: Component, folder: Path) -> Offer | None:
+    """The first way that can work here, or None."""
+    return next((offer for offer in offers(component, folder) if not offer.refusal), None)
+
+
+def get(component: Component, folder: Path, tell: Tell = lambda _: None) -> Path:
+    """The component's program, got if it is not there; `tell` hears what is done.
+
+    NeedError if no way works, with the reason of each; ComponentError if a download differs from
+    its checksum, which no other way makes good.
+    """
+    reasons = []
+    for offer in offers(component, folder):
+        if not offer.refusal:
+            try:
+                return _take(offer, folder, tell)
+            except (NeedError, CommandError) as error:
+                reasons.append(f"{offer.how}: {error}")
+                continue
+        reasons.append(f"{offer.how}: {offer.refusal}")
+    raise NeedError(
+        f"{component.title} cannot be had on this machine.",
+        " ".join(reasons),
+        f"Put it on PATH, or go on without it (components: see {Path('docs/stack.md')}).",
+    )
+
+
+def tidy(folder: Path) -> None:
+    """Remove the Go tool's caches, which only a build needs."""
+    shutil.rmtree(folder / "go", ignore_errors=True)
+
+
+def empty(folder: Path) -> int:
+    """Remove the cache; the bytes that were freed."""
+    size = sum(p.lstat().st_size for p in folder.rglob("*") if not p.is_dir())
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.parent.rmdir()
+    return size
+
+
+def _offer(component: Component, way: Way, folder: Path) -> Offer:
+    if isinstance(way, OnPath):
+        return _on_path(component, way)
+    if isinstance(way, Archive):
+        return _archive(component, way, folder)
+    return _module(component, way, folder)
+
+
+def _on_path(component: Component, way: OnPath) -> Offer:
+    how = "on PATH"
+    for command in way.commands:
+        found = shutil.which(command)
+        if found is None:
+            continue
+        version = _version_of(found)
+        if _numbers(version) < _numbers(way.least):
+            refusal = f"{found} is {version or 'of an unknown version'}, {way.least} is needed."
+            return Offer(component, way, how, found, refusal=refusal)
+        return Offer(component, way, how, found, f"version {version}", Path(found), ready=True)
+    return Offer(component, way, how, "", refusal=f"no {' or '.join(way.commands)}.")
+
+
+def _archive(component: Component, way: Archive, folder: Path) -> Offer:
+    machine = platform.machine()
+    arch = _ARCHITECTURES.get(machine, machine)
+    url = way.url.format(version=component.version, arch=arch)
+    if arch not in way.sha256:
+        return Offer(component, way, "archive", url, refusal=f"none for {machine}.")
+    program = _place(component, way.sha256[arch], folder)
+    size = f"{way.fetch_mb} MB to fetch" if way.fetch_mb else ""
+    return _cached(Offer(component, way, "archive", url, size, program))
+
+
+def _module(component: Component, way: Module, folder: Path) -> Offer:
+    program = _place(component, key(component, way), folder)
+    size = f"{way.fetch_mb} MB to fetch, about {way.minutes} min, {way.binary_mb} MB"
+    offer = Offer(component, way, "Go module", way.package, size, program)
+    if program.exists():
+        return _cached(offer)
+    refusal = _go_refusal(component.modules / component.name / "go.mod")
+    return Offer(component, way, "Go module", way.package, size, program, refusal=refusal)
+
+
+def _cached(offer: Offer) -> Offer:
+    assert offer.program is not None
+    if not offer.program.exists():
+        return offer
+    size = f"{offer.program.stat().st_size / 1e6:.0f} MB"
+    return Offer(
+        offer.component, offer.way, "cache", str(offer.program), size, offer.program, ready=True
+    )
+
+
+def key(component: Component, way: Module) -> str:
+    """The sha256 of what a module's program is made from: its files, the package, the stamp."""
+    digest = hashlib.sha256(f"{component.version} {way.package} {way.stamp}".encode())
+    for path in sorted((component.modules / component.name).iterdir()):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _place(component: Component, hash_: str, folder: Path) -> Path:
+    name = f"{component.name}-{component.version}-{hash_[:12]}"
+    return folder / "bin" / name / component.name
+
+
+def _take(offer: Offer, folder: Path, tell: Tell) -> Path:
+    assert offer.program is not None
+    if offer.ready:
+        return offer.program
+    tell(f"{offer.component.title} {offer.component.version}: {offer.how} {offer.where}")
+    with _draft(folder) as draft:
+        if isinstance(offer.way, Archive):
+            made = _download(offer, offer.way, draft)
+        else:
+            assert isinstance(offer.way, Module)
+            made = _build(offer.component, offer.way, draft, folder)
+        offer.program.parent.mkdir(parents=True, exist_ok=True)
+        made.chmod(0o755)
+        made.rename(offer.program)  # whole or not at all
+    return offer.program
+
+
+def _draft(folder: Path) -> tempfile.TemporaryDirectory[str]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix="draft-", dir=folder)
+    except OSError as error:
+        raise NeedError(f"The cache {folder} cannot be written: {error.strerror}.") from error
+
+
+def _download(offer: Offer, way: Archive, draft: str) -> Path:
+    arch = _ARCHITECTURES.get(platform.machine(), platform.machine())
+    archive = Path(draft) / Path(offer.where).name
+    digest = hashlib.sha256()
+    try:
+        with urllib.request.urlopen(offer.where, timeout=30) as answer, archive.open("wb") as out:
+            while piece := answer.read(1 << 20):
+                digest.update(piece)
+                out.write(piece)
+    except OSError as error:
+        raise NeedError(f"{offer.where} cannot be fetched: {error}.") from error
+    if digest.hexdigest() != way.sha256[arch]:
+        raise ComponentError(
+            f"{offer.where} is not what the catalog names: its sha256 is {digest.hexdigest()}.",
+            f"{way.sha256[arch]} was expected; what was fetched is thrown away.",
+            "Find out why it changed before you change the catalog.",
+        )
+    return _unpack(archive, way.member.format(version=offer.component.version, arch=arch))
+
+
+def _unpack(archive: Path, member: str) -> Path:
+    program = archive.with_name("program")
+    try:
+        if archive.suffix == ".zip":
+            with zipfile.ZipFile(archive) as bundle, bundle.open(member) as inside:
+                program.write_bytes(inside.read())
+        else:
+            with tarfile.open(archive) as tar:
+                found = tar.extractfile(member)
+                if found is None:
+                    raise KeyError(member)
+                program.write_bytes(found.read())
+    except (KeyError, tarfile.TarError, zipfile.BadZipFile) as error:
+        raise InputError(f"{archive.name} has no file {member}: {error}.") from error
+    return program
+
+
+def _build(component: Component, way: Module, draft: str, folder: Path) -> Path:
+    source = Path(draft) / "module"
+    shutil.copytree(component.modules / component.name, source)
+    flags = "-s -w" + (f" -X {way.stamp}={component.version}" if way.stamp else "")
+    argv = ["nice", "-n", "19", "go", "build", "-mod=readonly", "-trimpath", "-ldflags", flags]
+    environment = {
+        "CGO_ENABLED": "0",
+        "GOFLAGS": "-modcacherw -buildvcs=false",
+        "GOCACHE": str(folder / "go" / "build"),
+        "GOMODCACHE": str(folder / "go" / "mod"),
+        "GOWORK": "off",
+    }
+    program = Path(draft) / "program"
+    shell.run(
+        [*argv, "-o", str(program), way.package],
+        cwd=source, env=environment, timeout=_BUILD_SECONDS,
+    )  # fmt: skip
+    return program
+
+
+def _go_refusal(go_mod: Path) -> str:
+    """Why the Go tool here cannot build this module; empty if it can."""
+    if shutil.which("go") is None:
+        return "Go is not installed."
+    have = _numbers(shell.run(["go", "env", "GOVERSION"]).stdout)
+    wanted = re.search(r"^go (\S+)", go_mod.read_text(), re.MULTILINE)
+    assert wanted is not None
+    if have >= _numbers(wanted[1]):
+        return ""
+    fetches = have >= (1, 21) and shell.run(["go", "env", "GOTOOLCHAIN"]).stdout.strip() != "local"
+    return "" if fetches else f"Go {wanted[1]} is needed, {'.'.join(map(str, have))} is installed."
+
+
+def _version_of(program: str) -> str:
+    done = shell.run([program, "--version"], check=False, timeout=20)
+    found = re.search(r"\d+\.\d+(\.\d+)?", done.stdout + done.stderr)
+    return found[0] if found else ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
