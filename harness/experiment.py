@@ -73,13 +73,17 @@ class Experiment:
     def expected_seconds(self) -> float:
         """About how long the trials take, start-up of processes included; from experience here."""
         per_switched = self.settle_seconds + self.switched_seconds + self.steady_seconds + 1.2
-        per_metered = self.metered_seconds + 1.2
+        per_metered = self.settle_seconds + self.metered_seconds + 1.2
         collectors = sum(1 for arm in self.arms if arm.collectors)
+        against = sum(1 for arm in self.arms if arm.against)
         trials = len(self.arms) * per_switched + collectors * per_metered
-        per_block = self.warmup_seconds + 5.0 + trials
-        return len(self.workloads) * (
+        trials += against * (self.steady_seconds + 1.5)  # the references' own steady part
+        warmup = min(max(self.warmup_seconds, 4.0), self.warmup_limit_seconds)
+        per_block = warmup + 5.0 + trials
+        whole = len(self.workloads) * (
             self.warmup_seconds + self.calibration_seconds + self.blocks * per_block
         )
+        return min(whole, self.budget_seconds + per_block) if self.budget_seconds else whole
 
 
 def load(path: Path, defaults: Mapping[str, Any] | None = None) -> Experiment:
@@ -139,7 +143,7 @@ def to_dict(experiment: Experiment) -> dict[str, Any]:
 
 
 def plan(experiment: Experiment) -> list[Trial]:
-    """Every trial in order: randomized complete blocks, then the metered trials.
+    """Every trial in order: randomized complete blocks, each with its metered trials.
 
     Within a workload the arms of odd blocks are shuffled by the seed and those of the next block
     run in the reverse order, so that a linear drift over a pair of blocks cancels. Metered trials

@@ -30,7 +30,7 @@ class Load:
     """How a workload is driven. Rate in arrivals per second; `fraction` of the capacity found."""
 
     rate: float | None = None
-    fraction: float = 0.3
+    fraction: float = 0.4
     connections: int = 16
     max_rate: float = 2500.0
 

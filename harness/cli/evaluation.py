@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from harness import evaluate, experiment, workloads
+from harness import evaluate, workloads
+from harness.cli import choice
 from harness.cli.screen import (
     ERROR,
     INCONCLUSIVE,
@@ -26,7 +26,6 @@ from harness.cli.screen import (
     progress,
 )
 from harness.errors import InputError
-from harness.experiment import Experiment
 from harness.report import build, wording
 from harness.store import Run
 from harness.targets import local
@@ -50,6 +49,22 @@ def evaluate_command(
     locustfile: Annotated[
         Path | None, typer.Option(help="How your program is driven; default: GET the URL.")
     ] = None,
+    arms: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--arm",
+            metavar="NAME=COLLECTORS",
+            help="Compare these collectors (joined with +) instead; repeat for more arms. An arm "
+            "named old is what every other arm is compared against.",
+        ),
+    ] = None,
+    workload: Annotated[
+        list[str] | None,
+        typer.Option("--workload", metavar="NAME", help="Measure this service; repeat for more."),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Begin no block after so many minutes.")
+    ] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with a run that was interrupted.")
     ] = None,
@@ -68,10 +83,17 @@ def evaluate_command(
       harness evaluate standard        one workload, 30 minutes, finer
 
       harness evaluate --command './server --port 8080' --url http://127.0.0.1:8080/
+
+      harness evaluate --workload go --arm http=http --arm fast=profile:frequency=99
+
+      harness evaluate --workload go --arm old=http --arm new=http:sample=1
     """
+    certificate: dict[str, Any] = {}
     if resume is not None:
+        if arms or workload or minutes is not None:
+            raise InputError("A run that is resumed goes on as it was asked for.")
         run, own = _resumed(resume)
-        chosen = run.experiment()
+        wanted = run.experiment()
     else:
         own = workloads.own(command, url, locustfile) if command or url else None
         if locustfile is not None and own is None:
@@ -79,15 +101,20 @@ def evaluate_command(
                 "--locustfile drives a program of your own.",
                 next_step="Give --command and --url too.",
             )
-        chosen = _chosen(name, own)
-    resolved = evaluate.check(chosen, own)
+        certificate = choice.certified(reports)
+        wanted = choice.chosen(
+            name, own=own, arms=arms or (), workloads=workload or (), minutes=minutes,
+            defaults=certificate,
+        )  # fmt: skip
+    resolved = evaluate.check(wanted, own)
     if plan:
-        _show_plan(chosen)
+        for line in choice.plan(wanted):
+            out.print(escape(line))
         return
     if resume is None:
-        path = reports / (run_name or f"{datetime.now():%Y%m%d-%H%M%S}-{_slug(chosen.name)}")
+        path = reports / (run_name or f"{datetime.now():%Y%m%d-%H%M%S}-{_slug(wanted.name)}")
         local.Local(path.name, run_dir=path).check()
-        run = evaluate.create(path, chosen, _repeatable(sys.argv[1:]), resolved)
+        run = evaluate.create(path, wanted, _repeatable(sys.argv[1:]), resolved, certificate)
     try:
         with progress(quiet) as tell:
             outcome = evaluate.evaluate(run, resolved, tell)
@@ -125,14 +152,6 @@ def report_command(
     _finish(Run.open(run), as_json)
 
 
-def _chosen(name: str, own: Workload | None) -> Experiment:
-    chosen = experiment.load(Path(name))
-    if own is None:
-        return chosen
-    loads = {own.name: chosen.loads["own"]} if "own" in chosen.loads else {}
-    return replace(chosen, name=own.name, workloads=(own.name,), loads=loads)
-
-
 def _resumed(path: Path) -> tuple[Run, Workload | None]:
     run = Run.open(path)
     own = run.about().get("own_workload")
@@ -160,18 +179,6 @@ def _headline(summary: Summary) -> Table:
     for cells in terminal.rows(summary):
         shown.add_row(*(escape(cell) for cell in cells))
     return shown
-
-
-def _show_plan(chosen: Experiment) -> None:
-    trials = experiment.plan(chosen)
-    out.print(
-        f"Experiment {chosen.name}: {len(chosen.workloads)} workloads, {len(chosen.arms)} arms, "
-        f"{chosen.blocks} blocks, {len(trials)} trials, seed {chosen.seed}; "
-        f"about {chosen.expected_seconds() / 60:.0f} minutes. Nothing has been started."
-    )
-    for trial in trials:
-        out.print(f"  {trial.name}")
-    out.print("Next: the same command without --plan.")
 
 
 def _repeatable(arguments: list[str]) -> list[str]:

@@ -1,0 +1,126 @@
+"""The experiment that the options of `harness evaluate` ask for, and its plan in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness import experiment, instrument
+from harness.errors import InputError
+from harness.experiment import Experiment
+from harness.model import BASELINE, Arm
+from harness.targets import facts
+from harness.workloads import Workload
+
+OLD = "old"  # the arm that the others are compared against
+_NOTED = ("window_seconds", "guard_seconds", "entry_ns")  # of the certificate, in run.json
+
+
+def certified(reports: Path) -> dict[str, Any]:
+    """What this machine's certificate below `reports` tells an evaluation; empty without one."""
+    found = instrument.load(reports, facts.facts()) or {}
+    return {key: found[key] for key in _NOTED if found.get(key) is not None}
+
+
+def chosen(
+    name: str,
+    *,
+    own: Workload | None = None,
+    arms: Sequence[str] = (),
+    workloads: Sequence[str] = (),
+    minutes: float | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> Experiment:
+    """The experiment of this file or name, with what the other options replace in it.
+
+    `defaults` stand for the file's window_seconds and guard_seconds where it has none.
+    """
+    lengths = ("window_seconds", "guard_seconds")
+    e = experiment.load(
+        Path(name), {key: value for key, value in (defaults or {}).items() if key in lengths}
+    )
+    if own is not None and workloads:
+        raise InputError(
+            "--workload and --command name different services.", next_step="Give one of them."
+        )
+    if own is not None:
+        loads = {own.name: e.loads["own"]} if "own" in e.loads else {}
+        e = replace(e, name=own.name, workloads=(own.name,), loads=loads)
+    if workloads:
+        loads = {each: load for each, load in e.loads.items() if each in workloads}
+        e = replace(e, workloads=tuple(dict.fromkeys(workloads)), loads=loads)
+    if arms:
+        e = replace(e, arms=parse_arms(arms))
+    if minutes is not None:
+        e = replace(e, budget_seconds=60 * minutes)
+    return e
+
+
+def parse_arms(given: Sequence[str]) -> tuple[Arm, ...]:
+    """The arms of `NAME=SPEC+SPEC` words, after the baseline; InputError if one is unusable.
+
+    An arm `old` is none of its own: every other one is compared against its collectors, so that
+    both are interleaved window by window.
+    """
+    found = {}
+    for word in given:
+        name, equals, text = word.partition("=")
+        specs = tuple(spec.strip() for spec in text.split("+"))
+        if not equals or not name or not all(specs):
+            raise InputError(
+                f"The arm {word!r} cannot be read.",
+                next_step="Write NAME=COLLECTOR, or NAME=COLLECTOR+COLLECTOR.",
+            )
+        if name in found or name == BASELINE:
+            taken = "is always there" if name == BASELINE else "is given twice"
+            raise InputError(f"The arm {name!r} {taken}.", next_step="Choose another name.")
+        found[name] = specs
+    old = found.pop(OLD, ())
+    if not found:
+        raise InputError(
+            "The arm 'old' has nothing to be compared with.",
+            next_step="Give the other version too: --arm new=COLLECTOR.",
+        )
+    for name, specs in found.items():
+        for spec in sorted(set(specs) & set(old)):
+            raise InputError(
+                f"The collector {spec!r} is in both 'old' and {name!r}.",
+                "They are compared with each other, so that it would be compared with itself.",
+                "Leave it out of both.",
+            )
+    return (Arm(BASELINE), *(Arm(name, specs, old) for name, specs in found.items()))
+
+
+def plan(e: Experiment) -> Iterator[str]:
+    """What would be done, a line each."""
+    trials = experiment.plan(e)
+    yield (
+        f"Experiment {e.name}: {len(e.workloads)} workloads, {len(e.arms)} arms, "
+        f"{e.blocks} blocks, {len(trials)} trials, seed {e.seed}; "
+        f"about {e.expected_seconds() / 60:.0f} minutes. Nothing has been started."
+    )
+    for arm in e.arms:
+        yield f"  arm {arm.name}: {_describe(arm)}"
+    window, guard = 1000 * e.window_seconds, 1000 * e.guard_seconds
+    yield f"  windows of {window:g} ms, of which the first {guard:g} ms are not metered"
+    if e.precision_percent is not None:
+        yield (
+            f"  a workload's blocks end after {e.min_blocks} or more once every arm's interval is "
+            f"within +-{e.precision_percent:g} %"
+        )
+    if e.budget_seconds is not None:
+        yield f"  no block begins after {e.budget_seconds / 60:g} minutes"
+    if e.replacements:
+        yield f"  a trial that breaks a rule of validity is repeated, {e.replacements} at most"
+    for trial in trials:
+        yield f"  {trial.name}"
+    yield "Next: the same command without --plan."
+
+
+def _describe(arm: Arm) -> str:
+    if not arm.collectors:
+        return f"nothing is installed (A/A), method {arm.method}"
+    against = f" against {' + '.join(arm.against)}" if arm.against else ""
+    return f"{' + '.join(arm.collectors)}{against}, method {arm.method}"
