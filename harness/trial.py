@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from harness import alternation, metered, shell, steady
+from harness import alternation, installation, metered, shell, steady, twin
 from harness.agents import install, remove
 from harness.collectors import AgentProcess
 from harness.errors import HarnessError
@@ -113,22 +112,10 @@ def _metered(
     return rows
 
 
-def _other(name: str) -> Way:
-    """A method with a module of its own, which is imported when it is used."""
-
-    def run(
-        stage: Stage, trial: Trial, folder: Path, notes: Notes, stack: ExitStack, rest: Rest
-    ) -> list[WindowRow]:
-        way: Way = importlib.import_module(f"harness.{name}").run
-        return way(stage, trial, folder, notes, stack, rest)
-
-    return run
-
-
-_METHODS: dict[Method, Way] = {
+_METHODS: Mapping[Method, Way] = {
     "switch": _switch,
-    "twin": _other("twin"),
-    "block": _other("installation"),
+    "twin": twin.run,
+    "block": installation.run,
 }
 
 
