@@ -119,7 +119,8 @@ def markdown(gate: Gate) -> str:
     """A comment for a pull request: verdict, one table, the rest folded."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("harness.report", "."),
-        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
+        trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     return environment.get_template("gate.md.j2").render(
         gate=gate,

@@ -25,6 +25,7 @@ def xml(gate: Gate) -> str:
         for verdict in mine:
             _case(suite, gate, verdict)
         _count(suite, [suite])
+        ElementTree.SubElement(suite, "system-out").text = _legal("\n".join(gates.remarks(gate)))
     _count(root, root.findall("testsuite"))
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
