@@ -79,7 +79,7 @@ def get(component: Component, folder: Path, tell: Tell = lambda _: None) -> Path
     raise NeedError(
         f"{component.title} cannot be had on this machine.",
         " ".join(reasons),
-        f"Put it on PATH, or go on without it (components: see {Path('docs/stack.md')}).",
+        "Put the program on PATH, or make one of these ways possible.",
     )
 
 

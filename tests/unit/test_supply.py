@@ -1,0 +1,162 @@
+"""Where a component's program comes from: the first way that works, and never a changed file."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from harness.errors import ComponentError, InputError, NeedError
+from harness.stack import catalog, supply
+from harness.stack.catalog import Archive, Component, Module, OnPath, Way
+
+PROGRAM = b"#!/bin/sh\necho tool, version 3.2.1\n"
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """A server with one archive, `tool-1.0.tar.gz`: its address and the archive's sha256."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    with tarfile.open(folder / "tool-1.0.tar.gz", "w:gz") as bundle:
+        entry = tarfile.TarInfo("tool-1.0/tool")
+        entry.size = len(PROGRAM)
+        bundle.addfile(entry, io.BytesIO(PROGRAM))
+    digest = hashlib.sha256((folder / "tool-1.0.tar.gz").read_bytes()).hexdigest()
+    handler = partial(_Quiet, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/tool-{{version}}.tar.gz", digest
+        server.shutdown()
+        thread.join()
+
+
+def _tool(*ways: Way, **values: bool) -> Component:
+    return Component("tool", "Tool", "1.0", "MIT", ways, **values)
+
+
+def _archive(url: str, digest: str) -> Archive:
+    return Archive(url, {"amd64": digest, "arm64": digest}, "tool-{version}/tool")
+
+
+def _on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    program = tmp_path / "bin" / "tool"
+    program.parent.mkdir()
+    program.write_bytes(PROGRAM)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    return program
+
+
+def test_the_shipped_catalog_pins_every_module() -> None:
+    components = catalog.load()
+    assert list(components) == ["otelcol", "prometheus", "tempo", "loki", "grafana"]
+    for component in components.values():
+        assert component.version
+        assert component.licence
+        assert component.ways
+        for way in component.ways:
+            if isinstance(way, Module):
+                folder = component.modules / component.name
+                assert "\nrequire (" in (folder / "go.mod").read_text()
+                assert (folder / "go.sum").stat().st_size > 0
+            if isinstance(way, Archive):
+                assert all(len(digest) == 64 for digest in way.sha256.values())
+
+
+def test_a_wrong_entry_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.toml"
+    path.write_text('[[components]]\nname = "tool"\ncolour = "red"\n')
+    with pytest.raises(InputError, match=r"'tool' is wrong.*colour"):
+        catalog.load(path)
+
+
+def test_a_program_on_path_is_preferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = _on_path(tmp_path, monkeypatch)
+    component = _tool(OnPath(("tool",), "3.2"), _archive("http://127.0.0.1:9/{version}", "0" * 64))
+    offer = supply.choose(component, tmp_path / "cache")
+    assert offer is not None
+    assert (offer.how, offer.program, offer.ready) == ("on PATH", program, True)
+    assert supply.get(component, tmp_path / "cache") == program
+    assert not (tmp_path / "cache").exists()
+
+
+def test_an_older_program_on_path_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, site: tuple[str, str]
+) -> None:
+    _on_path(tmp_path, monkeypatch)
+    component = _tool(OnPath(("tool",), "3.10"), _archive(*site))
+    first, second = supply.offers(component, tmp_path / "cache")
+    assert "is 3.2.1, 3.10 is needed" in first.refusal
+    assert second.refusal == ""
+    assert supply.choose(component, tmp_path / "cache") == second
+
+
+def test_an_archive_is_fetched_once(tmp_path: Path, site: tuple[str, str]) -> None:
+    component, folder = _tool(_archive(*site)), tmp_path / "cache"
+    told: list[str] = []
+    program = supply.get(component, folder, told.append)
+    assert program.read_bytes() == PROGRAM
+    assert program.stat().st_mode & 0o111
+    assert len(told) == 1
+    assert supply.get(component, folder, told.append) == program
+    assert len(told) == 1
+    assert [path.name for path in folder.iterdir()] == ["bin"]
+    offer = supply.choose(component, folder)
+    assert offer is not None
+    assert offer.how == "cache"
+
+
+def test_a_download_that_differs_is_refused(tmp_path: Path, site: tuple[str, str]) -> None:
+    url, digest = site
+    folder = tmp_path / "cache"
+    component = _tool(_archive(url, "f" * 64), _archive(url, digest))
+    with pytest.raises(ComponentError, match=f"its sha256 is {digest}"):
+        supply.get(component, folder)  # and the next way is not tried
+    assert not list(folder.rglob("*"))
+
+
+def test_an_unreachable_archive_gives_way_to_the_next(
+    tmp_path: Path, site: tuple[str, str]
+) -> None:
+    component = _tool(_archive("http://127.0.0.1:9/tool-{version}", "0" * 64), _archive(*site))
+    assert supply.get(component, tmp_path / "cache").read_bytes() == PROGRAM
+
+
+def test_when_no_way_works_each_says_why(tmp_path: Path) -> None:
+    component = _tool(OnPath(("no-such-tool",), "1"), Archive("http://x/", {}, "tool"))
+    assert supply.choose(component, tmp_path) is None
+    with pytest.raises(NeedError, match=r"no no-such-tool.*archive: none for"):
+        supply.get(component, tmp_path)
+
+
+def test_a_changed_module_is_built_again(tmp_path: Path) -> None:
+    folder = tmp_path / "modules" / "tool"
+    folder.mkdir(parents=True)
+    (folder / "go.mod").write_text("module example.org/tool\n\ngo 1.20\n")
+    way = Module(".", "main.version")
+    component = Component("tool", "Tool", "1.0", "MIT", (way,), modules=folder.parent)
+    before = supply.key(component, way)
+    assert supply.key(component, way) == before
+    (folder / "go.sum").write_text("example.org/x v1.0.0 h1:abc=\n")
+    assert supply.key(component, way) != before
+
+
+def test_the_cache_is_where_xdg_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert supply.cache() == tmp_path / "harness" / "stack"
+    monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
+    assert supply.cache() == Path.home() / ".cache" / "harness" / "stack"
