@@ -12,13 +12,20 @@ from rich.table import Table
 
 from harness import doctor
 from harness.cli.screen import ERROR, err, errors, out
+from harness.stack import supply
 from harness.targets import local
 
 
 @errors
-def clean_command() -> None:
+def clean_command(
+    cache: Annotated[
+        bool, typer.Option("--cache", help="Also the programs that `up` built or downloaded.")
+    ] = False,
+) -> None:
     """Remove what killed runs left: processes, cgroups, mounts. Running evaluations are kept."""
     done = local.clean()
+    if cache and (freed := supply.empty(supply.cache())):
+        done.append(f"Removed the cache {supply.cache()}: {freed / 1e6:.0f} MB.")
     for line in done:
         out.print(escape(line))
     left = local.leftovers()
