@@ -16,10 +16,11 @@ MODULES = Path(__file__).with_name("modules")
 
 @dataclass(frozen=True)
 class OnPath:
-    """A program on PATH, if `<command> --version` names `least` or a later version."""
+    """A program on PATH whose `--version` says `least` or later, and below `below` if given."""
 
     commands: tuple[str, ...]
     least: str
+    below: str = ""
 
 
 @dataclass(frozen=True)

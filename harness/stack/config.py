@@ -109,7 +109,7 @@ def otelcol(stack: Stack) -> Tree:
                 "limit_mib": stack.collector_memory_mb,
                 "spike_limit_mib": stack.collector_memory_mb // 4,
             },
-            "resourcedetection": {"detectors": ["env", "system"], "override": False},
+            "resource_detection": {"detectors": ["env", "system"], "override": False},
         },
         "exporters": {name: {**one, **_delivery(stack)} for name, one in exporters.items()},
         "service": {
@@ -142,7 +142,7 @@ def _delivery(stack: Stack) -> Tree:
 
 
 def _pipeline(exporter: str) -> Tree:
-    processors = ["memory_limiter", "resourcedetection"]
+    processors = ["memory_limiter", "resource_detection"]
     return {"receivers": ["otlp"], "processors": processors, "exporters": [exporter]}
 
 
@@ -204,9 +204,10 @@ def tempo(stack: Stack) -> Tree:
         },
         "usage_report": {"reporting_enabled": False},
         "distributor": {
+            "ring": {**ring, "instance_addr": "127.0.0.1"},
             "receivers": {
                 "otlp": {"protocols": {"grpc": {"endpoint": f"127.0.0.1:{ports.tempo_otlp}"}}}
-            }
+            },
         },
         "ingester": {
             "lifecycler": {

@@ -112,8 +112,10 @@ def _on_path(component: Component, way: OnPath) -> Offer:
         if found is None:
             continue
         version = _version_of(found)
-        if _numbers(version) < _numbers(way.least):
-            refusal = f"{found} is {version or 'of an unknown version'}, {way.least} is needed."
+        have, limit = _numbers(version), _numbers(way.below)
+        if have < _numbers(way.least) or (limit and have >= limit):
+            wanted = f"{way.least} or later" + (f", below {way.below}" if limit else "")
+            refusal = f"{found} is {version or 'of an unknown version'}, not {wanted}."
             return Offer(component, way, how, found, refusal=refusal)
         return Offer(component, way, how, found, f"version {version}", Path(found), ready=True)
     return Offer(component, way, how, "", refusal=f"no {' or '.join(way.commands)}.")

@@ -100,9 +100,17 @@ def test_an_older_program_on_path_is_refused(
     _on_path(tmp_path, monkeypatch)
     component = _tool(OnPath(("tool",), "3.10"), _archive(*site))
     first, second = supply.offers(component, tmp_path / "cache")
-    assert "is 3.2.1, 3.10 is needed" in first.refusal
+    assert "is 3.2.1, not 3.10 or later" in first.refusal
     assert second.refusal == ""
     assert supply.choose(component, tmp_path / "cache") == second
+
+
+def test_a_later_program_than_the_configuration_fits_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _on_path(tmp_path, monkeypatch)
+    (offer,) = supply.offers(_tool(OnPath(("tool",), "3.0", "3.2")), tmp_path / "cache")
+    assert "not 3.0 or later, below 3.2" in offer.refusal
 
 
 def test_an_archive_is_fetched_once(tmp_path: Path, site: tuple[str, str]) -> None:
