@@ -14,8 +14,9 @@ from harness.analysis.metrics import BRACKETS, METRICS
 from harness.errors import InputError
 
 Kind = Literal["value", "increase"]
-KEYS = ("metric", "min", "max", "max_increase", "arm", "workload")
-LIMITS = ("min", "max", "max_increase")
+LIMITS = ("min", "max", "max_percent", "max_increase")
+KEYS = ("metric", *LIMITS, "arm", "workload")
+RELATIVE = ("us/request", "us")  # units of which max_percent makes sense
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Budget:
 
     `number` is its table's place in the file, from 1. A budget of the kind `increase` limits the
     difference to a stored run. No arms stand for every arm with collectors, no workloads for all.
+    With `percent`, `most` follows from the run: that share of the service's CPU per request, or of
+    the latency.
     """
 
     number: int
@@ -33,6 +36,7 @@ class Budget:
     kind: Kind = "value"
     arms: tuple[str, ...] = ()
     workloads: tuple[str, ...] = ()
+    percent: float | None = None
 
     def covers(self, metric: str) -> bool:
         """Whether a row of this name is meant: `coverage_percent` alone means every signal's."""
@@ -83,13 +87,21 @@ def _budgets(number: int, table: Any, where: str) -> Iterator[Budget]:
     metric = _metric(table.get("metric"), where)
     limits = {key: _limit(table[key], key, where) for key in LIMITS if key in table}
     if not limits:
-        raise InputError(f"{where} sets no limit.", next_step="Give min, max or max_increase.")
+        raise InputError(f"{where} sets no limit.", next_step=f"Give one of {', '.join(LIMITS)}.")
     if limits.get("min", -math.inf) > limits.get("max", math.inf):
         raise InputError(f"{where}: its min is above its max, so nothing can pass.")
     arms, workloads = (_names(table.get(key, ()), key, where) for key in ("arm", "workload"))
     if "min" in limits or "max" in limits:
         least, most = limits.get("min", -math.inf), limits.get("max", math.inf)
         yield Budget(number, metric, least, most, "value", arms, workloads)
+    if "max_percent" in limits:
+        percent, unit = limits["max_percent"], METRICS[metric.partition("[")[0]].unit
+        if unit not in RELATIVE:
+            raise InputError(
+                f"{where}: max_percent is for metrics in us/request or us, {metric} is in {unit}.",
+                next_step="Give max instead.",
+            )
+        yield Budget(number, metric, arms=arms, workloads=workloads, percent=percent)
     if "max_increase" in limits:
         most = limits["max_increase"]
         yield Budget(number, metric, -math.inf, most, "increase", arms, workloads)

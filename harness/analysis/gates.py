@@ -217,6 +217,12 @@ def _verdict(measured: Measured, budget: Budget, stored: Measured | None, at: Ro
             why = f"The run {stored.name} does not have it. {stored.missing(*at)}"
             return Verdict(budget, *at, "inconclusive", why)
         row = increase(row, old)
+    if budget.percent is not None:
+        base = row if row.unit == "us" else measured.rows.get((*at[:2], "workload_cpu_us"))
+        if base is None or not base.level > 0:
+            why = "The level that max_percent is a share of was not measured."
+            return Verdict(budget, *at, "inconclusive", why, row)
+        budget = replace(budget, most=budget.percent / 100 * base.level)
     verdict = Verdict(budget, *at, decide(row.low, row.high, budget.least, budget.most), "", row)
     return replace(verdict, sentence=_sentence(verdict, row))
 

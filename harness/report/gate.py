@@ -105,6 +105,10 @@ def cells(verdict: Verdict) -> tuple[str, ...]:
 def limit(budget: Budget, row: Comparison | None) -> str:
     """`≤ 2 %`, `≥ 99 %`, `0 to 2 %`."""
     unit = f" {wording.unit(row)}" if row else ""
+    if budget.percent is not None:
+        share = f"{AT_MOST} {budget.percent:g} %".replace("-", wording.MINUS)
+        known = math.isfinite(budget.most)
+        return f"{share} = {wording.plain(budget.most)}{unit}" if known else share
     least, most = (
         f"{bound:g}".replace("-", wording.MINUS) for bound in (budget.least, budget.most)
     )
@@ -202,6 +206,7 @@ def _entry(verdict: Verdict) -> dict[str, Any]:
         "sentence": verdict.sentence,
         "least": _finite(budget.least),
         "most": _finite(budget.most),
+        "percent": budget.percent,
         **{name: _finite(getattr(row, name)) if row else None for name in numbers},
         "unit": row.unit if row else None,
         "n": row.n if row else None,

@@ -218,6 +218,26 @@ def test_coverage_without_a_signal_means_every_signal() -> None:
     assert found == ["coverage_percent[requests]", "coverage_percent[samples]"]
 
 
+@pytest.mark.parametrize(("low", "high", "outcome"), [(0.1, 1.9, "pass"), (2.1, 3, "fail")])
+def test_a_share_is_of_the_services_cpu_per_request(low: float, high: float, outcome: str) -> None:
+    level = dataclasses.replace(row(-5, 5, "workload_cpu_us"), level=200.0)
+    allowed = budgets.from_dict({"budget": [{"metric": "bpf_difference_us", "max_percent": 1}]})
+    found = dataclasses.replace(row(low, high, "bpf_difference_us"), unit="us/request")
+    (verdict,) = gates.judge(measured(level, found), allowed)
+    assert verdict.outcome == outcome
+    assert texts.cells(verdict)[-1] == "≤ 1 % = 2.0 µs"
+    (verdict,) = gates.judge(measured(found), allowed)
+    assert verdict.outcome == "inconclusive"
+    assert "was not measured" in verdict.sentence
+
+
+def test_a_share_of_latency_is_of_its_own_level() -> None:
+    allowed = budgets.from_dict({"budget": [{"metric": "latency_p50_us", "max_percent": 2}]})
+    found = dataclasses.replace(row(1, 5, "latency_p50_us"), unit="us", level=300.0)
+    (verdict,) = gates.judge(measured(found), allowed)
+    assert (verdict.outcome, verdict.budget.most) == ("pass", 6.0)
+
+
 # budget files
 
 
@@ -242,6 +262,7 @@ def test_coverage_without_a_signal_means_every_signal() -> None:
         ({"budget": [{"metric": "workload_cpu_precent", "max": 1}]},
          "The nearest is workload_cpu_percent"),
         ({"budget": [{"metric": "bpf_us", "maximum": 1}]}, "The nearest is max;"),
+        ({"budget": [{"metric": "lost_percent", "max_percent": 1}]}, "lost_percent is in %"),
     ],
 )  # fmt: skip
 def test_a_bad_budget_is_told_in_words(data: dict[str, Any], message: str) -> None:
