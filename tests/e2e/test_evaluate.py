@@ -9,11 +9,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from harness import evaluate, experiment, shell
+from harness import evaluate, experiment, idle, shell
+from harness.analysis import validity
 from harness.collectors import REGISTRY
 from harness.store import Run
 from harness.targets import local
@@ -26,7 +28,9 @@ ROOT = Path(__file__).resolve().parents[2]
 SMALL = """
 workloads = ["go"]
 blocks = 1
+replacements = 0
 warmup_seconds = 0.5
+warmup_limit_seconds = 1.0
 switched_seconds = 4.0
 steady_seconds = 1.0
 metered_seconds = 1.0
@@ -124,7 +128,7 @@ def test_small_evaluation(small: Path, tmp_path: Path) -> None:
     assert found["http", "bpf_us"]["estimate"] > 0
     assert found["http", "bill_us"]["estimate"] > found["http", "bpf_us"]["estimate"]
     aa = found["baseline", "workload_cpu_us"]
-    assert 8 <= aa["n"] <= 10
+    assert 16 <= aa["n"] <= 20
     assert aa["low"] < aa["high"]
     assert (tmp_path / "r/measurements.jsonl.gz").stat().st_size > 0
 
@@ -242,11 +246,9 @@ def test_collector_that_cannot_attach_is_skipped(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other arms are measured, and the report says why this one was not."""
-    from dataclasses import replace
-
     from harness.report import build
 
-    broken = replace(REGISTRY["http"], options=("--bpf", str(tmp_path)))
+    broken = replace(REGISTRY["http"], options={"bpf": str(tmp_path)})
     monkeypatch.setitem(REGISTRY, "http", broken)
     chosen = experiment.load(small)
     resolved = evaluate.check(chosen)
@@ -257,6 +259,71 @@ def test_collector_that_cannot_attach_is_skipped(
     assert [r.status for r in run.records() if r.trial.arm == "baseline"] == ["ok"]
     built = build.build(Run.open(run.path))
     assert "cannot run here" in built.html.read_text()
+
+
+def test_old_and_new_take_turns_in_one_run(small: Path, tmp_path: Path) -> None:
+    """Both versions are installed, each window belongs to one, and each is told apart."""
+    _run(
+        "evaluate", small, "--arm", "old=profile", "--arm", "new=profile:frequency=499",
+        "--reports", tmp_path, "--run", "r",
+    )  # fmt: skip
+    run = Run.open(tmp_path / "r")
+    records = {(r.trial.arm, r.trial.kind): r for r in run.records()}
+    assert set(records) == {("baseline", "switched"), ("new", "switched"), ("new", "metered")}
+    seen = {
+        value.labels["role"]: value.value
+        for value in records["new", "switched"].values
+        if value.metric == "signal_made"
+    }
+    assert seen["candidate"] > 10 * seen["reference"] > 0
+    slices = run.windows(records["new", "metered"].trial)
+    runs = {on: sum(s.meters["bpf.runs"] for s in slices if s.window.on == on)
+            for on in (True, False)}  # fmt: skip
+    assert runs[True] > 5 * runs[False] > 0
+    assert [s.window.on for s in slices[:4]] in ([True, False, False, True],
+                                                 [False, True, True, False])  # fmt: skip
+    about = run.about()
+    assert about["idle_poll"] == idle.DEVICE.exists()
+    assert about["warmups"][0]["workload"] == "go"
+
+
+def test_metered_slices_add_up_to_the_whole(small: Path, tmp_path: Path) -> None:
+    """A row is a slice; their sums are what the trial tells of the programs."""
+    _run("evaluate", small, "--reports", tmp_path, "--run", "r")
+    run = Run.open(tmp_path / "r")
+    record = next(r for r in run.records() if r.trial.kind == "metered")
+    slices = run.windows(record.trial)
+    assert [s.window.quadruple for s in slices] == [i // 4 for i in range(len(slices))]
+    ran = sum(v.value for v in record.values if v.metric == "bpf_run_time_seconds")
+    told = next(v.value for v in record.values if v.metric == "metered_requests")
+    assert sum(s.meters["bpf.run"] for s in slices) == pytest.approx(ran, rel=0.05)
+    assert sum(s.meters["requests"] for s in slices) == told > 0
+    assert {v.labels.get("hook") for v in record.values if v.metric == "bpf_run_count"} - {None}
+
+
+def test_spoilt_trial_is_repeated_once_and_both_are_kept(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small.write_text(SMALL.split('[[arms]]\nname = "http"')[0])
+    chosen = replace(experiment.load(small), replacements=1)
+    monkeypatch.setattr(validity, "RULES", (lambda values: "Spoilt.",))
+    resolved = evaluate.check(chosen)
+    run = evaluate.create(tmp_path / "r", chosen, [], resolved)
+    assert evaluate.evaluate(run, resolved).error is None
+    assert [(r.trial.arm, r.trial.attempt, r.status) for r in run.records()] == [
+        ("baseline", 0, "ok"), ("baseline", 1, "ok"),
+    ]  # fmt: skip
+
+
+def test_time_that_is_up_ends_the_blocks(small: Path, tmp_path: Path) -> None:
+    small.write_text(SMALL.replace("blocks = 1", "blocks = 3"))
+    _run("evaluate", small, "--minutes", "0.05", "--reports", tmp_path, "--run", "r")
+    about = json.loads((tmp_path / "r/run.json").read_text())
+    assert about["complete"]
+    assert about["ended_early"]["go"]["blocks"] == 1
+    assert _trials(tmp_path / "r") == 3
+    _run("evaluate", "--resume", tmp_path / "r")
+    assert _trials(tmp_path / "r") == 3
 
 
 def test_disk_that_fills_up(small: Path, tmp_path: Path) -> None:
@@ -318,6 +385,9 @@ def test_kernel_without_btf(small: Path, tmp_path: Path) -> None:
         (["evaluate", "--command", "x"], "needs both --command and --url"),
         (["evaluate", "--command", "a 'b", "--url", "http://127.0.0.1:1/"], "cannot be read"),
         (["evaluate", "--command", "sh", "--url", "ftp://127.0.0.1:21/"], "not a URL of a service"),
+        (["evaluate", "--arm", "old=http"], "nothing to be compared with"),
+        (["evaluate", "--arm", "a=nothing"], "Arm 'a': The collector 'nothing' is not known"),
+        (["evaluate", "--workload", "perl"], "There is no workload 'perl'"),
         (["report", "nowhere"], "is not a run"),
     ],
 )

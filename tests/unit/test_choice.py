@@ -1,0 +1,113 @@
+"""What the options of `harness evaluate` make of an experiment, and its plan in words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness import evaluate, instrument
+from harness.cli import choice
+from harness.errors import InputError
+from harness.experiment import Experiment
+from harness.model import Arm
+from harness.targets import facts
+from harness.workloads import Workload
+
+OWN = Workload("mine", ("./server",), Path(), url="http://127.0.0.1:8080/")
+
+
+def test_arms_replace_those_of_the_file_and_the_baseline_stays() -> None:
+    e = choice.chosen("quick", arms=["web=http+flows", "fast=profile:frequency=99"])
+    assert e.arms == (
+        Arm("baseline"),
+        Arm("web", ("http", "flows")),
+        Arm("fast", ("profile:frequency=99",)),
+    )
+
+
+def test_old_is_what_the_others_are_compared_against() -> None:
+    arms = choice.parse_arms(["new=http:sample=1", "old=http", "other=http:drain=2"])
+    assert arms == (
+        Arm("baseline"),
+        Arm("new", ("http:sample=1",), ("http",)),
+        Arm("other", ("http:drain=2",), ("http",)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("arms", "words"),
+    [
+        (["http"], "cannot be read"),
+        (["=http"], "cannot be read"),
+        (["a="], "cannot be read"),
+        (["a=http++flows"], "cannot be read"),
+        (["baseline=http"], "is always there"),
+        (["a=http", "a=flows"], "given twice"),
+        (["old=http"], "nothing to be compared with"),
+        (["old=http+flows", "new=http:sample=1+flows"], "'flows' is in both"),
+        (["A=http"], "cannot name an arm"),
+    ],
+)
+def test_bad_arms_are_refused_in_words(arms: list[str], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        choice.chosen("quick", arms=arms)
+
+
+def test_services_and_time_are_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "e.toml"
+    path.write_text(
+        'workloads = ["go", "java"]\narms = [{name = "baseline"}]\n'
+        "loads = { go = { rate = 5 }, java = { rate = 6 } }"
+    )
+    e = choice.chosen(str(path), workloads=["java", "java"], minutes=2)
+    assert e.workloads == ("java",)
+    assert list(e.loads) == ["java"]
+    assert e.budget_seconds == 120
+    with pytest.raises(InputError, match="different services"):
+        choice.chosen(str(path), own=OWN, workloads=["java"])
+
+
+def test_certificate_sets_what_the_file_leaves_open(tmp_path: Path) -> None:
+    found = {"window_seconds": 0.1, "guard_seconds": 0.01, "entry_ns": {}, "power": [1]}
+    machine = instrument.machine(facts.facts())
+    instrument.save(tmp_path, {"machine": machine, **found})
+    defaults = choice.certified(tmp_path)
+    assert "power" not in defaults
+    assert choice.chosen("quick", defaults=defaults).window_seconds == 0.1
+    path = tmp_path / "e.toml"
+    path.write_text('workloads = ["go"]\nwindow_seconds = 0.05\narms = [{name = "baseline"}]')
+    e = choice.chosen(str(path), defaults=defaults)
+    assert (e.window_seconds, e.guard_seconds) == (0.05, 0.01)
+
+
+def test_certificate_of_another_machine_is_not_used(tmp_path: Path) -> None:
+    assert choice.certified(tmp_path) == {}
+    other = {**instrument.machine(facts.facts()), "kernel": "1.0"}
+    instrument.save(tmp_path, {"machine": other, "window_seconds": 0.1})
+    assert json.loads((tmp_path / instrument.FILE).read_text())["window_seconds"] == 0.1
+    assert choice.certified(tmp_path) == {}
+
+
+def test_plan_tells_what_is_compared_and_when_it_ends() -> None:
+    e = choice.chosen("standard", arms=["old=http", "new=http:sample=1"], minutes=5)
+    text = "\n".join(choice.plan(e))
+    assert "arm new: http:sample=1 against http, method switch" in text
+    assert "after 4 or more" in text
+    assert "no block begins after 5 minutes" in text
+    assert "arm old" not in text
+
+
+@pytest.mark.parametrize(
+    ("arm", "words"),
+    [
+        (Arm("a", ("htp",)), "Arm 'a': The collector 'htp'"),
+        (Arm("a", ("http",), ("htp",)), "Arm 'a': The collector 'htp'"),
+        (Arm("a", ("http",), method="twin"), "two processes"),
+    ],
+)
+def test_names_are_resolved_before_anything_is_touched(arm: Arm, words: str) -> None:
+    e = Experiment("e", ("mine",), (Arm("baseline"), arm))
+    with pytest.raises(InputError, match=words):
+        evaluate.check(e, OWN)

@@ -1,0 +1,132 @@
+"""Which trials are due when a run goes on, and when a workload's blocks end early."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from harness.analysis import sequential
+from harness.block import replacement
+from harness.ending import Ending, pending
+from harness.experiment import Experiment, plan
+from harness.model import Arm, Measurement, Trial
+from harness.store import Run, TrialRecord
+
+EXPERIMENT = Experiment(
+    "e", ("go", "java"), (Arm("baseline"), Arm("http", ("http",))), blocks=4, metered_seconds=0
+)
+
+
+def _run(tmp_path: Path, e: Experiment = EXPERIMENT) -> Run:
+    return Run.create(tmp_path / "r", e, ended_early={})
+
+
+def _finish(run: Run, trials: Iterable[Trial]) -> None:
+    for trial in trials:
+        run.append(TrialRecord(trial, "skipped"))
+
+
+def _spoilt(trial: Trial) -> TrialRecord:
+    values = {"requests_total": 100.0, "errors_total": 50.0}
+    return TrialRecord(
+        trial, "ok",
+        values=tuple(
+            Measurement(name, value, "1", trial.workload, trial.arm, trial.block, trial.name)
+            for name, value in values.items()
+        ),
+    )  # fmt: skip
+
+
+def test_everything_is_due_at_first(tmp_path: Path) -> None:
+    assert pending(_run(tmp_path)) == plan(EXPERIMENT)
+
+
+def test_what_was_finished_is_not_due_and_what_failed_is_tried_again(tmp_path: Path) -> None:
+    run, trials = _run(tmp_path), plan(EXPERIMENT)
+    _finish(run, trials[:3])
+    run.append(TrialRecord(trials[3], "failed"))
+    assert pending(run) == trials[3:]
+    assert (run.path / "trials" / f"{trials[3].name}.failed").is_dir()
+
+
+def test_spoilt_trial_is_replaced_as_often_as_allowed(tmp_path: Path) -> None:
+    run, trials = _run(tmp_path), plan(EXPERIMENT)
+    run.append(_spoilt(trials[0]))
+    again = pending(run)[0]
+    assert (again.index, again.attempt) == (trials[0].index, 1)
+    assert again.name.endswith("-again1")
+    run.append(_spoilt(again))
+    assert pending(run) == trials[1:]
+    assert [r.trial.attempt for r in run.records()] == [0, 1]
+
+
+def test_replacement_looks_at_conditions_only() -> None:
+    trial = plan(EXPERIMENT)[0]
+    assert replacement(EXPERIMENT, TrialRecord(trial, "failed"), []) is None
+    assert replacement(EXPERIMENT, TrialRecord(trial, "skipped"), []) is None
+    assert replacement(EXPERIMENT, _spoilt(trial), []) is not None
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def _budgeted(tmp_path: Path, seconds: float) -> tuple[Run, Ending, _Clock]:
+    changed = Experiment("e", ("go", "java"), EXPERIMENT.arms, blocks=4, budget_seconds=seconds)
+    run, clock = _run(tmp_path, changed), _Clock()
+    return run, Ending(run, clock), clock
+
+
+def test_each_service_has_its_share_of_the_time(tmp_path: Path) -> None:
+    run, end, clock = _budgeted(tmp_path, 100)
+    clock.now += 49
+    assert not end.reached("go", 1)
+    clock.now += 2
+    assert end.reached("go", 2)
+    assert not end.reached("java", 0)
+    clock.now += 50
+    assert end.reached("java", 1)
+    early = run.about()["ended_early"]
+    assert {name: each["blocks"] for name, each in early.items()} == {"go": 2, "java": 1}
+    assert "time budget" in early["go"]["reason"]
+
+
+def test_time_spent_before_an_interruption_counts(tmp_path: Path) -> None:
+    run, end, clock = _budgeted(tmp_path, 100)
+    clock.now += 80
+    end.after("go", 0)
+    later = Ending(run, clock)
+    assert later.reached("go", 1)
+    assert not later.reached("java", 0)
+
+
+def test_block_that_was_left_out_stays_left_out_on_resume(tmp_path: Path) -> None:
+    _, end, clock = _budgeted(tmp_path, 100)
+    clock.now += 60
+    assert end.reached("go", 2)
+    clock.now -= 60
+    assert end.reached("go", 3)
+    assert not end.reached("go", 1)  # a trial of it may have failed
+
+
+@pytest.mark.parametrize(
+    ("block", "half_width", "ends"),
+    [(0, 0.1, False), (1, 0.1, True), (1, 0.5, True), (1, 0.51, False), (1, float("nan"), False),
+     (3, 0.1, False)],
+)  # fmt: skip
+def test_blocks_end_once_every_interval_is_narrow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, half_width: float, ends: bool
+) -> None:
+    e = Experiment("e", ("go",), EXPERIMENT.arms, blocks=4, min_blocks=2, precision_percent=0.5)
+    run = _run(tmp_path, e)
+    monkeypatch.setattr(sequential, "precision", lambda *_: half_width)
+    end = Ending(run)
+    end.after("go", block)
+    assert ("go" in run.about()["ended_early"]) == ends
+    assert end.reached("go", block + 1) == ends
