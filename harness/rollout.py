@@ -28,6 +28,7 @@ from harness.stack.supply import Offer
 from harness.targets import cgroup, journal, mount
 
 STATE = journal.DIRECTORY / "stack"
+CGROUP = "harness-stack"
 READY_SECONDS = 90.0
 GRACE_SECONDS = 20.0
 
@@ -250,7 +251,7 @@ def _cgroup_root() -> Path:
             "Each component gets a cgroup, so that its cost is known and all of it can be ended.",
             "Mount it: mount -t cgroup2 none /sys/fs/cgroup/unified.",
         )
-    path = root / "harness-stack"
+    path = root / CGROUP
     cgroup.create(path)
     path.rmdir()  # only tried: nothing may stay if a later check fails
     return path

@@ -1,0 +1,165 @@
+"""How the stack's processes are started, noted and ended, with small programs in their place."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import rollout
+from harness.errors import ComponentError, NeedError
+from harness.stack import config, readback, supply
+from harness.stack.catalog import Component, OnPath
+from harness.stack.config import Program, Stack
+from harness.targets import cgroup, mount
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(os.geteuid() != 0, reason="root is needed to make cgroups"),
+]
+
+SERVER = """#!{python}
+import subprocess, sys
+from http.server import HTTPServer, SimpleHTTPRequestHandler
+if "--version" in sys.argv:
+    sys.exit(print("1.0"))
+subprocess.Popen(["sleep", "600"])  # what a component starts is in its cgroup too
+print("here", flush=True)
+HTTPServer(("127.0.0.1", int(sys.argv[1])), SimpleHTTPRequestHandler).serve_forever()
+"""
+BROKEN = """#!/bin/sh
+[ "$1" = --version ] && echo 1.0 && exit
+echo the configuration is wrong >&2
+exit 3
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A stack of one component, `server`, whose state, files and cache are the test's."""
+    root = mount.find("cgroup2")
+    assert root is not None
+    monkeypatch.setattr(rollout, "STATE", tmp_path / "run" / "stack")
+    monkeypatch.setattr(rollout, "CGROUP", f"harness-stack-test-{os.getpid()}")
+    monkeypatch.setattr(readback, "prove", lambda stack: [])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    program = Program(
+        lambda stack: {"bind": stack.bind},
+        lambda stack: [str(port)],
+        lambda stack: f"http://127.0.0.1:{port}/",
+        lambda ports: (port,),
+    )
+    monkeypatch.setattr(config, "PROGRAMS", {"server": program})
+    monkeypatch.setattr(rollout, "PROGRAMS", config.PROGRAMS)
+    _install(tmp_path, SERVER.format(python=sys.executable))
+    yield tmp_path
+    rollout.down()
+
+
+def _install(place: Path, text: str) -> None:
+    (place / "server").write_text(text)
+    (place / "server").chmod(0o755)
+
+
+def _component() -> Component:
+    return Component("server", "Server", "1", "MIT", (OnPath(("server",), "0"),))
+
+
+def _up(place: Path) -> tuple[Stack, list[str]]:
+    told: list[str] = []
+    stack = Stack(place / "state" / "stack")
+    rollout.up(stack, [_component()], told.append)
+    return stack, told
+
+
+def _nothing_is_left(place: Path) -> None:
+    root = mount.find("cgroup2")
+    assert root is not None
+    assert not (root / rollout.CGROUP).exists()
+    assert rollout.state() is None
+    assert not (place / "run").exists()
+
+
+def test_up_and_down(place: Path) -> None:
+    stack, told = _up(place)
+    assert [line.partition(" after")[0] for line in told] == ["server is ready"]
+    now = rollout.state()
+    assert now is not None
+    (server,) = now.components
+    assert server.pid in cgroup.processes(Path(server.cgroup))
+    assert len(cgroup.processes(Path(server.cgroup))) == 2
+    assert os.getsid(server.pid) == server.pid  # no terminal's Ctrl-C reaches it
+    assert Path(server.log).read_text().startswith("here")
+    assert stack.file("server").exists()
+    assert len(rollout.down()) == 2
+    assert not Path(f"/proc/{server.pid}/exe").exists()
+    assert not (place / "state").exists()
+    _nothing_is_left(place)
+    assert rollout.down() == []
+
+
+def test_a_second_up_is_refused_and_spares_the_first(place: Path) -> None:
+    _up(place)
+    before = rollout.state()
+    with pytest.raises(NeedError, match="up already"):
+        _up(place)
+    assert rollout.state() == before
+    assert before is not None
+    assert cgroup.processes(Path(before.components[0].cgroup))
+
+
+def test_a_component_that_ends_says_its_last_words(place: Path) -> None:
+    _install(place, BROKEN)
+    with pytest.raises(ComponentError, match=r"server ended.*the configuration is wrong"):
+        _up(place)
+    _nothing_is_left(place)
+    assert (place / "state" / "stack" / "logs" / "server.log").exists()
+
+
+def test_a_taken_port_stops_before_anything_starts(place: Path) -> None:
+    (port,) = config.PROGRAMS["server"].listens(config.Ports())
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        with pytest.raises(NeedError, match=rf"server cannot listen on 127.0.0.1:{port}"):
+            _up(place)
+    _nothing_is_left(place)
+    assert not (place / "state").exists()
+
+
+def test_a_killed_component_is_started_again(place: Path) -> None:
+    stack, _ = _up(place)
+    now = rollout.state()
+    assert now is not None
+    (server,) = now.components
+    with pytest.raises(NeedError, match="still runs"):
+        rollout.restart("server")
+    cgroup.kill(Path(server.cgroup))
+    while cgroup.processes(Path(server.cgroup)):
+        pass
+    again = rollout.restart("server")
+    assert again.pid != server.pid
+    rollout.await_ready(stack, "server")
+    with pytest.raises(NeedError, match="was not started"):
+        rollout.restart("other")
+
+
+def test_a_required_component_that_cannot_be_had_is_an_error(place: Path) -> None:
+    if supply.choose(_grafana(), supply.cache()) is not None:
+        pytest.skip("Grafana is on PATH")
+    with pytest.raises(NeedError, match=r"Grafana cannot be had"):
+        rollout.select(["grafana"])
+
+
+def _grafana() -> Component:
+    from harness.stack import catalog
+
+    return catalog.load()["grafana"]
