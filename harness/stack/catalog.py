@@ -40,11 +40,13 @@ class Archive:
 class Module:
     """A Go package, built in a module whose go.mod and go.sum are in modules/<component>.
 
-    `stamp` is the Go variable that holds the version; sizes are in MB, for the plan.
+    `stamp` is the Go variable that holds the version, `tags` leave out what the stack does not
+    use; sizes are in MB, for the plan.
     """
 
     package: str
     stamp: str = ""
+    tags: tuple[str, ...] = ()
     binary_mb: int = 0
     fetch_mb: int = 0
     minutes: int = 0

@@ -154,7 +154,7 @@ def _cached(offer: Offer) -> Offer:
 
 def key(component: Component, way: Module) -> str:
     """The sha256 of what a module's program is made from: its files, the package, the stamp."""
-    digest = hashlib.sha256(f"{component.version} {way.package} {way.stamp}".encode())
+    digest = hashlib.sha256(f"{component.version} {way.package} {way.stamp} {way.tags}".encode())
     for path in sorted((component.modules / component.name).iterdir()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
@@ -232,6 +232,7 @@ def _build(component: Component, way: Module, draft: str, folder: Path) -> Path:
     shutil.copytree(component.modules / component.name, source)
     flags = "-s -w" + (f" -X {way.stamp}={component.version}" if way.stamp else "")
     argv = ["nice", "-n", "19", "go", "build", "-mod=readonly", "-trimpath", "-ldflags", flags]
+    argv += ["-tags", ",".join(way.tags)] if way.tags else []
     environment = {
         "CGO_ENABLED": "0",
         "GOFLAGS": "-modcacherw -buildvcs=false",
