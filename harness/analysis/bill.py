@@ -117,7 +117,7 @@ def _sample(trial: Metered) -> Quadruples:
 def entry_us(trials: Sequence[Metered], entry: Mapping[str, Mapping[str, Any]]) -> Found | None:
     """Cost of entering the programs, us a request; None if any hook that ran is not calibrated."""
     hooks = runs(trials)
-    if not hooks or unknown_hooks(trials, entry):
+    if not entry or not hooks or unknown_hooks(trials, entry):
         return None
     terms = [(count, _entry(entry[hook])) for hook, count in hooks.items() if count]
     terms = terms or [(1.0, Estimate(0.0, 0.0, 0.0, 1))]

@@ -30,9 +30,10 @@ _STAND_INS = {
     "payer1": "#0b0b01",
     "payer2": "#0b0b02",
     "payer3": "#0b0b03",
+    "payer4": "#0b0b04",
 }
 INK, MUTED, GRID, PAPER = (_STAND_INS[name] for name in ("ink", "muted", "grid", "paper"))
-PAYERS = tuple(_STAND_INS[f"payer{i}"] for i in range(4))
+PAYERS = tuple(_STAND_INS[f"payer{i}"] for i in range(5))
 ARMS = 6  # colours beside the baseline's
 
 _RC = {

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from harness.analysis import validity
 from harness.analysis.summary import Summary
 from harness.model import BASELINE, Comparison
-from harness.report import canvas, flamegraph, plots, sheets, table, wording
+from harness.report import canvas, conditions, flamegraph, plots, sheets, table, wording
 from harness.store import Run
 
 
@@ -42,7 +42,11 @@ class Section:
     series: Markup | None
     series_trial: str
     flame: Markup | None
-    payers: sheets.Sheet
+    trust: sheets.Sheet
+    account: sheets.Sheet
+    contexts: sheets.Sheet
+    interactions: sheets.Sheet
+    against: sheets.Sheet
     latencies: list[sheets.Sheet]
     life: sheets.Sheet
     programs: sheets.Sheet
@@ -66,11 +70,13 @@ def page(run: Run, summary: Summary) -> str:
         tiles=_tiles(summary),
         sentences=wording.sentences(summary),
         paint=canvas.arm_names([arm.name for arm in summary.experiment.arms], BASELINE),
-        machine=sheets.facts(about.get("facts", {}), skip=("versions",)),
-        versions=sheets.facts(about.get("facts", {}).get("versions", {})),
-        placement=sheets.facts(about.get("placement", {})),
+        machine=conditions.facts(about.get("facts", {}), skip=("versions",)),
+        versions=conditions.facts(about.get("facts", {}).get("versions", {})),
+        placement=conditions.facts(about.get("placement", {})),
+        measuring=conditions.measuring(summary),
         hooks=_hooks(summary),
-        refused=[judged for judged in summary.trials if not judged.usable],
+        refused=[(j, conditions.fate(summary, j)) for j in summary.trials if not j.usable],
+        entry=any(row.metric == "entry_us" for row in summary.rows),
         rules=validity.STATED,
         command=shlex.join(about.get("command", ())),
         w=wording,
@@ -100,7 +106,11 @@ def _section(run: Run, summary: Summary, workload: str) -> Section:
         series[0] if series else None,
         series[1] if series else "",
         _flame(run, summary, workload),
-        sheets.payers(summary, workload),
+        sheets.trust(summary, workload),
+        sheets.bill(summary, workload),
+        sheets.contexts(summary, workload),
+        sheets.interactions(summary, workload),
+        sheets.against(summary, workload),
         sheets.latencies(summary, workload),
         sheets.life(summary, workload),
         sheets.programs(summary, workload),

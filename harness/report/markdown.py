@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from harness.analysis.summary import Summary
-from harness.report import table, wording
+from harness.report import conditions, table, wording
 
 
 def text(summary: Summary) -> str:
@@ -14,12 +14,12 @@ def text(summary: Summary) -> str:
         f"**{wording.verdict(summary)}**",
         "\n".join(f"- {sentence}" for sentence in wording.sentences(summary)),
         "\n".join(_table(summary)),
-        f"Run `{summary.name}`, {_machine(summary)}. "
-        "Intervals of differences and of coverage are 95 %; brackets of values over trials are "
-        "ranges and say of how many trials. *unresolved*: zero cannot be excluded; *seen from*: "
-        "the smallest effect found with 80 % power. The bill is time in BPF programs (a lower "
-        "bound: entry to a program is not in it) + CPU of the agent. Memory: PSS divides pages "
-        "among the processes that share them; an agent alone has up to its peak RSS.",
+        f"Run `{summary.name}`, {_machine(summary)}. {_conditions(summary)} "
+        "Intervals are 95 %, ranges over trials say so. *unresolved*: zero cannot be excluded, "
+        "or not after Holm's correction over the arms of a service; *seen from*: the smallest "
+        "effect found with 80 % power; *A/A*: half the interval of the same figure with nothing "
+        f"installed. The bill is {_bill(summary)}. Memory: PSS divides pages among the processes "
+        "that share them; an agent alone has up to its peak RSS.",
     ]
     if summary.warnings:
         parts.append("\n".join(f"> {warning}" for warning in summary.warnings))
@@ -30,7 +30,7 @@ def text(summary: Summary) -> str:
 def _table(summary: Summary) -> list[str]:
     head = ("Workload", *table.COLUMNS)
     rows = [
-        (line.workload, line.label, *(_cell(cell) for cell in line.cells), _claims(line))
+        (line.workload, _label(line), *(_cell(cell) for cell in line.cells), _claims(line))
         for line in table.lines(summary)
     ]
     return [_row(head), _row(["---"] * len(head)), *map(_row, rows)]
@@ -45,8 +45,26 @@ def _cell(cell: table.Cell) -> str:
     return f"{mark}{cell.text}{mark} {cell.detail}".strip().replace("\n", ", ")
 
 
+def _label(line: table.Line) -> str:
+    return line.label if line.method == "switch" else f"{line.label} ({line.method})"
+
+
 def _claims(line: table.Line) -> str:
     return line.claims[0].text if line.claims else ""
+
+
+def _conditions(summary: Summary) -> str:
+    told = dict(conditions.measuring(summary))
+    early = f" Blocks: {told['blocks']}." if summary.about.get("ended_early") else ""
+    return f"Window {told['window']}; idle CPUs {told['idle CPUs']}.{early}"
+
+
+def _bill(summary: Summary) -> str:
+    if any(row.metric == "entry_us" for row in summary.rows):
+        return "time in BPF programs + calibrated cost of entering them + CPU of the agent"
+    return (
+        "time in BPF programs (a lower bound: entry to a program is not in it) + CPU of the agent"
+    )
 
 
 def _machine(summary: Summary) -> str:

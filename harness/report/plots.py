@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 from matplotlib.ticker import NullLocator
 
+from harness.analysis import metrics
 from harness.analysis.compare import Array
 from harness.analysis.metrics import PERCENTILES
 from harness.analysis.summary import Summary
 from harness.model import BASELINE, Comparison
 from harness.report import canvas, wording
 from harness.report.canvas import INK, MUTED, PAPER, PAYERS
-from harness.store import Run
+from harness.store import Run, WindowRow
 
 TAILS = {0.5: "p50", 0.1: "p90", 0.01: "p99", 0.001: "p99.9"}
 ZOOM_SECONDS = 3.0
@@ -131,56 +133,62 @@ def shift(summary: Summary, workload: str) -> Markup | None:
         return canvas.svg(fig, f"Latency shift, {workload}")
 
 
+METERED = {
+    "bpf_us": ("BPF programs, metered", PAYERS[0]),
+    "entry_us": ("entry, calibrated", PAYERS[4]),
+    "agent_us": ("agent", PAYERS[1]),
+}
+SWITCHED = {
+    "workload_cpu_us": (f"workload, {DIFFERENCE}", PAYERS[2]),
+    "client_cpu_us": (f"client, {DIFFERENCE}", PAYERS[3]),
+}
+
+
 def bill(summary: Summary, workload: str) -> Markup | None:
-    """Who pays: metered BPF time and agent CPU beside what the switching shows in each process."""
+    """Who pays: what is metered beside what the comparison shows in each process."""
     arms = [
         a.name for a in summary.experiment.arms
-        if a.name != BASELINE and summary.row(workload, a.name, "context_cpu_us")
+        if a.collectors and summary.row(workload, a.name, "context_cpu_us")
     ]  # fmt: skip
     if not arms:
         return None
     with canvas.figure(9, 1.0 + 0.62 * len(arms)) as fig:
         ax = fig.add_subplot()
         for y, arm in enumerate(arms):
-            _stack(ax, summary, workload, arm, y - 0.19, ("bpf_us", "agent_us"), PAYERS[:2])
-            _stack(
-                ax, summary, workload, arm, y + 0.19, ("workload_cpu_us", "client_cpu_us"),
-                PAYERS[2:],
-            )  # fmt: skip
-            total = summary.row(workload, arm, "context_cpu_us")
-            if total is not None and math.isfinite(total.low):
-                ax.plot([total.low, total.high], [y + 0.19] * 2, color=INK, lw=1.1)
-                ax.plot(total.estimate, y + 0.19, "D", ms=3.6, color=INK)
-        names = (
-            "BPF programs (metered)",
-            "agent",
-            f"workload, {DIFFERENCE}",
-            f"client, {DIFFERENCE}",
-        )
-        for colour, name in zip(PAYERS, names, strict=True):
-            ax.barh([0], [0], color=colour, label=name)
-        ax.plot([], [], "D-", ms=3.6, lw=1.1, color=INK, label="workload + client, 95 %")
+            for parts, whole, at in (
+                (METERED, "bill_us", y - 0.19),
+                (SWITCHED, "context_cpu_us", y + 0.19),
+            ):
+                _stack(ax, summary, workload, arm, at, parts)
+                total = summary.row(workload, arm, whole)
+                if total is not None and math.isfinite(total.low):
+                    ax.plot([total.low, total.high], [at, at], color=INK, lw=1.1)
+                    ax.plot(total.estimate, at, "D", ms=3.6, color=INK)
+        for metric, (name, colour) in (METERED | SWITCHED).items():
+            if any(summary.row(workload, arm, metric) for arm in arms):
+                ax.barh([0], [0], color=colour, label=name)
+        ax.plot([], [], "D-", ms=3.6, lw=1.1, color=INK, label="sum, 95 %")
         ax.axvline(0, color=INK, lw=0.8)
         ax.set_yticks(range(len(arms)), [wording.arm_label(summary, arm) for arm in arms])
         ax.set_ylim(len(arms) - 0.5, -0.5)
         ax.set_xlabel("µs of CPU per request")
         ax.grid(axis="x")
-        fig.legend(loc="outside upper center", ncols=5, fontsize=8, handlelength=1.2)
+        fig.legend(loc="outside upper center", ncols=6, fontsize=8, handlelength=1.2)
         return canvas.svg(fig, f"CPU bill, {workload}")
 
 
 def _stack(
     ax: Any, summary: Summary, workload: str, arm: str, y: float,
-    metrics: tuple[str, str], paint: tuple[str, ...],
+    parts: Mapping[str, tuple[str, str]],
 ) -> None:  # fmt: skip
     """Positive parts to the right of zero, negative ones to its left; pale if unresolved."""
     ends = {True: 0.0, False: 0.0}
-    for metric, colour in zip(metrics, paint, strict=True):
+    for metric, (_, colour) in parts.items():
         row = summary.row(workload, arm, metric)
         if row is None:
             continue
         side = row.estimate >= 0
-        known = not math.isfinite(row.mde) or wording.resolved(row)
+        known = not metrics.metric(metric).difference or wording.resolved(row)
         ax.barh(y, row.estimate, 0.34, left=ends[side], color=colour, alpha=1 if known else 0.35,
                 lw=0)  # fmt: skip
         ends[side] += row.estimate
@@ -192,17 +200,18 @@ def series(run: Run, summary: Summary, workload: str) -> tuple[Markup, str] | No
         judged.record.trial for judged in summary.trials
         if judged.usable and judged.record.trial.workload == workload
         and judged.record.trial.kind == "switched"
+        and summary.experiment.arm(judged.record.trial.arm).method != "block"
     ]  # fmt: skip
     if not chosen:
         return None
     trial = max(chosen, key=lambda t: (len(summary.experiment.arm(t.arm).collectors), t.block))
-    rows = [
-        r for r in run.windows(trial) if r.meters.get("requests") and "cpu.workload" in r.meters
-    ]
-    begin = rows[0].window.start_ns
-    t = np.array([(r.window.start_ns + r.window.end_ns) / 2 - begin for r in rows]) / 1e9
-    cost = np.array([1e6 * r.meters["cpu.workload"] / r.meters["requests"] for r in rows])
-    on = np.array([r.window.on for r in rows])
+    known = [(r.window, each) for r in run.windows(trial) if (each := _cost(r))]
+    if not known:
+        return None
+    windows, begin = [window for window, _ in known], known[0][0].start_ns
+    t = np.array([(w.start_ns + w.end_ns) / 2 - begin for w in windows]) / 1e9
+    cost = np.array([each for _, each in known])
+    on = np.array([window.on for window in windows])
     with canvas.figure(9, 4.2) as fig:
         zoom, whole = fig.subplots(2, 1)
         _zoom(zoom, t, cost, on, summary.experiment.window_seconds, colours(summary)[trial.arm])
@@ -218,6 +227,14 @@ def series(run: Run, summary: Summary, workload: str) -> tuple[Markup, str] | No
             ax.grid(axis="y")
         fig.supylabel("µs of CPU per request, a window", fontsize=9)
         return canvas.svg(fig, f"Windows over time, {workload}"), trial.name
+
+
+def _cost(row: WindowRow) -> float | None:
+    """us of CPU a request of the process that was driven; of a twin, the plain one while off."""
+    twin = ".twin" if "cpu.twin" in row.meters and not row.window.on else ""
+    paid = row.meters.get("cpu.twin" if twin else "cpu.workload")
+    requests = row.meters.get(f"requests{twin}")
+    return 1e6 * paid / requests if paid and requests else None
 
 
 def _zoom(ax: Any, t: Array, cost: Array, on: Any, width: float, colour: str) -> None:

@@ -9,7 +9,10 @@ from typing import Any
 from harness.analysis.summary import Summary
 
 SCHEMA_VERSION = 1
-ABOUT = ("started", "ended", "complete", "command", "facts", "placement", "calibration", "claims")
+ABOUT = (
+    "started", "ended", "complete", "command", "facts", "placement", "calibration", "claims",
+    "idle_poll", "instrument", "warmups", "ended_early",
+)  # fmt: skip
 
 
 def document(summary: Summary) -> dict[str, Any]:
@@ -22,6 +25,9 @@ def document(summary: Summary) -> dict[str, Any]:
         "experiment": summary.experiment.name,
         "seed": summary.experiment.seed,
         **{key: about.get(key) for key in ABOUT},
+        "window_seconds": summary.experiment.window_seconds,
+        "guard_seconds": summary.experiment.guard_seconds,
+        "arms": [asdict(arm) for arm in summary.experiment.arms],
         "rows": [_finite(asdict(row)) for row in summary.rows],
         "blocks": [_finite(asdict(row)) for row in summary.blocks],
         "programs": [_finite(asdict(program)) for program in summary.programs],
@@ -32,6 +38,7 @@ def document(summary: Summary) -> dict[str, Any]:
                 "arm": judged.record.trial.arm,
                 "block": judged.record.trial.block,
                 "kind": judged.record.trial.kind,
+                "attempt": judged.record.trial.attempt,
                 "status": judged.status,
                 "reason": judged.reason,
             }

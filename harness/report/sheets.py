@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from harness.analysis import metrics
 from harness.analysis.summary import Summary
@@ -13,15 +13,31 @@ from harness.report import table, wording
 from harness.report.table import Cell
 from harness.report.wording import MINUS
 
-PAYERS = {
-    "workload_cpu_us": f"workload, on {MINUS} off",
-    "client_cpu_us": f"client, on {MINUS} off",
-    "context_cpu_us": f"both, on {MINUS} off",
-    "bpf_us": "BPF programs, metered (lower bound)",
+CONTEXTS = {
+    "workload_cpu_us": "workload",
+    "client_cpu_us": "client",
+    "context_cpu_us": "both",
     "residual_us": "both less BPF",
-    "agent_us": "agent",
-    "softirq_cpu_us": f"softirq, on {MINUS} off",
-    "host_cpu_us": f"host less agent, on {MINUS} off",
+    "softirq_cpu_us": "softirq",
+    "host_cpu_us": "host less agents",
+}
+# column -> metric and how it is measured
+BILL = {
+    "BPF programs": ("bpf_us", "kernel's run time of each program, slices of metered trials"),
+    "entry": ("entry_us", "runs a request \N{MULTIPLICATION SIGN} the machine's certificate"),
+    "agent": ("agent_us", "its cgroup, steady part"),
+    "whole bill": ("bill_us", "sum of these, what is known of them"),
+    "host, extra": ("host_cpu_us", f"busy time less agents and receiver, on {MINUS} off"),
+    "unexplained": ("unexplained_us", f"host {MINUS} BPF {MINUS} entry"),
+    "of host + agent": ("unexplained_percent", "unexplained, where the sum is not near zero"),
+    "receiver, apart": ("sink_us", "its cgroup, steady part; not in the bill"),
+}
+AGAINST = {
+    "workload_cpu_us": "workload",
+    "context_cpu_us": "workload and client",
+    "bpf_difference_us": "BPF programs",
+    "agent_difference_us": "agent",
+    "agent_memory_difference_mb": "agent, PSS",
 }
 LATENCIES = {
     "latency_p50_us": "p50",
@@ -46,16 +62,91 @@ LIFE = {
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table: `rows` are an arm, its label, and a cell a column."""
+    """A table: `rows` are an arm, its label, and a cell a column; `notes` stand below columns."""
 
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, str, tuple[Cell, ...]], ...]
+    notes: tuple[str, ...] = ()
 
 
-def payers(summary: Summary, workload: str) -> Sheet:
-    """CPU per request by who pays."""
-    return _sheet(summary, workload, "CPU per request, by who pays", PAYERS, baseline=True)
+def trust(summary: Summary, workload: str) -> Sheet:
+    """The difference, and what speaks for and against believing it."""
+    metric = "workload_cpu_us"
+    rows = tuple(
+        (arm, label, _trust(summary, row))
+        for arm, label in _arms(summary, nulls=True)
+        if (row := summary.row(workload, arm, metric)) is not None
+    )
+    columns = {
+        "difference": "µs a request, 95 %",
+        "resolved": "after Holm, 5 %",
+        "seen from": "80 % power",
+        "A/A noise": "half its interval",
+        "p": "this arm alone",
+        "p after Holm": "over the arms",
+        "compared": "method",
+        "pairs": "quadruples; of block, trials",
+    }
+    caption = f"CPU of the service a request, on {MINUS} off, and how far to believe it"
+    return Sheet(caption, tuple(columns), rows, tuple(columns.values()))
+
+
+def _trust(summary: Summary, row: Comparison) -> tuple[Cell, ...]:
+    is_null = wording.is_null(summary, row.arm)
+    state: table.State = "resolved" if wording.resolved(row) else "unresolved"
+    verdict = "A/A" if is_null else "resolved" if wording.resolved(row) else "no"
+    figure = f"{wording.change(row)} {wording.relative(row) and f'({wording.relative(row)})'}"
+    return (
+        Cell(figure.strip(), wording.interval(row), state),
+        Cell(verdict, "", "none" if is_null else state),
+        Cell(wording.floor(row)),
+        Cell(f"±{wording.noise(row)}") if wording.noise(row) else Cell("not known", "", "none"),
+        Cell(wording.probability(row.p) or "none"),
+        Cell(wording.probability(row.p_holm) or "n/a"),
+        Cell(wording.compared(summary, row.arm)),
+        Cell(f"{row.n:,}"),
+    )
+
+
+def bill(summary: Summary, workload: str) -> Sheet:
+    """The full bill of each arm, and how each part is measured."""
+    rows = tuple(
+        (arm, label, tuple(_cell(summary, workload, arm, metric) for metric, _ in BILL.values()))
+        for arm, label in _arms(summary)
+    )
+    caption = "The full bill, CPU a request while the collectors are on"
+    return Sheet(caption, tuple(BILL), rows, tuple(how for _, how in BILL.values()))
+
+
+def contexts(summary: Summary, workload: str) -> Sheet:
+    """CPU per request in whose context, on - off."""
+    caption = f"CPU a request, on {MINUS} off, by whose context pays"
+    return _sheet(summary, workload, caption, CONTEXTS, nulls=True)
+
+
+def interactions(summary: Summary, workload: str) -> Sheet:
+    """Collectors together less the sum of each alone, of the arms that allow it."""
+    rows = []
+    for arm, label in _arms(summary):
+        together = summary.row(workload, arm, "context_cpu_us")
+        row = summary.row(workload, arm, "interaction_us")
+        if together and row:
+            alone = wording.number(together.estimate - row.estimate, wording.places(row), True)
+            each = row.method.partition("less those of ")[2].partition(";")[0]
+            cells = (difference(together), Cell(f"{alone} µs", each), difference(row))
+            rows.append((arm, label, cells))
+    columns = ("together", "sum of each alone", f"interaction: together {MINUS} sum")
+    caption = "Stacked collectors, CPU of workload and client a request"
+    return Sheet(caption, columns, tuple(rows))
+
+
+def against(summary: Summary, workload: str) -> Sheet:
+    """Candidate - reference of the arms that compare two sets of collectors."""
+    arms = {arm.name for arm in summary.experiment.arms if arm.against}
+    caption = f"One set of collectors beside another, candidate {MINUS} reference"
+    sheet = _sheet(summary, workload, caption, AGAINST)
+    return replace(sheet, rows=tuple(row for row in sheet.rows if row[0] in arms))
 
 
 def latencies(summary: Summary, workload: str) -> list[Sheet]:
@@ -69,7 +160,7 @@ def latencies(summary: Summary, workload: str) -> list[Sheet]:
         _sheet(
             summary, workload,
             f"Latency on {MINUS} off, {suffix.strip('[]') or 'primary route'}",
-            {metric + suffix: name for metric, name in LATENCIES.items()} | DRIVER, baseline=True,
+            {metric + suffix: name for metric, name in LATENCIES.items()} | DRIVER, nulls=True,
         )
         for suffix in suffixes
     ]  # fmt: skip
@@ -82,7 +173,7 @@ def life(summary: Summary, workload: str) -> Sheet:
         (arm, label, (*cells, table.coverage(summary, workload, arm, every=True)))
         for arm, label, cells in sheet.rows
     )
-    return Sheet(sheet.caption, (*sheet.columns, "coverage"), rows)
+    return replace(sheet, columns=(*sheet.columns, "coverage"), rows=rows)
 
 
 def programs(summary: Summary, workload: str) -> Sheet:
@@ -90,19 +181,34 @@ def programs(summary: Summary, workload: str) -> Sheet:
     rows = tuple(
         (
             p.arm,
-            p.program,
+            p.program + (f" ({p.role})" if p.role else ""),
             (
                 Cell(p.collector),
                 Cell(f"{wording.plain(p.us_per_request)} µs"),
                 Cell(wording.plain(p.runs_per_request)),
                 Cell(f"{p.ns_per_run:,.0f} ns"),
+                Cell(p.hook or "not recorded"),
+                Cell(_entry(p.entry_us_per_request)),
             ),
         )
         for p in summary.programs
         if p.workload == workload and len(summary.experiment.arm(p.arm).collectors) == 1
     )
-    columns = ("collector", "time a request", "runs a request", "time a run")
+    columns = (
+        "collector", "time a request", "runs a request", "time a run", "hook", "entry a request",
+    )  # fmt: skip
     return Sheet("BPF programs, metered", columns, rows)
+
+
+def _entry(us: float) -> str:
+    return f"{wording.plain(us)} µs" if math.isfinite(us) else "not calibrated"
+
+
+def _arms(summary: Summary, nulls: bool = False) -> list[tuple[str, str]]:
+    """Arms and their labels, the A/A first and only if asked for."""
+    arms = [a for a in summary.experiment.arms if nulls or a.collectors]
+    ordered = sorted(arms, key=lambda arm: (arm.name != BASELINE, bool(arm.collectors)))
+    return [(arm.name, wording.arm_label(summary, arm.name)) for arm in ordered]
 
 
 def _sheet(
@@ -110,16 +216,11 @@ def _sheet(
     workload: str,
     caption: str,
     columns: Mapping[str, str],
-    baseline: bool = False,
+    nulls: bool = False,
 ) -> Sheet:
-    arms = [a.name for a in summary.experiment.arms if baseline or a.name != BASELINE]
     rows = tuple(
-        (
-            arm,
-            wording.arm_label(summary, arm),
-            tuple(_cell(summary, workload, arm, metric) for metric in columns),
-        )
-        for arm in sorted(arms, key=lambda arm: arm != BASELINE)
+        (arm, label, tuple(_cell(summary, workload, arm, metric) for metric in columns))
+        for arm, label in _arms(summary, nulls)
     )
     return Sheet(caption, tuple(columns.values()), rows)
 
@@ -128,7 +229,7 @@ def _cell(summary: Summary, workload: str, arm: str, metric: str) -> Cell:
     row = summary.row(workload, arm, metric)
     if row is not None:
         return difference(row) if metrics.metric(metric).difference else _value(row)
-    if arm == BASELINE and metric in ("bpf_us", "agent_us", "residual_us"):
+    if wording.is_null(summary, arm) and metric == "residual_us":
         return Cell("n/a", "", "none")
     return Cell("not measured", summary.missing(workload, arm, metric), "missing")
 
@@ -137,6 +238,7 @@ def difference(row: Comparison) -> Cell:
     """The estimate, its interval and the smallest effect that would have been seen."""
     state: table.State = "resolved" if wording.resolved(row) else "unresolved"
     seen = f"\nseen from {wording.plain(row.mde)}" if math.isfinite(row.mde) else ""
+    seen += f" · A/A ±{wording.plain(row.noise)}" if seen and math.isfinite(row.noise) else ""
     return Cell(wording.change(row), wording.interval(row) + seen, state)
 
 
@@ -144,24 +246,3 @@ def _value(row: Comparison) -> Cell:
     shown = table.share(row.estimate) if row.unit == "%" and row.estimate > 1 else (
         f"{wording.plain(row.estimate)} {wording.unit(row)}")  # fmt: skip
     return Cell(shown, wording.spread(row).replace("], ", "]\n"))
-
-
-def facts(values: Mapping[str, object], skip: Sequence[str] = ()) -> list[tuple[str, str]]:
-    """Machine facts as pairs of words, nested ones in one line."""
-    return [(_title(key), _plain(value)) for key, value in values.items() if key not in skip]
-
-
-def _title(key: str) -> str:
-    return key.replace("_", " ")
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, Mapping):
-        return "; ".join(f"{_title(str(k))} {_plain(v)}" for k, v in value.items()) or "none"
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(_plain(each) for each in value) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:,.2f}".rstrip("0").rstrip(".")
-    return str(value) if value not in ("", None) else "unknown"

@@ -48,6 +48,7 @@ class Line:
     workload: str
     arm: str
     label: str
+    method: str
     cost: Cell
     bill: Cell
     memory: Cell
@@ -73,7 +74,7 @@ def lines(summary: Summary) -> list[Line]:
 def _line(summary: Summary, workload: str, arm: str) -> Line:
     cost = _difference(summary, workload, arm, "workload_cpu_us")
     row = summary.row(workload, arm, "workload_cpu_us")
-    if arm == BASELINE and row is not None:
+    if wording.is_null(summary, arm) and row is not None:
         cost = _null(row)
     others = (
         _bill(summary, workload, arm),
@@ -86,7 +87,9 @@ def _line(summary: Summary, workload: str, arm: str) -> Line:
         for cell in others
     )
     label = wording.arm_label(summary, arm)
-    return Line(workload, arm, label, cost, bill, memory, latency, seen, claims(summary, arm))
+    method = wording.compared(summary, arm)
+    told = claims(summary, arm)
+    return Line(workload, arm, label, method, cost, bill, memory, latency, seen, told)
 
 
 def _null(row: Comparison) -> Cell:
@@ -115,16 +118,27 @@ def difference(row: Comparison) -> Cell:
     if wording.resolved(row):
         share = wording.relative(row)
         text = f"{wording.change(row)} ({share})" if share else wording.change(row)
-        return Cell(text, wording.interval(row), "resolved")
+        return Cell(text, _lines(wording.interval(row), *_doubts(row)), "resolved")
     if not math.isfinite(row.low):
         return Cell("unresolved", wording.interval(row), "unresolved")
     centre = wording.number(row.estimate, wording.places(row), signed=True)
-    seen = wording.floor(row) if row.metric == "workload_cpu_us" else wording.plain(row.mde)
-    return Cell(
-        f"unresolved (< {wording.bound(row)})",
-        f"{centre} {wording.interval(row)} · seen from {seen}",
-        "unresolved",
-    )
+    detail = _lines(f"{centre} {wording.interval(row)}", *_doubts(row))
+    if wording.apart(row):
+        return Cell(f"{wording.change(row)}, not after Holm", detail, "unresolved")
+    return Cell(f"unresolved (< {wording.bound(row)})", detail, "unresolved")
+
+
+def _doubts(row: Comparison) -> tuple[str, str]:
+    """What could have been seen beside the noise, and by how much chance explains the figure."""
+    is_cost = row.metric == "workload_cpu_us"
+    seen = f"seen from {wording.floor(row) if is_cost else wording.plain(row.mde)}"
+    noise = wording.noise(row)
+    p = wording.probability(row.p_holm)
+    return f"{seen} · A/A ±{noise}" if noise else seen, f"p {p} (Holm)" if p else ""
+
+
+def _lines(*parts: str) -> str:
+    return "\n".join(part for part in parts if part)
 
 
 def _difference(summary: Summary, workload: str, arm: str, metric: str) -> Cell:
@@ -137,19 +151,21 @@ def _missing(summary: Summary, workload: str, arm: str, metric: str) -> Cell:
 
 
 def _bill(summary: Summary, workload: str, arm: str) -> Cell:
-    if arm == BASELINE:
+    if wording.is_null(summary, arm):
         return Cell("n/a", "", "none")
     bill, share = (summary.row(workload, arm, m) for m in ("bill_us", "bill_percent"))
     if bill is None:
         return _missing(summary, workload, arm, "bill_us")
     detail = f"{wording.plain(bill.estimate)} µs/request\n{wording.interval(bill)}"
+    if summary.row(workload, arm, "entry_us") is None:
+        detail += "\nwithout entry"
     if share is None:
         return Cell(f"{wording.plain(bill.estimate)} µs", "the number of CPUs is not known")
     return Cell(f"{wording.plain(share.estimate)} %", detail)
 
 
 def _memory(summary: Summary, workload: str, arm: str) -> Cell:
-    if arm == BASELINE:
+    if wording.is_null(summary, arm):
         return Cell("n/a", "", "none")
     agent = summary.row(workload, arm, "agent_memory_mb")
     if agent is None:
@@ -165,7 +181,7 @@ def coverage(summary: Summary, workload: str, arm: str, every: bool = False) -> 
 
     A few probes and a few samples are told as counts: they make no percentage.
     """
-    if arm == BASELINE:
+    if wording.is_null(summary, arm):
         return Cell("n/a", "", "none")
     rows = [
         r for r in summary.rows

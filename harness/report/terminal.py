@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from harness.analysis.summary import Summary
-from harness.model import BASELINE
 from harness.report import table, wording
 from harness.report.table import Line
 
 COLUMNS = ("service", "collector", f"CPU µs a request, on {wording.MINUS} off [95 %]", "seen from",
-           "bill, at least", "machine", "memory (PSS)", "coverage")  # fmt: skip
+           "A/A ±", "p, Holm", "bill", "machine", "memory (PSS)", "coverage")  # fmt: skip
 
 
 def rows(summary: Summary) -> list[tuple[str, ...]]:
@@ -25,9 +26,15 @@ def _cells(summary: Summary, line: Line) -> tuple[str, ...]:
     if cost is None:
         return (line.label, line.cost.text, *[""] * (len(COLUMNS) - 3))
     centre = wording.number(cost.estimate, wording.places(cost), signed=True)
-    mark = "" if wording.resolved(cost) or line.arm == BASELINE else "  unresolved"
-    figures = [f"{centre} {wording.interval(cost)}{mark}", wording.plain(cost.mde)]
+    plain = wording.resolved(cost) or wording.is_null(summary, line.arm)
+    figures = [
+        f"{centre} {wording.interval(cost)}{'' if plain else '  unresolved'}",
+        wording.plain(cost.mde),
+        wording.plain(cost.noise) if math.isfinite(cost.noise) else "",
+        wording.probability(cost.p_holm),
+    ]
     for metric, unit in (("bill_us", "µs"), ("bill_percent", "%"), ("agent_memory_mb", "MB")):
         row = summary.row(line.workload, line.arm, metric)
         figures.append(f"{wording.plain(row.estimate)} {unit}" if row else "")
-    return (line.label, *figures, line.coverage.text if line.arm != BASELINE else "")
+    seen = "" if wording.is_null(summary, line.arm) else line.coverage.text
+    return (line.label, *figures, seen)

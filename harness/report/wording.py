@@ -10,6 +10,12 @@ from harness.model import BASELINE, Comparison
 
 UNITS = {"us/request": "µs", "us": "µs", "%": "%", "MB": "MB", "s": "s", "ms": "ms", "1/s": "/s"}
 MINUS = "\N{MINUS SIGN}"
+LEVEL = 0.05  # of the probability after Holm's correction below which a cost is resolved
+METHODS = {
+    "switch": "switched on and off within one process",
+    "twin": "two processes of the same program, one in the collectors' scope",
+    "block": "installed for one half of each trial",
+}
 
 
 def decimals(width: float) -> int:
@@ -41,9 +47,26 @@ def unit(row: Comparison) -> str:
     return UNITS.get(row.unit, row.unit)
 
 
-def resolved(row: Comparison) -> bool:
-    """Its interval does not contain zero."""
+def apart(row: Comparison) -> bool:
+    """Its interval, taken alone, does not contain zero."""
     return row.low > 0 or row.high < 0
+
+
+def resolved(row: Comparison) -> bool:
+    """The same, and Holm's correction over the arms, where there is one, does not take it back."""
+    return apart(row) and not row.p_holm >= LEVEL
+
+
+def probability(p: float) -> str:
+    """`0.013`, `< 0.001`; empty if there is none."""
+    if not math.isfinite(p):
+        return ""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def noise(row: Comparison) -> str:
+    """The A/A noise beside a figure: `0.47 µs`; empty if no A/A was compared in the same way."""
+    return f"{plain(row.noise)} {unit(row)}" if math.isfinite(row.noise) else ""
 
 
 def places(row: Comparison) -> int:
@@ -60,7 +83,7 @@ def change(row: Comparison) -> str:
 
 
 def interval(row: Comparison, with_unit: bool = False) -> str:
-    """`[+0.31, +0.79]` of a difference, at 95 %; of a value, its range and that it is one."""
+    """`[+0.31, +0.79]` of a difference, at 95 %; of a value, what its brackets are."""
     if not metrics.metric(row.metric).difference:
         return spread(row)
     if not math.isfinite(row.low):
@@ -70,12 +93,15 @@ def interval(row: Comparison, with_unit: bool = False) -> str:
 
 
 def spread(row: Comparison) -> str:
-    """`[1.0, 3.0], range of 2 trials`."""
+    """`[1.0, 3.0], 95 %, 2 trials` or `[1.0, 3.0], range of 2 trials`, by the row's method."""
     if not math.isfinite(row.low):
         return "one trial"
+    of = "range of" if "range" in row.method else "95 %,"
     if plain(row.low) == plain(row.high):
         return f"the same in {row.n} trials" if row.n > 1 else "one trial"
-    return f"[{plain(row.low)}, {plain(row.high)}], range of {row.n} trials"
+    if "slices" in row.method or "sum of" in row.method or "calibrated" in row.method:
+        return f"[{plain(row.low)}, {plain(row.high)}], 95 %"
+    return f"[{plain(row.low)}, {plain(row.high)}], {of} {row.n} trials"
 
 
 def relative(row: Comparison) -> str:
@@ -100,12 +126,24 @@ def bound(row: Comparison) -> str:
     return f"{number(max(abs(row.low), abs(row.high)), places(row))} {unit(row)}"
 
 
+def is_null(summary: Summary, arm: str) -> bool:
+    """Nothing is installed in this arm: an A/A comparison."""
+    return not summary.experiment.arm(arm).collectors
+
+
 def arm_label(summary: Summary, arm: str) -> str:
     """The arm's name for a table."""
-    if arm == BASELINE:
-        return "nothing (A/A)"
-    count = len(summary.experiment.arm(arm).collectors)
+    found = summary.experiment.arm(arm)
+    if not found.collectors:
+        return "nothing (A/A)" if arm == BASELINE else f"nothing (A/A, {found.method})"
+    count = len(found.collectors)
     return f"{arm} ({count} together)" if count > 1 else arm
+
+
+def compared(summary: Summary, arm: str) -> str:
+    """How the arm was compared, for a table: `switch`, `twin`, `block`, or `against old`."""
+    found = summary.experiment.arm(arm)
+    return f"against {', '.join(found.against)}" if found.against else found.method
 
 
 def arm_phrase(summary: Summary, arm: str) -> str:
@@ -116,10 +154,10 @@ def arm_phrase(summary: Summary, arm: str) -> str:
 
 def verdict(summary: Summary) -> str:
     """The first sentence of the report: the most telling cost that was resolved, or that none."""
-    rows = [r for r in summary.rows if r.metric == "workload_cpu_us" and r.arm != BASELINE]
+    rows = _costs(summary)
     if not rows:
         return "No collector's cost was measured in this run."
-    known = [row for row in rows if resolved(row) and row.estimate > 0]
+    known = [r for r in rows if resolved(r) and (r.estimate > 0 or _against(summary, r))]
     if not known:
         text = "On this machine no collector's cost to a service could be told from zero"
         worst = max(rows, key=lambda row: _share(row.mde, row.level))
@@ -130,16 +168,35 @@ def verdict(summary: Summary) -> str:
             "would have been seen."
         )
     size = {row.arm: len(summary.experiment.arm(row.arm).collectors) for row in known}
-    most = max(size.values())
-    row = max((r for r in known if size[r.arm] == most), key=lambda r: _share(r.estimate, r.level))
-    verb = "cost" if most > 1 else "costs"
+    alone = [r for r in known if not _against(summary, r)]  # costs before differences of costs
+    most = max(size[r.arm] for r in alone or known)
+    same = [r for r in alone or known if size[r.arm] == most]
+    row = max(same, key=lambda r: _share(abs(r.estimate), r.level))
+    return f"On this machine {_cost(summary, row)}{_largest(len(same))}."
+
+
+def _cost(summary: Summary, row: Comparison) -> str:
     share = f" ({relative(row)})" if relative(row) else ""
-    others = sum(size[r.arm] == most for r in known)
-    largest = f"; the largest of {others} such costs that were resolved" if others > 1 else ""
-    return (
-        f"On this machine {arm_phrase(summary, row.arm)} {verb} the {row.workload} service "
-        f"{change(row)} of CPU a request{share}, 95 % interval {interval(row, True)}{largest}."
-    )
+    figure = f"{change(row)} of CPU a request{share}, 95 % interval {interval(row, True)}"
+    if against := _against(summary, row):
+        return f"`{row.arm}` instead of {against} changes the {row.workload} service by {figure}"
+    verb = "cost" if len(summary.experiment.arm(row.arm).collectors) > 1 else "costs"
+    return f"{arm_phrase(summary, row.arm)} {verb} the {row.workload} service {figure}"
+
+
+def _largest(of: int) -> str:
+    return f"; the largest of {of} such costs that were resolved" if of > 1 else ""
+
+
+def _costs(summary: Summary) -> list[Comparison]:
+    return [
+        row for row in summary.rows
+        if row.metric == "workload_cpu_us" and not is_null(summary, row.arm)
+    ]  # fmt: skip
+
+
+def _against(summary: Summary, row: Comparison) -> str:
+    return " and ".join(f"`{name}`" for name in summary.experiment.arm(row.arm).against)
 
 
 def _share(value: float, level: float) -> float:
@@ -153,10 +210,9 @@ def sentences(summary: Summary) -> list[str]:
 
 
 def _sentence(summary: Summary, workload: str) -> str:
-    rows = [r for r in summary.rows if (r.workload, r.metric) == (workload, "workload_cpu_us")]
-    seen = [f"{r.arm} {change(r)} ({relative(r)})" for r in rows
-            if r.arm != BASELINE and resolved(r)]  # fmt: skip
-    unseen = [r for r in rows if r.arm != BASELINE and not resolved(r)]
+    rows = [row for row in _costs(summary) if row.workload == workload]
+    seen = [f"{r.arm} {change(r)} ({relative(r)})" for r in rows if resolved(r)]
+    unseen = [r for r in rows if not resolved(r)]
     parts = []
     if seen:
         parts.append(", ".join(seen))

@@ -25,6 +25,18 @@ PROGRAMS = {
     "profile": (("on_sample", 0.008, 2100.0),),
     "guard": (("on_exec", 0.0005, 1800.0), ("on_open", 0.002, 900.0)),
 }
+HOOKS = {
+    "http_ingress": "cgroup_skb", "http_egress": "cgroup_skb", "flow_bytes": "cgroup_skb",
+    "flow_state": "sock_ops", "on_sample": "perf_event", "on_exec": "tp_btf", "on_open": "fentry",
+}  # fmt: skip
+INSTRUMENT = {
+    "window_seconds": 0.05,
+    "entry_ns": {
+        hook: {"entry_ns": 40.0, "low": 35.0, "high": 45.0, "n": 200}
+        for hook in sorted(set(HOOKS.values()))
+    },
+}
+SLICE_SECONDS = 0.25
 TICK = 0.01  # s; softirq time moves by these
 SIGNAL = {"http": "requests", "flows": "connections", "profile": "samples", "guard": "executions"}
 SEEN = {"flows": (10, 10), "profile": (16, 17.2), "guard": (9, 10)}  # of each trial
@@ -91,11 +103,14 @@ def add(
 ) -> TrialRecord:
     """Write one finished trial."""
     folder = run.folder(trial)
-    rows = windows(what, trial, truth, rng) if trial.kind == "switched" else []
+    arm = what.arm(trial.arm)
+    make = {"twin": twins, "block": halves}.get(arm.method, windows)
+    switched = trial.kind == "switched"
+    rows = make(what, trial, truth, rng) if switched else slices(what, trial, rng)
     extra: dict[str, Any] = {}
-    if rows:
+    if rows and switched:
         requests(folder / "requests.npz", what, trial, truth, rows, rng)
-    if trial.kind == "switched" and "profile" in what.arm(trial.arm).collectors:
+    if switched and "profile" in arm.collectors:
         (folder / "pprof").mkdir()
         (folder / "pprof/profile.folded").write_text(FOLDED)
         extra["profile"] = "pprof/profile.folded"
@@ -114,12 +129,12 @@ def windows(
     t = np.arange(len(states)) * what.window_seconds
     drift = 1 + truth.drift * np.sin(2 * math.pi * (t / 37 + rng.random())) * rng.choice([-1, 1])
     noise = truth.noise * rng.standard_t(4, len(t)) + (rng.random(len(t)) < truth.outliers) * 0.4
-    effect = sum(truth.cpu_us.get(c, 0.0) for c in what.arm(trial.arm).collectors)
+    effects = _effects(what, trial, truth.cpu_us)
     rows, softirq = [], rng.random() * TICK
     for i, on in enumerate(states):
         count = max(1.0, round(rate * seconds + rng.normal(0, 0.5)))
-        cpu = count * (level * drift[i] * (1 + noise[i]) + effect * on) * 1e-6
-        client = count * (120 * drift[i] * (1 + noise[i] / 2) + 0.4 * effect * on) * 1e-6
+        cpu = count * (level * drift[i] * (1 + noise[i]) + effects[on]) * 1e-6
+        client = count * (120 * drift[i] * (1 + noise[i] / 2) + 0.4 * effects[on]) * 1e-6
         start = begin + int((t[i] + what.guard_seconds) * 1e9)
         after = softirq + count * (5.0 + truth.softirq_us * on) * 1e-6
         meters = {
@@ -130,6 +145,69 @@ def windows(
         }  # fmt: skip
         softirq = after
         rows.append(WindowRow(Window(i, i // 4, on, start, start + int(seconds * 1e9)), meters))
+    return rows
+
+
+def _effects(what: Experiment, trial: Trial, of: Mapping[str, float]) -> dict[bool, float]:
+    """What the collectors cost that are on, and those that are on while they are off."""
+    arm = what.arm(trial.arm)
+    return {
+        on: sum(of.get(c, 0.0) for c in names)
+        for on, names in ((True, arm.collectors), (False, arm.against))
+    }
+
+
+def twins(
+    what: Experiment, trial: Trial, truth: Truth, rng: np.random.Generator
+) -> list[WindowRow]:
+    """The same machine, the load alternating between the process in scope and a plain one."""
+    rows = []
+    for row in windows(what, trial, truth, rng):
+        m, on = row.meters, row.window.on
+        idle = 2e-6 * m["seconds"]
+        meters = {
+            **m, "cpu.workload": m["cpu.workload"] if on else idle,
+            "cpu.twin": idle if on else m["cpu.workload"],
+            "requests": m["requests"] * on, "requests.twin": m["requests"] * (not on),
+        }  # fmt: skip
+        del meters["switch_seconds"]
+        rows.append(WindowRow(row.window, meters))
+    return rows
+
+
+def halves(
+    what: Experiment, trial: Trial, truth: Truth, rng: np.random.Generator
+) -> list[WindowRow]:
+    """The same machine without switching: one long window off, one on, by turns first."""
+    rows = windows(what, trial, truth, rng)
+    found, middle = [], len(rows) // 2
+    for index, part in enumerate((rows[:middle], rows[middle:])):
+        on = index != trial.block % 2
+        extra = sum(r.meters["requests"] for r in part if r.window.on != on)
+        effect = 1e-6 * extra * _effects(what, trial, truth.cpu_us)[True] * (1 if on else -1)
+        meters = {name: sum(r.meters[name] for r in part) for name in part[0].meters}
+        for name, share in (("cpu.workload", 1.0), ("cpu.client", 0.4), ("cpu.host", 1.4)):
+            meters[name] += share * effect
+        start, end = part[0].window.start_ns, part[-1].window.end_ns
+        found.append(WindowRow(Window(index, 0, on, start, end), meters))
+    return found
+
+
+def slices(what: Experiment, trial: Trial, rng: np.random.Generator) -> list[WindowRow]:
+    """A metered trial: BPF run time of whichever set is on, a row a quarter of a second."""
+    arm, rate = what.arm(trial.arm), RATE.get(trial.workload, 1000.0)
+    count = max(4, round(what.metered_seconds / SLICE_SECONDS))
+    states = experiments.pattern(count // 4, trial.seed) if arm.against else [True] * count
+    rows, begin = [], int(2e12) + trial.index * 10**11
+    for i, on in enumerate(states):
+        names = arm.collectors if on else arm.against
+        runs = sum(each for c in names for _, each, _ in PROGRAMS[c]) * rate * SLICE_SECONDS
+        us = sum(each * ns for c in names for _, each, ns in PROGRAMS[c]) / 1e3
+        seconds = 1e-6 * us * rate * SLICE_SECONDS * (1 + 0.02 * rng.standard_normal())
+        start = begin + int(i * SLICE_SECONDS * 1e9)
+        meters = {"seconds": SLICE_SECONDS, "requests": rate * SLICE_SECONDS,
+                  "bpf.run": seconds, "bpf.runs": runs}  # fmt: skip
+        rows.append(WindowRow(Window(i, i // 4, on, start, start + int(2.4e8)), meters))
     return rows
 
 
@@ -149,9 +227,10 @@ def requests(
     base += (rng.random(len(due)) < 0.02) * rng.exponential(3000, len(due))
     at = np.searchsorted([row.window.start_ns for row in rows], due, side="right") - 1
     on = np.array([row.window.on for row in rows])[at]
-    effect = sum(truth.latency_us.get(c, 0.0) for c in what.arm(trial.arm).collectors)
+    effects = _effects(what, trial, truth.latency_us)
     route = (np.arange(len(due)) % 10 == 9).astype(np.uint8)
-    latency = ((base + on * effect) * 1e3 + route * 3e6).astype(np.int64)
+    shift = np.where(on, effects[True], effects[False])
+    latency = ((base + shift) * 1e3 + route * 3e6).astype(np.int64)
     np.savez(
         path, due_ns=due, start_ns=due + 5000, end_ns=due + latency,
         status=np.full(len(due), 200, np.int16), route=route,
@@ -175,35 +254,48 @@ def _values(what: Experiment, trial: Trial, rng: np.random.Generator) -> Iterabl
     yield value("late_p99_ms", 0.4, "ms")
     yield value("driver_cpu_share", 0.42, "1")
     yield value("workload_pss_bytes", 31e6, "By")
-    if trial.kind == "metered":
-        yield value("metered_requests", n, "{request}")
-        yield value("metered_seconds", what.metered_seconds, "s")
-    else:
-        yield value("steady_requests", n, "{request}")
-        yield value("steady_seconds", what.steady_seconds, "s")
-    for c in what.arm(trial.arm).collectors:
-        if trial.kind == "metered":
-            for program, runs, ns in PROGRAMS[c]:
-                labels = {"collector": c, "program": program}
-                yield value("bpf_run_count", runs * n, "{run}", **labels)
-                yield value("bpf_run_time_seconds", runs * n * ns * 1e-9, "s", **labels)
-            continue
-        yield value("load_seconds", 0.06 + 0.01 * rng.random(), "s", collector=c)
-        yield value("attach_seconds", 0.0004 + 0.0002 * rng.random(), "s", collector=c)
-        yield value("detach_seconds", 0.0003 + 0.0002 * rng.random(), "s", collector=c)
-        yield value("agent_pss_bytes", (26 + 2 * rng.random()) * 1e6, "By", collector=c)
-        yield value("agent_peak_rss_bytes", 34e6, "By", collector=c)
-        yield value("map_bytes", 1.4e6, "By", collector=c)
-        used = n * (0.9 + 0.4 * rng.random()) * 1e-6
-        yield value("steady_agent_cpu_seconds", used, "s", collector=c)
-        yield value("events", n, "{event}", collector=c)
-        yield value("events_lost", 0, "{event}", collector=c)
-        labels = {"collector": c, "signal": SIGNAL[c]}
+    arm = what.arm(trial.arm)
+    sets = [("candidate", arm.collectors), ("reference", arm.against)]
+    for role, names in sets if arm.against else [("", arm.collectors)]:
+        role_label = {"role": role} if role else {}
+        whole = _metered(what, names, n) if trial.kind == "metered" else _steady(names, n, rng)
+        for metric, number, unit, labels in whole:
+            yield value(metric, number, unit, **labels, **role_label)
+
+
+Told = tuple[str, float, str, dict[str, str]]
+
+
+def _metered(what: Experiment, names: Iterable[str], n: float) -> Iterable[Told]:
+    yield "metered_requests", n, "{request}", {}
+    yield "metered_seconds", what.metered_seconds, "s", {}
+    for c in names:
+        for program, runs, ns in PROGRAMS[c]:
+            labels = {"collector": c, "program": program, "hook": HOOKS[program]}
+            yield "bpf_run_count", runs * n, "{run}", labels
+            yield "bpf_run_time_seconds", runs * n * ns * 1e-9, "s", labels
+
+
+def _steady(names: Iterable[str], n: float, rng: np.random.Generator) -> Iterable[Told]:
+    yield "steady_requests", n, "{request}", {}
+    yield "steady_sink_cpu_seconds", n * (0.5 + 0.05 * rng.random()) * 1e-6, "s", {}
+    for c in names:
+        who = {"collector": c}
+        yield "load_seconds", 0.06 + 0.01 * rng.random(), "s", who
+        yield "attach_seconds", 0.0004 + 0.0002 * rng.random(), "s", who
+        yield "detach_seconds", 0.0003 + 0.0002 * rng.random(), "s", who
+        yield "agent_pss_bytes", (26 + 2 * rng.random()) * 1e6, "By", who
+        yield "agent_peak_rss_bytes", 34e6, "By", who
+        yield "map_bytes", 1.4e6, "By", who
+        yield "steady_agent_cpu_seconds", n * (0.9 + 0.4 * rng.random()) * 1e-6, "s", who
+        yield "events", n, "{event}", who
+        yield "events_lost", 0, "{event}", who
+        labels = {**who, "signal": SIGNAL[c]}
         seen, made = SEEN.get(c, (n, n))
-        yield value("signal_seen", seen, "1", **labels)
-        yield value("signal_made", made, "1", **labels)
-        yield value("data_latency_p50_seconds", 0.52 + 0.05 * rng.random(), "s", **labels)
-        yield value("data_latency_p99_seconds", 1.02 + 0.05 * rng.random(), "s", **labels)
+        yield "signal_seen", seen, "1", labels
+        yield "signal_made", made, "1", labels
+        yield "data_latency_p50_seconds", 0.52 + 0.05 * rng.random(), "s", labels
+        yield "data_latency_p99_seconds", 1.02 + 0.05 * rng.random(), "s", labels
 
 
 def _about(what: Experiment) -> dict[str, Any]:
@@ -221,6 +313,14 @@ def _about(what: Experiment) -> dict[str, Any]:
         "skipped_arms": [],
         "warnings": [],
         "complete": True,
+        "idle_poll": True,
+        "instrument": INSTRUMENT,
+        "warmups": [
+            {"workload": w, "block": b, "seconds": 4.5 + b, "steady": True}
+            for w in what.workloads
+            for b in range(what.blocks)
+        ],
+        "ended_early": {},
         "stopped_by": "",
         "claims": [{"collector": c, "text": t, "source": s} for c, t, s in CLAIMS],
         "placement": {

@@ -1,0 +1,118 @@
+"""Under which conditions a run was made, as pairs of words; `html` and `markdown` show them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.analysis.summary import Summary, entry_ns
+from harness.analysis.validity import Judged
+from harness.experiment import Experiment
+
+
+def measuring(summary: Summary) -> list[tuple[str, str]]:
+    """How the meters were read, and what was done about the machine's noise."""
+    e = summary.experiment
+    return [
+        ("window", f"{_ms(e.window_seconds)}, {_origin(summary, 'window_seconds')}"),
+        ("guard", f"{_ms(e.guard_seconds)}, {_origin(summary, 'guard_seconds')}"),
+        ("idle CPUs", _idle(summary.about)),
+        ("cost of entry", _entry(summary.about)),
+        ("blocks", _blocks(summary)),
+        ("warm-up", _warm(summary.about)),
+        ("trials run again", _again(summary)),
+    ]
+
+
+def _ms(seconds: float) -> str:
+    return f"{1000 * seconds:g} ms"
+
+
+def _origin(summary: Summary, key: str) -> str:
+    value = getattr(summary.experiment, key)
+    if (summary.about.get("instrument") or {}).get(key) == value:
+        return "from the machine's certificate"
+    default = Experiment.__dataclass_fields__[key].default
+    return "the default: no certificate" if value == default else "set by the experiment"
+
+
+def _idle(about: Mapping[str, Any]) -> str:
+    asked = about.get("experiment", {}).get("idle_poll")
+    polled = about.get("idle_poll")
+    if polled is None:
+        return "not recorded: they halted, as far as is known"
+    if polled:
+        return "polled instead of halting, while the run lasted"
+    return "halted: /dev/cpu_dma_latency could not be held" if asked else "halted, as asked for"
+
+
+def _entry(about: Mapping[str, Any]) -> str:
+    hooks = entry_ns(about)
+    if not hooks:
+        return "not calibrated on this machine: left out of the bill"
+    each = (f"{hook} {cost['entry_ns']:.0f} ns" for hook, cost in hooks.items()
+            if cost.get("entry_ns") is not None)  # fmt: skip
+    return "from the machine's certificate: " + ", ".join(each)
+
+
+def _blocks(summary: Summary) -> str:
+    planned = summary.experiment.blocks
+    early = summary.about.get("ended_early") or {}
+    if not early:
+        return f"{planned} planned, none left out"
+    each = (f"{workload} ended after {how['blocks']}: {str(how['reason']).rstrip('.')}"
+            for workload, how in early.items())  # fmt: skip
+    return f"{planned} planned; " + "; ".join(each)
+
+
+def _warm(about: Mapping[str, Any]) -> str:
+    """How long it took until the workloads were steady."""
+    found = about.get("warmups") or ()
+    if not found:
+        return "not recorded"
+    cold = sum(not each.get("steady", True) for each in found)
+    seconds = [float(each["seconds"]) for each in found]
+    text = f"{min(seconds):.0f} to {max(seconds):.0f} s until steady, {len(found)} processes"
+    return f"{text}; {cold} not steady at the limit" if cold else text
+
+
+def _again(summary: Summary) -> str:
+    again = [j for j in summary.trials if j.record.trial.attempt]
+    if not again:
+        return "none"
+    usable = sum(j.usable for j in again)
+    return f"{len(again)}, of which {usable} could be used; each first attempt is listed below"
+
+
+def fate(summary: Summary, judged: Judged) -> str:
+    """What came of a trial that was left out: which later attempt stands for it, if any."""
+    trial = judged.record.trial
+    later = [
+        j for j in summary.trials
+        if j.record.trial.index == trial.index and j.record.trial.attempt > trial.attempt
+    ]  # fmt: skip
+    if not later:
+        return "not run again"
+    used = next((j for j in later if j.usable), None)
+    return f"replaced by {used.record.trial.name}" if used else "run again, not usable either"
+
+
+def facts(values: Mapping[str, object], skip: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """Machine facts as pairs of words, nested ones in one line."""
+    return [(_title(key), _plain(value)) for key, value in values.items() if key not in skip]
+
+
+def _title(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{_title(str(k))} {_plain(v)}" for k, v in value.items()) or "none"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(_plain(each) for each in value) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.2f}".rstrip("0").rstrip(".")
+    return str(value) if value not in ("", None) else "unknown"
