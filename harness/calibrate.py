@@ -20,7 +20,7 @@ from typing import Any
 from harness import __version__, evaluate, instrument, shell
 from harness.analysis import calibration
 from harness.block import Progress
-from harness.errors import ComponentError, InputError, StoreError
+from harness.errors import CommandError, ComponentError, InputError, StoreError
 from harness.experiment import Experiment
 from harness.model import BASELINE, Arm, Load
 from harness.report import certificate as report
@@ -131,6 +131,12 @@ def expected_seconds(asked: Asked) -> float:
     return asked.entry_seconds + sum(run.expected_seconds() for run in runs)
 
 
+def check(asked: Asked, path: Path) -> None:
+    """Fail before anything is made or touched, if it cannot be run."""
+    evaluate.check(injected_experiment(asked, {}))
+    Local(path.name, run_dir=path).check()
+
+
 def create(path: Path, asked: Asked) -> None:
     """Make the folder of a calibration; StoreError if it exists."""
     try:
@@ -159,13 +165,14 @@ def calibrate(path: Path, progress: Progress = lambda *_: None) -> dict[str, Any
     A HarnessError that stops one of its runs is raised; what was measured is kept.
     """
     asked = asked_of(path)
-    evaluate.check(injected_experiment(asked, {}))
+    check(asked, path)
     whole = expected_seconds(asked)
     quiet = noise_experiment(asked)
     _run(path / NOISE, quiet, asked, _part(progress, 0.0, whole), {})
     done = quiet.expected_seconds()
     progress(done, whole, "cost of entering a program")
     entry = _entry(path)
+    problem = entry.pop("problem", "")
     done += asked.entry_seconds
     noise_run = Run.open(path / NOISE)
     found = calibration.of_noise(noise_run)
@@ -178,6 +185,9 @@ def calibrate(path: Path, progress: Progress = lambda *_: None) -> dict[str, Any
     rate = noise_run.about()["calibration"][asked.workload]["rate"]
     experiment = injected_experiment(asked, {**found, "rate": rate})
     _run(path / INJECTED, experiment, asked, _part(progress, done, whole), entry)
+    if problem:
+        run = Run.open(path / INJECTED)
+        run.note(warnings=sorted({*run.about().get("warnings", ()), problem}))
     certificate = certify(path)
     shutil.copy2(path / instrument.FILE, path.parent / instrument.FILE)
     return certificate
@@ -229,11 +239,16 @@ def _run(
 
 
 def _entry(path: Path) -> dict[str, Any]:
-    """The cost of entry by hook, measured once; empty where it cannot be measured."""
+    """The cost of entry by hook, measured once; where that fails, nothing, and `problem` says why.
+
+    A calibration does not end with it: without it the entry row of the bill is missing, no more.
+    """
     if (path / ENTRY).exists():
         return dict(json.loads((path / ENTRY).read_text()))
     argv = [sys.executable, "-m", "harness.agent.entry", "--json"]
-    done = shell.run(argv, timeout=ENTRY_LIMIT_SECONDS)
-    found: dict[str, Any] = json.loads(done.stdout)
+    try:
+        found: dict[str, Any] = json.loads(shell.run(argv, timeout=ENTRY_LIMIT_SECONDS).stdout)
+    except (CommandError, ValueError) as error:
+        return {"problem": f"The cost of entering a program was not measured: {error}"}
     (path / ENTRY).write_text(json.dumps(found, indent=1) + "\n")
     return found

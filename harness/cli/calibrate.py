@@ -56,6 +56,7 @@ def calibrate_command(
         _show_plan(asked)
         return
     if resume is None:
+        calibrate.check(asked, path)
         calibrate.create(path, asked)
     again = f"Go on with: harness calibrate --resume {shlex.quote(str(path))}"
     try:

@@ -33,12 +33,18 @@ def text(certificate: Mapping[str, Any]) -> str:
     """The certificate as Markdown."""
     entry = certificate["entry_ns"]
     environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
     )
     environment.globals["table"] = _table
     environment.filters["plain"] = _plain
+    environment.filters["g"] = "{:g}".format
     return environment.from_string(_TEMPLATE.read_text()).render(
         c=certificate,
+        machine=", ".join(_machine(certificate["facts"])),
         command=shlex.join(certificate["command"]),
         wishes=list(_wishes(certificate)),
         arms=list(_arms(certificate)),
@@ -58,6 +64,16 @@ def wishes(certificate: Mapping[str, Any]) -> list[Row]:
     return [tuple(cell.replace("*", "") for cell in row) for row in _wishes(certificate)]
 
 
+def _machine(facts: Mapping[str, Any]) -> Iterator[str]:
+    forms = {
+        "cpu_model": "{}", "cpus_online": "{} CPUs", "kernel": "kernel {}", "distribution": "{}",
+        "virtualisation": "{}",
+    }  # fmt: skip
+    for key, form in forms.items():
+        if facts.get(key):
+            yield form.format(facts[key])
+
+
 def _wishes(certificate: Mapping[str, Any]) -> Iterator[Row]:
     for wish in certificate["wishes"]:
         side = "at least" if wish["wish"] == "coverage" else "at most"
@@ -74,19 +90,21 @@ def _arms(certificate: Mapping[str, Any]) -> Iterator[Row]:
         for row in arm["recovered"]:
             latency = row["metric"].startswith("latency")
             truth = arm["event_us"] if latency else arm["truth_us"]
-            yield (arm["arm"], row["metric"], _plain(truth), *_estimate(row, truth))
+            yield (arm["arm"], row["metric"], *_estimate(row, truth))
     for row in certificate["agents"]:
-        truth = row["truth_us"]
-        yield (row["arm"], "agent_us", _plain(truth), *_estimate(row, truth))
+        yield (row["arm"], "agent_us", *_estimate(row, row["truth_us"]))
 
 
 def _estimate(row: Mapping[str, Any], truth: float) -> Row:
+    """Truth, estimate, interval, whether that contains the truth."""
     low, high = row["low"], row["high"]
     if low is None or high is None:
-        return (_plain(row["estimate"]), "no interval", "")
+        return (_plain(truth), _plain(row["estimate"]), "no interval", "")
     places = wording.decimals((high - low) / 2)
-    shown = [wording.number(row[key], places, signed=True) for key in ("estimate", "low", "high")]
-    return (shown[0], f"[{shown[1]}, {shown[2]}]", "yes" if low <= truth <= high else "no")
+    numbers = (truth, row["estimate"], low, high)
+    shown = [wording.number(value, places, signed=True) for value in numbers]
+    hit = "yes" if low <= truth <= high else "no"
+    return (shown[0], shown[1], f"[{shown[2]}, {shown[3]}]", hit)
 
 
 def _coverage(certificate: Mapping[str, Any]) -> Iterator[Row]:

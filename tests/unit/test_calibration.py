@@ -1,0 +1,404 @@
+"""The certificate's statistics against runs whose truth is known, and the certificate itself."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness import calibrate, instrument
+from harness import experiment as experiments
+from harness.analysis import compare, noise, trust
+from harness.analysis.compare import Quadruples
+from harness.analysis.noise import Noise
+from harness.analysis.trust import Known
+from harness.calibrate import Asked
+from harness.errors import InputError, StoreError
+from harness.experiment import Experiment
+from harness.model import BASELINE, Arm, Measurement, Trial, Window
+from harness.store import Run, TrialRecord, WindowRow
+
+LEVEL_US, RATE = 100.0, 1000.0
+ATTACHED_US = 0.15  # what the program costs that burns nothing: its run time and its entry
+ENTRY_NS = 50.0
+AGENT_US = 4.0
+FACTS = {"cpu_model": "Synthetic", "cpus_online": 2, "kernel": "6.18", "distribution": "Debian"}
+
+
+def rows(
+    rng: np.random.Generator,
+    n: int,
+    *,
+    seconds: float = 0.05,
+    states: list[bool] | None = None,
+    effect_us: float = 0.0,
+    noise_share: float = 0.02,
+    drift: float = 0.0,
+) -> list[WindowRow]:
+    """Windows of a machine with heavy-tailed noise whose CPU per request may swing slowly."""
+    states = states or [False] * n
+    swing = 1 + drift * np.sin(2 * math.pi * np.arange(n) * seconds / 7 + rng.uniform(0, 6))
+    levels = LEVEL_US * swing * (1 + noise_share * rng.standard_t(5, n) * math.sqrt(0.05 / seconds))
+    count = RATE * seconds
+    found = []
+    for i, (level, on) in enumerate(zip(levels, states, strict=True)):
+        cpu = 1e-6 * count * (level + effect_us * on)
+        begin = round(1e9 * (1000 + i * seconds))
+        window = Window(i, i // 4, on, begin, begin + round(1e9 * seconds))
+        meters = {
+            "cpu.workload": cpu, "cpu.client": 2 * cpu, "cpu.host": 3 * cpu, "requests": count,
+            "cpu.agent": 0.0, "cpu.sink": 0.0, "cpu.softirq": 0.0, "cpu.steal": 0.0,
+            "seconds": seconds, "switch_seconds": 0.0007,
+        }  # fmt: skip
+        found.append(WindowRow(window, meters))
+    return found
+
+
+def sample(
+    seed: int, n: int, effect_us: float = 0.0, block: int = 0, noise_share: float = 0.02
+) -> Quadruples:
+    rng = np.random.default_rng(seed)
+    states = experiments.pattern(n, seed)
+    windows = rows(rng, 4 * n, states=states, effect_us=effect_us, noise_share=noise_share)
+    return compare.quadruples(windows, ("cpu.workload",), block=block)
+
+
+# how often intervals are right
+
+
+def test_share_has_the_exact_interval() -> None:
+    found = trust.share(18, 20)
+    assert found.share == 0.9
+    assert (found.low, found.high) == pytest.approx((0.683, 0.988), abs=0.001)  # published tables
+    assert (trust.share(0, 0).low, trust.share(0, 0).high) == (0.0, 1.0)
+
+
+def test_cut_uses_every_quadruple_once_and_leaves_out_the_rest() -> None:
+    whole = sample(1, 107)
+    parts = trust.cut(whole, 25)
+    assert [len(part.on) for part in parts] == [25] * 4
+    assert np.array_equal(np.concatenate([part.on for part in parts]), whole.on[:100])
+
+
+def test_right_truths_are_covered_and_wrong_ones_are_not() -> None:
+    trials = [Known(sample(seed, 250, 2.0), 2.0) for seed in range(12)]
+    right = trust.covered(trials, 25)
+    assert right.n == 120
+    assert right.share >= 0.90  # fewer has a probability below 1 % with 95 % intervals
+    wrong = trust.covered([replace(trial, truth_us=6.0) for trial in trials], 25)
+    assert wrong.share < 0.2
+
+
+def test_false_alarms_are_few_without_an_effect_and_many_with_one() -> None:
+    nulls = [sample(seed, 250) for seed in range(12)]
+    found = trust.false_alarms(nulls, 25, seed=1)
+    assert (found.real.n, found.redrawn.n) == (120, 0)
+    assert found.both.share <= 0.1
+    assert trust.false_alarms([sample(s, 250, 5.0) for s in range(12)], 25, 1).both.share > 0.5
+
+
+def test_too_few_comparisons_are_topped_up_by_redrawing() -> None:
+    nulls = [sample(seed, 60) for seed in range(4)]
+    found = trust.false_alarms(nulls, 20, seed=1)
+    assert (found.real.n, found.redrawn.n, found.both.n) == (12, 88, 100)
+    assert found == trust.false_alarms(nulls, 20, seed=1)
+    assert found.both.k == found.real.k + found.redrawn.k
+    assert trust.false_alarms([], 20, seed=1).both.n == 0
+
+
+def test_off_windows_alone_know_nothing_of_the_effect() -> None:
+    rng, n = np.random.default_rng(3), 400
+    windows = rows(rng, 4 * n, states=experiments.pattern(n, 3), effect_us=50.0)
+    found = trust.of_off_windows(windows, seed=3, block=2)
+    assert len(found.on) == n // 2
+    assert set(found.block) == {2}
+    assert abs(compare.hodges_lehmann(found.differences).estimate) < 1.0
+    assert found.off_requests.sum() + found.on_requests.sum() == pytest.approx(2 * n * RATE * 0.05)
+
+
+def test_power_grows_with_time_and_effect() -> None:
+    small = [sample(seed, 300, 0.5, block=seed) for seed in range(3)]
+    large = [sample(seed, 300, 3.0, block=seed) for seed in range(3)]
+    short, longer = (trust.power(small, 0.2, seconds, seed=1) for seconds in (10.0, 60.0))
+    assert short.share < longer.share
+    assert trust.power(large, 0.2, 30.0, seed=1).share > 0.9
+    assert trust.power([sample(1, 10)], 0.2, 10.0, seed=1).n == 0
+
+
+def test_the_smallest_effect_falls_with_the_root_of_time() -> None:
+    assert trust.detectable(1.0, 60.0, 60.0) == pytest.approx(2.8)
+    assert trust.detectable(1.0, 60.0, 240.0) == pytest.approx(1.4)
+
+
+# noise
+
+
+def test_a_machine_that_drifts_is_given_short_windows_and_a_quiet_one_long_ones() -> None:
+    rng = np.random.default_rng(5)
+    drifting = [rows(rng, 6000, seconds=0.01, drift=0.3, noise_share=0.003) for _ in range(2)]
+    steady = [rows(rng, 12000, seconds=0.01, noise_share=0.02) for _ in range(2)]
+    short = noise.choose(noise.by_window(drifting, 0.001))
+    longer = noise.choose(noise.by_window(steady, 0.004))
+    assert short.window_seconds <= 0.06
+    assert longer.window_seconds >= 0.1
+    assert all(n.guard_seconds <= n.window_seconds / 4 for n in noise.by_window(steady, 0.02))
+
+
+def test_the_error_is_the_one_that_a_comparison_has() -> None:
+    """White noise of 2 % a window of 50 ms: 60 s are 300 quadruples, the SD of each is 2 %."""
+    rng = np.random.default_rng(6)
+    trials = [rows(rng, 12000, seconds=0.01, noise_share=0.02) for _ in range(2)]
+    found = {n.window_seconds: n for n in noise.by_window(trials, 0.0)}[0.05]
+    sd_of_t5 = math.sqrt(5 / 3)
+    lost = math.sqrt(0.05 / (0.05 - noise.SWITCH_SECONDS))
+    expected = 2 * sd_of_t5 / math.sqrt(300) * lost
+    assert found.sd_percent == pytest.approx(expected, rel=0.1)
+    assert found.error_percent == pytest.approx(expected, rel=0.25)
+    assert abs(found.autocorrelation) < 0.1
+    assert found.quadruples == 1200
+
+
+def test_windows_seen_too_rarely_are_not_chosen() -> None:
+    lucky = Noise(1.0, 0.01, 8, 1000.0, 0.01, 0.01, 0.01, 0.0)
+    usual = Noise(0.05, 0.01, 500, 40.0, 0.5, 0.6, 0.5, 0.0)
+    alike = Noise(0.06, 0.01, 400, 50.0, 0.51, 0.6, 0.5, 0.0)
+    starved = Noise(0.02, 0.005, 900, 3.0, 0.1, 0.6, 0.5, 0.0)
+    assert noise.choose([lucky, starved, usual, alike]) is alike
+
+
+def test_the_spectrum_shows_a_swing_where_it_is() -> None:
+    rng = np.random.default_rng(7)
+    found = noise.spectrum([rows(rng, 6000, seconds=0.01, drift=0.3, noise_share=0.001)])
+    peak = found.frequency_hz[int(np.argmax(found.percent2_per_hz))]
+    assert peak == pytest.approx(1 / 7, abs=0.1)
+
+
+def test_merged_windows_are_the_sums_of_their_rows() -> None:
+    short = rows(np.random.default_rng(8), 103, seconds=0.01)
+    found = noise.merged(short, 0.05)
+    assert len(found) == 20
+    assert found[0].meters["requests"] == pytest.approx(5 * RATE * 0.01)
+    assert found[1].window.start_ns == short[5].window.start_ns
+
+
+# the certificate
+
+
+FEW = {10.0: 40, 30.0: 20, 60.0: 20, 300.0: 10}  # draws for a power: enough for a test
+EFFECTS = {"cpu-1": 1.0, "cpu-5": 5.0, "agent-5": 0.0}
+
+
+def injected_experiment(**changes: Any) -> Experiment:
+    arms = (
+        Arm(BASELINE),
+        Arm("cpu-1", ("inject:ns=1000",)),
+        Arm("cpu-5", ("inject:ns=5000",)),
+        Arm("agent-5", ("inject:ns=0,agent_percent=5",)),
+    )
+    keys: dict[str, Any] = {
+        "name": "injected", "workloads": ("go",), "arms": arms, "seed": 3, "blocks": 6,
+        "switched_seconds": 20.0, "window_seconds": 0.05, "guard_seconds": 0.0,
+    }  # fmt: skip
+    return Experiment(**{**keys, **changes})
+
+
+def write(path: Path, what: Experiment, scale: float = 1.0) -> Run:
+    """A run in which the arms cost `scale` times what was injected."""
+    run = Run.create(
+        path, what, facts=FACTS, started="2025-11-02T10:00:00+00:00", complete=True,
+        calibration={"go": {"rate": RATE}}, skipped_arms=[], warnings=[], claims=[],
+        placement={}, primary_routes={}, command=[], instrument={},
+    )  # fmt: skip
+    for trial in experiments.plan(what):
+        rng = np.random.default_rng([17, trial.index])
+        effect = EFFECTS.get(trial.arm, 0.0)
+        folder, windows = run.folder(trial), []
+        if trial.kind == "switched":
+            states = experiments.pattern(what.quadruples, trial.seed)
+            on = scale * (effect + ATTACHED_US) if trial.arm != BASELINE else 0.0
+            windows = rows(
+                rng, len(states), seconds=what.window_seconds, states=states, effect_us=on
+            )
+            requests(folder / "requests.npz", windows, rng)
+        run.append(TrialRecord(trial, "ok", values=tuple(values(what, trial, effect))), windows)
+    return run
+
+
+def requests(path: Path, windows: list[WindowRow], rng: np.random.Generator) -> None:
+    due = np.arange(windows[0].window.start_ns, windows[-1].window.end_ns, int(1e9 / RATE))
+    latency = (3e5 * np.exp(0.2 * rng.standard_normal(len(due)))).astype(np.int64)
+    np.savez(
+        path, due_ns=due, start_ns=due, end_ns=due + latency, status=np.full(len(due), 200),
+        route=np.zeros(len(due), np.uint8), route_names=np.array(["/"]),
+    )  # fmt: skip
+
+
+def values(what: Experiment, trial: Trial, effect_us: float) -> list[Measurement]:
+    def value(metric: str, number: float, **labels: str) -> Measurement:
+        return Measurement(
+            metric, number, "1", "go", trial.arm, trial.block, trial.name, None, labels
+        )
+
+    n = RATE * what.switched_seconds / 2
+    found = [value("rate_achieved", RATE), value("rate_asked", RATE)]
+    if trial.arm == BASELINE:
+        return found
+    name = what.arm(trial.arm).collectors[0].replace(":", "-")
+    if trial.kind == "metered":
+        labels = {"collector": name, "program": "burn", "hook": "cgroup_skb"}
+        run_us = effect_us + ATTACHED_US - 2 * ENTRY_NS / 1e3  # two runs a request
+        found += [
+            value("metered_requests", 1000.0),
+            value("bpf_run_count", 2000.0, **labels),
+            value("bpf_run_time_seconds", 1000 * run_us * 1e-6, **labels),
+        ]
+    else:
+        agent = AGENT_US + (50.0 if trial.arm == "agent-5" else 0.0)
+        found += [
+            value("injected_seconds", n * effect_us * 1e-6, collector=name),
+            value("injected_events", n, collector=name),
+            value("injected_requests", n, collector=name),
+            value("steady_requests", 1000.0),
+            value("steady_agent_cpu_seconds", 1000 * agent * 1e-6, collector=name),
+        ]
+    return found
+
+
+def noise_run(path: Path) -> Run:
+    asked = Asked(minutes=2.0)
+    what = replace(calibrate.noise_experiment(asked), switched_seconds=20.0)
+    return write(path, what)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_draws() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trust, "DRAWS", FEW)
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole calibration, as its folder."""
+    path = tmp_path_factory.mktemp("reports") / "c"
+    calibrate.create(path, Asked(minutes=2.0, command=["harness", "calibrate", "--minutes", "2"]))
+    noise_run(path / "noise")
+    write(path / "injected", injected_experiment())
+    entry = {"cgroup_skb": {"entry_ns": ENTRY_NS, "low": 40.0, "high": 60.0, "n": 30}}
+    (path / "entry.json").write_text(json.dumps(entry))
+    calibrate.certify(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def certificate(made: Path) -> dict[str, Any]:
+    return instrument.read(made / "certificate.json")
+
+
+def wish(certificate: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(w for w in certificate["wishes"] if w["wish"].startswith(name))
+
+
+def test_what_was_injected_is_told_with_entry_and_comes_back(certificate: dict[str, Any]) -> None:
+    arms = {arm["arm"]: arm for arm in certificate["arms"]}
+    assert set(arms) == {"cpu-1", "cpu-5", "agent-5"}
+    assert arms["cpu-5"]["injected_us"] == pytest.approx(5.0)
+    assert arms["cpu-5"]["truth_us"] == pytest.approx(5.0 + ATTACHED_US)
+    for arm in arms.values():
+        row = next(r for r in arm["recovered"] if r["metric"] == "workload_cpu_us")
+        assert row["low"] <= arm["truth_us"] <= row["high"]
+
+
+def test_an_agent_that_burns_is_told_apart_from_its_idle_cost(certificate: dict[str, Any]) -> None:
+    (agent,) = certificate["agents"]
+    assert agent["truth_us"] == pytest.approx(50.0)  # 5 % of a CPU at 1000 requests a second
+    assert agent["idle_us"] == pytest.approx(AGENT_US)
+    assert agent["estimate"] == pytest.approx(50.0)
+
+
+def test_a_good_instrument_is_certified(certificate: dict[str, Any]) -> None:
+    assert certificate["coverage"]["all"]["n"] == 4 * 6 * 2
+    assert wish(certificate, "coverage")["met"]
+    assert wish(certificate, "false alarms")["met"]
+    assert wish(certificate, "CPU per request")["met"]
+    assert wish(certificate, "latency p50")["met"]
+    assert certificate["false_alarms"]["both"]["n"] >= 100
+    assert certificate["machine"] == {"cpu_model": "Synthetic", "cpus_online": 2, "kernel": "6.18"}
+
+
+def test_an_instrument_that_shows_twice_the_truth_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "c"
+    calibrate.create(path, Asked(minutes=2.0))
+    noise_run(path / "noise")
+    write(path / "injected", injected_experiment(), scale=2.0)
+    found = calibrate.certify(path)
+    assert not wish(found, "coverage")["met"]
+    assert found["entry_ns"] == {}
+    text = (path / "certificate.md").read_text()
+    assert "**not met**" in text
+    assert "not known here" in text
+
+
+def test_large_effects_are_found_sooner_than_small_ones(certificate: dict[str, Any]) -> None:
+    power = {row["arm"]: [f["percent"] for f in row["found"]] for row in certificate["power"]}
+    assert power["cpu-5"][0] == 100.0
+    assert power["cpu-1"][0] < power["cpu-1"][-1]
+
+
+def test_the_certificate_is_written_for_people_too(made: Path) -> None:
+    text = (made / "certificate.md").read_text()
+    assert "| cpu-5 | workload_cpu_us | +5.15 | +5." in text
+    assert "{{" not in text
+    assert "None" not in text
+    for figure in ("noise.png", "recovered.png"):
+        assert (made / figure).read_bytes().startswith(b"\x89PNG")
+
+
+def test_it_is_the_same_when_written_again(made: Path, certificate: dict[str, Any]) -> None:
+    assert calibrate.certify(made) == certificate
+
+
+# the plan, and the machine that it holds for
+
+
+def test_a_plan_takes_the_time_that_it_was_given() -> None:
+    for minutes in (12.0, 35.0, 90.0):
+        assert calibrate.expected_seconds(Asked(minutes)) == pytest.approx(60 * minutes, rel=0.02)
+    assert calibrate.expected_seconds(Asked(2.0)) < 150
+    with pytest.raises(InputError, match="between 2 and 600"):
+        Asked(1.0)
+
+
+def test_effects_are_sized_by_the_level() -> None:
+    full = {arm.name: arm.collectors for arm in calibrate.arms(200.0, full=True)}
+    assert full["cpu-0-5"] == ("inject:ns=1000",)
+    assert full["latency-50"] == ("inject:ns=50000",)
+    assert full["agent-5"] == ("inject:ns=0,agent_percent=5",)
+    found = {"level_us": 200.0, "rate": 900, "window_seconds": 0.03, "guard_seconds": 0.007}
+    planned = calibrate.injected_experiment(Asked(35.0), found)
+    assert (planned.window_seconds, planned.guard_seconds) == (0.03, 0.007)
+    assert planned.load("go").rate == 900
+
+
+def test_a_certificate_holds_only_for_its_machine(made: Path, tmp_path: Path) -> None:
+    assert instrument.load(tmp_path, FACTS) is None
+    instrument.save(tmp_path, {**instrument.read(made / "certificate.json"), "odd": math.nan})
+    found = instrument.load(tmp_path, FACTS)
+    assert found is not None
+    assert found["odd"] is None
+    assert found["window_seconds"] > 0
+    assert instrument.load(tmp_path, {**FACTS, "kernel": "6.19"}) is None
+    (tmp_path / "certificate.json").write_text("{")
+    with pytest.raises(StoreError, match="damaged"):
+        instrument.load(tmp_path, FACTS)
+
+
+def test_a_folder_that_is_no_calibration_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="is not a calibration"):
+        calibrate.certify(tmp_path)
