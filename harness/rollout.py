@@ -95,16 +95,15 @@ def up(stack: Stack, components: Sequence[Component], tell: Tell) -> list[Arriva
 
     Whatever was started is taken down again if it fails.
     """
-    if state() is not None:
-        raise NeedError("The stack is up already.", next_step="Take it down first: harness down.")
-    _require_free_ports(stack)
-    root = _cgroup_root()
-    folder = supply.cache()
-    programs = {c.name: supply.get(c, folder, tell) for c in components if c.name in PROGRAMS}
-    supply.tidy(folder)
+    _claim(stack)
     try:
+        _require_free_ports(stack)
+        root, folder = _cgroup_root(), supply.cache()
+        started = {c.name: c for c in components if c.name in PROGRAMS}
+        programs = {name: supply.get(c, folder, tell) for name, c in started.items()}
+        supply.tidy(folder)
         for name in PROGRAMS:
-            start(stack, next(c for c in components if c.name == name), programs[name], root)
+            start(stack, started[name], programs[name], root)
         for name in PROGRAMS:
             tell(f"{name} is ready after {await_ready(stack, name):.1f} s")
         return readback.prove(stack)
@@ -160,7 +159,7 @@ def down(*, keep_logs: bool = False) -> list[str]:
     """End everything that `up` started and remove its files; says in sentences what was done."""
     now, done = state(), list[str]()
     if now is None:
-        return []
+        return _forget(home())
     for running in reversed(now.components):
         killed = _end(Path(running.cgroup))
         done.append(f"{running.name} was {'killed' if killed else 'ended'}.")
@@ -171,14 +170,21 @@ def down(*, keep_logs: bool = False) -> list[str]:
     if keep_logs:
         shutil.rmtree(folder / "data", ignore_errors=True)
     else:
-        shutil.rmtree(folder, ignore_errors=True)
-        done.append(f"{folder} was removed.")
-        with contextlib.suppress(OSError):
-            folder.parent.rmdir()
+        done += _forget(folder)
     shutil.rmtree(STATE, ignore_errors=True)
     with contextlib.suppress(OSError):
         STATE.parent.rmdir()
     return done
+
+
+def _forget(folder: Path) -> list[str]:
+    """Remove the stack's files; what one that did not start left is removed by the next down."""
+    if not folder.exists():
+        return []
+    shutil.rmtree(folder)
+    with contextlib.suppress(OSError):
+        folder.parent.rmdir()
+    return [f"{folder} was removed."]
 
 
 def state() -> State | None:
@@ -191,6 +197,25 @@ def state() -> State | None:
         Running(**{**one, "command": tuple(one["command"])}) for one in data.pop("components")
     )
     return State(**data, components=components)
+
+
+def _claim(stack: Stack) -> None:
+    """Note that a stack is being started; NeedError if one is, by whomever."""
+    try:
+        STATE.mkdir(parents=True, exist_ok=True)
+        with (STATE / "state.json").open("x") as stream:
+            json.dump(asdict(State(str(stack.folder), stack.bind)), stream)
+    except PermissionError as error:
+        raise NeedError(
+            "Root is needed.",
+            f"Each component gets a cgroup, and what was started is noted in {STATE}.",
+            "Run the command again with sudo.",
+        ) from error
+    except FileExistsError:
+        raise NeedError(
+            "The stack is up already, or is being started.",
+            next_step="Take it down first: harness down.",
+        ) from None
 
 
 def _with(stack: Stack, running: Running) -> State:

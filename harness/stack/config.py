@@ -224,6 +224,8 @@ def tempo(stack: Stack) -> Tree:
         "usage_report": {"reporting_enabled": False},
         "distributor": {
             "ring": {**ring, "instance_addr": "127.0.0.1"},
+            # told when to come back, the Collector keeps what was refused; else it drops it
+            "retry_after_on_resource_exhausted": "1s",
             "receivers": {
                 "otlp": {"protocols": {"grpc": {"endpoint": f"127.0.0.1:{ports.tempo_otlp}"}}}
             },

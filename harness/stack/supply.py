@@ -153,7 +153,7 @@ def _cached(offer: Offer) -> Offer:
 
 
 def key(component: Component, way: Module) -> str:
-    """The sha256 of what a module's program is made from: its files, the package, the stamp."""
+    """The sha256 of what a module's program is made from: its files and what the catalog says."""
     digest = hashlib.sha256(f"{component.version} {way.package} {way.stamp} {way.tags}".encode())
     for path in sorted((component.modules / component.name).iterdir()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")

@@ -47,6 +47,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(rollout, "CGROUP", f"harness-stack-test-{os.getpid()}")
     monkeypatch.setattr(readback, "prove", lambda stack: [])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -75,7 +76,7 @@ def _component() -> Component:
 
 def _up(place: Path) -> tuple[Stack, list[str]]:
     told: list[str] = []
-    stack = Stack(place / "state" / "stack")
+    stack = Stack(rollout.home())
     rollout.up(stack, [_component()], told.append)
     return stack, told
 
@@ -101,7 +102,7 @@ def test_up_and_down(place: Path) -> None:
     assert stack.file("server").exists()
     assert len(rollout.down()) == 2
     assert not Path(f"/proc/{server.pid}/exe").exists()
-    assert not (place / "state").exists()
+    assert not (place / "state" / "harness").exists()
     _nothing_is_left(place)
     assert rollout.down() == []
 
@@ -121,7 +122,9 @@ def test_a_component_that_ends_says_its_last_words(place: Path) -> None:
     with pytest.raises(ComponentError, match=r"server ended.*the configuration is wrong"):
         _up(place)
     _nothing_is_left(place)
-    assert (place / "state" / "stack" / "logs" / "server.log").exists()
+    assert (place / "state" / "harness" / "stack" / "logs" / "server.log").exists()
+    assert rollout.down() == [f"{rollout.home()} was removed."]
+    assert not (place / "state" / "harness").exists()
 
 
 def test_a_taken_port_stops_before_anything_starts(place: Path) -> None:
@@ -132,7 +135,7 @@ def test_a_taken_port_stops_before_anything_starts(place: Path) -> None:
         with pytest.raises(NeedError, match=rf"server cannot listen on 127.0.0.1:{port}"):
             _up(place)
     _nothing_is_left(place)
-    assert not (place / "state").exists()
+    assert not (place / "state" / "harness").exists()
 
 
 def test_a_killed_component_is_started_again(place: Path) -> None:

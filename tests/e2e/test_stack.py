@@ -20,7 +20,6 @@ import pytest
 
 from harness import rollout, shell
 from harness.stack import catalog, supply
-from harness.stack.catalog import Component, Module
 from harness.stack.config import PROGRAMS, Stack
 from harness.stack.readback import ask
 from harness.targets import cgroup, mount
@@ -38,8 +37,11 @@ BUILD_SECONDS = 3600
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The stack, up, with its files in a folder of the test's."""
     for component in catalog.load().values():
-        if not component.optional and supply.choose(component, supply.cache()) is None:
+        offer = supply.choose(component, supply.cache())
+        if offer is None and not component.optional:
             pytest.skip(f"{component.title} cannot be had here")
+        if offer is not None and not offer.ready and not os.environ.get("CI"):
+            pytest.skip(f"{component.title} is not in the cache: `harness up` gets it, as CI does")
     if rollout.state() is not None:
         pytest.skip("a stack is up on this machine")
     state = tmp_path_factory.mktemp("state")
@@ -163,31 +165,11 @@ def test_down_leaves_nothing(home: Path, stack: Stack) -> None:
     assert root is not None
     assert not (root / "harness-stack").exists()
     assert not rollout.STATE.exists()
-    assert [path.name for path in home.iterdir()] == ["said"]
+    assert [path.name for path in home.rglob("*")] == ["said"]
     for port in (p for program in PROGRAMS.values() for p in program.listens(stack.ports)):
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", port)) != 0
     assert "is not up" in _harness("down", home).stdout
-
-
-def test_a_module_is_built_and_stamped(tmp_path: Path) -> None:
-    folder = tmp_path / "modules" / "tool"
-    folder.mkdir(parents=True)
-    (folder / "go.mod").write_text("module example.org/tool\n\ngo 1.20\n")
-    (folder / "main.go").write_text(
-        'package main\n\nvar version = "none"\n\nfunc main() { println("version", version) }\n'
-    )
-    way = Module(".", "main.version")
-    component = Component("tool", "Tool", "7.8.9", "MIT", (way,), modules=folder.parent)
-    cache = tmp_path / "cache"
-    if supply.offers(component, cache)[0].refusal:
-        pytest.skip("Go is not installed")
-    program = supply.get(component, cache)
-    assert shell.run([str(program)]).stderr == "version 7.8.9\n"
-    supply.tidy(cache)
-    assert [path.name for path in cache.iterdir()] == ["bin"]
-    assert supply.empty(cache) > 0
-    assert not cache.exists()
 
 
 def _running(name: str) -> list[rollout.Running]:

@@ -163,6 +163,60 @@ def test_a_changed_module_is_built_again(tmp_path: Path) -> None:
     assert supply.key(component, way) != before
 
 
+GO = """#!/bin/sh
+case "$1 $2" in
+    "env GOVERSION") echo go1.21.3 ;;
+    "env GOTOOLCHAIN") echo local ;;
+    build*) echo "$GOMODCACHE $*" > "{folder}/asked"; cat go.mod main.go > "{folder}/built-from"
+        while [ "$1" != -o ]; do shift; done
+        echo built > "$2" ;;
+esac
+"""
+
+
+def _module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, go: str) -> Component:
+    """A component made from a module that needs this version of Go; Go is 1.21.3, and scripted."""
+    folder = tmp_path / "modules" / "tool"
+    folder.mkdir(parents=True)
+    (folder / "go.mod").write_text(f"module example.org/tool\n\ngo {go}\n")
+    (folder / "main.go").write_text("package main\n")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "go").write_text(GO.replace("{folder}", str(tmp_path)))
+    (tmp_path / "bin" / "go").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    way = Module("example.org/tool/cmd", "main.version", ("small", "static"))
+    return Component("tool", "Tool", "7.8.9", "MIT", (way,), modules=folder.parent)
+
+
+def test_a_module_is_built_once_and_stamped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    component, cache = _module(tmp_path, monkeypatch, "1.21"), tmp_path / "cache"
+    program = supply.get(component, cache)
+    assert program.read_text() == "built\n"
+    assert (tmp_path / "built-from").read_text().startswith("module example.org/tool")
+    asked = (tmp_path / "asked").read_text()
+    assert asked.startswith(f"{cache}/go/mod build -mod=readonly ")
+    assert "-X main.version=7.8.9 -tags small,static" in asked
+    assert asked.endswith(" example.org/tool/cmd\n")
+    (tmp_path / "asked").unlink()
+    assert supply.get(component, cache) == program
+    assert not (tmp_path / "asked").exists()
+    (cache / "go" / "mod").mkdir(parents=True)
+    supply.tidy(cache)
+    assert [path.name for path in cache.iterdir()] == ["bin"]
+    assert supply.empty(cache) == len("built\n")
+    assert not cache.exists()
+
+
+def test_an_older_go_that_may_not_fetch_another_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    component = _module(tmp_path, monkeypatch, "1.22.0")
+    (offer,) = supply.offers(component, tmp_path / "cache")
+    assert offer.refusal == "Go 1.22.0 is needed, 1.21.3 is installed."
+
+
 def test_the_cache_is_where_xdg_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert supply.cache() == tmp_path / "harness" / "stack"
