@@ -49,6 +49,9 @@ method = "block"
 [[arms]]
 name = "equal"
 method = "twin"
+[[arms]]
+name = "idle-block"
+method = "block"
 """
 
 
@@ -148,6 +151,7 @@ def test_the_roles_of_twins_swap(measured: Run) -> None:
 
 def test_halves_come_in_both_orders(measured: Run) -> None:
     orders = set()
+    assert len(_sample(measured, "idle-block").on) == 2  # nothing is installed, and it is a pair
     for trial in _trials(measured, "block"):
         first, second = measured.windows(trial.trial)
         assert first.window.on is not second.window.on
