@@ -126,7 +126,7 @@ class _InCgroup:
 
 
 class _Connects(_InCgroup):
-    """connect() of a UDP socket, which sends nothing."""
+    """connect() of a UDP socket, which sends nothing; for TCP the kernel locks one time less."""
 
     def __init__(self, cgroup: Path) -> None:
         super().__init__(cgroup)
