@@ -44,16 +44,14 @@ def combine(sample: Quadruples) -> Estimate:
 
     Two things widen it. Positive lag-1 autocorrelation r within blocks multiplies the variance by
     (1 + r) / (1 - r), as for a first-order autoregression. Variance tau^2 between the blocks'
-    estimates (DerSimonian and Laird 1986; zero if Cochran's Q is below its degrees of freedom)
-    adds tau^2 x the sum of the squared weights of the blocks; as tau^2 is known only from B
-    blocks, the quantile is Student's with the df of Satterthwaite 1946, between B - 1 when the
-    blocks are all that varies and infinity when they agree.
+    estimates (DerSimonian and Laird 1986, Controlled Clinical Trials 7; zero if Cochran's Q is
+    below its degrees of freedom) adds tau^2 x the sum of the squared weights of the blocks, and as
+    tau^2 is then known from B blocks only, the quantile is Student's with B - 1 df.
 
-    Coverage of the 95 % interval in simulation (tests/unit/test_statistics.py; tau against the
-    standard error s of one block): agreeing blocks 96 to 97 %; tau = s / 2, two blocks 94 %, four
-    and more 95 %; tau = s, six blocks 92 %, twelve 95 %; but two blocks 88 % at tau = s and 84 %
-    at tau = 1.5 s: two blocks often agree by chance. An interval that always allowed for that
-    would be Student's with 1 df, 6.5 times as wide. Six blocks or more are the remedy.
+    Coverage of the 95 % interval in simulation (docs/adr/0010-statistics.md has the table): 94 to
+    97 % with four blocks or more, whatever tau. With two blocks B - 1 df would make one interval in
+    three 6.5 times as wide though nothing differs, so there the df are Satterthwaite's (1946); its
+    price is a coverage of 90 % if tau equals the standard error of a block, 86 % at 1.5 times it.
     """
     whole = hodges_lehmann(sample.differences)
     if not whole.standard_error > 0:
@@ -104,8 +102,8 @@ def spread(sample: Quadruples, whole: Estimate) -> Spread:
     between, blocks = _between(sample, inflation)
     if not between:
         return Spread(math.sqrt(inflation), math.inf)
-    df = (blocks - 1) * ((within + between) / between) ** 2
-    return Spread(math.sqrt((within + between) / whole.standard_error**2), df)
+    df = blocks - 1 if blocks > 2 else ((within + between) / between) ** 2
+    return Spread(math.sqrt(within + between) / whole.standard_error, df)
 
 
 def mean_interval(values: Sequence[float]) -> Estimate:
