@@ -123,6 +123,19 @@ def test_a_stored_run_is_passed_on(place: Path) -> None:
     assert "another time" in (place / "a folder/deep/comment.md").read_text()
 
 
+def test_without_root_only_evaluating_is_done_as_root(place: Path) -> None:
+    logging = '#!/bin/sh\n[ "$1" = -n ] || exit 9\nshift\necho "$1" "$2" >>sudo.log\nexec "$@"\n'
+    for name, text in (("id", "#!/bin/sh\necho 1000\n"), ("sudo", logging), ("chown", "#!/bin/sh")):
+        (place / "bin" / name).write_text(text)
+        (place / "bin" / name).chmod(0o755)
+    done = run(BUDGET="budget.toml")
+    assert done.returncode == 0, done.stderr
+    assert (place / "sudo.log").read_text().splitlines() == [
+        f"{place}/bin/harness evaluate",
+        "chown -R",
+    ]
+
+
 def test_the_budget_is_needed(place: Path) -> None:
     done = run()
     assert done.returncode == 2

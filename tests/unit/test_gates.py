@@ -141,6 +141,14 @@ def test_an_open_verdict_says_how_to_close_it() -> None:
     assert "too near" in one(0.5, 2.5, max=1.5).sentence
 
 
+def test_a_mean_over_few_trials_narrows_faster_than_a_square_root() -> None:
+    allowed = budgets.from_dict({"budget": [{"metric": "agent_memory_mb", "max": 31}]})
+    found = row(20, 40, "agent_memory_mb", method="mean over trials, Student's t interval", n=2)
+    (verdict,) = gates.judge(measured(dataclasses.replace(found, estimate=28.0, low=16)), allowed)
+    # t(1) / sqrt(2) = 8.98 must shrink 4-fold: to 2.25; t(2) / sqrt(3) = 2.48, t(3) / 2 = 1.59
+    assert gates.more_measuring(verdict) == 2.0
+
+
 def test_one_fail_decides_and_one_open_verdict_holds_a_pass_back() -> None:
     passed, failed, open_ = one(0, 1, max=2), one(3, 4, max=2), one(1, 3, max=2)
     assert gates.overall([passed, passed]) == "pass"
