@@ -51,6 +51,7 @@ class Measured:
     facts: Mapping[str, Any] = field(default_factory=dict)
     version: str = ""
     rates: Mapping[str, float] = field(default_factory=dict)  # of workloads, requests a second
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

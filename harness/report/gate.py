@@ -17,6 +17,7 @@ from harness.model import Comparison
 from harness.report import wording
 
 SCHEMA_VERSION = 1
+WARNINGS_SHOWN = 3
 MARKS: dict[Outcome, str] = {"pass": "✅", "fail": "❌", "inconclusive": "❔"}
 COLUMNS = ("", "service", "arm", "metric", "measured", "interval", "budget")
 AT_MOST, AT_LEAST = "\N{LESS-THAN OR EQUAL TO}", "\N{GREATER-THAN OR EQUAL TO}"
@@ -157,6 +158,9 @@ def remarks(gate: Gate) -> list[str]:
         )
     if not gate.measured.complete:
         said.append(f"The run {gate.measured.name} did not end: its figures rest on a part of it.")
+    said += [f"The report warns: {text}" for text in gate.measured.warnings[:WARNINGS_SHOWN]]
+    if (more := len(gate.measured.warnings) - WARNINGS_SHOWN) > 0:
+        said.append(f"It has {more} more warnings.")
     if gate.stored is not None:
         said.append(gates.WEAKER)
         differing = gates.differences(gate.measured, gate.stored)

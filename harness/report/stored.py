@@ -64,7 +64,7 @@ def of_summary(summary: Summary) -> Measured:
         tuple(experiment.workloads),
         tuple(arm.name for arm in experiment.arms if arm.name != BASELINE),
         summary.missing,
-        **_circumstances(about),
+        **_circumstances({**about, "warnings": summary.warnings}),
     )
 
 
@@ -105,6 +105,7 @@ def _circumstances(about: Mapping[str, Any]) -> dict[str, Any]:
         "complete": bool(about.get("complete", False)),
         "facts": about.get("facts") or {},
         "version": str(about.get("version") or ""),
+        "warnings": tuple(about.get("warnings") or ()),
         "rates": {w: float(found.get("rate", 0.0)) for w, found in calibration.items()},
     }
 

@@ -371,6 +371,7 @@ def test_a_report_with_and_without_its_trials_reads_the_same(tmp_path: Path) -> 
     assert again.arms == fresh.arms
     assert again.workloads == fresh.workloads
     assert again.rates == fresh.rates
+    assert again.warnings == fresh.warnings
     assert set(again.rows) == set(fresh.rows)
     for key, kept in again.rows.items():
         assert repr(kept) == repr(fresh.rows[key])  # repr, because NaN is not NaN
@@ -482,6 +483,14 @@ def test_markdown_has_one_table_and_the_worst_first() -> None:
 def test_an_inconclusive_verdict_shows_how_it_was_taken() -> None:
     text = texts.markdown(gate(one(1, 3, max=2), inconclusive="pass"))
     assert text.startswith("### ✅ Overhead gate: INCONCLUSIVE, taken as pass: 1 of 1 checks is")
+
+
+def test_what_the_report_warns_of_is_told_with_the_verdict() -> None:
+    run = measured(warnings=tuple(f"warning {n}" for n in range(5)), complete=False)
+    said = texts.remarks(Gate(run, [one(0, 1, max=2)], "budget.toml"))
+    assert "The report warns: warning 2" in said
+    assert said[-1] == "It has 2 more warnings."
+    assert any("did not end" in sentence for sentence in said)
 
 
 def test_json_is_finite_and_agrees_with_the_exit_code() -> None:
