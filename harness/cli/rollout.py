@@ -67,6 +67,7 @@ def _table(offers: list[tuple[Component, Offer | None]]) -> Table:
         else:
             cells = (offer.how, offer.where, offer.size)
         shown.add_row(component.title, component.version, component.licence, *map(escape, cells))
+    shown.columns[4].overflow = "fold"
     return shown
 
 

@@ -17,7 +17,7 @@ import tempfile
 import urllib.request
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import shell
@@ -134,12 +134,17 @@ def _archive(component: Component, way: Archive, folder: Path) -> Offer:
 
 def _module(component: Component, way: Module, folder: Path) -> Offer:
     program = _place(component, key(component, way), folder)
-    size = f"{way.fetch_mb} MB to fetch, about {way.minutes} min, {way.binary_mb} MB"
-    offer = Offer(component, way, "Go module", way.package, size, program)
+    facts = {
+        f"fetch {way.fetch_mb} MB": way.fetch_mb,
+        f"{way.minutes} min": way.minutes,
+        f"{way.binary_mb} MB": way.binary_mb,
+    }
+    size = ", ".join(text for text, known in facts.items() if known)
+    where = way.package if way.package != "." else f"modules/{component.name}"
+    offer = Offer(component, way, "Go module", where, size, program)
     if program.exists():
         return _cached(offer)
-    refusal = _go_refusal(component.modules / component.name / "go.mod")
-    return Offer(component, way, "Go module", way.package, size, program, refusal=refusal)
+    return replace(offer, refusal=_go_refusal(component.modules / component.name / "go.mod"))
 
 
 def _cached(offer: Offer) -> Offer:
@@ -147,9 +152,7 @@ def _cached(offer: Offer) -> Offer:
     if not offer.program.exists():
         return offer
     size = f"{offer.program.stat().st_size / 1e6:.0f} MB"
-    return Offer(
-        offer.component, offer.way, "cache", str(offer.program), size, offer.program, ready=True
-    )
+    return replace(offer, how="cache", where=str(offer.program), size=size, ready=True)
 
 
 def key(component: Component, way: Module) -> str:
