@@ -21,7 +21,11 @@ SLICED = "Hodges-Lehmann over quadruples of slices of metered trials, widened by
 def bill_rows(
     cell: Cell, rows: Sequence[Comparison], about: Mapping[str, Any]
 ) -> Iterator[Comparison]:
-    """The full bill, from the metered trials and the arm's other `rows`."""
+    """The full bill, from the metered trials and the arm's other `rows`.
+
+    What is left of a difference between two sets is not what one of them leaves unexplained: an
+    arm that compares two has no such rows.
+    """
     by_metric = {row.metric: row for row in rows}
     trials = cell.metering()
     parts = {"bpf_us": bill.bpf_us(trials), "entry_us": bill.entry_us(trials, cell.entry)}
@@ -29,6 +33,8 @@ def bill_rows(
     parts["agent_us"] = Found(_estimate(agent), agent.method) if agent else None
     parts["bill_us"] = bill.whole(parts)
     host, context = (by_metric.get(f"{name}_cpu_us") for name in ("host", "context"))
+    if cell.arm.against:
+        host = context = None
     if host is not None:
         parts |= bill.unexplained(parts, _estimate(host))
     if context is not None and (bpf := parts["bpf_us"]):

@@ -179,6 +179,8 @@ def _unrecorded(summary: Summary, workload: str, arm: str, metric: str) -> str:
         return "Not each of its collectors has an arm of its own, compared by the same method."
     if metric.startswith("bill") and summary.row(workload, arm, "bpf_us"):
         return _missing(summary, workload, arm, "agent_us")
+    if metric.startswith(("unexplained", "residual")) and summary.experiment.arm(arm).against:
+        return "The arm compares two sets: its differences are not one set's."
     if metric.startswith("unexplained") and summary.row(workload, arm, "host_cpu_us"):
         if summary.row(workload, arm, "bpf_us") is None:
             return _missing(summary, workload, arm, "bpf_us")

@@ -46,7 +46,7 @@ def _cell(cell: table.Cell) -> str:
 
 
 def _label(line: table.Line) -> str:
-    return line.label if line.method == "switch" else f"{line.label} ({line.method})"
+    return line.label if line.method in ("switch", "none") else f"{line.label} ({line.method})"
 
 
 def _claims(line: table.Line) -> str:

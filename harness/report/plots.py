@@ -119,7 +119,8 @@ def shift(summary: Summary, workload: str) -> Markup | None:
         ax = fig.add_subplot()
         ax.axhline(0, color=INK, lw=0.8)
         for x, row in rows:
-            at, scale = x + 0.11 * (arms.index(row.arm) - (len(arms) - 1) / 2), 100 / row.level
+            step = min(0.11, 0.8 / len(arms))
+            at, scale = x + step * (arms.index(row.arm) - (len(arms) - 1) / 2), 100 / row.level
             ax.plot([at, at], [row.low * scale, row.high * scale], color=paint[row.arm], lw=2.2)
             ax.plot(at, row.estimate * scale, "o", ms=5.5, mew=1.5, mec=paint[row.arm],
                     mfc=paint[row.arm] if wording.resolved(row) else PAPER,
@@ -129,7 +130,7 @@ def shift(summary: Summary, workload: str) -> Markup | None:
         ax.set_xticks(range(len(PERCENTILES)), [name.replace("_", ".") for name in PERCENTILES])
         ax.set_ylabel(f"latency, {DIFFERENCE}")
         ax.grid(axis="y")
-        fig.legend(loc="outside upper center", ncols=len(arms), fontsize=8)
+        fig.legend(loc="outside upper center", ncols=min(6, len(arms)), fontsize=8)
         return canvas.svg(fig, f"Latency shift, {workload}")
 
 
@@ -148,7 +149,7 @@ def bill(summary: Summary, workload: str) -> Markup | None:
     """Who pays: what is metered beside what the comparison shows in each process."""
     arms = [
         a.name for a in summary.experiment.arms
-        if a.collectors and summary.row(workload, a.name, "context_cpu_us")
+        if a.collectors and not a.against and summary.row(workload, a.name, "context_cpu_us")
     ]  # fmt: skip
     if not arms:
         return None

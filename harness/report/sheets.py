@@ -112,11 +112,17 @@ def _trust(summary: Summary, row: Comparison) -> tuple[Cell, ...]:
 def bill(summary: Summary, workload: str) -> Sheet:
     """The full bill of each arm, and how each part is measured."""
     rows = tuple(
-        (arm, label, tuple(_cell(summary, workload, arm, metric) for metric, _ in BILL.values()))
+        (arm, label, tuple(_bill_cell(summary, workload, arm, m) for m, _ in BILL.values()))
         for arm, label in _arms(summary)
     )
     caption = "The full bill, CPU a request while the collectors are on"
     return Sheet(caption, tuple(BILL), rows, tuple(how for _, how in BILL.values()))
+
+
+def _bill_cell(summary: Summary, workload: str, arm: str, metric: str) -> Cell:
+    if summary.experiment.arm(arm).against and metrics.metric(metric).difference:
+        return Cell("n/a", "two sets are compared", "none")
+    return _cell(summary, workload, arm, metric)
 
 
 def contexts(summary: Summary, workload: str) -> Sheet:

@@ -87,7 +87,7 @@ def _line(summary: Summary, workload: str, arm: str) -> Line:
         for cell in others
     )
     label = wording.arm_label(summary, arm)
-    method = wording.compared(summary, arm)
+    method = "none" if wording.is_null(summary, arm) else wording.compared(summary, arm)
     told = claims(summary, arm)
     return Line(workload, arm, label, method, cost, bill, memory, latency, seen, told)
 
@@ -132,7 +132,7 @@ def _doubts(row: Comparison) -> tuple[str, str]:
     """What could have been seen beside the noise, and by how much chance explains the figure."""
     is_cost = row.metric == "workload_cpu_us"
     seen = f"seen from {wording.floor(row) if is_cost else wording.plain(row.mde)}"
-    noise = wording.noise(row)
+    noise = wording.noise(row) if is_cost else wording.noise(row).partition(" ")[0]
     p = wording.probability(row.p_holm)
     return f"{seen} · A/A ±{noise}" if noise else seen, f"p {p} (Holm)" if p else ""
 

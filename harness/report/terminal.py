@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 
 from harness.analysis.summary import Summary
+from harness.model import Comparison
 from harness.report import table, wording
 from harness.report.table import Line
 
-COLUMNS = ("service", "collector", f"CPU µs a request, on {wording.MINUS} off [95 %]", "seen from",
-           "A/A ±", "p, Holm", "bill", "machine", "memory (PSS)", "coverage")  # fmt: skip
+COLUMNS = (
+    "service", "collector", f"CPU µs a request, on {wording.MINUS} off", "seen from", "A/A ±",
+    "resolved, p", "bill", "PSS", "coverage",
+)  # fmt: skip
+FIRM = "\N{NO-BREAK SPACE}"  # where a line must not be broken
 
 
 def rows(summary: Summary) -> list[tuple[str, ...]]:
@@ -24,17 +28,28 @@ def rows(summary: Summary) -> list[tuple[str, ...]]:
 def _cells(summary: Summary, line: Line) -> tuple[str, ...]:
     cost = summary.row(line.workload, line.arm, "workload_cpu_us")
     if cost is None:
-        return (line.label, line.cost.text, *[""] * (len(COLUMNS) - 3))
+        return (_label(line), line.cost.text, *[""] * (len(COLUMNS) - 3))
     centre = wording.number(cost.estimate, wording.places(cost), signed=True)
-    plain = wording.resolved(cost) or wording.is_null(summary, line.arm)
     figures = [
-        f"{centre} {wording.interval(cost)}{'' if plain else '  unresolved'}",
+        f"{centre} {wording.interval(cost)}".replace(" ", FIRM),
         wording.plain(cost.mde),
-        wording.plain(cost.noise) if math.isfinite(cost.noise) else "",
-        wording.probability(cost.p_holm),
+        wording.plain(cost.noise) if math.isfinite(cost.noise) else "?",
+        "" if wording.is_null(summary, line.arm) else _resolved(cost),
     ]
-    for metric, unit in (("bill_us", "µs"), ("bill_percent", "%"), ("agent_memory_mb", "MB")):
+    for metric, unit in (("bill_percent", "%"), ("agent_memory_mb", "MB")):
         row = summary.row(line.workload, line.arm, metric)
-        figures.append(f"{wording.plain(row.estimate)} {unit}" if row else "")
-    seen = "" if wording.is_null(summary, line.arm) else line.coverage.text
-    return (line.label, *figures, seen)
+        figures.append(f"{wording.plain(row.estimate)}{FIRM}{unit}" if row else "")
+    seen = "" if wording.is_null(summary, line.arm) else line.coverage.text.removesuffix(" probes")
+    return (_label(line), *figures, seen)
+
+
+def _resolved(cost: Comparison) -> str:
+    """`yes, <0.001` or `no, 0.38`: whether, and the probability after Holm's correction."""
+    told = "yes" if wording.resolved(cost) else "no"
+    p = wording.probability(cost.p_holm).replace(" ", "")
+    return f"{told}, {p}" if p else told
+
+
+def _label(line: Line) -> str:
+    """Twins and blocks are mostly named so; what an arm is against is not."""
+    return f"{line.label} {line.method}" if line.method.startswith("against") else line.label

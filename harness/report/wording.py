@@ -96,12 +96,13 @@ def spread(row: Comparison) -> str:
     """`[1.0, 3.0], 95 %, 2 trials` or `[1.0, 3.0], range of 2 trials`, by the row's method."""
     if not math.isfinite(row.low):
         return "one trial"
-    of = "range of" if "range" in row.method else "95 %,"
+    bounds = f"[{plain(row.low)}, {plain(row.high)}]"
+    if any(word in row.method for word in ("slices", "sum of", "calibrated")):
+        return f"{bounds}, 95 %"
     if plain(row.low) == plain(row.high):
         return f"the same in {row.n} trials" if row.n > 1 else "one trial"
-    if "slices" in row.method or "sum of" in row.method or "calibrated" in row.method:
-        return f"[{plain(row.low)}, {plain(row.high)}], 95 %"
-    return f"[{plain(row.low)}, {plain(row.high)}], {of} {row.n} trials"
+    of = "range of" if "range" in row.method else "95 %,"
+    return f"{bounds}, {of} {row.n} trials"
 
 
 def relative(row: Comparison) -> str:
@@ -141,7 +142,7 @@ def arm_label(summary: Summary, arm: str) -> str:
 
 
 def compared(summary: Summary, arm: str) -> str:
-    """How the arm was compared, for a table: `switch`, `twin`, `block`, or `against old`."""
+    """How the arm was compared: `switch`, `twin`, `block`, or `against old`."""
     found = summary.experiment.arm(arm)
     return f"against {', '.join(found.against)}" if found.against else found.method
 

@@ -240,6 +240,8 @@ def test_an_arm_against_another_set_gives_their_difference(summary: Summary) -> 
     assert abs(other.estimate) < 3
     assert other.level == pytest.approx(27, abs=1.5)
     assert summary.row("go", "http", "bpf_difference_us") is None
+    assert summary.row("go", "new", "unexplained_us") is None
+    assert "two sets" in summary.missing("go", "new", "unexplained_us")
     roles = {p.role for p in summary.programs if p.arm == "new"}
     assert roles == {"candidate", "reference"}
 
