@@ -15,7 +15,7 @@ import socket
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from harness import shell
@@ -69,25 +69,29 @@ def plan(components: Sequence[Component], folder: Path) -> list[tuple[Component,
 
 
 def select(require: Sequence[str]) -> list[Component]:
-    """The catalog's components, those named in `require` no longer optional; InputError if unknown.
-
-    NeedError if one that is required can be had in no way.
-    """
+    """The catalog's components, those in `require` not optional; InputError if one is unknown."""
     known = catalog.load()
     for name in require:
         if name not in known:
             raise InputError(
                 f"There is no component {name!r}.", next_step=f"Choose from {', '.join(known)}."
             )
-    chosen = []
-    for component in known.values():
-        if supply.choose(component, supply.cache()) or (
-            component.optional and component.name not in require
-        ):
-            chosen.append(component)
-        else:
-            supply.get(component, supply.cache())  # says why not
-    return chosen
+    return [
+        replace(component, optional=component.optional and name not in require)
+        for name, component in known.items()
+    ]
+
+
+def require_all(components: Sequence[Component]) -> None:
+    """NeedError, with the reasons, if one that is not optional can be had in no way."""
+    for component, offer in plan(components, supply.cache()):
+        if offer is None and not component.optional:
+            supply.get(component, supply.cache())  # which says why not
+        if component.name not in PROGRAMS and not component.optional:
+            raise NeedError(
+                f"{component.title} is not started by this version.",
+                next_step=f"Go on without --require {component.name}.",
+            )
 
 
 def up(stack: Stack, components: Sequence[Component], tell: Tell) -> list[Arrival]:

@@ -36,6 +36,7 @@ def up_command(
         out.print(_table(offers))
         out.print(f"\nCache: {escape(str(supply.cache()))}\nNext: harness up", soft_wrap=True)
         return
+    rollout.require_all(components)
     stack = Stack(rollout.home(), bind)
     arrivals = rollout.up(stack, components, lambda line: err.print(escape(line), soft_wrap=True))
     for arrival in arrivals:
@@ -63,7 +64,7 @@ def _table(offers: list[tuple[Component, Offer | None]]) -> Table:
     )
     for component, offer in offers:
         if offer is None:
-            cells = ("left out", _why_not(component), "")
+            cells = ("left out" if component.optional else "missing", _why_not(component), "")
         else:
             cells = (offer.how, offer.where, offer.size)
         shown.add_row(component.title, component.version, component.licence, *map(escape, cells))

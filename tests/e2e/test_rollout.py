@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness import rollout
-from harness.errors import ComponentError, NeedError
+from harness.errors import ComponentError, InputError, NeedError
 from harness.stack import config, readback, supply
 from harness.stack.catalog import Component, OnPath
 from harness.stack.config import Program, Stack
@@ -159,7 +159,10 @@ def test_a_required_component_that_cannot_be_had_is_an_error(place: Path) -> Non
     if supply.choose(_grafana(), supply.cache()) is not None:
         pytest.skip("Grafana is on PATH")
     with pytest.raises(NeedError, match=r"Grafana cannot be had"):
-        rollout.select(["grafana"])
+        rollout.require_all([c for c in rollout.select(["grafana"]) if c.name == "grafana"])
+    rollout.require_all([c for c in rollout.select([]) if c.name == "grafana"])
+    with pytest.raises(InputError, match="no component 'graphana'"):
+        rollout.select(["graphana"])
 
 
 def _grafana() -> Component:
