@@ -12,7 +12,6 @@ from scipy import stats
 from harness.analysis.compare import (
     CONFIDENCE,
     LEAST,
-    Z_CONFIDENCE,
     Array,
     Estimate,
     Quadruples,
@@ -36,7 +35,8 @@ class Spread:
     @property
     def widening(self) -> float:
         """By how much the signed-rank interval is widened to each side."""
-        return self.factor * float(stats.t.ppf((1 + CONFIDENCE) / 2, self.df)) / Z_CONFIDENCE
+        tail = (1 + CONFIDENCE) / 2
+        return self.factor * float(stats.t.ppf(tail, self.df) / stats.norm.ppf(tail))
 
 
 def combine(sample: Quadruples) -> Estimate:
