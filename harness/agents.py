@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
-from harness.collectors import AgentProcess, resolve, switch_all
+from harness.collectors import AgentProcess, Definition, resolve, switch_all
 from harness.errors import CollectorError
 from harness.model import Trial
 from harness.stage import Notes, Stage
@@ -19,13 +20,19 @@ def install(
     notes: Notes,
     stack: ExitStack,
     scope: Path | None = None,
+    instance: str = "",
 ) -> list[AgentProcess]:
     """Start the agents of these collectors and leave them switched off; `stack` kills them.
 
-    Their scope is the cgroup `scope`, the stage's if it is not given. UnavailableError where one
-    cannot run here, CollectorError where one fails.
+    Their scope is the cgroup `scope`, the stage's if it is not given; `instance` is added to their
+    names where the same collectors run twice. UnavailableError where one cannot run here,
+    CollectorError where one fails.
     """
-    agents = [_process(stage, spec, folder, notes.trial, scope) for spec in specs]
+    definitions = [resolve(spec) for spec in specs]
+    if instance:
+        marks = [f"{each.variant},{instance}".strip(",") for each in definitions]
+        definitions = [replace(d, variant=m) for d, m in zip(definitions, marks, strict=True)]
+    agents = [_process(stage, each, folder, notes.trial, scope) for each in definitions]
     for agent in agents:
         agent.start()
         stack.callback(agent.kill)
@@ -44,9 +51,8 @@ def install(
 
 
 def _process(
-    stage: Stage, spec: str, folder: Path, trial: Trial, scope: Path | None
+    stage: Stage, definition: Definition, folder: Path, trial: Trial, scope: Path | None
 ) -> AgentProcess:
-    definition = resolve(spec)
     return AgentProcess(
         definition,
         target_cgroup=scope or stage.target.cgroup(stage.scope),

@@ -198,7 +198,7 @@ def _arm_problems(arm: Arm) -> Iterator[str]:
         yield f"arm {arm.name!r}: its method is switch, twin or block, not {arm.method!r}."
     if arm.against and arm.method != "switch":
         yield f"arm {arm.name!r}: only a switched arm can be compared against collectors."
-    if len(set(named)) < len(named):
+    if any(len(set(each)) < len(each) for each in (arm.collectors, arm.against)):
         yield f"arm {arm.name!r} names a collector twice."
 
 

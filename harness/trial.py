@@ -70,10 +70,10 @@ def _pair(
     """Both sets of an arm that compares two, each with notes that say which it is."""
     arm = stage.experiment.arm(trial.arm)
     return [
-        (install(stage, specs, folder, labelled, stack), labelled)
-        for specs, labelled in (
-            (arm.collectors, notes.of("candidate")),
-            (arm.against, notes.of("reference")),
+        (install(stage, specs, folder, notes.of(role), stack, instance=instance), notes.of(role))
+        for specs, role, instance in (
+            (arm.collectors, "candidate", ""),
+            (arm.against, "reference", "reference"),
         )
     ]
 

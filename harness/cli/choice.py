@@ -83,13 +83,6 @@ def parse_arms(given: Sequence[str]) -> tuple[Arm, ...]:
             "The arm 'old' has nothing to be compared with.",
             next_step="Give the other version too: --arm new=COLLECTOR.",
         )
-    for name, specs in found.items():
-        for spec in sorted(set(specs) & set(old)):
-            raise InputError(
-                f"The collector {spec!r} is in both 'old' and {name!r}.",
-                "They are compared with each other, so that it would be compared with itself.",
-                "Leave it out of both.",
-            )
     return (Arm(BASELINE), *(Arm(name, specs, old) for name, specs in found.items()))
 
 
