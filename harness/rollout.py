@@ -105,7 +105,7 @@ def up(stack: Stack, components: Sequence[Component], tell: Tell) -> list[Arriva
         root, folder = _cgroup_root(), supply.cache()
         started = {c.name: c for c in components if c.name in PROGRAMS}
         programs = {name: supply.get(c, folder, tell) for name, c in started.items()}
-        supply.tidy(folder)
+        _tidy(folder)
         for name in PROGRAMS:
             start(stack, started[name], programs[name], root)
         for name in PROGRAMS:
@@ -201,6 +201,13 @@ def state() -> State | None:
         Running(**{**one, "command": tuple(one["command"])}) for one in data.pop("components")
     )
     return State(**data, components=components)
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what only builds need, unless a component is still to be built."""
+    chosen = plan([c for c in catalog.load().values() if not c.optional], folder)
+    if all(offer is not None and offer.ready for _, offer in chosen):
+        supply.tidy(folder)
 
 
 def _claim(stack: Stack) -> None:
