@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from harness.analysis import compare, hierarchy
+from harness.analysis import compare
 from harness.analysis.compare import CONFIDENCE, Z_DETECT, Estimate, Quadruples
+from harness.analysis.hierarchy import combine
 from harness.store import WindowRow
 
 COMPARISON_SECONDS = 10.0
@@ -76,7 +77,7 @@ def cut(sample: Quadruples, n: int) -> list[Quadruples]:
     return [pick(sample, slice(i, i + n)) for i in range(0, len(sample.on) - n + 1, n)]
 
 
-def covered(trials: Sequence[Known], n: int, estimate: Estimator = hierarchy.combine) -> Share:
+def covered(trials: Sequence[Known], n: int, estimate: Estimator = combine) -> Share:
     """Comparisons of `n` quadruples whose 95 % interval contains the truth of their trial."""
     hits = [
         (value := estimate(part)).low <= trial.truth_us <= value.high
@@ -91,7 +92,7 @@ def false_alarms(
     n: int,
     seed: int,
     least: int = LEAST_NULLS,
-    estimate: Estimator = hierarchy.combine,
+    estimate: Estimator = combine,
 ) -> Alarms:
     """Comparisons of `n` quadruples of A/A trials that exclude zero.
 
@@ -162,7 +163,7 @@ def power(
     quadruple_seconds: float,
     seconds: float,
     seed: int,
-    estimate: Estimator = hierarchy.combine,
+    estimate: Estimator = combine,
 ) -> Share:
     """Comparisons of this length that find the arm's effect, drawn again from its trials.
 
