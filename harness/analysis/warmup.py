@@ -26,8 +26,8 @@ def steady(us_per_request: Sequence[float]) -> bool:
     median of the last third lies within the noise of the third before (one standard error of the
     difference of medians, noise from their median absolute deviations). False with fewer than 8
     pieces. In simulation with pieces of 0.5 s and 5 to 10 % noise, a process that is steady from
-    the start is called so after 4.5 s (median); one whose cost falls to half with a time constant of
-    3 s after 11 to 14 s, when 3 % of the excess or less are left (medians).
+    the start is called so after 4.5 s (median); one whose cost falls to half with a time constant
+    of 3 s after 11 to 14 s, when 3 % of the excess or less are left (medians).
     Sources: Mann 1945, Nonparametric tests against trend, Econometrica 13; Kalibera and Jones 2013,
     Rigorous benchmarking in reasonable time, for judging warm-up by data.
     """
