@@ -147,19 +147,15 @@ def block_rows(cell: Cell) -> Iterator[BlockRow]:
 
 
 def latency_samples(run: Run, cell: Cell, primary: str = "") -> dict[str, Histograms]:
-    """By suffix of the metric: "" for the primary route (the busiest, if not told), "[route]".
-
-    Trials of method block are drawn again as wholes: they are not told apart by block.
-    """
+    """By suffix of the metric: "" for the primary route (the busiest, if not told), "[route]"."""
     loaded = list(_requests(run, cell))
     counts = Counter(str(name) for _, requests, _ in loaded for name in requests.route)
     routes = [name for name, _ in counts.most_common()]
     first = primary if primary in counts else next(iter(routes), "")
-    pooled = cell.arm.method == "block"
     return {
         "" if route == first else f"[{route}]": latency.join(
             [
-                latency.histograms(requests.of(route), rows, 0 if pooled else record.trial.block)
+                latency.histograms(requests.of(route), rows, record.trial.block)
                 for record, requests, rows in loaded
             ]
         )
@@ -170,14 +166,24 @@ def latency_samples(run: Run, cell: Cell, primary: str = "") -> dict[str, Histog
 def latency_rows(cell: Cell, samples: Mapping[str, Histograms], seed: int) -> Iterator[Comparison]:
     """Shifts of the percentiles of every route."""
     for suffix, sample in samples.items():
-        key = _seed(cell, seed, suffix)
-        found = latency.shifts(sample, list(PERCENTILES.values()), key)
+        if cell.arm.method == "block":
+            found, method = [_paired(sample, q) for q in PERCENTILES.values()], PAIRED
+        else:
+            key = _seed(cell, seed, suffix)
+            found = latency.shifts(sample, list(PERCENTILES.values()), key)
+            method = BOOTSTRAP
         for name, (shift, level) in zip(PERCENTILES, found, strict=True):
-            if math.isnan(shift.estimate):
-                continue
-            if cell.arm.method == "block" and shift.n < compare.LEAST:
-                shift = Estimate(shift.estimate, math.nan, math.nan, shift.n)
-            yield cell.row(f"latency_{name}_us{suffix}", shift, level, BOOTSTRAP)
+            if not math.isnan(shift.estimate):
+                yield cell.row(f"latency_{name}_us{suffix}", shift, level, method)
+
+
+def _paired(sample: Histograms, q: float) -> tuple[Estimate, float]:
+    """A percentile's shift by its value in each trial: a handful is too few for a bootstrap."""
+    fewest = min(int(part.sum(axis=1).min()) for part in (sample.on, sample.off))
+    if fewest * (1 - q) < latency.TAIL:
+        return Estimate(math.nan, math.nan, math.nan, len(sample.block)), math.nan
+    on, off = latency.quantile(sample.on, q), latency.quantile(sample.off, q)
+    return compare.hodges_lehmann(on - off), float(np.median(off))
 
 
 def _requests(run: Run, cell: Cell) -> Iterator[tuple[TrialRecord, Requests, Sequence[WindowRow]]]:

@@ -291,6 +291,9 @@ def test_twins_and_blocks_are_compared_their_own_way(tmp_path: Path) -> None:
     for found in (twin, block):
         assert found.low < 12.0 < found.high
         assert found.low > 0
+    latency = row(summary, "block", "latency_p50_us")
+    assert latency.low < truth.latency_us["http"] < latency.high
+    assert latency.n == 6
     assert (block.n, twin.n) == (6, 6 * METHODS.quadruples)
     null = row(summary, "null-twin", "workload_cpu_us")
     assert twin.noise == pytest.approx((null.high - null.low) / 2)
