@@ -19,6 +19,7 @@ from harness.store import WindowRow
 
 COMPARISON_SECONDS = 10.0
 LEAST_NULLS = 100  # comparisons behind a false-alarm rate
+FARTHEST = 2.0  # times what was measured: farther a bootstrap repeats its pieces
 DRAWS = {10.0: 200, 30.0: 100, 60.0: 100, 300.0: 40}  # comparisons drawn for a power, by seconds
 
 Estimator = Callable[[Quadruples], Estimate]
@@ -169,10 +170,12 @@ def power(
 
     Each is put together of pieces of COMPARISON_SECONDS, consecutive quadruples from a random
     place of a random trial: a block bootstrap (Kuensch 1989), which keeps what neighbours share.
+    0 of 0 for more than FARTHEST times what was measured.
     """
     piece = max(6, round(COMPARISON_SECONDS / quadruple_seconds))
     usable = [trial for trial in trials if len(trial.on) >= piece]
-    if not usable:
+    measured = quadruple_seconds * sum(len(trial.on) for trial in usable)
+    if not usable or seconds > FARTHEST * measured:
         return share(0, 0)
     pieces = max(1, round(seconds / COMPARISON_SECONDS))
     random = np.random.default_rng(seed)

@@ -56,6 +56,7 @@ def _noise(certificate: Mapping[str, Any]) -> Figure:
              ylabel="standard error after 60 s (%)")  # fmt: skip
     left.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
     left.yaxis.set_major_formatter(lambda v, _: f"{v:g}")
+    left.yaxis.set_minor_formatter(lambda v, _: f"{v:g}" if f"{v:.0e}"[0] in "25" else "")
     left.legend(fontsize=8)
     spectrum = certificate["noise"]["spectrum"]
     right.plot(spectrum["frequency_hz"], spectrum["percent2_per_hz"], color=CPU, lw=1.2)
