@@ -95,6 +95,9 @@ def _row(reports: Path, kind: str, pair: int, ns: int) -> Row:
     judged = shell.run(
         [*_harness(), "gate", str(reports / name), "--budget", str(BUDGET), "--json"], check=False
     )
+    if judged.returncode == 2:
+        _say(judged.stderr)
+        return Row(name, kind, ns, "not judged", 2, math.nan, "", "", "", math.nan)
     said = json.loads(judged.stdout)
     (verdict,) = said["verdicts"]
     report = _report(reports, name)

@@ -26,12 +26,13 @@ def measured(path: Path) -> Measured:
 
     A directory that holds its trials is analysed again; of one that does not, its report is read.
     """
-    if path.is_dir():
+    kept = path / "report.json"
+    if path.is_dir() and ((path / "run.json").exists() or not kept.exists()):
         run = Run.open(path)
         if run.records():
             return of_summary(summarize(run))
-        return of_document(_parsed(_text(path / "report.json"), str(path / "report.json")), path)
-    return of_document(_parsed(_text(path), str(path)), path)
+    file = kept if path.is_dir() else path
+    return of_document(_parsed(_text(file), str(file)), path)
 
 
 def against(where: str) -> Measured:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -218,3 +219,53 @@ def test_the_budgets_that_ship_can_be_judged(path: Path, place: Path) -> None:
     assert budgets.load(path)
     done = run("harness", "gate", str(PUBLISHED), "--budget", str(path))
     assert done.returncode in (0, 1, 3), done.stderr
+
+
+@pytest.mark.parametrize("blind", [False, True])
+def test_the_proof_tells_right_from_wrong(
+    blind: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With evaluations made up: a gate that does not see the slowdown is called wrong."""
+    spec = importlib.util.spec_from_file_location("prove_gate", CI / "prove_gate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    proof = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "prove_gate", proof)
+    spec.loader.exec_module(proof)
+    burnt: list[int] = []
+
+    def evaluate(reports: Path, name: str, ns: int, seed: int) -> int:
+        burnt.append(ns)
+        (reports / name).mkdir()
+        document = _report(name, 0.0 if blind else ns / 1000)
+        (reports / name / "report.json").write_text(json.dumps(document))
+        return 0
+
+    monkeypatch.setattr(proof, "_evaluate", evaluate)
+    reports, table = tmp_path / "proof", tmp_path / "proof.md"
+    argv = ["prove_gate.py", "--pairs", "1", "--reports", str(reports), "--output", str(table)]
+    monkeypatch.setattr(sys, "argv", argv)
+    assert proof.main() == (1 if blind else 0)
+    assert burnt == [0, 4000, 0]  # 2 % of 200 us on one event a request
+    lines = [line for line in table.read_text().splitlines() if line.startswith("| s")]
+    assert ["**wrong**" in line for line in lines] == [blind, False]
+
+
+def _report(name: str, difference: float) -> dict[str, Any]:
+    def row(metric: str, unit: str, value: float, level: float) -> dict[str, Any]:
+        return {
+            "workload": "go", "arm": "new", "metric": metric, "unit": unit, "estimate": value,
+            "low": value - 0.2, "high": value + 0.2, "n": 8, "mde": None, "level": level,
+            "method": "made up",
+        }  # fmt: skip
+
+    return {
+        "schema_version": 1, "run": name, "complete": True, "trials": [], "skipped_arms": [],
+        "started": "2026-01-01T00:00:00+00:00", "ended": "2026-01-01T00:00:30+00:00",
+        "programs": [{"collector": "inject-ns-0", "runs_per_request": 1.0}],
+        "rows": [
+            row("workload_cpu_us", "us/request", difference, 200.0),
+            row("workload_cpu_percent", "%", difference / 2, 100.0),
+            row("bpf_difference_us", "us/request", difference, 4.0),
+        ],
+    }  # fmt: skip
