@@ -58,20 +58,21 @@ def check(experiment: Experiment, own: Workload | None = None) -> dict[str, Work
 
 
 def _check_arm(arm: Arm) -> None:
-    slugs: set[str] = set()
-    for spec in (*arm.collectors, *arm.against):
-        try:
-            slug = resolve(spec).slug
-        except InputError as error:
-            raise InputError(
-                f"Arm {arm.name!r}: {error.what}", error.why, error.next_step
-            ) from error
-        if slug in slugs:
-            raise InputError(
-                f"Arm {arm.name!r} names the same collector twice: {spec!r}.",
-                next_step="Give one of them another option, or leave it out.",
-            )
-        slugs.add(slug)
+    """The two sets of an arm may share a collector: a version may be held against itself."""
+    for specs in (arm.collectors, arm.against):
+        slugs: set[str] = set()
+        for spec in specs:
+            try:
+                slug = resolve(spec).slug
+            except InputError as error:
+                what = f"Arm {arm.name!r}: {error.what}"
+                raise InputError(what, error.why, error.next_step) from error
+            if slug in slugs:
+                raise InputError(
+                    f"Arm {arm.name!r} names the same collector twice: {spec!r}.",
+                    next_step="Give one of them another option, or leave it out.",
+                )
+            slugs.add(slug)
 
 
 def evaluate(

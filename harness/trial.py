@@ -81,15 +81,20 @@ def _pair(
 def _against(
     stage: Stage, trial: Trial, folder: Path, notes: Notes, stack: ExitStack, offset: int
 ) -> list[WindowRow]:
-    """Candidates are on while the references are off; then each set alone stays on."""
+    """Candidates are on while the references are off; then each set alone stays on.
+
+    Which of them does so first changes with each block, so that being first is no difference.
+    """
     (agents, its), (against, their) = _pair(stage, trial, folder, notes, stack)
     found = alternation.run(stage, agents, folder, notes, against)
-    until = time.monotonic_ns()
-    first = Seen(offset, until, found.cpu_seconds[True], "steady")
-    _rest(stage, agents, folder, its, first)
+    until, cpu = time.monotonic_ns(), found.cpu_seconds
+    parts = [
+        (agents, its, Seen(offset, until, cpu[True], "steady")),
+        (against, their, Seen(offset, until, cpu[False], "steady-reference")),
+    ]
+    for group, labelled, so_far in parts if trial.block % 2 == 0 else parts[::-1]:
+        _rest(stage, group, folder, labelled, so_far)
     _workload_memory(stage, notes)
-    second = Seen(offset, until, found.cpu_seconds[False], "steady-reference")
-    _rest(stage, against, folder, their, second)
     return found.rows
 
 
