@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.analysis.summary import Summary, summarize
+from harness.errors import StoreError
 from harness.report import html, markdown, rows
 from harness.store import Run
 
@@ -23,7 +24,13 @@ class BuiltReport:
 
 
 def build(run: Run) -> BuiltReport:
-    """Write the report into the run directory; StoreError if that is full."""
+    """Write the report into the run directory; StoreError if that is full or holds no trials."""
+    if not run.records():
+        raise StoreError(
+            f"{run.path} holds no trials to report on.",
+            "Of published runs only the report is kept, and it would be lost.",
+            "Read its report.md or report.html, or make a run of your own.",
+        )
     summary = summarize(run)
     return BuiltReport(
         html=run.write_text("report.html", html.page(run, summary)),

@@ -14,6 +14,7 @@ import pytest
 from harness import experiment as experiments
 from harness.analysis.metrics import BRACKETS, METRICS
 from harness.analysis.summary import summarize
+from harness.errors import StoreError
 from harness.model import Arm, Comparison
 from harness.report import build, wording
 from harness.report.build import BuiltReport
@@ -320,3 +321,11 @@ def test_a_rounded_zero_has_no_sign() -> None:
     assert wording.number(-0.001, 2, signed=True) == "0.00"
     assert wording.number(-1.5, 1) == f"{wording.MINUS}1.5"
     assert wording.number(1.5, 1, signed=True) == "+1.5"
+
+
+def test_a_published_run_keeps_its_report(tmp_path: Path) -> None:
+    run = partial(tmp_path, 0)
+    (run.path / "report.md").write_text("kept")
+    with pytest.raises(StoreError, match="no trials"):
+        build.build(run)
+    assert (run.path / "report.md").read_text() == "kept"
