@@ -25,7 +25,7 @@ class BuiltReport:
 
 def build(run: Run) -> BuiltReport:
     """Write the report into the run directory; StoreError if that is full or holds no trials."""
-    if not run.records():
+    if not (run.path / "trials").is_dir():
         raise StoreError(
             f"{run.path} holds no trials to report on.",
             "Of published runs only the report is kept, and it would be lost.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -325,6 +326,7 @@ def test_a_rounded_zero_has_no_sign() -> None:
 
 def test_a_published_run_keeps_its_report(tmp_path: Path) -> None:
     run = partial(tmp_path, 0)
+    shutil.rmtree(run.path / "trials")
     (run.path / "report.md").write_text("kept")
     with pytest.raises(StoreError, match="no trials"):
         build.build(run)
