@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from harness import shell
+from harness import listeners, shell
 from harness.errors import ComponentError, InputError, NeedError
 from harness.stack import catalog, config, readback, supply
 from harness.stack.catalog import Component
@@ -300,9 +300,11 @@ def _require_free_ports(stack: Stack) -> None:
             try:
                 probe.bind((stack.bind, port))
             except OSError as error:
+                holder = listeners.holder(port)
                 raise NeedError(
                     f"{name} cannot listen on {stack.bind}:{port}: {error.strerror}.",
-                    next_step=f"See who does: ss -ltnp 'sport = :{port}'.",
+                    f"It is held by {holder}." if holder else "",
+                    "Stop what listens there, or choose another address with --bind.",
                 ) from error
 
 

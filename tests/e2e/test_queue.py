@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from harness import rollout
@@ -48,6 +49,40 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     rollout.up(up, components, lambda _: None)
     yield up
     rollout.down()
+
+
+def test_they_listen_on_loopback_only(stack: Stack) -> None:
+    now = rollout.state()
+    assert now is not None
+    ours = {
+        socket.laddr
+        for one in now.components
+        for socket in psutil.Process(one.pid).net_connections("tcp")
+        if socket.status == psutil.CONN_LISTEN
+    }
+    declared = {port for name in NAMES for port in rollout.PROGRAMS[name].listens(stack.ports)}
+    assert {address.port for address in ours} == declared
+    assert {address.ip for address in ours} == {"127.0.0.1"}
+
+
+def test_a_sample_says_from_which_machine_it_is(stack: Stack) -> None:
+    _post(stack, ["one"])
+    _expect(stack, ["one"])
+    query = {"query": "queued"}
+    answer = readback.ask(stack.url(stack.ports.prometheus) + "/api/v1/query", query)
+    (sample,) = answer["data"]["result"]
+    assert sample["metric"]["host_name"] == config.host()["host.name"]
+
+
+def test_prometheus_scrapes_the_collector(stack: Stack) -> None:
+    query = {"query": 'up{job="otelcol"} == 1'}
+    deadline = time.monotonic() + 60
+    while True:
+        answer = readback.ask(stack.url(stack.ports.prometheus) + "/api/v1/query", query)
+        if answer and answer["data"]["result"]:
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
 
 
 def test_prometheus_is_killed_under_load(stack: Stack) -> None:
