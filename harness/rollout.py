@@ -1,13 +1,12 @@
 """Starts the stack on this machine and takes it down again; called by the commands up and down.
 
-What was started is noted in a state file below /run/harness, so that another process finds it:
-each component has a cgroup of its own, and whatever is in that cgroup is what is ended.
+What was started is noted in the ledger, so that another process finds it: each component has a
+cgroup of its own, and whatever is in that cgroup is what is ended.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -15,7 +14,7 @@ import socket
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from harness import listeners, shell
@@ -25,35 +24,14 @@ from harness.stack.catalog import Component
 from harness.stack.config import PROGRAMS, Stack
 from harness.stack.readback import Arrival
 from harness.stack.supply import Offer
-from harness.targets import cgroup, journal, mount
+from harness.targets import cgroup, journal, ledger, mount
+from harness.targets.ledger import Running, state
 
-STATE = journal.DIRECTORY / "stack"
 CGROUP = "harness-stack"
 READY_SECONDS = 90.0
 GRACE_SECONDS = 20.0
 
 Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Running:
-    """A component that was started; `pid` is of its first process, `log` what it prints."""
-
-    name: str
-    version: str
-    pid: int
-    cgroup: str
-    log: str
-    command: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class State:
-    """What `up` started: where its files are and each component."""
-
-    folder: str
-    bind: str
-    components: tuple[Running, ...] = ()
 
 
 def home() -> Path:
@@ -99,7 +77,7 @@ def up(stack: Stack, components: Sequence[Component], tell: Tell) -> list[Arriva
 
     Whatever was started is taken down again if it fails.
     """
-    _claim(stack)
+    ledger.claim(stack.folder, stack.bind)
     try:
         _require_free_ports(stack)
         root, folder = _cgroup_root(), supply.cache()
@@ -123,12 +101,12 @@ def start(stack: Stack, component: Component, program: Path, root: Path) -> Runn
     log = stack.folder / "logs" / f"{component.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     own = root / component.name
-    _write(_with(stack, Running(component.name, component.version, 0, str(own), str(log), ())))
+    command = (str(program), *arguments)
+    planned = Running(component.name, component.version, 0, str(own), str(log), command)
+    ledger.note(planned)  # before it exists, so that no crash leaves it unknown
     cgroup.create(own)
-    command = [str(program), *arguments]
-    pid = shell.detach(command, log=log, cgroup=own)
-    running = Running(component.name, component.version, pid, str(own), str(log), tuple(command))
-    _write(_with(stack, running))
+    running = replace(planned, pid=shell.detach(command, log=log, cgroup=own))
+    ledger.note(running)
     return running
 
 
@@ -142,8 +120,8 @@ def restart(name: str) -> Running:
     if cgroup.processes(Path(old.cgroup)):
         raise NeedError(f"{name} still runs.", next_step="Nothing is to be done.")
     pid = shell.detach(old.command, log=Path(old.log), cgroup=Path(old.cgroup))
-    new = Running(old.name, old.version, pid, old.cgroup, old.log, old.command)
-    _write(_with(Stack(Path(now.folder), now.bind), new))
+    new = replace(old, pid=pid)
+    ledger.note(new)
     return new
 
 
@@ -175,9 +153,7 @@ def down(*, keep_logs: bool = False) -> list[str]:
         shutil.rmtree(folder / "data", ignore_errors=True)
     else:
         done += _forget(folder)
-    shutil.rmtree(STATE, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        STATE.parent.rmdir()
+    ledger.forget()
     return done
 
 
@@ -191,55 +167,11 @@ def _forget(folder: Path) -> list[str]:
     return [f"{folder} was removed."]
 
 
-def state() -> State | None:
-    """What is up now, or None; also after a restart of the machine, when its cgroups are gone."""
-    try:
-        data = json.loads((STATE / "state.json").read_text())
-    except FileNotFoundError:
-        return None
-    components = tuple(
-        Running(**{**one, "command": tuple(one["command"])}) for one in data.pop("components")
-    )
-    return State(**data, components=components)
-
-
 def _tidy(folder: Path) -> None:
     """Remove what only builds need, unless a component is still to be built."""
     chosen = plan([c for c in catalog.load().values() if not c.optional], folder)
     if all(offer is not None and offer.ready for _, offer in chosen):
         supply.tidy(folder)
-
-
-def _claim(stack: Stack) -> None:
-    """Note that a stack is being started; NeedError if one is, by whomever."""
-    try:
-        STATE.mkdir(parents=True, exist_ok=True)
-        with (STATE / "state.json").open("x") as stream:
-            json.dump(asdict(State(str(stack.folder), stack.bind)), stream)
-    except PermissionError as error:
-        raise NeedError(
-            "Root is needed.",
-            f"Each component gets a cgroup, and what was started is noted in {STATE}.",
-            "Run the command again with sudo.",
-        ) from error
-    except FileExistsError:
-        raise NeedError(
-            "The stack is up already, or is being started.",
-            next_step="Take it down first: harness down.",
-        ) from None
-
-
-def _with(stack: Stack, running: Running) -> State:
-    now = state()
-    others = [one for one in now.components if one.name != running.name] if now else []
-    return State(str(stack.folder), stack.bind, (*others, running))
-
-
-def _write(new: State) -> None:
-    STATE.mkdir(parents=True, exist_ok=True)
-    draft = STATE / "state.new"
-    draft.write_text(json.dumps(asdict(new)))
-    draft.rename(STATE / "state.json")
 
 
 def _lives(name: str) -> bool:

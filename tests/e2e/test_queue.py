@@ -19,7 +19,7 @@ import pytest
 from harness import rollout
 from harness.stack import catalog, config, readback, supply
 from harness.stack.config import Stack
-from harness.targets import cgroup
+from harness.targets import cgroup, ledger
 
 pytestmark = [
     pytest.mark.e2e,
@@ -39,10 +39,10 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
         offer = supply.choose(component, supply.cache())
         if offer is None or not (offer.ready or os.environ.get("CI")):
             pytest.skip(f"{component.title} is not in the cache: `harness up` gets it, as CI does")
-    if rollout.state() is not None:
+    if ledger.state() is not None:
         pytest.skip("a stack is up on this machine")
     monkeypatch.setattr(rollout, "PROGRAMS", programs)
-    monkeypatch.setattr(rollout, "STATE", tmp_path / "run" / "stack")
+    monkeypatch.setattr(ledger, "DIRECTORY", tmp_path / "run" / "stack")
     monkeypatch.setattr(rollout, "CGROUP", f"harness-stack-test-{os.getpid()}")
     monkeypatch.setattr(readback, "prove", lambda stack: [])
     up = Stack(tmp_path / "stack")
@@ -52,7 +52,7 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
 
 
 def test_they_listen_on_loopback_only(stack: Stack) -> None:
-    now = rollout.state()
+    now = ledger.state()
     assert now is not None
     ours = {
         socket.laddr
@@ -110,7 +110,7 @@ def test_the_collector_is_killed_with_a_full_queue(stack: Stack) -> None:
 
 
 def _kill(name: str) -> None:
-    now = rollout.state()
+    now = ledger.state()
     assert now is not None
     (one,) = [one for one in now.components if one.name == name]
     os.kill(one.pid, signal.SIGKILL)

@@ -15,7 +15,7 @@ from harness.errors import ComponentError, InputError, NeedError
 from harness.stack import config, readback, supply
 from harness.stack.catalog import Component, OnPath
 from harness.stack.config import Program, Stack
-from harness.targets import cgroup, mount
+from harness.targets import cgroup, ledger, mount
 
 pytestmark = [
     pytest.mark.e2e,
@@ -43,7 +43,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A stack of one component, `server`, whose state, files and cache are the test's."""
     root = mount.find("cgroup2")
     assert root is not None
-    monkeypatch.setattr(rollout, "STATE", tmp_path / "run" / "stack")
+    monkeypatch.setattr(ledger, "DIRECTORY", tmp_path / "run" / "stack")
     monkeypatch.setattr(rollout, "CGROUP", f"harness-stack-test-{os.getpid()}")
     monkeypatch.setattr(readback, "prove", lambda stack: [])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -85,14 +85,14 @@ def _nothing_is_left(place: Path) -> None:
     root = mount.find("cgroup2")
     assert root is not None
     assert not (root / rollout.CGROUP).exists()
-    assert rollout.state() is None
+    assert ledger.state() is None
     assert not (place / "run").exists()
 
 
 def test_up_and_down(place: Path) -> None:
     stack, told = _up(place)
     assert [line.partition(" after")[0] for line in told] == ["server is ready"]
-    now = rollout.state()
+    now = ledger.state()
     assert now is not None
     (server,) = now.components
     assert server.pid in cgroup.processes(Path(server.cgroup))
@@ -109,10 +109,10 @@ def test_up_and_down(place: Path) -> None:
 
 def test_a_second_up_is_refused_and_spares_the_first(place: Path) -> None:
     _up(place)
-    before = rollout.state()
+    before = ledger.state()
     with pytest.raises(NeedError, match="up already"):
         _up(place)
-    assert rollout.state() == before
+    assert ledger.state() == before
     assert before is not None
     assert cgroup.processes(Path(before.components[0].cgroup))
 
@@ -142,7 +142,7 @@ def test_a_taken_port_stops_before_anything_starts(place: Path) -> None:
 
 def test_a_killed_component_is_started_again(place: Path) -> None:
     stack, _ = _up(place)
-    now = rollout.state()
+    now = ledger.state()
     assert now is not None
     (server,) = now.components
     with pytest.raises(NeedError, match="still runs"):

@@ -23,7 +23,7 @@ from harness import rollout, shell
 from harness.stack import catalog, supply
 from harness.stack.config import PROGRAMS, Stack
 from harness.stack.readback import ask
-from harness.targets import cgroup, mount
+from harness.targets import cgroup, ledger, mount
 
 pytestmark = [
     pytest.mark.e2e,
@@ -43,7 +43,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             pytest.skip(f"{component.title} cannot be had here")
         if offer is not None and not offer.ready and not os.environ.get("CI"):
             pytest.skip(f"{component.title} is not in the cache: `harness up` gets it, as CI does")
-    if rollout.state() is not None:
+    if ledger.state() is not None:
         pytest.skip("a stack is up on this machine")
     state = tmp_path_factory.mktemp("state")
     done = _harness("up", state, BUILD_SECONDS)
@@ -63,7 +63,7 @@ def _harness(command: str, state: Path, timeout: float = 120) -> shell.Completed
 
 @pytest.fixture
 def stack(home: Path) -> Stack:
-    now = rollout.state()
+    now = ledger.state()
     assert now is not None
     return Stack(Path(now.folder), now.bind)
 
@@ -75,7 +75,7 @@ def test_up_read_back_one_of_each_signal(home: Path) -> None:
 
 
 def test_each_component_has_a_cgroup_and_a_log(stack: Stack) -> None:
-    now = rollout.state()
+    now = ledger.state()
     assert now is not None
     assert {one.name for one in now.components} == set(PROGRAMS)
     for one in now.components:
@@ -86,7 +86,7 @@ def test_each_component_has_a_cgroup_and_a_log(stack: Stack) -> None:
 
 
 def test_it_listens_on_loopback_only(stack: Stack) -> None:
-    now = rollout.state()
+    now = ledger.state()
     assert now is not None
     pids = [pid for one in now.components for pid in cgroup.processes(Path(one.cgroup))]
     ours = {
@@ -161,7 +161,7 @@ def test_no_span_is_lost_when_the_collector_is_killed(stack: Stack) -> None:
 
 
 def test_down_leaves_nothing(home: Path, stack: Stack) -> None:
-    now = rollout.state()
+    now = ledger.state()
     assert now is not None
     pids = [pid for one in now.components for pid in cgroup.processes(Path(one.cgroup))]
     assert len(pids) >= len(PROGRAMS)
@@ -171,7 +171,7 @@ def test_down_leaves_nothing(home: Path, stack: Stack) -> None:
     root = mount.find("cgroup2")
     assert root is not None
     assert not (root / "harness-stack").exists()
-    assert not rollout.STATE.exists()
+    assert not ledger.DIRECTORY.exists()
     assert [path.name for path in home.rglob("*")] == ["said"]
     for port in (p for program in PROGRAMS.values() for p in program.listens(stack.ports)):
         with socket.socket() as probe:
@@ -179,8 +179,8 @@ def test_down_leaves_nothing(home: Path, stack: Stack) -> None:
     assert "is not up" in _harness("down", home).stdout
 
 
-def _running(name: str) -> list[rollout.Running]:
-    now = rollout.state()
+def _running(name: str) -> list[ledger.Running]:
+    now = ledger.state()
     return [one for one in now.components if one.name == name] if now else []
 
 

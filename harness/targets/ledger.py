@@ -1,0 +1,86 @@
+"""What is noted of the stack that was started, below /run/harness, for `rollout` in any process.
+
+The journal is not the place: what it names ends with the process that wrote it, the stack does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from harness.errors import NeedError
+from harness.targets import journal
+
+DIRECTORY = journal.DIRECTORY / "stack"
+
+
+@dataclass(frozen=True)
+class Running:
+    """A component that was started; `pid` is of its first process, `log` what it prints."""
+
+    name: str
+    version: str
+    pid: int
+    cgroup: str
+    log: str
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class State:
+    """What `up` started: where its files are and each component."""
+
+    folder: str
+    bind: str
+    components: tuple[Running, ...] = ()
+
+
+def state() -> State | None:
+    """What is up now, or None; also after a restart of the machine, when its cgroups are gone."""
+    try:
+        data = json.loads((DIRECTORY / "state.json").read_text())
+    except FileNotFoundError:
+        return None
+    components = tuple(
+        Running(**{**one, "command": tuple(one["command"])}) for one in data.pop("components")
+    )
+    return State(**data, components=components)
+
+
+def claim(folder: Path, bind: str) -> None:
+    """Note that a stack is being started; NeedError if one is, by whomever."""
+    try:
+        DIRECTORY.mkdir(parents=True, exist_ok=True)
+        with (DIRECTORY / "state.json").open("x") as stream:
+            json.dump(asdict(State(str(folder), bind)), stream)
+    except PermissionError as error:
+        raise NeedError(
+            "Root is needed.",
+            f"Each component gets a cgroup, and what was started is noted in {DIRECTORY}.",
+            "Run the command again with sudo.",
+        ) from error
+    except FileExistsError:
+        raise NeedError(
+            "The stack is up already, or is being started.",
+            next_step="Take it down first: harness down.",
+        ) from None
+
+
+def note(running: Running) -> None:
+    """Add a component to the claimed stack, or replace what is noted of it."""
+    now = state()
+    assert now is not None
+    others = [one for one in now.components if one.name != running.name]
+    draft = DIRECTORY / "state.new"
+    draft.write_text(json.dumps(asdict(replace(now, components=(*others, running)))))
+    draft.rename(DIRECTORY / "state.json")
+
+
+def forget() -> None:
+    """Nothing of the stack is left."""
+    shutil.rmtree(DIRECTORY, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        DIRECTORY.parent.rmdir()
