@@ -16,7 +16,8 @@ from harness.stage import Notes, Stage
 from harness.store import WindowRow
 from harness.switching import Switch
 
-SLICE_SECONDS = 0.25
+SLICE_SECONDS = 0.05
+LEAST_SLICES = 24  # six quadruples: fewer give no interval
 
 Counters = Mapping[int, Program]
 
@@ -62,7 +63,7 @@ def run(
 
 
 def _states(stage: Stage, taking_turns: bool, seed: int) -> list[bool]:
-    slices = max(4, round(stage.experiment.metered_seconds / SLICE_SECONDS))
+    slices = max(LEAST_SLICES, round(stage.experiment.metered_seconds / SLICE_SECONDS))
     return experiments.pattern(-(-slices // 4), seed) if taking_turns else [True] * slices
 
 

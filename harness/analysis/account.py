@@ -14,7 +14,6 @@ from harness.analysis.compare import Estimate
 from harness.analysis.value import REFERENCE
 from harness.model import Comparison
 
-RESIDUAL = "context_cpu_us less bpf_us; intervals in quadrature"
 SLICED = "Hodges-Lehmann over quadruples of slices of metered trials, widened by blocks"
 
 
@@ -23,23 +22,19 @@ def bill_rows(
 ) -> Iterator[Comparison]:
     """The full bill, from the metered trials and the arm's other `rows`.
 
-    What is left of a difference between two sets is not what one of them leaves unexplained: an
-    arm that compares two has no such rows.
+    What is left of a difference between two sets is not what one of them leaves: an arm that
+    compares two has no such rows.
     """
     by_metric = {row.metric: row for row in rows}
     trials = cell.metering()
     parts = {"bpf_us": bill.bpf_us(trials), "entry_us": bill.entry_us(trials, cell.entry)}
-    agent = by_metric.get("agent_us")
-    parts["agent_us"] = Found(_estimate(agent), agent.method) if agent else None
+    parts["agent_us"] = _found(by_metric.get("agent_us"))
     parts["bill_us"] = bill.whole(parts)
-    host, context = (by_metric.get(f"{name}_cpu_us") for name in ("host", "context"))
-    if cell.arm.against:
-        host = context = None
-    if host is not None:
-        parts |= bill.unexplained(parts, _estimate(host))
-    if context is not None and (bpf := parts["bpf_us"]):
-        left = bill.combined([(1.0, _estimate(context)), (-1.0, bpf.value)])
-        parts["residual_us"] = Found(left, RESIDUAL, context.level)
+    if not cell.arm.against:
+        parts["residual_us"] = bill.residual(parts, _found(by_metric.get("context_cpu_us")))
+        parts["unexplained_percent"] = bill.unexplained_percent(
+            *(_found(by_metric.get(name)) for name in ("unexplained_us", "host_cpu_us", "agent_us"))
+        )
     rate, cpus = by_metric.get("rate_per_s"), bill.cpu_count(about.get("facts", {}))
     if parts["bill_us"] and rate and cpus:  # of requests: a task of a locustfile may make several
         factor = bill.machine_percent_factor(rate.estimate, cpus)
@@ -76,5 +71,7 @@ def against_rows(cell: Cell) -> Iterator[Comparison]:
             yield cell.row(metric, found, level, value.MEAN)
 
 
-def _estimate(row: Comparison) -> Estimate:
-    return Estimate(row.estimate, row.low, row.high, row.n)
+def _found(row: Comparison | None) -> Found | None:
+    if row is None:
+        return None
+    return Found(Estimate(row.estimate, row.low, row.high, row.n), row.method, row.level)

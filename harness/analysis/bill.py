@@ -1,4 +1,4 @@
-"""The full bill of a collector: BPF run time, entry, agent, and what they leave unexplained.
+"""The full bill of a collector: BPF run time, entry, agent, and what they leave.
 
 `cell` calls it. Every part is measured its own way; docs/method.md says how.
 """
@@ -21,8 +21,8 @@ SLICES = "Hodges-Lehmann over slices of metered trials, widened by blocks"
 SUMS = "ratio of sums over slices of metered trials (runs are rare), bootstrap within blocks"
 ENTRY = "runs a request x calibrated cost of entry by hook, its interval; runs taken as exact"
 WHOLE = "sum of {}; intervals in quadrature"
-RESIDUE = "host_cpu_us less {}; intervals in quadrature"
-SHARE = "unexplained_us in percent of itself + bill_us, the latter taken as exact"
+RESIDUE = "context_cpu_us less {}; intervals in quadrature"
+SHARE = "unexplained_us in percent of host_cpu_us + agent_us, these taken as exact"
 
 
 @dataclass(frozen=True)
@@ -168,23 +168,28 @@ def whole(parts: Mapping[str, Found | None]) -> Found | None:
     return Found(value.not_negative(total), WHOLE.format(_listed(list(paid))))
 
 
-def unexplained(parts: Mapping[str, Found | None], host: Estimate) -> dict[str, Found]:
-    """What the host pays beyond what was metered, in us and in percent of all that is paid.
-
-    The percentage is u / (u + bill), which rises with u: its ends are those of u. Where they
-    reach down to nothing paid at all there is no percentage.
-    """
+def residual(parts: Mapping[str, Found | None], context: Found | None) -> Found | None:
+    """What workload and client pay in their own contexts beyond BPF programs and their entry."""
     known = {name: part for name in ("bpf_us", "entry_us") if (part := parts.get(name))}
-    if "bpf_us" not in known:
-        return {}
-    left = combined([(1.0, host), *((-1.0, part.value) for part in known.values())])
-    found = {"unexplained_us": Found(left, RESIDUE.format(_listed(list(known))), host.estimate)}
-    bill = parts.get("bill_us")
-    if bill is not None and left.low + bill.value.estimate > 0:
-        paid = bill.value.estimate
-        low, centre, high = (100 * u / (u + paid) for u in (left.low, left.estimate, left.high))
-        found["unexplained_percent"] = Found(Estimate(centre, low, high, left.n), SHARE, 100.0)
-    return found
+    if context is None or "bpf_us" not in known:
+        return None
+    left = combined([(1.0, context.value), *((-1.0, part.value) for part in known.values())])
+    return Found(left, RESIDUE.format(_listed(list(known))), context.level)
+
+
+def unexplained_percent(
+    left: Found | None, host: Found | None, agent: Found | None
+) -> Found | None:
+    """The share of the host's extra CPU that nobody's cgroup pays.
+
+    None where the interval of that extra CPU reaches down to zero: it is no share of anything.
+    """
+    if left is None or host is None or agent is None:
+        return None
+    if not host.value.low + agent.value.estimate > 0:
+        return None
+    whole = host.value.estimate + agent.value.estimate
+    return Found(left.value.scaled(100 / whole), SHARE, 100.0)
 
 
 def _listed(names: Sequence[str]) -> str:

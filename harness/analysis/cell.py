@@ -107,9 +107,9 @@ def cpu_percent_row(cell: Cell) -> Comparison | None:
 def cpu_rows(cell: Cell, seed: int) -> Iterator[Comparison]:
     """Differences of CPU per request, by who pays."""
     meters = {metric: (meter,) for meter, metric in SWITCHED_CPU.items()}
-    for metric, parts in {**meters, "context_cpu_us": ("cpu.workload", "cpu.client")}.items():
+    for metric, parts in {**meters, **metrics.COMBINED_CPU}.items():
         sample = cell.sample(parts, metrics.APART.get(metric, ()))
-        if not len(sample.on):
+        if not len(sample.on) or (metric == "unexplained_us" and cell.arm.against):
             continue
         if any(compare.is_ticked(rows, part) for part in parts for _, rows in cell.switched):
             found, level = compare.ratio_of_sums(sample, _seed(cell, seed, metric))

@@ -18,8 +18,17 @@ SWITCHED_CPU = {
     "cpu.host": "host_cpu_us",
 }
 
+# the same of several payers, or of what others leave
+COMBINED_CPU = {
+    "context_cpu_us": ("cpu.workload", "cpu.client"),
+    "unexplained_us": ("cpu.host",),
+}
+
 # taken off a meter: an agent works by its own clock, in on and off windows alike
-APART = {"host_cpu_us": ("cpu.agent", "cpu.sink")}
+APART = {
+    "host_cpu_us": ("cpu.agent", "cpu.sink"),
+    "unexplained_us": ("cpu.agent", "cpu.sink", "cpu.workload", "cpu.client"),
+}
 
 # metrics that are told apart by a name in brackets, and what the name is
 BRACKETS = {
@@ -60,15 +69,17 @@ METRICS: dict[str, Metric] = {
     "entry_us": Metric("us/request", "cost of entering the arm's BPF programs, by calibration"),
     "agent_us": Metric("us/request", "CPU of the arm's agents"),
     "sink_us": Metric("us/request", "CPU of the telemetry's receiver; not part of the bill"),
-    "residual_us": Metric("us/request", "context_cpu_us - bpf_us: entry, caches, noise", True),
+    "residual_us": Metric(
+        "us/request", "context_cpu_us - bpf_us - entry_us (if calibrated): caches, scheduling", True
+    ),
     "bill_us": Metric("us/request", "whole bill: BPF programs + entry (if calibrated) + agents"),
     "bill_percent": Metric("%", "whole bill in percent of the machine, at the rate driven"),
     "unexplained_us": Metric(
-        "us/request", "host_cpu_us - bpf_us - entry_us: what no meter names", True
+        "us/request", "host_cpu_us - context_cpu_us, window by window: no cgroup pays it", True
     ),
     "unexplained_percent": Metric(
         "%",
-        "unexplained_us in percent of host_cpu_us + agent_us; where that is not near zero",
+        "unexplained_us in percent of host_cpu_us + agent_us, where these are above zero",
         True,
     ),
     "interaction_us": Metric(

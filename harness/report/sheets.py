@@ -17,7 +17,7 @@ CONTEXTS = {
     "workload_cpu_us": "workload",
     "client_cpu_us": "client",
     "context_cpu_us": "both",
-    "residual_us": "both less BPF",
+    "residual_us": "both less BPF and entry",
     "softirq_cpu_us": "softirq",
     "host_cpu_us": "host less agents",
 }
@@ -28,8 +28,8 @@ BILL = {
     "agent": ("agent_us", "its cgroup, steady part"),
     "whole bill": ("bill_us", "sum of these, what is known of them"),
     "host, extra": ("host_cpu_us", f"busy time less agents and receiver, on {MINUS} off"),
-    "unexplained": ("unexplained_us", f"host {MINUS} BPF {MINUS} entry"),
-    "of host + agent": ("unexplained_percent", "unexplained, where the sum is not near zero"),
+    "unexplained": ("unexplained_us", f"host {MINUS} service {MINUS} client, window by window"),
+    "of host + agent": ("unexplained_percent", "unexplained, where these are above zero"),
     "receiver, apart": ("sink_us", "its cgroup, steady part; not in the bill"),
 }
 AGAINST = {
