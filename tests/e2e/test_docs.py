@@ -12,6 +12,7 @@ import pytest
 
 from harness import experiment, shell
 from harness.analysis import budgets
+from harness.collectors import resolve
 from tests.unit import synthetic
 
 pytestmark = pytest.mark.e2e
@@ -32,8 +33,9 @@ def _blocks(language: str) -> list[tuple[str, str]]:
     ]
 
 
-EXPERIMENTS = [block for block in _blocks("toml") if "[[budget]]" not in block[1]]
 BUDGETS = [block for block in _blocks("toml") if "[[budget]]" in block[1]]
+COLLECTORS = [block for block in _blocks("toml") if "{control}" in block[1]]
+EXPERIMENTS = [block for block in _blocks("toml") if block not in BUDGETS + COLLECTORS]
 COMMANDS = sorted(
     {line for _, body in _blocks("sh") for line in body.splitlines() if line and line[0] != "#"}
 )
@@ -117,6 +119,13 @@ def test_budget_file(page: str, body: str, tmp_path: Path) -> None:
     path = tmp_path / "budget.toml"
     path.write_text(body)
     assert budgets.load(path)
+
+
+@pytest.mark.parametrize(("page", "body"), COLLECTORS)
+def test_collector_file(page: str, body: str, tmp_path: Path) -> None:
+    path = tmp_path / "collector.toml"
+    path.write_text(body)
+    assert resolve(str(path)).command
 
 
 def test_links_lead_somewhere() -> None:
