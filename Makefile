@@ -1,9 +1,10 @@
 # make evaluate   set up what is missing, run the quick experiment, say where the report is
 # make test       set up what is missing, run every test that this machine can run
+# make test-stack build the observability stack's programs (a quarter of an hour) and test it
 # make lint       style, types, import layers
 # make clean      remove what was built and installed here (not apt packages, not reports)
 .DELETE_ON_ERROR:
-.PHONY: evaluate test lint setup setup-test bpf workloads clean format lock
+.PHONY: evaluate test test-stack lint setup setup-test bpf workloads clean format lock
 
 PYTHON ?= $(shell for p in /usr/bin/python3 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -18,6 +19,9 @@ evaluate: setup
 
 test: setup setup-test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-stack: setup setup-test
+	HARNESS_STACK=1 $(BIN)/python -m pytest -m stack $(PYTEST_ARGS)
 
 lint: .venv/ready
 	$(BIN)/ruff check .
