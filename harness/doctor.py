@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness import probe, syscall
+from harness import idle, probe, syscall
 from harness.targets import facts, mount
 from harness.targets.placement import placement
 
@@ -189,6 +189,13 @@ def _machine() -> Iterator[Finding]:
     yield _verdict("open files", enough, f"limit {files}", "Run `ulimit -n 4096` first.", "warn")
 
 
+def _idle() -> Iterator[Finding]:
+    found = idle.DEVICE.exists()
+    detail = "kept from halting while a run lasts" if found else f"no {idle.DEVICE}: they halt"
+    fix = "Nothing to do on a machine of your own; on a virtual one intervals are wider for it."
+    yield _verdict("idle CPUs", found, detail, fix, "warn")
+
+
 def _hypervisor() -> Iterator[Finding]:
     stolen = facts.steal_seconds(_text("/proc/stat"))
     uptime = float(_text("/proc/uptime").split()[0]) * (os.cpu_count() or 1)
@@ -207,5 +214,5 @@ def _text(path: str) -> str:
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     _root, _python, _kernel, _statistics, _hooks, _cgroups, _mounts, _tools, _built, _machine,
-    _hypervisor,
+    _idle, _hypervisor,
 )  # fmt: skip

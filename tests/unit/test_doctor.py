@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import doctor, probe
+from harness import doctor, idle, probe
 from harness.doctor import Finding
 from harness.targets import facts
 
@@ -111,3 +111,12 @@ def test_a_type_is_found_by_kind_and_name() -> None:
 
 def _type(name: int, kind: int, members: int, size: int) -> bytes:
     return b"".join(n.to_bytes(4, "little") for n in (name, kind << 24 | members, size))
+
+
+def test_a_machine_whose_idle_cpus_halt_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(idle, "DEVICE", tmp_path / "absent")
+    assert _named("idle CPUs").status == "warn"
+    (tmp_path / "absent").touch()
+    assert _named("idle CPUs").status == "pass"
