@@ -22,7 +22,7 @@ Status = Literal["pass", "warn", "fail"]
 _ROOT = Path(__file__).parents[1]
 _SETUP = "Run `make setup`."
 NEEDED_BY = {
-    "cgroup_skb": ("http",),
+    "cgroup_skb": ("http", "inject"),
     "tp_btf": ("flows", "guard"),
     "iter": ("flows",),
     "perf_event": ("profile",),

@@ -57,6 +57,8 @@ def test_it_knows_the_hooks_that_the_collectors_take() -> None:
     assert sources
     for source in sources:
         collector = source.name.removesuffix(".bpf.c")
+        if collector == "empty":  # for calibration: it takes whatever hooks there are
+            continue
         for section in re.findall(r'^SEC\("([^".?]+)"\)\s*$', source.read_text(), re.MULTILINE):
             section = section.replace("connect6", "connect4")  # one program type, probed once
             hooks = [name for name in probe.PROBES if f"{section}/".startswith(f"{name}/")]
