@@ -5,12 +5,13 @@ reports/<run>/
   noise/  injected/            two runs as `evaluate` makes them
   entry.json                   cost of entering an empty program, by hook
   certificate.json .md *.png   computed from those; the JSON is copied to reports/certificate.json
+                               if none that took longer is there
 """
 
 from __future__ import annotations
 
 import json
-import shutil
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -19,6 +20,7 @@ from typing import Any
 
 from harness import __version__, evaluate, instrument, shell
 from harness.analysis import calibration
+from harness.analysis.trust import COMPARISON_SECONDS, LEAST_NULLS
 from harness.block import Progress
 from harness.errors import CommandError, ComponentError, InputError, StoreError
 from harness.experiment import Experiment
@@ -28,7 +30,7 @@ from harness.store import Run
 from harness.targets.local import Local
 
 NOISE, INJECTED, ENTRY, ASKED = "noise", "injected", "entry.json", "calibrate.json"
-NOISE_SHARE = 0.08
+NOISE_SHARE = 0.15
 FULL_MINUTES = 10.0  # from here on every arm is run, in several blocks
 CPU_PERCENT = (0.5, 1.0, 2.0, 5.0)
 LATENCY_US = (20, 50, 100)
@@ -37,6 +39,9 @@ EVENTS_PER_REQUEST = 1.0  # about; what was injected is measured
 TYPICAL_US = 100.0  # of CPU a request, to show a plan before the level is known
 ENTRY_LIMIT_SECONDS = 600.0
 LEAST_SECONDS = 6.0
+BLOCKS = range(8, 2, -1)  # as many as leave trials long enough for comparisons
+WHOLE_SECONDS = 1.01 * COMPARISON_SECONDS  # one that is rounded up to whole quadruples
+LOAD = Load(fraction=0.25)  # far from where requests wait for each other
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Asked:
     """What a calibration was asked for; `minutes` in all, about."""
 
     minutes: float = 35.0
-    workload: str = "go"
+    workload: str = "plain"
     seed: int = 20254
     command: list[str] = field(default_factory=list)
 
@@ -69,7 +74,7 @@ def noise_experiment(asked: Asked) -> Experiment:
     e = Experiment(
         name=NOISE, workloads=(asked.workload,), arms=(Arm(BASELINE),), seed=asked.seed,
         blocks=blocks, min_blocks=blocks, window_seconds=0.01, guard_seconds=0.0,
-        steady_seconds=0.5, metered_seconds=0.0, **_warm_up(asked),
+        steady_seconds=0.5, metered_seconds=0.0, loads={asked.workload: LOAD}, **_warm_up(asked),
     )  # fmt: skip
     return _stretched(e, 60 * asked.minutes * NOISE_SHARE)
 
@@ -80,11 +85,11 @@ def injected_experiment(asked: Asked, found: Mapping[str, Any]) -> Experiment:
     `found` is what `calibration.of_noise` told; nothing, to see a plan.
     """
     level, rate = found.get("level_us", TYPICAL_US), found.get("rate")
-    blocks = max(3, min(8, round(asked.minutes / 6))) if asked.is_full else 1
+    blocks = BLOCKS if asked.is_full else (1,)
     e = Experiment(
         name=INJECTED, workloads=(asked.workload,), arms=arms(level, asked.is_full),
-        seed=asked.seed + 1, blocks=blocks, min_blocks=blocks, steady_seconds=1.5,
-        metered_seconds=1.0, loads={asked.workload: Load(rate=rate)} if rate else {},
+        seed=asked.seed + 1, blocks=blocks[-1], min_blocks=blocks[-1], steady_seconds=1.5,
+        metered_seconds=1.0, loads={asked.workload: Load(rate=rate) if rate else LOAD},
         **_warm_up(asked),
     )  # fmt: skip
     if found:
@@ -92,8 +97,28 @@ def injected_experiment(asked: Asked, found: Mapping[str, Any]) -> Experiment:
             e, window_seconds=found["window_seconds"], guard_seconds=found["guard_seconds"],
             switched_seconds=max(e.switched_seconds, 16 * found["window_seconds"]),
         )  # fmt: skip
-    used = noise_experiment(asked).expected_seconds() + asked.entry_seconds
-    return _stretched(e, 60 * asked.minutes - used)
+    quiet = noise_experiment(asked)
+    used = quiet.expected_seconds() + asked.entry_seconds
+    plans = [
+        _stretched(replace(e, blocks=n, min_blocks=n), 60 * asked.minutes - used) for n in blocks
+    ]
+    counts = [sum(_nulls(quiet, each).values()) for each in plans]
+    most = max(counts)
+    return plans[next(i for i, n in enumerate(counts) if n >= min(most, LEAST_NULLS))]
+
+
+def nulls(asked: Asked) -> dict[str, int]:
+    """About how many comparisons of nothing with nothing there will be, by where they are from."""
+    return _nulls(noise_experiment(asked), injected_experiment(asked, {}))
+
+
+def _nulls(quiet: Experiment, injected: Experiment) -> dict[str, int]:
+    others = injected.blocks * (len(injected.arms) - 1)
+    return {
+        "baseline trials": injected.blocks * int(injected.switched_seconds // WHOLE_SECONDS),
+        "off windows": others * int(injected.switched_seconds // (2 * WHOLE_SECONDS)),
+        "noise run": quiet.blocks * int(quiet.switched_seconds // WHOLE_SECONDS),
+    }
 
 
 def arms(level_us: float, full: bool) -> tuple[Arm, ...]:
@@ -189,15 +214,13 @@ def calibrate(path: Path, progress: Progress = lambda *_: None) -> dict[str, Any
         run = Run.open(path / INJECTED)
         run.note(warnings=sorted({*run.about().get("warnings", ()), problem}))
     certificate = certify(path)
-    shutil.copy2(path / instrument.FILE, path.parent / instrument.FILE)
+    instrument.publish(path.parent, certificate)
     return certificate
 
 
 def certify(path: Path) -> dict[str, Any]:
     """Write certificate.json, .md and its figures from what was measured; needs no root."""
     asked, noise_run = asked_of(path), Run.open(path / NOISE)
-    entry_file = path / ENTRY
-    entry = json.loads(entry_file.read_text()) if entry_file.exists() else {}
     about = noise_run.about()
     certificate = {
         "run": path.name,
@@ -207,7 +230,7 @@ def certify(path: Path) -> dict[str, Any]:
         "minutes": asked.minutes,
         "machine": instrument.machine(about.get("facts", {})),
         "facts": about.get("facts", {}),
-        **calibration.certify(noise_run, Run.open(path / INJECTED), entry),
+        **calibration.certify(noise_run, Run.open(path / INJECTED), _measured_entry(path) or {}),
     }
     instrument.save(path, certificate)
     found = instrument.read(path / instrument.FILE)
@@ -243,12 +266,23 @@ def _entry(path: Path) -> dict[str, Any]:
 
     A calibration does not end with it: without it the entry row of the bill is missing, no more.
     """
-    if (path / ENTRY).exists():
-        return dict(json.loads((path / ENTRY).read_text()))
+    if (measured := _measured_entry(path)) is not None:
+        return measured
     argv = [sys.executable, "-m", "harness.agent.entry", "--json"]
     try:
         found: dict[str, Any] = json.loads(shell.run(argv, timeout=ENTRY_LIMIT_SECONDS).stdout)
     except (CommandError, ValueError) as error:
         return {"problem": f"The cost of entering a program was not measured: {error}"}
-    (path / ENTRY).write_text(json.dumps(found, indent=1) + "\n")
+    partial = path / f".{ENTRY}.partial"
+    partial.write_text(json.dumps(found, indent=1) + "\n")
+    os.replace(partial, path / ENTRY)
     return found
+
+
+def _measured_entry(path: Path) -> dict[str, Any] | None:
+    """What was measured before; None if nothing was, or if the file is not whole."""
+    try:
+        found = json.loads((path / ENTRY).read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

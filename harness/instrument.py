@@ -54,6 +54,30 @@ def load(reports: Path, facts: Mapping[str, Any]) -> dict[str, Any] | None:
     return found if found.get("machine") == machine(facts) else None
 
 
+def run(reports: Path) -> str:
+    """The run whose certificate is the one below `reports`; "" if none can be read."""
+    try:
+        return str(read(reports / FILE).get("run", ""))
+    except StoreError:
+        return ""
+
+
+def publish(reports: Path, certificate: Mapping[str, Any]) -> bool:
+    """Make it the machine's certificate below `reports`; whether it is.
+
+    It is not where a fuller one of the same machine is there, one that took more minutes. One that
+    cannot be read is replaced.
+    """
+    try:
+        there = load(reports, certificate["machine"]) or {}
+    except StoreError:
+        there = {}
+    if (there.get("minutes") or 0) > certificate["minutes"]:
+        return False
+    save(reports, certificate)
+    return True
+
+
 def save(folder: Path, certificate: Mapping[str, Any]) -> Path:
     """Write a certificate into a folder, whole or not at all; what is not a number is null."""
     path = folder / FILE

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from harness.errors import NeedError
 from harness.load import record
 from harness.meters.coverage import Slice, count, data_latency
 from harness.stage import Notes, Stage
+from harness.switching import injects
 from harness.workloads import address
 
 PROBES = 10
@@ -43,8 +45,7 @@ def run(
     """Collectors on, exactly N requests and our probes: coverage, the agents' CPU, the sink's."""
     requests = max(20, round(stage.rate * stage.experiment.steady_seconds))
     switch_all(agents, True)
-    for agent in agents:
-        agent.flush()
+    flushed_before = [agent.flush() for agent in agents]
     since_ns, begun = time.monotonic_ns(), time.monotonic()
     before = _cpu(stage, agents)
     stage.driver.start(stage.rate, requests)
@@ -54,6 +55,7 @@ def run(
     stage.workload.check()
     seconds = time.monotonic() - begun
     after = _cpu(stage, agents)
+    _note_burnt(agents, flushed_before, notes)
     notes.add("steady_requests", summary.requests, "{request}")
     notes.add("steady_seconds", seconds, "s")
     on_cpu = so_far.on_cpu_seconds + after[stage.scope] - before[stage.scope]
@@ -73,6 +75,16 @@ def run(
     sink = after["sink"] - before["sink"] + (flushed["sink"] - after["sink"]) * min(share, 1)
     notes.add("steady_sink_cpu_seconds", sink, "s")
     switch_all(agents, False)
+
+
+def _note_burnt(
+    agents: Sequence[AgentProcess], before: Sequence[Mapping[str, Any]], notes: Notes
+) -> None:
+    """What the agent of a known cost burnt itself, by its own clock; others are not asked."""
+    for agent, old in zip(agents, before, strict=True):
+        if injects(old):
+            burnt = agent.stats()["agent_burnt_seconds"] - old["agent_burnt_seconds"]
+            notes.add("agent_burnt_seconds", burnt, "s", collector=agent.name)
 
 
 def _group(agent: AgentProcess) -> str:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness.collectors import AgentProcess
@@ -57,6 +57,11 @@ def exchange(leave: Sequence[AgentProcess], enter: Sequence[AgentProcess]) -> No
         agent.receive_switch()
 
 
+def injects(answer: Mapping[str, Any]) -> bool:
+    """Whether an agent that answers this is a collector of a known cost."""
+    return "injected_ns" in answer
+
+
 def note_injected(
     agents: Sequence[AgentProcess],
     before: Sequence[dict[str, Any]],
@@ -66,7 +71,7 @@ def note_injected(
 ) -> None:
     """What a collector of a known cost burnt while it was on, and the requests of that time."""
     for agent, old, new in zip(agents, before, after, strict=True):
-        if "injected_ns" not in new:
+        if not injects(new):
             continue
         burnt = (new["injected_ns"] - old["injected_ns"]) / 1e9
         events = new["injected_events"] - old["injected_events"]

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.analysis import injection, noise, summary, trust, validity
+from harness.analysis import injection, latency, noise, summary, trust, validity
 from harness.analysis.compare import Z_CONFIDENCE, Quadruples
 from harness.analysis.injection import InjectedTrial
 from harness.analysis.latency import NEVER_NS, Requests
+from harness.analysis.metrics import PERCENTILES
 from harness.analysis.summary import Summary
 from harness.analysis.trust import COMPARISON_SECONDS, Known
 from harness.model import BASELINE
@@ -101,7 +102,7 @@ def certify(quiet_run: Run, injected_run: Run, entry: Mapping[str, Any]) -> dict
         },
         "switch_ms": _values(found, "switch_ms"),
         "arms": list(injection.arms(found, known)),
-        "agents": list(injection.agents(found)),
+        "agents": list(injection.agents(found, known)),
         **_trust(quiet_run, injected_run, found, known),
         "detectable": list(_detectable(found)),
         "residual": list(_residual(found, known)),
@@ -126,7 +127,8 @@ def _trust(
         for name, trials in known.items()
     }
     per_arm = {name: trust.covered(mine, n) for name, mine in cases.items() if mine}
-    total = trust.share(sum(s.k for s in per_arm.values()), sum(s.n for s in per_arm.values()))
+    counted = [each for name, each in per_arm.items() if name in injection.injecting(found)]
+    total = trust.share(sum(s.k for s in counted), sum(s.n for s in counted))
     nulls = _nulls(quiet_run, e.window_seconds, known, seed)
     alarms = trust.false_alarms([q for group in nulls.values() for q in group], n, seed)
     return {
@@ -134,10 +136,12 @@ def _trust(
         "coverage": {
             "all": _share(total),
             "arms": {name: _share(each) for name, each in per_arm.items()},
+            "latency": _share(_latency(injected_run, found, known)),
         },
         "false_alarms": {
             "sources": {k: sum(len(q.on) // n for q in group) for k, group in nulls.items()},
-            **{name: _share(getattr(alarms, name)) for name in ("real", "redrawn", "both")},
+            "real": _share(alarms.real),
+            **{name: _drawn(getattr(alarms, name)) for name in ("redrawn", "both")},
         },
         "power": list(_power(known, 4 * e.window_seconds, seed)),
     }
@@ -145,6 +149,29 @@ def _trust(
 
 def _share(value: trust.Share) -> dict[str, Any]:
     return {**asdict(value), "percent": 100 * value.share}
+
+
+def _drawn(value: trust.Share) -> dict[str, Any]:
+    """A share of comparisons drawn by chance from the same few trials: it has no exact interval."""
+    return {"k": value.k, "n": value.n, "percent": 100 * value.share}
+
+
+def _latency(run: Run, found: Summary, known: Mapping[str, list[InjectedTrial]]) -> trust.Share:
+    """Trials whose own interval of the median latency contains what they injected."""
+    primary = run.about().get("primary_routes", {}).get(found.experiment.workloads[0], "")
+    hits = []
+    for name in injection.injecting(found):
+        for trial in known[name]:
+            if trial.injected is None:
+                continue
+            record = trial.record
+            requests = Requests.load(run.path / "trials" / record.trial.name / "requests.npz")
+            mine = requests.of(primary) if primary in requests.route else requests
+            sample = latency.histograms(mine, trial.rows, record.trial.block)
+            ((shift, _),) = latency.shifts(sample, [PERCENTILES["p50"]], record.trial.seed)
+            if math.isfinite(shift.low):
+                hits.append(shift.low <= trial.injected.latency_us <= shift.high)
+    return trust.share(sum(hits), len(hits))
 
 
 def _nulls(
@@ -180,7 +207,7 @@ def _power(
         yield {
             "arm": name, "truth_us": effect, "truth_percent": 100 * effect / level,
             "found": [
-                {"seconds": s, **_share(trust.power(samples, quadruple_seconds, s, seed))}
+                {"seconds": s, **_drawn(trust.power(samples, quadruple_seconds, s, seed))}
                 for s in trust.DRAWS
             ],
         }  # fmt: skip
@@ -215,7 +242,7 @@ def _detectable(found: Summary) -> Iterator[dict[str, Any]]:
 
 
 def _residual(found: Summary, known: Mapping[str, list[InjectedTrial]]) -> Iterator[dict[str, Any]]:
-    """The host's extra CPU that no part of the bill explains, of the arms large enough."""
+    """The host's extra CPU that nobody's cgroup pays, of the arms large enough."""
     for arm in found.experiment.arms:
         row = found.row(found.experiment.workloads[0], arm.name, "unexplained_percent")
         if row is not None and known[arm.name] and arm.name != BASELINE:
@@ -232,9 +259,11 @@ def _wishes(certificate: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
     A residual can be told where its interval reaches no farther to each side than its limit.
     """
+    alarms = certificate["false_alarms"]
+    real = alarms["real"]["n"] >= trust.LEAST_NULLS
     found: dict[str, float] = {
         "coverage": certificate["coverage"]["all"]["percent"],
-        "false alarms": certificate["false_alarms"]["both"]["percent"],
+        "false alarms": alarms["real" if real else "both"]["percent"],
     }
     for row in certificate["detectable"]:
         last = row["effects"][-1]

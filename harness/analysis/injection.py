@@ -28,13 +28,15 @@ Rows = Sequence[WindowRow]
 class Injected:
     """What one trial injected: by its own measure, and with what attaching it adds; us a request.
 
-    `event_us` is the time burnt for one packet: what latency grows by if a request waits for one.
+    `event_us` is the time burnt for one packet. `latency_us`, with what attaching adds, is what
+    latency grows by if a request waits for one.
     """
 
     block: int
     injected_us: float
     truth_us: float
     event_us: float
+    latency_us: float
     events_per_request: float
 
 
@@ -67,7 +69,7 @@ def truth(record: TrialRecord, attached_us: float) -> Injected | None:
     injected = 1e6 * seconds / requests
     return Injected(
         record.trial.block, injected, injected + attached_us, 1e6 * seconds / events,
-        events / requests,
+        1e6 * seconds / events + attached_us, events / requests,
     )  # fmt: skip
 
 
@@ -104,6 +106,12 @@ def attached_us(found: Summary, entry_ns: float | None) -> float:
     return float(np.mean(each)) if each else 0.0
 
 
+def injecting(found: Summary) -> frozenset[str]:
+    """The arms that are asked to burn something in the service's context."""
+    arms = found.experiment.arms
+    return frozenset(a.name for a in arms if asked(NS, a.collectors))
+
+
 def asked(what: re.Pattern[str], collectors: Sequence[str]) -> float | None:
     """What an arm's specs ask the injecting collector for."""
     match = what.search(",".join(collectors))
@@ -122,6 +130,7 @@ def arms(found: Summary, known: Mapping[str, list[InjectedTrial]]) -> Iterator[d
             "injected_us": _mean(t.injected_us for t in told),
             "truth_us": _mean(t.truth_us for t in told),
             "event_us": _mean(t.event_us for t in told),
+            "latency_us": _mean(t.latency_us for t in told),
             "events_per_request": _mean(t.events_per_request for t in told),
             "recovered": [
                 recovered(row)
@@ -140,20 +149,29 @@ def recovered(row: Comparison) -> dict[str, Any]:
     return {key: getattr(row, key) for key in ROW}
 
 
-def agents(found: Summary) -> Iterator[dict[str, Any]]:
-    """Arms whose agents burn CPU: what they burn more than the agents of the other arms."""
+def agents(found: Summary, known: Mapping[str, list[InjectedTrial]]) -> Iterator[dict[str, Any]]:
+    """Arms whose agents burn CPU: what they burn more than the agents of the other arms.
+
+    The truth is what the agents' own clocks tell of the steady parts.
+    """
     workload = found.experiment.workloads[0]
     rows = {a.name: found.row(workload, a.name, "agent_us") for a in found.experiment.arms}
-    rate = found.row(workload, BASELINE, "rate_per_s")
     burnt = {a.name: asked(AGENT_PERCENT, a.collectors) or 0.0 for a in found.experiment.arms}
     plain = [r.estimate for name, r in rows.items() if r is not None and not burnt[name]]
     for name, row in rows.items():
-        if row is None or not burnt[name] or rate is None:
+        told = [t for t in (burnt_us(each.record) for each in known[name]) if t is not None]
+        if row is None or not burnt[name] or not told:
             continue
         idle = float(np.mean(plain)) if plain else 0.0
         yield {
             "arm": name, "asked_percent": burnt[name],
-            "truth_us": 1e4 * burnt[name] / rate.estimate, "idle_us": idle,
+            "truth_us": _mean(told), "idle_us": idle,
             "estimate": row.estimate - idle, "low": row.low - idle, "high": row.high - idle,
             "n": row.n, "method": row.method,
         }  # fmt: skip
+
+
+def burnt_us(record: TrialRecord) -> float | None:
+    """What the agent burnt itself in a trial's steady part, us a request; None if not told."""
+    seconds, requests = (_total(record, m) for m in ("agent_burnt_seconds", "steady_requests"))
+    return None if seconds is None or not requests else 1e6 * seconds / requests

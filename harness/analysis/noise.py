@@ -17,6 +17,7 @@ from harness.store import WindowRow
 STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100)  # rows in a window
 REFERENCE_SECONDS = 60.0  # errors are those of so long a comparison
 SHORTEST_SECONDS = 0.02  # below, reading the meters and switching fill the window
+LONGEST_SECONDS = 0.1  # above, the trials of the shipped experiments hold too few quadruples
 MIN_REQUESTS = 5  # in the metered part of a window
 MIN_QUADRUPLES = 20  # or the error itself is not known
 SWITCH_SECONDS = 0.001  # taken off each window beside the guard: attaching and detaching
@@ -125,9 +126,10 @@ def _lag1(parts: Sequence[tuple[Array, Array]]) -> float:
 def choose(found: Sequence[Noise]) -> Noise:
     """The window with the least error; of those that are alike, the longest.
 
-    Windows that are too short for the meters, or of which too few were seen, are not asked. If
-    that leaves none, the one with the most requests that was seen often enough is taken.
+    Windows that are too short for the meters or too long for an experiment, or of which too few
+    were seen, are not asked. If that leaves none, the longest that was seen often enough is taken.
     """
+    found = [noise for noise in found if noise.window_seconds <= LONGEST_SECONDS]
     fit = [
         noise
         for noise in found

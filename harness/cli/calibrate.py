@@ -13,6 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from harness.cli import choice
 from harness.cli.screen import INTERRUPTED, err, errors, out, progress
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ REPORTS = Path("reports")
 @errors
 def calibrate_command(
     minutes: Annotated[float, typer.Option(help="How long it may take; 2 is the least.")] = 35.0,
-    workload: Annotated[str, typer.Option(help="The service that is driven.")] = "go",
+    workload: Annotated[str, typer.Option(help="The service that is driven.")] = "plain",
     seed: Annotated[int, typer.Option(help="Seed of every order and coin.")] = 20254,
     reports: Annotated[Path, typer.Option(help="Where runs are kept.")] = REPORTS,
     run_name: Annotated[str, typer.Option("--run", help="The name of the run's folder.")] = "",
@@ -48,7 +49,7 @@ def calibrate_command(
         _show(report, calibrate.certify(report), as_json)
         return
     if resume is None:
-        asked = calibrate.Asked(minutes, workload, seed, ["harness", *sys.argv[1:]])
+        asked = calibrate.Asked(minutes, workload, seed, choice.repeatable(sys.argv[1:]))
         path = reports / (run_name or f"{datetime.now():%Y%m%d-%H%M%S}-calibrate")
     else:
         asked, path = calibrate.asked_of(resume), resume
@@ -72,6 +73,7 @@ def calibrate_command(
 
 
 def _show(path: Path, certificate: dict[str, Any], as_json: bool) -> None:
+    from harness import instrument
     from harness.report import certificate as report
 
     if as_json:
@@ -81,6 +83,8 @@ def _show(path: Path, certificate: dict[str, Any], as_json: bool) -> None:
     for row in report.wishes(certificate):
         shown.add_row(*map(escape, row))
     out.print(shown)
+    if (used := instrument.run(path.parent)) not in ("", certificate["run"]):
+        out.print(f"\n{path.parent / instrument.FILE} is that of {used}.", soft_wrap=True)
     out.print(
         f"\nWindows of {1e3 * certificate['window_seconds']:g} ms, "
         f"guard {1e3 * certificate['guard_seconds']:g} ms.\n"
@@ -105,6 +109,9 @@ def _show_plan(asked: Asked) -> None:
     )
     for arm in injected.arms:
         out.print(f"    {arm.name}  {escape(' '.join(arm.collectors))}")
+    nulls = calibrate.nulls(asked)
+    each = ", ".join(f"{source} {n}" for source, n in nulls.items())
+    out.print(f"  false alarms: about {sum(nulls.values())} comparisons ({each})")
     out.print(
         f"Nanoseconds are for {calibrate.TYPICAL_US:g} us of CPU a request; "
         "the noise run tells the true level.\nNext: the same command without --plan."

@@ -35,13 +35,18 @@ if TYPE_CHECKING:
     from harness.analysis.summary import Summary
 
 REPORTS = Path("reports")
+DEFAULT = "quick"  # experiment
 
 
 @errors
 def evaluate_command(
     name: Annotated[
-        str, typer.Argument(metavar="EXPERIMENT", help="A file, or the name of one that ships.")
-    ] = "quick",
+        str | None,
+        typer.Argument(
+            metavar="[EXPERIMENT]", help="A file, or the name of one that ships.",
+            show_default=DEFAULT,
+        ),
+    ] = None,
     command: Annotated[
         str, typer.Option(help="Measure your own program: the command that starts it.")
     ] = "",
@@ -90,8 +95,16 @@ def evaluate_command(
     """
     certificate: dict[str, Any] = {}
     if resume is not None:
-        if arms or workload or minutes is not None:
-            raise InputError("A run that is resumed goes on as it was asked for.")
+        given = {
+            "EXPERIMENT": name, "--command": command, "--url": url, "--locustfile": locustfile,
+            "--arm": arms, "--workload": workload, "--minutes": minutes is not None,
+            "--run": run_name,
+        }  # fmt: skip
+        if extra := [option for option, value in given.items() if value]:
+            raise InputError(
+                f"A run that is resumed goes on as it was asked for: {', '.join(extra)} cannot be "
+                "given with --resume.",
+            )
         run, own = _resumed(resume)
         wanted = run.experiment()
     else:
@@ -103,7 +116,7 @@ def evaluate_command(
             )
         certificate = choice.certified(reports)
         wanted = choice.chosen(
-            name, own=own, arms=arms or (), workloads=workload or (), minutes=minutes,
+            name or DEFAULT, own=own, arms=arms or (), workloads=workload or (), minutes=minutes,
             defaults=certificate,
         )  # fmt: skip
     resolved = evaluate.check(wanted, own)
@@ -114,7 +127,7 @@ def evaluate_command(
     if resume is None:
         path = reports / (run_name or f"{datetime.now():%Y%m%d-%H%M%S}-{_slug(wanted.name)}")
         local.Local(path.name, run_dir=path).check()
-        run = evaluate.create(path, wanted, _repeatable(sys.argv[1:]), resolved, certificate)
+        run = evaluate.create(path, wanted, choice.repeatable(sys.argv[1:]), resolved, certificate)
     try:
         with progress(quiet) as tell:
             outcome = evaluate.evaluate(run, resolved, tell)
@@ -179,15 +192,6 @@ def _headline(summary: Summary) -> Table:
     for cells in terminal.rows(summary):
         shown.add_row(*(escape(cell) for cell in cells))
     return shown
-
-
-def _repeatable(arguments: list[str]) -> list[str]:
-    """The command without the name of its run, which can be used only once."""
-    kept = ["harness"]
-    for previous, word in zip(["", *arguments], arguments, strict=False):
-        if "--run" not in (previous, word) and not word.startswith("--run="):
-            kept.append(word)
-    return kept
 
 
 def _slug(name: str) -> str:

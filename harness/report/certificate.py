@@ -89,7 +89,7 @@ def _arms(certificate: Mapping[str, Any]) -> Iterator[Row]:
     for arm in certificate["arms"]:
         for row in arm["recovered"]:
             latency = row["metric"].startswith("latency")
-            truth = arm["event_us"] if latency else arm["truth_us"]
+            truth = arm["latency_us"] if latency else arm["truth_us"]
             yield (arm["arm"], row["metric"], *_estimate(row, truth))
     for row in certificate["agents"]:
         yield (row["arm"], "agent_us", *_estimate(row, row["truth_us"]))
@@ -109,8 +109,10 @@ def _estimate(row: Mapping[str, Any], truth: float) -> Row:
 
 def _coverage(certificate: Mapping[str, Any]) -> Iterator[Row]:
     found = certificate["coverage"]
-    for name, share in [*found["arms"].items(), ("all", found["all"])]:
+    for name, share in found["arms"].items():
         yield (name, *_share(share))
+    yield ("all that inject", *_share(found["all"]))
+    yield ("latency p50, trials", *_share(found["latency"]))
 
 
 def _share(share: Mapping[str, Any]) -> Row:

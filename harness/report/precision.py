@@ -73,7 +73,7 @@ def _recovered(certificate: Mapping[str, Any]) -> Figure:
     axes = figure.subplots(1, 2)
     for ax, metric, key, colour, title in (
         (axes[0], "workload_cpu_us", "truth_us", CPU, "CPU per request"),
-        (axes[1], "latency_p50_us", "event_us", LATENCY, "latency p50"),
+        (axes[1], "latency_p50_us", "latency_us", LATENCY, "latency p50"),
     ):
         ax.axhline(0, color=INK, lw=0.8)
         for arm in certificate["arms"]:

@@ -87,6 +87,19 @@ def test_certificate_sets_what_the_file_leaves_open(tmp_path: Path) -> None:
     assert (e.window_seconds, e.guard_seconds) == (0.05, 0.01)
 
 
+def test_guard_of_a_quick_service_is_not_taken_for_others(tmp_path: Path) -> None:
+    machine = instrument.machine(facts.facts())
+    for found, used in ((0.001, 0.006), (0.009, 0.009)):
+        instrument.save(tmp_path, {"machine": machine, "workload": "plain", "guard_seconds": found})
+        assert choice.certified(tmp_path) == {"workload": "plain", "guard_seconds": used}
+
+
+def test_command_is_told_without_the_name_of_its_run() -> None:
+    for given in (["--run", "c"], ["--run=c"]):
+        said = choice.repeatable(["calibrate", *given, "--minutes", "2"])
+        assert said == ["harness", "calibrate", "--minutes", "2"]
+
+
 def test_certificate_of_another_machine_is_not_used(tmp_path: Path) -> None:
     assert choice.certified(tmp_path) == {}
     other = {**instrument.machine(facts.facts()), "kernel": "1.0"}
