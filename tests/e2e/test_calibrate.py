@@ -43,6 +43,8 @@ def test_the_machine_has_a_certificate(reports: Path, certificate: dict[str, Any
     assert certificate["guard_seconds"] <= certificate["window_seconds"] / 4
     assert certificate["level_us"] > 1
     assert certificate["rate"] > 0
+    assert certificate["workload"] == "plain"
+    assert "--run" not in certificate["command"]
     assert certificate["entry_ns"]["cgroup_skb"]["entry_ns"] is not None
     for name in ("certificate.md", "noise.png", "recovered.png"):
         assert (reports / "c" / name).stat().st_size > 500
@@ -58,6 +60,8 @@ def test_what_was_injected_is_known_and_seen(certificate: dict[str, Any]) -> Non
     cpu = next(row for row in large["recovered"] if row["metric"] == "workload_cpu_us")
     assert cpu["low"] > 0  # 100 us of about as many, over 60 quadruples
     assert arms["agent-5"]["injected_us"] == 0
+    assert cpu["estimate"] == pytest.approx(large["truth_us"], rel=0.3)
+    assert certificate["coverage"]["latency"]["n"] == 2
     (agent,) = certificate["agents"]
     assert agent["estimate"] == pytest.approx(agent["truth_us"], rel=0.5)
 

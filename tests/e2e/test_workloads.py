@@ -8,21 +8,29 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 import pytest
 
 from harness import listeners, shell, workloads
 from harness.errors import InputError, NeedError, WorkloadError
-from harness.workloads import RunningWorkload, Workload
+from harness.workloads import RunningWorkload, Workload, address
 
 pytestmark = pytest.mark.e2e
 SERVER = "import sys, http.server as h; h.test(h.SimpleHTTPRequestHandler, port=int(sys.argv[1]))"
 
 
-@pytest.fixture(params=workloads.names())
+@pytest.fixture(params=["flask", "go", "java"])
 def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RunningWorkload]:
     started = workloads.load(request.param).start(log=tmp_path / "workload.log")
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Iterator[RunningWorkload]:
+    started = workloads.load("plain").start(log=tmp_path / "workload.log")
     yield started
     started.stop()
 
@@ -34,9 +42,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def get(url: str, path: str) -> tuple[int, str]:
+def get(url: str, path: str, method: str = "GET") -> tuple[int, str]:
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
-    connection.request("GET", path)
+    connection.request(method, path)
     answer = connection.getresponse()
     body = answer.read().decode()
     connection.close()
@@ -90,6 +98,31 @@ def test_sigterm_ends_it_cleanly_with_connections_open(running: RunningWorkload)
     connection.close()
 
 
+def test_plain_one_answers_and_refuses_the_rest(plain: RunningWorkload) -> None:
+    assert get(plain.url, "/") == (200, "hello\n")
+    assert get(plain.url, "/healthz?deep=1") == (200, "ok\n")
+    assert get(plain.url, "/nowhere")[0] == 404
+    assert get(plain.url, "/", "POST")[0] == 405
+    for route in workloads.load("plain").routes:
+        assert get(plain.url, route.path)[0] == 200
+
+
+def test_plain_one_answers_what_comes_together_and_ends_cleanly(plain: RunningWorkload) -> None:
+    with socket.create_connection(address(plain.url), timeout=10) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\n\r\nGET /healthz HTTP/1.1\r\n\r\nGET /no")
+        with connection.makefile("rb") as answers:
+            assert [_body(answers), _body(answers)] == [b"hello\n", b"ok\n"]
+            connection.sendall(b"where HTTP/1.1\r\n\r\n")
+            assert _body(answers) == b"nothing here\n"
+            assert plain.stop() == 0
+            assert answers.read() == b""
+
+
+def _body(answers: BinaryIO) -> bytes:
+    head = b"".join(iter(answers.readline, b"\r\n"))
+    return answers.read(int(head.partition(b"Content-Length: ")[2].split()[0]))
+
+
 def test_sources_newer_than_the_program_ask_for_a_build(tmp_path: Path) -> None:
     build = workloads.Build("server", ("main.go",))
     stale = Workload("sample", ("/bin/true",), tmp_path, build=build)
@@ -105,7 +138,7 @@ def test_sources_newer_than_the_program_ask_for_a_build(tmp_path: Path) -> None:
 
 
 def test_an_unknown_workload_names_those_that_ship() -> None:
-    with pytest.raises(InputError, match="flask, go, java"):
+    with pytest.raises(InputError, match="flask, go, java, plain"):
         workloads.load("cobol")
 
 
