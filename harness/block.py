@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import experiment as experiments
 from harness import trial as trials
-from harness.analysis import validity, warmup
-from harness.errors import HarnessError, StoreError, UnavailableError, WorkloadError
+from harness.analysis import validity
+from harness.errors import (
+    HarnessError,
+    LoadError,
+    StoreError,
+    UnavailableError,
+    WorkloadError,
+)
 from harness.experiment import Experiment
 from harness.load.client import Driver
 from harness.meters.cgroup import CgroupCpu
@@ -22,12 +27,12 @@ from harness.stage import Stage
 from harness.store import Run, TrialRecord, WindowRow
 from harness.targets.local import Local
 from harness.targets.placement import Placement
+from harness.warming import await_steady
 from harness.workloads import Workload
 
 Progress = Callable[[float, float, str], None]
 """Called with seconds of work done, seconds of work in all, and what is happening now."""
 
-PIECE_SECONDS = 0.5  # of warming up
 MIN_REQUESTS = 5  # in a window, or its cost per request is mostly chance
 
 
@@ -84,15 +89,13 @@ class Block:
         self.clock.tell(f"{first.workload}: warming up")
         stage.driver.start(stage.rate)
         with closing(CgroupCpu(self.target.cgroup(stage.scope))) as meter:
-            seconds, steady = _await_steady(
+            seconds, steady = await_steady(
                 lambda: meter.read()["usage_seconds"],
                 e.warmup_seconds, e.warmup_limit_seconds, stage.rate,
             )  # fmt: skip
         stage.driver.finish(self.target.scratch / "warmup.npz")
         stage.workload.check()
-        took = {"workload": first.workload, "block": first.block,
-                "seconds": round(seconds, 2), "steady": steady}  # fmt: skip
-        self.store.note(warmups=[*self.store.about().get("warmups", ()), took])
+        self._note_warmup(first, {"seconds": round(seconds, 2), "steady": steady})
 
     def _all(self, stage: Stage, group: list[Trial]) -> list[str]:
         """The trials in their order, then again those that broke a rule of validity."""
@@ -120,13 +123,22 @@ class Block:
             status: TrialStatus = "skipped" if isinstance(error, UnavailableError) else "failed"
             record, rows = TrialRecord(trial, status, reason=str(error)), []
             (folder / "error.txt").write_text(traceback.format_exc())
+            with suppress(LoadError):  # no phase was running; one that was fails the next trial
+                stage.driver.finish(folder / "unfinished.npz")
         self.store.append(record, rows)
+        if "warmup" in record.extra:  # of a process of the trial's own
+            self._note_warmup(trial, record.extra["warmup"])
         if record.status == "skipped":
             self._note_skipped(trial.arm, record.reason)
         self.clock.finished(trial)
         if record.status == "failed":
             stage.workload.check()  # a dead workload ends the evaluation with its own sentence
         return record, rows
+
+    def _note_warmup(self, trial: Trial, took: Mapping[str, object]) -> None:
+        """Add how long a process took to the run's `warmups`."""
+        took = {"workload": trial.workload, "block": trial.block, **took}
+        self.store.note(warmups=[*self.store.about().get("warmups", ()), took])
 
     def _note_skipped(self, arm: str, reason: str) -> None:
         known = self.store.about()["skipped_arms"]
@@ -156,25 +168,6 @@ class Block:
             }
             self.store.note(calibration=known)
         return float(known[workload]["rate"])
-
-
-def _await_steady(
-    cpu_seconds: Callable[[], float], least: float, limit: float, rate: float
-) -> tuple[float, bool]:
-    """How long it took until pieces of CPU per request due were steady, and whether they were.
-
-    The requests answered are known only when the load has ended; those due are as many, unless
-    the workload falls behind, which shows as CPU that does not settle.
-    """
-    begun = edge = time.monotonic()
-    used, pieces, steady = cpu_seconds(), list[float](), False
-    while not steady and edge - begun < limit:
-        time.sleep(min(PIECE_SECONDS, begun + limit - edge))
-        now, total = time.monotonic(), cpu_seconds()
-        pieces.append(1e6 * (total - used) / ((now - edge) * rate))
-        edge, used = now, total
-        steady = edge - begun >= least and warmup.steady(pieces)
-    return edge - begun, steady
 
 
 def replacement(

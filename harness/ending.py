@@ -56,10 +56,15 @@ class Ending:
         self._note(workload, block, f"The time budget of {budget / 60:.3g} minutes was used up.")
         return True
 
-    def after(self, workload: str, block: int) -> None:
-        """A block has ended: note the time, and whether it was the last that was needed."""
+    def after(self, workload: str) -> None:
+        """A block has ended: note the time, and whether it was the last that was needed.
+
+        On resume it may be an early one, of which a trial had failed: what was decided stays.
+        """
         self._run.note(spent_seconds=round(self._spent(), 1))
-        e, done = self._experiment, block + 1
+        if workload in self._run.about().get("ended_early", {}):
+            return
+        e, done = self._experiment, self._done(workload)
         if e.precision_percent is None or not e.min_blocks <= done < e.blocks:
             return
         if sequential.precision(self._run, workload) <= e.precision_percent:
@@ -68,6 +73,10 @@ class Ending:
                 "Every arm's 95 % interval of the workload's CPU was within "
                 f"+-{e.precision_percent:g} % after {done} of {e.blocks} blocks.",
             )  # fmt: skip
+
+    def _done(self, workload: str) -> int:
+        """How many of its blocks have been run."""
+        return len({r.trial.block for r in self._run.records() if r.trial.workload == workload})
 
     def _spent(self) -> float:
         return self._clock() - self._begun

@@ -102,7 +102,7 @@ def evaluate(
             ended=_now(),
             complete=outcome.error is None and not failed,
             stopped_by=str(outcome.error or ""),
-            warnings=outcome.warnings,
+            warnings=list(dict.fromkeys([*run.about().get("warnings", ()), *outcome.warnings])),
         )
     return outcome
 
@@ -136,7 +136,7 @@ def _evaluate(
             continue
         block = Block(run, experiment, target, place, sink_url, spool, resolved[name], clock)
         outcome.warnings += block.run(trials)
-        ending.after(name, number)
+        ending.after(name)
 
 
 def create(

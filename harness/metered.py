@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness import alternation
 from harness import experiment as experiments
+from harness.analysis.bill import IN_AGENT
 from harness.collectors import AgentProcess
 from harness.meters.bpfstats import Program, StatsEnabled, Watched, delta
 from harness.model import Window
@@ -31,7 +32,8 @@ def run(
 ) -> list[WindowRow]:
     """Collectors on under load, the kernel's statistics enabled; a row is a slice of the time.
 
-    `bpf.run` is seconds in the programs of the collectors that were on, `bpf.runs` their runs.
+    `bpf.run` is seconds in the programs of the collectors that were on, `bpf.runs` their runs;
+    without those that run in the agent's own context, which the trial's totals list.
     With agents `against`, these take turns with the others, off-on-on-off. The trial is told to
     have as many requests as its slices have.
     """
@@ -42,12 +44,13 @@ def run(
             on: stack.enter_context(closing(Watched(i for a in group for i in a.program_ids)))
             for on, group in ((True, agents), (False, against))
         }
+        own = _in_agents([*agents, *against])
         stack.enter_context(StatsEnabled())
         switch = Switch(agents, against, lambda: 0.0)
         stage.driver.start(stage.rate)
         time.sleep(stage.experiment.settle_seconds)
         first = {on: each.read() for on, each in watched.items()}
-        rows = [_slice(switch, watched, index, on) for index, on in enumerate(states)]
+        rows = [_slice(switch, watched, own, i, on) for i, on in enumerate(states)]
         last = {on: each.read() for on, each in watched.items()}
         switch.to(None)
         summary = stage.driver.finish(path)
@@ -67,12 +70,20 @@ def _states(stage: Stage, taking_turns: bool, seed: int) -> list[bool]:
     return experiments.pattern(-(-slices // 4), seed) if taking_turns else [True] * slices
 
 
-def _slice(switch: Switch, watched: Mapping[bool, Watched], index: int, on: bool) -> WindowRow:
+def _in_agents(agents: Sequence[AgentProcess]) -> set[int]:
+    """The programs, by id, that run in the agents' own context: their CPU time contains them."""
+    return {i for agent in agents for i, hook in agent.hooks.items() if hook in IN_AGENT}
+
+
+def _slice(
+    switch: Switch, watched: Mapping[bool, Watched], left_out: set[int], index: int, on: bool
+) -> WindowRow:
     switch.to(on)
     start_ns, before = time.monotonic_ns(), watched[on].read()
     alternation.sleep_until(start_ns / 1e9 + SLICE_SECONDS)
     end_ns, after = time.monotonic_ns(), watched[on].read()
-    ran = delta(before.values(), after.values()).values()
+    found = delta(before.values(), after.values())
+    ran = [program for number, program in found.items() if number not in left_out]
     meters = {
         "seconds": (end_ns - start_ns) / 1e9,
         "bpf.run": sum(program.run_time_ns for program in ran) / 1e9,

@@ -49,7 +49,7 @@ def _rest(
 ) -> None:
     """The steady part, the profile's names, the agents' memory; then they are removed."""
     steady.run(stage, agents, folder, notes, so_far)
-    _profile(stage, folder, notes)
+    _profile(stage, agents, folder, notes)
     _memory(agents, notes)
     remove(agents, notes)
 
@@ -136,15 +136,26 @@ def _workload_memory(stage: Stage, notes: Notes) -> None:
         notes.add(f"workload_cgroup_{name}", value, "By")  # where a memory controller is there
 
 
-def _profile(stage: Stage, folder: Path, notes: Notes) -> None:
-    """Name the profile's addresses while the workload lives."""
-    if "profile" in notes.extra or not (folder / "pprof").is_dir():
-        return
-    pids = map(str, stage.workload.pids())
-    argv = [sys.executable, "-m", "harness.report.symbols", str(folder / "pprof"), *pids]
+def _profile(stage: Stage, agents: Sequence[AgentProcess], folder: Path, notes: Notes) -> None:
+    """Name the addresses of these agents' own profiles while the workload lives."""
+    is_reference = notes.labels.get("role") == "reference"
+    for agent in agents:
+        if agent.definition.agent != "profile":
+            continue
+        # an agent beside another writes to a folder by its own name, see AgentProcess; so does one
+        # that is installed again, for which both are its own
+        both = (folder / f"pprof-{agent.name}", folder / "pprof")
+        found = [path for path in both if path.is_dir()]
+        for path in found[:1] if is_reference else found:
+            _name(stage, path, notes)
+        if not is_reference:
+            notes.extra["profile"] = "pprof/profile.folded"
+
+
+def _name(stage: Stage, directory: Path, notes: Notes) -> None:
+    argv = [sys.executable, "-m", "harness.report.symbols", str(directory)]
     try:
-        shell.run(argv, timeout=120)
-        notes.extra["profile"] = "pprof/profile.folded"
+        shell.run([*argv, *map(str, stage.workload.pids())], timeout=120)
     except HarnessError as error:
         notes.warn(f"The profile has no symbols: {error}")
 

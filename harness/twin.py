@@ -14,7 +14,6 @@ import numpy as np
 from harness import experiment as experiments
 from harness.agents import install
 from harness.alternation import Meters, histograms, note_load, sleep_until, undisturbed
-from harness.analysis.warmup import steady
 from harness.collectors import switch_all
 from harness.load import record
 from harness.load.client import Driver
@@ -22,9 +21,9 @@ from harness.model import Trial, Window
 from harness.stage import Notes, Rest, Stage
 from harness.store import WindowRow
 from harness.switching import note_injected
+from harness.warming import await_steady
 
 CGROUP = "twin"
-PIECE_SECONDS = 0.5
 
 
 def run(
@@ -36,6 +35,7 @@ def run(
     process is no effect.
     """
     here, plain = _stage(stage, trial, folder, stack)
+    notes.extra["scope"] = here.scope
     agents = install(here, stage.experiment.arm(trial.arm).collectors, folder, notes, stack)
     _warm(here, plain, folder, notes)
     on_cpu_seconds = -here.cpu_seconds(here.scope)
@@ -90,19 +90,17 @@ def _warm(here: Stage, plain: Stage, folder: Path, notes: Notes) -> None:
     """Drive the fresh twin until its CPU per request is steady, and the other a little."""
     e, fresh = here.experiment, here if here.scope == CGROUP else plain
     path = folder / "twin-warmup.npz"
-    began = time.monotonic()
     here.driver.start(here.rate)
     here.driver.aim(fresh is plain)
-    pieces: list[float] = []
-    while not steady(pieces) and time.monotonic() - began < e.warmup_limit_seconds:
-        used = fresh.cpu_seconds(CGROUP)
-        time.sleep(PIECE_SECONDS)
-        pieces.append((fresh.cpu_seconds(CGROUP) - used) / here.rate / PIECE_SECONDS * 1e6)
+    seconds, steady = await_steady(
+        lambda: fresh.cpu_seconds(CGROUP), e.warmup_seconds, e.warmup_limit_seconds, here.rate
+    )
     here.driver.aim(fresh is here)
     time.sleep(e.settle_seconds)
     here.driver.finish(path)
     path.unlink()
-    notes.add("twin_warmup_seconds", time.monotonic() - began, "s")
+    notes.add("twin_warmup_seconds", seconds, "s")
+    notes.extra["warmup"] = {"arm": notes.trial.arm, "seconds": round(seconds, 2), "steady": steady}
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ that this kernel does not offer are left out, and told on stderr. Tracepoints ca
 while one is attached, other processes that wait for a child run the empty program as well.
 
 iter is per element, and paid by who reads the iterator, that is by an agent. perf_event is per
-sample of the CPU clock, with its timer interrupt. uprobe is per call of a function whose first
-instruction the kernel has to step over, which is the dearer kind.
+sample of the CPU clock, with its timer interrupt; its program counts the samples, for a virtual CPU
+misses some. uprobe is per call of a function whose first instruction the kernel has to step over,
+which is the dearer kind.
 """
 
 from __future__ import annotations
@@ -114,6 +115,8 @@ def _quadruple(stimulus: Stimulus, obj: Object, count: int) -> float:
     finally:
         attached.destroy()
     fourth, _ = _stretch(stimulus, count)
+    if not events + more:
+        raise AgentError("It was not passed once in two stretches.")
     return (second + third - first - fourth) / (events + more)
 
 
@@ -144,6 +147,7 @@ def own_cgroup() -> Iterator[Path]:
     if place is None or mount is None:
         raise AgentError("No cgroup v2 hierarchy is mounted.")
     before = mount / place.lstrip("/")
+    _remove_left(before)
     path = before / f"entry-{os.getpid()}"
     path.mkdir()
     try:
@@ -152,6 +156,14 @@ def own_cgroup() -> Iterator[Path]:
     finally:
         (before / "cgroup.procs").write_text(str(os.getpid()))
         path.rmdir()
+
+
+def _remove_left(parent: Path) -> None:
+    """Remove the cgroups of those that were killed before they could."""
+    for path in parent.glob("entry-*"):
+        if not Path("/proc", path.name.removeprefix("entry-")).exists():
+            with contextlib.suppress(OSError):  # somebody is in it
+                path.rmdir()
 
 
 def _cgroup2_mount() -> Path | None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-# libbpf's section prefix -> the type whose cost of entry is calibrated under this name
+# libbpf's section prefix -> the type whose cost of entry is calibrated under this name. Probes at
+# a function's return trap twice: they are types of their own, which are not calibrated.
 _TYPES = {
     "raw_tp": "raw_tracepoint",
     "raw_tracepoint": "raw_tracepoint",
     "tp": "tracepoint",
     "cgroup": "cgroup_sock",  # cgroup/connect4, cgroup/sock_create, ...
     "sockops": "sock_ops",
-    "uretprobe": "uprobe",
     "fexit": "fentry",
-    "kretprobe": "kprobe",
+    "lsm": "fentry",  # the same trampoline
 }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy as np
 from harness.analysis import bill, compare, hierarchy, pairs, value
 from harness.analysis.bill import Found
 from harness.analysis.cell import Cell
-from harness.analysis.compare import Estimate
+from harness.analysis.compare import Estimate, Quadruples
 from harness.analysis.value import REFERENCE
 from harness.model import Comparison
 
@@ -55,9 +57,7 @@ def against_rows(cell: Cell) -> Iterator[Comparison]:
     ]
     sample = compare.join(parts)
     if len(sample.on):
-        found, p = hierarchy.combine(sample), hierarchy.probability(sample)
-        level = float(np.median(sample.off))
-        yield cell.row("bpf_difference_us", found, level, SLICED, p)
+        yield _bpf_difference(cell, sample)
     readers = {"agent_difference_us": value.agent_us, "agent_memory_difference_mb": value.memory_mb}
     for metric, read in readers.items():
         both = [
@@ -71,7 +71,18 @@ def against_rows(cell: Cell) -> Iterator[Comparison]:
             yield cell.row(metric, found, level, value.MEAN)
 
 
+def _bpf_difference(cell: Cell, sample: Quadruples) -> Comparison:
+    """By sums if runs of either set are rare; differences that are all alike have no interval."""
+    metric = "bpf_difference_us"
+    if bill.is_rare(sample.on) or bill.is_rare(sample.off):
+        return cell.row(metric, *compare.ratio_of_sums(sample, bill.SEED), bill.SUMS)
+    found, p = hierarchy.combine(sample), hierarchy.probability(sample)
+    if not found.low < found.high:
+        found, p = replace(found, low=math.nan, high=math.nan), math.nan
+    return cell.row(metric, found, float(np.median(sample.off)), SLICED, p)
+
+
 def _found(row: Comparison | None) -> Found | None:
     if row is None:
         return None
-    return Found(Estimate(row.estimate, row.low, row.high, row.n), row.method, row.level)
+    return Found(Estimate.of(row), row.method, row.level)

@@ -17,6 +17,8 @@ from harness.analysis.compare import Array, Estimate, Quadruples
 from harness.store import TrialRecord, WindowRow
 
 RARE = 0.1  # more slices than this share without any run: a median would lose the rare ones
+SEED = 1  # of the bootstrap: any, but always the same
+IN_AGENT = ("iter",)  # hooks whose programs the agent runs itself, in its own CPU time
 SLICES = "Hodges-Lehmann over slices of metered trials, widened by blocks"
 SUMS = "ratio of sums over slices of metered trials (runs are rare), bootstrap within blocks"
 ENTRY = "runs a request x calibrated cost of entry by hook, its interval; runs taken as exact"
@@ -90,20 +92,35 @@ def metered(
 
 
 def bpf_us(trials: Sequence[Metered]) -> Found | None:
-    """Time in the arm's BPF programs, us a request; None if no trial metered it."""
+    """Time in the arm's BPF programs, us a request; None if no trial metered it.
+
+    Without those that run in the agent's own context: its CPU time contains them.
+    """
     sample = compare.join([_sample(trial) for trial in trials if trial.slices])
     if len(sample.on):
-        if float(np.mean(sample.on == 0)) > RARE:
-            seed = 1  # of the bootstrap: any, but always the same
-            return Found(value.not_negative(compare.ratio_of_sums(sample, seed)[0]), SUMS)
+        if is_rare(sample.on):
+            return Found(value.not_negative(compare.ratio_of_sums(sample, SEED)[0]), SUMS)
         return Found(value.not_negative(hierarchy.combine(sample)), SLICES)
     each = [
-        1e6 * seconds / trial.requests
+        1e6 * math.fsum(ran) / trial.requests
         for trial in trials
-        if trial.requests
-        and (seconds := value.total(trial.record, "bpf_run_time_seconds")) is not None
+        if trial.requests and (ran := _in_contexts(trial.record, "bpf_run_time_seconds"))
     ]
     return Found(value.mean(each), value.MEAN) if each else None
+
+
+def is_rare(us: Array) -> bool:
+    """Whether too many slices (n,) are without a run for a median to see the others."""
+    return float(np.mean(us == 0)) > RARE
+
+
+def _in_contexts(record: TrialRecord, metric: str) -> list[float]:
+    """A metric of the programs that do not run in the agent's own context."""
+    return [
+        v.value
+        for v in record.values
+        if v.metric == metric and v.labels.get("hook", "") not in IN_AGENT
+    ]
 
 
 def _sample(trial: Metered) -> Quadruples:
@@ -136,13 +153,13 @@ def _entry(ns: Mapping[str, Any]) -> Estimate:
 
 
 def runs(trials: Sequence[Metered]) -> dict[str, float]:
-    """Runs a request of the programs by type of hook, the mean over trials."""
+    """Runs a request of the programs by type of hook, the mean over trials; not the agent's own."""
     sums: dict[str, float] = {}
     counted = [trial for trial in trials if trial.requests]
     for trial in counted:
         for v in trial.record.values:
-            if v.metric == "bpf_run_count":
-                hook = v.labels.get("hook", "")
+            hook = v.labels.get("hook", "")
+            if v.metric == "bpf_run_count" and hook not in IN_AGENT:
                 sums[hook] = sums.get(hook, 0.0) + v.value / trial.requests / len(counted)
     return sums
 

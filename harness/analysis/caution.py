@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ def warnings(
     yield from _nulls(experiment, rows)
     yield from _slow(experiment, rows)
     yield from _disagreeing(blocks)
+    yield from _uneven(experiment, trials)
     yield from _cold(about)
     for judged in trials:
         for text in judged.record.extra.get("warnings", ()):
@@ -64,7 +66,7 @@ def _slow(experiment: Experiment, rows: Sequence[Comparison]) -> Iterator[str]:
 def _disagreeing(blocks: Sequence[BlockRow]) -> Iterator[str]:
     for workload, arm in sorted({(b.workload, b.arm) for b in blocks}):
         mine = [b for b in blocks if (b.workload, b.arm) == (workload, arm)]
-        estimates = [Estimate(b.estimate, b.low, b.high, b.n) for b in mine]
+        estimates = [Estimate.of(block) for block in mine]
         if compare.disagreement(estimates) < UNLIKELY:
             each = ", ".join(f"{b.estimate:+.2f}" for b in mine)
             yield (
@@ -74,10 +76,32 @@ def _disagreeing(blocks: Sequence[BlockRow]) -> Iterator[str]:
             )
 
 
+def _uneven(experiment: Experiment, trials: Sequence[Judged]) -> Iterator[str]:
+    """Roles and orders change with each block: a surplus of one does not cancel."""
+    stays = {
+        "twin": "what sets an older process apart from a fresh one",
+        "block": "the machine's drift over a trial",
+    }
+    for workload, arm in itertools.product(experiment.workloads, experiment.arms):
+        used = {
+            judged.record.trial.block
+            for judged in trials
+            if judged.usable and judged.record.trial.kind == "switched"
+            and (judged.record.trial.workload, judged.record.trial.arm) == (workload, arm.name)
+        }  # fmt: skip
+        surplus = abs(sum(-1 if block % 2 else 1 for block in used))
+        if surplus and arm.method in stays:
+            yield (
+                f"{workload}, {arm.name}: of {len(used)} blocks {surplus} more had one order than "
+                f"the other: {surplus}/{len(used)} of {stays[arm.method]} is in the estimate."
+            )
+
+
 def _cold(about: Mapping[str, Any]) -> Iterator[str]:
     for each in about.get("warmups", ()):
         if not each.get("steady", True):
+            whose = f"the twin of arm {each['arm']!r}: its" if "arm" in each else "its"
             yield (
-                f"{each.get('workload')}, block {int(each.get('block', 0)) + 1}: its CPU per "
+                f"{each.get('workload')}, block {int(each.get('block', 0)) + 1}: {whose} CPU per "
                 f"request had not become steady after {each.get('seconds', 0):.0f} s of warm-up."
             )

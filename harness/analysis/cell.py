@@ -111,7 +111,7 @@ def cpu_rows(cell: Cell, seed: int) -> Iterator[Comparison]:
         sample = cell.sample(parts, metrics.APART.get(metric, ()))
         if not len(sample.on) or (metric == "unexplained_us" and cell.arm.against):
             continue
-        if any(compare.is_ticked(rows, part) for part in parts for _, rows in cell.switched):
+        if _is_ticked(cell, parts):
             found, level = compare.ratio_of_sums(sample, _seed(cell, seed, metric))
             yield cell.row(metric, found, level, TICKS)
             continue
@@ -119,6 +119,13 @@ def cpu_rows(cell: Cell, seed: int) -> Iterator[Comparison]:
         yield cell.row(metric, found, level, _method(cell), hierarchy.probability(sample))
         if metric == "workload_cpu_us" and level > 0:
             yield _percent(cell, sample, found, level)
+
+
+def _is_ticked(cell: Cell, parts: Sequence[str]) -> bool:
+    """Whether windows are too short for a meter's ticks; half a trial is never."""
+    return cell.arm.method != "block" and any(
+        compare.is_ticked(rows, part) for part in parts for _, rows in cell.switched
+    )
 
 
 def _percent(cell: Cell, sample: Quadruples, found: Estimate, level: float) -> Comparison:
@@ -198,6 +205,9 @@ def value_rows(cell: Cell) -> Iterator[Comparison]:
     records = cell.records()
     for metric, read in value.MEANS.items():
         yield from cell.told(metric, Found(value.mean(value.found(records, read)), value.MEAN))
+    if count := value.lost(records):  # two trials without a loss do not make it certain
+        share, method = coverage.share(count, "events"), coverage.method(count, "events")
+        yield cell.row("lost_percent", share, math.nan, method)
     readers = {**value.RANGES, "switch_ms": _switch_reader(cell)}
     for metric, read in readers.items():
         yield from cell.told(metric, Found(value.spread(value.found(records, read)), value.RANGE))

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,26 @@ RESAMPLES = 1000
 USER_HZ_SECONDS = 0.01  # step of the times in /proc/stat
 
 
+class Interval(Protocol):
+    """What rows have in common: model.Comparison, cell.BlockRow."""
+
+    @property
+    def estimate(self) -> float:
+        """The centre."""
+
+    @property
+    def low(self) -> float:
+        """The lower end of its interval."""
+
+    @property
+    def high(self) -> float:
+        """The upper end of its interval."""
+
+    @property
+    def n(self) -> int:
+        """How many it rests on."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A centre with its 95 % interval and the smallest effect seen with 80 % power."""
@@ -34,6 +55,11 @@ class Estimate:
     low: float
     high: float
     n: int
+
+    @classmethod
+    def of(cls, row: Interval) -> Estimate:
+        """That of a row of the report."""
+        return cls(row.estimate, row.low, row.high, row.n)
 
     @property
     def mde(self) -> float:

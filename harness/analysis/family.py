@@ -63,7 +63,7 @@ def interactions(experiment: Experiment, rows: Sequence[Comparison]) -> Iterator
             if together is None or not each or len(each) < len(alone):
                 continue
             value = bill.combined(
-                [(1.0, _estimate(together)), *((-1.0, _estimate(row)) for row in each)]
+                [(1.0, Estimate.of(together)), *((-1.0, Estimate.of(row)) for row in each)]
             )
             names = ", ".join(row.arm for row in each)
             yield Comparison(
@@ -88,7 +88,3 @@ def singles(experiment: Experiment, arm: Arm) -> list[str]:
 def _find(rows: Sequence[Comparison], workload: str, arm: str, metric: str) -> Comparison | None:
     wanted = (workload, arm, metric)
     return next((r for r in rows if (r.workload, r.arm, r.metric) == wanted), None)
-
-
-def _estimate(row: Comparison) -> Estimate:
-    return Estimate(row.estimate, row.low, row.high, row.n)

@@ -13,7 +13,7 @@ error, 92 to 93 % if they differ by nearly all of it, whether min_blocks is two 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from harness.analysis import summary
 from harness.model import Comparison
@@ -23,18 +23,25 @@ METRIC = "workload_cpu_percent"
 
 
 def precision(run: Run, workload: str) -> float:
-    """Half the width of the widest arm's interval so far, in percent; NaN if one has none."""
-    return widest(summary.cpu_only(run), workload)
+    """Half the width of the widest arm's interval so far, in percent; NaN if one has none.
+
+    An arm that was skipped, because it cannot run here, is not waited for; one that failed is.
+    """
+    skipped = {each["arm"] for each in run.about().get("skipped_arms", ())}
+    arms = [arm.name for arm in run.experiment().arms if arm.name not in skipped]
+    return widest(summary.cpu_only(run), workload, arms)
 
 
-def widest(rows: Sequence[Comparison], workload: str) -> float:
+def widest(rows: Sequence[Comparison], workload: str, arms: Iterable[str] = ()) -> float:
     """Half the width of the widest interval of workload_cpu_percent, in percent.
 
-    NaN without such a row, or if one has no interval yet.
+    NaN without such a row, if one of `arms` has none, or if one has no interval yet.
     """
-    halves = [
-        (row.high - row.low) / 2 for row in rows if (row.workload, row.metric) == (workload, METRIC)
-    ]
-    if not halves or any(math.isnan(half) for half in halves):
+    halves = {
+        row.arm: (row.high - row.low) / 2
+        for row in rows
+        if (row.workload, row.metric) == (workload, METRIC)
+    }
+    if not halves or not halves.keys() >= set(arms):
         return math.nan
-    return max(halves)
+    return math.nan if any(map(math.isnan, halves.values())) else max(halves.values())

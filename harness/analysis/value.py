@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.analysis import hierarchy
 from harness.analysis.compare import Estimate
+from harness.analysis.coverage import Count
 from harness.store import TrialRecord
 
 Reader = Callable[[TrialRecord], float | None]
@@ -81,12 +82,16 @@ def _scaled(read: Callable[[TrialRecord, str], float | None], metric: str, facto
     return scaled
 
 
-def _lost(record: TrialRecord) -> float | None:
-    """Lost events are not among the events seen."""
-    lost, seen = total(record, "events_lost"), total(record, "events")
-    if lost is None or seen is None or not lost + seen:
-        return None
-    return 100 * lost / (lost + seen)
+def lost(records: Sequence[TrialRecord]) -> Count | None:
+    """Events lost of all events, over trials and collectors; None if there were none.
+
+    Those that a collector says it lost are not among those that it saw.
+    """
+    told = [(total(record, "events_lost"), total(record, "events")) for record in records]
+    both = [(gone, seen) for gone, seen in told if gone is not None and seen is not None]
+    gone = math.fsum(gone for gone, _ in both)
+    every = gone + math.fsum(seen for _, seen in both)
+    return Count(gone, every) if every else None
 
 
 def agent_us(record: TrialRecord) -> float | None:
@@ -109,7 +114,6 @@ MEANS: Mapping[str, Reader] = {
     "agent_memory_mb": memory_mb,
     "agent_peak_memory_mb": _scaled(total, "agent_peak_rss_bytes", 1e-6),
     "map_memory_mb": _scaled(total, "map_bytes", 1e-6),
-    "lost_percent": _lost,
     "data_latency_p50_s": _scaled(greatest, "data_latency_p50_seconds", 1),
     "data_latency_p99_s": _scaled(greatest, "data_latency_p99_seconds", 1),
 }  # what may be held against a budget: means with an interval

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from harness import experiment as experiments
 from harness.analysis import bill, validity, value
 from harness.analysis.bill import Found, Metered
 from harness.analysis.compare import Estimate
+from harness.analysis.coverage import Count
 from harness.analysis.summary import Summary, cpu_only, summarize
 from harness.model import Arm, Comparison, Measurement, Trial, Window
 from harness.report import build
@@ -152,6 +153,24 @@ def test_rare_runs_are_not_lost_to_a_median() -> None:
     assert found.method == bill.SUMS
 
 
+def test_programs_in_the_agent_s_own_context_are_not_paid_twice() -> None:
+    """The agent walks an iterator itself: its CPU time contains the programs."""
+    twice = metered({"cgroup_skb": 2000.0, "iter": 5000.0})
+    found = bill.entry_us([twice], {**ENTRY, "iter": {"entry_ns": 90.0}})
+    assert found is not None
+    assert found.value.estimate == pytest.approx(0.08)
+    times = [
+        v for hook, seconds in (("cgroup_skb", 1e-3), ("iter", 5e-3))
+        for v in record({"bpf_run_time_seconds": seconds}, "metered", {"hook": hook}).values
+    ]  # fmt: skip
+    whole = dataclasses.replace(twice.record, values=(*twice.record.values, *times))
+    old = bill.bpf_us([dataclasses.replace(twice, record=whole)])
+    assert old is not None
+    assert old.value.estimate == pytest.approx(1.0)
+    listed = bill.programs(dataclasses.replace(twice, record=whole), ENTRY)
+    assert "iter" in {program.hook for program in listed}
+
+
 def found(estimate: float, half: float = 0.1) -> Found:
     return Found(Estimate(estimate, estimate - half, estimate + half, 50), "")
 
@@ -177,9 +196,10 @@ def test_what_is_unexplained_is_a_share_of_what_the_host_pays() -> None:
 
 
 def test_lost_events_are_a_share_of_all_and_loading_takes_as_long_as_the_slowest() -> None:
-    read = value.MEANS["lost_percent"]
-    assert read(record({"events_lost": 30.0, "events": 10.0})) == 75.0
-    assert read(record({"events_lost": 0.0, "events": 0.0})) is None
+    trials = [record({"events_lost": lost, "events": 10.0}) for lost in (30.0, 0.0)]
+    assert value.lost(trials) == Count(30.0, 50.0)
+    assert value.lost([record({"events_lost": 0.0, "events": 0.0})]) is None
+    assert value.lost([record({"events": 10.0})]) is None
     slow = [record({"load_seconds": s}, labels={"collector": str(s)}).values for s in (0.5, 2.0)]
     both = dataclasses.replace(record({}), values=(*slow[0], *slow[1]))
     assert value.RANGES["load_s"](both) == 2.0
@@ -250,6 +270,45 @@ def test_an_arm_against_another_set_gives_their_difference(summary: Summary) -> 
     assert roles == {"candidate", "reference"}
 
 
+def versus(run: Run, us: Callable[[int, bool], float]) -> Comparison:
+    """bpf_difference_us of the arm `new`, if slice i of a trial ran so long (us a request)."""
+    for each in run.records():
+        if each.trial.arm == "new" and each.trial.kind == "metered":
+            rows = run.windows(each.trial)
+            for i, slot in enumerate(rows):
+                slot.meters["bpf.run"] = 1e-6 * us(i, slot.window.on) * slot.meters["requests"]
+            run.append(each, rows)
+    return row(summarize(run), "new", "bpf_difference_us")
+
+
+def test_a_difference_of_rare_runs_is_not_lost_to_a_median(tmp_path: Path) -> None:
+    what = experiment(Arm("new", ("http",), ("flows",)), metered_seconds=12)
+    run = synthetic.write(tmp_path / "run", what, LOUD)
+    rare = versus(run, lambda i, on: (9.0 if on else 3.0) * (i // 4 % 4 == 0))
+    assert rare.estimate == pytest.approx(6.0 / 4)  # a fourth of the quadruples has runs
+    assert rare.low < rare.estimate < rare.high
+    assert rare.method == bill.SUMS
+
+
+@pytest.mark.parametrize("us", [0.0, 2.0])
+def test_differences_that_are_all_alike_have_no_interval(tmp_path: Path, us: float) -> None:
+    run = synthetic.write(tmp_path / "run", experiment(Arm("new", ("http",), ("flows",))), LOUD)
+    alike = versus(run, lambda i, on: us)
+    assert alike.estimate == pytest.approx(0.0, abs=1e-9)
+    assert math.isnan(alike.low)
+    assert math.isnan(alike.high)
+    assert math.isnan(alike.p)
+
+
+def test_losses_are_pooled_over_trials_with_an_exact_interval(summary: Summary) -> None:
+    """Two trials without a loss do not make it certain that there is none."""
+    lost = row(summary, "http", "lost_percent")
+    assert lost.low == lost.estimate == 0.0
+    assert 0.0 < lost.high == pytest.approx(100 * (1 - 0.025 ** (1 / lost.n)))
+    assert "Clopper-Pearson" in lost.method
+    assert summary.row("go", "baseline", "lost_percent") is None
+
+
 def test_programs_of_an_arm_against_another_count_their_own_requests(summary: Summary) -> None:
     runs = {p.program: p.runs_per_request for p in summary.programs if p.arm == "new"}
     assert runs["http_ingress"] == pytest.approx(1.12)
@@ -299,12 +358,26 @@ def test_twins_and_blocks_are_compared_their_own_way(tmp_path: Path) -> None:
     assert latency.low < truth.latency_us["http"] < latency.high
     assert latency.n == 6
     assert (block.n, twin.n) == (6, 6 * METHODS.quadruples)
+    host = row(summary, "block", "host_cpu_us")
+    softirq = row(summary, "block", "softirq_cpu_us")
+    assert host.method == softirq.method == block.method  # a tick in half a trial is nothing
+    assert softirq.n == 6
+    assert softirq.low < softirq.high
+    assert "order" not in " ".join(summary.warnings)
     null = row(summary, "null-twin", "workload_cpu_us")
     assert twin.noise == pytest.approx((null.high - null.low) / 2)
     assert math.isnan(block.noise)  # no A/A arm is compared in blocks
     page = build.build(run).html.read_text()
     assert "nothing (A/A, twin)" in page
     assert "<small>block</small>" in page
+
+
+def test_an_order_that_was_had_more_often_is_told(tmp_path: Path) -> None:
+    run = synthetic.write(tmp_path / "run", dataclasses.replace(METHODS, blocks=3), LOUD)
+    told = " ".join(summarize(run).warnings)
+    assert "go, twin: of 3 blocks 1 more had one order than the other: 1/3 of what sets" in told
+    assert "go, block: of 3 blocks 1 more had one order than the other: 1/3 of the mach" in told
+    assert "go, baseline: of" not in told
 
 
 def test_a_trial_in_blocks_needs_both_halves(tmp_path: Path) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harness import evaluate
 from harness.analysis import sequential
 from harness.block import replacement
 from harness.ending import Ending, pending
 from harness.experiment import Experiment, plan
 from harness.model import Arm, Measurement, Trial
 from harness.store import Run, TrialRecord
+from tests.unit import synthetic
 
 EXPERIMENT = Experiment(
     "e", ("go", "java"), (Arm("baseline"), Arm("http", ("http",))), blocks=4, metered_seconds=0
@@ -100,7 +104,7 @@ def test_each_service_has_its_share_of_the_time(tmp_path: Path) -> None:
 def test_time_spent_before_an_interruption_counts(tmp_path: Path) -> None:
     run, end, clock = _budgeted(tmp_path, 100)
     clock.now += 80
-    end.after("go", 0)
+    end.after("go")
     later = Ending(run, clock)
     assert later.reached("go", 1)
     assert not later.reached("java", 0)
@@ -126,7 +130,56 @@ def test_blocks_end_once_every_interval_is_narrow(
     e = Experiment("e", ("go",), EXPERIMENT.arms, blocks=4, min_blocks=2, precision_percent=0.5)
     run = _run(tmp_path, e)
     monkeypatch.setattr(sequential, "precision", lambda *_: half_width)
+    _finish(run, (trial for trial in plan(e) if trial.block <= block))
     end = Ending(run)
-    end.after("go", block)
+    end.after("go")
     assert ("go" in run.about()["ended_early"]) == ends
     assert end.reached("go", block + 1) == ends
+
+
+def test_early_block_that_is_run_again_does_not_move_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    e = Experiment("e", ("go",), EXPERIMENT.arms, blocks=4, min_blocks=1, precision_percent=0.5)
+    run = _run(tmp_path, e)
+    _finish(run, (trial for trial in plan(e) if trial.block <= 2))
+    monkeypatch.setattr(sequential, "precision", lambda *_: 0.1)
+    Ending(run).after("go")  # the one that was run again is of block 0: three have been run
+    assert run.about()["ended_early"]["go"]["blocks"] == 3
+    before = run.about()["ended_early"]
+    _finish(run, (trial for trial in plan(e) if trial.block == 3))
+    Ending(run).after("go")
+    assert run.about()["ended_early"] == before
+
+
+PRECISE = synthetic.experiment(
+    workloads=("go",), arms=(Arm("baseline"), Arm("http", ("http",))),
+    switched_seconds=3.0, metered_seconds=0,
+)  # fmt: skip
+
+
+def test_precision_waits_for_an_arm_that_failed_but_not_for_one_that_was_skipped(
+    tmp_path: Path,
+) -> None:
+    whole = synthetic.write(tmp_path / "whole", PRECISE)
+    assert 0 < sequential.precision(whole, "go") < 100
+    assert math.isnan(sequential.precision(whole, "java"))
+    baseline = [trial.index for trial in plan(PRECISE) if trial.arm == "baseline"]
+    part = synthetic.write(tmp_path / "part", PRECISE, only=baseline)
+    assert math.isnan(sequential.precision(part, "go"))
+    part.note(skipped_arms=[{"arm": "http", "reason": "no BTF"}])
+    assert 0 < sequential.precision(part, "go") < 100
+
+
+def test_warnings_of_the_session_before_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = _run(tmp_path)
+    for told in (["a trial failed"], ["a trial failed", "another too"]):
+
+        def session(*given: Any, told: list[str] = told) -> None:
+            given[-1].warnings += told
+
+        monkeypatch.setattr(evaluate, "_evaluate", session)
+        evaluate.evaluate(run, {})
+    assert run.about()["warnings"] == ["a trial failed", "another too"]

@@ -244,6 +244,8 @@ def test_precision_is_that_of_the_widest_arm() -> None:
     assert sequential.widest(rows, "go") == 2.5
     assert math.isnan(sequential.widest([*rows, row("d", math.nan, math.nan)], "go"))
     assert math.isnan(sequential.widest(rows, "flask"))
+    assert sequential.widest(rows, "go", ["a", "b"]) == 2.5
+    assert math.isnan(sequential.widest(rows, "go", ["a", "b", "c"]))
 
 
 def first_steady(excess: float, seconds: float, noise_share: float, seed: int) -> int:
