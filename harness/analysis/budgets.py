@@ -90,7 +90,9 @@ def _budgets(number: int, table: Any, where: str) -> Iterator[Budget]:
         raise InputError(f"{where} sets no limit.", next_step=f"Give one of {', '.join(LIMITS)}.")
     if limits.get("min", -math.inf) > limits.get("max", math.inf):
         raise InputError(f"{where}: its min is above its max, so nothing can pass.")
-    arms, workloads = (_names(table.get(key, ()), key, where) for key in ("arm", "workload"))
+    arms, workloads = (
+        _names(table[key], key, where) if key in table else () for key in ("arm", "workload")
+    )
     if "min" in limits or "max" in limits:
         least, most = limits.get("min", -math.inf), limits.get("max", math.inf)
         yield Budget(number, metric, least, most, "value", arms, workloads)
@@ -133,8 +135,8 @@ def _limit(value: Any, key: str, where: str) -> float:
 
 
 def _names(value: Any, key: str, where: str) -> tuple[str, ...]:
-    names = (value,) if isinstance(value, str) else tuple(value) if _listed(value) else (None,)
-    if not all(isinstance(name, str) and name for name in names):
+    names = (value,) if isinstance(value, str) else tuple(value) if _listed(value) else ()
+    if not names or not all(isinstance(name, str) and name for name in names):
         raise InputError(f"{where}: {key} must be a name or a list of names, not {value!r}.")
     return names
 

@@ -8,6 +8,7 @@ Technometrics 24:295, 1982).
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ import numpy as np
 from scipy import stats
 
 from harness.analysis.budgets import Budget
+from harness.analysis.metrics import BRACKETS
 from harness.errors import InputError
 from harness.model import BASELINE, Comparison
 
@@ -29,6 +31,8 @@ WEAKER = (
     "Their intervals hold the noise within both runs, not what else changed between them. "
     "Versions interleaved in one run (--arm old=... --arm new=...) do not have this weakness."
 )
+LEAST_TRIALS = 6  # of fewer, a range holds the median less often than in 95 %
+HELD = {2: "86 to 93", 3: "93 to 95"}  # % of 95 % intervals by blocks: docs/adr/0010
 HOPELESS = 50.0  # times the measuring: beyond that no advice to measure longer
 _PASSING_FACTS = ("load_average", "steal_seconds")  # they differ between any two runs
 _SAME_RATE = 0.05
@@ -38,7 +42,9 @@ _SAME_RATE = 0.05
 class Measured:
     """A run as a gate sees it, whether it was just measured or is a stored report.json.
 
-    `arms` are those with collectors. `missing(workload, arm, metric)` says why a row is missing.
+    `arms` are those with collectors, `bare` those without. `missing(workload, arm, metric)` says
+    why a row is missing. `blocks` is of the workload with the fewest, 0 if that is not known.
+    `settings` are how it measured, `arms` in it what each compares; none where it is not known.
     """
 
     name: str
@@ -46,6 +52,9 @@ class Measured:
     workloads: tuple[str, ...]
     arms: tuple[str, ...]
     missing: Callable[[str, str, str], str]
+    bare: tuple[str, ...] = (BASELINE,)
+    blocks: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
     started: str = ""
     complete: bool = True
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -77,17 +86,22 @@ def judge(
 
     Never empty: a budget without a row gives an inconclusive verdict with the reason.
     """
-    if stored is None and any(budget.kind == "increase" for budget in budgets):
+    demand(budgets, stored is not None)
+    return [verdict for budget in budgets for verdict in _verdicts(measured, budget, stored)]
+
+
+def demand(budgets: Sequence[Budget], has_stored: bool) -> None:
+    """InputError unless there is a stored run just if a budget limits an increase."""
+    if not has_stored and any(budget.kind == "increase" for budget in budgets):
         raise InputError(
             "The budget limits an increase (max_increase), but nothing to compare with was given.",
             next_step="Give a stored run: --against RUN, a report.json, or GITREF:PATH.",
         )
-    if stored is not None and not any(budget.kind == "increase" for budget in budgets):
+    if has_stored and not any(budget.kind == "increase" for budget in budgets):
         raise InputError(
             "A run to compare with was given, but the budget limits no increase.",
             next_step="Set max_increase in a [[budget]], or leave --against out.",
         )
-    return [verdict for budget in budgets for verdict in _verdicts(measured, budget, stored)]
 
 
 def overall(verdicts: Sequence[Verdict]) -> Outcome:
@@ -97,7 +111,9 @@ def overall(verdicts: Sequence[Verdict]) -> Outcome:
 
 
 def decide(low: float, high: float, least: float, most: float) -> Outcome:
-    """Where [low, high] lies relative to [least, most]; what is unknown (NaN) is inconclusive."""
+    """Where [low, high] lies relative to [least, most]; an end that is not finite tells nothing."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "inconclusive"
     if low > most or high < least:
         return "fail"
     return "pass" if least <= low and high <= most else "inconclusive"
@@ -127,8 +143,34 @@ def is_range(row: Comparison) -> bool:
 
 
 def wrong_fail_percent(verdicts: Sequence[Verdict]) -> float:
-    """Bound on the chance that any budget fails although all are kept: 2.5 % each (Bonferroni)."""
-    return min(100.0, 2.5 * len(verdicts))
+    """Bound on the chance that any check fails although all budgets are kept (Bonferroni).
+
+    2.5 % for each limit: `min` and `max` together can be broken on either side.
+    """
+    sides = sum(math.isfinite(v.budget.least) + _limits_above(v.budget) for v in verdicts)
+    return min(100.0, 2.5 * sides)
+
+
+def _limits_above(budget: Budget) -> bool:
+    return math.isfinite(budget.most) or budget.percent is not None
+
+
+def reservations(measured: Measured, stored: Measured | None = None) -> list[str]:
+    """What so few blocks leave open, a sentence for each run of which there is something to say."""
+    said = []
+    for run in (measured, *([stored] if stored else [])):
+        if run.blocks == 1:
+            said.append(
+                f"The run {run.name} has one block: its intervals hold for one process of the "
+                "service, not for its processes in general."
+            )
+        elif held := HELD.get(run.blocks):
+            said.append(
+                f"The run {run.name} has {run.blocks} blocks: where processes of the service "
+                f"differ as much as a block's error or more, its 95 % intervals hold the truth in "
+                f"{held} % of runs, so that verdicts are wrong more often than stated."
+            )
+    return said
 
 
 def more_measuring(verdict: Verdict) -> float:
@@ -165,12 +207,13 @@ def times(factor: float) -> str:
 
 
 def differences(measured: Measured, stored: Measured) -> list[str]:
-    """What is known to differ between two runs' machines, versions and rates, a phrase each."""
+    """What is known to differ between two runs, a phrase each."""
     found = [
         f"{name}: {old} then, {new} now"
         for name, old, new in [
             ("harness", stored.version, measured.version),
             *_facts(stored.facts, measured.facts),
+            *_settings(stored.settings, measured.settings),
         ]
         if old != new
     ]
@@ -179,6 +222,17 @@ def differences(measured: Measured, stored: Measured) -> list[str]:
         if abs(new_rate - old_rate) > _SAME_RATE * old_rate:
             found.append(f"rate of {workload}: {old_rate:.0f} then, {new_rate:.0f} now, a second")
     return found
+
+
+def _settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    before, after = (dict(each) for each in (old, new))
+    was, now = before.pop("arms", None), after.pop("arms", None)
+    yield from _facts(before, after)
+    if was is None or now is None:
+        yield "arms", "known" if was else "unknown", "known" if now else "unknown"
+        return
+    for name in dict.fromkeys([*was, *now]):
+        yield f"arm {name}", was.get(name, "none"), now.get(name, "none")
 
 
 def _facts(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
@@ -192,15 +246,39 @@ def _facts(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str
 
 
 def _verdicts(measured: Measured, budget: Budget, stored: Measured | None) -> Iterator[Verdict]:
-    every = (*measured.arms, BASELINE)
+    every = (*measured.arms, *measured.bare)
+    known = measured.workloads
     arms = _named(budget, "arm", budget.arms, measured.arms, every)
-    for workload in _named(
-        budget, "workload", budget.workloads, measured.workloads, measured.workloads
-    ):
-        for arm in arms:
-            found = [m for w, a, m in measured.rows if (w, a) == (workload, arm)]
-            for metric in [m for m in found if budget.covers(m)] or [budget.metric]:
-                yield _verdict(measured, budget, stored, (workload, arm, metric))
+    workloads = _named(budget, "workload", budget.workloads, known, known)
+    at = [(workload, arm) for workload in workloads for arm in arms]
+    _check_bracket(measured, budget, at)
+    for workload, arm in at:
+        found = [m for w, a, m in measured.rows if (w, a) == (workload, arm)]
+        for metric in [m for m in found if budget.covers(m)] or [budget.metric]:
+            yield _verdict(measured, budget, stored, (workload, arm, metric))
+
+
+def _check_bracket(measured: Measured, budget: Budget, at: Sequence[tuple[str, str]]) -> None:
+    """InputError if every trial was measured and none knows the name in the metric's brackets.
+
+    A name is known if any metric with the same kind of name has it: a route with too few requests
+    for one percentile may have others.
+    """
+    base, bracket, name = budget.metric.rstrip("]").partition("[")
+    kept = [(*place, "workload_cpu_us") in measured.rows for place in at]
+    if not bracket or not all(kept):
+        return
+    split = (metric.rstrip("]").partition("[") for _, _, metric in measured.rows)
+    known = {n for b, _, n in split if n and BRACKETS.get(b) == BRACKETS[base]}
+    if name not in known:
+        near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)
+        raise InputError(
+            f"Budget {budget.number} names {budget.metric!r}, but no row of the run has a "
+            f"{BRACKETS[base]} {name!r}.",
+            next_step=f"The nearest is {base}[{near[0]}]."
+            if near
+            else f"The run has no {base} with a name.",
+        )
 
 
 def _named(
@@ -236,7 +314,10 @@ def _verdict(measured: Measured, budget: Budget, stored: Measured | None, at: Ro
             why = "The level that max_percent is a share of was not measured."
             return Verdict(budget, *at, "inconclusive", why, row)
         budget = replace(budget, most=budget.percent / 100 * base.level)
-    verdict = Verdict(budget, *at, decide(row.low, row.high, budget.least, budget.most), "", row)
+    outcome = decide(row.low, row.high, budget.least, budget.most)
+    if is_range(row) and row.n < LEAST_TRIALS:
+        outcome = "inconclusive"  # it is no interval, whatever it shows
+    verdict = Verdict(budget, *at, outcome, "", row)
     return replace(verdict, sentence=_sentence(verdict, row))
 
 
@@ -244,6 +325,11 @@ def _sentence(verdict: Verdict, row: Comparison) -> str:
     what = f"range of {row.n} trials" if is_range(row) else "95 % interval"
     if not math.isfinite(row.low + row.high):
         return "It has no interval: too few trials or windows. Measure more blocks."
+    if is_range(row) and row.n < LEAST_TRIALS:
+        return (
+            f"A {what} holds the median in {100 * (1 - 2.0 ** (1 - row.n)):.0f} % of runs, which "
+            f"is too few to judge by it: measure at least {LEAST_TRIALS} blocks."
+        )
     if verdict.outcome == "pass":
         return f"The whole {what} lies within the budget."
     if verdict.outcome == "fail":

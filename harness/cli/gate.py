@@ -13,7 +13,7 @@ from rich.table import Table
 
 from harness.analysis import budgets, gates
 from harness.cli.screen import err, errors, out
-from harness.errors import StoreError
+from harness.errors import InputError, StoreError
 from harness.report import gate as texts
 from harness.report import junit as xml
 from harness.report import stored
@@ -24,8 +24,10 @@ _COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 
 @errors
 def gate_command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a report.json.")],
     budget: Annotated[Path, typer.Option(help="The TOML file with the budgets: docs/gate.md.")],
+    run: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="A run's folder, or a report.json.")
+    ] = None,
     against: Annotated[
         str,
         typer.Option(
@@ -44,8 +46,13 @@ def gate_command(
     json_file: Annotated[Path | None, typer.Option(help="Write JSON.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, no table.")] = False,
     link: Annotated[str, typer.Option(help="Where the report can be read, for Markdown.")] = "",
+    check: Annotated[
+        bool, typer.Option("--check", help="Only check the budget (and --against); no RUN.")
+    ] = False,
 ) -> None:
-    """Judge a run by budgets: pass (exit 0), fail (1) or inconclusive (3). Needs no root.
+    """Judge a run by budgets. Needs no root.
+
+    Exit codes: 0 pass, 1 fail, 2 error (nothing was judged), 3 inconclusive.
 
     Examples:
 
@@ -55,6 +62,12 @@ def gate_command(
     """
     allowed = budgets.load(budget)
     other = stored.against(against) if against else None
+    if check:
+        gates.demand(allowed, other is not None)
+        out.print(escape(f"{budget} can be judged by."), soft_wrap=True)
+        return
+    if run is None:
+        raise InputError("No run was named.", next_step="Give its folder, or only --check.")
     measured = stored.measured(run)
     verdicts = gates.judge(measured, allowed, other)
     gate = Gate(measured, verdicts, str(budget), other, inconclusive, link)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import TYPE_CHECKING, ParamSpec
+from typing import ParamSpec
 
 import typer
 from rich.console import Console
@@ -15,9 +16,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from harness import block
 from harness.errors import HarnessError
-
-if TYPE_CHECKING:
-    pass
 
 ERROR, INCONCLUSIVE, INTERRUPTED = 2, 3, 130
 
@@ -29,7 +27,10 @@ err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() el
 
 
 def errors(command: Callable[P, None]) -> Callable[P, None]:
-    """Print a HarnessError as sentences and exit with 2."""
+    """Print a HarnessError as sentences and exit with 2; with 2 too after a defect of ours.
+
+    Python's own exit code for that is 1, which is a verdict here.
+    """
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -41,6 +42,12 @@ def errors(command: Callable[P, None]) -> Callable[P, None]:
         except KeyboardInterrupt:
             err.print("[yellow]Interrupted.[/] What was started has been ended.")
             raise typer.Exit(INTERRUPTED) from None
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except Exception:
+            traceback.print_exc()
+            err.print("[red]Error:[/] This is a defect of the harness, not of your input.")
+            raise typer.Exit(ERROR) from None
 
     return wrapped
 

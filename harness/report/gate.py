@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import jinja2
 
-from harness.analysis import gates
+from harness.analysis import gates, metrics
 from harness.analysis.budgets import Budget
 from harness.analysis.gates import Measured, Outcome, Verdict
 from harness.model import Comparison
@@ -104,12 +104,18 @@ def cells(verdict: Verdict) -> tuple[str, ...]:
 
 
 def limit(budget: Budget, row: Comparison | None) -> str:
-    """`≤ 2 %`, `≥ 99 %`, `0 to 2 %`."""
+    """`≤ 2 %`, `≥ 99 %`, `0 to 2 %`, `≤ 1 % = 2.0 µs`."""
     unit = f" {wording.unit(row)}" if row else ""
+    known = budget.percent is not None and math.isfinite(budget.most)
+    return stated(budget) + (f" = {wording.plain(budget.most)}{unit}" if known else "")
+
+
+def stated(budget: Budget) -> str:
+    """The limit as the budget file has it, the same whatever the run has measured."""
     if budget.percent is not None:
-        share = f"{AT_MOST} {budget.percent:g} %".replace("-", wording.MINUS)
-        known = math.isfinite(budget.most)
-        return f"{share} = {wording.plain(budget.most)}{unit}" if known else share
+        return f"{AT_MOST} {budget.percent:g} %".replace("-", wording.MINUS)
+    kind = metrics.metric(budget.metric).unit
+    unit = f" {wording.UNITS.get(kind, kind)}"
     least, most = (
         f"{bound:g}".replace("-", wording.MINUS) for bound in (budget.least, budget.most)
     )
@@ -149,13 +155,15 @@ def remarks(gate: Gate) -> list[str]:
         "inconclusive: otherwise.",
         "Passing needs every check to pass, so it needs no correction for their number. A fail may "
         "be any of many: if all budgets are kept, the chance that one fails wrongly is at most "
-        f"{gates.wrong_fail_percent(gate.verdicts):g} % (2.5 % for each 95 % interval).",
+        f"{gates.wrong_fail_percent(gate.verdicts):g} % (2.5 % for each limit of each 95 % "
+        "interval).",
     ]
     if any(v.row is not None and gates.is_range(v.row) for v in gate.verdicts):
         said.append(
             "A range of n trials holds the median with probability 1 - 2^(1-n), "
-            "which is less than 95 % for fewer than 6 trials."
+            "which is less than 95 % for fewer than 6 trials: of so few nothing is judged."
         )
+    said += gates.reservations(gate.measured, gate.stored)
     if not gate.measured.complete:
         said.append(f"The run {gate.measured.name} did not end: its figures rest on a part of it.")
     said += [f"The report warns: {text}" for text in gate.measured.warnings[:WARNINGS_SHOWN]]

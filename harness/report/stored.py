@@ -18,6 +18,7 @@ from harness.report import rows
 from harness.store import Run
 
 _FIELDS = {f.name: f for f in dataclasses.fields(Comparison)}
+_LENGTHS = ("window_seconds", "guard_seconds")
 _NUMBERS = {name for name, f in _FIELDS.items() if f.type == "float"}
 
 
@@ -59,13 +60,20 @@ def against(where: str) -> Measured:
 def of_summary(summary: Summary) -> Measured:
     """A run that was just analysed."""
     experiment, about = summary.experiment, summary.about
+    circumstances = {
+        **about,
+        "warnings": summary.warnings,
+        "arms": [dataclasses.asdict(arm) for arm in experiment.arms],
+        **{name: getattr(experiment, name) for name in _LENGTHS},
+    }
     return Measured(
         summary.name,
         {(r.workload, r.arm, r.metric): r for r in summary.rows},
         tuple(experiment.workloads),
-        tuple(arm.name for arm in experiment.arms if arm.name != BASELINE),
+        tuple(arm.name for arm in experiment.arms if arm.collectors),
         summary.missing,
-        **_circumstances({**about, "warnings": summary.warnings}),
+        blocks=_blocks((j.record.trial.workload, j.record.trial.block) for j in summary.usable),
+        **_circumstances(circumstances),
     )
 
 
@@ -84,24 +92,50 @@ def of_document(document: Mapping[str, Any], origin: Path) -> Measured:
             str(document["run"]),
             found,
             _unique([*(w for w, _, _ in found), *(t["workload"] for t in trials)]),
-            tuple(
-                arm
-                for arm in _unique([
-                    *(a for _, a, _ in found), *(t["arm"] for t in trials),
-                    *(s["arm"] for s in skipped),
-                ])
-                if arm != BASELINE
-            ),
+            _with_collectors(document),
             lambda workload, arm, metric: _missing(trials, skipped, workload, arm),
+            blocks=_blocks((t["workload"], t["block"]) for t in trials if t["status"] == "ok"),
             **_circumstances(document),
-        )  # fmt: skip
+        )
     except (KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{origin} is not a whole report.json.", repr(error)) from error
 
 
+def _with_collectors(document: Mapping[str, Any]) -> tuple[str, ...]:
+    if "arms" in document:
+        return tuple(arm["name"] for arm in document["arms"] if arm["collectors"])
+    # reports did not always list their arms; then all but the baseline had collectors
+    every = ("rows", "trials", "skipped_arms")
+    named = _unique(item["arm"] for key in every for item in document[key])
+    return tuple(arm for arm in named if arm != BASELINE)
+
+
+def _blocks(usable: Iterable[tuple[str, int]]) -> int:
+    """Blocks of the workload with the fewest, of those that have usable trials."""
+    found: dict[str, set[int]] = {}
+    for workload, block in usable:
+        found.setdefault(workload, set()).add(block)
+    return min(map(len, found.values()), default=0)
+
+
+def _settings(about: Mapping[str, Any]) -> dict[str, Any]:
+    found = {key: about[key] for key in ("idle_poll", *_LENGTHS) if about.get(key) is not None}
+    if "arms" in about:
+        found["arms"] = {arm["name"]: _phrase(arm) for arm in about["arms"]}
+    return found
+
+
+def _phrase(arm: Mapping[str, Any]) -> str:
+    against = f" against {'+'.join(arm['against'])}" if arm["against"] else ""
+    return f"{'+'.join(arm['collectors']) or 'no collectors'}{against}, {arm['method']}"
+
+
 def _circumstances(about: Mapping[str, Any]) -> dict[str, Any]:
     calibration = about.get("calibration") or {}
+    bare = tuple(arm["name"] for arm in about.get("arms", ()) if not arm["collectors"])
     return {
+        "bare": bare or (BASELINE,),
+        "settings": _settings(about),
         "started": str(about.get("started") or ""),
         "complete": bool(about.get("complete", False)),
         "facts": about.get("facts") or {},

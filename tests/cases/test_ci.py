@@ -37,13 +37,17 @@ HARNESS = f"""\
 import json, os, shutil, sys
 with open(os.environ["CALLS"], "a") as calls:
     calls.write(json.dumps(sys.argv[1:]) + "\\n")
+if sys.argv[1:3] == ["evaluate", "--resume"]:
+    sys.exit(int(os.environ.get("RESUME", "0")))
 if sys.argv[1] == "evaluate":
     code = int(os.environ.get("EVALUATE", "0"))
-    if code in (0, 3):
+    if code in (0, 3) or "RESUME" in os.environ:
         at = sys.argv.index
         run = os.path.join(sys.argv[at("--reports") + 1], sys.argv[at("--run") + 1])
         shutil.copytree({str(PUBLISHED)!r}, run)
     sys.exit(code)
+if sys.argv[1] == "gate" and "--check" not in sys.argv and "GATE" in os.environ:
+    sys.exit(int(os.environ["GATE"]))
 sys.path.insert(0, {str(ROOT)!r})
 from harness.cli import main
 main()
@@ -60,10 +64,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    for name in (*READ, "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "EVALUATE", "RESUME", "GATE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HARNESS", str(programs / "harness"))  # the checkout's is the real one
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     monkeypatch.setenv("MADE", str(tmp_path / "made"))
-    for name in (*READ, "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "EVALUATE"):
-        monkeypatch.delenv(name, raising=False)
     (tmp_path / "budget.toml").write_text(PASSING)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -83,7 +88,8 @@ def test_the_script_evaluates_judges_and_writes(place: Path) -> None:
         EXPERIMENT="my.toml", LINK="https://ci.example.org/7",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    evaluated, judged = calls(place)
+    checked, evaluated, judged = calls(place)
+    assert checked == ["gate", "--check", "--budget", "budget.toml"]
     assert evaluated[:8] == [
         "evaluate", "my.toml", "--arm", "old=http", "--arm", "new=http:a=1,b=2",
         "--workload", "go",
@@ -106,6 +112,12 @@ def test_the_script_evaluates_judges_and_writes(place: Path) -> None:
         (PASSING, {"EVALUATE": "3"}, 0),
         (PASSING, {"EVALUATE": "2"}, 2),
         (PASSING, {"EVALUATE": "130"}, 130),
+        (PASSING, {"EVALUATE": "1"}, 2),
+        (PASSING, {"EVALUATE": "137"}, 2),
+        (PASSING, {"GATE": "1"}, 2),
+        (PASSING, {"GATE": "0"}, 2),
+        (PASSING, {"GATE": "137"}, 2),
+        (PASSING, {"OUTPUT": "/dev/null/nothing"}, 2),
     ],
 )
 def test_the_exit_code_is_the_gates(
@@ -115,6 +127,68 @@ def test_the_exit_code_is_the_gates(
     done = run(BUDGET="budget.toml", **env)
     assert done.returncode == code, done.stderr
     assert (place / "overhead-gate/comment.md").exists() == (code in (0, 1, 3))
+
+
+def test_a_mistake_in_the_budget_is_told_before_anything_is_measured(place: Path) -> None:
+    (place / "budget.toml").write_text(PASSING.replace("min", "mni"))
+    assert run(BUDGET="budget.toml").returncode == 2
+    assert [call[0] for call in calls(place)] == ["gate"]
+
+
+@pytest.mark.parametrize(("resumed", "code"), [("0", 0), ("2", 2), ("1", 2), ("130", 130)])
+def test_trials_that_failed_get_one_more_chance(resumed: str, code: int, place: Path) -> None:
+    outputs = place / "outputs"
+    done = run(
+        BUDGET="budget.toml", EVALUATE="2", RESUME=resumed, GITHUB_OUTPUT=str(outputs)
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    _, first, again, *judged = calls(place)
+    name = first[first.index("--run") + 1]
+    assert again == ["evaluate", "--resume", f"overhead-gate/{name}", "--quiet"]
+    assert len(judged) == (code != 130)
+    if judged:
+        text = (place / "overhead-gate/comment.md").read_text()
+        assert ("could not be measured" in text) == (code == 2)
+        assert f"exit-code={code}\n" in outputs.read_text()
+
+
+def test_what_an_earlier_run_wrote_is_not_announced(place: Path) -> None:
+    (place / "overhead-gate").mkdir()
+    for name in ("comment.md", "gate.xml", "gate.json"):
+        (place / "overhead-gate" / name).write_text("old")
+    outputs = place / "outputs"
+    assert run(BUDGET="budget.toml", GATE="1", GITHUB_OUTPUT=str(outputs)).returncode == 2
+    assert not list((place / "overhead-gate").glob("*.*"))
+    found = dict(line.split("=", 1) for line in outputs.read_text().splitlines())
+    assert set(found) == {"exit-code", "run"}
+    assert found["exit-code"] == "2"
+
+
+def test_the_certificate_is_where_the_evaluation_looks(place: Path) -> None:
+    (place / "mine.json").write_text("{}")
+    assert run(BUDGET="budget.toml", CERTIFICATE="mine.json").returncode == 0
+    kept = place / "overhead-gate/certificate.json"
+    assert kept.read_text() == "{}"
+    assert run(BUDGET="budget.toml", CERTIFICATE=str(kept)).returncode == 0
+    (place / "calls").unlink()
+    assert run(BUDGET="budget.toml", CERTIFICATE="nowhere.json").returncode == 2
+    assert [call[0] for call in calls(place)] == ["gate"]  # nothing was measured
+
+
+def test_the_checkouts_own_harness_comes_first(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HARNESS")
+    script = place / "checkout/ci/gate.sh"
+    script.parent.mkdir(parents=True)
+    script.write_text((CI / "gate.sh").read_text())
+    assert run("bash", str(script), BUDGET="budget.toml").returncode == 0  # that on PATH
+    own = place / "checkout/.venv/bin/harness"
+    own.parent.mkdir(parents=True)
+    own.write_text("#!/bin/sh\necho own >&2\nexit 1\n")
+    own.chmod(0o755)
+    done = run("bash", str(script), BUDGET="budget.toml")
+    assert (done.returncode, done.stderr) == (2, "own\n")
 
 
 def test_a_stored_run_is_passed_on(place: Path) -> None:
@@ -135,6 +209,28 @@ def test_without_root_only_evaluating_is_done_as_root(place: Path) -> None:
         f"{place}/bin/harness evaluate",
         "chown -R",
     ]
+
+
+@pytest.mark.parametrize("refused", ["*", "chown"])
+def test_a_sudo_that_refuses_is_an_error(refused: str, place: Path) -> None:
+    sudo = f'#!/bin/sh\nshift\ncase "$1" in {refused}) exit 1 ;; esac\nexec "$@"\n'
+    for name, text in (("id", "#!/bin/sh\necho 1000\n"), ("sudo", sudo), ("chown", "#!/bin/sh")):
+        (place / "bin" / name).write_text(text)
+        (place / "bin" / name).chmod(0o755)
+    assert run(BUDGET="budget.toml").returncode == 2
+
+
+def test_what_root_wrote_is_given_back_however_it_ends(place: Path) -> None:
+    sudo = '#!/bin/sh\nshift\necho "$1" >>sudo.log\nexec "$@"\n'
+    for name, text in (("id", "#!/bin/sh\necho 1000\n"), ("sudo", sudo), ("chown", "#!/bin/sh")):
+        (place / "bin" / name).write_text(text)
+        (place / "bin" / name).chmod(0o755)
+    (place / "bin/harness").write_text(
+        '#!/bin/sh\n[ "$1" = gate ] || { kill -TERM $PPID; sleep 1; }\n'
+    )
+    done = run(BUDGET="budget.toml")
+    assert done.returncode == 130, done.stderr
+    assert (place / "sudo.log").read_text().splitlines()[-1] == "chown"
 
 
 def test_the_budget_is_needed(place: Path) -> None:
@@ -183,13 +279,15 @@ def test_the_action_reaches_the_script_by_environment_only() -> None:
 
 def test_the_gitlab_job_runs(place: Path) -> None:
     job = GITLAB[".overhead-gate"]
-    variables = {**job["variables"], "HARNESS_DIR": str(ROOT), "BUDGET": "budget.toml"}
+    given = {"HARNESS_DIR": str(ROOT), "BUDGET": "budget.toml", "OUTPUT": "else/where"}
+    variables = {**job["variables"], **given}
     for line in job["script"]:
         done = run("bash", "-eo", "pipefail", "-c", line, **variables)
         assert done.returncode == 0, done.stderr
     assert (place / "made").read_text() == f"-C {ROOT} setup\n"
-    assert (place / job["artifacts"]["reports"]["junit"]).exists()
-    assert (place / job["artifacts"]["paths"][0]).is_dir()
+    reports, (path,) = job["artifacts"]["reports"], job["artifacts"]["paths"]
+    assert (place / reports["junit"].replace("$OUTPUT", "else/where")).is_file()
+    assert (place / path.replace("$OUTPUT", "else/where")).is_dir()
 
 
 def test_the_gitlab_job_knows_every_variable_and_warns_of_3() -> None:

@@ -7,6 +7,7 @@ import json
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -15,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from harness import shell
-from harness.analysis import budgets, gates
+from harness import experiment, metered, shell
+from harness.analysis import budgets, compare, gates
 from harness.analysis.budgets import Budget
 from harness.analysis.gates import Measured, Verdict
-from harness.cli import app
+from harness.cli import app, choice, evaluation, screen
 from harness.errors import InputError, StoreError
-from harness.model import Comparison
+from harness.model import Arm, Comparison
 from harness.report import gate as texts
 from harness.report import junit, stored
 from harness.report.gate import Gate
@@ -86,7 +87,8 @@ def gate(*verdicts: Verdict, **changes: Any) -> Gate:
         (0.0, 0.0, {"max": 0}, "pass"),
         (NAN, NAN, {"max": 2}, "inconclusive"),
         (NAN, 1.0, {"max": 2}, "inconclusive"),
-        (5.0, math.inf, {"max": 2}, "fail"),
+        (5.0, math.inf, {"max": 2}, "inconclusive"),
+        (-math.inf, 1.0, {"max": 2}, "inconclusive"),
     ],
 )
 def test_where_the_interval_lies_decides(
@@ -182,10 +184,70 @@ def test_what_is_missing_is_inconclusive_with_its_reason() -> None:
 
 def test_a_range_is_called_a_range() -> None:
     allowed = budgets.from_dict({"budget": [{"metric": "agent_memory_mb", "max": 40}]})
-    memory = row(30, 31, "agent_memory_mb", method="mean and range over trials", n=2)
+    memory = row(30, 31, "agent_memory_mb", method="mean and range over trials", n=6)
     (verdict,) = gates.judge(measured(memory), allowed)
-    assert verdict.sentence == "The whole range of 2 trials lies within the budget."
-    assert texts.cells(verdict)[5] == "[30.00, 31.00], range of 2"
+    assert verdict.sentence == "The whole range of 6 trials lies within the budget."
+    assert texts.cells(verdict)[5] == "[30.00, 31.00], range of 6"
+
+
+@pytest.mark.parametrize("limits", [{"max": 40}, {"max": 20}])
+def test_a_range_of_few_trials_decides_nothing(limits: dict[str, float]) -> None:
+    allowed = budgets.from_dict({"budget": [{"metric": "attach_ms", **limits}]})
+    found = row(30, 31, "attach_ms", method="mean and range over trials", n=5)
+    (verdict,) = gates.judge(measured(found), allowed)
+    assert verdict.outcome == "inconclusive"
+    assert verdict.sentence == (
+        "A range of 5 trials holds the median in 94 % of runs, which is too few to judge by it: "
+        "measure at least 6 blocks."
+    )
+
+
+def test_a_budget_with_two_sides_can_fail_wrongly_on_either() -> None:
+    both, above = one(0.5, 1, min=0, max=2), one(0.5, 1, max=2)
+    assert gates.wrong_fail_percent([above]) == 2.5
+    assert gates.wrong_fail_percent([both, above]) == 7.5
+    share = dataclasses.replace(above, budget=Budget(1, "bpf_us", percent=1.0))
+    assert gates.wrong_fail_percent([share]) == 2.5
+
+
+@pytest.mark.parametrize(
+    ("blocks", "words"),
+    [(0, ""), (1, "has one block"), (2, "in 86 to 93 % of runs"), (3, "93 to 95 %"), (4, "")],
+)
+def test_few_blocks_are_said_to_hold_less(blocks: int, words: str) -> None:
+    found = texts.remarks(Gate(measured(blocks=blocks), [one(0, 1, max=2)], "budget.toml"))
+    about = [text for text in found if "block" in text]
+    assert len(about) == bool(words)
+    assert words in "".join(about)
+
+
+ROWS = (
+    row(99, 100, "coverage_percent[requests]"), row(0, 1, "workload_cpu_us"),
+    row(0, 1, "latency_p50_us[/slow]"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("metric", "nearest"),
+    [
+        ("coverage_percent[reqests]", "coverage_percent[requests]"),
+        ("latency_p99_us[/slwo]", "latency_p99_us[/slow]"),
+    ],
+)
+def test_a_signal_or_route_that_no_row_has_is_an_error(metric: str, nearest: str) -> None:
+    allowed = budgets.from_dict({"budget": [{"metric": metric, "max": 1}]})
+    with pytest.raises(InputError) as caught:
+        gates.judge(measured(*ROWS), allowed)
+    assert f"{metric!r}, but no row of the run has" in caught.value.what
+    assert caught.value.next_step == f"The nearest is {nearest}."
+
+
+def test_a_signal_that_was_not_measured_is_no_error() -> None:
+    for metric in ("coverage_percent[reqests]", "latency_p99_us[/slow]"):
+        allowed = budgets.from_dict({"budget": [{"metric": metric, "max": 1}]})
+        rows = ROWS if "slow" in metric else ROWS[:1]  # too few requests; no usable trial
+        (verdict,) = gates.judge(measured(*rows), allowed)
+        assert verdict.outcome == "inconclusive"
 
 
 def test_default_is_every_arm_with_collectors_in_every_workload() -> None:
@@ -217,6 +279,20 @@ def test_a_run_without_collectors_has_nothing_to_judge() -> None:
     allowed = budgets.from_dict({"budget": [{"metric": "workload_cpu_percent", "max": 2}]})
     with pytest.raises(InputError, match="has none to judge"):
         gates.judge(measured(row(0, 1, arm="baseline"), arms=()), allowed)
+
+
+def test_an_arm_of_equal_twins_is_judged_only_by_name(tmp_path: Path) -> None:
+    twins = Arm("equal-twins", method="twin")
+    what = synthetic.experiment(workloads=("go",), switched_seconds=2.4, blocks=1)
+    run = synthetic.write(tmp_path / "run", dataclasses.replace(what, arms=(*what.arms, twins)))
+    assert CliRunner().invoke(app, ["report", str(run.path)]).exit_code == 0
+    table = {"metric": "rate_per_s", "min": 0}
+    for found in (stored.measured(run.path), stored.measured(run.path / "report.json")):
+        assert "equal-twins" not in found.arms
+        verdicts = gates.judge(found, budgets.from_dict({"budget": [table]}))
+        assert {v.arm for v in verdicts} == {arm.name for arm in what.arms if arm.collectors}
+        named = budgets.from_dict({"budget": [{**table, "arm": "equal-twins"}]})
+        assert [v.arm for v in gates.judge(found, named)] == ["equal-twins"]
 
 
 def test_coverage_without_a_signal_means_every_signal() -> None:
@@ -262,7 +338,9 @@ def test_a_share_of_latency_is_of_its_own_level() -> None:
         ({"budget": [{"metric": "bpf_us", "max": math.inf}]}, "max must be a number, not inf"),
         ({"budget": [{"metric": "bpf_us", "max": "2"}]}, "max must be a number, not '2'"),
         ({"budget": [{"metric": "bpf_us", "min": 2, "max": 1}]}, "nothing can pass"),
-        ({"budget": [{"metric": "bpf_us", "max": 1, "arm": []}, {}]}, "Budget 2"),
+        ({"budget": [{"metric": "bpf_us", "max": 1, "arm": "http"}, {}]}, "Budget 2"),
+        ({"budget": [{"metric": "bpf_us", "max": 1, "arm": []}]}, "arm must be a name or a list"),
+        ({"budget": [{"metric": "bpf_us", "max": 1, "workload": []}]}, "workload must be a name"),
         ({"budget": [{"metric": "bpf_us", "max": 1, "arm": 3}]}, "arm must be a name or a list"),
         ({"budget": [{"metric": "bpf_us", "max": 1, "arm": [""]}]}, "arm must be a name or a list"),
         ({"budget": [{"metric": "bpf_us[x]", "max": 1}]}, "bpf_us is not divided further"),
@@ -351,6 +429,21 @@ def test_differences_of_machines_are_listed_and_passing_ones_are_not() -> None:
     ]
 
 
+def test_differences_of_how_it_was_measured_are_listed() -> None:
+    how = {"idle_poll": True, "window_seconds": 0.05, "guard_seconds": 0.006}
+    old = measured(settings={**how, "arms": {"http": "http, switch", "all": "http+flows, switch"}})
+    changed = {**how, "idle_poll": False, "window_seconds": 0.1}
+    new = measured(settings={**changed, "arms": {"http": "http against flows, switch"}})
+    assert gates.differences(new, old) == [
+        "idle_poll: True then, False now",
+        "window_seconds: 0.05 then, 0.1 now",
+        "arm http: http, switch then, http against flows, switch now",
+        "arm all: http+flows, switch then, none now",
+    ]
+    assert gates.differences(new, measured())[-1] == "arms: unknown then, known now"
+    assert gates.differences(new, new) == []
+
+
 def test_the_weaker_meaning_is_said_wherever_a_stored_run_is_used() -> None:
     then = measured(row(1, 2), name="then", facts={"kernel": "6.1"})
     verdicts = gates.judge(measured(row(1, 2)), INCREASE, then)
@@ -372,6 +465,10 @@ def test_a_report_with_and_without_its_trials_reads_the_same(tmp_path: Path) -> 
     assert again.workloads == fresh.workloads
     assert again.rates == fresh.rates
     assert again.warnings == fresh.warnings
+    assert again.blocks == fresh.blocks == 1
+    assert again.bare == fresh.bare == ("baseline",)
+    assert again.settings == fresh.settings
+    assert set(again.settings) >= {"window_seconds", "guard_seconds", "arms"}
     assert set(again.rows) == set(fresh.rows)
     for key, kept in again.rows.items():
         assert repr(kept) == repr(fresh.rows[key])  # repr, because NaN is not NaN
@@ -430,7 +527,7 @@ def test_a_run_without_trials_and_report_is_refused(tmp_path: Path) -> None:
 
 
 OTHER = dataclasses.replace(one(3, 4, "latency_p50_us[/a|<b>]", max=2), workload="java")
-VERDICTS = (one(3, 4, max=2), one(1, 3, max=2), one(0, 1, max=2), OTHER)
+VERDICTS = (one(3, 4, max=2), one(1, 3, max=2.5), one(0, 1, max=1), OTHER)
 
 
 @pytest.mark.parametrize(
@@ -450,12 +547,35 @@ def test_junit_has_the_shape_that_ci_systems_read(rule: Any, failures: int, skip
         assert suite[-1].tag == "system-out"
         assert suite.get("failures") == str(len(suite.findall("testcase/failure")))
         assert suite.get("skipped") == str(len(suite.findall("testcase/skipped")))
-        assert len({case.get("name") for case in cases}) >= 1
+        assert len({case.get("name") for case in cases}) == len(cases)
         for case in cases:
-            assert case.get("classname", "").startswith("run.")
-            assert case.get("name")
+            assert case.get("classname") == f"{suite.get('name')}.http"
             assert all(part.tag in ("failure", "skipped", "system-out") for part in case)
     assert {f.get("type") for f in root.iter("failure")} >= {"fail"}
+
+
+def test_junit_names_a_check_the_same_in_every_run() -> None:
+    tables = [
+        {"metric": "workload_cpu_percent", "max": 2},
+        {"metric": "bpf_us", "max_percent": 1},
+        {"metric": "agent_memory_mb", "min": 0, "max": 5, "max_increase": 3},
+    ]
+    allowed = budgets.from_dict({"budget": tables})
+
+    def names(run: Measured) -> list[tuple[str | None, str | None]]:
+        found = Gate(run, gates.judge(run, allowed, run), "budget.toml")
+        cases = ElementTree.fromstring(junit.xml(found)).iter("testcase")
+        return [(case.get("classname"), case.get("name")) for case in cases]
+
+    level = dataclasses.replace(row(0, 1, "workload_cpu_us"), level=200.0)
+    bpf = dataclasses.replace(row(0, 1, "bpf_us"), unit="us/request")
+    whole = measured(row(1, 3), level, bpf, row(1, 2, "agent_memory_mb"), name="one")
+    assert names(whole) == names(measured(name="another")) == [
+        ("go.http", "workload_cpu_percent ≤ 2 %"),
+        ("go.http", "bpf_us ≤ 1 %"),
+        ("go.http", "agent_memory_mb 0 to 5 MB"),
+        ("go.http", f"{texts.DELTA} agent_memory_mb ≤ 3 MB"),
+    ]  # fmt: skip
 
 
 def test_junit_survives_what_xml_does_not_allow() -> None:
@@ -558,9 +678,9 @@ def test_every_output_of_one_call(tmp_path: Path) -> None:
 
 
 def test_a_run_against_itself_has_no_increase(tmp_path: Path) -> None:
-    budget = '[[budget]]\nmetric = "agent_memory_mb"\narm = "http"\nworkload = "go"\n'
+    budget = '[[budget]]\nmetric = "coverage_percent[requests]"\narm = "http"\nworkload = "go"\n'
     done = run_gate(
-        tmp_path, budget + "max_increase = 1", "--against", str(PUBLISHED / "report.json"),
+        tmp_path, budget + "max_increase = 10", "--against", str(PUBLISHED / "report.json"),
         "--json",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
@@ -573,3 +693,59 @@ def test_an_output_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = run_gate(tmp_path, COVERED + "min = 99", "--junit", str(tmp_path / "file/j.xml"))
     assert done.exit_code == 2
+
+
+def test_the_budget_alone_can_be_checked(tmp_path: Path) -> None:
+    path = tmp_path / "budget.toml"
+    for text, code in ((COVERED + "min = 99", 0), (COVERED + "mni = 99", 2),
+                       (COVERED + "max_increase = 1", 2)):  # fmt: skip
+        path.write_text(text)
+        done = CliRunner().invoke(app, ["gate", "--budget", str(path), "--check"])
+        assert done.exit_code == code, done.output
+    path.write_text(COVERED + "min = 99")
+    done = CliRunner().invoke(app, ["gate", "--budget", str(path)])
+    assert done.exit_code == 2
+    assert "No run was named" in done.output
+
+
+def test_the_help_says_the_exit_codes() -> None:
+    text = " ".join(CliRunner().invoke(app, ["gate", "--help"]).output.split())
+    assert "0 pass, 1 fail, 2 error (nothing was judged), 3 inconclusive" in text
+
+
+def test_a_defect_is_an_error_and_never_a_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gates, "judge", lambda *_: 1 / 0)
+    done = run_gate(tmp_path, COVERED + "min = 99")
+    assert done.exit_code == screen.ERROR == 2
+    assert "ZeroDivisionError" in done.output
+
+
+@pytest.mark.parametrize(
+    "option",
+    [("quick",), ("--command", "x"), ("--url", "x"), ("--arm", "a=http"), ("--workload", "go"),
+     ("--run", "name"), ("--minutes", "0")],
+)  # fmt: skip
+def test_a_resumed_run_takes_no_other_plan(
+    option: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "_resumed", lambda _: pytest.fail("it went on"))
+    done = CliRunner().invoke(app, ["evaluate", *option, "--resume", str(tmp_path)])
+    assert done.exit_code == 2, done.output
+    assert "goes on as it was asked for" in done.output
+
+
+SHIPPED = sorted([*experiment.SHIPPED.glob("*.toml"), ROOT / "ci/regression.toml"])
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_two_versions_give_a_trial_of_every_shipped_experiment_an_interval(path: Path) -> None:
+    """bpf_difference_us needs six quadruples of slices, or the gate can decide nothing."""
+    what = dataclasses.replace(
+        experiment.load(path), arms=choice.parse_arms(["old=http", "new=http"])
+    )
+    stage: Any = SimpleNamespace(experiment=what)
+    states = metered._states(stage, taking_turns=True, seed=1)
+    assert len(states) // 4 >= compare.LEAST
+    assert sum(states) * 2 == len(states)
