@@ -292,7 +292,8 @@ def test_a_difference_of_rare_runs_is_not_lost_to_a_median(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("us", [0.0, 2.0])
 def test_differences_that_are_all_alike_have_no_interval(tmp_path: Path, us: float) -> None:
-    run = synthetic.write(tmp_path / "run", experiment(Arm("new", ("http",), ("flows",))), LOUD)
+    what = experiment(Arm("new", ("http",), ("flows",)), metered_seconds=12)
+    run = synthetic.write(tmp_path / "run", what, LOUD)
     alike = versus(run, lambda i, on: us)
     assert alike.estimate == pytest.approx(0.0, abs=1e-9)
     assert math.isnan(alike.low)
