@@ -1,10 +1,15 @@
-"""The type of hook by a program's section: what is calibrated under which name."""
+"""The type of hook by a program's section, and which programs a slice of a trial meters."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from harness import metered
 from harness.agent.hooks import hook_type
+from harness.meters.bpfstats import Program
 
 
 @pytest.mark.parametrize(
@@ -17,3 +22,13 @@ from harness.agent.hooks import hook_type
 )  # fmt: skip
 def test_each_section_has_its_type(section: str, kind: str) -> None:
     assert hook_type(section) == kind
+
+
+def test_a_slice_leaves_out_what_the_agent_runs_itself() -> None:
+    told = [{1: Program(1, "egress", "cgroup_skb", 1000 * n, n, 0),
+             2: Program(2, "find_open", "tracing", 9000 * n, n, 0)} for n in (5, 8)]  # fmt: skip
+    agent: Any = SimpleNamespace(hooks={1: "cgroup_skb", 2: "iter"})
+    watched: Any = {True: SimpleNamespace(read=lambda: told.pop(0))}
+    switch: Any = SimpleNamespace(to=lambda on: None)
+    row = metered._slice(switch, watched, metered._in_agents([agent]), 0, True)
+    assert (row.meters["bpf.run"], row.meters["bpf.runs"]) == (pytest.approx(3e-6), 3)
