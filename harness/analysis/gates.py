@@ -26,16 +26,8 @@ Outcome = Literal["pass", "fail", "inconclusive"]
 Row = tuple[str, str, str]  # workload, arm, metric
 
 EXIT: Mapping[Outcome, int] = {"pass": 0, "fail": 1, "inconclusive": 3}
-WEAKER = (
-    "Increases are against a stored run: measured at another time, perhaps on another machine. "
-    "Their intervals hold the noise within both runs, not what else changed between them. "
-    "Versions interleaved in one run (--arm old=... --arm new=...) do not have this weakness."
-)
 LEAST_TRIALS = 6  # of fewer, a range holds the median less often than in 95 %
-HELD = {2: "86 to 93", 3: "93 to 95"}  # % of 95 % intervals by blocks: docs/adr/0010
 HOPELESS = 50.0  # times the measuring: beyond that no advice to measure longer
-_PASSING_FACTS = ("load_average", "steal_seconds")  # they differ between any two runs
-_SAME_RATE = 0.05
 
 
 @dataclass(frozen=True)
@@ -155,24 +147,6 @@ def _limits_above(budget: Budget) -> bool:
     return math.isfinite(budget.most) or budget.percent is not None
 
 
-def reservations(measured: Measured, stored: Measured | None = None) -> list[str]:
-    """What so few blocks leave open, a sentence for each run of which there is something to say."""
-    said = []
-    for run in (measured, *([stored] if stored else [])):
-        if run.blocks == 1:
-            said.append(
-                f"The run {run.name} has one block: its intervals hold for one process of the "
-                "service, not for its processes in general."
-            )
-        elif held := HELD.get(run.blocks):
-            said.append(
-                f"The run {run.name} has {run.blocks} blocks: where processes of the service "
-                f"differ as much as a block's error or more, its 95 % intervals hold the truth in "
-                f"{held} % of runs, so that verdicts are wrong more often than stated."
-            )
-    return said
-
-
 def more_measuring(verdict: Verdict) -> float:
     """How many times the measuring would decide it, if the estimate stays; infinite if unknown.
 
@@ -204,45 +178,6 @@ def _growth(narrower: float, row: Comparison) -> float:
 def times(factor: float) -> str:
     """`about 1.7 times`, `about 12 times`."""
     return f"about {max(factor, 1.1):.{1 if factor < 10 else 0}f} times"
-
-
-def differences(measured: Measured, stored: Measured) -> list[str]:
-    """What is known to differ between two runs, a phrase each."""
-    found = [
-        f"{name}: {old} then, {new} now"
-        for name, old, new in [
-            ("harness", stored.version, measured.version),
-            *_facts(stored.facts, measured.facts),
-            *_settings(stored.settings, measured.settings),
-        ]
-        if old != new
-    ]
-    for workload in measured.workloads:
-        old_rate, new_rate = stored.rates.get(workload, 0.0), measured.rates.get(workload, 0.0)
-        if abs(new_rate - old_rate) > _SAME_RATE * old_rate:
-            found.append(f"rate of {workload}: {old_rate:.0f} then, {new_rate:.0f} now, a second")
-    return found
-
-
-def _settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    before, after = (dict(each) for each in (old, new))
-    was, now = before.pop("arms", None), after.pop("arms", None)
-    yield from _facts(before, after)
-    if was is None or now is None:
-        yield "arms", "known" if was else "unknown", "known" if now else "unknown"
-        return
-    for name in dict.fromkeys([*was, *now]):
-        yield f"arm {name}", was.get(name, "none"), now.get(name, "none")
-
-
-def _facts(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    names = [name for name in dict.fromkeys([*old, *new]) if name not in _PASSING_FACTS]
-    for name in names:
-        before, after = old.get(name, "unknown"), new.get(name, "unknown")
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            yield from _facts(before, after)
-        else:
-            yield name, before, after
 
 
 def _verdicts(measured: Measured, budget: Budget, stored: Measured | None) -> Iterator[Verdict]:

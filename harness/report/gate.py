@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import jinja2
 
-from harness.analysis import gates, metrics
+from harness.analysis import gates, metrics, provisos
 from harness.analysis.budgets import Budget
 from harness.analysis.gates import Measured, Outcome, Verdict
 from harness.model import Comparison
@@ -163,15 +163,15 @@ def remarks(gate: Gate) -> list[str]:
             "A range of n trials holds the median with probability 1 - 2^(1-n), "
             "which is less than 95 % for fewer than 6 trials: of so few nothing is judged."
         )
-    said += gates.reservations(gate.measured, gate.stored)
+    said += provisos.reservations(gate.measured, gate.stored)
     if not gate.measured.complete:
         said.append(f"The run {gate.measured.name} did not end: its figures rest on a part of it.")
     said += [f"The report warns: {text}" for text in gate.measured.warnings[:WARNINGS_SHOWN]]
     if (more := len(gate.measured.warnings) - WARNINGS_SHOWN) > 0:
         said.append(f"It has {more} more warnings.")
     if gate.stored is not None:
-        said.append(gates.WEAKER)
-        differing = gates.differences(gate.measured, gate.stored)
+        said.append(provisos.WEAKER)
+        differing = provisos.differences(gate.measured, gate.stored)
         said.append(
             f"Compared with {gate.stored.name} of {gate.stored.started or 'an unknown time'}. "
             + (f"What differs: {'; '.join(differing)}." if differing else "No known fact differs.")
@@ -191,7 +191,7 @@ def document(gate: Gate) -> dict[str, Any]:
         "against": gate.stored and {
             "run": gate.stored.name,
             "started": gate.stored.started,
-            "differences": gates.differences(gate.measured, gate.stored),
+            "differences": provisos.differences(gate.measured, gate.stored),
         },
         "link": gate.link,
         "remarks": remarks(gate),

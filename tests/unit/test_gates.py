@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from harness import experiment, metered, shell
-from harness.analysis import budgets, compare, gates
+from harness.analysis import budgets, compare, gates, provisos
 from harness.analysis.budgets import Budget
 from harness.analysis.gates import Measured, Verdict
 from harness.cli import app, choice, evaluation, screen
@@ -422,7 +422,7 @@ def test_differences_of_machines_are_listed_and_passing_ones_are_not() -> None:
         facts={"kernel": "6.18", "load_average": [2], "versions": {"go": "1.26"}, "smt": False},
         rates={"go": 1200.0}, version="0.1.0",
     )  # fmt: skip
-    assert gates.differences(new, old) == [
+    assert provisos.differences(new, old) == [
         "kernel: 6.1 then, 6.18 now",
         "go: 1.25 then, 1.26 now",
         "rate of go: 1000 then, 1200 now, a second",
@@ -434,14 +434,14 @@ def test_differences_of_how_it_was_measured_are_listed() -> None:
     old = measured(settings={**how, "arms": {"http": "http, switch", "all": "http+flows, switch"}})
     changed = {**how, "idle_poll": False, "window_seconds": 0.1}
     new = measured(settings={**changed, "arms": {"http": "http against flows, switch"}})
-    assert gates.differences(new, old) == [
+    assert provisos.differences(new, old) == [
         "idle_poll: True then, False now",
         "window_seconds: 0.05 then, 0.1 now",
         "arm http: http, switch then, http against flows, switch now",
         "arm all: http+flows, switch then, none now",
     ]
-    assert gates.differences(new, measured())[-1] == "arms: unknown then, known now"
-    assert gates.differences(new, new) == []
+    assert provisos.differences(new, measured())[-1] == "arms: unknown then, known now"
+    assert provisos.differences(new, new) == []
 
 
 def test_the_weaker_meaning_is_said_wherever_a_stored_run_is_used() -> None:
