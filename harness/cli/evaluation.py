@@ -43,7 +43,7 @@ def evaluate_command(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[EXPERIMENT]",
+            metavar="EXPERIMENT",
             help="A file, or the name of one that ships.",
             show_default=DEFAULT,
         ),
