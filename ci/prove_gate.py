@@ -170,7 +170,7 @@ def _text(rows: Sequence[Row], ns: int, level: float, events: float, facts: str)
     yield (
         "Two versions of one collector, `http` with an injecting program beside it, take turns in "
         f"one run. `slow`: the new one burns {ns} ns in each of {events:.2f} runs a request, "
-        f"{SLOWDOWN:.0%} of the service's {level:.0f} us of CPU a request; it must fail. `same`: it "
+        f"{SLOWDOWN:.0%} of the service's {level:.0f} us of CPU a request; it must fail. `same` "
         "burns nothing, as the old one; it must pass. The budget allows 1 %, of time in BPF "
         f"programs: `{BUDGET.name}`. Made by `ci/{Path(__file__).name}` on {facts}."
     )

@@ -312,13 +312,18 @@ def few_draws() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole calibration, as its folder."""
-    path = tmp_path_factory.mktemp("reports") / "c"
+    path = measured(tmp_path_factory.mktemp("reports") / "c")
+    calibrate.certify(path)
+    return path
+
+
+def measured(path: Path) -> Path:
+    """What a calibration measures, made up; its certificate is still to be written."""
     calibrate.create(path, Asked(minutes=2.0, command=["harness", "calibrate", "--minutes", "2"]))
     noise_run(path / "noise")
     write(path / "injected", injected_experiment())
     entry = {"cgroup_skb": {"entry_ns": ENTRY_NS, "low": 40.0, "high": 60.0, "n": 30}}
     (path / "entry.json").write_text(json.dumps(entry))
-    calibrate.certify(path)
     return path
 
 
