@@ -26,7 +26,7 @@ Rows = Sequence[WindowRow]
 
 @dataclass(frozen=True)
 class Injected:
-    """What one trial injected: by its own measure, and with what attaching it adds; us a request.
+    """What one trial injected: by its own measure, and with what the program adds; us a request.
 
     `event_us` is the time burnt for one packet. `latency_us`, with what attaching adds, is what
     latency grows by if a request waits for one.
@@ -60,7 +60,7 @@ class InjectedTrial:
 def truth(record: TrialRecord, attached_us: float) -> Injected | None:
     """What a trial injected a request while it was on; None if it says nothing of that.
 
-    `attached_us` is what the program costs a request when it burns nothing.
+    `attached_us` is what the program costs a request beside that.
     """
     names = ("injected_seconds", "injected_events", "injected_requests")
     seconds, events, requests = (_total(record, name) for name in names)
@@ -87,23 +87,40 @@ def known(run: Run, found: Summary, entry_ns: float | None) -> dict[str, list[In
         if judged.usable and record.trial.kind == "switched":
             rows = run.windows(record.trial)
             sample = compare.quadruples(rows, ("cpu.workload",), (), least, record.trial.block)
-            injected = truth(record, extra)
+            injected = truth(record, extra.get(record.trial.arm, 0.0))
             trials[record.trial.arm].append(InjectedTrial(record, rows, sample, injected))
     return trials
 
 
-def attached_us(found: Summary, entry_ns: float | None) -> float:
-    """What the injecting program costs a request when it burns nothing; 0 if it was not measured.
+def attached_us(found: Summary, entry_ns: float | None) -> dict[str, float]:
+    """What the injecting program costs a request beside its burn, by arm; as far as it is known.
 
-    Its run time in the arm that asks for 0 ns, and the cost of entering it as often as it ran.
+    Its run time by the report's own estimate, which one stalled run of a metered trial cannot move,
+    less what it burnt: the clock reads and the loop around a burn. Arms that burn share the median
+    of theirs, as the program is the same; one that asks for 0 ns never gets to loop and has its
+    own. To that comes the cost of entering the program as often as it ran.
     """
-    idle = {a.name for a in found.experiment.arms if asked(NS, a.collectors) == 0}
-    each = [
-        p.us_per_request + p.runs_per_request * (entry_ns or 0.0) / 1e3
-        for p in found.programs
-        if p.arm in idle
-    ]
-    return float(np.mean(each)) if each else 0.0
+    burnt: dict[str, list[float]] = {}
+    for judged in found.trials:
+        told = truth(judged.record, 0.0) if judged.usable else None
+        if told is not None:
+            burnt.setdefault(judged.record.trial.arm, []).append(told.injected_us)
+    own = {
+        arm: row.estimate - _mean(each)
+        for arm, each in burnt.items()
+        if (row := found.row(found.experiment.workloads[0], arm, "bpf_us")) is not None
+    }
+    active = injecting(found)
+    looping = [us for arm, us in own.items() if arm in active]
+    if looping:
+        own = {arm: float(np.median(looping)) if arm in active else us for arm, us in own.items()}
+    return {arm: us + _runs(found, arm) * (entry_ns or 0.0) / 1e3 for arm, us in own.items()}
+
+
+def _runs(found: Summary, arm: str) -> float:
+    """Runs of an arm's programs a request, the mean over metered trials."""
+    runs = [p.runs_per_request for p in found.programs if p.arm == arm]
+    return _mean(runs) if runs else 0.0
 
 
 def injecting(found: Summary) -> frozenset[str]:
