@@ -103,7 +103,7 @@ def test_23_connects_become_one_record(service, start_agent, receiver, listener)
     assert connect == {
         "process.pid": process.pid,
         "process.parent_pid": os.getpid(),
-        "process.executable.name": "python",
+        "process.executable.name": Path(sys.executable).name,
         "process.executable.path": os.path.realpath(sys.executable),
         "network.transport": "tcp",
         "network.type": "ipv4",
