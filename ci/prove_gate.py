@@ -2,7 +2,7 @@
 
     .venv/bin/python ci/prove_gate.py --pairs 20 --output gate-proof.md
 
-As root, on a machine that does nothing else; about a minute and a half a pair. It can be stopped
+As root, on a machine that does nothing else; about two minutes a pair. It can be stopped
 and called again: runs that were finished are kept and judged again, one that was interrupted is set
 aside and made anew. Exit code 0 if every slowdown failed and every other run passed, 1 otherwise.
 """
@@ -186,7 +186,7 @@ def _text(rows: Sequence[Row], ns: int, level: float, events: float, facts: str)
         yield f"- A run took {statistics.median(known):.0f} s (median), {max(known):.0f} s at most."
     yield ""
     yield (
-        "`workload_cpu_percent` is what the service itself shows. It is not gated here: half a "
+        "`workload_cpu_percent` is what the service itself shows. It is not gated here: a "
         "minute is too short for it, as its intervals say; the mean over runs is what it recovers."
     )
     yield ""

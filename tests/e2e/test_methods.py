@@ -118,7 +118,8 @@ def test_equal_twins_are_both_driven_and_hardly_differ(measured: Run) -> None:
     assert (sample.off > 0).all()
     assert sample.on_requests.sum() == pytest.approx(sample.off_requests.sum(), rel=0.1)
     found = hierarchy.combine(sample)
-    assert found.low <= 0.0 <= found.high
+    # not that its interval holds zero: one in twenty does not, by its definition
+    assert abs(found.estimate) < 0.25 * BURN_US
     assert found.high - found.low < np.median(sample.off)  # a hundred per cent would tell nothing
     for meter in ("cpu.client", "cpu.host"):
         both = _sample(measured, "equal", (meter,))
