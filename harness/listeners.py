@@ -1,10 +1,13 @@
-"""Who listens on a TCP port, from /proc; `workloads` asks before it starts a program."""
+"""Who listens on a TCP port, from /proc; asked before a program is started that will."""
 
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+
+from harness.errors import NeedError
 
 _LISTEN = "0A"
 
@@ -18,6 +21,21 @@ def holder(port: int) -> str | None:
         if inodes & set(_sockets(process)):
             return f"process {process.name} ({(process / 'comm').read_text().strip()})"
     return "a process that cannot be seen from here"
+
+
+def require_free(address: str, port: int, name: str) -> None:
+    """NeedError, naming who holds it, if `name` could not listen on this address and port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            by = holder(port)
+            raise NeedError(
+                f"{name} cannot listen on {address}:{port}: {error.strerror}.",
+                f"It is held by {by}." if by else "",
+                "Stop what listens there, or choose another address with --bind.",
+            ) from error
 
 
 def _listening(port: int) -> Iterator[str]:

@@ -7,31 +7,41 @@ cgroup of its own, and whatever is in that cgroup is what is ended.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import shutil
-import signal
-import socket
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness import listeners, shell
+from harness import listeners
 from harness.errors import ComponentError, InputError, NeedError
 from harness.stack import catalog, config, readback, supply
 from harness.stack.catalog import Component
 from harness.stack.config import PROGRAMS, Stack
 from harness.stack.readback import Arrival
 from harness.stack.supply import Offer
-from harness.targets import cgroup, journal, ledger, mount
+from harness.targets import cgroup, ledger, units
 from harness.targets.ledger import Running, state
 
 CGROUP = "harness-stack"
 READY_SECONDS = 90.0
-GRACE_SECONDS = 20.0
 
 Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Started:
+    """What `up` saw: seconds from a component's start until it was ready, and what arrived when.
+
+    `seconds` is from the first start until one of each signal was found in its backend.
+    """
+
+    ready: Mapping[str, float]
+    arrivals: Sequence[Arrival]
+    seconds: float
 
 
 def home() -> Path:
@@ -65,76 +75,120 @@ def require_all(components: Sequence[Component]) -> None:
     for component, offer in plan(components, supply.cache()):
         if offer is None and not component.optional:
             supply.get(component, supply.cache())  # which says why not
-        if component.name not in PROGRAMS and not component.optional:
-            raise NeedError(
-                f"{component.title} is not started by this version.",
-                next_step=f"Go on without --require {component.name}.",
-            )
 
 
-def up(stack: Stack, components: Sequence[Component], tell: Tell) -> list[Arrival]:
-    """Get, configure and start the components, wait until data flows; what arrived, and when.
+@contextlib.contextmanager
+def borrowed(tell: Tell, require: Sequence[str] = ()) -> Iterator[Stack]:
+    """The stack that is up; where none is, one that is started now and taken down at the end.
 
-    Whatever was started is taken down again if it fails.
+    NeedError if `require` names what it lacks or cannot have, ComponentError if a part of it ended.
+    """
+    now = state()
+    if now is not None:
+        yield _found(now, require)
+        return
+    stack, components = Stack(home()), select(require)
+    require_all(components)
+    up(stack, components, tell)
+    failed = False
+    try:
+        yield stack
+    except Exception:
+        failed = True
+        raise
+    finally:
+        for line in down(keep_logs=failed):
+            tell(line)
+
+
+def _found(now: ledger.State, require: Sequence[str]) -> Stack:
+    have = [one.name for one in now.components]
+    if missing := [name for name in require if name not in have]:
+        raise NeedError(
+            f"The stack that is up has no {' and no '.join(missing)}.",
+            next_step="Take it down first: harness down.",
+        )
+    stack = Stack(Path(now.folder), now.bind)
+    for name in have:
+        await_ready(stack, name)
+    return stack
+
+
+def up(stack: Stack, components: Sequence[Component], tell: Tell) -> Started:
+    """Get, configure and start the components, wait until data flows.
+
+    An optional one that cannot be had is left out. Whatever was started is taken down again if it
+    fails; its logs stay unless it was interrupted.
     """
     ledger.claim(stack.folder, stack.bind)
     try:
-        _require_free_ports(stack)
-        root, folder = _cgroup_root(), supply.cache()
-        started = {c.name: c for c in components if c.name in PROGRAMS}
-        programs = {name: supply.get(c, folder, tell) for name, c in started.items()}
-        _tidy(folder)
-        for name in PROGRAMS:
-            start(stack, started[name], programs[name], root)
-        for name in PROGRAMS:
-            tell(f"{name} is ready after {await_ready(stack, name):.1f} s")
-        return readback.prove(stack)
-    except BaseException:
+        wanted = _wanted(components)
+        _require_free_ports(stack, wanted)
+        for name in wanted:
+            units.address(CGROUP, name)
+        programs = {name: supply.get(c, supply.cache(), tell) for name, c in wanted.items()}
+        _tidy(supply.cache())
+        began = {}
+        for name, component in wanted.items():
+            began[name] = time.monotonic()
+            start(stack, component, programs[name])
+        ready = _await_all(stack, began, tell)
+        arrivals = readback.prove(stack)
+        return Started(ready, arrivals, time.monotonic() - min(began.values()))
+    except BaseException as error:
         with contextlib.suppress(ComponentError):
-            down(keep_logs=True)
+            down(keep_logs=isinstance(error, Exception))
         raise
 
 
-def start(stack: Stack, component: Component, program: Path, root: Path) -> Running:
+def start(stack: Stack, component: Component, program: Path) -> Running:
     """Start one component in its cgroup and note it in the state."""
-    arguments = config.write(stack, component.name)
-    log = stack.folder / "logs" / f"{component.name}.log"
+    name, log = component.name, stack.folder / "logs" / f"{component.name}.log"
+    command = (str(program), *config.write(stack, name))
+    environment = PROGRAMS[name].environment(stack)
     log.parent.mkdir(parents=True, exist_ok=True)
-    own = root / component.name
-    command = (str(program), *arguments)
-    planned = Running(component.name, component.version, 0, str(own), str(log), command)
+    own, unit = units.address(CGROUP, name)
+    planned = Running(
+        name, component.version, 0, str(own), str(log), command, dict(environment), unit
+    )
     ledger.note(planned)  # before it exists, so that no crash leaves it unknown
-    cgroup.create(own)
-    running = replace(planned, pid=shell.detach(command, log=log, cgroup=own))
+    running = units.start(CGROUP, planned)
     ledger.note(running)
     return running
 
 
 def restart(name: str) -> Running:
     """Start a component that ended, as it was started; NeedError if it never was, or runs."""
-    now = state()
-    found = [one for one in now.components if one.name == name] if now else []
-    if now is None or not found:
+    old = _noted(name)
+    if old is None:
         raise NeedError(f"{name} was not started.", next_step="Start the stack: harness up.")
-    old = found[0]
     if cgroup.processes(Path(old.cgroup)):
         raise NeedError(f"{name} still runs.", next_step="Nothing is to be done.")
-    pid = shell.detach(old.command, log=Path(old.log), cgroup=Path(old.cgroup))
-    new = replace(old, pid=pid)
+    new = units.start(CGROUP, old)
     ledger.note(new)
     return new
 
 
 def await_ready(stack: Stack, name: str, limit_seconds: float = READY_SECONDS) -> float:
     """Seconds until the component's own endpoint says 200; ComponentError if it never does."""
-    began, url = time.monotonic(), PROGRAMS[name].ready(stack)
-    while not _answers(url):
-        waited = time.monotonic() - began
-        if not _lives(name) or waited > limit_seconds:
-            why = "ended" if waited <= limit_seconds else f"is not ready after {waited:.0f} s"
-            raise ComponentError(f"{name} {why}.", _last_words(name), "Its log says more.")
+    return _await_all(stack, {name: time.monotonic()}, lambda _: None, limit_seconds)[name]
+
+
+def _await_all(
+    stack: Stack, began: Mapping[str, float], tell: Tell, limit_seconds: float = READY_SECONDS
+) -> dict[str, float]:
+    ready = dict[str, float]()
+    while len(ready) < len(began):
+        for name in [name for name in began if name not in ready]:
+            answers, waited = _answers(PROGRAMS[name].ready(stack)), time.monotonic() - began[name]
+            if answers:
+                ready[name] = waited
+                tell(f"{name} is ready after {waited:.1f} s")
+            elif not _lives(name) or waited > limit_seconds:
+                why = "ended" if waited <= limit_seconds else f"is not ready after {waited:.0f} s"
+                raise ComponentError(f"{name} {why}.", _last_words(name), "Its log says more.")
         time.sleep(0.1)
-    return time.monotonic() - began
+    return ready
 
 
 def down(*, keep_logs: bool = False) -> list[str]:
@@ -143,11 +197,9 @@ def down(*, keep_logs: bool = False) -> list[str]:
     if now is None:
         return _forget(home())
     for running in reversed(now.components):
-        killed = _end(Path(running.cgroup))
+        killed = units.end(running)
         done.append(f"{running.name} was {'killed' if killed else 'ended'}.")
-    for parent in {Path(running.cgroup).parent for running in now.components}:
-        if parent.exists():
-            cgroup.remove(parent)
+    units.clear(CGROUP, now.components)
     folder = Path(now.folder)
     if keep_logs:
         shutil.rmtree(folder / "data", ignore_errors=True)
@@ -167,6 +219,12 @@ def _forget(folder: Path) -> list[str]:
     return [f"{folder} was removed."]
 
 
+def _wanted(components: Sequence[Component]) -> dict[str, Component]:
+    """What is to be started, in the order of PROGRAMS, without the optional that cannot be had."""
+    had = {c.name: c for c, offer in plan(components, supply.cache()) if offer or not c.optional}
+    return {name: had[name] for name in PROGRAMS if name in had}
+
+
 def _tidy(folder: Path) -> None:
     """Remove what only builds need, unless a component is still to be built."""
     chosen = plan([c for c in catalog.load().values() if not c.optional], folder)
@@ -174,19 +232,19 @@ def _tidy(folder: Path) -> None:
         supply.tidy(folder)
 
 
-def _lives(name: str) -> bool:
+def _noted(name: str) -> Running | None:
     now = state()
-    return any(
-        bool(cgroup.processes(Path(one.cgroup)))
-        for one in (now.components if now else ())
-        if one.name == name
-    )
+    return next((one for one in now.components if one.name == name), None) if now else None
+
+
+def _lives(name: str) -> bool:
+    noted = _noted(name)
+    return noted is not None and bool(cgroup.processes(Path(noted.cgroup)))
 
 
 def _last_words(name: str) -> str:
-    now = state()
-    logs = [Path(one.log) for one in (now.components if now else ()) if one.name == name]
-    lines = logs[0].read_text(errors="replace").splitlines()[-3:] if logs else []
+    noted = _noted(name)
+    lines = Path(noted.log).read_text(errors="replace").splitlines()[-3:] if noted else []
     return " ".join(lines)[:600]
 
 
@@ -194,53 +252,11 @@ def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
             return bool(answer.status == 200)
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False
 
 
-def _end(path: Path) -> bool:
-    """SIGTERM to all in the cgroup, then SIGKILL after the grace; whether that was needed."""
-    if not path.exists():
-        return False
-    for pid in cgroup.processes(path):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + GRACE_SECONDS
-    while cgroup.processes(path) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return cgroup.remove(path) > 0
-
-
-def _cgroup_root() -> Path:
-    root = mount.find("cgroup2")
-    if root is None or journal.DIRECTORY in root.parents:
-        raise NeedError(
-            "cgroup v2 is not mounted.",
-            "Each component gets a cgroup, so that its cost is known and all of it can be ended.",
-            "Mount it: mount -t cgroup2 none /sys/fs/cgroup/unified.",
-        )
-    path = root / CGROUP
-    cgroup.create(path)
-    path.rmdir()  # only tried: nothing may stay if a later check fails
-    return path
-
-
-def _require_free_ports(stack: Stack) -> None:
-    for port, name in _ports(stack):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((stack.bind, port))
-            except OSError as error:
-                holder = listeners.holder(port)
-                raise NeedError(
-                    f"{name} cannot listen on {stack.bind}:{port}: {error.strerror}.",
-                    f"It is held by {holder}." if holder else "",
-                    "Stop what listens there, or choose another address with --bind.",
-                ) from error
-
-
-def _ports(stack: Stack) -> Iterator[tuple[int, str]]:
-    for name, program in PROGRAMS.items():
-        for port in program.listens(stack.ports):
-            yield port, name
+def _require_free_ports(stack: Stack, names: Mapping[str, Component]) -> None:
+    for name in names:
+        for port in PROGRAMS[name].listens(stack.ports):
+            listeners.require_free(stack.bind, port, name)

@@ -7,7 +7,6 @@ import secrets
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from harness.errors import ComponentError
 from harness.stack.config import Stack
 
 SERVICE = "harness-readback"
+BACKENDS = {"traces": "tempo", "metrics": "prometheus", "logs": "loki"}
 _POLL_SECONDS = 0.05
 
 
@@ -34,32 +34,53 @@ def prove(stack: Stack, limit_seconds: float = 60.0) -> list[Arrival]:
     every 50 ms is the resolution. ComponentError names what did not arrive in time.
     """
     mark = secrets.token_hex(16)
-    searches: dict[str, tuple[str, Callable[[], bool]]] = {
-        "traces": ("tempo", lambda: _has_span(stack, mark)),
-        "metrics": ("prometheus", lambda: _has_sample(stack, mark)),
-        "logs": ("loki", lambda: _has_line(stack, mark)),
-    }
-    sent = {}
-    for signal in searches:
+    sent = dict[str, float]()
+    for signal in BACKENDS:
         sent[signal] = time.monotonic()
-        _post(stack, signal, _payload(signal, mark, time.time_ns()))
-    found: dict[str, Arrival] = {}
+        send(stack, signal, mark)
+    arrived = dict[str, Arrival]()
     deadline = time.monotonic() + limit_seconds
-    while len(found) < len(searches):
-        for signal, (backend, search) in searches.items():
-            if signal not in found and search():
-                found[signal] = Arrival(signal, backend, time.monotonic() - sent[signal])
+    while len(arrived) < len(sent):
+        for signal, backend in BACKENDS.items():
+            if signal not in arrived and found(stack, signal, mark):
+                arrived[signal] = Arrival(signal, backend, time.monotonic() - sent[signal])
         if time.monotonic() > deadline:
             break
         time.sleep(_POLL_SECONDS)
-    missing = [backend for signal, (backend, _) in searches.items() if signal not in found]
+    missing = [backend for signal, backend in BACKENDS.items() if signal not in arrived]
     if missing:
         raise ComponentError(
             f"What was sent to the Collector was not found in {', '.join(missing)} within "
             f"{limit_seconds:.0f} s.",
-            next_step="Look into the logs that `harness up` names.",
+            next_step=f"Look into the logs in {stack.folder / 'logs'}.",
         )
-    return [found[signal] for signal in searches]
+    return [arrived[signal] for signal in BACKENDS]
+
+
+def send(stack: Stack, signal: str, mark: str) -> None:
+    """Post one record (traces, metrics or logs) with this mark, 32 hex digits, to the Collector.
+
+    ComponentError if it is not acknowledged.
+    """
+    url = stack.url(stack.ports.otlp_http) + f"/v1/{signal}"
+    body = json.dumps(_payload(signal, mark, time.time_ns())).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=10):
+            pass
+    except OSError as error:
+        raise ComponentError(f"The Collector did not take {signal} at {url}: {error}.") from error
+
+
+def found(stack: Stack, signal: str, mark: str) -> bool:
+    """Whether a query to the signal's backend finds the record with this mark now."""
+    if signal == "traces":
+        return bool(ask(stack.url(stack.ports.tempo) + f"/api/traces/{mark}"))
+    if signal == "metrics":
+        query = {"query": f'harness_readback{{mark="{mark}"}}'}
+        return _results(ask(stack.url(stack.ports.prometheus) + "/api/v1/query", query))
+    query = {"query": f'{{service_name="{SERVICE}"}} |= "{mark}"'}
+    return _results(ask(stack.url(stack.ports.loki) + "/loki/api/v1/query_range", query))
 
 
 def ask(url: str, query: dict[str, str] | None = None) -> Any:
@@ -73,34 +94,8 @@ def ask(url: str, query: dict[str, str] | None = None) -> Any:
         return None
 
 
-def _has_span(stack: Stack, mark: str) -> bool:
-    return bool(ask(stack.url(stack.ports.tempo) + f"/api/traces/{mark}"))
-
-
-def _has_sample(stack: Stack, mark: str) -> bool:
-    query = {"query": f'harness_readback{{mark="{mark}"}}'}
-    return _results(ask(stack.url(stack.ports.prometheus) + "/api/v1/query", query))
-
-
-def _has_line(stack: Stack, mark: str) -> bool:
-    query = {"query": f'{{service_name="{SERVICE}"}} |= "{mark}"'}
-    return _results(ask(stack.url(stack.ports.loki) + "/loki/api/v1/query_range", query))
-
-
 def _results(answer: Any) -> bool:
     return bool(answer and answer.get("data", {}).get("result"))
-
-
-def _post(stack: Stack, signal: str, payload: dict[str, Any]) -> None:
-    url = stack.url(stack.ports.otlp_http) + f"/v1/{signal}"
-    request = urllib.request.Request(
-        url, json.dumps(payload).encode(), {"Content-Type": "application/json"}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=10):
-            pass
-    except OSError as error:
-        raise ComponentError(f"The Collector did not take {signal} at {url}: {error}.") from error
 
 
 def _payload(signal: str, mark: str, now_ns: int) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from harness.errors import NeedError
@@ -19,7 +20,10 @@ DIRECTORY = journal.DIRECTORY / "stack"
 
 @dataclass(frozen=True)
 class Running:
-    """A component that was started; `pid` is of its first process, `log` what it prints."""
+    """A component that was started; `pid` is of its first process, `log` what it prints.
+
+    `unit` is that of systemd, empty where the process is kept by us; see `units`.
+    """
 
     name: str
     version: str
@@ -27,6 +31,8 @@ class Running:
     cgroup: str
     log: str
     command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    unit: str = ""
 
 
 @dataclass(frozen=True)

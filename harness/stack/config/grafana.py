@@ -1,0 +1,65 @@
+"""Grafana, where it is installed: its data sources and dashboards are files, nothing is clicked."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.stack.config.description import Program, Stack, Tree
+
+PASSWORD = "grafana-password"
+_PACKAGED = Path("/usr/share/grafana")
+
+
+def environment(stack: Stack) -> dict[str, str]:
+    """All its settings: nobody is let in without the password, and it calls nobody outside.
+
+    The password is named by its file: `$__file{}` is read by Grafana itself, so that it is in no
+    list of processes and in no log.
+    """
+    own = {
+        "PATHS_DATA": stack.data("grafana"),
+        "PATHS_LOGS": str(stack.folder / "logs"),
+        "PATHS_PLUGINS": stack.data("grafana/plugins"),
+        "PATHS_PROVISIONING": str(stack.folder / "grafana" / "provisioning"),
+        "LOG_MODE": "console",
+        "LOG_LEVEL": "warn",
+        "SERVER_HTTP_ADDR": stack.bind,
+        "SERVER_HTTP_PORT": str(stack.ports.grafana),
+        "SECURITY_ADMIN_PASSWORD": f"$__file{{{stack.folder / PASSWORD}}}",
+        "AUTH_ANONYMOUS_ENABLED": "false",
+        "USERS_ALLOW_SIGN_UP": "false",
+        "ANALYTICS_REPORTING_ENABLED": "false",
+        "ANALYTICS_CHECK_FOR_UPDATES": "false",
+        "ANALYTICS_CHECK_FOR_PLUGIN_UPDATES": "false",
+        "ANALYTICS_FEEDBACK_LINKS_ENABLED": "false",
+        "NEWS_NEWS_FEED_ENABLED": "false",
+        "PLUGINS_PREINSTALL_DISABLED": "true",
+    }
+    return {f"GF_{name}": value for name, value in own.items()}
+
+
+def home() -> Path:
+    """Where its pages and defaults are: beside the program, else where packages put them."""
+    found = shutil.which("grafana")
+    beside = Path(found).resolve().parent.parent if found else _PACKAGED
+    return beside if (beside / "conf" / "defaults.ini").exists() else _PACKAGED
+
+
+def files(stack: Stack) -> Mapping[str, Tree]:
+    """Its data sources and dashboards, by their names in the stack's folder."""
+    from harness.stack import grafana  # the builders of dashboards take long to import
+
+    return grafana.files(stack)
+
+
+PROGRAM = Program(
+    None,
+    lambda s: ["server", f"--homepath={home()}"],
+    lambda s: s.url(s.ports.grafana) + "/api/health",
+    lambda p: (p.grafana,),
+    files=files,
+    environment=environment,
+    secrets=(PASSWORD,),
+)
