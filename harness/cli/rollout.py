@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -10,10 +13,17 @@ from rich.table import Table
 
 from harness import rollout
 from harness.cli.screen import err, errors, out
+from harness.rollout import Started
 from harness.stack import supply
 from harness.stack.catalog import Component
-from harness.stack.config import PROGRAMS, Stack
+from harness.stack.config import GRAFANA_PASSWORD, Stack
 from harness.stack.supply import Offer
+from harness.targets import ledger
+
+NEXT = (
+    "harness evaluate --stack full measures with it, harness ramp says how much it takes, "
+    "harness down takes it down."
+)
 
 
 @errors
@@ -28,24 +38,25 @@ def up_command(
     bind: Annotated[
         str, typer.Option("--bind", help="The address of OTLP and of the query endpoints.")
     ] = "127.0.0.1",
+    retention: Annotated[
+        int, typer.Option("--retention", min=1, help="Hours for which data are kept.")
+    ] = 24,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what is there as JSON.")] = False,
 ) -> None:
     """Start the observability stack on this machine and prove that data flows through it."""
     components = rollout.select(require or [])
     offers = rollout.plan(components, supply.cache())
     if plan:
-        out.print(_table(offers))
-        out.print(f"\nCache: {escape(str(supply.cache()))}\nNext: harness up", soft_wrap=True)
+        _print_plan(offers, as_json)
         return
     rollout.require_all(components)
-    stack = Stack(rollout.home(), bind)
-    arrivals = rollout.up(stack, components, lambda line: err.print(escape(line), soft_wrap=True))
-    for arrival in arrivals:
-        out.print(f"{arrival.signal}: found in {arrival.backend} after {arrival.seconds:.2f} s")
-    out.print(_addresses(stack))
-    for component, offer in offers:
-        if component.name not in PROGRAMS or offer is None:
-            out.print(f"{component.title} was left out: {_why_not(component)}")
-    out.print(f"Logs: {stack.folder / 'logs'}\nNext: harness down takes it down.", soft_wrap=True)
+    stack = Stack(rollout.home(), bind, retention_hours=retention)
+    started = rollout.up(stack, components, lambda line: err.print(escape(line), soft_wrap=True))
+    left_out = {c.title: _why_not(c) for c, offer in offers if offer is None}
+    if as_json:
+        out.print_json(json.dumps(_described(stack, started, left_out)))
+    else:
+        _print_started(stack, started, left_out)
 
 
 @errors
@@ -58,18 +69,29 @@ def down_command() -> None:
         out.print("The stack is not up.")
 
 
-def _table(offers: list[tuple[Component, Offer | None]]) -> Table:
-    shown = Table(
-        "component", "version", "licence", "how", "from", "size", box=None, pad_edge=False
-    )
-    for component, offer in offers:
-        if offer is None:
-            cells = ("left out" if component.optional else "missing", _why_not(component), "")
-        else:
-            cells = (offer.how, offer.where, offer.size)
-        shown.add_row(component.title, component.version, component.licence, *map(escape, cells))
+def _print_plan(offers: list[tuple[Component, Offer | None]], as_json: bool) -> None:
+    rows = [_planned(component, offer) for component, offer in offers]
+    if as_json:
+        out.print_json(json.dumps({"cache": str(supply.cache()), "components": rows}))
+        return
+    shown = Table(*rows[0], box=None, pad_edge=False)
+    for row in rows:
+        shown.add_row(*map(escape, row.values()))
     shown.columns[4].overflow = "fold"
-    return shown
+    out.print(shown)
+    out.print(f"\nCache: {escape(str(supply.cache()))}\nNext: harness up", soft_wrap=True)
+
+
+def _planned(component: Component, offer: Offer | None) -> dict[str, str]:
+    if offer is None:
+        how = "left out" if component.optional else "missing"
+        where, size = _why_not(component), ""
+    else:
+        how, where, size = offer.how, offer.where, offer.size
+    return {
+        "component": component.title, "version": component.version, "licence": component.licence,
+        "how": how, "from": where, "size": size,
+    }  # fmt: skip
 
 
 def _why_not(component: Component) -> str:
@@ -77,15 +99,54 @@ def _why_not(component: Component) -> str:
     return " ".join(f"{offer.how}: {offer.refusal}" for offer in offers if offer.refusal)
 
 
-def _addresses(stack: Stack) -> Table:
+def _described(stack: Stack, started: Started, left_out: Mapping[str, str]) -> dict[str, Any]:
+    now = ledger.state()
+    assert now is not None
+    components = []
+    for one in now.components:
+        facts = {key: getattr(one, key) for key in ("name", "version", "pid", "cgroup", "log")}
+        components.append({**facts, "unit": one.unit, "ready_seconds": started.ready[one.name]})
+    return {
+        "folder": now.folder,
+        "endpoints": _endpoints(stack, started),
+        "components": components,
+        "queryable": [asdict(arrival) for arrival in started.arrivals],
+        "seconds": started.seconds,
+        "left_out": dict(left_out),
+    }
+
+
+def _endpoints(stack: Stack, started: Started) -> dict[str, str]:
     ports = stack.ports
+    known = {
+        "OTLP/HTTP": ("otelcol", ports.otlp_http),
+        "OTLP/gRPC": ("otelcol", ports.otlp_grpc),
+        "Prometheus": ("prometheus", ports.prometheus),
+        "Tempo": ("tempo", ports.tempo),
+        "Loki": ("loki", ports.loki),
+        "Grafana": ("grafana", ports.grafana),
+    }
+    return {
+        title: stack.url(port) for title, (name, port) in known.items() if name in started.ready
+    }
+
+
+def _print_started(stack: Stack, started: Started, left_out: Mapping[str, str]) -> None:
+    for arrival in started.arrivals:
+        found = f"found in {arrival.backend} after {arrival.seconds:.2f} s"
+        out.print(f"{arrival.signal}: {found}")
+    out.print(f"All of it took {started.seconds:.1f} s from the first start.\n")
     shown = Table("what", "where", box=None, pad_edge=False, show_header=False)
-    for what, where in {
-        "OTLP/HTTP": stack.url(ports.otlp_http),
-        "OTLP/gRPC": stack.url(ports.otlp_grpc),
-        "Prometheus": stack.url(ports.prometheus),
-        "Tempo": stack.url(ports.tempo),
-        "Loki": stack.url(ports.loki),
-    }.items():
+    for what, where in _endpoints(stack, started).items():
         shown.add_row(what, where)
-    return shown
+    out.print(shown)
+    now = ledger.state()
+    for one in now.components if now else ():
+        kept = f"unit {one.unit}" if one.unit else f"process {one.pid}"
+        out.print(escape(f"{one.name} {one.version}: {kept}, log {one.log}"), soft_wrap=True)
+    if "grafana" in started.ready:
+        where = stack.folder / GRAFANA_PASSWORD
+        out.print(escape(f"Grafana's user is admin, its password is in {where}"), soft_wrap=True)
+    for title, why in left_out.items():
+        out.print(escape(f"{title} was left out: {why}"), soft_wrap=True)
+    out.print(f"\nNext: {NEXT}", soft_wrap=True)

@@ -23,12 +23,12 @@ pytestmark = [
 ]
 
 SERVER = """#!{python}
-import subprocess, sys
+import os, subprocess, sys
 from http.server import HTTPServer, SimpleHTTPRequestHandler
 if "--version" in sys.argv:
     sys.exit(print("1.0"))
 subprocess.Popen(["sleep", "600"])  # what a component starts is in its cgroup too
-print("here", flush=True)
+print("here", os.environ["SERVER_GREETING"], flush=True)
 HTTPServer(("127.0.0.1", int(sys.argv[1])), SimpleHTTPRequestHandler).serve_forever()
 """
 BROKEN = """#!/bin/sh
@@ -57,6 +57,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         lambda stack: [str(port)],
         lambda stack: f"http://127.0.0.1:{port}/",
         lambda ports: (port,),
+        files=lambda stack: {"more/rules.yaml": {"groups": []}},
+        environment=lambda stack: {"SERVER_GREETING": "hello"},
+        secrets=("server-password",),
     )
     monkeypatch.setattr(config, "PROGRAMS", {"server": program})
     monkeypatch.setattr(rollout, "PROGRAMS", config.PROGRAMS)
@@ -74,10 +77,12 @@ def _component() -> Component:
     return Component("server", "Server", "1", "MIT", (OnPath(("server",), "0"),))
 
 
-def _up(place: Path) -> tuple[Stack, list[str]]:
+def _up(place: Path, *others: Component) -> tuple[Stack, list[str]]:
     told: list[str] = []
     stack = Stack(rollout.home())
-    rollout.up(stack, [_component()], told.append)
+    started = rollout.up(stack, [*others, _component()], told.append)
+    assert list(started.ready) == ["server"]
+    assert 0 < started.ready["server"] <= started.seconds
     return stack, told
 
 
@@ -98,8 +103,10 @@ def test_up_and_down(place: Path) -> None:
     assert server.pid in cgroup.processes(Path(server.cgroup))
     assert len(cgroup.processes(Path(server.cgroup))) == 2
     assert os.getsid(server.pid) == server.pid  # no terminal's Ctrl-C reaches it
-    assert Path(server.log).read_text().startswith("here")
+    assert Path(server.log).read_text().startswith("here hello")
     assert stack.file("server").exists()
+    assert (stack.folder / "more" / "rules.yaml").exists()
+    assert (stack.folder / "server-password").stat().st_mode & 0o777 == 0o600
     assert len(rollout.down()) == 2
     assert not Path(f"/proc/{server.pid}/exe").exists()
     assert not (place / "state" / "harness").exists()
@@ -115,6 +122,58 @@ def test_a_second_up_is_refused_and_spares_the_first(place: Path) -> None:
     assert ledger.state() == before
     assert before is not None
     assert cgroup.processes(Path(before.components[0].cgroup))
+
+
+def test_an_optional_component_that_cannot_be_had_is_left_out(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (program,) = config.PROGRAMS.values()
+    monkeypatch.setitem(config.PROGRAMS, "extra", program)
+    extra = Component("extra", "Extra", "1", "MIT", (OnPath(("no-such-program",), "0"),), True)
+    _up(place, extra)
+    now = ledger.state()
+    assert now is not None
+    assert [one.name for one in now.components] == ["server"]
+
+
+def test_a_stack_that_is_up_is_borrowed_and_stays_up(place: Path) -> None:
+    stack, _ = _up(place)
+    told: list[str] = []
+    with rollout.borrowed(told.append, ["server"]) as borrowed:
+        assert borrowed == stack
+    assert told == []
+    assert ledger.state() is not None
+    with pytest.raises(NeedError, match="has no tempo"), rollout.borrowed(told.append, ["tempo"]):
+        pass
+
+
+def test_a_stack_that_is_not_whole_is_not_borrowed(place: Path) -> None:
+    _up(place)
+    now = ledger.state()
+    assert now is not None
+    cgroup.kill(Path(now.components[0].cgroup))
+    with (
+        pytest.raises(ComponentError, match="server ended"),
+        rollout.borrowed(lambda _: None),
+    ):
+        pass
+    assert ledger.state() == now
+
+
+def test_where_none_is_up_one_is_started_and_taken_down(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollout, "select", lambda _: [_component()])
+    told: list[str] = []
+    with rollout.borrowed(told.append) as borrowed:
+        assert borrowed.folder == rollout.home()
+        assert ledger.state() is not None
+    assert told[-1] == f"{rollout.home()} was removed."
+    _nothing_is_left(place)
+    with pytest.raises(ZeroDivisionError), rollout.borrowed(told.append):
+        _ = 1 / 0
+    _nothing_is_left(place)
+    assert (rollout.home() / "logs" / "server.log").exists()  # to find out why
 
 
 def test_a_component_that_ends_says_its_last_words(place: Path) -> None:

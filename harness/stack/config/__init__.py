@@ -12,9 +12,12 @@ from pathlib import Path
 
 from harness.stack.config import grafana, loki, otelcol, prometheus, tempo
 from harness.stack.config.description import Ports, Program, Stack, Tree
+from harness.stack.config.grafana import PASSWORD as GRAFANA_PASSWORD
 from harness.stack.config.otelcol import QUEUE, host
 
-__all__ = ["PROGRAMS", "QUEUE", "Ports", "Program", "Stack", "Tree", "host", "write"]
+__all__ = [
+    "GRAFANA_PASSWORD", "PROGRAMS", "QUEUE", "Ports", "Program", "Stack", "Tree", "host", "write",
+]  # fmt: skip
 
 PROGRAMS: dict[str, Program] = {
     "prometheus": prometheus.PROGRAM,

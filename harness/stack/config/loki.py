@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.stack.config.description import Program, Stack, Tree
 
 LEAST_RETENTION_HOURS = 24
-"""Below a day Loki refuses to start: it is the period of its index."""
+"""The period of its index, which is what Loki drops at once."""
 
 
 def render(stack: Stack) -> Tree:
@@ -49,6 +49,11 @@ def render(stack: Stack) -> Tree:
             "allow_structured_metadata": True,
             "retention_period": f"{max(LEAST_RETENTION_HOURS, stack.retention_hours)}h",
             "volume_enabled": True,
+            # what shields tenants from each other would here only lose lines
+            "ingestion_rate_mb": 256,
+            "ingestion_burst_size_mb": 512,
+            "per_stream_rate_limit": "256MB",
+            "per_stream_rate_limit_burst": "512MB",
         },
         "compactor": {
             "working_directory": stack.data("loki/compactor"),

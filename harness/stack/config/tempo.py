@@ -65,7 +65,15 @@ def render(stack: Stack) -> Tree:
             }
         },
         "overrides": {
-            "defaults": {"metrics_generator": {"processors": ["service-graphs", "span-metrics"]}}
+            "defaults": {
+                "metrics_generator": {"processors": ["service-graphs", "span-metrics"]},
+                # what shields tenants from each other would here only lose spans
+                "ingestion": {
+                    "rate_limit_bytes": 500_000_000,
+                    "burst_size_bytes": 1_000_000_000,
+                    "max_traces_per_user": 0,
+                },
+            }
         },
     }
 
