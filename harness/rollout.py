@@ -103,6 +103,11 @@ def borrowed(tell: Tell, require: Sequence[str] = ()) -> Iterator[Stack]:
 
 def _found(now: ledger.State, require: Sequence[str]) -> Stack:
     have = [one.name for one in now.components]
+    if list(PROGRAMS)[-1] not in have:
+        raise NeedError(
+            "The stack is being started, or its start was killed.",
+            next_step="Wait until it is up, or take it down: harness down.",
+        )
     if missing := [name for name in require if name not in have]:
         raise NeedError(
             f"The stack that is up has no {' and no '.join(missing)}.",
