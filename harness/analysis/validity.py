@@ -14,6 +14,10 @@ MAX_ERROR_SHARE = 0.001
 MIN_RATE_SHARE = 0.98
 # Small virtual machines lose several per cent at all times, on and off alike.
 MAX_STEAL_SHARE = 0.25
+MAX_THROTTLED_SHARE = 0.01
+MAX_STALL_SHARE = 0.1
+# A service's own threads wait for each other too, so that much of this is its own doing.
+MAX_CPU_WAIT_SHARE = 0.5
 MIN_WHOLE_SHARE = 0.8
 
 
@@ -68,9 +72,32 @@ def _steal(values: Mapping[str, float]) -> str:
     )
 
 
+def _throttled(values: Mapping[str, float]) -> str:
+    share = values.get("throttled_share", 0.0)
+    return (
+        f"A CPU limit held the service back for {share:.1%} of the time "
+        f"(limit {MAX_THROTTLED_SHARE:.0%})."
+        if share > MAX_THROTTLED_SHARE
+        else ""
+    )
+
+
+def _pressure(values: Mapping[str, float]) -> str:
+    limits = {
+        "cpu": ("a CPU", MAX_CPU_WAIT_SHARE),
+        "memory": ("memory", MAX_STALL_SHARE),
+        "io": ("a disk", MAX_STALL_SHARE),
+    }
+    return " ".join(
+        f"The service waited for {what} in {share:.1%} of the time (limit {limit:.0%})."
+        for name, (what, limit) in limits.items()
+        if (share := values.get(f"{name}_pressure_share", 0.0)) > limit
+    )
+
+
 Rule = Callable[[Mapping[str, float]], str]
 
-RULES: tuple[Rule, ...] = (_errors, _steal)
+RULES: tuple[Rule, ...] = (_errors, _steal, _throttled, _pressure)
 # A metered trial reads the time in BPF programs a run, which a late driver does not change.
 SWITCHED_RULES: tuple[Rule, ...] = (_rate,)
 STATED = (
@@ -79,6 +106,9 @@ STATED = (
     f"more than {MAX_ERROR_SHARE:.1%} of the requests fail",
     f"less than {MIN_RATE_SHARE:.0%} of the rate asked for is achieved",
     f"the hypervisor takes more than {MAX_STEAL_SHARE:.0%} of the CPU",
+    f"a CPU limit holds the service back for more than {MAX_THROTTLED_SHARE:.0%} of the time",
+    f"some thread of the service waits for a CPU in more than {MAX_CPU_WAIT_SHARE:.0%} of the time, "
+    f"or for memory or a disk in more than {MAX_STALL_SHARE:.0%} (pressure stall information)",
     f"fewer than {MIN_WHOLE_SHARE:.0%} of the quadruples are whole (a window of less than 45 % "
     "of its length makes its quadruple a broken one)",
 )  # as the report states them

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from harness.errors import NeedError
 from harness.meters import memory
 from harness.meters.cgroup import CgroupCpu
+from harness.meters.conditions import Conditions
 from harness.meters.node import NodeCpu, cpuacct_root
 from harness.targets import mount
 
@@ -161,3 +163,41 @@ def test_dropped_meters_hold_no_files() -> None:
         CgroupCpu(CASES / "v2").read()
         NodeCpu(proc=PROC).read()
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_what_a_trial_suffered_is_what_was_added_since_its_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+
+    def counted(us: int) -> None:
+        pressure = f"some avg10=0.00 avg60=0.00 avg300=0.00 total={{}}\nfull total={us}\n"
+        stat = f"usage_usec {us}\nuser_usec 0\nsystem_usec 0\nnr_throttled 1\n"
+        (tmp_path / "cpu.stat").write_text(stat + f"throttled_usec {10 * us}\n")
+        (inner / "cpu.stat").write_text(stat + f"throttled_usec {us}\n")
+        for resource, factor in (("cpu", 40), ("memory", 2), ("io", 3)):
+            (inner / f"{resource}.pressure").write_text(pressure.format(factor * us))
+
+    clock = iter((100.0, 110.0))
+    counted(1_000)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    conditions = Conditions(inner)
+    counted(101_000)
+    found = conditions.shares()
+    conditions.close()
+    assert 0.0 <= found.pop("steal_share") <= 1.0
+    assert found == pytest.approx(
+        {
+            "throttled_share": 0.11,  # its own limit's and that of the cgroup above
+            "cpu_pressure_share": 0.4,
+            "memory_pressure_share": 0.02,
+            "io_pressure_share": 0.03,
+        }
+    )
+
+
+def test_a_kernel_that_counts_no_waiting_tells_of_steal_alone() -> None:
+    conditions = Conditions(CASES / "hybrid")
+    assert set(conditions.shares()) == {"steal_share"}
+    conditions.close()

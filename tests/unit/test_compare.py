@@ -299,6 +299,9 @@ def record(values: dict[str, float], **extra: object) -> TrialRecord:
 GOOD = {
     "requests_total": 1000.0, "errors_total": 1.0, "rate_asked": 100.0, "rate_achieved": 98.0,
     "driver_cpu_share": 0.42, "steal_share": validity.MAX_STEAL_SHARE,
+    "throttled_share": validity.MAX_THROTTLED_SHARE,
+    "cpu_pressure_share": validity.MAX_CPU_WAIT_SHARE,
+    "memory_pressure_share": validity.MAX_STALL_SHARE, "io_pressure_share": validity.MAX_STALL_SHARE,
 }  # fmt: skip
 
 
@@ -308,6 +311,10 @@ GOOD = {
         ("errors_total", 2.0, "failed"),
         ("rate_achieved", 97.9, "requests a second"),
         ("steal_share", validity.MAX_STEAL_SHARE + 0.001, "hypervisor"),
+        ("throttled_share", validity.MAX_THROTTLED_SHARE + 0.001, "CPU limit"),
+        ("cpu_pressure_share", validity.MAX_CPU_WAIT_SHARE + 0.001, "waited for a CPU"),
+        ("memory_pressure_share", validity.MAX_STALL_SHARE + 0.001, "waited for memory"),
+        ("io_pressure_share", validity.MAX_STALL_SHARE + 0.001, "waited for a disk"),
     ],
 )
 def test_each_rule_holds_at_its_limit_and_breaks_beyond(
