@@ -143,7 +143,9 @@ def _print_started(stack: Stack, started: Started, left_out: Mapping[str, str]) 
     now = ledger.state()
     for one in now.components if now else ():
         kept = f"unit {one.unit}" if one.unit else f"process {one.pid}"
-        out.print(escape(f"{one.name} {one.version}: {kept}, log {one.log}"), soft_wrap=True)
+        ready = f"ready after {started.ready[one.name]:.1f} s"
+        said = f"{one.name} {one.version}: {ready}, {kept}, log {one.log}"
+        out.print(escape(said), soft_wrap=True)
     if "grafana" in started.ready:
         where = stack.folder / GRAFANA_PASSWORD
         out.print(escape(f"Grafana's user is admin, its password is in {where}"), soft_wrap=True)

@@ -52,8 +52,12 @@ def cache() -> Path:
 
 
 def offers(component: Component, folder: Path) -> list[Offer]:
-    """What each way offers, in the catalog's order; changes nothing and uses no network."""
-    return [_offer(component, way, folder) for way in component.ways]
+    """What each way offers, what is there already before what is to be fetched or built.
+
+    Else in the catalog's order. Changes nothing and uses no network.
+    """
+    found = [_offer(component, way, folder) for way in component.ways]
+    return sorted(found, key=lambda offer: not offer.ready)
 
 
 def choose(component: Component, folder: Path) -> Offer | None:
@@ -172,7 +176,8 @@ def _take(offer: Offer, folder: Path, tell: Tell) -> Path:
     assert offer.program is not None
     if offer.ready:
         return offer.program
-    tell(f"{offer.component.title} {offer.component.version}: {offer.how} {offer.where}")
+    size = f" ({offer.size})" if offer.size else ""
+    tell(f"{offer.component.title} {offer.component.version}: {offer.how} {offer.where}{size}")
     with _draft(folder) as draft:
         if isinstance(offer.way, Archive):
             made = _download(offer, offer.way, draft)

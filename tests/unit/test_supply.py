@@ -128,6 +128,15 @@ def test_an_archive_is_fetched_once(tmp_path: Path, site: tuple[str, str]) -> No
     assert offer.how == "cache"
 
 
+def test_what_is_there_is_used_before_anything_is_fetched(
+    tmp_path: Path, site: tuple[str, str]
+) -> None:
+    there, folder = _archive(*site), tmp_path / "cache"
+    program = supply.get(_tool(there), folder)
+    component = _tool(_archive("http://127.0.0.1:9/tool-{version}", "0" * 64), there)
+    assert supply.get(component, folder, pytest.fail) == program
+
+
 def test_a_download_that_differs_is_refused(tmp_path: Path, site: tuple[str, str]) -> None:
     url, digest = site
     folder = tmp_path / "cache"

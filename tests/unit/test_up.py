@@ -1,0 +1,83 @@
+"""What `harness up` says, with a stack that is only noted and not started."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from harness import rollout
+from harness.cli import app
+from harness.rollout import Started, Tell
+from harness.stack.catalog import Component
+from harness.stack.config import Stack
+from harness.stack.readback import Arrival
+from harness.targets import ledger
+from harness.targets.ledger import Running
+
+NAMES = ("prometheus", "tempo", "loki", "otelcol")
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Stack]:
+    """The stacks that `up` was asked to start; all components but Grafana can be had."""
+    stacks: list[Stack] = []
+
+    def up(stack: Stack, components: Sequence[Component], tell: Tell) -> Started:
+        stacks.append(stack)
+        ledger.claim(stack.folder, stack.bind)
+        for pid, name in enumerate(NAMES, 100):
+            log = str(stack.folder / "logs" / f"{name}.log")
+            ledger.note(Running(name, "1.2", pid, f"/cgroup/{name}", log, ("program",)))
+        tell("all is ready")
+        arrivals = [Arrival("traces", "tempo", 0.5), Arrival("logs", "loki", 0.25)]
+        return Started(dict.fromkeys(NAMES, 1.5), arrivals, 4.0)
+
+    monkeypatch.setattr(rollout, "up", up)
+    monkeypatch.setattr(rollout, "require_all", lambda _: None)
+    monkeypatch.setattr(ledger, "DIRECTORY", tmp_path / "run" / "stack")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    return stacks
+
+
+def test_it_says_where_everything_is_and_what_is_next(asked: list[Stack], tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["up", "--retention", "48"])
+    assert done.exit_code == 0, done.output
+    assert asked == [Stack(tmp_path / "harness" / "stack", retention_hours=48)]
+    for said in (
+        "traces: found in tempo after 0.50 s",
+        "logs: found in loki after 0.25 s",
+        "http://127.0.0.1:4318",
+        "http://127.0.0.1:9090",
+        f"tempo 1.2: ready after 1.5 s, process 101, log {asked[0].folder}/logs/tempo.log",
+        "Grafana was left out: on PATH: no grafana.",
+        "harness down takes it down",
+    ):
+        assert said in done.stdout
+    assert ":3000" not in done.stdout
+    assert "all is ready" in done.stderr
+
+
+def test_the_same_for_machines(asked: list[Stack]) -> None:
+    done = CliRunner().invoke(app, ["up", "--json", "--bind", "192.0.2.1"])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert told["endpoints"]["OTLP/gRPC"] == "http://192.0.2.1:4317"
+    assert [one["name"] for one in told["components"]] == list(NAMES)
+    assert told["components"][1]["ready_seconds"] == 1.5
+    assert told["components"][1]["unit"] == ""
+    assert told["queryable"][0] == {"signal": "traces", "backend": "tempo", "seconds": 0.5}
+    assert told["left_out"] == {"Grafana": "on PATH: no grafana."}
+
+
+def test_the_plan_changes_nothing(asked: list[Stack]) -> None:
+    done = CliRunner().invoke(app, ["up", "--plan", "--json"])
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)["components"]
+    assert rows[0]["component"] == "OpenTelemetry Collector"
+    assert rows[-1]["how"] == "left out"
+    assert asked == []
