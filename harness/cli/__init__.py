@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from harness import __version__
-from harness.cli import calibrate, evaluation, gate, machine, rollout
+from harness.cli import calibrate, evaluation, gate, machine, ramp, rollout
 from harness.cli.screen import out
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("clean")(machine.clean_command)
 app.command("doctor")(machine.doctor_command)
 app.command("up")(rollout.up_command)
 app.command("down")(rollout.down_command)
+app.command("ramp")(ramp.ramp_command)
 
 
 def main() -> None:

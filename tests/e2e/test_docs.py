@@ -13,7 +13,7 @@ import pytest
 from harness import experiment, shell
 from harness.analysis import budgets
 from harness.collectors import resolve
-from tests.unit import synthetic, test_calibration
+from tests.unit import synthetic, test_calibration, test_ramp
 
 pytestmark = pytest.mark.e2e
 
@@ -47,6 +47,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("docs")
     synthetic.write(path / "reports" / "RUN")
     test_calibration.measured(path / "reports" / "CALIBRATION")
+    test_ramp.measured(path / "reports" / "RAMP")
     server = path / "my-server"
     server.write_text("#!/bin/sh\nexec sleep 60\n")
     server.chmod(0o755)
@@ -81,7 +82,7 @@ def test_command(command: str, place: Path) -> None:
     if words[0] == "make":
         assert shell.run(["make", "-n", "-C", str(ROOT), *words[1:]], check=False).returncode == 0
     elif words[0].endswith("harness"):
-        measures = words[1] in ("evaluate", "calibrate") and "--report" not in words
+        measures = words[1] in ("evaluate", "calibrate", "ramp") and "--report" not in words
         plan = ["--plan"] if measures and "--plan" not in words else []
         done = shell.run(
             [sys.executable, "-m", "harness", *words[1:], *plan],

@@ -1,0 +1,183 @@
+"""From the steps of a ramp to the rate that is held, and what ends it; pure functions for `ramp`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+KEPT_UP = 0.98  # of what was due; less is not held
+GROWTH = 0.05  # of the rate by which a queue grows that will not end
+FULL = 0.05  # idle share below which the machine's CPUs are called busy
+SPARE = 0.2  # idle share above which a bad step may be an accident and is tried once more
+BISECTIONS = 2
+STEPS = 40  # at most
+HALVINGS = 4  # of a first rate that is not held
+
+Reason = Literal[
+    "refused", "unanswered", "dropped", "discarded", "lag", "queue", "held", "generator"
+]
+OURS = ("generator", "harness", "host")  # keys of `cpu` that are no component of the stack
+BACKENDS = {"spans": "tempo", "points": "prometheus", "logs": "loki"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One rate that was held for some seconds, and what was seen meanwhile.
+
+    `accepted` and `arrived` are records a second over the metered part, `cpu` CPU seconds a second
+    over it (by component, and `generator`, `harness`, `host`), `queue` how much waited at each
+    second of it. `sent` is the generator's tally and `counts` the differences of the stack's own
+    counters, both of the whole step. `lags` are the seconds until each marked record was found,
+    None if it was not; `drained` until nothing waited, None if it did not come to that. `idle` and
+    `steal` are shares of the CPUs' time, `memory` in MB.
+    """
+
+    signal: str
+    rate: float  # asked; 0: nothing is sent
+    seconds: float
+    accepted: float = 0.0
+    arrived: float = 0.0
+    sent: Mapping[str, Any] = field(default_factory=dict)
+    counts: Mapping[str, float] = field(default_factory=dict)
+    queue: Sequence[float] = ()
+    lags: Sequence[float | None] = ()
+    cpu: Mapping[str, float] = field(default_factory=dict)
+    memory: Mapping[str, float] = field(default_factory=dict)
+    idle: float = 1.0
+    steal: float = 0.0
+    drained: float | None = 0.0
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Step:
+        """The step that `to_dict` wrote."""
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self)
+
+    @property
+    def lag(self) -> float:
+        """The longest lag (s); infinite if a marked record was not found, 0 if none was sent."""
+        return max((math.inf if lag is None else lag for lag in self.lags), default=0.0)
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """The highest rate that was held, and the lowest above it that was not, where there is one.
+
+    `at_least`: the ramp ended before the stack did. `limit` is the component that ends it, `full`
+    whether the CPUs were busy then; both of `bad`.
+    """
+
+    good: Step | None
+    bad: Step | None
+    reasons: tuple[Reason, ...] = ()
+    at_least: bool = False
+    limit: str = ""
+    full: bool = False
+
+
+def judge(step: Step, limit_lag: float) -> tuple[Reason, ...]:
+    """Why a rate is not held; empty if it is."""
+    sent, counts = step.sent, step.counts
+    due = sent.get("due", 0)
+    lost = {key: sent.get(key, 0) for key in ("refused", "rejected", "failed", "held", "starved")}
+    slow = due > 0 and lost["held"] > (1 - KEPT_UP) * due
+    busy = step.cpu.get("generator", 0.0) > 0.9  # Python uses one CPU at most
+    found: dict[Reason, bool] = {
+        "refused": lost["refused"] + lost["rejected"] + counts.get("refused", 0) > 0,
+        "unanswered": lost["failed"] > 0,
+        "dropped": counts.get("failed", 0) + counts.get("unqueued", 0) > 0,
+        "discarded": any(value > 0 for value in discarded(step).values()),
+        "lag": step.lag > limit_lag,
+        "queue": _grows(step),
+        "held": slow and not busy,
+        "generator": (due > 0 and lost["starved"] > (1 - KEPT_UP) * due) or (slow and busy),
+    }
+    return tuple(reason for reason, holds in found.items() if holds)
+
+
+def discarded(step: Step) -> dict[str, float]:
+    """Records that the backend turned away in this step, by its reason."""
+    head = "discarded."
+    return {k.removeprefix(head): v for k, v in step.counts.items() if k.startswith(head)}
+
+
+def _grows(step: Step) -> bool:
+    """More than a second's worth waits at the end, and it became more all the time."""
+    if len(step.queue) < 3 or step.rate <= 0 or step.queue[-1] < step.rate:
+        return False
+    slope = np.polyfit(np.linspace(0.0, step.seconds, len(step.queue)), step.queue, 1)[0]
+    return bool(slope > GROWTH * step.rate)
+
+
+def next_rate(
+    steps: Sequence[Step], start: float, factor: float, limit_lag: float
+) -> float | None:
+    """The rate to try next: up by the factor, then between good and bad; None at the end.
+
+    A bad step that left the machine with spare CPU is tried once more: it may be an accident.
+    """
+    loaded = [step for step in steps if step.rate > 0]
+    if not loaded:
+        return start
+    if len(loaded) >= STEPS:
+        return None
+    last = loaded[-1]
+    tries = sum(step.rate == last.rate for step in loaded)
+    bad = bool(judge(last, limit_lag))
+    if bad and tries == 1 and last.idle > SPARE:
+        return last.rate
+    low, high = _bounds(loaded, limit_lag)
+    if high is None:
+        return last.rate * factor
+    if low is None:
+        halvings = len({step.rate for step in loaded if step.rate < start})
+        return high.rate / 2 if halvings < HALVINGS else None
+    fine = factor ** (0.5**BISECTIONS) * 1.001
+    return math.sqrt(low.rate * high.rate) if high.rate / low.rate > fine else None
+
+
+def capacity(steps: Sequence[Step], limit_lag: float) -> Capacity:
+    """What the steps of one signal tell: the rate that is held, and what ends it."""
+    low, high = _bounds([step for step in steps if step.rate > 0], limit_lag)
+    if high is None:
+        return Capacity(low, None, at_least=True)
+    reasons = judge(high, limit_lag)
+    if reasons == ("generator",):
+        return Capacity(low, high, reasons, at_least=True, limit="generator")
+    full = high.idle < FULL
+    return Capacity(low, high, reasons, limit=_limit(high, reasons, full), full=full)
+
+
+def _limit(step: Step, reasons: Sequence[Reason], full: bool) -> str:
+    """The component that ends it.
+
+    Where the CPUs are busy, whoever of the stack uses them most; else who turned records away, or
+    behind whom they wait.
+    """
+    if "discarded" in reasons:
+        return BACKENDS[step.signal]
+    used = {name: cpu for name, cpu in step.cpu.items() if name not in OURS}
+    if full and used:
+        return max(used, key=lambda name: used[name])
+    waits = {"lag", "queue"} & set(reasons)
+    return BACKENDS[step.signal] if waits else "otelcol"
+
+
+def _bounds(loaded: Sequence[Step], limit_lag: float) -> tuple[Step | None, Step | None]:
+    """The highest rate that was held below the lowest that was not, and that; last tries count."""
+    last = {step.rate: step for step in loaded}
+    bad = [step for step in last.values() if judge(step, limit_lag)]
+    high = min(bad, key=lambda step: step.rate, default=None)
+    good = [
+        step
+        for step in last.values()
+        if not judge(step, limit_lag) and (high is None or step.rate < high.rate)
+    ]
+    return max(good, key=lambda step: step.rate, default=None), high

@@ -1,0 +1,58 @@
+"""Counts in the backends what a ramp sent, when all of it has had time to arrive; for `ramp`."""
+
+from __future__ import annotations
+
+import json
+import urllib.parse
+import urllib.request
+from collections.abc import Sequence
+from typing import Any
+
+from harness.stack import readback
+from harness.stack.batches import SPANS_PER_TRACE
+from harness.stack.config import Stack
+
+QUERY_SECONDS = 120.0
+
+
+def points(stack: Stack, mark: str, seconds: float) -> float | None:
+    """Samples in Prometheus of this instance id, of the last so many seconds."""
+    query = f'sum(count_over_time({{__name__=~"ramp_.+",instance="{mark}"}}[{_span(seconds)}]))'
+    return _value(stack.url(stack.ports.prometheus) + "/api/v1/query", query)
+
+
+def lines(stack: Stack, mark: str, seconds: float) -> float | None:
+    """Lines in Loki of this instance id, of the last so many seconds."""
+    query = f'sum(count_over_time({{service_instance_id="{mark}"}}[{_span(seconds)}]))'
+    return _value(stack.url(stack.ports.loki) + "/loki/api/v1/query", query)
+
+
+def whole_traces(stack: Stack, traces: Sequence[str]) -> int:
+    """How many of these traces are in Tempo with all their spans."""
+    url = stack.url(stack.ports.tempo) + "/api/traces/"
+    return sum(_spans(readback.ask(url + trace)) == SPANS_PER_TRACE for trace in traces)
+
+
+def _spans(answer: Any) -> int:
+    """Spans of a trace in Tempo's answer, which calls the groups as OTLP did once or does now."""
+    if not isinstance(answer, dict):
+        return 0
+    groups = answer.get("batches") or answer.get("trace", answer).get("resourceSpans") or []
+    return sum(
+        len(scope.get("spans", ())) for group in groups for scope in group.get("scopeSpans", ())
+    )
+
+
+def _span(seconds: float) -> str:
+    return f"{max(60, round(seconds))}s"
+
+
+def _value(url: str, query: str) -> float | None:
+    """The number that a query sums up to: 0 if it finds nothing, None if there is no answer."""
+    full = url + "?" + urllib.parse.urlencode({"query": query})
+    try:
+        with urllib.request.urlopen(full, timeout=QUERY_SECONDS) as answer:
+            result = json.load(answer)["data"]["result"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return float(result[0]["value"][1]) if result else 0.0

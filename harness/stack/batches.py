@@ -1,0 +1,263 @@
+"""Prebuilt OTLP requests in which ids, times and values are replaced cheaply; for `generator`.
+
+A request is encoded once by the protobuf library, with marked numbers where something changes; the
+marks are then found in the bytes, and each sending overwrites those places. Fields of fixed length
+only, so that nothing moves.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import struct
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import (
+    SEVERITY_NUMBER_ERROR,
+    SEVERITY_NUMBER_INFO,
+    LogRecord,
+)
+from opentelemetry.proto.metrics.v1.metrics_pb2 import (
+    AGGREGATION_TEMPORALITY_CUMULATIVE,
+    HistogramDataPoint,
+    Metric,
+    NumberDataPoint,
+)
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+RECORDS = 200  # in a request
+SPANS_PER_TRACE = 5
+SAMPLES_PER_POINT = 3.4  # in Prometheus: a histogram of 11 buckets makes 13, a sum 1; 1 to 4 of them
+BODY_BYTES = 200  # of a log line
+SERIES = 10_000  # of points, of which 3.4 times as many in Prometheus
+SERVICES = 10  # that log
+
+_TIME, _ID, _COUNT, _REAL = 0x5EB1F7A7, 0x6D3C91E5, 0x7A19D4B3, 0x4C5B8E6F
+_MIDDLE = 1 << 31  # of a marked time: 2.1 s before and after now can be said
+_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_ROUTES = ("/cart", "/checkout", "/items/{id}", "/login", "/search")
+_WORDS = (
+    "accepted basket cache carried charged connection customer delivered discount entry expired "
+    "found handler invoice item loaded lookup order parcel payment pending queue quantity refund "
+    "request retry returned route session shipped stock stored supplier timeout total updated user"
+).split()
+
+Patch = tuple[NDArray[np.intp], NDArray[np.int64]]  # places (n, 8), and a number for each
+
+
+class Batch:
+    """One request: its bytes, and the places in them that change with each sending."""
+
+    def __init__(self, request: bytes, records: int) -> None:
+        self.records = records
+        self._body = np.frombuffer(request, np.uint8).copy()
+        self._times = self._find(request, _TIME)
+        self._counts = self._find(request, _COUNT)
+        self._reals = self._find(request, _REAL)
+        self._ids, names = self._find(request, _ID)
+        different, self._which = np.unique(names, return_inverse=True)
+        self._unique = len(different)
+        self._fresh = np.random.default_rng(random.SystemRandom().getrandbits(128))
+
+    def fill(self, now_ns: int) -> bytes:
+        """The request with times around `now_ns`, new ids, and counters that have grown."""
+        places, offsets = self._times
+        self._put(places, offsets - _MIDDLE + now_ns)
+        grown = now_ns // 1_000_000  # each counter counts its weight every millisecond
+        self._put(self._counts[0], self._counts[1] * grown)
+        self._put(self._reals[0], self._reals[1].astype(np.float64) * grown * 1e-3)
+        if self._unique:
+            self._put(self._ids, self._fresh.integers(1, 1 << 63, self._unique)[self._which])
+        return self._body.tobytes()
+
+    @property
+    def trace(self) -> str:
+        """The first trace id as it was last filled, in hex; empty where there are none."""
+        if not self._unique:
+            return ""
+        return bytes(self._body[self._ids[:2].ravel()]).hex()
+
+    def _put(self, places: NDArray[np.intp], values: NDArray[np.int64 | np.float64]) -> None:
+        if len(places):
+            little = values.astype(values.dtype.newbyteorder("<"))
+            self._body[places] = little.view(np.uint8).reshape(-1, 8)
+
+    @staticmethod
+    def _find(request: bytes, mark: int) -> Patch:
+        """Where a marked 8-byte number stands, and its lower half."""
+        word = re.escape(struct.pack("<I", mark))
+        starts = [found.start() - 4 for found in re.finditer(word, request)]
+        lower = [struct.unpack_from("<I", request, start)[0] for start in starts]
+        places = np.array(starts, np.intp).reshape(-1, 1) + np.arange(8)
+        return places, np.array(lower, np.int64)
+
+
+def batches(signal: str, mark: str) -> list[Batch]:
+    """The requests that are sent in turn; `mark` is the instance id by which they are counted."""
+    return [Batch(one.SerializeToString(), RECORDS) for one in REQUESTS[signal](mark)]
+
+
+def spans(mark: str) -> Iterator[ExportTraceServiceRequest]:
+    """Traces through three services: server and client spans with HTTP attributes."""
+    request, draw = ExportTraceServiceRequest(), random.Random(1)
+    services = ("ramp-frontend", "ramp-orders", "ramp-stock")
+    groups = {}
+    for name in services:
+        group = request.resource_spans.add(resource=_resource(name, mark))
+        groups[name] = group.scope_spans.add().spans
+    ids = iter(range(1, 1 << 31))
+    for _ in range(RECORDS // SPANS_PER_TRACE):
+        trace = struct.pack("<IIII", next(ids), _ID, next(ids), _ID)
+        parent, begun, left = b"", -draw.randint(20, 1_000), draw.randint(10, 19)
+        for depth in range(SPANS_PER_TRACE):
+            own, client = struct.pack("<II", next(ids), _ID), depth % 2 == 1
+            route = draw.choice(_ROUTES)
+            groups[services[depth // 2]].append(
+                Span(
+                    trace_id=trace, span_id=own, parent_span_id=parent,
+                    name="GET" if client else f"GET {route}",
+                    kind=Span.SPAN_KIND_CLIENT if client else Span.SPAN_KIND_SERVER,
+                    start_time_unix_nano=_marked(_TIME, _MIDDLE + 1_000_000 * begun + 1000 * depth),
+                    end_time_unix_nano=_marked(_TIME, _MIDDLE + 1_000_000 * (begun + left - depth)),
+                    attributes=_http(route, draw, client, services[min(2, depth // 2 + 1)]),
+                )
+            )  # fmt: skip
+            parent = own
+    yield request
+
+
+def points(mark: str) -> Iterator[ExportMetricsServiceRequest]:
+    """Sums and histograms, cumulative; all requests together have each of the series once."""
+    for number in range(SERIES // RECORDS):
+        request, draw = ExportMetricsServiceRequest(), random.Random(number)
+        group = request.resource_metrics.add(resource=_resource(f"ramp-{number:02}", mark))
+        metrics = group.scope_metrics.add().metrics
+        for index in range(10):
+            metrics.append(_histogram(index, draw) if index >= 8 else _sum(index, draw))
+        yield request
+
+
+def logs(mark: str) -> Iterator[ExportLogsServiceRequest]:
+    """Lines of the same length that belong to traces, each request of one service."""
+    for number in range(SERVICES):
+        request, draw = ExportLogsServiceRequest(), random.Random(number)
+        group = request.resource_logs.add(resource=_resource(f"ramp-{number:02}", mark))
+        ids = iter(range(1, 1 << 31))
+        lines = group.scope_logs.add().log_records
+        for line in range(RECORDS):
+            error = line % 50 == 0
+            lines.append(
+                LogRecord(
+                    time_unix_nano=_marked(_TIME, _MIDDLE - 1000 * (RECORDS - line)),
+                    observed_time_unix_nano=_marked(_TIME, _MIDDLE - 1000 * (RECORDS - line)),
+                    severity_number=SEVERITY_NUMBER_ERROR if error else SEVERITY_NUMBER_INFO,
+                    severity_text="ERROR" if error else "INFO",
+                    body=AnyValue(string_value=_text(draw)),
+                    attributes=[_pair("http.route", draw.choice(_ROUTES))],
+                    trace_id=struct.pack("<IIII", next(ids), _ID, next(ids), _ID),
+                    span_id=struct.pack("<II", next(ids), _ID),
+                )
+            )
+        yield request
+
+
+Request = ExportTraceServiceRequest | ExportMetricsServiceRequest | ExportLogsServiceRequest
+
+REQUESTS: dict[str, Callable[[str], Iterator[Request]]] = {
+    "spans": spans,
+    "points": points,
+    "logs": logs,
+}
+
+
+def _marked(mark: int, lower: int) -> int:
+    return mark << 32 | lower
+
+
+def _resource(service: str, mark: str) -> Resource:
+    values = {
+        "service.name": service,
+        "service.namespace": "ramp",
+        "service.instance.id": mark,
+        "telemetry.sdk.name": "opentelemetry",
+        "telemetry.sdk.language": "python",
+        "telemetry.sdk.version": "1.30.0",
+    }
+    return Resource(attributes=[_pair(key, value) for key, value in values.items()])
+
+
+def _pair(key: str, value: str | int) -> KeyValue:
+    if isinstance(value, int):
+        return KeyValue(key=key, value=AnyValue(int_value=value))
+    return KeyValue(key=key, value=AnyValue(string_value=value))
+
+
+def _http(route: str, draw: random.Random, client: bool, peer: str) -> list[KeyValue]:
+    address = {"server.address": peer, "server.port": 8080} if client else {"http.route": route}
+    values: dict[str, str | int] = {
+        "http.request.method": "GET",
+        "http.response.status_code": draw.choice((200, 200, 200, 200, 404)),
+        "url.path": route.replace("{id}", str(draw.randint(1, 9999))),
+        "url.scheme": "http",
+        "network.protocol.version": "1.1",
+        "user_agent.original": "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Firefox/128.0",
+        **address,
+    }
+    return [_pair(key, value) for key, value in values.items()]
+
+
+def _labels(point: int) -> list[KeyValue]:
+    return [
+        _pair("http.request.method", "GET" if point % 2 else "POST"),
+        _pair("http.route", f"/ramp/{point}"),
+        _pair("http.response.status_code", 200),
+    ]
+
+
+def _sum(index: int, draw: random.Random) -> Metric:
+    metric = Metric(name=f"ramp.requests.{index}", unit="{request}")
+    metric.sum.is_monotonic = True
+    metric.sum.aggregation_temporality = AGGREGATION_TEMPORALITY_CUMULATIVE
+    for point in range(RECORDS // 10):
+        metric.sum.data_points.append(
+            NumberDataPoint(
+                time_unix_nano=_marked(_TIME, _MIDDLE),
+                as_int=_marked(_COUNT, draw.randint(1, 50)),
+                attributes=_labels(point),
+            )
+        )
+    return metric
+
+
+def _histogram(index: int, draw: random.Random) -> Metric:
+    metric = Metric(name=f"ramp.duration.{index}", unit="s")
+    metric.histogram.aggregation_temporality = AGGREGATION_TEMPORALITY_CUMULATIVE
+    for point in range(RECORDS // 10):
+        weights = [draw.randint(1, 50) for _ in range(len(_BOUNDS) + 1)]
+        metric.histogram.data_points.append(
+            HistogramDataPoint(
+                time_unix_nano=_marked(_TIME, _MIDDLE),
+                count=_marked(_COUNT, sum(weights)),
+                sum=_real(sum(weights)),
+                bucket_counts=[_marked(_COUNT, weight) for weight in weights],
+                explicit_bounds=_BOUNDS,
+                attributes=_labels(point),
+            )
+        )
+    return metric
+
+
+def _real(weight: int) -> float:
+    return float(struct.unpack("<d", struct.pack("<Q", _marked(_REAL, weight)))[0])
+
+
+def _text(draw: random.Random) -> str:
+    words: Sequence[str] = draw.choices(_WORDS, k=BODY_BYTES // 4)
+    return " ".join(words)[:BODY_BYTES]

@@ -1,0 +1,242 @@
+"""Sends made-up telemetry at a stated rate, whatever comes back; `step` starts it.
+
+`python -m harness.stack.generator --signal spans --url URL --rate N --seconds S --mark ID --out
+FILE` prints one JSON line when it begins, writes one a second to FILE, and ends by itself.
+
+Open loop: each request is due at a time that no answer moves. One that could not be sent within a
+second of that is given up and counted: as `held`, if all connections waited for answers, or as
+`starved`, if this process did not get to it. What the Collector refuses is counted and not sent
+again; a connection that was told to come back later stays away for so long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceResponse,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+from harness.stack import batches
+from harness.stack.batches import Batch
+
+PATHS = {"spans": "/v1/traces", "points": "/v1/metrics", "logs": "/v1/logs"}
+CONNECTIONS = 8
+GIVE_UP_SECONDS = 1.0
+ANSWER_SECONDS = 10.0
+_RESPONSES = {
+    "spans": (ExportTraceServiceResponse, "rejected_spans"),
+    "points": (ExportMetricsServiceResponse, "rejected_data_points"),
+    "logs": (ExportLogsServiceResponse, "rejected_log_records"),
+}
+_BACK_OFF = (429, 503)
+
+
+@dataclass
+class Tally:
+    """Records by what became of them; all but `due` add up to it when all is over."""
+
+    due: int = 0
+    accepted: int = 0
+    refused: int = 0  # by an answer that is not 200
+    rejected: int = 0  # by a partial success
+    failed: int = 0  # no answer: nobody knows
+    held: int = 0
+    starved: int = 0
+    posts: int = 0
+    bytes: int = 0
+    late_seconds: float = 0.0  # the most that one was sent after it was due
+    statuses: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the Collector said: `rejected` records of those sent, when it wants the next."""
+
+    status: int
+    rejected: int = 0
+    retry_after: float = 0.0
+
+
+Post = Callable[[bytes], Answer]
+
+
+class Schedule:
+    """When each request is due, one after the other; shared by the connections."""
+
+    def __init__(self, rate: float, seconds: float, records: int, begin: float) -> None:
+        self._interval, self._begin = records / rate, begin
+        self._count, self._next = round(seconds * rate / records), 0
+        self._lock = threading.Lock()
+
+    def take(self) -> tuple[int, float] | None:
+        """The number of the next request and when it is due (monotonic); None after the last."""
+        with self._lock:
+            if self._next >= self._count:
+                return None
+            number = self._next
+            self._next += 1
+        return number, self._begin + number * self._interval
+
+
+class Sending:
+    """One run of the generator: what was due, and what became of it."""
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Any] = time.sleep,
+    ) -> None:
+        self.tally, self.trace = Tally(), ""
+        self.stopped = threading.Event()
+        self._schedule, self._clock, self._sleep = schedule, clock, sleep
+        self._lock = threading.Lock()
+
+    def drive(self, requests: list[Batch], post: Post) -> None:
+        """Send what is due over one connection, until the schedule ends or `stopped` is set."""
+        while not self.stopped.is_set() and (taken := self._schedule.take()) is not None:
+            number, due = taken
+            batch = requests[number % len(requests)]
+            if waited := (early := due - self._clock()) > 0:
+                self._sleep(early)
+            late = self._clock() - due
+            if late > GIVE_UP_SECONDS:
+                self._give_up(batch, "starved" if waited else "held")
+                continue
+            self._send(batch, post, late)
+
+    def said(self) -> dict[str, Any]:
+        """The tally and the last trace that was accepted, as the lines of the file have them."""
+        with self._lock:
+            return {"time": time.time(), **asdict(self.tally), "trace": self.trace}
+
+    def _send(self, batch: Batch, post: Post, late: float) -> None:
+        body = batch.fill(time.time_ns())
+        try:
+            answer = post(body)
+        except (OSError, http.client.HTTPException):
+            answer = Answer(0)
+        with self._lock:
+            self._count(batch, answer)
+            self.tally.bytes += len(body)
+            self.tally.late_seconds = max(self.tally.late_seconds, late)
+        if answer.retry_after:
+            self._sleep(min(answer.retry_after, ANSWER_SECONDS))
+
+    def _count(self, batch: Batch, answer: Answer) -> None:
+        tally, records = self.tally, batch.records
+        tally.due += records
+        tally.posts += 1
+        if answer.status == 200:
+            tally.accepted += records - answer.rejected
+            tally.rejected += answer.rejected
+            self.trace = batch.trace
+        elif answer.status == 0:
+            tally.failed += records
+        else:
+            tally.refused += records
+        key = str(answer.status)
+        tally.statuses[key] = tally.statuses.get(key, 0) + 1
+
+    def _give_up(self, batch: Batch, why: str) -> None:
+        with self._lock:
+            self.tally.due += batch.records
+            setattr(self.tally, why, getattr(self.tally, why) + batch.records)
+
+
+class Connection:
+    """Posts over one connection that is kept open, and opened again after an error."""
+
+    def __init__(self, url: str, signal_: str) -> None:
+        parts = urlsplit(url)
+        self._path, self._signal = PATHS[signal_], signal_
+        self._http = http.client.HTTPConnection(
+            parts.hostname or "127.0.0.1", parts.port, timeout=ANSWER_SECONDS
+        )
+
+    def post(self, body: bytes) -> Answer:
+        """Send one request and wait for its answer; OSError or HTTPException if none came."""
+        try:
+            headers = {"Content-Type": "application/x-protobuf"}
+            self._http.request("POST", self._path, body, headers)
+            answer = self._http.getresponse()
+            said = answer.read()
+        except BaseException:
+            self._http.close()
+            raise
+        rejected = _rejected(self._signal, said) if answer.status == 200 and said else 0
+        wait = answer.getheader("Retry-After", "") if answer.status in _BACK_OFF else ""
+        return Answer(answer.status, rejected, float(wait) if wait.isdigit() else 0.0)
+
+
+def _rejected(signal_: str, said: bytes) -> int:
+    kind, name = _RESPONSES[signal_]
+    return int(getattr(kind.FromString(said).partial_success, name))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Make the requests, say so, send them, and tell each second how far it is."""
+    sets = [batches.batches(arguments.signal, arguments.mark) for _ in range(arguments.connections)]
+    size = len(sets[0][0].fill(time.time_ns()))
+    begin = time.monotonic() + 0.05
+    sending = Sending(Schedule(arguments.rate, arguments.seconds, batches.RECORDS, begin))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sending.stopped.set())
+    threads = [
+        threading.Thread(
+            target=sending.drive,
+            args=(requests, Connection(arguments.url, arguments.signal).post),
+            daemon=True,
+        )
+        for requests in sets
+    ]
+    with arguments.out.open("w", buffering=1) as out:
+        for thread in threads:
+            thread.start()
+        print(json.dumps({"ready": True, "bytes": size}), flush=True)
+        told = begin
+        while any(thread.is_alive() for thread in threads):
+            time.sleep(0.05)
+            if sending.stopped.is_set():
+                break
+            if time.monotonic() - told >= 1.0:
+                told += 1.0
+                out.write(json.dumps(sending.said()) + "\n")
+        out.write(json.dumps({**sending.said(), "done": True}) + "\n")
+
+
+def main() -> None:
+    """Parse the command line and send."""
+    parser = argparse.ArgumentParser(prog="python -m harness.stack.generator", description=__doc__)
+    parser.add_argument("--signal", choices=PATHS, required=True)
+    parser.add_argument("--url", required=True, help="the Collector's OTLP/HTTP address")
+    parser.add_argument("--rate", type=float, required=True, help="records a second")
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--mark", required=True, help="service.instance.id of all that is sent")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--connections", type=int, default=CONNECTIONS)
+    with contextlib.suppress(KeyboardInterrupt):
+        try:
+            run(parser.parse_args())
+        except (OSError, ValueError) as error:
+            print(f"The generator cannot go on: {error}.", file=sys.stderr)
+            raise SystemExit(2) from error
+
+
+if __name__ == "__main__":
+    main()

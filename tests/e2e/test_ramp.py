@@ -1,0 +1,134 @@
+"""`harness ramp` on the real stack: what was sent is counted, found again, and nothing stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import ramp, rollout, shell
+from harness.analysis import ramp as analysis
+from harness.stack import catalog, config, readback, supply
+from harness.stack.config import Stack
+from harness.targets import ledger, local, mount
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.stack,
+    pytest.mark.skipif(os.geteuid() != 0, reason="root is needed to make cgroups"),
+]
+
+HARNESS = [sys.executable, "-m", "harness"]
+PAIR = ("prometheus", "otelcol")
+FOUR = ("prometheus", "tempo", "loki", "otelcol")
+
+
+def _require(names: tuple[str, ...]) -> None:
+    for name in names:
+        component = catalog.load()[name]
+        offer = supply.choose(component, supply.cache())
+        if offer is None or not (offer.ready or os.environ.get("HARNESS_STACK")):
+            pytest.skip(f"{component.title} is not in the cache: `make test-stack` builds it")
+    if ledger.state() is not None:
+        pytest.skip("a stack is up on this machine")
+
+
+@pytest.fixture
+def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
+    """Collector and Prometheus alone, up, with their files in a folder of the test's."""
+    _require(PAIR)
+    monkeypatch.setattr(rollout, "PROGRAMS", {name: config.PROGRAMS[name] for name in PAIR})
+    monkeypatch.setattr(ledger, "DIRECTORY", tmp_path / "run" / "stack")
+    monkeypatch.setattr(rollout, "CGROUP", f"harness-stack-test-{os.getpid()}")
+    monkeypatch.setattr(readback, "prove", lambda stack: [])
+    up = Stack(tmp_path / "stack")
+    rollout.up(up, [catalog.load()[name] for name in PAIR], lambda _: None)
+    yield up
+    rollout.down()
+
+
+def test_points_are_counted_and_nothing_is_lost(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four small steps, whatever they say: the figures agree with each other."""
+    rates = iter((1000.0, 2000.0, 4000.0, None))
+    monkeypatch.setattr(analysis, "next_rate", lambda *_: next(rates))
+    asked = ramp.Asked(("points",), step_seconds=5.0, command=("harness", "ramp"))
+    path, told = tmp_path / "reports" / "r", list[str]()
+    ramp.create(path, asked)
+    found = ramp.ramp(path, asked, told.append)
+    own = found["signals"]["points"]
+    idle, *loaded = own["steps"]
+    assert idle["sent"] == {}
+    for step in loaded:
+        assert step["sent"]["accepted"] == step["sent"]["due"] == 5 * step["rate"]
+        assert step["accepted"] == pytest.approx(step["rate"], rel=0.15)
+        assert step["counts"]["accepted"] >= step["sent"]["accepted"]
+        assert step["lag"] < 5
+        assert len(step["lags"]) >= 4
+        assert step["cpu"]["otelcol"] > 0
+        assert 0 < step["cpu"]["generator"] < 0.5
+        assert step["memory"]["prometheus"] > 20
+        assert step["reasons"] == []
+    assert own["account"]["found"] == own["account"]["accepted"] == 3.4 * 5 * 7000
+    bill = {cost["component"]: cost for cost in own["costs"]}
+    assert bill["prometheus"]["seconds"] > 0
+    assert len(told) == 5
+    for name in ("ramp.md", "ramp.png", "ramp.svg", "steps.jsonl", "run.json"):
+        assert (path / name).stat().st_size > 200
+    _nothing_is_left(path.name)
+    assert ledger.state() is not None  # it was up before, so it still is
+
+
+def test_ctrl_c_ends_in_order(tmp_path: Path) -> None:
+    _require(FOUR)
+    process = shell.spawn(
+        [*HARNESS, "ramp", "--signal", "logs", "--reports", str(tmp_path), "--run", "c"],
+        log=tmp_path / "log", env={"XDG_STATE_HOME": str(tmp_path / "state")},
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "c" / "generator.jsonl").exists():
+        assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+        assert process.poll() is None, (tmp_path / "log").read_text()
+        time.sleep(0.2)
+    os.kill(process.pid, signal.SIGINT)
+    assert shell.ended(process, 60) == 130
+    assert "What was started has been ended" in (tmp_path / "log").read_text()
+    _nothing_is_left("c")
+    assert ledger.state() is None
+    assert not (tmp_path / "state" / "harness").exists()
+
+
+def test_a_whole_ramp_of_spans(tmp_path: Path) -> None:
+    _require(FOUR)
+    done = shell.run(
+        [*HARNESS, "ramp", "--signal", "spans", "--start", "500", "--factor", "4", "--quiet",
+         "--step-seconds", "4", "--reports", str(tmp_path), "--run", "r", "--json"],
+        check=False, timeout=900, env={"XDG_STATE_HOME": str(tmp_path / "state")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    own = found["signals"]["spans"]
+    assert "On " in own["verdict"]
+    assert own["capacity"]["rate"] >= 500
+    assert own["capacity"]["at_least"] or own["capacity"]["reasons"]
+    assert own["account"]["whole"] == own["account"]["traces"] > 0
+    assert own["account"]["found"] >= own["account"]["accepted"]
+    _nothing_is_left("r")
+    assert ledger.state() is None
+    again = shell.run([*HARNESS, "ramp", "--report", str(tmp_path / "r")])
+    assert own["verdict"][:40] in again.stdout
+
+
+def _nothing_is_left(run: str) -> None:
+    root = mount.find("cgroup2")
+    assert root is not None
+    assert not (root / f"harness-{run}").exists()
+    assert local.leftovers() == []

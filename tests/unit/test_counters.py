@@ -1,0 +1,90 @@
+"""What the stack's programs say of themselves, read; and marks that measure the lag."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from harness.errors import ComponentError
+from harness.stack import counters
+from harness.stack.marks import Marks
+
+COLLECTOR = """\
+# HELP otelcol_receiver_accepted_spans_total Number of spans
+# TYPE otelcol_receiver_accepted_spans_total counter
+otelcol_receiver_accepted_spans_total{receiver="otlp",transport="http"} 1500
+otelcol_receiver_accepted_spans_total{receiver="otlp",transport="grpc"} 500
+otelcol_receiver_refused_spans{receiver="otlp",transport="http"} 3
+otelcol_receiver_accepted_metric_points_total{receiver="otlp"} 77
+otelcol_exporter_sent_spans_total{exporter="otlp_grpc/tempo"} 1.9e+03
+otelcol_exporter_sent_log_records_total{exporter="otlp_http/loki"} 12
+otelcol_exporter_queue_size{data_type="traces",exporter="otlp_grpc/tempo"} 100
+otelcol_exporter_queue_size{data_type="logs",exporter="otlp_http/loki"} 7
+otelcol_exporter_queue_capacity{exporter="otlp_grpc/tempo"} 1000000
+otelcol_exporter_enqueue_failed_spans_total{exporter="otlp_grpc/tempo"} 2
+"""
+TEMPO = """\
+tempo_distributor_spans_received_total{tenant="single-tenant"} 1900
+tempo_discarded_spans_total{reason="rate_limited",tenant="single-tenant"} 5
+tempo_discarded_spans_total{reason="live_traces_exceeded",tenant="single-tenant"} 1
+tempo_distributor_bytes_received_total{tenant="single-tenant"} 1e+06
+"""
+
+
+def test_the_collectors_counters_are_of_one_signal() -> None:
+    assert counters.collector(COLLECTOR, "spans") == {
+        "accepted": 2000, "refused": 3, "sent": 1900, "failed": 0, "unqueued": 2, "queue": 100,
+    }  # fmt: skip
+    assert counters.collector(COLLECTOR, "points")["accepted"] == 77
+    logs = counters.collector(COLLECTOR, "logs")
+    assert (logs["sent"], logs["queue"]) == (12, 7)
+
+
+def test_a_backend_says_what_arrived_and_what_it_turned_away() -> None:
+    assert counters.backend(TEMPO, "spans") == {
+        "arrived": 1900, "discarded.rate_limited": 5, "discarded.live_traces_exceeded": 1,
+    }  # fmt: skip
+    loki = 'loki_distributor_lines_received_total{aggregated="false",tenant="fake"} 9\n'
+    assert counters.backend(loki, "logs") == {"arrived": 9}
+    samples = 'prometheus_tsdb_head_samples_appended_total{type="float"} 5\n'
+    assert counters.backend(samples, "points") == {"samples": 5}
+
+
+def test_labels_may_hold_anything() -> None:
+    (sample,) = counters.parse('a_total{b="x\\"}y",c="1"} 2 1700000000\n', ["a"])
+    assert sample.labels == {"b": 'x\\"}y', "c": "1"}
+    assert sample.value == 2
+
+
+def test_marks_say_how_long_each_took() -> None:
+    sent: dict[str, float] = {}
+
+    def found(name: str) -> bool:
+        return name in sent and time.monotonic() - sent[name] > 0.1
+
+    marks = Marks(
+        lambda name: sent.update({name: time.monotonic()}), found, period=0.05, poll=0.01
+    )
+    marks.start()
+    time.sleep(0.3)
+    assert 0.05 < marks.oldest_seconds() < 1
+    all_ = marks.stop(2.0)
+    assert len(all_) >= 3
+    lags = [mark.lag for mark in all_]
+    assert all(lag is not None and 0.1 < lag < 0.5 for lag in lags)
+    assert marks.oldest_seconds() == 0
+
+
+def test_a_mark_that_never_comes_and_one_that_is_refused() -> None:
+    marks = Marks(lambda name: None, lambda name: False, period=0.05, poll=0.01)
+    marks.start()
+    assert {mark.lag for mark in marks.stop(0.2)} == {None}
+
+    def refuse(name: str) -> None:
+        raise ComponentError("no")
+
+    marks = Marks(refuse, lambda name: pytest.fail("nothing to look for"), period=0.05, poll=0.01)
+    marks.start()
+    time.sleep(0.1)
+    assert all(mark.refused for mark in marks.stop(1.0))
