@@ -1,4 +1,4 @@
-"""How much telemetry a second the stack on this machine takes: rates that rise until one is too much.
+"""Finds how much telemetry a second the stack takes: rates that rise until one is too much.
 
 reports/<run>/
   run.json         what was asked for, the machine, and what was counted afterwards

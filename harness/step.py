@@ -23,6 +23,7 @@ from harness.stack.marks import Mark, Marks
 from harness.targets import cgroup
 
 SETTLE = 0.2  # of a step, which is not metered
+TAIL_SECONDS = 1.0  # that the generator goes on after the last reading
 START_SECONDS = 30.0  # for the generator to begin
 ANSWER_SECONDS = 20.0  # for the last answers, after the schedule's end
 DRAIN_SECONDS = 120.0
@@ -53,8 +54,9 @@ class Bench:
 
     def close(self) -> None:
         """Close the meters' files."""
-        for meter in (*self._cpus.values(), self._node):
+        for meter in self._cpus.values():
             meter.close()
+        self._node.close()
 
     def hold(self, signal: str, rate: float, seconds: float, mark: str) -> tuple[Step, list[str]]:
         """Send at a rate (0: nothing) for so long; what was seen, and traces that were sent.
@@ -106,7 +108,7 @@ class Bench:
         argv = [
             sys.executable, "-m", "harness.stack.generator", "--signal", signal,
             "--url", self.stack.url(self.stack.ports.otlp_http), "--rate", str(rate),
-            "--seconds", str(seconds), "--mark", mark, "--out", str(self._out),
+            "--seconds", str(seconds + TAIL_SECONDS), "--mark", mark, "--out", str(self._out),
         ]  # fmt: skip
         process = shell.spawn(argv, log=log, cgroup=self._own, pipe_stdout=True)
         ends.callback(shell.stop, process)

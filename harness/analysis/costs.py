@@ -44,7 +44,7 @@ def costs(steps: Sequence[Step], limit_lag: float) -> list[Cost]:
     good = [step for step in steps if not judge(step, limit_lag)]
     if len(good) < LEAST_STEPS:
         return []
-    x = np.array([step.accepted / 1000 for step in good])
+    x = np.array([step.arrived / 1000 for step in good])
     if not np.ptp(x) > 0:
         return []
     names = dict.fromkeys(name for step in good for name in step.cpu)

@@ -1,4 +1,4 @@
-"""From the steps of a ramp to the rate that is held, and what ends it; pure functions for `ramp`."""
+"""From the steps of a ramp to the rate that is held and what ends it: pure functions."""
 
 from __future__ import annotations
 
@@ -116,9 +116,7 @@ def _grows(step: Step) -> bool:
     return bool(slope > GROWTH * step.rate)
 
 
-def next_rate(
-    steps: Sequence[Step], start: float, factor: float, limit_lag: float
-) -> float | None:
+def next_rate(steps: Sequence[Step], start: float, factor: float, limit_lag: float) -> float | None:
     """The rate to try next: up by the factor, then between good and bad; None at the end.
 
     A bad step that left the machine with spare CPU is tried once more: it may be an accident.

@@ -101,9 +101,8 @@ def _held(each: str, held: Capacity, cpus: int) -> str:
     if held.bad is None:
         return f"On {cpus} CPUs this stack takes at least {takes}: no higher rate was tried."
     some = "at least " if held.at_least else ""
-    return (
-        f"On {cpus} CPUs this stack takes {some}{takes}, and not {held.bad.rate:,.0f}: {_why(held)}."
-    )
+    most = f"and not {held.bad.rate:,.0f}: {_why(held)}"
+    return f"On {cpus} CPUs this stack takes {some}{takes}, {most}."
 
 
 def _why(held: Capacity) -> str:
@@ -150,7 +149,9 @@ def _ends(each: str, held: Capacity, cpus: int) -> str:
             f"{name} is what ends it: the CPUs are busy ({idle}), and it takes most of them, "
             f"{used:.2f} of {cpus}; the generator, which runs beside it, takes {own:.2f}."
         )
-    return f"{name} is what ends it, with {idle}: it is not short of CPU in all (it uses {used:.2f})."
+    return (
+        f"{name} is what ends it, with {idle}: it is not short of CPU in all (it uses {used:.2f})."
+    )
 
 
 def _costs(each: str, costs: Sequence[Cost]) -> str:

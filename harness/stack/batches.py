@@ -7,10 +7,12 @@ only, so that nothing moves.
 
 from __future__ import annotations
 
+import copy
+import itertools
 import random
 import re
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,20 +36,23 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 RECORDS = 200  # in a request
 SPANS_PER_TRACE = 5
-SAMPLES_PER_POINT = 3.4  # in Prometheus: a histogram of 11 buckets makes 13, a sum 1; 1 to 4 of them
+SAMPLES_PER_POINT = (
+    3.4  # in Prometheus: a histogram of 11 buckets makes 13, a sum 1; 1 to 4 of them
+)
 BODY_BYTES = 200  # of a log line
 SERIES = 10_000  # of points, of which 3.4 times as many in Prometheus
-SERVICES = 10  # that log
+VARIANTS = 10  # of a request of spans; of one of log lines, each of another service
 
 _TIME, _ID, _COUNT, _REAL = 0x5EB1F7A7, 0x6D3C91E5, 0x7A19D4B3, 0x4C5B8E6F
 _MIDDLE = 1 << 31  # of a marked time: 2.1 s before and after now can be said
 _BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_THROUGH = ("ramp-frontend", "ramp-orders", "ramp-stock")  # a trace goes
 _ROUTES = ("/cart", "/checkout", "/items/{id}", "/login", "/search")
-_WORDS = (
+_VOCABULARY = (
     "accepted basket cache carried charged connection customer delivered discount entry expired "
     "found handler invoice item loaded lookup order parcel payment pending queue quantity refund "
     "request retry returned route session shipped stock stored supplier timeout total updated user"
-).split()
+)
 
 Patch = tuple[NDArray[np.intp], NDArray[np.int64]]  # places (n, 8), and a number for each
 
@@ -64,7 +69,7 @@ class Batch:
         self._ids, names = self._find(request, _ID)
         different, self._which = np.unique(names, return_inverse=True)
         self._unique = len(different)
-        self._fresh = np.random.default_rng(random.SystemRandom().getrandbits(128))
+        self._fresh = _source()
 
     def fill(self, now_ns: int) -> bytes:
         """The request with times around `now_ns`, new ids, and counters that have grown."""
@@ -76,6 +81,13 @@ class Batch:
         if self._unique:
             self._put(self._ids, self._fresh.integers(1, 1 << 63, self._unique)[self._which])
         return self._body.tobytes()
+
+    def copy(self) -> Batch:
+        """The same for another thread, with bytes and ids of its own."""
+        other = copy.copy(self)
+        other._body = self._body.copy()
+        other._fresh = _source()
+        return other
 
     @property
     def trace(self) -> str:
@@ -99,6 +111,10 @@ class Batch:
         return places, np.array(lower, np.int64)
 
 
+def _source() -> np.random.Generator:
+    return np.random.default_rng(random.SystemRandom().getrandbits(128))
+
+
 def batches(signal: str, mark: str) -> list[Batch]:
     """The requests that are sent in turn; `mark` is the instance id by which they are counted."""
     return [Batch(one.SerializeToString(), RECORDS) for one in REQUESTS[signal](mark)]
@@ -106,31 +122,35 @@ def batches(signal: str, mark: str) -> list[Batch]:
 
 def spans(mark: str) -> Iterator[ExportTraceServiceRequest]:
     """Traces through three services: server and client spans with HTTP attributes."""
-    request, draw = ExportTraceServiceRequest(), random.Random(1)
-    services = ("ramp-frontend", "ramp-orders", "ramp-stock")
-    groups = {}
-    for name in services:
-        group = request.resource_spans.add(resource=_resource(name, mark))
-        groups[name] = group.scope_spans.add().spans
-    ids = iter(range(1, 1 << 31))
-    for _ in range(RECORDS // SPANS_PER_TRACE):
-        trace = struct.pack("<IIII", next(ids), _ID, next(ids), _ID)
-        parent, begun, left = b"", -draw.randint(20, 1_000), draw.randint(10, 19)
-        for depth in range(SPANS_PER_TRACE):
-            own, client = struct.pack("<II", next(ids), _ID), depth % 2 == 1
-            route = draw.choice(_ROUTES)
-            groups[services[depth // 2]].append(
-                Span(
-                    trace_id=trace, span_id=own, parent_span_id=parent,
-                    name="GET" if client else f"GET {route}",
-                    kind=Span.SPAN_KIND_CLIENT if client else Span.SPAN_KIND_SERVER,
-                    start_time_unix_nano=_marked(_TIME, _MIDDLE + 1_000_000 * begun + 1000 * depth),
-                    end_time_unix_nano=_marked(_TIME, _MIDDLE + 1_000_000 * (begun + left - depth)),
-                    attributes=_http(route, draw, client, services[min(2, depth // 2 + 1)]),
-                )
-            )  # fmt: skip
-            parent = own
-    yield request
+    for number in range(VARIANTS):
+        request, draw = ExportTraceServiceRequest(), random.Random(number)
+        groups = []
+        for name in _THROUGH:
+            group = request.resource_spans.add(resource=_resource(name, mark))
+            groups.append(group.scope_spans.add().spans)
+        ids = itertools.count(1)
+        for _ in range(RECORDS // SPANS_PER_TRACE):
+            for service, span in _trace(ids, draw):
+                groups[service].append(span)
+        yield request
+
+
+def _trace(ids: Iterator[int], draw: random.Random) -> Iterator[tuple[int, Span]]:
+    """The spans of one trace, each in the one before, and the number of the service of each."""
+    trace = struct.pack("<IIII", next(ids), _ID, next(ids), _ID)
+    parent, begun, lasted = b"", -draw.randint(20, 1_000), draw.randint(10, 19)
+    for depth in range(SPANS_PER_TRACE):
+        own, client = struct.pack("<II", next(ids), _ID), depth % 2 == 1
+        route, service = draw.choice(_ROUTES), depth // 2
+        yield service, Span(
+            trace_id=trace, span_id=own, parent_span_id=parent,
+            name="GET" if client else f"GET {route}",
+            kind=Span.SPAN_KIND_CLIENT if client else Span.SPAN_KIND_SERVER,
+            start_time_unix_nano=_marked(_TIME, _MIDDLE + 1_000_000 * begun + 1000 * depth),
+            end_time_unix_nano=_marked(_TIME, _MIDDLE + 1_000_000 * (begun + lasted - depth)),
+            attributes=_http(route, draw, _THROUGH[service + 1] if client else ""),
+        )  # fmt: skip
+        parent = own
 
 
 def points(mark: str) -> Iterator[ExportMetricsServiceRequest]:
@@ -146,10 +166,10 @@ def points(mark: str) -> Iterator[ExportMetricsServiceRequest]:
 
 def logs(mark: str) -> Iterator[ExportLogsServiceRequest]:
     """Lines of the same length that belong to traces, each request of one service."""
-    for number in range(SERVICES):
+    for number in range(VARIANTS):
         request, draw = ExportLogsServiceRequest(), random.Random(number)
         group = request.resource_logs.add(resource=_resource(f"ramp-{number:02}", mark))
-        ids = iter(range(1, 1 << 31))
+        ids = itertools.count(1)
         lines = group.scope_logs.add().log_records
         for line in range(RECORDS):
             error = line % 50 == 0
@@ -199,8 +219,9 @@ def _pair(key: str, value: str | int) -> KeyValue:
     return KeyValue(key=key, value=AnyValue(string_value=value))
 
 
-def _http(route: str, draw: random.Random, client: bool, peer: str) -> list[KeyValue]:
-    address = {"server.address": peer, "server.port": 8080} if client else {"http.route": route}
+def _http(route: str, draw: random.Random, peer: str) -> list[KeyValue]:
+    address: dict[str, str | int]
+    address = {"server.address": peer, "server.port": 8080} if peer else {"http.route": route}
     values: dict[str, str | int] = {
         "http.request.method": "GET",
         "http.response.status_code": draw.choice((200, 200, 200, 200, 404)),
@@ -259,5 +280,5 @@ def _real(weight: int) -> float:
 
 
 def _text(draw: random.Random) -> str:
-    words: Sequence[str] = draw.choices(_WORDS, k=BODY_BYTES // 4)
+    words = draw.choices(_VOCABULARY.split(), k=BODY_BYTES // 4)
     return " ".join(words)[:BODY_BYTES]

@@ -13,7 +13,7 @@ from harness.stack.config import Stack
 BACKENDS = {"spans": "tempo", "points": "prometheus", "logs": "loki"}
 TRACES = {"spans": "traces", "points": "metrics", "logs": "logs"}  # as OTLP calls the signals
 _COLLECTOR = {"spans": "spans", "points": "metric_points", "logs": "log_records"}
-_LINE = re.compile(r"^([A-Za-z_:][\w:]*)(?:\{(.*)\})? ([^ ]+)", re.MULTILINE)
+_LINE = re.compile(r"^([A-Za-z_:][\w:]*)(?:\{(.*)\})? (\S+)", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 

@@ -38,7 +38,7 @@ PATHS = {"spans": "/v1/traces", "points": "/v1/metrics", "logs": "/v1/logs"}
 CONNECTIONS = 8
 GIVE_UP_SECONDS = 1.0
 ANSWER_SECONDS = 10.0
-_RESPONSES = {
+_RESPONSES: dict[str, tuple[Any, str]] = {
     "spans": (ExportTraceServiceResponse, "rejected_spans"),
     "points": (ExportMetricsServiceResponse, "rejected_data_points"),
     "logs": (ExportLogsServiceResponse, "rejected_log_records"),
@@ -109,16 +109,20 @@ class Sending:
 
     def drive(self, requests: list[Batch], post: Post) -> None:
         """Send what is due over one connection, until the schedule ends or `stopped` is set."""
+        why = "held"
         while not self.stopped.is_set() and (taken := self._schedule.take()) is not None:
             number, due = taken
             batch = requests[number % len(requests)]
-            if waited := (early := due - self._clock()) > 0:
+            slept = (early := due - self._clock()) > 0
+            if slept:
                 self._sleep(early)
             late = self._clock() - due
             if late > GIVE_UP_SECONDS:
-                self._give_up(batch, "starved" if waited else "held")
+                why = "starved" if slept else why  # and so is what became due meanwhile
+                self._give_up(batch, why)
                 continue
             self._send(batch, post, late)
+            why = "held"
 
     def said(self) -> dict[str, Any]:
         """The tally and the last trace that was accepted, as the lines of the file have them."""
@@ -191,8 +195,9 @@ def _rejected(signal_: str, said: bytes) -> int:
 
 def run(arguments: argparse.Namespace) -> None:
     """Make the requests, say so, send them, and tell each second how far it is."""
-    sets = [batches.batches(arguments.signal, arguments.mark) for _ in range(arguments.connections)]
-    size = len(sets[0][0].fill(time.time_ns()))
+    first = batches.batches(arguments.signal, arguments.mark)
+    sets = [[batch.copy() for batch in first] for _ in range(arguments.connections)]
+    size = len(first[0].fill(time.time_ns()))
     begin = time.monotonic() + 0.05
     sending = Sending(Schedule(arguments.rate, arguments.seconds, batches.RECORDS, begin))
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -68,7 +68,7 @@ def test_points_are_counted_and_nothing_is_lost(
     idle, *loaded = own["steps"]
     assert idle["sent"] == {}
     for step in loaded:
-        assert step["sent"]["accepted"] == step["sent"]["due"] == 5 * step["rate"]
+        assert step["sent"]["accepted"] == step["sent"]["due"] == 6 * step["rate"]
         assert step["accepted"] == pytest.approx(step["rate"], rel=0.15)
         assert step["counts"]["accepted"] >= step["sent"]["accepted"]
         assert step["lag"] < 5
@@ -77,7 +77,7 @@ def test_points_are_counted_and_nothing_is_lost(
         assert 0 < step["cpu"]["generator"] < 0.5
         assert step["memory"]["prometheus"] > 20
         assert step["reasons"] == []
-    assert own["account"]["found"] == own["account"]["accepted"] == 3.4 * 5 * 7000
+    assert own["account"]["found"] == own["account"]["accepted"] == 3.4 * 6 * 7000
     bill = {cost["component"]: cost for cost in own["costs"]}
     assert bill["prometheus"]["seconds"] > 0
     assert len(told) == 5

@@ -63,9 +63,7 @@ def test_marks_say_how_long_each_took() -> None:
     def found(name: str) -> bool:
         return name in sent and time.monotonic() - sent[name] > 0.1
 
-    marks = Marks(
-        lambda name: sent.update({name: time.monotonic()}), found, period=0.05, poll=0.01
-    )
+    marks = Marks(lambda name: sent.update({name: time.monotonic()}), found, period=0.05, poll=0.01)
     marks.start()
     time.sleep(0.3)
     assert 0.05 < marks.oldest_seconds() < 1

@@ -23,7 +23,7 @@ NOW = 1_800_000_000_000_000_000
 
 
 def test_spans_are_whole_traces_of_now() -> None:
-    (batch,) = batches.batches("spans", "m")
+    batch, *_ = batches.batches("spans", "m")
     request = ExportTraceServiceRequest.FromString(batch.fill(NOW))
     spans = [s for g in request.resource_spans for scope in g.scope_spans for s in scope.spans]
     assert len(spans) == RECORDS == batch.records
@@ -44,7 +44,7 @@ def test_spans_are_whole_traces_of_now() -> None:
 
 
 def test_each_sending_has_ids_of_its_own() -> None:
-    (batch,) = batches.batches("spans", "m")
+    batch, *_ = batches.batches("spans", "m")
     seen: set[bytes] = set()
     for _ in range(20):
         request = ExportTraceServiceRequest.FromString(batch.fill(NOW))
@@ -107,7 +107,7 @@ def test_log_lines_are_of_the_stated_length_and_have_traces() -> None:
 
 
 def test_filling_is_cheap() -> None:
-    (batch,) = batches.batches("spans", "m")
+    batch, *_ = batches.batches("spans", "m")
     began = time.thread_time()
     for _ in range(100):
         batch.fill(NOW)
