@@ -52,7 +52,7 @@ def up_command(
     rollout.require_all(components)
     stack = Stack(rollout.home(), bind, retention_hours=retention)
     started = rollout.up(stack, components, lambda line: err.print(escape(line), soft_wrap=True))
-    left_out = {c.title: _why_not(c) for c, offer in offers if offer is None}
+    left_out = {c.title: _why_not(c) for c, _ in offers if c.name not in started.ready}
     if as_json:
         out.print_json(json.dumps(_described(stack, started, left_out)))
     else:
@@ -147,8 +147,8 @@ def _print_started(stack: Stack, started: Started, left_out: Mapping[str, str]) 
         said = f"{one.name} {one.version}: {ready}, {kept}, log {one.log}"
         out.print(escape(said), soft_wrap=True)
     if "grafana" in started.ready:
-        where = stack.folder / GRAFANA_PASSWORD
-        out.print(escape(f"Grafana's user is admin, its password is in {where}"), soft_wrap=True)
+        password = stack.folder / GRAFANA_PASSWORD
+        out.print(escape(f"Grafana's user is admin, its password is in {password}"), soft_wrap=True)
     for title, why in left_out.items():
         out.print(escape(f"{title} was left out: {why}"), soft_wrap=True)
     out.print(f"\nNext: {NEXT}", soft_wrap=True)

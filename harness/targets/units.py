@@ -54,9 +54,7 @@ def start(group: str, running: Running) -> Running:
         root = mount.find("cgroup2")
         return replace(running, pid=pid, cgroup=f"{root}{path}" if path else running.cgroup)
     cgroup.create(own)
-    pid = shell.detach(
-        running.command, log=Path(running.log), cgroup=own, env=running.environment
-    )
+    pid = shell.detach(running.command, log=Path(running.log), cgroup=own, env=running.environment)
     return replace(running, pid=pid)
 
 

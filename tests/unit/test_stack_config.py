@@ -12,8 +12,16 @@ import pytest
 
 from harness.stack import config
 from harness.stack.config import (
-    GRAFANA_PASSWORD, PROGRAMS, Ports, Stack, grafana, loki, otelcol, prometheus, tempo,
-)  # fmt: skip
+    GRAFANA_PASSWORD,
+    PROGRAMS,
+    Ports,
+    Stack,
+    grafana,
+    loki,
+    otelcol,
+    prometheus,
+    tempo,
+)
 
 
 def _leaves(tree: Any) -> Iterator[str]:

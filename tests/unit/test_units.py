@@ -110,9 +110,7 @@ def test_only_the_groups_own_cgroup_is_removed(systemd: Systemd, tmp_path: Path)
     assert outer.exists()
 
 
-def test_without_systemd_there_is_no_unit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_systemd_there_is_no_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(units, "SYSTEMD", tmp_path / "none")
     monkeypatch.setattr(mount, "find", lambda _: tmp_path)
     assert units.address("harness-stack", "tempo") == (tmp_path / "harness-stack" / "tempo", "")
