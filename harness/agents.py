@@ -57,11 +57,12 @@ def _process(
         definition,
         target_cgroup=scope or stage.target.cgroup(stage.scope),
         own_cgroup=stage.target.cgroup(f"agent-{definition.slug}"),
-        otlp_url=stage.sink_url,
+        otlp_url=stage.receiver.url,
         folder=folder,
         socket=stage.target.scratch / f"{definition.slug}.sock",
         cpus=stage.placement.collector,
         service_name=trial.workload,
+        instance=stage.receiver.sender(definition.slug, trial.name),
     )
 
 

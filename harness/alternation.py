@@ -128,18 +128,17 @@ class Meters:
         stack: ExitStack,
         others: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        cgroup = stage.target.cgroup
         cgroups = {
-            "cpu.workload": [stage.scope],
-            "cpu.client": ["client"],
-            "cpu.agent": [f"agent-{agent.name}" for agent in agents],
-            "cpu.sink": ["sink"],
-            **{metric: [name] for metric, name in others.items()},
+            "cpu.workload": [cgroup(stage.scope)],
+            "cpu.client": [cgroup("client")],
+            "cpu.agent": [cgroup(f"agent-{agent.name}") for agent in agents],
+            "cpu.sink": [*stage.receiver.cgroups.values()],
+            **{metric: [cgroup(name)] for metric, name in others.items()},
         }
         self._groups = {
-            metric: [
-                stack.enter_context(closing(CgroupCpu(stage.target.cgroup(name)))) for name in names
-            ]
-            for metric, names in cgroups.items()
+            metric: [stack.enter_context(closing(CgroupCpu(path))) for path in paths]
+            for metric, paths in cgroups.items()
         }
         self._node = stack.enter_context(closing(NodeCpu()))
 

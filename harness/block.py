@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from harness import experiment as experiments
 from harness import trial as trials
@@ -22,7 +21,7 @@ from harness.errors import (
 from harness.experiment import Experiment
 from harness.load.client import Driver
 from harness.meters.cgroup import CgroupCpu
-from harness.model import Trial, TrialStatus
+from harness.model import Receiver, Trial, TrialStatus
 from harness.stage import Stage
 from harness.store import Run, TrialRecord, WindowRow
 from harness.targets.local import Local
@@ -44,8 +43,7 @@ class Block:
     experiment: Experiment
     target: Local
     place: Placement
-    sink_url: str
-    spool: Path
+    receiver: Receiver
     workload: Workload
     clock: Clock
 
@@ -77,7 +75,7 @@ class Block:
             )
             stack.callback(driver.stop)
             stage = Stage(
-                self.experiment, self.target, self.place, self.sink_url, self.spool,
+                self.experiment, self.target, self.place, self.receiver,
                 self.workload, running, driver, self._rate(first.workload, driver),
             )  # fmt: skip
             self._warm_up(stage, first)
@@ -189,8 +187,11 @@ class Clock:
     def __init__(self, experiment: Experiment, progress: Progress) -> None:
         self._progress, self._total = progress, experiment.expected_seconds()
         plan = experiments.plan(experiment)
-        weights = {"switched": experiment.switched_seconds + experiment.steady_seconds + 2.5,
-                   "metered": experiment.metered_seconds + 2.0}  # fmt: skip
+        asking = experiment.asking_seconds
+        weights = {
+            "switched": experiment.switched_seconds + experiment.steady_seconds + 2.5 + asking,
+            "metered": experiment.metered_seconds + 2.0,
+        }
         whole = sum(weights[t.kind] for t in plan)
         per = {kind: w / whole * self._total for kind, w in weights.items()}
         self._left = {trial.index: per[trial.kind] for trial in plan}

@@ -7,29 +7,27 @@ import errno
 import itertools
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from harness import __version__, idle, shell, workloads
+from harness import __version__, idle, receivers, workloads
 from harness.block import Block, Clock, Progress
 from harness.collectors import REGISTRY, resolve
 from harness.ending import Ending, pending
-from harness.errors import ComponentError, HarnessError, InputError, StoreError
+from harness.errors import HarnessError, InputError, StoreError
 from harness.experiment import Experiment
 from harness.model import Arm
 from harness.store import Run
 from harness.targets import local
 from harness.targets.local import Local
-from harness.targets.placement import Placement, placement
+from harness.targets.placement import placement
 from harness.workloads import Workload
-
-READY_SECONDS = 20.0
 
 
 @dataclass
@@ -43,6 +41,7 @@ class Outcome:
 
 def check(experiment: Experiment, own: Workload | None = None) -> dict[str, Workload]:
     """Resolve every name; InputError or NeedError before anything is touched."""
+    receivers.check(experiment)
     for arm in experiment.arms:
         _check_arm(arm)
         if own is not None and arm.method == "twin":
@@ -120,12 +119,12 @@ def _evaluate(
     target.up()
     stack.callback(target.down)
     facts, place = target.facts(), placement()
+    run.note(facts=facts, placement=vars(place), complete=False, stopped_by="")
+    tell = partial(progress, 0.0, 1.0)
+    receiver = receivers.start(run, target, place, stack, tell)
     before = os.sched_getaffinity(0)
     stack.callback(os.sched_setaffinity, 0, before)
     os.sched_setaffinity(0, place.orchestrator)
-    run.note(facts=facts, placement=vars(place), complete=False, stopped_by="")
-    spool = run.path / "telemetry.spool"
-    sink_url = _start_sink(target, place, spool, run.path / "sink.log", stack)
     run.note(idle_poll=stack.enter_context(idle.polling(experiment.idle_poll)))
     clock, ending, todo = Clock(experiment, progress), Ending(run), pending(run)
     clock.expect(todo)
@@ -134,9 +133,11 @@ def _evaluate(
         if ending.reached(name, number):
             clock.skip(trials)
             continue
-        block = Block(run, experiment, target, place, sink_url, spool, resolved[name], clock)
+        block = Block(run, experiment, target, place, receiver, resolved[name], clock)
         outcome.warnings += block.run(trials)
         ending.after(name)
+    if why := receivers.send_results(run, receiver):
+        outcome.warnings.append(why)
 
 
 def create(
@@ -170,18 +171,6 @@ def create(
             for claim in d.claims
         ],
     )
-
-
-def _start_sink(target: Local, place: Placement, spool: Path, log: Path, stack: ExitStack) -> str:
-    argv = [sys.executable, "-m", "harness.stack.sink", "--spool", str(spool)]
-    process = shell.spawn(
-        argv, log=log, cgroup=target.cgroup("sink"), cpus=place.collector, pipe_stdout=True
-    )
-    stack.callback(shell.stop, process)
-    answer = shell.announced(process, READY_SECONDS)
-    if answer is None:
-        raise ComponentError("The telemetry receiver did not start.", next_step=f"See {log}.")
-    return f"http://127.0.0.1:{answer['port']}"
 
 
 def _now() -> str:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError
-from harness.model import BASELINE, Arm, Load, Trial
+from harness.model import BASELINE, Arm, Load, StackKind, Trial
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")  # they become parts of folder names
 SHIPPED = Path(__file__).resolve().parent.parent / "experiments"
+ASKING_SECONDS = 12.0  # until all is found that was sent, and exports by the clock are
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class Experiment:
     arm's 95 % interval of workload_cpu_percent is no wider than that to each side; with
     `budget_seconds` no block begins after that time. A trial that breaks a rule of validity is
     run again up to `replacements` times. `idle_poll` keeps idle CPUs from halting.
+
+    Telemetry goes to a small `sink`, or with `stack` "full" into real backends, which are then
+    asked what is new while the load goes on for `watched_seconds` after the steady part.
     """
 
     name: str
@@ -42,6 +46,7 @@ class Experiment:
     budget_seconds: float | None = None
     replacements: int = 1
     idle_poll: bool = True
+    stack: StackKind = "sink"
     warmup_seconds: float = 3.0
     warmup_limit_seconds: float = 30.0
     settle_seconds: float = 0.5
@@ -49,6 +54,7 @@ class Experiment:
     window_seconds: float = 0.05
     guard_seconds: float = 0.006
     steady_seconds: float = 2.0
+    watched_seconds: float = 10.0
     metered_seconds: float = 2.0
     calibration_seconds: float = 3.0
     loads: Mapping[str, Load] = field(default_factory=dict)
@@ -70,6 +76,11 @@ class Experiment:
         """How this workload is driven."""
         return self.loads.get(workload, Load())
 
+    @property
+    def asking_seconds(self) -> float:
+        """How much longer a trial with collectors takes because backends are asked what arrived."""
+        return self.watched_seconds + ASKING_SECONDS if self.stack == "full" else 0.0
+
     def expected_seconds(self) -> float:
         """About how long the trials take, start-up of processes included; from experience here."""
         per_switched = self.settle_seconds + self.switched_seconds + self.steady_seconds + 1.2
@@ -78,6 +89,7 @@ class Experiment:
         against = sum(1 for arm in self.arms if arm.against)
         trials = len(self.arms) * per_switched + collectors * per_metered
         trials += against * (self.steady_seconds + 1.5)  # the references' own steady part
+        trials += (collectors + against) * self.asking_seconds
         warmup = min(max(self.warmup_seconds, 4.0), self.warmup_limit_seconds)
         per_block = warmup + 5.0 + trials
         whole = len(self.workloads) * (
@@ -247,6 +259,10 @@ def _problems(e: Experiment) -> Iterator[str]:
         yield "switched_seconds must hold at least 4 quadruples of windows."
     if e.steady_seconds < 0.5:
         yield "steady_seconds must be at least 0.5."
+    if e.stack not in ("sink", "full"):
+        yield f"its stack is sink or full, not {e.stack!r}."
+    if not 1 <= e.watched_seconds <= 300:
+        yield "watched_seconds must lie between 1 and 300."
     if set(e.loads) - set(e.workloads):
         yield f"loads are given for {', '.join(sorted(set(e.loads) - set(e.workloads)))}, not run."
     for name, item in e.loads.items():

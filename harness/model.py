@@ -6,15 +6,20 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from harness.shell import Completed
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 BASELINE = "baseline"
 
 TrialKind = Literal["switched", "metered"]
 Method = Literal["switch", "twin", "block"]
 TrialStatus = Literal["ok", "invalid", "failed", "skipped"]
+StackKind = Literal["sink", "full"]
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,24 @@ class Comparison:
     noise: float = math.nan
 
 
+@dataclass(frozen=True)
+class Part:
+    """What one scope sent in a part of a run, or only a sender of this service.instance.id.
+
+    Times are CLOCK_MONOTONIC ns: it arrived in (since, until]. `mark` is what the receiver told
+    before the sender's process began, because cumulative counts are differences. `only` keeps what
+    carries an attribute; `flushed_ns` is when the sender was last told to send all it has.
+    """
+
+    scope: str
+    mark: int = 0
+    since_ns: int = 0
+    until_ns: int | None = None
+    only: tuple[str, str] | None = None
+    instance: str = ""
+    flushed_ns: int = 0
+
+
 class Target(Protocol):
     """A place where things run; checks what it needs before it changes anything."""
 
@@ -155,3 +178,25 @@ class Meter(Protocol):
     """Reads counters that only grow; differences of two readings are the measurement."""
 
     def read(self) -> dict[str, float]: ...
+
+
+class Receiver(Protocol):
+    """What takes the collectors' telemetry, and can be asked what arrived.
+
+    `poll_seconds` is how often it is to be asked, while it is watched, what is new; 0 where it
+    notes the arrival of everything itself.
+    """
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def cgroups(self) -> Mapping[str, Path]: ...
+    @property
+    def poll_seconds(self) -> float: ...
+    def check(self) -> None: ...
+    def mark(self) -> int: ...
+    def sender(self, name: str, trial: str) -> str: ...
+    def read(self) -> dict[str, float]: ...
+    def watch(self, parts: Sequence[tuple[Part, str]], seconds: float) -> None: ...
+    def count(self, part: Part, signal: str, made: float) -> float: ...
+    def data_latency(self, part: Part, kind: str) -> NDArray[np.float64]: ...

@@ -12,7 +12,7 @@ from harness.collectors import AgentProcess
 from harness.experiment import Experiment
 from harness.load.client import Driver
 from harness.meters.cgroup import CgroupCpu
-from harness.model import Measurement, Trial
+from harness.model import Measurement, Receiver, Trial
 from harness.store import TrialRecord, WindowRow
 from harness.targets.local import Local
 from harness.targets.placement import Placement
@@ -30,18 +30,26 @@ class Stage:
     experiment: Experiment
     target: Local
     placement: Placement
-    sink_url: str
-    spool: Path
+    receiver: Receiver
     service: Workload
     workload: RunningWorkload
     driver: Driver
     rate: float
     scope: str = "workload"
 
+    def receiver_cpu_seconds(self) -> float:
+        """CPU that all that takes the telemetry has used so far."""
+        return sum(map(cpu_seconds, self.receiver.cgroups.values()))
+
     def cpu_seconds(self, cgroup: str) -> float:
         """CPU that one of the run's cgroups has used so far."""
-        with closing(CgroupCpu(self.target.cgroup(cgroup))) as meter:
-            return meter.read()["usage_seconds"]
+        return cpu_seconds(self.target.cgroup(cgroup))
+
+
+def cpu_seconds(cgroup: Path) -> float:
+    """CPU that a cgroup has used so far."""
+    with closing(CgroupCpu(cgroup)) as meter:
+        return meter.read()["usage_seconds"]
 
 
 @dataclass

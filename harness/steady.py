@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from harness import shell
+from harness import shell, watching
 from harness.collectors import AgentProcess, switch_all
 from harness.errors import NeedError
 from harness.load import record
-from harness.meters.coverage import Slice, count, data_latency
+from harness.model import Part
+from harness.signals import SPANS
 from harness.stage import Notes, Stage
 from harness.switching import injects
 from harness.workloads import address
@@ -28,12 +27,12 @@ PROBE_SOURCE = "127.0.0.2"  # nobody else on this machine connects from it
 
 @dataclass(frozen=True)
 class Seen:
-    """Where in the spool a trial's telemetry starts, and what its switched part did.
+    """Where a trial's telemetry starts at the receiver, and what its switched part did.
 
     `name` is that of the file for the requests of the steady part.
     """
 
-    offset: int
+    mark: int
     alternated_until_ns: int
     on_cpu_seconds: float
     name: str = "steady"
@@ -42,10 +41,14 @@ class Seen:
 def run(
     stage: Stage, agents: Sequence[AgentProcess], folder: Path, notes: Notes, so_far: Seen
 ) -> None:
-    """Collectors on, exactly N requests and our probes: coverage, the agents' CPU, the sink's."""
+    """Collectors on, exactly N requests and our probes: coverage, the agents' CPU, the receiver's.
+
+    A receiver that is to be asked what arrived is watched after that.
+    """
     requests = max(20, round(stage.rate * stage.experiment.steady_seconds))
     switch_all(agents, True)
     flushed_before = [agent.flush() for agent in agents]
+    bill = watching.Bill(stage)
     since_ns, begun = time.monotonic_ns(), time.monotonic()
     before = _cpu(stage, agents)
     stage.driver.start(stage.rate, requests)
@@ -58,15 +61,39 @@ def run(
     _note_burnt(agents, flushed_before, notes)
     notes.add("steady_requests", summary.requests, "{request}")
     notes.add("steady_seconds", seconds, "s")
+    flush_ns = time.monotonic_ns()
+    counts = [agent.flush() for agent in agents]
+    _note_cpu(agents, notes, seconds, before, after, _cpu(stage, agents))
+    bill.note(notes)
     on_cpu = so_far.on_cpu_seconds + after[stage.scope] - before[stage.scope]
     answered = float((record.read(path).status > 0).sum())  # well or badly
     made = {"requests": answered, "connections": probes.connections,
             "executions": probes.executions}  # fmt: skip
-    for agent in agents:
-        notes.add_counts(agent, agent.flush())
-        _coverage(stage, agent, made | _samples(agent, on_cpu), probes, since_ns, so_far, notes)
-    # the part is shorter than an export interval: of its one export it bears its share
-    flushed = _cpu(stage, agents)
+    for agent, told in zip(agents, counts, strict=True):
+        notes.add_counts(agent, told)
+        part = _part(agent, so_far, since_ns, flush_ns)
+        _coverage(stage, agent, made | _samples(agent, on_cpu), probes, part, notes)
+        if stage.receiver.poll_seconds:
+            _spans(stage, agent, told, part, notes)
+        else:
+            _data_latency(stage, agent, replace(part, since_ns=0), so_far, notes)
+    if stage.receiver.poll_seconds:
+        watching.run(stage, agents, folder, notes, so_far.mark)
+    switch_all(agents, False)
+
+
+def _note_cpu(
+    agents: Sequence[AgentProcess],
+    notes: Notes,
+    seconds: float,
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+    flushed: Mapping[str, float],
+) -> None:
+    """CPU of agents and receiver over the steady part.
+
+    It is shorter than an export interval: of its one export, at the flush, it bears its share.
+    """
     for agent in agents:
         group, share = _group(agent), seconds / agent.definition.export_seconds
         used = after[group] - before[group] + (flushed[group] - after[group]) * min(share, 1)
@@ -74,7 +101,6 @@ def run(
     share = max((seconds / a.definition.export_seconds for a in agents), default=0.0)
     sink = after["sink"] - before["sink"] + (flushed["sink"] - after["sink"]) * min(share, 1)
     notes.add("steady_sink_cpu_seconds", sink, "s")
-    switch_all(agents, False)
 
 
 def _note_burnt(
@@ -92,8 +118,9 @@ def _group(agent: AgentProcess) -> str:
 
 
 def _cpu(stage: Stage, agents: Sequence[AgentProcess]) -> dict[str, float]:
-    """CPU seconds so far of the workload in scope, of the sink and of each agent, by cgroup."""
-    return {name: stage.cpu_seconds(name) for name in (stage.scope, "sink", *map(_group, agents))}
+    """CPU seconds so far of the workload in scope, of the receiver and of each agent, by cgroup."""
+    groups = {name: stage.cpu_seconds(name) for name in (stage.scope, *map(_group, agents))}
+    return {**groups, "sink": stage.receiver_cpu_seconds()}
 
 
 def _samples(agent: AgentProcess, cpu_seconds: float) -> dict[str, float]:
@@ -101,33 +128,53 @@ def _samples(agent: AgentProcess, cpu_seconds: float) -> dict[str, float]:
     return {"samples": cpu_seconds * float(agent.definition.options.get("frequency", 0))}
 
 
+def _part(agent: AgentProcess, so_far: Seen, since_ns: int, flush_ns: int) -> Part:
+    """What an agent sent of the steady part."""
+    instance = agent.instance if agent.definition.tells_instance else ""
+    scope = agent.definition.scope
+    return Part(scope, so_far.mark, since_ns, instance=instance, flushed_ns=flush_ns)
+
+
 def _coverage(
     stage: Stage,
     agent: AgentProcess,
     made: Mapping[str, float],
     probes: Probes,
-    since_ns: int,
-    so_far: Seen,
+    part: Part,
     notes: Notes,
 ) -> None:
-    """What arrived at the receiver beside what was made, and how late the rest had arrived."""
-    definition = agent.definition
-    signal, kind = definition.signal, definition.telemetry
-    instance = definition.slug if definition.tells_instance else ""
-    part = Slice(stage.spool, definition.scope, so_far.offset, instance=instance)
+    """What arrived at the receiver beside what was made."""
+    signal = agent.definition.signal
     if signal and made[signal]:
         only = {
             "connections": ("network.peer.address", PROBE_SOURCE),
             "executions": ("process.executable.path", probes.executable),
         }.get(signal)
-        steady = replace(part, since_ns=0 if signal == "samples" else since_ns, only=only)
+        steady = replace(part, since_ns=0 if signal == "samples" else part.since_ns, only=only)
         labels = {"collector": agent.name, "signal": str(signal)}
-        notes.add("signal_seen", count(steady, signal), "1", **labels)
+        seen = stage.receiver.count(steady, signal, made[signal])
+        notes.add("signal_seen", seen, "1", **labels)
         notes.add("signal_made", made[signal], "1", **labels)
-    if kind:
-        delays = data_latency(replace(part, until_ns=so_far.alternated_until_ns), kind)
-        for name, percent in (("p50", 50), ("p99", 99)) if len(delays) else ():
-            value = float(np.percentile(delays, percent))
+
+
+def _spans(
+    stage: Stage, agent: AgentProcess, told: Mapping[str, Any], part: Part, notes: Notes
+) -> None:
+    """Spans that are found beside those that the agent says were taken from it since its start."""
+    if made := told.get("spans", 0):
+        labels = {"collector": agent.name, "signal": SPANS}
+        notes.add("signal_seen", stage.receiver.count(part, SPANS, made), "1", **labels)
+        notes.add("signal_made", made, "1", **labels)
+
+
+def _data_latency(
+    stage: Stage, agent: AgentProcess, part: Part, so_far: Seen, notes: Notes
+) -> None:
+    """How late what agents exported by their own clock had arrived, before the flushes."""
+    if kind := agent.definition.telemetry:
+        sent = replace(part, until_ns=so_far.alternated_until_ns)
+        delays = stage.receiver.data_latency(sent, kind)
+        for name, value in watching.percentiles(delays).items() if len(delays) else ():
             labels = {"collector": agent.name, "signal": str(kind)}
             notes.add(f"data_latency_{name}_seconds", value, "s", **labels)
 

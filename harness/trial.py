@@ -11,9 +11,9 @@ from pathlib import Path
 from harness import alternation, installation, metered, shell, steady, twin
 from harness.agents import install, remove
 from harness.collectors import AgentProcess
-from harness.errors import HarnessError
+from harness.errors import ComponentError, HarnessError
+from harness.meters.conditions import Conditions
 from harness.meters.memory import cgroup_bytes, peak_rss_bytes, pss_bytes
-from harness.meters.node import NodeCpu
 from harness.model import Method, Trial
 from harness.stage import Notes, Rest, Stage, Way
 from harness.steady import Seen
@@ -22,25 +22,36 @@ from harness.store import TrialRecord, WindowRow
 
 def run(stage: Stage, trial: Trial, folder: Path) -> tuple[TrialRecord, list[WindowRow]]:
     """Run a trial whose files go to `folder`; what it started is ended, however it ends."""
+    stage.receiver.check()
+    try:
+        found = _run(stage, trial, folder)
+    except ComponentError:
+        stage.receiver.check()  # a part of it that ended is the cause
+        raise
+    stage.receiver.check()
+    return found
+
+
+def _run(stage: Stage, trial: Trial, folder: Path) -> tuple[TrialRecord, list[WindowRow]]:
     notes = Notes(trial)
-    offset = stage.spool.stat().st_size
+    mark = stage.receiver.mark()
     with ExitStack() as stack:
-        node = stack.enter_context(closing(NodeCpu()))
-        before = node.read()
+        conditions = stack.enter_context(closing(Conditions(stage.target.cgroup(stage.scope))))
 
         def rest(here: Stage, agents: Sequence[AgentProcess], on_cpu_seconds: float) -> None:
-            so_far = Seen(offset, time.monotonic_ns(), on_cpu_seconds)
+            so_far = Seen(mark, time.monotonic_ns(), on_cpu_seconds)
             _rest(here, agents, folder, notes, so_far)
             _workload_memory(here, notes)
 
         if trial.kind == "metered":
             rows = _metered(stage, trial, folder, notes, stack)
         elif stage.experiment.arm(trial.arm).against:
-            rows = _against(stage, trial, folder, notes, stack, offset)
+            rows = _against(stage, trial, folder, notes, stack, mark)
         else:
             way = _METHODS[stage.experiment.arm(trial.arm).method]
             rows = way(stage, trial, folder, notes, stack, rest)
-        notes.add("steal_share", _steal_share(before, node.read()), "1")
+        for metric, share in conditions.shares().items():
+            notes.add(metric, share, "1")
     return notes.record(), rows
 
 
@@ -79,7 +90,7 @@ def _pair(
 
 
 def _against(
-    stage: Stage, trial: Trial, folder: Path, notes: Notes, stack: ExitStack, offset: int
+    stage: Stage, trial: Trial, folder: Path, notes: Notes, stack: ExitStack, mark: int
 ) -> list[WindowRow]:
     """Candidates are on while the references are off; then each set alone stays on.
 
@@ -89,8 +100,8 @@ def _against(
     found = alternation.run(stage, agents, folder, notes, against)
     until, cpu = time.monotonic_ns(), found.cpu_seconds
     parts = [
-        (agents, its, Seen(offset, until, cpu[True], "steady")),
-        (against, their, Seen(offset, until, cpu[False], "steady-reference")),
+        (agents, its, Seen(mark, until, cpu[True], "steady")),
+        (against, their, Seen(mark, until, cpu[False], "steady-reference")),
     ]
     for group, labelled, so_far in parts if trial.block % 2 == 0 else parts[::-1]:
         _rest(stage, group, folder, labelled, so_far)
@@ -158,12 +169,3 @@ def _name(stage: Stage, directory: Path, notes: Notes) -> None:
         shell.run([*argv, *map(str, stage.workload.pids())], timeout=120)
     except HarnessError as error:
         notes.warn(f"The profile has no symbols: {error}")
-
-
-def _steal_share(before: dict[str, float], after: dict[str, float]) -> float:
-    """The share of the machine's time that the hypervisor gave to others."""
-    used = {
-        name: after[f"{name}_seconds"] - before[f"{name}_seconds"]
-        for name in ("host", "idle", "steal")
-    }
-    return used["steal"] / max(sum(used.values()), 1e-9)

@@ -6,16 +6,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.analysis import account, bill, caution, family, latency, validity
+from harness.analysis import account, bill, caution, family, latency, quality, upkeep, validity
 from harness.analysis import cell as cells
 from harness.analysis.bill import ProgramCost
 from harness.analysis.cell import BlockRow, Cell, Trial
 from harness.analysis.latency import Curve
+from harness.analysis.quality import Quality
+from harness.analysis.upkeep import Upkeep
 from harness.analysis.validity import Judged
 from harness.analysis.validity import least as least
 from harness.analysis.value import CANDIDATE, REFERENCE
 from harness.experiment import Experiment, plan
-from harness.model import Arm, Comparison
+from harness.model import BASELINE, Arm, Comparison
 from harness.store import Run, TrialRecord, WindowRow
 
 METERED = ("bpf_us", "entry_us", "bill_us", "bill_percent", "bpf_difference_us")
@@ -34,6 +36,8 @@ class Summary:
     programs: tuple[ProgramCost, ...]
     curves: Mapping[tuple[str, str], Curve]
     warnings: tuple[str, ...]
+    qualities: tuple[Quality, ...] = ()
+    upkeeps: tuple[Upkeep, ...] = ()
 
     def row(self, workload: str, arm: str, metric: str) -> Comparison | None:
         """The row of this name; None if it was not measured (`missing` says why)."""
@@ -57,7 +61,8 @@ def summarize(run: Run) -> Summary:
     blocks: list[BlockRow] = []
     programs: list[ProgramCost] = []
     curves: dict[tuple[str, str], Curve] = {}
-    for cell in _cells(about, experiment, trials, windows):
+    found = list(_cells(about, experiment, trials, windows))
+    for cell in found:
         mine = [*cells.cpu_rows(cell, experiment.seed)]
         blocks += cells.block_rows(cell)
         primary = about.get("primary_routes", {}).get(cell.workload, "")
@@ -75,6 +80,7 @@ def summarize(run: Run) -> Summary:
     return Summary(
         run.path.name, about, experiment, tuple(rows), tuple(blocks), trials, tuple(programs),
         curves, tuple(caution.warnings(about, experiment, trials, rows, blocks)),
+        tuple(each for cell in found for each in quality.qualities(cell)), tuple(_upkeeps(found)),
     )  # fmt: skip
 
 
@@ -136,6 +142,13 @@ def _cells(
             yield Cell(workload, arm, switched, metered, least(experiment), entry_ns(about))
 
 
+def _upkeeps(found: Sequence[Cell]) -> Iterator[Upkeep]:
+    """What the stack costs beside each cell, and beyond idling, which baselines show."""
+    idle = {c.workload: upkeep.idle(c.records()) for c in found if c.arm.name == BASELINE}
+    for cell in found:
+        yield from upkeep.upkeeps(cell, idle.get(cell.workload, {}))
+
+
 def _programs(cell: Cell) -> Iterator[ProgramCost]:
     roles = (CANDIDATE, REFERENCE) if cell.arm.against else ("",)
     for role in roles:
@@ -169,6 +182,8 @@ def _unrecorded(summary: Summary, workload: str, arm: str, metric: str) -> str:
     """Why usable trials do not tell it."""
     if metric.startswith("latency"):
         return "Too few requests for this percentile."
+    if metric.startswith("data_latency") and summary.experiment.stack == "full":
+        return "Too few records were found while the backends were watched."
     if metric == "entry_us" and summary.row(workload, arm, "bpf_us"):
         if not entry_ns(summary.about):
             return "No certificate of this machine: `harness calibrate` measures what entry costs."

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from harness import experiment, instrument
+from harness import experiment, instrument, receivers
 from harness.errors import InputError
 from harness.experiment import Experiment
-from harness.model import BASELINE, Arm
+from harness.model import BASELINE, Arm, StackKind
 from harness.targets import facts
 from harness.workloads import Workload
 
@@ -47,6 +47,7 @@ def chosen(
     arms: Sequence[str] = (),
     workloads: Sequence[str] = (),
     minutes: float | None = None,
+    stack: str | None = None,
     defaults: Mapping[str, Any] | None = None,
 ) -> Experiment:
     """The experiment of this file or name, with what the other options replace in it.
@@ -71,6 +72,8 @@ def chosen(
         e = replace(e, arms=parse_arms(arms))
     if minutes is not None:
         e = replace(e, budget_seconds=60 * minutes)
+    if stack is not None:
+        e = replace(e, stack=cast(StackKind, stack))  # which the experiment checks
     return e
 
 
@@ -114,6 +117,7 @@ def plan(e: Experiment) -> Iterator[str]:
         yield f"  arm {arm.name}: {_describe(arm)}"
     window, guard = 1000 * e.window_seconds, 1000 * e.guard_seconds
     yield f"  windows of {window:g} ms, of which the first {guard:g} ms are not metered"
+    yield f"  {receivers.plan(e)}"
     if e.precision_percent is not None:
         yield (
             f"  a workload's blocks end after {e.min_blocks} or more once every arm's interval is "

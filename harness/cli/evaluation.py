@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -71,6 +72,15 @@ def evaluate_command(
     minutes: Annotated[
         float | None, typer.Option(help="Begin no block after so many minutes.")
     ] = None,
+    stack: Annotated[
+        str | None,
+        typer.Option(
+            metavar="sink|full",
+            help="What takes the telemetry: a small sink, or the stack of `harness up`, in which "
+            "it is then found again.",
+            show_default="sink",
+        ),
+    ] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with a run that was interrupted.")
     ] = None,
@@ -93,13 +103,15 @@ def evaluate_command(
       harness evaluate --workload go --arm http=http --arm fast=profile:frequency=99
 
       harness evaluate --workload go --arm old=http --arm new=http:sample=1
+
+      harness evaluate --workload go --stack full
     """
     certificate: dict[str, Any] = {}
     if resume is not None:
         given = {
             "EXPERIMENT": name, "--command": command, "--url": url, "--locustfile": locustfile,
             "--arm": arms, "--workload": workload, "--minutes": minutes is not None,
-            "--run": run_name,
+            "--run": run_name, "--stack": stack,
         }  # fmt: skip
         if extra := [option for option, value in given.items() if value]:
             raise InputError(
@@ -118,7 +130,7 @@ def evaluate_command(
         certificate = choice.certified(reports)
         wanted = choice.chosen(
             name or DEFAULT, own=own, arms=arms or (), workloads=workload or (), minutes=minutes,
-            defaults=certificate,
+            stack=stack, defaults=certificate,
         )  # fmt: skip
     resolved = evaluate.check(wanted, own)
     if plan:
@@ -182,6 +194,9 @@ def _finish(run: Run, as_json: bool) -> bool:
         out.print(_headline(built.summary))
         out.print()
         out.print(escape(wording.verdict(built.summary)))
+        for shown in _stack(built.summary):
+            out.print()
+            out.print(shown)
         out.print(f"\nReport: {built.html}\nNext: open it in a browser.", soft_wrap=True)
     return any(judged.usable for judged in built.summary.trials)
 
@@ -193,6 +208,19 @@ def _headline(summary: Summary) -> Table:
     for cells in terminal.rows(summary):
         shown.add_row(*(escape(cell) for cell in cells))
     return shown
+
+
+def _stack(summary: Summary) -> Iterator[Table]:
+    """What was found in the full stack, and what that costs; none for the small sink."""
+    from harness.report import terminal
+
+    for title, (head, *rows) in terminal.stack(summary):
+        shown = Table(
+            *head, title=escape(title), title_justify="left", box=None, padding=(0, 1, 0, 0)
+        )
+        for cells in rows:
+            shown.add_row(*(escape(cell) for cell in cells))
+        yield shown
 
 
 def _slug(name: str) -> str:

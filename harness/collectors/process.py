@@ -16,7 +16,10 @@ READY_SECONDS = 20.0
 
 
 class AgentProcess:
-    """One collector's agent: started detached, then switched on and off over its socket."""
+    """One collector's agent: started detached, then switched on and off over its socket.
+
+    `instance` is the service.instance.id of its telemetry, its name if it is not given.
+    """
 
     def __init__(
         self,
@@ -29,9 +32,11 @@ class AgentProcess:
         socket: Path,
         cpus: Sequence[int] = (),
         service_name: str = "workload",
+        instance: str = "",
     ) -> None:
         self.definition = definition
         self.name = definition.slug
+        self.instance = instance or self.name
         self.ready: dict[str, Any] = {}
         self._socket, self._cpus, self._own_cgroup = socket, cpus, own_cgroup
         self._folder, self._log = folder, folder / f"agent-{self.name}.log"
@@ -42,7 +47,7 @@ class AgentProcess:
             "control": str(socket),
             "service": service_name,
             "interval": f"{definition.export_seconds:g}",
-            "instance": self.name,
+            "instance": self.instance,
             "python": sys.executable,
         }
 

@@ -1,4 +1,4 @@
-"""What of the workload's doings reached the sink, and how late; `evaluate` asks after a trial.
+"""What of the workload's doings reached the small sink, and how late; `evaluate` asks for it.
 
 Counts of cumulative metrics are differences of two exports, so a collector must have flushed
 before the time from which it is counted and again before it is asked.
@@ -6,7 +6,7 @@ before the time from which it is counted and again before it is asked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,56 +14,65 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.meters import otlp
+from harness.model import Part
+from harness.signals import EVENTS, METRICS, SPREAD, growth
 from harness.spool import Record, read_spool
-
-SPREAD = np.linspace(0.0, 1.0, 21)
-
-# signal -> the metrics that count it
-METRICS = {
-    "requests": "http.server.request.duration",
-    "connections": "tcp.connections.opened",
-    "samples": "profile.samples",
-}
-EVENTS = {"executions": "process.exec"}  # signal -> the log record that tells it
-SIGNALS = (*METRICS, *EVENTS)
 
 
 @dataclass(frozen=True)
-class Slice:
-    """A part of the spool: what one scope sent from byte `offset` on, arrived in (since, until].
+class Sink:
+    """The small sink as a receiver: it notes when each post arrives, so it need not be watched."""
 
-    Times are CLOCK_MONOTONIC ns. `offset` must lie before the first export of the collector's
-    process, because cumulative counts are differences. `only` keeps what carries an attribute,
-    `instance` what a sender of that service.instance.id sent.
-    """
-
+    url: str
     spool: Path
-    scope: str
-    offset: int = 0
-    since_ns: int = 0
-    until_ns: int | None = None
-    only: tuple[str, str] | None = None
-    instance: str = ""
+    cgroups: Mapping[str, Path]
+    poll_seconds: float = 0.0
+
+    def check(self) -> None:
+        """Nothing: agents say when it does not answer."""
+
+    def mark(self) -> int:
+        """Where the spool ends now, in bytes."""
+        return self.spool.stat().st_size
+
+    def sender(self, name: str, trial: str) -> str:
+        """The name itself: a part begins at a mark, so that it need not be unique."""
+        return name
+
+    def read(self) -> dict[str, float]:
+        """Nothing beside the CPU of its cgroup."""
+        return {}
+
+    def watch(self, parts: Sequence[tuple[Part, str]], seconds: float) -> None:
+        """Nothing to do."""
+
+    def count(self, part: Part, signal: str, made: float) -> float:
+        """How much of a signal arrived; a flush is acknowledged after it was written."""
+        return count(self.spool, part, signal)
+
+    def data_latency(self, part: Part, kind: str) -> NDArray[np.float64]:
+        """Seconds from when it happened to its arrival."""
+        return data_latency(self.spool, part, kind)
 
 
-def count(part: Slice, signal: str) -> float:
+def count(spool: Path, part: Part, signal: str) -> float:
     """How much of a signal (one of SIGNALS) arrived."""
     name = METRICS.get(signal) or EVENTS[signal]
     return sum(
         added
-        for _, item, added, _ in _items(part)
+        for _, item, added, _ in _items(spool, part)
         if item.name == name and (part.only is None or item.has(*part.only))
     )
 
 
-def data_latency(part: Slice, kind: str) -> NDArray[np.float64]:
+def data_latency(spool: Path, part: Part, kind: str) -> NDArray[np.float64]:
     """Seconds from when it happened to its arrival, of `spans`, `logs` or `metrics`.
 
     Of a span from its end, of a log record from its time. What a metric counts happened anywhere
     in the interval that its export adds, so each export stands for delays spread over that.
     """
     found: list[float] = []
-    for record, item, added, since_unix_ns in _items(part):
+    for record, item, added, since_unix_ns in _items(spool, part):
         if item.kind != kind or not added:
             continue
         delay = (record.arrival_unix_ns - item.time_unix_ns) / 1e9
@@ -75,10 +84,10 @@ def data_latency(part: Slice, kind: str) -> NDArray[np.float64]:
     return np.array(found)
 
 
-def _items(part: Slice) -> Iterator[tuple[Record, otlp.Point | otlp.Event, float, int]]:
+def _items(spool: Path, part: Part) -> Iterator[tuple[Record, otlp.Point | otlp.Event, float, int]]:
     """Post, item, what it adds to its count, and since when (unix ns)."""
     series = _Series()
-    for record in read_spool(part.spool, part.offset):
+    for record in read_spool(spool, part.mark):
         if part.until_ns is not None and record.arrival_ns > part.until_ns:
             return
         for item in otlp.items(record):
@@ -93,7 +102,7 @@ class _Series:
     """Turns cumulative and delta points into what each adds."""
 
     def __init__(self) -> None:
-        self._last: dict[object, otlp.Point] = {}
+        self._last: dict[object, tuple[int, float]] = {}
 
     def add(self, point: otlp.Point) -> tuple[float, int]:
         """The increase that a point tells of, and since when, in unix ns.
@@ -105,8 +114,6 @@ class _Series:
         if point.delta:
             return point.value, point.start_unix_ns
         key = (point.identity, point.start_unix_ns)
-        last = self._last.get(key)
-        self._last[key] = point
-        if last is None or point.value < last.value:
-            return point.value, point.start_unix_ns
-        return point.value - last.value, last.time_unix_ns
+        added, since = growth(self._last.get(key), point.value)
+        self._last[key] = (point.time_unix_ns, point.value)
+        return added, point.start_unix_ns if since is None else since

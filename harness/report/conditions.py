@@ -18,6 +18,7 @@ def measuring(summary: Summary) -> list[tuple[str, str]]:
         ("guard", f"{_ms(e.guard_seconds)}, {_origin(summary, 'guard_seconds')}"),
         ("idle CPUs", _idle(summary.about)),
         ("cost of entry", _entry(summary.about)),
+        ("telemetry", _telemetry(summary)),
         ("blocks", _blocks(summary)),
         ("warm-up", _warm(summary.about)),
         ("trials run again", _again(summary)),
@@ -53,6 +54,13 @@ def _entry(about: Mapping[str, Any]) -> str:
     each = (f"{hook} {cost['entry_ns']:.0f} ns" for hook, cost in hooks.items()
             if cost.get("entry_ns") is not None)  # fmt: skip
     return "from the machine's certificate: " + ", ".join(each)
+
+
+def _telemetry(summary: Summary) -> str:
+    if summary.experiment.stack == "sink":
+        return "to a small sink, which only notes what arrives"
+    versions = summary.about.get("components") or {}
+    return "to the full stack: " + ", ".join(f"{name} {v}" for name, v in versions.items())
 
 
 def _blocks(summary: Summary) -> str:

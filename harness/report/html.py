@@ -15,7 +15,7 @@ from markupsafe import Markup
 from harness.analysis import validity
 from harness.analysis.summary import Summary
 from harness.model import BASELINE, Comparison
-from harness.report import canvas, conditions, flamegraph, plots, sheets, table, wording
+from harness.report import canvas, conditions, flamegraph, plots, quality, sheets, table, wording
 from harness.store import Run
 
 
@@ -49,6 +49,8 @@ class Section:
     against: sheets.Sheet
     latencies: list[sheets.Sheet]
     life: sheets.Sheet
+    found: sheets.Sheet
+    cost: sheets.Sheet
     programs: sheets.Sheet
 
 
@@ -76,6 +78,7 @@ def page(run: Run, summary: Summary) -> str:
         measuring=conditions.measuring(summary),
         hooks=_hooks(summary),
         refused=[(j, conditions.fate(summary, j)) for j in summary.trials if not j.usable],
+        asked=quality.note(summary),
         entry=any(row.metric == "entry_us" for row in summary.rows),
         rules=validity.STATED,
         command=shlex.join(about.get("command", ())),
@@ -113,6 +116,8 @@ def _section(run: Run, summary: Summary, workload: str) -> Section:
         sheets.against(summary, workload),
         sheets.latencies(summary, workload),
         sheets.life(summary, workload),
+        quality.found(summary, workload),
+        quality.cost(summary, workload),
         sheets.programs(summary, workload),
     )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 
 from harness.analysis.summary import Summary
-from harness.report import conditions, table, wording
+from harness.report import conditions, quality, table, wording
+from harness.report.sheets import Sheet
 
 
 def text(summary: Summary) -> str:
@@ -23,8 +24,27 @@ def text(summary: Summary) -> str:
     ]
     if summary.warnings:
         parts.append("\n".join(f"> {warning}" for warning in summary.warnings))
+    if summary.experiment.stack == "full":
+        parts += _stack(summary)
     parts.append(f"Again: `{shlex.join(summary.about.get('command', ()))}`")
     return "\n\n".join(parts) + "\n"
+
+
+def _stack(summary: Summary) -> list[str]:
+    """What was found in the full stack, and what that costs."""
+    sheets = [
+        each
+        for workload in summary.experiment.workloads
+        for each in (quality.found(summary, workload), quality.cost(summary, workload))
+        if each.rows
+    ]
+    return [*("\n".join(_sheet(each)) for each in sheets), quality.note(summary)]
+
+
+def _sheet(sheet: Sheet) -> list[str]:
+    head = ("", *sheet.columns)
+    rows = [(label, *map(_cell, cells)) for _, label, cells in sheet.rows]
+    return [f"**{sheet.caption}**", "", _row(head), _row(["---"] * len(head)), *map(_row, rows)]
 
 
 def _table(summary: Summary) -> list[str]:

@@ -6,12 +6,13 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+from harness.analysis.quality import Quality
 from harness.analysis.summary import Summary
 
 SCHEMA_VERSION = 1
 ABOUT = (
     "started", "ended", "complete", "command", "facts", "placement", "calibration", "claims",
-    "idle_poll", "instrument", "warmups", "ended_early",
+    "idle_poll", "instrument", "warmups", "ended_early", "components",
 )  # fmt: skip
 
 
@@ -23,6 +24,7 @@ def document(summary: Summary) -> dict[str, Any]:
         "run": summary.name,
         "version": about.get("version"),
         "experiment": summary.experiment.name,
+        "stack": summary.experiment.stack,
         "seed": summary.experiment.seed,
         **{key: about.get(key) for key in ABOUT},
         "window_seconds": summary.experiment.window_seconds,
@@ -31,6 +33,8 @@ def document(summary: Summary) -> dict[str, Any]:
         "rows": [_finite(asdict(row)) for row in summary.rows],
         "blocks": [_finite(asdict(row)) for row in summary.blocks],
         "programs": [_finite(asdict(program)) for program in summary.programs],
+        "quality": [_finite(_judged(one)) for one in summary.qualities],
+        "upkeep": [_finite(asdict(one)) for one in summary.upkeeps],
         "trials": [
             {
                 "trial": judged.record.trial.name,
@@ -47,6 +51,11 @@ def document(summary: Summary) -> dict[str, Any]:
         "skipped_arms": about.get("skipped_arms", []),
         "warnings": list(summary.warnings),
     }
+
+
+def _judged(one: Quality) -> dict[str, Any]:
+    """With what is wanted: whether it is met, None if that is not known."""
+    return {**asdict(one), "covered": one.covered, "quick": one.quick, "at_goal": one.at_goal}
 
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:

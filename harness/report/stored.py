@@ -63,6 +63,7 @@ def of_summary(summary: Summary) -> Measured:
     circumstances = {
         **about,
         "warnings": summary.warnings,
+        "stack": experiment.stack,
         "arms": [dataclasses.asdict(arm) for arm in experiment.arms],
         **{name: getattr(experiment, name) for name in _LENGTHS},
     }
@@ -120,6 +121,7 @@ def _blocks(usable: Iterable[tuple[str, int]]) -> int:
 
 def _settings(about: Mapping[str, Any]) -> dict[str, Any]:
     found = {key: about[key] for key in ("idle_poll", *_LENGTHS) if about.get(key) is not None}
+    found["stack"] = about.get("stack") or "sink"  # of reports that did not say so too
     if "arms" in about:
         found["arms"] = {arm["name"]: _phrase(arm) for arm in about["arms"]}
     return found

@@ -6,8 +6,8 @@ import math
 
 from harness.analysis.summary import Summary
 from harness.model import Comparison
-from harness.report import table, wording
-from harness.report.table import Line
+from harness.report import quality, table, wording
+from harness.report.table import Cell, Line
 
 COLUMNS = (
     "service", "collector", f"CPU µs a request, on {wording.MINUS} off", "seen from", "A/A ±",
@@ -53,3 +53,32 @@ def _resolved(cost: Comparison) -> str:
 def _label(line: Line) -> str:
     """Twins and blocks are mostly named so; what an arm is against is not."""
     return f"{line.label} {line.method}" if line.method.startswith("against") else line.label
+
+
+def stack(summary: Summary) -> list[tuple[str, list[tuple[str, ...]]]]:
+    """Titles, and under each what was found in the full stack and what that costs, as rows.
+
+    Empty for a run with the small sink. The first row of each names the columns.
+    """
+    sheets = [
+        (workload, each)
+        for workload in summary.experiment.workloads
+        for each in (quality.found(summary, workload), quality.cost(summary, workload))
+        if each.rows
+    ]
+    return [
+        (
+            f"{each.caption} ({workload})",
+            [
+                ("collector", *each.columns),
+                *((label, *(_short(cell) for cell in cells)) for _, label, cells in each.rows),
+            ],
+        )
+        for workload, each in sheets
+    ]
+
+
+def _short(cell: Cell) -> str:
+    """A cell without what stands below it, but for a doubt."""
+    doubt = "?" if cell.state == "unresolved" else ""
+    return f"{cell.text}{doubt}".replace(" ", FIRM)

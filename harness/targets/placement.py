@@ -28,6 +28,15 @@ def placement() -> Placement:
     return plan(cpus, {cpu: _siblings(cpu) for cpu in cpus})
 
 
+def beside(place: Placement) -> tuple[int, ...]:
+    """Where what is neither workload nor load may run: their CPUs and the idle ones are left out.
+
+    Where nothing is left, beside the collectors.
+    """
+    taken = {*place.workload, *place.load, *place.idle}
+    return tuple(sorted(os.sched_getaffinity(0) - taken)) or place.collector
+
+
 def plan(cpus: Sequence[int], siblings: Mapping[int, Sequence[int]]) -> Placement:
     """Share out `cpus`; `siblings` maps each to the hardware threads of its core."""
     first, others = cpus[0], list(cpus[1:])

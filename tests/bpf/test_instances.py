@@ -16,7 +16,8 @@ import pytest
 
 from harness import shell
 from harness.collectors import AgentProcess, resolve, switch_all
-from harness.meters.coverage import Slice, count
+from harness.meters.coverage import count
+from harness.model import Part
 
 pytestmark = pytest.mark.bpf
 
@@ -104,15 +105,17 @@ def test_two_instances_and_an_external_one_are_told_apart(
     time.sleep(0.1)
     seen = {
         agent.name: count(
-            Slice(spool, agent.definition.scope, instance=agent.name), agent.definition.signal or ""
+            spool,
+            Part(agent.definition.scope, instance=agent.name),
+            agent.definition.signal or "",
         )
         for agent in agents
     }
     assert seen == dict(zip(names, (23, 30, 7), strict=True))
     assert (spans[names[1]], spans["mine"]) == (30, 7)
-    together = Slice(spool, "harness.http")
-    assert count(together, "requests") == 60
-    assert count(Slice(spool, "harness.http", instance="nobody"), "requests") == 0
+    together = Part("harness.http")
+    assert count(spool, together, "requests") == 60
+    assert count(spool, Part("harness.http", instance="nobody"), "requests") == 0
 
 
 def test_inject_is_started_as_asked(start: Callable[..., list[AgentProcess]], service: Any) -> None:

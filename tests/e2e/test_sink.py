@@ -27,7 +27,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from harness import shell, syscall
-from harness.meters.coverage import Slice, count, data_latency
+from harness.meters.coverage import count, data_latency
+from harness.model import Part
 from harness.spool import read_spool
 
 pytestmark = pytest.mark.e2e
@@ -239,10 +240,10 @@ def test_23_requests_told_by_the_opentelemetry_sdk_are_23_in_the_tally(
         duration.record(0.002, {"http.route": "/" if number % 2 else "/cpu"})
     provider.force_flush()
     provider.shutdown()
-    part = Slice(sink.spool, "test", since_ns=since_ns)
-    assert count(part, "requests") == 23
-    assert count(Slice(sink.spool, "test"), "requests") == 30
-    assert all(0 < latency < 60 for latency in data_latency(part, "metrics"))
+    part = Part("test", since_ns=since_ns)
+    assert count(sink.spool, part, "requests") == 23
+    assert count(sink.spool, Part("test"), "requests") == 30
+    assert all(0 < latency < 60 for latency in data_latency(sink.spool, part, "metrics"))
 
 
 def test_spans_of_the_opentelemetry_sdk_arrive_after_they_ended(sink: Running) -> None:
@@ -252,6 +253,6 @@ def test_spans_of_the_opentelemetry_sdk_arrive_after_they_ended(sink: Running) -
     for _ in range(23):
         provider.get_tracer("test").start_span("GET /").end()
     provider.shutdown()
-    delays = data_latency(Slice(sink.spool, "test"), "spans")
+    delays = data_latency(sink.spool, Part("test"), "spans")
     assert len(delays) == 23
     assert delays.min() > 0

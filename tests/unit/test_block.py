@@ -40,7 +40,7 @@ def one(tmp_path: Path) -> Any:
     store = Run.create(tmp_path / "r", EXPERIMENT, skipped_arms=[], warmups=[])
     clock = Clock(EXPERIMENT, lambda *_: None)
     nobody: Any = None
-    this = Block(store, EXPERIMENT, nobody, nobody, "", tmp_path, nobody, clock)
+    this = Block(store, EXPERIMENT, nobody, nobody, nobody, nobody, clock)
     stage: Any = SimpleNamespace(driver=Driver(), workload=SimpleNamespace(check=lambda: None))
     return store, lambda each: this._one(stage, each)[0]
 

@@ -17,7 +17,7 @@ from harness.agent.errors import AgentError
 from harness.collectors import REGISTRY, AgentProcess, resolve
 from harness.collectors.definition import EXPORT_SECONDS
 from harness.errors import CollectorError, InputError, UnavailableError
-from harness.meters.coverage import SIGNALS
+from harness.signals import SIGNALS
 
 EXTERNAL = """
 name = "mine"

@@ -17,8 +17,9 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric
 
-from harness.meters.coverage import Slice, count, data_latency
+from harness.meters.coverage import count, data_latency
 from harness.meters.otlp import LOGS, METRICS, TRACES
+from harness.model import Part
 from harness.spool import Record, pack, read_spool
 
 CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
@@ -117,19 +118,21 @@ def spool(tmp_path: Path) -> Spool:
     return Spool(tmp_path / "spool")
 
 
-def _part(spool: Spool, since: float = 0, until: float | None = None, **changes: Any) -> Slice:
+def _part(
+    spool: Spool, since: float = 0, until: float | None = None, **changes: Any
+) -> tuple[Path, Part]:
     until_ns = None if until is None else round(until * SECOND)
     scope = changes.pop("scope", "harness.http")
-    return Slice(spool.path, scope, since_ns=round(since * SECOND), until_ns=until_ns, **changes)
+    return spool.path, Part(scope, since_ns=round(since * SECOND), until_ns=until_ns, **changes)
 
 
 def _requests(spool: Spool, since: float, until: float | None = None) -> float:
-    return count(_part(spool, since, until), "requests")
+    return count(*_part(spool, since, until), "requests")
 
 
 def test_nothing_arrived(spool: Spool) -> None:
     assert _requests(spool, 0) == 0
-    assert len(data_latency(_part(spool), "spans")) == 0
+    assert len(data_latency(*_part(spool), "spans")) == 0
 
 
 @pytest.mark.parametrize("encoding", ["", "gzip", "json"])
@@ -165,14 +168,14 @@ def test_two_collectors_in_one_spool_are_told_apart(spool: Spool) -> None:
     spool.histogram(1, {"/": 7}, scope="other")
     spool.spans(2, [1.5], scope="other")
     assert _requests(spool, 0) == 23
-    assert len(data_latency(_part(spool), "spans")) == 0
+    assert len(data_latency(*_part(spool), "spans")) == 0
 
 
 def test_a_trial_reads_from_its_own_offset(spool: Spool) -> None:
     spool.histogram(1, {"/": 23})
     offset = spool.path.stat().st_size
     spool.histogram(2, {"/": 7}, start=1.5)
-    assert count(_part(spool, offset=offset), "requests") == 7
+    assert count(*_part(spool, mark=offset), "requests") == 7
 
 
 def test_connections_and_samples(spool: Spool) -> None:
@@ -181,7 +184,7 @@ def test_connections_and_samples(spool: Spool) -> None:
         spool.counter(at, "profile.samples", samples)
         spool.counter(at, "tcp.connections.active", 3, gauge=True)
     part = _part(spool, 1.5, scope="harness.flows")
-    assert (count(part, "connections"), count(part, "samples")) == (23, 19)
+    assert (count(*part, "connections"), count(*part, "samples")) == (23, 19)
 
 
 def test_only_what_carries_an_attribute_is_counted(spool: Spool) -> None:
@@ -190,28 +193,28 @@ def test_only_what_carries_an_attribute_is_counted(spool: Spool) -> None:
         spool.counter(at, "tcp.connections.opened", ours, peer="127.0.0.2")
         spool.counter(at, "tcp.connections.opened", theirs, peer="10.0.0.7")
     probes = ("network.peer.address", "127.0.0.2")
-    assert count(_part(spool, 1.5, scope="harness.flows", only=probes), "connections") == 10
+    assert count(*_part(spool, 1.5, scope="harness.flows", only=probes), "connections") == 10
     spool.logs(3, [("process.exec", 2.5), ("process.exec", 2.6), ("file.open", 1.0)], path="/p")
     spool.logs(3, [("process.exec", 2.5)], path="/bin/sh")
     probe = ("process.executable.path", "/p")
-    assert count(_part(spool, scope="harness.guard", only=probe), "executions") == 2
+    assert count(*_part(spool, scope="harness.guard", only=probe), "executions") == 2
 
 
 def test_latency_of_spans_and_logs(spool: Spool) -> None:
     spool.spans(1, [0.5])
     spool.spans(2, [1.0, 1.5, 1.75])
     spool.logs(3, [("process.exec", 2.5), ("file.open", 1.0)])
-    np.testing.assert_allclose(data_latency(_part(spool, 1), "spans"), [1.0, 0.5, 0.25])
-    logs = data_latency(_part(spool, scope="harness.guard"), "logs")
+    np.testing.assert_allclose(data_latency(*_part(spool, 1), "spans"), [1.0, 0.5, 0.25])
+    logs = data_latency(*_part(spool, scope="harness.guard"), "logs")
     np.testing.assert_allclose(logs, [0.5, 2.0])
-    assert len(data_latency(_part(spool, until=0.9), "spans")) == 0
+    assert len(data_latency(*_part(spool, until=0.9), "spans")) == 0
 
 
 def test_latency_of_a_metric_is_spread_over_what_it_adds(spool: Spool) -> None:
     spool.histogram(1, {"/": 10})  # its time is 0.9, its start 0
     spool.histogram(3, {"/": 20})  # adds what happened between 0.9 and 2.9
     spool.histogram(4, {"/": 20})  # adds nothing
-    found = data_latency(_part(spool, 1), "metrics")
+    found = data_latency(*_part(spool, 1), "metrics")
     assert (found.min(), np.median(found), found.max()) == pytest.approx((0.1, 1.1, 2.1))
 
 
@@ -221,7 +224,7 @@ def test_a_record_cut_off_by_a_crash_is_left_out(spool: Spool) -> None:
     whole = spool.path.read_bytes()
     for missing in (1, len(whole) // 2 - 10):
         spool.path.write_bytes(whole[:-missing])
-        assert len(data_latency(_part(spool), "spans")) == 1
+        assert len(data_latency(*_part(spool), "spans")) == 1
 
 
 def test_a_file_that_is_no_spool_is_refused(tmp_path: Path) -> None:

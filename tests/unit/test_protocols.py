@@ -8,8 +8,10 @@ import pytest
 
 from harness.collectors import AgentProcess
 from harness.meters.cgroup import CgroupCpu
+from harness.meters.coverage import Sink
 from harness.meters.node import NodeCpu
-from harness.model import Collector, Meter, Target
+from harness.model import Collector, Meter, Receiver, Target
+from harness.stack.full import Full
 from harness.targets.local import Local
 
 
@@ -25,10 +27,17 @@ def meters(cgroup: CgroupCpu, node: NodeCpu) -> tuple[Meter, ...]:
     return cgroup, node
 
 
+def receivers(sink: Sink, full: Full) -> tuple[Receiver, ...]:
+    return sink, full
+
+
 @pytest.mark.parametrize(
     ("protocol", "kind"),
-    [(Target, Local), (Collector, AgentProcess), (Meter, CgroupCpu), (Meter, NodeCpu)],
-)
+    [
+        (Target, Local), (Collector, AgentProcess), (Meter, CgroupCpu), (Meter, NodeCpu),
+        (Receiver, Sink), (Receiver, Full),
+    ],
+)  # fmt: skip
 def test_every_method_is_called_as_the_protocol_says(protocol: type, kind: type) -> None:
     methods = inspect.getmembers(protocol, inspect.isfunction)
     stated = {name: inspect.signature(each) for name, each in methods if name[0] != "_"}

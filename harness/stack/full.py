@@ -1,0 +1,209 @@
+"""The full stack as a receiver: what arrived is what its backends find; `evaluate` makes it.
+
+A record has arrived when a query finds it. So the backends are asked over and over while they are
+watched, and the delay is known to the pause between two queries.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import ComponentError
+from harness.model import Part
+from harness.signals import EVENTS, METRICS, SPANS, SPREAD, growth
+from harness.stack import backends
+from harness.stack.backends import Backends, Event, Series
+from harness.stack.config import Stack
+
+POLL_SECONDS = 0.2
+COMPLETE_SECONDS = 30.0  # how long what was flushed may take until it is found
+BACK_SECONDS = 60  # how far back samples are asked for while watching
+
+
+@dataclass
+class Full:
+    """Collector, Prometheus, Tempo and Loki; `cgroups` and `logs` are by component.
+
+    `stays` says whether it was up before the run, and will be after it.
+    """
+
+    stack: Stack
+    cgroups: Mapping[str, Path]
+    logs: Mapping[str, Path] = field(default_factory=dict)
+    stays: bool = False
+    poll_seconds: float = POLL_SECONDS
+    _delays: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._backends = Backends(self.stack)
+
+    @property
+    def url(self) -> str:
+        """Where the Collector takes OTLP over HTTP."""
+        return self.stack.url(self.stack.ports.otlp_http)
+
+    def check(self) -> None:
+        """ComponentError if one of its components has ended."""
+        for name, path in self.cgroups.items():
+            if not _processes(path):
+                raise ComponentError(
+                    f"{name} ended while it was needed.",
+                    _last_words(self.logs.get(name)),
+                    "Take the stack down (harness down), then resume the run.",
+                )
+
+    def mark(self) -> int:
+        """The time, unix ns."""
+        return time.time_ns()
+
+    def sender(self, name: str, trial: str) -> str:
+        """A service.instance.id that no other has: backends keep what earlier ones sent."""
+        return f"{name}-{trial}-{secrets.token_hex(3)}"
+
+    def read(self) -> dict[str, float]:
+        """How many records its backends took so far, by kind."""
+        return self._backends.taken()
+
+    def count(self, part: Part, signal: str, made: float) -> float:
+        """How much of a signal is found once all that was flushed is; after 30 s what is there."""
+        deadline = time.monotonic() + COMPLETE_SECONDS
+        while True:
+            found, complete = self._count(part, signal, made)
+            if complete or time.monotonic() > deadline:
+                return found
+            self.check()
+            time.sleep(POLL_SECONDS)
+
+    def watch(self, parts: Sequence[tuple[Part, str]], seconds: float) -> None:
+        """Ask for so long what is new of each part and kind, and note when it was first found.
+
+        `poll_seconds` becomes the mean time from one round of questions to the next.
+        """
+        self._delays = {(part.instance, kind): [] for part, kind in parts}
+        seen: set[Hashable] = set()
+        begun, rounds = time.monotonic(), 0
+        while time.monotonic() - begun < seconds:
+            due = time.monotonic() + POLL_SECONDS
+            for part, kind in parts:
+                for key, delays in self._new(part, kind, seen):
+                    seen.add(key)
+                    self._delays[part.instance, kind] += delays
+            rounds += 1
+            self.check()
+            time.sleep(max(0.0, due - time.monotonic()))
+        self.poll_seconds = (time.monotonic() - begun) / max(rounds, 1)
+
+    def data_latency(self, part: Part, kind: str) -> NDArray[np.float64]:
+        """Seconds from when it happened until it was found, of what was watched last."""
+        return np.array(self._delays.get((part.instance, kind), ()))
+
+    def _count(self, part: Part, signal: str, made: float) -> tuple[float, bool]:
+        """How much is found now, and whether more cannot come."""
+        since = unix_ns(part.since_ns) if part.since_ns else part.mark
+        if signal in METRICS:
+            wanted = backends.metric(METRICS[signal])
+            found = self._backends.counters(part.instance, wanted, part.mark)
+            flushed = _whole_ms(unix_ns(part.flushed_ns))
+            return counted(found, since, part.only), newest(found) >= flushed
+        if signal == SPANS:
+            number = len(self._backends.spans(part.instance))
+        else:
+            lines = self._backends.lines(part.instance, since)
+            number = sum(_is(line, EVENTS[signal], part.only) for line in lines)
+        return float(number), number >= made
+
+    def _new(
+        self, part: Part, kind: str, seen: set[Hashable]
+    ) -> Iterator[tuple[Hashable, list[float]]]:
+        """What happened since the part began and was not seen before, with its delays."""
+        since = unix_ns(part.since_ns)
+        if kind == "metrics":
+            back = max(part.mark, time.time_ns() - BACK_SECONDS * 10**9)
+            found = self._backends.counters(part.instance, backends.COUNTERS, back)
+            yield from new_points(found, since, seen, time.time_ns())
+            return
+        ask: Mapping[str, Callable[[], list[Event]]] = {
+            "spans": lambda: self._backends.spans(part.instance),
+            "logs": lambda: self._backends.lines(part.instance, since),
+        }
+        events = ask[kind]()
+        now = time.time_ns()
+        for event in events:
+            if event.time_unix_ns > since and event.key not in seen:
+                yield event.key, [(now - event.time_unix_ns) / 1e9]
+
+
+def counted(found: Sequence[Series], since_unix_ns: int, only: tuple[str, str] | None) -> float:
+    """What series that carry this attribute counted after that time."""
+    wanted = None if only is None else (backends.label(only[0]), only[1])
+    return sum(
+        added
+        for one in found
+        if wanted is None or wanted in one.labels
+        for at, _, added in _growths(one)
+        if at > since_unix_ns
+    )
+
+
+def newest(found: Sequence[Series]) -> int:
+    """The time of the last point of any series, unix ns; 0 if there is none."""
+    return max((one.points[-1][0] for one in found if one.points), default=0)
+
+
+def new_points(
+    found: Sequence[Series], since_unix_ns: int, seen: set[Hashable], now_unix_ns: int
+) -> Iterator[tuple[Hashable, list[float]]]:
+    """Points after that time that added something; what one counts is spread over its interval."""
+    for one in found:
+        for at, before, added in _growths(one):
+            key = (one.labels, at)
+            if at <= since_unix_ns or not added or before is None or key in seen:
+                continue
+            delay, interval = (now_unix_ns - at) / 1e9, (at - before) / 1e9
+            yield key, [delay + share * interval for share in SPREAD]
+
+
+def _growths(one: Series) -> Iterator[tuple[int, int | None, float]]:
+    """When (unix ns), since when (None: since the series began), and how much was added."""
+    last: tuple[int, float] | None = None
+    for at, value in one.points:
+        added, before = growth(last, value)
+        last = (at, value)
+        yield at, before, added
+
+
+def _is(line: Event, name: str, only: tuple[str, str] | None) -> bool:
+    """Whether a log line tells this event and carries this attribute."""
+    return line.name == name and (only is None or (backends.label(only[0]), only[1]) in line.labels)
+
+
+def unix_ns(monotonic_ns: int) -> int:
+    """CLOCK_MONOTONIC nanoseconds as unix time."""
+    return monotonic_ns + time.time_ns() - time.monotonic_ns()
+
+
+def _whole_ms(ns: int) -> int:
+    """As Prometheus keeps times."""
+    return ns // 10**6 * 10**6
+
+
+def _processes(cgroup: Path) -> str:
+    try:
+        return (cgroup / "cgroup.procs").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _last_words(log: Path | None) -> str:
+    try:
+        lines = log.read_text(errors="replace").splitlines()[-2:] if log else []
+    except OSError:
+        lines = []
+    return " ".join(lines)[-400:]

@@ -1,0 +1,185 @@
+"""`harness evaluate --stack full` from the outside: what was sent is found in the real backends.
+
+The programs come from the cache, and from nothing they are built, which takes minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import shell
+from harness.receivers import BACKENDS
+from harness.stack import catalog, supply
+from harness.stack.config import Stack
+from harness.stack.readback import ask
+from harness.targets import cgroup, ledger, local, mount
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.stack,
+    pytest.mark.skipif(os.geteuid() != 0, reason="root is needed to make cgroups"),
+]
+
+HARNESS = [sys.executable, "-m", "harness"]
+ROOT = Path(__file__).resolve().parents[2]
+BUILD_SECONDS = 3600
+
+SMALL = """
+workloads = ["go"]
+blocks = 1
+replacements = 0
+warmup_seconds = 0.5
+warmup_limit_seconds = 1.0
+switched_seconds = 4.0
+steady_seconds = 2.0
+watched_seconds = 10.0
+metered_seconds = 0.0
+calibration_seconds = 1.0
+seed = 5
+stack = "full"
+loads = { go = { rate = 300 } }
+[[arms]]
+name = "baseline"
+[[arms]]
+name = "both"
+collectors = ["http:sample=10", "guard"]
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs() -> None:
+    """The four programs, or the reason why these tests are skipped."""
+    for name in BACKENDS:
+        component = catalog.load()[name]
+        offer = supply.choose(component, supply.cache())
+        if offer is None:
+            pytest.skip(f"{component.title} cannot be had here")
+        if not offer.ready and not os.environ.get("HARNESS_STACK"):
+            pytest.skip(f"{component.title} is not in the cache: `make test-stack` builds it")
+    if ledger.state() is not None:
+        pytest.skip("a stack is up on this machine")
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    yield
+    root = mount.find("cgroup2")
+    assert ledger.state() is None
+    assert local.leftovers() == []
+    assert root is not None
+    assert not list(root.glob("harness-*"))
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL)
+    return path
+
+
+def _run(tmp_path: Path, *arguments: str | Path, check: bool = True) -> shell.Completed:
+    argv = [*HARNESS, *map(str, arguments)]
+    env = {"COLUMNS": "200", "XDG_STATE_HOME": str(tmp_path / "state")}
+    return shell.run(argv, check=check, timeout=BUILD_SECONDS, env=env, cwd=ROOT)
+
+
+def _document(tmp_path: Path) -> dict[str, Any]:
+    return json.loads((tmp_path / "r/report.json").read_text())
+
+
+def test_a_stack_is_started_asked_and_taken_down(small: Path, tmp_path: Path) -> None:
+    plan = _run(tmp_path, "evaluate", small, "--plan").stdout
+    assert "it is started for the run and taken down after it" in " ".join(plan.split())
+    done = _run(tmp_path, "evaluate", small, "--reports", tmp_path, "--run", "r")
+    assert "Trace quality" in done.stdout
+    assert "What the stack costs" in done.stdout
+    document = _document(tmp_path)
+    assert set(BACKENDS) <= set(document["components"])
+    quality = {one["signal"]: one for one in document["quality"]}
+    assert set(quality) == {"requests", "spans", "executions"}
+    for one in quality.values():
+        assert one["coverage_percent"] > 95, one
+        assert one["records"] >= 20, one
+        assert 0 < one["data_latency_p50_s"] <= one["data_latency_p99_s"] < 30, one
+        assert one["resolution_s"] < 1, one
+    assert {one["component"] for one in document["upkeep"]} >= set(BACKENDS)
+    assert all(one["memory_mb"] > 1 for one in document["upkeep"])
+    assert not (tmp_path / "state/harness/stack").exists()
+    rows = {(row["arm"], row["metric"]): row for row in document["rows"]}
+    assert rows["both", "agent_us"]["estimate"] > 0
+    assert rows["both", "sink_us"]["estimate"] > 0
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    _run(tmp_path, "up")
+    now = ledger.state()
+    assert now is not None
+    yield Stack(Path(now.folder), now.bind)
+    _run(tmp_path, "down")
+
+
+def test_a_stack_that_is_up_is_used_and_gets_the_results(
+    stack: Stack, small: Path, tmp_path: Path
+) -> None:
+    allowed = {pid: os.sched_getaffinity(pid) for pid in _pids()}
+    _run(tmp_path, "evaluate", small, "--reports", tmp_path, "--run", "r")
+    assert {pid: os.sched_getaffinity(pid) for pid in _pids()} == allowed
+    url = stack.url(stack.ports.prometheus) + "/api/v1/query"
+    query = {"query": 'last_over_time(harness_result{harness_run="r"}[10m])'}
+    found = _eventually(lambda: ask(url, query)["data"]["result"])
+    told = {
+        (one["metric"]["harness_arm"], one["metric"]["harness_metric"]): float(one["value"][1])
+        for one in found
+        if one["metric"]["harness_bound"] == "estimate"
+    }
+    for row in _document(tmp_path)["rows"]:
+        assert told[row["arm"], row["metric"]] == pytest.approx(row["estimate"])
+
+
+def test_a_backend_that_dies_fails_its_trials_with_its_name(
+    stack: Stack, small: Path, tmp_path: Path
+) -> None:
+    """It is resumed once the stack is mended."""
+    arguments = ("evaluate", small, "--reports", tmp_path, "--run", "r")
+    log = tmp_path / "harness.log"
+    env = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    process = shell.spawn([*HARNESS, *map(str, arguments)], log=log, cwd=ROOT, env=env)
+    _eventually(lambda: list((tmp_path / "r/trials").glob("*-go-*")))
+    (tempo,) = _running("tempo")
+    os.kill(tempo.pid, signal.SIGKILL)
+    assert process.wait(300) == 2
+    assert "tempo ended while it was needed" in " ".join(log.read_text().split())
+    records = [json.loads(p.read_text()) for p in (tmp_path / "r").glob("trials/*/trial.json")]
+    assert {one["status"] for one in records} == {"failed"}
+    _run(tmp_path, "down")
+    _run(tmp_path, "up")
+    _run(tmp_path, "evaluate", "--resume", tmp_path / "r")
+    assert json.loads((tmp_path / "r/run.json").read_text())["complete"]
+
+
+def _running(name: str) -> list[ledger.Running]:
+    now = ledger.state()
+    return [one for one in now.components if one.name == name] if now else []
+
+
+def _pids() -> list[int]:
+    now = ledger.state()
+    return [p for one in now.components for p in cgroup.processes(Path(one.cgroup))] if now else []
+
+
+def _eventually(condition: Any, seconds: float = 90) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    return found

@@ -1,0 +1,358 @@
+"""The full stack as a receiver: what its backends' answers hold, and when something has arrived."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pytest
+
+from harness.errors import ComponentError
+from harness.model import Part
+from harness.stack import backends, full
+from harness.stack.backends import Series
+from harness.stack.config import Ports, Stack
+from harness.stack.full import Full
+
+SECOND = 10**9
+UNIX = 1_763_000_000
+
+# GET /api/v1/query with a range selector (prometheus.io/docs/prometheus/latest/querying/api)
+SAMPLES = {
+    "status": "success",
+    "data": {
+        "resultType": "matrix",
+        "result": [
+            {
+                "metric": {
+                    "__name__": "http_server_request_duration_seconds_count",
+                    "http_route": "/",
+                    "service_instance_id": "http-1",
+                },
+                "values": [
+                    [UNIX + 1.5, "100"], [UNIX + 6.501, "110"], [UNIX + 11.5, "4"],
+                    [UNIX + 16.5, "4"],
+                ],
+            },
+            {
+                "metric": {"__name__": "http_server_request_duration_seconds_count",
+                           "http_route": "/cpu", "service_instance_id": "http-1"},
+                "values": [[UNIX + 6.501, "7"]],
+            },
+        ],
+    },
+}  # fmt: skip
+
+# GET /api/search (grafana.com/docs/tempo/latest/api_docs), with a trace found in two blocks
+SEARCH = {
+    "traces": [
+        {
+            "traceID": "2f3e0cee77ae5dc9c17ade3689eb2e54",
+            "rootServiceName": "go",
+            "rootTraceName": "GET /",
+            "startTimeUnixNano": "1763000001000000000",
+            "durationMs": 3,
+            "spanSets": [
+                {
+                    "spans": [
+                        {
+                            "spanID": "563d623c76514f8e",
+                            "startTimeUnixNano": "1763000001000000000",
+                            "durationNanos": "3000000",
+                        }
+                    ],
+                    "matched": 1,
+                }
+            ],
+        },
+        {
+            "traceID": "2f3e0cee77ae5dc9c17ade3689eb2e54",
+            "spanSets": [
+                {
+                    "spans": [
+                        {
+                            "spanID": "563d623c76514f8e",
+                            "startTimeUnixNano": "1763000001000000000",
+                            "durationNanos": "3000000",
+                        }
+                    ],
+                    "matched": 1,
+                }
+            ],
+        },
+        {
+            "traceID": "ab",
+            "spanSet": {
+                "spans": [{"spanID": "cd", "startTimeUnixNano": "1763000002000000000"}],
+                "matched": 1,
+            },
+        },
+    ],
+    "metrics": {"inspectedBytes": "1234", "totalBlocks": 0},
+}
+
+# GET /loki/api/v1/query_range (grafana.com/docs/loki/latest/reference/loki-http-api)
+LINES = {
+    "status": "success",
+    "data": {
+        "resultType": "streams",
+        "result": [
+            {
+                "stream": {
+                    "service_name": "go",
+                    "service_instance_id": "guard-1",
+                    "process_executable_path": "/tmp/probe",
+                },
+                "values": [
+                    ["1763000001000000001", "process.exec"],
+                    ["1763000001000000001", "process.exec"],
+                    ["1763000002000000000", "process.exec"],
+                ],
+            },
+            {
+                "stream": {"service_name": "go", "process_executable_path": "/bin/sh",
+                           "event_name": "process.exec"},
+                "values": [["1763000001500000000", ""]],
+            },
+        ],
+        "stats": {},
+    },
+}  # fmt: skip
+
+COLLECTOR = """\
+# TYPE otelcol_exporter_sent_spans_total counter
+otelcol_exporter_sent_spans_total{exporter="otlp_grpc/tempo",service_name="otelcol"} 42
+# TYPE otelcol_exporter_sent_metric_points_total counter
+otelcol_exporter_sent_metric_points_total{exporter="otlp_http/prometheus"} 1.5e+03
+otelcol_exporter_sent_log_records_total{exporter="otlp_http/loki"} 7
+otelcol_exporter_queue_size{exporter="otlp_http/loki"} 3
+"""
+
+
+class Answers(ThreadingHTTPServer):
+    """All backends in one; `say` maps a path to what it answers: a status, or an object."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.say: dict[str, Callable[[], Any]] = {}
+        self.asked: list[dict[str, str]] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Answers
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        self.server.asked.append({k: v[0] for k, v in parse_qs(url.query).items()})
+        said = self.server.say[url.path]()
+        status, body = (said, "no such thing") if isinstance(said, int) else (200, said)
+        data = (body if isinstance(body, str) else json.dumps(body)).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+@pytest.fixture
+def answers() -> Iterator[Answers]:
+    with Answers() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def receiver(answers: Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Full:
+    monkeypatch.setattr(full, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(backends, "PAUSE_SECONDS", 0.01)
+    port = answers.server_port
+    ports = Ports(prometheus=port, tempo=port, loki=port, collector_metrics=port)
+    cgroup = tmp_path / "tempo"
+    cgroup.mkdir()
+    (cgroup / "cgroup.procs").write_text("7\n")
+    (tmp_path / "tempo.log").write_text("level=info\npanic: out of luck\n")
+    stack = Stack(tmp_path, ports=ports)
+    return Full(stack, {"tempo": cgroup}, {"tempo": tmp_path / "tempo.log"})
+
+
+def test_samples_are_counted_across_a_restart() -> None:
+    found = backends.series(SAMPLES)
+    assert found[0].points[1] == ((UNIX * 1000 + 6501) * 10**6, 110.0)
+    since = UNIX * SECOND + 2 * SECOND
+    assert full.counted(found, since, None) == 10 + 4 + 0 + 7
+    assert full.counted(found, since, ("http.route", "/cpu")) == 7
+    assert full.counted(found, 0, None) == 100 + 10 + 4 + 7
+    assert full.newest(found) == UNIX * SECOND + 16_500_000_000
+    assert full.newest([]) == 0
+
+
+def test_a_point_stands_for_delays_over_the_interval_that_it_counts() -> None:
+    found, now = backends.series(SAMPLES), UNIX * SECOND + 7 * SECOND
+    first = full.new_points(found, UNIX * SECOND, set(), now)
+    ((_, delays), *others) = list(first)
+    assert (min(delays), max(delays)) == pytest.approx((0.499, 5.5))
+    assert others == []  # one that fell, or has no point before it, tells no interval
+
+
+def test_spans_are_found_once_with_their_ends() -> None:
+    assert [(s.key, s.time_unix_ns) for s in backends.spans(SEARCH)] == [
+        (("2f3e0cee77ae5dc9c17ade3689eb2e54", "563d623c76514f8e"), 1763000001003000000),
+        (("ab", "cd"), 1763000002000000000),
+    ]
+    assert backends.spans({"metrics": {}}) == []
+
+
+def test_equal_lines_are_several_events() -> None:
+    found = backends.lines(LINES)
+    assert len({line.key for line in found}) == len(found) == 4
+    assert {line.name for line in found} == {"process.exec"}
+    assert found[0].time_unix_ns == 1763000001000000001
+
+
+def test_what_the_collector_sent_is_told_by_kind() -> None:
+    assert backends.taken(COLLECTOR) == {"spans": 42.0, "metrics": 1500.0, "logs": 7.0}
+
+
+def test_a_name_of_opentelemetry_is_matched_with_any_unit() -> None:
+    import re
+
+    wanted = backends.metric("http.server.request.duration")
+    assert re.fullmatch(wanted, "http_server_request_duration_seconds_count")
+    assert not re.fullmatch(wanted, "http_server_request_duration_seconds_sum")
+    assert re.fullmatch(backends.metric("tcp.connections.opened"), "tcp_connections_opened_total")
+
+
+def test_requests_are_counted_once_the_flush_is_found(receiver: Full, answers: Answers) -> None:
+    """The sample of the flush arrives at the third question."""
+    flush_ns = time.monotonic_ns()
+    flush, before = time.time(), time.time() - 5
+    values = [[[before, "100"]], [[before, "100"]], [[before, "100"], [flush + 0.001, "123"]]]
+
+    def say() -> Any:
+        rest = values.pop(0) if len(values) > 1 else values[0]
+        return {"data": {"result": [{"metric": {}, "values": rest}]}}
+
+    answers.say["/api/v1/query"] = say
+    since_ns = flush_ns - SECOND
+    part = Part("harness.http", receiver.mark() - 60 * SECOND, since_ns, instance="http-1",
+                flushed_ns=flush_ns)  # fmt: skip
+    assert receiver.count(part, "requests", 23) == 23
+    assert len(answers.asked) == 3
+    query = answers.asked[0]["query"]
+    assert 'service_instance_id="http-1"' in query
+    assert '__name__=~"http_server_request_duration(_.+)?_(total|count)"' in query
+    assert query.endswith("[61s]")
+
+
+def test_events_are_counted_until_all_are_there(receiver: Full, answers: Answers) -> None:
+    found: list[Any] = [{"traces": []}, SEARCH]
+    answers.say["/api/search"] = lambda: found.pop(0) if len(found) > 1 else found[0]
+    assert receiver.count(Part("harness.http", instance="http-1"), "spans", 2) == 2
+    assert answers.asked[0]["q"] == '{resource.service.instance.id="http-1"}'
+    answers.say["/loki/api/v1/query_range"] = lambda: LINES
+    only = ("process.executable.path", "/tmp/probe")
+    part = Part("harness.guard", instance="guard-1", only=only)
+    assert receiver.count(part, "executions", 3) == 3
+    assert '| service_instance_id="guard-1"' in answers.asked[-1]["query"]
+
+
+def test_what_never_comes_is_waited_for_only_so_long(
+    receiver: Full, answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(full, "COMPLETE_SECONDS", 0.05)
+    answers.say["/api/search"] = lambda: SEARCH
+    assert receiver.count(Part("harness.http", instance="http-1"), "spans", 3) == 2
+
+
+def test_a_record_is_late_by_the_time_of_its_first_sight(receiver: Full, answers: Answers) -> None:
+    began = time.time_ns()
+    part = Part("harness.http", receiver.mark(), time.monotonic_ns(), instance="http-1")
+
+    def search() -> Any:
+        visible = time.time_ns() - began > 0.2 * SECOND
+        ends = [began + 10**7] if visible else []
+        ends.append(began - SECOND)  # from before the part
+        return {
+            "traces": [
+                {"traceID": str(end), "spanSets": [{"spans": [
+                    {"spanID": "a", "startTimeUnixNano": str(end)}]}]}
+                for end in ends
+            ]
+        }  # fmt: skip
+
+    answers.say["/api/search"] = search
+    receiver.watch([(part, "spans")], 0.4)
+    (delay,) = receiver.data_latency(part, "spans")
+    assert 0.15 < delay < 0.35
+    assert 0.01 <= receiver.poll_seconds < 0.1
+    assert len(receiver.data_latency(part, "logs")) == 0
+
+
+def test_a_metric_is_late_by_its_interval_and_its_way(receiver: Full, answers: Answers) -> None:
+    began = time.time()
+    part = Part("harness.flows", receiver.mark(), time.monotonic_ns(), instance="flows-1")
+    values = [[began - 1, "5"], [began + 0.05, "9"]]
+    answers.say["/api/v1/query"] = lambda: {
+        "data": {"result": [{"metric": {"__name__": "tcp_io_bytes_total"}, "values": values}]}
+    }
+    time.sleep(0.06)
+    receiver.watch([(part, "metrics")], 0.1)
+    delays = receiver.data_latency(part, "metrics")
+    assert np.ptp(delays) == pytest.approx(1.05, abs=0.01)
+    assert 0 <= delays.min() < 0.2
+
+
+def test_a_backend_that_ended_is_named_with_its_last_words(receiver: Full) -> None:
+    receiver.check()
+    (receiver.cgroups["tempo"] / "cgroup.procs").write_text("")
+    with pytest.raises(ComponentError, match=r"tempo ended .*out of luck.*harness down"):
+        receiver.check()
+
+
+def test_a_backend_that_refuses_says_why(receiver: Full, answers: Answers) -> None:
+    answers.say["/api/search"] = lambda: 400
+    with pytest.raises(ComponentError, match=r"Tempo refused a query. It said 400: no such thing"):
+        receiver.count(Part("harness.http", instance="x"), "spans", 1)
+    assert len(answers.asked) == 1
+
+
+def test_a_refusal_that_passes_is_asked_again(receiver: Full, answers: Answers) -> None:
+    said: list[Any] = [500, SEARCH]
+    answers.say["/api/search"] = lambda: said.pop(0)
+    assert receiver.count(Part("harness.http", instance="x"), "spans", 2) == 2
+
+
+def test_a_backend_that_is_not_there_is_named(receiver: Full, tmp_path: Path) -> None:
+    away = Full(Stack(tmp_path, ports=Ports(tempo=9)), {})
+    with pytest.raises(ComponentError, match="Tempo does not answer"):
+        away.count(Part("harness.http", instance="x"), "spans", 1)
+
+
+def test_what_the_backends_took_is_read_from_the_collector(
+    receiver: Full, answers: Answers
+) -> None:
+    answers.say["/metrics"] = lambda: COLLECTOR
+    assert receiver.read()["spans"] == 42
+
+
+def test_senders_of_one_name_are_told_apart(receiver: Full) -> None:
+    names = {receiver.sender("http", "001-go-b0-http-switched") for _ in range(10)}
+    assert len(names) == 10
+    assert all(name.startswith("http-001-go-b0-http-switched-") for name in names)
+
+
+def test_only_points_of_the_time_after_count() -> None:
+    points = tuple((at * SECOND, float(at)) for at in range(5))
+    assert full.counted([Series(frozenset(), points)], 2 * SECOND, None) == 2
