@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import socket
 from collections.abc import Callable, Sequence
@@ -34,7 +35,7 @@ _TIMEOUT_SECONDS = 5.0
 
 
 class Exporter:
-    """Sends to one OTLP/HTTP receiver, under one resource and scope."""
+    """Sends to one OTLP/HTTP receiver: what was seen of the service, and the agent's own."""
 
     def __init__(
         self,
@@ -49,6 +50,9 @@ class Exporter:
         self._resource = Resource({"service.name": service, "host.name": socket.gethostname()})
         if instance:
             self._resource = self._resource.merge(Resource({"service.instance.id": instance}))
+        self._own_scope = InstrumentationScope("harness.agent")
+        own = {"service.name": "harness-agent", "service.instance.id": instance or str(os.getpid())}
+        self._own = Resource({**own, "host.name": socket.gethostname(), "process.pid": os.getpid()})
         self._find_pid = find_pid
         # failures are raised below, where somebody can act on them
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
@@ -64,12 +68,15 @@ class Exporter:
             f"{self._url}/v1/logs", timeout=_TIMEOUT_SECONDS, session=session
         )
 
-    def send(self, telemetry: Telemetry) -> int:
-        """Export; how many items the receiver acknowledged. AgentError if it did not."""
+    def send(self, telemetry: Telemetry, own: Sequence[Metric] = ()) -> int:
+        """Export; how many items of `telemetry` were acknowledged. AgentError if not all were.
+
+        `own` are the agent's metrics of itself.
+        """
         if telemetry.metrics or telemetry.spans or telemetry.logs:
             self._name_process()
-        if telemetry.metrics:
-            self._send_metrics(telemetry.metrics)
+        if telemetry.metrics or own:
+            self._send_metrics(telemetry.metrics, own)
         if telemetry.spans:
             self._send_spans(telemetry.spans)
         if telemetry.logs:
@@ -84,9 +91,15 @@ class Exporter:
             if pid is not None:
                 self._resource = self._resource.merge(Resource({"process.pid": pid}))
 
-    def _send_metrics(self, metrics: Sequence[Metric]) -> None:
-        scope = ScopeMetrics(self._scope, metrics, "")
-        data = MetricsData([ResourceMetrics(self._resource, [scope], "")])
+    def _send_metrics(self, metrics: Sequence[Metric], own: Sequence[Metric]) -> None:
+        parts = ((self._own, self._own_scope, own), (self._resource, self._scope, metrics))
+        data = MetricsData(
+            [
+                ResourceMetrics(resource, [ScopeMetrics(scope, some, "")], "")
+                for resource, scope, some in parts
+                if some
+            ]
+        )
         done = self._metric_exporter.export(data)
         self._acknowledged(done is MetricExportResult.SUCCESS, "metrics")
 
@@ -133,7 +146,7 @@ class Exporter:
             observed_timestamp=at_ns,
             severity_number=SeverityNumber.INFO,
             severity_text="INFO",
-            body=log.body or None,
+            body=log.body or log.event_name,  # Loki (3.7) keeps the one and not the other
             attributes=dict(log.attributes),
             event_name=log.event_name,
         )

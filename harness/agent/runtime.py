@@ -20,7 +20,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from harness.agent import cgroup
+from opentelemetry.sdk.metrics.export import Metric
+
+from harness.agent import cgroup, footprint
 from harness.agent.errors import AgentError
 from harness.agent.hooks import hook_type
 from harness.agent.libbpf import Object, Program
@@ -106,6 +108,10 @@ class Runtime:
         self._exporter = Exporter(
             options.otlp, collector.name, options.service_name, find_pid, options.instance_id
         )
+        self._marks = {
+            "harness.collector": collector.name,
+            "harness.service": options.service_name,
+        }
         self._drain_seconds, self._interval_seconds = options.drain, options.interval
         self._attachments: Sequence[Attachment] = ()
         self._exported = self._spans = self._dropped = 0
@@ -213,12 +219,19 @@ class Runtime:
     def _export(self, *, metrics: bool) -> None:
         with self._collecting:
             telemetry = self._collector.collect(metrics=metrics)
+            own = self._footprint() if metrics else ()
             try:
-                self._exported += self._exporter.send(telemetry)
+                self._exported += self._exporter.send(telemetry, own)
                 self._spans += len(telemetry.spans)
             except AgentError:
                 self._dropped += len(telemetry.spans) + len(telemetry.logs)
                 raise
+
+    def _footprint(self) -> Sequence[Metric]:
+        counts = self._collector.counts()
+        programs = [program.info() for program in self._object.programs]
+        lost = counts.lost + self._dropped
+        return footprint.metrics(counts.events, lost, programs, self._marks)
 
 
 def block_signals() -> None:

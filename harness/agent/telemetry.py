@@ -3,6 +3,7 @@
 Collectors hand over finished aggregates and events (no SDK meter or tracer runs):
 
     counter("tcp.connections", "{connection}", [Point({"direction": "in"}, 23)])
+    level("process.memory.usage", "By", [Point({...}, 31_457_280)])
     gauge("tcp.rtt", "s", [Point({...}, 0.00012)])
     histogram("http.server.request.duration", "s", BOUNDS, [Buckets({...}, counts, total)])
     Span("GET /", start_ns, end_ns, {...})
@@ -35,7 +36,7 @@ _LAUNCHED_NS = time.time_ns()  # the start of every cumulative series
 
 @dataclass(frozen=True)
 class Point:
-    """One series of a counter or a gauge; counters are cumulative since the agent's start."""
+    """One series of a counter (cumulative since the agent's start), a level or a gauge."""
 
     attributes: Attributes
     value: int | float
@@ -88,6 +89,12 @@ def unix_ns(monotonic_ns: int) -> int:
 def counter(name: str, unit: str, points: Sequence[Point], description: str = "") -> Metric:
     """A cumulative, monotonic sum."""
     data = Sum(_numbers(points), AggregationTemporality.CUMULATIVE, is_monotonic=True)
+    return Metric(name, description, unit, data)
+
+
+def level(name: str, unit: str, points: Sequence[Point], description: str = "") -> Metric:
+    """A sum that may fall, as an UpDownCounter reports it."""
+    data = Sum(_numbers(points), AggregationTemporality.CUMULATIVE, is_monotonic=False)
     return Metric(name, description, unit, data)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from harness.agent.telemetry import (
     counter,
     gauge,
     histogram,
+    level,
     unix_ns,
 )
 
@@ -80,6 +82,35 @@ def test_metrics_carry_resource_scope_and_temporality(received: Any) -> None:
     assert not point.HasField("min")
 
 
+def test_a_level_may_fall(received: Any) -> None:
+    exported(received, Telemetry(metrics=[level("memory", "By", [Point({}, 7)])]))
+    request = ExportMetricsServiceRequest.FromString(received[1]["/v1/metrics"])
+    (metric,) = request.resource_metrics[0].scope_metrics[0].metrics
+    assert not metric.sum.is_monotonic
+    assert metric.sum.data_points[0].as_int == 7
+
+
+def test_what_the_agent_says_of_itself_is_apart(received: Any) -> None:
+    seen, own = gauge("seen", "1", [Point({}, 1)]), gauge("own", "1", [Point({}, 2)])
+    exporter = Exporter(received[0], "http", "shop", lambda: 4711, "http-1")
+    assert exporter.send(Telemetry(metrics=[seen]), [own]) == 1  # of what it was asked to see
+    request = ExportMetricsServiceRequest.FromString(received[1]["/v1/metrics"])
+    found = {}
+    for resource in request.resource_metrics:
+        (scope,) = resource.scope_metrics
+        attributes = {each.key: each.value for each in resource.resource.attributes}
+        found[scope.scope.name] = attributes, [metric.name for metric in scope.metrics]
+    attributes, names = found["harness.agent"]
+    assert names == ["own"]
+    assert attributes["service.name"].string_value == "harness-agent"
+    assert attributes["service.instance.id"].string_value == "http-1"
+    assert attributes["process.pid"].int_value == os.getpid()
+    assert found["harness.http"][1] == ["seen"]
+    assert exporter.send(Telemetry(), [own]) == 0
+    request = ExportMetricsServiceRequest.FromString(received[1]["/v1/metrics"])
+    assert len(request.resource_metrics) == 1
+
+
 def test_spans_are_in_unix_time_and_keep_their_length(received: Any) -> None:
     started = time.monotonic_ns()
     span = Span("GET /", started, started + 1234, {"url.path": "/"}, error=True)
@@ -98,7 +129,7 @@ def test_logs_carry_the_event_name(received: Any) -> None:
     assert exported(received, Telemetry(logs=[log])) == 1
     request = ExportLogsServiceRequest.FromString(received[1]["/v1/logs"])
     (found,) = request.resource_logs[0].scope_logs[0].log_records
-    assert found.event_name == "process.executed"
+    assert found.event_name == found.body.string_value == "process.executed"
     assert [v.string_value for v in found.attributes[0].value.array_value.values] == ["sh", "-c"]
 
 
