@@ -11,6 +11,7 @@ import numpy as np
 
 KEPT_UP = 0.98  # of what was due; less is not held
 GROWTH = 0.05  # of the rate by which a queue grows that will not end
+WAITING = 0.5  # seconds of the rate that must wait by then; what is batched waits, too
 FULL = 0.05  # idle share below which the machine's CPUs are called busy
 SPARE = 0.2  # idle share above which a bad step may be an accident and is tried once more
 BISECTIONS = 2
@@ -109,8 +110,8 @@ def discarded(step: Step) -> dict[str, float]:
 
 
 def _grows(step: Step) -> bool:
-    """More than a second's worth waits at the end, and it became more all the time."""
-    if len(step.queue) < 3 or step.rate <= 0 or step.queue[-1] < step.rate:
+    """More than half a second's worth waits at the end, and it became more all the time."""
+    if len(step.queue) < 3 or step.rate <= 0 or step.queue[-1] < WAITING * step.rate:
         return False
     slope = np.polyfit(np.linspace(0.0, step.seconds, len(step.queue)), step.queue, 1)[0]
     return bool(slope > GROWTH * step.rate)

@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
 
 INK, MUTED, GRID = "#222222", "#767676", "#dddddd"
 # of Okabe and Ito, told apart by colour-blind readers too
@@ -38,6 +39,7 @@ _RC = {
 }
 _DPI = 150
 _LEAST_LAG = 0.05
+_LAGS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120)
 
 Steps = Sequence[Mapping[str, Any]]
 
@@ -100,6 +102,9 @@ def _lag(ax: Any, steps: Steps, limit: float) -> None:
     ax.annotate(f"limit {limit:g} s", (0.02, limit), xycoords=("axes fraction", "data"),
                 xytext=(0, 3), textcoords="offset points", color="#d55e00", fontsize=8)  # fmt: skip
     ax.set(yscale="log", ylabel="until it can be queried, s")
+    low, high = ax.get_ylim()
+    ax.yaxis.set_major_locator(FixedLocator([at for at in _LAGS if low <= at <= high]))
+    ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(lambda v, _: f"{v:g}")
 
 

@@ -69,6 +69,7 @@ def _capacity(held: Capacity) -> dict[str, Any]:
     return {
         "rate": held.good.rate if held.good else None,
         "accepted": held.good.accepted if held.good else None,
+        "arrived": held.good.arrived if held.good else None,
         "above": held.bad.rate if held.bad else None,
         "at_least": held.at_least,
         "reasons": list(held.reasons),
@@ -97,7 +98,7 @@ def _held(each: str, held: Capacity, cpus: int) -> str:
     if held.good is None:
         least = f"{held.bad.rate:,.0f} {noun}/s" if held.bad else f"any {noun}"
         return f"On {cpus} CPUs this stack does not hold {least}: {_why(held)}."
-    takes = f"{held.good.accepted:,.0f} {noun}/s"
+    takes = f"{held.good.arrived:,.0f} {noun}/s"
     if held.bad is None:
         return f"On {cpus} CPUs this stack takes at least {takes}: no higher rate was tried."
     some = "at least " if held.at_least else ""
@@ -150,7 +151,8 @@ def _ends(each: str, held: Capacity, cpus: int) -> str:
             f"{used:.2f} of {cpus}; the generator, which runs beside it, takes {own:.2f}."
         )
     return (
-        f"{name} is what ends it, with {idle}: it is not short of CPU in all (it uses {used:.2f})."
+        f"{name} is what ends it, with {idle}: the machine has CPU left, and it uses {used:.2f} "
+        f"of {cpus}."
     )
 
 
@@ -213,11 +215,12 @@ def text(found: Mapping[str, Any]) -> str:
 def _bill(signals: Mapping[str, Any]) -> Iterator[Row]:
     for each, own in signals.items():
         for cost in own["costs"]:
-            interval = f"[{_seconds(cost['low'])}, {_seconds(cost['high'])}]"
+            known = math.isfinite(cost["low"])
+            interval = f"[{_seconds(cost['low'])}, {_seconds(cost['high'])}]" if known else "?"
             name = NAMES.get(cost["component"], cost["component"])
             yield (
                 NOUNS[each], name, _seconds(cost["seconds"]), interval, _seconds(cost["idle"]),
-                f"{wording.plain(cost['residual'])} %", str(cost["steps"]),
+                f"{cost['residual']:.1f} %", str(cost["steps"]),
             )  # fmt: skip
 
 
@@ -230,7 +233,7 @@ def _steps(steps: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
             f"{max(step['queue'], default=0):,.0f}",
             *(f"{step['cpu'].get(name, 0.0):.2f}" for name in curve.PARTS),
             f"{100 * step['idle']:.0f}", f"{100 * step['steal']:.1f}",
-            ", ".join(step["reasons"]) or "held",
+            ", ".join(step["reasons"]) or ("held" if step["rate"] else ""),
         )  # fmt: skip
 
 
@@ -244,7 +247,7 @@ def _memory(signals: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def _series(signals: Mapping[str, Any]) -> str:
-    rate = signals.get("points", {}).get("capacity", {}).get("accepted")
+    rate = signals.get("points", {}).get("capacity", {}).get("arrived")
     return f"{rate * POINT_SECONDS:,.0f}" if rate else ""
 
 

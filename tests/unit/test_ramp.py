@@ -65,7 +65,7 @@ def test_the_capacity_is_found_between_two_rates(capacity: float) -> None:
     assert held.good is not None
     assert held.bad is not None
     assert not held.at_least
-    assert held.good.rate < 8 / 7 * capacity  # a queue of less than a second is no reason
+    assert held.good.rate < 1.07 * capacity  # half a second may wait after eight
     assert held.bad.rate > capacity
     assert held.bad.rate / held.good.rate <= 1.5**0.25 * 1.01
 
@@ -124,7 +124,7 @@ def test_why_a_step_is_not_held(change: dict[str, Any], reason: str) -> None:
 
 def test_a_queue_that_does_not_grow_is_held() -> None:
     level = replace(simulated(1000), queue=(1500.0, 1480.0, 1510.0, 1490.0))
-    short = replace(simulated(1000), queue=(0.0, 100.0, 200.0, 300.0))  # of a whole batch
+    short = replace(simulated(1000), queue=(0.0, 100.0, 200.0, 300.0))  # of a batch
     assert ramp.judge(level, LIMIT) == ()
     assert ramp.judge(short, LIMIT) == ()
 
@@ -142,7 +142,7 @@ def test_the_limit_is_whoever_uses_most_of_busy_cpus() -> None:
 def test_with_spare_cpu_it_is_whom_all_wait_for() -> None:
     held = ramp.capacity(climbed(capacity=5_000, cpus=16), LIMIT)
     assert (held.limit, held.full) == ("tempo", False)
-    assert "it is not short of CPU in all" in report.verdict("spans", held, [], 16)
+    assert "the machine has CPU left" in report.verdict("spans", held, [], 16)
 
 
 def test_limits_of_the_configuration_are_named() -> None:
