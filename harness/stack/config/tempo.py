@@ -41,10 +41,8 @@ def render(stack: Stack) -> Tree:
             "max_block_duration": "5m",
         },
         "querier": {"frontend_worker": {"frontend_address": f"127.0.0.1:{ports.tempo_grpc}"}},
-        "compactor": {
-            "ring": {**ring, "instance_addr": "127.0.0.1"},
-            "compaction": {"block_retention": f"{stack.retention_hours}h"},
-        },
+        # no ring: with one it waits a minute for others before it is ready
+        "compactor": {"compaction": {"block_retention": f"{stack.retention_hours}h"}},
         "metrics_generator": {
             "ring": {**ring, "instance_addr": "127.0.0.1"},
             "storage": {
