@@ -25,10 +25,11 @@ from harness import __version__, rollout
 from harness.analysis import ramp as analysis
 from harness.analysis.ramp import BACKENDS, Step
 from harness.errors import InputError, NeedError, StoreError
+from harness.report import capacity
 from harness.report import ramp as report
 from harness.stack import account
-from harness.stack.batches import SAMPLES_PER_POINT
 from harness.stack.config import Stack
+from harness.stack.requests import SAMPLES_PER_POINT
 from harness.step import Bench
 from harness.targets import cgroup, facts, ledger, local, mount
 from harness.targets.journal import DIRECTORY, Journal
@@ -125,7 +126,7 @@ def _signal(bench: Bench, each: str, path: Path, asked: Asked, tell: Tell) -> No
             out.write(json.dumps(step.to_dict()) + "\n")
         done.append(step)
         traces += sent
-        tell(report.line(step, analysis.judge(step, asked.limit_lag)))
+        tell(capacity.line(step, analysis.judge(step, asked.limit_lag)))
         if step.drained is None:
             tell(f"{each}: what was sent is not through after minutes; the ramp ends here")
             break
@@ -133,7 +134,7 @@ def _signal(bench: Bench, each: str, path: Path, asked: Asked, tell: Tell) -> No
     about = _about(path)
     counted = _account(bench.stack, each, mark, done, traces, time.time() - began)
     _write(path, {**about, "account": {**about.get("account", {}), each: counted}})
-    tell(report.accounted(each, counted))
+    tell(capacity.accounted(each, counted))
 
 
 def _account(

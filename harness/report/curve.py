@@ -17,7 +17,7 @@ PARTS = {
     "generator": "#999999",
 }  # fmt: skip
 _LABELS = {"otelcol": "Collector", "tempo": "Tempo", "prometheus": "Prometheus", "loki": "Loki",
-           "grafana": "Grafana", "harness": "ramp", "nobody": "nobody's"}  # fmt: skip
+           "grafana": "Grafana", "harness": "ramp", "nobody": "others"}  # fmt: skip
 _REST = {"grafana": "#cc79a7", "harness": "#c4c4c4", "nobody": "#e4e4e4"}
 _TITLES = {"spans": "spans", "points": "metric points", "logs": "log lines"}
 _RC = {

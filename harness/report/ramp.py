@@ -1,4 +1,4 @@
-"""What a ramp found, as ramp.json, ramp.md and figures, and its sentences; `ramp` calls it."""
+"""What a ramp found, as ramp.json, ramp.md and figures; `ramp` calls it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,14 @@ import jinja2
 
 from harness.analysis import costs as bills
 from harness.analysis import ramp as analysis
-from harness.analysis.costs import Cost
-from harness.analysis.ramp import BACKENDS, Capacity, Reason, Step
+from harness.analysis.ramp import Capacity, Step
 from harness.errors import StoreError
-from harness.report import curve, wording
+from harness.report import capacity, curve
+from harness.report.capacity import NAMES, NOUNS, seconds
 
 SCHEMA = 1
 STEAL = 0.05  # share of stolen CPU time from which a step is remarked on
 POINT_SECONDS = 10  # between two points of a series, where series are spoken of
-NOUNS = {"spans": "spans", "points": "metric points", "logs": "log lines"}
-NAMES = {
-    "otelcol": "the Collector", "prometheus": "Prometheus", "tempo": "Tempo", "loki": "Loki",
-    "grafana": "Grafana", "generator": "the generator", "harness": "the ramp itself",
-    "host": "the whole machine", bills.NOBODY: "in nobody's cgroup",
-}  # fmt: skip
 _TEMPLATE = Path(__file__).with_name("ramp.md.j2")
 
 Row = tuple[str, ...]
@@ -55,7 +49,7 @@ def document(about: Mapping[str, Any], steps: Sequence[Step]) -> dict[str, Any]:
         limit = asked["limit_lag"]
         held, costs = analysis.capacity(own, limit), bills.costs(own, limit)
         signals[each] = {
-            "verdict": verdict(each, held, costs, cpus),
+            "verdict": capacity.verdict(each, held, costs, cpus, _others(own)),
             "capacity": _capacity(held),
             "costs": [asdict(cost) for cost in costs],
             "account": about.get("account", {}).get(each),
@@ -78,6 +72,11 @@ def _capacity(held: Capacity) -> dict[str, Any]:
     }
 
 
+def _others(steps: Sequence[Step]) -> float:
+    """CPUs that something else used while nothing was sent."""
+    return next((bills.nobody(step) for step in steps if step.rate == 0), 0.0)
+
+
 def _step(step: Step, limit: float) -> dict[str, Any]:
     return {
         **step.to_dict(),
@@ -85,107 +84,6 @@ def _step(step: Step, limit: float) -> dict[str, Any]:
         "nobody": bills.nobody(step),
         "reasons": list(analysis.judge(step, limit)),
     }
-
-
-def verdict(each: str, held: Capacity, costs: Sequence[Cost], cpus: int) -> str:
-    """What a platform engineer wants to know, in a few sentences."""
-    parts = [_held(each, held, cpus), _ends(each, held, cpus), _costs(each, costs)]
-    return " ".join(part for part in parts if part)
-
-
-def _held(each: str, held: Capacity, cpus: int) -> str:
-    noun = NOUNS[each]
-    if held.good is None:
-        least = f"{held.bad.rate:,.0f} {noun}/s" if held.bad else f"any {noun}"
-        return f"On {cpus} CPUs this stack does not hold {least}: {_why(held)}."
-    takes = f"{held.good.arrived:,.0f} {noun}/s"
-    if held.bad is None:
-        return f"On {cpus} CPUs this stack takes at least {takes}: no higher rate was tried."
-    some = "at least " if held.at_least else ""
-    most = f"and not {held.bad.rate:,.0f}: {_why(held)}"
-    return f"On {cpus} CPUs this stack takes {some}{takes}, {most}."
-
-
-def _why(held: Capacity) -> str:
-    assert held.bad is not None
-    return ", ".join(reason(held.bad, each) for each in held.reasons)
-
-
-def reason(step: Step, why: Reason) -> str:
-    """Why a step was not held, with its figure."""
-    sent, name = step.sent, NAMES[BACKENDS[step.signal]]
-    if why == "discarded":
-        found = analysis.discarded(step)
-        shown = ", ".join(key for key, value in found.items() if value > 0)
-        return f"{name} turned {sum(found.values()):,.0f} away ({shown})"
-    if why == "lag":
-        after = f"only after {step.lag:.1f} s" if math.isfinite(step.lag) else "not at all"
-        return f"what was sent could be queried {after}"
-    refused = max(sent.get("refused", 0) + sent.get("rejected", 0), step.counts.get("refused", 0))
-    dropped = step.counts.get("failed", 0) + step.counts.get("unqueued", 0)
-    return {
-        "refused": f"the Collector refused {refused:,.0f}",
-        "unanswered": f"{sent.get('failed', 0):,.0f} got no answer",
-        "dropped": f"the Collector dropped {dropped:,.0f}",
-        "queue": f"{step.queue[-1] if step.queue else 0:,.0f} waited in the Collector, "
-        "and ever more",
-        "held": "the Collector answered too slowly for this rate",
-        "generator": "the generator could not keep this rate",
-    }[why]
-
-
-def _ends(each: str, held: Capacity, cpus: int) -> str:
-    if held.bad is None:
-        return ""
-    name, used = NAMES.get(held.limit, held.limit), held.bad.cpu.get(held.limit, 0.0)
-    name = name[0].upper() + name[1:]
-    if held.at_least:
-        return "It was the generator that ended the ramp, not the stack."
-    if "discarded" in held.reasons:
-        return f"{name} ends it, by limits that are set in its configuration."
-    idle = f"{100 * held.bad.idle:.0f} % of the CPUs' time idle"
-    if held.full:
-        own = held.bad.cpu.get("generator", 0.0)
-        return (
-            f"{name} is what ends it: the CPUs are busy ({idle}), and it takes most of them, "
-            f"{used:.2f} of {cpus}; the generator, which runs beside it, takes {own:.2f}."
-        )
-    return (
-        f"{name} is what ends it, with {idle}: the machine has CPU left, and it uses {used:.2f} "
-        f"of {cpus}."
-    )
-
-
-def _costs(each: str, costs: Sequence[Cost]) -> str:
-    shown = [c for c in costs if c.component not in (*analysis.OURS, bills.NOBODY) and c.low > 0]
-    if not shown:
-        return ""
-    parts = [f"{_seconds(c.seconds)} in {NAMES.get(c.component, c.component)}" for c in shown]
-    return f"Each 1,000 {NOUNS[each]} cost CPU seconds: {', '.join(parts)}."
-
-
-def line(step: Step, reasons: Sequence[Reason]) -> str:
-    """A step for the terminal."""
-    lag = f"{step.lag:.1f} s" if math.isfinite(step.lag) else "not found"
-    what = f"{step.signal}: {step.rate:,.0f}/s" if step.rate else f"{step.signal}: nothing sent"
-    text = f"{what}, lag {lag}, CPU idle {100 * step.idle:.0f} %"
-    why = "; ".join(reason(step, each) for each in reasons)
-    return f"{text}: {why}" if why else f"{text}: held" if step.rate else text
-
-
-def accounted(each: str, account: Mapping[str, Any]) -> str:
-    """Whether anything that was accepted is missing, as a sentence."""
-    wanted, found, unit = account["accepted"], account["found"], account["unit"]
-    backend = NAMES[BACKENDS[each]]
-    if found is None:
-        return f"{each}: {backend} did not answer how many {unit} it has."
-    missing = wanted - found
-    text = f"{each}: of {wanted:,.0f} {unit} that were acknowledged {backend} has {found:,.0f}"
-    if "whole" in account:
-        text += f"; of {account['traces']} traces looked up {account['whole']} are whole"
-    unknown = account.get("unknown", 0)
-    extra = f", and {unknown:,} records got no answer" if unknown else ""
-    return f"{text}: {'nothing is' if missing <= 0 else f'{missing:,.0f} are'} missing{extra}."
 
 
 def text(found: Mapping[str, Any]) -> str:
@@ -204,7 +102,9 @@ def text(found: Mapping[str, Any]) -> str:
         nouns=NOUNS,
         bill=list(_bill(signals)),
         steps={each: list(_steps(own["steps"])) for each, own in signals.items()},
-        accounts=[accounted(k, own["account"]) for k, own in signals.items() if own["account"]],
+        accounts=[
+            capacity.accounted(k, own["account"]) for k, own in signals.items() if own["account"]
+        ],
         memory=list(_memory(signals)),
         series=_series(signals),
         stolen=[f"{k} at {step['rate']:,.0f}/s ({100 * step['steal']:.0f} %)"
@@ -216,10 +116,10 @@ def _bill(signals: Mapping[str, Any]) -> Iterator[Row]:
     for each, own in signals.items():
         for cost in own["costs"]:
             known = math.isfinite(cost["low"])
-            interval = f"[{_seconds(cost['low'])}, {_seconds(cost['high'])}]" if known else "?"
+            interval = f"[{seconds(cost['low'])}, {seconds(cost['high'])}]" if known else "?"
             name = NAMES.get(cost["component"], cost["component"])
             yield (
-                NOUNS[each], name, _seconds(cost["seconds"]), interval, _seconds(cost["idle"]),
+                NOUNS[each], name, seconds(cost["seconds"]), interval, seconds(cost["idle"]),
                 f"{cost['residual']:.1f} %", str(cost["steps"]),
             )  # fmt: skip
 
@@ -249,10 +149,6 @@ def _memory(signals: Mapping[str, Any]) -> Iterator[Row]:
 def _series(signals: Mapping[str, Any]) -> str:
     rate = signals.get("points", {}).get("capacity", {}).get("arrived")
     return f"{rate * POINT_SECONDS:,.0f}" if rate else ""
-
-
-def _seconds(value: float) -> str:
-    return wording.number(value, 4)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

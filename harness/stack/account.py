@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.stack import readback
-from harness.stack.batches import SPANS_PER_TRACE
 from harness.stack.config import Stack
+from harness.stack.requests import SPANS_PER_TRACE
 
 QUERY_SECONDS = 120.0
 PREFIX = "ramp_"  # of the names of all points

@@ -33,6 +33,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from harness.stack import batches
 from harness.stack.batches import Batch
+from harness.stack.requests import RECORDS
 
 PATHS = {"spans": "/v1/traces", "points": "/v1/metrics", "logs": "/v1/logs"}
 CONNECTIONS = 8
@@ -199,7 +200,7 @@ def run(arguments: argparse.Namespace) -> None:
     sets = [[batch.copy() for batch in first] for _ in range(arguments.connections)]
     size = len(first[0].fill(time.time_ns()))
     begin = time.monotonic() + 0.05
-    sending = Sending(Schedule(arguments.rate, arguments.seconds, batches.RECORDS, begin))
+    sending = Sending(Schedule(arguments.rate, arguments.seconds, RECORDS, begin))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sending.stopped.set())
     threads = [

@@ -16,8 +16,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from harness.stack import batches
-from harness.stack.batches import RECORDS, SAMPLES_PER_POINT, SERIES, SPANS_PER_TRACE
 from harness.stack.generator import Answer, Schedule, Sending, _rejected
+from harness.stack.requests import BODY_BYTES, RECORDS, SAMPLES_PER_POINT, SERIES, SPANS_PER_TRACE
 
 NOW = 1_800_000_000_000_000_000
 
@@ -98,7 +98,7 @@ def test_log_lines_are_of_the_stated_length_and_have_traces() -> None:
         (group,) = request.resource_logs
         lines = group.scope_logs[0].log_records
         assert len(lines) == RECORDS
-        assert {len(line.body.string_value) for line in lines} == {batches.BODY_BYTES}
+        assert {len(line.body.string_value) for line in lines} == {BODY_BYTES}
         assert len({line.time_unix_nano for line in lines}) == RECORDS
         assert len({line.trace_id for line in lines}) == RECORDS
         assert all(NOW - 1_000_000_000 < line.time_unix_nano < NOW for line in lines)

@@ -14,7 +14,7 @@ import pytest
 from harness.analysis import costs, ramp
 from harness.analysis.ramp import Step
 from harness.errors import InputError, StoreError
-from harness.report import ramp as report
+from harness.report import capacity
 
 LIMIT = 5.0
 
@@ -119,7 +119,7 @@ def test_a_first_rate_that_is_too_high_is_halved() -> None:
 def test_why_a_step_is_not_held(change: dict[str, Any], reason: str) -> None:
     step = replace(simulated(1000), **change)
     assert ramp.judge(step, LIMIT) == (reason,)
-    assert report.reason(step, ramp.judge(step, LIMIT)[0])
+    assert capacity.reason(step, ramp.judge(step, LIMIT)[0])
 
 
 def test_a_queue_that_does_not_grow_is_held() -> None:
@@ -135,21 +135,21 @@ def test_the_limit_is_whoever_uses_most_of_busy_cpus() -> None:
     costly = {"otelcol": 0.2, "tempo": 0.02, "generator": 0.3}
     held = ramp.capacity(climbed(capacity=8_000, per_thousand=costly), LIMIT)
     assert (held.limit, held.full) == ("otelcol", True)
-    said = report.verdict("spans", held, [], 2)
+    said = capacity.verdict("spans", held, [], 2)
     assert "The Collector is what ends it: the CPUs are busy" in said
 
 
 def test_with_spare_cpu_it_is_whom_all_wait_for() -> None:
     held = ramp.capacity(climbed(capacity=5_000, cpus=16), LIMIT)
     assert (held.limit, held.full) == ("tempo", False)
-    assert "the machine has CPU left" in report.verdict("spans", held, [], 16)
+    assert "the machine has CPU left" in capacity.verdict("spans", held, [], 16)
 
 
 def test_limits_of_the_configuration_are_named() -> None:
     bad = simulated(3000, counts={"discarded.rate_limited": 700.0}, idle=0.1)
     held = ramp.capacity([simulated(0.0), simulated(2000), bad], LIMIT)
     assert held.limit == "tempo"
-    said = report.verdict("spans", held, [], 2)
+    said = capacity.verdict("spans", held, [], 2)
     assert "Tempo turned 700 away (rate_limited)" in said
     assert "limits that are set in its configuration" in said
 
@@ -158,7 +158,7 @@ def test_a_generator_that_cannot_says_at_least() -> None:
     slow = simulated(3000, sent={"due": 30_000, "starved": 9_000})
     held = ramp.capacity([simulated(0.0), simulated(2000), slow], LIMIT)
     assert held.at_least
-    said = report.verdict("spans", held, [], 2)
+    said = capacity.verdict("spans", held, [], 2)
     assert "takes at least 2,000 spans/s" in said
     assert "not the stack" in said
 
@@ -166,7 +166,7 @@ def test_a_generator_that_cannot_says_at_least() -> None:
 def test_nothing_bad_says_at_least() -> None:
     held = ramp.capacity([simulated(0.0), simulated(2000)], LIMIT)
     assert held.at_least
-    assert "at least 2,000 spans/s: no higher rate was tried" in report.verdict(
+    assert "at least 2,000 spans/s: no higher rate was tried" in capacity.verdict(
         "spans", held, [], 2
     )
     assert ramp.capacity([simulated(0.0)], LIMIT).good is None
@@ -182,6 +182,12 @@ def test_the_bill_is_recovered() -> None:
     assert rows["nobody"].seconds == pytest.approx(0, abs=1e-9)
     assert rows["nobody"].idle == pytest.approx(0.005)
     assert next(iter(rows)) == "host"  # the dearest first
+
+
+def test_others_that_use_the_cpus_are_told() -> None:
+    held = ramp.capacity(climbed(), LIMIT)
+    assert "something else used 1.5 of the CPUs" in capacity.verdict("spans", held, [], 2, 1.5)
+    assert "something else" not in capacity.verdict("spans", held, [], 2, 0.05)
 
 
 def test_too_few_steps_have_no_bill() -> None:
@@ -235,9 +241,9 @@ def test_the_report_is_made_offline(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_said() -> None:
-    assert "40 are missing" in report.accounted("spans", {**ACCOUNT, "found": 960.0})
-    assert "did not answer" in report.accounted("spans", {**ACCOUNT, "found": None})
-    assert "7 records got no answer" in report.accounted("spans", {**ACCOUNT, "unknown": 7})
+    assert "40 are missing" in capacity.accounted("spans", {**ACCOUNT, "found": 960.0})
+    assert "did not answer" in capacity.accounted("spans", {**ACCOUNT, "found": None})
+    assert "7 records got no answer" in capacity.accounted("spans", {**ACCOUNT, "unknown": 7})
 
 
 def test_a_folder_that_is_no_ramp_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,137 @@
+"""The sentences about a ramp: what is held, what ends it, what it costs; for `ramp`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.analysis import costs as bills
+from harness.analysis import ramp as analysis
+from harness.analysis.costs import Cost
+from harness.analysis.ramp import BACKENDS, Capacity, Reason, Step
+from harness.report import wording
+
+OTHERS = 0.05  # share of the CPUs that others may use before it is remarked on
+NOUNS = {"spans": "spans", "points": "metric points", "logs": "log lines"}
+NAMES = {
+    "otelcol": "the Collector", "prometheus": "Prometheus", "tempo": "Tempo", "loki": "Loki",
+    "grafana": "Grafana", "generator": "the generator", "harness": "the ramp itself",
+    "host": "the whole machine", bills.NOBODY: "others",
+}  # fmt: skip
+
+
+def verdict(
+    each: str, held: Capacity, costs: Sequence[Cost], cpus: int, others: float = 0.0
+) -> str:
+    """What a platform engineer wants to know, in a few sentences.
+
+    `others`: CPUs that were used by what is not of the stack while nothing was sent.
+    """
+    parts = [_held(each, held, cpus), _ends(held, cpus), _costs(each, costs)]
+    if others > OTHERS * cpus:
+        parts.append(
+            f"But something else used {others:.1f} of the CPUs even while nothing was sent: alone, "
+            "the stack takes more."
+        )
+    return " ".join(part for part in parts if part)
+
+
+def _held(each: str, held: Capacity, cpus: int) -> str:
+    noun = NOUNS[each]
+    if held.good is None:
+        least = f"{held.bad.rate:,.0f} {noun}/s" if held.bad else f"any {noun}"
+        return f"On {cpus} CPUs this stack does not hold {least}: {_why(held)}."
+    takes = f"{held.good.arrived:,.0f} {noun}/s"
+    if held.bad is None:
+        return f"On {cpus} CPUs this stack takes at least {takes}: no higher rate was tried."
+    some = "at least " if held.at_least else ""
+    most = f"and not {held.bad.rate:,.0f}: {_why(held)}"
+    return f"On {cpus} CPUs this stack takes {some}{takes}, {most}."
+
+
+def _why(held: Capacity) -> str:
+    assert held.bad is not None
+    return ", ".join(reason(held.bad, each) for each in held.reasons)
+
+
+def reason(step: Step, why: Reason) -> str:
+    """Why a step was not held, with its figure."""
+    sent, name = step.sent, NAMES[BACKENDS[step.signal]]
+    if why == "discarded":
+        found = analysis.discarded(step)
+        shown = ", ".join(key for key, value in found.items() if value > 0)
+        return f"{name} turned {sum(found.values()):,.0f} away ({shown})"
+    if why == "lag":
+        after = f"only after {step.lag:.1f} s" if math.isfinite(step.lag) else "not at all"
+        return f"what was sent could be queried {after}"
+    refused = max(sent.get("refused", 0) + sent.get("rejected", 0), step.counts.get("refused", 0))
+    dropped = step.counts.get("failed", 0) + step.counts.get("unqueued", 0)
+    return {
+        "refused": f"the Collector refused {refused:,.0f}",
+        "unanswered": f"{sent.get('failed', 0):,.0f} got no answer",
+        "dropped": f"the Collector dropped {dropped:,.0f}",
+        "queue": f"{step.queue[-1] if step.queue else 0:,.0f} waited in the Collector, "
+        "and ever more",
+        "held": "the Collector answered too slowly for this rate",
+        "generator": "the generator could not keep this rate",
+    }[why]
+
+
+def _ends(held: Capacity, cpus: int) -> str:
+    if held.bad is None:
+        return ""
+    name, used = NAMES.get(held.limit, held.limit), held.bad.cpu.get(held.limit, 0.0)
+    name = name[0].upper() + name[1:]
+    if held.at_least:
+        return "It was the generator that ended the ramp, not the stack."
+    if "discarded" in held.reasons:
+        return f"{name} ends it, by limits that are set in its configuration."
+    idle = f"{100 * held.bad.idle:.0f} % of the CPUs' time idle"
+    if held.full:
+        own = held.bad.cpu.get("generator", 0.0)
+        return (
+            f"{name} is what ends it: the CPUs are busy ({idle}), and it uses more of them "
+            f"than any other component, {used:.2f} of {cpus}; the generator beside it {own:.2f}."
+        )
+    return (
+        f"{name} is what ends it, with {idle}: the machine has CPU left, and it uses {used:.2f} "
+        f"of {cpus}."
+    )
+
+
+def _costs(each: str, costs: Sequence[Cost]) -> str:
+    shown = [c for c in costs if c.component not in (*analysis.OURS, bills.NOBODY) and c.low > 0]
+    if not shown:
+        return ""
+    parts = [f"{seconds(c.seconds)} in {NAMES.get(c.component, c.component)}" for c in shown]
+    return f"Each 1,000 {NOUNS[each]} cost CPU seconds: {', '.join(parts)}."
+
+
+def line(step: Step, reasons: Sequence[Reason]) -> str:
+    """A step for the terminal."""
+    lag = f"{step.lag:.1f} s" if math.isfinite(step.lag) else "not found"
+    what = f"{step.signal}: {step.rate:,.0f}/s" if step.rate else f"{step.signal}: nothing sent"
+    text = f"{what}, lag {lag}, CPU idle {100 * step.idle:.0f} %"
+    why = "; ".join(reason(step, each) for each in reasons)
+    return f"{text}: {why}" if why else f"{text}: held" if step.rate else text
+
+
+def accounted(each: str, account: Mapping[str, Any]) -> str:
+    """Whether anything that was accepted is missing, as a sentence."""
+    wanted, found, unit = account["accepted"], account["found"], account["unit"]
+    backend = NAMES[BACKENDS[each]]
+    if found is None:
+        return f"{each}: {backend} did not answer how many {unit} it has."
+    missing = wanted - found
+    text = f"{each}: of {wanted:,.0f} {unit} that were acknowledged {backend} has {found:,.0f}"
+    if "whole" in account:
+        text += f"; of {account['traces']} traces looked up {account['whole']} are whole"
+    unknown = account.get("unknown", 0)
+    extra = f", and {unknown:,} records got no answer" if unknown else ""
+    return f"{text}: {'nothing is' if missing <= 0 else f'{missing:,.0f} are'} missing{extra}."
+
+
+def seconds(value: float) -> str:
+    """CPU seconds to a tenth of a millisecond."""
+    return wording.number(value, 4)
