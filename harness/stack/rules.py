@@ -182,7 +182,7 @@ ALERTS = (
 
 
 def _of_collector(signal: str, records: str) -> Iterator[Alert]:
-    refused = rate(f"otelcol_receiver_refused_{records}_total", "receiver", "", _WINDOW)
+    refused = rate(f"otelcol_receiver_refused_{records}", "receiver", "", _WINDOW)
     yield Alert(
         "CollectorRefuses",
         f"{refused} > 0",
@@ -195,7 +195,7 @@ def _of_collector(signal: str, records: str) -> Iterator[Alert]:
         (("signal", signal),),
     )
     failed = " or ".join(
-        rate(f"otelcol_exporter_{way}_failed_{records}_total", "exporter", "", _WINDOW) + " > 0"
+        rate(f"otelcol_exporter_{way}_failed_{records}", "exporter", "", _WINDOW) + " > 0"
         for way in ("send", "enqueue")
     )
     yield Alert(

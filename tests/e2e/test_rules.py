@@ -114,12 +114,12 @@ FIRING: dict[str, tuple[list[dict[str, str]], dict[str, str], str]] = {
         "tempo throws away 1 records a second: trace_too_large",
     ),
     "CollectorRefuses": (
-        [series("otelcol_receiver_refused_spans_total", {"receiver": "otlp"}, "0+30x60")],
+        [series("otelcol_receiver_refused_spans", {"receiver": "otlp"}, "0+30x60")],
         {"receiver": "otlp", "signal": "traces"},
         "The Collector refuses 2 spans a second",
     ),
     "CollectorDrops": (
-        [series("otelcol_exporter_send_failed_log_records_total", {"exporter": "loki"}, "0+30x60")],
+        [series("otelcol_exporter_send_failed_log_records", {"exporter": "loki"}, "0+30x60")],
         {"exporter": "loki", "signal": "logs"},
         "loki drops 2 log records a second",
     ),
@@ -137,8 +137,8 @@ FINE = [
     series("otelcol_exporter_queue_size", QUEUE, "10x60"),
     series("otelcol_exporter_queue_capacity", QUEUE, "1000x60"),
     series("tempo_discarded_spans_total", DISCARDED, "3x60"),
-    series("otelcol_receiver_refused_spans_total", {"receiver": "otlp"}, "3x60"),
-    series("otelcol_exporter_send_failed_spans_total", {"exporter": "tempo"}, "3x60"),
+    series("otelcol_receiver_refused_spans", {"receiver": "otlp"}, "3x60"),
+    series("otelcol_exporter_send_failed_spans", {"exporter": "tempo"}, "3x60"),
 ]
 
 

@@ -1,0 +1,43 @@
+"""Grafana as code: data sources, and dashboards built with Grafana's Foundation SDK.
+
+A dashboard is data, in a module of its own; `panels` makes JSON of it. The SDK takes a second to
+import, so that nothing here imports it before it is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from harness.stack.config.description import Stack, Tree
+from harness.stack.grafana import sources
+
+FOLDER = "grafana/dashboards"
+
+
+def files(stack: Stack) -> Mapping[str, Tree]:
+    """What Grafana reads at its start, by names relative to the stack's folder."""
+    made = {
+        "grafana/provisioning/datasources/stack.yaml": sources.provisioning(stack),
+        "grafana/provisioning/dashboards/harness.yaml": _provider(stack),
+    }
+    return made | {f"{FOLDER}/{uid}.json": tree for uid, tree in dashboards().items()}
+
+
+def dashboards() -> dict[str, Tree]:
+    """Every dashboard by its uid, as Grafana imports it."""
+    from harness.stack.grafana import panels
+    from harness.stack.grafana.boards import BOARDS
+
+    return {board.uid: panels.build(board) for board in BOARDS}
+
+
+def _provider(stack: Stack) -> Tree:
+    """Dashboards come from files; what is changed in the browser is not written back."""
+    provider = {
+        "name": "harness",
+        "folder": "harness",
+        "type": "file",
+        "allowUiUpdates": False,
+        "options": {"path": str(stack.folder / FOLDER)},
+    }
+    return {"apiVersion": 1, "providers": [provider]}

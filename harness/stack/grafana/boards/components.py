@@ -1,0 +1,220 @@
+"""The stack itself: what it takes in, what waits, what is lost, and what it costs."""
+
+from __future__ import annotations
+
+from harness.stack.grafana.board import Board, Panel, Query, Row
+from harness.stack.promql import quantile, rate
+from harness.stack.rules import QUEUE_RATIO, SIGNALS
+
+_GO = 'job=~"prometheus|tempo|loki"'
+
+
+def _by_signal(metric: str, by: str, suffix: str = "") -> tuple[Query, ...]:
+    """One query a signal; the Collector counts each by a metric of its own."""
+    return tuple(
+        Query(rate(metric.format(records), by), f"{signal}{suffix}")
+        for signal, records in SIGNALS.items()
+    )
+
+
+def _counted(metric: str, by: str) -> tuple[Query, ...]:
+    """The same of what only exists once it happened: then zero is what absence means."""
+    return tuple(
+        Query(f"sum({each.expr}) or vector(0)", each.legend) for each in _by_signal(metric, by)
+    )
+
+
+_STATE = Row(
+    "State",
+    (
+        Panel(
+            "figure",
+            "Answering",
+            "1 for each component that Prometheus could scrape. 0: read its log, which"
+            " `harness up` names.",
+            (Query("min by (job) (up)", "{{job}}"),),
+            least=1,
+        ),
+        Panel(
+            "figure",
+            "Alerts",
+            "Alerts that fire now; Prometheus lists them under /alerts, with what to do.",
+            (Query('count(ALERTS{alertstate="firing"}) or vector(0)', "firing"),),
+            limits=(0.5,),
+            width=6,
+        ),
+        Panel(
+            "figure",
+            "Fullest queue",
+            f"Share of the Collector's queue on disk. Above {QUEUE_RATIO:.0%} the alert QueueFills"
+            " is raised: a backend is away or too slow.",
+            (Query("max(otelcol_exporter_queue_size / otelcol_exporter_queue_capacity)", "full"),),
+            "percentunit",
+            (0.1, QUEUE_RATIO),
+            width=6,
+        ),
+    ),
+)
+
+_COLLECTOR = Row(
+    "Collector",
+    (
+        Panel(
+            "lines",
+            "Taken in",
+            "Records a second that the Collector acknowledged.",
+            _by_signal("otelcol_receiver_accepted_{}", "receiver"),
+            "cps",
+            width=8,
+        ),
+        Panel(
+            "lines",
+            "Sent on",
+            "Records a second that the backends acknowledged. Below what was taken in: the queue"
+            " grows.",
+            _by_signal("otelcol_exporter_sent_{}", "exporter", " to {{exporter}}"),
+            "cps",
+            width=8,
+        ),
+        Panel(
+            "lines",
+            "Waiting",
+            "Records in the queue of each backend. Growth is a backend that is away or slow; a"
+            " queue that is full makes the Collector refuse.",
+            (Query("sum by (exporter, data_type) (otelcol_exporter_queue_size)",
+                   "{{exporter}} {{data_type}}"),),
+            width=8,
+        ),
+        Panel(
+            "lines",
+            "Refused",
+            "Records a second that senders were told to keep: the memory limit or a full queue."
+            " The included collectors do not repeat: refused is lost.",
+            _counted("otelcol_receiver_refused_{}", "receiver"),
+            "cps",
+            (0.001,),
+            width=8,
+        ),
+        Panel(
+            "lines",
+            "Lost on the way",
+            "Records a second that a backend refused for good. The Collector's log says why.",
+            _counted("otelcol_exporter_send_failed_{}", "exporter"),
+            "cps",
+            (0.001, 0.001),
+            width=8,
+        ),
+        Panel(
+            "lines",
+            "Not queued",
+            "Records a second for which the queue had no room.",
+            _counted("otelcol_exporter_enqueue_failed_{}", "exporter"),
+            "cps",
+            (0.001, 0.001),
+            width=8,
+        ),
+    ),
+)  # fmt: skip
+
+_BACKENDS = Row(
+    "Backends",
+    (
+        Panel(
+            "lines",
+            "Prometheus: samples",
+            "Samples a second appended, floats and histograms.",
+            (Query(rate("prometheus_tsdb_head_samples_appended_total", "type"), "{{type}}"),),
+            "cps",
+            width=8,
+        ),
+        Panel(
+            "lines",
+            "Prometheus: series",
+            "Series in memory. Growth without more services is an attribute with too many values.",
+            (Query("prometheus_tsdb_head_series", "series"),),
+            width=8,
+        ),
+        Panel(
+            "lines",
+            "Tempo: spans",
+            "Spans a second that Tempo took.",
+            (Query(rate("tempo_distributor_spans_received_total", "tenant"), "spans"),),
+            "cps",
+            width=8,
+        ),
+        Panel(
+            "lines",
+            "Loki: lines",
+            "Log lines a second that Loki took.",
+            (Query(rate("loki_distributor_lines_received_total", "tenant"), "lines"),),
+            "cps",
+            width=8,
+        ),
+        Panel(
+            "lines",
+            "Thrown away",
+            "Records a second that Tempo or Loki took and threw away because of a limit.",
+            (
+                Query("sum(rate(tempo_discarded_spans_total[$__rate_interval])) or vector(0)",
+                      "spans, Tempo"),
+                Query("sum(rate(loki_discarded_samples_total[$__rate_interval])) or vector(0)",
+                      "lines, Loki"),
+            ),
+            "cps",
+            (0.001, 0.001),
+            width=8,
+        ),
+        Panel(
+            "lines",
+            "Tempo: series made of spans",
+            "Series of span metrics and service graph; many names of spans make many series.",
+            (Query("sum(tempo_metrics_generator_registry_active_series)", "series"),),
+            width=8,
+        ),
+    ),
+)  # fmt: skip
+
+_COST = Row(
+    "What it costs",
+    (
+        Panel(
+            "lines",
+            "CPU",
+            "Share of one CPU of each component.",
+            (
+                Query(rate("process_cpu_seconds_total", "job", _GO), "{{job}}"),
+                Query(rate("otelcol_process_cpu_seconds", "job"), "{{job}}"),
+            ),
+            "percentunit",
+        ),
+        Panel(
+            "lines",
+            "Memory",
+            "Resident memory of each component.",
+            (
+                Query(f"sum by (job) (process_resident_memory_bytes{{{_GO}}})", "{{job}}"),
+                Query("sum by (job) (otelcol_process_memory_rss)", "{{job}}"),
+            ),
+            "bytes",
+        ),
+        Panel(
+            "lines",
+            "Answering time of writes and queries, p95",
+            "Of each backend's HTTP and gRPC requests; slow writes let the queue grow.",
+            (
+                Query(quantile(0.95, "prometheus_http_request_duration_seconds", "job"), "{{job}}"),
+                Query(quantile(0.95, "tempo_request_duration_seconds", "job"), "{{job}}"),
+                Query(quantile(0.95, "loki_request_duration_seconds", "job"), "{{job}}"),
+            ),
+            "s",
+        ),
+    ),
+)
+
+BOARD = Board(
+    "harness-components",
+    "The stack itself",
+    "Does the stack take all that comes in, does anything wait or get lost, and what does it cost?",
+    (),
+    (_STATE, _COLLECTOR, _BACKENDS, _COST),
+)

@@ -1,0 +1,262 @@
+"""Data sources and dashboards, without a Grafana: they are whole, and ask for what exists."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import shell
+from harness.stack import config, grafana, rules
+from harness.stack.config import Stack
+from harness.stack.grafana import board, panels, sources
+
+AGENTS = Path(__file__).parents[2] / "harness" / "agent"
+BOARDS = grafana.dashboards()
+
+# what the programs of the stack count, from their sources; test_panels.py asks the running ones
+STACK = {
+    "ALERTS",
+    "up",
+    "process_cpu_seconds_total",
+    "process_resident_memory_bytes",
+    "otelcol_process_cpu_seconds",
+    "otelcol_process_memory_rss",
+    "otelcol_exporter_queue_size",
+    "otelcol_exporter_queue_capacity",
+    *(
+        f"otelcol_{what}_{records}"
+        for what in (
+            "receiver_accepted", "receiver_refused",
+            "exporter_sent", "exporter_send_failed", "exporter_enqueue_failed",
+        )
+        for records in ("spans", "metric_points", "log_records")
+    ),
+    "prometheus_tsdb_head_samples_appended_total",
+    "prometheus_tsdb_head_series",
+    "prometheus_http_request_duration_seconds_bucket",
+    "tempo_request_duration_seconds_bucket",
+    "tempo_distributor_spans_received_total",
+    "tempo_discarded_spans_total",
+    "tempo_metrics_generator_registry_active_series",
+    "traces_spanmetrics_calls_total",
+    "traces_spanmetrics_latency_bucket",
+    "traces_service_graph_request_total",
+    "traces_service_graph_request_failed_total",
+    "loki_request_duration_seconds_bucket",
+    "loki_distributor_lines_received_total",
+    "loki_discarded_samples_total",
+}  # fmt: skip
+EVALUATION = {"harness_result"}
+
+_MADE = re.compile(r'\b(counter|level|gauge|histogram)\(\s*"([a-z_.]+)", "([^"]*)"')
+_UNITS = {"s": "_seconds", "By": "_bytes"}
+_WORDS = {
+    "and", "bool", "by", "count", "histogram_quantile", "ignoring", "increase", "last_over_time",
+    "le", "max", "min", "on", "or", "rate", "sum", "topk", "unless", "vector", "without", "Inf",
+}  # fmt: skip
+
+
+def of_agents() -> set[str]:
+    """What the included collectors send, by the names that Prometheus gives it."""
+    names = set()
+    for path in AGENTS.glob("*.py"):
+        for kind, name, unit in _MADE.findall(path.read_text()):
+            named = name.replace(".", "_") + _UNITS.get(unit, "")
+            if kind == "histogram":
+                names |= {f"{named}_{part}" for part in ("bucket", "count", "sum")}
+            else:
+                names.add(named + ("_total" if kind == "counter" else ""))
+    return names
+
+
+def metrics(expression: str) -> set[str]:
+    """The metrics that a PromQL expression names."""
+    bare = re.sub(r'"[^"]*"', "", expression)
+    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]", " ", bare)
+    bare = re.sub(r"\b(by|without|on|ignoring) *\([^)]*\)", " ", bare)
+    return set(re.findall(r"\b[a-zA-Z_][\w:]*", bare)) - _WORDS - {"e9"}
+
+
+def every_panel() -> Iterator[tuple[str, dict[str, Any]]]:
+    for uid, tree in BOARDS.items():
+        for panel in panels.each_panel(tree):
+            yield uid, panel
+
+
+def texts(tree: Any) -> Iterator[str]:
+    if isinstance(tree, dict):
+        tree = list(tree.values())
+    if isinstance(tree, list):
+        for value in tree:
+            yield from texts(value)
+    elif isinstance(tree, str):
+        yield tree
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Stack:
+    return Stack(tmp_path)
+
+
+def test_every_file_is_where_grafana_looks_for_it(stack: Stack) -> None:
+    config.write(stack, "grafana")
+    folder = stack.folder / "grafana" / "provisioning"
+    (provider,) = json.loads((folder / "dashboards" / "harness.yaml").read_text())["providers"]
+    found = {path.stem for path in Path(provider["options"]["path"]).glob("*.json")}
+    assert found == set(BOARDS)
+    assert json.loads((folder / "datasources" / "stack.yaml").read_text())["apiVersion"] == 1
+
+
+def test_a_dashboard_is_json_with_numbers_of_its_own() -> None:
+    for uid, tree in BOARDS.items():
+        assert json.loads(json.dumps(tree)) == tree
+        assert tree["uid"] == uid
+        numbers = [panel["id"] for panel in tree["panels"]]
+        assert len(set(numbers)) == len(numbers)
+        assert len({panel["title"] for panel in panels.each_panel(tree)}) == sum(
+            panel["type"] != "row" for panel in tree["panels"]
+        )
+
+
+def test_every_panel_says_what_it_is_for_and_asks_something() -> None:
+    for uid, panel in every_panel():
+        assert len(panel["description"]) > 20, (uid, panel["title"])
+        assert panel["targets"], (uid, panel["title"])
+        if panel["type"] in ("timeseries", "stat"):
+            assert panel["fieldConfig"]["defaults"]["unit"], (uid, panel["title"])
+
+
+def test_panels_lie_beside_each_other() -> None:
+    for uid, tree in BOARDS.items():
+        taken: set[tuple[int, int]] = set()
+        for panel in tree["panels"]:
+            at = panel["gridPos"]
+            x, y = at.get("x", 0), at.get("y", 0)
+            cells = {(x + i, y + j) for i in range(at["w"]) for j in range(at["h"])}
+            assert x + at["w"] <= 24
+            assert not cells & taken, (uid, panel["title"])
+            taken |= cells
+
+
+def test_every_query_goes_to_a_source_that_can_be_chosen(stack: Stack) -> None:
+    provided = {source["uid"] for source in sources.provisioning(stack)["datasources"]}
+    for uid, tree in BOARDS.items():
+        chosen = {
+            variable["name"]: variable["query"]
+            for variable in tree["templating"]["list"]
+            if variable["type"] == "datasource"
+        }
+        assert set(chosen.values()) <= provided
+        for panel in panels.each_panel(tree):
+            for target in [panel, *panel["targets"]]:
+                source = target["datasource"]
+                assert source["uid"] == f"${{{source['type']}}}", (uid, panel["title"])
+                assert chosen[source["type"]] == source["type"]
+
+
+def test_every_variable_is_there() -> None:
+    for uid, tree in BOARDS.items():
+        known = {variable["name"] for variable in tree["templating"]["list"]}
+        for title, _, expression in panels.queries(tree):
+            asked = {name for name in re.findall(r"\$(\w+)", expression) if name[:2] != "__"}
+            assert asked <= known, (uid, title)
+
+
+def test_every_metric_is_sent_by_somebody() -> None:
+    known = of_agents() | STACK | EVALUATION
+    assert {"tcp_rtt_seconds", "process_memory_usage_bytes"} < known  # the names are understood
+    for uid, tree in BOARDS.items():
+        for title, kind, expression in panels.queries(tree):
+            if kind == "prometheus":
+                assert metrics(expression), (uid, title)
+                assert metrics(expression) <= known, (uid, title)
+        for variable in tree["templating"]["list"]:
+            if variable["type"] == "query":
+                assert metrics(variable["query"]) - {"label_values"} <= known | {
+                    variable["query"].split(", ")[1].rstrip(")")
+                }
+
+
+def test_every_metric_of_a_rule_is_sent_by_somebody_or_worked_out() -> None:
+    known = of_agents() | STACK | EVALUATION | set(rules.RECORDINGS)
+    for group in rules.rules()["groups"]:
+        for rule in group["rules"]:
+            assert metrics(rule["expr"]) <= known, rule
+
+
+def test_links_lead_to_dashboards() -> None:
+    urls = [text for tree in BOARDS.values() for text in texts(tree) if "/d/" in text]
+    urls += [alert.tree()["annotations"]["dashboard"] for alert in rules.alerts()]
+    found = {uid for text in urls for uid in re.findall(r"/d/([\w-]+)", text)}
+    assert found
+    assert found <= set(BOARDS)
+    for tree in BOARDS.values():
+        (link,) = tree["links"]
+        assert (link["type"], link["tags"]) == ("dashboards", [panels.TAG])
+        assert panels.TAG in tree["tags"]
+
+
+def test_log_queries_choose_streams() -> None:
+    asked = [e for t in BOARDS.values() for _, kind, e in panels.queries(t) if kind == "loki"]
+    assert asked
+    for expression in asked:
+        assert re.search(r'\{\w+=~"\$\w+"\}', expression), expression
+
+
+def test_a_graph_asks_prometheus() -> None:
+    asked = {title: (kind, e) for title, kind, e in panels.queries(BOARDS["harness-service"])}
+    kind, expression = asked["Who calls whom"]
+    assert kind == "prometheus"
+    assert 'traces_service_graph_request_total{server=~"$service"}' in expression
+
+
+def test_sources_are_linked_both_ways(stack: Stack) -> None:
+    made = {s["uid"]: s["jsonData"] for s in sources.provisioning(stack)["datasources"]}
+    assert set(made) == {"prometheus", "tempo", "loki"}
+    exemplars = made["prometheus"]["exemplarTraceIdDestinations"]
+    assert {(e["name"], e["datasourceUid"]) for e in exemplars} == {
+        ("trace_id", "tempo"), ("traceID", "tempo")
+    }  # fmt: skip
+    (field,) = made["loki"]["derivedFields"]
+    assert (field["datasourceUid"], field["url"]) == ("tempo", "$${__value.raw}")
+    tempo = made["tempo"]
+    assert tempo["tracesToLogsV2"]["datasourceUid"] == "loki"
+    assert tempo["tracesToMetrics"]["datasourceUid"] == "prometheus"
+    assert tempo["serviceMap"]["datasourceUid"] == "prometheus"
+    assert tempo["tracesToProfiles"]["datasourceUid"] == "pyroscope"
+    for query in tempo["tracesToMetrics"]["queries"]:
+        assert "{$$__tags" in query["query"]
+
+
+def test_grafana_finds_no_variable_of_its_environment(stack: Stack) -> None:
+    for text in texts(sources.provisioning(stack)):
+        assert not re.search(r"(?<!\$)(\$\$)*\$(?!\$)", text), text
+
+
+def test_profiles_are_a_source_where_they_are_configured(stack: Stack) -> None:
+    there = replace(stack, profiles_url="http://127.0.0.1:4040")
+    made = sources.provisioning(there)["datasources"]
+    assert [s["url"] for s in made if s["uid"] == "pyroscope"] == ["http://127.0.0.1:4040"]
+
+
+def test_sources_are_where_the_stack_listens(tmp_path: Path) -> None:
+    stack = Stack(tmp_path, bind="192.0.2.7")
+    urls = {source["url"] for source in sources.provisioning(stack)["datasources"]}
+    ports = stack.ports
+    assert urls == {stack.url(port) for port in (ports.prometheus, ports.tempo, ports.loki)}
+
+
+def test_a_variable_is_asked_of_prometheus() -> None:
+    assert board.Variable("a", "A", "up", "job").query == "label_values(up, job)"
+
+
+def test_the_builders_are_not_imported_before_they_are_needed() -> None:
+    code = "import sys, harness.stack.config; print('grafana_foundation_sdk' in sys.modules)"
+    assert shell.run([sys.executable, "-c", code]).stdout.strip() == "False"
