@@ -10,7 +10,7 @@ import ctypes
 import os
 import struct
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ctypes import c_char, c_uint8, c_uint16, c_uint64
 from dataclasses import dataclass
 from itertools import accumulate
@@ -69,6 +69,7 @@ class _Totals:
     request_bytes: int
     response: Sequence[int]
     response_bytes: int
+    example: Span | None
 
 
 class Http:
@@ -80,6 +81,7 @@ class Http:
         self._cgroup, self._sample = cgroup, sample
         self._generation = 0
         self._spans: list[Span] = []
+        self._slowest: dict[bytes, Span] = {}
 
     def configure(self, obj: Object) -> None:
         """Give the kernel the bounds of the histograms and the share of spans."""
@@ -105,11 +107,14 @@ class Http:
         """Spans since the last call, and the totals if `metrics`."""
         self._events.consume()
         spans, self._spans = self._spans, []
-        return Telemetry(metrics=_metrics(list(self._totals())) if metrics else (), spans=spans)
+        if not metrics:
+            return Telemetry(spans=spans)
+        slowest, self._slowest = self._slowest, {}
+        return Telemetry(metrics=_metrics(list(self._totals(slowest))), spans=spans)
 
     def counts(self) -> Counts:
         """Requests answered, and those that no map had room for."""
-        events = sum(sum(each.duration) for each in self._totals())
+        events = sum(sum(each.duration) for each in self._totals({}))
         return Counts(events, int.from_bytes(self._object.get("lost"), "little"))
 
     def close(self) -> None:
@@ -118,12 +123,17 @@ class Http:
         os.close(self._directory)
 
     def _take(self, record: bytes) -> None:
-        self._spans.append(_span(_Event.from_buffer_copy(record)))
+        event = _Event.from_buffer_copy(record)
+        span, series = _span(event), bytes(event.key)
+        self._spans.append(span)
+        slowest = self._slowest.get(series)
+        if slowest is None or span.seconds > slowest.seconds:
+            self._slowest[series] = span
 
-    def _totals(self) -> Iterator[_Totals]:
+    def _totals(self, examples: Mapping[bytes, Span]) -> Iterator[_Totals]:
         for each in self._maps:
             for key, value in each.items():
-                yield _added(_Key.from_buffer_copy(key), each, value)
+                yield _added(_Key.from_buffer_copy(key), each, value, examples.get(key))
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -142,7 +152,7 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _added(key: _Key, source: Map, value: bytes) -> _Totals:
+def _added(key: _Key, source: Map, value: bytes, example: Span | None) -> _Totals:
     cpus = [struct.unpack(f"={source.value_size // 8}Q", each) for each in source.cpu_values(value)]
     figures = [sum(figure) for figure in zip(*cpus, strict=True)]
     durations, sizes = len(DURATION_BOUNDS) + 1, len(SIZE_BOUNDS) + 1
@@ -155,6 +165,7 @@ def _added(key: _Key, source: Map, value: bytes) -> _Totals:
         figures[ends[2]],
         figures[ends[3] : ends[4]],
         figures[ends[4]],
+        example,
     )
 
 
@@ -175,7 +186,7 @@ def _attributes(key: _Key) -> dict[str, str | int]:
 def _metrics(totals: Sequence[_Totals]) -> list[Metric]:
     if not totals:
         return []
-    durations = [Buckets(t.attributes, t.duration, t.duration_ns / 1e9) for t in totals]
+    durations = [Buckets(t.attributes, t.duration, t.duration_ns / 1e9, t.example) for t in totals]
     requests = [Buckets(t.attributes, t.request, t.request_bytes) for t in totals]
     responses = [Buckets(t.attributes, t.response, t.response_bytes) for t in totals]
     return [

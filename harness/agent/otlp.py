@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import socket
 from collections.abc import Callable, Sequence
 
@@ -121,8 +120,8 @@ class Exporter:
 
     def _readable_span(self, span: Span) -> ReadableSpan:
         context = SpanContext(
-            random.getrandbits(128) or 1,
-            random.getrandbits(64) or 1,
+            span.trace_id,
+            span.span_id,
             is_remote=False,
             trace_flags=TraceFlags(TraceFlags.SAMPLED),
         )

@@ -14,10 +14,12 @@ Times of spans and logs are CLOCK_MONOTONIC nanoseconds, as bpf_ktime_get_ns ret
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from opentelemetry.sdk.metrics import Exemplar
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     Gauge,
@@ -43,15 +45,6 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Buckets:
-    """One series of a histogram: len(bounds) + 1 counts and the sum of all values."""
-
-    attributes: Attributes
-    counts: Sequence[int]
-    total: float
-
-
-@dataclass(frozen=True)
 class Span:
     """A finished SERVER span without a parent."""
 
@@ -60,6 +53,26 @@ class Span:
     end_ns: int
     attributes: Attributes
     error: bool = False
+    trace_id: int = field(default_factory=lambda: random.getrandbits(128) or 1)
+    span_id: int = field(default_factory=lambda: random.getrandbits(64) or 1)
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return (self.end_ns - self.start_ns) / 1e9
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """One series of a histogram: len(bounds) + 1 counts and the sum of all values.
+
+    `example` is one of what it counts since it was last told, its value being the span's seconds.
+    """
+
+    attributes: Attributes
+    counts: Sequence[int]
+    total: float
+    example: Span | None = None
 
 
 @dataclass(frozen=True)
@@ -117,12 +130,17 @@ def histogram(
             sum=each.total,
             bucket_counts=each.counts,
             explicit_bounds=bounds,
+            exemplars=[_exemplar(each.example)] if each.example else [],
             min=None,  # type: ignore[arg-type]  # optional in OTLP, and the encoder leaves it out
             max=None,  # type: ignore[arg-type]
         )
         for each in series
     ]
     return Metric(name, description, unit, Histogram(points, AggregationTemporality.CUMULATIVE))
+
+
+def _exemplar(span: Span) -> Exemplar:
+    return Exemplar({}, span.seconds, unix_ns(span.end_ns), span.span_id, span.trace_id)
 
 
 def _numbers(points: Sequence[Point]) -> list[NumberDataPoint]:

@@ -97,6 +97,11 @@ def test_counts_exactly_23_requests(
         assert before <= span.start_time_unix_nano < span.end_time_unix_nano <= after
     spent = sum(s.end_time_unix_nano - s.start_time_unix_nano for s in receiver.spans)
     assert point.sum == pytest.approx(spent / 1e9, abs=1e-6)
+    (example,) = point.exemplars
+    slowest = max(receiver.spans, key=lambda s: s.end_time_unix_nano - s.start_time_unix_nano)
+    assert (example.trace_id, example.span_id) == (slowest.trace_id, slowest.span_id)
+    taken = slowest.end_time_unix_nano - slowest.start_time_unix_nano
+    assert example.as_double == pytest.approx(taken / 1e9)
 
 
 def test_counts_a_new_connection_for_each_request(

@@ -82,6 +82,20 @@ def test_metrics_carry_resource_scope_and_temporality(received: Any) -> None:
     assert not point.HasField("min")
 
 
+def test_an_example_of_a_histogram_is_a_span(received: Any) -> None:
+    started = time.monotonic_ns()
+    span = Span("GET /", started, started + 1_500_000_000, {})
+    metric = histogram("http.duration", "s", (1,), [Buckets({}, (0, 1), 1.5, span)])
+    exported(received, Telemetry(metrics=[metric], spans=[span]))
+    request = ExportMetricsServiceRequest.FromString(received[1]["/v1/metrics"])
+    (point,) = request.resource_metrics[0].scope_metrics[0].metrics[0].histogram.data_points
+    (example,) = point.exemplars
+    assert example.as_double == 1.5
+    spans = ExportTraceServiceRequest.FromString(received[1]["/v1/traces"])
+    (sent,) = spans.resource_spans[0].scope_spans[0].spans
+    assert (example.trace_id, example.span_id) == (sent.trace_id, sent.span_id)
+
+
 def test_a_level_may_fall(received: Any) -> None:
     exported(received, Telemetry(metrics=[level("memory", "By", [Point({}, 7)])]))
     request = ExportMetricsServiceRequest.FromString(received[1]["/v1/metrics"])
