@@ -87,18 +87,25 @@ def test_a_variable_has_values(stack: Stack, deadline: float, query: str) -> Non
         time.sleep(1)
 
 
-def test_an_exemplar_leads_to_a_trace(stack: Stack, deadline: float) -> None:
+@pytest.mark.parametrize(
+    ("histogram", "label"),
+    [
+        ("traces_spanmetrics_latency_bucket", "traceID"),
+        ("http_server_request_duration_seconds_bucket", "trace_id"),
+    ],
+)
+def test_an_exemplar_leads_to_a_trace(
+    stack: Stack, deadline: float, histogram: str, label: str
+) -> None:
     url = stack.url(stack.ports.prometheus) + "/api/v1/query_exemplars"
-    query = {
-        "query": "traces_spanmetrics_latency_bucket",
-        "start": str(time.time() - 900),
-        "end": str(time.time() + 900),
-    }
-    while not (found := (ask(url, query) or {}).get("data")):
+    span = {"start": str(time.time() - 900), "end": str(time.time() + 900)}
+    while not (found := (ask(url, {"query": histogram, **span}) or {}).get("data")):
         assert time.monotonic() < deadline
         time.sleep(1)
-    trace = found[0]["exemplars"][-1]["labels"]["traceID"]
-    assert ask(stack.url(stack.ports.tempo) + f"/api/traces/{trace}")
+    trace = found[0]["exemplars"][0]["labels"][label]
+    while not ask(stack.url(stack.ports.tempo) + f"/api/traces/{trace}"):
+        assert time.monotonic() < deadline, trace
+        time.sleep(1)
 
 
 def test_rules_are_evaluated_without_complaint(stack: Stack, deadline: float) -> None:

@@ -45,8 +45,8 @@ _EVERY = Row(
         Panel(
             "lines",
             "Duration",
-            "Half, 95 % and 99 % of the requests took no longer, interpolated within buckets. From"
-            " the first segment in to the first segment out, as the serving kernel sees it.",
+            "Half, 95 % and 99 % of the requests took no longer, interpolated within buckets. The"
+            " points are traces, the slowest of each series between two exports: click one.",
             tuple(
                 Query(quantile(q, _HTTP, "service_name", _OF), f"{{{{service_name}}}} p{q * 100:g}",
                       exemplars=True)
