@@ -69,6 +69,17 @@ class Asked:
         return self.start or START[signal_]
 
 
+def check() -> None:
+    """NeedError, before anything is made or touched, if no ramp can run here now."""
+    if os.geteuid() != 0:
+        raise NeedError(
+            "Root is needed.",
+            "Each component and the generator get a cgroup, so that their CPU is known.",
+            "Run the command again with sudo.",
+        )
+    local.refuse_beside_another()
+
+
 def create(path: Path, asked: Asked) -> None:
     """Make the folder of a ramp; StoreError if it exists."""
     try:
@@ -92,7 +103,7 @@ def ramp(path: Path, asked: Asked, tell: Tell = lambda _: None) -> dict[str, Any
 
     A HarnessError that ends it is raised; the steps that were measured are kept.
     """
-    local.refuse_beside_another()
+    check()
     with _terminable(), ExitStack() as ends:
         stack = ends.enter_context(rollout.borrowed(tell))
         bench = _bench(stack, path, asked, ends)

@@ -65,6 +65,7 @@ def ramp_command(
     if plan:
         _show_plan(asked)
         return
+    ramp.check()
     ramp.create(path, asked)
     again = f"What was measured: harness ramp --report {shlex.quote(str(path))}"
     try:
