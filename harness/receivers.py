@@ -46,11 +46,9 @@ def plan(experiment: Experiment) -> str:
     """Where telemetry would go, as a sentence."""
     if experiment.stack == "sink":
         return "telemetry goes to the small sink, which only notes what arrives"
-    text = "telemetry goes to the full stack, and is found again in it"
-    text += f", {experiment.asking_seconds:.0f} s more a trial with collectors"
-    if ledger.state() is not None:
-        return f"{text}; the stack that is up is used"
-    return f"{text}; it is started for the run and taken down after it (`harness up --plan`)"
+    which = "the one that is up" if ledger.state() else "started for the run, then taken down"
+    more = f"{experiment.asking_seconds:.0f} s more a trial with collectors"
+    return f"telemetry goes to the full stack, {which}: {more}"
 
 
 def start(run: Run, target: Local, place: Placement, stack: ExitStack, tell: Tell) -> Receiver:

@@ -27,10 +27,15 @@ LEAST = {"spans": 20, "logs": 20, "metrics": 2}  # records; of metrics exports: 
 
 
 class Bill:
-    """What the components of the receiver use from now until it has taken what is flushed."""
+    """What the components of the receiver use from now until it has taken what is flushed.
+
+    What was flushed before is not in it: one that is to be asked has time to take that first.
+    """
 
     def __init__(self, stage: Stage) -> None:
         self._stage, self._cgroups = stage, stage.receiver.cgroups
+        if stage.receiver.poll_seconds:
+            time.sleep(SETTLE_SECONDS)
         self._taken = stage.receiver.read()
         self._began, self._before = time.monotonic(), self._cpu()
 

@@ -98,7 +98,7 @@ def _document(tmp_path: Path) -> dict[str, Any]:
 
 def test_a_stack_is_started_asked_and_taken_down(small: Path, tmp_path: Path) -> None:
     plan = _run(tmp_path, "evaluate", small, "--plan").stdout
-    assert "it is started for the run and taken down after it" in " ".join(plan.split())
+    assert "the full stack, started for the run, then taken down" in " ".join(plan.split())
     done = _run(tmp_path, "evaluate", small, "--reports", tmp_path, "--run", "r")
     assert "Trace quality" in done.stdout
     assert "What the stack costs" in done.stdout

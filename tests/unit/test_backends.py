@@ -50,7 +50,8 @@ SAMPLES = {
     },
 }  # fmt: skip
 
-# GET /api/search (grafana.com/docs/tempo/latest/api_docs), with a trace found in two blocks
+# GET /api/search of Tempo 2.8: the first as recorded, then the same again as of another block, then
+# one of before 2.3
 SEARCH = {
     "traces": [
         {
@@ -58,7 +59,23 @@ SEARCH = {
             "rootServiceName": "go",
             "rootTraceName": "GET /",
             "startTimeUnixNano": "1763000001000000000",
-            "durationMs": 3,
+            "spanSet": {
+                "spans": [
+                    {
+                        "spanID": "563d623c76514f8e",
+                        "startTimeUnixNano": "1763000001000000000",
+                        "durationNanos": "3000000",
+                        "attributes": [
+                            {
+                                "key": "service.instance.id",
+                                "value": {"stringValue": "http-1"},
+                            }
+                        ],
+                    }
+                ],
+                "matched": 1,
+            },
+            "serviceStats": {"go": {"spanCount": 1}},
             "spanSets": [
                 {
                     "spans": [
@@ -95,7 +112,7 @@ SEARCH = {
             },
         },
     ],
-    "metrics": {"inspectedBytes": "1234", "totalBlocks": 0},
+    "metrics": {"inspectedBytes": "241330", "completedJobs": 1, "totalJobs": 1},
 }
 
 # GET /loki/api/v1/query_range (grafana.com/docs/loki/latest/reference/loki-http-api)
@@ -126,10 +143,11 @@ LINES = {
     },
 }  # fmt: skip
 
+# GET /metrics of the Collector 0.158, and with the suffix that other versions add
 COLLECTOR = """\
-# TYPE otelcol_exporter_sent_spans_total counter
-otelcol_exporter_sent_spans_total{exporter="otlp_grpc/tempo",service_name="otelcol"} 42
-# TYPE otelcol_exporter_sent_metric_points_total counter
+# TYPE otelcol_exporter_sent_spans counter
+otelcol_exporter_sent_spans{exporter="otlp_grpc/tempo",server_port="14317"} 42
+# TYPE otelcol_exporter_sent_metric_points counter
 otelcol_exporter_sent_metric_points_total{exporter="otlp_http/prometheus"} 1.5e+03
 otelcol_exporter_sent_log_records_total{exporter="otlp_http/loki"} 7
 otelcol_exporter_queue_size{exporter="otlp_http/loki"} 3

@@ -129,3 +129,14 @@ def test_names_are_resolved_before_anything_is_touched(arm: Arm, words: str) -> 
     e = Experiment("e", ("mine",), (Arm("baseline"), arm))
     with pytest.raises(InputError, match=words):
         evaluate.check(e, OWN)
+
+
+def test_the_stack_is_chosen_by_file_or_by_option(tmp_path: Path) -> None:
+    path = tmp_path / "e.toml"
+    path.write_text('workloads = ["go"]\nstack = "full"\narms = [{name = "baseline"}]')
+    assert choice.chosen(str(path)).stack == "full"
+    assert choice.chosen(str(path), stack="sink").stack == "sink"
+    assert choice.chosen("quick").stack == "sink"
+    with pytest.raises(InputError, match="its stack is sink or full, not 'both'"):
+        choice.chosen("quick", stack="both")
+    assert any("small sink" in line for line in choice.plan(choice.chosen("quick")))

@@ -1,0 +1,242 @@
+"""Which receiver a run gets, what is refused before it begins, and what it is told at the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from google.protobuf.json_format import ParseDict
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
+
+from harness import receivers, shell, watching
+from harness.collectors import REGISTRY
+from harness.errors import ComponentError, InputError, NeedError
+from harness.experiment import Experiment, plan
+from harness.model import Arm, Comparison, Part
+from harness.signals import SPREAD
+from harness.stack import results
+from harness.stack.config import Stack
+from harness.stack.full import Full
+from harness.stage import Notes
+from harness.store import Run
+from harness.targets import affinity, ledger
+from harness.targets.ledger import Running, State
+from harness.targets.placement import Placement, beside
+
+FULL = Experiment("e", ("go",), (Arm("baseline"), Arm("http", ("http",))), stack="full")
+SINK = replace(FULL, stack="sink")
+
+
+def test_a_collector_that_does_not_say_who_it_is_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "state", lambda: State("", ""))
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'name = "mine"\npurpose = "p"\ncommand = ["./a", "{cgroup}", "{otlp}", "{control}"]\n'
+    )
+    arms = (Arm("baseline"), Arm("new", ("http",), (str(path),)))
+    receivers.check(FULL)
+    receivers.check(replace(SINK, arms=arms))
+    with pytest.raises(InputError, match=r"mine.toml' cannot be found .*\{instance\}"):
+        receivers.check(replace(FULL, arms=arms))
+
+
+def test_a_stack_that_cannot_be_had_is_an_error_before_anything_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(components: Any) -> None:
+        assert {c.name for c in components} >= set(receivers.BACKENDS)
+        raise NeedError("Tempo cannot be had here.")
+
+    monkeypatch.setattr(receivers.rollout, "require_all", refuse)
+    monkeypatch.setattr(ledger, "state", lambda: None)
+    receivers.check(SINK)
+    with pytest.raises(NeedError, match="Tempo cannot be had"):
+        receivers.check(FULL)
+
+
+def test_the_plan_says_where_telemetry_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "small sink" in receivers.plan(SINK)
+    monkeypatch.setattr(ledger, "state", lambda: None)
+    assert "started for the run, then taken down: 22 s more" in receivers.plan(FULL)
+    monkeypatch.setattr(ledger, "state", lambda: State("", ""))
+    assert "the one that is up" in receivers.plan(FULL)
+
+
+def test_trials_of_the_full_stack_take_longer_where_there_are_collectors() -> None:
+    assert FULL.expected_seconds() - SINK.expected_seconds() == pytest.approx(2 * 22)
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_the_stack_that_is_up_is_borrowed_for_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stays: bool
+) -> None:
+    one = Running("tempo", "2.8.0", 1, str(tmp_path / "cgroup"), str(tmp_path / "log"), ())
+    state = State(str(tmp_path), "127.0.0.1", (one,))
+    up: list[bool] = [stays]
+    said: list[str] = []
+
+    @contextmanager
+    def borrowed(tell: Any, require: Any) -> Iterator[Stack]:
+        assert require == receivers.BACKENDS
+        tell("tempo is ready after 1.0 s")
+        up[0] = True
+        yield Stack(tmp_path)
+        up[0] = stays
+
+    monkeypatch.setattr(receivers.rollout, "borrowed", borrowed)
+    monkeypatch.setattr(ledger, "state", lambda: state if up[0] else None)
+    run = Run.create(tmp_path / "r", FULL)
+    place = Placement((0,), (0,), (0,), (0,), "")
+    with receivers.ExitStack() as stack:
+        receiver = receivers.start(run, SimpleNamespace(), place, stack, said.append)  # type: ignore[arg-type]
+        assert isinstance(receiver, Full)
+        assert receiver.url == "http://127.0.0.1:4318"
+        assert receiver.cgroups == {"tempo": tmp_path / "cgroup"}
+        assert receiver.stays == stays
+    assert up == [stays]
+    assert said == ["tempo is ready after 1.0 s"]
+    assert run.about()["components"] == {"tempo": "2.8.0"}
+
+
+def test_figures_go_out_as_one_gauge_a_row_and_bound() -> None:
+    row = Comparison("go", "http", "coverage_percent[requests]", "%", 99.5, 98.0, float("nan"), 3,
+                     0.1, 0.0, "m")  # fmt: skip
+    request = ParseDict(results.payload("r", [row], 17), ExportMetricsServiceRequest())
+    (resource,) = request.resource_metrics
+    assert _attributes(resource.resource) == {"service.name": "harness"}
+    (metric,) = resource.scope_metrics[0].metrics
+    assert (metric.name, metric.unit) == ("harness.result", "")
+    told = {
+        _attributes(point)["harness.bound"]: point.as_double for point in metric.gauge.data_points
+    }
+    assert told == {"estimate": 99.5, "low": 98.0}
+    assert _attributes(metric.gauge.data_points[0]) == {
+        "harness.run": "r", "harness.workload": "go", "harness.arm": "http", "harness.unit": "%",
+        "harness.metric": "coverage_percent[requests]", "harness.bound": "estimate",
+    }  # fmt: skip
+
+
+def _attributes(holder: Any) -> dict[str, str]:
+    return {each.key: each.value.string_value for each in holder.attributes}
+
+
+def test_a_collector_that_is_gone_does_not_spoil_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise ComponentError("The Collector did not take them.")
+
+    monkeypatch.setattr(results, "send", refuse)
+    run = Run.create(tmp_path / "r", FULL)
+    stays, ours = (Full(Stack(tmp_path), {}, stays=stays) for stays in (True, False))
+    assert "The Collector did not take them." in receivers.send_results(run, stays)
+    assert receivers.send_results(run, ours) == ""
+
+
+def test_running_processes_are_kept_on_some_cpus_and_let_go_again(tmp_path: Path) -> None:
+    cpus = os.sched_getaffinity(0)
+    if len(cpus) < 2:
+        pytest.skip("there is one CPU")
+    code = (
+        "import threading, time\n"
+        "for _ in 'ab': threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        "print('{}', flush=True); time.sleep(60)"
+    )
+    process = shell.spawn([sys.executable, "-c", code], log=tmp_path / "log", pipe_stdout=True)
+    try:
+        assert shell.announced(process, 10) == {}
+        (tmp_path / "cgroup.procs").write_text(f"{process.pid}\n999999999\n")
+        threads = [int(path.name) for path in Path(f"/proc/{process.pid}/task").iterdir()]
+        assert len(threads) == 3
+        with affinity.held([tmp_path], [min(cpus)]):
+            assert {frozenset(os.sched_getaffinity(t)) for t in threads} == {frozenset({min(cpus)})}
+        assert {frozenset(os.sched_getaffinity(t)) for t in threads} == {frozenset(cpus)}
+    finally:
+        process.send_signal(signal.SIGKILL)
+        shell.stop(process)
+
+
+def test_what_is_beside_workload_and_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 4})
+    assert beside(Placement((0,), (1,), (2,), (3,), "", idle=(4,))) == (2, 3)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    assert beside(Placement((0,), (1,), (1,), (1,), "")) == (1,)
+
+
+class Watched:
+    """A receiver whose arrivals are what a test says."""
+
+    poll_seconds = 0.2
+
+    def __init__(self, delays: dict[str, int]) -> None:
+        self.delays, self.asked = delays, list[tuple[str, float]]()
+
+    def watch(self, parts: Any, seconds: float) -> None:
+        self.asked = [(kind, seconds) for _, kind in parts]
+
+    def data_latency(self, part: Part, kind: str) -> Any:
+        return np.linspace(0, 1, self.delays[kind])
+
+
+@pytest.fixture
+def stage() -> Any:
+    driver = SimpleNamespace(
+        start=lambda rate, requests: None, wait=lambda path: path.write_text("")
+    )
+    workload = SimpleNamespace(check=lambda: None)
+    e = replace(FULL, watched_seconds=1.0)
+    return SimpleNamespace(experiment=e, driver=driver, workload=workload, rate=100.0, scope="w")
+
+
+def test_too_few_records_are_told_in_a_sentence(stage: Any, tmp_path: Path) -> None:
+    stage.receiver = Watched({"spans": 19, "metrics": 2 * len(SPREAD)})
+    agent: Any = SimpleNamespace(definition=REGISTRY["http"], name="http", instance="http-1")
+    notes = Notes(plan(FULL)[0])
+    watching.run(stage, [agent], tmp_path, notes, 0)
+    assert stage.receiver.asked == [("metrics", 9.0), ("spans", 9.0)]
+    told = {(v.metric, v.labels.get("signal")): v.value for v in notes.values}
+    assert told["data_latency_records", "spans"] == 19
+    assert told["data_latency_records", "metrics"] == 2
+    assert ("data_latency_p99_seconds", "spans") not in told
+    assert told["data_latency_p99_seconds", "metrics"] == pytest.approx(0.99)
+    assert told["data_latency_resolution_seconds", None] == 0.2
+    (warning,) = notes.extra["warnings"]
+    assert warning == (
+        "http: 19 spans were found while the backends were watched; "
+        "a percentile of their data latency takes 20."
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_watched_where_nothing_is_installed(stage: Any, tmp_path: Path) -> None:
+    watching.run(stage, [], tmp_path, Notes(plan(FULL)[0]), 0)
+
+
+def test_every_collector_says_what_kinds_it_sends() -> None:
+    assert {name: watching.kinds(each) for name, each in REGISTRY.items()} == {
+        "http": ["metrics", "spans"], "flows": ["metrics"], "profile": ["metrics"],
+        "guard": ["logs"], "inject": [],
+    }  # fmt: skip
+
+
+def test_the_bill_of_the_small_sink_costs_no_time() -> None:
+    sink: Any = SimpleNamespace(cgroups={}, read=dict, poll_seconds=0.0)
+    began = time.monotonic()
+    notes = Notes(plan(SINK)[0])
+    watching.Bill(SimpleNamespace(receiver=sink)).note(notes)  # type: ignore[arg-type]
+    assert notes.values == []
+    assert time.monotonic() - began < 0.5
