@@ -13,13 +13,15 @@ Kind = Literal["lines", "points", "figure", "table", "logs", "traces", "graph"]
 class Query:
     """One question to a data source; `legend` names each series, in Grafana's {{label}} form.
 
-    `exemplars` shows traces as points among the series. Of a graph, `expr` filters its edges.
+    `exemplars` shows traces as points among the series. `unit` is of a table's column, if it is not
+    the panel's. Of a graph, `expr` filters its edges.
     """
 
     expr: str
     legend: str = ""
     source: Source = "prometheus"
     exemplars: bool = False
+    unit: str = ""
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ def _lines(panel: Panel) -> Any:
         .fill_opacity(8)
         .show_points(look.VisibilityMode.NEVER)
         .legend(_legend())
+        .tooltip(_tooltip())
         .thresholds_style(_threshold_lines(panel))
     )
 
@@ -41,6 +42,7 @@ def _points(panel: Panel) -> Any:
         .point_size(7)
         .show_points(look.VisibilityMode.ALWAYS)
         .legend(_legend())
+        .tooltip(_tooltip())
         .thresholds_style(_threshold_lines(panel))
     )
 
@@ -68,6 +70,10 @@ def _table(panel: Panel) -> Any:
     for name, options in steps.items():
         if options is not None:
             made.with_transformation(model.DataTransformerConfig(id_val=name, options=options))
+    for query in panel.queries:
+        if query.unit:
+            unit = model.DynamicConfigValue(id_val="unit", value=query.unit)
+            made.override_by_name(query.legend, [unit])
     return made
 
 
@@ -90,6 +96,11 @@ def _measured(made: Any, panel: Panel) -> Any:
 def _threshold_lines(panel: Panel) -> common.GraphThresholdsStyleConfig:
     modes = look.GraphThresholdsStyleMode
     return common.GraphThresholdsStyleConfig().mode(modes.DASHED if panel.limits else modes.OFF)
+
+
+def _tooltip() -> common.VizTooltipOptions:
+    every = common.VizTooltipOptions().mode(look.TooltipDisplayMode.MULTI)
+    return every.sort(look.SortOrder.DESCENDING)
 
 
 def _legend() -> common.VizLegendOptions:

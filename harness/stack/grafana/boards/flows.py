@@ -86,8 +86,9 @@ BOARD = Board(
                     "Peers",
                     "The ten peers with the most bytes a second, and segments sent again to each.",
                     (
-                        Query(f"topk(10, {_bytes})", "bytes"),
-                        Query(f"{or_zero(_again, _bytes)} and topk(10, {_bytes})", "again"),
+                        Query(f"topk(10, {_bytes})", "bytes", unit="Bps"),
+                        Query(f"{or_zero(_again, _bytes)} and topk(10, {_bytes})", "again",
+                              unit="pps"),
                     ),
                 ),
             ),

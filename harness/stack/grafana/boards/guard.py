@@ -9,9 +9,9 @@ _OF = 'service_name=~"$service"'
 _EVENTS = f'{{{_OF}}} | scope_name="harness.guard"'
 _KILLED = f'{_EVENTS} | guard_action="kill"'
 _LINE = (
-    "{{.guard_action}} {{.guard_rule}}: {{__line__}} by {{.process_executable_path}}"
-    "{{.process_executable_name}} ({{.process_pid}}) {{.process_command_args}}"
-    " {{.file_path}} {{.network_peer_address}}"
+    "{{.guard_action}} {{.guard_rule}}: {{__line__}} by"
+    " {{.process_executable_path | default .process_executable_name}} ({{.process_pid}})"
+    " {{.process_command_args}} {{.file_path}} {{.network_peer_address}}"
 )
 
 BOARD = Board(

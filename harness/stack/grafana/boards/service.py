@@ -57,12 +57,13 @@ _EVERY = Row(
         Panel(
             "table",
             "Routes",
-            "Each route: requests a second, share of 5xx and the 95th percentile in seconds. What"
-            " is slow or fails here is what to look for in traces.",
+            "Each route: requests a second, share of 5xx, and what 95 % took at most. What is"
+            " slow or fails here is what to look for in traces.",
             (
-                Query(_routes, "requests"),
-                Query(share(rate(f"{_HTTP}_count", _ROUTE, _FAILED), _routes), "failed"),
-                Query(quantile(0.95, _HTTP, _ROUTE, _OF), "p95"),
+                Query(_routes, "requests", unit="reqps"),
+                Query(share(rate(f"{_HTTP}_count", _ROUTE, _FAILED), _routes), "failed",
+                      unit="percentunit"),
+                Query(quantile(0.95, _HTTP, _ROUTE, _OF), "p95", unit="s"),
             ),
         ),
     ),
