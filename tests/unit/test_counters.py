@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
 from harness.errors import ComponentError
-from harness.stack import counters
+from harness.stack import account, counters, readback
+from harness.stack.config import Stack
 from harness.stack.marks import Marks
 
 COLLECTOR = """\
@@ -86,3 +88,22 @@ def test_a_mark_that_never_comes_and_one_that_is_refused() -> None:
     marks.start()
     time.sleep(0.1)
     assert all(mark.refused for mark in marks.stop(1.0))
+
+
+def test_a_trace_is_whole_with_all_its_spans() -> None:
+    spans = [{"spans": [{}, {}]}, {"spans": [{}, {}, {}]}]
+    assert account._spans({"batches": [{"scopeSpans": spans}]}) == 5
+    assert account._spans({"trace": {"resourceSpans": [{"scopeSpans": spans[:1]}]}}) == 2
+    assert account._spans({"resourceSpans": []}) == account._spans(None) == 0
+
+
+def test_samples_are_counted_name_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    counts = {"ramp_a_total": 7.0, "ramp_b_seconds_bucket": 11.0}
+    answer = {"data": ["target_info", *counts]}
+    monkeypatch.setattr(readback, "ask", lambda url, query: answer)
+    monkeypatch.setattr(
+        account, "_value", lambda url, query: next(counts[name] for name in counts if name in query)
+    )
+    assert account.points(Stack(tmp_path), "m", 60) == 18
+    monkeypatch.setattr(account, "_value", lambda url, query: None)
+    assert account.points(Stack(tmp_path), "m", 60) is None
