@@ -54,14 +54,16 @@ def run(
     path = folder / "requests.npz"
     stage.driver.start(stage.rate)
     time.sleep(stage.experiment.settle_seconds)
-    before = [agent.stats() for agent in agents]
+    before, before_them = ([agent.stats() for agent in each] for each in (agents, against))
     found = _alternate(stage, agents, against, notes.trial.seed)
-    after = [agent.stats() for agent in agents]
+    after, after_them = ([agent.stats() for agent in each] for each in (agents, against))
     summary = stage.driver.finish(path)
     stage.workload.check()
     note_load(summary, path, stage.rate, notes)
     requests = float(_within(found.attached_ns, path).sum())
-    note_injected(agents, before, after, requests, notes)
+    mine = notes.of("candidate" if against else "")
+    note_injected(agents, before, after, requests, mine)
+    note_injected(against, before_them, after_them, None, notes.of("reference"))
     found.rows = count_requests(found.rows, path)
     notes.extra["latency_hdr"] = histograms(found.rows, path)
     return found

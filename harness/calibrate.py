@@ -30,11 +30,12 @@ from harness.store import Run
 from harness.targets.local import Local
 
 NOISE, INJECTED, ENTRY, ASKED = "noise", "injected", "entry.json", "calibrate.json"
-NOISE_SHARE = 0.15
-FULL_MINUTES = 10.0  # from here on every arm is run, in several blocks
+NOISE_SHARE = 0.25
+FULL_MINUTES = 20.0  # from here on every arm is run, in several blocks
 CPU_PERCENT = (0.5, 1.0, 2.0, 5.0)
 LATENCY_US = (20, 50, 100)
 AGENT_PERCENT = 5
+UNBURNT = "inject:ns=0"
 EVENTS_PER_REQUEST = 1.0  # about; what was injected is measured
 TYPICAL_US = 100.0  # of CPU a request, to show a plan before the level is known
 ENTRY_LIMIT_SECONDS = 600.0
@@ -88,7 +89,7 @@ def injected_experiment(asked: Asked, found: Mapping[str, Any]) -> Experiment:
     blocks = BLOCKS if asked.is_full else (1,)
     e = Experiment(
         name=INJECTED, workloads=(asked.workload,), arms=arms(level, asked.is_full),
-        seed=asked.seed + 1, blocks=blocks[-1], min_blocks=blocks[-1], steady_seconds=1.5,
+        seed=asked.seed + 1, blocks=blocks[-1], min_blocks=blocks[-1], steady_seconds=0.75,
         metered_seconds=1.0, loads={asked.workload: Load(rate=rate) if rate else LOAD},
         **_warm_up(asked),
     )  # fmt: skip
@@ -122,17 +123,20 @@ def _nulls(quiet: Experiment, injected: Experiment) -> dict[str, int]:
 
 
 def arms(level_us: float, full: bool) -> tuple[Arm, ...]:
-    """Effects in percent of the level of CPU per request, in us of latency, and of an agent."""
+    """Effects in percent of the level of CPU per request, in us of latency, and of an agent.
+
+    They are injected against the same program without a burn, so that a burn is all that differs.
+    """
     cpu = {f"cpu-{p:g}".replace(".", "-"): p / 100 * level_us for p in CPU_PERCENT}
     latency = {f"latency-{us}": float(us) for us in LATENCY_US}
     wanted = {**cpu, **latency}
     if not full:
         wanted = {name: wanted[name] for name in ("cpu-5", "latency-100")}
     burning = (
-        Arm(name, (f"inject:ns={round(1e3 * us / EVENTS_PER_REQUEST)}",))
+        Arm(name, (f"inject:ns={round(1e3 * us / EVENTS_PER_REQUEST)}",), against=(UNBURNT,))
         for name, us in wanted.items()
     )
-    agent = Arm(f"agent-{AGENT_PERCENT}", (f"inject:ns=0,agent_percent={AGENT_PERCENT}",))
+    agent = Arm(f"agent-{AGENT_PERCENT}", (f"{UNBURNT},agent_percent={AGENT_PERCENT}",))
     return Arm(BASELINE), *burning, agent
 
 

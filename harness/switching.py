@@ -66,10 +66,10 @@ def note_injected(
     agents: Sequence[AgentProcess],
     before: Sequence[dict[str, Any]],
     after: Sequence[dict[str, Any]],
-    requests: float,
+    requests: float | None,
     notes: Notes,
 ) -> None:
-    """What a collector of a known cost burnt while it was on, and the requests of that time."""
+    """What a collector of a known cost burnt while it was on; of that time the requests, if told."""
     for agent, old, new in zip(agents, before, after, strict=True):
         if not injects(new):
             continue
@@ -77,4 +77,5 @@ def note_injected(
         events = new["injected_events"] - old["injected_events"]
         notes.add("injected_seconds", burnt, "s", collector=agent.name)
         notes.add("injected_events", events, "{event}", collector=agent.name)
-        notes.add("injected_requests", requests, "{request}", collector=agent.name)
+        if requests is not None:
+            notes.add("injected_requests", requests, "{request}", collector=agent.name)

@@ -5,8 +5,9 @@ burns P % of one CPU in this process. Both burn only while switched on. What was
 measured here and told in the answers to `stats` and `flush`:
 
     injected_events      responses: segments with payload that left the cgroup
-    injected_ns          ns burnt on them, by the machine's clock; the program's own work, about
-                         0.1 us an event, is not in it: compare with `--ns 0`, which burns nothing
+    injected_ns          ns burnt on them, by the machine's clock; the program's other work is not
+                         in it: compare with `--ns 0`, which does the same and burns nothing (the
+                         time between two readings of the clock, 0.1 us an event)
     agent_burnt_seconds  CPU time of the burning thread of this process, by its own clock
 """
 

@@ -244,9 +244,12 @@ def _detectable(found: Summary) -> Iterator[dict[str, Any]]:
 def _residual(found: Summary, known: Mapping[str, list[InjectedTrial]]) -> Iterator[dict[str, Any]]:
     """The host's extra CPU that nobody's cgroup pays, of the arms large enough."""
     for arm in found.experiment.arms:
-        row = found.row(found.experiment.workloads[0], arm.name, "unexplained_percent")
-        if row is not None and known[arm.name] and arm.name != BASELINE:
-            yield {"arm": arm.name, **injection.recovered(row)}
+        trials = known[arm.name]
+        if not trials or arm.name == BASELINE:
+            continue
+        left = injection.residual(found, arm.name, trials)
+        if left is not None:
+            yield {"arm": arm.name, **asdict(left)}
 
 
 def _values(found: Summary, metric: str) -> dict[str, Any]:

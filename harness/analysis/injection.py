@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.analysis import compare, summary
-from harness.analysis.compare import Quadruples
+from harness.analysis import compare, hierarchy, metrics, summary, value
+from harness.analysis.compare import Estimate, Quadruples
 from harness.analysis.summary import Summary
+from harness.analysis.value import CANDIDATE, REFERENCE
 from harness.model import BASELINE, Comparison
 from harness.store import Run, TrialRecord, WindowRow
 
@@ -26,10 +27,11 @@ Rows = Sequence[WindowRow]
 
 @dataclass(frozen=True)
 class Injected:
-    """What one trial injected: by its own measure, and with what the program adds; us a request.
+    """What one trial injected: by its own measure, and what of it is CPU time; us a request.
 
     `event_us` is the time burnt for one packet. `latency_us`, with what attaching adds, is what
-    latency grows by if a request waits for one.
+    latency grows by if a request waits for one. In an arm against the same program without a burn
+    all are differences.
     """
 
     block: int
@@ -60,22 +62,28 @@ class InjectedTrial:
 def truth(record: TrialRecord, attached_us: float) -> Injected | None:
     """What a trial injected a request while it was on; None if it says nothing of that.
 
-    `attached_us` is what the program costs a request beside that.
+    `attached_us` is what the program costs a request beside that. The burn is of wall time: the
+    share of it that the hypervisor gave to others (`steal_share`) is no CPU time of the service.
     """
-    names = ("injected_seconds", "injected_events", "injected_requests")
-    seconds, events, requests = (_total(record, name) for name in names)
-    if seconds is None or not events or not requests:
+    mine, other = (value.of_role(record, role) for role in (CANDIDATE, REFERENCE))
+    requests = value.total(mine, "injected_requests")
+    each_us, events = _burn(mine), value.total(mine, "injected_events")
+    if each_us is None or not events or not requests:
         return None
-    injected = 1e6 * seconds / requests
+    if any(v.labels.get("role") == REFERENCE for v in record.values):
+        each_us -= _burn(other) or 0.0
+    injected = each_us * events / requests
+    cpu_us = injected * (1 - (value.total(record, "steal_share") or 0.0))
     return Injected(
-        record.trial.block, injected, injected + attached_us, 1e6 * seconds / events,
-        1e6 * seconds / events + attached_us, events / requests,
+        record.trial.block, injected, cpu_us + attached_us, each_us, each_us + attached_us,
+        events / requests,
     )  # fmt: skip
 
 
-def _total(record: TrialRecord, metric: str) -> float | None:
-    found = [value.value for value in record.values if value.metric == metric]
-    return math.fsum(found) if found else None
+def _burn(record: TrialRecord) -> float | None:
+    """Time burnt for one packet, us; None if it is not told."""
+    seconds, events = (value.total(record, f"injected_{name}") for name in ("seconds", "events"))
+    return None if seconds is None or not events else 1e6 * seconds / events
 
 
 def known(run: Run, found: Summary, entry_ns: float | None) -> dict[str, list[InjectedTrial]]:
@@ -95,26 +103,23 @@ def known(run: Run, found: Summary, entry_ns: float | None) -> dict[str, list[In
 def attached_us(found: Summary, entry_ns: float | None) -> dict[str, float]:
     """What the injecting program costs a request beside its burn, by arm; as far as it is known.
 
-    Its run time by the report's own estimate, which one stalled run of a metered trial cannot move,
-    less what it burnt: the clock reads and the loop around a burn. Arms that burn share the median
-    of theirs, as the program is the same; one that asks for 0 ns never gets to loop and has its
-    own. To that comes the cost of entering the program as often as it ran.
+    Nothing where it is compared with the same program. Else its run time by the report's own
+    estimate, which one stalled run of a metered trial cannot move, less what it burnt, and the cost
+    of entering it as often as it ran.
     """
-    burnt: dict[str, list[float]] = {}
-    for judged in found.trials:
-        told = truth(judged.record, 0.0) if judged.usable else None
-        if told is not None:
-            burnt.setdefault(judged.record.trial.arm, []).append(told.injected_us)
-    own = {
-        arm: row.estimate - _mean(each)
-        for arm, each in burnt.items()
-        if (row := found.row(found.experiment.workloads[0], arm, "bpf_us")) is not None
-    }
-    active = injecting(found)
-    looping = [us for arm, us in own.items() if arm in active]
-    if looping:
-        own = {arm: float(np.median(looping)) if arm in active else us for arm, us in own.items()}
-    return {arm: us + _runs(found, arm) * (entry_ns or 0.0) / 1e3 for arm, us in own.items()}
+    extra = {}
+    for arm in found.experiment.arms:
+        row = found.row(found.experiment.workloads[0], arm.name, "bpf_us")
+        told = [
+            each.injected_us
+            for judged in found.trials
+            if judged.usable and judged.record.trial.arm == arm.name
+            if (each := truth(judged.record, 0.0)) is not None
+        ]
+        if row is not None and told and not arm.against:
+            entered = _runs(found, arm.name) * (entry_ns or 0.0) / 1e3
+            extra[arm.name] = row.estimate - _mean(told) + entered
+    return extra
 
 
 def _runs(found: Summary, arm: str) -> float:
@@ -190,5 +195,31 @@ def agents(found: Summary, known: Mapping[str, list[InjectedTrial]]) -> Iterator
 
 def burnt_us(record: TrialRecord) -> float | None:
     """What the agent burnt itself in a trial's steady part, us a request; None if not told."""
-    seconds, requests = (_total(record, m) for m in ("agent_burnt_seconds", "steady_requests"))
+    mine = value.of_role(record, CANDIDATE)
+    seconds, requests = (value.total(mine, m) for m in ("agent_burnt_seconds", "steady_requests"))
     return None if seconds is None or not requests else 1e6 * seconds / requests
+
+
+def residual(found: Summary, arm: str, trials: Sequence[InjectedTrial]) -> Estimate | None:
+    """What nobody's cgroup pays of an effect, in percent of the host's extra CPU; None if unknown.
+
+    Of an arm against the same program too: agents, which both sets have, are apart on both sides.
+    """
+    row = found.row(found.experiment.workloads[0], arm, "unexplained_percent")
+    if row is not None or not found.experiment.arm(arm).against:
+        return None if row is None else Estimate.of(row)
+    least = summary.least(found.experiment)
+    left, whole = (
+        hierarchy.combine(
+            compare.join(
+                [
+                    compare.quadruples(
+                        t.rows, ("cpu.host",), metrics.APART[metric], least, t.record.trial.block
+                    )
+                    for t in trials
+                ]
+            )
+        )
+        for metric in ("unexplained_us", "host_cpu_us")
+    )
+    return left.scaled(100 / whole.estimate) if whole.low > 0 else None

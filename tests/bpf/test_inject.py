@@ -83,7 +83,7 @@ def test_no_nanoseconds_burn_nothing_and_still_count(start_agent: Any, connectio
     agent = start_agent("inject")
     ask(connection)
     stats = agent.call("stats")
-    assert stats["injected_ns"] == 0
+    assert stats["injected_ns"] < 10_000 * stats["injected_events"]  # two readings of the clock
     assert stats["agent_burnt_seconds"] == 0
     assert RESPONSES <= stats["injected_events"] <= 1.2 * RESPONSES
 

@@ -126,5 +126,6 @@ def test_inject_is_started_as_asked(start: Callable[..., list[AgentProcess]], se
     told, none = burning.stats(), counting.stats()
     assert 23 <= told["injected_events"] == none["injected_events"] <= 1.2 * 23
     assert told["injected_ns"] >= 20_000 * told["injected_events"]
-    assert none["injected_ns"] == told["agent_burnt_seconds"] == 0
+    assert none["injected_ns"] < 10_000 * none["injected_events"]  # two readings of the clock
+    assert told["agent_burnt_seconds"] == 0
     assert none["agent_burnt_seconds"] > 0
