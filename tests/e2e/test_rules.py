@@ -55,7 +55,11 @@ def promtool(tmp_path_factory: pytest.TempPathFactory) -> str:
     offer = supply.choose(tool, supply.cache())
     if offer is None or not (offer.ready or os.environ.get("HARNESS_STACK")):
         pytest.skip("promtool is not in the cache: `make test-stack` builds it")
-    return str(supply.get(tool, supply.cache()))
+    kept = (supply.cache() / "go").exists()
+    program = supply.get(tool, supply.cache())
+    if not kept:
+        supply.tidy(supply.cache())
+    return str(program)
 
 
 def series(name: str, labels: dict[str, str], values: str) -> dict[str, str]:
