@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from harness.analysis.ramp import Step, judge
+from harness.analysis.ramp import Step, judge, nobody
 
 Array = NDArray[np.float64]
 
@@ -51,12 +51,6 @@ def costs(steps: Sequence[Step], limit_lag: float) -> list[Cost]:
     rows = [_cost(name, x, np.array([step.cpu.get(name, 0.0) for step in good])) for name in names]
     rows.append(_cost(NOBODY, x, np.array([nobody(step) for step in good])))
     return sorted(rows, key=lambda row: -row.seconds)
-
-
-def nobody(step: Step) -> float:
-    """CPU of the machine that no cgroup of the stack, the generator or the harness paid for."""
-    named = sum(cpu for name, cpu in step.cpu.items() if name != "host")
-    return step.cpu.get("host", 0.0) - named
 
 
 def _cost(name: str, x: Array, y: Array) -> Cost:

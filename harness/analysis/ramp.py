@@ -14,6 +14,7 @@ GROWTH = 0.05  # of the rate by which a queue grows that will not end
 WAITING = 0.5  # seconds of the rate that must wait by then; what is batched waits, too
 FULL = 0.05  # idle share below which the machine's CPUs are called busy
 SPARE = 0.2  # idle share above which a bad step may be an accident and is tried once more
+OTHERS = 0.2  # CPUs that others used more than in the other steps: so it may be, too
 BISECTIONS = 2
 STEPS = 40  # at most
 HALVINGS = 4  # of a first rate that is not held
@@ -120,7 +121,8 @@ def _grows(step: Step) -> bool:
 def next_rate(steps: Sequence[Step], start: float, factor: float, limit_lag: float) -> float | None:
     """The rate to try next: up by the factor, then between good and bad; None at the end.
 
-    A bad step that left the machine with spare CPU is tried once more: it may be an accident.
+    A bad step that left the machine with spare CPU, or that others took CPU from, is tried once
+    more: it may be an accident.
     """
     loaded = [step for step in steps if step.rate > 0]
     if not loaded:
@@ -130,7 +132,7 @@ def next_rate(steps: Sequence[Step], start: float, factor: float, limit_lag: flo
     last = loaded[-1]
     tries = sum(step.rate == last.rate for step in loaded)
     bad = bool(judge(last, limit_lag))
-    if bad and tries == 1 and last.idle > SPARE:
+    if bad and tries == 1 and (last.idle > SPARE or disturbed(steps, last)):
         return last.rate
     low, high = _bounds(loaded, limit_lag)
     if high is None:
@@ -140,6 +142,18 @@ def next_rate(steps: Sequence[Step], start: float, factor: float, limit_lag: flo
         return high.rate / 2 if halvings < HALVINGS else None
     fine = factor ** (0.5**BISECTIONS) * 1.001
     return math.sqrt(low.rate * high.rate) if high.rate / low.rate > fine else None
+
+
+def nobody(step: Step) -> float:
+    """CPU of the machine that no cgroup of the stack, the generator or the harness paid for."""
+    named = sum(cpu for name, cpu in step.cpu.items() if name != "host")
+    return step.cpu.get("host", 0.0) - named
+
+
+def disturbed(steps: Sequence[Step], step: Step) -> bool:
+    """Whether others used much more CPU in this step than in the median of all."""
+    usual = float(np.median([nobody(one) for one in steps]))
+    return nobody(step) > usual + OTHERS
 
 
 def capacity(steps: Sequence[Step], limit_lag: float) -> Capacity:

@@ -53,7 +53,7 @@ def document(about: Mapping[str, Any], steps: Sequence[Step]) -> dict[str, Any]:
             "capacity": _capacity(held),
             "costs": [asdict(cost) for cost in costs],
             "account": about.get("account", {}).get(each),
-            "steps": [_step(step, limit) for step in own],
+            "steps": [_step(own, step, limit) for step in own],
         }
     return {"schema": SCHEMA, **{k: v for k, v in about.items() if k not in ("schema", "account")},
             "cpus": cpus, "signals": signals}  # fmt: skip
@@ -74,14 +74,15 @@ def _capacity(held: Capacity) -> dict[str, Any]:
 
 def _others(steps: Sequence[Step]) -> float:
     """CPUs that something else used while nothing was sent."""
-    return next((bills.nobody(step) for step in steps if step.rate == 0), 0.0)
+    return next((analysis.nobody(step) for step in steps if step.rate == 0), 0.0)
 
 
-def _step(step: Step, limit: float) -> dict[str, Any]:
+def _step(steps: Sequence[Step], step: Step, limit: float) -> dict[str, Any]:
     return {
         **step.to_dict(),
         "lag": step.lag,
-        "nobody": bills.nobody(step),
+        "nobody": analysis.nobody(step),
+        "disturbed": analysis.disturbed(steps, step),
         "reasons": list(analysis.judge(step, limit)),
     }
 
@@ -107,6 +108,10 @@ def text(found: Mapping[str, Any]) -> str:
         ],
         memory=list(_memory(signals)),
         series=_series(signals),
+        disturbed=[
+            f"{k} at {step['rate']:,.0f}/s ({step['nobody']:.1f} CPUs)"
+            for k, own in signals.items() for step in own["steps"] if step["disturbed"]
+        ],
         stolen=[f"{k} at {step['rate']:,.0f}/s ({100 * step['steal']:.0f} %)"
                 for k, own in signals.items() for step in own["steps"] if step["steal"] > STEAL],
     )  # fmt: skip

@@ -87,6 +87,16 @@ def test_a_bad_step_with_spare_cpu_is_tried_again() -> None:
     assert again == pytest.approx(math.sqrt(1000 * 1500))
 
 
+def test_a_bad_step_that_others_disturbed_is_tried_again() -> None:
+    calm = [simulated(0.0), simulated(1000), simulated(1500), simulated(2250)]
+    bad = simulated(3375, lags=(9.0,), idle=0.0)
+    assert ramp.next_rate([*calm, bad], 1000, 1.5, LIMIT) != 3375
+    busy = replace(bad, cpu={**bad.cpu, "host": bad.cpu["host"] + 0.7})
+    assert ramp.disturbed([*calm, busy], busy)
+    assert ramp.next_rate([*calm, busy], 1000, 1.5, LIMIT) == 3375
+    assert ramp.next_rate([*calm, busy, busy], 1000, 1.5, LIMIT) != 3375
+
+
 def test_a_first_rate_that_is_too_high_is_halved() -> None:
     steps = climbed(start=20_000, capacity=6_000, cpus=0.5)
     assert [step.rate for step in steps[1:4]] == [20_000, 10_000, 5_000]
