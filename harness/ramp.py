@@ -158,7 +158,8 @@ def _account(
     accepted = sum(step.sent.get("accepted", 0) for step in done)
     unknown = sum(step.sent.get("failed", 0) for step in done)
     if each == "spans":
-        some = traces[:: max(1, len(traces) // TRACES)]
+        each_once = list(dict.fromkeys(traces))
+        some = each_once[:: max(1, len(each_once) // TRACES)]
         taken = sum(s.counts["arrived"] - sum(analysis.discarded(s).values()) for s in done)
         return {
             "accepted": sum(step.counts["accepted"] for step in done),
