@@ -22,6 +22,8 @@ from typing import Any
 
 from harness import shell
 from harness.meters.bpfstats import StatsEnabled
+from harness.model import Comparison
+from harness.stack import results
 from harness.stack.config import Stack
 from harness.targets import cgroup, mount
 
@@ -132,7 +134,7 @@ class Cluster:
             _sum("harness.agent.events.lost", "{event}", 0, own),
             _gauge("process.memory.usage", "By", 3e7, own),
         )
-        self._metrics({"service.name": "harness"}, *map(_result, RESULTS))
+        results.send(self._url, "test", ROWS)
         self._post("logs", service, {"logRecords": [_line("cart is full")]})
         self._spans(service)
 
@@ -175,25 +177,18 @@ class Cluster:
             assert answer.status == 200
 
 
-# (metric, bound, value) as an evaluation sends them
-RESULTS = tuple(
-    (metric, bound, value * factor)
-    for metric, value in (
-        ("bill_percent", 0.6),
-        ("workload_cpu_percent", 1.5),
-        ("latency_p50_us", 3.0),
-        ("agent_memory_mb", 31.0),
-        ("coverage_percent[requests]", 99.0),
-        ("data_latency_p99_s", 2.0),
+ROWS = tuple(
+    Comparison("go", "http", metric, unit, value, 0.9 * value, 1.1 * value, 9, 0.1, 0.0, "test")
+    for metric, unit, value in (
+        ("bill_percent", "%", 0.6),
+        ("workload_cpu_percent", "%", 1.5),
+        ("latency_p50_us", "us", 3.0),
+        ("agent_memory_mb", "MB", 31.0),
+        ("coverage_percent[requests]", "%", 99.0),
+        ("data_latency_p99_s", "s", 2.0),
     )
-    for bound, factor in (("estimate", 1.0), ("low", 0.9), ("high", 1.1))
 )
-
-
-def _result(result: tuple[str, str, float]) -> Tree:
-    metric, bound, value = result
-    told = {"run": "test", "workload": "go", "arm": "http", "metric": metric, "bound": bound}
-    return _gauge("harness.result", "", value, {f"harness.{k}": v for k, v in told.items()})
+"""What an evaluation found."""
 
 
 def _attributes(values: Mapping[str, str]) -> list[Tree]:

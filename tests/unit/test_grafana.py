@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from harness import shell
+from harness.analysis.metrics import METRICS
 from harness.stack import config, grafana, rules
 from harness.stack.config import Stack
 from harness.stack.grafana import board, panels, sources
@@ -187,6 +188,14 @@ def test_every_metric_of_a_rule_is_sent_by_somebody_or_worked_out() -> None:
     for group in rules.rules()["groups"]:
         for rule in group["rules"]:
             assert metrics(rule["expr"]) <= known, rule
+
+
+def test_every_result_is_one_that_reports_hold() -> None:
+    asked = [e for _, _, e in panels.queries(BOARDS["harness-results"])]
+    asked += [alert.expr for alert in rules.alerts()]
+    named = {n for e in asked for n in re.findall(r'harness_metric=~?"(\w+)', e)}
+    assert "bill_percent" in named
+    assert named <= set(METRICS)
 
 
 def test_links_lead_to_dashboards() -> None:
