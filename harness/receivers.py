@@ -15,13 +15,12 @@ from harness.experiment import Experiment
 from harness.meters.coverage import Sink
 from harness.model import Receiver, StackKind
 from harness.stack import results
-from harness.stack.full import Full
+from harness.stack.full import BACKENDS, Full
 from harness.store import Run
 from harness.targets import affinity, ledger, placement
 from harness.targets.local import Local
 from harness.targets.placement import Placement
 
-BACKENDS = ("prometheus", "tempo", "loki", "otelcol")  # what the full stack must have
 READY_SECONDS = 20.0
 
 Tell = Callable[[str], None]

@@ -22,6 +22,7 @@ from harness.stack import backends
 from harness.stack.backends import Backends, Event, Series
 from harness.stack.config import Stack
 
+BACKENDS = ("prometheus", "tempo", "loki", "otelcol")  # what it must have
 POLL_SECONDS = 0.2
 COMPLETE_SECONDS = 30.0  # how long what was flushed may take until it is found
 BACK_SECONDS = 60  # how far back samples are asked for while watching
@@ -50,9 +51,9 @@ class Full:
         return self.stack.url(self.stack.ports.otlp_http)
 
     def check(self) -> None:
-        """ComponentError if one of its components has ended."""
-        for name, path in self.cgroups.items():
-            if not _processes(path):
+        """ComponentError if a component that it needs has ended."""
+        for name in BACKENDS:
+            if name in self.cgroups and not _processes(self.cgroups[name]):
                 raise ComponentError(
                     f"{name} ended while it was needed.",
                     _last_words(self.logs.get(name)),

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from harness import shell
-from harness.receivers import BACKENDS
 from harness.stack import catalog, supply
 from harness.stack.config import Stack
+from harness.stack.full import BACKENDS
 from harness.stack.readback import ask
 from harness.targets import cgroup, ledger, local, mount
 
