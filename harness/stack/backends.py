@@ -76,17 +76,31 @@ class Backends:
         }
         return spans(self._ask("Tempo", self._stack.ports.tempo, "/api/search", query))
 
-    def lines(self, instance: str, since_unix_ns: int) -> list[Event]:
-        """The log lines of an instance since then, the oldest first."""
-        query = {
-            "query": f'{{service_name=~".+"}} | service_instance_id={quoted(instance)}',
+    def lines(
+        self, instance: str, since_unix_ns: int, only: tuple[str, str] | None = None
+    ) -> list[Event]:
+        """The log lines of an instance since then that carry this attribute, the oldest first."""
+        query = f'{{service_name=~".+"}} | service_instance_id={quoted(instance)}'
+        query += f" | {label(only[0])}={quoted(only[1])}" if only else ""
+        found: dict[Hashable, Event] = {}
+        while True:
+            page = self._lines(query, since_unix_ns)
+            known = len(found)
+            found |= {line.key: line for line in page}
+            if len(page) < LINES or len(found) == known:
+                return list(found.values())
+            since_unix_ns = max(line.time_unix_ns for line in page)  # some of it may be cut off
+
+    def _lines(self, query: str, since_unix_ns: int) -> list[Event]:
+        parameters = {
+            "query": query,
             "start": str(since_unix_ns),
             "end": str(time.time_ns() + 10**9),
             "limit": str(LINES),
             "direction": "forward",
         }
         path = "/loki/api/v1/query_range"
-        return lines(self._ask("Loki", self._stack.ports.loki, path, query))
+        return lines(self._ask("Loki", self._stack.ports.loki, path, parameters))
 
     def taken(self) -> dict[str, float]:
         """How many spans, metric points and log records the backends took from the Collector."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from harness.errors import ComponentError
 from harness.model import Part
 from harness.signals import EVENTS, METRICS, SPANS, SPREAD, growth
 from harness.stack import backends
-from harness.stack.backends import Backends, Event, Series
+from harness.stack.backends import Backends, Series
 from harness.stack.config import Stack
 
 BACKENDS = ("prometheus", "tempo", "loki", "otelcol")  # what it must have
@@ -116,8 +116,8 @@ class Full:
         if signal == SPANS:
             number = len(self._backends.spans(part.instance))
         else:
-            lines = self._backends.lines(part.instance, since)
-            number = sum(_is(line, EVENTS[signal], part.only) for line in lines)
+            lines = self._backends.lines(part.instance, since, part.only)
+            number = sum(line.name == EVENTS[signal] for line in lines)
         return float(number), number >= made
 
     def _new(
@@ -130,11 +130,9 @@ class Full:
             found = self._backends.counters(part.instance, backends.COUNTERS, back)
             yield from new_points(found, since, seen, time.time_ns())
             return
-        ask: Mapping[str, Callable[[], list[Event]]] = {
-            "spans": lambda: self._backends.spans(part.instance),
-            "logs": lambda: self._backends.lines(part.instance, since),
-        }
-        events = ask[kind]()
+        ask = self._backends
+        is_spans = kind == "spans"
+        events = ask.spans(part.instance) if is_spans else ask.lines(part.instance, since)
         now = time.time_ns()
         for event in events:
             if event.time_unix_ns > since and event.key not in seen:
@@ -178,11 +176,6 @@ def _growths(one: Series) -> Iterator[tuple[int, int | None, float]]:
         added, before = growth(last, value)
         last = (at, value)
         yield at, before, added
-
-
-def _is(line: Event, name: str, only: tuple[str, str] | None) -> bool:
-    """Whether a log line tells this event and carries this attribute."""
-    return line.name == name and (only is None or (backends.label(only[0]), only[1]) in line.labels)
 
 
 def unix_ns(monotonic_ns: int) -> int:

@@ -282,8 +282,29 @@ def test_events_are_counted_until_all_are_there(receiver: Full, answers: Answers
     answers.say["/loki/api/v1/query_range"] = lambda: LINES
     only = ("process.executable.path", "/tmp/probe")
     part = Part("harness.guard", instance="guard-1", only=only)
-    assert receiver.count(part, "executions", 3) == 3
-    assert '| service_instance_id="guard-1"' in answers.asked[-1]["query"]
+    assert receiver.count(part, "executions", 4) == 4
+    asked = answers.asked[-1]["query"]
+    assert asked.endswith('| service_instance_id="guard-1" | process_executable_path="/tmp/probe"')
+
+
+def test_more_lines_than_one_answer_may_hold_are_asked_for_in_pages(
+    receiver: Full, answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two lines an answer; the second and the third are of the same time."""
+    monkeypatch.setattr(backends, "LINES", 2)
+    every = [(1, "a"), (2, "b"), (2, "c"), (3, "d")]
+
+    def say() -> Any:
+        start = int(answers.asked[-1]["start"])
+        values = [[str(at), line] for at, line in every if at >= start][:2]
+        return {"data": {"result": [{"stream": {"a": "b"}, "values": values}]}}
+
+    answers.say["/loki/api/v1/query_range"] = say
+    found = receiver._backends.lines("guard-1", 0)
+    assert [line.name for line in found] == ["a", "b", "c"]
+    every[2] = (3, "c")
+    found = receiver._backends.lines("guard-1", 0)
+    assert [line.name for line in found] == ["a", "b", "c", "d"]
 
 
 def test_what_never_comes_is_waited_for_only_so_long(
