@@ -69,7 +69,7 @@ def note_injected(
     requests: float | None,
     notes: Notes,
 ) -> None:
-    """What a collector of a known cost burnt while it was on; of that time the requests, if told."""
+    """What a collector of a known cost burnt while it was on, and the requests then, if told."""
     for agent, old, new in zip(agents, before, after, strict=True):
         if not injects(new):
             continue

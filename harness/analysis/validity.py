@@ -107,7 +107,7 @@ STATED = (
     f"less than {MIN_RATE_SHARE:.0%} of the rate asked for is achieved",
     f"the hypervisor takes more than {MAX_STEAL_SHARE:.0%} of the CPU",
     f"a CPU limit holds the service back for more than {MAX_THROTTLED_SHARE:.0%} of the time",
-    f"some thread of the service waits for a CPU in more than {MAX_CPU_WAIT_SHARE:.0%} of the time, "
+    f"a thread of the service waits for a CPU in more than {MAX_CPU_WAIT_SHARE:.0%} of the time, "
     f"or for memory or a disk in more than {MAX_STALL_SHARE:.0%} (pressure stall information)",
     f"fewer than {MIN_WHOLE_SHARE:.0%} of the quadruples are whole (a window of less than 45 % "
     "of its length makes its quadruple a broken one)",

@@ -272,7 +272,9 @@ def values(what: Experiment, trial: Trial, effect_us: float) -> list[Measurement
 
     def value(metric: str, number: float, role: str = "", **labels: str) -> Measurement:
         told = {**labels, **({"role": role} if role else {})}
-        return Measurement(metric, number, "1", "go", trial.arm, trial.block, trial.name, None, told)
+        return Measurement(
+            metric, number, "1", "go", trial.arm, trial.block, trial.name, None, told
+        )
 
     n = RATE * what.switched_seconds / 2
     found = [value("rate_achieved", RATE), value("rate_asked", RATE)]
@@ -364,9 +366,9 @@ def test_time_that_others_were_given_is_burnt_but_is_no_cpu_time(tmp_path: Path)
 
 
 def test_what_no_cgroup_pays_is_a_share_of_what_two_versions_differ_by(
-    certificate: dict[str, Any]
+    certificate: dict[str, Any],
 ) -> None:
-    """The made-up host pays three times what the service pays, the client twice: nothing is left."""
+    """The made-up host pays what service and client pay, and nothing else."""
     rows = {row["arm"]: row for row in certificate["residual"]}
     assert rows["cpu-5"]["low"] <= 0.0 <= rows["cpu-5"]["high"]
 

@@ -301,7 +301,8 @@ GOOD = {
     "driver_cpu_share": 0.42, "steal_share": validity.MAX_STEAL_SHARE,
     "throttled_share": validity.MAX_THROTTLED_SHARE,
     "cpu_pressure_share": validity.MAX_CPU_WAIT_SHARE,
-    "memory_pressure_share": validity.MAX_STALL_SHARE, "io_pressure_share": validity.MAX_STALL_SHARE,
+    "memory_pressure_share": validity.MAX_STALL_SHARE,
+    "io_pressure_share": validity.MAX_STALL_SHARE,
 }  # fmt: skip
 
 
