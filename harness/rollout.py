@@ -202,8 +202,8 @@ def down(*, keep_logs: bool = False) -> list[str]:
     if now is None:
         return _forget(home())
     for running in reversed(now.components):
-        killed = units.end(running)
-        done.append(f"{running.name} was {'killed' if killed else 'ended'}.")
+        late = f"did not end within {units.GRACE_SECONDS:.0f} s and was killed"
+        done.append(f"{running.name} {late if units.end(running) else 'was ended'}.")
     units.clear(CGROUP, now.components)
     folder = Path(now.folder)
     if keep_logs:

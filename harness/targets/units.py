@@ -21,7 +21,7 @@ from harness.targets.ledger import Running
 
 SYSTEMD = Path("/run/systemd/system")
 """Exists where systemd is the init that runs: sd_booted(3)."""
-GRACE_SECONDS = 20.0
+GRACE_SECONDS = 10.0
 
 
 def address(group: str, name: str) -> tuple[Path, str]:

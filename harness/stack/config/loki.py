@@ -11,6 +11,7 @@ LEAST_RETENTION_HOURS = 24
 def render(stack: Stack) -> Tree:
     """Its file."""
     ports = stack.ports
+    scheduler = {"scheduler_address": f"127.0.0.1:{ports.loki_grpc}"}
     return {
         "auth_enabled": False,
         "analytics": {"reporting_enabled": False},
@@ -34,6 +35,10 @@ def render(stack: Stack) -> Tree:
             },
         },
         "ingester": {"lifecycler": {"min_ready_duration": "0s", "final_sleep": "0s"}},
+        # told where it is, they do not wait ten seconds until a ring says it
+        "query_scheduler": {"use_scheduler_ring": False},
+        "frontend": scheduler,
+        "frontend_worker": scheduler,
         "schema_config": {
             "configs": [
                 {
