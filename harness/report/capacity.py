@@ -13,6 +13,7 @@ from harness.analysis.ramp import BACKENDS, Capacity, Reason, Step
 from harness.report import wording
 
 OTHERS = 0.05  # share of the CPUs that others may use before it is remarked on
+EQUAL = 0.9  # of the most CPU that one uses, from which another is named beside it
 NOUNS = {"spans": "spans", "points": "metric points", "logs": "log lines"}
 NAMES = {
     "otelcol": "the Collector", "prometheus": "Prometheus", "tempo": "Tempo", "loki": "Loki",
@@ -26,13 +27,14 @@ def verdict(
 ) -> str:
     """What a platform engineer wants to know, in a few sentences.
 
-    `others`: CPUs that were used by what is not of the stack while nothing was sent.
+    `others`: CPUs that something beside the stack used, while nothing was sent or in the step that
+    was not held.
     """
     parts = [_held(each, held, cpus), _ends(held, cpus), _costs(each, costs)]
     if others > OTHERS * cpus:
         parts.append(
-            f"But something else used {others:.1f} of the CPUs even while nothing was sent: alone, "
-            "the stack takes more."
+            f"But something else used {others:.1f} of the CPUs meanwhile: alone, the stack takes "
+            "more."
         )
     return " ".join(part for part in parts if part)
 
@@ -81,23 +83,40 @@ def reason(step: Step, why: Reason) -> str:
 def _ends(held: Capacity, cpus: int) -> str:
     if held.bad is None:
         return ""
-    name, used = NAMES.get(held.limit, held.limit), held.bad.cpu.get(held.limit, 0.0)
-    name = name[0].upper() + name[1:]
+    name = _capital(NAMES.get(held.limit, held.limit))
     if held.at_least:
         return "It was the generator that ended the ramp, not the stack."
     if "discarded" in held.reasons:
         return f"{name} ends it, by limits that are set in its configuration."
     idle = f"{100 * held.bad.idle:.0f} % of the CPUs' time idle"
     if held.full:
-        own = held.bad.cpu.get("generator", 0.0)
-        return (
-            f"{name} is what ends it: the CPUs are busy ({idle}), and it uses more of them "
-            f"than any other component, {used:.2f} of {cpus}; the generator beside it {own:.2f}."
-        )
+        return _busy(held.bad, cpus, idle)
+    used = held.bad.cpu.get(held.limit, 0.0)
     return (
         f"{name} is what ends it, with {idle}: the machine has CPU left, and it uses {used:.2f} "
         f"of {cpus}."
     )
+
+
+def _busy(bad: Step, cpus: int, idle: str) -> str:
+    """Who uses most of busy CPUs; who uses about as much is named, too."""
+    used = {name: cpu for name, cpu in bad.cpu.items() if name not in analysis.OURS}
+    most = sorted(
+        (n for n in used if used[n] >= EQUAL * max(used.values())), key=lambda n: -used[n]
+    )
+    names = _capital(" and ".join(NAMES.get(name, name) for name in most))
+    shares = " and ".join(f"{used[name]:.2f}" for name in most)
+    verb = "is" if len(most) == 1 else "are"
+    it = "it uses most of them" if len(most) == 1 else "they use most of them"
+    own = bad.cpu.get("generator", 0.0)
+    return (
+        f"{names} {verb} what ends it: the CPUs are busy ({idle}), and of the stack {it}, {shares} "
+        f"of {cpus}; the generator beside it uses {own:.2f}."
+    )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _costs(each: str, costs: Sequence[Cost]) -> str:

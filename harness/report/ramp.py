@@ -22,6 +22,7 @@ from harness.report.capacity import NAMES, NOUNS, seconds
 
 SCHEMA = 1
 STEAL = 0.05  # share of stolen CPU time from which a step is remarked on
+WHOLE = ("host", bills.NOBODY)  # told in any case; the others where they can be told from zero
 POINT_SECONDS = 10  # between two points of a series, where series are spoken of
 _TEMPLATE = Path(__file__).with_name("ramp.md.j2")
 
@@ -49,7 +50,7 @@ def document(about: Mapping[str, Any], steps: Sequence[Step]) -> dict[str, Any]:
         limit = asked["limit_lag"]
         held, costs = analysis.capacity(own, limit), bills.costs(own, limit)
         signals[each] = {
-            "verdict": capacity.verdict(each, held, costs, cpus, _others(own)),
+            "verdict": capacity.verdict(each, held, costs, cpus, _others(own, held)),
             "capacity": _capacity(held),
             "costs": [asdict(cost) for cost in costs],
             "account": about.get("account", {}).get(each),
@@ -72,9 +73,10 @@ def _capacity(held: Capacity) -> dict[str, Any]:
     }
 
 
-def _others(steps: Sequence[Step]) -> float:
-    """CPUs that something else used while nothing was sent."""
-    return next((analysis.nobody(step) for step in steps if step.rate == 0), 0.0)
+def _others(steps: Sequence[Step], held: Capacity) -> float:
+    """CPUs that something else used, while nothing was sent or in the step that was not held."""
+    told = [step for step in steps if step.rate == 0 or step == held.bad]
+    return max((analysis.nobody(step) for step in told), default=0.0)
 
 
 def _step(steps: Sequence[Step], step: Step, limit: float) -> dict[str, Any]:
@@ -119,7 +121,7 @@ def text(found: Mapping[str, Any]) -> str:
 
 def _bill(signals: Mapping[str, Any]) -> Iterator[Row]:
     for each, own in signals.items():
-        for cost in own["costs"]:
+        for cost in (c for c in own["costs"] if c["low"] > 0 or c["component"] in WHOLE):
             known = math.isfinite(cost["low"])
             interval = f"[{seconds(cost['low'])}, {seconds(cost['high'])}]" if known else "?"
             name = NAMES.get(cost["component"], cost["component"])

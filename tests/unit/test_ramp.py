@@ -149,6 +149,13 @@ def test_the_limit_is_whoever_uses_most_of_busy_cpus() -> None:
     assert "The Collector is what ends it: the CPUs are busy" in said
 
 
+def test_two_that_use_about_as_much_are_both_named() -> None:
+    equal = {"otelcol": 0.1, "tempo": 0.105, "generator": 0.01}
+    held = ramp.capacity(climbed(capacity=9_000, per_thousand=equal, cpus=1.6), LIMIT)
+    said = capacity.verdict("spans", held, [], 2)
+    assert "Tempo and the Collector are what ends it: the CPUs are busy" in said
+
+
 def test_with_spare_cpu_it_is_whom_all_wait_for() -> None:
     held = ramp.capacity(climbed(capacity=5_000, cpus=16), LIMIT)
     assert (held.limit, held.full) == ("tempo", False)
