@@ -14,7 +14,7 @@ import pytest
 from harness import rollout
 from harness.stack import catalog, grafana, supply
 from harness.stack.config import Stack
-from harness.stack.grafana import panels
+from harness.stack.grafana import panels, sources
 from harness.stack.readback import ask
 from harness.targets import ledger
 from tests.e2e import life
@@ -105,6 +105,21 @@ def test_an_exemplar_leads_to_a_trace(
     trace = found[0]["exemplars"][0]["labels"][label]
     while not ask(stack.url(stack.ports.tempo) + f"/api/traces/{trace}"):
         assert time.monotonic() < deadline, trace
+        time.sleep(1)
+
+
+def test_a_span_leads_to_metrics_and_log_lines(stack: Stack, deadline: float) -> None:
+    """What Grafana asks from a span of the service that is watched."""
+    linked = sources.tempo(stack)["jsonData"]
+    for query in linked["tracesToMetrics"]["queries"]:
+        asked = query["query"].replace("$$__tags", 'service="watched"')
+        assert "$" not in asked
+        while not of_prometheus(stack, asked):
+            assert time.monotonic() < deadline, asked
+            time.sleep(1)
+    (tag,) = linked["tracesToLogsV2"]["tags"]
+    while not of_loki(stack, f'{{{tag["value"]}="watched"}}'):
+        assert time.monotonic() < deadline
         time.sleep(1)
 
 
