@@ -13,16 +13,18 @@ import shutil
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness import listeners
-from harness.errors import ComponentError, InputError, NeedError
+from harness.errors import ComponentError, HarnessError, NeedError
 from harness.stack import catalog, config, readback, supply
 from harness.stack.catalog import Component
 from harness.stack.config import PROGRAMS, Stack
 from harness.stack.readback import Arrival
-from harness.stack.supply import Offer
+from harness.stack.selection import plan as plan
+from harness.stack.selection import require_all as require_all
+from harness.stack.selection import select as select
 from harness.targets import cgroup, ledger, units
 from harness.targets.ledger import Running, state
 
@@ -49,32 +51,6 @@ def home() -> Path:
     base = os.environ.get("XDG_STATE_HOME", "")
     state = Path(base) if Path(base).is_absolute() else Path.home() / ".local" / "state"
     return state / "harness" / "stack"
-
-
-def plan(components: Sequence[Component], folder: Path) -> list[tuple[Component, Offer | None]]:
-    """How each component would be got; changes nothing."""
-    return [(component, supply.choose(component, folder)) for component in components]
-
-
-def select(require: Sequence[str]) -> list[Component]:
-    """The catalog's components, those in `require` not optional; InputError if one is unknown."""
-    known = catalog.load()
-    for name in require:
-        if name not in known:
-            raise InputError(
-                f"There is no component {name!r}.", next_step=f"Choose from {', '.join(known)}."
-            )
-    return [
-        replace(component, optional=component.optional and name not in require)
-        for name, component in known.items()
-    ]
-
-
-def require_all(components: Sequence[Component]) -> None:
-    """NeedError, with the reasons, if one that is not optional can be had in no way."""
-    for component, offer in plan(components, supply.cache()):
-        if offer is None and not component.optional:
-            supply.get(component, supply.cache())  # which says why not
 
 
 @contextlib.contextmanager
@@ -141,8 +117,10 @@ def up(stack: Stack, components: Sequence[Component], tell: Tell) -> Started:
         arrivals = readback.prove(stack)
         return Started(ready, arrivals, time.monotonic() - min(began.values()))
     except BaseException as error:
-        with contextlib.suppress(ComponentError):
+        try:
             down(keep_logs=isinstance(error, Exception))
+        except HarnessError as left:
+            tell(f"Not all of it could be ended: {left}")
         raise
 
 
@@ -197,13 +175,21 @@ def _await_all(
 
 
 def down(*, keep_logs: bool = False) -> list[str]:
-    """End everything that `up` started and remove its files; says in sentences what was done."""
-    now, done = state(), list[str]()
+    """End everything that `up` started and remove its files; says in sentences what was done.
+
+    HarnessError, and what is noted stays noted, if something of it cannot be ended.
+    """
+    now, done, failed = state(), list[str](), list[HarnessError]()
     if now is None:
         return _forget(home())
+    ledger.require_root()
     for running in reversed(now.components):
-        late = f"did not end within {units.GRACE_SECONDS:.0f} s and was killed"
-        done.append(f"{running.name} {late if units.end(running) else 'was ended'}.")
+        try:
+            done.append(f"{running.name} {units.end(running)}.")
+        except HarnessError as error:  # the others are ended all the same
+            failed.append(error)
+    if failed:
+        raise failed[0]
     units.clear(CGROUP, now.components)
     folder = Path(now.folder)
     if keep_logs:
@@ -264,4 +250,4 @@ def _answers(url: str) -> bool:
 def _require_free_ports(stack: Stack, names: Mapping[str, Component]) -> None:
     for name in names:
         for port in PROGRAMS[name].listens(stack.ports):
-            listeners.require_free(stack.bind, port, name)
+            listeners.require_free(stack.address(port), port, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from rich.table import Table
 
 from harness import rollout
 from harness.cli.screen import err, errors, out
+from harness.interruption import interruptible
 from harness.rollout import Started
 from harness.stack import supply
 from harness.stack.catalog import Component
@@ -51,7 +53,9 @@ def up_command(
         return
     rollout.require_all(components)
     stack = Stack(rollout.home(), bind, retention_hours=retention)
-    started = rollout.up(stack, components, lambda line: err.print(escape(line), soft_wrap=True))
+    tell = partial(err.print, markup=False, soft_wrap=True)
+    with interruptible():
+        started = rollout.up(stack, components, tell)
     left_out = {c.title: _why_not(c) for c, _ in offers if c.name not in started.ready}
     if as_json:
         out.print_json(json.dumps(_described(stack, started, left_out)))
@@ -62,7 +66,8 @@ def up_command(
 @errors
 def down_command() -> None:
     """Take the stack down: its processes, cgroups, data and configuration; the cache stays."""
-    done = rollout.down()
+    with interruptible():
+        done = rollout.down()
     for line in done:
         out.print(escape(line), soft_wrap=True)
     if not done:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
 import os
 import platform
 import re
@@ -207,8 +208,11 @@ def _download(offer: Offer, way: Archive, draft: str) -> Path:
             while piece := answer.read(1 << 20):
                 digest.update(piece)
                 out.write(piece)
-    except OSError as error:
+            promised = answer.headers["Content-Length"]
+    except (OSError, http.client.HTTPException) as error:
         raise NeedError(f"{offer.where} cannot be fetched: {error}.") from error
+    if promised is not None and archive.stat().st_size != int(promised):
+        raise NeedError(f"{offer.where} was cut off after {archive.stat().st_size} bytes.")
     if digest.hexdigest() != way.sha256[arch]:
         raise ComponentError(
             f"{offer.where} is not what the catalog names: its sha256 is {digest.hexdigest()}.",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -45,34 +46,51 @@ class State:
 
 
 def state() -> State | None:
-    """What is up now, or None; also after a restart of the machine, when its cgroups are gone."""
+    """What is up now, or None; also after a restart of the machine, when its cgroups are gone.
+
+    NeedError if it was noted by a version that notes other things.
+    """
+    path = DIRECTORY / "state.json"
     try:
-        data = json.loads((DIRECTORY / "state.json").read_text())
+        data = json.loads(path.read_text())
+        components = tuple(
+            Running(**{**one, "command": tuple(one["command"])}) for one in data.pop("components")
+        )
+        return State(**data, components=components)
     except FileNotFoundError:
         return None
-    components = tuple(
-        Running(**{**one, "command": tuple(one["command"])}) for one in data.pop("components")
-    )
-    return State(**data, components=components)
+    except (ValueError, TypeError, KeyError) as error:
+        raise NeedError(
+            f"What is noted of the stack in {path} cannot be read: {error}.",
+            next_step=f"End what is in the cgroups harness-stack/*, then remove {DIRECTORY}.",
+        ) from error
 
 
 def claim(folder: Path, bind: str) -> None:
     """Note that a stack is being started; NeedError if one is, by whomever."""
+    require_root()
+    DIRECTORY.mkdir(parents=True, exist_ok=True)
+    draft = DIRECTORY / f"claim-{os.getpid()}"
+    draft.write_text(json.dumps(asdict(State(str(folder), bind))))
     try:
-        DIRECTORY.mkdir(parents=True, exist_ok=True)
-        with (DIRECTORY / "state.json").open("x") as stream:
-            json.dump(asdict(State(str(folder), bind)), stream)
-    except PermissionError as error:
-        raise NeedError(
-            "Root is needed.",
-            f"Each component gets a cgroup, and what was started is noted in {DIRECTORY}.",
-            "Run the command again with sudo.",
-        ) from error
+        os.link(draft, DIRECTORY / "state.json")  # whole or not at all, and only once
     except FileExistsError:
         raise NeedError(
             "The stack is up already, or is being started.",
             next_step="Take it down first: harness down.",
         ) from None
+    finally:
+        draft.unlink()
+
+
+def require_root() -> None:
+    """NeedError if the stack could be neither started nor ended."""
+    if os.geteuid() != 0:
+        raise NeedError(
+            "Root is needed.",
+            f"Each component gets a cgroup, and what was started is noted in {DIRECTORY}.",
+            "Run the command again with sudo.",
+        )
 
 
 def note(running: Running) -> None:

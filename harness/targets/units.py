@@ -58,21 +58,27 @@ def start(group: str, running: Running) -> Running:
     return replace(running, pid=pid)
 
 
-def end(running: Running) -> bool:
-    """SIGTERM to all of it, then SIGKILL after the grace; whether we had to kill."""
+def end(running: Running) -> str:
+    """SIGTERM to all of it, then SIGKILL after the grace; what happened, to follow its name.
+
+    ComponentError or CommandError if it cannot be ended.
+    """
     path = Path(running.cgroup)
     if running.unit:
         shell.run(["systemctl", "stop", running.unit], check=False, timeout=GRACE_SECONDS + 30)
-        return path.exists() and cgroup.remove(path) > 0
+        if path.exists():
+            cgroup.remove(path)
+        return "was stopped by systemd"
     if not path.exists():
-        return False
+        return "had ended"
     for pid in cgroup.processes(path):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + GRACE_SECONDS
     while cgroup.processes(path) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return cgroup.remove(path) > 0
+    late = cgroup.remove(path) > 0
+    return f"did not end within {GRACE_SECONDS:.0f} s and was killed" if late else "was ended"
 
 
 def clear(group: str, ended: Sequence[Running]) -> None:

@@ -6,16 +6,17 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from harness import rollout
+from harness import rollout, shell
 from harness.errors import ComponentError, InputError, NeedError
 from harness.stack import config, readback, supply
 from harness.stack.catalog import Component, OnPath
 from harness.stack.config import Program, Stack
-from harness.targets import cgroup, ledger, mount
+from harness.targets import cgroup, ledger, mount, units
 
 pytestmark = [
     pytest.mark.e2e,
@@ -87,9 +88,11 @@ def _up(place: Path, *others: Component) -> tuple[Stack, list[str]]:
 
 
 def _nothing_is_left(place: Path) -> None:
-    root = mount.find("cgroup2")
-    assert root is not None
-    assert not (root / rollout.CGROUP).exists()
+    own, unit = units.address(rollout.CGROUP, "server")
+    assert not own.parent.exists()
+    if unit:
+        listed = ["systemctl", "list-units", "--all", "--plain", "--no-legend", unit]
+        assert shell.run(listed).stdout == ""
     assert ledger.state() is None
     assert not (place / "run").exists()
 
@@ -224,6 +227,49 @@ def test_a_required_component_that_cannot_be_had_is_an_error(place: Path) -> Non
     rollout.require_all([c for c in rollout.select([]) if c.name == "grafana"])
     with pytest.raises(InputError, match="no component 'graphana'"):
         rollout.select(["graphana"])
+
+
+def test_the_others_are_ended_when_one_cannot_be(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _up(place)
+    now = ledger.state()
+    assert now is not None
+    (server,) = now.components
+    ledger.note(replace(server, name="stuck", cgroup="/none"))
+    ended = units.end
+
+    def end(running: ledger.Running) -> str:
+        if running.name == "stuck":
+            raise ComponentError("stuck cannot be ended.")
+        return ended(running)
+
+    monkeypatch.setattr(units, "end", end)
+    with pytest.raises(ComponentError, match="stuck cannot be ended"):
+        rollout.down()
+    assert not Path(server.cgroup).exists()
+    assert ledger.state() is not None  # so that down can be tried again
+    monkeypatch.setattr(units, "end", ended)
+    assert "stuck had ended." in rollout.down()
+    _nothing_is_left(place)
+
+
+def test_only_root_takes_it_down(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _up(place)
+    with monkeypatch.context() as other:
+        other.setattr(os, "geteuid", lambda: 1000)
+        with pytest.raises(NeedError, match="Root is needed"):
+            rollout.down()
+    assert ledger.state() is not None
+
+
+def test_a_state_of_another_version_is_a_sentence(place: Path) -> None:
+    ledger.claim(rollout.home(), "127.0.0.1")
+    path = ledger.DIRECTORY / "state.json"
+    path.write_text(path.read_text().replace("bind", "bound"))
+    with pytest.raises(NeedError, match="cannot be read"):
+        rollout.down()
+    ledger.forget()
 
 
 def _grafana() -> Component:

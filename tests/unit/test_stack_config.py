@@ -127,6 +127,14 @@ def test_nothing_listens_beyond_loopback_unless_told(stack: Stack) -> None:
         assert f"192.0.2.7:{inner}" not in opened
 
 
+def test_what_only_the_components_say_to_each_other_stays_on_loopback(stack: Stack) -> None:
+    opened = dataclasses.replace(stack, bind="192.0.2.7")
+    assert {opened.address(port) for port in opened.ports.inner()} == {"127.0.0.1"}
+    assert opened.address(opened.ports.otlp_http) == "192.0.2.7"
+    assert tempo.render(opened)["server"]["grpc_listen_address"] == "127.0.0.1"
+    assert loki.render(opened)["server"]["grpc_listen_address"] == "127.0.0.1"
+
+
 def test_an_address_for_all_interfaces_is_asked_on_loopback(stack: Stack) -> None:
     assert dataclasses.replace(stack, bind="0.0.0.0").url(9090) == "http://127.0.0.1:9090"
 

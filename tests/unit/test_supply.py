@@ -146,6 +146,25 @@ def test_a_download_that_differs_is_refused(tmp_path: Path, site: tuple[str, str
     assert not list(folder.rglob("*"))
 
 
+def test_a_download_that_is_cut_off_gives_way_to_the_next(
+    tmp_path: Path, site: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, digest = site
+    sent = SimpleHTTPRequestHandler.send_header
+    monkeypatch.setattr(
+        SimpleHTTPRequestHandler,
+        "send_header",
+        lambda self, key, value: sent(
+            self, key, str(int(value) + 1) if key == "Content-Length" else value
+        ),
+    )
+    with pytest.raises(NeedError, match="was cut off after"):
+        supply.get(_tool(_archive(url, digest)), tmp_path / "cache")
+    monkeypatch.undo()
+    component = _tool(_archive(url, digest), _archive(url, digest))
+    assert supply.get(component, tmp_path / "cache").read_bytes() == PROGRAM
+
+
 def test_an_unreachable_archive_gives_way_to_the_next(
     tmp_path: Path, site: tuple[str, str]
 ) -> None:

@@ -95,7 +95,7 @@ def test_what_systemd_refuses_is_an_error(systemd: Systemd, tmp_path: Path) -> N
 
 def test_ending_stops_the_unit_and_then_the_slice(systemd: Systemd, tmp_path: Path) -> None:
     running = _planned(tmp_path)
-    assert units.end(running) is False
+    assert units.end(running) == "was stopped by systemd"
     units.clear("harness-stack", [running])
     assert systemd.asked == [
         ["systemctl", "stop", UNIT], ["systemctl", "stop", "harness_stack.slice"],

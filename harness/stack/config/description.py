@@ -12,7 +12,7 @@ Tree = dict[str, Any]
 
 @dataclass(frozen=True)
 class Ports:
-    """Where each component listens; all on the stack's address."""
+    """Where each component listens."""
 
     otlp_grpc: int = 4317
     otlp_http: int = 4318
@@ -25,6 +25,13 @@ class Ports:
     loki: int = 3100
     loki_grpc: int = 9096
     grafana: int = 3000
+
+    def inner(self) -> tuple[int, ...]:
+        """What only the components say to each other: always on loopback."""
+        return (
+            self.collector_health, self.collector_metrics,
+            self.tempo_grpc, self.tempo_otlp, self.loki_grpc,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,10 @@ class Stack:
     def file(self, component: str) -> Path:
         """The component's configuration."""
         return self.folder / f"{component}.yaml"
+
+    def address(self, port: int) -> str:
+        """The address on which this port is listened to."""
+        return "127.0.0.1" if port in self.ports.inner() else self.bind
 
     def url(self, port: int) -> str:
         """An address on this machine at which a component of ours answers."""

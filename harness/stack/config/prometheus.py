@@ -6,6 +6,8 @@ from harness.stack import rules
 from harness.stack.config.description import Program, Stack, Tree
 
 RULES = "rules.yaml"
+LATE_HOURS = 6
+"""How long samples may have waited in the Collector's queue; older ones are refused for good."""
 PROMOTED = (
     "service.name",
     "service.namespace",
@@ -37,18 +39,18 @@ def render(stack: Stack) -> Tree:
         "otlp": {"promote_resource_attributes": list(PROMOTED)},
         "storage": {
             # what waited in the Collector's queue is older than what came since
-            "tsdb": {"out_of_order_time_window": "30m"},
+            "tsdb": {"out_of_order_time_window": f"{LATE_HOURS}h"},
             "exemplars": {"max_exemplars": 100_000},
         },
         "scrape_configs": [
-            {"job_name": name, "static_configs": [{"targets": [_host(stack, port)]}]}
+            {"job_name": name, "static_configs": [{"targets": [_target(stack, port)]}]}
             for name, port in own.items()
         ],
     }
 
 
-def _host(stack: Stack, port: int) -> str:
-    inner = port == stack.ports.collector_metrics
+def _target(stack: Stack, port: int) -> str:
+    inner = port in stack.ports.inner()
     return f"127.0.0.1:{port}" if inner else stack.url(port).removeprefix("http://")
 
 
