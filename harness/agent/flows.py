@@ -26,8 +26,8 @@ from opentelemetry.sdk.metrics.export import Metric
 
 from harness.agent.iterator import Iterator
 from harness.agent.libbpf import Object
-from harness.agent.runtime import Attachment, Counts
-from harness.agent.telemetry import Point, Telemetry, counter, gauge
+from harness.agent.runtime import Attachment
+from harness.agent.telemetry import Counts, Point, Telemetry, counter, gauge
 
 _KEY = struct.Struct("=BBH16s")  # struct flow_key
 _FLOW = struct.Struct("=8Q13I4x")  # struct flow

@@ -23,7 +23,8 @@ def metrics(
 ) -> list[Metric]:
     """CPU and memory of this process, its events, and its programs' runs; each point says `of`.
 
-    The kernel counts runs only while kernel.bpf_stats_enabled is set: they are left out without it.
+    The kernel counts runs only while kernel.bpf_stats_enabled is set: they are left out until it
+    was, and stand still when it is no more.
     """
     used = resource.getrusage(resource.RUSAGE_SELF)
     modes = {"user": used.ru_utime, "system": used.ru_stime}

@@ -26,8 +26,8 @@ from harness.agent.libbpf import Object, RingBuffer
 from harness.agent.opens import Opens, listed
 from harness.agent.policy import Rule
 from harness.agent.responder import Responder, kill
-from harness.agent.runtime import Attachment, Counts
-from harness.agent.telemetry import Log, Point, Telemetry, Value, counter
+from harness.agent.runtime import Attachment
+from harness.agent.telemetry import Counts, Log, Point, Telemetry, Value, counter
 
 _EVENT = struct.Struct("=Q6I16s256s256s")  # struct event
 _PEER = struct.Struct("=IHBB16s16s")  # struct peer

@@ -10,7 +10,7 @@ import ctypes
 import os
 import struct
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ctypes import c_char, c_uint8, c_uint16, c_uint64
 from dataclasses import dataclass
 from itertools import accumulate
@@ -19,8 +19,7 @@ from pathlib import Path
 from opentelemetry.sdk.metrics.export import Metric
 
 from harness.agent.libbpf import Link, Map, Object, RingBuffer
-from harness.agent.runtime import Counts
-from harness.agent.telemetry import Attributes, Buckets, Span, Telemetry, histogram
+from harness.agent.telemetry import Attributes, Buckets, Counts, Span, Telemetry, histogram
 
 # enum http_method in bpf/http.h
 METHODS = ("", "GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS", "CONNECT", "TRACE")
@@ -110,17 +109,21 @@ class Http:
         if not metrics:
             return Telemetry(spans=spans)
         slowest, self._slowest = self._slowest, {}
-        return Telemetry(metrics=_metrics(list(self._totals(slowest))), spans=spans)
+        totals = list(self._totals(slowest))
+        return Telemetry(metrics=_metrics(totals), spans=spans, counts=self._counts(totals))
 
     def counts(self) -> Counts:
         """Requests answered, and those that no map had room for."""
-        events = sum(sum(each.duration) for each in self._totals({}))
-        return Counts(events, int.from_bytes(self._object.get("lost"), "little"))
+        return self._counts(self._totals({}))
 
     def close(self) -> None:
         """Unmap the ring buffer and let the cgroup go."""
         self._events.close()
         os.close(self._directory)
+
+    def _counts(self, totals: Iterable[_Totals]) -> Counts:
+        events = sum(sum(each.duration) for each in totals)
+        return Counts(events, int.from_bytes(self._object.get("lost"), "little"))
 
     def _take(self, record: bytes) -> None:
         event = _Event.from_buffer_copy(record)

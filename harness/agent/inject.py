@@ -23,8 +23,8 @@ from pathlib import Path
 
 from harness.agent.errors import AgentError
 from harness.agent.libbpf import Object
-from harness.agent.runtime import Attachment, Counts
-from harness.agent.telemetry import Point, Telemetry, counter
+from harness.agent.runtime import Attachment
+from harness.agent.telemetry import Counts, Point, Telemetry, counter
 
 MAX_NS = 1_000_000
 _BURNT = struct.Struct("=QQ")  # struct burnt

@@ -26,8 +26,8 @@ from harness.agent.memory import mappings
 from harness.agent.perf import Sampler
 from harness.agent.pprof import Frame, Mapping
 from harness.agent.python_frames import Interpreters
-from harness.agent.runtime import Attachment, Counts
-from harness.agent.telemetry import Point, Telemetry, counter
+from harness.agent.runtime import Attachment
+from harness.agent.telemetry import Counts, Point, Telemetry, counter
 
 _KERNEL = Mapping(1 << 63, (1 << 64) - 1, 0, "[kernel.kallsyms]")
 _EVENTS, _LOST = 0, 1  # enum total of profile.bpf.c

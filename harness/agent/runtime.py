@@ -1,8 +1,8 @@
 """Runs one collector: load, ready line, control server, timer; used by `__main__`.
 
 A collector is a module with `add_options(parser)` and `create(options) -> Collector`, named in
-the registry of `__main__`. Calls come from two threads: attach and counts from the control
-thread, collect from one thread at a time.
+the registry of `__main__`. Calls come from two threads: attach from the control thread, collect
+from one of them at a time, counts from both, also at once.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import signal
 import threading
 import time
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,7 +26,7 @@ from harness.agent.errors import AgentError
 from harness.agent.hooks import hook_type
 from harness.agent.libbpf import Object, Program
 from harness.agent.otlp import Exporter
-from harness.agent.telemetry import Telemetry
+from harness.agent.telemetry import Counts, Telemetry
 from harness.control import Server
 
 _ENDING = {signal.SIGTERM, signal.SIGINT}
@@ -45,18 +44,6 @@ class Attachment(Protocol):
     def destroy(self) -> None:
         """Switch it off, within milliseconds."""
         ...
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What a collector saw and what it could not keep, since its start.
-
-    `more` is what only this collector counts, by the name that `stats` tells it under.
-    """
-
-    events: int
-    lost: int
-    more: Mapping[str, float] = field(default_factory=dict)
 
 
 class Collector(Protocol):
@@ -219,7 +206,7 @@ class Runtime:
     def _export(self, *, metrics: bool) -> None:
         with self._collecting:
             telemetry = self._collector.collect(metrics=metrics)
-            own = self._footprint() if metrics else ()
+            own = self._footprint(telemetry.counts) if metrics else ()
             try:
                 self._exported += self._exporter.send(telemetry, own)
                 self._spans += len(telemetry.spans)
@@ -227,8 +214,8 @@ class Runtime:
                 self._dropped += len(telemetry.spans) + len(telemetry.logs)
                 raise
 
-    def _footprint(self) -> Sequence[Metric]:
-        counts = self._collector.counts()
+    def _footprint(self, counted: Counts | None) -> Sequence[Metric]:
+        counts = counted or self._collector.counts()
         programs = [program.info() for program in self._object.programs]
         lost = counts.lost + self._dropped
         return footprint.metrics(counts.events, lost, programs, self._marks)

@@ -86,12 +86,28 @@ class Log:
 
 
 @dataclass(frozen=True)
+class Counts:
+    """What a collector saw and what it could not keep, since its start.
+
+    `more` is what only this collector counts, by the name that `stats` tells it under.
+    """
+
+    events: int
+    lost: int
+    more: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Telemetry:
-    """What a collector hands over at once."""
+    """What a collector hands over at once.
+
+    `counts` are those of `metrics`, where reading them once more would cost as much as the metrics.
+    """
 
     metrics: Sequence[Metric] = field(default=())
     spans: Sequence[Span] = field(default=())
     logs: Sequence[Log] = field(default=())
+    counts: Counts | None = None
 
 
 def unix_ns(monotonic_ns: int) -> int:
