@@ -11,9 +11,17 @@ def rate(counter: str, by: str, where: str = "", window: str = PANEL) -> str:
     return f"sum by ({by}) (rate({counter}{{{where}}}[{window}]))"
 
 
-def increase(counter: str, by: str, where: str = "", window: str = "$__range") -> str:
-    """What a counter grew by, added up by the labels `by`."""
-    return f"sum by ({by}) (increase({counter}{{{where}}}[{window}]))"
+def grown(counter: str, by: str, where: str = "", window: str = "$__range") -> str:
+    """What a counter of losses grew by, added up by the labels `by`.
+
+    Many such counters begin with their first loss, which increase() takes for where they came
+    from: what a series that is younger than the window began with is added. One that was old
+    when Prometheus first saw it counts as new.
+    """
+    series = f"{counter}{{{where}}}"
+    since = f"sum by ({by}) (increase({series}[{window}]))"
+    first = f"sum by ({by}) ({series} unless {series} offset {window})"
+    return f"({since} + {or_zero(first, since)})"
 
 
 def or_zero(part: str, whole: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from harness.stack.promql import increase, or_zero, rate, share
+from harness.stack.promql import grown, or_zero, rate, share
 
 ERROR_RATIO = 0.05  # of requests
 AGENT_CORES = 0.05  # a collector's agent and programs together, in CPUs
@@ -86,7 +86,7 @@ RECORDINGS = {
     "service_name:http_server_requests:rate5m": rate(_REQUESTS, "service_name", "", _WINDOW),
     "service_name:http_server_errors:ratio_rate5m": _errors(),
     "harness_collector:cpu_cores:rate5m": _cores(),
-    "harness_collector:events_lost:increase5m": increase(
+    "harness_collector:events_lost:increase5m": grown(
         "harness_agent_events_lost_total", _COLLECTOR, "", _WINDOW
     ),
 }
@@ -124,8 +124,9 @@ ALERTS = (
         "warning",
         "{{ $labels.harness_collector }} on {{ $labels.host_name }} takes"
         " {{ $value | humanizePercentage }} of a CPU for {{ $labels.harness_service }}",
-        f"Agent and BPF programs together take more than {AGENT_CORES:.0%} of a CPU. What probes"
-        " cost the service beyond that is not in this figure; an evaluation measures it.",
+        f"Agent and BPF programs together take more than {AGENT_CORES:.0%} of a CPU; the programs"
+        " only count while kernel.bpf_stats_enabled is set, without it this is the agent alone."
+        " What the service pays beyond that is not in this figure; an evaluation measures it.",
         "Look which part grew: programs grow with the events, the agent with series and spans."
         " Then sample less, or run `harness evaluate` to see what the service pays.",
         "harness-collectors",
@@ -168,11 +169,11 @@ ALERTS = (
     ),
     Alert(
         "BackendDiscards",
-        f"({rate('tempo_discarded_spans_total', 'job, reason', '', _WINDOW)}"
-        f" or {rate('loki_discarded_samples_total', 'job, reason', '', _WINDOW)}) > 0",
+        f"({grown('tempo_discarded_spans_total', 'job, reason', '', _WINDOW)}"
+        f" or {grown('loki_discarded_samples_total', 'job, reason', '', _WINDOW)}) > 0",
         "0s",
         "warning",
-        '{{ $labels.job }} throws away {{ $value | printf "%.3g" }} records a second:'
+        '{{ $labels.job }} threw away {{ $value | printf "%.3g" }} records in 5 minutes:'
         " {{ $labels.reason }}",
         "A backend took records and threw them away, because one of its limits was reached.",
         "The reason names the limit; it is set in the component's configuration.",
@@ -195,7 +196,7 @@ def _of_collector(signal: str, records: str) -> Iterator[Alert]:
         (("signal", signal),),
     )
     failed = " or ".join(
-        rate(f"otelcol_exporter_{way}_failed_{records}", "exporter", "", _WINDOW) + " > 0"
+        grown(f"otelcol_exporter_{way}_failed_{records}", "exporter", "", _WINDOW) + " > 0"
         for way in ("send", "enqueue")
     )
     yield Alert(
@@ -203,7 +204,7 @@ def _of_collector(signal: str, records: str) -> Iterator[Alert]:
         failed,
         "0s",
         "critical",
-        f"{{{{ $labels.exporter }}}} drops {_VALUE} {records.replace('_', ' ')} a second",
+        f"{{{{ $labels.exporter }}}} dropped {_VALUE} {records.replace('_', ' ')} in 5 minutes",
         "A backend refused them for good, or they found the queue full: they are lost.",
         "The Collector's log says what the backend answered.",
         "harness-components",

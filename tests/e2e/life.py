@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,17 +57,26 @@ def begin(stack: Stack, folder: Path) -> Iterator[None]:
         for name in COLLECTORS:
             last.enter_context(_agent(name, stack, place, folder))
         acts = (lambda: _use(port), lambda: _execute(place, port, folder), Cluster(stack).send)
+        failures: list[Exception] = []
         for act, seconds in zip(acts, (0.05, 2.0, 2.0), strict=True):
-            thread = threading.Thread(target=_repeat, args=(act, seconds, ended))
+            thread = threading.Thread(target=_repeat, args=(act, seconds, ended, failures))
             thread.start()
             last.callback(thread.join)
         last.callback(ended.set)
         yield
+    if failures:
+        raise failures[0]
 
 
-def _repeat(act: Any, seconds: float, ended: threading.Event) -> None:
+def _repeat(
+    act: Callable[[], None], seconds: float, ended: threading.Event, failures: list[Exception]
+) -> None:
+    """Until the end; what fails once is kept for it, and the next is tried."""
     while not ended.wait(seconds):
-        act()
+        try:
+            act()
+        except Exception as error:
+            failures.append(error)
 
 
 @contextlib.contextmanager
@@ -136,6 +145,8 @@ class Cluster:
         )
         results.send(self._url, "test", ROWS)
         self._post("logs", service, {"logRecords": [_line("cart is full")]})
+        if self._times == 1:
+            self._post("logs", service, {"logRecords": [_line("too old for Loki", days=30)]})
         self._spans(service)
 
     def _metrics(self, resource: Mapping[str, str], *metrics: Tree) -> None:
@@ -214,5 +225,6 @@ def _histogram(name: str, unit: str) -> Tree:
     return {"name": name, "unit": unit, "histogram": data}
 
 
-def _line(text: str) -> Tree:
-    return {"timeUnixNano": str(time.time_ns()), "body": {"stringValue": text}}
+def _line(text: str, days: int = 0) -> Tree:
+    when = time.time_ns() - days * 86_400 * 10**9
+    return {"timeUnixNano": str(when), "body": {"stringValue": text}}

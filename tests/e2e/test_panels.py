@@ -78,6 +78,23 @@ def test_a_panel_shows_something(stack: Stack, deadline: float, kind: str, expre
     assert answer
 
 
+@pytest.mark.parametrize(
+    ("counter", "alert"),
+    [
+        ("loki_discarded_samples_total", "BackendDiscards"),
+        ("otelcol_exporter_send_failed_log_records", "CollectorDrops"),
+    ],
+)
+def test_a_log_line_too_old_for_loki_is_a_loss_that_is_told(
+    stack: Stack, deadline: float, counter: str, alert: str
+) -> None:
+    """These panels say zero without an answer; here is one, and the alert over it."""
+    for asked in (counter, f'ALERTS{{alertname="{alert}", alertstate="firing"}}'):
+        while not of_prometheus(stack, asked):
+            assert time.monotonic() < deadline, asked
+            time.sleep(1)
+
+
 @pytest.mark.parametrize("query", VARIABLES)
 def test_a_variable_has_values(stack: Stack, deadline: float, query: str) -> None:
     ((metric, label),) = re.findall(r"label_values\((\w+), (\w+)\)", query)

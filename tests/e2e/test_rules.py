@@ -115,7 +115,7 @@ FIRING: dict[str, tuple[list[dict[str, str]], dict[str, str], str]] = {
     "BackendDiscards": (
         [series("tempo_discarded_spans_total", DISCARDED, "0+15x60")],
         DISCARDED,
-        "tempo throws away 1 records a second: trace_too_large",
+        "tempo threw away 300 records in 5 minutes: trace_too_large",
     ),
     "CollectorRefuses": (
         [series("otelcol_receiver_refused_spans", {"receiver": "otlp"}, "0+30x60")],
@@ -125,7 +125,7 @@ FIRING: dict[str, tuple[list[dict[str, str]], dict[str, str], str]] = {
     "CollectorDrops": (
         [series("otelcol_exporter_send_failed_log_records", {"exporter": "loki"}, "0+30x60")],
         {"exporter": "loki", "signal": "logs"},
-        "loki drops 2 log records a second",
+        "loki dropped 600 log records in 5 minutes",
     ),
 }
 
@@ -187,11 +187,33 @@ def test_it_fires(promtool: str, tmp_path: Path, name: str) -> None:
     run(promtool, tmp_path, ["test", "rules", "test.yaml"], case(given, alert_rule_test=[asked]))
 
 
+@pytest.mark.parametrize(
+    ("name", "counter", "labels"),
+    [
+        ("AgentEventsLost", "harness_agent_events_lost_total", AGENT),
+        ("CollectorDrops", "otelcol_exporter_send_failed_spans", {"exporter": "tempo"}),
+        ("CollectorDrops", "otelcol_exporter_enqueue_failed_spans", {"exporter": "tempo"}),
+        ("BackendDiscards", "loki_discarded_samples_total", DISCARDED),
+    ],
+)
+def test_the_first_loss_of_all_counts(
+    promtool: str, tmp_path: Path, name: str, counter: str, labels: dict[str, str]
+) -> None:
+    """A counter that begins with 30 lost records and does not grow: for five minutes it is news."""
+    firing = f'count(ALERTS{{alertname="{name}", alertstate="firing"}})'
+    asked = [
+        {"expr": firing, "eval_time": "7m", "exp_samples": [{"labels": "{}", "value": 1}]},
+        {"expr": firing, "eval_time": "14m", "exp_samples": []},
+    ]
+    given = [series(counter, labels, "_x20 30x40")]
+    run(promtool, tmp_path, ["test", "rules", "test.yaml"], case(given, promql_expr_test=asked))
+
+
 def test_nothing_fires_when_all_is_fine(promtool: str, tmp_path: Path) -> None:
     asked = [
         {"eval_time": f"{minute}m", "alertname": name, "exp_alerts": []}
         for name in FIRING
-        for minute in (1, 6, 12)
+        for minute in (6, 9, 12)
     ]
     run(promtool, tmp_path, ["test", "rules", "test.yaml"], case(FINE, alert_rule_test=asked))
 

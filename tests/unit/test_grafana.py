@@ -81,8 +81,9 @@ def metrics(expression: str) -> set[str]:
     """The metrics that a PromQL expression names."""
     bare = re.sub(r'"[^"]*"', "", expression)
     bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]", " ", bare)
+    bare = re.sub(r"\boffset \S+", " ", bare)
     bare = re.sub(r"\b(by|without|on|ignoring) *\([^)]*\)", " ", bare)
-    return set(re.findall(r"\b[a-zA-Z_][\w:]*", bare)) - _WORDS - {"e9"}
+    return set(re.findall(r"\b[a-zA-Z_][\w:]*", bare)) - _WORDS
 
 
 def every_panel() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -237,7 +238,7 @@ def test_sources_are_linked_both_ways(stack: Stack) -> None:
     assert tempo["tracesToLogsV2"]["datasourceUid"] == "loki"
     assert tempo["tracesToMetrics"]["datasourceUid"] == "prometheus"
     assert tempo["serviceMap"]["datasourceUid"] == "prometheus"
-    assert tempo["tracesToProfiles"]["datasourceUid"] == "pyroscope"
+    assert "tracesToProfiles" not in tempo
     for query in tempo["tracesToMetrics"]["queries"]:
         assert "{$$__tags" in query["query"]
 
@@ -249,8 +250,9 @@ def test_grafana_finds_no_variable_of_its_environment(stack: Stack) -> None:
 
 def test_profiles_are_a_source_where_they_are_configured(stack: Stack) -> None:
     there = replace(stack, profiles_url="http://127.0.0.1:4040")
-    made = sources.provisioning(there)["datasources"]
-    assert [s["url"] for s in made if s["uid"] == "pyroscope"] == ["http://127.0.0.1:4040"]
+    made = {source["uid"]: source for source in sources.provisioning(there)["datasources"]}
+    assert made["pyroscope"]["url"] == "http://127.0.0.1:4040"
+    assert made["tempo"]["jsonData"]["tracesToProfiles"]["datasourceUid"] == "pyroscope"
 
 
 def test_sources_are_where_the_stack_listens(tmp_path: Path) -> None:

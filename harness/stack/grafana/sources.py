@@ -49,9 +49,9 @@ def loki(stack: Stack) -> Tree:
 
 
 def tempo(stack: Stack) -> Tree:
-    """Traces; a span leads to the log lines, metrics and CPU profile of its service and time."""
+    """Traces; a span leads to the log lines, metrics and, if any, CPU profiles of its time."""
     service = {"key": "service.name", "value": "service_name"}
-    settings = {
+    settings: Tree = {
         "tracesToLogsV2": {
             "datasourceUid": "loki",
             "tags": [service],
@@ -65,15 +65,16 @@ def tempo(stack: Stack) -> Tree:
             "queries": _metrics_of_span(),
             **_SHIFT,
         },
-        "tracesToProfiles": {
-            "datasourceUid": "pyroscope",
-            "profileTypeId": "process_cpu:cpu:nanoseconds:cpu:nanoseconds",
-            "tags": [service],
-        },
         "serviceMap": {"datasourceUid": "prometheus"},
         "nodeGraph": {"enabled": True},
         "traceQuery": {"timeShiftEnabled": True, **_SHIFT},
     }
+    if stack.profiles_url:
+        settings["tracesToProfiles"] = {
+            "datasourceUid": "pyroscope",
+            "profileTypeId": "process_cpu:cpu:nanoseconds:cpu:nanoseconds",
+            "tags": [service],
+        }
     return _source("tempo", "Tempo", stack.url(stack.ports.tempo), settings)
 
 

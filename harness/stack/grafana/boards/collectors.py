@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.stack.grafana.board import Board, Panel, Query, Row, Variable
-from harness.stack.promql import increase, or_zero, rate
+from harness.stack.promql import grown, or_zero, rate
 from harness.stack.rules import AGENT_CORES
 
 _OF = 'harness_service=~"$service", harness_collector=~"$collector"'
@@ -11,6 +11,7 @@ _EACH = "harness_collector, harness_service"
 _PROGRAM = "harness_collector, bpf_program_name"
 _NAMED = "{{harness_collector}} for {{harness_service}}"
 _PROGRAM_NAMED = "{{harness_collector}}: {{bpf_program_name}}"
+_PARTLY = " Without kernel.bpf_stats_enabled the programs are not in it: it is the agent alone."
 _NEEDS = " Empty unless the kernel counts: sysctl -w kernel.bpf_stats_enabled=1, 20 ns a run."
 
 _agents = rate("process_cpu_time_seconds_total", _EACH, _OF)
@@ -29,7 +30,7 @@ _CPU = Row(
             "Agents and programs together",
             f"Share of one CPU. Above {AGENT_CORES:.0%} for five minutes the alert"
             " CollectorOverBudget is raised. What the probes cost the service itself is not in it:"
-            " that takes an evaluation.",
+            " that takes an evaluation." + _PARTLY,
             (Query(_both, _NAMED),),
             "percentunit",
             (AGENT_CORES,),
@@ -71,7 +72,7 @@ _CPU = Row(
             "lines",
             "CPU of one event",
             "Agent and programs together, divided by the events seen. Dear when little happens,"
-            " because an agent wakes up all the same.",
+            " because an agent wakes up all the same." + _PARTLY,
             (Query(f"{_both} / ({_events} > 0)", _NAMED),),
             "s",
         ),
@@ -101,7 +102,7 @@ _REST = Row(
             "Events lost",
             "In the time shown. Not zero: a buffer or a map was full, or no receiver took them."
             " What this collector says of that time is incomplete.",
-            (Query(increase("harness_agent_events_lost_total", _EACH, _OF), _NAMED),),
+            (Query(grown("harness_agent_events_lost_total", _EACH, _OF), _NAMED),),
             limits=(0.5,),
             link="harness-components",
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.stack.grafana.board import Board, Panel, Query, Row
-from harness.stack.promql import quantile, rate
+from harness.stack.promql import PANEL, grown, quantile, rate
 from harness.stack.rules import QUEUE_RATIO, SIGNALS
 
 _GO = 'job=~"prometheus|tempo|loki"'
@@ -17,11 +17,13 @@ def _by_signal(metric: str, by: str, suffix: str = "") -> tuple[Query, ...]:
     )
 
 
-def _counted(metric: str, by: str) -> tuple[Query, ...]:
-    """The same of what only exists once it happened: then zero is what absence means."""
-    return tuple(
-        Query(f"sum({each.expr}) or vector(0)", each.legend) for each in _by_signal(metric, by)
-    )
+def _failures(metric: str) -> tuple[Query, ...]:
+    """Of what only exists once it happened, by signal: then zero is what absence means."""
+    return tuple(_failed(metric.format(records), signal) for signal, records in SIGNALS.items())
+
+
+def _failed(counter: str, legend: str) -> Query:
+    return Query(f"sum({grown(counter, 'job', '', PANEL)}) or vector(0)", legend)
 
 
 _STATE = Row(
@@ -90,7 +92,7 @@ _COLLECTOR = Row(
             "Refused",
             "Records a second that senders were told to keep: the memory limit or a full queue."
             " The included collectors do not repeat: refused is lost.",
-            _counted("otelcol_receiver_refused_{}", "receiver"),
+            _by_signal("otelcol_receiver_refused_{}", "receiver"),
             "cps",
             (0.001,),
             width=8,
@@ -98,19 +100,20 @@ _COLLECTOR = Row(
         Panel(
             "lines",
             "Lost on the way",
-            "Records a second that a backend refused for good. The Collector's log says why.",
-            _counted("otelcol_exporter_send_failed_{}", "exporter"),
-            "cps",
-            (0.001, 0.001),
+            "Records that a backend refused for good, in a minute or a step of the graph. The"
+            " Collector's log says why.",
+            _failures("otelcol_exporter_send_failed_{}"),
+            "short",
+            (0.5, 0.5),
             width=8,
         ),
         Panel(
             "lines",
             "Not queued",
-            "Records a second for which the queue had no room.",
-            _counted("otelcol_exporter_enqueue_failed_{}", "exporter"),
-            "cps",
-            (0.001, 0.001),
+            "Records for which the queue had no room, in a minute or a step of the graph.",
+            _failures("otelcol_exporter_enqueue_failed_{}"),
+            "short",
+            (0.5, 0.5),
             width=8,
         ),
     ),
@@ -153,15 +156,14 @@ _BACKENDS = Row(
         Panel(
             "lines",
             "Thrown away",
-            "Records a second that Tempo or Loki took and threw away because of a limit.",
+            "Records that Tempo or Loki threw away because of a limit, in a minute or a step of the"
+            " graph.",
             (
-                Query("sum(rate(tempo_discarded_spans_total[$__rate_interval])) or vector(0)",
-                      "spans, Tempo"),
-                Query("sum(rate(loki_discarded_samples_total[$__rate_interval])) or vector(0)",
-                      "lines, Loki"),
+                _failed("tempo_discarded_spans_total", "spans, Tempo"),
+                _failed("loki_discarded_samples_total", "lines, Loki"),
             ),
-            "cps",
-            (0.001, 0.001),
+            "short",
+            (0.5, 0.5),
             width=8,
         ),
         Panel(

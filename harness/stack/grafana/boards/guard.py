@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.stack.grafana.board import Board, Panel, Query, Row, Variable
-from harness.stack.promql import increase, rate
+from harness.stack.promql import grown, rate
 
 _OF = 'service_name=~"$service"'
 _EVENTS = f'{{{_OF}}} | scope_name="harness.guard"'
@@ -38,7 +38,7 @@ BOARD = Board(
                     "Lost",
                     "Events in the time shown that found the buffer full: not zero means that the"
                     " record below has gaps.",
-                    (Query(increase("guard_events_lost_total", "service_name", _OF),
+                    (Query(grown("guard_events_lost_total", "service_name", _OF),
                            "{{service_name}}"),),
                     limits=(0.5,),
                     width=6,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.stack.grafana.board import Board, Panel, Query, Row, Variable
-from harness.stack.promql import increase, quantile, rate, share
+from harness.stack.promql import grown, quantile, rate, share
 from harness.stack.rules import AGENT_CORES, ERROR_RATIO
 
 _HTTP = "http_server_request_duration_seconds"
@@ -132,7 +132,7 @@ BOARD = Board(
                     "figure",
                     "Events lost",
                     "In the time shown, by node: what was said of its pods has gaps.",
-                    (Query(increase("harness_agent_events_lost_total", _NODE, _CLUSTER),
+                    (Query(grown("harness_agent_events_lost_total", _NODE, _CLUSTER),
                            "{{harness_collector}} on {{k8s_node_name}}"),),
                     limits=(0.5,),
                     width=8,
