@@ -1,6 +1,6 @@
 # make evaluate   set up what is missing, run the quick experiment, say where the report is
 # make test       set up what is missing, run every test that this machine can run
-# make test-stack build the observability stack's programs (a quarter of an hour) and test it
+# make test-stack build the observability stack's programs (twenty minutes, 11 GB while it lasts) and test it
 # make lint       style, types, import layers
 # make clean      remove what was built and installed here (not apt packages, not reports)
 .DELETE_ON_ERROR:
