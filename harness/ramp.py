@@ -10,21 +10,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from harness import __version__, rollout
 from harness.analysis import ramp as analysis
 from harness.analysis.ramp import BACKENDS, Step
 from harness.errors import InputError, NeedError, StoreError
+from harness.interruption import interruptible
 from harness.report import capacity
 from harness.report import ramp as report
 from harness.stack import account
@@ -37,7 +37,8 @@ from harness.targets.journal import DIRECTORY, Journal
 SCHEMA = "ramp-1"
 ABOUT, STEPS = "run.json", "steps.jsonl"
 START = {"spans": 2000.0, "points": 4000.0, "logs": 4000.0}  # records a second
-TRACES = 100  # that are looked up one by one
+TRACES = 100  # at most, that are looked up one by one
+NAME = re.compile(r"\w[\w.-]*")
 ACCOUNT_SECONDS = 60.0  # after everything was found, for the last to be counted
 
 Tell = Callable[[str], None]
@@ -81,7 +82,13 @@ def check() -> None:
 
 
 def create(path: Path, asked: Asked) -> None:
-    """Make the folder of a ramp; StoreError if it exists."""
+    """Make the folder of a ramp; StoreError if it exists, InputError if its name is no word."""
+    if not NAME.fullmatch(path.name):
+        raise InputError(
+            f"{path.name!r} cannot be the name of a run.",
+            "The generator's cgroup is named after it.",
+            "Use letters, digits, dots, dashes and underscores.",
+        )
     try:
         path.mkdir(parents=True)
     except FileExistsError as error:
@@ -104,7 +111,7 @@ def ramp(path: Path, asked: Asked, tell: Tell = lambda _: None) -> dict[str, Any
     A HarnessError that ends it is raised; the steps that were measured are kept.
     """
     check()
-    with _terminable(), ExitStack() as ends:
+    with interruptible(), ExitStack() as ends:
         stack = ends.enter_context(rollout.borrowed(tell))
         bench = _bench(stack, path, asked, ends)
         for each in asked.signals:
@@ -158,8 +165,8 @@ def _account(
     accepted = sum(step.sent.get("accepted", 0) for step in done)
     unknown = sum(step.sent.get("failed", 0) for step in done)
     if each == "spans":
-        each_once = list(dict.fromkeys(traces))
-        some = each_once[:: max(1, len(each_once) // TRACES)]
+        once = list(dict.fromkeys(traces))
+        some = once[:: -(-len(once) // TRACES) or 1]
         taken = sum(s.counts["arrived"] - sum(analysis.discarded(s).values()) for s in done)
         return {
             "accepted": sum(step.counts["accepted"] for step in done),
@@ -208,7 +215,7 @@ def _cgroup(path: Path) -> Iterator[Path]:
     root = mount.find("cgroup2")
     if root is None:
         raise NeedError("cgroup v2 is not mounted.", next_step="harness doctor says more.")
-    journal, own = Journal(DIRECTORY), root / f"harness-{path.name}"
+    journal, own = Journal(DIRECTORY), root / f"harness-ramp-{path.name}"
     with journal.locked():
         entry = journal.open(path.name, path)
         entry.cgroups.append(str(own))
@@ -240,18 +247,3 @@ def _write(path: Path, about: Mapping[str, Any]) -> None:
     draft = path / f".{ABOUT}.partial"
     draft.write_text(json.dumps({"schema": SCHEMA, **about}, indent=1) + "\n")
     os.replace(draft, path / ABOUT)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends a ramp as Ctrl-C does: in order."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    old = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

@@ -23,21 +23,25 @@ from harness.stack.marks import Mark, Marks
 from harness.targets import cgroup
 
 SETTLE = 0.2  # of a step, which is not metered
-TAIL_SECONDS = 1.0  # that the generator goes on after the last reading
 START_SECONDS = 30.0  # for the generator to begin
-ANSWER_SECONDS = 20.0  # for the last answers, after the schedule's end
+ANSWER_SECONDS = 20.0  # for the last answers, after the generator was stopped
 DRAIN_SECONDS = 120.0
 POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class Edge:
-    """All meters at one moment (monotonic seconds); `cpu` in seconds used so far."""
+    """All meters at one moment (monotonic seconds); `cpu` in seconds used so far.
+
+    The backend is asked last and has a time of its own.
+    """
 
     time: float
-    counts: Mapping[str, float]
+    collector: Mapping[str, float]
     cpu: Mapping[str, float]
     node: Mapping[str, float]
+    backend_time: float
+    backend: Mapping[str, float]
 
 
 class Bench:
@@ -65,29 +69,32 @@ class Bench:
         stack or the generator does not answer.
         """
         marks, said = Marks.of(self.stack, signal), list[dict[str, Any]]()
-        before = counters.read(self.stack, signal)
+        before = self._counts(signal)
         marks.start()
         with ExitStack() as ends:
             ends.callback(marks.stop, 0.0)
-            process = self._generator(signal, rate, seconds, mark, ends) if rate else None
+            process = self._generator(signal, rate, mark, ends) if rate else None
             time.sleep(SETTLE * seconds)
             first = self._edge(signal)
             queue = self._watch(signal, first.time + (1 - SETTLE) * seconds)
             last = self._edge(signal)
             memory = self._memory()
             if process is not None:
-                shell.ended(process, ANSWER_SECONDS)
-                said = _lines(self._out)
+                said = self._end(process)
             found, drained = self._drain(signal, marks)
-        after = counters.read(self.stack, signal)
-        span = last.time - first.time
-        arrived = "sent" if signal == "points" else "arrived"
+        counts = _gain(before, self._counts(signal))
+        counts["unmarked"] = float(sum(one.refused for one in found))
+        span, accepted = last.time - first.time, _gain(first.collector, last.collector)
+        arrived = accepted["sent"] / span
+        if signal != "points":
+            there = _gain(first.backend, last.backend)["arrived"]
+            arrived = there / (last.backend_time - first.backend_time)
         step = Step(
             signal, rate, span,
-            accepted=_gain(first.counts, last.counts)["accepted"] / span,
-            arrived=_gain(first.counts, last.counts)[arrived] / span,
+            accepted=accepted["accepted"] / span,
+            arrived=arrived,
             sent=_tally(said),
-            counts={k: v for k, v in _gain(before, after).items() if k != "queue"},
+            counts={k: v for k, v in counts.items() if k != "queue"},
             queue=queue,
             lags=tuple(one.lag for one in found if not one.refused),
             cpu={name: used / span for name, used in _gain(first.cpu, last.cpu).items()},
@@ -101,14 +108,12 @@ class Bench:
     def _out(self) -> Path:
         return self._folder / "generator.jsonl"
 
-    def _generator(
-        self, signal: str, rate: float, seconds: float, mark: str, ends: ExitStack
-    ) -> shell.Process:
+    def _generator(self, signal: str, rate: float, mark: str, ends: ExitStack) -> shell.Process:
         log = self._folder / "generator.log"
         argv = [
             sys.executable, "-m", "harness.stack.generator", "--signal", signal,
             "--url", self.stack.url(self.stack.ports.otlp_http), "--rate", str(rate),
-            "--seconds", str(seconds + TAIL_SECONDS), "--mark", mark, "--out", str(self._out),
+            "--mark", mark, "--out", str(self._out),
         ]  # fmt: skip
         process = shell.spawn(argv, log=log, cgroup=self._own, pipe_stdout=True)
         ends.callback(shell.stop, process)
@@ -116,22 +121,42 @@ class Bench:
             raise ComponentError("The generator did not begin.", next_step=f"See {log}.")
         return process
 
+    def _end(self, process: shell.Process) -> list[dict[str, Any]]:
+        """Stop the generator and read what it did; ComponentError if it ended by itself."""
+        ended = process.poll() is not None
+        code = shell.stop(process, grace_seconds=ANSWER_SECONDS)
+        said = _lines(self._out)
+        if ended or code or not said or not said[-1].get("done"):
+            raise ComponentError(
+                f"The generator ended ({code}) before it was told to, or did not end.",
+                next_step=f"See {self._folder / 'generator.log'}.",
+            )
+        return said
+
+    def _counts(self, signal: str) -> dict[str, float]:
+        return counters.of_collector(self.stack, signal) | counters.of_backend(self.stack, signal)
+
     def _edge(self, signal: str) -> Edge:
-        counts = counters.read(self.stack, signal)
+        """Read what is divided by the same time close together; the backend may be slow to tell."""
+        collector = counters.of_collector(self.stack, signal)
+        now, node = time.monotonic(), self._node.read()
         cpu = {name: meter.read()["usage_seconds"] for name, meter in self._cpus.items()}
-        node = self._node.read()
         own = {"harness": time.process_time(), "host": node["host_seconds"]}
-        return Edge(time.monotonic(), counts, cpu | own, node)
+        backend = counters.of_backend(self.stack, signal)
+        return Edge(now, collector, cpu | own, node, time.monotonic(), backend)
+
+    def _waiting(self, signal: str) -> float:
+        return counters.of_collector(self.stack, signal)["queue"]
 
     def _watch(self, signal: str, until: float) -> tuple[float, ...]:
         """How much waits in the queue, each second."""
         queue = []
         due = time.monotonic()
         while due < until:
-            queue.append(counters.queue(self.stack, signal))
+            queue.append(self._waiting(signal))
             due += 1.0
             time.sleep(max(0.0, min(due, until) - time.monotonic()))
-        return (*queue, counters.queue(self.stack, signal))
+        return (*queue, self._waiting(signal))
 
     def _memory(self) -> dict[str, float]:
         paths = {**self._cgroups, "generator": self._own}
@@ -142,7 +167,7 @@ class Bench:
         began = time.monotonic()
         found = marks.stop(DRAIN_SECONDS)
         whole = all(mark.lag is not None or mark.refused for mark in found)
-        while counters.queue(self.stack, signal) > 0:
+        while self._waiting(signal) > 0:
             if time.monotonic() - began > DRAIN_SECONDS:
                 return found, None
             time.sleep(POLL_SECONDS)

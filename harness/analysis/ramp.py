@@ -14,13 +14,14 @@ GROWTH = 0.05  # of the rate by which a queue grows that will not end
 WAITING = 0.5  # seconds of the rate that must wait by then; what is batched waits, too
 FULL = 0.05  # idle share below which the machine's CPUs are called busy
 SPARE = 0.2  # idle share above which a bad step may be an accident and is tried once more
-OTHERS = 0.2  # CPUs that others used more than in the other steps: so it may be, too
+OTHERS = 0.2  # CPUs that others used, from which the machine was shared: so it may be, too
+STEAL = 0.05  # share of the CPUs' time that a hypervisor took, from which it was, too
 BISECTIONS = 2
 STEPS = 40  # at most
 HALVINGS = 4  # of a first rate that is not held
 
 Reason = Literal[
-    "refused", "unanswered", "dropped", "discarded", "lag", "queue", "held", "generator"
+    "refused", "unanswered", "dropped", "discarded", "lag", "queue", "stuck", "held", "generator"
 ]
 OURS = ("generator", "harness", "host")  # keys of `cpu` that are no component of the stack
 BACKENDS = {"spans": "tempo", "points": "prometheus", "logs": "loki"}
@@ -72,8 +73,8 @@ class Step:
 class Capacity:
     """The highest rate that was held, and the lowest above it that was not, where there is one.
 
-    `at_least`: the ramp ended before the stack did. `limit` is the component that ends it, `full`
-    whether the CPUs were busy then; both of `bad`.
+    `at_least`: the ramp ended before the stack did, by the generator, or on CPUs that others used,
+    too. `limit` is the component that ends it, `full` whether the CPUs were busy; both of `bad`.
     """
 
     good: Step | None
@@ -93,13 +94,16 @@ def judge(step: Step, limit_lag: float) -> tuple[Reason, ...]:
     busy = step.cpu.get("generator", 0.0) > 0.9  # Python uses one CPU at most
     found: dict[Reason, bool] = {
         "refused": lost["refused"] + lost["rejected"] + counts.get("refused", 0) > 0,
-        "unanswered": lost["failed"] > 0,
+        "unanswered": lost["failed"] + counts.get("unmarked", 0) > 0,
         "dropped": counts.get("failed", 0) + counts.get("unqueued", 0) > 0,
         "discarded": any(value > 0 for value in discarded(step).values()),
         "lag": step.lag > limit_lag,
         "queue": _grows(step),
+        "stuck": step.drained is None,
         "held": slow and not busy,
-        "generator": (due > 0 and lost["starved"] > (1 - KEPT_UP) * due) or (slow and busy),
+        "generator": (due > 0 and lost["starved"] > (1 - KEPT_UP) * due)
+        or (slow and busy)
+        or due < KEPT_UP * step.rate * step.seconds,
     }
     return tuple(reason for reason, holds in found.items() if holds)
 
@@ -132,7 +136,7 @@ def next_rate(steps: Sequence[Step], start: float, factor: float, limit_lag: flo
     last = loaded[-1]
     tries = sum(step.rate == last.rate for step in loaded)
     bad = bool(judge(last, limit_lag))
-    if bad and tries == 1 and (last.idle > SPARE or disturbed(steps, last)):
+    if bad and tries == 1 and (last.idle > SPARE or shared(last)):
         return last.rate
     low, high = _bounds(loaded, limit_lag)
     if high is None:
@@ -150,10 +154,9 @@ def nobody(step: Step) -> float:
     return step.cpu.get("host", 0.0) - named
 
 
-def disturbed(steps: Sequence[Step], step: Step) -> bool:
-    """Whether others used much more CPU in this step than in the median of all."""
-    usual = float(np.median([nobody(one) for one in steps]))
-    return nobody(step) > usual + OTHERS
+def shared(step: Step) -> bool:
+    """Whether others on the machine, or beside it, took CPU that the stack could have used."""
+    return nobody(step) > OTHERS or step.steal > STEAL
 
 
 def capacity(steps: Sequence[Step], limit_lag: float) -> Capacity:
@@ -161,25 +164,26 @@ def capacity(steps: Sequence[Step], limit_lag: float) -> Capacity:
     low, high = _bounds([step for step in steps if step.rate > 0], limit_lag)
     if high is None:
         return Capacity(low, None, at_least=True)
-    reasons = judge(high, limit_lag)
-    if reasons == ("generator",):
-        return Capacity(low, high, reasons, at_least=True, limit="generator")
-    full = high.idle < FULL
-    return Capacity(low, high, reasons, limit=_limit(high, reasons, full), full=full)
+    reasons, full = judge(high, limit_lag), high.idle < FULL
+    limit = _limit(high, reasons, full)
+    least = limit == "generator" or shared(high)
+    return Capacity(low, high, reasons, at_least=least, limit=limit, full=full)
 
 
 def _limit(step: Step, reasons: Sequence[Reason], full: bool) -> str:
-    """The component that ends it.
+    """The component that ends it, or `generator`.
 
-    Where the CPUs are busy, whoever of the stack uses them most; else who turned records away, or
-    behind whom they wait.
+    Where the CPUs are busy, whoever uses them most; else who turned records away, or behind whom
+    they wait.
     """
     if "discarded" in reasons:
         return BACKENDS[step.signal]
-    used = {name: cpu for name, cpu in step.cpu.items() if name not in OURS}
+    used = {n: cpu for n, cpu in step.cpu.items() if n not in OURS or n == "generator"}
+    if set(reasons) == {"generator"}:
+        return "generator"
     if full and used:
         return max(used, key=lambda name: used[name])
-    waits = {"lag", "queue"} & set(reasons)
+    waits = {"lag", "queue", "stuck"} & set(reasons)
     return BACKENDS[step.signal] if waits else "otelcol"
 
 

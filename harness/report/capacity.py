@@ -12,7 +12,6 @@ from harness.analysis.costs import Cost
 from harness.analysis.ramp import BACKENDS, Capacity, Reason, Step
 from harness.report import wording
 
-OTHERS = 0.05  # share of the CPUs that others may use before it is remarked on
 EQUAL = 0.9  # of the most CPU that one uses, from which another is named beside it
 NOUNS = {"spans": "spans", "points": "metric points", "logs": "log lines"}
 NAMES = {
@@ -22,20 +21,9 @@ NAMES = {
 }  # fmt: skip
 
 
-def verdict(
-    each: str, held: Capacity, costs: Sequence[Cost], cpus: int, others: float = 0.0
-) -> str:
-    """What a platform engineer wants to know, in a few sentences.
-
-    `others`: CPUs that something beside the stack used, while nothing was sent or in the step that
-    was not held.
-    """
-    parts = [_held(each, held, cpus), _ends(held, cpus), _costs(each, costs)]
-    if others > OTHERS * cpus:
-        parts.append(
-            f"But something else used {others:.1f} of the CPUs meanwhile: alone, the stack takes "
-            "more."
-        )
+def verdict(each: str, held: Capacity, costs: Sequence[Cost], cpus: int) -> str:
+    """What a platform engineer wants to know, in a few sentences."""
+    parts = [_held(each, held, cpus), _ends(held, cpus), _others(held, cpus), _costs(each, costs)]
     return " ".join(part for part in parts if part)
 
 
@@ -47,9 +35,12 @@ def _held(each: str, held: Capacity, cpus: int) -> str:
     takes = f"{held.good.arrived:,.0f} {noun}/s"
     if held.bad is None:
         return f"On {cpus} CPUs this stack takes at least {takes}: no higher rate was tried."
-    some = "at least " if held.at_least else ""
-    most = f"and not {held.bad.rate:,.0f}: {_why(held)}"
-    return f"On {cpus} CPUs this stack takes {some}{takes}, {most}."
+    most = f"{held.bad.rate:,.0f}"
+    if held.at_least:
+        most = f"at least {takes}; {most} were not held here"
+    else:
+        most = f"{takes}, and not {most}"
+    return f"On {cpus} CPUs this stack takes {most}: {_why(held)}."
 
 
 def _why(held: Capacity) -> str:
@@ -68,13 +59,15 @@ def reason(step: Step, why: Reason) -> str:
         after = f"only after {step.lag:.1f} s" if math.isfinite(step.lag) else "not at all"
         return f"what was sent could be queried {after}"
     refused = max(sent.get("refused", 0) + sent.get("rejected", 0), step.counts.get("refused", 0))
+    unknown = sent.get("failed", 0) + step.counts.get("unmarked", 0)
     dropped = step.counts.get("failed", 0) + step.counts.get("unqueued", 0)
     return {
         "refused": f"the Collector refused {refused:,.0f}",
-        "unanswered": f"{sent.get('failed', 0):,.0f} got no answer",
+        "unanswered": f"{unknown:,.0f} got no answer",
         "dropped": f"the Collector dropped {dropped:,.0f}",
         "queue": f"{step.queue[-1] if step.queue else 0:,.0f} waited in the Collector, "
         "and ever more",
+        "stuck": "what was sent was not through after two minutes",
         "held": "the Collector answered too slowly for this rate",
         "generator": "the generator could not keep this rate",
     }[why]
@@ -84,8 +77,9 @@ def _ends(held: Capacity, cpus: int) -> str:
     if held.bad is None:
         return ""
     name = _capital(NAMES.get(held.limit, held.limit))
-    if held.at_least:
-        return "It was the generator that ended the ramp, not the stack."
+    if held.limit == "generator":
+        used = held.bad.cpu.get("generator", 0.0)
+        return f"The generator ended the ramp, not the stack: it used {used:.2f} of {cpus} CPUs."
     if "discarded" in held.reasons:
         return f"{name} ends it, by limits that are set in its configuration."
     idle = f"{100 * held.bad.idle:.0f} % of the CPUs' time idle"
@@ -95,6 +89,16 @@ def _ends(held: Capacity, cpus: int) -> str:
     return (
         f"{name} is what ends it, with {idle}: the machine has CPU left, and it uses {used:.2f} "
         f"of {cpus}."
+    )
+
+
+def _others(held: Capacity, cpus: int) -> str:
+    if held.bad is None or not analysis.shared(held.bad):
+        return ""
+    others, steal = max(0.0, analysis.nobody(held.bad)), 100 * held.bad.steal
+    return (
+        f"The machine was shared: others used {others:.1f} of {cpus} CPUs then, and a hypervisor "
+        f"took {steal:.0f} % of their time; alone, the stack may take more."
     )
 
 
@@ -137,18 +141,28 @@ def line(step: Step, reasons: Sequence[Reason]) -> str:
 
 
 def accounted(each: str, account: Mapping[str, Any]) -> str:
-    """Whether anything that was accepted is missing, as a sentence."""
+    """Whether anything that was acknowledged is missing, as far as it can be told."""
     wanted, found, unit = account["accepted"], account["found"], account["unit"]
-    backend = NAMES[BACKENDS[each]]
+    backend, unknown = NAMES[BACKENDS[each]], account.get("unknown", 0)
     if found is None:
         return f"{each}: {backend} did not answer how many {unit} it has."
-    missing = wanted - found
-    text = f"{each}: of {wanted:,.0f} {unit} that were acknowledged {backend} has {found:,.0f}"
+    verb = "received" if "whole" in account else "has"
+    parts = [
+        f"{each}: of {wanted:,.0f} {unit} that were acknowledged {backend} {verb} {found:,.0f}"
+    ]
+    torn = account.get("traces", 0) - account.get("whole", 0)
     if "whole" in account:
-        text += f"; of {account['traces']} traces looked up {account['whole']} are whole"
-    unknown = account.get("unknown", 0)
-    extra = f", and {unknown:,} records got no answer" if unknown else ""
-    return f"{text}: {'nothing is' if missing <= 0 else f'{missing:,.0f} are'} missing{extra}."
+        parts.append(f"of {account['traces']} traces looked up {account['whole']} are whole")
+    if wanted > found or torn:
+        parts.append("some are missing")
+    elif unknown or found > wanted:
+        parts.append(
+            f"{max(unknown, found - wanted):,.0f} came twice or were not acknowledged, so that "
+            "a loss cannot be excluded"
+        )
+    else:
+        parts.append("nothing is missing")
+    return "; ".join(parts) + "."
 
 
 def seconds(value: float) -> str:

@@ -21,9 +21,7 @@ from harness.report import capacity, curve
 from harness.report.capacity import NAMES, NOUNS, seconds
 
 SCHEMA = 1
-STEAL = 0.05  # share of stolen CPU time from which a step is remarked on
 WHOLE = ("host", bills.NOBODY)  # told in any case; the others where they can be told from zero
-POINT_SECONDS = 10  # between two points of a series, where series are spoken of
 _TEMPLATE = Path(__file__).with_name("ramp.md.j2")
 
 Row = tuple[str, ...]
@@ -50,11 +48,11 @@ def document(about: Mapping[str, Any], steps: Sequence[Step]) -> dict[str, Any]:
         limit = asked["limit_lag"]
         held, costs = analysis.capacity(own, limit), bills.costs(own, limit)
         signals[each] = {
-            "verdict": capacity.verdict(each, held, costs, cpus, _others(own, held)),
+            "verdict": capacity.verdict(each, held, costs, cpus),
             "capacity": _capacity(held),
             "costs": [asdict(cost) for cost in costs],
             "account": about.get("account", {}).get(each),
-            "steps": [_step(own, step, limit) for step in own],
+            "steps": [_step(step, limit) for step in own],
         }
     return {"schema": SCHEMA, **{k: v for k, v in about.items() if k not in ("schema", "account")},
             "cpus": cpus, "signals": signals}  # fmt: skip
@@ -73,18 +71,12 @@ def _capacity(held: Capacity) -> dict[str, Any]:
     }
 
 
-def _others(steps: Sequence[Step], held: Capacity) -> float:
-    """CPUs that something else used, while nothing was sent or in the step that was not held."""
-    told = [step for step in steps if step.rate == 0 or step == held.bad]
-    return max((analysis.nobody(step) for step in told), default=0.0)
-
-
-def _step(steps: Sequence[Step], step: Step, limit: float) -> dict[str, Any]:
+def _step(step: Step, limit: float) -> dict[str, Any]:
     return {
         **step.to_dict(),
         "lag": step.lag,
         "nobody": analysis.nobody(step),
-        "disturbed": analysis.disturbed(steps, step),
+        "shared": analysis.shared(step),
         "reasons": list(analysis.judge(step, limit)),
     }
 
@@ -109,13 +101,10 @@ def text(found: Mapping[str, Any]) -> str:
             capacity.accounted(k, own["account"]) for k, own in signals.items() if own["account"]
         ],
         memory=list(_memory(signals)),
-        series=_series(signals),
-        disturbed=[
-            f"{k} at {step['rate']:,.0f}/s ({step['nobody']:.1f} CPUs)"
-            for k, own in signals.items() for step in own["steps"] if step["disturbed"]
+        shared=[
+            f"{k} at {step['rate']:,.0f}/s ({step['nobody']:.1f} CPUs, {100 * step['steal']:.0f} %)"
+            for k, own in signals.items() for step in own["steps"] if step["shared"]
         ],
-        stolen=[f"{k} at {step['rate']:,.0f}/s ({100 * step['steal']:.0f} %)"
-                for k, own in signals.items() for step in own["steps"] if step["steal"] > STEAL],
     )  # fmt: skip
 
 
@@ -151,11 +140,6 @@ def _memory(signals: Mapping[str, Any]) -> Iterator[Row]:
             most = max(step["memory"].get(name, 0.0) for step in own["steps"])
             at_rest = idle["memory"].get(name, 0.0)
             yield (NOUNS[each], NAMES.get(name, name), f"{at_rest:,.0f}", f"{most:,.0f}")
-
-
-def _series(signals: Mapping[str, Any]) -> str:
-    rate = signals.get("points", {}).get("capacity", {}).get("arrived")
-    return f"{rate * POINT_SECONDS:,.0f}" if rate else ""
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

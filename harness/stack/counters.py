@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
 import re
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from harness.analysis.ramp import BACKENDS
 from harness.errors import ComponentError
 from harness.stack.config import Stack
 
-BACKENDS = {"spans": "tempo", "points": "prometheus", "logs": "loki"}
 TRACES = {"spans": "traces", "points": "metrics", "logs": "logs"}  # as OTLP calls the signals
 _COLLECTOR = {"spans": "spans", "points": "metric_points", "logs": "log_records"}
 _LINE = re.compile(r"^([A-Za-z_:][\w:]*)(?:\{(.*)\})? (\S+)", re.MULTILINE)
@@ -87,17 +88,16 @@ def backend(text: str, signal: str) -> dict[str, float]:
     return values
 
 
-def read(stack: Stack, signal: str) -> dict[str, float]:
-    """Both of them now; ComponentError if one of the two does not answer."""
+def of_collector(stack: Stack, signal: str) -> dict[str, float]:
+    """What the Collector counts now; ComponentError if it does not answer."""
+    return collector(_get(collector_url(stack)), signal)
+
+
+def of_backend(stack: Stack, signal: str) -> dict[str, float]:
+    """What the signal's backend counts now; ComponentError if it does not answer."""
     ports = {"tempo": stack.ports.tempo, "loki": stack.ports.loki,
              "prometheus": stack.ports.prometheus}  # fmt: skip
-    url = stack.url(ports[BACKENDS[signal]]) + "/metrics"
-    return collector(_get(collector_url(stack)), signal) | backend(_get(url), signal)
-
-
-def queue(stack: Stack, signal: str) -> float:
-    """Records of the signal that wait in the Collector's queue now; ComponentError as above."""
-    return collector(_get(collector_url(stack)), signal)["queue"]
+    return backend(_get(stack.url(ports[BACKENDS[signal]]) + "/metrics"), signal)
 
 
 def collector_url(stack: Stack) -> str:
@@ -109,7 +109,7 @@ def _get(url: str) -> str:
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:
             return str(answer.read().decode())
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise ComponentError(
             f"{url} does not answer: {error}.", next_step="Look into the logs of the stack."
         ) from error

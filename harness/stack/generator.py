@@ -1,12 +1,12 @@
 """Sends made-up telemetry at a stated rate, whatever comes back; `step` starts it.
 
-`python -m harness.stack.generator --signal spans --url URL --rate N --seconds S --mark ID --out
-FILE` prints one JSON line when it begins, writes one a second to FILE, and ends by itself.
+`python -m harness.stack.generator --signal spans --url URL --rate N --mark ID --out FILE`
+prints one JSON line when it begins, writes one a second to FILE, and goes on until SIGTERM.
 
 Open loop: each request is due at a time that no answer moves. One that could not be sent within a
-second of that is given up and counted: as `held`, if all connections waited for answers, or as
-`starved`, if this process did not get to it. What the Collector refuses is counted and not sent
-again; a connection that was told to come back later stays away for so long.
+second of that is given up and counted: as `held`, if answers took longer than the connections have
+time for at this rate, or as `starved`, if this process did not get to it. What the Collector
+refuses is counted and not sent again; a connection that was told to come back later stays away.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import http.client
 import json
+import math
 import signal
 import sys
 import threading
@@ -38,6 +39,7 @@ from harness.stack.requests import RECORDS
 PATHS = {"spans": "/v1/traces", "points": "/v1/metrics", "logs": "/v1/logs"}
 CONNECTIONS = 8
 GIVE_UP_SECONDS = 1.0
+LATE_SECONDS = 0.1  # that may be missing at the end
 ANSWER_SECONDS = 10.0
 _RESPONSES: dict[str, tuple[Any, str]] = {
     "spans": (ExportTraceServiceResponse, "rejected_spans"),
@@ -79,19 +81,21 @@ Post = Callable[[bytes], Answer]
 class Schedule:
     """When each request is due, one after the other; shared by the connections."""
 
-    def __init__(self, rate: float, seconds: float, records: int, begin: float) -> None:
-        self._interval, self._begin = records / rate, begin
-        self._count, self._next = round(seconds * rate / records), 0
+    def __init__(self, rate: float, records: int, begin: float) -> None:
+        self.records, self.interval, self._begin = records, records / rate, begin
+        self._next = 0
         self._lock = threading.Lock()
 
-    def take(self) -> tuple[int, float] | None:
-        """The number of the next request and when it is due (monotonic); None after the last."""
+    def take(self) -> tuple[int, float]:
+        """The number of the next request and when it is due (monotonic)."""
         with self._lock:
-            if self._next >= self._count:
-                return None
             number = self._next
             self._next += 1
-        return number, self._begin + number * self._interval
+        return number, self._begin + number * self.interval
+
+    def due(self, now: float) -> int:
+        """Records that are due by now."""
+        return self.records * max(0, math.floor((now - self._begin) / self.interval) + 1)
 
 
 class Sending:
@@ -100,30 +104,43 @@ class Sending:
     def __init__(
         self,
         schedule: Schedule,
+        connections: int,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Any] = time.sleep,
+        sleep: Callable[[float], Any] | None = None,
     ) -> None:
         self.tally, self.trace = Tally(), ""
         self.stopped = threading.Event()
-        self._schedule, self._clock, self._sleep = schedule, clock, sleep
+        self._schedule, self._clock, self._sleep = schedule, clock, sleep or self.stopped.wait
+        # an answer that takes longer than this is what a rate is not kept for
+        self._patience = schedule.interval * connections
+        self._why = "starved"
         self._lock = threading.Lock()
 
     def drive(self, requests: list[Batch], post: Post) -> None:
-        """Send what is due over one connection, until the schedule ends or `stopped` is set."""
-        why = "held"
-        while not self.stopped.is_set() and (taken := self._schedule.take()) is not None:
-            number, due = taken
+        """Send what is due over one connection, until `stopped` is set."""
+        why = "starved"
+        while not self.stopped.is_set():
+            number, due = self._schedule.take()
             batch = requests[number % len(requests)]
-            slept = (early := due - self._clock()) > 0
-            if slept:
+            if (early := due - self._clock()) > 0:
                 self._sleep(early)
-            late = self._clock() - due
-            if late > GIVE_UP_SECONDS:
-                why = "starved" if slept else why  # and so is what became due meanwhile
+                if self.stopped.is_set():
+                    return
+            began = self._clock()
+            if began - due > GIVE_UP_SECONDS:
+                why = "starved" if early > 0 else why
                 self._give_up(batch, why)
                 continue
-            self._send(batch, post, late)
-            why = "held"
+            self._send(batch, post, began - due)
+            why = "held" if self._clock() - began > self._patience else "starved"
+            self._why = why
+
+    def finish(self, now: float) -> None:
+        """Count what was due by now and was neither sent nor given up, as lately happened."""
+        with self._lock:
+            rest = self._schedule.due(now - LATE_SECONDS) - self.tally.due
+            if rest > 0:
+                self._add(rest, self._why)
 
     def said(self) -> dict[str, Any]:
         """The tally and the last trace that was accepted, as the lines of the file have them."""
@@ -160,8 +177,11 @@ class Sending:
 
     def _give_up(self, batch: Batch, why: str) -> None:
         with self._lock:
-            self.tally.due += batch.records
-            setattr(self.tally, why, getattr(self.tally, why) + batch.records)
+            self._add(batch.records, why)
+
+    def _add(self, records: int, why: str) -> None:
+        self.tally.due += records
+        setattr(self.tally, why, getattr(self.tally, why) + records)
 
 
 class Connection:
@@ -195,12 +215,12 @@ def _rejected(signal_: str, said: bytes) -> int:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Make the requests, say so, send them, and tell each second how far it is."""
+    """Make the requests, say so, send them until SIGTERM, and tell each second how far it is."""
     first = batches.batches(arguments.signal, arguments.mark)
     sets = [[batch.copy() for batch in first] for _ in range(arguments.connections)]
     size = len(first[0].fill(time.time_ns()))
     begin = time.monotonic() + 0.05
-    sending = Sending(Schedule(arguments.rate, arguments.seconds, RECORDS, begin))
+    sending = Sending(Schedule(arguments.rate, RECORDS, begin), arguments.connections)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sending.stopped.set())
     threads = [
@@ -215,14 +235,14 @@ def run(arguments: argparse.Namespace) -> None:
         for thread in threads:
             thread.start()
         print(json.dumps({"ready": True, "bytes": size}), flush=True)
-        told = begin
-        while any(thread.is_alive() for thread in threads):
-            time.sleep(0.05)
-            if sending.stopped.is_set():
-                break
-            if time.monotonic() - told >= 1.0:
-                told += 1.0
-                out.write(json.dumps(sending.said()) + "\n")
+        while not sending.stopped.wait(1.0):
+            if not all(thread.is_alive() for thread in threads):
+                raise ValueError("a connection's thread ended")
+            out.write(json.dumps(sending.said()) + "\n")
+        stopped = time.monotonic()
+        for thread in threads:
+            thread.join(ANSWER_SECONDS + 1)
+        sending.finish(stopped)
         out.write(json.dumps({**sending.said(), "done": True}) + "\n")
 
 
@@ -232,7 +252,6 @@ def main() -> None:
     parser.add_argument("--signal", choices=PATHS, required=True)
     parser.add_argument("--url", required=True, help="the Collector's OTLP/HTTP address")
     parser.add_argument("--rate", type=float, required=True, help="records a second")
-    parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--mark", required=True, help="service.instance.id of all that is sent")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
     parser.add_argument("--connections", type=int, default=CONNECTIONS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import secrets
 import threading
 import time
@@ -21,7 +22,7 @@ POLL_SECONDS = 0.1  # the resolution of a lag; polls are work for the backend, t
 class Mark:
     """One marked record: when it was sent (monotonic), and the seconds until a query found it.
 
-    `refused` if the Collector did not take it; then it is never found.
+    `refused` if the Collector did not acknowledge it; then it is not looked for.
     """
 
     name: str
@@ -97,7 +98,7 @@ class Marks:
                 self._marks.append(mark)
             try:
                 self._send(mark.name)
-            except ComponentError:
+            except (ComponentError, OSError, http.client.HTTPException):
                 mark.refused = True
             due = max(due + self._period, time.monotonic())
             while self._sending.is_set() and (left := due - time.monotonic()) > 0:
@@ -106,7 +107,13 @@ class Marks:
     def _search(self) -> None:
         while self._searching.is_set():
             mark = self._missing()
-            if mark is not None and self._found(mark.name):
+            if mark is not None and self._is_there(mark):
                 mark.lag = time.monotonic() - mark.sent
             else:
                 time.sleep(self._poll)
+
+    def _is_there(self, mark: Mark) -> bool:
+        try:
+            return self._found(mark.name)
+        except (OSError, http.client.HTTPException):
+            return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import time
 from pathlib import Path
 
@@ -13,18 +14,18 @@ from harness.stack.config import Stack
 from harness.stack.marks import Marks
 
 COLLECTOR = """\
-# HELP otelcol_receiver_accepted_spans_total Number of spans
-# TYPE otelcol_receiver_accepted_spans_total counter
-otelcol_receiver_accepted_spans_total{receiver="otlp",transport="http"} 1500
-otelcol_receiver_accepted_spans_total{receiver="otlp",transport="grpc"} 500
+# HELP otelcol_receiver_accepted_spans Number of spans
+# TYPE otelcol_receiver_accepted_spans counter
+otelcol_receiver_accepted_spans{receiver="otlp",transport="http"} 1500
+otelcol_receiver_accepted_spans{receiver="otlp",transport="grpc"} 500
 otelcol_receiver_refused_spans{receiver="otlp",transport="http"} 3
-otelcol_receiver_accepted_metric_points_total{receiver="otlp"} 77
-otelcol_exporter_sent_spans_total{exporter="otlp_grpc/tempo"} 1.9e+03
-otelcol_exporter_sent_log_records_total{exporter="otlp_http/loki"} 12
+otelcol_receiver_accepted_metric_points{receiver="otlp"} 77
+otelcol_exporter_sent_spans{exporter="otlp_grpc/tempo"} 1.9e+03
+otelcol_exporter_sent_log_records{exporter="otlp_http/loki"} 12
 otelcol_exporter_queue_size{data_type="traces",exporter="otlp_grpc/tempo"} 100
 otelcol_exporter_queue_size{data_type="logs",exporter="otlp_http/loki"} 7
 otelcol_exporter_queue_capacity{exporter="otlp_grpc/tempo"} 1000000
-otelcol_exporter_enqueue_failed_spans_total{exporter="otlp_grpc/tempo"} 2
+otelcol_exporter_enqueue_failed_spans{exporter="otlp_grpc/tempo"} 2
 """
 TEMPO = """\
 tempo_distributor_spans_received_total{tenant="single-tenant"} 1900
@@ -67,27 +68,51 @@ def test_marks_say_how_long_each_took() -> None:
 
     marks = Marks(lambda name: sent.update({name: time.monotonic()}), found, period=0.05, poll=0.01)
     marks.start()
-    time.sleep(0.3)
-    assert 0.05 < marks.oldest_seconds() < 1
-    all_ = marks.stop(2.0)
-    assert len(all_) >= 3
-    lags = [mark.lag for mark in all_]
-    assert all(lag is not None and 0.1 < lag < 0.5 for lag in lags)
+    while len(sent) < 3:
+        time.sleep(0.01)
+    assert marks.oldest_seconds() >= 0
+    lags = [mark.lag for mark in marks.stop(30.0)]
+    assert len(lags) >= 3
+    assert all(lag is not None and lag > 0.1 for lag in lags)
     assert marks.oldest_seconds() == 0
 
 
-def test_a_mark_that_never_comes_and_one_that_is_refused() -> None:
+def test_a_mark_that_never_comes() -> None:
     marks = Marks(lambda name: None, lambda name: False, period=0.05, poll=0.01)
     marks.start()
     assert {mark.lag for mark in marks.stop(0.2)} == {None}
 
-    def refuse(name: str) -> None:
-        raise ComponentError("no")
 
-    marks = Marks(refuse, lambda name: pytest.fail("nothing to look for"), period=0.05, poll=0.01)
+@pytest.mark.parametrize("error", [ComponentError("no"), http.client.BadStatusLine("")])
+def test_a_mark_that_is_refused_or_not_answered(error: Exception) -> None:
+    tried = []
+
+    def refuse(name: str) -> None:
+        tried.append(name)
+        raise error
+
+    marks = Marks(refuse, lambda name: pytest.fail("nothing to look for"), period=0.01, poll=0.01)
     marks.start()
-    time.sleep(0.1)
-    assert all(mark.refused for mark in marks.stop(1.0))
+    while len(tried) < 2:
+        time.sleep(0.01)
+    all_ = marks.stop(1.0)
+    assert len(all_) >= 2
+    assert all(mark.refused for mark in all_)
+
+
+def test_a_search_without_an_answer_is_repeated() -> None:
+    asked = []
+
+    def search(name: str) -> bool:
+        asked.append(name)
+        if len(asked) == 1:
+            raise http.client.IncompleteRead(b"")
+        return True
+
+    marks = Marks(lambda name: None, search, period=10, poll=0.01)
+    marks.start()
+    (mark,) = marks.stop(30.0)
+    assert mark.lag is not None
 
 
 def test_a_trace_is_whole_with_all_its_spans() -> None:
