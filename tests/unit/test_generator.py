@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import http.server
+import json
+import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -16,9 +20,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
+from harness import shell
+from harness.errors import ComponentError
 from harness.stack import batches
-from harness.stack.generator import Answer, Schedule, Sending, Tally, _rejected
+from harness.stack.generator import Connection, _rejected
 from harness.stack.requests import BODY_BYTES, RECORDS, SAMPLES_PER_POINT, SERIES, SPANS_PER_TRACE
+from harness.stack.sending import Answer, Schedule, Sending, Tally
+from harness.step import Bench
 
 NOW = 1_800_000_000_000_000_000
 
@@ -222,3 +230,70 @@ def test_partial_success_is_read() -> None:
     response = ExportTraceServiceResponse()
     response.partial_success.rejected_spans = 7
     assert _rejected("spans", response.SerializeToString()) == 7
+
+
+class Receiver(http.server.BaseHTTPRequestHandler):
+    """Refuses every second post and asks to be left alone."""
+
+    protocol_version = "HTTP/1.1"
+    posts = 0
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        type(self).posts += 1
+        self.send_response(429 if self.posts % 2 == 0 else 200)
+        if self.posts % 2 == 0:
+            self.send_header("Retry-After", "7")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_refusal_says_when_to_come_back(url: str) -> None:
+    connection = Connection(url, "spans")
+    try:
+        answers = {connection.post(b"x"), connection.post(b"x")}
+        assert answers == {Answer(200), Answer(429, retry_after=7.0)}
+    finally:
+        connection.close()
+
+
+def test_the_process_tells_what_it_did_and_ends_when_told(url: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    process = shell.spawn(
+        [sys.executable, "-m", "harness.stack.generator", "--signal", "logs", "--url", url,
+         "--rate", "1000", "--mark", "m", "--out", str(out)],
+        log=tmp_path / "log", pipe_stdout=True,
+    )  # fmt: skip
+    assert shell.announced(process, 60) is not None
+    deadline = time.monotonic() + 60
+    while not out.read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert shell.stop(process, grace_seconds=30) == 0
+    *_, last = (json.loads(line) for line in out.read_text().splitlines())
+    assert last["done"]
+    assert last["due"] >= last["accepted"] + last["refused"] > 0
+
+
+def test_a_generator_that_fails_is_no_step(tmp_path: Path) -> None:
+    bench = object.__new__(Bench)
+    bench._folder = tmp_path
+    (tmp_path / "generator.jsonl").write_text('{"due": 200}\n')
+    for script in ("raise SystemExit(2)", "import time; time.sleep(60)"):
+        process = shell.spawn([sys.executable, "-c", script], log=tmp_path / "log")
+        if "exit" in script.lower():
+            shell.ended(process, 30)
+        with pytest.raises(ComponentError, match="generator ended"):
+            bench._end(process)
