@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -10,7 +12,7 @@ from pathlib import Path
 from harness import rollout, shell
 from harness.analysis.summary import summarize
 from harness.collectors import resolve
-from harness.errors import ComponentError, InputError
+from harness.errors import ComponentError, InputError, NeedError
 from harness.experiment import Experiment
 from harness.meters.coverage import Sink
 from harness.model import Receiver, StackKind
@@ -37,8 +39,14 @@ def check(experiment: Experiment) -> None:
                 "It does not say from which instance it is.",
                 "Let its command take {instance} as service.instance.id, or use --stack sink.",
             )
-    if ledger.state() is None:
+    now = ledger.state()
+    if now is None:
         rollout.require_all(rollout.select(BACKENDS))
+    elif missing := sorted({*BACKENDS} - {one.name for one in now.components}):
+        raise NeedError(
+            f"The stack that is up has no {' and no '.join(missing)}.",
+            next_step="Wait until it is up, or take it down: harness down.",
+        )
 
 
 def plan(experiment: Experiment) -> str:
@@ -90,7 +98,19 @@ def _full_stack(
     cgroups = {one.name: Path(one.cgroup) for one in now.components}
     stack.enter_context(affinity.held(cgroups.values(), placement.beside(place)))
     run.note(components={one.name: one.version for one in now.components})
-    return Full(up, cgroups, {one.name: Path(one.log) for one in now.components}, stays=stays)
+    logs = {one.name: Path(one.log) for one in now.components}
+    if not stays:
+        stack.callback(_keep_logs, run, logs)
+    return Full(up, cgroups, logs, stays=stays)
+
+
+def _keep_logs(run: Run, logs: Mapping[str, Path]) -> None:
+    """What the components said, for whom a failed trial sends there: the stack's folder goes."""
+    if any(record.status == "failed" for record in run.records()):
+        (run.path / "logs").mkdir(exist_ok=True)
+        for name, path in logs.items():
+            with contextlib.suppress(OSError):
+                shutil.copy(path, run.path / "logs" / f"{name}.log")
 
 
 _STARTS: Mapping[StackKind, Callable[[Run, Local, Placement, ExitStack, Tell], Receiver]] = {

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from harness import shell, watching
 from harness.collectors import AgentProcess, switch_all
 from harness.errors import NeedError
@@ -47,8 +49,10 @@ def run(
     """
     requests = max(20, round(stage.rate * stage.experiment.steady_seconds))
     switch_all(agents, True)
-    flushed_before = [agent.flush() for agent in agents]
+    told_before = [agent.flush() for agent in agents]
     bill = watching.Bill(stage)
+    if stage.receiver.poll_seconds:  # the bill has waited
+        told_before = [agent.stats() for agent in agents]
     since_ns, begun = time.monotonic_ns(), time.monotonic()
     before = _cpu(stage, agents)
     stage.driver.start(stage.rate, requests)
@@ -58,7 +62,7 @@ def run(
     stage.workload.check()
     seconds = time.monotonic() - begun
     after = _cpu(stage, agents)
-    _note_burnt(agents, flushed_before, notes)
+    _note_burnt(agents, told_before, notes)
     notes.add("steady_requests", summary.requests, "{request}")
     notes.add("steady_seconds", seconds, "s")
     flush_ns = time.monotonic_ns()
@@ -174,7 +178,8 @@ def _data_latency(
     if kind := agent.definition.telemetry:
         sent = replace(part, until_ns=so_far.alternated_until_ns)
         delays = stage.receiver.data_latency(sent, kind)
-        for name, value in watching.percentiles(delays).items() if len(delays) else ():
+        for name, percent in (("p50", 50), ("p99", 99)) if len(delays) else ():
+            value = float(np.percentile(delays, percent))
             labels = {"collector": agent.name, "signal": str(kind)}
             notes.add(f"data_latency_{name}_seconds", value, "s", **labels)
 

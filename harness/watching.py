@@ -6,7 +6,7 @@ Both are apart from the steady part's figures: questions cost the backends CPU.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +24,7 @@ TAIL_SECONDS = 3.0  # after the last export by the clock: for the way into the b
 SETTLE_SECONDS = 2.0  # until what was flushed has been written
 EXECUTIONS = 100  # so that there is something to tell of
 LEAST = {"spans": 20, "logs": 20, "metrics": 2}  # records; of metrics exports: each is an interval
+LATE_SECONDS = 30.0  # what was not found by then counts as that late
 
 
 class Bill:
@@ -63,29 +64,44 @@ def run(
 ) -> None:
     """Load goes on, collectors export by their own clock, and every record's first sight is noted.
 
-    The backends are asked until the last export by the clock must have been found, so that no
-    record is left out for being late.
+    The backends are asked until the last export by the clock is due, and on until all is found
+    that was sent; what is not found then counts as late, so that nothing is left out for that.
     """
-    seconds = stage.experiment.watched_seconds
+    seconds, since_ns = stage.experiment.watched_seconds, time.monotonic_ns()
     wanted = [
-        (Part(a.definition.scope, mark, time.monotonic_ns(), instance=a.instance), kind)
+        (a, Part(a.definition.scope, mark, since_ns, instance=a.instance), kind)
         for a in agents
         for kind in kinds(a.definition)
     ]
     if not wanted:
         return
-    path = folder / "watched.npz"
+    path, before = folder / "watched.npz", {a.name: a.stats().get("spans", 0) for a in agents}
     last = max(agent.definition.export_seconds for agent in agents) + TAIL_SECONDS
+
+    def missing(agent: AgentProcess, part: Part, kind: str) -> int:
+        """How many records less were found than are known to have been sent."""
+        found = _records(stage.receiver.data_latency(part, kind), kind)
+        sent = int(seconds / agent.definition.export_seconds)
+        if kind == "spans":
+            sent = int(agent.stats().get("spans", 0)) - before[agent.name]
+        if kind == "logs":  # none at all: a policy that does not tell executions
+            sent = executed() if found else 0
+        return max(0, sent - found)
+
     stage.driver.start(stage.rate, max(20, round(stage.rate * seconds)))
-    with _executing(stage, folder, seconds, any(kind == "logs" for _, kind in wanted)):
-        stage.receiver.watch(wanted, seconds + last)
+    with _executing(stage, folder, seconds, any(k == "logs" for *_, k in wanted)) as executed:
+        stage.receiver.watch(
+            [(part, kind) for _, part, kind in wanted],
+            seconds + last,
+            lambda: not any(missing(*each) for each in wanted),
+        )
     stage.driver.wait(path)
     path.unlink()
     stage.workload.check()
     notes.add("data_latency_resolution_seconds", stage.receiver.poll_seconds, "s")
-    names = {agent.instance: agent.name for agent in agents}
-    for part, kind in wanted:
-        _note(stage.receiver.data_latency(part, kind), names[part.instance], kind, notes)
+    for agent, part, kind in wanted:
+        found, late = stage.receiver.data_latency(part, kind), missing(agent, part, kind)
+        _note(found, late, agent.name, kind, notes)
 
 
 def kinds(definition: Definition) -> list[str]:
@@ -94,31 +110,42 @@ def kinds(definition: Definition) -> list[str]:
     return sorted(told | ({definition.telemetry} if definition.telemetry else set()))
 
 
-def percentiles(delays: NDArray[np.float64]) -> Mapping[str, float]:
-    """Median and 99th percentile."""
-    return {name: float(np.percentile(delays, q)) for name, q in (("p50", 50), ("p99", 99))}
+def _records(delays: NDArray[np.float64], kind: str) -> int:
+    """How many records these delays are of; an export of metrics stands for several."""
+    return len(delays) // (len(SPREAD) if kind == "metrics" else 1)
 
 
-def _note(delays: NDArray[np.float64], name: str, kind: str, notes: Notes) -> None:
-    """Percentiles, or a sentence where there are too few records for them."""
-    records = len(delays) // (len(SPREAD) if kind == "metrics" else 1)
+def _note(delays: NDArray[np.float64], late: int, name: str, kind: str, notes: Notes) -> None:
+    """Percentiles of what was found, or a sentence where there are too few records for them.
+
+    Those that are not between two of few records but the later of them; `late` were not found.
+    """
+    records = _records(delays, kind)
     labels = {"collector": name, "signal": kind}
     notes.add("data_latency_records", records, "{record}", **labels)
-    if records < LEAST[kind]:
+    if late:
+        notes.add("data_latency_missing", late, "{record}", **labels)
+        notes.warn(f"{name}: {late} {kind} were not found {LATE_SECONDS:g} s after the rest.")
+    if records + late < LEAST[kind]:
         notes.warn(
             f"{name}: {records} {kind} were found while the backends were watched; "
             f"a percentile of their data latency takes {LEAST[kind]}."
         )
         return
-    for percentile, value in percentiles(delays).items():
+    alike = len(SPREAD) if kind == "metrics" else 1
+    every = np.append(delays, np.full(late * alike, LATE_SECONDS))
+    for percentile, q in (("p50", 50), ("p99", 99)):
+        value = float(np.percentile(every, q, method="higher"))
         notes.add(f"data_latency_{percentile}_seconds", value, "s", **labels)
 
 
 @contextmanager
-def _executing(stage: Stage, folder: Path, seconds: float, wanted: bool) -> Iterator[None]:
-    """Executions in the scope of the collectors, spread over this time."""
+def _executing(
+    stage: Stage, folder: Path, seconds: float, wanted: bool
+) -> Iterator[Callable[[], int]]:
+    """Executions in the scope of the collectors, spread over this time; how many, once it ends."""
     if not wanted:
-        yield
+        yield lambda: 0
         return
     script = f"for i in $(seq {EXECUTIONS}); do /bin/true; sleep {seconds / EXECUTIONS:.3f}; done"
     process = shell.spawn(
@@ -126,6 +153,6 @@ def _executing(stage: Stage, folder: Path, seconds: float, wanted: bool) -> Iter
         cgroup=stage.target.cgroup(stage.scope),
     )  # fmt: skip
     try:
-        yield
+        yield lambda: 2 * EXECUTIONS if process.poll() == 0 else 0  # of /bin/true and of sleep
     finally:
         shell.stop(process)

@@ -144,9 +144,9 @@ def _cells(
 
 def _upkeeps(found: Sequence[Cell]) -> Iterator[Upkeep]:
     """What the stack costs beside each cell, and beyond idling, which baselines show."""
-    idle = {c.workload: upkeep.idle(c.records()) for c in found if c.arm.name == BASELINE}
+    idle = {cell.workload: cell.records() for cell in found if cell.arm.name == BASELINE}
     for cell in found:
-        yield from upkeep.upkeeps(cell, idle.get(cell.workload, {}))
+        yield from upkeep.upkeeps(cell, idle.get(cell.workload, ()))
 
 
 def _programs(cell: Cell) -> Iterator[ProgramCost]:

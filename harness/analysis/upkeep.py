@@ -26,9 +26,10 @@ NONE = Estimate(math.nan, math.nan, math.nan, 0)
 class Upkeep:
     """One component beside one arm: means over `n` trials, intervals are Student's t.
 
-    `cpu_percent` is of one CPU. `ms_per_1000` is CPU beyond what it uses in the baseline for each
-    1,000 records that it took, of which there were `records` in all; NaN if these are too few, or
-    there is no baseline.
+    Each trial is held against the baseline's in its block: `cpu_percent` (of one CPU) and
+    `us_per_request` are of the steady part, with what its flush brought and without the idling
+    after it. `ms_per_1000` is CPU beyond idling for each 1,000 records that it took beyond the
+    baseline's, of which there were `records` in all; NaN if these are too few.
     """
 
     workload: str
@@ -46,63 +47,65 @@ class Upkeep:
     n: int
 
 
-def upkeeps(cell: Cell, idle: Mapping[str, float]) -> Iterator[Upkeep]:
-    """A row for each component, if any was metered; `idle` as told by that function."""
-    records = cell.records()
+@dataclass(frozen=True)
+class _Used:
+    """What a component used in a trial: CPU in the steady part and beyond idling, in s."""
+
+    steady: float
+    extra: float
+    records: float
+    seconds: float
+    requests: float
+    memory: float
+
+
+def upkeeps(cell: Cell, baselines: Sequence[TrialRecord]) -> Iterator[Upkeep]:
+    """A row for each component, if it was metered beside a baseline in the same block."""
+    idle = {record.trial.block: record for record in baselines}
+    records = [record for record in cell.records() if record.trial.block in idle]
     for name in dict.fromkeys(n for record in records for n in _by(record, "stack_cpu_seconds")):
-        trials = [r for r in records if name in _by(r, "stack_cpu_seconds")]
-        us = hierarchy.mean_interval([_us(record, name) for record in trials])
-        taken = sum(_taken(record, name) for record in trials)
-        ms = NONE
-        if taken >= LEAST_RECORDS and name in idle:
-            ms = hierarchy.mean_interval(
-                [each for r in trials if (each := _ms(r, name, idle[name])) is not None]
-            )
-        memory = [_by(record, "stack_pss_bytes").get(name, math.nan) / 1e6 for record in trials]
+        used = [
+            _used(record, idle[record.trial.block], name)
+            for record in records
+            if all(name in _by(r, "stack_cpu_seconds") for r in (record, idle[record.trial.block]))
+        ]
+        if not used:
+            continue
+        us = hierarchy.mean_interval([1e6 * each.steady / each.requests for each in used])
+        taken = sum(each.records for each in used)
+        told = [1e6 * each.extra / each.records for each in used if each.records > 0]
+        ms = hierarchy.mean_interval(told) if taken >= LEAST_RECORDS else NONE
         yield Upkeep(
             cell.workload, cell.arm.name, name,
-            100 * float(np.mean([_rate(record, name) for record in trials])),
-            us.estimate, us.low, us.high, round(taken), ms.estimate, ms.low, ms.high,
-            float(np.mean(memory)), len(trials),
+            100 * float(np.mean([each.steady / each.seconds for each in used])),
+            us.estimate, us.low, us.high, max(0, round(taken)), ms.estimate, ms.low, ms.high,
+            float(np.mean([each.memory for each in used])) / 1e6, len(used),
         )  # fmt: skip
 
 
-def idle(records: Sequence[TrialRecord]) -> dict[str, float]:
-    """CPU seconds a second of each component in trials with nothing installed."""
-    names = dict.fromkeys(n for record in records for n in _by(record, "stack_cpu_seconds"))
-    return {
-        name: float(
-            np.mean([_rate(r, name) for r in records if name in _by(r, "stack_cpu_seconds")])
-        )
-        for name in names
-    }
+def _used(record: TrialRecord, idle: TrialRecord, name: str) -> _Used:
+    whole, steady = _total(record, "stack_seconds"), _total(record, "steady_seconds")
+    before = _total(idle, "stack_seconds")
+    rate = _by(idle, "stack_cpu_seconds")[name] / before
+    extra = _by(record, "stack_cpu_seconds")[name] - rate * whole
+    return _Used(
+        rate * steady + extra,
+        extra,
+        _taken(record, name) - _taken(idle, name) * whole / before,
+        steady,
+        _total(record, "steady_requests"),
+        _by(record, "stack_pss_bytes").get(name, math.nan),
+    )
 
 
-def _by(record: TrialRecord, metric: str, label: str = "component") -> dict[str, float]:
+def _by(record: TrialRecord, metric: str, label: str = "component") -> Mapping[str, float]:
     return {v.labels[label]: v.value for v in record.values if v.metric == metric}
 
 
-def _seconds(record: TrialRecord) -> float:
-    return value.total(record, "stack_seconds") or math.nan
-
-
-def _rate(record: TrialRecord, name: str) -> float:
-    return _by(record, "stack_cpu_seconds")[name] / _seconds(record)
-
-
-def _us(record: TrialRecord, name: str) -> float:
-    requests = value.total(record, "steady_requests") or math.nan
-    return 1e6 * _by(record, "stack_cpu_seconds")[name] / requests
+def _total(record: TrialRecord, metric: str) -> float:
+    return value.total(record, metric) or math.nan
 
 
 def _taken(record: TrialRecord, name: str) -> float:
     told = _by(record, "stack_records", "kind")
     return sum(told.get(kind, 0.0) for kind in KINDS.get(name, ()))
-
-
-def _ms(record: TrialRecord, name: str, idle_rate: float) -> float | None:
-    """CPU beyond idling for 1,000 records; None of a trial without any."""
-    if not (taken := _taken(record, name)):
-        return None
-    used = _by(record, "stack_cpu_seconds")[name] - idle_rate * _seconds(record)
-    return 1e6 * used / taken

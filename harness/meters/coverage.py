@@ -6,7 +6,7 @@ before the time from which it is counted and again before it is asked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +43,9 @@ class Sink:
         """Nothing beside the CPU of its cgroup."""
         return {}
 
-    def watch(self, parts: Sequence[tuple[Part, str]], seconds: float) -> None:
+    def watch(
+        self, parts: Sequence[tuple[Part, str]], seconds: float, complete: Callable[[], bool]
+    ) -> None:
         """Nothing to do."""
 
     def count(self, part: Part, signal: str, made: float) -> float:

@@ -24,9 +24,9 @@ FOUND = {
 }  # column -> note
 COST = {
     "component": "",
-    "CPU": "of one CPU, all that it does",
+    "CPU": "of one CPU, steady part",
     "a request": "the same, µs",
-    "for 1,000 records": f"CPU beyond the idle stack's; {LEAST_RECORDS:,} or more",
+    "for 1,000 records": f"CPU beyond the baseline's of its block; {LEAST_RECORDS:,} or more",
     "memory": "PSS",
 }
 BACKENDS = {"spans": "Tempo", "metrics": "Prometheus", "logs": "Loki"}

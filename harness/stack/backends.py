@@ -5,6 +5,7 @@ Asking and reading are apart: the functions that read take an answer, parsed JSO
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import time
@@ -74,7 +75,14 @@ class Backends:
             "limit": str(MOST),
             "spss": str(SPANS_OF_ONE),
         }
-        return spans(self._ask("Tempo", self._stack.ports.tempo, "/api/search", query))
+        answer = self._ask("Tempo", self._stack.ports.tempo, "/api/search", query)
+        if len(answer.get("traces") or ()) >= MOST:
+            raise ComponentError(
+                f"A search found {MOST:,} traces, which is all that it may find.",
+                "How many there are cannot be told.",
+                "Let the collector send fewer: http:sample=100.",
+            )
+        return spans(answer)
 
     def lines(
         self, instance: str, since_unix_ns: int, only: tuple[str, str] | None = None
@@ -187,20 +195,16 @@ def _selector(**matchers: str) -> str:
 def _get(name: str, url: str) -> bytes:
     """The body of an answer; a refusal that may pass is tried again."""
     for attempt in range(TRIES):
+        if attempt:
+            time.sleep(PAUSE_SECONDS)
         try:
             with urllib.request.urlopen(url, timeout=10) as answer:
                 return bytes(answer.read())
         except urllib.error.HTTPError as error:
+            what = f"{name} refused a query."
             why = f"It said {error.code}: {error.read(300).decode(errors='replace').strip()}"
-            if error.code < 500 or attempt == TRIES - 1:
-                raise ComponentError(
-                    f"{name} refused a query.", why, "Its log says more."
-                ) from None
-        except OSError as error:
-            if attempt == TRIES - 1:
-                why = f"{getattr(error, 'reason', error)}."
-                raise ComponentError(
-                    f"{name} does not answer.", why, "Its log says more."
-                ) from None
-        time.sleep(PAUSE_SECONDS)
-    raise AssertionError("the last try returns or raises")
+            if error.code < 500:
+                break
+        except (OSError, http.client.HTTPException) as error:  # the latter: it ended meanwhile
+            what, why = f"{name} does not answer.", f"{getattr(error, 'reason', error)}."
+    raise ComponentError(what, why, LOOK)

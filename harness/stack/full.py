@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,7 +57,9 @@ class Full:
                 raise ComponentError(
                     f"{name} ended while it was needed.",
                     _last_words(self.logs.get(name)),
-                    "Take the stack down (harness down), then resume the run.",
+                    "Start the stack anew (harness down, harness up), then resume the run."
+                    if self.stays
+                    else "Its log is kept in the run's folder, below logs/.",
                 )
 
     def mark(self) -> int:
@@ -82,15 +84,20 @@ class Full:
             self.check()
             time.sleep(POLL_SECONDS)
 
-    def watch(self, parts: Sequence[tuple[Part, str]], seconds: float) -> None:
+    def watch(
+        self, parts: Sequence[tuple[Part, str]], seconds: float, complete: Callable[[], bool]
+    ) -> None:
         """Ask for so long what is new of each part and kind, and note when it was first found.
 
-        `poll_seconds` becomes the mean time from one round of questions to the next.
+        After that until it is `complete`, for 30 s at most. `poll_seconds` becomes the mean time
+        from one round of questions to the next.
         """
         self._delays = {(part.instance, kind): [] for part, kind in parts}
         seen: set[Hashable] = set()
         begun, rounds = time.monotonic(), 0
-        while time.monotonic() - begun < seconds:
+        while (spent := time.monotonic() - begun) < seconds + COMPLETE_SECONDS:
+            if spent >= seconds and complete():
+                break
             due = time.monotonic() + POLL_SECONDS
             for part, kind in parts:
                 for key, delays in self._new(part, kind, seen):
@@ -159,14 +166,20 @@ def newest(found: Sequence[Series]) -> int:
 def new_points(
     found: Sequence[Series], since_unix_ns: int, seen: set[Hashable], now_unix_ns: int
 ) -> Iterator[tuple[Hashable, list[float]]]:
-    """Points after that time that added something; what one counts is spread over its interval."""
+    """Exports after that time that added something; what one counts is spread over its interval.
+
+    All series of a sender that are less than 0.1 s apart are of one export.
+    """
     for one in found:
+        sender = dict(one.labels).get("service_instance_id", "")
         for at, before, added in _growths(one):
-            key = (one.labels, at)
-            if at <= since_unix_ns or not added or before is None or key in seen:
+            slot = at // 10**8
+            known = any((sender, near) in seen for near in (slot - 1, slot, slot + 1))
+            if at <= since_unix_ns or not added or before is None or known:
                 continue
+            seen.add((sender, slot))
             delay, interval = (now_unix_ns - at) / 1e9, (at - before) / 1e9
-            yield key, [delay + share * interval for share in SPREAD]
+            yield (sender, slot), [delay + share * interval for share in SPREAD]
 
 
 def _growths(one: Series) -> Iterator[tuple[int, int | None, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import math
 import time
@@ -26,7 +27,7 @@ def send(url: str, run: str, rows: Iterable[Comparison]) -> None:
             urllib.request.Request(f"{url}/v1/metrics", body, headers), timeout=10
         ):
             pass
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise ComponentError(f"The Collector did not take them at {url}: {error}.") from error
 
 

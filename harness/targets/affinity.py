@@ -21,8 +21,8 @@ def held(cgroups: Iterable[Path], cpus: Iterable[int]) -> Iterator[None]:
     for pid in _pids(paths):
         with contextlib.suppress(ProcessLookupError):
             before[pid] = os.sched_getaffinity(pid)
-    _set(dict.fromkeys(before, wanted))
     try:
+        _set(dict.fromkeys(before, wanted))
         yield
     finally:
         _set(before)
@@ -37,7 +37,8 @@ def _set(cpus: dict[int, set[int]]) -> None:
     for _ in range(2):
         for pid, wanted in cpus.items():
             for thread in _threads(pid):
-                with contextlib.suppress(ProcessLookupError):
+                # it may have ended, or may not run there: then it stays where it is
+                with contextlib.suppress(OSError):
                     os.sched_setaffinity(thread, wanted)
 
 

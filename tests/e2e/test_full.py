@@ -133,7 +133,17 @@ def test_a_stack_that_is_up_is_used_and_gets_the_results(
     stack: Stack, small: Path, tmp_path: Path
 ) -> None:
     allowed = {pid: os.sched_getaffinity(pid) for pid in _pids()}
-    _run(tmp_path, "evaluate", small, "--reports", tmp_path, "--run", "r")
+    log, arguments = tmp_path / "log", ("--reports", tmp_path, "--run", "r")
+    process = shell.spawn([*HARNESS, "evaluate", *map(str, (small, *arguments))], log=log, cwd=ROOT)
+    try:
+        _eventually(lambda: list((tmp_path / "r/trials").glob("*-go-*")))
+        during = {pid: os.sched_getaffinity(pid) for pid in _pids()}
+        assert process.wait(300) == 0, log.read_text()
+    finally:
+        shell.stop(process, grace_seconds=60)
+    beside = json.loads((tmp_path / "r/run.json").read_text())["placement"]["workload"]
+    if len(os.sched_getaffinity(0)) > 1:
+        assert all(not cpus & set(beside) for cpus in during.values())
     assert {pid: os.sched_getaffinity(pid) for pid in _pids()} == allowed
     url = stack.url(stack.ports.prometheus) + "/api/v1/query"
     query = {"query": 'last_over_time(harness_result{harness_run="r"}[10m])'}
@@ -155,10 +165,13 @@ def test_a_backend_that_dies_fails_its_trials_with_its_name(
     log = tmp_path / "harness.log"
     env = {"XDG_STATE_HOME": str(tmp_path / "state")}
     process = shell.spawn([*HARNESS, *map(str, arguments)], log=log, cwd=ROOT, env=env)
-    _eventually(lambda: list((tmp_path / "r/trials").glob("*-go-*")))
-    (tempo,) = _running("tempo")
-    os.kill(tempo.pid, signal.SIGKILL)
-    assert process.wait(300) == 2
+    try:
+        _eventually(lambda: list((tmp_path / "r/trials").glob("*-go-*")))
+        (tempo,) = _running("tempo")
+        os.kill(tempo.pid, signal.SIGKILL)
+        assert process.wait(300) == 2
+    finally:
+        shell.stop(process, grace_seconds=60)
     assert "tempo ended while it was needed" in " ".join(log.read_text().split())
     records = [json.loads(p.read_text()) for p in (tmp_path / "r").glob("trials/*/trial.json")]
     assert {one["status"] for one in records} == {"failed"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -161,6 +163,7 @@ class Answers(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.say: dict[str, Callable[[], Any]] = {}
         self.asked: list[dict[str, str]] = []
+        self.cut = 0
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -178,7 +181,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(data)
+        self.wfile.write(data[: -self.server.cut] if self.server.cut else data)
 
 
 @pytest.fixture
@@ -244,8 +247,6 @@ def test_what_the_collector_sent_is_told_by_kind() -> None:
 
 
 def test_a_name_of_opentelemetry_is_matched_with_any_unit() -> None:
-    import re
-
     wanted = backends.metric("http.server.request.duration")
     assert re.fullmatch(wanted, "http_server_request_duration_seconds_count")
     assert not re.fullmatch(wanted, "http_server_request_duration_seconds_sum")
@@ -271,7 +272,7 @@ def test_requests_are_counted_once_the_flush_is_found(receiver: Full, answers: A
     query = answers.asked[0]["query"]
     assert 'service_instance_id="http-1"' in query
     assert '__name__=~"http_server_request_duration(_.+)?_(total|count)"' in query
-    assert query.endswith("[61s]")
+    assert re.search(r"\[6\ds\]$", query)
 
 
 def test_events_are_counted_until_all_are_there(receiver: Full, answers: Answers) -> None:
@@ -332,10 +333,10 @@ def test_a_record_is_late_by_the_time_of_its_first_sight(receiver: Full, answers
         }  # fmt: skip
 
     answers.say["/api/search"] = search
-    receiver.watch([(part, "spans")], 0.4)
+    receiver.watch([(part, "spans")], 0.0, lambda: len(receiver.data_latency(part, "spans")) > 0)
     (delay,) = receiver.data_latency(part, "spans")
-    assert 0.15 < delay < 0.35
-    assert 0.01 <= receiver.poll_seconds < 0.1
+    assert delay > 0.15
+    assert receiver.poll_seconds >= 0.01
     assert len(receiver.data_latency(part, "logs")) == 0
 
 
@@ -347,15 +348,18 @@ def test_a_metric_is_late_by_its_interval_and_its_way(receiver: Full, answers: A
         "data": {"result": [{"metric": {"__name__": "tcp_io_bytes_total"}, "values": values}]}
     }
     time.sleep(0.06)
-    receiver.watch([(part, "metrics")], 0.1)
+    receiver.watch([(part, "metrics")], 0.1, lambda: True)
     delays = receiver.data_latency(part, "metrics")
     assert np.ptp(delays) == pytest.approx(1.05, abs=0.01)
-    assert 0 <= delays.min() < 0.2
+    assert delays.min() >= 0
 
 
 def test_a_backend_that_ended_is_named_with_its_last_words(receiver: Full) -> None:
     receiver.check()
     (receiver.cgroups["tempo"] / "cgroup.procs").write_text("")
+    with pytest.raises(ComponentError, match=r"tempo ended .*out of luck.*kept in the run's"):
+        receiver.check()
+    receiver.stays = True
     with pytest.raises(ComponentError, match=r"tempo ended .*out of luck.*harness down"):
         receiver.check()
 
@@ -373,8 +377,51 @@ def test_a_refusal_that_passes_is_asked_again(receiver: Full, answers: Answers) 
     assert receiver.count(Part("harness.http", instance="x"), "spans", 2) == 2
 
 
+def test_a_backend_that_ends_while_it_answers_is_named(receiver: Full, answers: Answers) -> None:
+    answers.cut = 5
+    answers.say["/api/search"] = lambda: SEARCH
+    with pytest.raises(ComponentError, match=r"Tempo does not answer. IncompleteRead"):
+        receiver.count(Part("harness.http", instance="x"), "spans", 1)
+
+
+def test_a_search_that_is_cut_off_is_no_count(
+    receiver: Full, answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backends, "MOST", 3)
+    answers.say["/api/search"] = lambda: SEARCH
+    with pytest.raises(ComponentError, match="found 3 traces, which is all that it may"):
+        receiver.count(Part("harness.http", instance="x"), "spans", 5)
+
+
+def test_asking_ends_for_what_never_comes(
+    receiver: Full, answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(full, "COMPLETE_SECONDS", 0.05)
+    answers.say["/api/search"] = dict
+    part = Part("harness.http", receiver.mark(), time.monotonic_ns(), instance="http-1")
+    receiver.watch([(part, "spans")], 0.01, lambda: False)
+    assert len(receiver.data_latency(part, "spans")) == 0
+
+
+def test_series_of_one_export_are_one_record() -> None:
+    """The metrics of an export are stamped within a few ms."""
+    found = [
+        Series(
+            frozenset({("service_instance_id", sender), ("route", str(shift))}),
+            tuple((round((at + shift) * SECOND), float(at)) for at in (5, 10, 15)),
+        )
+        for sender in ("a", "b")
+        for shift in (0.0, 0.001, 0.06)
+    ]
+    told = list(full.new_points(found, 0, set(), 20 * SECOND))
+    assert len(told) == 2 * 2
+
+
 def test_a_backend_that_is_not_there_is_named(receiver: Full, tmp_path: Path) -> None:
-    away = Full(Stack(tmp_path, ports=Ports(tempo=9)), {})
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        closed = probe.getsockname()[1]
+    away = Full(Stack(tmp_path, ports=Ports(tempo=closed)), {})
     with pytest.raises(ComponentError, match="Tempo does not answer"):
         away.count(Part("harness.http", instance="x"), "spans", 1)
 

@@ -23,6 +23,7 @@ ARMS = (Arm("baseline"), Arm("http", ("http",)), Arm("guard", ("guard",)))
 FULL = synthetic.experiment(workloads=("go",), arms=ARMS, switched_seconds=1.2, stack="full")
 IDLE = {"tempo": 0.02, "loki": 0.01, "otelcol": 0.03}  # CPU seconds a second
 SECONDS = 6.0
+SCATTER = 0.012  # CPU seconds more of the idle Collector in one of the blocks
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +48,11 @@ def _asked(record: TrialRecord) -> Iterator[Measurement]:
 
     spans = 1000.0 + 200 * t.block if t.arm == "http" else 0.0
     yield value("stack_seconds", SECONDS)
+    yield value("steady_seconds", FULL.steady_seconds)
     for name, idle in IDLE.items():
         used = idle * SECONDS + (spans * 1e-3 if name == "tempo" else 0.0)
+        if (name, t.arm, t.block) == ("otelcol", "baseline", 1):
+            used += SCATTER
         yield value("stack_cpu_seconds", used, component=name)
         yield value("stack_pss_bytes", 80e6, component=name)
     for kind, count in (("spans", spans), ("metrics", 40.0), ("logs", 12.0)):
@@ -119,7 +123,17 @@ def test_what_a_record_costs_is_what_the_idle_stack_does_not_use(summary: Summar
     assert costs["http", "tempo"].memory_mb == 80
     assert costs["http", "loki"].ms_per_1000 != costs["http", "loki"].ms_per_1000  # 24 lines: NaN
     requests = synthetic.RATE["go"] * FULL.steady_seconds
-    assert costs["guard", "loki"].us_per_request == pytest.approx(1e6 * 0.06 / requests)
+    idle = 1e6 * IDLE["loki"] * FULL.steady_seconds / requests
+    assert costs["guard", "loki"].us_per_request == pytest.approx(idle)
+    assert costs["baseline", "loki"].us_per_request == pytest.approx(idle)
+    added = 1e6 * 1.1 / requests  # all of it, however long the backend had for it
+    assert tempo.us_per_request == pytest.approx(2 * idle + added)
+
+
+def test_a_baseline_that_scatters_is_in_the_interval(summary: Summary) -> None:
+    collector = next(o for o in summary.upkeeps if (o.arm, o.component) == ("http", "otelcol"))
+    assert collector.ms_per_1000 == pytest.approx(-1e6 * SCATTER / 1200 / 2)
+    assert collector.ms_low < 0 < collector.ms_high
 
 
 def test_the_schema_names_what_is_written(document: dict[str, Any]) -> None:

@@ -28,21 +28,22 @@ from harness.model import Arm, Comparison, Part
 from harness.signals import SPREAD
 from harness.stack import results
 from harness.stack.config import Stack
-from harness.stack.full import Full
+from harness.stack.full import BACKENDS, Full
 from harness.stage import Notes
-from harness.store import Run
+from harness.store import Run, TrialRecord
 from harness.targets import affinity, ledger
 from harness.targets.ledger import Running, State
 from harness.targets.placement import Placement, beside
 
 FULL = Experiment("e", ("go",), (Arm("baseline"), Arm("http", ("http",))), stack="full")
 SINK = replace(FULL, stack="sink")
+UP = State("", "", tuple(Running(name, "1", 1, "", "", ()) for name in BACKENDS))
 
 
 def test_a_collector_that_does_not_say_who_it_is_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "state", lambda: State("", ""))
+    monkeypatch.setattr(ledger, "state", lambda: UP)
     path = tmp_path / "mine.toml"
     path.write_text(
         'name = "mine"\npurpose = "p"\ncommand = ["./a", "{cgroup}", "{otlp}", "{control}"]\n'
@@ -65,6 +66,12 @@ def test_a_stack_that_cannot_be_had_is_an_error_before_anything_begins(
     monkeypatch.setattr(ledger, "state", lambda: None)
     receivers.check(SINK)
     with pytest.raises(NeedError, match="Tempo cannot be had"):
+        receivers.check(FULL)
+
+
+def test_a_stack_that_lacks_a_backend_is_an_error_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "state", lambda: replace(UP, components=UP.components[2:]))
+    with pytest.raises(NeedError, match="has no prometheus and no tempo"):
         receivers.check(FULL)
 
 
@@ -100,6 +107,8 @@ def test_the_stack_that_is_up_is_borrowed_for_the_run(
     monkeypatch.setattr(receivers.rollout, "borrowed", borrowed)
     monkeypatch.setattr(ledger, "state", lambda: state if up[0] else None)
     run = Run.create(tmp_path / "r", FULL)
+    run.append(TrialRecord(plan(FULL)[0], "failed"))
+    (tmp_path / "log").write_text("out of luck")
     place = Placement((0,), (0,), (0,), (0,), "")
     with receivers.ExitStack() as stack:
         receiver = receivers.start(run, SimpleNamespace(), place, stack, said.append)  # type: ignore[arg-type]
@@ -110,6 +119,7 @@ def test_the_stack_that_is_up_is_borrowed_for_the_run(
     assert up == [stays]
     assert said == ["tempo is ready after 1.0 s"]
     assert run.about()["components"] == {"tempo": "2.8.0"}
+    assert (run.path / "logs/tempo.log").exists() == (not stays)  # where the stack's own goes
 
 
 def test_figures_go_out_as_one_gauge_a_row_and_bound() -> None:
@@ -185,8 +195,9 @@ class Watched:
     def __init__(self, delays: dict[str, int]) -> None:
         self.delays, self.asked = delays, list[tuple[str, float]]()
 
-    def watch(self, parts: Any, seconds: float) -> None:
+    def watch(self, parts: Any, seconds: float, complete: Any) -> None:
         self.asked = [(kind, seconds) for _, kind in parts]
+        self.complete = complete()
 
     def data_latency(self, part: Part, kind: str) -> Any:
         return np.linspace(0, 1, self.delays[kind])
@@ -204,15 +215,15 @@ def stage() -> Any:
 
 def test_too_few_records_are_told_in_a_sentence(stage: Any, tmp_path: Path) -> None:
     stage.receiver = Watched({"spans": 19, "metrics": 2 * len(SPREAD)})
-    agent: Any = SimpleNamespace(definition=REGISTRY["http"], name="http", instance="http-1")
-    notes = Notes(plan(FULL)[0])
+    agent, notes = http(19), Notes(plan(FULL)[0])
     watching.run(stage, [agent], tmp_path, notes, 0)
+    assert stage.receiver.complete
     assert stage.receiver.asked == [("metrics", 9.0), ("spans", 9.0)]
     told = {(v.metric, v.labels.get("signal")): v.value for v in notes.values}
     assert told["data_latency_records", "spans"] == 19
     assert told["data_latency_records", "metrics"] == 2
     assert ("data_latency_p99_seconds", "spans") not in told
-    assert told["data_latency_p99_seconds", "metrics"] == pytest.approx(0.99)
+    assert told["data_latency_p99_seconds", "metrics"] == 1.0  # of few records the latest
     assert told["data_latency_resolution_seconds", None] == 0.2
     (warning,) = notes.extra["warnings"]
     assert warning == (
@@ -220,6 +231,28 @@ def test_too_few_records_are_told_in_a_sentence(stage: Any, tmp_path: Path) -> N
         "a percentile of their data latency takes 20."
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_found_counts_as_late(stage: Any, tmp_path: Path) -> None:
+    """98 of 100 spans: without the other two the 99th percentile would look well."""
+    stage.receiver = Watched({"spans": 98, "metrics": 2 * len(SPREAD)})
+    notes = Notes(plan(FULL)[0])
+    watching.run(stage, [http(100)], tmp_path, notes, 0)
+    assert not stage.receiver.complete
+    told = {(v.metric, v.labels.get("signal")): v.value for v in notes.values}
+    assert told["data_latency_missing", "spans"] == 2
+    assert told["data_latency_p50_seconds", "spans"] < 1
+    assert told["data_latency_p99_seconds", "spans"] == watching.LATE_SECONDS
+    assert notes.extra["warnings"] == ["http: 2 spans were not found 30 s after the rest."]
+
+
+def http(sent: int) -> Any:
+    """An agent of the http collector that says to have sent so many spans since it was watched."""
+    told = [0, *[sent] * 9]
+    return SimpleNamespace(
+        definition=REGISTRY["http"], name="http", instance="http-1",
+        stats=lambda: {"spans": told.pop(0)},
+    )  # fmt: skip
 
 
 def test_nothing_is_watched_where_nothing_is_installed(stage: Any, tmp_path: Path) -> None:
