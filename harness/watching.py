@@ -25,6 +25,7 @@ SETTLE_SECONDS = 2.0  # until what was flushed has been written
 EXECUTIONS = 100  # so that there is something to tell of
 LEAST = {"spans": 20, "logs": 20, "metrics": 2}  # records; of metrics exports: each is an interval
 LATE_SECONDS = 30.0  # what was not found by then counts as that late
+SLOW_SECONDS = 1.0  # from question to question: data latency is not known well
 
 
 class Bill:
@@ -98,7 +99,13 @@ def run(
     stage.driver.wait(path)
     path.unlink()
     stage.workload.check()
-    notes.add("data_latency_resolution_seconds", stage.receiver.poll_seconds, "s")
+    apart = stage.receiver.poll_seconds
+    notes.add("data_latency_resolution_seconds", apart, "s")
+    if apart > SLOW_SECONDS:
+        notes.warn(
+            f"The backends took {apart:.1f} s to say what is new, which slows them down: data "
+            "latency is too long. Let collectors send fewer spans (http:sample=100)."
+        )
     for agent, part, kind in wanted:
         found, late = stage.receiver.data_latency(part, kind), missing(agent, part, kind)
         _note(found, late, agent.name, kind, notes)

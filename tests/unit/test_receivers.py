@@ -246,6 +246,15 @@ def test_what_is_not_found_counts_as_late(stage: Any, tmp_path: Path) -> None:
     assert notes.extra["warnings"] == ["http: 2 spans were not found 30 s after the rest."]
 
 
+def test_backends_that_answer_slowly_are_told_of(stage: Any, tmp_path: Path) -> None:
+    stage.receiver = Watched({"spans": 100, "metrics": 2 * len(SPREAD)})
+    stage.receiver.poll_seconds = 3.3
+    notes = Notes(plan(FULL)[0])
+    watching.run(stage, [http(100)], tmp_path, notes, 0)
+    (warning,) = notes.extra["warnings"]
+    assert "took 3.3 s to say what is new" in warning
+
+
 def http(sent: int) -> Any:
     """An agent of the http collector that says to have sent so many spans since it was watched."""
     told = [0, *[sent] * 9]
