@@ -10,7 +10,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ Process = subprocess.Popen[bytes]
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
+_STOPPING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
 @dataclass(frozen=True)
@@ -87,16 +88,17 @@ def spawn(
         raise StoreError(f"Cannot write {log}: {error.strerror}.") from error
     with sink:
         try:
-            return subprocess.Popen(
-                list(argv),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE if pipe_stdout else sink,
-                stderr=sink,
-                env=None if env is None else {**os.environ, **env},
-                cwd=cwd,
-                start_new_session=True,
-                preexec_fn=_enter(cgroup, tuple(cpus)),
-            )
+            with _undisturbed() as mask:
+                return subprocess.Popen(
+                    list(argv),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE if pipe_stdout else sink,
+                    stderr=sink,
+                    env=None if env is None else {**os.environ, **env},
+                    cwd=cwd,
+                    start_new_session=True,
+                    preexec_fn=_enter(cgroup, tuple(cpus), mask),
+                )
         except (OSError, subprocess.SubprocessError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
             raise NeedError(
@@ -118,16 +120,17 @@ def detach(
         raise StoreError(f"Cannot write {log}: {error.strerror}.") from error
     with sink:
         try:
-            process = subprocess.Popen(
-                list(argv),
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=sink,
-                env=None if env is None else {**os.environ, **env},
-                cwd=log.parent,
-                start_new_session=True,
-                preexec_fn=_enter(cgroup, (), dies_with_us=False),
-            )
+            with _undisturbed() as mask:
+                process = subprocess.Popen(
+                    list(argv),
+                    stdin=subprocess.DEVNULL,
+                    stdout=sink,
+                    stderr=sink,
+                    env=None if env is None else {**os.environ, **env},
+                    cwd=log.parent,
+                    start_new_session=True,
+                    preexec_fn=_enter(cgroup, (), mask, dies_with_us=False),
+                )
         except (OSError, subprocess.SubprocessError) as error:
             raise NeedError(
                 f"Cannot start {argv[0]}: {error}.", next_step="Check the command."
@@ -200,8 +203,22 @@ def _kill_session(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[set[int]]:
+    """Hold signals back while a process is made; the mask that it is to have.
+
+    What a handler raises within Python's own callbacks around fork is printed and lost, and with it
+    the wish to stop.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    try:
+        yield {int(number) for number in before}
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _enter(
-    cgroup: Path | None, cpus: tuple[int, ...], *, dies_with_us: bool = True
+    cgroup: Path | None, cpus: tuple[int, ...], mask: set[int], *, dies_with_us: bool = True
 ) -> Callable[[], None]:
     parent = os.getpid()
 
@@ -215,5 +232,6 @@ def _enter(
             (cgroup / "cgroup.procs").write_text(str(os.getpid()))
         if cpus:
             os.sched_setaffinity(0, cpus)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     return prepare

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -100,3 +102,35 @@ def test_what_cannot_be_started_says_why(tmp_path: Path) -> None:
         shell.spawn([str(tmp_path / "nothing")], log=tmp_path / "log")
     with pytest.raises(StoreError, match="Cannot write"):
         shell.spawn(["true"], log=tmp_path / "no folder" / "log")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_being_told_to_stop_while_a_process_is_made_is_not_lost(tmp_path: Path) -> None:
+    """Python prints and forgets what is raised within its callbacks around fork."""
+    armed = [os.getpid()]
+    os.register_at_fork(
+        after_in_parent=lambda: [os.kill(pid, signal.SIGTERM) for pid in armed] and time.sleep(0.01)
+    )
+
+    def interrupt(*_: object) -> None:
+        armed.clear()
+        raise KeyboardInterrupt
+
+    old = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            shell.spawn(["true"], log=tmp_path / "log")
+    finally:
+        signal.signal(signal.SIGTERM, old)
+        armed.clear()
+    gc.collect()  # nobody holds the process any more
+
+
+def test_a_process_may_be_told_to_stop(tmp_path: Path) -> None:
+    """Signals are held back for its maker only."""
+    code = "import signal; print(list(signal.pthread_sigmask(signal.SIG_BLOCK, [])))"
+    process = spawn(tmp_path, code)
+    assert process.stdout is not None
+    assert process.stdout.read() == b"[]\n"
+    assert shell.ended(process, 10) == 0
