@@ -6,14 +6,11 @@ import contextlib
 import errno
 import itertools
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from harness import __version__, idle, receivers, workloads
@@ -22,6 +19,7 @@ from harness.collectors import REGISTRY, resolve
 from harness.ending import Ending, pending
 from harness.errors import HarnessError, InputError, StoreError
 from harness.experiment import Experiment
+from harness.interruption import interruptible
 from harness.model import Arm
 from harness.store import Run
 from harness.targets import local
@@ -83,7 +81,7 @@ def evaluate(
     the caller can still report; KeyboardInterrupt (Ctrl-C, SIGTERM) is raised after clean-up.
     """
     outcome = Outcome(run)
-    with _terminable(), ExitStack() as stack:
+    with interruptible(), ExitStack() as stack:
         try:
             _evaluate(run, resolved, progress, stack, outcome)
         except HarnessError as error:
@@ -175,25 +173,3 @@ def create(
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM and SIGHUP end an evaluation as Ctrl-C does: in order.
-
-    SIGINT is taken even where a shell that started us in the background had it ignored; SIGHUP
-    is not where `nohup` asked for that.
-    """
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    taken = [signal.SIGTERM, signal.SIGINT]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        taken.append(signal.SIGHUP)
-    old = {s: signal.signal(s, interrupt) for s in taken}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
