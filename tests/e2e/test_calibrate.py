@@ -55,11 +55,11 @@ def test_what_was_injected_is_known_and_seen(certificate: dict[str, Any]) -> Non
     assert set(arms) == {"cpu-5", "latency-100", "agent-5"}
     large = arms["latency-100"]
     assert large["asked_ns"] == 100_000
-    assert large["event_us"] >= 100
+    assert large["event_us"] > 99  # less what the program without a burn tells
     assert 0.8 < large["events_per_request"] < 1.5
     cpu = next(row for row in large["recovered"] if row["metric"] == "workload_cpu_us")
     assert cpu["low"] > 0  # 100 us of about as many, over 60 quadruples
-    assert arms["agent-5"]["injected_us"] == 0
+    assert arms["agent-5"]["injected_us"] < 10  # two readings of the clock
     assert cpu["estimate"] == pytest.approx(large["truth_us"], rel=0.3)
     assert certificate["coverage"]["latency"]["n"] == 2
     (agent,) = certificate["agents"]
