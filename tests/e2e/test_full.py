@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 
 from harness import shell
-from harness.stack import catalog, supply
+from harness.stack import catalog
 from harness.stack.config import Stack
 from harness.stack.full import BACKENDS
 from harness.stack.readback import ask
 from harness.targets import cgroup, ledger, local, mount
 from harness.watching import LEAST
+from tests.e2e import stacked
 
 pytestmark = [
     pytest.mark.e2e,
@@ -59,15 +60,7 @@ collectors = ["http:sample=10", "guard"]
 @pytest.fixture(scope="module", autouse=True)
 def programs() -> None:
     """The four programs, or the reason why these tests are skipped."""
-    for name in BACKENDS:
-        component = catalog.load()[name]
-        offer = supply.choose(component, supply.cache())
-        if offer is None:
-            pytest.skip(f"{component.title} cannot be had here")
-        if not offer.ready and not os.environ.get("HARNESS_STACK"):
-            pytest.skip(f"{component.title} is not in the cache: `make test-stack` builds it")
-    if ledger.state() is not None:
-        pytest.skip("a stack is up on this machine")
+    stacked.require(catalog.load()[name] for name in BACKENDS)
 
 
 @pytest.fixture(autouse=True)

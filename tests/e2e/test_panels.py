@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 
 from harness import rollout
-from harness.stack import catalog, grafana, supply
+from harness.stack import catalog, grafana
 from harness.stack.config import Stack
 from harness.stack.grafana import panels, sources
 from harness.stack.readback import ask
-from harness.targets import ledger
-from tests.e2e import life
+from tests.e2e import life, stacked
 
 pytestmark = [
     pytest.mark.e2e,
@@ -48,14 +47,7 @@ VARIABLES = [
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole stack, up."""
-    for component in catalog.load().values():
-        offer = supply.choose(component, supply.cache())
-        if offer is None and not component.optional:
-            pytest.skip(f"{component.title} cannot be had here")
-        if offer is not None and not offer.ready and not os.environ.get("HARNESS_STACK"):
-            pytest.skip(f"{component.title} is not in the cache: `make test-stack` builds it")
-    if ledger.state() is not None:
-        pytest.skip("a stack is up on this machine")
+    stacked.require(catalog.load().values())
     up = Stack(tmp_path_factory.mktemp("stack") / "stack")
     rollout.up(up, rollout.select([]), lambda _: None)
     yield up

@@ -17,9 +17,10 @@ import psutil
 import pytest
 
 from harness import rollout
-from harness.stack import catalog, config, readback, supply
+from harness.stack import catalog, config, readback
 from harness.stack.config import Stack
 from harness.targets import cgroup, ledger
+from tests.e2e import stacked
 
 pytestmark = [
     pytest.mark.e2e,
@@ -36,12 +37,7 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     """Collector and Prometheus, up, with their files in a folder of the test's."""
     programs = {name: config.PROGRAMS[name] for name in NAMES}
     components = [catalog.load()[name] for name in NAMES]
-    for component in components:
-        offer = supply.choose(component, supply.cache())
-        if offer is None or not (offer.ready or os.environ.get("HARNESS_STACK")):
-            pytest.skip(f"{component.title} is not in the cache: `make test-stack` builds it")
-    if ledger.state() is not None:
-        pytest.skip("a stack is up on this machine")
+    stacked.require(components)
     monkeypatch.setattr(rollout, "PROGRAMS", programs)
     monkeypatch.setattr(ledger, "DIRECTORY", tmp_path / "run" / "stack")
     monkeypatch.setattr(rollout, "CGROUP", f"harness-stack-test-{os.getpid()}")

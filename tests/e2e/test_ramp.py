@@ -15,9 +15,10 @@ import pytest
 
 from harness import ramp, rollout, shell
 from harness.analysis import ramp as analysis
-from harness.stack import catalog, config, readback, supply
+from harness.stack import catalog, config, readback
 from harness.stack.config import Stack
 from harness.targets import ledger, local, mount
+from tests.e2e import stacked
 
 pytestmark = [
     pytest.mark.e2e,
@@ -31,13 +32,7 @@ FOUR = ("prometheus", "tempo", "loki", "otelcol")
 
 
 def _require(names: tuple[str, ...]) -> None:
-    for name in names:
-        component = catalog.load()[name]
-        offer = supply.choose(component, supply.cache())
-        if offer is None or not (offer.ready or os.environ.get("HARNESS_STACK")):
-            pytest.skip(f"{component.title} is not in the cache: `make test-stack` builds it")
-    if ledger.state() is not None:
-        pytest.skip("a stack is up on this machine")
+    stacked.require(catalog.load()[name] for name in names)
 
 
 @pytest.fixture

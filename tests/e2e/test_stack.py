@@ -24,10 +24,11 @@ import psutil
 import pytest
 
 from harness import rollout, shell
-from harness.stack import catalog, supply
+from harness.stack import catalog
 from harness.stack.config import PROGRAMS, Stack
 from harness.stack.readback import ask
 from harness.targets import cgroup, ledger, units
+from tests.e2e import stacked
 
 pytestmark = [
     pytest.mark.e2e,
@@ -44,14 +45,7 @@ VOLATILE_SECONDS = 2.0  # how long Tempo holds in memory what it acknowledged, a
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The stack, up, with its files in a folder of the test's."""
-    for component in catalog.load().values():
-        offer = supply.choose(component, supply.cache())
-        if offer is None and not component.optional:
-            pytest.skip(f"{component.title} cannot be had here")
-        if offer is not None and not offer.ready and not os.environ.get("HARNESS_STACK"):
-            pytest.skip(f"{component.title} is not in the cache: `make test-stack` builds it")
-    if ledger.state() is not None:
-        pytest.skip("a stack is up on this machine")
+    stacked.require(catalog.load().values())
     state = tmp_path_factory.mktemp("state")
     done = _harness("up", state, BUILD_SECONDS)
     try:
