@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from harness.errors import StoreError
 
-SCHEMA = 1
+SCHEMA = 2
 FILE = "certificate.json"
 MACHINE = ("cpu_model", "cpus_online", "kernel")  # what must be the same for it to hold
 

@@ -12,6 +12,8 @@ from typing import Any
 from harness.collectors import AgentProcess
 from harness.stage import Notes
 
+INJECTED = ("ns", "events", "paused_ns", "calm_ns", "calm_events")  # what `inject` tells
+
 
 class Switch:
     """Which agents are on: those of True, those of False, or none; and since when."""
@@ -73,9 +75,10 @@ def note_injected(
     for agent, old, new in zip(agents, before, after, strict=True):
         if not injects(new):
             continue
-        burnt = (new["injected_ns"] - old["injected_ns"]) / 1e9
-        events = new["injected_events"] - old["injected_events"]
-        notes.add("injected_seconds", burnt, "s", collector=agent.name)
-        notes.add("injected_events", events, "{event}", collector=agent.name)
+        since = {key: new[f"injected_{key}"] - old[f"injected_{key}"] for key in INJECTED}
+        for key, value in since.items():
+            metric = f"injected_{key.replace('ns', 'seconds')}"
+            value, unit = (value / 1e9, "s") if key.endswith("ns") else (value, "{event}")
+            notes.add(metric, value, unit, collector=agent.name)
         if requests is not None:
             notes.add("injected_requests", requests, "{request}", collector=agent.name)

@@ -1,13 +1,18 @@
 """`inject`: no collector but a known cost, to see whether it is measured; see bpf/inject.bpf.c.
 
-`--ns N` burns N nanoseconds for each response in the context of the service, `--agent-percent P`
-burns P % of one CPU in this process. Both burn only while switched on. What was truly burnt is
-measured here and told in the answers to `stats` and `flush`:
+`--ns N` burns N nanoseconds in the context of the service, `--agent-percent P` burns P % of one CPU
+in this process. Both burn only while switched on. `--at response` burns before each response
+leaves, `--at getsockopt` in each of these system calls: `plain` makes one when it has answered, so
+that nobody waits for the burn. What was truly burnt is measured here and told in the answers to
+`stats` and `flush`:
 
-    injected_events      responses: segments with payload that left the cgroup
-    injected_ns          ns burnt on them, by the machine's clock; the program's other work is not
+    injected_events      segments with payload that left the cgroup, or calls of getsockopt
+    injected_ns          ns burnt in them, by the machine's clock; the program's other work is not
                          in it: compare with `--ns 0`, which does the same and burns nothing (the
                          time between two readings of the clock, 0.1 us an event)
+    injected_paused_ns   of these, ns in which the CPU did something else for 0.2 ms or longer
+    injected_calm_events, injected_calm_ns
+                         events, and their ns, that nothing interrupted for 3 us or longer
     agent_burnt_seconds  CPU time of the burning thread of this process, by its own clock
 """
 
@@ -27,14 +32,19 @@ from harness.agent.runtime import Attachment
 from harness.agent.telemetry import Counts, Point, Telemetry, counter
 
 MAX_NS = 1_000_000
-_BURNT = struct.Struct("=QQ")  # struct burnt
+_BURNT = struct.Struct("=QQQQQ")  # struct burnt
+_TOLD = tuple(
+    f"injected_{name}" for name in ("ns", "events", "paused_ns", "calm_ns", "calm_events")
+)  # its members
+_PROGRAMS = {"response": "burn", "getsockopt": "burn_aside"}  # by place
 _PERIOD_SECONDS = 0.01  # well below a window, so that every window bears its share
 _BACKLOG_PERIODS = 2  # what was not burnt for want of a CPU is made up for no longer than this
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """`--ns`, `--agent-percent`."""
-    parser.add_argument("--ns", type=int, default=0, help="nanoseconds to burn per response")
+    """`--ns`, `--at`, `--agent-percent`."""
+    parser.add_argument("--ns", type=int, default=0, help="nanoseconds to burn each time")
+    parser.add_argument("--at", choices=_PROGRAMS, default="response", help="where to burn them")
     parser.add_argument(
         "--agent-percent", type=float, default=0.0, help="percent of one CPU to burn itself"
     )
@@ -46,7 +56,7 @@ def create(options: Namespace) -> Inject:
         raise AgentError(f"--ns {options.ns} is not between 0 and {MAX_NS}.")
     if not 0 <= options.agent_percent <= 100:
         raise AgentError(f"--agent-percent {options.agent_percent:g} is not between 0 and 100.")
-    return Inject(options.cgroup, options.ns, options.agent_percent)
+    return Inject(options.cgroup, options.ns, options.at, options.agent_percent)
 
 
 class Inject:
@@ -54,13 +64,16 @@ class Inject:
 
     name = "inject"
 
-    def __init__(self, cgroup: Path, ns: int, agent_percent: float) -> None:
-        self._cgroup, self._ns = cgroup, ns
+    def __init__(self, cgroup: Path, ns: int, at: str, agent_percent: float) -> None:
+        self._cgroup, self._ns, self._at = cgroup, ns, at
         self._burner = Burner(agent_percent / 100) if agent_percent else None
 
     def configure(self, obj: Object) -> None:
-        """Tell the kernel how long to burn."""
+        """Tell the kernel how long to burn, and where."""
         obj.set("targ_ns", self._ns)
+        for place, name in _PROGRAMS.items():
+            if place != self._at:
+                obj.program(name).skip()
 
     def start(self, obj: Object) -> None:
         """Hold the cgroup."""
@@ -69,7 +82,9 @@ class Inject:
 
     def attach(self, obj: Object) -> Sequence[Attachment]:
         """Burn from now on."""
-        attached: list[Attachment] = [obj.program("burn").attach_cgroup(self._directory)]
+        attached: list[Attachment] = [
+            obj.program(_PROGRAMS[self._at]).attach_cgroup(self._directory)
+        ]
         if self._burner is not None:
             self._burner.resume()
             attached.append(self._burner)
@@ -79,20 +94,19 @@ class Inject:
         """Two counters."""
         if not metrics:
             return Telemetry()
-        ns, events = self._totals()
+        told = self._totals()
         return Telemetry(
             metrics=[
-                counter("inject.events", "{event}", [Point({}, events)]),
-                counter("inject.time", "s", [Point({}, ns / 1e9)]),
+                counter("inject.events", "{event}", [Point({}, told["injected_events"])]),
+                counter("inject.time", "s", [Point({}, told["injected_ns"] / 1e9)]),
             ]
         )
 
     def counts(self) -> Counts:
         """Nothing is ever lost; `more` is the truth that a measurement should recover."""
-        ns, events = self._totals()
-        more: dict[str, float] = {"injected_ns": ns, "injected_events": events}
-        more["agent_burnt_seconds"] = self._burner.cpu_seconds() if self._burner else 0.0
-        return Counts(events, 0, more)
+        told = self._totals()
+        burnt = self._burner.cpu_seconds() if self._burner else 0.0
+        return Counts(told["injected_events"], 0, {**told, "agent_burnt_seconds": burnt})
 
     def close(self) -> None:
         """End the thread and let the cgroup go."""
@@ -100,11 +114,11 @@ class Inject:
             self._burner.close()
         os.close(self._directory)
 
-    def _totals(self) -> tuple[int, int]:
+    def _totals(self) -> dict[str, int]:
         totals = self._object.map("totals")
         value = totals.lookup(bytes(4)) or bytes(totals.stored)
-        ns, events = zip(*map(_BURNT.unpack, totals.cpu_values(value)), strict=True)
-        return sum(ns), sum(events)
+        members = zip(*map(_BURNT.unpack, totals.cpu_values(value)), strict=True)
+        return dict(zip(_TOLD, map(sum, members), strict=True))
 
 
 class Burner:

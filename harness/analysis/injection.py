@@ -18,6 +18,7 @@ from harness.model import BASELINE, Comparison
 from harness.store import Run, TrialRecord, WindowRow
 
 NS = re.compile(r"\bns=(\d+)")
+ASIDE = re.compile(r"\bat=getsockopt\b")  # where nobody waits for what is burnt
 AGENT_PERCENT = re.compile(r"\bagent_percent=([\d.]+)")
 RECOVERED = ("workload_cpu_us", "latency_p50_us", "latency_p99_us")
 ROW = ("metric", "unit", "estimate", "low", "high", "n", "mde", "level", "method")
@@ -29,9 +30,9 @@ Rows = Sequence[WindowRow]
 class Injected:
     """What one trial injected: by its own measure, and what of it is CPU time; us a request.
 
-    `event_us` is the time burnt for one packet. `latency_us`, with what attaching adds, is what
-    latency grows by if a request waits for one. In an arm against the same program without a burn
-    all are differences.
+    `event_us` is that of one burn. `latency_us`, with what attaching adds, is what the median
+    latency grows by if a request waits for one; 0 if none does. In an arm against the same program
+    without a burn all are differences.
     """
 
     block: int
@@ -59,44 +60,82 @@ class InjectedTrial:
         return self.injected.truth_us if self.injected else math.nan
 
 
-def truth(record: TrialRecord, attached_us: float) -> Injected | None:
+def truth(
+    record: TrialRecord, attached_us: float, *, stolen: bool, waited_for: bool = True
+) -> Injected | None:
     """What a trial injected a request while it was on; None if it says nothing of that.
 
-    `attached_us` is what the program costs a request beside that. The burn is of wall time: the
-    share of it that the hypervisor gave to others (`steal_share`) is no CPU time of the service.
+    `attached_us` is what the program costs a request beside that; `waited_for` whether a request
+    waits for a burn. The burn is of wall time. Where a hypervisor takes time (`stolen`), pauses of
+    0.2 ms or longer are its doing and no CPU time of the service. For the median latency those
+    burns count that nothing interrupted: it hardly sees the others, which are few.
     """
     mine, other = (value.of_role(record, role) for role in (CANDIDATE, REFERENCE))
     requests = value.total(mine, "injected_requests")
-    each_us, events = _burn(mine), value.total(mine, "injected_events")
-    if each_us is None or not events or not requests:
-        return None
+    burn, events = _burn(mine), value.total(mine, "injected_events")
     if any(v.labels.get("role") == REFERENCE for v in record.values):
-        each_us -= _burn(other) or 0.0
-    injected = each_us * events / requests
-    cpu_us = injected * (1 - (value.total(record, "steal_share") or 0.0))
+        unburnt = _burn(other)
+        burn = burn.less(unburnt) if burn and unburnt else None
+    if burn is None or not events or not requests:
+        return None
+    each = events / requests
+    cpu_us = (burn.mean_us - burn.paused_us * stolen) * each
+    latency_us = burn.calm_us + attached_us if waited_for else 0.0
     return Injected(
-        record.trial.block, injected, cpu_us + attached_us, each_us, each_us + attached_us,
-        events / requests,
+        record.trial.block, burn.mean_us * each, cpu_us + attached_us, burn.mean_us, latency_us,
+        each,
     )  # fmt: skip
 
 
-def _burn(record: TrialRecord) -> float | None:
-    """Time burnt for one packet, us; None if it is not told."""
-    seconds, events = (value.total(record, f"injected_{name}") for name in ("seconds", "events"))
-    return None if seconds is None or not events else 1e6 * seconds / events
+@dataclass(frozen=True)
+class Burn:
+    """Of one burn, us: its mean, what of that was a pause, and the mean of those in calm."""
+
+    mean_us: float
+    paused_us: float
+    calm_us: float
+
+    def less(self, other: Burn) -> Burn:
+        """Each less that of the other."""
+        return Burn(
+            self.mean_us - other.mean_us, self.paused_us - other.paused_us,
+            self.calm_us - other.calm_us,
+        )  # fmt: skip
+
+
+def _burn(record: TrialRecord) -> Burn | None:
+    """The burns that a trial tells of; None if it tells of none."""
+    told = {
+        name: value.total(record, f"injected_{name}")
+        for name in ("seconds", "paused_seconds", "events", "calm_seconds", "calm_events")
+    }
+    seconds, paused, events, calm_seconds, calm_events = told.values()
+    if not events or seconds is None or paused is None:
+        return None
+    calm = calm_seconds / calm_events if calm_seconds is not None and calm_events else math.nan
+    return Burn(1e6 * seconds / events, 1e6 * paused / events, 1e6 * calm)
+
+
+def _stolen(found: Summary) -> bool:
+    """Whether a hypervisor takes time of this machine, as far as the kernel is told."""
+    return any(value.total(judged.record, "steal_share") for judged in found.trials)
 
 
 def known(run: Run, found: Summary, entry_ns: float | None) -> dict[str, list[InjectedTrial]]:
     """Usable switched trials by arm, with what they injected."""
     least, extra = summary.least(found.experiment), attached_us(found, entry_ns)
+    alone, stolen = aside(found), _stolen(found)
     trials: dict[str, list[InjectedTrial]] = {arm.name: [] for arm in found.experiment.arms}
     for judged in found.trials:
         record = judged.record
         if judged.usable and record.trial.kind == "switched":
             rows = run.windows(record.trial)
             sample = compare.quadruples(rows, ("cpu.workload",), (), least, record.trial.block)
-            injected = truth(record, extra.get(record.trial.arm, 0.0))
-            trials[record.trial.arm].append(InjectedTrial(record, rows, sample, injected))
+            arm = record.trial.arm
+            injected = truth(
+                record, extra.get(arm, 0.0), stolen=stolen, waited_for=arm not in alone
+            )
+            trials[arm].append(InjectedTrial(record, rows, sample, injected))
     return trials
 
 
@@ -114,7 +153,7 @@ def attached_us(found: Summary, entry_ns: float | None) -> dict[str, float]:
             each.injected_us
             for judged in found.trials
             if judged.usable and judged.record.trial.arm == arm.name
-            if (each := truth(judged.record, 0.0)) is not None
+            if (each := truth(judged.record, 0.0, stolen=False)) is not None
         ]
         if row is not None and told and not arm.against:
             entered = _runs(found, arm.name) * (entry_ns or 0.0) / 1e3
@@ -132,6 +171,18 @@ def injecting(found: Summary) -> frozenset[str]:
     """The arms that are asked to burn something in the service's context."""
     arms = found.experiment.arms
     return frozenset(a.name for a in arms if asked(NS, a.collectors))
+
+
+def readable(run: Run) -> bool:
+    """Whether all that a run tells of burns can be read; earlier versions told less."""
+    told = {v.metric for record in run.records() for v in record.values}
+    return "injected_events" not in told or "injected_calm_events" in told
+
+
+def aside(found: Summary) -> frozenset[str]:
+    """The arms that burn where no request waits for it."""
+    arms = found.experiment.arms
+    return frozenset(a.name for a in arms if ASIDE.search(",".join(a.collectors)))
 
 
 def asked(what: re.Pattern[str], collectors: Sequence[str]) -> float | None:

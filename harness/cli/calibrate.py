@@ -17,7 +17,7 @@ from harness.cli import choice
 from harness.cli.screen import INTERRUPTED, err, errors, out, progress
 
 if TYPE_CHECKING:
-    from harness.calibrate import Asked
+    from harness.calibration_plan import Asked
 
 REPORTS = Path("reports")
 
@@ -43,13 +43,14 @@ def calibrate_command(
 
     Ends in a certificate; evaluations on this machine then use the windows that it chose.
     """
-    from harness import calibrate  # scipy and matplotlib, which other commands need not wait for
+    # scipy and matplotlib, which other commands need not wait for
+    from harness import calibrate, calibration_plan
 
     if report is not None:
         _show(report, calibrate.certify(report), as_json)
         return
     if resume is None:
-        asked = calibrate.Asked(minutes, workload, seed, choice.repeatable(sys.argv[1:]))
+        asked = calibration_plan.Asked(minutes, workload, seed, choice.repeatable(sys.argv[1:]))
         path = reports / (run_name or f"{datetime.now():%Y%m%d-%H%M%S}-calibrate")
     else:
         asked, path = calibrate.asked_of(resume), resume
@@ -94,13 +95,14 @@ def _show(path: Path, certificate: dict[str, Any], as_json: bool) -> None:
 
 
 def _show_plan(asked: Asked) -> None:
-    from harness import calibrate
+    from harness import calibration_plan
 
-    quiet = calibrate.noise_experiment(asked)
-    injected = calibrate.injected_experiment(asked, {})
+    quiet = calibration_plan.noise_experiment(asked)
+    injected = calibration_plan.injected_experiment(asked, {})
     out.print(
         f"Calibration with {asked.workload}, seed {asked.seed}; "
-        f"about {calibrate.expected_seconds(asked) / 60:.0f} minutes. Nothing has been started."
+        f"about {calibration_plan.expected_seconds(asked) / 60:.0f} minutes. "
+        "Nothing has been started."
     )
     out.print(f"  noise: {quiet.blocks} x {quiet.switched_seconds:g} s, nothing installed")
     out.print(f"  cost of entry, by hook: about {asked.entry_seconds:g} s")
@@ -109,10 +111,10 @@ def _show_plan(asked: Asked) -> None:
     )
     for arm in injected.arms:
         out.print(f"    {arm.name}  {escape(' '.join(arm.collectors))}")
-    nulls = calibrate.nulls(asked)
+    nulls = calibration_plan.nulls(asked)
     each = ", ".join(f"{source} {n}" for source, n in nulls.items())
     out.print(f"  false alarms: about {sum(nulls.values())} comparisons ({each})")
     out.print(
-        f"Nanoseconds are for {calibrate.TYPICAL_US:g} us of CPU a request; "
+        f"Nanoseconds are for {calibration_plan.TYPICAL_US:g} us of CPU a request; "
         "the noise run tells the true level.\nNext: the same command without --plan."
     )

@@ -88,11 +88,11 @@ GUARD = Definition(
 
 INJECT = Definition(
     "inject",
-    "No collector: burns a stated time per response, to see whether it is measured",
+    "No collector: burns a stated time in the service, to see whether it is measured",
     None,
     None,
     agent="inject",
-    accepts=(*_EVERY, "ns", "agent-percent"),
+    accepts=(*_EVERY, "ns", "at", "agent-percent"),
     scope="harness.inject",
 )
 

@@ -88,6 +88,43 @@ def test_no_nanoseconds_burn_nothing_and_still_count(start_agent: Any, connectio
     assert RESPONSES <= stats["injected_events"] <= 1.2 * RESPONSES
 
 
+def test_burns_that_nothing_interrupts_are_told_apart(start_agent: Any, connection: Any) -> None:
+    agent = start_agent("inject", "--ns", "20000")
+    ask(connection)
+    stats = agent.call("stats")
+    assert 0 < stats["injected_calm_events"] <= stats["injected_events"]
+    calm = stats["injected_calm_ns"] / stats["injected_calm_events"]
+    assert 20_000 <= calm < 23_000  # a step of 3 us and more is none of calm
+    assert 0 <= stats["injected_paused_ns"] <= stats["injected_ns"] - stats["injected_calm_ns"]
+
+
+LARGE = """
+import ctypes, socket
+s = socket.socket()
+assert all(s.getsockopt(1, 3) == 1 for _ in range(100))
+buffer, size = ctypes.create_string_buffer(8192), ctypes.c_int(8192)
+call = ctypes.CDLL(None, use_errno=True).getsockopt
+assert call(s.fileno(), 1, 3, buffer, ctypes.byref(size)) == 0, ctypes.get_errno()
+assert (size.value, buffer.raw[0]) == (4, 1)
+"""
+
+
+def test_it_burns_where_an_option_is_asked_for(start_agent: Any, service: Any) -> None:
+    """For each of so many calls, which answer as they would without it."""
+    agent = start_agent("inject", "--ns", "20000", "--at", "getsockopt")
+    assert agent.ready["hooks"] == ["cgroup/getsockopt"]
+    assert shell.ended(service.start(sys.executable, "-S", "-c", LARGE), 10) == 0
+    stats = agent.call("stats")
+    assert 101 <= stats["injected_events"] <= 106  # the interpreter may make some
+    assert stats["injected_ns"] >= 20_000 * stats["injected_events"]
+
+
+def test_it_does_not_burn_before_the_response_then(start_agent: Any, connection: Any) -> None:
+    agent = start_agent("inject", "--ns", "20000", "--at", "getsockopt")
+    ask(connection)
+    assert agent.call("stats")["injected_events"] < 20
+
+
 def test_nothing_is_burnt_while_off(start_agent: Any, connection: Any) -> None:
     agent = start_agent("inject", "--ns", "20000", "--agent-percent", "50", "--off")
     ask(connection)
