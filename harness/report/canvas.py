@@ -12,6 +12,8 @@ import matplotlib as mpl
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
+from harness.report import style
+
 # Stand-ins that become CSS variables of the page, so that one drawing serves light and dark.
 # The arms' colours are those of Okabe and Ito, told apart by colour-blind readers too.
 _STAND_INS = {
@@ -36,25 +38,10 @@ INK, MUTED, GRID, PAPER = (_STAND_INS[name] for name in ("ink", "muted", "grid",
 PAYERS = tuple(_STAND_INS[f"payer{i}"] for i in range(5))
 ARMS = 6  # colours beside the baseline's
 
-_RC = {
+_STYLE = style.settings(INK, MUTED, GRID) | {
     "svg.fonttype": "none",
-    "svg.hashsalt": "harness",
-    "font.size": 9,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9,
     "axes.titlecolor": INK,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
     "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "legend.frameon": False,
     "hatch.linewidth": 0.6,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
@@ -77,14 +64,14 @@ def arm_colour(name: str) -> str:
 @contextmanager
 def figure(width: float, height: float) -> Iterator[Any]:
     """A figure of this size in inches, in the page's style."""
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(_STYLE):
         yield Figure(figsize=(width, height), layout="constrained")
 
 
 def svg(drawing: Any, title: str) -> Markup:
     """The figure as an <svg> that scales with the page, its text as text."""
     out = io.StringIO()
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(_STYLE):
         drawing.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     text = out.getvalue()[out.getvalue().index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

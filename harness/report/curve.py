@@ -10,7 +10,9 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-INK, MUTED, GRID = "#222222", "#767676", "#dddddd"
+from harness.report import style
+from harness.report.style import INK, MUTED
+
 # of Okabe and Ito, told apart by colour-blind readers too
 PARTS = {
     "otelcol": "#0072b2", "tempo": "#d55e00", "prometheus": "#e69f00", "loki": "#009e73",
@@ -20,23 +22,7 @@ _LABELS = {"otelcol": "Collector", "tempo": "Tempo", "prometheus": "Prometheus",
            "grafana": "Grafana", "harness": "ramp", "nobody": "others"}  # fmt: skip
 _REST = {"grafana": "#cc79a7", "harness": "#c4c4c4", "nobody": "#e4e4e4"}
 _TITLES = {"spans": "spans", "points": "metric points", "logs": "log lines"}
-_RC = {
-    "font.size": 9,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "legend.frameon": False,
-    "svg.hashsalt": "harness",
-}
+_STYLE = style.settings() | {"axes.titlesize": 10}
 _DPI = 150
 _LEAST_LAG = 0.05
 _LAGS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120)
@@ -46,7 +32,7 @@ Steps = Sequence[Mapping[str, Any]]
 
 def write(folder: Path, found: Mapping[str, Any]) -> list[Path]:
     """Write ramp.png and ramp.svg from what ramp.json says."""
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(_STYLE):
         figure = _figure(found)
         figure.savefig(folder / "ramp.png", dpi=_DPI, metadata={"Software": None})
         figure.savefig(folder / "ramp.svg", metadata={"Date": None, "Creator": None})

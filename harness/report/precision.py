@@ -9,30 +9,16 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-INK, MUTED, GRID = "#222222", "#767676", "#dddddd"
+from harness.report import style
+from harness.report.style import INK
+
 CPU, LATENCY = "#0072b2", "#d55e00"  # of Okabe and Ito, told apart by colour-blind readers too
-_RC = {
-    "font.size": 9,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "legend.frameon": False,
-}
 _DPI = 160
 
 
 def write(folder: Path, certificate: Mapping[str, Any]) -> list[Path]:
     """Write noise.png and recovered.png."""
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(style.settings()):
         figures = {"noise.png": _noise(certificate), "recovered.png": _recovered(certificate)}
         for name, figure in figures.items():
             figure.savefig(folder / name, dpi=_DPI, metadata={"Software": None})
@@ -45,12 +31,12 @@ def _noise(certificate: Mapping[str, Any]) -> Figure:
     left, right = figure.subplots(1, 2)
     windows = certificate["noise"]["windows"]
     x = [1e3 * row["window_seconds"] for row in windows]
-    for key, label, style in (
+    for key, label, line in (
         ("error_percent", "Hodges-Lehmann", "-"),
         ("sd_percent", "mean", ":"),
         ("mad_percent", "mean without outliers", "--"),
     ):
-        left.plot(x, [row[key] for row in windows], style, color=CPU, marker="o", ms=3, label=label)
+        left.plot(x, [row[key] for row in windows], line, color=CPU, marker="o", ms=3, label=label)
     left.axvline(1e3 * certificate["window_seconds"], color=LATENCY, lw=1, label="chosen")
     left.set(xscale="log", yscale="log", xlabel="window (ms)",
              ylabel="standard error after 60 s (%)")  # fmt: skip
