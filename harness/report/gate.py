@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 import jinja2
 
-from harness.analysis import gates, metrics, provisos
+from harness.analysis import metrics, provisos, verdicts
 from harness.analysis.budgets import Budget
-from harness.analysis.gates import Measured, Outcome, Verdict
+from harness.analysis.gates import Measured
+from harness.analysis.verdicts import Outcome, Verdict
 from harness.model import Comparison
 from harness.report import wording
 
@@ -39,7 +40,7 @@ class Gate:
     @property
     def outcome(self) -> Outcome:
         """The verdict by the intervals alone."""
-        return gates.overall(self.verdicts)
+        return verdicts.overall(self.verdicts)
 
     @property
     def effective(self) -> Outcome:
@@ -51,7 +52,7 @@ class Gate:
     @property
     def exit_code(self) -> int:
         """0 pass, 1 fail, 3 inconclusive."""
-        return gates.EXIT[self.effective]
+        return verdicts.EXIT[self.effective]
 
     @property
     def worst_first(self) -> list[Verdict]:
@@ -81,11 +82,11 @@ def next_step(gate: Gate) -> str:
         )
     if gate.outcome == "fail":
         return "See in report.html which part of the bill grew, or raise the budget knowingly."
-    wanted = [gates.more_measuring(v) for v in gate.verdicts if v.outcome == "inconclusive"]
-    known = [times for times in wanted if 1 < times <= gates.HOPELESS]
+    wanted = [verdicts.more_measuring(v) for v in gate.verdicts if v.outcome == "inconclusive"]
+    known = [times for times in wanted if 1 < times <= verdicts.HOPELESS]
     if known:
         return (
-            f"Measure more ({gates.times(max(known))} the blocks), on a quieter machine, or say "
+            f"Measure more ({verdicts.times(max(known))} the blocks), on a quieter machine, or say "
             "what inconclusive means here: --inconclusive pass|fail."
         )
     return (
@@ -155,10 +156,10 @@ def remarks(gate: Gate) -> list[str]:
         "inconclusive: otherwise.",
         "Passing needs every check to pass, so it needs no correction for their number. A fail may "
         "be any of many: if all budgets are kept, the chance that one fails wrongly is at most "
-        f"{gates.wrong_fail_percent(gate.verdicts):g} % (2.5 % for each limit of each 95 % "
+        f"{verdicts.wrong_fail_percent(gate.verdicts):g} % (2.5 % for each limit of each 95 % "
         "interval).",
     ]
-    if any(v.row is not None and gates.is_range(v.row) for v in gate.verdicts):
+    if any(v.row is not None and verdicts.is_range(v.row) for v in gate.verdicts):
         said.append(
             "A range of n trials holds the median with probability 1 - 2^(1-n), "
             "which is less than 95 % for fewer than 6 trials: of so few nothing is judged."
@@ -222,7 +223,7 @@ def _entry(verdict: Verdict) -> dict[str, Any]:
         **{name: _finite(getattr(row, name)) if row else None for name in numbers},
         "unit": row.unit if row else None,
         "n": row.n if row else None,
-        "is_range": gates.is_range(row) if row else None,
+        "is_range": verdicts.is_range(row) if row else None,
         "method": row.method if row else None,
     }
 
@@ -238,7 +239,7 @@ def _figures(row: Comparison | None) -> tuple[str, str]:
         return f"{wording.plain(row.estimate)} {wording.unit(row)}", "none"
     places = _places(row)
     low, high = (wording.number(end, places) for end in (row.low, row.high))
-    kind = f", range of {row.n}" if gates.is_range(row) else ""
+    kind = f", range of {row.n}" if verdicts.is_range(row) else ""
     return f"{wording.number(row.estimate, places)} {wording.unit(row)}", f"[{low}, {high}]{kind}"
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from harness.analysis.gates import Verdict
+from harness.analysis.verdicts import Verdict
 from harness.report import gate as gates
 from harness.report.gate import Gate
 

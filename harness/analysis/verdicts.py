@@ -1,0 +1,146 @@
+"""Verdicts: where an interval lies by a budget's limits, and what would decide it; `gates` asks.
+
+A budget is judged by its row's interval, as in a test of non-inferiority: pass if the interval lies
+wholly within the limits, fail if it lies wholly beyond, inconclusive otherwise. The gate passes if
+every budget does, an intersection-union test, which needs no correction for their number (Berger,
+Technometrics 24:295, 1982).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+from harness.analysis.budgets import Budget
+from harness.model import Comparison
+
+Outcome = Literal["pass", "fail", "inconclusive"]
+Row = tuple[str, str, str]  # workload, arm, metric
+
+EXIT: Mapping[Outcome, int] = {"pass": 0, "fail": 1, "inconclusive": 3}
+LEAST_TRIALS = 6  # of fewer, a range holds the median less often than in 95 %
+HOPELESS = 50.0  # times the measuring: beyond that no advice to measure longer
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One budget applied to one row: the outcome and a sentence on why.
+
+    `row` is what was judged: the run's own, or its difference to the stored run; None if missing.
+    """
+
+    budget: Budget
+    workload: str
+    arm: str
+    metric: str
+    outcome: Outcome
+    sentence: str
+    row: Comparison | None = None
+
+
+def reach(budget: Budget, at: Row, row: Comparison) -> Verdict:
+    """What a budget says of a row that was measured."""
+    outcome = decide(row.low, row.high, budget.least, budget.most)
+    if is_range(row) and row.n < LEAST_TRIALS:
+        outcome = "inconclusive"  # it is no interval, whatever it shows
+    verdict = Verdict(budget, *at, outcome, "", row)
+    return replace(verdict, sentence=_sentence(verdict, row))
+
+
+def decide(low: float, high: float, least: float, most: float) -> Outcome:
+    """Where [low, high] lies relative to [least, most]; an end that is not finite tells nothing."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "inconclusive"
+    if low > most or high < least:
+        return "fail"
+    return "pass" if least <= low and high <= most else "inconclusive"
+
+
+def overall(verdicts: Sequence[Verdict]) -> Outcome:
+    """Pass if every budget passes, fail if any fails, inconclusive otherwise."""
+    outcomes = {verdict.outcome for verdict in verdicts}
+    return "fail" if "fail" in outcomes else "pass" if outcomes == {"pass"} else "inconclusive"
+
+
+def is_range(row: Comparison) -> bool:
+    """Whether low and high are the range of a few trials rather than a 95 % interval."""
+    return "range" in row.method
+
+
+def wrong_fail_percent(verdicts: Sequence[Verdict]) -> float:
+    """Bound on the chance that any check fails although all budgets are kept (Bonferroni).
+
+    2.5 % for each limit: `min` and `max` together can be broken on either side.
+    """
+    sides = sum(math.isfinite(v.budget.least) + _limits_above(v.budget) for v in verdicts)
+    return min(100.0, 2.5 * sides)
+
+
+def _limits_above(budget: Budget) -> bool:
+    return math.isfinite(budget.most) or budget.percent is not None
+
+
+def more_measuring(verdict: Verdict) -> float:
+    """How many times the measuring would decide it, if the estimate stays; infinite if unknown.
+
+    The half-width of an interval falls with the square root of the measuring, that of a mean over
+    few trials faster; a range does not fall, and a share's exact interval does so by another rule.
+    """
+    row, budget = verdict.row, verdict.budget
+    if row is None or not math.isfinite(row.low + row.high) or is_range(row) or _is_share(row):
+        return math.inf
+    wanted = 1.0
+    for limit in (budget.least, budget.most):
+        if row.low < limit < row.high:
+            gap = abs(limit - row.estimate)
+            side = row.high - row.estimate if limit > row.estimate else row.estimate - row.low
+            wanted = max(wanted, _growth(side / gap, row) if gap else math.inf)
+    return wanted
+
+
+def _growth(narrower: float, row: Comparison) -> float:
+    """How many times the data make an interval `narrower` times as narrow."""
+    plain = narrower**2
+    if "Student" not in row.method or plain > HOPELESS:
+        return plain
+    few = np.arange(row.n, math.ceil(plain * row.n) + 2)
+    width = stats.t.ppf(0.975, few - 1) / np.sqrt(few)
+    return float(few[np.argmax(width <= width[0] / narrower)] / row.n)
+
+
+def times(factor: float) -> str:
+    """`about 1.7 times`, `about 12 times`."""
+    return f"about {max(factor, 1.1):.{1 if factor < 10 else 0}f} times"
+
+
+def _sentence(verdict: Verdict, row: Comparison) -> str:
+    what = f"range of {row.n} trials" if is_range(row) else "95 % interval"
+    if not math.isfinite(row.low + row.high):
+        return "It has no interval: too few trials or windows. Measure more blocks."
+    if is_range(row) and row.n < LEAST_TRIALS:
+        return (
+            f"A {what} holds the median in {100 * (1 - 2.0 ** (1 - row.n)):.0f} % of runs, which "
+            f"is too few to judge by it: measure at least {LEAST_TRIALS} blocks."
+        )
+    if verdict.outcome == "pass":
+        return f"The whole {what} lies within the budget."
+    if verdict.outcome == "fail":
+        side = "above" if row.low > verdict.budget.most else "below"
+        return f"The whole {what} lies {side} the budget."
+    if is_range(row) or _is_share(row):
+        return f"The {what} reaches across the limit."
+    if more_measuring(verdict) > HOPELESS:
+        return f"The {what} reaches across the limit, and the estimate is too near to it to decide."
+    return (
+        f"The {what} reaches across the limit; {times(more_measuring(verdict))} the measuring "
+        "would decide it if the estimate stays."
+    )
+
+
+def _is_share(row: Comparison) -> bool:
+    return row.metric.startswith("coverage_percent")
