@@ -12,7 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from harness.analysis import bill, compare, coverage, hierarchy, latency, metrics, pairs, value
+from harness.analysis import (
+    bill,
+    compare,
+    coverage,
+    hierarchy,
+    latency,
+    metrics,
+    pairs,
+    ranks,
+    value,
+)
 from harness.analysis.bill import Found, Metered
 from harness.analysis.compare import Estimate, Quadruples
 from harness.analysis.latency import Histograms, Requests
@@ -147,7 +157,7 @@ def block_rows(cell: Cell) -> Iterator[BlockRow]:
     for trial in cell.switched:
         sample = cell.trial_sample(trial, ("cpu.workload",))
         if len(sample.on):
-            e, block = compare.hodges_lehmann(sample.differences), trial[0].trial.block
+            e, block = ranks.hodges_lehmann(sample.differences), trial[0].trial.block
             yield BlockRow(
                 cell.workload, cell.arm.name, metric, block, e.estimate, e.low, e.high, e.n
             )
@@ -190,7 +200,7 @@ def _paired(sample: Histograms, q: float) -> tuple[Estimate, float]:
     if fewest * (1 - q) < latency.TAIL:
         return Estimate(math.nan, math.nan, math.nan, len(sample.block)), math.nan
     on, off = latency.quantile(sample.on, q), latency.quantile(sample.off, q)
-    return compare.hodges_lehmann(on - off), float(np.median(off))
+    return ranks.hodges_lehmann(on - off), float(np.median(off))
 
 
 def _requests(run: Run, cell: Cell) -> Iterator[tuple[TrialRecord, Requests, Sequence[WindowRow]]]:

@@ -9,15 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from harness.analysis.compare import (
-    CONFIDENCE,
-    LEAST,
-    Array,
-    Estimate,
-    Quadruples,
-    hodges_lehmann,
-    signed_rank_p,
-)
+from harness.analysis.compare import CONFIDENCE, Array, Estimate, Quadruples
+from harness.analysis.ranks import LEAST, hodges_lehmann, signed_rank_p
 
 # Standard errors above zero from which autocorrelation counts. One, not 1.64: overlooking it costs
 # coverage (92 % instead of 95 % at 0.2), counting a chance value costs 3 % of the width.

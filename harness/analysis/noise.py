@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import signal
 
-from harness.analysis import compare
+from harness.analysis import ranks
 from harness.analysis.compare import Array
 from harness.model import Window
 from harness.store import WindowRow
@@ -86,7 +86,7 @@ def _noise(
     level = level_us(trials)
     kept = max(window - guard - SWITCH_SECONDS, row_seconds / 10) / window
     scale = 100 / level * math.sqrt(4 * window / REFERENCE_SECONDS / kept)
-    error = compare.hodges_lehmann(sample).standard_error * math.sqrt(len(sample))
+    error = ranks.hodges_lehmann(sample).standard_error * math.sqrt(len(sample))
     mad = FROM_MAD * float(np.median(np.abs(sample - np.median(sample))))
     requests = float(np.mean(np.concatenate([r for _, r in parts]))) * kept
     return Noise(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness import evaluate, experiment
-from harness.analysis import compare, hierarchy, pairs
+from harness.analysis import compare, hierarchy, pairs, ranks
 from harness.analysis.compare import Quadruples
 from harness.installation import installed_first
 from harness.load import record
@@ -106,7 +106,7 @@ def test_every_method_gives_a_known_cost_back(measured: Run, arm: str) -> None:
     found = float(np.median(sample.differences))
     assert 0.5 * truth < found < 2.0 * truth, sample.differences
     if arm != "block":  # two pairs have no interval
-        interval = compare.hodges_lehmann(sample.differences)
+        interval = ranks.hodges_lehmann(sample.differences)
         assert interval.low > 0
         assert interval.low - 0.5 * truth < truth < interval.high + 0.5 * truth
 

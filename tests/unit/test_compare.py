@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from harness.analysis import compare, coverage, latency, validity
-from harness.analysis.compare import Estimate, hodges_lehmann, quadruples
+from harness.analysis import compare, coverage, latency, ranks, validity
+from harness.analysis.compare import Estimate, quadruples
+from harness.analysis.ranks import hodges_lehmann
 from harness.model import Measurement, Trial
 from harness.store import TrialRecord, WindowRow
 from tests.unit import synthetic
@@ -107,16 +108,16 @@ def test_the_estimate_lies_in_its_interval_and_in_the_sample(sample: np.ndarray)
     assert sample.min() <= value.low <= value.estimate <= value.high <= sample.max()
 
 
-@given(st.integers(compare.EXACT_UP_TO - 5, compare.EXACT_UP_TO))
+@given(st.integers(ranks.EXACT_UP_TO - 5, ranks.EXACT_UP_TO))
 def test_exact_and_normal_ranks_agree_where_they_meet(n: int) -> None:
-    exact = compare._signed_rank_cut(n)
+    exact = ranks._signed_rank_cut(n)
     mean, spread = n * (n + 1) / 4, math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
     assert abs(exact - (mean - 1.96 * spread)) <= 2
 
 
 def test_the_signed_rank_table_is_the_published_one() -> None:
     """Critical values for 2.5 %: 0 at n = 6, 8 at n = 10, 52 at n = 20 (one less than the rank)."""
-    assert [compare._signed_rank_cut(n) - 1 for n in (6, 10, 20)] == [0, 8, 52]
+    assert [ranks._signed_rank_cut(n) - 1 for n in (6, 10, 20)] == [0, 8, 52]
 
 
 def test_too_few_quadruples_give_no_interval() -> None:

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness import experiment, metered
-from harness.analysis import budgets, compare, gates
+from harness.analysis import budgets, gates, ranks
 from harness.cli import app, choice
 from harness.errors import InputError
 from harness.model import Arm
@@ -132,5 +132,5 @@ def test_two_versions_give_a_trial_of_every_shipped_experiment_an_interval(path:
     )
     stage: Any = SimpleNamespace(experiment=what)
     states = metered._states(stage, taking_turns=True, seed=1)
-    assert len(states) // 4 >= compare.LEAST
+    assert len(states) // 4 >= ranks.LEAST
     assert sum(states) * 2 == len(states)

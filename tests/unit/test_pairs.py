@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness.analysis import compare, pairs
-from harness.analysis.compare import hodges_lehmann
+from harness.analysis.ranks import hodges_lehmann
 from harness.experiment import pattern
 from harness.model import Method, Window
 from harness.store import WindowRow

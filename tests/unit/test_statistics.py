@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harness.analysis import compare, hierarchy, latency, multiple, sequential, warmup
+from harness.analysis import hierarchy, latency, multiple, ranks, sequential, warmup
 from harness.analysis.compare import Estimate, Quadruples
 from harness.model import Comparison
 
@@ -65,7 +65,7 @@ def test_the_interval_covers_the_truth(blocks: int, n: int, rho: float, tau: flo
 
 def test_independent_quadruples_alone_would_not_cover_it() -> None:
     runs = experiments(400, 6, 50, 0.2, 1.0)
-    naive = [compare.hodges_lehmann(run.differences) for run in runs]
+    naive = [ranks.hodges_lehmann(run.differences) for run in runs]
     assert share_covered(naive) < 0.90
     assert share_covered([hierarchy.combine(run) for run in runs]) >= 0.93
 
@@ -79,8 +79,7 @@ def test_two_blocks_that_differ_are_a_known_weakness() -> None:
 def test_agreeing_blocks_cost_little_width() -> None:
     runs = experiments(200, 8, 30, 0.0, 0.0)
     wider = [
-        hierarchy.combine(run).standard_error
-        / compare.hodges_lehmann(run.differences).standard_error
+        hierarchy.combine(run).standard_error / ranks.hodges_lehmann(run.differences).standard_error
         for run in runs
     ]
     assert float(np.median(wider)) < 1.05
@@ -115,7 +114,7 @@ def test_autocorrelation_is_found_in_spite_of_spikes() -> None:
 
 def test_blocks_of_one_pair_are_a_plain_sample() -> None:
     one = sample(np.random.default_rng(1).normal(1, 0.1, (8, 1)))
-    assert hierarchy.combine(one) == compare.hodges_lehmann(one.differences)
+    assert hierarchy.combine(one) == ranks.hodges_lehmann(one.differences)
     assert math.isnan(hierarchy.autocorrelation(one))
     assert math.isnan(hierarchy.combine(sample(np.ones((5, 1)))).low)
 
@@ -140,9 +139,9 @@ def test_a_mean_over_trials_covers_the_truth() -> None:
 
 def test_many_averages_are_found_without_listing_them(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(1).standard_t(3, 701)
-    searched = compare.hodges_lehmann(values)
-    monkeypatch.setattr(compare, "LISTED_UP_TO", 1000)
-    listed = compare.hodges_lehmann(values)
+    searched = ranks.hodges_lehmann(values)
+    monkeypatch.setattr(ranks, "LISTED_UP_TO", 1000)
+    listed = ranks.hodges_lehmann(values)
     assert (searched.estimate, searched.low, searched.high) == pytest.approx(
         (listed.estimate, listed.low, listed.high), abs=1e-12
     )
@@ -150,11 +149,11 @@ def test_many_averages_are_found_without_listing_them(monkeypatch: pytest.Monkey
 
 def test_signed_rank_probabilities_are_the_published_ones() -> None:
     """All of one sign: 2 / 2^n; the exact value for T = 8 and n = 10 is 0.0488."""
-    assert compare.signed_rank_p(np.arange(1.0, 7.0)) == pytest.approx(2 / 2**6)
+    assert ranks.signed_rank_p(np.arange(1.0, 7.0)) == pytest.approx(2 / 2**6)
     ten = np.array([1, 2, 3, 4, 5, 6, 7, -8, 9, 10.0])
-    assert compare.signed_rank_p(ten) == pytest.approx(0.048828125)
-    assert math.isnan(compare.signed_rank_p(np.ones(5)))
-    assert compare.signed_rank_p(np.zeros(9)) == 1.0
+    assert ranks.signed_rank_p(ten) == pytest.approx(0.048828125)
+    assert math.isnan(ranks.signed_rank_p(np.ones(5)))
+    assert ranks.signed_rank_p(np.zeros(9)) == 1.0
 
 
 def test_holm_on_the_worked_example() -> None:
@@ -169,7 +168,7 @@ def test_holm_keeps_the_error_of_all_arms_together() -> None:
     rng = np.random.default_rng(5)
     alarms = plain = 0
     for run in noise(rng, 400, 5, 61, 0.0, uneven=0.0):
-        ps = {i: compare.signed_rank_p(arm + (8.0 if i == 0 else 0.0)) for i, arm in enumerate(run)}
+        ps = {i: ranks.signed_rank_p(arm + (8.0 if i == 0 else 0.0)) for i, arm in enumerate(run)}
         alarms += any(multiple.holm(ps)[i] < 0.05 for i in (1, 2, 3, 4))
         plain += any(ps[i] < 0.05 for i in (1, 2, 3, 4))
     assert alarms / 400 <= 0.05 + 1.64 * math.sqrt(0.05 * 0.95 / 400)
