@@ -1,0 +1,85 @@
+"""What a report makes and tells of spoiled trials, of conditions, and of runs from before."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.analysis.summary import summarize
+from harness.model import Arm
+from harness.report import build
+from harness.store import Run, TrialRecord
+from tests.unit import synthetic
+from tests.unit.costed import LOUD, bpf_truth, experiment, row
+
+
+def spoil(run: Run, **extra: Any) -> TrialRecord:
+    """Make the first trial of `http` one that broke a rule."""
+    first = next(r for r in run.records() if r.trial.arm == "http" and r.trial.kind == "switched")
+    spoiled = dataclasses.replace(first, extra={"saturated": "it fell behind", **extra})
+    run.append(spoiled, run.windows(first.trial))
+    return first
+
+
+def test_a_spoiled_trial_is_shown_and_its_repetition_used(tmp_path: Path) -> None:
+    what = experiment(Arm("http", ("http",)), switched_seconds=1.2)
+    run = synthetic.write(tmp_path / "run", what, LOUD)
+    first = spoil(run)
+    assert row(summarize(run), "http", "workload_cpu_us").n == what.quadruples
+    again = dataclasses.replace(first.trial, attempt=1)
+    synthetic.add(run, what, again, LOUD, synthetic.np.random.default_rng(9))
+    summary = summarize(run)
+    assert row(summary, "http", "workload_cpu_us").n == 2 * what.quadruples
+    page = build.build(run).html.read_text()
+    assert "It fell behind." in page
+    assert f"replaced by {again.name}" in page
+
+
+def test_a_repetition_is_no_second_chance_for_a_result(tmp_path: Path) -> None:
+    what = experiment(Arm("http", ("http",)), switched_seconds=1.2)
+    run = synthetic.write(tmp_path / "run", what, LOUD)
+    before = row(summarize(run), "http", "workload_cpu_us")
+    first = next(r for r in run.records() if r.trial.arm == "http" and r.trial.kind == "switched")
+    again = dataclasses.replace(first.trial, attempt=1)
+    synthetic.add(run, what, again, LOUD, synthetic.np.random.default_rng(9))
+    assert row(summarize(run), "http", "workload_cpu_us") == before
+
+
+def test_conditions_are_told(tmp_path: Path) -> None:
+    what = experiment(Arm("http", ("http",)), switched_seconds=1.2)
+    warm = [{"workload": "go", "block": 0, "seconds": 30.0, "steady": False}]
+    early = {"go": {"blocks": 1, "reason": "Every interval was narrow enough."}}
+    run = synthetic.write(tmp_path / "run", what, LOUD, warmups=warm, ended_early=early)
+    page = build.build(run).html.read_text()
+    assert "50 ms, from the machine&#39;s certificate" in page
+    assert "6 ms, the default: no certificate" in page
+    assert "polled instead of halting" in page
+    assert "had not become steady after 30 s" in page
+    assert "after 1 of 2 blocks. Every interval was narrow enough." in page
+
+
+def test_a_run_from_before_all_this_still_has_a_report(tmp_path: Path) -> None:
+    what = experiment(Arm("http", ("http",)), switched_seconds=1.2)
+    run = synthetic.write(tmp_path / "run", what, LOUD)
+    new = ("idle_poll", "instrument", "warmups", "ended_early")
+    about = {key: each for key, each in run.about().items() if key not in new}
+    for key in ("idle_poll", "min_blocks", "replacements", "warmup_limit_seconds"):
+        del about["experiment"][key]
+    run.write_about(about)
+    for each in run.records():
+        values = tuple(
+            dataclasses.replace(v, labels={k: x for k, x in v.labels.items() if k != "hook"})
+            for v in each.values if v.metric != "steady_sink_cpu_seconds"
+        )  # fmt: skip
+        rows = run.windows(each.trial) if each.trial.kind == "switched" else ()
+        run.append(dataclasses.replace(each, values=values), rows)
+    summary = summarize(run)
+    assert row(summary, "http", "bpf_us").estimate == pytest.approx(bpf_truth("http"))
+    assert summary.row("go", "http", "entry_us") is None
+    assert "No certificate of this machine" in summary.missing("go", "http", "entry_us")
+    page = build.build(run).html.read_text()
+    assert "not recorded: they halted, as far as is known" in page
+    assert "entry to a program is not in it" in page
