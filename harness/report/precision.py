@@ -54,7 +54,16 @@ def _noise(certificate: Mapping[str, Any]) -> Figure:
 
 
 def _recovered(certificate: Mapping[str, Any]) -> Figure:
-    """Recovered less injected with intervals, against injected: they should all reach zero."""
+    """Recovered less injected with intervals, against injected: they should all reach zero.
+
+    Hollow: not counted for that metric, see docs/calibration.md.
+    """
+    burning = [arm for arm in certificate["arms"] if arm["asked_ns"]]
+    aside = {arm["arm"] for arm in burning if not arm["latency_us"]}
+    counted = {
+        "truth_us": aside or {arm["arm"] for arm in burning},
+        "latency_us": {arm["arm"] for arm in burning} - aside,
+    }
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     axes = figure.subplots(1, 2)
     for ax, metric, key, colour, title in (
@@ -68,7 +77,8 @@ def _recovered(certificate: Mapping[str, Any]) -> Figure:
                 if row["metric"] != metric or row["low"] is None or truth is None or truth <= 0:
                     continue
                 ax.plot([truth] * 2, [row["low"] - truth, row["high"] - truth], color=colour, lw=2)
-                ax.plot(truth, row["estimate"] - truth, "o", color=colour, ms=5)
+                fill = "full" if arm["arm"] in counted[key] else "none"
+                ax.plot(truth, row["estimate"] - truth, "o", color=colour, ms=5, fillstyle=fill)
         ax.set(xscale="log", xlabel="injected (µs a request)",
                ylabel="recovered less injected (µs)", title=title)  # fmt: skip
         ax.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
