@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import urllib.parse
-import urllib.request
 from collections.abc import Sequence
 from typing import Any
 
-from harness.stack import readback
+from harness.stack.client import ask
 from harness.stack.config import Stack
 from harness.stack.requests import SPANS_PER_TRACE
 
@@ -19,7 +16,7 @@ PREFIX = "ramp_"  # of the names of all points
 def points(stack: Stack, mark: str, seconds: float) -> float | None:
     """Samples in Prometheus of this instance id, of the last so many seconds."""
     url, found = stack.url(stack.ports.prometheus) + "/api/v1", 0.0
-    named = readback.ask(f"{url}/label/__name__/values", {"match[]": f'{{instance="{mark}"}}'})
+    named = ask(f"{url}/label/__name__/values", {"match[]": f'{{instance="{mark}"}}'})
     if not named:
         return None
     # one name at a time: a function over a range takes the name off, and then there are twins
@@ -43,7 +40,7 @@ def lines(stack: Stack, mark: str, seconds: float) -> float | None:
 def whole_traces(stack: Stack, traces: Sequence[str]) -> int:
     """How many of these traces are in Tempo with all their spans."""
     url = stack.url(stack.ports.tempo) + "/api/traces/"
-    return sum(_spans(readback.ask(url + trace)) == SPANS_PER_TRACE for trace in traces)
+    return sum(_spans(ask(url + trace)) == SPANS_PER_TRACE for trace in traces)
 
 
 def _spans(answer: Any) -> int:
@@ -62,10 +59,8 @@ def _span(seconds: float) -> str:
 
 def _value(url: str, query: str) -> float | None:
     """The number that a query sums up to: 0 if it finds nothing, None if there is no answer."""
-    full = url + "?" + urllib.parse.urlencode({"query": query})
-    try:
-        with urllib.request.urlopen(full, timeout=QUERY_SECONDS) as answer:
-            result = json.load(answer)["data"]["result"]
-    except (OSError, ValueError, KeyError):
+    answer = ask(url, {"query": query}, QUERY_SECONDS) or {}
+    result = answer.get("data", {}).get("result")
+    if result is None:
         return None
     return float(result[0]["value"][1]) if result else 0.0

@@ -5,19 +5,16 @@ Asking and reading are apart: the functions that read take an answer, parsed JSO
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
 import time
 import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import ComponentError
-from harness.stack import counters
+from harness.stack import client, counters
 from harness.stack.config import Stack
 
 OWN = "harness-agent"  # service.name of what agents say of themselves
@@ -25,6 +22,7 @@ COUNTERS = ".+_(total|count)"  # metrics that count, by the names that Prometheu
 MOST = 100_000  # traces that one search may find: more than a trial has
 LINES = 5000  # that one query may find, as Loki allows
 SPANS_OF_ONE = 100  # that Tempo tells of one trace
+AHEAD_SECONDS = 2  # an end that is whole seconds, and later than whatever has happened
 TRIES, PAUSE_SECONDS = 3, 0.5
 LOOK = "Its log says more."
 TAKEN = {"spans": "spans", "metrics": "points", "logs": "logs"}
@@ -65,16 +63,20 @@ class Backends:
         query = {"query": f"{selector}[{seconds}s]"}
         return series(self._ask("Prometheus", self._stack.ports.prometheus, "/api/v1/query", query))
 
-    def spans(self, instance: str) -> list[Event]:
-        """All spans of an instance that a search finds now.
+    def spans(self, instance: str, since_unix_ns: int = 0) -> list[Event]:
+        """All spans of an instance that a search finds now, or those of traces that ended since.
 
-        Without start and end only what is recent is searched, and to the very moment.
+        Without start and end only what is recent is searched, and to the very moment; so it is with
+        an end that is still to come, if the start lies in the last quarter of an hour.
         """
         query = {
             "q": f"{{resource.service.instance.id={quoted(instance)}}}",
             "limit": str(MOST),
             "spss": str(SPANS_OF_ONE),
         }
+        if since_unix_ns:
+            end = int(time.time()) + AHEAD_SECONDS
+            query |= {"start": str(since_unix_ns // 10**9), "end": str(end)}
         answer = self._ask("Tempo", self._stack.ports.tempo, "/api/search", query)
         if len(answer.get("traces") or ()) >= MOST:
             raise ComponentError(
@@ -115,7 +117,7 @@ class Backends:
         return taken(_get("The Collector", counters.collector_url(self._stack)).decode())
 
     def _ask(self, name: str, port: int, path: str, query: Mapping[str, str]) -> Any:
-        text = _get(name, f"{self._stack.url(port)}{path}?{urllib.parse.urlencode(query)}")
+        text = _get(name, self._stack.url(port) + path, query)
         try:
             return json.loads(text)
         except ValueError as error:
@@ -192,19 +194,17 @@ def _selector(**matchers: str) -> str:
     return "{" + ",".join(f"{name}{matcher}" for name, matcher in matchers.items()) + "}"
 
 
-def _get(name: str, url: str) -> bytes:
+def _get(name: str, url: str, query: Mapping[str, str] | None = None) -> bytes:
     """The body of an answer; a refusal that may pass is tried again."""
     for attempt in range(TRIES):
         if attempt:
             time.sleep(PAUSE_SECONDS)
         try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
-                return bytes(answer.read())
+            return client.get(url, query)
         except urllib.error.HTTPError as error:
-            what = f"{name} refused a query."
-            why = f"It said {error.code}: {error.read(300).decode(errors='replace').strip()}"
+            what, why = f"{name} refused a query.", f"It said {client.refusal(error)}"
             if error.code < 500:
                 break
-        except (OSError, http.client.HTTPException) as error:  # the latter: it ended meanwhile
+        except client.FAILURES as error:
             what, why = f"{name} does not answer.", f"{getattr(error, 'reason', error)}."
     raise ComponentError(what, why, LOOK)

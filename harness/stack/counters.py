@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
 import re
-import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from harness.analysis.ramp import BACKENDS
 from harness.errors import ComponentError
+from harness.stack import client
 from harness.stack.config import Stack
 
 TRACES = {"spans": "traces", "points": "metrics", "logs": "logs"}  # as OTLP calls the signals
@@ -107,9 +106,8 @@ def collector_url(stack: Stack) -> str:
 
 def _get(url: str) -> str:
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            return str(answer.read().decode())
-    except (OSError, http.client.HTTPException) as error:
+        return client.get(url).decode()
+    except client.FAILURES as error:
         raise ComponentError(
             f"{url} does not answer: {error}.", next_step="Look into the logs of the stack."
         ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import secrets
 import threading
 import time
@@ -10,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness.errors import ComponentError
-from harness.stack import readback
+from harness.stack import client, readback
 from harness.stack.config import Stack
 from harness.stack.counters import TRACES
 
@@ -98,7 +97,7 @@ class Marks:
                 self._marks.append(mark)
             try:
                 self._send(mark.name)
-            except (ComponentError, OSError, http.client.HTTPException):
+            except (ComponentError, *client.FAILURES):
                 mark.refused = True
             due = max(due + self._period, time.monotonic())
             while self._sending.is_set() and (left := due - time.monotonic()) > 0:
@@ -115,5 +114,5 @@ class Marks:
     def _is_there(self, mark: Mark) -> bool:
         try:
             return self._found(mark.name)
-        except (OSError, http.client.HTTPException):
+        except client.FAILURES:
             return False

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
-import urllib.parse
-import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import ComponentError
+from harness.stack.client import ask, post
 from harness.stack.config import Stack
 
 SERVICE = "harness-readback"
@@ -63,13 +61,7 @@ def send(stack: Stack, signal: str, mark: str) -> None:
     ComponentError if it is not acknowledged.
     """
     url = stack.url(stack.ports.otlp_http) + f"/v1/{signal}"
-    body = json.dumps(_payload(signal, mark, time.time_ns())).encode()
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=10):
-            pass
-    except OSError as error:
-        raise ComponentError(f"The Collector did not take {signal} at {url}: {error}.") from error
+    post(url, _payload(signal, mark, time.time_ns()), signal)
 
 
 def found(stack: Stack, signal: str, mark: str) -> bool:
@@ -81,17 +73,6 @@ def found(stack: Stack, signal: str, mark: str) -> bool:
         return _results(ask(stack.url(stack.ports.prometheus) + "/api/v1/query", query))
     query = {"query": f'{{service_name="{SERVICE}"}} |= "{mark}"'}
     return _results(ask(stack.url(stack.ports.loki) + "/loki/api/v1/query_range", query))
-
-
-def ask(url: str, query: dict[str, str] | None = None) -> Any:
-    """The JSON answer to a GET; None if there is none (refused, not found, not JSON)."""
-    full = url + ("?" + urllib.parse.urlencode(query) if query else "")
-    request = urllib.request.Request(full, headers={"Accept": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.load(answer)
-    except (OSError, ValueError):
-        return None
 
 
 def _results(answer: Any) -> bool:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import math
 import time
-import urllib.request
 from collections.abc import Iterable
 from typing import Any
 
-from harness.errors import ComponentError
 from harness.model import Comparison
+from harness.stack import client
 
 NAME = "harness.result"
 SERVICE = "harness"
@@ -20,15 +17,7 @@ BOUNDS = ("estimate", "low", "high")
 
 def send(url: str, run: str, rows: Iterable[Comparison]) -> None:
     """Post a gauge for each row and bound to an OTLP receiver; ComponentError if it refuses."""
-    body = json.dumps(payload(run, rows, time.time_ns())).encode()
-    headers = {"Content-Type": "application/json"}
-    try:
-        with urllib.request.urlopen(
-            urllib.request.Request(f"{url}/v1/metrics", body, headers), timeout=10
-        ):
-            pass
-    except (OSError, http.client.HTTPException) as error:
-        raise ComponentError(f"The Collector did not take them at {url}: {error}.") from error
+    client.post(f"{url}/v1/metrics", payload(run, rows, time.time_ns()), "them")
 
 
 def payload(run: str, rows: Iterable[Comparison], now_ns: int) -> dict[str, Any]:

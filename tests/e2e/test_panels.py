@@ -13,9 +13,9 @@ import pytest
 
 from harness import rollout
 from harness.stack import catalog, grafana
+from harness.stack.client import ask
 from harness.stack.config import Stack
 from harness.stack.grafana import panels, sources
-from harness.stack.readback import ask
 from tests.e2e import life, stacked
 
 pytestmark = [

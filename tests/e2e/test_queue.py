@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from harness import rollout
-from harness.stack import catalog, config, readback
+from harness.stack import catalog, client, config
 from harness.stack.config import Stack
 from harness.targets import cgroup, ledger
 from tests.e2e import stacked
@@ -66,7 +66,7 @@ def test_a_sample_says_from_which_machine_it_is(stack: Stack) -> None:
     _post(stack, ["one"])
     _expect(stack, ["one"])
     query = {"query": "queued"}
-    answer = readback.ask(stack.url(stack.ports.prometheus) + "/api/v1/query", query)
+    answer = client.ask(stack.url(stack.ports.prometheus) + "/api/v1/query", query)
     (sample,) = answer["data"]["result"]
     assert sample["metric"]["host_name"] == config.host()["host.name"]
 
@@ -75,7 +75,7 @@ def test_prometheus_scrapes_the_collector(stack: Stack) -> None:
     query = {"query": 'up{job="otelcol"} == 1'}
     deadline = time.monotonic() + 60
     while True:
-        answer = readback.ask(stack.url(stack.ports.prometheus) + "/api/v1/query", query)
+        answer = client.ask(stack.url(stack.ports.prometheus) + "/api/v1/query", query)
         if answer and answer["data"]["result"]:
             break
         assert time.monotonic() < deadline
@@ -149,7 +149,7 @@ def _post(stack: Stack, marks: list[str]) -> None:
 
 def _found(stack: Stack) -> set[str]:
     query = {"query": "last_over_time(queued[10m])"}
-    answer = readback.ask(stack.url(stack.ports.prometheus) + "/api/v1/query", query)
+    answer = client.ask(stack.url(stack.ports.prometheus) + "/api/v1/query", query)
     return {one["metric"]["mark"] for one in answer["data"]["result"]} if answer else set()
 
 

@@ -25,8 +25,8 @@ import pytest
 
 from harness import rollout, shell
 from harness.stack import catalog
+from harness.stack.client import ask
 from harness.stack.config import PROGRAMS, Stack
-from harness.stack.readback import ask
 from harness.targets import cgroup, ledger, units
 from tests.e2e import stacked
 

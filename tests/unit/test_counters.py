@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import ComponentError
-from harness.stack import account, counters, readback
+from harness.stack import account, counters
 from harness.stack.config import Stack
 from harness.stack.marks import Marks
 
@@ -125,7 +125,7 @@ def test_a_trace_is_whole_with_all_its_spans() -> None:
 def test_samples_are_counted_name_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     counts = {"ramp_a_total": 7.0, "ramp_b_seconds_bucket": 11.0}
     answer = {"data": ["target_info", *counts]}
-    monkeypatch.setattr(readback, "ask", lambda url, query: answer)
+    monkeypatch.setattr(account, "ask", lambda url, query: answer)
     monkeypatch.setattr(
         account, "_value", lambda url, query: next(counts[name] for name in counts if name in query)
     )
