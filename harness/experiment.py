@@ -16,7 +16,7 @@ from harness.model import BASELINE, Arm, Load, StackKind, Trial
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")  # they become parts of folder names
 SHIPPED = Path(__file__).resolve().parent.parent / "experiments"
-ASKING_SECONDS = 12.0  # until all is found that was sent, and exports by the clock are
+ASKING_SECONDS = 10.0  # until all is found that was sent, and exports by the clock are
 
 
 @dataclass(frozen=True)

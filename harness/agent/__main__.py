@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--off", action="store_true", help="start detached, until `on`")
     parser.add_argument("--service-name", default="unknown_service", help="resource attribute")
     parser.add_argument("--instance-id", default="", help="resource attribute")
-    parser.add_argument("--interval", type=float, default=5.0, help="seconds between metrics")
+    parser.add_argument("--interval", type=float, default=3.0, help="seconds between metrics")
     parser.add_argument("--drain", type=float, default=1.0, help="seconds between drains of events")
     parser.add_argument("--bpf", type=Path, default=_BPF, help="directory of the BPF objects")
     parser.add_argument("--btf", type=Path, default=_KERNEL_BTF, help="the kernel's BTF")

@@ -11,7 +11,7 @@ from typing import Literal
 
 from harness.model import Claim
 
-EXPORT_SECONDS = 5.0  # how often an agent exports its metrics
+EXPORT_SECONDS = 3.0  # how often an agent exports its metrics; docs/adr/0013 says why
 _SLUG_LENGTH = 40  # it becomes part of the path of a socket, which may have 107 characters
 _UNSAFE = re.compile(r"[^a-z0-9_.-]+")
 
