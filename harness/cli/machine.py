@@ -13,7 +13,7 @@ from rich.table import Table
 from harness import doctor
 from harness.cli.screen import ERROR, err, errors, out
 from harness.stack import supply
-from harness.targets import local
+from harness.targets import affinity, local
 
 
 @errors
@@ -22,8 +22,11 @@ def clean_command(
         bool, typer.Option("--cache", help="Also the programs that `up` built or downloaded.")
     ] = False,
 ) -> None:
-    """Remove what killed runs left: processes, cgroups, mounts. Running evaluations are kept."""
-    done = local.clean()
+    """Undo what killed runs left: processes, cgroups, mounts, a stack that is kept off some CPUs.
+
+    Running evaluations are kept.
+    """
+    done = local.clean() + affinity.free()
     if cache and (freed := supply.empty(supply.cache())):
         done.append(f"Removed the cache {supply.cache()}: {freed / 1e6:.0f} MB.")
     for line in done:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -78,13 +79,13 @@ def test_a_stack_that_lacks_a_backend_is_an_error_too(monkeypatch: pytest.Monkey
 def test_the_plan_says_where_telemetry_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "small sink" in receivers.plan(SINK)
     monkeypatch.setattr(ledger, "state", lambda: None)
-    assert "started for the run, then taken down: 22 s more" in receivers.plan(FULL)
+    assert "started for the run, then taken down: 20 s more" in receivers.plan(FULL)
     monkeypatch.setattr(ledger, "state", lambda: State("", ""))
     assert "the one that is up" in receivers.plan(FULL)
 
 
 def test_trials_of_the_full_stack_take_longer_where_there_are_collectors() -> None:
-    assert FULL.expected_seconds() - SINK.expected_seconds() == pytest.approx(2 * 22)
+    assert FULL.expected_seconds() - SINK.expected_seconds() == pytest.approx(2 * 20)
 
 
 @pytest.mark.parametrize("stays", [True, False])
@@ -157,9 +158,10 @@ def test_a_collector_that_is_gone_does_not_spoil_the_run(
     assert receivers.send_results(run, ours) == ""
 
 
-def test_running_processes_are_kept_on_some_cpus_and_let_go_again(tmp_path: Path) -> None:
-    cpus = os.sched_getaffinity(0)
-    if len(cpus) < 2:
+@pytest.fixture
+def threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Of a process in the cgroup `tmp_path`, the only component of the stack that is up."""
+    if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("there is one CPU")
     code = (
         "import threading, time\n"
@@ -170,14 +172,61 @@ def test_running_processes_are_kept_on_some_cpus_and_let_go_again(tmp_path: Path
     try:
         assert shell.announced(process, 10) == {}
         (tmp_path / "cgroup.procs").write_text(f"{process.pid}\n999999999\n")
-        threads = [int(path.name) for path in Path(f"/proc/{process.pid}/task").iterdir()]
-        assert len(threads) == 3
-        with affinity.held([tmp_path], [min(cpus)]):
-            assert {frozenset(os.sched_getaffinity(t)) for t in threads} == {frozenset({min(cpus)})}
-        assert {frozenset(os.sched_getaffinity(t)) for t in threads} == {frozenset(cpus)}
+        monkeypatch.setattr(ledger, "DIRECTORY", tmp_path / "stack")
+        component = Running("tempo", "", process.pid, str(tmp_path), "", ())
+        state = State(str(tmp_path), "", (component,))
+        ledger.DIRECTORY.mkdir()
+        (ledger.DIRECTORY / "state.json").write_text(json.dumps(asdict(state)))
+        found = [int(path.name) for path in Path(f"/proc/{process.pid}/task").iterdir()]
+        assert len(found) == 3
+        yield found
     finally:
         process.send_signal(signal.SIGKILL)
         shell.stop(process)
+
+
+def _allowed(threads: list[int]) -> set[frozenset[int]]:
+    return {frozenset(os.sched_getaffinity(each)) for each in threads}
+
+
+def test_running_processes_are_kept_on_some_cpus_and_let_go_again(
+    threads: list[int], tmp_path: Path
+) -> None:
+    cpus = os.sched_getaffinity(0)
+    with affinity.held([tmp_path], [min(cpus)]):
+        assert _allowed(threads) == {frozenset({min(cpus)})}
+        assert affinity.free() == []  # its owner lives
+        assert _allowed(threads) == {frozenset({min(cpus)})}
+    assert _allowed(threads) == {frozenset(cpus)}
+    assert affinity.free() == []
+
+
+HOLDER = """
+import os, signal, sys
+from pathlib import Path
+from harness.targets import affinity, ledger
+
+ledger.DIRECTORY = Path(sys.argv[1]) / "stack"
+with affinity.held([Path(sys.argv[1])], [int(sys.argv[2])]):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("by", ["clean", "the next"])
+def test_cpus_that_a_killed_evaluation_took_are_given_back(
+    threads: list[int], tmp_path: Path, by: str
+) -> None:
+    cpus = os.sched_getaffinity(0)
+    argv = [sys.executable, "-c", HOLDER, str(tmp_path), str(min(cpus))]
+    assert shell.run(argv, check=False).returncode == -signal.SIGKILL
+    assert _allowed(threads) == {frozenset({min(cpus)})}
+    if by == "clean":
+        assert affinity.free() == ["The stack may use all its CPUs again."]
+    else:
+        with affinity.held([tmp_path], [max(cpus)]):
+            assert _allowed(threads) == {frozenset({max(cpus)})}
+    assert _allowed(threads) == {frozenset(cpus)}
+    assert [path.name for path in ledger.DIRECTORY.iterdir()] == ["state.json"]
 
 
 def test_what_is_beside_workload_and_load(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +267,7 @@ def test_too_few_records_are_told_in_a_sentence(stage: Any, tmp_path: Path) -> N
     agent, notes = http(19), Notes(plan(FULL)[0])
     watching.run(stage, [agent], tmp_path, notes, 0)
     assert stage.receiver.complete
-    assert stage.receiver.asked == [("metrics", 9.0), ("spans", 9.0)]
+    assert stage.receiver.asked == [("metrics", 7.0), ("spans", 7.0)]
     told = {(v.metric, v.labels.get("signal")): v.value for v in notes.values}
     assert told["data_latency_records", "spans"] == 19
     assert told["data_latency_records", "metrics"] == 2
