@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +18,14 @@ from typing import Any
 import pytest
 
 from harness import shell
-from harness.stack import catalog
+from harness.model import Part
+from harness.stack import batches, catalog
+from harness.stack.backends import Backends
+from harness.stack.client import ask
 from harness.stack.config import Stack
-from harness.stack.full import BACKENDS
-from harness.stack.readback import ask
+from harness.stack.full import BACKENDS, Full
+from harness.stack.generator import Connection
+from harness.stack.requests import RECORDS
 from harness.targets import cgroup, ledger, local, mount
 from harness.watching import LEAST
 from tests.e2e import stacked
@@ -34,6 +39,7 @@ pytestmark = [
 HARNESS = [sys.executable, "-m", "harness"]
 ROOT = Path(__file__).resolve().parents[2]
 BUILD_SECONDS = 3600
+REQUESTS = 20
 
 SMALL = """
 workloads = ["go"]
@@ -53,7 +59,7 @@ loads = { go = { rate = 300 } }
 name = "baseline"
 [[arms]]
 name = "both"
-collectors = ["http:sample=10", "guard"]
+collectors = ["http:sample=1", "guard"]
 """
 
 
@@ -148,6 +154,52 @@ def test_a_stack_that_is_up_is_used_and_gets_the_results(
     }
     for row in _document(tmp_path)["rows"]:
         assert told[row["arm"], row["metric"]] == pytest.approx(row["estimate"])
+
+
+def test_what_was_watched_is_all_that_a_search_finds(stack: Stack) -> None:
+    """400 spans a second; every fifth request is sent 12 s after its spans ended."""
+    receiver, statuses = Full(stack, {}), list[int]()
+    name, long_ago = receiver.sender("watched", "test"), time.monotonic_ns() - 30 * 10**9
+    part = Part("", receiver.mark(), long_ago, instance=name)
+
+    def send() -> None:
+        connection, requests = Connection(receiver.url, "spans"), batches.batches("spans", name)
+        for number in range(REQUESTS):
+            now = time.time_ns() - (number % 5 == 0) * 12 * 10**9
+            statuses.append(connection.post(requests[number % len(requests)].fill(now)).status)
+            time.sleep(RECORDS / 400)
+        connection.close()
+
+    def found() -> bool:
+        return len(receiver.data_latency(part, "spans")) >= REQUESTS * RECORDS
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    receiver.watch([(part, "spans")], REQUESTS * RECORDS / 400, found)
+    thread.join()
+    assert statuses == [200] * REQUESTS
+    delays = receiver.data_latency(part, "spans")
+    assert len(delays) == len(Backends(stack).spans(name)) == REQUESTS * RECORDS
+    assert sum(delays > 12) >= REQUESTS // 5 * RECORDS
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one CPU")
+def test_clean_gives_a_stack_the_cpus_back_that_a_killed_run_took(
+    stack: Stack, small: Path, tmp_path: Path
+) -> None:
+    allowed = {pid: os.sched_getaffinity(pid) for pid in _pids()}
+    arguments = ("evaluate", small, "--reports", tmp_path, "--run", "r")
+    argv, log = [*HARNESS, *map(str, arguments)], tmp_path / "harness.log"
+    process = shell.spawn(argv, log=log, cwd=ROOT)
+    try:
+        _eventually(lambda: allowed != {pid: os.sched_getaffinity(pid) for pid in _pids()})
+    finally:
+        process.kill()
+        process.wait()
+    done = _run(tmp_path, "clean").stdout
+    assert "Run r had been killed." in done
+    assert "The stack may use all its CPUs again." in done
+    assert {pid: os.sched_getaffinity(pid) for pid in _pids()} == allowed
 
 
 def test_a_backend_that_dies_fails_its_trials_with_its_name(

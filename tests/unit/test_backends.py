@@ -280,6 +280,7 @@ def test_events_are_counted_until_all_are_there(receiver: Full, answers: Answers
     answers.say["/api/search"] = lambda: found.pop(0) if len(found) > 1 else found[0]
     assert receiver.count(Part("harness.http", instance="http-1"), "spans", 2) == 2
     assert answers.asked[0]["q"] == '{resource.service.instance.id="http-1"}'
+    assert not {"start", "end"} & set(answers.asked[0])
     answers.say["/loki/api/v1/query_range"] = lambda: LINES
     only = ("process.executable.path", "/tmp/probe")
     part = Part("harness.guard", instance="guard-1", only=only)
@@ -338,6 +339,51 @@ def test_a_record_is_late_by_the_time_of_its_first_sight(receiver: Full, answers
     assert delay > 0.15
     assert receiver.poll_seconds >= 0.01
     assert len(receiver.data_latency(part, "logs")) == 0
+
+
+def test_few_questions_go_far_back() -> None:
+    assert [full.back_ns(n) // SECOND for n in range(1, 9)] == [5, 10, 5, 20, 5, 10, 5, 40]
+
+
+def test_what_is_very_late_is_found_while_others_come(receiver: Full, answers: Answers) -> None:
+    """Of a Tempo that keeps to start and end: one span is 12 s old when it can first be found."""
+    began = time.time_ns()
+    ends = {"late": began - 12 * SECOND, "early": began - 30 * SECOND}
+    part = Part("", receiver.mark(), time.monotonic_ns() - 20 * SECOND, instance="http-1")
+
+    def search() -> Any:
+        if time.time_ns() - began < 0.1 * SECOND:
+            return {"traces": []}
+        ends[str(time.time_ns())] = time.time_ns()
+        start, end = (int(answers.asked[-1][key]) * SECOND for key in ("start", "end"))
+        return {
+            "traces": [
+                {"traceID": name, "spanSets": [{"spans": [
+                    {"spanID": "a", "startTimeUnixNano": str(at)}]}]}
+                for name, at in ends.items() if start <= at <= end
+            ]
+        }  # fmt: skip
+
+    answers.say["/api/search"] = search
+    receiver.watch([(part, "spans")], 1.0, lambda: True)
+    starts = [int(query["start"]) - began // SECOND for query in answers.asked]
+    assert sum(start >= -5 for start in starts) > len(starts) / 3
+    assert min(starts) >= -20 - 1
+    delays = receiver.data_latency(part, "spans")
+    assert sum(delays > 5) == 1
+    assert max(delays) < 14
+    assert len(delays) > 5
+
+
+def test_in_the_end_all_is_asked_for(
+    receiver: Full, answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(full, "COMPLETE_SECONDS", 0.05)
+    answers.say["/api/search"] = dict
+    part = Part("", receiver.mark(), time.monotonic_ns() - 60 * SECOND, instance="http-1")
+    receiver.watch([(part, "spans")], 0.0, lambda: False)
+    assert answers.asked
+    assert {time.time_ns() // SECOND - int(q["start"]) for q in answers.asked} <= {60, 61}
 
 
 def test_a_metric_is_late_by_its_interval_and_its_way(receiver: Full, answers: Answers) -> None:
