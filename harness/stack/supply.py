@@ -1,7 +1,8 @@
 """Gets a component's program by the first way that works, into a cache; `rollout` asks.
 
 The cache is $XDG_CACHE_HOME/harness/stack (~/.cache without it): `bin/NAME-VERSION-KEY/NAME`, where
-KEY is of the module's files or the archive's checksum, and `go/`, the Go tool's own two caches.
+KEY is of the module's files or the archive's checksum, and `go/`, the Go tool's own two caches,
+fetched toolchains among them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from pathlib import Path
 
 from harness import shell
 from harness.errors import CommandError, ComponentError, InputError, NeedError
+from harness.stack import toolchain
 from harness.stack.catalog import Archive, Component, Module, OnPath, Way
+from harness.stack.toolchain import numbers
 
 _BUILD_SECONDS = 3600
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -89,7 +92,7 @@ def get(component: Component, folder: Path, tell: Tell = lambda _: None) -> Path
 
 
 def tidy(folder: Path) -> None:
-    """Remove the Go tool's caches, which only a build needs."""
+    """Remove the Go tool's caches and fetched toolchains, which only a build needs."""
     shutil.rmtree(folder / "go", ignore_errors=True)
 
 
@@ -117,8 +120,8 @@ def _on_path(component: Component, way: OnPath) -> Offer:
         if found is None:
             continue
         version = _version_of(found)
-        have, limit = _numbers(version), _numbers(way.below)
-        if have < _numbers(way.least) or (limit and have >= limit):
+        have, limit = numbers(version), numbers(way.below)
+        if have < numbers(way.least) or (limit and have >= limit):
             wanted = f"{way.least} or later" + (f", below {way.below}" if limit else "")
             refusal = f"{found} is {version or 'of an unknown version'}, not {wanted}."
             return Offer(component, way, how, found, refusal=refusal)
@@ -149,7 +152,9 @@ def _module(component: Component, way: Module, folder: Path) -> Offer:
     offer = Offer(component, way, "Go module", where, size, program)
     if program.exists():
         return _cached(offer)
-    return replace(offer, refusal=_go_refusal(component.modules / component.name / "go.mod"))
+    go = toolchain.choose(component.modules / component.name / "go.mod")
+    size = "; ".join(filter(None, (size, toolchain.to_fetch(go, folder))))
+    return replace(offer, refusal=go.refusal, size=size)
 
 
 def _cached(offer: Offer) -> Offer:
@@ -245,39 +250,16 @@ def _build(component: Component, way: Module, draft: str, folder: Path) -> Path:
     flags = "-s -w" + (f" -X {way.stamp}={component.version}" if way.stamp else "")
     argv = ["nice", "-n", "19", "go", "build", "-mod=readonly", "-trimpath", "-ldflags", flags]
     argv += ["-tags", ",".join(way.tags)] if way.tags else []
-    environment = {
-        "CGO_ENABLED": "0",
-        "GOFLAGS": "-modcacherw -buildvcs=false",
-        "GOCACHE": str(folder / "go" / "build"),
-        "GOMODCACHE": str(folder / "go" / "mod"),
-        "GOWORK": "off",
-    }
+    go = toolchain.choose(source / "go.mod")
     program = Path(draft) / "program"
     shell.run(
         [*argv, "-o", str(program), way.package],
-        cwd=source, env=environment, timeout=_BUILD_SECONDS,
+        cwd=source, env=toolchain.environment(go, folder), timeout=_BUILD_SECONDS,
     )  # fmt: skip
     return program
-
-
-def _go_refusal(go_mod: Path) -> str:
-    """Why the Go tool here cannot build this module; empty if it can."""
-    if shutil.which("go") is None:
-        return "Go is not installed."
-    have = _numbers(shell.run(["go", "env", "GOVERSION"]).stdout)
-    wanted = re.search(r"^go (\S+)", go_mod.read_text(), re.MULTILINE)
-    assert wanted is not None
-    if have >= _numbers(wanted[1]):
-        return ""
-    fetches = have >= (1, 21) and shell.run(["go", "env", "GOTOOLCHAIN"]).stdout.strip() != "local"
-    return "" if fetches else f"Go {wanted[1]} is needed, {'.'.join(map(str, have))} is installed."
 
 
 def _version_of(program: str) -> str:
     done = shell.run([program, "--version"], check=False, timeout=20)
     found = re.search(r"\d+\.\d+(\.\d+)?", done.stdout + done.stderr)
     return found[0] if found else ""
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
