@@ -34,7 +34,8 @@ def require_free(address: str, port: int, name: str) -> None:
             raise NeedError(
                 f"{name} cannot listen on {address}:{port}: {error.strerror}.",
                 f"It is held by {by}." if by else "",
-                "Stop what listens there, or choose another address with --bind.",
+                "Stop what listens there. Ports cannot be chosen, and --bind moves only OTLP, "
+                "queries and Grafana to another address.",
             ) from error
 
 

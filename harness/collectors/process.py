@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from harness.control import Client, ControlError
 from harness.errors import CollectorError, UnavailableError
 
 READY_SECONDS = 20.0
+COUNTED = ("events", "lost", "map_bytes")  # what the answer to `flush` tells
+GUIDE = 'docs/guide.md, "Your own collector", says what a collector answers.'
 
 
 class AgentProcess:
@@ -77,7 +80,14 @@ class AgentProcess:
     def await_ready(self) -> None:
         """Wait until its programs are loaded; UnavailableError if they cannot be."""
         self.ready = self._told()
-        self._client = Client(self._socket)
+        try:
+            self._client = Client(self._socket)
+        except OSError as error:
+            raise CollectorError(
+                f"Collector {self.name!r} says that it is ready, but does not listen.",
+                f"{self._socket}: {error.strerror}.",
+                GUIDE,
+            ) from error
 
     def send_switch(self, on: bool) -> None:
         """Tell the agent to attach or detach, without waiting."""
@@ -89,7 +99,7 @@ class AgentProcess:
 
     def switch(self, on: bool) -> dict[str, Any]:
         """Attach or detach and wait until it took effect."""
-        return self._answer(lambda: self._connected.call("on" if on else "off"))
+        return self._numbers("on" if on else "off", "seconds")
 
     def stats(self) -> dict[str, Any]:
         """Events, losses and the memory of maps, as the agent counts them."""
@@ -97,7 +107,7 @@ class AgentProcess:
 
     def flush(self) -> dict[str, Any]:
         """Export all that was seen up to now; answers after the receiver acknowledged it."""
-        return self._answer(lambda: self._connected.call("flush"))
+        return self._numbers("flush", *COUNTED)
 
     def remove(self) -> dict[str, Any]:
         """Detach, export the rest, end the process; how long detaching took."""
@@ -146,6 +156,18 @@ class AgentProcess:
         assert self._client is not None, "await_ready() comes first"
         return self._client
 
+    def _numbers(self, cmd: str, *keys: str) -> dict[str, Any]:
+        """The answer to a command; CollectorError if one of these keys is not a number in it."""
+        answer = self._answer(lambda: self._connected.call(cmd))
+        missing = [key for key in keys if not isinstance(answer.get(key), int | float)]
+        if missing:
+            raise CollectorError(
+                f"Collector {self.name!r} answers `{cmd}` without {', '.join(missing)}.",
+                f"Each is a number. What it answers: {json.dumps(answer)[:200]}",
+                GUIDE,
+            )
+        return answer
+
     def _answer(self, call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         try:
             return call()
@@ -156,6 +178,12 @@ class AgentProcess:
                 f"The agent of collector {self.name!r} {state}.",
                 f"{error}.",
                 f"Its log is {self._log}.",
+            ) from error
+        except ValueError as error:
+            raise CollectorError(
+                f"Collector {self.name!r} answers with something that is not JSON.",
+                f"{error}.",
+                GUIDE,
             ) from error
 
     def _told(self) -> dict[str, Any]:
@@ -172,13 +200,19 @@ class AgentProcess:
                 answer.get("why", ""),
                 answer.get("next_step", ""),
             )
-        if "programs" not in answer:
+        if not _are_programs(answer.get("programs")):
             raise CollectorError(
                 f"The ready line of collector {self.name!r} does not tell its BPF programs.",
                 "Their run time is a part of the bill.",
                 'It holds `"programs": [{"id": ID, "hook": TYPE}, ...]`, which may be empty.',
             )
         return answer
+
+
+def _are_programs(told: Any) -> bool:
+    return isinstance(told, list) and all(
+        isinstance(each, dict) and isinstance(each.get("id"), int) for each in told
+    )
 
 
 def switch_all(agents: Iterable[AgentProcess], on: bool) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from harness.agent import __main__ as agent
 from harness.agent.errors import AgentError
 from harness.collectors import REGISTRY, AgentProcess, resolve
 from harness.collectors.definition import EXPORT_SECONDS
-from harness.errors import CollectorError, InputError, UnavailableError
+from harness.errors import InputError
 from harness.signals import SIGNALS
 
 EXTERNAL = """
@@ -186,34 +186,3 @@ def test_an_external_collector_is_checked(
 ) -> None:
     with pytest.raises(InputError, match=words):
         resolve(write(tmp_path, EXTERNAL.replace(*change)))
-
-
-def say(tmp_path: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> AgentProcess:
-    """An external collector that says this line and ends."""
-    (tmp_path / "agent.py").write_text(f"print({line!r})")
-    external = process(write(tmp_path, EXTERNAL), tmp_path)
-    spawn = shell.spawn  # without the cgroup, which needs root
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            shell, "spawn", lambda argv, **keys: spawn(argv, log=keys["log"], pipe_stdout=True)
-        )
-        external.start()
-    return external
-
-
-def test_a_ready_line_without_programs_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    refused = say(tmp_path, '{"ready": true, "hooks": []}', monkeypatch)
-    with pytest.raises(CollectorError, match="does not tell its BPF programs"):
-        refused.await_ready()
-    refused.kill()
-
-
-def test_a_collector_that_cannot_run_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    refused = say(tmp_path, '{"ready": false, "what": "No BTF."}', monkeypatch)
-    with pytest.raises(UnavailableError, match=r"cannot run here: No BTF\."):
-        refused.await_ready()
-    refused.kill()
