@@ -2,7 +2,7 @@
 # make test       set up what is missing, run every test that this machine can run
 # make test-stack build the observability stack's programs (twenty minutes, 11 GB while it lasts) and test it
 # make lint       style, types, import layers
-# make clean      remove what was built and installed here (not apt packages, not reports)
+# make clean      take the stack down, remove what was built and installed here (not packages, not reports)
 .DELETE_ON_ERROR:
 .PHONY: evaluate test test-stack lint setup setup-test bpf workloads clean format lock
 
@@ -65,7 +65,8 @@ lock:
 	--no-emit-find-links --python-version 3.11 -o requirements.lock
 
 clean:
-	-@test -x $(BIN)/harness && $(BIN)/harness clean
-	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	@# 2: something could not be ended, as without root; .venv stays, which can end it
+	@! test -x $(BIN)/harness || { $(BIN)/harness down && $(BIN)/harness clean; } || test $$? -ne 2
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 	$(MAKE) -C bpf clean
 	$(MAKE) -C workloads clean
