@@ -37,7 +37,8 @@ def read(path: Path) -> dict[str, Any]:
         raise StoreError(
             f"The certificate {path} has schema {found.get('schema')}, "
             f"this version reads {SCHEMA}.",
-            next_step="Calibrate again.",
+            next_step="Calibrate again, or remove the file: without one the default windows are "
+            "used.",
         )
     return found
 

@@ -41,7 +41,8 @@ def calibrate_command(
 ) -> None:
     """Find out what this machine can resolve: noise, entry cost, known effects recovered.
 
-    Ends in a certificate; evaluations on this machine then use the windows that it chose.
+    Ends in a certificate; evaluations on this machine then use the windows that it chose. Needs
+    root, except for --plan and --report.
     """
     # scipy and matplotlib, which other commands need not wait for
     from harness import calibrate, calibration_plan

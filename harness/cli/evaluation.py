@@ -70,7 +70,11 @@ def evaluate_command(
         typer.Option("--workload", metavar="NAME", help="Measure this service; repeat for more."),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="Begin no block after so many minutes.")
+        float | None,
+        typer.Option(
+            help="End early: begin no block after so many minutes. It makes nothing longer; take "
+            "standard or more blocks for that."
+        ),
     ] = None,
     stack: Annotated[
         str | None,
@@ -90,7 +94,7 @@ def evaluate_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print report.json.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
-    """Measure what collectors cost services on this machine; ends in a report.
+    """Measure what collectors cost services on this machine; ends in a report. Needs root.
 
     Examples:
 
@@ -174,7 +178,10 @@ def report_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print report.json.")] = False,
 ) -> None:
-    """Make the report of a run again from its measurements; needs no root and no network."""
+    """Make the report of a run again from its folder (trials/); needs no root and no network.
+
+    Of published runs only the report is kept: they have no trials.
+    """
     _finish(Run.open(run), as_json)
 
 

@@ -27,12 +27,18 @@ def ramp_command(
         typer.Option(help="What is sent; all is one after the other."),
     ] = "all",
     start: Annotated[
-        float, typer.Option(help="The first rate, records a second; 0: a signal's own.")
+        float,
+        typer.Option(
+            help="The first rate, records a second; 0: 2,000 spans, 4,000 points or lines."
+        ),
     ] = 0.0,
     factor: Annotated[float, typer.Option(help="From one rate to the next.")] = 1.5,
     step_seconds: Annotated[float, typer.Option(help="How long each rate is held.")] = 10.0,
     limit_lag: Annotated[
-        float, typer.Option(help="Seconds until a record can be queried that are too many.")
+        float,
+        typer.Option(
+            help="A rate is not held if a record can be queried only after more seconds than this."
+        ),
     ] = 5.0,
     run_name: Annotated[str, typer.Option("--run", help="The name of the run's folder.")] = "",
     reports: Annotated[Path, typer.Option(help="Where runs are kept.")] = REPORTS,
@@ -41,7 +47,9 @@ def ramp_command(
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be done.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print ramp.json.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing of single steps.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say nothing of single steps.")
+    ] = False,
 ) -> None:
     """Find out how much telemetry a second the stack on this machine takes, and what ends it.
 

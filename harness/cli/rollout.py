@@ -35,17 +35,27 @@ def up_command(
     ] = False,
     require: Annotated[
         list[str] | None,
-        typer.Option("--require", help="Fail without this component; may be repeated."),
+        typer.Option(
+            "--require",
+            help="Fail without this component (otelcol, prometheus, tempo, loki, grafana); may be "
+            "repeated.",
+        ),
     ] = None,
     bind: Annotated[
         str, typer.Option("--bind", help="The address of OTLP and of the query endpoints.")
     ] = "127.0.0.1",
     retention: Annotated[
-        int, typer.Option("--retention", min=1, help="Hours for which data are kept.")
+        int,
+        typer.Option(
+            "--retention", min=1, help="Hours for which data are kept; Loki keeps 24 at least."
+        ),
     ] = 24,
     as_json: Annotated[bool, typer.Option("--json", help="Print what is there as JSON.")] = False,
 ) -> None:
-    """Start the observability stack on this machine and prove that data flows through it."""
+    """Start the observability stack on this machine and prove that data flows through it.
+
+    Needs root, except for --plan.
+    """
     components = rollout.select(require or [])
     offers = rollout.plan(components, supply.cache())
     if plan:
@@ -65,7 +75,10 @@ def up_command(
 
 @errors
 def down_command() -> None:
-    """Take the stack down: its processes, cgroups, data and configuration; the cache stays."""
+    """Take the stack down: its processes, cgroups, data and configuration; the cache stays.
+
+    Needs root.
+    """
     with interruptible():
         done = rollout.down()
     for line in done:
