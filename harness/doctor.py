@@ -27,6 +27,7 @@ NEEDED_BY = {
     "iter": ("flows",),
     "perf_event": ("profile",),
     "cgroup/connect4": ("guard",),
+    "cgroup/getsockopt": ("inject",),
     "ring buffer": ("http", "guard"),
 }
 # hook -> who takes it where it is offered, and something else where it is not

@@ -31,6 +31,9 @@ PROBES: dict[str, Callable[[], None]] = {
     "cgroup/connect4": lambda: _load(
         syscall.CGROUP_SOCK_ADDR, RETURN_ONE, syscall.CGROUP_INET4_CONNECT
     ),
+    "cgroup/getsockopt": lambda: _load(
+        syscall.CGROUP_SOCKOPT, RETURN_ONE, syscall.CGROUP_GETSOCKOPT
+    ),
     "tp": lambda: _load_for_pmu(syscall.TRACEPOINT, "tracepoint"),
     "raw_tp": lambda: _load(syscall.RAW_TRACEPOINT),
     "tp_btf": lambda: _trace(_TYPEDEF, "btf_trace_sched_process_exec", syscall.TRACE_RAW_TP),

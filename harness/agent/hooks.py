@@ -10,6 +10,7 @@ _TYPES = {
     "tp": "tracepoint",
     "cgroup": "cgroup_sock",  # cgroup/connect4, cgroup/sock_create, ...
     "sockops": "sock_ops",
+    "cgroup/getsockopt": "cgroup_sockopt",
     "fexit": "fentry",
     "lsm": "fentry",  # the same trampoline
 }
@@ -18,4 +19,4 @@ _TYPES = {
 def hook_type(section: str) -> str:
     """`cgroup_skb` of `cgroup_skb/egress`, `tp_btf` of `tp_btf/sys_enter`, and so on."""
     prefix = section.partition("/")[0].split(".")[0]
-    return _TYPES.get(prefix, prefix)
+    return _TYPES.get(section, _TYPES.get(prefix, prefix))

@@ -15,7 +15,8 @@ from harness.meters.bpfstats import Program
 @pytest.mark.parametrize(
     ("section", "kind"),
     [("cgroup_skb/egress", "cgroup_skb"), ("tp/sched/sched_switch", "tracepoint"),
-     ("cgroup/connect4", "cgroup_sock"), ("fexit/tcp_close", "fentry"),
+     ("cgroup/connect4", "cgroup_sock"),
+     ("cgroup/getsockopt", "cgroup_sockopt"), ("fexit/tcp_close", "fentry"),
      ("lsm/file_open", "fentry"), ("lsm.s/bprm_check_security", "fentry"),
      ("uprobe", "uprobe"), ("uretprobe", "uretprobe"),
      ("kprobe/do_exit", "kprobe"), ("kretprobe/do_exit", "kretprobe")],
