@@ -163,7 +163,7 @@ class AgentProcess:
         if missing:
             raise CollectorError(
                 f"Collector {self.name!r} answers `{cmd}` without {', '.join(missing)}.",
-                f"Each is a number. What it answers: {json.dumps(answer)[:200]}",
+                f"Each is a number. What it answers: {json.dumps(answer)[:200]}.",
                 GUIDE,
             )
         return answer
