@@ -73,7 +73,7 @@ def progress(quiet: bool) -> Iterator[block.Progress]:
 def _lines(quiet: bool) -> block.Progress:
     def tell(done: float, total: float, label: str) -> None:
         if not quiet:
-            err.print(f"{100 * done / total:3.0f} %  {label}")
+            err.print(f"{max(0.0, 100 * done / total):3.0f} %  {label}")
 
     return tell
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from harness import rollout
-from harness.stack import catalog, client, config
+from harness.stack import catalog, client, config, readback
 from harness.stack.config import Stack
 from harness.targets import cgroup, ledger
 from tests.e2e import stacked
