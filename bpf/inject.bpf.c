@@ -21,14 +21,14 @@
 #define ETH_P_IP   0x0800
 #define ETH_P_IPV6 0x86DD
 #define MAX_STEPS  (1 << 20) /* far more readings of the clock than 1 ms holds */
-#define CALM_NS    3000      /* a step takes less, unless something interrupts it */
+#define CALM_NS	   3000	     /* a step takes less, unless something interrupts it */
 #define PAUSED_NS  200000    /* in sum what a hypervisor takes, see docs/adr/0009 */
 
 struct burnt {
 	__u64 ns;
 	__u64 events;
 	__u64 paused_ns; /* of `ns`: in steps of PAUSED_NS or more */
-	__u64 calm_ns;   /* of events all of whose steps took less than CALM_NS */
+	__u64 calm_ns;	 /* of events all of whose steps took less than CALM_NS */
 	__u64 calm_events;
 };
 
