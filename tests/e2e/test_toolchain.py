@@ -27,9 +27,10 @@ def test_a_fetched_toolchain_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     installed = shutil.which("go")
     if installed is None or not os.environ.get("HARNESS_STACK"):
         pytest.skip("70 MB are to be fetched by Go: `make test-stack` does")
-    (tmp_path / "go").write_text(OLD.replace("{go}", installed))
-    (tmp_path / "go").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "go").write_text(OLD.replace("{go}", installed))
+    (tmp_path / "bin" / "go").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setenv("GOTOOLCHAIN", "auto")
     go = toolchain.choose(catalog.MODULES / "tempo" / "go.mod")
     assert "from the module proxy" in toolchain.to_fetch(go, tmp_path)
