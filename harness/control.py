@@ -101,6 +101,8 @@ class Client:
         if not line:
             raise ControlError("the process ended")
         reply: dict[str, Any] = json.loads(line)
+        if not isinstance(reply, dict):
+            raise ValueError(f"{line[:80]!r} is no JSON object")
         if not reply.pop("ok", False):
             raise ControlError(str(reply.get("error", "failed")))
         return reply

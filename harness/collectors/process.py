@@ -181,7 +181,7 @@ class AgentProcess:
             ) from error
         except ValueError as error:
             raise CollectorError(
-                f"Collector {self.name!r} answers with something that is not JSON.",
+                f"Collector {self.name!r} answers with something that is no JSON object.",
                 f"{error}.",
                 GUIDE,
             ) from error

@@ -98,10 +98,11 @@ class Full:
         self._delays = {(part.instance, kind): [] for part, kind in parts}
         seen: set[Hashable] = set()
         begun, last, gaps = time.monotonic(), time.monotonic(), list[float]()
+        whole = False  # whether the round before asked for all
         for number in itertools.count(1):
             now = time.monotonic()
             over = now - begun >= seconds
-            if now - begun >= seconds + COMPLETE_SECONDS or (over and complete()):
+            if now - begun >= seconds + COMPLETE_SECONDS or (whole and complete()):
                 break
             known = len(seen)
             for part, kind in parts:
@@ -112,7 +113,7 @@ class Full:
                     self._delays[part.instance, kind] += delays
             if len(seen) > known:
                 gaps.append(now - last)
-            last = now
+            last, whole = now, over
             self.check()
             time.sleep(max(0.0, now + POLL_SECONDS - time.monotonic()))
         self.poll_seconds = sum(gaps) / len(gaps) if gaps else POLL_SECONDS

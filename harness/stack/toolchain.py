@@ -52,8 +52,14 @@ def choose(go_mod: Path) -> Go:
     assert asked is not None
     if shutil.which("go") is None:
         return Go(refusal="Go is not installed; 1.19 or later will do.")
-    told = shell.run(["go", "env", "-json", "GOVERSION", "GOTOOLCHAIN", "GOHOSTARCH"]).stdout
-    have = json.loads(told)
+    # in /: below a go.mod that asks for a newer Go, even this would fetch that
+    done = shell.run(
+        ["go", "env", "-json", "GOVERSION", "GOTOOLCHAIN", "GOHOSTARCH"],
+        check=False, cwd=Path("/"), env={"GOWORK": "off"},
+    )  # fmt: skip
+    if done.returncode:
+        return Go(refusal=f"`go env` fails: {' '.join(done.stderr.split())}.")
+    have = json.loads(done.stdout)
     version, arch = have["GOVERSION"].removeprefix("go"), have["GOHOSTARCH"]
     if numbers(version) >= numbers(asked[1]):
         return Go(version)
@@ -86,10 +92,10 @@ def environment(go: Go, folder: Path) -> dict[str, str]:
         "GOCACHE": str(folder / "go" / "build"),
         "GOMODCACHE": str(folder / "go" / "mod"),
         "GOWORK": "off",
+        "GOTOOLCHAIN": "local",
     }
     if not go.toolchain:
         return settings
-    settings["GOTOOLCHAIN"] = "local"
     if not go.ready(folder):
         _fetch(go, folder, settings)
     home = go.home(folder)

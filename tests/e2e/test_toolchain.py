@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from harness import shell
-from harness.errors import NeedError
 from harness.stack import catalog, toolchain
 
 pytestmark = [pytest.mark.e2e, pytest.mark.stack]
@@ -34,10 +33,7 @@ def test_a_fetched_toolchain_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("GOTOOLCHAIN", "auto")
     go = toolchain.choose(catalog.MODULES / "tempo" / "go.mod")
     assert "from the module proxy" in toolchain.to_fetch(go, tmp_path)
-    try:
-        environment = toolchain.environment(go, tmp_path)
-    except NeedError as error:
-        pytest.skip(str(error))
+    environment = toolchain.environment(go, tmp_path)  # who sets HARNESS_STACK has a network
     assert toolchain.to_fetch(go, tmp_path) == ""
     assert f"go{go.version} " in shell.run(["go", "version"], env=environment).stdout
     (tmp_path / "main.go").write_text('package main\n\nfunc main() { println("built") }\n')

@@ -345,6 +345,17 @@ def test_few_questions_go_far_back() -> None:
     assert [full.back_ns(n) // SECOND for n in range(1, 9)] == [5, 10, 5, 20, 5, 10, 5, 40]
 
 
+def test_the_last_question_goes_back_to_the_beginning(
+    receiver: Full, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nothing is known to be missing: some collectors do not tell what they sent."""
+    asked: list[int] = []
+    monkeypatch.setattr(Full, "_new", lambda *told: iter(asked.append(told[-1]) or ()))
+    part = Part("scope", 0, time.monotonic_ns() - 90 * SECOND)
+    receiver.watch([(part, "spans")], 0.0, lambda: True)
+    assert asked == [pytest.approx(full.unix_ns(part.since_ns), abs=SECOND)]
+
+
 def test_what_is_very_late_is_found_while_others_come(receiver: Full, answers: Answers) -> None:
     """Of a Tempo that keeps to start and end: one span is 12 s old when it can first be found."""
     began = time.time_ns()

@@ -123,8 +123,9 @@ def test_an_answer_with_all_numbers_is_taken(answering: Callable[[str], AgentPro
     }
 
 
-def test_an_answer_that_is_not_json_is_told_in_words(
-    answering: Callable[[str], AgentProcess],
+@pytest.mark.parametrize("line", ["done", "[1]", "null", '"done"'])
+def test_an_answer_that_is_no_json_object_is_told_in_words(
+    line: str, answering: Callable[[str], AgentProcess]
 ) -> None:
-    with pytest.raises(CollectorError, match="answers with something that is not JSON"):
-        answering("done").stats()
+    with pytest.raises(CollectorError, match="answers with something that is no JSON object"):
+        answering(line).stats()
