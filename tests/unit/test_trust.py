@@ -1,0 +1,165 @@
+"""A certificate's statistics against runs whose truth is known: intervals, power, noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from harness import experiment as experiments
+from harness.analysis import noise, ranks, trust
+from harness.analysis.noise import Noise
+from harness.analysis.trust import Known
+from tests.unit.calibrated import RATE, rows, sample
+
+FEW = {10.0: 40, 30.0: 20, 60.0: 20, 300.0: 10}  # draws for a power: enough for a test
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_draws() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trust, "DRAWS", FEW)
+        yield
+
+
+# how often intervals are right
+
+
+def test_share_has_the_exact_interval() -> None:
+    found = trust.share(18, 20)
+    assert found.share == 0.9
+    assert (found.low, found.high) == pytest.approx((0.683, 0.988), abs=0.001)  # published tables
+    assert (trust.share(0, 0).low, trust.share(0, 0).high) == (0.0, 1.0)
+
+
+def test_cut_uses_every_quadruple_once_and_leaves_out_the_rest() -> None:
+    whole = sample(1, 107)
+    parts = trust.cut(whole, 25)
+    assert [len(part.on) for part in parts] == [25] * 4
+    assert np.array_equal(np.concatenate([part.on for part in parts]), whole.on[:100])
+
+
+def test_right_truths_are_covered_and_wrong_ones_are_not() -> None:
+    trials = [Known(sample(seed, 250, 2.0), 2.0) for seed in range(12)]
+    right = trust.covered(trials, 25)
+    assert right.n == 120
+    assert right.share >= 0.90  # fewer has a probability below 1 % with 95 % intervals
+    wrong = trust.covered([replace(trial, truth_us=6.0) for trial in trials], 25)
+    assert wrong.share < 0.2
+
+
+def test_false_alarms_are_few_without_an_effect_and_many_with_one() -> None:
+    nulls = [sample(seed, 250) for seed in range(12)]
+    found = trust.false_alarms(nulls, 25, seed=1)
+    assert (found.real.n, found.redrawn.n) == (120, 0)
+    assert found.both.share <= 0.1
+    assert trust.false_alarms([sample(s, 250, 5.0) for s in range(12)], 25, 1).both.share > 0.5
+
+
+def test_too_few_comparisons_are_topped_up_by_redrawing() -> None:
+    nulls = [sample(seed, 60) for seed in range(4)]
+    found = trust.false_alarms(nulls, 20, seed=1)
+    assert (found.real.n, found.redrawn.n, found.both.n) == (12, 88, 100)
+    assert found == trust.false_alarms(nulls, 20, seed=1)
+    assert found.both.k == found.real.k + found.redrawn.k
+    assert trust.false_alarms([], 20, seed=1).both.n == 0
+
+
+def test_off_windows_alone_know_nothing_of_the_effect() -> None:
+    rng, n = np.random.default_rng(3), 400
+    windows = rows(rng, 4 * n, states=experiments.pattern(n, 3), effect_us=50.0)
+    found = trust.of_off_windows(windows, seed=3, block=2)
+    assert len(found.on) == n // 2
+    assert set(found.block) == {2}
+    assert abs(ranks.hodges_lehmann(found.differences).estimate) < 1.0
+    assert found.off_requests.sum() + found.on_requests.sum() == pytest.approx(2 * n * RATE * 0.05)
+
+
+def test_power_grows_with_time_and_effect() -> None:
+    small = [sample(seed, 300, 0.5, block=seed) for seed in range(3)]
+    large = [sample(seed, 300, 3.0, block=seed) for seed in range(3)]
+    short, longer = (trust.power(small, 0.2, seconds, seed=1) for seconds in (10.0, 60.0))
+    assert short.share < longer.share
+    assert trust.power(large, 0.2, 30.0, seed=1).share > 0.9
+    assert trust.power(large, 0.2, 400.0, seed=1).n == 0
+    assert trust.power([sample(1, 10)], 0.2, 10.0, seed=1).n == 0
+
+
+def test_the_smallest_effect_falls_with_the_root_of_time() -> None:
+    assert trust.detectable(1.0, 60.0, 60.0) == pytest.approx(2.8)
+    assert trust.detectable(1.0, 60.0, 240.0) == pytest.approx(1.4)
+
+
+# noise
+
+
+def test_a_machine_that_drifts_is_given_short_windows_and_a_quiet_one_long_ones() -> None:
+    rng = np.random.default_rng(5)
+    drifting = [rows(rng, 6000, seconds=0.01, drift=0.3, noise_share=0.003) for _ in range(2)]
+    steady = [rows(rng, 12000, seconds=0.01, noise_share=0.02) for _ in range(2)]
+    short = noise.choose(noise.by_window(drifting, 0.001))
+    longer = noise.choose(noise.by_window(steady, 0.004))
+    assert short.window_seconds <= 0.06
+    assert longer.window_seconds == 0.1
+    assert all(n.guard_seconds <= n.window_seconds / 4 for n in noise.by_window(steady, 0.02))
+
+
+def test_the_error_is_the_one_that_a_comparison_has() -> None:
+    """White noise of 2 % a window of 50 ms: 60 s are 300 quadruples, the SD of each is 2 %."""
+    rng = np.random.default_rng(6)
+    trials = [rows(rng, 12000, seconds=0.01, noise_share=0.02) for _ in range(2)]
+    found = {n.window_seconds: n for n in noise.by_window(trials, 0.0)}[0.05]
+    sd_of_t5 = math.sqrt(5 / 3)
+    lost = math.sqrt(0.05 / (0.05 - noise.SWITCH_SECONDS))
+    expected = 2 * sd_of_t5 / math.sqrt(300) * lost
+    assert found.sd_percent == pytest.approx(expected, rel=0.1)
+    assert found.error_percent == pytest.approx(expected, rel=0.25)
+    assert abs(found.autocorrelation) < 0.1
+    assert found.quadruples == 1200
+
+
+def test_windows_seen_too_rarely_are_not_chosen() -> None:
+    lucky = Noise(1.0, 0.01, 8, 1000.0, 0.01, 0.01, 0.01, 0.0)
+    usual = Noise(0.05, 0.01, 500, 40.0, 0.5, 0.6, 0.5, 0.0)
+    alike = Noise(0.06, 0.01, 400, 50.0, 0.51, 0.6, 0.5, 0.0)
+    starved = Noise(0.02, 0.005, 900, 3.0, 0.1, 0.6, 0.5, 0.0)
+    assert noise.choose([lucky, starved, usual, alike]) is alike
+
+
+def test_no_window_is_chosen_that_an_experiment_cannot_hold() -> None:
+    def noises(error: Callable[[float], float], requests: float) -> list[Noise]:
+        windows = [0.01 * steps for steps in noise.STEPS]
+        return [
+            Noise(round(w, 6), min(0.3, w / 4), 500, requests, error(w), 1, 1, 0) for w in windows
+        ]
+
+    chosen = [
+        noise.choose(noises(error, requests))
+        for error in (lambda w: 1 / w, lambda w: w, lambda w: 1.0)
+        for requests in (100.0, 1.0)
+    ]
+    assert {c.window_seconds for c in chosen} == {0.02, 0.1}
+    choosable = [w for w in (0.01 * s for s in noise.STEPS) if 0.02 <= w <= noise.LONGEST_SECONDS]
+    for window in choosable:
+        for guard in (0.006, max(0.006, window / 4)):
+            defaults = {"window_seconds": window, "guard_seconds": guard}
+            for path in experiments.SHIPPED.glob("*.toml"):
+                assert experiments.load(path, defaults).window_seconds == window
+
+
+def test_the_spectrum_shows_a_swing_where_it_is() -> None:
+    rng = np.random.default_rng(7)
+    found = noise.spectrum([rows(rng, 6000, seconds=0.01, drift=0.3, noise_share=0.001)])
+    peak = found.frequency_hz[int(np.argmax(found.percent2_per_hz))]
+    assert peak == pytest.approx(1 / 7, abs=0.1)
+
+
+def test_merged_windows_are_the_sums_of_their_rows() -> None:
+    short = rows(np.random.default_rng(8), 103, seconds=0.01)
+    found = noise.merged(short, 0.05)
+    assert len(found) == 20
+    assert found[0].meters["requests"] == pytest.approx(5 * RATE * 0.01)
+    assert found[1].window.start_ns == short[5].window.start_ns
