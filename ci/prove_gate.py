@@ -21,8 +21,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from harness import shell
 from harness.analysis import hierarchy
+from harness.linux import processes
 
 CI = Path(__file__).resolve().parent
 EXPERIMENT, BUDGET = CI / "regression.toml", CI / "regression-budget.toml"
@@ -92,7 +92,7 @@ def _row(reports: Path, kind: str, pair: int, ns: int) -> Row:
     code = _evaluate(reports, name, ns, seed=pair if kind == "slow" else 500 + pair)
     if code not in (0, 3):
         return Row(name, kind, ns, "not measured", code, math.nan, "", "", "", math.nan)
-    judged = shell.run(
+    judged = processes.run(
         [*_harness(), "gate", str(reports / name), "--budget", str(BUDGET), "--json"], check=False
     )
     if judged.returncode == 2:
@@ -120,7 +120,7 @@ def _evaluate(reports: Path, name: str, ns: int, seed: int) -> int:
         _say(f"{name} was interrupted before its report; it is kept as {aside.name}.")
     mine = reports / f"{name}.toml"
     mine.write_text(re.sub(r"(?m)^seed = .*$", f"seed = {seed}", EXPERIMENT.read_text()))
-    done = shell.run(
+    done = processes.run(
         [*_harness(), "evaluate", str(mine), "--arm", "old=http+inject:ns=0", "--arm",
          f"new=http+inject:ns={ns}", "--reports", str(reports), "--run", name, "--quiet"],
         check=False, timeout=600,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from harness.shell import Completed
+from harness.linux.processes import Completed
 
 if TYPE_CHECKING:
     import numpy as np

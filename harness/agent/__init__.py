@@ -1,1 +1,1 @@
-"""The included collectors' user half; `python -m harness.agent NAME`, started by `collectors`."""
+"""The included collectors' user half: one process a collector, `python -m harness.agent NAME`."""

@@ -27,7 +27,7 @@ from harness.agent.hooks import hook_type
 from harness.agent.libbpf import Object, Program
 from harness.agent.otlp import Exporter
 from harness.agent.telemetry import Counts, Telemetry
-from harness.control import Server
+from harness.wire.control import Server
 
 _ENDING = {signal.SIGTERM, signal.SIGINT}
 _log = logging.getLogger("harness.agent")

@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.analysis import compare, hierarchy, value
 from harness.analysis.compare import Array, Estimate, Quadruples
-from harness.store import TrialRecord, WindowRow
+from harness.results.run import TrialRecord, WindowRow
 
 RARE = 0.1  # more slices than this share without any run: a median would lose the rare ones
 SEED = 1  # of the bootstrap: any, but always the same

@@ -19,7 +19,7 @@ from harness.analysis.injection import InjectedTrial
 from harness.analysis.latency import NEVER_NS, Requests
 from harness.analysis.summary import Summary
 from harness.model import BASELINE
-from harness.store import Run, WindowRow
+from harness.results.run import Run, WindowRow
 
 HOOK = "cgroup_skb"  # of the program that injects
 MINUTES = (5, 10, 30)

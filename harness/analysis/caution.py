@@ -10,8 +10,8 @@ from harness.analysis import compare
 from harness.analysis.cell import BlockRow
 from harness.analysis.compare import Estimate
 from harness.analysis.validity import Judged
-from harness.experiment import Experiment
 from harness.model import BASELINE, Comparison
+from harness.plan.experiment import Experiment
 
 UNLIKELY = 0.01  # blocks that differ more than this probability allows are told of
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from harness.store import WindowRow
+from harness.results.run import WindowRow
 
 Array = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from scipy import stats
 
 from harness.analysis.compare import CONFIDENCE, Estimate
-from harness.store import TrialRecord
+from harness.results.run import TrialRecord
 
 SAMPLED = "samples"  # a profiler's: how many were to come is an expectation, not a count
 PROBED = ("connections", "executions")  # the harness makes a few of its own and looks for them

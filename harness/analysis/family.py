@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from harness.analysis import bill, metrics, multiple
 from harness.analysis.compare import Estimate
-from harness.experiment import Experiment
 from harness.model import Arm, Comparison
+from harness.plan.experiment import Experiment
 
 TOGETHER = "context_cpu_us less those of {}; intervals in quadrature"
 CORRECTED = ("workload_cpu_us", "workload_cpu_percent")  # one question in two units

@@ -15,7 +15,7 @@ from harness.analysis.compare import Estimate, Quadruples
 from harness.analysis.summary import Summary
 from harness.analysis.value import CANDIDATE, REFERENCE
 from harness.model import BASELINE, Comparison
-from harness.store import Run, TrialRecord, WindowRow
+from harness.results.run import Run, TrialRecord, WindowRow
 
 NS = re.compile(r"\bns=(\d+)")
 ASIDE = re.compile(r"\bat=getsockopt\b")  # where nobody waits for what is burnt

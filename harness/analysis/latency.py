@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from harness.analysis.compare import RESAMPLES, Z_CONFIDENCE, Array, Estimate, draws
-from harness.store import WindowRow
+from harness.results.run import WindowRow
 
 Counts = NDArray[np.int32]
 

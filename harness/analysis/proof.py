@@ -20,7 +20,7 @@ from harness.analysis.metrics import PERCENTILES
 from harness.analysis.summary import Summary
 from harness.analysis.trust import COMPARISON_SECONDS, Known, Share
 from harness.model import BASELINE
-from harness.store import Run, WindowRow
+from harness.results.run import Run, WindowRow
 
 Rows = Sequence[WindowRow]
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from harness.analysis import coverage
 from harness.analysis.cell import Cell
-from harness.signals import KINDS
-from harness.store import TrialRecord
+from harness.results.run import TrialRecord
+from harness.wire.telemetry import KINDS
 
 COVERAGE_PERCENT = 95.0  # more is wanted
 LATENCY_SECONDS = 30.0  # of the 99th percentile of data latency; less is wanted

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 
 from harness.analysis import summary
 from harness.model import Comparison
-from harness.store import Run
+from harness.results.run import Run
 
 METRIC = "workload_cpu_percent"
 

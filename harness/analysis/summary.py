@@ -16,9 +16,9 @@ from harness.analysis.upkeep import Upkeep
 from harness.analysis.validity import Judged
 from harness.analysis.validity import least as least
 from harness.analysis.value import CANDIDATE, REFERENCE
-from harness.experiment import Experiment, plan
 from harness.model import BASELINE, Arm, Comparison
-from harness.store import Run, TrialRecord, WindowRow
+from harness.plan.experiment import Experiment, plan
+from harness.results.run import Run, TrialRecord, WindowRow
 
 METERED = ("bpf_us", "entry_us", "bill_us", "bill_percent", "bpf_difference_us")
 

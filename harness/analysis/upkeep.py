@@ -14,7 +14,7 @@ import numpy as np
 from harness.analysis import hierarchy, value
 from harness.analysis.cell import Cell
 from harness.analysis.compare import Estimate
-from harness.store import TrialRecord
+from harness.results.run import TrialRecord
 
 KINDS = {"tempo": ("spans",), "prometheus": ("metrics",), "loki": ("logs",),
          "otelcol": ("spans", "metrics", "logs")}  # fmt: skip

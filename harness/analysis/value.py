@@ -11,7 +11,7 @@ import numpy as np
 from harness.analysis import hierarchy
 from harness.analysis.compare import Estimate
 from harness.analysis.coverage import Count
-from harness.store import TrialRecord
+from harness.results.run import TrialRecord
 
 Reader = Callable[[TrialRecord], float | None]
 

@@ -17,7 +17,7 @@ from harness.cli import choice
 from harness.cli.screen import INTERRUPTED, err, errors, out, progress
 
 if TYPE_CHECKING:
-    from harness.calibration_plan import Asked
+    from harness.plan.calibration import Asked
 
 REPORTS = Path("reports")
 
@@ -45,13 +45,14 @@ def calibrate_command(
     root, except for --plan and --report.
     """
     # scipy and matplotlib, which other commands need not wait for
-    from harness import calibrate, calibration_plan
+    from harness.controller import calibrate
+    from harness.plan import calibration
 
     if report is not None:
         _show(report, calibrate.certify(report), as_json)
         return
     if resume is None:
-        asked = calibration_plan.Asked(minutes, workload, seed, choice.repeatable(sys.argv[1:]))
+        asked = calibration.Asked(minutes, workload, seed, choice.repeatable(sys.argv[1:]))
         path = reports / (run_name or f"{datetime.now():%Y%m%d-%H%M%S}-calibrate")
     else:
         asked, path = calibrate.asked_of(resume), resume
@@ -75,8 +76,8 @@ def calibrate_command(
 
 
 def _show(path: Path, certificate: dict[str, Any], as_json: bool) -> None:
-    from harness import instrument
     from harness.report import certificate as report
+    from harness.results import certificates
 
     if as_json:
         out.print_json(json.dumps(certificate))
@@ -85,8 +86,8 @@ def _show(path: Path, certificate: dict[str, Any], as_json: bool) -> None:
     for row in report.wishes(certificate):
         shown.add_row(*map(escape, row))
     out.print(shown)
-    if (used := instrument.run(path.parent)) not in ("", certificate["run"]):
-        out.print(f"\n{path.parent / instrument.FILE} is that of {used}.", soft_wrap=True)
+    if (used := certificates.run(path.parent)) not in ("", certificate["run"]):
+        out.print(f"\n{path.parent / certificates.FILE} is that of {used}.", soft_wrap=True)
     out.print(
         f"\nWindows of {1e3 * certificate['window_seconds']:g} ms, "
         f"guard {1e3 * certificate['guard_seconds']:g} ms.\n"
@@ -96,13 +97,13 @@ def _show(path: Path, certificate: dict[str, Any], as_json: bool) -> None:
 
 
 def _show_plan(asked: Asked) -> None:
-    from harness import calibration_plan
+    from harness.plan import calibration
 
-    quiet = calibration_plan.noise_experiment(asked)
-    injected = calibration_plan.injected_experiment(asked, {})
+    quiet = calibration.noise_experiment(asked)
+    injected = calibration.injected_experiment(asked, {})
     out.print(
         f"Calibration with {asked.workload}, seed {asked.seed}; "
-        f"about {calibration_plan.expected_seconds(asked) / 60:.0f} minutes. "
+        f"about {calibration.expected_seconds(asked) / 60:.0f} minutes. "
         "Nothing has been started."
     )
     out.print(f"  noise: {quiet.blocks} x {quiet.switched_seconds:g} s, nothing installed")
@@ -112,10 +113,10 @@ def _show_plan(asked: Asked) -> None:
     )
     for arm in injected.arms:
         out.print(f"    {arm.name}  {escape(' '.join(arm.collectors))}")
-    nulls = calibration_plan.nulls(asked)
+    nulls = calibration.nulls(asked)
     each = ", ".join(f"{source} {n}" for source, n in nulls.items())
     out.print(f"  false alarms: about {sum(nulls.values())} comparisons ({each})")
     out.print(
-        f"Nanoseconds are for {calibration_plan.TYPICAL_US:g} us of CPU a request; "
+        f"Nanoseconds are for {calibration.TYPICAL_US:g} us of CPU a request; "
         "the noise run tells the true level.\nNext: the same command without --plan."
     )

@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from harness import experiment, instrument, receivers
 from harness.errors import InputError
-from harness.experiment import Experiment
+from harness.linux import facts
 from harness.model import BASELINE, Arm, StackKind
-from harness.targets import facts
-from harness.workloads import Workload
+from harness.node import receivers
+from harness.plan import experiment
+from harness.plan.experiment import Experiment
+from harness.plan.workloads import Workload
+from harness.results import certificates
 
 OLD = "old"  # the arm that the others are compared against
 _NOTED = ("window_seconds", "guard_seconds", "entry_ns", "workload")  # of the certificate
@@ -24,7 +26,7 @@ def certified(reports: Path) -> dict[str, Any]:
 
     Its guard is what the requests of its workload need. Those of others are seldom shorter.
     """
-    found = instrument.load(reports, facts.facts()) or {}
+    found = certificates.load(reports, facts.facts()) or {}
     noted = {key: found[key] for key in _NOTED if found.get(key) is not None}
     if "guard_seconds" in noted:
         noted["guard_seconds"] = max(noted["guard_seconds"], GUARD_SECONDS)

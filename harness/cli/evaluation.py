@@ -14,7 +14,6 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from harness import evaluate, workloads
 from harness.cli import choice
 from harness.cli.screen import (
     ERROR,
@@ -26,11 +25,13 @@ from harness.cli.screen import (
     out,
     progress,
 )
+from harness.controller import evaluate
 from harness.errors import InputError
+from harness.node import machine
+from harness.plan import workloads
+from harness.plan.workloads import Workload
 from harness.report import build, wording
-from harness.store import Run
-from harness.targets import local
-from harness.workloads import Workload
+from harness.results.run import Run
 
 if TYPE_CHECKING:
     from harness.analysis.summary import Summary
@@ -143,7 +144,7 @@ def evaluate_command(
         return
     if resume is None:
         path = reports / (run_name or f"{datetime.now():%Y%m%d-%H%M%S}-{_slug(wanted.name)}")
-        local.Local(path.name, run_dir=path).check()
+        machine.Local(path.name, run_dir=path).check()
         run = evaluate.create(path, wanted, choice.repeatable(sys.argv[1:]), resolved, certificate)
     try:
         with progress(quiet) as tell:

@@ -10,10 +10,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from harness import doctor
 from harness.cli.screen import ERROR, err, errors, out
-from harness.stack import supply
-from harness.targets import affinity, local
+from harness.node import doctor, machine
+from harness.stack import affinity, supply
 
 
 @errors
@@ -26,12 +25,12 @@ def clean_command(
 
     Running evaluations are kept.
     """
-    done = local.clean() + affinity.free()
+    done = machine.clean() + affinity.free()
     if cache and (freed := supply.empty(supply.cache())):
         done.append(f"Removed the cache {supply.cache()}: {freed / 1e6:.0f} MB.")
     for line in done:
         out.print(escape(line))
-    left = local.leftovers()
+    left = machine.leftovers()
     for line in left:
         err.print(f"[red]Still there:[/] {escape(line)}")
     if left:

@@ -15,7 +15,7 @@ from harness.cli import choice
 from harness.cli.screen import INTERRUPTED, err, errors, out
 
 if TYPE_CHECKING:
-    from harness.ramp import Asked
+    from harness.benchmarks.ramp import Asked
 
 REPORTS = Path("reports")
 
@@ -61,7 +61,9 @@ def ramp_command(
 
       harness ramp --report reports/RUN
     """
-    from harness import ramp  # scipy and matplotlib, which other commands need not wait for
+    from harness.benchmarks import (
+        ramp,  # scipy and matplotlib, which other commands need not wait for
+    )
 
     if report is not None:
         _show(report, ramp.write(report), as_json)
@@ -105,8 +107,7 @@ def _show(path: Path, found: dict[str, Any], as_json: bool) -> None:
 
 
 def _show_plan(asked: Asked) -> None:
-    from harness import rollout
-    from harness.targets import ledger
+    from harness.stack import ledger, lifecycle
 
     up = ledger.state() is not None
     stack = "the stack that is up" if up else "a stack that is started for it and taken down again"
@@ -118,6 +119,6 @@ def _show_plan(asked: Asked) -> None:
     out.print(
         f"It goes up until a record can be queried only after {asked.limit_lag:g} s, or is refused "
         "or lost, or waits ever longer;\nthen two rates between. About five minutes a signal.\n"
-        f"Stack: {rollout.home()}\nNext: the same command without --plan.",
+        f"Stack: {lifecycle.home()}\nNext: the same command without --plan.",
         soft_wrap=True,
     )

@@ -12,15 +12,13 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from harness import rollout
 from harness.cli.screen import err, errors, out
-from harness.interruption import interruptible
-from harness.rollout import Started
-from harness.stack import supply
+from harness.linux.stop_signals import interruptible
+from harness.stack import ledger, lifecycle, supply
 from harness.stack.catalog import Component
 from harness.stack.config import GRAFANA_PASSWORD, Stack
+from harness.stack.lifecycle import Started
 from harness.stack.supply import Offer
-from harness.targets import ledger
 
 NEXT = (
     "harness evaluate --stack full measures with it, harness ramp says how much it takes, "
@@ -56,16 +54,16 @@ def up_command(
 
     Needs root, except for --plan.
     """
-    components = rollout.select(require or [])
-    offers = rollout.plan(components, supply.cache())
+    components = lifecycle.select(require or [])
+    offers = lifecycle.plan(components, supply.cache())
     if plan:
         _print_plan(offers, as_json)
         return
-    rollout.require_all(components)
-    stack = Stack(rollout.home(), bind, retention_hours=retention)
+    lifecycle.require_all(components)
+    stack = Stack(lifecycle.home(), bind, retention_hours=retention)
     tell = partial(err.print, markup=False, soft_wrap=True)
     with interruptible():
-        started = rollout.up(stack, components, tell)
+        started = lifecycle.up(stack, components, tell)
     left_out = {c.title: _why_not(c) for c, _ in offers if c.name not in started.ready}
     if as_json:
         out.print_json(json.dumps(_described(stack, started, left_out)))
@@ -80,7 +78,7 @@ def down_command() -> None:
     Needs root.
     """
     with interruptible():
-        done = rollout.down()
+        done = lifecycle.down()
     for line in done:
         out.print(escape(line), soft_wrap=True)
     if not done:

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from harness import block
 from harness.errors import HarnessError
+from harness.node import block
 
 ERROR, INCONCLUSIVE, INTERRUPTED = 2, 3, 130
 

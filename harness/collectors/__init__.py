@@ -1,8 +1,7 @@
-"""The collectors that can be measured, by name; `evaluate` and the CLI look them up here."""
+"""Which collectors there are, what each claims, needs and counts; nothing here runs."""
 
 from harness.collectors.definition import EXPORT_SECONDS, Definition
 from harness.collectors.included import REGISTRY
-from harness.collectors.process import AgentProcess, switch_all
 from harness.collectors.spec import resolve
 
-__all__ = ["EXPORT_SECONDS", "REGISTRY", "AgentProcess", "Definition", "resolve", "switch_all"]
+__all__ = ["EXPORT_SECONDS", "REGISTRY", "Definition", "resolve"]

@@ -1,1 +1,1 @@
-"""The load driver: stock Locust users, released by a schedule, every request recorded."""
+"""The load driver's process: stock Locust users, released by a schedule, every request recorded."""

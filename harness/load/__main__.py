@@ -15,9 +15,9 @@ from typing import Any
 
 import gevent
 
-from harness.control import Server
 from harness.errors import HarnessError
 from harness.load.driver import Driver
+from harness.wire.control import Server
 
 DEFAULT_LOCUSTFILE = Path(__file__).with_name("default_locustfile.py")
 MAX_LOG_LINES = 200

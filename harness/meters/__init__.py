@@ -1,1 +1,1 @@
-"""Counters of the kernel and of the telemetry, read at the edges of windows by `evaluate`."""
+"""Counters of the kernel and of the telemetry, read at the edges of windows."""

@@ -11,8 +11,8 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from harness import syscall
 from harness.errors import NeedError
+from harness.linux import syscall
 
 # struct bpf_prog_info of linux/bpf.h: what is wanted, and where; the kernel only ever appends
 _INFO_SIZE = 224

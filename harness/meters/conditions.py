@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 from harness.meters.cgroup import CgroupCpu, parse_cpu_stat, parse_pressure
-from harness.meters.node import NodeCpu
+from harness.meters.host import NodeCpu
 
 RESOURCES = ("memory", "io")
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from harness.meters import otlp
 from harness.model import Part
-from harness.signals import EVENTS, METRICS, SPREAD, growth
-from harness.spool import Record, read_spool
+from harness.wire.spool import Record, read_spool
+from harness.wire.telemetry import EVENTS, METRICS, SPREAD, growth
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric
 
-from harness.spool import Record
+from harness.wire.spool import Record
 
 INSTANCE = "service.instance.id"
 TRACES, METRICS, LOGS = "/v1/traces", "/v1/metrics", "/v1/logs"

@@ -1,1 +1,1 @@
-"""Turns a run directory into one HTML page, Markdown and JSON; and profiles into flame graphs."""
+"""A run directory becomes a page, Markdown, JSON and plots."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.analysis.summary import Summary, summarize
 from harness.errors import StoreError
 from harness.report import html, markdown, rows
-from harness.store import Run
+from harness.results.run import Run
 
 
 @dataclass(frozen=True)

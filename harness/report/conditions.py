@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.analysis.summary import Summary, entry_ns
 from harness.analysis.validity import Judged
-from harness.experiment import Experiment
+from harness.plan.experiment import Experiment
 
 
 def measuring(summary: Summary) -> list[tuple[str, str]]:

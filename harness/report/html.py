@@ -16,7 +16,7 @@ from harness.analysis import validity
 from harness.analysis.summary import Summary
 from harness.model import BASELINE, Comparison
 from harness.report import canvas, conditions, flamegraph, plots, quality, sheets, table, wording
-from harness.store import Run
+from harness.results.run import Run
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness import shell
 from harness.analysis.gates import Measured
 from harness.analysis.summary import Summary, summarize
 from harness.errors import CommandError, InputError, StoreError
+from harness.linux import processes
 from harness.model import BASELINE, Comparison
 from harness.report import rows
-from harness.store import Run
+from harness.results.run import Run
 
 _FIELDS = {f.name: f for f in dataclasses.fields(Comparison)}
 _LENGTHS = ("window_seconds", "guard_seconds")
@@ -47,7 +47,7 @@ def against(where: str) -> Measured:
     if not where.endswith(".json"):
         where = where.rstrip("/") + "/report.json"
     try:
-        shown = shell.run(["git", "show", "--end-of-options", where])
+        shown = processes.run(["git", "show", "--end-of-options", where])
     except CommandError as error:
         raise InputError(
             f"git has no {where}.",

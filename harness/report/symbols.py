@@ -21,10 +21,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import shell
 from harness.agent import pprof
 from harness.agent.pprof import Frame
 from harness.errors import HarnessError, NeedError
+from harness.linux import processes
 
 _KERNEL_PID = -1
 _KERNEL_SPACE = 1 << 63
@@ -158,7 +158,7 @@ def _java_map(pid: int) -> Iterator[None]:
     ours = _is_java(pid) and not written.exists()
     if ours:
         with contextlib.suppress(HarnessError):  # older JVMs have no such command
-            shell.run(["jcmd", str(pid), "Compiler.perfmap"], timeout=20)
+            processes.run(["jcmd", str(pid), "Compiler.perfmap"], timeout=20)
     try:
         yield
     finally:

@@ -1,1 +1,1 @@
-"""What an evaluation runs beside the workload and the collectors."""
+"""The observability stack: which components there are, their configuration, their start, questions to them."""

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from harness.errors import ComponentError
 from harness.model import Part
-from harness.signals import EVENTS, METRICS, SPANS, SPREAD, growth
 from harness.stack import backends
 from harness.stack.backends import Backends, Series
 from harness.stack.config import Stack
+from harness.wire.telemetry import EVENTS, METRICS, SPANS, SPREAD, growth
 
 BACKENDS = ("prometheus", "tempo", "loki", "otelcol")  # what it must have
 POLL_SECONDS = 0.2

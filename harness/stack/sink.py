@@ -15,8 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-from harness.spool import Record, pack, whole_bytes
 from harness.stack.http import Connection, Request, Response
+from harness.wire.spool import Record, pack, whole_bytes
 
 _SIGNALS = {"/v1/traces": "traces", "/v1/metrics": "metrics", "/v1/logs": "logs"}
 

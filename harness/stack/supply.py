@@ -22,8 +22,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness import shell
 from harness.errors import CommandError, ComponentError, InputError, NeedError
+from harness.linux import processes
 from harness.stack import toolchain
 from harness.stack.catalog import Archive, Component, Module, OnPath, Way
 from harness.stack.toolchain import numbers
@@ -252,7 +252,7 @@ def _build(component: Component, way: Module, draft: str, folder: Path) -> Path:
     argv += ["-tags", ",".join(way.tags)] if way.tags else []
     go = toolchain.choose(source / "go.mod")
     program = Path(draft) / "program"
-    shell.run(
+    processes.run(
         [*argv, "-o", str(program), way.package],
         cwd=source, env=toolchain.environment(go, folder), timeout=_BUILD_SECONDS,
     )  # fmt: skip
@@ -260,6 +260,6 @@ def _build(component: Component, way: Module, draft: str, folder: Path) -> Path:
 
 
 def _version_of(program: str) -> str:
-    done = shell.run([program, "--version"], check=False, timeout=20)
+    done = processes.run([program, "--version"], check=False, timeout=20)
     found = re.search(r"\d+\.\d+(\.\d+)?", done.stdout + done.stderr)
     return found[0] if found else ""

@@ -14,8 +14,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import shell
 from harness.errors import ComponentError, NeedError
+from harness.linux import processes
 from harness.stack.catalog import MODULES
 
 SUMS = MODULES / "toolchain" / "go.sum"
@@ -53,7 +53,7 @@ def choose(go_mod: Path) -> Go:
     if shutil.which("go") is None:
         return Go(refusal="Go is not installed; 1.19 or later will do.")
     # in /: below a go.mod that asks for a newer Go, even this would fetch that
-    done = shell.run(
+    done = processes.run(
         ["go", "env", "-json", "GOVERSION", "GOTOOLCHAIN", "GOHOSTARCH"],
         check=False, cwd=Path("/"), env={"GOWORK": "off"},
     )  # fmt: skip
@@ -110,7 +110,7 @@ def numbers(version: str) -> tuple[int, ...]:
 
 def _fetch(go: Go, folder: Path, settings: dict[str, str]) -> None:
     # in /, because an old Go may not understand the go.mod of where we are
-    done = shell.run(
+    done = processes.run(
         ["go", "mod", "download", "-json", f"golang.org/toolchain@{go.toolchain}"],
         check=False, cwd=Path("/"), env=settings, timeout=_FETCH_SECONDS,
     )  # fmt: skip

@@ -1,1 +1,1 @@
-"""The places where things run; `cli` and `evaluate` choose one by name."""
+"""Where a node side runs and how it is reached; the only package that knows ssh and Kubernetes."""

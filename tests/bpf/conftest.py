@@ -21,7 +21,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from harness import control, shell
+from harness.linux import processes
+from harness.wire import control
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,7 +41,7 @@ def bpf_objects() -> Path:
         pytest.skip("loading BPF programs needs root")
     if not Path("/sys/kernel/btf/vmlinux").exists():
         pytest.skip("this kernel has no BTF")
-    shell.run(["make", "-s", "-C", str(ROOT / "bpf")], timeout=300)
+    processes.run(["make", "-s", "-C", str(ROOT / "bpf")], timeout=300)
     return ROOT / "bpf" / ".output"
 
 
@@ -50,16 +51,16 @@ class Service:
 
     path: Path
     log: Path
-    processes: list[shell.Process] = field(default_factory=list)
+    started: list[processes.Process] = field(default_factory=list)
 
-    def start(self, *argv: str, pipe_stdout: bool = False) -> shell.Process:
-        process = shell.spawn(argv, log=self.log, cgroup=self.path, pipe_stdout=pipe_stdout)
-        self.processes.append(process)
+    def start(self, *argv: str, pipe_stdout: bool = False) -> processes.Process:
+        process = processes.spawn(argv, log=self.log, cgroup=self.path, pipe_stdout=pipe_stdout)
+        self.started.append(process)
         return process
 
     def remove(self) -> None:
-        for process in self.processes:
-            shell.stop(process)
+        for process in self.started:
+            processes.stop(process)
         _remove_cgroup(self.path)
 
 
@@ -175,7 +176,7 @@ def receiver() -> Iterator[Receiver]:
 class Agent:
     """A running agent: `ready` is its first line, `call` sends a command."""
 
-    process: shell.Process
+    process: processes.Process
     ready: dict[str, Any]
     client: control.Client
     socket: Path
@@ -206,7 +207,7 @@ def start_agent(
             tmp_path / f"agent-{name}.log", name, socket, cgroup, otlp, *options
         )
         if not ready["ready"]:
-            shell.stop(process)
+            processes.stop(process)
             raise AssertionError(ready)
         agents.append(Agent(process, ready, control.Client(socket), socket))
         return agents[-1]
@@ -214,14 +215,14 @@ def start_agent(
     yield start
     for agent in agents:
         agent.client.close()
-        shell.stop(agent.process)
+        processes.stop(agent.process)
     for left in Path(sockets).iterdir():
         left.unlink()
     Path(sockets).rmdir()
 
 
 @pytest.fixture
-def launch() -> Callable[..., tuple[shell.Process, dict[str, Any]]]:
+def launch() -> Callable[..., tuple[processes.Process, dict[str, Any]]]:
     """Start an agent by hand: for agents that must not become ready."""
     return _launch
 
@@ -234,10 +235,10 @@ def _launch(
     otlp: str,
     *options: str,
     through: Sequence[str] = (),
-) -> tuple[shell.Process, dict[str, Any]]:
+) -> tuple[processes.Process, dict[str, Any]]:
     """Start an agent, by way of `through`, and read its ready line, whatever it says."""
     argv = [sys.executable, "-m", "harness.agent", name, "--cgroup", str(cgroup), "--otlp", otlp]
-    process = shell.spawn(
+    process = processes.spawn(
         [*through, *argv, "--control", str(socket), *options], log=log, cwd=ROOT, pipe_stdout=True
     )
     assert process.stdout is not None

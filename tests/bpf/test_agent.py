@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from harness import control, shell
+from harness.linux import processes
+from harness.wire import control
 
 pytestmark = pytest.mark.bpf
 
@@ -20,7 +21,7 @@ CAPABILITIES = ("setpriv", "--bounding-set", "-all", "--inh-caps", "-all")
 
 
 def loaded(number: int) -> bool:
-    said = shell.run(["bpftool", "prog", "show", "id", str(number)], check=False)
+    said = processes.run(["bpftool", "prog", "show", "id", str(number)], check=False)
     return said.returncode == 0
 
 
@@ -115,7 +116,7 @@ def refused(
         try:
             assert process.wait(10) == 2
         finally:
-            shell.stop(process)
+            processes.stop(process)
         assert line["ready"] is False
         assert not socket.exists()
         return line
@@ -154,6 +155,6 @@ def test_outside_of_cgroup_v2(refused: Any, tmp_path: Path) -> None:
 
 def test_an_unknown_collector_is_refused_by_name() -> None:
     argv = [sys.executable, "-m", "harness.agent", "nothing"]
-    said = shell.run(argv, check=False)
+    said = processes.run(argv, check=False)
     assert said.returncode == 2
     assert "invalid choice: 'nothing'" in said.stderr

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import syscall
+from harness.linux import syscall
 from harness.meters import bpfstats, memory
 from harness.meters.bpfstats import StatsEnabled
 

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness import shell
 from harness.agent import entry
 from harness.agent.hooks import hook_type
 from harness.agent.libbpf import Object
 from harness.agent.stimulus import STIMULI
+from harness.linux import processes
 from harness.meters import bpfstats
 
 pytestmark = pytest.mark.bpf
@@ -138,7 +138,7 @@ def test_a_quadruple_recovers_a_known_cost_in_spite_of_drift(
 def test_it_prints_json_and_leaves_nothing_behind(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "harness.agent.entry", "--json", "--seconds", "0.1"]
     programs = {program.id for program in bpfstats.programs()}
-    said = shell.run([*argv, "cgroup_skb", "tp_btf", "tracepoint", "kprobe"])
+    said = processes.run([*argv, "cgroup_skb", "tp_btf", "tracepoint", "kprobe"])
     found = json.loads(said.stdout)
     # a classic tracepoint needs tracefs, which it mounts for itself where it is not
     assert set(found) - {"kprobe"} == {"cgroup_skb", "tp_btf", "tracepoint"}
@@ -160,7 +160,7 @@ def test_it_prints_json_and_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_the_cgroup_of_one_that_was_killed_is_removed(tmp_path: Path) -> None:
-    gone = shell.spawn(["/bin/true"], log=tmp_path / "log")
+    gone = processes.spawn(["/bin/true"], log=tmp_path / "log")
     gone.wait()
     with entry.own_cgroup() as cgroup:
         left = cgroup.with_name(f"entry-{gone.pid}")
@@ -177,6 +177,6 @@ def test_the_cgroup_of_one_that_was_killed_is_removed(tmp_path: Path) -> None:
 
 def test_an_unknown_hook_is_refused() -> None:
     argv = [sys.executable, "-m", "harness.agent.entry", "nothing"]
-    said = shell.run(argv, check=False)
+    said = processes.run(argv, check=False)
     assert said.returncode == 2
     assert "unknown hook nothing" in said.stderr

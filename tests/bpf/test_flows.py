@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness import shell
+from harness.linux import processes
 
 pytestmark = pytest.mark.bpf
 
@@ -193,7 +193,7 @@ def child(service):
     folder.mkdir()
     yield folder
     for process in service.processes:
-        shell.stop(process)
+        processes.stop(process)
     for _ in range(100):  # it is empty a little later
         try:
             folder.rmdir()

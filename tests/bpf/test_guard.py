@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from harness import shell
+from harness.linux import processes
 
 pytestmark = pytest.mark.bpf
 
@@ -143,7 +143,7 @@ def test_a_sensitive_file_is_reported_with_who_opened_it(service, start_agent, r
     agent = start_agent("guard")
     process = service.start("/bin/cat", "/etc/shadow")
     assert process.wait(5) == 0
-    shell.run(["/bin/cat", "/etc/shadow"])  # somebody else
+    processes.run(["/bin/cat", "/etc/shadow"])  # somebody else
     agent.call("flush")
     (opened,) = logs(receiver, "file.open")
     assert opened["file.path"] == "/etc/shadow"
@@ -157,7 +157,7 @@ def test_23_openers_that_end_at_once(service, start_agent, receiver, secret):
     agent = start_agent("guard", *policy(secret.parent, ("open", str(secret), "report")))
     argv = (sys.executable, "-c", FORK_AND_READ, str(secret), "23")
     assert service.start(*argv).wait(20) == 0
-    shell.run(argv)
+    processes.run(argv)
     agent.call("flush")
     opened = logs(receiver, "file.open")
     assert len(opened) == 23
@@ -172,7 +172,7 @@ def test_a_kill_rule_ends_a_shell_in_the_cgroup_only(tmp_path, service, start_ag
         assert service.start(spelling, "-c", f"echo ran > {marker}").wait(5) == -9
     assert not marker.exists()
     assert service.start("/bin/true").wait(5) == 0
-    assert shell.run(["/bin/sh", "-c", "exit 7"], check=False).returncode == 7
+    assert processes.run(["/bin/sh", "-c", "exit 7"], check=False).returncode == 7
     agent.call("flush")
     killed = logs(receiver, "process.exec")
     assert [each["guard.action"] for each in killed] == ["kill"] * 3
@@ -222,7 +222,7 @@ def test_a_kill_rule_for_a_file_leaves_others_unharmed(service, start_agent, rec
     agent = start_agent("guard", *policy(secret.parent, ("open", str(secret), "kill")))
     thief = service.start("/bin/cat", str(secret), pipe_stdout=True)
     for _ in range(23):
-        assert shell.run(["/bin/cat", str(secret)]).stdout == "secret\n"
+        assert processes.run(["/bin/cat", str(secret)]).stdout == "secret\n"
     assert thief.wait(5) == -9
     assert thief.stdout is not None
     assert thief.stdout.read() == b""
@@ -314,7 +314,7 @@ def test_a_wrong_policy_is_told(tmp_path, service, launch, receiver):
         tmp_path / "log", "guard", socket_path, service.path, receiver.url, *option
     )
     assert process.wait(10) == 2
-    shell.stop(process)
+    processes.stop(process)
     assert ready["ready"] is False
     assert "execute" in ready["what"]
     assert "exec, open" in ready["next_step"]

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from harness import shell
 from harness.agent.http import DURATION_BOUNDS
+from harness.linux import processes
 
 pytestmark = pytest.mark.bpf
 
@@ -246,7 +246,7 @@ def test_agrees_with_an_independent_client(start_agent: Any, receiver: Any, port
     """hey counts what it completed; every one of them must be seen, and no other."""
     agent = start_agent("http")
     url = f"http://127.0.0.1:{port}/hey"
-    said = shell.run(["hey", "-n", "2000", "-c", "8", url], timeout=120).stdout
+    said = processes.run(["hey", "-n", "2000", "-c", "8", url], timeout=120).stdout
     completed = int(re.search(r"\[200\]\s+(\d+) responses", said)[1])  # type: ignore[index]
     assert completed == 2000
     assert agent.call("flush")["events"] == completed
@@ -300,5 +300,5 @@ def test_a_request_cut_by_off_leaves_no_false_duration(
 
 def attached(service: Any) -> int:
     """How many programs are attached to the service's cgroup."""
-    said = shell.run(["bpftool", "-j", "cgroup", "show", str(service.path)], check=False)
+    said = processes.run(["bpftool", "-j", "cgroup", "show", str(service.path)], check=False)
     return said.stdout.count('"id"')

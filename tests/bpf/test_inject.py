@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from harness import shell
+from harness.linux import processes
 from harness.meters import bpfstats
 
 pytestmark = pytest.mark.bpf
@@ -113,7 +113,7 @@ def test_it_burns_where_an_option_is_asked_for(start_agent: Any, service: Any) -
     """For each of so many calls, which answer as they would without it."""
     agent = start_agent("inject", "--ns", "20000", "--at", "getsockopt")
     assert agent.ready["hooks"] == ["cgroup/getsockopt"]
-    assert shell.ended(service.start(sys.executable, "-S", "-c", LARGE), 10) == 0
+    assert processes.ended(service.start(sys.executable, "-S", "-c", LARGE), 10) == 0
     stats = agent.call("stats")
     assert 101 <= stats["injected_events"] <= 106  # the interpreter may make some
     assert stats["injected_ns"] >= 20_000 * stats["injected_events"]
@@ -181,12 +181,12 @@ def test_it_leaves_nothing_behind(start_agent: Any, service: Any) -> None:
     assert agent.stop()["detach_seconds"] > 0
     (number,) = [program["id"] for program in agent.ready["programs"]]
     for _ in range(500):  # the kernel frees it a little later
-        if shell.run(["bpftool", "prog", "show", "id", str(number)], check=False).returncode:
+        if processes.run(["bpftool", "prog", "show", "id", str(number)], check=False).returncode:
             break
         time.sleep(0.01)
     else:
         pytest.fail("the program is still loaded")
-    shown = shell.run(["bpftool", "cgroup", "show", str(service.path)], check=False)
+    shown = processes.run(["bpftool", "cgroup", "show", str(service.path)], check=False)
     assert "burn" not in shown.stdout
 
 
@@ -198,6 +198,6 @@ def test_options_that_cannot_be(
 ) -> None:
     socket, url = tmp_path / "s", "http://127.0.0.1:9"
     process, ready = launch(tmp_path / "log", "inject", socket, service.path, url, *options)
-    assert shell.stop(process) == 2
+    assert processes.stop(process) == 2
     assert ready["ready"] is False
     assert options[0] in ready["what"]

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from harness import shell
-from harness.collectors import AgentProcess, resolve, switch_all
+from harness.collectors import resolve
+from harness.linux import processes
 from harness.meters.coverage import count
 from harness.model import Part
+from harness.node.agent_process import AgentProcess, switch_all
 
 pytestmark = pytest.mark.bpf
 
@@ -44,10 +45,10 @@ def spool(tmp_path: Path) -> Path:
 @pytest.fixture
 def sink(tmp_path: Path, spool: Path) -> Iterator[str]:
     argv = [sys.executable, "-m", "harness.stack.sink", "--spool", str(spool)]
-    process = shell.spawn(argv, log=tmp_path / "sink.log", pipe_stdout=True)
+    process = processes.spawn(argv, log=tmp_path / "sink.log", pipe_stdout=True)
     assert process.stdout is not None
     yield f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}"
-    shell.stop(process)
+    processes.stop(process)
 
 
 @pytest.fixture

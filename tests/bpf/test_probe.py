@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import doctor, probe
+from harness.linux import bpf_features
 from harness.meters import bpfstats
+from harness.node import doctor
 
 pytestmark = [
     pytest.mark.bpf,
@@ -19,19 +20,19 @@ pytestmark = [
 
 @pytest.mark.parametrize("name", doctor.NEEDED_BY)
 def test_what_the_collectors_need_works_here(name: str) -> None:
-    assert probe.refusal(name) == ""
+    assert bpf_features.refusal(name) == ""
 
 
 @pytest.mark.parametrize("name", ["kprobe", "uprobe"])
 def test_probes_agree_with_the_perf_units_of_the_kernel(name: str) -> None:
     exists = Path(f"/sys/bus/event_source/devices/{name}").exists()
-    assert (probe.refusal(name) == "") == exists
+    assert (bpf_features.refusal(name) == "") == exists
 
 
 def test_no_probe_stays_loaded() -> None:
-    for name in probe.PROBES:
-        probe.refusal(name)
+    for name in bpf_features.PROBES:
+        bpf_features.refusal(name)
     deadline = time.monotonic() + 10  # the kernel frees programs after a grace period
-    while any(each.name == probe.NAME for each in bpfstats.programs()):
+    while any(each.name == bpf_features.NAME for each in bpfstats.programs()):
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from scipy.stats import binomtest
 
-from harness import shell
 from harness.agent import pprof
+from harness.linux import processes
 from harness.report import flamegraph, symbols
 
 pytestmark = pytest.mark.bpf
@@ -56,7 +56,9 @@ else:
 def busy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("busy")
     (directory / "busy.c").write_text(C_PROGRAM)
-    shell.run(["clang", "-O1", "-fno-omit-frame-pointer", "-o", "busy", "busy.c"], cwd=directory)
+    processes.run(
+        ["clang", "-O1", "-fno-omit-frame-pointer", "-o", "busy", "busy.c"], cwd=directory
+    )
     return directory / "busy"
 
 
@@ -203,7 +205,7 @@ def test_go_tool_pprof_reads_it(
     sample(agent, 100)
     folded(output, process.pid)
     home = {"PPROF_TMPDIR": str(output)}
-    top = shell.run(
+    top = processes.run(
         ["go", "tool", "pprof", "-top", str(output / "profile.pb.gz")], env=home, timeout=300
     )
     first = top.stdout.split("flat%", 1)[1].splitlines()[1].split()
@@ -218,7 +220,7 @@ def test_options_that_cannot_be(
         process, ready = launch(
             tmp_path / "log", "profile", tmp_path / "s", service.path, receiver.url, *options
         )
-        assert shell.stop(process) == 2
+        assert processes.stop(process) == 2
         assert ready["ready"] is False
         assert options[0] in ready["what"]
     assert os.listdir(service.path)  # nothing to clean: the agent made nothing

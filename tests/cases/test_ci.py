@@ -14,9 +14,9 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from harness import shell
 from harness.analysis import budgets
-from harness.shell import Completed
+from harness.linux import processes
+from harness.linux.processes import Completed
 
 ROOT = Path(__file__).resolve().parents[2]
 CI = ROOT / "ci"
@@ -75,7 +75,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*argv: str, **env: str) -> Completed:
-    return shell.run(argv or (str(CI / "gate.sh"),), check=False, env=env, timeout=120)
+    return processes.run(argv or (str(CI / "gate.sh"),), check=False, env=env, timeout=120)
 
 
 def calls(place: Path) -> list[list[str]]:

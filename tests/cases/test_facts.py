@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.targets import facts
+from harness.linux import facts
 
 
 @pytest.mark.parametrize(

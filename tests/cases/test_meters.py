@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from harness.errors import NeedError
+from harness.linux import mount
 from harness.meters import memory
 from harness.meters.cgroup import CgroupCpu
 from harness.meters.conditions import Conditions
-from harness.meters.node import NodeCpu, cpuacct_root
-from harness.targets import mount
+from harness.meters.host import NodeCpu, cpuacct_root
 
 CASES = Path(__file__).parent / "meters"
 PROC = CASES / "proc"

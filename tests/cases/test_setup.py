@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import shell
-from harness.shell import Completed
+from harness.linux import processes
+from harness.linux.processes import Completed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,7 +30,7 @@ def asked(tmp_path: Path, bpftool: str, apt_cache: str = 'echo "Package: $2"') -
         program(programs / name, text)
     log.touch()
     path = f"{programs}:{os.environ['PATH']}"
-    shell.run([str(ROOT / ".ci/packages"), "evaluate"], check=False, env={"PATH": path})
+    processes.run([str(ROOT / ".ci/packages"), "evaluate"], check=False, env={"PATH": path})
     return log.read_text().splitlines()
 
 
@@ -59,7 +59,7 @@ def clean(tmp_path: Path, harness: str) -> Completed:
     (tmp_path / ".venv").mkdir()
     if harness:
         program(tmp_path / ".venv/bin/harness", f'echo "$@" >>{tmp_path / "calls"}\n{harness}')
-    return shell.run(["make", "-C", str(tmp_path), "clean"], check=False)
+    return processes.run(["make", "-C", str(tmp_path), "clean"], check=False)
 
 
 def test_make_clean_takes_the_stack_down_first(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.load.client import Driver
+from harness.node.load_driver import Driver
 
 MS = 1_000_000  # ns
 

@@ -20,12 +20,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness import shell
+from harness.linux import cgroup, mount, processes
 from harness.meters.bpfstats import StatsEnabled
 from harness.model import Comparison
 from harness.stack import results
 from harness.stack.config import Stack
-from harness.targets import cgroup, mount
 
 ROOT = Path(__file__).parents[2]
 SERVER = ROOT / "tests" / "bpf" / "http_server.py"
@@ -47,11 +46,11 @@ def begin(stack: Stack, folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as last:
         last.enter_context(StatsEnabled())
         place = last.enter_context(_cgroup())
-        server = shell.spawn(
+        server = processes.spawn(
             [sys.executable, str(SERVER), "127.0.0.1"],
             log=folder / "server.log", cgroup=place, pipe_stdout=True,
         )  # fmt: skip
-        last.callback(shell.stop, server)
+        last.callback(processes.stop, server)
         assert server.stdout is not None
         port = int(server.stdout.readline())
         for name in COLLECTORS:
@@ -97,14 +96,14 @@ def _agent(name: str, stack: Stack, place: Path, folder: Path) -> Iterator[None]
             "--otlp", stack.url(stack.ports.otlp_http), "--control", f"{sockets}/control",
             "--service-name", "watched", "--interval", "2", *COLLECTORS[name],
         ]  # fmt: skip
-        process = shell.spawn(argv, log=folder / f"{name}.log", cwd=ROOT, pipe_stdout=True)
+        process = processes.spawn(argv, log=folder / f"{name}.log", cwd=ROOT, pipe_stdout=True)
         try:
             assert process.stdout is not None
             ready = json.loads(process.stdout.readline())
             assert ready["ready"], ready
             yield
         finally:
-            shell.stop(process)
+            processes.stop(process)
 
 
 def _use(port: int) -> None:
@@ -118,8 +117,8 @@ def _use(port: int) -> None:
 def _execute(place: Path, port: int, folder: Path) -> None:
     """Something that a service does not do every day: it runs a program that connects."""
     code = f"import socket; socket.create_connection(('127.0.0.1', {port})).close()"
-    process = shell.spawn([sys.executable, "-c", code], log=folder / "run.log", cgroup=place)
-    shell.ended(process, 10)
+    process = processes.spawn([sys.executable, "-c", code], log=folder / "run.log", cgroup=place)
+    processes.ended(process, 10)
 
 
 class Cluster:

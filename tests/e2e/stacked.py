@@ -7,9 +7,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from harness.stack import supply
+from harness.stack import ledger, supply
 from harness.stack.catalog import Component
-from harness.targets import ledger
 
 
 def require(components: Iterable[Component]) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from harness import instrument, shell
-from harness.targets import facts, local
+from harness.linux import facts, processes
+from harness.node import machine
+from harness.results import certificates
 
 pytestmark = pytest.mark.e2e
 
@@ -18,9 +19,9 @@ HARNESS = [sys.executable, "-m", "harness"]
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def _run(*arguments: str | Path, check: bool = True) -> shell.Completed:
+def _run(*arguments: str | Path, check: bool = True) -> processes.Completed:
     argv = [*HARNESS, "calibrate", *map(str, arguments)]
-    return shell.run(argv, check=check, timeout=600, env={"COLUMNS": "200"}, cwd=ROOT)
+    return processes.run(argv, check=check, timeout=600, env={"COLUMNS": "200"}, cwd=ROOT)
 
 
 @pytest.fixture(scope="module")
@@ -28,17 +29,17 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a short calibration was run; the later tests read it."""
     path = tmp_path_factory.mktemp("reports")
     _run("--minutes", "2", "--reports", path, "--run", "c", "--quiet")
-    assert local.leftovers() == []
+    assert machine.leftovers() == []
     return path
 
 
 @pytest.fixture(scope="module")
 def certificate(reports: Path) -> dict[str, Any]:
-    return instrument.read(reports / "c/certificate.json")
+    return certificates.read(reports / "c/certificate.json")
 
 
 def test_the_machine_has_a_certificate(reports: Path, certificate: dict[str, Any]) -> None:
-    assert instrument.load(reports, facts.facts()) == certificate
+    assert certificates.load(reports, facts.facts()) == certificate
     assert 0.01 <= certificate["window_seconds"] <= 1
     assert certificate["guard_seconds"] <= certificate["window_seconds"] / 4
     assert certificate["level_us"] > 1
@@ -92,7 +93,7 @@ def test_it_is_written_again_offline(reports: Path, certificate: dict[str, Any])
 def test_it_goes_on_where_it_stopped(reports: Path, certificate: dict[str, Any]) -> None:
     (reports / "c/certificate.json").unlink()
     _run("--resume", reports / "c", "--quiet")
-    assert instrument.read(reports / "c/certificate.json") == certificate
+    assert certificates.read(reports / "c/certificate.json") == certificate
 
 
 def test_plan_starts_nothing(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import experiment, shell
 from harness.analysis import budgets
 from harness.collectors import resolve
+from harness.linux import processes
+from harness.plan import experiment
 from tests.unit import synthetic, test_calibration, test_ramp
 
 pytestmark = pytest.mark.e2e
@@ -66,10 +67,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _publish(path: Path) -> None:
     """A repository with the published run in it."""
     shutil.copytree(ROOT / PUBLISHED, path / PUBLISHED, ignore=lambda *_: ["report.html"])
-    shell.run(["git", "init", "-q", "-b", "main"], cwd=path)
-    shell.run(["git", "add", PUBLISHED], cwd=path)
+    processes.run(["git", "init", "-q", "-b", "main"], cwd=path)
+    processes.run(["git", "add", PUBLISHED], cwd=path)
     who = ["-c", "user.name=n", "-c", "user.email=n@example.org"]
-    shell.run(["git", *who, "commit", "-q", "-m", "publish"], cwd=path)
+    processes.run(["git", *who, "commit", "-q", "-m", "publish"], cwd=path)
 
 
 def test_there_are_examples() -> None:
@@ -80,36 +81,38 @@ def test_there_are_examples() -> None:
 def test_command(command: str, place: Path) -> None:
     words = shlex.split(command)
     if words[0] == "make":
-        assert shell.run(["make", "-n", "-C", str(ROOT), *words[1:]], check=False).returncode == 0
+        assert (
+            processes.run(["make", "-n", "-C", str(ROOT), *words[1:]], check=False).returncode == 0
+        )
     elif words[0].endswith("harness"):
         measures = words[1] in ("evaluate", "calibrate", "ramp") and "--report" not in words
         plan = ["--plan"] if measures and "--plan" not in words else []
-        done = shell.run(
+        done = processes.run(
             [sys.executable, "-m", "harness", *words[1:], *plan],
             check=False, cwd=place, timeout=180,
         )  # fmt: skip
         fine = (0, 1, 3) if words[1] == "gate" else (0,)
         assert done.returncode in fine, done.stderr
     elif words[1:3] == ["-m", "harness.stack.grafana"]:
-        shell.run([sys.executable, *words[1:]], cwd=place)
+        processes.run([sys.executable, *words[1:]], cwd=place)
     else:
         _agent(words, place)
 
 
 def _agent(words: list[str], place: Path) -> None:
     """The one other kind: an agent by itself, on a cgroup of ours."""
-    from harness.targets.local import Local
+    from harness.node.machine import Local
 
     assert words[1:3] == ["-m", "harness.agent"]
     with Local("docs") as target:
         words[words.index("--cgroup") + 1] = str(target.cgroup("service"))
         words[words.index("--control") + 1] = str(place / "control.sock")
-        process = shell.spawn([sys.executable, *words[1:]], log=place / "log", pipe_stdout=True)
+        process = processes.spawn([sys.executable, *words[1:]], log=place / "log", pipe_stdout=True)
         try:
             assert process.stdout is not None
             assert b'"ready": true' in process.stdout.readline()
         finally:
-            shell.stop(process)
+            processes.stop(process)
 
 
 @pytest.mark.parametrize(("page", "body"), EXPERIMENTS)

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from harness import evaluate, experiment, idle, shell
 from harness.analysis import validity
 from harness.collectors import REGISTRY
-from harness.store import Run
-from harness.targets import local
+from harness.controller import evaluate
+from harness.linux import cpu_idle, processes
+from harness.node import machine
+from harness.plan import experiment
+from harness.results.run import Run
 
 pytestmark = pytest.mark.e2e
 
@@ -59,7 +61,7 @@ def nothing_left() -> Iterator[None]:
     """Every test here, however bad its day, leaves the machine as it was."""
     before = _traces()
     yield
-    assert local.leftovers() == []
+    assert machine.leftovers() == []
     assert _traces() - before == set()
 
 
@@ -72,13 +74,13 @@ def _traces() -> set[str]:
     }
     cgroups = {str(p) for p in Path("/sys/fs/cgroup").glob("**/harness-*") if p.is_dir()}
     scratch = {str(p) for p in Path("/run/harness").glob("*")}
-    programs = json.loads(shell.run(["bpftool", "prog", "list", "-j"]).stdout or "[]")
-    processes = {
+    programs = json.loads(processes.run(["bpftool", "prog", "list", "-j"]).stdout or "[]")
+    left = {
         f"process {path.parent.name}: {line}"
         for path in Path("/proc").glob("[0-9]*/cmdline")
         if _is_ours(line := _command_line(path))
     }
-    traces = mounts | cgroups | scratch | processes
+    traces = mounts | cgroups | scratch | left
     return traces | {f"program {p['id']} {p.get('name')}" for p in programs}
 
 
@@ -97,14 +99,14 @@ def _is_ours(line: str) -> bool:
     return any(name in line for name in ours)
 
 
-def _run(*arguments: str | Path, check: bool = True) -> shell.Completed:
+def _run(*arguments: str | Path, check: bool = True) -> processes.Completed:
     argv = [*HARNESS, *map(str, arguments)]
-    return shell.run(argv, check=check, timeout=300, env={"COLUMNS": "200"}, cwd=ROOT)
+    return processes.run(argv, check=check, timeout=300, env={"COLUMNS": "200"}, cwd=ROOT)
 
 
-def _start(tmp_path: Path, *arguments: str | Path) -> shell.Process:
+def _start(tmp_path: Path, *arguments: str | Path) -> processes.Process:
     log = tmp_path / "harness.log"
-    return shell.spawn([*HARNESS, *map(str, arguments)], log=log, cwd=ROOT)
+    return processes.spawn([*HARNESS, *map(str, arguments)], log=log, cwd=ROOT)
 
 
 def _await(condition: Callable[[], bool], what: str, seconds: float = 90) -> None:
@@ -179,10 +181,10 @@ def test_killed_run_is_cleaned_and_resumed(small: Path, tmp_path: Path) -> None:
     time.sleep(1.0)  # well into the next one
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert local.leftovers()
+    assert machine.leftovers()
     done = _run("clean")
     assert "killed" in done.stdout
-    assert local.leftovers() == []
+    assert machine.leftovers() == []
     _run("evaluate", "--resume", run)
     assert _trials(run) == 3
 
@@ -283,7 +285,7 @@ def test_old_and_new_take_turns_in_one_run(small: Path, tmp_path: Path) -> None:
     assert [s.window.on for s in slices[:4]] in ([True, False, False, True],
                                                  [False, True, True, False])  # fmt: skip
     about = run.about()
-    assert about["idle_poll"] == idle.DEVICE.exists()
+    assert about["idle_poll"] == cpu_idle.DEVICE.exists()
     assert about["warmups"][0]["workload"] == "go"
 
 
@@ -329,7 +331,7 @@ def test_time_that_is_up_ends_the_blocks(small: Path, tmp_path: Path) -> None:
 def test_disk_that_fills_up(small: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    shell.run(["mount", "-t", "tmpfs", "-o", "size=220m", "tmpfs", str(disk)])
+    processes.run(["mount", "-t", "tmpfs", "-o", "size=220m", "tmpfs", str(disk)])
     try:
         run = disk / "r"
         process = _start(tmp_path, "evaluate", small, "--reports", disk, "--run", "r")
@@ -351,11 +353,11 @@ def test_disk_that_fills_up(small: Path, tmp_path: Path) -> None:
         _run("evaluate", "--resume", run)
         assert json.loads((run / "run.json").read_text())["complete"]
     finally:
-        shell.run(["umount", str(disk)])
+        processes.run(["umount", str(disk)])
 
 
 def test_not_root(small: Path, tmp_path: Path) -> None:
-    done = shell.run(
+    done = processes.run(
         ["unshare", "--user", "--map-user=1000", *HARNESS, "evaluate", str(small),
          "--reports", str(tmp_path)],
         check=False, cwd=ROOT,
@@ -367,7 +369,7 @@ def test_not_root(small: Path, tmp_path: Path) -> None:
 
 def test_kernel_without_btf(small: Path, tmp_path: Path) -> None:
     script = 'mount -t tmpfs none /sys/kernel/btf && exec "$@"'
-    done = shell.run(
+    done = processes.run(
         ["unshare", "--mount", "sh", "-c", script, "sh", *HARNESS, "evaluate", str(small),
          "--reports", str(tmp_path)],
         check=False, cwd=ROOT,

@@ -17,17 +17,17 @@ from typing import Any
 
 import pytest
 
-from harness import shell
+from harness.linux import cgroup, mount, processes
 from harness.model import Part
-from harness.stack import batches, catalog
+from harness.node import machine
+from harness.node.freshness import LEAST
+from harness.stack import batches, catalog, ledger
 from harness.stack.backends import Backends
 from harness.stack.client import ask
 from harness.stack.config import Stack
 from harness.stack.full import BACKENDS, Full
 from harness.stack.generator import Connection
 from harness.stack.requests import RECORDS
-from harness.targets import cgroup, ledger, local, mount
-from harness.watching import LEAST
 from tests.e2e import stacked
 
 pytestmark = [
@@ -74,7 +74,7 @@ def nothing_left() -> Iterator[None]:
     yield
     root = mount.find("cgroup2")
     assert ledger.state() is None
-    assert local.leftovers() == []
+    assert machine.leftovers() == []
     assert root is not None
     assert not list(root.glob("harness-*"))
 
@@ -86,10 +86,10 @@ def small(tmp_path: Path) -> Path:
     return path
 
 
-def _run(tmp_path: Path, *arguments: str | Path, check: bool = True) -> shell.Completed:
+def _run(tmp_path: Path, *arguments: str | Path, check: bool = True) -> processes.Completed:
     argv = [*HARNESS, *map(str, arguments)]
     env = {"COLUMNS": "200", "XDG_STATE_HOME": str(tmp_path / "state")}
-    return shell.run(argv, check=check, timeout=BUILD_SECONDS, env=env, cwd=ROOT)
+    return processes.run(argv, check=check, timeout=BUILD_SECONDS, env=env, cwd=ROOT)
 
 
 def _document(tmp_path: Path) -> dict[str, Any]:
@@ -133,13 +133,15 @@ def test_a_stack_that_is_up_is_used_and_gets_the_results(
 ) -> None:
     allowed = {pid: os.sched_getaffinity(pid) for pid in _pids()}
     log, arguments = tmp_path / "log", ("--reports", tmp_path, "--run", "r")
-    process = shell.spawn([*HARNESS, "evaluate", *map(str, (small, *arguments))], log=log, cwd=ROOT)
+    process = processes.spawn(
+        [*HARNESS, "evaluate", *map(str, (small, *arguments))], log=log, cwd=ROOT
+    )
     try:
         _eventually(lambda: list((tmp_path / "r/trials").glob("*-go-*")))
         during = {pid: os.sched_getaffinity(pid) for pid in _pids()}
         assert process.wait(300) == 0, log.read_text()
     finally:
-        shell.stop(process, grace_seconds=60)
+        processes.stop(process, grace_seconds=60)
     beside = json.loads((tmp_path / "r/run.json").read_text())["placement"]["workload"]
     if len(os.sched_getaffinity(0)) > 1:
         assert all(not cpus & set(beside) for cpus in during.values())
@@ -190,7 +192,7 @@ def test_clean_gives_a_stack_the_cpus_back_that_a_killed_run_took(
     allowed = {pid: os.sched_getaffinity(pid) for pid in _pids()}
     arguments = ("evaluate", small, "--reports", tmp_path, "--run", "r")
     argv, log = [*HARNESS, *map(str, arguments)], tmp_path / "harness.log"
-    process = shell.spawn(argv, log=log, cwd=ROOT)
+    process = processes.spawn(argv, log=log, cwd=ROOT)
     try:
         _eventually(lambda: allowed != {pid: os.sched_getaffinity(pid) for pid in _pids()})
     finally:
@@ -209,14 +211,14 @@ def test_a_backend_that_dies_fails_its_trials_with_its_name(
     arguments = ("evaluate", small, "--reports", tmp_path, "--run", "r")
     log = tmp_path / "harness.log"
     env = {"XDG_STATE_HOME": str(tmp_path / "state")}
-    process = shell.spawn([*HARNESS, *map(str, arguments)], log=log, cwd=ROOT, env=env)
+    process = processes.spawn([*HARNESS, *map(str, arguments)], log=log, cwd=ROOT, env=env)
     try:
         _eventually(lambda: list((tmp_path / "r/trials").glob("*-go-*")))
         (tempo,) = _running("tempo")
         os.kill(tempo.pid, signal.SIGKILL)
         assert process.wait(300) == 2
     finally:
-        shell.stop(process, grace_seconds=60)
+        processes.stop(process, grace_seconds=60)
     assert "tempo ended while it was needed" in " ".join(log.read_text().split())
     records = [json.loads(p.read_text()) for p in (tmp_path / "r").glob("trials/*/trial.json")]
     assert {one["status"] for one in records} == {"failed"}

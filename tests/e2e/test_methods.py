@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import evaluate, experiment
 from harness.analysis import compare, hierarchy, pairs, ranks
 from harness.analysis.compare import Quadruples
-from harness.installation import installed_first
+from harness.controller import evaluate
 from harness.load import record
-from harness.store import Run, TrialRecord
-from harness.targets import local
+from harness.node import machine
+from harness.node.install_halves import installed_first
+from harness.plan import experiment
+from harness.results.run import Run, TrialRecord
 
 pytestmark = pytest.mark.e2e
 
@@ -66,7 +67,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Run:
     outcome = evaluate.evaluate(run, resolved)
     assert outcome.error is None
     assert [r.reason for r in run.records() if r.status != "ok"] == []
-    assert local.leftovers() == []
+    assert machine.leftovers() == []
     return run
 
 

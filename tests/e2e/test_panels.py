@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness import rollout
-from harness.stack import catalog, grafana
+from harness.stack import catalog, grafana, lifecycle
 from harness.stack.client import ask
 from harness.stack.config import Stack
 from harness.stack.grafana import panels, sources
@@ -49,9 +48,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole stack, up."""
     stacked.require(catalog.load().values())
     up = Stack(tmp_path_factory.mktemp("stack") / "stack")
-    rollout.up(up, rollout.select([]), lambda _: None)
+    lifecycle.up(up, lifecycle.select([]), lambda _: None)
     yield up
-    rollout.down()
+    lifecycle.down()
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import rollout
-from harness.stack import catalog, client, config, readback
+from harness.linux import cgroup
+from harness.stack import catalog, client, config, ledger, lifecycle, readback
 from harness.stack.config import Stack
-from harness.targets import cgroup, ledger
 from tests.e2e import stacked
 
 pytestmark = [
@@ -38,14 +37,14 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     programs = {name: config.PROGRAMS[name] for name in NAMES}
     components = [catalog.load()[name] for name in NAMES]
     stacked.require(components)
-    monkeypatch.setattr(rollout, "PROGRAMS", programs)
+    monkeypatch.setattr(lifecycle, "PROGRAMS", programs)
     monkeypatch.setattr(ledger, "DIRECTORY", tmp_path / "run" / "stack")
-    monkeypatch.setattr(rollout, "CGROUP", f"harness-stack-test-{os.getpid()}")
+    monkeypatch.setattr(lifecycle, "CGROUP", f"harness-stack-test-{os.getpid()}")
     monkeypatch.setattr(readback, "prove", lambda stack: [])
     up = Stack(tmp_path / "stack")
-    rollout.up(up, components, lambda _: None)
+    lifecycle.up(up, components, lambda _: None)
     yield up
-    rollout.down()
+    lifecycle.down()
 
 
 def test_they_listen_on_loopback_only(stack: Stack) -> None:
@@ -57,7 +56,7 @@ def test_they_listen_on_loopback_only(stack: Stack) -> None:
         for socket in psutil.Process(one.pid).net_connections("tcp")
         if socket.status == psutil.CONN_LISTEN
     }
-    declared = {port for name in NAMES for port in rollout.PROGRAMS[name].listens(stack.ports)}
+    declared = {port for name in NAMES for port in lifecycle.PROGRAMS[name].listens(stack.ports)}
     assert {address.port for address in ours} == declared
     assert {address.ip for address in ours} == {"127.0.0.1"}
 
@@ -86,8 +85,8 @@ def test_prometheus_is_killed_under_load(stack: Stack) -> None:
     sent = _load(stack, "before", 20)
     _kill("prometheus")
     sent += _load(stack, "away", 20)
-    rollout.restart("prometheus")
-    rollout.await_ready(stack, "prometheus")
+    lifecycle.restart("prometheus")
+    lifecycle.await_ready(stack, "prometheus")
     sent += _load(stack, "after", 20)
     _expect(stack, sent)
 
@@ -97,12 +96,12 @@ def test_the_collector_is_killed_with_a_full_queue(stack: Stack) -> None:
     _kill("prometheus")
     sent = _load(stack, "queued", 40)
     _kill("otelcol")
-    rollout.restart("prometheus")
-    rollout.await_ready(stack, "prometheus")
+    lifecycle.restart("prometheus")
+    lifecycle.await_ready(stack, "prometheus")
     time.sleep(1)
     assert not _found(stack), "nothing should have been delivered yet"
-    rollout.restart("otelcol")
-    rollout.await_ready(stack, "otelcol")
+    lifecycle.restart("otelcol")
+    lifecycle.await_ready(stack, "otelcol")
     _expect(stack, sent)
 
 

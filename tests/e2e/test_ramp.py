@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from harness import ramp, rollout, shell
 from harness.analysis import ramp as analysis
-from harness.stack import catalog, config, readback
+from harness.benchmarks import ramp
+from harness.linux import mount, processes
+from harness.node import machine
+from harness.stack import catalog, config, ledger, lifecycle, readback
 from harness.stack.config import Stack
-from harness.targets import ledger, local, mount
 from tests.e2e import stacked
 
 pytestmark = [
@@ -39,14 +40,14 @@ def _require(names: tuple[str, ...]) -> None:
 def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     """Collector and Prometheus alone, up, with their files in a folder of the test's."""
     _require(PAIR)
-    monkeypatch.setattr(rollout, "PROGRAMS", {name: config.PROGRAMS[name] for name in PAIR})
+    monkeypatch.setattr(lifecycle, "PROGRAMS", {name: config.PROGRAMS[name] for name in PAIR})
     monkeypatch.setattr(ledger, "DIRECTORY", tmp_path / "run" / "stack")
-    monkeypatch.setattr(rollout, "CGROUP", f"harness-stack-test-{os.getpid()}")
+    monkeypatch.setattr(lifecycle, "CGROUP", f"harness-stack-test-{os.getpid()}")
     monkeypatch.setattr(readback, "prove", lambda stack: [])
     up = Stack(tmp_path / "stack")
-    rollout.up(up, [catalog.load()[name] for name in PAIR], lambda _: None)
+    lifecycle.up(up, [catalog.load()[name] for name in PAIR], lambda _: None)
     yield up
-    rollout.down()
+    lifecycle.down()
 
 
 def test_points_are_counted_and_nothing_is_lost(
@@ -84,7 +85,7 @@ def test_points_are_counted_and_nothing_is_lost(
 
 def test_ctrl_c_ends_in_order(tmp_path: Path) -> None:
     _require(FOUR)
-    process = shell.spawn(
+    process = processes.spawn(
         [*HARNESS, "ramp", "--signal", "logs", "--reports", str(tmp_path), "--run", "c"],
         log=tmp_path / "log", env={"XDG_STATE_HOME": str(tmp_path / "state")},
     )  # fmt: skip
@@ -94,7 +95,7 @@ def test_ctrl_c_ends_in_order(tmp_path: Path) -> None:
         assert process.poll() is None, (tmp_path / "log").read_text()
         time.sleep(0.2)
     os.kill(process.pid, signal.SIGINT)
-    assert shell.ended(process, 60) == 130
+    assert processes.ended(process, 60) == 130
     assert "What was started has been ended" in (tmp_path / "log").read_text()
     _nothing_is_left("c")
     assert ledger.state() is None
@@ -103,7 +104,7 @@ def test_ctrl_c_ends_in_order(tmp_path: Path) -> None:
 
 def test_a_whole_ramp_of_spans(tmp_path: Path) -> None:
     _require(FOUR)
-    done = shell.run(
+    done = processes.run(
         [*HARNESS, "ramp", "--signal", "spans", "--start", "500", "--factor", "4", "--quiet",
          "--step-seconds", "4", "--reports", str(tmp_path), "--run", "r", "--json"],
         check=False, timeout=900, env={"XDG_STATE_HOME": str(tmp_path / "state")},
@@ -118,7 +119,7 @@ def test_a_whole_ramp_of_spans(tmp_path: Path) -> None:
     assert own["account"]["found"] >= own["account"]["accepted"]
     _nothing_is_left("r")
     assert ledger.state() is None
-    again = shell.run([*HARNESS, "ramp", "--report", str(tmp_path / "r")])
+    again = processes.run([*HARNESS, "ramp", "--report", str(tmp_path / "r")])
     assert own["verdict"][:40] in again.stdout
 
 
@@ -126,4 +127,4 @@ def _nothing_is_left(run: str) -> None:
     root = mount.find("cgroup2")
     assert root is not None
     assert not (root / f"harness-ramp-{run}").exists()
-    assert local.leftovers() == []
+    assert machine.leftovers() == []

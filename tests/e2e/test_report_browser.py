@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
-from harness import shell
+from harness.linux import processes
 from harness.report import build
 from tests.unit import synthetic
 
@@ -33,9 +33,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build.build(run).html
 
 
-def browse(page: Path, profile: Path, *flags: str) -> shell.Completed:
+def browse(page: Path, profile: Path, *flags: str) -> processes.Completed:
     argv = [BROWSER, *QUIET, f"--user-data-dir={profile}", *flags, page.as_uri()]
-    return shell.run(argv, timeout=180)
+    return processes.run(argv, timeout=180)
 
 
 class Rows(HTMLParser):

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import rollout, shell
 from harness.errors import ComponentError, InputError, NeedError
-from harness.stack import config, readback, supply
+from harness.linux import cgroup, mount, processes
+from harness.stack import config, ledger, lifecycle, readback, supervisor, supply
 from harness.stack.catalog import Component, OnPath
 from harness.stack.config import Program, Stack
-from harness.targets import cgroup, ledger, mount, units
 
 pytestmark = [
     pytest.mark.e2e,
@@ -45,7 +44,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     root = mount.find("cgroup2")
     assert root is not None
     monkeypatch.setattr(ledger, "DIRECTORY", tmp_path / "run" / "stack")
-    monkeypatch.setattr(rollout, "CGROUP", f"harness-stack-test-{os.getpid()}")
+    monkeypatch.setattr(lifecycle, "CGROUP", f"harness-stack-test-{os.getpid()}")
     monkeypatch.setattr(readback, "prove", lambda stack: [])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
@@ -63,10 +62,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         secrets=("server-password",),
     )
     monkeypatch.setattr(config, "PROGRAMS", {"server": program})
-    monkeypatch.setattr(rollout, "PROGRAMS", config.PROGRAMS)
+    monkeypatch.setattr(lifecycle, "PROGRAMS", config.PROGRAMS)
     _install(tmp_path, SERVER.format(python=sys.executable))
     yield tmp_path
-    rollout.down()
+    lifecycle.down()
 
 
 def _install(place: Path, text: str) -> None:
@@ -80,19 +79,19 @@ def _component() -> Component:
 
 def _up(place: Path, *others: Component) -> tuple[Stack, list[str]]:
     told: list[str] = []
-    stack = Stack(rollout.home())
-    started = rollout.up(stack, [*others, _component()], told.append)
+    stack = Stack(lifecycle.home())
+    started = lifecycle.up(stack, [*others, _component()], told.append)
     assert list(started.ready) == ["server"]
     assert 0 < started.ready["server"] <= started.seconds
     return stack, told
 
 
 def _nothing_is_left(place: Path) -> None:
-    own, unit = units.address(rollout.CGROUP, "server")
+    own, unit = supervisor.address(lifecycle.CGROUP, "server")
     assert not own.parent.exists()
     if unit:
         listed = ["systemctl", "list-units", "--all", "--plain", "--no-legend", unit]
-        assert shell.run(listed).stdout == ""
+        assert processes.run(listed).stdout == ""
     assert ledger.state() is None
     assert not (place / "run").exists()
 
@@ -110,11 +109,11 @@ def test_up_and_down(place: Path) -> None:
     assert stack.file("server").exists()
     assert (stack.folder / "more" / "rules.yaml").exists()
     assert (stack.folder / "server-password").stat().st_mode & 0o777 == 0o600
-    assert len(rollout.down()) == 2
+    assert len(lifecycle.down()) == 2
     assert not Path(f"/proc/{server.pid}/exe").exists()
     assert not (place / "state" / "harness").exists()
     _nothing_is_left(place)
-    assert rollout.down() == []
+    assert lifecycle.down() == []
 
 
 def test_a_second_up_is_refused_and_spares_the_first(place: Path) -> None:
@@ -142,11 +141,11 @@ def test_an_optional_component_that_cannot_be_had_is_left_out(
 def test_a_stack_that_is_up_is_borrowed_and_stays_up(place: Path) -> None:
     stack, _ = _up(place)
     told: list[str] = []
-    with rollout.borrowed(told.append, ["server"]) as borrowed:
+    with lifecycle.borrowed(told.append, ["server"]) as borrowed:
         assert borrowed == stack
     assert told == []
     assert ledger.state() is not None
-    with pytest.raises(NeedError, match="has no tempo"), rollout.borrowed(told.append, ["tempo"]):
+    with pytest.raises(NeedError, match="has no tempo"), lifecycle.borrowed(told.append, ["tempo"]):
         pass
 
 
@@ -157,7 +156,7 @@ def test_a_stack_that_is_not_whole_is_not_borrowed(place: Path) -> None:
     cgroup.kill(Path(now.components[0].cgroup))
     with (
         pytest.raises(ComponentError, match="server ended"),
-        rollout.borrowed(lambda _: None),
+        lifecycle.borrowed(lambda _: None),
     ):
         pass
     assert ledger.state() == now
@@ -166,17 +165,17 @@ def test_a_stack_that_is_not_whole_is_not_borrowed(place: Path) -> None:
 def test_where_none_is_up_one_is_started_and_taken_down(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rollout, "select", lambda _: [_component()])
+    monkeypatch.setattr(lifecycle, "select", lambda _: [_component()])
     told: list[str] = []
-    with rollout.borrowed(told.append) as borrowed:
-        assert borrowed.folder == rollout.home()
+    with lifecycle.borrowed(told.append) as borrowed:
+        assert borrowed.folder == lifecycle.home()
         assert ledger.state() is not None
-    assert told[-1] == f"{rollout.home()} was removed."
+    assert told[-1] == f"{lifecycle.home()} was removed."
     _nothing_is_left(place)
-    with pytest.raises(ZeroDivisionError), rollout.borrowed(told.append):
+    with pytest.raises(ZeroDivisionError), lifecycle.borrowed(told.append):
         _ = 1 / 0
     _nothing_is_left(place)
-    assert (rollout.home() / "logs" / "server.log").exists()  # to find out why
+    assert (lifecycle.home() / "logs" / "server.log").exists()  # to find out why
 
 
 def test_a_component_that_ends_says_its_last_words(place: Path) -> None:
@@ -185,7 +184,7 @@ def test_a_component_that_ends_says_its_last_words(place: Path) -> None:
         _up(place)
     _nothing_is_left(place)
     assert (place / "state" / "harness" / "stack" / "logs" / "server.log").exists()
-    assert rollout.down() == [f"{rollout.home()} was removed."]
+    assert lifecycle.down() == [f"{lifecycle.home()} was removed."]
     assert not (place / "state" / "harness").exists()
 
 
@@ -208,25 +207,25 @@ def test_a_killed_component_is_started_again(place: Path) -> None:
     assert now is not None
     (server,) = now.components
     with pytest.raises(NeedError, match="still runs"):
-        rollout.restart("server")
+        lifecycle.restart("server")
     cgroup.kill(Path(server.cgroup))
     while cgroup.processes(Path(server.cgroup)):
         pass
-    again = rollout.restart("server")
+    again = lifecycle.restart("server")
     assert again.pid != server.pid
-    rollout.await_ready(stack, "server")
+    lifecycle.await_ready(stack, "server")
     with pytest.raises(NeedError, match="was not started"):
-        rollout.restart("other")
+        lifecycle.restart("other")
 
 
 def test_a_required_component_that_cannot_be_had_is_an_error(place: Path) -> None:
     if supply.choose(_grafana(), supply.cache()) is not None:
         pytest.skip("Grafana is on PATH")
     with pytest.raises(NeedError, match=r"Grafana cannot be had"):
-        rollout.require_all([c for c in rollout.select(["grafana"]) if c.name == "grafana"])
-    rollout.require_all([c for c in rollout.select([]) if c.name == "grafana"])
+        lifecycle.require_all([c for c in lifecycle.select(["grafana"]) if c.name == "grafana"])
+    lifecycle.require_all([c for c in lifecycle.select([]) if c.name == "grafana"])
     with pytest.raises(InputError, match="no component 'graphana'"):
-        rollout.select(["graphana"])
+        lifecycle.select(["graphana"])
 
 
 def test_the_others_are_ended_when_one_cannot_be(
@@ -237,20 +236,20 @@ def test_the_others_are_ended_when_one_cannot_be(
     assert now is not None
     (server,) = now.components
     ledger.note(replace(server, name="stuck", cgroup="/none"))
-    ended = units.end
+    ended = supervisor.end
 
     def end(running: ledger.Running) -> str:
         if running.name == "stuck":
             raise ComponentError("stuck cannot be ended.")
         return ended(running)
 
-    monkeypatch.setattr(units, "end", end)
+    monkeypatch.setattr(supervisor, "end", end)
     with pytest.raises(ComponentError, match="stuck cannot be ended"):
-        rollout.down()
+        lifecycle.down()
     assert not Path(server.cgroup).exists()
     assert ledger.state() is not None  # so that down can be tried again
-    monkeypatch.setattr(units, "end", ended)
-    assert "stuck had ended." in rollout.down()
+    monkeypatch.setattr(supervisor, "end", ended)
+    assert "stuck had ended." in lifecycle.down()
     _nothing_is_left(place)
 
 
@@ -259,16 +258,16 @@ def test_only_root_takes_it_down(place: Path, monkeypatch: pytest.MonkeyPatch) -
     with monkeypatch.context() as other:
         other.setattr(os, "geteuid", lambda: 1000)
         with pytest.raises(NeedError, match="Root is needed"):
-            rollout.down()
+            lifecycle.down()
     assert ledger.state() is not None
 
 
 def test_a_state_of_another_version_is_a_sentence(place: Path) -> None:
-    ledger.claim(rollout.home(), "127.0.0.1")
+    ledger.claim(lifecycle.home(), "127.0.0.1")
     path = ledger.DIRECTORY / "state.json"
     path.write_text(path.read_text().replace("bind", "bound"))
     with pytest.raises(NeedError, match="cannot be read"):
-        rollout.down()
+        lifecycle.down()
     ledger.forget()
 
 

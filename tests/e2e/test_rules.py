@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from harness import shell
+from harness.linux import processes
 from harness.stack import catalog, rules, supply
 from harness.stack.catalog import Module
 
@@ -151,7 +151,7 @@ def run(promtool: str, folder: Path, command: Sequence[str], *tests: dict[str, A
     (folder / "rules.yaml").write_text(json.dumps(rules.rules()))
     tree = {"rule_files": ["rules.yaml"], "evaluation_interval": "15s", "tests": list(tests)}
     (folder / "test.yaml").write_text(json.dumps(tree))
-    done = shell.run([promtool, *command], cwd=folder, check=False)
+    done = processes.run([promtool, *command], cwd=folder, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -26,10 +26,10 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from harness import shell, syscall
+from harness.linux import processes, syscall
 from harness.meters.coverage import count, data_latency
 from harness.model import Part
-from harness.spool import read_spool
+from harness.wire.spool import read_spool
 
 pytestmark = pytest.mark.e2e
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
@@ -41,7 +41,7 @@ class Running:
     def __init__(self, spool: Path, log: Path) -> None:
         argv = [sys.executable, "-m", "harness.stack.sink", "--spool", str(spool)]
         self.spool, self.log = spool, log
-        self.process = shell.spawn(argv, log=log, pipe_stdout=True)
+        self.process = processes.spawn(argv, log=log, pipe_stdout=True)
         assert self.process.stdout is not None
         ready = json.loads(self.process.stdout.readline())
         assert ready["ready"] is True
@@ -60,7 +60,7 @@ class Running:
 
     def stop(self) -> int:
         self.client.close()
-        return shell.stop(self.process)
+        return processes.stop(self.process)
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_a_record_cut_off_by_a_crash_does_not_hide_what_follows(
 def test_a_file_that_is_no_spool_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "spool").write_bytes(b"x" * 100)
     argv = [sys.executable, "-m", "harness.stack.sink", "--spool", str(tmp_path / "spool")]
-    done = shell.run(argv, check=False)
+    done = processes.run(argv, check=False)
     assert done.returncode == 2
     assert "is not a spool" in done.stderr
     assert (tmp_path / "spool").read_bytes() == b"x" * 100
@@ -201,7 +201,7 @@ def test_a_full_disk_is_answered_with_503_said_once_and_survived(tmp_path: Path)
     small = tmp_path / "small"
     small.mkdir()
     mounted = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)]
-    if shell.run(mounted, check=False).returncode:
+    if processes.run(mounted, check=False).returncode:
         pytest.skip("a tmpfs cannot be mounted without root")
     running = Running(small / "spool", tmp_path / "log")
     try:

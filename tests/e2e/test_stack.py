@@ -23,11 +23,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import rollout, shell
-from harness.stack import catalog
+from harness.linux import cgroup, processes
+from harness.stack import catalog, ledger, lifecycle, supervisor
 from harness.stack.client import ask
 from harness.stack.config import PROGRAMS, Stack
-from harness.targets import cgroup, ledger, units
 from tests.e2e import stacked
 
 pytestmark = [
@@ -56,8 +55,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         _harness("down", state)
 
 
-def _harness(command: str, state: Path, timeout: float = 120) -> shell.Completed:
-    return shell.run(
+def _harness(command: str, state: Path, timeout: float = 120) -> processes.Completed:
+    return processes.run(
         [*HARNESS, command], check=False, env={"XDG_STATE_HOME": str(state)}, timeout=timeout
     )
 
@@ -134,7 +133,7 @@ def test_no_span_is_lost_while_tempo_is_away(stack: Stack) -> None:
         _await_more(sent)
         tempo = _running("tempo")
         os.kill(tempo.pid, signal.SIGTERM)
-        deadline = time.monotonic() + units.GRACE_SECONDS
+        deadline = time.monotonic() + supervisor.GRACE_SECONDS
         while cgroup.processes(Path(tempo.cgroup)) and time.monotonic() < deadline:
             time.sleep(0.1)
         _kill("tempo")  # it has written everything, but does not always end
@@ -239,8 +238,8 @@ def _kill(name: str) -> None:
 
 
 def _restart(stack: Stack, name: str) -> None:
-    rollout.restart(name)
-    rollout.await_ready(stack, name)
+    lifecycle.restart(name)
+    lifecycle.await_ready(stack, name)
 
 
 def _lives(pid: int) -> bool:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import shell, syscall
 from harness.errors import NeedError
-from harness.targets import cgroup, local, mount
-from harness.targets.journal import Journal
-from harness.targets.local import Local
+from harness.linux import cgroup, mount, processes, syscall
+from harness.linux.undo_journal import Journal
+from harness.node import machine
+from harness.node.machine import Local
 
 pytestmark = [
     pytest.mark.e2e,
@@ -60,17 +60,17 @@ def point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def owner(tmp_path: Path, journal: Path, point: Path) -> Iterator[shell.Process]:
+def owner(tmp_path: Path, journal: Path, point: Path) -> Iterator[processes.Process]:
     argv = [sys.executable, "-c", OWNER, _run("owner"), str(journal), str(point)]
     log = tmp_path / "owner.log"
-    process = shell.spawn([*argv, str(log)], log=log, pipe_stdout=True)
+    process = processes.spawn([*argv, str(log)], log=log, pipe_stdout=True)
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n", log.read_text()
         yield process
     finally:
-        shell.stop(process, grace_seconds=0)
-        local.clean(journal)
+        processes.stop(process, grace_seconds=0)
+        machine.clean(journal)
 
 
 def _run(name: str) -> str:
@@ -92,7 +92,7 @@ def _cgroup(run: str) -> Path:
 
 
 def test_clean_leaves_nothing_of_an_owner_that_was_killed(
-    owner: shell.Process, journal: Path, point: Path
+    owner: processes.Process, journal: Path, point: Path
 ) -> None:
     group = _cgroup(_run("owner"))
     pids = cgroup.processes(group)
@@ -100,25 +100,25 @@ def test_clean_leaves_nothing_of_an_owner_that_was_killed(
     os.kill(owner.pid, signal.SIGKILL)
     owner.wait()
 
-    found = " ".join(local.leftovers(journal))
+    found = " ".join(machine.leftovers(journal))
     assert f"The cgroup {group} is left." in found
     assert f"{point} is still mounted." in found
     assert "(sleep) still runs." in found
 
-    done = " ".join(local.clean(journal))
+    done = " ".join(machine.clean(journal))
     assert f"Removed the cgroup {group}." in done
     assert f"Unmounted {point}." in done
     assert not group.exists()
     assert not mount.is_mounted(point)
     assert not journal.exists()
     assert not any(_alive(pid) for pid in pids)
-    assert local.leftovers(journal) == []
-    assert local.clean(journal) == []
+    assert machine.leftovers(journal) == []
+    assert machine.clean(journal) == []
 
 
-def test_live_owners_are_left_alone(owner: shell.Process, journal: Path, point: Path) -> None:
-    assert local.leftovers(journal) == []
-    assert local.clean(journal) == []
+def test_live_owners_are_left_alone(owner: processes.Process, journal: Path, point: Path) -> None:
+    assert machine.leftovers(journal) == []
+    assert machine.clean(journal) == []
     with Local(_run("other"), journal=journal) as target:
         assert target.cgroup("workload").exists()
     assert len(cgroup.processes(_cgroup(_run("owner")))) == 3
@@ -126,7 +126,7 @@ def test_live_owners_are_left_alone(owner: shell.Process, journal: Path, point: 
 
 
 def test_a_run_that_is_being_measured_is_not_started_twice(
-    owner: shell.Process, journal: Path, point: Path
+    owner: processes.Process, journal: Path, point: Path
 ) -> None:
     twin = Local(_run("owner"), journal=journal)
     with pytest.raises(NeedError, match=f"is being measured by process {owner.pid}"):
@@ -136,7 +136,9 @@ def test_a_run_that_is_being_measured_is_not_started_twice(
     assert [entry.pid for entry in Journal(journal).entries()] == [owner.pid]
 
 
-def test_the_next_start_undoes_a_dead_run(owner: shell.Process, journal: Path, point: Path) -> None:
+def test_the_next_start_undoes_a_dead_run(
+    owner: processes.Process, journal: Path, point: Path
+) -> None:
     os.kill(owner.pid, signal.SIGKILL)
     owner.wait()
     with Local(_run("next"), journal=journal):
@@ -166,7 +168,7 @@ def test_what_was_mounted_before_stays(journal: Path, point: Path) -> None:
 def test_down_kills_and_removes_nested_groups(journal: Path, point: Path, tmp_path: Path) -> None:
     with Local(_run("nested"), journal=journal) as target:
         deep = target.cgroup("workload/pod/container")
-        process = shell.spawn(["sleep", "600"], log=tmp_path / "log", cgroup=deep)
+        process = processes.spawn(["sleep", "600"], log=tmp_path / "log", cgroup=deep)
         scratch = target.scratch
         assert scratch.is_dir()
     assert process.wait() == -signal.SIGKILL
@@ -180,7 +182,7 @@ def test_processes_are_killed_one_by_one_where_the_kernel_has_no_cgroup_kill(
     group = _cgroup(_run("old"))
     cgroup.create(group / "below")
     monkeypatch.setattr(Path, "exists", lambda path: path.name != "cgroup.kill")
-    process = shell.spawn(["sleep", "600"], log=tmp_path / "log", cgroup=group / "below")
+    process = processes.spawn(["sleep", "600"], log=tmp_path / "log", cgroup=group / "below")
     assert cgroup.remove(group) == 1
     assert process.wait() == -signal.SIGKILL
 
@@ -190,7 +192,7 @@ def test_a_full_disk_is_found_before_anything_changes(
 ) -> None:
     small = tmp_path / "small"
     small.mkdir()
-    shell.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)])
+    processes.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)])
     try:
         with pytest.raises(NeedError, match=r"disk under .* is full"):
             Local(_run("full"), small / "run", journal=journal).up()
@@ -267,9 +269,9 @@ def test_where_cgroups_may_not_be_made_it_is_a_sentence() -> None:
 
 
 def test_only_root_cleans(
-    owner: shell.Process, journal: Path, monkeypatch: pytest.MonkeyPatch
+    owner: processes.Process, journal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(os, "geteuid", lambda: 1000)
         with pytest.raises(NeedError, match="sudo"):
-            local.clean(journal)
+            machine.clean(journal)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import shell
+from harness.linux import processes
 from harness.stack import catalog, toolchain
 
 pytestmark = [pytest.mark.e2e, pytest.mark.stack]
@@ -35,8 +35,8 @@ def test_a_fetched_toolchain_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "from the module proxy" in toolchain.to_fetch(go, tmp_path)
     environment = toolchain.environment(go, tmp_path)  # who sets HARNESS_STACK has a network
     assert toolchain.to_fetch(go, tmp_path) == ""
-    assert f"go{go.version} " in shell.run(["go", "version"], env=environment).stdout
+    assert f"go{go.version} " in processes.run(["go", "version"], env=environment).stdout
     (tmp_path / "main.go").write_text('package main\n\nfunc main() { println("built") }\n')
     build = ["nice", "-n", "19", "go", "build", "-o", "program", "main.go"]
-    shell.run(build, cwd=tmp_path, env=environment, timeout=600)
-    assert shell.run([str(tmp_path / "program")]).stderr == "built\n"
+    processes.run(build, cwd=tmp_path, env=environment, timeout=600)
+    assert processes.run([str(tmp_path / "program")]).stderr == "built\n"

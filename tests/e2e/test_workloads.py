@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from harness import listeners, shell, workloads
 from harness.errors import InputError, NeedError, WorkloadError
-from harness.workloads import RunningWorkload, Workload, address
+from harness.linux import ports, processes
+from harness.plan import workloads
+from harness.plan.workloads import RunningWorkload, Workload, address
 
 pytestmark = pytest.mark.e2e
 SERVER = "import sys, http.server as h; h.test(h.SimpleHTTPRequestHandler, port=int(sys.argv[1]))"
@@ -168,7 +169,7 @@ def test_nginx_as_a_users_own_program(tmp_path: Path, free_port: int) -> None:
         assert get(started.url, "/")[0] == 204
     finally:
         assert started.stop() == 0
-    assert listeners.holder(free_port) is None
+    assert ports.holder(free_port) is None
 
 
 def test_a_taken_port_is_told_before_anything_starts(tmp_path: Path) -> None:
@@ -212,5 +213,5 @@ def test_nothing_of_a_workload_stays(tmp_path: Path) -> None:
     started = workloads.load("flask").start(log=tmp_path / "flask.log")
     session = str(started.process.pid)
     started.stop()
-    left = shell.run(["ps", "-o", "pid=", "-s", session], check=False).stdout.split()
+    left = processes.run(["ps", "-o", "pid=", "-s", session], check=False).stdout.split()
     assert left == []

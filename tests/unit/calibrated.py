@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from harness import experiment as experiments
 from harness.analysis import compare
 from harness.analysis.compare import Quadruples
 from harness.model import Window
-from harness.store import WindowRow
+from harness.plan import experiment as experiments
+from harness.results.run import WindowRow
 
 LEVEL_US, RATE = 100.0, 1000.0
 

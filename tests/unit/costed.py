@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness import experiment as experiments
 from harness.analysis.summary import Summary
 from harness.model import Arm, Comparison
+from harness.plan import experiment as experiments
 from tests.unit import synthetic
 from tests.unit.synthetic import Truth
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from harness import block, trial, warming
-from harness.block import Block, Clock
 from harness.errors import CollectorError, LoadError
-from harness.experiment import Experiment, plan
 from harness.model import Arm, Trial
-from harness.store import Run, TrialRecord
+from harness.node import block, trial, warm_up
+from harness.node.block import Block, Clock
+from harness.plan.experiment import Experiment, plan
+from harness.results.run import Run, TrialRecord
 
 EXPERIMENT = Experiment("e", ("go",), (Arm("baseline"), Arm("http", ("http",))), blocks=2)
 
@@ -87,11 +87,11 @@ def test_a_process_is_warm_once_its_cost_is_steady(
 ) -> None:  # fmt: skip
     """By a scripted clock: 100 requests a second of 50 us each, and what falls in a second."""
     now = [100.0]
-    monkeypatch.setattr(warming.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(warming.time, "sleep", lambda s: now.__setitem__(0, now[0] + s))
+    monkeypatch.setattr(warm_up.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(warm_up.time, "sleep", lambda s: now.__setitem__(0, now[0] + s))
 
     def used() -> float:
         t = now[0] - 100
         return 100 * 50e-6 * (t + falling * (10 * t - t * t / 2))
 
-    assert warming.await_steady(used, least, limit, 100.0) == (pytest.approx(seconds), steady)
+    assert warm_up.await_steady(used, least, limit, 100.0) == (pytest.approx(seconds), steady)

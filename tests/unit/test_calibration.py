@@ -14,15 +14,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import calibrate, calibration_plan, instrument, shell
-from harness import experiment as experiments
 from harness.analysis import calibration, injection, proof, summary, trust
-from harness.calibration_plan import Asked
+from harness.controller import calibrate
 from harness.errors import InputError, StoreError
-from harness.experiment import Experiment
+from harness.linux import processes
+from harness.linux.processes import Completed
 from harness.model import BASELINE, Arm, Measurement, Trial
-from harness.shell import Completed
-from harness.store import Run, TrialRecord, WindowRow
+from harness.plan import calibration as planned_calibration
+from harness.plan import experiment as experiments
+from harness.plan.calibration import Asked
+from harness.plan.experiment import Experiment
+from harness.results import certificates
+from harness.results.run import Run, TrialRecord, WindowRow
 from tests.unit.calibrated import RATE, rows
 
 ATTACHED_US = 0.15  # what the program costs that burns nothing: its run time and its entry
@@ -135,7 +138,7 @@ def values(what: Experiment, trial: Trial, effect_us: float) -> list[Measurement
 
 def noise_run(path: Path) -> Run:
     asked = Asked(minutes=2.0, workload="go")
-    what = replace(calibration_plan.noise_experiment(asked), switched_seconds=20.0)
+    what = replace(planned_calibration.noise_experiment(asked), switched_seconds=20.0)
     return write(path, what)
 
 
@@ -166,7 +169,7 @@ def measured(path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def certificate(made: Path) -> dict[str, Any]:
-    return instrument.read(made / "certificate.json")
+    return certificates.read(made / "certificate.json")
 
 
 def wish(certificate: dict[str, Any], name: str) -> dict[str, Any]:
@@ -334,28 +337,28 @@ def test_it_is_the_same_when_written_again(made: Path, certificate: dict[str, An
 
 def test_a_plan_takes_the_time_that_it_was_given() -> None:
     for minutes in (22.0, 25.0, 35.0, 90.0):
-        assert calibration_plan.expected_seconds(Asked(minutes)) == pytest.approx(
+        assert planned_calibration.expected_seconds(Asked(minutes)) == pytest.approx(
             60 * minutes, rel=0.02
         )
-    assert calibration_plan.expected_seconds(Asked(2.0)) < 150
+    assert planned_calibration.expected_seconds(Asked(2.0)) < 150
     with pytest.raises(InputError, match="between 2 and 600"):
         Asked(1.0)
 
 
 def test_default_plan_has_enough_comparisons_of_nothing_with_nothing() -> None:
-    assert sum(calibration_plan.nulls(Asked()).values()) >= trust.LEAST_NULLS
+    assert sum(planned_calibration.nulls(Asked()).values()) >= trust.LEAST_NULLS
     assert Asked().workload == "plain"
     for found in (
         {},
         {"level_us": 40.0, "rate": 1300.0, "window_seconds": 0.1, "guard_seconds": 0.006},
     ):
-        planned = calibration_plan.injected_experiment(Asked(), found)
+        planned = planned_calibration.injected_experiment(Asked(), found)
         assert planned.switched_seconds >= 2 * trust.COMPARISON_SECONDS
         assert 3 <= planned.blocks <= 8
 
 
 def test_service_is_driven_at_a_quarter_of_what_it_can_take() -> None:
-    assert calibration_plan.noise_experiment(Asked()).load("plain").fraction == 0.25
+    assert planned_calibration.noise_experiment(Asked()).load("plain").fraction == 0.25
 
 
 def test_torn_cost_of_entry_is_measured_again(
@@ -363,7 +366,7 @@ def test_torn_cost_of_entry_is_measured_again(
 ) -> None:
     cost = {"cgroup_skb": {"entry_ns": 44.0}}
     answer = Completed((), 0, json.dumps(cost), "")
-    monkeypatch.setattr(shell, "run", lambda *_, **__: answer)
+    monkeypatch.setattr(processes, "run", lambda *_, **__: answer)
     (tmp_path / "entry.json").write_text('{"cgroup_skb": {"entr')
     assert calibrate._entry(tmp_path) == cost
     assert json.loads((tmp_path / "entry.json").read_text()) == cost
@@ -371,15 +374,15 @@ def test_torn_cost_of_entry_is_measured_again(
 
 
 def test_fuller_certificate_of_this_machine_is_not_replaced(tmp_path: Path) -> None:
-    machine = instrument.machine(FACTS)
+    machine = certificates.machine(FACTS)
 
     def publish(name: str, minutes: float, **other: str) -> str:
-        instrument.publish(
+        certificates.publish(
             tmp_path, {"run": name, "minutes": minutes, "machine": {**machine, **other}}
         )
-        return instrument.run(tmp_path)
+        return certificates.run(tmp_path)
 
-    assert instrument.run(tmp_path) == ""
+    assert certificates.run(tmp_path) == ""
     assert publish("full", 35.0) == "full"
     assert publish("short", 2.0) == "full"
     assert publish("again", 35.0) == "again"
@@ -391,7 +394,7 @@ def test_fuller_certificate_of_this_machine_is_not_replaced(tmp_path: Path) -> N
 
 
 def test_effects_are_sized_by_the_level() -> None:
-    arms = calibration_plan.arms(200.0, True, "plain")
+    arms = planned_calibration.arms(200.0, True, "plain")
     full = {arm.name: arm.collectors for arm in arms}
     assert full["cpu-0-5"] == ("inject:ns=1100,at=getsockopt",)  # and the clock of the other
     assert full["latency-50"] == ("inject:ns=50100",)
@@ -400,24 +403,24 @@ def test_effects_are_sized_by_the_level() -> None:
     )
     assert full["agent-5"] == ("inject:ns=0,agent_percent=5",)
     found = {"level_us": 200.0, "rate": 900, "window_seconds": 0.03, "guard_seconds": 0.007}
-    planned = calibration_plan.injected_experiment(Asked(35.0), found)
+    planned = planned_calibration.injected_experiment(Asked(35.0), found)
     assert (planned.window_seconds, planned.guard_seconds) == (0.03, 0.007)
     assert planned.load("plain").rate == 900
-    elsewhere = calibration_plan.arms(40.0, True, "go")  # which has no such place
+    elsewhere = planned_calibration.arms(40.0, True, "go")  # which has no such place
     assert elsewhere[1].collectors == ("inject:ns=300",)
 
 
 def test_a_certificate_holds_only_for_its_machine(made: Path, tmp_path: Path) -> None:
-    assert instrument.load(tmp_path, FACTS) is None
-    instrument.save(tmp_path, {**instrument.read(made / "certificate.json"), "odd": math.nan})
-    found = instrument.load(tmp_path, FACTS)
+    assert certificates.load(tmp_path, FACTS) is None
+    certificates.save(tmp_path, {**certificates.read(made / "certificate.json"), "odd": math.nan})
+    found = certificates.load(tmp_path, FACTS)
     assert found is not None
     assert found["odd"] is None
     assert found["window_seconds"] > 0
-    assert instrument.load(tmp_path, {**FACTS, "kernel": "6.19"}) is None
+    assert certificates.load(tmp_path, {**FACTS, "kernel": "6.19"}) is None
     (tmp_path / "certificate.json").write_text("{")
     with pytest.raises(StoreError, match="damaged"):
-        instrument.load(tmp_path, FACTS)
+        certificates.load(tmp_path, FACTS)
 
 
 def test_a_folder_that_is_no_calibration_is_told_so(tmp_path: Path) -> None:

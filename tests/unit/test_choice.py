@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from harness import evaluate, instrument
 from harness.cli import choice
+from harness.controller import evaluate
 from harness.errors import InputError
-from harness.experiment import Experiment
+from harness.linux import facts
 from harness.model import Arm
-from harness.targets import facts
-from harness.workloads import Workload
+from harness.plan.experiment import Experiment
+from harness.plan.workloads import Workload
+from harness.results import certificates
 
 OWN = Workload("mine", ("./server",), Path(), url="http://127.0.0.1:8080/")
 
@@ -76,8 +77,8 @@ def test_services_and_time_are_replaced(tmp_path: Path) -> None:
 
 def test_certificate_sets_what_the_file_leaves_open(tmp_path: Path) -> None:
     found = {"window_seconds": 0.1, "guard_seconds": 0.01, "entry_ns": {}, "power": [1]}
-    machine = instrument.machine(facts.facts())
-    instrument.save(tmp_path, {"machine": machine, **found})
+    machine = certificates.machine(facts.facts())
+    certificates.save(tmp_path, {"machine": machine, **found})
     defaults = choice.certified(tmp_path)
     assert "power" not in defaults
     assert choice.chosen("quick", defaults=defaults).window_seconds == 0.1
@@ -88,9 +89,11 @@ def test_certificate_sets_what_the_file_leaves_open(tmp_path: Path) -> None:
 
 
 def test_guard_of_a_quick_service_is_not_taken_for_others(tmp_path: Path) -> None:
-    machine = instrument.machine(facts.facts())
+    machine = certificates.machine(facts.facts())
     for found, used in ((0.001, 0.006), (0.009, 0.009)):
-        instrument.save(tmp_path, {"machine": machine, "workload": "plain", "guard_seconds": found})
+        certificates.save(
+            tmp_path, {"machine": machine, "workload": "plain", "guard_seconds": found}
+        )
         assert choice.certified(tmp_path) == {"workload": "plain", "guard_seconds": used}
 
 
@@ -102,9 +105,9 @@ def test_command_is_told_without_the_name_of_its_run() -> None:
 
 def test_certificate_of_another_machine_is_not_used(tmp_path: Path) -> None:
     assert choice.certified(tmp_path) == {}
-    other = {**instrument.machine(facts.facts()), "kernel": "1.0"}
-    instrument.save(tmp_path, {"machine": other, "window_seconds": 0.1})
-    assert json.loads((tmp_path / instrument.FILE).read_text())["window_seconds"] == 0.1
+    other = {**certificates.machine(facts.facts()), "kernel": "1.0"}
+    certificates.save(tmp_path, {"machine": other, "window_seconds": 0.1})
+    assert json.loads((tmp_path / certificates.FILE).read_text())["window_seconds"] == 0.1
     assert choice.certified(tmp_path) == {}
 
 

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import shell
 from harness.agent import __main__ as agent
 from harness.agent.errors import AgentError
-from harness.collectors import REGISTRY, AgentProcess, resolve
+from harness.collectors import REGISTRY, resolve
 from harness.collectors.definition import EXPORT_SECONDS
 from harness.errors import InputError
-from harness.signals import SIGNALS
+from harness.linux import processes
+from harness.node.agent_process import AgentProcess
+from harness.wire.telemetry import SIGNALS
 
 EXTERNAL = """
 name = "mine"
@@ -43,7 +44,7 @@ def process(spec: str, folder: Path, **more: Any) -> AgentProcess:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The argv of each process that would have been started."""
     found: list[list[str]] = []
-    monkeypatch.setattr(shell, "spawn", lambda argv, **_: found.append(list(argv)))
+    monkeypatch.setattr(processes, "spawn", lambda argv, **_: found.append(list(argv)))
     return found
 
 

@@ -16,7 +16,7 @@ from harness.analysis import compare, coverage, latency, ranks, validity
 from harness.analysis.compare import Estimate, quadruples
 from harness.analysis.ranks import hodges_lehmann
 from harness.model import Measurement, Trial
-from harness.store import TrialRecord, WindowRow
+from harness.results.run import TrialRecord, WindowRow
 from tests.unit import synthetic
 from tests.unit.synthetic import Truth
 

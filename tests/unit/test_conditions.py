@@ -11,7 +11,7 @@ import pytest
 from harness.analysis.summary import summarize
 from harness.model import Arm
 from harness.report import build
-from harness.store import Run, TrialRecord
+from harness.results.run import Run, TrialRecord
 from tests.unit import synthetic
 from tests.unit.costed import LOUD, bpf_truth, experiment, row
 

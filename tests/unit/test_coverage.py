@@ -20,7 +20,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, M
 from harness.meters.coverage import count, data_latency
 from harness.meters.otlp import LOGS, METRICS, TRACES
 from harness.model import Part
-from harness.spool import Record, pack, read_spool
+from harness.wire.spool import Record, pack, read_spool
 
 CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
 DELTA = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA

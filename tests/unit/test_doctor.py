@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import doctor, idle, probe
-from harness.doctor import Finding
-from harness.targets import facts
+from harness.linux import bpf_features, cpu_idle, facts
+from harness.node import doctor
+from harness.node.doctor import Finding
 
 
 def _named(name: str) -> Finding:
@@ -31,21 +31,21 @@ def test_whatever_is_wrong_has_a_fix() -> None:
 
 def test_without_root_it_says_so_and_tries_no_hook(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(probe, "refusal", lambda name: pytest.fail("a hook was tried"))
+    monkeypatch.setattr(bpf_features, "refusal", lambda name: pytest.fail("a hook was tried"))
     assert _named("root").status == "fail"
     assert "sudo" in _named("root").fix
     assert _named("hooks").status == "warn"
 
 
 def test_a_kernel_without_btf_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(probe, "BTF", tmp_path / "absent")
+    monkeypatch.setattr(bpf_features, "BTF", tmp_path / "absent")
     assert _named("BTF").status == "fail"
     assert "CONFIG_DEBUG_INFO_BTF" in _named("BTF").fix
 
 
 def test_a_missing_hook_fails_only_those_who_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(probe, "refusal", lambda name: "Operation not permitted")
+    monkeypatch.setattr(bpf_features, "refusal", lambda name: "Operation not permitted")
     needed = _named("perf_event")
     assert (needed.status, needed.detail) == ("fail", "Operation not permitted")
     assert "profile" in needed.fix
@@ -61,7 +61,7 @@ def test_it_knows_the_hooks_that_the_collectors_take() -> None:
             continue
         for section in re.findall(r'^SEC\("([^".?]+)"\)\s*$', source.read_text(), re.MULTILINE):
             section = section.replace("connect6", "connect4")  # one program type, probed once
-            hooks = [name for name in probe.PROBES if f"{section}/".startswith(f"{name}/")]
+            hooks = [name for name in bpf_features.PROBES if f"{section}/".startswith(f"{name}/")]
             assert hooks, f"{source.name}: nothing probes {section}"
             users = doctor.NEEDED_BY.get(hooks[0], ()) + doctor.PREFERRED_BY.get(hooks[0], ())
             assert collector in users, f"{collector} takes {section}"
@@ -103,12 +103,12 @@ def test_a_type_is_found_by_kind_and_name() -> None:
     header = (0xEB9F).to_bytes(2, "little") + b"\x01\x00"
     sizes = (24, 0, len(types), len(types), len(texts))
     btf = header + b"".join(n.to_bytes(4, "little") for n in sizes) + types + texts
-    assert probe.find_type(btf, 12, "vfs_read") == 3
-    assert probe.find_type(btf, 4, "task") == 2
+    assert bpf_features.find_type(btf, 12, "vfs_read") == 3
+    assert bpf_features.find_type(btf, 4, "task") == 2
     with pytest.raises(LookupError, match="no vfs_read"):
-        probe.find_type(btf, 8, "vfs_read")
+        bpf_features.find_type(btf, 8, "vfs_read")
     with pytest.raises(LookupError, match="no vfs"):
-        probe.find_type(btf, 12, "vfs")
+        bpf_features.find_type(btf, 12, "vfs")
 
 
 def _type(name: int, kind: int, members: int, size: int) -> bytes:
@@ -118,7 +118,7 @@ def _type(name: int, kind: int, members: int, size: int) -> bytes:
 def test_a_machine_whose_idle_cpus_halt_is_warned_of(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(idle, "DEVICE", tmp_path / "absent")
+    monkeypatch.setattr(cpu_idle, "DEVICE", tmp_path / "absent")
     assert _named("idle CPUs").status == "warn"
     (tmp_path / "absent").touch()
     assert _named("idle CPUs").status == "pass"

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from harness import evaluate
 from harness.analysis import sequential
-from harness.block import replacement
-from harness.ending import Ending, pending
-from harness.experiment import Experiment, plan
+from harness.controller import evaluate
+from harness.controller.due import Ending, pending
 from harness.model import Arm, Measurement, Trial
-from harness.store import Run, TrialRecord
+from harness.node.block import replacement
+from harness.plan.experiment import Experiment, plan
+from harness.results.run import Run, TrialRecord
 from tests.unit import synthetic
 
 EXPERIMENT = Experiment(

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import experiment
 from harness.errors import InputError
-from harness.experiment import Experiment
 from harness.model import Arm
+from harness.plan import experiment
+from harness.plan.experiment import Experiment
 
 ARMS = (Arm("baseline"), Arm("http", ("http",)), Arm("all", ("http", "flows")))
 

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import shell
-from harness.collectors import AgentProcess
-from harness.collectors.process import COUNTED
 from harness.errors import CollectorError, UnavailableError
+from harness.linux import processes
+from harness.node.agent_process import COUNTED, AgentProcess
 from tests.unit.test_collectors import EXTERNAL, process, write
 
 READY = '{"ready": true, "programs": []}'
@@ -24,10 +23,10 @@ def say(tmp_path: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> AgentProc
     """An external collector that says this line and ends."""
     (tmp_path / "agent.py").write_text(f"print({line!r})")
     external = process(write(tmp_path, EXTERNAL), tmp_path)
-    spawn = shell.spawn  # without the cgroup, which needs root
+    spawn = processes.spawn  # without the cgroup, which needs root
     with monkeypatch.context() as patch:
         patch.setattr(
-            shell, "spawn", lambda argv, **keys: spawn(argv, log=keys["log"], pipe_stdout=True)
+            processes, "spawn", lambda argv, **keys: spawn(argv, log=keys["log"], pipe_stdout=True)
         )
         external.start()
     return external

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from harness import experiment, metered
 from harness.analysis import budgets, gates, ranks
 from harness.cli import app, choice
 from harness.errors import InputError
 from harness.model import Arm
+from harness.node import bpf_time
+from harness.plan import experiment
 from harness.report import gate as texts
 from harness.report import stored
 from tests.unit import synthetic
@@ -131,6 +132,6 @@ def test_two_versions_give_a_trial_of_every_shipped_experiment_an_interval(path:
         experiment.load(path), arms=choice.parse_arms(["old=http", "new=http"])
     )
     stage: Any = SimpleNamespace(experiment=what)
-    states = metered._states(stage, taking_turns=True, seed=1)
+    states = bpf_time._states(stage, taking_turns=True, seed=1)
     assert len(states) // 4 >= ranks.LEAST
     assert sum(states) * 2 == len(states)

@@ -20,13 +20,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from harness import shell
+from harness.benchmarks.ramp_step import Bench
 from harness.errors import ComponentError
+from harness.linux import processes
 from harness.stack import batches
 from harness.stack.generator import Connection, _rejected
 from harness.stack.requests import BODY_BYTES, RECORDS, SAMPLES_PER_POINT, SERIES, SPANS_PER_TRACE
 from harness.stack.sending import Answer, Schedule, Sending, Tally
-from harness.step import Bench
 
 NOW = 1_800_000_000_000_000_000
 
@@ -272,16 +272,16 @@ def test_a_refusal_says_when_to_come_back(url: str) -> None:
 
 def test_the_process_tells_what_it_did_and_ends_when_told(url: str, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
-    process = shell.spawn(
+    process = processes.spawn(
         [sys.executable, "-m", "harness.stack.generator", "--signal", "logs", "--url", url,
          "--rate", "1000", "--mark", "m", "--out", str(out)],
         log=tmp_path / "log", pipe_stdout=True,
     )  # fmt: skip
-    assert shell.announced(process, 60) is not None
+    assert processes.announced(process, 60) is not None
     deadline = time.monotonic() + 60
     while not out.read_text() and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert shell.stop(process, grace_seconds=30) == 0
+    assert processes.stop(process, grace_seconds=30) == 0
     *_, last = (json.loads(line) for line in out.read_text().splitlines())
     assert last["done"]
     assert last["due"] >= last["accepted"] + last["refused"] > 0
@@ -292,8 +292,8 @@ def test_a_generator_that_fails_is_no_step(tmp_path: Path) -> None:
     bench._folder = tmp_path
     (tmp_path / "generator.jsonl").write_text('{"due": 200}\n')
     for script in ("raise SystemExit(2)", "import time; time.sleep(60)"):
-        process = shell.spawn([sys.executable, "-c", script], log=tmp_path / "log")
+        process = processes.spawn([sys.executable, "-c", script], log=tmp_path / "log")
         if "exit" in script.lower():
-            shell.ended(process, 30)
+            processes.ended(process, 30)
         with pytest.raises(ComponentError, match="generator ended"):
             bench._end(process)

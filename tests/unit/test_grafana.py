@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from harness import shell
 from harness.analysis.metrics import METRICS
+from harness.linux import processes
 from harness.stack import config, grafana, rules
 from harness.stack.config import Stack
 from harness.stack.grafana import board, panels, sources
@@ -268,11 +268,11 @@ def test_a_variable_is_asked_of_prometheus() -> None:
 
 def test_the_builders_are_not_imported_before_they_are_needed() -> None:
     code = "import sys, harness.stack.config; print('grafana_foundation_sdk' in sys.modules)"
-    assert shell.run([sys.executable, "-c", code]).stdout.strip() == "False"
+    assert processes.run([sys.executable, "-c", code]).stdout.strip() == "False"
 
 
 def test_they_can_be_written_for_another_grafana(tmp_path: Path) -> None:
-    shell.run([sys.executable, "-m", "harness.stack.grafana", str(tmp_path / "new")])
+    processes.run([sys.executable, "-m", "harness.stack.grafana", str(tmp_path / "new")])
     found = {path.name: json.loads(path.read_text()) for path in (tmp_path / "new").iterdir()}
     assert found.pop("rules.yaml") == rules.rules()
     assert found == {f"{uid}.json": tree for uid, tree in BOARDS.items()}

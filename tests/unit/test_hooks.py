@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from harness import metered
 from harness.agent.hooks import hook_type
 from harness.meters.bpfstats import Program
+from harness.node import bpf_time
 
 
 @pytest.mark.parametrize(
@@ -31,5 +31,5 @@ def test_a_slice_leaves_out_what_the_agent_runs_itself() -> None:
     agent: Any = SimpleNamespace(hooks={1: "cgroup_skb", 2: "iter"})
     watched: Any = {True: SimpleNamespace(read=lambda: told.pop(0))}
     switch: Any = SimpleNamespace(to=lambda on: None)
-    row = metered._slice(switch, watched, metered._in_agents([agent]), 0, True)
+    row = bpf_time._slice(switch, watched, bpf_time._in_agents([agent]), 0, True)
     assert (row.meters["bpf.run"], row.meters["bpf.runs"]) == (pytest.approx(3e-6), 3)

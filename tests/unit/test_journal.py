@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import shell
 from harness.errors import NeedError
-from harness.targets.journal import Journal
+from harness.linux import processes
+from harness.linux.undo_journal import Journal
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_an_owner_lives_or_is_dead(journal: Journal, tmp_path: Path) -> None:
     assert mine.alive()
     assert not replace(mine, started=mine.started - 1).alive()  # the pid was given to another
     assert not replace(mine, boot="another").alive()
-    child = shell.spawn([sys.executable, "-c", ""], log=tmp_path / "log")
+    child = processes.spawn([sys.executable, "-c", ""], log=tmp_path / "log")
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, a zombie still
     assert not replace(mine, pid=child.pid).alive()
     child.wait()

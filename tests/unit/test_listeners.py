@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import listeners
 from harness.errors import NeedError
+from harness.linux import ports
 from harness.stack.config import Stack
 
 
@@ -17,10 +17,10 @@ def test_a_port_that_is_taken_names_its_holder() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(NeedError) as raised:
-            listeners.require_free("127.0.0.1", port, "prometheus")
+            ports.require_free("127.0.0.1", port, "prometheus")
     assert raised.value.what.startswith(f"prometheus cannot listen on 127.0.0.1:{port}: ")
     assert f"process {os.getpid()} " in raised.value.why
-    listeners.require_free("127.0.0.1", port, "prometheus")
+    ports.require_free("127.0.0.1", port, "prometheus")
 
 
 def test_bind_is_advised_for_no_more_than_it_moves() -> None:
@@ -29,5 +29,5 @@ def test_bind_is_advised_for_no_more_than_it_moves() -> None:
     moved = {name for name, port in vars(stack.ports).items() if stack.address(port) == stack.bind}
     assert moved == {"otlp_grpc", "otlp_http", "prometheus", "tempo", "loki", "grafana"}
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(NeedError) as raised:
-        listeners.require_free("127.0.0.1", taken.getsockname()[1], "otelcol")
+        ports.require_free("127.0.0.1", taken.getsockname()[1], "otelcol")
     assert "--bind moves only OTLP, queries and Grafana" in raised.value.next_step

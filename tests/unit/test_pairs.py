@@ -10,9 +10,9 @@ import pytest
 
 from harness.analysis import compare, pairs
 from harness.analysis.ranks import hodges_lehmann
-from harness.experiment import pattern
 from harness.model import Method, Window
-from harness.store import WindowRow
+from harness.plan.experiment import pattern
+from harness.results.run import WindowRow
 
 WINDOW = 0.05
 RATE = 1000.0

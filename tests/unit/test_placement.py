@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.targets.placement import Placement, parse_cpus, placement, plan
+from harness.linux.placement import Placement, parse_cpus, placement, plan
 
 
 def _roles(place: Placement) -> tuple[tuple[int, ...], ...]:

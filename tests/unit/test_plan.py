@@ -8,9 +8,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import experiment
-from harness.experiment import Experiment
 from harness.model import BASELINE, Arm, Trial
+from harness.plan import experiment
+from harness.plan.experiment import Experiment
 
 NAMES = ("http", "flows", "profile", "guard", "all")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import shell
 from harness.agent import pprof
 from harness.agent.pprof import Builder, Frame, Mapping, Stack
+from harness.linux import processes
 
 BINARY = Mapping(0x400000, 0x500000, 0, "/usr/bin/server", "abcd")
 STACKS = [
@@ -73,10 +73,12 @@ def test_go_reads_it(tmp_path: Path) -> None:
     pprof.write(build().profile, path)
     # the first use builds the tool
     env = {"PPROF_TMPDIR": str(tmp_path)}
-    raw = shell.run(["go", "tool", "pprof", "-raw", str(path)], env=env, timeout=300).stdout
+    raw = processes.run(["go", "tool", "pprof", "-raw", str(path)], env=env, timeout=300).stdout
     assert "Period: 10000000" in raw
     assert "hot app.py:6" in raw
-    top = shell.run(["go", "tool", "pprof", "-top", "-cum", str(path)], env=env, timeout=300).stdout
+    top = processes.run(
+        ["go", "tool", "pprof", "-top", "-cum", str(path)], env=env, timeout=300
+    ).stdout
     assert "60ms total" in top
     assert any(
         line.split()[-1] == "hot" and line.split()[3] == "30ms"

@@ -6,13 +6,13 @@ import inspect
 
 import pytest
 
-from harness.collectors import AgentProcess
 from harness.meters.cgroup import CgroupCpu
 from harness.meters.coverage import Sink
-from harness.meters.node import NodeCpu
+from harness.meters.host import NodeCpu
 from harness.model import Collector, Meter, Receiver, Target
+from harness.node.agent_process import AgentProcess
+from harness.node.machine import Local
 from harness.stack.full import Full
-from harness.targets.local import Local
 
 
 def target(local: Local) -> Target:

@@ -14,7 +14,7 @@ from harness.analysis.summary import Summary
 from harness.model import Arm, Measurement
 from harness.report import build, terminal
 from harness.report.build import BuiltReport
-from harness.store import TrialRecord
+from harness.results.run import TrialRecord
 from tests.unit import synthetic
 from tests.unit.synthetic import Truth
 from tests.unit.test_report import table

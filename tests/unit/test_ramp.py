@@ -263,7 +263,7 @@ def measured(path: Path, **account: Any) -> Path:
 
 
 def test_the_report_is_made_offline(tmp_path: Path) -> None:
-    from harness import ramp as command
+    from harness.benchmarks import ramp as command
 
     path = measured(tmp_path / "RAMP")
     found = command.write(path)
@@ -287,7 +287,7 @@ def test_what_is_missing_is_said() -> None:
 
 
 def test_a_folder_that_is_no_ramp_is_refused(tmp_path: Path) -> None:
-    from harness import ramp as command
+    from harness.benchmarks import ramp as command
 
     with pytest.raises(StoreError, match="is not a ramp"):
         command.write(tmp_path)
@@ -301,7 +301,7 @@ def test_a_folder_that_is_no_ramp_is_refused(tmp_path: Path) -> None:
     [{"factor": 1.0}, {"step_seconds": 1}, {"start": -1}, {"limit_lag": 0}, {"signals": ("x",)}],
 )
 def test_what_is_asked_is_checked(wrong: dict[str, Any]) -> None:
-    from harness import ramp as command
+    from harness.benchmarks import ramp as command
 
     with pytest.raises(InputError):
         command.Asked(**wrong)

@@ -21,20 +21,20 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
 
-from harness import receivers, shell, watching
 from harness.collectors import REGISTRY
 from harness.errors import ComponentError, InputError, NeedError
-from harness.experiment import Experiment, plan
+from harness.linux import processes
+from harness.linux.placement import Placement, beside
 from harness.model import Arm, Comparison, Part
-from harness.signals import SPREAD
-from harness.stack import results
+from harness.node import freshness, receivers
+from harness.node.testbed import Notes
+from harness.plan.experiment import Experiment, plan
+from harness.results.run import Run, TrialRecord
+from harness.stack import affinity, ledger, results
 from harness.stack.config import Stack
 from harness.stack.full import BACKENDS, Full
-from harness.stage import Notes
-from harness.store import Run, TrialRecord
-from harness.targets import affinity, ledger
-from harness.targets.ledger import Running, State
-from harness.targets.placement import Placement, beside
+from harness.stack.ledger import Running, State
+from harness.wire.telemetry import SPREAD
 
 FULL = Experiment("e", ("go",), (Arm("baseline"), Arm("http", ("http",))), stack="full")
 SINK = replace(FULL, stack="sink")
@@ -168,9 +168,9 @@ def threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[in
         "for _ in 'ab': threading.Thread(target=time.sleep, args=(60,)).start()\n"
         "print('{}', flush=True); time.sleep(60)"
     )
-    process = shell.spawn([sys.executable, "-c", code], log=tmp_path / "log", pipe_stdout=True)
+    process = processes.spawn([sys.executable, "-c", code], log=tmp_path / "log", pipe_stdout=True)
     try:
-        assert shell.announced(process, 10) == {}
+        assert processes.announced(process, 10) == {}
         (tmp_path / "cgroup.procs").write_text(f"{process.pid}\n999999999\n")
         monkeypatch.setattr(ledger, "DIRECTORY", tmp_path / "stack")
         component = Running("tempo", "", process.pid, str(tmp_path), "", ())
@@ -182,7 +182,7 @@ def threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[in
         yield found
     finally:
         process.send_signal(signal.SIGKILL)
-        shell.stop(process)
+        processes.stop(process)
 
 
 def _allowed(threads: list[int]) -> set[frozenset[int]]:
@@ -218,7 +218,7 @@ def test_cpus_that_a_killed_evaluation_took_are_given_back(
 ) -> None:
     cpus = os.sched_getaffinity(0)
     argv = [sys.executable, "-c", HOLDER, str(tmp_path), str(min(cpus))]
-    assert shell.run(argv, check=False).returncode == -signal.SIGKILL
+    assert processes.run(argv, check=False).returncode == -signal.SIGKILL
     assert _allowed(threads) == {frozenset({min(cpus)})}
     if by == "clean":
         assert affinity.free() == ["The stack may use all its CPUs again."]
@@ -265,7 +265,7 @@ def stage() -> Any:
 def test_too_few_records_are_told_in_a_sentence(stage: Any, tmp_path: Path) -> None:
     stage.receiver = Watched({"spans": 19, "metrics": 2 * len(SPREAD)})
     agent, notes = http(19), Notes(plan(FULL)[0])
-    watching.run(stage, [agent], tmp_path, notes, 0)
+    freshness.run(stage, [agent], tmp_path, notes, 0)
     assert stage.receiver.complete
     assert stage.receiver.asked == [("metrics", 7.0), ("spans", 7.0)]
     told = {(v.metric, v.labels.get("signal")): v.value for v in notes.values}
@@ -286,12 +286,12 @@ def test_what_is_not_found_counts_as_late(stage: Any, tmp_path: Path) -> None:
     """98 of 100 spans: without the other two the 99th percentile would look well."""
     stage.receiver = Watched({"spans": 98, "metrics": 2 * len(SPREAD)})
     notes = Notes(plan(FULL)[0])
-    watching.run(stage, [http(100)], tmp_path, notes, 0)
+    freshness.run(stage, [http(100)], tmp_path, notes, 0)
     assert not stage.receiver.complete
     told = {(v.metric, v.labels.get("signal")): v.value for v in notes.values}
     assert told["data_latency_missing", "spans"] == 2
     assert told["data_latency_p50_seconds", "spans"] < 1
-    assert told["data_latency_p99_seconds", "spans"] == watching.LATE_SECONDS
+    assert told["data_latency_p99_seconds", "spans"] == freshness.LATE_SECONDS
     assert notes.extra["warnings"] == ["http: 2 spans were not found 30 s after the rest."]
 
 
@@ -299,7 +299,7 @@ def test_backends_that_answer_slowly_are_told_of(stage: Any, tmp_path: Path) -> 
     stage.receiver = Watched({"spans": 100, "metrics": 2 * len(SPREAD)})
     stage.receiver.poll_seconds = 3.3
     notes = Notes(plan(FULL)[0])
-    watching.run(stage, [http(100)], tmp_path, notes, 0)
+    freshness.run(stage, [http(100)], tmp_path, notes, 0)
     (warning,) = notes.extra["warnings"]
     assert "took 3.3 s to say what is new" in warning
 
@@ -314,11 +314,11 @@ def http(sent: int) -> Any:
 
 
 def test_nothing_is_watched_where_nothing_is_installed(stage: Any, tmp_path: Path) -> None:
-    watching.run(stage, [], tmp_path, Notes(plan(FULL)[0]), 0)
+    freshness.run(stage, [], tmp_path, Notes(plan(FULL)[0]), 0)
 
 
 def test_every_collector_says_what_kinds_it_sends() -> None:
-    assert {name: watching.kinds(each) for name, each in REGISTRY.items()} == {
+    assert {name: freshness.kinds(each) for name, each in REGISTRY.items()} == {
         "http": ["metrics", "spans"], "flows": ["metrics"], "profile": ["metrics"],
         "guard": ["logs"], "inject": [],
     }  # fmt: skip
@@ -328,6 +328,6 @@ def test_the_bill_of_the_small_sink_costs_no_time() -> None:
     sink: Any = SimpleNamespace(cgroups={}, read=dict, poll_seconds=0.0)
     began = time.monotonic()
     notes = Notes(plan(SINK)[0])
-    watching.Bill(SimpleNamespace(receiver=sink)).note(notes)  # type: ignore[arg-type]
+    freshness.Bill(SimpleNamespace(receiver=sink)).note(notes)  # type: ignore[arg-type]
     assert notes.values == []
     assert time.monotonic() - began < 0.5

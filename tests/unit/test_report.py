@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from harness import experiment as experiments
 from harness.analysis.metrics import BRACKETS, METRICS
 from harness.analysis.summary import summarize
 from harness.errors import StoreError
 from harness.model import Arm, Comparison
+from harness.plan import experiment as experiments
 from harness.report import build, wording
 from harness.report.build import BuiltReport
 from harness.report.table import lines as table_of
-from harness.store import Run, TrialRecord
+from harness.results.run import Run, TrialRecord
 from tests.unit import synthetic
 from tests.unit.synthetic import Truth
 

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from harness import shell
 from harness.errors import NeedError, StoreError
+from harness.linux import processes
 
 FOREVER = "import time; time.sleep(1000)"
 
 
-def spawn(tmp_path: Path, code: str) -> shell.Process:
+def spawn(tmp_path: Path, code: str) -> processes.Process:
     argv = [sys.executable, "-c", code]
-    return shell.spawn(argv, log=tmp_path / "log", pipe_stdout=True)
+    return processes.spawn(argv, log=tmp_path / "log", pipe_stdout=True)
 
 
 @pytest.mark.parametrize(
@@ -39,18 +39,18 @@ def test_the_first_line_is_the_announcement(
 ) -> None:
     process = spawn(tmp_path, code)
     try:
-        assert shell.announced(process, 30) == told
+        assert processes.announced(process, 30) == told
     finally:
-        shell.stop(process)
+        processes.stop(process)
 
 
 def test_half_a_line_does_not_wait_for_ever(tmp_path: Path) -> None:
     process = spawn(tmp_path, f"import os; os.write(1, b'{{'); {FOREVER}")
     try:
-        assert shell.announced(process, 1) is None
+        assert processes.announced(process, 1) is None
         assert process.poll() is None
     finally:
-        shell.stop(process)
+        processes.stop(process)
 
 
 def test_stop_ends_the_whole_session_and_may_be_repeated(tmp_path: Path) -> None:
@@ -61,20 +61,20 @@ print(json.dumps({{"child": child.pid}}), flush=True)
 {FOREVER}
 """
     process = spawn(tmp_path, code)
-    told = shell.announced(process, 30)
+    told = processes.announced(process, 30)
     assert told is not None
     pidfd = os.pidfd_open(told["child"])
-    assert shell.stop(process) == -signal.SIGTERM
-    assert shell._readable(pidfd, 30), "the child of the stopped process still runs"
+    assert processes.stop(process) == -signal.SIGTERM
+    assert processes._readable(pidfd, 30), "the child of the stopped process still runs"
     os.close(pidfd)
-    assert shell.stop(process) == -signal.SIGTERM
+    assert processes.stop(process) == -signal.SIGTERM
 
 
 def test_one_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     code = f"import signal; signal.signal(15, signal.SIG_IGN); print('{{}}', flush=True); {FOREVER}"
     process = spawn(tmp_path, code)
-    assert shell.announced(process, 30) == {}
-    assert shell.stop(process, grace_seconds=0.1) == -signal.SIGKILL
+    assert processes.announced(process, 30) == {}
+    assert processes.stop(process, grace_seconds=0.1) == -signal.SIGKILL
 
 
 def test_a_group_is_killed_before_its_leader_is_reaped_and_never_after(
@@ -87,21 +87,21 @@ def test_a_group_is_killed_before_its_leader_is_reaped_and_never_after(
 
     monkeypatch.setattr(os, "killpg", killpg)
     process = spawn(tmp_path, "pass")
-    shell._await_end(process.pid, 30)
-    shell.stop(process)
+    processes._await_end(process.pid, 30)
+    processes.stop(process)
     assert states == ["Z"], "its number was its own when the group was signalled"
-    shell.stop(process)
+    processes.stop(process)
     noticed = spawn(tmp_path, "pass")
     noticed.wait()
-    shell.stop(noticed)
+    processes.stop(noticed)
     assert states == ["Z"]
 
 
 def test_what_cannot_be_started_says_why(tmp_path: Path) -> None:
     with pytest.raises(NeedError, match="Cannot start"):
-        shell.spawn([str(tmp_path / "nothing")], log=tmp_path / "log")
+        processes.spawn([str(tmp_path / "nothing")], log=tmp_path / "log")
     with pytest.raises(StoreError, match="Cannot write"):
-        shell.spawn(["true"], log=tmp_path / "no folder" / "log")
+        processes.spawn(["true"], log=tmp_path / "no folder" / "log")
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -120,7 +120,7 @@ def test_being_told_to_stop_while_a_process_is_made_is_not_lost(tmp_path: Path) 
     old = signal.signal(signal.SIGTERM, interrupt)
     try:
         with pytest.raises(KeyboardInterrupt):
-            shell.spawn(["true"], log=tmp_path / "log")
+            processes.spawn(["true"], log=tmp_path / "log")
     finally:
         signal.signal(signal.SIGTERM, old)
         armed.clear()
@@ -133,4 +133,4 @@ def test_a_process_may_be_told_to_stop(tmp_path: Path) -> None:
     process = spawn(tmp_path, code)
     assert process.stdout is not None
     assert process.stdout.read() == b"[]\n"
-    assert shell.ended(process, 10) == 0
+    assert processes.ended(process, 10) == 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.spool import Record, pack, read_spool, whole_bytes
+from harness.wire.spool import Record, pack, read_spool, whole_bytes
 
 FIRST = Record(1, 2, "/v1/logs", "application/json", "", b"first")
 SECOND = Record(3, 4, "/v1/traces", "application/x-protobuf", "gzip", b"second")

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import StoreError
-from harness.experiment import Experiment, plan
 from harness.model import Arm, Measurement, Window
-from harness.store import Run, TrialRecord, WindowRow
+from harness.plan.experiment import Experiment, plan
+from harness.results.run import Run, TrialRecord, WindowRow
 
 EXPERIMENT = Experiment("e", ("go",), (Arm("baseline"), Arm("http", ("http",))))
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from harness import shell
 from harness.analysis import budgets, gates, provisos
 from harness.cli import app
 from harness.errors import InputError, StoreError
+from harness.linux import processes
 from harness.report import gate as texts
 from harness.report import junit, stored
-from harness.store import Run
+from harness.results.run import Run
 from tests.unit import synthetic
 from tests.unit.gated import PUBLISHED, gate, measured, row
 
@@ -131,10 +131,10 @@ def test_a_stored_run_can_come_from_git(tmp_path: Path, monkeypatch: pytest.Monk
     folder.mkdir()
     (folder / "report.json").write_text((PUBLISHED / "report.json").read_text())
     monkeypatch.chdir(tmp_path)
-    shell.run(["git", "init", "-q", "-b", "main"])
-    shell.run(["git", "add", "kept"])
+    processes.run(["git", "init", "-q", "-b", "main"])
+    processes.run(["git", "add", "kept"])
     who = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
-    shell.run(["git", *who, "commit", "-qm", "keep"])
+    processes.run(["git", *who, "commit", "-qm", "keep"])
     (folder / "report.json").unlink()
     for where in ("main:kept/report.json", "main:kept", "HEAD:kept/"):
         assert stored.against(where).name == stored.measured(PUBLISHED).name

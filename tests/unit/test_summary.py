@@ -13,7 +13,7 @@ from harness.analysis import bill, validity
 from harness.analysis.summary import Summary, cpu_only, summarize
 from harness.model import Arm, Comparison
 from harness.report import build
-from harness.store import Run
+from harness.results.run import Run
 from tests.unit import synthetic
 from tests.unit.costed import COSTS, LOUD, bpf_truth, experiment, row
 

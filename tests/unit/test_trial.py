@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from harness import trial
 from harness.model import Trial
-from harness.stage import Notes
+from harness.node import trial
+from harness.node.testbed import Notes
 
 STAGE: Any = SimpleNamespace(workload=SimpleNamespace(pids=lambda: [7, 8]))
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness import experiment as experiments
 from harness.analysis import noise, ranks, trust
 from harness.analysis.noise import Noise
 from harness.analysis.trust import Known
+from harness.plan import experiment as experiments
 from tests.unit.calibrated import RATE, rows, sample
 
 FEW = {10.0: 40, 30.0: 20, 60.0: 20, 300.0: 10}  # draws for a power: enough for a test

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from harness import twin
-from harness.experiment import pattern
-from harness.installation import installed_first
 from harness.load.record import Record
 from harness.model import Trial
-from harness.twin import _Edge
+from harness.node import twin
+from harness.node.install_halves import installed_first
+from harness.node.twin import _Edge
+from harness.plan.experiment import pattern
 
 MS = 1_000_000
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from harness import shell
 from harness.errors import CommandError, NeedError
-from harness.shell import Completed
-from harness.targets import mount, units
-from harness.targets.ledger import Running
+from harness.linux import mount, processes
+from harness.linux.processes import Completed
+from harness.stack import supervisor
+from harness.stack.ledger import Running
 
 UNIT = "harness-stack-tempo.service"
 
@@ -39,21 +39,21 @@ def systemd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Systemd:
     """A machine with systemd whose cgroups are in `tmp_path / "cgroup"`."""
     scripted = Systemd()
     (tmp_path / "systemd").mkdir()
-    monkeypatch.setattr(units, "SYSTEMD", tmp_path / "systemd")
-    monkeypatch.setattr(shell, "run", scripted.run)
+    monkeypatch.setattr(supervisor, "SYSTEMD", tmp_path / "systemd")
+    monkeypatch.setattr(processes, "run", scripted.run)
     monkeypatch.setattr(mount, "find", lambda _: tmp_path / "cgroup")
     return scripted
 
 
 def _planned(tmp_path: Path) -> Running:
-    own, unit = units.address("harness-stack", "tempo")
+    own, unit = supervisor.address("harness-stack", "tempo")
     log = tmp_path / "logs" / "tempo.log"
     command = ("/cache/tempo", "-config.file=/state/tempo.yaml")
     return Running("tempo", "2.8", 0, str(own), str(log), command, {"A": "b c"}, unit)
 
 
 def test_a_unit_has_a_slice_of_the_stacks_own(systemd: Systemd, tmp_path: Path) -> None:
-    own, unit = units.address("harness-stack", "tempo")
+    own, unit = supervisor.address("harness-stack", "tempo")
     assert unit == UNIT
     assert own == tmp_path / "cgroup" / "harness_stack.slice" / UNIT
     assert not (tmp_path / "cgroup").exists()
@@ -61,7 +61,7 @@ def test_a_unit_has_a_slice_of_the_stacks_own(systemd: Systemd, tmp_path: Path) 
 
 
 def test_starting_runs_it_as_a_transient_unit(systemd: Systemd, tmp_path: Path) -> None:
-    running = units.start("harness-stack", _planned(tmp_path))
+    running = supervisor.start("harness-stack", _planned(tmp_path))
     assert (running.pid, Path(running.cgroup).name) == (4711, UNIT)
     run, show = systemd.asked
     assert run[:3] == ["systemd-run", "--quiet", "--collect"]
@@ -75,7 +75,7 @@ def test_starting_runs_it_as_a_transient_unit(systemd: Systemd, tmp_path: Path) 
 
 def test_its_cgroup_is_where_systemd_says(systemd: Systemd, tmp_path: Path) -> None:
     systemd.shown = f"MainPID=12\nControlGroup=/machine/outer/{UNIT}\n"
-    running = units.start("harness-stack", _planned(tmp_path))
+    running = supervisor.start("harness-stack", _planned(tmp_path))
     assert running.cgroup == f"{tmp_path}/cgroup/machine/outer/{UNIT}"
 
 
@@ -84,19 +84,19 @@ def test_a_unit_that_ended_at_once_keeps_the_planned_cgroup(
 ) -> None:
     systemd.shown = "MainPID=0\nControlGroup=\n"
     planned = _planned(tmp_path)
-    assert units.start("harness-stack", planned) == planned
+    assert supervisor.start("harness-stack", planned) == planned
 
 
 def test_what_systemd_refuses_is_an_error(systemd: Systemd, tmp_path: Path) -> None:
     systemd.refuses = True
     with pytest.raises(CommandError, match="exists already"):
-        units.start("harness-stack", _planned(tmp_path))
+        supervisor.start("harness-stack", _planned(tmp_path))
 
 
 def test_ending_stops_the_unit_and_then_the_slice(systemd: Systemd, tmp_path: Path) -> None:
     running = _planned(tmp_path)
-    assert units.end(running) == "was stopped by systemd"
-    units.clear("harness-stack", [running])
+    assert supervisor.end(running) == "was stopped by systemd"
+    supervisor.clear("harness-stack", [running])
     assert systemd.asked == [
         ["systemctl", "stop", UNIT], ["systemctl", "stop", "harness_stack.slice"],
     ]  # fmt: skip
@@ -106,15 +106,18 @@ def test_only_the_groups_own_cgroup_is_removed(systemd: Systemd, tmp_path: Path)
     outer = tmp_path / "cgroup" / "machine"
     (outer / UNIT).mkdir(parents=True)
     other = Running("tempo", "2.8", 1, str(outer / UNIT), "/log", (), {}, UNIT)
-    units.clear("harness-stack", [other])
+    supervisor.clear("harness-stack", [other])
     assert outer.exists()
 
 
 def test_without_systemd_there_is_no_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(units, "SYSTEMD", tmp_path / "none")
+    monkeypatch.setattr(supervisor, "SYSTEMD", tmp_path / "none")
     monkeypatch.setattr(mount, "find", lambda _: tmp_path)
-    assert units.address("harness-stack", "tempo") == (tmp_path / "harness-stack" / "tempo", "")
+    assert supervisor.address("harness-stack", "tempo") == (
+        tmp_path / "harness-stack" / "tempo",
+        "",
+    )
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(mount, "find", lambda _: None)
     with pytest.raises(NeedError, match="cgroup v2 is not mounted"):
-        units.address("harness-stack", "tempo")
+        supervisor.address("harness-stack", "tempo")

@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from harness import rollout
 from harness.cli import app
-from harness.rollout import Started, Tell
+from harness.stack import ledger, lifecycle
 from harness.stack.catalog import Component
 from harness.stack.config import Stack
+from harness.stack.ledger import Running
+from harness.stack.lifecycle import Started, Tell
 from harness.stack.readback import Arrival
-from harness.targets import ledger
-from harness.targets.ledger import Running
 
 NAMES = ("prometheus", "tempo", "loki", "otelcol")
 
@@ -36,8 +35,8 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Stack]:
         arrivals = [Arrival("traces", "tempo", 0.5), Arrival("logs", "loki", 0.25)]
         return Started(dict.fromkeys(NAMES, 1.5), arrivals, 4.0)
 
-    monkeypatch.setattr(rollout, "up", up)
-    monkeypatch.setattr(rollout, "require_all", lambda _: None)
+    monkeypatch.setattr(lifecycle, "up", up)
+    monkeypatch.setattr(lifecycle, "require_all", lambda _: None)
     monkeypatch.setattr(ledger, "DIRECTORY", tmp_path / "run" / "stack")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", "/usr/bin:/bin")

@@ -1,0 +1,250 @@
+"""Finds how much telemetry a second the stack takes: rates that rise until one is too much.
+
+reports/<run>/
+  run.json         what was asked for, the machine, and what was counted afterwards
+  steps.jsonl      one line a step, as it was measured
+  ramp.json ramp.md ramp.png ramp.svg     computed from those; `--report` does it again
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harness import __version__
+from harness.analysis import ramp as analysis
+from harness.analysis.ramp import BACKENDS, Step
+from harness.benchmarks.ramp_step import Bench
+from harness.errors import InputError, NeedError, StoreError
+from harness.linux import cgroup, facts, mount
+from harness.linux.stop_signals import interruptible
+from harness.linux.undo_journal import DIRECTORY, Journal
+from harness.node import machine
+from harness.report import capacity
+from harness.report import ramp as report
+from harness.stack import account, ledger, lifecycle
+from harness.stack.config import Stack
+from harness.stack.requests import SAMPLES_PER_POINT
+
+SCHEMA = "ramp-1"
+ABOUT, STEPS = "run.json", "steps.jsonl"
+START = {"spans": 2000.0, "points": 4000.0, "logs": 4000.0}  # records a second
+TRACES = 100  # at most, that are looked up one by one
+NAME = re.compile(r"\w[\w.-]*")
+ACCOUNT_SECONDS = 60.0  # after everything was found, for the last to be counted
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a ramp was asked for; `start` 0 takes a signal's own, `limit_lag` in seconds."""
+
+    signals: tuple[str, ...] = tuple(BACKENDS)
+    start: float = 0.0
+    factor: float = 1.5
+    step_seconds: float = 10.0
+    limit_lag: float = 5.0
+    command: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.signals) - set(BACKENDS):
+            raise InputError(f"There is no signal {', '.join(sorted(unknown))}.")
+        if not 1.05 <= self.factor <= 10:
+            raise InputError("The factor is between 1.05 and 10.")
+        if not 4 <= self.step_seconds <= 600:
+            raise InputError("A step takes between 4 and 600 seconds.")
+        if self.start < 0 or not 0.5 <= self.limit_lag <= 60:
+            raise InputError("The start is positive, and the limit between 0.5 and 60 seconds.")
+
+    def first(self, signal_: str) -> float:
+        """The first rate of a signal."""
+        return self.start or START[signal_]
+
+
+def check() -> None:
+    """NeedError, before anything is made or touched, if no ramp can run here now."""
+    if os.geteuid() != 0:
+        raise NeedError(
+            "Root is needed.",
+            "Each component and the generator get a cgroup, so that their CPU is known.",
+            "Run the command again with sudo.",
+        )
+    machine.refuse_beside_another()
+
+
+def create(path: Path, asked: Asked) -> None:
+    """Make the folder of a ramp; StoreError if it exists, InputError if its name is no word."""
+    if not NAME.fullmatch(path.name):
+        raise InputError(
+            f"{path.name!r} cannot be the name of a run.",
+            "The generator's cgroup is named after it.",
+            "Use letters, digits, dots, dashes and underscores.",
+        )
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError as error:
+        raise StoreError(f"{path} exists already.", next_step="Name another run.") from error
+    except OSError as error:
+        raise StoreError(f"Cannot create {path}.", str(error)) from error
+    about = {
+        "run": path.name,
+        "version": __version__,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "asked": asdict(asked),
+        "facts": facts.facts(),
+    }
+    _write(path, about)
+
+
+def ramp(path: Path, asked: Asked, tell: Tell = lambda _: None) -> dict[str, Any]:
+    """Run it, on the stack that is up or one that is started for it, and write the report.
+
+    A HarnessError that ends it is raised; the steps that were measured are kept.
+    """
+    check()
+    with interruptible(), ExitStack() as ends:
+        stack = ends.enter_context(lifecycle.borrowed(tell))
+        bench = _bench(stack, path, asked, ends)
+        for each in asked.signals:
+            _signal(bench, each, path, asked, tell)
+    return write(path)
+
+
+def write(path: Path) -> dict[str, Any]:
+    """Write the report from what was measured; needs no root. StoreError if there is nothing."""
+    return report.write(path, _about(path), steps(path))
+
+
+def steps(path: Path) -> list[Step]:
+    """The steps in the order in which they were held."""
+    try:
+        lines = (path / STEPS).read_text().splitlines()
+        return [Step.from_dict(json.loads(line)) for line in lines]
+    except (OSError, ValueError, TypeError) as error:
+        raise StoreError(f"{path / STEPS} cannot be read: {error}.") from error
+
+
+def _signal(bench: Bench, each: str, path: Path, asked: Asked, tell: Tell) -> None:
+    """The ramp of one signal, and the account of it."""
+    mark, began = secrets.token_hex(8), time.time()
+    done, traces = list[Step](), list[str]()
+    rate: float | None = 0.0
+    while rate is not None:
+        step, sent = bench.hold(each, rate, asked.step_seconds, mark)
+        with (path / STEPS).open("a") as out:
+            out.write(json.dumps(step.to_dict()) + "\n")
+        done.append(step)
+        traces += sent
+        tell(capacity.line(step, analysis.judge(step, asked.limit_lag)))
+        if step.drained is None:
+            tell(f"{each}: what was sent is not through after minutes; the ramp ends here")
+            break
+        rate = analysis.next_rate(done, asked.first(each), asked.factor, asked.limit_lag)
+    about = _about(path)
+    counted = _account(bench.stack, each, mark, done, traces, time.time() - began)
+    _write(path, {**about, "account": {**about.get("account", {}), each: counted}})
+    tell(capacity.accounted(each, counted))
+
+
+def _account(
+    stack: Stack, each: str, mark: str, done: Sequence[Step], traces: Sequence[str], seconds: float
+) -> dict[str, Any]:
+    """How much the Collector acknowledged, and how much of that is in the backend.
+
+    Where a post got no answer (`unknown`), the backend may hold more than was acknowledged.
+    """
+    accepted = sum(step.sent.get("accepted", 0) for step in done)
+    unknown = sum(step.sent.get("failed", 0) for step in done)
+    if each == "spans":
+        once = list(dict.fromkeys(traces))
+        some = once[:: -(-len(once) // TRACES) or 1]
+        taken = sum(s.counts["arrived"] - sum(analysis.discarded(s).values()) for s in done)
+        return {
+            "accepted": sum(step.counts["accepted"] for step in done),
+            "found": taken,
+            "unit": "spans",
+            "unknown": unknown,
+            "traces": len(some),
+            "whole": _settled(lambda: account.whole_traces(stack, some), len(some)),
+        }
+    count = account.points if each == "points" else account.lines
+    wanted = round(accepted * (SAMPLES_PER_POINT if each == "points" else 1))
+    age = seconds + 2 * ACCOUNT_SECONDS
+    return {
+        "accepted": wanted,
+        "found": _settled(lambda: count(stack, mark, age), wanted),
+        "unit": "samples" if each == "points" else "lines",
+        "unknown": unknown,
+    }
+
+
+def _settled(count: Callable[[], float | None], wanted: float) -> float | None:
+    """The count once it is what was wanted, or after a minute."""
+    deadline = time.monotonic() + ACCOUNT_SECONDS
+    while ((found := count()) is None or found < wanted) and time.monotonic() < deadline:
+        time.sleep(2.0)
+    return found
+
+
+def _bench(stack: Stack, path: Path, asked: Asked, ends: ExitStack) -> Bench:
+    state = ledger.state()
+    parts = {one.name: Path(one.cgroup) for one in state.components} if state else {}
+    missing = {BACKENDS[each] for each in asked.signals} - set(parts)
+    if missing:
+        raise NeedError(
+            f"The stack that is up lacks {', '.join(sorted(missing))}.",
+            next_step="Take another signal: --signal.",
+        )
+    bench = Bench(stack, parts, ends.enter_context(_cgroup(path)), path)
+    ends.callback(bench.close)
+    return bench
+
+
+@contextmanager
+def _cgroup(path: Path) -> Iterator[Path]:
+    """A cgroup for the generator, noted in the journal: `harness clean` finds it after a crash."""
+    root = mount.find("cgroup2")
+    if root is None:
+        raise NeedError("cgroup v2 is not mounted.", next_step="harness doctor says more.")
+    journal, own = Journal(DIRECTORY), root / f"harness-ramp-{path.name}"
+    with journal.locked():
+        entry = journal.open(path.name, path)
+        entry.cgroups.append(str(own))
+        journal.write(entry)
+    try:
+        cgroup.create(own)
+        yield own
+    finally:
+        if own.exists():
+            cgroup.remove(own)
+        with journal.locked():
+            journal.remove(entry)
+
+
+def _about(path: Path) -> dict[str, Any]:
+    try:
+        about: dict[str, Any] = json.loads((path / ABOUT).read_text())
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} is not a ramp: {error}.") from error
+    if about.get("schema") != SCHEMA:
+        raise StoreError(
+            f"{path} has schema {about.get('schema')}, this reads {SCHEMA}.",
+            next_step="`harness ramp` makes one below reports/.",
+        )
+    return about
+
+
+def _write(path: Path, about: Mapping[str, Any]) -> None:
+    draft = path / f".{ABOUT}.partial"
+    draft.write_text(json.dumps({"schema": SCHEMA, **about}, indent=1) + "\n")
+    os.replace(draft, path / ABOUT)

@@ -1,0 +1,178 @@
+"""Calibrates the harness on this machine: noise, entry cost, known effects; the CLI calls it.
+
+reports/<run>/
+  calibrate.json               what was asked for, so that it can be resumed
+  noise/  injected/            two runs as `evaluate` makes them
+  entry.json                   cost of entering an empty program, by hook
+  certificate.json .md *.png   computed from those; the JSON is copied to reports/certificate.json
+                               if none that took longer is there
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness import __version__
+from harness.analysis import calibration, injection
+from harness.controller import evaluate
+from harness.errors import CommandError, ComponentError, StoreError
+from harness.linux import processes
+from harness.node.block import Progress
+from harness.node.machine import Local
+from harness.plan.calibration import (
+    INJECTED,
+    NOISE,
+    Asked,
+    expected_seconds,
+    injected_experiment,
+    noise_experiment,
+)
+from harness.plan.experiment import Experiment
+from harness.report import certificate as report
+from harness.results import certificates
+from harness.results.run import Run
+
+ENTRY, ASKED = "entry.json", "calibrate.json"
+ENTRY_LIMIT_SECONDS = 600.0
+
+
+def check(asked: Asked, path: Path) -> None:
+    """Fail before anything is made or touched, if it cannot be run."""
+    evaluate.check(injected_experiment(asked, {}))
+    Local(path.name, run_dir=path).check()
+
+
+def create(path: Path, asked: Asked) -> None:
+    """Make the folder of a calibration; StoreError if it exists."""
+    try:
+        path.mkdir(parents=True)
+        (path / ASKED).write_text(json.dumps(asdict(asked), indent=1) + "\n")
+    except FileExistsError as error:
+        raise StoreError(f"{path} exists already.", next_step="Name another run.") from error
+    except OSError as error:
+        raise StoreError(f"Cannot create {path}.", str(error)) from error
+
+
+def asked_of(path: Path) -> Asked:
+    """What an existing calibration was asked for; StoreError if the folder is none."""
+    try:
+        return Asked(**json.loads((path / ASKED).read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise StoreError(
+            f"{path} is not a calibration: it has no {ASKED}.",
+            next_step="`harness calibrate` makes one below reports/.",
+        ) from error
+
+
+def calibrate(path: Path, progress: Progress = lambda *_: None) -> dict[str, Any]:
+    """Run what of a calibration has not been run, and write its certificate.
+
+    A HarnessError that stops one of its runs is raised; what was measured is kept.
+    """
+    asked = asked_of(path)
+    check(asked, path)
+    whole = expected_seconds(asked)
+    quiet = noise_experiment(asked)
+    _run(path / NOISE, quiet, asked, _part(progress, 0.0, whole), {})
+    done = quiet.expected_seconds()
+    progress(done, whole, "cost of entering a program")
+    entry = _entry(path)
+    problem = entry.pop("problem", "")
+    done += asked.entry_seconds
+    noise_run = Run.open(path / NOISE)
+    found = calibration.of_noise(noise_run)
+    if not found:
+        raise ComponentError(
+            "The noise of this machine could not be measured.",
+            "No trial of the noise run broke no rule.",
+            f"{path / NOISE / 'trials'} tells which.",
+        )
+    rate = noise_run.about()["calibration"][asked.workload]["rate"]
+    experiment = injected_experiment(asked, {**found, "rate": rate})
+    _run(path / INJECTED, experiment, asked, _part(progress, done, whole), entry)
+    if problem:
+        run = Run.open(path / INJECTED)
+        run.note(warnings=sorted({*run.about().get("warnings", ()), problem}))
+    certificate = certify(path)
+    certificates.publish(path.parent, certificate)
+    return certificate
+
+
+def certify(path: Path) -> dict[str, Any]:
+    """Write certificate.json, .md and its figures from what was measured; needs no root."""
+    asked, noise_run, injected = asked_of(path), Run.open(path / NOISE), Run.open(path / INJECTED)
+    if not injection.readable(injected):
+        raise StoreError(
+            f"{path} was measured by an earlier version, which did not tell pauses from burns.",
+            next_step="Calibrate again; the certificate that it wrote then is still there.",
+        )
+    about = noise_run.about()
+    certificate = {
+        "run": path.name,
+        "version": __version__,
+        "made": about.get("started"),
+        "command": asked.command,
+        "minutes": asked.minutes,
+        "machine": certificates.machine(about.get("facts", {})),
+        "facts": about.get("facts", {}),
+        **calibration.certify(noise_run, injected, _measured_entry(path) or {}),
+    }
+    certificates.save(path, certificate)
+    found = certificates.read(path / certificates.FILE)
+    report.write(path, found)
+    return found
+
+
+def _part(progress: Progress, before: float, whole: float) -> Progress:
+    """A run's progress as part of the calibration's."""
+    return lambda done, _total, label: progress(min(before + done, whole), whole, label)
+
+
+def _run(
+    path: Path, experiment: Experiment, asked: Asked, progress: Progress, entry: dict[str, Any]
+) -> None:
+    """Evaluate, or go on with what was begun; an error that stopped it is raised."""
+    resolved = evaluate.check(experiment)
+    if path.exists():
+        run = Run.open(path)
+        if run.about().get("complete"):
+            return
+    else:
+        Local(path.name, run_dir=path).check()
+        run = evaluate.create(path, experiment, asked.command, resolved)
+        run.note(instrument={"entry_ns": entry})
+    outcome = evaluate.evaluate(run, resolved, progress)
+    if outcome.error is not None:
+        raise outcome.error
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    """The cost of entry by hook, measured once; where that fails, nothing, and `problem` says why.
+
+    A calibration does not end with it: without it the entry row of the bill is missing, no more.
+    """
+    if (measured := _measured_entry(path)) is not None:
+        return measured
+    argv = [sys.executable, "-m", "harness.agent.entry", "--json"]
+    try:
+        found: dict[str, Any] = json.loads(processes.run(argv, timeout=ENTRY_LIMIT_SECONDS).stdout)
+    except (CommandError, ValueError) as error:
+        return {"problem": f"The cost of entering a program was not measured: {error}"}
+    partial = path / f".{ENTRY}.partial"
+    partial.write_text(json.dumps(found, indent=1) + "\n")
+    os.replace(partial, path / ENTRY)
+    return found
+
+
+def _measured_entry(path: Path) -> dict[str, Any] | None:
+    """What was measured before; None if nothing was, or if the file is not whole."""
+    try:
+        found = json.loads((path / ENTRY).read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

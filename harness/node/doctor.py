@@ -1,0 +1,218 @@
+"""What this machine can run, and the fix for each thing that it cannot; `cli` prints it."""
+
+from __future__ import annotations
+
+import ctypes.util
+import importlib.util
+import os
+import resource
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from harness.linux import bpf_features, cpu_idle, facts, mount, syscall
+from harness.linux.placement import placement
+
+Status = Literal["pass", "warn", "fail"]
+
+_ROOT = Path(__file__).parents[2]
+_SETUP = "Run `make setup`."
+NEEDED_BY = {
+    "cgroup_skb": ("http", "inject"),
+    "tp_btf": ("flows", "guard"),
+    "iter": ("flows",),
+    "perf_event": ("profile",),
+    "cgroup/connect4": ("guard",),
+    "cgroup/getsockopt": ("inject",),
+    "ring buffer": ("http", "guard"),
+}
+# hook -> who takes it where it is offered, and something else where it is not
+PREFERRED_BY = {"lsm": ("guard",), "fentry": ("guard",)}
+# tool -> (severity where it is missing, what it is for)
+_TOOLS: dict[str, tuple[Status, str]] = {
+    "clang": ("fail", "builds the collectors"),
+    "bpftool": ("fail", "reads the kernel's types for the build"),
+    "go": ("warn", "builds the Go workload"),
+    "java": ("warn", "runs the Java workload"),
+    "javac": ("warn", "builds the Java workload"),
+    "chromium": ("warn", "only the tests need it: they look at the report in it"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; `fix` is a sentence, empty where nothing is to be done."""
+
+    name: str
+    status: Status
+    detail: str
+    fix: str = ""
+
+
+def check() -> list[Finding]:
+    """Look at everything; changes nothing, and works (finding less) without root."""
+    return [finding for look in CHECKS for finding in look()]
+
+
+def _verdict(name: str, good: bool, detail: str, fix: str, bad: Status = "fail") -> Finding:
+    return Finding(name, "pass" if good else bad, detail, "" if good else fix)
+
+
+def _root() -> Iterator[Finding]:
+    uid = os.geteuid()
+    fix = "Run the command with sudo: only root may load BPF programs and make cgroups."
+    yield _verdict("root", uid == 0, f"user id {uid}", fix)
+
+
+def _python() -> Iterator[Finding]:
+    detail = ".".join(map(str, sys.version_info[:3]))
+    yield _verdict("python", sys.version_info >= (3, 11), detail, "Install Python 3.11 or later.")
+
+
+def _kernel() -> Iterator[Finding]:
+    release = os.uname().release
+    fix = "Use a kernel with CONFIG_DEBUG_INFO_BTF=y; all current distributions have it."
+    has_btf = bpf_features.BTF.exists()
+    yield _verdict("BTF", has_btf, f"{release}, {bpf_features.BTF if has_btf else 'no BTF'}", fix)
+    jit = _text("/proc/sys/net/core/bpf_jit_enable")
+    fix = "Run `sysctl net.core.bpf_jit_enable=1`: interpreted programs cost several times as much."
+    yield _verdict("BPF JIT", jit != "0", {"": "always on", "0": "off"}.get(jit, "on"), fix, "warn")
+    apart = facts.irq_time_accounting(facts.kernel_config())
+    known = {None: "unknown", True: "counted apart", False: "counted with the task they hit"}
+    fix = "Read the report's rows of a cgroup's CPU with care: they leave interrupts out here."
+    yield _verdict("interrupt time", not apart, known[apart], fix, "warn")
+    lockdown = _text("/sys/kernel/security/lockdown")
+    fix = "Switch Secure Boot off, or boot with lockdown=integrity."
+    detail = lockdown or "not built in"
+    yield _verdict("lockdown", "[confidentiality]" not in lockdown, detail, fix)
+    paranoid = _text("/proc/sys/kernel/perf_event_paranoid")
+    yield Finding("perf_event_paranoid", "pass", f"{paranoid or 'unknown'}; root is exempt")
+
+
+def _statistics() -> Iterator[Finding]:
+    if os.geteuid() != 0:
+        return
+    try:
+        os.close(syscall.enable_bpf_stats())
+    except OSError as error:
+        fix = "Use a kernel of 5.8 or later: without it the time in BPF programs is not known."
+        yield Finding("BPF statistics", "fail", error.strerror or str(error), fix)
+    else:
+        yield Finding("BPF statistics", "pass", "can be switched on for the time of a trial")
+
+
+def _hooks() -> Iterator[Finding]:
+    if os.geteuid() != 0:
+        yield Finding("hooks", "warn", "not tried without root", "Run `harness doctor` with sudo.")
+        return
+    for name in bpf_features.PROBES:
+        refused, users = bpf_features.refusal(name), ", ".join(NEEDED_BY.get(name, ()))
+        likers = ", ".join(PREFERRED_BY.get(name, ()))
+        if not refused:
+            used = users or likers
+            yield Finding(name, "pass", f"used by {used}" if used else "works")
+        elif users:
+            fix = f"Use another kernel for the collectors {users}; the others run."
+            yield Finding(name, "fail", refused, fix)
+        else:
+            fix = (
+                f"Nothing to do: {likers} takes another hook."
+                if likers
+                else "Nothing to do: no included collector needs it."
+            )
+            yield Finding(name, "warn", refused, fix)
+
+
+def _cgroups() -> Iterator[Finding]:
+    mounts = mount.mounts()
+    mode, point = facts.cgroup_mode([each.fstype for each in mounts]), mount.find("cgroup2")
+    if point is not None:
+        yield Finding("cgroup v2", "pass", f"{mode}, at {point}")
+        return
+    known = "cgroup2" in Path("/proc/filesystems").read_text()
+    fix = "Nothing to do: a run mounts it and unmounts it again."
+    if known:
+        yield Finding("cgroup v2", "warn", f"{mode}, not mounted", fix)
+    else:
+        yield Finding("cgroup v2", "fail", mode, "Use a kernel with cgroup v2 (4.15 or later).")
+
+
+def _mounts() -> Iterator[Finding]:
+    for fstype, point in mount.POINTS.items():
+        found = mount.find(fstype)
+        detail = str(found) if found else f"not mounted; a run mounts it at {point} and unmounts it"
+        yield Finding(fstype if fstype != "bpf" else "bpffs", "pass", detail)
+
+
+def _tools() -> Iterator[Finding]:
+    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin:/usr/local/go/bin"
+    for tool, (severity, purpose) in _TOOLS.items():
+        found = shutil.which(tool, path=path)
+        fix = f"{_SETUP} It {purpose}." if tool != "chromium" else f"Nothing to do: {purpose}."
+        yield _verdict(tool, found is not None, found or "absent", fix, severity)
+    libbpf = ctypes.util.find_library("bpf")
+    yield _verdict("libbpf", libbpf is not None, libbpf or "absent", _SETUP)
+    bcc = importlib.util.find_spec("bcc") is not None
+    fix = f"{_SETUP} Without it the profile shows addresses instead of names."
+    yield _verdict("BCC", bcc, "its symbol cache" if bcc else "absent", fix, "warn")
+
+
+def _built() -> Iterator[Finding]:
+    sources = {path.name.split(".")[0] for path in (_ROOT / "bpf").glob("*.bpf.c")}
+    objects = {path.name.split(".")[0] for path in (_ROOT / "bpf/.output").glob("*.bpf.o")}
+    missing = sorted(sources - objects)
+    detail = f"not built: {', '.join(missing)}" if missing else ", ".join(sorted(objects)) or "none"
+    yield _verdict("collectors", not missing, detail, "Run `make bpf`.", "warn")
+
+
+def _machine() -> Iterator[Finding]:
+    place = placement()
+    count = len(os.sched_getaffinity(0))
+    fix = "Use a machine with 2 CPUs or more: on one, the load's noise hides the collectors' cost."
+    yield _verdict("CPUs", count >= 2, place.why, fix, "warn")
+    free = shutil.disk_usage(Path.cwd()).free
+    fix = "Free some space, or start in another directory: a run keeps its measurements there."
+    yield _verdict("disk", free >= 1 << 30, f"{free >> 20} MiB free in {Path.cwd()}", fix)
+    clock = _text("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+    slow = clock in ("hpet", "acpi_pm", "jiffies")
+    fix = "Boot with clocksource=tsc if the processor has a stable one: reading this clock is slow."
+    yield _verdict("clocksource", not slow, clock or "unknown", fix, "warn")
+    governor = _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    fix = "Run `cpupower frequency-set -g performance` for the time of the measurement."
+    fixed = governor in ("", "performance")
+    yield _verdict("frequency", fixed, governor or "not ours to set", fix, "warn")
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    enough = files == resource.RLIM_INFINITY or files >= 1024
+    yield _verdict("open files", enough, f"limit {files}", "Run `ulimit -n 4096` first.", "warn")
+
+
+def _idle() -> Iterator[Finding]:
+    found = cpu_idle.DEVICE.exists()
+    detail = "kept from halting while a run lasts" if found else f"no {cpu_idle.DEVICE}: they halt"
+    fix = "Nothing to do on a machine of your own; on a virtual one intervals are wider for it."
+    yield _verdict("idle CPUs", found, detail, fix, "warn")
+
+
+def _hypervisor() -> Iterator[Finding]:
+    stolen = facts.steal_seconds(_text("/proc/stat"))
+    uptime = float(_text("/proc/uptime").split()[0]) * (os.cpu_count() or 1)
+    share = stolen / uptime
+    detail = f"{facts.virtualisation()}; {share:.1%} of CPU time went to other guests since boot"
+    fix = "Measure on a quieter host, or take more blocks: the report's intervals tell."
+    yield _verdict("hypervisor", share < 0.05, detail, fix, "warn")
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    _root, _python, _kernel, _statistics, _hooks, _cgroups, _mounts, _tools, _built, _machine,
+    _idle, _hypervisor,
+)  # fmt: skip

@@ -1,0 +1,150 @@
+"""The orchestration's side of the load driver: starts its process and tells it what to do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import LoadError
+from harness.linux import processes
+from harness.wire.control import Client, ControlError
+
+READY_SECONDS = 60.0
+MARGIN_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """Tasks done a second in a closed loop, and the driver's share of one CPU meanwhile."""
+
+    rate: float
+    cpu_share: float
+
+
+@dataclass(frozen=True)
+class LoadSummary:
+    """A phase: `requests` recorded, `errors` among them, how late slots were given out (p99, ms),
+    the driver's share of one CPU, and why its latencies are not to be trusted, if so.
+    """
+
+    requests: int
+    errors: int
+    late_p99_ms: float
+    cpu_share: float
+    saturated: bool
+    reason: str
+
+
+class Driver:
+    """A running load driver; `with Driver(...)` ends it. Every method may raise LoadError.
+
+    The process runs in `cgroup` on `cpus`; `control` is a socket path that it makes and removes.
+    Without a locustfile it requests the URL itself. With a `twin_url` it has `connections` more,
+    to that service, and `aim` chooses between the two.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        twin_url: str = "",
+        *,
+        control: Path,
+        log: Path,
+        locustfile: Path | None = None,
+        connections: int = 16,
+        seed: int = 0,
+        cgroup: Path | None = None,
+        cpus: Sequence[int] = (),
+    ) -> None:
+        argv = [sys.executable, "-m", "harness.load", "--url", url, "--control", str(control)]
+        argv += ["--connections", str(connections), "--seed", str(seed)]
+        if twin_url:
+            argv += ["--twin-url", twin_url]
+        if locustfile is not None:
+            argv += ["--locustfile", str(locustfile)]
+        self._control, self._log, self._rate = control, log, 1.0
+        self._requests = 0
+        self._aiming: Client | None = None
+        self.process = processes.spawn(argv, log=log, cgroup=cgroup, cpus=cpus, pipe_stdout=True)
+        try:
+            self._await_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The process to meter."""
+        return self.process.pid
+
+    def capacity(self, seconds: float) -> Capacity:
+        """Drive as fast as the answers come, for that long."""
+        return Capacity(**self._call("capacity", seconds, seconds=seconds))
+
+    def start(self, rate: float, requests: int | None = None) -> int:
+        """Begin `rate` arrivals a second, for ever or `requests` of them; returns when (ns)."""
+        self._rate, self._requests = rate, requests or 0
+        return int(self._call("start", rate=rate, requests=requests)["at_ns"])
+
+    def aim(self, twin: bool) -> int:
+        """From when on (ns) the twin, or the first service again, gets what becomes due."""
+        try:
+            if self._aiming is None:  # kept until the next other command: to connect takes time
+                self._aiming = Client(self._control, MARGIN_SECONDS)
+            return int(self._aiming.call("aim", twin=twin)["at_ns"])
+        except (ControlError, OSError) as error:
+            raise self._failed("aim", error) from error
+
+    def finish(self, path: Path) -> LoadSummary:
+        """End the phase and write its requests to `path`, see record.read."""
+        return LoadSummary(**self._call("finish", path=str(path)))
+
+    def wait(self, path: Path) -> LoadSummary:
+        """Wait until the phase's `requests` were made, then as finish."""
+        seconds = self._requests / self._rate
+        return LoadSummary(**self._call("wait", seconds, path=str(path)))
+
+    def stop(self) -> None:
+        """End the process; safe to call again, and never raises."""
+        self._hang_up()
+        processes.stop(self.process)
+        self._control.unlink(missing_ok=True)
+
+    def __enter__(self) -> Driver:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _call(self, cmd: str, takes_seconds: float = 0.0, /, **arguments: Any) -> dict[str, Any]:
+        self._hang_up()
+        try:
+            with Client(self._control, takes_seconds + MARGIN_SECONDS) as client:
+                return client.call(cmd, **arguments)
+        except (ControlError, OSError) as error:
+            raise self._failed(cmd, error) from error
+
+    def _hang_up(self) -> None:
+        """The process serves one connection at a time."""
+        if self._aiming is not None:
+            self._aiming.close()
+            self._aiming = None
+
+    def _failed(self, cmd: str, error: Exception) -> LoadError:
+        code = self.process.poll()
+        why = str(error) if code is None else f"It ended ({code}). {self._last_words()}"
+        return LoadError(f"The load driver failed to {cmd}.", why)
+
+    def _await_ready(self) -> None:
+        answer = processes.announced(self.process, READY_SECONDS)
+        if answer is None:
+            raise LoadError("The load driver did not start.", self._last_words())
+        if not answer["ready"]:
+            raise LoadError(answer["what"], answer["why"], answer["next_step"])
+
+    def _last_words(self) -> str:
+        lines = self._log.read_text(errors="replace").splitlines()
+        return " ".join(lines[-3:])

@@ -1,0 +1,274 @@
+"""An experiment: its TOML file, its checks, and the seeded order of its trials; for `evaluate`."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import InputError
+from harness.model import BASELINE, Arm, Load, StackKind, Trial
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")  # they become parts of folder names
+SHIPPED = Path(__file__).resolve().parents[2] / "experiments"
+ASKING_SECONDS = 10.0  # until all is found that was sent, and exports by the clock are
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is compared, how long, and in which order; times in seconds.
+
+    A block runs every arm once on one fresh workload process, which is warmed up until its CPU per
+    request is steady: from `warmup_seconds` to `warmup_limit_seconds`. A trial's switched part is
+    made of quadruples of windows; the first `guard_seconds` of each window are not metered.
+
+    With `precision_percent` the blocks of a workload end early, after `min_blocks`, once every
+    arm's 95 % interval of workload_cpu_percent is no wider than that to each side; with
+    `budget_seconds` no block begins after that time. A trial that breaks a rule of validity is
+    run again up to `replacements` times. `idle_poll` keeps idle CPUs from halting.
+
+    Telemetry goes to a small `sink`, or with `stack` "full" into real backends, which are then
+    asked what is new while the load goes on for `watched_seconds` after the steady part.
+    """
+
+    name: str
+    workloads: tuple[str, ...]
+    arms: tuple[Arm, ...]
+    seed: int = 1
+    blocks: int = 2
+    min_blocks: int = 2
+    precision_percent: float | None = None
+    budget_seconds: float | None = None
+    replacements: int = 1
+    idle_poll: bool = True
+    stack: StackKind = "sink"
+    warmup_seconds: float = 3.0
+    warmup_limit_seconds: float = 30.0
+    settle_seconds: float = 0.5
+    switched_seconds: float = 10.0
+    window_seconds: float = 0.05
+    guard_seconds: float = 0.006
+    steady_seconds: float = 2.0
+    watched_seconds: float = 10.0
+    metered_seconds: float = 2.0
+    calibration_seconds: float = 3.0
+    loads: Mapping[str, Load] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for problem in _problems(self):
+            raise InputError(f"The experiment {self.name!r} cannot be run: {problem}")
+
+    @property
+    def quadruples(self) -> int:
+        """Off-on-on-off quadruples in the switched part of one trial."""
+        return int(self.switched_seconds / (4 * self.window_seconds))
+
+    def arm(self, name: str) -> Arm:
+        """The arm of this name."""
+        return next(arm for arm in self.arms if arm.name == name)
+
+    def load(self, workload: str) -> Load:
+        """How this workload is driven."""
+        return self.loads.get(workload, Load())
+
+    @property
+    def asking_seconds(self) -> float:
+        """How much longer a trial with collectors takes because backends are asked what arrived."""
+        return self.watched_seconds + ASKING_SECONDS if self.stack == "full" else 0.0
+
+    def expected_seconds(self) -> float:
+        """About how long the trials take, start-up of processes included; from experience here."""
+        per_switched = self.settle_seconds + self.switched_seconds + self.steady_seconds + 1.2
+        per_metered = self.settle_seconds + self.metered_seconds + 1.2
+        collectors = sum(1 for arm in self.arms if arm.collectors)
+        against = sum(1 for arm in self.arms if arm.against)
+        trials = len(self.arms) * per_switched + collectors * per_metered
+        trials += against * (self.steady_seconds + 1.5)  # the references' own steady part
+        trials += (collectors + against) * self.asking_seconds
+        warmup = min(max(self.warmup_seconds, 4.0), self.warmup_limit_seconds)
+        per_block = warmup + 5.0 + trials
+        whole = len(self.workloads) * (
+            self.warmup_seconds + self.calibration_seconds + self.blocks * per_block
+        )
+        return min(whole, self.budget_seconds + per_block) if self.budget_seconds else whole
+
+
+def load(path: Path, defaults: Mapping[str, Any] | None = None) -> Experiment:
+    """Read an experiment file; a bare name means one of those that ship. InputError if unusable.
+
+    `defaults` stand for keys that the file does not have.
+    """
+    if not path.suffix and not path.exists():
+        path = SHIPPED / f"{path.name}.toml"
+    try:
+        data = tomllib.loads(path.read_text())
+    except FileNotFoundError as error:
+        shipped = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.toml")))
+        raise InputError(
+            f"There is no experiment file {path}.", next_step=f"Those that ship: {shipped}."
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path} is not valid TOML.", str(error)) from error
+    return from_dict({"name": path.stem, **(defaults or {}), **data}, str(path))
+
+
+def from_dict(data: Mapping[str, Any], origin: str = "the experiment") -> Experiment:
+    """Build an experiment from TOML's or run.json's keys, which equal the dataclass's fields."""
+    known = {f.name for f in dataclasses.fields(Experiment)}
+    unknown = sorted(set(data) - known)
+    if unknown:
+        raise InputError(
+            f"{origin} has unknown keys: {', '.join(unknown)}.",
+            next_step=f"Known are: {', '.join(sorted(known))}.",
+        )
+    try:
+        return Experiment(
+            **{
+                **data,
+                "workloads": tuple(data["workloads"]),
+                "arms": tuple(
+                    Arm(
+                        str(arm["name"]),
+                        tuple(arm.get("collectors", ())),
+                        tuple(arm.get("against", ())),
+                        arm.get("method", "switch"),
+                    )
+                    for arm in data["arms"]
+                ),
+                "loads": {name: Load(**keys) for name, keys in data.get("loads", {}).items()},
+            }
+        )
+    except KeyError as error:
+        raise InputError(f"{origin} lacks the key {error}.") from error
+    except (TypeError, AttributeError) as error:
+        raise InputError(f"{origin} has a key of the wrong kind.", str(error)) from error
+
+
+def to_dict(experiment: Experiment) -> dict[str, Any]:
+    """The inverse of `from_dict`, JSON-able."""
+    return dataclasses.asdict(experiment)
+
+
+def plan(experiment: Experiment) -> list[Trial]:
+    """Every trial in order: randomized complete blocks, each with its metered trials.
+
+    Within a workload the arms of odd blocks are shuffled by the seed and those of the next block
+    run in the reverse order, so that a linear drift over a pair of blocks cancels. Metered trials
+    run at the end of each block, on the same process.
+    """
+    order: list[tuple[str, int, str, str]] = []
+    for workload in experiment.workloads:
+        for block in range(experiment.blocks):
+            order += [(workload, block, arm, "switched") for arm in _arms(experiment, block)]
+            order += [
+                (workload, block, arm.name, "metered")
+                for arm in experiment.arms
+                if arm.collectors and experiment.metered_seconds > 0
+            ]
+    return [
+        Trial(i, workload, block, arm, kind, _seed(experiment.seed, i))  # type: ignore[arg-type]
+        for i, (workload, block, arm, kind) in enumerate(order)
+    ]
+
+
+def pattern(quadruples: int, seed: int) -> list[bool]:
+    """Window states: each quadruple is off-on-on-off or its mirror, by a fair coin of the seed.
+
+    Both orders cancel a linear drift within the quadruple; the coin keeps a periodic disturbance
+    of the machine from staying in phase with the switching.
+    """
+    coin = random.Random(seed)
+    states: list[bool] = []
+    for _ in range(quadruples):
+        first = coin.random() < 0.5
+        states += [first, not first, not first, first]
+    return states
+
+
+def _arms(experiment: Experiment, block: int) -> list[str]:
+    names = [arm.name for arm in experiment.arms]
+    random.Random(_seed(experiment.seed, 7919 + block // 2)).shuffle(names)
+    return names[::-1] if block % 2 else names
+
+
+def _seed(seed: int, index: int) -> int:
+    return random.Random(f"{seed}/{index}").getrandbits(32)
+
+
+def _arm_problems(arm: Arm) -> Iterator[str]:
+    named = [*arm.collectors, *arm.against]
+    if arm.name == BASELINE and (named or arm.method != "switch"):
+        yield f"arm {arm.name!r} has no collectors and is switched."
+    if not arm.collectors and arm.name != BASELINE and arm.method == "switch":
+        yield f"arm {arm.name!r}: only {BASELINE!r} has no collectors."
+    if arm.method not in ("switch", "twin", "block"):
+        yield f"arm {arm.name!r}: its method is switch, twin or block, not {arm.method!r}."
+    if arm.against and arm.method != "switch":
+        yield f"arm {arm.name!r}: only a switched arm can be compared against collectors."
+    if any(len(set(each)) < len(each) for each in (arm.collectors, arm.against)):
+        yield f"arm {arm.name!r} names a collector twice."
+
+
+def _problems(e: Experiment) -> Iterator[str]:
+    names = [arm.name for arm in e.arms]
+    if not e.workloads:
+        yield "it names no workload."
+    for kind, given in (("a workload", e.workloads), ("an arm", names)):
+        for name in given:
+            if not _NAME.fullmatch(name):
+                yield (
+                    f"{name!r} cannot name {kind}: only lower-case letters, digits, - and _ can, "
+                    "with a letter or a digit first."
+                )
+    if len(set(names)) < len(names):
+        yield "two arms have the same name."
+    if e.arms and BASELINE not in names:
+        yield f"it needs an arm named {BASELINE!r} without collectors, to know its own noise."
+    for arm in e.arms:
+        yield from _arm_problems(arm)
+    if not e.arms:
+        yield "it names no arms."
+    negative = ("warmup_seconds", "settle_seconds", "metered_seconds", "calibration_seconds")
+    for name in negative:
+        if getattr(e, name) < 0:
+            yield f"{name} must not be negative."
+    if e.calibration_seconds < 0.5:
+        yield "calibration_seconds must be at least 0.5."
+    if e.blocks < 1:
+        yield "blocks must be at least 1."
+    if e.min_blocks < 1:
+        yield "min_blocks must be at least 1."
+    if e.warmup_limit_seconds < e.warmup_seconds:
+        yield "warmup_limit_seconds must not be less than warmup_seconds."
+    if not 0 <= e.replacements <= 5:
+        yield "replacements must lie between 0 and 5."
+    for name in ("precision_percent", "budget_seconds"):
+        value = getattr(e, name)
+        if value is not None and value <= 0:
+            yield f"{name} must be positive."
+    if not 0.01 <= e.window_seconds <= 5:
+        yield "window_seconds must lie between 0.01 and 5."
+    if not 0 <= e.guard_seconds < e.window_seconds / 2:
+        yield "guard_seconds must be less than half of window_seconds."
+    if e.quadruples < 4:
+        yield "switched_seconds must hold at least 4 quadruples of windows."
+    if e.steady_seconds < 0.5:
+        yield "steady_seconds must be at least 0.5."
+    if e.stack not in ("sink", "full"):
+        yield f"its stack is sink or full, not {e.stack!r}."
+    if not 1 <= e.watched_seconds <= 300:
+        yield "watched_seconds must lie between 1 and 300."
+    if set(e.loads) - set(e.workloads):
+        yield f"loads are given for {', '.join(sorted(set(e.loads) - set(e.workloads)))}, not run."
+    for name, item in e.loads.items():
+        if item.rate is not None and item.rate <= 0:
+            yield f"loads.{name}.rate must be positive."
+        if not 0 < item.fraction <= 0.9:
+            yield f"loads.{name}.fraction must lie in (0, 0.9]."
+        if item.connections < 1:
+            yield f"loads.{name}.connections must be at least 1."
