@@ -91,6 +91,14 @@ class Window:
 
 
 @dataclass(frozen=True)
+class WindowRow:
+    """A window with the differences of all meters over it (`cpu.*` in seconds)."""
+
+    window: Window
+    meters: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Measurement:
     """One value of the long-format table; `window` is None for a value of the whole trial."""
 

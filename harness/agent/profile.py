@@ -1,7 +1,7 @@
 """`profile`: CPU stacks of one cgroup as pprof files; loaded by `harness.agent`.
 
 Functions of Python are named here, because their names live in the process. Native, Go, Java and
-kernel frames stay addresses, with the mappings they belong to: harness.report.symbols names them.
+kernel frames stay addresses, with the mappings they belong to: harness.node.symbols names them.
 """
 
 from __future__ import annotations

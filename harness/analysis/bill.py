@@ -15,10 +15,10 @@ import numpy as np
 from harness.analysis import compare, hierarchy, value
 from harness.analysis.compare import Array, Estimate, Quadruples
 from harness.results.run import TrialRecord, WindowRow
+from harness.wire.telemetry import IN_AGENT
 
 RARE = 0.1  # more slices than this share without any run: a median would lose the rare ones
 SEED = 1  # of the bootstrap: any, but always the same
-IN_AGENT = ("iter",)  # hooks whose programs the agent runs itself, in its own CPU time
 SLICES = "Hodges-Lehmann over slices of metered trials, widened by blocks"
 SUMS = "ratio of sums over slices of metered trials (runs are rare), bootstrap within blocks"
 ENTRY = "runs a request x calibrated cost of entry by hook, its interval; runs taken as exact"

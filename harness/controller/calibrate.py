@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,8 @@ from typing import Any
 from harness import __version__
 from harness.analysis import calibration, injection
 from harness.controller import evaluate
-from harness.errors import CommandError, ComponentError, StoreError
-from harness.linux import processes
-from harness.node.block import Progress
-from harness.node.machine import Local
+from harness.controller.progress import Tell
+from harness.errors import ComponentError, HarnessError, StoreError
 from harness.plan.calibration import (
     INJECTED,
     NOISE,
@@ -36,15 +33,15 @@ from harness.plan.experiment import Experiment
 from harness.report import certificate as report
 from harness.results import certificates
 from harness.results.run import Run
+from harness.targets.base import Target
+from harness.wire.spec import Hello
 
 ENTRY, ASKED = "entry.json", "calibrate.json"
-ENTRY_LIMIT_SECONDS = 600.0
 
 
-def check(asked: Asked, path: Path) -> None:
+def check(asked: Asked) -> None:
     """Fail before anything is made or touched, if it cannot be run."""
     evaluate.check(injected_experiment(asked, {}))
-    Local(path.name, run_dir=path).check()
 
 
 def create(path: Path, asked: Asked) -> None:
@@ -69,19 +66,19 @@ def asked_of(path: Path) -> Asked:
         ) from error
 
 
-def calibrate(path: Path, progress: Progress = lambda *_: None) -> dict[str, Any]:
+def calibrate(path: Path, target: Target, tell: Tell = lambda *_: None) -> dict[str, Any]:
     """Run what of a calibration has not been run, and write its certificate.
 
     A HarnessError that stops one of its runs is raised; what was measured is kept.
     """
     asked = asked_of(path)
-    check(asked, path)
+    check(asked)
     whole = expected_seconds(asked)
     quiet = noise_experiment(asked)
-    _run(path / NOISE, quiet, asked, _part(progress, 0.0, whole), {})
+    _run(path / NOISE, target, quiet, asked, _part(tell, 0.0, whole), {})
     done = quiet.expected_seconds()
-    progress(done, whole, "cost of entering a program")
-    entry = _entry(path)
+    tell(done, whole, "cost of entering a program")
+    entry = _entry(path, target)
     problem = entry.pop("problem", "")
     done += asked.entry_seconds
     noise_run = Run.open(path / NOISE)
@@ -94,7 +91,7 @@ def calibrate(path: Path, progress: Progress = lambda *_: None) -> dict[str, Any
         )
     rate = noise_run.about()["calibration"][asked.workload]["rate"]
     experiment = injected_experiment(asked, {**found, "rate": rate})
-    _run(path / INJECTED, experiment, asked, _part(progress, done, whole), entry)
+    _run(path / INJECTED, target, experiment, asked, _part(tell, done, whole), entry)
     if problem:
         run = Run.open(path / INJECTED)
         run.note(warnings=sorted({*run.about().get("warnings", ()), problem}))
@@ -128,40 +125,46 @@ def certify(path: Path) -> dict[str, Any]:
     return found
 
 
-def _part(progress: Progress, before: float, whole: float) -> Progress:
+def _part(tell: Tell, before: float, whole: float) -> Tell:
     """A run's progress as part of the calibration's."""
-    return lambda done, _total, label: progress(min(before + done, whole), whole, label)
+    return lambda done, _total, label: tell(min(before + done, whole), whole, label)
 
 
 def _run(
-    path: Path, experiment: Experiment, asked: Asked, progress: Progress, entry: dict[str, Any]
+    path: Path,
+    target: Target,
+    experiment: Experiment,
+    asked: Asked,
+    tell: Tell,
+    entry: dict[str, Any],
 ) -> None:
     """Evaluate, or go on with what was begun; an error that stopped it is raised."""
     resolved = evaluate.check(experiment)
-    if path.exists():
-        run = Run.open(path)
-        if run.about().get("complete"):
-            return
-    else:
-        Local(path.name, run_dir=path).check()
-        run = evaluate.create(path, experiment, asked.command, resolved)
-        run.note(instrument={"entry_ns": entry})
-    outcome = evaluate.evaluate(run, resolved, progress)
+    if path.exists() and Run.open(path).about().get("complete"):
+        return
+
+    def begin(_hello: Hello) -> Run:
+        if path.exists():
+            return Run.open(path)
+        told = {"entry_ns": entry}
+        return evaluate.create(path, experiment, asked.command, resolved, told, target.name)
+
+    name = f"{path.parent.name}-{path.name}"
+    outcome = evaluate.evaluate(target, name, experiment, resolved, begin, tell)
     if outcome.error is not None:
         raise outcome.error
 
 
-def _entry(path: Path) -> dict[str, Any]:
+def _entry(path: Path, target: Target) -> dict[str, Any]:
     """The cost of entry by hook, measured once; where that fails, nothing, and `problem` says why.
 
     A calibration does not end with it: without it the entry row of the bill is missing, no more.
     """
     if (measured := _measured_entry(path)) is not None:
         return measured
-    argv = [sys.executable, "-m", "harness.agent.entry", "--json"]
     try:
-        found: dict[str, Any] = json.loads(processes.run(argv, timeout=ENTRY_LIMIT_SECONDS).stdout)
-    except (CommandError, ValueError) as error:
+        found: dict[str, Any] = target.ask("entry")
+    except HarnessError as error:
         return {"problem": f"The cost of entering a program was not measured: {error}"}
     partial = path / f".{ENTRY}.partial"
     partial.write_text(json.dumps(found, indent=1) + "\n")

@@ -1,19 +1,15 @@
-"""Which trials of a run are still due, and when a workload's blocks end early; for `evaluate`."""
+"""Which trials of a run are still due; for `evaluate`."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-
-from harness.analysis import sequential
+from harness.controller.block import replacement
 from harness.model import Trial
-from harness.node.block import replacement
 from harness.plan import experiment as experiments
 from harness.results.run import Run
 
 
 def pending(run: Run) -> list[Trial]:
-    """The trials to run, block after block; one that failed is set aside and due again.
+    """The trials to run, block after block; one that failed is due again.
 
     So is the replacement of one that broke a rule of validity before the run was interrupted.
     """
@@ -21,7 +17,6 @@ def pending(run: Run) -> list[Trial]:
     latest: dict[int, Trial | None] = {}
     for record in run.records():  # a repeated attempt follows the first
         if record.status == "failed":
-            run.set_aside(record.trial)
             latest.setdefault(record.trial.index, record.trial)
         else:
             rows = run.windows(record.trial)
@@ -33,58 +28,8 @@ def pending(run: Run) -> list[Trial]:
     ]
 
 
-class Ending:
-    """Decides before each block whether the workload's blocks are over; notes it in run.json.
-
-    Blocks end when every arm's interval is narrow enough (which looks at widths, never at where
-    the intervals lie) or the time budget is used up, of which each workload has an equal share.
-    A workload's first block begins as long as there is any time left.
-    """
-
-    def __init__(self, run: Run, clock: Callable[[], float] = time.monotonic) -> None:
-        self._run, self._experiment, self._clock = run, run.experiment(), clock
-        self._begun = clock() - float(run.about().get("spent_seconds", 0.0))
-
-    def reached(self, workload: str, block: int) -> bool:
-        """Whether this block is not to begin."""
-        ended = self._run.about().get("ended_early", {})
-        if workload in ended:
-            return block >= int(ended[workload]["blocks"])
-        budget = self._experiment.budget_seconds
-        if budget is None or self._spent() < self._share(workload, block) * budget:
-            return False
-        self._note(workload, block, f"The time budget of {budget / 60:.3g} minutes was used up.")
-        return True
-
-    def after(self, workload: str) -> None:
-        """A block has ended: note the time, and whether it was the last that was needed.
-
-        On resume it may be an early one, of which a trial had failed: what was decided stays.
-        """
-        self._run.note(spent_seconds=round(self._spent(), 1))
-        if workload in self._run.about().get("ended_early", {}):
-            return
-        e, done = self._experiment, self._done(workload)
-        if e.precision_percent is None or not e.min_blocks <= done < e.blocks:
-            return
-        if sequential.precision(self._run, workload) <= e.precision_percent:
-            self._note(
-                workload, done,
-                "Every arm's 95 % interval of the workload's CPU was within "
-                f"+-{e.precision_percent:g} % after {done} of {e.blocks} blocks.",
-            )  # fmt: skip
-
-    def _done(self, workload: str) -> int:
-        """How many of its blocks have been run."""
-        return len({r.trial.block for r in self._run.records() if r.trial.workload == workload})
-
-    def _spent(self) -> float:
-        return self._clock() - self._begun
-
-    def _share(self, workload: str, block: int) -> float:
-        workloads: Sequence[str] = self._experiment.workloads
-        return (workloads.index(workload) + 1) / len(workloads) if block else 1.0
-
-    def _note(self, workload: str, blocks: int, reason: str) -> None:
-        ended = self._run.about().get("ended_early", {})
-        self._run.note(ended_early={**ended, workload: {"blocks": blocks, "reason": reason}})
+def set_failed_aside(run: Run) -> None:
+    """Move the folders of failed trials aside, so that they can be run again."""
+    for record in run.records():
+        if record.status == "failed":
+            run.set_aside(record.trial)

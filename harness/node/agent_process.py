@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.collectors.definition import Definition
 from harness.errors import CollectorError, UnavailableError
 from harness.linux import processes
 from harness.wire.control import Client, ControlError
+from harness.wire.spec import CollectorSpec
 
 READY_SECONDS = 20.0
 COUNTED = ("events", "lost", "map_bytes")  # what the answer to `flush` tells
@@ -26,7 +26,7 @@ class AgentProcess:
 
     def __init__(
         self,
-        definition: Definition,
+        spec: CollectorSpec,
         *,
         target_cgroup: Path,
         own_cgroup: Path,
@@ -37,8 +37,8 @@ class AgentProcess:
         service_name: str = "workload",
         instance: str = "",
     ) -> None:
-        self.definition = definition
-        self.name = definition.slug
+        self.spec = spec
+        self.name = spec.name
         self.instance = instance or self.name
         self.ready: dict[str, Any] = {}
         self._socket, self._cpus, self._own_cgroup = socket, cpus, own_cgroup
@@ -49,7 +49,7 @@ class AgentProcess:
             "otlp": otlp_url,
             "control": str(socket),
             "service": service_name,
-            "interval": f"{definition.export_seconds:g}",
+            "interval": f"{spec.export_seconds:g}",
             "instance": self.instance,
             "python": sys.executable,
         }
@@ -72,7 +72,7 @@ class AgentProcess:
 
     def start(self) -> None:
         """Start the process, without waiting, so that several can load side by side."""
-        argv = self._included() if self.definition.agent else self._external()
+        argv = self._included() if self.spec.agent else self._external()
         self._process = processes.spawn(
             argv, log=self._log, cgroup=self._own_cgroup, cpus=self._cpus, pipe_stdout=True
         )
@@ -124,19 +124,19 @@ class AgentProcess:
         self._socket.unlink(missing_ok=True)
 
     def _included(self) -> list[str]:
-        argv = ["{python}", "-m", "harness.agent", self.definition.agent]
+        argv = ["{python}", "-m", "harness.agent", self.spec.agent]
         argv += ["--cgroup", "{cgroup}", "--otlp", "{otlp}", "--control", "{control}"]
         argv += ["--service-name", "{service}", "--instance-id", "{instance}", "--off"]
         argv = [word.format(**self._values) for word in argv]
-        options = {"interval": self._values["interval"], **self.definition.options}
+        options = {"interval": self._values["interval"], **self.spec.options}
         for name, value in options.items():
             argv += [f"--{name}={value}"]
-        if self.definition.agent == "profile":
+        if self.spec.agent == "profile":
             argv += ["--pprof", str(self._profile_folder())]
         return argv
 
     def _external(self) -> list[str]:
-        found = self.definition.command
+        found = self.spec.command
         for name, value in self._values.items():
             found = tuple(word.replace(f"{{{name}}}", value) for word in found)
         return list(found)

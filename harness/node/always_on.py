@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,84 +10,78 @@ from typing import Any
 
 import numpy as np
 
-from harness.errors import NeedError
-from harness.linux import processes
 from harness.load import record
 from harness.model import Part
-from harness.node import freshness
+from harness.node import freshness, known_events
 from harness.node.agent_process import AgentProcess, switch_all
+from harness.node.known_events import PROBE_SOURCE, KnownEvents
 from harness.node.switch import injects
-from harness.node.testbed import Notes, Stage
-from harness.plan.workloads import address
+from harness.node.testbed import Testbed, TrialLog, cpu_seconds
 from harness.wire.telemetry import SPANS
-
-PROBES = 10
-PROBE_SECONDS = 10.0
-PROBE_SOURCE = "127.0.0.2"  # nobody else on this machine connects from it
 
 
 @dataclass(frozen=True)
-class Seen:
-    """Where a trial's telemetry starts at the receiver, and what its switched part did.
+class Before:
+    """Where a trial's telemetry starts at the receiver, and what its compared part did.
 
-    `name` is that of the file for the requests of the steady part.
+    `name` is that of the file for the requests of this part.
     """
 
-    mark: int
-    alternated_until_ns: int
+    since: int
+    compared_until_ns: int
     on_cpu_seconds: float
     name: str = "steady"
 
 
 def run(
-    stage: Stage, agents: Sequence[AgentProcess], folder: Path, notes: Notes, so_far: Seen
+    testbed: Testbed, agents: Sequence[AgentProcess], folder: Path, notes: TrialLog, earlier: Before
 ) -> None:
     """Collectors on, exactly N requests and our probes: coverage, the agents' CPU, the receiver's.
 
     A receiver that is to be asked what arrived is watched after that.
     """
-    requests = max(20, round(stage.rate * stage.experiment.steady_seconds))
+    requests = max(20, round(testbed.rate * notes.spec.timing.steady))
     switch_all(agents, True)
     told_before = [agent.flush() for agent in agents]
-    bill = freshness.Bill(stage)
-    if stage.receiver.poll_seconds:  # the bill has waited
+    bill = freshness.Bill(testbed)
+    if testbed.receiver.poll_seconds:  # the bill has waited
         told_before = [agent.stats() for agent in agents]
     since_ns, begun = time.monotonic_ns(), time.monotonic()
-    before = _cpu(stage, agents)
-    stage.driver.start(stage.rate, requests)
-    probes = _probe(stage, folder) if agents else Probes(0, "", 0)
-    path = folder / f"{so_far.name}.npz"
-    summary = stage.driver.wait(path)
-    stage.workload.check()
+    before = _cpu(testbed, agents)
+    testbed.driver.start(testbed.rate, requests)
+    known = known_events.make(testbed, folder) if agents else KnownEvents()
+    path = folder / f"{earlier.name}.npz"
+    summary = testbed.driver.wait(path)
+    testbed.service.check()
     seconds = time.monotonic() - begun
-    after = _cpu(stage, agents)
+    after = _cpu(testbed, agents)
     _note_burnt(agents, told_before, notes)
     notes.add("steady_requests", summary.requests, "{request}")
     notes.add("steady_seconds", seconds, "s")
     flush_ns = time.monotonic_ns()
     counts = [agent.flush() for agent in agents]
-    _note_cpu(agents, notes, seconds, before, after, _cpu(stage, agents))
+    _note_cpu(agents, notes, seconds, before, after, _cpu(testbed, agents))
     bill.note(notes)
-    on_cpu = so_far.on_cpu_seconds + after[stage.scope] - before[stage.scope]
+    on_cpu = earlier.on_cpu_seconds + after[testbed.scope] - before[testbed.scope]
     answered = float((record.read(path).status > 0).sum())  # well or badly
-    made = {"requests": answered, "connections": probes.connections,
-            "executions": probes.executions}  # fmt: skip
+    made = {"requests": answered, "connections": known.connections,
+            "executions": known.executions}  # fmt: skip
     for agent, told in zip(agents, counts, strict=True):
         notes.add_counts(agent, told)
-        part = _part(agent, so_far, since_ns, flush_ns)
-        _coverage(stage, agent, made | _samples(agent, on_cpu), probes, part, notes)
-        if stage.receiver.poll_seconds:
-            _spans(stage, agent, told, part, notes)
+        part = _part(agent, earlier, since_ns, flush_ns)
+        _coverage(testbed, agent, made | _samples(agent, on_cpu), known, part, notes)
+        if testbed.receiver.poll_seconds:
+            _spans(testbed, agent, told, part, notes)
         else:
-            _data_latency(stage, agent, replace(part, since_ns=0), so_far, notes)
-    if stage.receiver.poll_seconds:
-        freshness.run(stage, agents, folder, notes, so_far.mark)
+            _data_latency(testbed, agent, replace(part, since_ns=0), earlier, notes)
+    if testbed.receiver.poll_seconds:
+        freshness.run(testbed, agents, folder, notes, earlier.since)
     switch_all(agents, False)
 
 
 def _note_cpu(
     agents: Sequence[AgentProcess],
-    notes: Notes,
+    notes: TrialLog,
     seconds: float,
     before: Mapping[str, float],
     after: Mapping[str, float],
@@ -100,16 +92,16 @@ def _note_cpu(
     It is shorter than an export interval: of its one export, at the flush, it bears its share.
     """
     for agent in agents:
-        group, share = _group(agent), seconds / agent.definition.export_seconds
+        group, share = _group(agent), seconds / agent.spec.export_seconds
         used = after[group] - before[group] + (flushed[group] - after[group]) * min(share, 1)
         notes.add("steady_agent_cpu_seconds", used, "s", collector=agent.name)
-    share = max((seconds / a.definition.export_seconds for a in agents), default=0.0)
+    share = max((seconds / a.spec.export_seconds for a in agents), default=0.0)
     sink = after["sink"] - before["sink"] + (flushed["sink"] - after["sink"]) * min(share, 1)
     notes.add("steady_sink_cpu_seconds", sink, "s")
 
 
 def _note_burnt(
-    agents: Sequence[AgentProcess], before: Sequence[Mapping[str, Any]], notes: Notes
+    agents: Sequence[AgentProcess], before: Sequence[Mapping[str, Any]], notes: TrialLog
 ) -> None:
     """What the agent of a known cost burnt itself, by its own clock; others are not asked."""
     for agent, old in zip(agents, before, strict=True):
@@ -122,105 +114,69 @@ def _group(agent: AgentProcess) -> str:
     return f"agent-{agent.name}"
 
 
-def _cpu(stage: Stage, agents: Sequence[AgentProcess]) -> dict[str, float]:
-    """CPU seconds so far of the workload in scope, of the receiver and of each agent, by cgroup."""
-    groups = {name: stage.cpu_seconds(name) for name in (stage.scope, *map(_group, agents))}
-    return {**groups, "sink": stage.receiver_cpu_seconds()}
+def _cpu(testbed: Testbed, agents: Sequence[AgentProcess]) -> dict[str, float]:
+    """CPU seconds so far of the service in scope, of the receiver and of each agent, by cgroup."""
+    of = testbed.machine.of
+    groups = {group: cpu_seconds(of(group)) for group in map(_group, agents)}
+    own = {testbed.scope: testbed.cpu_seconds(), "sink": testbed.receiver_cpu_seconds()}
+    return groups | own
 
 
 def _samples(agent: AgentProcess, cpu_seconds: float) -> dict[str, float]:
     """The samples that a profiler is expected to take; of one of unknown rate none are."""
-    return {"samples": cpu_seconds * float(agent.definition.options.get("frequency", 0))}
+    return {"samples": cpu_seconds * float(agent.spec.options.get("frequency", 0))}
 
 
-def _part(agent: AgentProcess, so_far: Seen, since_ns: int, flush_ns: int) -> Part:
+def _part(agent: AgentProcess, earlier: Before, since_ns: int, flush_ns: int) -> Part:
     """What an agent sent of the steady part."""
-    instance = agent.instance if agent.definition.tells_instance else ""
-    scope = agent.definition.scope
-    return Part(scope, so_far.mark, since_ns, instance=instance, flushed_ns=flush_ns)
+    instance = agent.instance if agent.spec.tells_instance else ""
+    scope = agent.spec.scope
+    return Part(scope, earlier.since, since_ns, instance=instance, flushed_ns=flush_ns)
 
 
 def _coverage(
-    stage: Stage,
+    testbed: Testbed,
     agent: AgentProcess,
     made: Mapping[str, float],
-    probes: Probes,
+    known: KnownEvents,
     part: Part,
-    notes: Notes,
+    notes: TrialLog,
 ) -> None:
     """What arrived at the receiver beside what was made."""
-    signal = agent.definition.signal
+    signal = agent.spec.signal
+    if signal and (why := known.why_none(signal)):
+        told = f"only {made[signal]:.0f} of them" if made[signal] else "nothing of it"
+        notes.warn(f"{agent.name}: of its coverage of {signal} {told} is known: {why}.")
     if signal and made[signal]:
         only = {
             "connections": ("network.peer.address", PROBE_SOURCE),
-            "executions": ("process.executable.path", probes.executable),
+            "executions": ("process.executable.path", known.executable),
         }.get(signal)
         steady = replace(part, since_ns=0 if signal == "samples" else part.since_ns, only=only)
         labels = {"collector": agent.name, "signal": str(signal)}
-        seen = stage.receiver.count(steady, signal, made[signal])
+        seen = testbed.receiver.count(steady, signal, made[signal])
         notes.add("signal_seen", seen, "1", **labels)
         notes.add("signal_made", made[signal], "1", **labels)
 
 
 def _spans(
-    stage: Stage, agent: AgentProcess, told: Mapping[str, Any], part: Part, notes: Notes
+    testbed: Testbed, agent: AgentProcess, told: Mapping[str, Any], part: Part, notes: TrialLog
 ) -> None:
     """Spans that are found beside those that the agent says were taken from it since its start."""
     if made := told.get("spans", 0):
         labels = {"collector": agent.name, "signal": SPANS}
-        notes.add("signal_seen", stage.receiver.count(part, SPANS, made), "1", **labels)
+        notes.add("signal_seen", testbed.receiver.count(part, SPANS, made), "1", **labels)
         notes.add("signal_made", made, "1", **labels)
 
 
 def _data_latency(
-    stage: Stage, agent: AgentProcess, part: Part, so_far: Seen, notes: Notes
+    testbed: Testbed, agent: AgentProcess, part: Part, earlier: Before, notes: TrialLog
 ) -> None:
     """How late what agents exported by their own clock had arrived, before the flushes."""
-    if kind := agent.definition.telemetry:
-        sent = replace(part, until_ns=so_far.alternated_until_ns)
-        delays = stage.receiver.data_latency(sent, kind)
+    if kind := agent.spec.telemetry:
+        sent = replace(part, until_ns=earlier.compared_until_ns)
+        delays = testbed.receiver.data_latency(sent, kind)
         for name, percent in (("p50", 50), ("p99", 99)) if len(delays) else ():
             value = float(np.percentile(delays, percent))
             labels = {"collector": agent.name, "signal": str(kind)}
             notes.add(f"data_latency_{name}_seconds", value, "s", **labels)
-
-
-@dataclass(frozen=True)
-class Probes:
-    """Known events of our own, told apart from what the workload does by itself."""
-
-    connections: int
-    executable: str
-    executions: int
-
-
-def _probe(stage: Stage, folder: Path) -> Probes:
-    """Make PROBES connections from an address of our own and PROBES executions in the scope."""
-    host, port = address(stage.workload.url)
-    connections = 0
-    for _ in range(PROBES):
-        try:
-            source = (PROBE_SOURCE, 0)
-            socket.create_connection((host, port), timeout=5, source_address=source).close()
-        except OSError:  # an IPv6 or a distant address: connections are not probed there
-            break
-        connections += 1
-    stage.workload.check()
-    return _execute(stage, folder, connections)
-
-
-def _execute(stage: Stage, folder: Path, connections: int) -> Probes:
-    # not below /run, which is often mounted noexec
-    executable = (folder / "probe").resolve()
-    shutil.copy2("/bin/true", executable)
-    executions = 0
-    try:
-        for _ in range(PROBES):
-            cgroup = stage.target.cgroup(stage.scope)
-            process = processes.spawn([str(executable)], log=folder / "probe.log", cgroup=cgroup)
-            executions += processes.ended(process, PROBE_SECONDS) == 0
-    except NeedError:  # the reports lie on a file system without executables
-        pass
-    finally:
-        executable.unlink()
-    return Probes(connections, str(executable), executions)

@@ -7,38 +7,34 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from harness.analysis.bill import IN_AGENT
 from harness.meters.bpfstats import Program, StatsEnabled, Watched, delta
-from harness.model import Window
-from harness.node import windows
+from harness.model import Window, WindowRow
+from harness.node import requests
 from harness.node.agent_process import AgentProcess
 from harness.node.switch import Switch
-from harness.node.testbed import Notes, Stage
-from harness.plan import experiment as experiments
-from harness.results.run import WindowRow
-
-SLICE_SECONDS = 0.05
-LEAST_SLICES = 24  # six quadruples: fewer give no interval
+from harness.node.testbed import Testbed, TrialLog
+from harness.node.windows import sleep_until
+from harness.wire.spec import WindowState
+from harness.wire.telemetry import IN_AGENT
 
 Counters = Mapping[int, Program]
 
 
 def run(
-    stage: Stage,
+    testbed: Testbed,
     agents: Sequence[AgentProcess],
     folder: Path,
-    notes: Notes,
+    notes: TrialLog,
     against: Sequence[AgentProcess] = (),
 ) -> list[WindowRow]:
     """Collectors on under load, the kernel's statistics enabled; a row is a slice of the time.
 
     `bpf.run` is seconds in the programs of the collectors that were on, `bpf.runs` their runs;
     without those that run in the agent's own context, which the trial's totals list.
-    With agents `against`, these take turns with the others, off-on-on-off. The trial is told to
-    have as many requests as its slices have.
+    With agents `against`, these take turns with the others. The trial is told to have as many
+    requests as its slices have.
     """
-    path = folder / "requests.npz"
-    states = _states(stage, bool(against), notes.trial.seed)
+    path, spec = folder / "requests.npz", notes.spec
     with ExitStack() as stack:
         watched = {
             on: stack.enter_context(closing(Watched(i for a in group for i in a.program_ids)))
@@ -46,17 +42,20 @@ def run(
         }
         own = _in_agents([*agents, *against])
         stack.enter_context(StatsEnabled())
-        switch = Switch(agents, against, lambda: 0.0)
-        stage.driver.start(stage.rate)
-        time.sleep(stage.experiment.settle_seconds)
+        switch = Switch((*agents, *against), lambda: 0.0)
+        testbed.driver.start(testbed.rate)
+        time.sleep(spec.timing.settle)
         first = {on: each.read() for on, each in watched.items()}
-        rows = [_slice(switch, watched, own, i, on) for i, on in enumerate(states)]
+        rows = []
+        for index, window in enumerate(spec.windows):
+            rows.append(_slice(switch, watched, own, index, window, spec.timing.window))
+            testbed.attend()
         last = {on: each.read() for on, each in watched.items()}
-        switch.to(None)
-        summary = stage.driver.finish(path)
-    stage.workload.check()
-    windows.note_load(summary, path, stage.rate, notes)
-    rows = windows.count_requests(rows, path)
+        switch.off()
+        summary = testbed.driver.finish(path)
+    testbed.service.check()
+    requests.note_load(summary, path, testbed.rate, notes)
+    rows = requests.count(rows, requests.read(path))
     for on, group, role in ((True, agents, "candidate"), (False, against, "reference")):
         if group or on:
             mine = [row.meters for row in rows if row.window.on == on]
@@ -65,23 +64,23 @@ def run(
     return rows
 
 
-def _states(stage: Stage, taking_turns: bool, seed: int) -> list[bool]:
-    slices = max(LEAST_SLICES, round(stage.experiment.metered_seconds / SLICE_SECONDS))
-    return experiments.pattern(-(-slices // 4), seed) if taking_turns else [True] * slices
-
-
 def _in_agents(agents: Sequence[AgentProcess]) -> set[int]:
     """The programs, by id, that run in the agents' own context: their CPU time contains them."""
     return {i for agent in agents for i, hook in agent.hooks.items() if hook in IN_AGENT}
 
 
 def _slice(
-    switch: Switch, watched: Mapping[bool, Watched], left_out: set[int], index: int, on: bool
+    switch: Switch,
+    watched: Mapping[bool, Watched],
+    left_out: set[int],
+    index: int,
+    window: WindowState,
+    seconds: float,
 ) -> WindowRow:
-    switch.to(on)
-    start_ns, before = time.monotonic_ns(), watched[on].read()
-    windows.sleep_until(start_ns / 1e9 + SLICE_SECONDS)
-    end_ns, after = time.monotonic_ns(), watched[on].read()
+    switch.to(window.collectors)
+    start_ns, before = time.monotonic_ns(), watched[window.on].read()
+    sleep_until(start_ns / 1e9 + seconds)
+    end_ns, after = time.monotonic_ns(), watched[window.on].read()
     found = delta(before.values(), after.values())
     ran = [program for number, program in found.items() if number not in left_out]
     meters = {
@@ -89,14 +88,14 @@ def _slice(
         "bpf.run": sum(program.run_time_ns for program in ran) / 1e9,
         "bpf.runs": float(sum(program.run_cnt for program in ran)),
     }
-    return WindowRow(Window(index, index // 4, on, start_ns, end_ns), meters)
+    return WindowRow(Window(index, index // 4, window.on, start_ns, end_ns), meters)
 
 
 def _note(
     agents: Sequence[AgentProcess],
     slices: Sequence[Mapping[str, float]],
     ran: Counters,
-    notes: Notes,
+    notes: TrialLog,
 ) -> None:
     notes.add("metered_requests", sum(each["requests"] for each in slices), "{request}")
     notes.add("metered_seconds", sum(each["seconds"] for each in slices), "s")

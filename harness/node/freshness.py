@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.collectors import Definition
 from harness.linux import processes
 from harness.meters.memory import pss_bytes
 from harness.model import Part
 from harness.node.agent_process import AgentProcess
-from harness.node.testbed import Notes, Stage, cpu_seconds
+from harness.node.testbed import Testbed, TrialLog, cpu_seconds
+from harness.wire.spec import CollectorSpec
 from harness.wire.telemetry import KINDS, SPREAD
 
 TAIL_SECONDS = 3.0  # after the last export by the clock: for the way into the backends
@@ -35,14 +35,14 @@ class Bill:
     What was flushed before is not in it: one that is to be asked has time to take that first.
     """
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage, self._cgroups = stage, stage.receiver.cgroups
-        if stage.receiver.poll_seconds:
+    def __init__(self, testbed: Testbed) -> None:
+        self._testbed, self._cgroups = testbed, testbed.receiver.cgroups
+        if testbed.receiver.poll_seconds:
             time.sleep(SETTLE_SECONDS)
-        self._taken = stage.receiver.read()
+        self._taken = testbed.receiver.read()
         self._began, self._before = time.monotonic(), self._cpu()
 
-    def note(self, notes: Notes) -> None:
+    def note(self, notes: TrialLog) -> None:
         """Note each component's CPU and memory and how many records it was; waits a little."""
         if not self._taken:
             return
@@ -54,7 +54,7 @@ class Bill:
             notes.add("stack_cpu_seconds", used, "s", component=name)
             pids = map(int, (path / "cgroup.procs").read_text().split())
             notes.add("stack_pss_bytes", pss_bytes(pids), "By", component=name)
-        for kind, count in self._stage.receiver.read().items():
+        for kind, count in self._testbed.receiver.read().items():
             notes.add("stack_records", count - self._taken[kind], "{record}", kind=kind)
 
     def _cpu(self) -> Mapping[str, float]:
@@ -62,45 +62,45 @@ class Bill:
 
 
 def run(
-    stage: Stage, agents: Sequence[AgentProcess], folder: Path, notes: Notes, mark: int
+    testbed: Testbed, agents: Sequence[AgentProcess], folder: Path, notes: TrialLog, mark: int
 ) -> None:
     """Load goes on, collectors export by their own clock, and every record's first sight is noted.
 
     The backends are asked until the last export by the clock is due, and on until all is found
     that was sent; what is not found then counts as late, so that nothing is left out for that.
     """
-    seconds, since_ns = stage.experiment.watched_seconds, time.monotonic_ns()
+    seconds, since_ns = notes.spec.timing.watched, time.monotonic_ns()
     wanted = [
-        (a, Part(a.definition.scope, mark, since_ns, instance=a.instance), kind)
+        (a, Part(a.spec.scope, mark, since_ns, instance=a.instance), kind)
         for a in agents
-        for kind in kinds(a.definition)
+        for kind in kinds(a.spec)
     ]
     if not wanted:
         return
     path, before = folder / "watched.npz", {a.name: a.stats().get("spans", 0) for a in agents}
-    last = max(agent.definition.export_seconds for agent in agents) + TAIL_SECONDS
+    last = max(agent.spec.export_seconds for agent in agents) + TAIL_SECONDS
 
     def missing(agent: AgentProcess, part: Part, kind: str) -> int:
         """How many records less were found than are known to have been sent."""
-        found = _records(stage.receiver.data_latency(part, kind), kind)
-        sent = int(seconds / agent.definition.export_seconds)
+        found = _records(testbed.receiver.data_latency(part, kind), kind)
+        sent = int(seconds / agent.spec.export_seconds)
         if kind == "spans":
             sent = int(agent.stats().get("spans", 0)) - before[agent.name]
         if kind == "logs":  # none at all: a policy that does not tell executions
             sent = executed() if found else 0
         return max(0, sent - found)
 
-    stage.driver.start(stage.rate, max(20, round(stage.rate * seconds)))
-    with _executing(stage, folder, seconds, any(k == "logs" for *_, k in wanted)) as executed:
-        stage.receiver.watch(
+    testbed.driver.start(testbed.rate, max(20, round(testbed.rate * seconds)))
+    with _executing(testbed, folder, seconds, any(k == "logs" for *_, k in wanted)) as executed:
+        testbed.receiver.watch(
             [(part, kind) for _, part, kind in wanted],
             seconds + last,
             lambda: not any(missing(*each) for each in wanted),
         )
-    stage.driver.wait(path)
+    testbed.driver.wait(path)
     path.unlink()
-    stage.workload.check()
-    apart = stage.receiver.poll_seconds
+    testbed.service.check()
+    apart = testbed.receiver.poll_seconds
     notes.add("data_latency_resolution_seconds", apart, "s")
     if apart > SLOW_SECONDS:
         notes.warn(
@@ -108,14 +108,14 @@ def run(
             "latency is too long. Let collectors send fewer spans (http:sample=100)."
         )
     for agent, part, kind in wanted:
-        found, late = stage.receiver.data_latency(part, kind), missing(agent, part, kind)
+        found, late = testbed.receiver.data_latency(part, kind), missing(agent, part, kind)
         _note(found, late, agent.name, kind, notes)
 
 
-def kinds(definition: Definition) -> list[str]:
+def kinds(collector: CollectorSpec) -> list[str]:
     """The kinds of telemetry that a collector sends."""
-    told = {KINDS[definition.signal]} if definition.signal else set()
-    return sorted(told | ({definition.telemetry} if definition.telemetry else set()))
+    told = {KINDS[collector.signal]} if collector.signal else set()
+    return sorted(told | ({collector.telemetry} if collector.telemetry else set()))
 
 
 def _records(delays: NDArray[np.float64], kind: str) -> int:
@@ -123,7 +123,7 @@ def _records(delays: NDArray[np.float64], kind: str) -> int:
     return len(delays) // (len(SPREAD) if kind == "metrics" else 1)
 
 
-def _note(delays: NDArray[np.float64], late: int, name: str, kind: str, notes: Notes) -> None:
+def _note(delays: NDArray[np.float64], late: int, name: str, kind: str, notes: TrialLog) -> None:
     """Percentiles of what was found, or a sentence where there are too few records for them.
 
     Those that are not between two of few records but the later of them; `late` were not found.
@@ -149,7 +149,7 @@ def _note(delays: NDArray[np.float64], late: int, name: str, kind: str, notes: N
 
 @contextmanager
 def _executing(
-    stage: Stage, folder: Path, seconds: float, wanted: bool
+    testbed: Testbed, folder: Path, seconds: float, wanted: bool
 ) -> Iterator[Callable[[], int]]:
     """Executions in the scope of the collectors, spread over this time; how many, once it ends."""
     if not wanted:
@@ -158,7 +158,7 @@ def _executing(
     script = f"for i in $(seq {EXECUTIONS}); do /bin/true; sleep {seconds / EXECUTIONS:.3f}; done"
     process = processes.spawn(
         ["/bin/sh", "-c", script], log=folder / "probe.log",
-        cgroup=stage.target.cgroup(stage.scope),
+        cgroup=testbed.service.cgroup,
     )  # fmt: skip
     try:
         yield lambda: 2 * EXECUTIONS if process.poll() == 0 else 0  # of /bin/true and of sleep

@@ -1,43 +1,33 @@
-"""Collectors installed for a trial and removed after it; for `trial` and the three methods."""
+"""Collectors installed for a trial and removed after it; for `trial` and its methods."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
-from harness.collectors import Definition, resolve
 from harness.errors import CollectorError
-from harness.model import Trial
 from harness.node.agent_process import AgentProcess, switch_all
-from harness.node.testbed import Notes, Stage
+from harness.node.testbed import Testbed, TrialLog
+from harness.wire.spec import CollectorSpec
 
 
 def install(
-    stage: Stage,
-    specs: Sequence[str],
+    testbed: Testbed,
+    collectors: Sequence[CollectorSpec],
     folder: Path,
-    notes: Notes,
+    notes: TrialLog,
     stack: ExitStack,
-    scope: Path | None = None,
-    instance: str = "",
 ) -> list[AgentProcess]:
     """Start the agents of these collectors and leave them switched off; `stack` kills them.
 
-    Their scope is the cgroup `scope`, the stage's if it is not given; `instance` is added to their
-    names where the same collectors run twice. UnavailableError where one cannot run here,
-    CollectorError where one fails.
+    UnavailableError where one cannot run here, CollectorError where one fails.
     """
-    definitions = [resolve(spec) for spec in specs]
-    if instance:
-        marks = [f"{each.variant},{instance}".strip(",") for each in definitions]
-        definitions = [replace(d, variant=m) for d, m in zip(definitions, marks, strict=True)]
-    agents = [_process(stage, each, folder, notes.trial, scope) for each in definitions]
+    agents = [_process(testbed, each, folder, notes) for each in collectors]
     for agent in agents:
         agent.start()
         stack.callback(agent.kill)
-    hooks = notes.extra.setdefault("hooks", {})
+    hooks = notes.details.setdefault("hooks", {})
     for agent in agents:
         agent.await_ready()
         hooks[agent.name] = agent.ready.get("hooks", [])
@@ -52,22 +42,22 @@ def install(
 
 
 def _process(
-    stage: Stage, definition: Definition, folder: Path, trial: Trial, scope: Path | None
+    testbed: Testbed, collector: CollectorSpec, folder: Path, notes: TrialLog
 ) -> AgentProcess:
     return AgentProcess(
-        definition,
-        target_cgroup=scope or stage.target.cgroup(stage.scope),
-        own_cgroup=stage.target.cgroup(f"agent-{definition.slug}"),
-        otlp_url=stage.receiver.url,
+        collector,
+        target_cgroup=testbed.service.cgroup,
+        own_cgroup=testbed.machine.make(f"agent-{collector.name}"),
+        otlp_url=testbed.receiver.url,
         folder=folder,
-        socket=stage.target.scratch / f"{definition.slug}.sock",
-        cpus=stage.placement.collector,
-        service_name=trial.workload,
-        instance=stage.receiver.sender(definition.slug, trial.name),
+        socket=testbed.machine.scratch / f"{collector.name}.sock",
+        cpus=testbed.placement.collector,
+        service_name=notes.spec.service,
+        instance=testbed.receiver.sender(collector.name, notes.spec.name),
     )
 
 
-def remove(agents: Sequence[AgentProcess], notes: Notes) -> None:
+def remove(agents: Sequence[AgentProcess], notes: TrialLog) -> None:
     """End the agents; what was measured does not depend on how gracefully they go."""
     for agent in agents:
         try:

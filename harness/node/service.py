@@ -1,34 +1,113 @@
-"""A started workload: whether it lives and answers, and how it ended; made by `workloads`."""
+"""The service that is measured: started here and ended, or found running; for `block` and `twin`."""
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import http.client
-import os
-import signal
 import ssl
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 
-from harness.errors import WorkloadError
-from harness.linux import processes
+from harness.errors import NeedError, WorkloadError
+from harness.linux import cgroup as cgroups
+from harness.linux import ports, processes
+from harness.wire.spec import Spawn
 
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.05
 SETTLE_SECONDS = 0.3  # a daemon's first process is gone by then
+GRACE_SECONDS = 5.0
+WORKLOADS = Path(__file__).resolve().parents[2] / "workloads"
+
+
+class Service(Protocol):
+    """What is measured, whoever started it; its processes are those of `cgroup`."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        ...
+
+    @property
+    def cgroup(self) -> Path:
+        """What collectors observe and meters read."""
+        ...
+
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        ...
+
+    def check(self) -> None:
+        """WorkloadError if it can no longer be measured."""
+        ...
+
+    def pids(self) -> list[int]:
+        """Its processes."""
+        ...
+
+    def stop(self) -> None:
+        """End what was started for it; safe to call again."""
+        ...
+
+
+def spawn(asked: Spawn, *, log: Path, cgroup: Path, cpus: Sequence[int] = ()) -> SpawnedService:
+    """Start it and wait until it answers; WorkloadError if it does not or cannot be started,
+    NeedError if its port is taken.
+    """
+    port = _port(asked.url) if asked.url else 0
+    if asked.url:
+        ports.require_unheld(port)
+    announces = not asked.url
+    try:
+        process = processes.spawn(
+            [filled(word, port) for word in asked.argv],
+            log=log, cwd=Path(filled(asked.cwd, port)), env=asked.environment or None,
+            cgroup=cgroup, cpus=cpus, pipe_stdout=announces,
+        )  # fmt: skip
+    except NeedError as error:
+        raise WorkloadError(error.what, error.why, error.next_step) from error
+    started = SpawnedService(asked.name, asked.url, process, log, cgroup)
+    try:
+        if announces:
+            url = f"http://127.0.0.1:{started.told_port()}"
+            return dataclasses.replace(started, url=url)
+        started.await_answer()
+    except BaseException:
+        started.stop()
+        raise
+    return started
+
+
+def filled(word: str, port: int = 0) -> str:
+    """With what only this machine knows: its Python, its copy of the services that ship."""
+    word = word.replace("{port}", str(port)).replace("{python}", sys.executable)
+    return word.replace("{workloads}", str(WORKLOADS))
+
+
+def _port(url: str) -> int:
+    parts = urlsplit(url)
+    return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 @dataclass(frozen=True)
-class RunningWorkload:
-    """A started workload; its processes are those of `cgroup`, where it has one."""
+class SpawnedService:
+    """A service that was started here."""
 
     name: str
     url: str
     process: processes.Process
     log: Path
-    cgroup: Path | None = None
+    cgroup: Path
 
     def alive(self) -> bool:
         """Whether its first process still runs."""
@@ -44,22 +123,18 @@ class RunningWorkload:
             )
 
     def pids(self) -> list[int]:
-        """Its processes, as far as they are known."""
-        if self.cgroup is None:
-            return [self.process.pid] if self.alive() else []
-        return [int(pid) for pid in (self.cgroup / "cgroup.procs").read_text().split()]
+        """Its processes."""
+        return cgroups.processes(self.cgroup)
 
-    def stop(self) -> int:
-        """End it, and what it left in its cgroup; its exit code. Safe to call again."""
-        code = processes.stop(self.process)
-        if self.cgroup is not None:
-            with contextlib.suppress(OSError):  # one that left its session
-                for pid in self.pids():
-                    os.kill(pid, signal.SIGKILL)
-        return code
+    def stop(self) -> None:
+        """SIGTERM to all of it, SIGKILL after a grace time, and wait until all have ended."""
+        try:
+            cgroups.terminate(self.cgroup, GRACE_SECONDS)
+        finally:
+            processes.stop(self.process, grace_seconds=0.0)
 
     def told_port(self) -> int:
-        """The port that a workload of ours prints when it is ready, or WorkloadError."""
+        """The port that a service of ours prints when it is ready, or WorkloadError."""
         ready = processes.announced(self.process, READY_SECONDS)
         if ready is None or not isinstance(ready.get("port"), int):
             raise WorkloadError(
@@ -71,7 +146,7 @@ class RunningWorkload:
     def await_answer(self) -> None:
         """Wait until its URL answers, whatever it says; WorkloadError if it ends or never does."""
         deadline = time.monotonic() + READY_SECONDS
-        while not _answers(self.url):
+        while not answers(self.url):
             if not self.alive():
                 raise WorkloadError(
                     f"{self.name!r} ended {_how(self.process.returncode)} before it answered "
@@ -96,7 +171,8 @@ class RunningWorkload:
             )
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether somebody answers there, whatever it says."""
     parts = urlsplit(url)
     secure = parts.scheme == "https"
     kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection

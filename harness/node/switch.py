@@ -1,6 +1,6 @@
-"""Two sets of collectors, one on while the other is off, and what happened meanwhile.
+"""Collectors switched on and off, each by itself, and what happened meanwhile.
 
-`alternation` and `metered` switch with it.
+`windows` and `bpf_time` switch with it.
 """
 
 from __future__ import annotations
@@ -10,43 +10,44 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness.node.agent_process import AgentProcess
-from harness.node.testbed import Notes
+from harness.node.testbed import TrialLog
 
 INJECTED = ("ns", "events", "paused_ns", "calm_ns", "calm_events")  # what `inject` tells
 
 
 class Switch:
-    """Which agents are on: those of True, those of False, or none; and since when."""
+    """Which of the agents are on, and for how long they were.
 
-    def __init__(
-        self,
-        agents: Sequence[AgentProcess],
-        against: Sequence[AgentProcess],
-        cpu_seconds: Callable[[], float],
-    ) -> None:
-        self._agents, self._cpu_seconds = {True: agents, False: against}, cpu_seconds
-        self._state: bool | None = None
-        self.used = {True: 0.0, False: 0.0}
-        self.attached_ns: list[tuple[int, int]] = []
-        self._since_ns = 0
+    `used` are the CPU seconds of the service while each was on, `attached_ns` the stretches of
+    CLOCK_MONOTONIC in which it was.
+    """
 
-    def to(self, state: bool | None) -> None:
-        """Switch, and wait until it took effect."""
-        old, self._state = self._state, state
-        if old is state:
+    def __init__(self, agents: Sequence[AgentProcess], cpu_seconds: Callable[[], float]) -> None:
+        self._agents, self._cpu_seconds = agents, cpu_seconds
+        self._states = [False] * len(agents)
+        self.used = [0.0] * len(agents)
+        self.attached_ns: list[list[tuple[int, int]]] = [[] for _ in agents]
+        self._since_ns = [0] * len(agents)
+
+    def to(self, states: Sequence[bool]) -> None:
+        """Switch each agent to its state, and wait until all of it took effect."""
+        changed = [i for i, state in enumerate(states) if state != self._states[i]]
+        if not changed:
             return
-        now = self._cpu_seconds()
-        if old is not None:
-            self.used[old] += now
-        if state is not None:
-            self.used[state] -= now
-        leave = () if old is None else self._agents[old]
-        enter = () if state is None else self._agents[state]
-        begun_ns = time.monotonic_ns()
-        exchange(leave, enter)
-        if old:
-            self.attached_ns.append((self._since_ns, begun_ns))
-        self._since_ns = begun_ns
+        now, begun_ns = self._cpu_seconds(), time.monotonic_ns()
+        exchange(
+            [self._agents[i] for i in changed if not states[i]],
+            [self._agents[i] for i in changed if states[i]],
+        )
+        for i in changed:
+            self.used[i] += -now if states[i] else now
+            if not states[i]:
+                self.attached_ns[i].append((self._since_ns[i], begun_ns))
+            self._since_ns[i], self._states[i] = begun_ns, states[i]
+
+    def off(self) -> None:
+        """Switch all off."""
+        self.to([False] * len(self._agents))
 
 
 def exchange(leave: Sequence[AgentProcess], enter: Sequence[AgentProcess]) -> None:
@@ -69,7 +70,7 @@ def note_injected(
     before: Sequence[dict[str, Any]],
     after: Sequence[dict[str, Any]],
     requests: float | None,
-    notes: Notes,
+    notes: TrialLog,
 ) -> None:
     """What a collector of a known cost burnt while it was on, and the requests then, if told."""
     for agent, old, new in zip(agents, before, after, strict=True):

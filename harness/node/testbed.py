@@ -8,42 +8,42 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.linux.placement import Placement
 from harness.meters.cgroup import CgroupCpu
-from harness.model import Measurement, Receiver, Trial
+from harness.model import Receiver, WindowRow
 from harness.node.agent_process import AgentProcess
 from harness.node.load_driver import Driver
-from harness.node.machine import Local
-from harness.plan.experiment import Experiment
-from harness.plan.workloads import RunningWorkload, Workload
-from harness.results.run import TrialRecord, WindowRow
+from harness.node.machine import Machine
+from harness.node.service import Service
+from harness.wire.spec import BlockSpec, Placement, TrialResult, TrialSpec, Value
+
+Attend = Callable[[], None]
+"""Looks whether the controller still is there and wants this to go on; raises if not. Never waits."""
 
 
 @dataclass(frozen=True)
-class Stage:
+class Testbed:
     """What runs while the trials of one block run; `rate` in arrivals per second.
 
-    `service` is what `workload` was started from. `scope` names the cgroup of the workload that
-    collectors observe.
+    Collectors observe the cgroup of `service`; `scope` is what that is called in the notes.
     """
 
-    experiment: Experiment
-    target: Local
+    machine: Machine
     placement: Placement
     receiver: Receiver
-    service: Workload
-    workload: RunningWorkload
+    block: BlockSpec
+    service: Service
     driver: Driver
     rate: float
+    attend: Attend
     scope: str = "workload"
 
     def receiver_cpu_seconds(self) -> float:
         """CPU that all that takes the telemetry has used so far."""
         return sum(map(cpu_seconds, self.receiver.cgroups.values()))
 
-    def cpu_seconds(self, cgroup: str) -> float:
-        """CPU that one of the run's cgroups has used so far."""
-        return cpu_seconds(self.target.cgroup(cgroup))
+    def cpu_seconds(self) -> float:
+        """CPU that the service has used so far."""
+        return cpu_seconds(self.service.cgroup)
 
 
 def cpu_seconds(cgroup: Path) -> float:
@@ -53,27 +53,21 @@ def cpu_seconds(cgroup: Path) -> float:
 
 
 @dataclass
-class Notes:
+class TrialLog:
     """Collects the values of a trial; `labels` are added to each."""
 
-    trial: Trial
-    values: list[Measurement] = field(default_factory=list)
-    extra: dict[str, Any] = field(default_factory=dict)
+    spec: TrialSpec
+    values: list[Value] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
 
-    def of(self, role: str) -> Notes:
+    def of(self, role: str) -> TrialLog:
         """The same notes; what is noted through them is labelled with this role, if it has one."""
         return replace(self, labels={"role": role}) if role else self
 
     def add(self, metric: str, value: float, unit: str, **labels: str) -> None:
         """Note one value of the whole trial."""
-        t = self.trial
-        self.values.append(
-            Measurement(
-                metric, float(value), unit, t.workload, t.arm, t.block, t.name, None,
-                {**labels, **self.labels},
-            )
-        )  # fmt: skip
+        self.values.append(Value(metric, float(value), unit, {**labels, **self.labels}))
 
     def add_counts(self, agent: AgentProcess, stats: dict[str, Any]) -> None:
         """Note what an agent counted itself: events, losses, memory of its maps."""
@@ -83,18 +77,18 @@ class Notes:
 
     def warn(self, sentence: str) -> None:
         """Note something that a reader of the report should know of this trial."""
-        self.extra.setdefault("warnings", []).append(sentence)
+        self.details.setdefault("warnings", []).append(sentence)
 
-    def record(self) -> TrialRecord:
+    def result(self, rows: Sequence[WindowRow]) -> TrialResult:
         """The finished trial; whether it is valid is decided by the analysis, by stated rules."""
-        return TrialRecord(self.trial, "ok", values=tuple(self.values), extra=self.extra)
+        return TrialResult("ok", tuple(rows), tuple(self.values), self.details)
 
 
-Rest = Callable[[Stage, Sequence[AgentProcess], float], None]
-"""The rest of a trial: steady part, memory, removal. A method calls it once while its agents are
-installed and off, with the stage whose workload is in their scope (and is driven by its driver),
-and that workload's CPU seconds while they were on."""
+Finish = Callable[[Testbed, Sequence[AgentProcess], float], None]
+"""The rest of a trial: the part with collectors always on, memory, removal. A method calls it once
+while its agents are installed and off, with the testbed whose service is in their scope (and is
+driven by its driver), and that service's CPU seconds while they were on."""
 
-Way = Callable[[Stage, Trial, Path, Notes, ExitStack, Rest], list[WindowRow]]
-"""How a method runs the switched part of a trial: stage, trial, its folder, notes, a stack that
-ends what it starts, and the rest. It installs its agents itself, and returns its windows."""
+Method = Callable[[Testbed, Path, TrialLog, ExitStack, Finish], list[WindowRow]]
+"""How a method runs the compared part of a trial: testbed, folder for its files, notes, a stack
+that ends what it starts, and the rest. It installs its agents itself, and returns its windows."""

@@ -1,4 +1,7 @@
-"""The method `twin`: two processes, one in the collectors' scope, load by turns; for `trial`."""
+"""The method `twin`: two processes, one in the collectors' scope, load by turns; for `trial`.
+
+The literature calls two versions that are driven side by side a duet.
+"""
 
 from __future__ import annotations
 
@@ -9,98 +12,99 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from harness.load import record
-from harness.model import Trial, Window
+from harness.load.record import Requests
+from harness.meters.edges import Edges
+from harness.model import Window, WindowRow
+from harness.node import block, requests, service
 from harness.node.agent_process import switch_all
 from harness.node.install import install
-from harness.node.load_driver import Driver
 from harness.node.switch import note_injected
-from harness.node.testbed import Notes, Rest, Stage
+from harness.node.testbed import Finish, Testbed, TrialLog, cpu_seconds
 from harness.node.warm_up import await_steady
-from harness.node.windows import Meters, histograms, note_load, sleep_until, undisturbed
-from harness.plan import experiment as experiments
-from harness.results.run import WindowRow
+from harness.node.windows import open_edges, sleep_until, undisturbed
+from harness.wire.spec import Spawn, WindowState
 
 CGROUP = "twin"
 
 
 def run(
-    stage: Stage, trial: Trial, folder: Path, notes: Notes, stack: ExitStack, rest: Rest
+    testbed: Testbed, folder: Path, notes: TrialLog, stack: ExitStack, finish: Finish
 ) -> list[WindowRow]:
     """Start the twin, drive both by turns while the collectors are on, then the rest.
 
-    The block's process is in scope in even blocks, the twin in odd ones, so that the luck of a
+    The block's process is in scope, or where the trial is swapped the twin, so that the luck of a
     process is no effect.
     """
-    here, plain = _stage(stage, trial, folder, stack)
-    notes.extra["scope"] = here.scope
-    agents = install(here, stage.experiment.arm(trial.arm).collectors, folder, notes, stack)
+    here, plain = _pair(testbed, folder, notes, stack)
+    spec = notes.spec
+    notes.details["scope"] = here.scope
+    agents = install(here, spec.candidates, folder, notes, stack)
     _warm(here, plain, folder, notes)
-    on_cpu_seconds = -here.cpu_seconds(here.scope)
+    on_cpu_seconds = -here.cpu_seconds()
     switch_all(agents, True)
     path = folder / "requests.npz"
     here.driver.start(here.rate)
-    time.sleep(here.experiment.settle_seconds)
+    time.sleep(spec.timing.settle)
     before, began_ns = [agent.stats() for agent in agents], time.monotonic_ns()
     with ExitStack() as files:
-        meters = Meters(here, agents, files, {"cpu.twin": plain.scope})
-        edges = _alternate(here, meters, trial.seed)
+        edges = open_edges(here, agents, files, {"cpu.twin": plain.service.cgroup})
+        read = _alternate(here, edges, spec.windows, spec.timing.window)
     after, ended_ns = [agent.stats() for agent in agents], time.monotonic_ns()
     summary = here.driver.finish(path)
     switch_all(agents, False)
-    on_cpu_seconds += here.cpu_seconds(here.scope)
-    for workload in (here.workload, plain.workload):
-        workload.check()
-    note_load(summary, path, here.rate, notes)
-    note_injected(agents, before, after, _answered(path, [began_ns, ended_ns], False)[0], notes)
-    rows = _rows(edges, path, trial.seed)
-    notes.extra["latency_hdr"] = histograms(rows, path)
-    rest(here, agents, on_cpu_seconds)
+    on_cpu_seconds += here.cpu_seconds()
+    for each in (here.service, plain.service):
+        each.check()
+    requests.note_load(summary, path, here.rate, notes)
+    log = requests.read(path)
+    meanwhile = requests.between([began_ns, ended_ns], log, False)[0]
+    note_injected(agents, before, after, meanwhile, notes)
+    rows = _rows(read, log, spec.windows)
+    notes.details["latency_hdr"] = requests.histograms(rows, log)
+    finish(here, agents, on_cpu_seconds)
     return rows
 
 
-def _stage(stage: Stage, trial: Trial, folder: Path, stack: ExitStack) -> tuple[Stage, Stage]:
-    """The stage of the process in scope and that of the plain one; one driver drives both."""
-    second = stage.service.start(
+def _pair(
+    testbed: Testbed, folder: Path, notes: TrialLog, stack: ExitStack
+) -> tuple[Testbed, Testbed]:
+    """The testbed of the process in scope and that of the plain one; one driver drives both."""
+    asked = testbed.block.service
+    assert isinstance(asked, Spawn), "plan.experiment refuses twins of a service that is found"
+    second = service.spawn(
+        asked,
         log=folder / "twin.log",
-        cgroup=stage.target.cgroup(CGROUP),
-        cpus=stage.placement.workload,
+        cgroup=testbed.machine.make(CGROUP),
+        cpus=testbed.placement.workload,
     )
     stack.callback(second.stop)
-    first, other = stage, replace(stage, workload=second, scope=CGROUP)
-    scoped, plain = (first, other) if trial.block % 2 == 0 else (other, first)
-    driver = Driver(
-        scoped.workload.url,
-        plain.workload.url,
-        locustfile=stage.service.locustfile,
-        connections=stage.experiment.load(trial.workload).connections,
-        seed=stage.experiment.seed,
-        cgroup=stage.target.cgroup("client"),
-        cpus=stage.placement.load,
-        log=folder / "twin-load.log",
-        control=stage.target.scratch / "twin-load.sock",
-    )
+    first, other = testbed, replace(testbed, service=second, scope=CGROUP)
+    scoped, plain = (other, first) if notes.spec.swapped else (first, other)
+    driver = block.driver(
+        testbed.machine, testbed.placement, testbed.block,
+        [scoped.service.url, plain.service.url],
+        log=folder / "twin-load.log", control="twin-load.sock", file=folder / "locustfile.py",
+    )  # fmt: skip
     stack.callback(driver.stop)
     return replace(scoped, driver=driver), replace(plain, driver=driver)
 
 
-def _warm(here: Stage, plain: Stage, folder: Path, notes: Notes) -> None:
+def _warm(here: Testbed, plain: Testbed, folder: Path, notes: TrialLog) -> None:
     """Drive the fresh twin until its CPU per request is steady, and the other a little."""
-    e, fresh = here.experiment, here if here.scope == CGROUP else plain
+    timing, fresh = notes.spec.timing, here if here.scope == CGROUP else plain
     path = folder / "twin-warmup.npz"
     here.driver.start(here.rate)
     here.driver.aim(fresh is plain)
     seconds, steady = await_steady(
-        lambda: fresh.cpu_seconds(CGROUP), e.warmup_seconds, e.warmup_limit_seconds, here.rate
-    )
+        lambda: cpu_seconds(fresh.service.cgroup),
+        timing.warmup, timing.warmup_limit, here.rate, here.attend,
+    )  # fmt: skip
     here.driver.aim(fresh is here)
-    time.sleep(e.settle_seconds)
+    time.sleep(timing.settle)
     here.driver.finish(path)
     path.unlink()
     notes.add("twin_warmup_seconds", seconds, "s")
-    notes.extra["warmup"] = {"arm": notes.trial.arm, "seconds": round(seconds, 2), "steady": steady}
+    notes.details["warmup"] = {"seconds": round(seconds, 2), "steady": steady}
 
 
 @dataclass(frozen=True)
@@ -113,43 +117,37 @@ class _Edge:
     aim_seconds: float
 
 
-def _alternate(here: Stage, meters: Meters, seed: int) -> list[_Edge]:
+def _alternate(
+    here: Testbed, edges: Edges, plan: Sequence[WindowState], window_seconds: float
+) -> list[_Edge]:
     """Aim at the process in scope in on windows, at the other in off windows; all edges.
 
     No guard: requests of the window before have their own process and its own cgroup.
     """
-    edges: list[_Edge] = []
-    states = experiments.pattern(here.experiment.quadruples, seed)
+    found: list[_Edge] = []
     with undisturbed():
         due = time.monotonic()
-        for on in (*states, True):
+        for index, on in enumerate((*(window.on for window in plan), True)):
             sleep_until(due)
             begun = time.monotonic()
             at_ns = here.driver.aim(not on)
             took = time.monotonic() - begun
-            edges.append(_Edge(at_ns, *meters.read(), took))
-            due = max(due, begun) + here.experiment.window_seconds
-    return edges
+            found.append(_Edge(at_ns, *edges.read(), took))
+            if index % 4 == 0:
+                here.attend()
+            due = max(due, begun) + window_seconds
+    return found
 
 
-def _rows(edges: Sequence[_Edge], path: Path, seed: int) -> list[WindowRow]:
+def _rows(edges: Sequence[_Edge], log: Requests, plan: Sequence[WindowState]) -> list[WindowRow]:
     """A window lasts from aim to aim; its meters from reading to reading, right after."""
-    states = experiments.pattern(len(edges) // 4, seed)
     readings = [edge.read_ns for edge in edges]
-    scoped, plain = (_answered(path, readings, twin) for twin in (False, True))
+    scoped, plain = (requests.between(readings, log, twin) for twin in (False, True))
     rows = []
     for i, (begin, end) in enumerate(itertools.pairwise(edges)):
         values = {name: end.values[name] - begin.values[name] for name in end.values}
         values["seconds"] = (end.read_ns - begin.read_ns) / 1e9
         values["switch_seconds"] = begin.aim_seconds
         values["requests"], values["requests.twin"] = scoped[i], plain[i]
-        window = Window(i, i // 4, states[i], begin.at_ns, end.at_ns)
-        rows.append(WindowRow(window, values))
+        rows.append(WindowRow(Window(i, i // 4, plan[i].on, begin.at_ns, end.at_ns), values))
     return rows
-
-
-def _answered(path: Path, edges: Sequence[int], twin: bool) -> list[float]:
-    """How many requests of the plain twin, or of the one in scope, were answered between edges."""
-    log = record.read(path)
-    ends = np.sort(log.end_ns[(log.status > 0) & (log.twin == twin)])
-    return [float(count) for count in np.diff(np.searchsorted(ends, np.array(edges)))]

@@ -1,4 +1,4 @@
-"""The switched part of a trial: collectors alternated in windows, meters read at their edges."""
+"""The method `switch`: collectors switched window by window, meters read at the edges; `trial`."""
 
 from __future__ import annotations
 
@@ -6,195 +6,147 @@ import contextlib
 import gc
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
+from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from harness.load import latency, record
-from harness.meters.cgroup import CgroupCpu
-from harness.meters.host import NodeCpu
-from harness.model import Window
+from harness.meters.edges import Edges
+from harness.model import Window, WindowRow
+from harness.node import requests
 from harness.node.agent_process import AgentProcess
-from harness.node.load_driver import LoadSummary
 from harness.node.switch import Switch, note_injected
-from harness.node.testbed import Notes, Stage
-from harness.plan import experiment as experiments
-from harness.results.run import WindowRow
+from harness.node.testbed import Attend, Testbed, TrialLog
+from harness.wire.spec import Timing, WindowState
 
 
 @dataclass
 class Alternation:
-    """The windows, and the CPU seconds of the workload while it was observed.
+    """The windows, and the CPU seconds of the service while it was observed.
 
-    `cpu_seconds[True]` while the collectors were on, `[False]` while those against them were;
-    `attached_ns` are the stretches, CLOCK_MONOTONIC, in which the collectors were on.
+    `cpu_seconds[True]` while the candidates were on, `[False]` while the references were.
     """
 
     rows: list[WindowRow]
     cpu_seconds: dict[bool, float]
-    attached_ns: list[tuple[int, int]]
+
+
+class Clock(Protocol):
+    """Time as the window loop sees it: CLOCK_MONOTONIC in seconds."""
+
+    def monotonic(self) -> float:
+        """Now."""
+        ...
+
+    def sleep_until(self, deadline: float) -> None:
+        """Wait until then; at once if that is past."""
+        ...
+
+
+class MonotonicClock:
+    """The kernel's."""
+
+    def monotonic(self) -> float:
+        """Now."""
+        return time.monotonic()
+
+    def sleep_until(self, deadline: float) -> None:
+        """Wait until then; at once if that is past."""
+        sleep_until(deadline)
 
 
 def run(
-    stage: Stage,
+    testbed: Testbed,
     agents: Sequence[AgentProcess],
     folder: Path,
-    notes: Notes,
+    notes: TrialLog,
     against: Sequence[AgentProcess] = (),
 ) -> Alternation:
     """Drive the load, alternate, and note how the load went; its requests go to `folder`.
 
-    The agents `against` are on while the others are off. All are off at the end.
+    `agents` are the candidates, `against` the references. All are off at the end.
     """
-    path = folder / "requests.npz"
-    stage.driver.start(stage.rate)
-    time.sleep(stage.experiment.settle_seconds)
+    path, spec = folder / "requests.npz", notes.spec
+    testbed.driver.start(testbed.rate)
+    time.sleep(spec.timing.settle)
     before, before_them = ([agent.stats() for agent in each] for each in (agents, against))
-    found = _alternate(stage, agents, against, notes.trial.seed)
+    with ExitStack() as files:
+        edges = open_edges(testbed, (*agents, *against), files)
+        switch = Switch((*agents, *against), edges.service)
+        files.enter_context(undisturbed())
+        rows = alternate(
+            spec.windows, spec.timing, switch, edges.read, testbed.attend, MonotonicClock()
+        )
     after, after_them = ([agent.stats() for agent in each] for each in (agents, against))
-    summary = stage.driver.finish(path)
-    stage.workload.check()
-    note_load(summary, path, stage.rate, notes)
-    requests = float(_within(found.attached_ns, path).sum())
+    summary = testbed.driver.finish(path)
+    testbed.service.check()
+    requests.note_load(summary, path, testbed.rate, notes)
+    log = requests.read(path)
+    attached = switch.attached_ns[0] if agents else []
     mine = notes.of("candidate" if against else "")
-    note_injected(agents, before, after, requests, mine)
+    note_injected(agents, before, after, float(requests.within(attached, log).sum()), mine)
     note_injected(against, before_them, after_them, None, notes.of("reference"))
-    found.rows = count_requests(found.rows, path)
-    notes.extra["latency_hdr"] = histograms(found.rows, path)
-    return found
+    rows = requests.count(rows, log)
+    notes.details["latency_hdr"] = requests.histograms(rows, log)
+    used = {True: switch.used[0] if agents else 0.0, False: switch.used[-1] if against else 0.0}
+    return Alternation(rows, used)
 
 
-def note_load(summary: LoadSummary, path: Path, rate: float, notes: Notes) -> None:
-    """Note the load of a phase whose requests are in `path`."""
-    log = record.read(path)
-    answered = log.status > 0
-    # n requests take n intervals: the last one that was due has its own still before it
-    first_to_last = (log.due_ns.max() - log.due_ns.min()) / 1e9 if len(log.due_ns) > 1 else 1.0
-    seconds = first_to_last * len(log.due_ns) / max(len(log.due_ns) - 1, 1)
-    notes.add("rate_asked", rate, "{request}/s")
-    notes.add("rate_achieved", answered.sum() / seconds, "{request}/s")
-    notes.add("requests_total", summary.requests, "{request}")
-    notes.add("errors_total", summary.errors, "{request}")
-    notes.add("late_p99_ms", summary.late_p99_ms, "ms")
-    notes.add("driver_cpu_share", summary.cpu_share, "1")
-    if summary.saturated:
-        notes.extra["saturated"] = summary.reason
+def alternate(
+    plan: Sequence[WindowState],
+    timing: Timing,
+    switch: Switch,
+    read: Callable[[], tuple[int, Mapping[str, float]]],
+    attend: Attend,
+    clock: Clock,
+) -> list[WindowRow]:
+    """Switch for each window, read every meter after the guard time and at the window's end.
 
-
-def _alternate(
-    stage: Stage, agents: Sequence[AgentProcess], against: Sequence[AgentProcess], seed: int
-) -> Alternation:
-    """Windows off-on-on-off; every meter is read after the guard time and at the window's end."""
-    e = stage.experiment
-    rows: list[WindowRow] = []
-    with ExitStack() as stack:
-        meters = Meters(stage, (*agents, *against), stack)
-        switch = Switch(agents, against, meters.workload)
-        stack.enter_context(undisturbed())
-        edge = time.monotonic()
-        for index, on in enumerate(experiments.pattern(e.quadruples, seed)):
-            begun = time.monotonic()
-            switch.to(on)
-            ready = time.monotonic()
-            metered_from = max(edge, ready) + e.guard_seconds
-            sleep_until(metered_from)
-            before_ns, before = meters.read()
-            # a switch that took long moves the windows after it: half a window is the least
-            shortest = (e.window_seconds - e.guard_seconds) / 2
-            edge = max(edge + e.window_seconds, metered_from + shortest)
-            sleep_until(edge)
-            after_ns, after = meters.read()
-            values = {name: after[name] - before[name] for name in after}
-            values["seconds"] = (after_ns - before_ns) / 1e9
-            values["switch_seconds"] = ready - begun
-            rows.append(WindowRow(Window(index, index // 4, on, before_ns, after_ns), values))
-        switch.to(None)
-    return Alternation(rows, switch.used, switch.attached_ns)
-
-
-class Meters:
-    """All counters of a window's edges in one reading; files are closed with `stack`.
-
-    `others` are more of the run's cgroups, by the name of their meter.
+    What is asked of the outside (`attend`) falls into the guard time, once in four windows.
     """
-
-    def __init__(
-        self,
-        stage: Stage,
-        agents: Sequence[AgentProcess],
-        stack: ExitStack,
-        others: Mapping[str, str] = MappingProxyType({}),
-    ) -> None:
-        cgroup = stage.target.cgroup
-        cgroups = {
-            "cpu.workload": [cgroup(stage.scope)],
-            "cpu.client": [cgroup("client")],
-            "cpu.agent": [cgroup(f"agent-{agent.name}") for agent in agents],
-            "cpu.sink": [*stage.receiver.cgroups.values()],
-            **{metric: [cgroup(name)] for metric, name in others.items()},
-        }
-        self._groups = {
-            metric: [stack.enter_context(closing(CgroupCpu(path))) for path in paths]
-            for metric, paths in cgroups.items()
-        }
-        self._node = stack.enter_context(closing(NodeCpu()))
-
-    def workload(self) -> float:
-        """CPU seconds of the workload so far."""
-        return self._sum("cpu.workload")
-
-    def read(self) -> tuple[int, dict[str, float]]:
-        """CLOCK_MONOTONIC ns of the reading of the workload's counter, and all counters in s."""
-        before = time.monotonic_ns()
-        values = {"cpu.workload": self.workload()}
-        at_ns = (before + time.monotonic_ns()) // 2
-        values |= {name: self._sum(name) for name in self._groups if name != "cpu.workload"}
-        node = self._node.read()
-        values |= {f"cpu.{name}": node[f"{name}_seconds"] for name in ("host", "softirq", "steal")}
-        return at_ns, values
-
-    def _sum(self, metric: str) -> float:
-        return sum(meter.read()["usage_seconds"] for meter in self._groups[metric])
+    rows: list[WindowRow] = []
+    edge = clock.monotonic()
+    for index, window in enumerate(plan):
+        begun = clock.monotonic()
+        switch.to(window.collectors)
+        ready = clock.monotonic()
+        if index % 4 == 0:
+            attend()
+        metered_from = max(edge, ready) + timing.guard
+        clock.sleep_until(metered_from)
+        before_ns, before = read()
+        # a switch that took long moves the windows after it: half a window is the least
+        shortest = (timing.window - timing.guard) / 2
+        edge = max(edge + timing.window, metered_from + shortest)
+        clock.sleep_until(edge)
+        after_ns, after = read()
+        values = {name: after[name] - before[name] for name in after}
+        values["seconds"] = (after_ns - before_ns) / 1e9
+        values["switch_seconds"] = ready - begun
+        rows.append(WindowRow(Window(index, index // 4, window.on, before_ns, after_ns), values))
+    switch.off()
+    return rows
 
 
-def count_requests(rows: Sequence[WindowRow], path: Path) -> list[WindowRow]:
-    """Add `requests`: those that were answered within the metered stretch of each window."""
-    counts = _within([(row.window.start_ns, row.window.end_ns) for row in rows], path)
-    return [
-        replace(row, meters={**row.meters, "requests": float(count)})
-        for row, count in zip(rows, counts, strict=True)
-    ]
-
-
-def _within(stretches: Sequence[tuple[int, int]], path: Path) -> NDArray[np.intp]:
-    """How many requests were answered in each stretch of time (ns)."""
-    log = record.read(path)
-    ends = np.sort(log.end_ns[log.status > 0])
-    edges = np.array(stretches, dtype=np.int64).reshape(-1, 2)
-    return np.searchsorted(ends, edges[:, 1]) - np.searchsorted(ends, edges[:, 0])
-
-
-def histograms(rows: Sequence[WindowRow], path: Path) -> dict[str, dict[str, str]]:
-    """Encoded HDR histograms of latency by route and state: small enough to be kept for ever."""
-    log = record.read(path)
-    starts = np.array([row.window.start_ns for row in rows])
-    place = np.searchsorted(starts, log.due_ns, side="right") - 1
-    ends = np.array([row.window.end_ns for row in rows])
-    states = np.array([row.window.on for row in rows])
-    inside = (place >= 0) & (log.due_ns <= ends[place]) & (log.status > 0)
-    kept = {}
-    for number, route in enumerate(log.route_names):
-        mine = inside & (log.route == number)
-        kept[str(route)] = {
-            name: latency.encode(latency.histogram((log.end_ns - log.due_ns)[mine & which]))
-            for name, which in (("on", states[place]), ("off", ~states[place]))
-        }
-    return kept
+def open_edges(
+    testbed: Testbed,
+    agents: Sequence[AgentProcess],
+    files: ExitStack,
+    others: Mapping[str, Path] | None = None,
+) -> Edges:
+    """The meters of all that takes part; `others` are more cgroups, by the name of their meter."""
+    of = testbed.machine.of
+    return Edges(
+        {
+            "cpu.workload": [testbed.service.cgroup],
+            "cpu.client": [of("client")],
+            "cpu.agent": [of(f"agent-{agent.name}") for agent in agents],
+            "cpu.sink": [*testbed.receiver.cgroups.values()],
+            **{metric: [path] for metric, path in (others or {}).items()},
+        },
+        files,
+    )
 
 
 def sleep_until(deadline: float) -> None:

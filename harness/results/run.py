@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from harness.errors import StoreError
-from harness.model import Measurement, Trial, TrialStatus, Window
+from harness.model import Measurement, Trial, TrialStatus, Window, WindowRow
 from harness.plan import experiment as experiments
 from harness.plan.experiment import Experiment
 
@@ -41,14 +41,6 @@ class TrialRecord:
     reason: str = ""
     values: tuple[Measurement, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class WindowRow:
-    """A window with the differences of all meters over it (`cpu.*` in seconds)."""
-
-    window: Window
-    meters: dict[str, float]
 
 
 class Run:

@@ -18,6 +18,8 @@ KINDS = {
     SPANS: "spans",
 }  # signal -> the kind of telemetry that tells it
 
+IN_AGENT = ("iter",)  # hooks whose programs an agent runs itself, in its own CPU time
+
 
 def growth(last: tuple[int, float] | None, value: float) -> tuple[float, int | None]:
     """What a cumulative count added since its last point (ns, value), and since when.

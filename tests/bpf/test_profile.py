@@ -15,7 +15,8 @@ from scipy.stats import binomtest
 
 from harness.agent import pprof
 from harness.linux import processes
-from harness.report import flamegraph, symbols
+from harness.node import symbols
+from harness.report import flamegraph
 
 pytestmark = pytest.mark.bpf
 

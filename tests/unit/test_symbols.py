@@ -9,7 +9,8 @@ import pytest
 
 from harness.agent import pprof
 from harness.agent.pprof import Builder, Frame, Mapping
-from harness.report import flamegraph, symbols
+from harness.node import symbols
+from harness.report import flamegraph
 
 BINARY = Mapping(0x400000, 0x500000, 0, "/usr/bin/server")
 HOT = Frame(name="hot", file="/srv/app.py", line=6)

@@ -1,6 +1,6 @@
 """Names the addresses in a trial's profiles; run when the trial ends and the workload lives.
 
-    python -m harness.report.symbols DIRECTORY PID...
+    python -m harness.node.symbols DIRECTORY PID...
     symbolize(directory, pids)      # profile-<ms>.pb.gz ... -> profile.pb.gz, profile.folded
 
 It is a process of its own because BCC is large, and because its library was seen to close

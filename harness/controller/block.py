@@ -1,0 +1,145 @@
+"""One block of an evaluation: a node is asked for its trials, each is stored; for `evaluate`."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.analysis import validity
+from harness.controller.node import Node
+from harness.controller.progress import Progress
+from harness.errors import HarnessError, NodeError, WorkloadError
+from harness.model import Measurement, Trial, WindowRow
+from harness.plan import trials as specs
+from harness.plan.experiment import Experiment
+from harness.plan.trials import Definitions
+from harness.plan.workloads import Workload
+from harness.results.run import Run, TrialRecord
+from harness.wire.spec import BlockReady, TrialResult
+
+
+@dataclass
+class Block:
+    """The trials of one block on one service process and one load driver."""
+
+    store: Run
+    experiment: Experiment
+    node: Node
+    workload: Workload
+    definitions: Definitions
+    progress: Progress
+    warn: Callable[[str], None]
+
+    def run(self, group: Sequence[Trial]) -> None:
+        """Run these trials, which are of one block, and store each.
+
+        An error that ends the block or the run is raised; trials that it left out are due again.
+        """
+        first = group[0]
+        spec = specs.block(
+            self.experiment, self.workload, first.block, self._known_rate(first.workload)
+        )
+        ready = self.node.block(spec, self._tell(first.workload))
+        self._note_block(first, ready)
+        try:
+            self._all(group)
+        finally:
+            if not self.node.lost:
+                for sentence in self.node.end_block(self._tell(first.workload)):
+                    self.warn(f"{spec.name}: {sentence}")
+
+    def _all(self, group: Sequence[Trial]) -> None:
+        """The trials in their order, then again those that broke a rule of validity."""
+        waiting = deque(group)
+        while waiting:
+            trial = waiting.popleft()
+            record, rows = self._one(trial)
+            if (again := replacement(self.experiment, record, rows)) is not None:
+                waiting.append(again)
+
+    def _one(self, trial: Trial) -> tuple[TrialRecord, Sequence[WindowRow]]:
+        again = f", attempt {trial.attempt + 1}" if trial.attempt else ""
+        what = f"{trial.arm} ({trial.kind}{again})"
+        self.progress.tell(f"{trial.workload}, block {trial.block + 1}: {what}")
+        spec = specs.trial(self.experiment, trial, self.definitions)
+        self.store.folder(trial)
+        try:
+            result = self.node.trial(spec, self._tell(trial.workload))
+        except NodeError as error:
+            self.store.append(TrialRecord(trial, "failed", str(error)))
+            raise
+        record = record_of(trial, result, self.node.translated(result.error or {}))
+        self.store.append(record, result.windows)
+        self.node.stored(spec)
+        self._note_trial(record)
+        self.progress.finished(trial)
+        _raise_if_over(result, self.node.translated(result.error or {}))
+        return record, result.windows
+
+    def _tell(self, workload: str) -> Any:
+        return lambda what: self.progress.tell(f"{workload}: {what}")
+
+    def _known_rate(self, workload: str) -> float | None:
+        known = self.store.about().get("calibration", {}).get(workload)
+        return float(known["rate"]) if known else None
+
+    def _note_block(self, first: Trial, ready: BlockReady) -> None:
+        known = dict(self.store.about().get("calibration", {}))
+        if ready.capacity is not None:
+            known[first.workload] = {**ready.capacity, "rate": ready.rate}
+            self.store.note(calibration=known)
+        took = {"seconds": round(ready.warmup_seconds, 2), "steady": ready.steady}
+        self._note_warmup(first, took)
+        for sentence in ready.warnings:
+            self.warn(f"{first.workload}: {sentence}")
+
+    def _note_trial(self, record: TrialRecord) -> None:
+        trial = record.trial
+        if "warmup" in record.extra:  # of a process of the trial's own
+            self._note_warmup(trial, {"arm": trial.arm, **record.extra["warmup"]})
+        if record.status == "skipped":
+            known = self.store.about().get("skipped_arms", [])
+            if all(each["arm"] != trial.arm for each in known):
+                skipped = {"arm": trial.arm, "reason": record.reason}
+                self.store.note(skipped_arms=[*known, skipped])
+
+    def _note_warmup(self, trial: Trial, took: Mapping[str, object]) -> None:
+        """Add how long a process took to the run's `warmups`."""
+        took = {"workload": trial.workload, "block": trial.block, **took}
+        self.store.note(warmups=[*self.store.about().get("warmups", ()), took])
+
+
+def record_of(trial: Trial, result: TrialResult, told: Mapping[str, str]) -> TrialRecord:
+    """What is stored of a trial: the node's values, and whose they are."""
+    reason = "" if result.status == "ok" else str(HarnessError.from_dict(told))
+    values = tuple(
+        Measurement(
+            v.metric, v.value, v.unit, trial.workload, trial.arm, trial.block, trial.name, None,
+            v.labels,
+        )
+        for v in result.values
+    )  # fmt: skip
+    return TrialRecord(trial, result.status, reason, values, dict(result.details))
+
+
+def _raise_if_over(result: TrialResult, told: Mapping[str, str]) -> None:
+    """What ends more than the trial is raised once the trial is stored."""
+    if result.over and result.service:
+        raise WorkloadError(result.service)
+    if result.over:
+        raise HarnessError.from_dict(told)
+
+
+def replacement(
+    experiment: Experiment, record: TrialRecord, rows: Sequence[WindowRow]
+) -> Trial | None:
+    """The trial that stands in for one that broke a rule of validity; None if none is due.
+
+    The rules look at conditions, never at results, so that repeating does not choose results.
+    """
+    judged = validity.judge_of(experiment, record, rows)
+    if judged.status != "invalid" or record.trial.attempt >= experiment.replacements:
+        return None
+    return replace(record.trial, attempt=record.trial.attempt + 1)

@@ -1,0 +1,183 @@
+"""The controller's end of the pipe to a node process; `evaluate` and `block` ask through it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from harness import __version__
+from harness.errors import HarnessError, NodeError, StoreError
+from harness.model import Comparison
+from harness.targets.base import Channel
+from harness.wire import codec
+from harness.wire.code import digest
+from harness.wire.frames import Frame, FrameError, Reader, pack
+from harness.wire.spec import (
+    BlockReady,
+    BlockSpec,
+    Hello,
+    Session,
+    TrialResult,
+    TrialSpec,
+)
+
+PING_SECONDS = 15.0
+SILENT_SECONDS = 900.0  # nothing that a node does takes so long without a word
+CLOSE_SECONDS = 60.0
+
+Tell = Callable[[str], None]
+
+
+class Node:
+    """A node process with a session; NodeError from every method when it is lost.
+
+    Files that it sends go below `folder`, once that is known; where it speaks of its own folder,
+    the text says that one instead.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel, self._reader = channel, Reader(channel.receive)
+        self.folder: Path | None = None
+        self.lost = False
+        self._work = ""
+
+    def open(self, session: Session, tell: Tell) -> Hello:
+        """Begin the session; the error of a machine on which nothing can be measured."""
+        hello = codec.load(Hello, self._ask("hello", tell, "open", session=session)["hello"])
+        self._work = hello.work
+        return hello
+
+    def block(self, spec: BlockSpec, tell: Tell) -> BlockReady:
+        """Start the service and warm it up."""
+        return codec.load(BlockReady, self._ask("ready", tell, "block", block=spec)["block"])
+
+    def trial(self, spec: TrialSpec, tell: Tell) -> TrialResult:
+        """Run a trial; its files are below `folder` when this returns."""
+        return codec.load(TrialResult, self._ask("done", tell, "trial", trial=spec)["result"])
+
+    def stored(self, spec: TrialSpec) -> None:
+        """The trial is on the disk: the node may forget it."""
+        self._send("ack", trial=spec.name)
+
+    def end_block(self, tell: Tell) -> list[str]:
+        """End the service; what could not be ended, in sentences."""
+        return list(self._ask("done", tell, "end_block").get("warnings", ()))
+
+    def send_results(self, run: str, rows: Sequence[Comparison]) -> None:
+        """Into the stack that takes the telemetry, for its dashboards; ComponentError if it fails."""
+        self._ask("done", lambda _: None, "results", run=run, rows=[vars(row) for row in rows])
+
+    def close(self) -> list[str]:
+        """End the session and the process; what could not be undone, in sentences. Never raises."""
+        said: list[str] = []
+        try:
+            if not self.lost:
+                self._send("close")
+                said = self._last_words()
+        except HarnessError as error:
+            said = [str(error)]
+        self.lost = True
+        self._channel.close()
+        return said
+
+    def _last_words(self) -> list[str]:
+        """What comes after `close`: the rest of what was under way, and of the files."""
+        deadline = time.monotonic() + CLOSE_SECONDS
+        while time.monotonic() < deadline:
+            with contextlib.suppress(TimeoutError):
+                frame = self._read(deadline - time.monotonic())
+                if frame.kind == "file":
+                    self._keep(frame)
+                elif (
+                    frame.kind == "done" and "warnings" in frame.head and "block" not in frame.head
+                ):
+                    return list(frame.head["warnings"])
+        return [f"The node did not say within {CLOSE_SECONDS:.0f} s that it has undone everything."]
+
+    def _ask(self, wanted: str, tell: Tell, kind: str, **specs: Any) -> Mapping[str, Any]:
+        self._send(kind, **{name: codec.dump(spec) for name, spec in specs.items()})
+        heard = time.monotonic()
+        while True:
+            try:
+                frame = self._read(PING_SECONDS)
+            except TimeoutError:
+                if time.monotonic() - heard > SILENT_SECONDS:
+                    raise self._loss(f"it said nothing for {SILENT_SECONDS:.0f} s") from None
+                self._send("ping")
+                continue
+            heard = time.monotonic()
+            if frame.kind == wanted:
+                return frame.head
+            self._meanwhile(frame, tell)
+
+    def _meanwhile(self, frame: Frame, tell: Tell) -> None:
+        if frame.kind == "phase":
+            tell(str(frame.head["what"]))
+        elif frame.kind == "file":
+            self._keep(frame)
+        elif frame.kind == "failed":
+            raise HarnessError.from_dict(self.translated(frame.head["error"]))
+        else:
+            raise self._loss(f"it sent {frame.kind!r}, which nobody asked for")
+
+    def translated(self, told: Mapping[str, Any]) -> dict[str, str]:
+        """An error's sentences, with the paths that the files have on this side."""
+        here = str(self.folder) if self.folder is not None else ""
+        if not here or not self._work:
+            return {key: str(text) for key, text in told.items()}
+        return {key: str(text).replace(self._work, here) for key, text in told.items()}
+
+    def _keep(self, frame: Frame) -> None:
+        """Append a piece of a file; nothing outside of the run's folder is ever written."""
+        name = PurePosixPath(str(frame.head["name"]))
+        if name.is_absolute() or ".." in name.parts:
+            raise self._loss(f"it sent a file for {name}")
+        if self.folder is None:
+            return
+        path = self.folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab") as stream:
+                stream.write(frame.body)
+        except OSError as error:
+            raise StoreError(
+                f"Cannot write {path}: {error.strerror}.",
+                "What was measured before is kept.",
+                f"Make room, then `harness evaluate --resume {self.folder}`.",
+            ) from error
+
+    def _send(self, kind: str, **head: Any) -> None:
+        try:
+            self._channel.send(pack(kind, **head))
+        except HarnessError as error:
+            raise self._loss(str(error)) from error
+
+    def _read(self, seconds: float) -> Frame:
+        try:
+            return self._reader.read(seconds)
+        except FrameError as error:
+            raise self._loss(str(error)) from error
+
+    def _loss(self, why: str) -> NodeError:
+        self.lost = True
+        words = self._channel.last_words()
+        return NodeError(
+            "The node process was lost.",
+            f"Of it: {why}." + (f" Its last words: {words}" if words else ""),
+            "What was measured before is kept; the rest goes on with a new one, or resume the run.",
+        )
+
+
+def session(run: str, *, receiver: Any, idle_poll: bool, service_cpus: int = 0) -> Session:
+    """What a controller of this code asks for."""
+    return Session(
+        run=run,
+        version=__version__,
+        code=digest(),
+        receiver=receiver,
+        idle_poll=idle_poll,
+        service_cpus=service_cpus,
+    )

@@ -1,0 +1,59 @@
+"""`python -m harness.node`: the node side of an evaluation; a target starts it.
+
+python -m harness.node                    a session on stdin and stdout, see wire.frames
+python -m harness.node describe|doctor|clean|entry   one answer as JSON on stdout
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.linux.stop_signals import interruptible
+from harness.node import answers
+from harness.node.line import Line
+from harness.node.session import NodeSession
+
+ANSWERS: Mapping[str, Callable[[], Any]] = {
+    "describe": answers.describe,
+    "doctor": answers.doctor,
+    "clean": answers.clean,
+    "entry": answers.entry,
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve a session, or give one answer; the exit code."""
+    if arguments:
+        return _answer(arguments[0])
+    # whoever prints must not speak in between
+    sink = os.dup(1)
+    os.dup2(2, 1)
+    with interruptible() as stop:
+        try:
+            said = NodeSession(Line(0, sink), stop.shield).serve()
+        except KeyboardInterrupt:
+            return 130
+    for sentence in said:
+        print(sentence, file=sys.stderr)
+    return 0
+
+
+def _answer(name: str) -> int:
+    if name not in ANSWERS:
+        print(f"There is no answer to {name!r}.", file=sys.stderr)
+        return 2
+    try:
+        found: Any = {"answer": ANSWERS[name]()}
+    except HarnessError as error:
+        found = {"error": error.to_dict()}
+    print(json.dumps(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,46 @@
+"""Questions that a node answers at once, outside of a session; for `__main__`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from harness.errors import CommandError
+from harness.linux import facts, placement, processes
+from harness.node import doctor as checks
+from harness.node import machine
+from harness.stack import affinity, ledger
+
+ENTRY_LIMIT_SECONDS = 600.0
+
+
+def describe() -> dict[str, Any]:
+    """What the node is, where it would put whom, and whether a stack is up."""
+    return {
+        "facts": facts.facts(),
+        "placement": asdict(placement.placement()),
+        "stack_up": ledger.state() is not None,
+    }
+
+
+def doctor() -> list[dict[str, Any]]:
+    """What can run here, and the fix for each thing that cannot: `doctor.Finding`s."""
+    return [asdict(finding) for finding in checks.check()]
+
+
+def clean() -> dict[str, list[str]]:
+    """Undo what runs left that were killed; what was `done`, and what is `left`, in sentences."""
+    return {"done": [*machine.clean(), *affinity.free()], "left": machine.leftovers()}
+
+
+def entry() -> dict[str, Any]:
+    """What getting into an empty BPF program costs here, by hook; see `agent.entry`. A minute."""
+    argv = [sys.executable, "-m", "harness.agent.entry", "--json"]
+    told = processes.run(argv, timeout=ENTRY_LIMIT_SECONDS).stdout
+    try:
+        found: dict[str, Any] = json.loads(told)
+    except ValueError as error:
+        raise CommandError("What agent.entry printed cannot be read.", str(error)) from error
+    return found

@@ -1,0 +1,58 @@
+"""A trial tried: whatever goes wrong becomes its result, with what is over by it; for `session`."""
+
+from __future__ import annotations
+
+import errno
+import traceback
+from contextlib import suppress
+from pathlib import Path
+
+from harness.errors import (
+    CollectorError,
+    HarnessError,
+    LoadError,
+    NeedError,
+    StoreError,
+    UnavailableError,
+    WorkloadError,
+)
+from harness.node import trial
+from harness.node.testbed import Testbed
+from harness.wire.spec import TrialResult, TrialSpec
+
+
+def run(testbed: Testbed, spec: TrialSpec, folder: Path) -> TrialResult:
+    """Run a trial; an error is its result, with the traceback in `folder`/error.txt."""
+    try:
+        return trial.run(testbed, spec, folder)
+    except (HarnessError, OSError, ValueError, KeyError) as error:
+        told = _told(error, folder)
+        with suppress(OSError):
+            (folder / "error.txt").write_text(traceback.format_exc())
+    with suppress(LoadError):  # no phase was running; one that was fails the next trial
+        testbed.driver.finish(folder / "unfinished.npz")
+    ends, service = told.ends, ""
+    try:
+        testbed.service.check()
+    except WorkloadError as error:  # it is dead: its own sentence says more
+        service = str(error)
+        ends = "block" if ends == "trial" else ends
+    return TrialResult(
+        "skipped" if isinstance(told, UnavailableError) else "failed",
+        error=told.to_dict(),
+        over="" if ends == "trial" else ends,
+        service=service,
+    )
+
+
+def _told(error: Exception, folder: Path) -> HarnessError:
+    """The error as it is told; what the machine lacks for one collector ends only its trials."""
+    if isinstance(error, NeedError):
+        return CollectorError(error.what, error.why, error.next_step)
+    if isinstance(error, HarnessError):
+        return error
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreError(
+            f"The disk under {folder} is full.", str(error), "Make room there, then resume."
+        )
+    return CollectorError(f"The trial failed: {type(error).__name__}: {error}.")

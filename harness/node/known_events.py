@@ -1,0 +1,109 @@
+"""Events of our own whose number is known, beside which a collector's are counted; `always_on`."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from harness.errors import NeedError
+from harness.linux import processes
+from harness.node.testbed import Testbed
+
+PROBES = 10
+PROBE_SECONDS = 10.0
+PROBE_SOURCE = "127.0.0.2"  # nobody else on this machine connects from it
+
+
+@dataclass(frozen=True)
+class KnownEvents:
+    """What was made, told apart from what the service does by itself; `missing`: what could not
+    be made, by signal, and why.
+    """
+
+    connections: int = 0
+    executable: str = ""
+    executions: int = 0
+    missing: tuple[tuple[str, str], ...] = ()
+
+    def why_none(self, signal: str) -> str:
+        """Why there is none of a signal; empty where nothing went wrong."""
+        return dict(self.missing).get(signal, "")
+
+
+def make(testbed: Testbed, folder: Path) -> KnownEvents:
+    """Make PROBES connections from an address of our own and PROBES executions in the scope."""
+    executable = (folder / "probe").resolve()  # not below /run, which is often mounted noexec
+    connections, no_connection = _until_one_fails(lambda: _connect(testbed.service.url))
+    testbed.service.check()
+    write_program(executable)
+    try:
+        executions, no_execution = _until_one_fails(
+            lambda: _execute(executable, folder / "probe.log", testbed.service.cgroup)
+        )
+    finally:
+        executable.unlink()
+    told = (("connections", no_connection), ("executions", no_execution))
+    missing = tuple((signal, why) for signal, why in told if why)
+    return KnownEvents(connections, str(executable), executions, missing)
+
+
+def _until_one_fails(event: Callable[[], str]) -> tuple[int, str]:
+    """How many of PROBES succeeded, and why the next one did not; `event` says that, or ""."""
+    for number in range(PROBES):
+        if why := event():
+            return number, why
+    return PROBES, ""
+
+
+def _connect(url: str) -> str:
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection(
+            (parts.hostname or "127.0.0.1", port), timeout=5, source_address=(PROBE_SOURCE, 0)
+        ).close()
+    except OSError as error:  # an IPv6 or a distant address: nobody connects there from loopback
+        return f"a connection from {PROBE_SOURCE} failed ({error.strerror or error})"
+    return ""
+
+
+def _execute(executable: Path, log: Path, cgroup: Path) -> str:
+    try:
+        code = processes.ended(
+            processes.spawn([str(executable)], log=log, cgroup=cgroup), PROBE_SECONDS
+        )
+    except NeedError as error:  # the folder lies on a file system without executables
+        return f"{executable.parent} holds no executables: {error.what}"
+    return f"its execution ended with {code}" if code else ""
+
+
+# exit(0) in machine code, by what `uname -m` says; e_machine of the ELF header
+_EXIT = {
+    "x86_64": (62, bytes.fromhex("31ffb83c0000000f05")),  # xor edi,edi; mov eax,60; syscall
+    "aarch64": (183, bytes.fromhex("000080d2a80b80d2010000d4")),  # mov x0,0; mov x8,93; svc 0
+}
+
+
+def write_program(path: Path, machine: str = "") -> None:
+    """A program that does nothing but end: of our own, because /bin/true may be a program of many
+    names that refuses another one.
+    """
+    kind, code = _EXIT.get(machine or platform.machine(), (0, b""))
+    if not code:
+        shutil.copy2("/bin/true", path)
+        return
+    base, header = 0x400000, 64 + 56
+    ident = b"\x7fELF\x02\x01\x01" + bytes(9)
+    elf = struct.pack(
+        "<16sHHIQQQIHHHHHH", ident, 2, kind, 1, base + header, 64, 0, 0, 64, 56, 1, 0, 0, 0
+    )
+    size = header + len(code)
+    load = struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 0x1000)
+    path.write_bytes(elf + load + code)
+    path.chmod(0o755)

@@ -1,0 +1,108 @@
+"""The node's end of the pipe to its controller: frames, the lease, files; for `session`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import time
+from typing import Any, BinaryIO
+
+from harness.wire.frames import PIECE, EndError, Frame, FrameError, Reader, pack
+
+FOREVER = 600.0  # until a session says how long
+
+
+class Gone(Exception):
+    """The controller hung up, or was silent for too long."""
+
+
+class Closed(Gone):
+    """The controller has had enough, and waits for the last word."""
+
+
+class Line:
+    """Two descriptors: commands come in on one, everything goes out on the other.
+
+    A controller that says nothing for `lease_seconds`, while nothing of it waits to be read, is
+    gone; so is one that takes nothing for so long.
+    """
+
+    def __init__(self, source: int, sink: int) -> None:
+        self._source, self._sink = source, sink
+        os.set_blocking(sink, False)
+        self._reader, self._heard = Reader(self._receive), time.monotonic()
+        self.lease_seconds, self.over = FOREVER, False
+
+    def next(self) -> Frame:
+        """Wait for the next command; Closed or Gone instead of one."""
+        while True:
+            frame = self._read(1.0)
+            if frame is not None and frame.kind != "ping":
+                return frame
+
+    def attend(self) -> None:
+        """Whether the session is to go on; Closed or Gone if not. Never waits."""
+        if self.over:
+            return
+        while (frame := self._read(0.0)) is not None:
+            if frame.kind != "ping":
+                raise Gone(f"the controller sent {frame.kind!r} while something was under way")
+
+    def tell(self, what: str) -> None:
+        """Say what is happening, and look whether it is to go on."""
+        self.attend()
+        self.reply("phase", what=what)
+
+    def reply(self, kind: str, body: bytes = b"", **head: Any) -> None:
+        """Send a message; Gone if the controller does not take it."""
+        data = memoryview(pack(kind, body, **head))
+        poll = select.poll()
+        poll.register(self._sink, select.POLLOUT)
+        while data:
+            if not poll.poll(1000 * self.lease_seconds):
+                raise Gone(f"the controller took nothing for {self.lease_seconds:.0f} s")
+            try:
+                with contextlib.suppress(BlockingIOError):
+                    data = data[os.write(self._sink, data) :]
+            except OSError as error:
+                raise Gone("the controller hung up") from error
+
+    def last_word(self, kind: str, **head: Any) -> None:
+        """A message to a controller that may be gone."""
+        with contextlib.suppress(Gone):
+            self.reply(kind, **head)
+
+    def send_file(self, name: str, stream: BinaryIO) -> None:
+        """Send a file in pieces; `last` marks the one that completes it."""
+        piece = stream.read(PIECE)
+        while True:
+            after = stream.read(PIECE)
+            self.reply("file", piece, name=name, last=not after)
+            if not after:
+                return
+            piece = after
+
+    def _read(self, seconds: float) -> Frame | None:
+        """The next message, or None if none came in time."""
+        try:
+            frame = self._reader.read(seconds)
+        except TimeoutError:
+            if time.monotonic() - self._heard > self.lease_seconds:
+                raise Gone(f"the controller said nothing for {self.lease_seconds:.0f} s") from None
+            return None
+        except EndError as error:
+            raise Gone("the controller hung up") from error
+        except FrameError as error:
+            raise Gone(f"the controller spoke nonsense: {error}") from error
+        self._heard = time.monotonic()
+        if frame.kind == "close":
+            raise Closed("the controller has had enough")
+        return frame
+
+    def _receive(self, size: int, seconds: float) -> bytes:
+        poll = select.poll()
+        poll.register(self._source, select.POLLIN)
+        if not poll.poll(max(0.0, seconds) * 1000):
+            raise TimeoutError
+        return os.read(self._source, size)

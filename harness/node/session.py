@@ -1,0 +1,178 @@
+"""One controller's session: what it asks for is done, one thing after the other; for `__main__`.
+
+Commands are open, block, trial, ack, end_block and close; back come hello, ready, done and failed,
+and meanwhile phase and file. While something is under way only `ping` and `close` may come.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from harness import __version__
+from harness.errors import HarnessError, NodeError
+from harness.linux import cpu_idle, facts, placement
+from harness.model import Comparison
+from harness.node import attempt, block, receivers
+from harness.node.cleanup import Cleanup
+from harness.node.line import Closed, Gone, Line
+from harness.node.machine import Machine
+from harness.node.testbed import Testbed
+from harness.stack import results
+from harness.wire import codec
+from harness.wire.code import digest
+from harness.wire.frames import Frame
+from harness.wire.spec import BlockSpec, Hello, Session, TrialSpec
+
+GROWING = ("telemetry.spool", "sink.log")  # files that are whole only at the end
+
+
+class NodeSession:
+    """Serves one controller until it hangs up; all that was started has been ended then."""
+
+    def __init__(self, line: Line, shield: Callable[[], None]) -> None:
+        self._line, self._shield = line, shield
+        self._undo, self._block_undo = Cleanup(), Cleanup()
+        self._testbed: Testbed | None = None
+        self._commands: Mapping[str, Callable[[Frame], None]] = {
+            "open": self._open,
+            "block": self._block,
+            "trial": self._trial,
+            "ack": self._acknowledged,
+            "end_block": self._end_block,
+            "results": self._results,
+        }
+
+    def serve(self) -> list[str]:
+        """Until `close`, or until the controller is gone; what could not be undone, in sentences."""
+        try:
+            while True:
+                self._do(self._line.next())
+        except Closed:
+            said = self._end()
+            self._line.last_word("done", warnings=said)
+            return said
+        except Gone as gone:
+            return [f"The node ended: {gone}.", *self._end()]
+        except BaseException:
+            self._end()
+            raise
+
+    def _do(self, frame: Frame) -> None:
+        """Do what is asked; an error goes back to whoever asked."""
+        command = self._commands.get(frame.kind)
+        try:
+            if command is None:
+                raise NodeError(f"The node knows no command {frame.kind!r}.")
+            command(frame)
+        except HarnessError as error:
+            self._line.reply("failed", error=error.to_dict())
+        except (OSError, ValueError, KeyError) as error:
+            told = NodeError(f"The node failed: {type(error).__name__}: {error}.")
+            self._line.reply("failed", error=told.to_dict())
+
+    def _open(self, frame: Frame) -> None:
+        session = codec.load(Session, frame.head["session"])
+        _require_same_code(session)
+        self._line.lease_seconds = session.lease_seconds
+        receivers.check(session.receiver)
+        self._machine = machine = Machine(session.run)
+        machine.up()
+        self._undo.later(machine.down)
+        self._undo.later(self._send, machine.work)
+        for name in ("trials", "logs"):
+            (machine.work / name).mkdir(exist_ok=True)
+        found, self._place = facts.facts(), placement.placement()
+        ends = ExitStack()
+        self._undo.later(ends.close)
+        self._receiver = receivers.start(
+            session.receiver, machine, self._place, ends, self._line.tell
+        )
+        ends.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
+        os.sched_setaffinity(0, self._place.orchestrator)
+        hello = Hello(
+            facts=found,
+            placement=self._place,
+            idle_poll=ends.enter_context(cpu_idle.polling(session.idle_poll)),
+            work=str(machine.work),
+            otlp_url=self._receiver.receiver.url,
+            components=self._receiver.components,
+            stays=self._receiver.stays,
+        )
+        self._line.reply("hello", hello=codec.dump(hello))
+
+    def _block(self, frame: Frame) -> None:
+        spec = codec.load(BlockSpec, frame.head["block"])
+        self._close_block()
+        ends = ExitStack()
+        self._block_undo.later(ends.close)
+        try:
+            self._testbed, ready = block.start(
+                self._machine, self._place, self._receiver.receiver, spec, ends,
+                self._line.attend, self._line.tell,
+            )  # fmt: skip
+        except HarnessError:
+            self._close_block()
+            self._send(self._machine.work / "logs")
+            raise
+        self._line.reply("ready", block=codec.dump(ready))
+
+    def _trial(self, frame: Frame) -> None:
+        spec = codec.load(TrialSpec, frame.head["trial"])
+        if self._testbed is None:
+            raise NodeError("There is no service to run a trial on: a block comes first.")
+        folder = self._machine.work / "trials" / spec.name
+        folder.mkdir()
+        result = attempt.run(self._testbed, spec, folder)
+        if result.status == "failed":
+            self._receiver.failed = True
+        self._send(folder)
+        self._line.reply("done", result=codec.dump(result))
+
+    def _acknowledged(self, frame: Frame) -> None:
+        """A trial is stored: its files can go."""
+        name = Path(str(frame.head["trial"])).name
+        shutil.rmtree(self._machine.work / "trials" / name, ignore_errors=True)
+
+    def _end_block(self, _frame: Frame) -> None:
+        said = self._close_block()
+        self._send(self._machine.work / "logs")
+        self._line.reply("done", warnings=said)
+
+    def _results(self, frame: Frame) -> None:
+        """Figures of the run into the stack that takes the telemetry."""
+        rows = [Comparison(**row) for row in frame.head["rows"]]
+        results.send(self._receiver.receiver.url, str(frame.head["run"]), rows)
+        self._line.reply("done")
+
+    def _close_block(self) -> list[str]:
+        self._testbed = None
+        return self._block_undo.run()
+
+    def _end(self) -> list[str]:
+        self._shield()
+        self._line.over = True  # no question is asked any more whether to go on
+        return [*self._close_block(), *self._undo.run()]
+
+    def _send(self, folder: Path) -> None:
+        """Send what lies below a folder under the names that it has in the run's own folder."""
+        work = self._machine.work
+        for path in sorted(each for each in folder.rglob("*") if each.is_file()):
+            if folder != work and path.name in GROWING:
+                continue
+            with contextlib.suppress(Gone), path.open("rb") as stream:
+                self._line.send_file(str(path.relative_to(work)), stream)
+
+
+def _require_same_code(session: Session) -> None:
+    if (session.version, session.code) != (__version__, digest()):
+        raise NodeError(
+            f"The node runs {__version__} ({digest()}), the controller {session.version} "
+            f"({session.code}).",
+            "What they say to each other could mean different things.",
+            "Let the target install the same version again: remove what is installed there.",
+        )

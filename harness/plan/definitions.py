@@ -1,0 +1,41 @@
+"""The collectors of an experiment, resolved once and kept with the run; for `controller`."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.collectors import Definition, resolve
+from harness.model import Claim
+from harness.plan.experiment import Experiment
+
+__all__ = ["from_dict", "resolve", "resolve_all", "to_dict"]
+
+
+def resolve_all(experiment: Experiment) -> dict[str, Definition]:
+    """Every collector of its arms, by how it is written there; InputError if one is not known."""
+    named = [spec for arm in experiment.arms for spec in (*arm.collectors, *arm.against)]
+    return {spec: resolve(spec) for spec in dict.fromkeys(named)}
+
+
+def to_dict(definition: Definition) -> dict[str, Any]:
+    """As run.json keeps it; with a hash of the program, where it is one that lies here."""
+    return {**dataclasses.asdict(definition), "sha256": _hash(definition)}
+
+
+def from_dict(data: Mapping[str, Any]) -> Definition:
+    """What `to_dict` made."""
+    values = {key: value for key, value in data.items() if key != "sha256"}
+    values["claims"] = tuple(Claim(**claim) for claim in values["claims"])
+    for key in ("accepts", "command"):
+        values[key] = tuple(values[key])
+    return Definition(**values)
+
+
+def _hash(definition: Definition) -> str:
+    found = shutil.which(definition.command[0]) if definition.command else None
+    return hashlib.sha256(Path(found).read_bytes()).hexdigest() if found else ""

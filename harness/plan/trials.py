@@ -1,0 +1,151 @@
+"""What a node is asked for: an experiment's blocks and trials as specs; for `controller`.
+
+Here the seed becomes states, so that nodes know none.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from harness.collectors import Definition
+from harness.model import Arm, Method, Trial
+from harness.plan.experiment import Experiment, pattern
+from harness.plan.workloads import SHIPPED, Workload
+from harness.wire.spec import (
+    BlockSpec,
+    CollectorSpec,
+    Found,
+    Locustfile,
+    Spawn,
+    Timing,
+    TrialMethod,
+    TrialSpec,
+    WindowState,
+)
+
+SLICE_SECONDS = 0.05  # of a metered trial
+LEAST_SLICES = 24  # six quadruples: fewer give no interval
+MIN_REQUESTS = 5  # in a window, or its cost per request is mostly chance
+REFERENCE = "reference"  # added to the names of what the candidates are compared against
+
+Definitions = Mapping[str, Definition]
+"""The collectors of an experiment, by how they are written there; resolved once."""
+
+_METHODS: Mapping[Method, TrialMethod] = {"switch": "switch", "twin": "twin", "block": "install"}
+
+
+def block(e: Experiment, workload: Workload, number: int, rate: float | None) -> BlockSpec:
+    """The block of this number; without a rate, which an earlier block found, it is found."""
+    load = e.load(workload.name)
+    return BlockSpec(
+        name=f"{workload.name}-b{number}",
+        service=service(workload),
+        locustfile=_locustfile(workload),
+        connections=load.connections,
+        driver_seed=e.seed,
+        rate=rate if rate is not None else load.rate,
+        find_capacity=rate is None,
+        fraction=load.fraction,
+        max_rate=load.max_rate,
+        warmup_seconds=e.warmup_seconds,
+        warmup_limit_seconds=e.warmup_limit_seconds,
+        capacity_seconds=e.calibration_seconds,
+        window_seconds=e.window_seconds,
+        least_requests=MIN_REQUESTS,
+    )
+
+
+def service(workload: Workload) -> Spawn | Found:
+    """How a service is had: its command, or where it runs. Paths of ours are told relatively."""
+    if workload.running is not None:
+        return workload.running
+    return Spawn(
+        name=workload.name,
+        argv=tuple(word.replace("{dir}", str(workload.directory)) for word in workload.command)
+        if workload.url
+        else tuple(_told(word, workload) for word in workload.command),
+        cwd=str(workload.directory) if workload.url else _told("{dir}", workload),
+        environment=dict(workload.environment),
+        url=workload.url,
+    )
+
+
+def _told(word: str, workload: Workload) -> str:
+    return word.replace("{dir}", str(workload.directory)).replace(str(SHIPPED), "{workloads}")
+
+
+def _locustfile(workload: Workload) -> Locustfile | None:
+    path = workload.locustfile
+    if path is None:
+        return None
+    return Locustfile(str(path).replace(str(SHIPPED), "{workloads}"), path.read_text())
+
+
+def trial(e: Experiment, planned: Trial, definitions: Definitions) -> TrialSpec:
+    """A trial of the plan, with the state of every collector in every window."""
+    arm = e.arm(planned.arm)
+    method: TrialMethod = "bpf_time" if planned.kind == "metered" else _METHODS[arm.method]
+    candidates = tuple(collector(definitions[name]) for name in arm.collectors)
+    references = tuple(collector(definitions[name], REFERENCE) for name in arm.against)
+    return TrialSpec(
+        name=planned.name,
+        service=planned.workload,
+        method=method,
+        candidates=candidates,
+        references=references,
+        windows=tuple(
+            WindowState(on, (on,) * len(candidates) + (not on,) * len(references))
+            for on in _states(e, arm, planned, method)
+        ),
+        swapped=planned.block % 2 == 1,
+        timing=_timing(e, method),
+    )
+
+
+def collector(definition: Definition, instance: str = "") -> CollectorSpec:
+    """A collector as a node runs it; `instance` is added to its name where it runs twice."""
+    if instance:
+        definition = replace(definition, variant=f"{definition.variant},{instance}".strip(","))
+    return CollectorSpec(
+        name=definition.slug,
+        agent=definition.agent,
+        options=dict(definition.options),
+        command=definition.command,
+        signal=definition.signal,
+        telemetry=definition.telemetry,
+        scope=definition.scope,
+        export_seconds=definition.export_seconds,
+        tells_instance=definition.tells_instance,
+    )
+
+
+def _states(e: Experiment, arm: Arm, planned: Trial, method: TrialMethod) -> Sequence[bool]:
+    if method == "install":
+        first = installed_first(e.seed, planned)
+        return [first, not first]
+    if method == "bpf_time":
+        slices = max(LEAST_SLICES, round(e.metered_seconds / SLICE_SECONDS))
+        return pattern(-(-slices // 4), planned.seed) if arm.against else [True] * slices
+    return pattern(e.quadruples, planned.seed)
+
+
+def installed_first(seed: int, planned: Trial) -> bool:
+    """Whether the collectors are installed in the first half: by turns over the blocks."""
+    coin = random.Random(f"{seed}/{planned.workload}/{planned.arm}").random() < 0.5
+    return (planned.block % 2 == 0) == coin
+
+
+def _timing(e: Experiment, method: TrialMethod) -> Timing:
+    return Timing(
+        settle=e.settle_seconds,
+        window=SLICE_SECONDS if method == "bpf_time" else e.window_seconds,
+        guard=e.guard_seconds,
+        switched=e.switched_seconds,
+        steady=e.steady_seconds,
+        watched=e.watched_seconds,
+        metered=e.metered_seconds,
+        warmup=e.warmup_seconds,
+        warmup_limit=e.warmup_limit_seconds,
+    )

@@ -1,0 +1,80 @@
+"""What a target is: where a node runs, and a byte pipe to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from harness.errors import HarnessError, NodeError
+from harness.linux.processes import Completed
+
+Tell = Callable[[str], None]
+
+
+class Channel(Protocol):
+    """stdin and stdout of a node process."""
+
+    def send(self, data: bytes) -> None:
+        """All of it, or NodeError."""
+        ...
+
+    def receive(self, size: int, seconds: float) -> bytes:
+        """Up to so many bytes; b"" at the end, TimeoutError when nothing came in time."""
+        ...
+
+    def close(self) -> None:
+        """Hang up and wait for the process; safe to call again."""
+        ...
+
+    def last_words(self) -> str:
+        """What it said on stderr last, for an error."""
+        ...
+
+
+class Target(Protocol):
+    """Where the node side runs; checks what it needs before it changes anything."""
+
+    @property
+    def name(self) -> str:
+        """As it is given: `local`, `ssh:HOST`."""
+        ...
+
+    def check(self) -> None:
+        """InputError or NeedError if nothing can be measured there; changes nothing."""
+        ...
+
+    def prepare(self, tell: Tell) -> None:
+        """Install what a node needs there; nothing, where it is there already."""
+        ...
+
+    def connect(self) -> Channel:
+        """A new node process."""
+        ...
+
+    def ask(self, question: str) -> Any:
+        """What `python -m harness.node QUESTION` answers there; its error is raised."""
+        ...
+
+    def out_of_the_way(self, cpus: Sequence[int]) -> AbstractContextManager[None]:
+        """Keep this process off the CPUs that are measured, where they are those of the node."""
+        ...
+
+    def remove(self) -> None:
+        """Remove what `prepare` installed."""
+        ...
+
+
+def answer(done: Completed) -> Any:
+    """What a node printed as its one answer; the error that it told, or NodeError."""
+    try:
+        found = json.loads(done.stdout)
+        if "error" in found:
+            raise HarnessError.from_dict(found["error"])
+        return found["answer"]
+    except (ValueError, KeyError, TypeError) as error:
+        tail = " ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
+        raise NodeError(
+            f"The node did not answer `{' '.join(done.argv[-2:])}`.", f"It ended with {tail!r}."
+        ) from error

@@ -1,0 +1,68 @@
+"""A node's pipe as the stdin and stdout of a child process; every target has such a child."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.errors import NodeError
+from harness.linux import processes
+
+SEND_SECONDS = 60.0
+END_SECONDS = 30.0
+
+
+class ProcessChannel:
+    """A child that speaks frames; what it says on stderr goes to `log`, for its last words."""
+
+    def __init__(self, argv: Sequence[str], log: Path) -> None:
+        self._log = log
+        self._process = processes.connect(argv, log=log)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._sink, self._source = self._process.stdin.fileno(), self._process.stdout.fileno()
+        os.set_blocking(self._sink, False)
+
+    @property
+    def pid(self) -> int:
+        """The child's."""
+        return self._process.pid
+
+    def send(self, data: bytes) -> None:
+        """All of it, or NodeError."""
+        left, poll = memoryview(data), select.poll()
+        poll.register(self._sink, select.POLLOUT)
+        while left:
+            if not poll.poll(1000 * SEND_SECONDS):
+                raise NodeError(f"The node took nothing for {SEND_SECONDS:.0f} s.")
+            try:
+                left = left[os.write(self._sink, left) :]
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise NodeError(f"The node does not listen any more: {error.strerror}.") from error
+
+    def receive(self, size: int, seconds: float) -> bytes:
+        """Up to so many bytes; b"" at the end, TimeoutError when nothing came in time."""
+        poll = select.poll()
+        poll.register(self._source, select.POLLIN)
+        if not poll.poll(max(0.0, seconds) * 1000):
+            raise TimeoutError
+        return os.read(self._source, size)
+
+    def close(self) -> None:
+        """Hang up, let it undo what it did, and wait for it; safe to call again."""
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+        processes.ended(self._process, END_SECONDS)
+
+    def last_words(self) -> str:
+        """The end of what it said on stderr."""
+        try:
+            lines = self._log.read_text(errors="replace").strip().splitlines()
+        except OSError:
+            return ""
+        return " ".join(lines[-3:])

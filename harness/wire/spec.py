@@ -1,0 +1,222 @@
+"""What a controller asks of a node, and what comes back: frozen, JSON-able, without a seed.
+
+Times are in seconds unless a name says otherwise; moments are the node's CLOCK_MONOTONIC in ns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from harness.model import StackKind, WindowRow
+
+TrialMethod = Literal["switch", "twin", "install", "bpf_time"]
+"""How a trial compares: `install` is the experiment's method `block`, `bpf_time` a metered trial."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """CPU numbers for each role, and why; `idle` are left alone beside the service."""
+
+    workload: tuple[int, ...]
+    load: tuple[int, ...]
+    collector: tuple[int, ...]
+    orchestrator: tuple[int, ...]
+    why: str
+    idle: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Session:
+    """Asked for once: what holds for a whole run. `code` is `wire.code.digest` of the controller.
+
+    A node that hears nothing for `lease_seconds` undoes everything and ends.
+    """
+
+    run: str
+    version: str
+    code: str
+    receiver: StackKind = "sink"
+    idle_poll: bool = True
+    service_cpus: int = 0
+    lease_seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class Hello:
+    """What a node is: its facts, where it puts whom, whether idle CPUs poll, its folder.
+
+    `components` are those of the stack that takes the telemetry, by name, with their version;
+    `stays` says that the stack was up before, and will be after the run; `otlp_url` takes OTLP.
+    """
+
+    facts: Mapping[str, Any]
+    placement: Placement
+    idle_poll: bool
+    work: str
+    otlp_url: str
+    components: Mapping[str, str] = field(default_factory=dict)
+    stays: bool = False
+
+
+@dataclass(frozen=True)
+class Spawn:
+    """A service that the node starts, in a cgroup that it makes.
+
+    `argv` and `cwd` may hold {python}, {port}, and {workloads}, the node's own services. Without a
+    `url` the program prints `{"ready": true, "port": N}`.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    cwd: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A service that runs already, by one of the four; it is left where it is, and running."""
+
+    name: str
+    url: str
+    pid: int = 0
+    cgroup: str = ""
+    unit: str = ""
+    container: str = ""
+
+
+@dataclass(frozen=True)
+class Locustfile:
+    """How a service is driven: the text, and where it was, since it may import its neighbours."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True)
+class BlockSpec:
+    """A service process, warmed up, and what drives it; `name` is that of its logs.
+
+    Without a `rate` the capacity is found, and its `fraction` is taken, `max_rate` at most. A rate
+    that puts less than `least_requests` into a window of `window_seconds` is refused.
+    """
+
+    name: str
+    service: Spawn | Found
+    locustfile: Locustfile | None
+    connections: int
+    driver_seed: int
+    rate: float | None
+    find_capacity: bool
+    fraction: float
+    max_rate: float
+    warmup_seconds: float
+    warmup_limit_seconds: float
+    capacity_seconds: float
+    window_seconds: float
+    least_requests: float
+
+
+@dataclass(frozen=True)
+class BlockReady:
+    """What a block found: its rate (1/s), how long it warmed up, and the capacity if it was asked.
+
+    `capacity` holds the fields of `node.load_driver.Capacity`.
+    """
+
+    rate: float
+    warmup_seconds: float
+    steady: bool
+    capacity: Mapping[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CollectorSpec:
+    """A collector as it is measured, resolved once by the controller.
+
+    `name` is its own among all that a trial installs. `agent` is what `harness.agent` knows it by;
+    an external one has a `command` instead. `signal` is what coverage counts, `telemetry` the kind
+    whose delay is its data latency, `scope` the OTLP scope of both.
+    """
+
+    name: str
+    agent: str
+    options: Mapping[str, str]
+    command: tuple[str, ...]
+    signal: str | None
+    telemetry: str | None
+    scope: str
+    export_seconds: float
+    tells_instance: bool
+
+
+@dataclass(frozen=True)
+class WindowState:
+    """`on` is what the comparison calls the window; `collectors` the state of each of the trial."""
+
+    on: bool
+    collectors: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The lengths of a trial's parts."""
+
+    settle: float
+    window: float
+    guard: float
+    switched: float
+    steady: float
+    watched: float
+    metered: float
+    warmup: float
+    warmup_limit: float
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """A trial: `candidates` are what is measured, `references` what they are compared against.
+
+    `windows` have a state for each collector, candidates first. `swapped` turns round what is
+    turned round in every other block: which of two twins is in scope, which half has the
+    collectors, which of two sets stays on first.
+    """
+
+    name: str
+    service: str
+    method: TrialMethod
+    candidates: tuple[CollectorSpec, ...]
+    references: tuple[CollectorSpec, ...]
+    windows: tuple[WindowState, ...]
+    swapped: bool
+    timing: Timing
+
+
+@dataclass(frozen=True)
+class Value:
+    """One value of a whole trial, without what the controller knows: whose trial it is."""
+
+    metric: str
+    value: float
+    unit: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """How a trial ended. `details` are what is no value: hooks, histograms, warnings, ...
+
+    `error` is what `HarnessError.to_dict` tells, `over` what ended with the trial, `service` why
+    the service can no longer be measured.
+    """
+
+    status: Literal["ok", "failed", "skipped"]
+    windows: tuple[WindowRow, ...] = ()
+    values: tuple[Value, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+    error: Mapping[str, str] | None = None
+    over: Literal["", "block", "run"] = ""
+    service: str = ""
