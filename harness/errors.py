@@ -3,23 +3,50 @@
 HarnessError                exit 2
 ├── InputError              a file, a flag or a name is wrong
 ├── NeedError               the machine lacks something (root, BTF, a tool, a free port)
-├── CommandError            a program we ran failed
-├── ComponentError          something we started does not do what it must
-│   ├── WorkloadError       the workload died or does not answer
+├── CommandError            a program that was run to its end failed
+├── ComponentError          something that was started does not do what it must
+│   ├── WorkloadError       the workload died, or does not answer
 │   ├── CollectorError      a collector does not load, attach or answer
-│   └── LoadError           the load driver failed
+│   │   └── UnavailableError it cannot be loaded or attached on this machine
+│   ├── LoadError           the load driver failed
+│   └── NodeError           the node process was lost, or spoke nonsense
 └── StoreError              the run directory cannot be written or read
+
+Each class says what an error of it `ends` that is raised while a trial runs: that trial, the rest
+of its block (there is no service to measure, or nobody to drive it), or the run.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+Ends = Literal["trial", "block", "run"]
 
 
 class HarnessError(Exception):
     """What went wrong, why, and what to do next, each a plain sentence."""
 
+    ends: ClassVar[Ends] = "run"
+
     def __init__(self, what: str, why: str = "", next_step: str = "") -> None:
         self.what, self.why, self.next_step = what, why, next_step
         super().__init__(" ".join(part for part in (what, why, next_step) if part))
+
+    def to_dict(self) -> dict[str, str]:
+        """The error as JSON can carry it to another process: `class` and the three sentences."""
+        return {
+            "class": type(self).__name__,
+            "what": self.what,
+            "why": self.why,
+            "next_step": self.next_step,
+        }
+
+    @staticmethod
+    def from_dict(found: Mapping[str, object]) -> HarnessError:
+        """The error that `to_dict` told; of a class that is not known here, a HarnessError."""
+        what, why, next_step = (str(found.get(key, "")) for key in ("what", "why", "next_step"))
+        return CLASSES.get(str(found.get("class")), HarnessError)(what, why, next_step)
 
 
 class InputError(HarnessError):
@@ -31,7 +58,9 @@ class NeedError(HarnessError):
 
 
 class CommandError(HarnessError):
-    """A program that was run to its end failed."""
+    """A program that was run to its end failed; the next trial may have better luck."""
+
+    ends: ClassVar[Ends] = "trial"
 
 
 class ComponentError(HarnessError):
@@ -41,9 +70,13 @@ class ComponentError(HarnessError):
 class WorkloadError(ComponentError):
     """The workload died, or does not answer."""
 
+    ends: ClassVar[Ends] = "block"
+
 
 class CollectorError(ComponentError):
-    """A collector does not answer, or ended."""
+    """A collector does not load, attach or answer, or ended."""
+
+    ends: ClassVar[Ends] = "trial"
 
 
 class UnavailableError(CollectorError):
@@ -53,6 +86,32 @@ class UnavailableError(CollectorError):
 class LoadError(ComponentError):
     """The load driver failed."""
 
+    ends: ClassVar[Ends] = "block"
+
+
+class NodeError(ComponentError):
+    """The node process was lost, or spoke nonsense."""
+
+    ends: ClassVar[Ends] = "block"
+
 
 class StoreError(HarnessError):
     """The run directory cannot be written or read."""
+
+
+CLASSES = {
+    each.__name__: each
+    for each in (
+        HarnessError,
+        InputError,
+        NeedError,
+        CommandError,
+        ComponentError,
+        WorkloadError,
+        CollectorError,
+        UnavailableError,
+        LoadError,
+        NodeError,
+        StoreError,
+    )
+}

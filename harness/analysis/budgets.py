@@ -54,11 +54,15 @@ def load(path: Path) -> list[Budget]:
             next_step="docs/gate.md says what stands in one; ci/budgets/example.toml is one.",
         ) from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not a text file.", str(error)) from error
+        raise InputError(
+            f"{path} is not a text file.", str(error), "Save it as UTF-8, or give another file."
+        ) from error
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path} is not valid TOML.", str(error)) from error
+        raise InputError(
+            f"{path} is not valid TOML.", str(error), "Correct it there; strings stand in quotes."
+        ) from error
     return from_dict(data, str(path))
 
 
@@ -80,7 +84,7 @@ def from_dict(data: Mapping[str, Any], origin: str = "the budget") -> list[Budge
 
 def _budgets(number: int, table: Any, where: str) -> Iterator[Budget]:
     if not isinstance(table, dict):
-        raise InputError(f"{where} is not a table.")
+        raise InputError(f"{where} is not a table.", next_step="Begin each with a line [[budget]].")
     for key in table:
         if key not in KEYS:
             raise InputError(f"{where} has the unknown key {key!r}.", next_step=_nearest(key, KEYS))
@@ -89,7 +93,10 @@ def _budgets(number: int, table: Any, where: str) -> Iterator[Budget]:
     if not limits:
         raise InputError(f"{where} sets no limit.", next_step=f"Give one of {', '.join(LIMITS)}.")
     if limits.get("min", -math.inf) > limits.get("max", math.inf):
-        raise InputError(f"{where}: its min is above its max, so nothing can pass.")
+        raise InputError(
+            f"{where}: its min is above its max, so nothing can pass.",
+            next_step="Exchange them, or leave one out.",
+        )
     arms, workloads = (
         _names(table[key], key, where) if key in table else () for key in ("arm", "workload")
     )
@@ -130,14 +137,20 @@ def _metric(name: Any, where: str) -> str:
 
 def _limit(value: Any, key: str, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"{where}: {key} must be a number, not {value!r}.")
+        raise InputError(
+            f"{where}: {key} must be a number, not {value!r}.",
+            next_step=f"Write it without quotes and unit, as in {key} = 2.0",
+        )
     return float(value)
 
 
 def _names(value: Any, key: str, where: str) -> tuple[str, ...]:
     names = (value,) if isinstance(value, str) else tuple(value) if _listed(value) else ()
     if not names or not all(isinstance(name, str) and name for name in names):
-        raise InputError(f"{where}: {key} must be a name or a list of names, not {value!r}.")
+        raise InputError(
+            f"{where}: {key} must be a name or a list of names, not {value!r}.",
+            next_step=f'Write {key} = "NAME" or {key} = ["ONE", "OTHER"].',
+        )
     return names
 
 

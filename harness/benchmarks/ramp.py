@@ -58,13 +58,25 @@ class Asked:
 
     def __post_init__(self) -> None:
         if unknown := set(self.signals) - set(BACKENDS):
-            raise InputError(f"There is no signal {', '.join(sorted(unknown))}.")
+            raise InputError(
+                f"There is no signal {', '.join(sorted(unknown))}.",
+                next_step=f"There are: {', '.join(BACKENDS)}.",
+            )
         if not 1.05 <= self.factor <= 10:
-            raise InputError("The factor is between 1.05 and 10.")
+            raise InputError(
+                f"The factor is between 1.05 and 10, not {self.factor:g}.",
+                next_step="Give --factor 1.5, or leave it out.",
+            )
         if not 4 <= self.step_seconds <= 600:
-            raise InputError("A step takes between 4 and 600 seconds.")
+            raise InputError(
+                f"A step takes between 4 and 600 seconds, not {self.step_seconds:g}.",
+                next_step="Give --step-seconds 10, or leave it out.",
+            )
         if self.start < 0 or not 0.5 <= self.limit_lag <= 60:
-            raise InputError("The start is positive, and the limit between 0.5 and 60 seconds.")
+            raise InputError(
+                "The start is positive, and the limit between 0.5 and 60 seconds.",
+                next_step="Correct --start or --limit-lag, or leave them out.",
+            )
 
     def first(self, signal_: str) -> float:
         """The first rate of a signal."""

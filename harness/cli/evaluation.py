@@ -122,6 +122,7 @@ def evaluate_command(
             raise InputError(
                 f"A run that is resumed goes on as it was asked for: {', '.join(extra)} cannot be "
                 "given with --resume.",
+                next_step="Leave them out, or begin a new run without --resume.",
             )
         run, own = _resumed(resume)
         wanted = run.experiment()

@@ -20,6 +20,7 @@ from harness.errors import InputError
 PLACEHOLDERS = ("cgroup", "otlp", "control", "service", "interval", "instance", "here", "python")
 REQUIRED = ("name", "purpose", "command")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+_SHOWN = "docs/guide.md, *Your own collector*, shows one"
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
@@ -65,7 +66,8 @@ def _check_interval(options: Mapping[str, str], spec: str) -> None:
         if not usable:
             raise InputError(
                 f"The collector {spec!r} cannot be run: {option} is a number of seconds, "
-                f"not {options[option]!r}."
+                f"not {options[option]!r}.",
+                next_step="It is above 0 and at most 3600, as in 0.5.",
             )
 
 
@@ -73,11 +75,20 @@ def _external(path: Path) -> Definition:
     try:
         data = tomllib.loads(path.read_text())
     except OSError as error:
-        raise InputError(f"The collector {path} cannot be read.", f"{error.strerror}.") from error
+        raise InputError(
+            f"The collector {path} cannot be read.",
+            f"{error.strerror}.",
+            f"Give the file that describes it, or one of: {', '.join(REGISTRY)}.",
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"The collector {path} is not valid TOML.", str(error)) from error
+        raise InputError(
+            f"The collector {path} is not valid TOML.", str(error), f"Correct it there; {_SHOWN}."
+        ) from error
     for problem in _problems(data):
-        raise InputError(f"The collector {path} cannot be used: {problem}")
+        raise InputError(
+            f"The collector {path} cannot be used: {problem}",
+            next_step=f"Correct the file; {_SHOWN}.",
+        )
     here = str(path.resolve().parent)
     return Definition(
         data["name"],

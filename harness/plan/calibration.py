@@ -38,7 +38,10 @@ class Asked:
 
     def __post_init__(self) -> None:
         if not 2 <= self.minutes <= 600:
-            raise InputError("A calibration takes between 2 and 600 minutes.")
+            raise InputError(
+                f"A calibration takes between 2 and 600 minutes, not {self.minutes:g}.",
+                next_step="Give --minutes 35, or leave it out.",
+            )
 
     @property
     def is_full(self) -> bool:

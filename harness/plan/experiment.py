@@ -61,7 +61,10 @@ class Experiment:
 
     def __post_init__(self) -> None:
         for problem in _problems(self):
-            raise InputError(f"The experiment {self.name!r} cannot be run: {problem}")
+            raise InputError(
+                f"The experiment {self.name!r} cannot be run: {problem}",
+                next_step="Correct it where it was asked for; docs/guide.md says what can be.",
+            )
 
     @property
     def quadruples(self) -> int:
@@ -113,7 +116,9 @@ def load(path: Path, defaults: Mapping[str, Any] | None = None) -> Experiment:
             f"There is no experiment file {path}.", next_step=f"Those that ship: {shipped}."
         ) from error
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path} is not valid TOML.", str(error)) from error
+        raise InputError(
+            f"{path} is not valid TOML.", str(error), "Correct it there; strings stand in quotes."
+        ) from error
     return from_dict({"name": path.stem, **(defaults or {}), **data}, str(path))
 
 
@@ -144,9 +149,15 @@ def from_dict(data: Mapping[str, Any], origin: str = "the experiment") -> Experi
             }
         )
     except KeyError as error:
-        raise InputError(f"{origin} lacks the key {error}.") from error
+        raise InputError(
+            f"{origin} lacks the key {error}.", next_step="Add it; docs/guide.md shows an example."
+        ) from error
     except (TypeError, AttributeError) as error:
-        raise InputError(f"{origin} has a key of the wrong kind.", str(error)) from error
+        raise InputError(
+            f"{origin} has a key of the wrong kind.",
+            str(error),
+            "Correct it; docs/guide.md shows an example.",
+        ) from error
 
 
 def to_dict(experiment: Experiment) -> dict[str, Any]:

@@ -77,7 +77,9 @@ class Workload:
             )
         if shutil.which(program) is None and not (self.directory / program).is_file():
             raise NeedError(
-                f"{program} is not installed, or not executable.", f"{self.name!r} needs it."
+                f"{program} is not installed, or not executable.",
+                f"{self.name!r} needs it.",
+                "Install it, or give its path as the first word of the command.",
             )
 
     def start(
@@ -149,7 +151,11 @@ def own(command: str | None, url: str | None, locustfile: Path | None = None) ->
     try:
         words = shlex.split(command or "")
     except ValueError as error:
-        raise InputError(f"--command cannot be read: {error}.", command or "") from error
+        raise InputError(
+            f"--command cannot be read: {error}.",
+            command or "",
+            "Quote it as a shell would read it, the whole in single quotes.",
+        ) from error
     if not words or not url:
         raise InputError(
             "A program of your own needs both --command and --url.",
@@ -157,7 +163,10 @@ def own(command: str | None, url: str | None, locustfile: Path | None = None) ->
         )
     address(url)
     if locustfile is not None and not locustfile.is_file():
-        raise InputError(f"There is no locustfile {locustfile}.")
+        raise InputError(
+            f"There is no locustfile {locustfile}.",
+            next_step="Give its path, or leave --locustfile out: GET of --url is asked then.",
+        )
     name = re.sub(r"[^a-z0-9]+", "-", Path(words[0]).name.lower()).strip("-") or "own"
     workload = Workload(
         name=f"own-{name}" if name in names() else name,

@@ -19,6 +19,7 @@ from harness.results.run import Run
 
 _FIELDS = {f.name: f for f in dataclasses.fields(Comparison)}
 _LENGTHS = ("window_seconds", "guard_seconds")
+_MAKE_AGAIN = "Give the report.json of a run; `harness report RUN` makes it again."
 _NUMBERS = {name for name, f in _FIELDS.items() if f.type == "float"}
 
 
@@ -188,7 +189,7 @@ def _parsed(text: str, origin: str) -> Mapping[str, Any]:
     try:
         document = json.loads(text)
     except ValueError as error:
-        raise InputError(f"{origin} is not JSON.", str(error)) from error
+        raise InputError(f"{origin} is not JSON.", str(error), _MAKE_AGAIN) from error
     if not isinstance(document, dict):
-        raise InputError(f"{origin} is not a report.json.")
+        raise InputError(f"{origin} is not a report.json.", next_step=_MAKE_AGAIN)
     return document

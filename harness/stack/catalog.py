@@ -84,7 +84,8 @@ def _component(entry: Mapping[str, Any], path: Path) -> Component:
         return Component(**{**entry, "ways": ways})
     except (TypeError, KeyError) as error:
         raise InputError(
-            f"{path}: the component {entry.get('name')!r} is wrong: {error}."
+            f"{path}: the component {entry.get('name')!r} is wrong: {error}.",
+            next_step="Correct the entry; those beside it show the keys.",
         ) from None
 
 

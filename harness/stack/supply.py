@@ -201,7 +201,10 @@ def _draft(folder: Path) -> tempfile.TemporaryDirectory[str]:
         folder.mkdir(parents=True, exist_ok=True)
         return tempfile.TemporaryDirectory(prefix="draft-", dir=folder)
     except OSError as error:
-        raise NeedError(f"The cache {folder} cannot be written: {error.strerror}.") from error
+        raise NeedError(
+            f"The cache {folder} cannot be written: {error.strerror}.",
+            next_step="Make room, or point XDG_CACHE_HOME to a folder that can be written.",
+        ) from error
 
 
 def _download(offer: Offer, way: Archive, draft: str) -> Path:
@@ -215,9 +218,15 @@ def _download(offer: Offer, way: Archive, draft: str) -> Path:
                 out.write(piece)
             promised = answer.headers["Content-Length"]
     except (OSError, http.client.HTTPException) as error:
-        raise NeedError(f"{offer.where} cannot be fetched: {error}.") from error
+        raise NeedError(
+            f"{offer.where} cannot be fetched: {error}.",
+            next_step="See that this machine reaches it (https_proxy?), then try again.",
+        ) from error
     if promised is not None and archive.stat().st_size != int(promised):
-        raise NeedError(f"{offer.where} was cut off after {archive.stat().st_size} bytes.")
+        raise NeedError(
+            f"{offer.where} was cut off after {archive.stat().st_size} bytes.",
+            next_step="Try again.",
+        )
     if digest.hexdigest() != way.sha256[arch]:
         raise ComponentError(
             f"{offer.where} is not what the catalog names: its sha256 is {digest.hexdigest()}.",
@@ -240,7 +249,10 @@ def _unpack(archive: Path, member: str) -> Path:
                     raise KeyError(member)
                 program.write_bytes(found.read())
     except (KeyError, tarfile.TarError, zipfile.BadZipFile) as error:
-        raise InputError(f"{archive.name} has no file {member}: {error}.") from error
+        raise InputError(
+            f"{archive.name} has no file {member}: {error}.",
+            next_step="Correct `member` of the archive in the catalog.",
+        ) from error
     return program
 
 
