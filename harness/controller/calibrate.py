@@ -23,7 +23,7 @@ from harness.controller import evaluate
 from harness.errors import CommandError, ComponentError, StoreError
 from harness.linux import processes
 from harness.node.block import Progress
-from harness.node.machine import Local
+from harness.node.machine import Machine
 from harness.plan.calibration import (
     INJECTED,
     NOISE,
@@ -44,7 +44,7 @@ ENTRY_LIMIT_SECONDS = 600.0
 def check(asked: Asked, path: Path) -> None:
     """Fail before anything is made or touched, if it cannot be run."""
     evaluate.check(injected_experiment(asked, {}))
-    Local(path.name, run_dir=path).check()
+    Machine(path.name, path).check()
 
 
 def create(path: Path, asked: Asked) -> None:
@@ -143,7 +143,7 @@ def _run(
         if run.about().get("complete"):
             return
     else:
-        Local(path.name, run_dir=path).check()
+        Machine(path.name, path).check()
         run = evaluate.create(path, experiment, asked.command, resolved)
         run.note(instrument={"entry_ns": entry})
     outcome = evaluate.evaluate(run, resolved, progress)

@@ -23,7 +23,7 @@ from harness.linux.stop_signals import interruptible
 from harness.model import Arm
 from harness.node import machine, receivers
 from harness.node.block import Block, Clock, Progress
-from harness.node.machine import Local
+from harness.node.machine import Machine
 from harness.plan import workloads
 from harness.plan.experiment import Experiment
 from harness.plan.workloads import Workload
@@ -114,7 +114,7 @@ def _evaluate(
     outcome: Outcome,
 ) -> None:
     experiment = run.experiment()
-    target = Local(run.path.name, run_dir=run.path)
+    target = Machine(run.path.name, run.path)
     machine.refuse_beside_another()
     target.up()
     stack.callback(target.down)

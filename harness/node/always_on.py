@@ -216,7 +216,7 @@ def _execute(stage: Stage, folder: Path, connections: int) -> Probes:
     executions = 0
     try:
         for _ in range(PROBES):
-            cgroup = stage.target.cgroup(stage.scope)
+            cgroup = stage.target.of(stage.scope)
             process = processes.spawn([str(executable)], log=folder / "probe.log", cgroup=cgroup)
             executions += processes.ended(process, PROBE_SECONDS) == 0
     except NeedError:  # the reports lie on a file system without executables

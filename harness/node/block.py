@@ -21,7 +21,7 @@ from harness.meters.cgroup import CgroupCpu
 from harness.model import Receiver, Trial, TrialStatus
 from harness.node import trial as trials
 from harness.node.load_driver import Driver
-from harness.node.machine import Local
+from harness.node.machine import Machine
 from harness.node.testbed import Stage
 from harness.node.warm_up import await_steady
 from harness.plan import experiment as experiments
@@ -41,7 +41,7 @@ class Block:
 
     store: Run
     experiment: Experiment
-    target: Local
+    target: Machine
     place: Placement
     receiver: Receiver
     workload: Workload
@@ -58,7 +58,7 @@ class Block:
         with ExitStack() as stack:
             self.clock.tell(f"{first.workload}: starting the workload")
             running = self.workload.start(
-                cgroup=self.target.cgroup("workload"),
+                cgroup=self.target.make("workload"),
                 cpus=self.place.workload,
                 log=logs / f"{first.workload}-b{first.block}.log",
             )
@@ -68,10 +68,10 @@ class Block:
                 locustfile=self.workload.locustfile,
                 connections=self.experiment.load(first.workload).connections,
                 seed=self.experiment.seed,
-                cgroup=self.target.cgroup("client"),
+                cgroup=self.target.make("client"),
                 cpus=self.place.load,
                 log=logs / f"{first.workload}-b{first.block}-load.log",
-                control=self.target.scratch / "load.sock",
+                control=self.target.socket("load"),
             )
             stack.callback(driver.stop)
             stage = Stage(
@@ -86,7 +86,7 @@ class Block:
         e = self.experiment
         self.clock.tell(f"{first.workload}: warming up")
         stage.driver.start(stage.rate)
-        with closing(CgroupCpu(self.target.cgroup(stage.scope))) as meter:
+        with closing(CgroupCpu(self.target.of(stage.scope))) as meter:
             seconds, steady = await_steady(
                 lambda: meter.read()["usage_seconds"],
                 e.warmup_seconds, e.warmup_limit_seconds, stage.rate,

@@ -158,7 +158,7 @@ def _executing(
     script = f"for i in $(seq {EXECUTIONS}); do /bin/true; sleep {seconds / EXECUTIONS:.3f}; done"
     process = processes.spawn(
         ["/bin/sh", "-c", script], log=folder / "probe.log",
-        cgroup=stage.target.cgroup(stage.scope),
+        cgroup=stage.target.of(stage.scope),
     )  # fmt: skip
     try:
         yield lambda: 2 * EXECUTIONS if process.poll() == 0 else 0  # of /bin/true and of sleep

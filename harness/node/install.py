@@ -56,11 +56,11 @@ def _process(
 ) -> AgentProcess:
     return AgentProcess(
         definition,
-        target_cgroup=scope or stage.target.cgroup(stage.scope),
-        own_cgroup=stage.target.cgroup(f"agent-{definition.slug}"),
+        target_cgroup=scope or stage.target.of(stage.scope),
+        own_cgroup=stage.target.make(f"agent-{definition.slug}"),
         otlp_url=stage.receiver.url,
         folder=folder,
-        socket=stage.target.scratch / f"{definition.slug}.sock",
+        socket=stage.target.socket(definition.slug),
         cpus=stage.placement.collector,
         service_name=trial.workload,
         instance=stage.receiver.sender(definition.slug, trial.name),

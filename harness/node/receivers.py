@@ -16,7 +16,7 @@ from harness.linux import placement, processes
 from harness.linux.placement import Placement
 from harness.meters.coverage import Sink
 from harness.model import Receiver, StackKind
-from harness.node.machine import Local
+from harness.node.machine import Machine
 from harness.plan.experiment import Experiment
 from harness.results.run import Run
 from harness.stack import affinity, ledger, lifecycle, results
@@ -57,7 +57,7 @@ def plan(experiment: Experiment) -> str:
     return f"telemetry goes to the full stack, {which}: {more}"
 
 
-def start(run: Run, target: Local, place: Placement, stack: ExitStack, tell: Tell) -> Receiver:
+def start(run: Run, target: Machine, place: Placement, stack: ExitStack, tell: Tell) -> Receiver:
     """The receiver of a run's experiment; `stack` ends what was started for it."""
     return _STARTS[run.experiment().stack](run, target, place, stack, tell)
 
@@ -73,10 +73,10 @@ def send_results(run: Run, receiver: Receiver) -> str:
 
 
 def _small_sink(
-    run: Run, target: Local, place: Placement, stack: ExitStack, tell: Tell
+    run: Run, target: Machine, place: Placement, stack: ExitStack, tell: Tell
 ) -> Receiver:
     spool, log = run.path / "telemetry.spool", run.path / "sink.log"
-    cgroup = target.cgroup("sink")
+    cgroup = target.make("sink")
     argv = [sys.executable, "-m", "harness.stack.sink", "--spool", str(spool)]
     process = processes.spawn(argv, log=log, cgroup=cgroup, cpus=place.collector, pipe_stdout=True)
     stack.callback(processes.stop, process)
@@ -87,7 +87,7 @@ def _small_sink(
 
 
 def _full_stack(
-    run: Run, target: Local, place: Placement, stack: ExitStack, tell: Tell
+    run: Run, target: Machine, place: Placement, stack: ExitStack, tell: Tell
 ) -> Receiver:
     """The stack that is up, or one for the run; off the CPUs of the workload and its load."""
     stays = ledger.state() is not None
@@ -112,7 +112,7 @@ def _keep_logs(run: Run, logs: Mapping[str, Path]) -> None:
                 shutil.copy(path, run.path / "logs" / f"{name}.log")
 
 
-_STARTS: Mapping[StackKind, Callable[[Run, Local, Placement, ExitStack, Tell], Receiver]] = {
+_STARTS: Mapping[StackKind, Callable[[Run, Machine, Placement, ExitStack, Tell], Receiver]] = {
     "sink": _small_sink,
     "full": _full_stack,
 }

@@ -13,7 +13,7 @@ from harness.meters.cgroup import CgroupCpu
 from harness.model import Measurement, Receiver, Trial
 from harness.node.agent_process import AgentProcess
 from harness.node.load_driver import Driver
-from harness.node.machine import Local
+from harness.node.machine import Machine
 from harness.plan.experiment import Experiment
 from harness.plan.workloads import RunningWorkload, Workload
 from harness.results.run import TrialRecord, WindowRow
@@ -28,7 +28,7 @@ class Stage:
     """
 
     experiment: Experiment
-    target: Local
+    target: Machine
     placement: Placement
     receiver: Receiver
     service: Workload
@@ -43,7 +43,7 @@ class Stage:
 
     def cpu_seconds(self, cgroup: str) -> float:
         """CPU that one of the run's cgroups has used so far."""
-        return cpu_seconds(self.target.cgroup(cgroup))
+        return cpu_seconds(self.target.of(cgroup))
 
 
 def cpu_seconds(cgroup: Path) -> float:

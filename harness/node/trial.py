@@ -37,7 +37,7 @@ def _run(stage: Stage, trial: Trial, folder: Path) -> tuple[TrialRecord, list[Wi
     notes = Notes(trial)
     mark = stage.receiver.mark()
     with ExitStack() as stack:
-        conditions = stack.enter_context(closing(Conditions(stage.target.cgroup(stage.scope))))
+        conditions = stack.enter_context(closing(Conditions(stage.target.of(stage.scope))))
 
         def rest(here: Stage, agents: Sequence[AgentProcess], on_cpu_seconds: float) -> None:
             so_far = Seen(mark, time.monotonic_ns(), on_cpu_seconds)
@@ -144,7 +144,7 @@ def _memory(agents: Sequence[AgentProcess], notes: Notes) -> None:
 
 def _workload_memory(stage: Stage, notes: Notes) -> None:
     notes.add("workload_pss_bytes", pss_bytes(stage.workload.pids()), "By")
-    for name, value in cgroup_bytes(stage.target.cgroup(stage.scope)).items():
+    for name, value in cgroup_bytes(stage.target.of(stage.scope)).items():
         notes.add(f"workload_cgroup_{name}", value, "By")  # where a memory controller is there
 
 

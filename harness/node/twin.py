@@ -65,7 +65,7 @@ def _stage(stage: Stage, trial: Trial, folder: Path, stack: ExitStack) -> tuple[
     """The stage of the process in scope and that of the plain one; one driver drives both."""
     second = stage.service.start(
         log=folder / "twin.log",
-        cgroup=stage.target.cgroup(CGROUP),
+        cgroup=stage.target.make(CGROUP),
         cpus=stage.placement.workload,
     )
     stack.callback(second.stop)
@@ -77,10 +77,10 @@ def _stage(stage: Stage, trial: Trial, folder: Path, stack: ExitStack) -> tuple[
         locustfile=stage.service.locustfile,
         connections=stage.experiment.load(trial.workload).connections,
         seed=stage.experiment.seed,
-        cgroup=stage.target.cgroup("client"),
+        cgroup=stage.target.make("client"),
         cpus=stage.placement.load,
         log=folder / "twin-load.log",
-        control=stage.target.scratch / "twin-load.sock",
+        control=stage.target.socket("twin-load"),
     )
     stack.callback(driver.stop)
     return replace(scoped, driver=driver), replace(plain, driver=driver)

@@ -130,7 +130,7 @@ class Meters:
         stack: ExitStack,
         others: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        cgroup = stage.target.cgroup
+        cgroup = stage.target.of
         cgroups = {
             "cpu.workload": [cgroup(stage.scope)],
             "cpu.client": [cgroup("client")],
