@@ -1,4 +1,4 @@
-"""The vocabulary: frozen dataclasses and the few Protocols that every other module speaks."""
+"""The vocabulary: frozen dataclasses and the one Protocol that every other module speaks."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
-
-from harness.linux.processes import Completed
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -156,36 +154,6 @@ class Part:
     only: tuple[str, str] | None = None
     instance: str = ""
     flushed_ns: int = 0
-
-
-class Target(Protocol):
-    """A place where things run; checks what it needs before it changes anything."""
-
-    def up(self) -> None: ...
-    def down(self) -> None: ...
-    def facts(self) -> dict[str, Any]: ...
-    def exec(self, argv: Sequence[str], node: str = "") -> Completed: ...
-    def push(self, src: Path, dst: Path) -> None: ...
-
-
-class Collector(Protocol):
-    """A component under measurement that can be switched on and off within a trial."""
-
-    @property
-    def name(self) -> str: ...
-    def start(self) -> None: ...
-    def await_ready(self) -> None: ...
-    def switch(self, on: bool) -> dict[str, Any]: ...
-    def stats(self) -> dict[str, Any]: ...
-    def flush(self) -> dict[str, Any]: ...
-    def remove(self) -> dict[str, Any]: ...
-    def kill(self) -> None: ...
-
-
-class Meter(Protocol):
-    """Reads counters that only grow; differences of two readings are the measurement."""
-
-    def read(self) -> dict[str, float]: ...
 
 
 class Receiver(Protocol):

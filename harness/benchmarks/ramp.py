@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,19 +26,19 @@ from harness.benchmarks.ramp_step import Bench
 from harness.errors import InputError, NeedError, StoreError
 from harness.linux import cgroup, facts, mount
 from harness.linux.stop_signals import interruptible
-from harness.linux.undo_journal import DIRECTORY, Journal
-from harness.node import machine
+from harness.linux.undo_journal import DIRECTORY, Journal, require_alone
+from harness.node import machine, undo
 from harness.report import capacity
 from harness.report import ramp as report
 from harness.stack import account, ledger, lifecycle
 from harness.stack.config import Stack
 from harness.stack.requests import SAMPLES_PER_POINT
+from harness.wire import run_name
 
 SCHEMA = "ramp-1"
 ABOUT, STEPS = "run.json", "steps.jsonl"
 START = {"spans": 2000.0, "points": 4000.0, "logs": 4000.0}  # records a second
 TRACES = 100  # at most, that are looked up one by one
-NAME = re.compile(r"\w[\w.-]*")
 ACCOUNT_SECONDS = 60.0  # after everything was found, for the last to be counted
 
 Tell = Callable[[str], None]
@@ -95,13 +94,8 @@ def check() -> None:
 
 
 def create(path: Path, asked: Asked) -> None:
-    """Make the folder of a ramp; StoreError if it exists, InputError if its name is no word."""
-    if not NAME.fullmatch(path.name):
-        raise InputError(
-            f"{path.name!r} cannot be the name of a run.",
-            "The generator's cgroup is named after it.",
-            "Use letters, digits, dots, dashes and underscores.",
-        )
+    """Make the folder of a ramp; StoreError if it exists, InputError if its name is none."""
+    run_name.check(path.name)
     try:
         path.mkdir(parents=True)
     except FileExistsError as error:
@@ -228,17 +222,18 @@ def _cgroup(path: Path) -> Iterator[Path]:
     root = mount.find("cgroup2")
     if root is None:
         raise NeedError("cgroup v2 is not mounted.", next_step="harness doctor says more.")
-    journal, own = Journal(DIRECTORY), root / f"harness-ramp-{path.name}"
+    journal, own = Journal(DIRECTORY), root / cgroup.PARENT / f"ramp-{path.name}"
     with journal.locked():
-        entry = journal.open(path.name, path)
+        require_alone(journal)
+        undo.dead(journal)  # one of this name would be forgotten
+        entry = journal.open(path.name, str(path))
         entry.cgroups.append(str(own))
         journal.write(entry)
     try:
         cgroup.create(own)
         yield own
     finally:
-        if own.exists():
-            cgroup.remove(own)
+        cgroup.remove(own)
         with journal.locked():
             journal.remove(entry)
 

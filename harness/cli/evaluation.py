@@ -145,7 +145,7 @@ def evaluate_command(
         return
     if resume is None:
         path = reports / (run_name or f"{datetime.now():%Y%m%d-%H%M%S}-{_slug(wanted.name)}")
-        machine.Local(path.name, run_dir=path).check()
+        machine.Machine(path.name, path).check()
         run = evaluate.create(path, wanted, choice.repeatable(sys.argv[1:]), resolved, certificate)
     try:
         with progress(quiet) as tell:

@@ -1,38 +1,48 @@
-"""This machine as a target: its cgroups, mounts and clean-up; `evaluate` and `clean` use it."""
+"""The machine that is measured: its cgroups, mounts and clean-up; `evaluate` and `clean` use it."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import secrets
 import shutil
-from collections.abc import Sequence
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from harness.errors import NeedError
-from harness.linux import cgroup, facts, mount, processes, syscall
-from harness.linux.processes import Completed
-from harness.linux.undo_journal import DIRECTORY, Entry, Journal
+from harness.errors import ComponentError, NeedError
+from harness.linux import cgroup, facts, mount, syscall
+from harness.linux.undo_journal import DIRECTORY, Entry, Journal, require_alone
+from harness.node import undo
+from harness.wire import run_name
 
 _BTF = Path("/sys/kernel/btf/vmlinux")
+_LASTING = Path("/var/tmp")  # on a disk, where /tmp may be memory
+_SOCKET_BYTES = 107  # of a UNIX socket's path: sun_path less its end
 
 
-class Local:
-    """Runs things on this machine, each in a cgroup below `<cgroup2>/harness-<run>/`.
+class Machine:
+    """Gives a run cgroups below `<cgroup2>/harness/run-<run>/`, a work folder, and sockets.
 
     Everything it changes is written to the journal first; `down` undoes it, and `clean` does
-    so for a run that was killed.
+    so for a run that was killed. `run_dir` is only told to who cleans: where the measurements are.
+    `work` is a folder that is not there yet, a new one in /var/tmp if it is not given. If `alone`
+    is False, other runs that say so too may be measured at the same time.
     """
 
     def __init__(
         self,
         run: str,
-        run_dir: Path | None = None,
+        run_dir: str | Path = "",
         *,
+        work: Path | None = None,
         journal: Path = DIRECTORY,
         free_bytes: int = 200 << 20,
+        alone: bool = True,
     ) -> None:
-        self.run, self.run_dir = run, run_dir
+        self.run, self.work = run, work or _new_folder()
+        self._run_dir, self._alone = str(run_dir), alone
         self._journal, self._free_bytes = Journal(journal), free_bytes
         self._entry: Entry | None = None
 
@@ -41,17 +51,33 @@ class Local:
         """A folder with a short name for sockets; `down` removes it."""
         return self._journal.scratch(self.run)
 
+    def socket(self, name: str) -> Path:
+        """A path for a UNIX socket of this name, short enough for one; NeedError if none can be."""
+        short = hashlib.sha256(name.encode()).hexdigest()[:8]
+        for path in (self.scratch / f"{name}.sock", self.scratch / short):
+            if len(os.fsencode(path)) <= _SOCKET_BYTES:
+                return path
+        raise NeedError(
+            f"{self.scratch} is too long a path for sockets.",
+            f"The path of a UNIX socket has at most {_SOCKET_BYTES} bytes.",
+            "Choose a folder with a shorter path.",
+        )
+
     def up(self) -> None:
-        """Check, undo what dead runs left, mount what is missing and make the run's cgroup."""
+        """Check, undo what dead runs left, mount what is missing and make the run's cgroup.
+
+        NeedError, before anything is changed, beside another run that is being measured.
+        """
         self.check()
         with self._journal.locked():
-            _clean(self._journal)
-            self._refuse_twice()
-            entry = self._entry = self._journal.open(self.run, self.run_dir)
+            self._refuse_another()
+            undo.dead(self._journal)
+            entry = self._entry = self._journal.open(self.run, self._run_dir)
             try:
                 self._change(entry)
             except BaseException:
-                _undo(self._journal, entry)
+                self._entry = None
+                undo.run(self._journal, entry)
                 raise
 
     def down(self) -> None:
@@ -59,33 +85,31 @@ class Local:
         if self._entry is None:
             return
         with self._journal.locked():
-            _undo(self._journal, self._entry)
+            undo.run(self._journal, self._entry)
         self._entry = None
 
-    def cgroup(self, name: str) -> Path:
-        """The run's cgroup of this name (`a/b` nests), made if it is not there."""
-        if self._entry is None:
-            raise RuntimeError("up() comes first")
-        path = Path(self._entry.cgroups[0]) / name
+    def make(self, name: str) -> Path:
+        """Make the run's cgroup of this name (`a/b` nests); it may be there already."""
+        path = self._path(name)
         cgroup.create(path)
+        return path
+
+    def of(self, name: str) -> Path:
+        """The run's cgroup of this name; ComponentError if it was never made, or is gone."""
+        path = self._path(name)
+        if not path.is_dir():
+            raise ComponentError(
+                f"The run {self.run} has no cgroup {name!r}.",
+                f"{path} was not made, or is gone: nothing could be read from it.",
+                "`harness doctor` says whether cgroups can be made here.",
+            )
         return path
 
     def facts(self) -> dict[str, Any]:
         """What a reader of the report must know of the machine; JSON-able."""
         return facts.facts()
 
-    def exec(self, argv: Sequence[str], node: str = "") -> Completed:
-        """Run a command to its end; there is only one node."""
-        return processes.run(argv)
-
-    def push(self, src: Path, dst: Path) -> None:
-        """Copy a file or a folder."""
-        if src.is_dir():
-            shutil.copytree(src, dst, dirs_exist_ok=True)
-        else:
-            shutil.copy2(src, dst)
-
-    def __enter__(self) -> Local:
+    def __enter__(self) -> Machine:
         self.up()
         return self
 
@@ -93,7 +117,8 @@ class Local:
         self.down()
 
     def check(self) -> None:
-        """NeedError, with what to do, if a run cannot work here; changes nothing."""
+        """InputError or NeedError, with what to do, if it cannot work here; changes nothing."""
+        run_name.check(self.run)
         _check_root()
         if not _BTF.exists():
             raise NeedError(
@@ -107,25 +132,32 @@ class Local:
                 "The CPU time of the workload and the collectors is read from it.",
                 "Use a kernel with CONFIG_CGROUPS=y, 4.15 or later.",
             )
-        self._check_disk()
+        self._check_folders()
+        self._refuse_another()
 
-    def _check_disk(self) -> None:
-        for folder in (self.run_dir, self._journal.directory):
-            if folder is None:
-                continue
-            existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    def _check_folders(self) -> None:
+        if self.work.exists():
+            raise _taken(self.work)
+        for folder, wanted in ((self.work, self._free_bytes), (self._journal.directory, 1 << 20)):
+            existing = next(path for path in folder.absolute().parents if path.exists())
             free = shutil.disk_usage(existing).free
-            wanted = self._free_bytes if folder is self.run_dir else 1 << 20
             if free < wanted:
                 raise NeedError(
                     f"The disk under {existing} is full: {free >> 20} MiB are free.",
-                    f"A run needs {wanted >> 20} MiB for its measurements.",
-                    "Free some space, or choose another place for the reports.",
+                    f"A run needs {wanted >> 20} MiB there while it lasts.",
+                    "Free some space.",
                 )
 
-    def _refuse_twice(self) -> None:
+    def _path(self, name: str) -> Path:
+        if self._entry is None:
+            raise RuntimeError("up() comes first")
+        return Path(self._entry.cgroups[0]) / name
+
+    def _refuse_another(self) -> None:
+        if self._alone:
+            require_alone(self._journal)
         for entry in self._journal.entries():
-            if entry.run == self.run:  # of a living process: those of the dead were cleaned
+            if entry.alive and entry.run == self.run:
                 raise NeedError(
                     f"The run {self.run} is being measured by process {entry.pid}.",
                     "Two processes would end each other's workloads.",
@@ -139,11 +171,22 @@ class Local:
         root = mount.find("cgroup2")
         if root is None or root == self._cgroup_mount:
             root = self._mount_cgroup2(entry)
-        path = root / f"harness-{self.run}"
+        path = root / cgroup.PARENT / f"run-{self.run}"
         entry.cgroups.append(str(path))
+        entry.work = str(self.work)
         self._journal.write(entry)
         cgroup.create(path)
         self.scratch.mkdir(mode=0o700, exist_ok=True)
+        self._make_work(entry)
+
+    def _make_work(self, entry: Entry) -> None:
+        try:
+            self.work.mkdir(mode=0o700)
+        except OSError as error:
+            entry.work = ""  # somebody else's: it stays
+            if isinstance(error, FileExistsError):
+                raise _taken(self.work) from error
+            raise NeedError(f"{self.work} cannot be made: {error.strerror}.") from error
 
     def _mount_cgroup2(self, entry: Entry) -> Path:
         point = self._cgroup_mount
@@ -181,32 +224,35 @@ def clean(directory: Path = DIRECTORY) -> list[str]:
     _check_root()
     journal = Journal(directory)
     with journal.locked():
-        return _clean(journal)
+        return undo.dead(journal)
 
 
 def refuse_beside_another(directory: Path = DIRECTORY) -> None:
-    """NeedError while another evaluation runs: they would measure each other."""
-    for entry in Journal(directory).entries():
-        if entry.alive() and entry.pid != os.getpid():
-            raise NeedError(
-                f"The run {entry.run} is being measured by process {entry.pid}.",
-                "Two evaluations at once would measure each other.",
-                "Wait until it has ended.",
-            )
+    """NeedError while another run is being measured: said early; `up` looks again."""
+    require_alone(Journal(directory))
 
 
 def leftovers(directory: Path = DIRECTORY) -> list[str]:
     """What dead runs left on this machine, in sentences; empty when `clean` has nothing to do."""
     found: list[str] = []
     for entry in Journal(directory).entries():
-        if entry.alive():
-            continue
-        found.append(f"Run {entry.run} was killed (its journal is in {directory}).")
-        for path in filter(Path.exists, map(Path, entry.cgroups)):
-            found.append(f"The cgroup {path} is left.")
-            found += [_describe(pid) for pid in cgroup.processes(path)]
-        found += [f"{p} is still mounted." for p in entry.mounts if mount.is_mounted(Path(p))]
+        if not entry.alive:
+            found.append(f"Run {entry.run} was killed (its journal is in {directory}).")
+            found += undo.remains(entry)
     return found
+
+
+def _new_folder() -> Path:
+    place = _LASTING if _LASTING.is_dir() else Path(tempfile.gettempdir())
+    return place / f"harness-{secrets.token_hex(4)}"
+
+
+def _taken(work: Path) -> NeedError:
+    return NeedError(
+        f"{work} exists already.",
+        "The work folder of a run is removed at its end with all that is in it.",
+        "Name one that is not there yet.",
+    )
 
 
 def _check_root() -> None:
@@ -216,47 +262,6 @@ def _check_root() -> None:
             "The kernel lets only root load BPF programs and make cgroups.",
             "Run the command again with sudo.",
         )
-
-
-def _describe(pid: int) -> str:
-    name, programs = "?", set()
-    with contextlib.suppress(OSError):
-        name = Path(f"/proc/{pid}/comm").read_text().strip()
-        for fdinfo in Path(f"/proc/{pid}/fdinfo").iterdir():
-            lines = fdinfo.read_text().splitlines()
-            programs |= {line.split()[1] for line in lines if line.startswith("prog_id:")}
-    held = f" and holds {len(programs)} BPF programs" if programs else ""
-    return f"Process {pid} ({name}) still runs{held}."
-
-
-def _clean(journal: Journal) -> list[str]:
-    done: list[str] = []
-    for entry in journal.entries():
-        if not entry.alive():
-            done += [f"Run {entry.run} had been killed.", *_undo(journal, entry)]
-            if entry.run_dir and Path(entry.run_dir).exists():
-                done.append(f"Its measurements are kept in {entry.run_dir}.")
-    return done
-
-
-def _undo(journal: Journal, entry: Entry) -> list[str]:
-    done: list[str] = []
-    for path in filter(Path.exists, map(Path, entry.cgroups)):
-        killed = cgroup.remove(path)
-        if killed:
-            done.append(f"Killed {killed} of its processes.")
-        done.append(f"Removed the cgroup {path}.")
-    others = [other for other in journal.entries() if other.run != entry.run]
-    for point in map(Path, reversed(entry.mounts)):
-        if any(str(point) in other.mounts for other in others) or not mount.is_mounted(point):
-            continue
-        mount.remove(point)
-        done.append(f"Unmounted {point}.")
-    shutil.rmtree(journal.scratch(entry.run), ignore_errors=True)
-    with contextlib.suppress(OSError):
-        (journal.directory / "cgroup2").rmdir()
-    journal.remove(entry)
-    return done
 
 
 def _filesystems() -> set[str]:

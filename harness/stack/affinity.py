@@ -9,11 +9,9 @@ import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 
-from harness.linux import cgroup
-from harness.linux.undo_journal import Entry, Journal
+from harness.linux import cgroup, owned_file
 from harness.stack import ledger
 
 NOTE = "cpus.json"
@@ -31,33 +29,45 @@ def held(cgroups: Iterable[Path], cpus: Iterable[int]) -> Iterator[None]:
     for pid in _pids(paths):
         with contextlib.suppress(ProcessLookupError):
             before[pid] = os.sched_getaffinity(pid)
-    note = ledger.DIRECTORY / NOTE
-    owner = asdict(Journal().open("", None))
-    if before:
-        note.write_text(json.dumps({"owner": owner, "cpus": {p: [*c] for p, c in before.items()}}))
-    try:
-        _set(dict.fromkeys(before, wanted))
-        yield
-    finally:
-        _set(before)
-        note.unlink(missing_ok=True)
+    with _noted(before):
+        try:
+            _set(dict.fromkeys(before, wanted))
+            yield
+        finally:
+            _set(before)
 
 
 def free() -> list[str]:
     """Undo what an evaluation that was killed did to the stack; says in sentences what was done."""
     note = ledger.DIRECTORY / NOTE
     try:
-        noted = json.loads(note.read_text())
-    except (OSError, ValueError):  # there is none; or it was being written, and nothing was done
+        text, owned = owned_file.read(note)
+    except FileNotFoundError:
         return []
-    if Entry(**noted["owner"]).alive():
+    if owned:
         return []
+    noted = json.loads(text)
     now = ledger.state()
     running = _pids(Path(one.cgroup) for one in now.components) if now else []
     before = {int(pid): set(cpus) for pid, cpus in noted["cpus"].items() if int(pid) in running}
     _set(before)
     note.unlink(missing_ok=True)
     return ["The stack may use all its CPUs again."]
+
+
+@contextlib.contextmanager
+def _noted(before: dict[int, set[int]]) -> Iterator[None]:
+    """Say where these processes ran, in a file that is ours as long as we live."""
+    if not before:
+        yield
+        return
+    note, cpus = ledger.DIRECTORY / NOTE, {pid: [*each] for pid, each in before.items()}
+    descriptor = owned_file.write(note, json.dumps({"cpus": cpus}))
+    try:
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 def _pids(cgroups: Iterable[Path]) -> list[int]:

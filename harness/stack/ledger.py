@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -62,7 +63,7 @@ def state() -> State | None:
     except (ValueError, TypeError, KeyError) as error:
         raise NeedError(
             f"What is noted of the stack in {path} cannot be read: {error}.",
-            next_step=f"End what is in the cgroups harness-stack/*, then remove {DIRECTORY}.",
+            next_step=f"End what is in the cgroups harness/stack/*, then remove {DIRECTORY}.",
         ) from error
 
 
@@ -70,7 +71,7 @@ def claim(folder: Path, bind: str) -> None:
     """Note that a stack is being started; NeedError if one is, by whomever."""
     require_root()
     DIRECTORY.mkdir(parents=True, exist_ok=True)
-    draft = DIRECTORY / f"claim-{os.getpid()}"
+    draft = DIRECTORY / f"claim-{secrets.token_hex(4)}"  # a pid may be another's elsewhere
     draft.write_text(json.dumps(asdict(State(str(folder), bind))))
     try:
         os.link(draft, DIRECTORY / "state.json")  # whole or not at all, and only once

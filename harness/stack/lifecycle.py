@@ -27,7 +27,7 @@ from harness.stack.selection import plan as plan
 from harness.stack.selection import require_all as require_all
 from harness.stack.selection import select as select
 
-CGROUP = "harness-stack"
+GROUP = "stack"
 READY_SECONDS = 90.0
 
 Tell = Callable[[str], None]
@@ -105,7 +105,7 @@ def up(stack: Stack, components: Sequence[Component], tell: Tell) -> Started:
         wanted = _wanted(components)
         _require_free_ports(stack, wanted)
         for name in wanted:
-            supervisor.address(CGROUP, name)
+            supervisor.address(GROUP, name)
         programs = {name: supply.get(c, supply.cache(), tell) for name, c in wanted.items()}
         _tidy(supply.cache())
         began = {}
@@ -129,12 +129,12 @@ def start(stack: Stack, component: Component, program: Path) -> Running:
     command = (str(program), *config.write(stack, name))
     environment = PROGRAMS[name].environment(stack)
     log.parent.mkdir(parents=True, exist_ok=True)
-    own, unit = supervisor.address(CGROUP, name)
+    own, unit = supervisor.address(GROUP, name)
     planned = Running(
         name, component.version, 0, str(own), str(log), command, dict(environment), unit
     )
     ledger.note(planned)  # before it exists, so that no crash leaves it unknown
-    running = supervisor.start(CGROUP, planned)
+    running = supervisor.start(GROUP, planned)
     ledger.note(running)
     return running
 
@@ -146,7 +146,7 @@ def restart(name: str) -> Running:
         raise NeedError(f"{name} was not started.", next_step="Start the stack: harness up.")
     if cgroup.processes(Path(old.cgroup)):
         raise NeedError(f"{name} still runs.", next_step="Nothing is to be done.")
-    new = supervisor.start(CGROUP, old)
+    new = supervisor.start(GROUP, old)
     ledger.note(new)
     return new
 
@@ -189,7 +189,7 @@ def down(*, keep_logs: bool = False) -> list[str]:
             failed.append(error)
     if failed:
         raise failed[0]
-    supervisor.clear(CGROUP, now.components)
+    supervisor.clear(GROUP, now.components)
     folder = Path(now.folder)
     if keep_logs:
         shutil.rmtree(folder / "data", ignore_errors=True)

@@ -6,10 +6,6 @@ Either way it has its own cgroup, and whatever is in that cgroup is what is ende
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +22,8 @@ GRACE_SECONDS = 10.0
 def address(group: str, name: str) -> tuple[Path, str]:
     """The cgroup of a group's component, and its unit, empty where systemd does not run.
 
-    Creates nothing that stays; NeedError if this machine lets us have no cgroup.
+    It is that of no run, however that is called. Creates nothing that stays; NeedError if this
+    machine lets us have no cgroup.
     """
     root = mount.find("cgroup2")
     if root is None or undo_journal.DIRECTORY in root.parents:
@@ -36,12 +33,13 @@ def address(group: str, name: str) -> tuple[Path, str]:
             "Mount it: mount -t cgroup2 none /sys/fs/cgroup/unified.",
         )
     if SYSTEMD.is_dir():
-        unit = f"{group}-{name}.service"
+        unit = f"{cgroup.PARENT}-{group}-{name}.service"
         return root / _slice(group) / unit, unit
-    if not (root / group).exists():
-        cgroup.create(root / group)
-        (root / group).rmdir()  # only tried: nothing may stay if a later check fails
-    return root / group / name, ""
+    own = root / cgroup.PARENT / group
+    if not own.exists():
+        cgroup.create(own)
+        cgroup.remove(own)  # only tried: nothing may stay if a later check fails
+    return own / name, ""
 
 
 def start(group: str, running: Running) -> Running:
@@ -72,13 +70,8 @@ def end(running: Running) -> str:
         return "was stopped by systemd"
     if not path.exists():
         return "had ended"
-    for pid in cgroup.processes(path):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + GRACE_SECONDS
-    while cgroup.processes(path) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    late = cgroup.remove(path) > 0
+    late = cgroup.terminate(path, GRACE_SECONDS) > 0
+    cgroup.remove(path)
     return f"did not end within {GRACE_SECONDS:.0f} s and was killed" if late else "was ended"
 
 
@@ -93,7 +86,7 @@ def clear(group: str, ended: Sequence[Running]) -> None:
 
 def _slice(group: str) -> str:
     """Without dashes, which nest slices: nothing above it is made that would stay."""
-    return group.replace("-", "_") + ".slice"
+    return f"{cgroup.PARENT}_{group}.slice"
 
 
 def _systemd_run(group: str, running: Running) -> list[str]:

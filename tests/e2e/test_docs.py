@@ -101,11 +101,11 @@ def test_command(command: str, place: Path) -> None:
 
 def _agent(words: list[str], place: Path) -> None:
     """The one other kind: an agent by itself, on a cgroup of ours."""
-    from harness.node.machine import Local
+    from harness.node.machine import Machine
 
     assert words[1:3] == ["-m", "harness.agent"]
-    with Local("docs") as target:
-        words[words.index("--cgroup") + 1] = str(target.cgroup("service"))
+    with Machine("docs") as target:
+        words[words.index("--cgroup") + 1] = str(target.make("service"))
         words[words.index("--control") + 1] = str(place / "control.sock")
         process = processes.spawn([sys.executable, *words[1:]], log=place / "log", pipe_stdout=True)
         try:

@@ -72,8 +72,10 @@ def _traces() -> set[str]:
         for line in Path("/proc/self/mountinfo").read_text().splitlines()
         if line.split()[4] in ("/sys/kernel/tracing", "/sys/kernel/debug", "/sys/fs/bpf")
     }
-    cgroups = {str(p) for p in Path("/sys/fs/cgroup").glob("**/harness-*") if p.is_dir()}
-    scratch = {str(p) for p in Path("/run/harness").glob("*")}
+    cgroups = {str(p) for p in Path("/sys/fs/cgroup").glob("**/harness/**") if p.is_dir()}
+    scratch = {
+        str(path) for path in (*Path("/run/harness").glob("*"), *Path("/var/tmp").glob("harness-*"))
+    }
     programs = json.loads(processes.run(["bpftool", "prog", "list", "-j"]).stdout or "[]")
     left = {
         f"process {path.parent.name}: {line}"

@@ -39,7 +39,7 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     stacked.require(components)
     monkeypatch.setattr(lifecycle, "PROGRAMS", programs)
     monkeypatch.setattr(ledger, "DIRECTORY", tmp_path / "run" / "stack")
-    monkeypatch.setattr(lifecycle, "CGROUP", f"harness-stack-test-{os.getpid()}")
+    monkeypatch.setattr(lifecycle, "GROUP", f"stack-test-{os.getpid()}")
     monkeypatch.setattr(readback, "prove", lambda stack: [])
     up = Stack(tmp_path / "stack")
     lifecycle.up(up, components, lambda _: None)

@@ -42,7 +42,7 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     _require(PAIR)
     monkeypatch.setattr(lifecycle, "PROGRAMS", {name: config.PROGRAMS[name] for name in PAIR})
     monkeypatch.setattr(ledger, "DIRECTORY", tmp_path / "run" / "stack")
-    monkeypatch.setattr(lifecycle, "CGROUP", f"harness-stack-test-{os.getpid()}")
+    monkeypatch.setattr(lifecycle, "GROUP", f"stack-test-{os.getpid()}")
     monkeypatch.setattr(readback, "prove", lambda stack: [])
     up = Stack(tmp_path / "stack")
     lifecycle.up(up, [catalog.load()[name] for name in PAIR], lambda _: None)
@@ -126,5 +126,5 @@ def test_a_whole_ramp_of_spans(tmp_path: Path) -> None:
 def _nothing_is_left(run: str) -> None:
     root = mount.find("cgroup2")
     assert root is not None
-    assert not (root / f"harness-ramp-{run}").exists()
+    assert not (root / "harness" / f"ramp-{run}").exists()
     assert machine.leftovers() == []

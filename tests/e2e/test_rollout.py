@@ -44,7 +44,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     root = mount.find("cgroup2")
     assert root is not None
     monkeypatch.setattr(ledger, "DIRECTORY", tmp_path / "run" / "stack")
-    monkeypatch.setattr(lifecycle, "CGROUP", f"harness-stack-test-{os.getpid()}")
+    monkeypatch.setattr(lifecycle, "GROUP", f"stack-test-{os.getpid()}")
     monkeypatch.setattr(readback, "prove", lambda stack: [])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
@@ -87,7 +87,7 @@ def _up(place: Path, *others: Component) -> tuple[Stack, list[str]]:
 
 
 def _nothing_is_left(place: Path) -> None:
-    own, unit = supervisor.address(lifecycle.CGROUP, "server")
+    own, unit = supervisor.address(lifecycle.GROUP, "server")
     assert not own.parent.exists()
     if unit:
         listed = ["systemctl", "list-units", "--all", "--plain", "--no-legend", unit]

@@ -1,10 +1,12 @@
-"""The local target against the real kernel: what it makes, what it undoes, whom it spares."""
+"""The machine against the real kernel: what it makes, what it undoes, whom it spares."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -12,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import NeedError
+from harness.errors import ComponentError, InputError, NeedError
 from harness.linux import cgroup, mount, processes, syscall
 from harness.linux.undo_journal import Journal
 from harness.node import machine
-from harness.node.machine import Local
+from harness.node.machine import Machine
+from harness.stack import supervisor
 
 pytestmark = [
     pytest.mark.e2e,
@@ -26,17 +29,17 @@ pytestmark = [
 OWNER = """
 import sys, time
 from pathlib import Path
-from harness import shell
-from harness.targets import mount
-from harness.targets.local import Local
+from harness.linux import mount, processes
+from harness.node.machine import Machine
 
 run, journal, point, log = sys.argv[1:]
 mount.POINTS = {"tracefs": Path(point)}
-target = Local(run, journal=Path(journal))
+target = Machine(run, journal=Path(journal), alone=False)
 target.up()
+(target.work / "file").write_text("")
 argv = ["sh", "-c", "sleep 600 & sleep 600"]
-shell.spawn(argv, log=Path(log), cgroup=target.cgroup("workload/worker"))
-while len((target.cgroup("workload/worker") / "cgroup.procs").read_text().split()) < 3:
+processes.spawn(argv, log=Path(log), cgroup=target.make("workload/worker"))
+while len((target.of("workload/worker") / "cgroup.procs").read_text().split()) < 3:
     time.sleep(0.01)
 print("up", flush=True)
 time.sleep(600)
@@ -88,7 +91,7 @@ def _alive(pid: int) -> bool:
 def _cgroup(run: str) -> Path:
     root = mount.find("cgroup2")
     assert root is not None
-    return root / f"harness-{run}"
+    return root / "harness" / f"run-{run}"
 
 
 def test_clean_leaves_nothing_of_an_owner_that_was_killed(
@@ -97,12 +100,15 @@ def test_clean_leaves_nothing_of_an_owner_that_was_killed(
     group = _cgroup(_run("owner"))
     pids = cgroup.processes(group)
     assert len(pids) == 3
+    work = Path(Journal(journal).entries()[0].work)
+    assert (work / "file").exists()
     os.kill(owner.pid, signal.SIGKILL)
     owner.wait()
 
     found = " ".join(machine.leftovers(journal))
     assert f"The cgroup {group} is left." in found
     assert f"{point} is still mounted." in found
+    assert f"The folder {work} is left." in found
     assert "(sleep) still runs." in found
 
     done = " ".join(machine.clean(journal))
@@ -110,6 +116,7 @@ def test_clean_leaves_nothing_of_an_owner_that_was_killed(
     assert f"Unmounted {point}." in done
     assert not group.exists()
     assert not mount.is_mounted(point)
+    assert not work.exists()
     assert not journal.exists()
     assert not any(_alive(pid) for pid in pids)
     assert machine.leftovers(journal) == []
@@ -119,8 +126,8 @@ def test_clean_leaves_nothing_of_an_owner_that_was_killed(
 def test_live_owners_are_left_alone(owner: processes.Process, journal: Path, point: Path) -> None:
     assert machine.leftovers(journal) == []
     assert machine.clean(journal) == []
-    with Local(_run("other"), journal=journal) as target:
-        assert target.cgroup("workload").exists()
+    with Machine(_run("other"), journal=journal, alone=False) as target:
+        assert target.make("workload").exists()
     assert len(cgroup.processes(_cgroup(_run("owner")))) == 3
     assert mount.is_mounted(point)
 
@@ -128,7 +135,7 @@ def test_live_owners_are_left_alone(owner: processes.Process, journal: Path, poi
 def test_a_run_that_is_being_measured_is_not_started_twice(
     owner: processes.Process, journal: Path, point: Path
 ) -> None:
-    twin = Local(_run("owner"), journal=journal)
+    twin = Machine(_run("owner"), journal=journal, alone=False)
     with pytest.raises(NeedError, match=f"is being measured by process {owner.pid}"):
         twin.up()
     twin.down()
@@ -141,14 +148,16 @@ def test_the_next_start_undoes_a_dead_run(
 ) -> None:
     os.kill(owner.pid, signal.SIGKILL)
     owner.wait()
-    with Local(_run("next"), journal=journal):
+    with Machine(_run("next"), journal=journal):
         assert not _cgroup(_run("owner")).exists()
         assert mount.is_mounted(point)
     assert not mount.is_mounted(point)
 
 
 def test_the_last_run_unmounts(journal: Path, point: Path) -> None:
-    first, second = (Local(_run(name), journal=journal) for name in ("first", "second"))
+    first, second = (
+        Machine(_run(name), journal=journal, alone=False) for name in ("first", "second")
+    )
     first.up()
     second.up()
     first.down()
@@ -160,31 +169,123 @@ def test_the_last_run_unmounts(journal: Path, point: Path) -> None:
 
 def test_what_was_mounted_before_stays(journal: Path, point: Path) -> None:
     syscall.mount("tracefs", point)
-    with Local(_run("guest"), journal=journal):
+    with Machine(_run("guest"), journal=journal):
         pass
     assert mount.is_mounted(point)
 
 
 def test_down_kills_and_removes_nested_groups(journal: Path, point: Path, tmp_path: Path) -> None:
-    with Local(_run("nested"), journal=journal) as target:
-        deep = target.cgroup("workload/pod/container")
+    with Machine(_run("nested"), journal=journal) as target:
+        deep = target.make("workload/pod/container")
         process = processes.spawn(["sleep", "600"], log=tmp_path / "log", cgroup=deep)
-        scratch = target.scratch
+        scratch, work = target.scratch, target.work
         assert scratch.is_dir()
+        assert work.is_dir()
     assert process.wait() == -signal.SIGKILL
     assert not _cgroup(_run("nested")).exists()
     assert not scratch.exists()
+    assert not work.exists()
 
 
-def test_processes_are_killed_one_by_one_where_the_kernel_has_no_cgroup_kill(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_no_run_starts_beside_another_and_nothing_is_changed_by_one_that_is_refused(
+    owner: processes.Process, journal: Path, point: Path
 ) -> None:
-    group = _cgroup(_run("old"))
-    cgroup.create(group / "below")
-    monkeypatch.setattr(Path, "exists", lambda path: path.name != "cgroup.kill")
-    process = processes.spawn(["sleep", "600"], log=tmp_path / "log", cgroup=group / "below")
-    assert cgroup.remove(group) == 1
-    assert process.wait() == -signal.SIGKILL
+    refused = Machine(_run("refused"), journal=journal)
+    for start in (refused.check, refused.up):
+        with pytest.raises(NeedError, match=f"is being measured by process {owner.pid}"):
+            start()
+    assert [entry.run for entry in Journal(journal).entries()] == [_run("owner")]
+    assert not _cgroup(_run("refused")).exists()
+    assert not refused.work.exists()
+
+
+def test_one_of_two_that_start_at_once_is_refused_by_the_lock(
+    journal: Path, point: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one has started since the early look at who is there."""
+    first, second = (
+        Machine(_run("first"), journal=journal),
+        Machine(_run("second"), journal=journal),
+    )
+    check = second.check
+
+    def check_then_be_late() -> None:
+        check()
+        first.up()
+
+    monkeypatch.setattr(second, "check", check_then_be_late)
+    with pytest.raises(NeedError, match="is being measured"):
+        second.up()
+    assert not _cgroup(_run("second")).exists()
+    second.down()
+    assert _cgroup(_run("first")).exists()
+    first.down()
+
+
+def test_a_run_of_any_name_is_apart_from_the_stack(journal: Path, point: Path) -> None:
+    component, _ = supervisor.address("stack", "server")
+    with Machine("stack", journal=journal) as target:
+        run = target.make("workload").parent
+        assert not component.is_relative_to(run)
+        assert not run.is_relative_to(component.parent)
+
+
+def test_a_name_that_no_cgroup_can_have_is_refused(journal: Path, point: Path) -> None:
+    with pytest.raises(InputError, match="cannot be the name of a run"):
+        Machine("a/b", journal=journal).check()
+
+
+def test_to_ask_for_a_cgroup_makes_none(journal: Path, point: Path) -> None:
+    with Machine(_run("getter"), journal=journal) as target:
+        made = target.make("workload")
+        assert target.of("workload") == made
+        with pytest.raises(ComponentError, match="has no cgroup 'wrokload'"):
+            target.of("wrokload")
+        assert not (made.parent / "wrokload").exists()
+
+
+def test_a_socket_has_a_path_that_one_can_have(journal: Path, point: Path) -> None:
+    long = Machine("x" * 100)
+    assert long.socket("a") == long.scratch / "a.sock"
+    for name in ("y" * 40, "z" * 200):
+        with socket.socket(socket.AF_UNIX) as listener:
+            path = long.socket(name)
+            path.parent.mkdir(parents=True)
+            try:
+                listener.bind(str(path))
+            finally:
+                shutil.rmtree(path.parent)
+    assert long.socket("z" * 200) != long.socket("z" * 201)
+    with pytest.raises(NeedError, match="too long a path for sockets"):
+        Machine("run", journal=journal / ("d" * 107)).socket("a")
+
+
+def test_a_work_folder_that_is_there_already_is_not_taken(
+    journal: Path, point: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(NeedError, match="exists already"):
+        Machine(_run("work"), work=tmp_path, journal=journal).up()
+    assert tmp_path.exists()
+    with Machine(_run("work"), work=tmp_path / "new", journal=journal) as target:
+        (target.work / "folder").mkdir()
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_somebody_else_made_meanwhile_stays(
+    journal: Path, point: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = Machine(_run("work"), work=tmp_path / "theirs", journal=journal)
+    check = target.check
+
+    def check_then_be_late() -> None:
+        check()
+        target.work.mkdir()
+
+    monkeypatch.setattr(target, "check", check_then_be_late)
+    with pytest.raises(NeedError, match="exists already"):
+        target.up()
+    assert target.work.exists()
+    assert not journal.exists()
 
 
 def test_a_full_disk_is_found_before_anything_changes(
@@ -195,7 +296,7 @@ def test_a_full_disk_is_found_before_anything_changes(
     processes.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)])
     try:
         with pytest.raises(NeedError, match=r"disk under .* is full"):
-            Local(_run("full"), small / "run", journal=journal).up()
+            Machine(_run("full"), work=small / "work", journal=journal).up()
     finally:
         syscall.unmount(small)
     assert not journal.exists()
@@ -211,7 +312,7 @@ def test_a_failed_start_undoes_its_part(
 
     monkeypatch.setattr(cgroup, "create", refuse)
     with pytest.raises(PermissionError):
-        Local(_run("refused"), journal=journal).up()
+        Machine(_run("refused"), journal=journal).up()
     assert not mount.is_mounted(point)
     assert not journal.exists()
 
@@ -221,7 +322,7 @@ def test_an_unprivileged_user_is_told_to_use_sudo(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(NeedError, match="sudo"):
-        Local(_run("user"), journal=journal).up()
+        Machine(_run("user"), journal=journal).up()
     assert not journal.exists()
 
 
@@ -234,14 +335,20 @@ def test_the_journal_is_on_the_disk_before_the_change(
         (entry,) = Journal(journal).entries()
         seen.extend(entry.mounts)
 
+    def create(path: Path) -> None:
+        (entry,) = Journal(journal).entries()
+        seen.extend([*entry.cgroups, entry.work])
+        path.mkdir(parents=True)
+
     monkeypatch.setattr(syscall, "mount", record)
-    with Local(_run("order"), journal=journal):
+    monkeypatch.setattr(cgroup, "create", create)
+    with Machine(_run("order"), journal=journal) as target:
         pass
-    assert seen == [str(point)]
+    assert seen == [str(point), str(_cgroup(_run("order"))), str(target.work)]
 
 
 def test_facts_are_json_and_true(journal: Path, point: Path) -> None:
-    facts = json.loads(json.dumps(Local(_run("facts"), journal=journal).facts()))
+    facts = json.loads(json.dumps(Machine(_run("facts"), journal=journal).facts()))
     assert facts["kernel"] == os.uname().release
     assert facts["cpus_online"] == os.cpu_count()
     assert facts["memory_bytes"] > 1 << 28
@@ -254,18 +361,13 @@ def test_cgroup_v2_is_mounted_and_unmounted_where_there_is_none(
     journal: Path, point: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mount, "find", lambda fstype: None)
-    with Local(_run("own"), journal=journal) as target:
-        group = target.cgroup("workload")
+    with Machine(_run("own"), journal=journal) as target:
+        group = target.make("workload")
         assert group.is_relative_to(journal)
         assert "usage_usec" in (group / "cpu.stat").read_text()
         assert mount.is_mounted(journal / "cgroup2")
     assert not mount.is_mounted(journal / "cgroup2")
     assert not journal.exists()
-
-
-def test_where_cgroups_may_not_be_made_it_is_a_sentence() -> None:
-    with pytest.raises(NeedError, match="--privileged"):
-        cgroup.create(Path("/proc/harness"))
 
 
 def test_only_root_cleans(

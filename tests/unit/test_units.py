@@ -46,14 +46,14 @@ def systemd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Systemd:
 
 
 def _planned(tmp_path: Path) -> Running:
-    own, unit = supervisor.address("harness-stack", "tempo")
+    own, unit = supervisor.address("stack", "tempo")
     log = tmp_path / "logs" / "tempo.log"
     command = ("/cache/tempo", "-config.file=/state/tempo.yaml")
     return Running("tempo", "2.8", 0, str(own), str(log), command, {"A": "b c"}, unit)
 
 
 def test_a_unit_has_a_slice_of_the_stacks_own(systemd: Systemd, tmp_path: Path) -> None:
-    own, unit = supervisor.address("harness-stack", "tempo")
+    own, unit = supervisor.address("stack", "tempo")
     assert unit == UNIT
     assert own == tmp_path / "cgroup" / "harness_stack.slice" / UNIT
     assert not (tmp_path / "cgroup").exists()
@@ -61,7 +61,7 @@ def test_a_unit_has_a_slice_of_the_stacks_own(systemd: Systemd, tmp_path: Path) 
 
 
 def test_starting_runs_it_as_a_transient_unit(systemd: Systemd, tmp_path: Path) -> None:
-    running = supervisor.start("harness-stack", _planned(tmp_path))
+    running = supervisor.start("stack", _planned(tmp_path))
     assert (running.pid, Path(running.cgroup).name) == (4711, UNIT)
     run, show = systemd.asked
     assert run[:3] == ["systemd-run", "--quiet", "--collect"]
@@ -75,7 +75,7 @@ def test_starting_runs_it_as_a_transient_unit(systemd: Systemd, tmp_path: Path) 
 
 def test_its_cgroup_is_where_systemd_says(systemd: Systemd, tmp_path: Path) -> None:
     systemd.shown = f"MainPID=12\nControlGroup=/machine/outer/{UNIT}\n"
-    running = supervisor.start("harness-stack", _planned(tmp_path))
+    running = supervisor.start("stack", _planned(tmp_path))
     assert running.cgroup == f"{tmp_path}/cgroup/machine/outer/{UNIT}"
 
 
@@ -84,19 +84,19 @@ def test_a_unit_that_ended_at_once_keeps_the_planned_cgroup(
 ) -> None:
     systemd.shown = "MainPID=0\nControlGroup=\n"
     planned = _planned(tmp_path)
-    assert supervisor.start("harness-stack", planned) == planned
+    assert supervisor.start("stack", planned) == planned
 
 
 def test_what_systemd_refuses_is_an_error(systemd: Systemd, tmp_path: Path) -> None:
     systemd.refuses = True
     with pytest.raises(CommandError, match="exists already"):
-        supervisor.start("harness-stack", _planned(tmp_path))
+        supervisor.start("stack", _planned(tmp_path))
 
 
 def test_ending_stops_the_unit_and_then_the_slice(systemd: Systemd, tmp_path: Path) -> None:
     running = _planned(tmp_path)
     assert supervisor.end(running) == "was stopped by systemd"
-    supervisor.clear("harness-stack", [running])
+    supervisor.clear("stack", [running])
     assert systemd.asked == [
         ["systemctl", "stop", UNIT], ["systemctl", "stop", "harness_stack.slice"],
     ]  # fmt: skip
@@ -106,18 +106,18 @@ def test_only_the_groups_own_cgroup_is_removed(systemd: Systemd, tmp_path: Path)
     outer = tmp_path / "cgroup" / "machine"
     (outer / UNIT).mkdir(parents=True)
     other = Running("tempo", "2.8", 1, str(outer / UNIT), "/log", (), {}, UNIT)
-    supervisor.clear("harness-stack", [other])
+    supervisor.clear("stack", [other])
     assert outer.exists()
 
 
 def test_without_systemd_there_is_no_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "SYSTEMD", tmp_path / "none")
     monkeypatch.setattr(mount, "find", lambda _: tmp_path)
-    assert supervisor.address("harness-stack", "tempo") == (
-        tmp_path / "harness-stack" / "tempo",
+    assert supervisor.address("stack", "tempo") == (
+        tmp_path / "harness" / "stack" / "tempo",
         "",
     )
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(mount, "find", lambda _: None)
     with pytest.raises(NeedError, match="cgroup v2 is not mounted"):
-        supervisor.address("harness-stack", "tempo")
+        supervisor.address("stack", "tempo")
