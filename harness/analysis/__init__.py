@@ -1,1 +1,1 @@
-"""Pure functions from a run's measurements to estimates and verdicts; nothing here changes a run."""
+"""Pure functions from a run's measurements to estimates and verdicts; no run is changed here."""

@@ -1,1 +1,1 @@
-"""Runs an evaluation or a calibration from outside: asks the node for trials, stores them, decides what is next."""
+"""Runs an evaluation from outside: asks a node for trials, stores them, decides what is next."""

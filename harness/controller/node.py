@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from harness import __version__
 from harness.errors import HarnessError, NodeError, StoreError
@@ -29,6 +29,7 @@ SILENT_SECONDS = 900.0  # nothing that a node does takes so long without a word
 CLOSE_SECONDS = 60.0
 
 Tell = Callable[[str], None]
+T = TypeVar("T")
 
 
 class Node:
@@ -46,17 +47,17 @@ class Node:
 
     def open(self, session: Session, tell: Tell) -> Hello:
         """Begin the session; the error of a machine on which nothing can be measured."""
-        hello = codec.load(Hello, self._ask("hello", tell, "open", session=session)["hello"])
+        hello = self._loaded(Hello, self._ask("hello", tell, "open", session=session)["hello"])
         self._work = hello.work
         return hello
 
     def block(self, spec: BlockSpec, tell: Tell) -> BlockReady:
         """Start the service and warm it up."""
-        return codec.load(BlockReady, self._ask("ready", tell, "block", block=spec)["block"])
+        return self._loaded(BlockReady, self._ask("ready", tell, "block", block=spec)["block"])
 
     def trial(self, spec: TrialSpec, tell: Tell) -> TrialResult:
         """Run a trial; its files are below `folder` when this returns."""
-        return codec.load(TrialResult, self._ask("done", tell, "trial", trial=spec)["result"])
+        return self._loaded(TrialResult, self._ask("done", tell, "trial", trial=spec)["result"])
 
     def stored(self, spec: TrialSpec) -> None:
         """The trial is on the disk: the node may forget it."""
@@ -67,7 +68,7 @@ class Node:
         return list(self._ask("done", tell, "end_block").get("warnings", ()))
 
     def send_results(self, run: str, rows: Sequence[Comparison]) -> None:
-        """Into the stack that takes the telemetry, for its dashboards; ComponentError if it fails."""
+        """Into the stack that takes the telemetry; ComponentError if it refuses them."""
         self._ask("done", lambda _: None, "results", run=run, rows=[vars(row) for row in rows])
 
     def close(self) -> list[str]:
@@ -82,6 +83,12 @@ class Node:
         self.lost = True
         self._channel.close()
         return said
+
+    def _loaded(self, kind: type[T], data: Any) -> T:
+        try:
+            return codec.load(kind, data)
+        except codec.MalformedError as error:
+            raise self._loss(f"what it sent cannot be read: {error}") from error
 
     def _last_words(self) -> list[str]:
         """What comes after `close`: the rest of what was under way, and of the files."""

@@ -1,1 +1,1 @@
-"""What the running kernel is asked and told: processes, cgroups, mounts, CPUs, ports, system calls."""
+"""What the running kernel is asked and told: processes, cgroups, mounts, CPUs, ports, bpf(2)."""

@@ -1,1 +1,1 @@
-"""The side that touches the measured machine: service, load, collectors, and meters at the edges of windows."""
+"""The side that touches the measured machine: service, load, collectors, meters at window edges."""

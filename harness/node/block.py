@@ -1,4 +1,4 @@
-"""A block on the node: a fresh service and its load driver, its rate, its warm-up; for `session`."""
+"""A block on the node: a service and its load driver, its rate, its warm-up; for `session`."""
 
 from __future__ import annotations
 

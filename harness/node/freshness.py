@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.linux import processes
+from harness.linux import cgroup, processes
 from harness.meters.memory import pss_bytes
 from harness.model import Part
 from harness.node.agent_process import AgentProcess
@@ -52,7 +52,7 @@ class Bill:
         for name, path in self._cgroups.items():
             used = after[name] - self._before[name]
             notes.add("stack_cpu_seconds", used, "s", component=name)
-            pids = map(int, (path / "cgroup.procs").read_text().split())
+            pids = cgroup.processes(path)
             notes.add("stack_pss_bytes", pss_bytes(pids), "By", component=name)
         for kind, count in self._testbed.receiver.read().items():
             notes.add("stack_records", count - self._taken[kind], "{record}", kind=kind)

@@ -1,4 +1,4 @@
-"""The service that is measured: started here and ended, or found running; for `block` and `twin`."""
+"""The service that is measured: started and ended here, or found running; for `block`."""
 
 from __future__ import annotations
 

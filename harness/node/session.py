@@ -48,7 +48,7 @@ class NodeSession:
         }
 
     def serve(self) -> list[str]:
-        """Until `close`, or until the controller is gone; what could not be undone, in sentences."""
+        """Until it closes or is gone; what could not be undone, in sentences."""
         try:
             while True:
                 self._do(self._line.next())

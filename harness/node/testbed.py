@@ -17,7 +17,7 @@ from harness.node.service import Service
 from harness.wire.spec import BlockSpec, Placement, TrialResult, TrialSpec, Value
 
 Attend = Callable[[], None]
-"""Looks whether the controller still is there and wants this to go on; raises if not. Never waits."""
+"""Looks whether the controller is there and wants this to go on; raises if not, never waits."""
 
 
 @dataclass(frozen=True)

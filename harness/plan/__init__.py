@@ -1,1 +1,1 @@
-"""What is to be measured and in which order, before anything runs: experiments, services, seeds, windows."""
+"""What is to be measured and in which order, before anything runs: experiments, services."""

@@ -8,17 +8,16 @@ import shlex
 import shutil
 import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from harness.errors import InputError, NeedError
-from harness.linux import ports, processes
-from harness.node.service import RunningWorkload
+from harness.wire.spec import Found
 
-__all__ = ["Build", "Route", "RunningWorkload", "Workload", "load", "names", "own"]
+__all__ = ["Build", "Route", "Workload", "load", "names", "own"]
 
 SHIPPED = Path(__file__).resolve().parents[2] / "workloads"
 
@@ -58,6 +57,12 @@ class Workload:
     build: Build | None = None
     locustfile: Path | None = None
     url: str = ""
+    running: Found | None = None
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the user's, not one that ships."""
+        return bool(self.url)
 
     def argv(self, port: int = 0) -> list[str]:
         """The command on this port; 0 lets the program pick one."""
@@ -81,29 +86,6 @@ class Workload:
                 f"{self.name!r} needs it.",
                 "Install it, or give its path as the first word of the command.",
             )
-
-    def start(
-        self, *, log: Path, cgroup: Path | None = None, cpus: Sequence[int] = ()
-    ) -> RunningWorkload:
-        """Start it and wait until it answers; WorkloadError if it does not, NeedError if its
-        port is taken.
-        """
-        port = address(self.url)[1] if self.url else 0
-        if self.url:
-            _require_free(port)
-        argv, shipped = self.argv(port), not self.url
-        process = processes.spawn(
-            argv, log=log, cwd=self.directory, cgroup=cgroup, cpus=cpus, pipe_stdout=shipped
-        )
-        running = RunningWorkload(self.name, self.url, process, log, cgroup)
-        try:
-            if shipped:
-                return dataclasses.replace(running, url=f"http://127.0.0.1:{running.told_port()}")
-            running.await_answer()
-        except BaseException:
-            running.stop()
-            raise
-        return running
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; the inverse of `from_dict`."""
@@ -202,12 +184,3 @@ def address(url: str) -> tuple[str, int]:
             f"{url} is not a URL of a service.", next_step="Say http://127.0.0.1:PORT/."
         ) from error
     return parts.hostname or "127.0.0.1", port
-
-
-def _require_free(port: int) -> None:
-    if (holder := ports.holder(port)) is not None:
-        raise NeedError(
-            f"Port {port} is taken: {holder} listens on it.",
-            "What answers there would be measured instead of your program.",
-            "Stop it, or start your program on another port and say so in --url.",
-        )

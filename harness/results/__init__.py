@@ -1,1 +1,1 @@
-"""The run directory and the machine's certificate: written by the controller, read by analysis and report."""
+"""The run directory and the machine's certificate: the controller writes, the report reads."""

@@ -1,1 +1,1 @@
-"""The observability stack: which components there are, their configuration, their start, questions to them."""
+"""The observability stack: which components there are, their configuration, start, answers."""

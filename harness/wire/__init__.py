@@ -1,1 +1,1 @@
-"""What two of our processes say to each other: frames, specs, control lines; standard library only."""
+"""What two of our processes say to each other: frames, specs, control lines; no other import."""

@@ -28,7 +28,7 @@ def dump(value: Any) -> Any:
 
 
 def load(kind: type[T], data: Any) -> T:
-    """The inverse of `dump` for this dataclass; MalformedError where the data are of other types."""
+    """The inverse of `dump` for a dataclass; MalformedError where data are of other types."""
     found = _load(kind, data, kind.__name__)
     assert isinstance(found, kind)
     return found

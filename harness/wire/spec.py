@@ -12,7 +12,7 @@ from typing import Any, Literal
 from harness.model import StackKind, WindowRow
 
 TrialMethod = Literal["switch", "twin", "install", "bpf_time"]
-"""How a trial compares: `install` is the experiment's method `block`, `bpf_time` a metered trial."""
+"""How a trial compares: `install` is an experiment's `block`, `bpf_time` a metered trial."""
 
 
 @dataclass(frozen=True)

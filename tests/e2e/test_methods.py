@@ -14,8 +14,8 @@ from harness.analysis.compare import Quadruples
 from harness.controller import evaluate
 from harness.load import record
 from harness.node import machine
-from harness.node.install_halves import installed_first
 from harness.plan import experiment
+from harness.plan.trials import installed_first
 from harness.results.run import Run, TrialRecord
 
 pytestmark = pytest.mark.e2e

@@ -1,97 +1,149 @@
-"""One trial of a block that fails, and the warm-up of its processes, with a scripted driver."""
+"""The trials of a block as the controller stores them, of a node that is scripted."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from harness.errors import CollectorError, LoadError
-from harness.model import Arm, Trial
-from harness.node import block, trial, warm_up
-from harness.node.block import Block, Clock
+from harness.controller.block import Block, record_of
+from harness.controller.progress import Progress
+from harness.errors import CollectorError, ComponentError, HarnessError, NodeError, WorkloadError
+from harness.model import Arm
+from harness.plan import workloads
+from harness.plan.definitions import resolve_all
 from harness.plan.experiment import Experiment, plan
-from harness.results.run import Run, TrialRecord
+from harness.results.run import Run
+from harness.wire.spec import BlockReady, TrialResult, TrialSpec, Value
 
 EXPERIMENT = Experiment("e", ("go",), (Arm("baseline"), Arm("http", ("http",))), blocks=2)
+FIRST, *_ = BLOCK = [each for each in plan(EXPERIMENT) if each.block == 0]
 
 
-class Driver:
-    """Runs one phase at a time, as the load driver does."""
+class Scripted:
+    """A node that does to each trial what a test says."""
 
-    running = False
+    lost = False
 
-    def start(self, rate: float) -> None:
-        if self.running:
-            raise LoadError("The load driver failed to start.", "A phase is running already.")
-        self.running = True
+    def __init__(self, does: Callable[[TrialSpec], TrialResult]) -> None:
+        self.asked, self.acknowledged, self.blocks = list[str](), list[str](), list[Any]()
+        self._does = does
 
-    def finish(self, path: Path) -> None:
-        if not self.running:
-            raise LoadError("The load driver failed to finish.", "No phase is running.")
-        self.running = False
+    def block(self, spec: Any, tell: Any) -> BlockReady:
+        self.blocks.append(spec)
+        capacity = {"capacity": 250.0} if spec.find_capacity else None
+        return BlockReady(100.0, 3.04, True, capacity)
+
+    def trial(self, spec: TrialSpec, tell: Any) -> TrialResult:
+        self.asked.append(spec.name)
+        return self._does(spec)
+
+    def stored(self, spec: TrialSpec) -> None:
+        self.acknowledged.append(spec.name)
+
+    def end_block(self, tell: Any) -> list[str]:
+        return ["A process is left."]
+
+    def translated(self, told: Any) -> Any:
+        return told
+
+
+def failed(error: HarnessError, **more: Any) -> TrialResult:
+    return TrialResult("failed", error=error.to_dict(), **more)
 
 
 @pytest.fixture
-def one(tmp_path: Path) -> Any:
-    """Runs a trial of a block; the store that it goes to."""
-    store = Run.create(tmp_path / "r", EXPERIMENT, skipped_arms=[], warmups=[])
-    clock = Clock(EXPERIMENT, lambda *_: None)
-    nobody: Any = None
-    this = Block(store, EXPERIMENT, nobody, nobody, nobody, nobody, clock)
-    stage: Any = SimpleNamespace(driver=Driver(), workload=SimpleNamespace(check=lambda: None))
-    return store, lambda each: this._one(stage, each)[0]
+def store(tmp_path: Path) -> Run:
+    return Run.create(
+        tmp_path / "r", EXPERIMENT, skipped_arms=[], warmups=[], calibration={}, warnings=[]
+    )
 
 
-def test_a_trial_that_fails_under_load_does_not_fail_the_next(
-    one: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store, run = one
-    first, second, third = plan(EXPERIMENT)[:3]
+@pytest.fixture
+def run(store: Run) -> Callable[..., tuple[Scripted, list[str]]]:
+    def run_block(does: Callable[[TrialSpec], TrialResult]) -> tuple[Scripted, list[str]]:
+        node, said = Scripted(does), list[str]()
+        asked: Any = node
+        block = Block(
+            store, EXPERIMENT, asked, workloads.load("go"), resolve_all(EXPERIMENT),
+            Progress(EXPERIMENT, lambda *_: None), said.append,
+        )  # fmt: skip
+        block.run(BLOCK)
+        return node, said
 
-    def dies(stage: Any, each: Trial, folder: Path) -> tuple[TrialRecord, list[Any]]:
-        if each == third:
-            raise CollectorError("It did not start.")
-        stage.driver.start(100.0)
-        if each == first:
-            raise CollectorError("The agent of collector 'http' ended.")
-        stage.driver.finish(folder / "requests.npz")
-        return TrialRecord(each, "ok"), []
-
-    monkeypatch.setattr(trial, "run", dies)
-    assert [run(each).status for each in (first, second, third)] == ["failed", "ok", "failed"]
-    reasons = [record.reason for record in store.records()]
-    assert reasons == ["The agent of collector 'http' ended.", "", "It did not start."]
+    return run_block
 
 
-def test_the_warm_up_of_a_twin_is_noted_beside_the_block_s(
-    one: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store, run = one
-    took = {"arm": "twin", "seconds": 30.0, "steady": False}
-    record = TrialRecord(plan(EXPERIMENT)[0], "ok", extra={"warmup": took})
-    monkeypatch.setattr(block.trials, "run", lambda *_: (record, []))
-    run(record.trial)
-    assert store.about()["warmups"] == [{"workload": "go", "block": 0, **took}]
+def test_trials_are_stored_before_the_node_may_forget_them(store: Run, run: Any) -> None:
+    node, said = run(lambda _: TrialResult("ok"))
+    names = [trial.name for trial in BLOCK]
+    assert node.asked == node.acknowledged == names
+    assert [record.trial.name for record in store.records()] == names
+    assert said == ["go-b0: A process is left."]
+
+
+def test_what_ends_a_trial_does_not_end_the_next(store: Run, run: Any) -> None:
+    error = CollectorError("The agent of collector 'http' ended.")
+    run(lambda spec: failed(error) if spec.name == FIRST.name else TrialResult("ok"))
+    found = [(record.status, record.reason) for record in store.records()]
+    assert found == [("failed", str(error))] + [("ok", "")] * (len(BLOCK) - 1)
 
 
 @pytest.mark.parametrize(
-    ("falling", "least", "limit", "seconds", "steady"),
-    [(0.0, 0.5, 30.0, 4.0, True), (0.0, 6.0, 30.0, 6.0, True), (1.0, 0.5, 5.2, 5.2, False)],
-)
-def test_a_process_is_warm_once_its_cost_is_steady(
-    monkeypatch: pytest.MonkeyPatch,
-    falling: float, least: float, limit: float, seconds: float, steady: bool,
-) -> None:  # fmt: skip
-    """By a scripted clock: 100 requests a second of 50 us each, and what falls in a second."""
-    now = [100.0]
-    monkeypatch.setattr(warm_up.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(warm_up.time, "sleep", lambda s: now.__setitem__(0, now[0] + s))
+    ("result", "kind", "ends"),
+    [
+        (failed(CollectorError("No answer."), over="block", service="It died."), WorkloadError,
+         "block"),
+        (failed(ComponentError("tempo ended."), over="run"), ComponentError, "run"),
+    ],
+)  # fmt: skip
+def test_what_ends_more_is_raised_once_the_trial_is_stored(
+    store: Run, run: Any, result: TrialResult, kind: type[HarnessError], ends: str
+) -> None:
+    with pytest.raises(kind) as caught:
+        run(lambda _: result)
+    assert caught.value.ends == ends
+    assert [record.trial for record in store.records()] == [FIRST]
 
-    def used() -> float:
-        t = now[0] - 100
-        return 100 * 50e-6 * (t + falling * (10 * t - t * t / 2))
 
-    assert warm_up.await_steady(used, least, limit, 100.0) == (pytest.approx(seconds), steady)
+def test_a_lost_node_leaves_its_trial_failed_and_is_asked_no_more(store: Run, run: Any) -> None:
+    def lose(_spec: TrialSpec) -> TrialResult:
+        raise NodeError("The node process was lost.")
+
+    with pytest.raises(NodeError):
+        run(lose)
+    assert [(r.trial, r.status) for r in store.records()] == [(FIRST, "failed")]
+
+
+def test_an_arm_that_cannot_run_here_is_skipped_with_its_reason(store: Run, run: Any) -> None:
+    told = TrialResult("skipped", error=CollectorError("No BTF.").to_dict())
+    run(lambda spec: told if spec.candidates else TrialResult("ok"))
+    assert store.about()["skipped_arms"] == [{"arm": "http", "reason": "No BTF."}]
+
+
+def test_the_capacity_is_found_once_a_run(store: Run, run: Any) -> None:
+    first, _ = run(lambda _: TrialResult("ok"))
+    second, _ = run(lambda _: TrialResult("ok"))
+    assert (first.blocks[0].find_capacity, second.blocks[0].find_capacity) == (True, False)
+    assert second.blocks[0].rate == 100.0
+    assert store.about()["calibration"] == {"go": {"capacity": 250.0, "rate": 100.0}}
+
+
+def test_the_warm_up_of_a_twin_is_noted_beside_the_block_s(store: Run, run: Any) -> None:
+    warmed = TrialResult("ok", details={"warmup": {"seconds": 30.0, "steady": False}})
+    run(lambda spec: warmed if spec.name == FIRST.name else TrialResult("ok"))
+    assert store.about()["warmups"] == [
+        {"workload": "go", "block": 0, "seconds": 3.04, "steady": True},
+        {"workload": "go", "block": 0, "arm": FIRST.arm, "seconds": 30.0, "steady": False},
+    ]
+
+
+def test_values_are_stored_with_whose_they_are() -> None:
+    told = TrialResult("ok", values=(Value("events", 3.0, "{event}", {"collector": "http"}),))
+    (value,) = record_of(FIRST, told, {}).values
+    assert (value.workload, value.arm, value.block, value.trial) == (
+        "go", FIRST.arm, 0, FIRST.name,
+    )  # fmt: skip
+    assert (value.metric, value.value, value.labels) == ("events", 3.0, {"collector": "http"})

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harness.analysis import hierarchy, latency, multiple, ranks, sequential, warmup
+from harness.analysis import hierarchy, latency, multiple, ranks, sequential
 from harness.analysis.compare import Estimate, Quadruples
 from harness.model import Comparison
+from harness.node import warm_up
 
 Array = NDArray[np.float64]
 
@@ -253,12 +254,12 @@ def first_steady(excess: float, seconds: float, noise_share: float, seed: int) -
     times = np.arange(60) * 0.5 + 0.25
     cost = 1 + excess * np.exp(-times / seconds)
     cost *= 1 + noise_share * rng.standard_t(4, 60) / math.sqrt(2)
-    return next((k for k in range(1, 61) if warmup.steady(cost[:k].tolist())), 61)
+    return next((k for k in range(1, 61) if warm_up.steady(cost[:k].tolist())), 61)
 
 
 def test_a_steady_process_is_soon_called_so() -> None:
     pieces = [first_steady(0.0, 1.0, 0.1, seed) for seed in range(100)]
-    assert min(pieces) == warmup.LEAST
+    assert min(pieces) == warm_up.LEAST
     assert np.median(pieces) <= 12
     assert np.quantile(pieces, 0.9) <= 20
 
@@ -271,7 +272,7 @@ def test_a_process_that_warms_up_is_not_called_steady_before() -> None:
 
 
 def test_a_constant_is_steady_and_a_gap_in_the_figures_is_not() -> None:
-    assert warmup.steady([5.0] * 8)
-    assert not warmup.steady([5.0] * 7)
-    assert not warmup.steady([5.0] * 8 + [math.nan])
-    assert not warmup.steady([9.0, 9.0, 9.0, 9.0, 5.0, 5.0, 5.0, 5.0])
+    assert warm_up.steady([5.0] * 8)
+    assert not warm_up.steady([5.0] * 7)
+    assert not warm_up.steady([5.0] * 8 + [math.nan])
+    assert not warm_up.steady([9.0, 9.0, 9.0, 9.0, 5.0, 5.0, 5.0, 5.0])

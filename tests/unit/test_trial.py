@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 
-from harness.model import Trial
+from harness.model import Arm
 from harness.node import trial
-from harness.node.testbed import Notes
+from harness.node.testbed import TrialLog
+from harness.plan import trials
+from harness.plan.definitions import resolve_all
+from harness.plan.experiment import Experiment, plan
 
-STAGE: Any = SimpleNamespace(workload=SimpleNamespace(pids=lambda: [7, 8]))
+E = Experiment("e", ("go",), (Arm("baseline"), Arm("new", ("profile",), ("profile",))))
+TESTBED: Any = SimpleNamespace(service=SimpleNamespace(pids=lambda: [7, 8]))
 
 
 @pytest.fixture
@@ -23,28 +27,28 @@ def named(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         assert argv[-2:] == ["7", "8"]
         found.append(Path(argv[-3]).name)
 
-    monkeypatch.setattr(trial.shell, "run", run)
+    monkeypatch.setattr(trial.processes, "run", run)
     return found
 
 
 def agent(name: str, kind: str = "profile") -> Any:
-    return SimpleNamespace(name=name, definition=SimpleNamespace(agent=kind))
+    return SimpleNamespace(name=name, spec=SimpleNamespace(agent=kind))
 
 
-def notes() -> Notes:
-    return Notes(Trial(0, "go", 1, "new", "switched", 1))
+def notes() -> TrialLog:
+    return TrialLog(trials.trial(E, plan(E)[0], resolve_all(E)))
 
 
 def test_each_of_two_sets_has_its_own_profile_named_once(tmp_path: Path, named: list[str]) -> None:
     (tmp_path / "pprof").mkdir()
     (tmp_path / "pprof-profile-reference").mkdir()
     both = notes()
-    trial._profile(STAGE, [agent("profile-reference")], tmp_path, both.of("reference"))
+    trial._profile(TESTBED, [agent("profile-reference")], tmp_path, both.of("reference"))
     assert named == ["pprof-profile-reference"]
-    assert "profile" not in both.extra
-    trial._profile(STAGE, [agent("profile")], tmp_path, both.of("candidate"))
+    assert "profile" not in both.details
+    trial._profile(TESTBED, [agent("profile")], tmp_path, both.of("candidate"))
     assert named == ["pprof-profile-reference", "pprof"]
-    assert both.extra["profile"] == "pprof/profile.folded"
+    assert both.details["profile"] == "pprof/profile.folded"
 
 
 def test_a_reference_alone_with_a_profiler_is_not_the_candidate(
@@ -52,11 +56,11 @@ def test_a_reference_alone_with_a_profiler_is_not_the_candidate(
 ) -> None:
     (tmp_path / "pprof").mkdir()
     both = notes()
-    trial._profile(STAGE, [agent("http", "http")], tmp_path, both.of("candidate"))
+    trial._profile(TESTBED, [agent("http", "http")], tmp_path, both.of("candidate"))
     assert named == []
-    trial._profile(STAGE, [agent("profile-reference")], tmp_path, both.of("reference"))
+    trial._profile(TESTBED, [agent("profile-reference")], tmp_path, both.of("reference"))
     assert named == ["pprof"]
-    assert "profile" not in both.extra
+    assert "profile" not in both.details
 
 
 def test_both_folders_of_one_that_was_installed_twice_are_named(
@@ -65,6 +69,6 @@ def test_both_folders_of_one_that_was_installed_twice_are_named(
     for name in ("pprof", "pprof-profile"):
         (tmp_path / name).mkdir()
     alone = notes()
-    trial._profile(STAGE, [agent("http", "http"), agent("profile")], tmp_path, alone)
+    trial._profile(TESTBED, [agent("http", "http"), agent("profile")], tmp_path, alone)
     assert sorted(named) == ["pprof", "pprof-profile"]
-    assert alone.extra["profile"] == "pprof/profile.folded"
+    assert alone.details["profile"] == "pprof/profile.folded"

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.load.record import Record
+from harness.load.record import Record, read
 from harness.model import Trial
 from harness.node import twin
-from harness.node.install_halves import installed_first
 from harness.node.twin import _Edge
 from harness.plan.experiment import pattern
+from harness.plan.trials import installed_first
+from harness.wire.spec import WindowState
 
 MS = 1_000_000
 
@@ -42,7 +43,9 @@ def test_windows_of_twins_count_by_reading_and_last_from_aim_to_aim(tmp_path: Pa
         _Edge(i * window * MS, i * window * MS + MS // 5, {"cpu.workload": i / 8}, 0.001)
         for i in range(len(states) + 1)
     ]
-    rows = twin._rows(edges, tmp_path / "requests.npz", seed)
+    rows = twin._rows(
+        edges, read(tmp_path / "requests.npz"), [WindowState(on, (on,)) for on in states]
+    )
     assert [row.window.on for row in rows] == states
     assert [row.window.quadruple for row in rows] == [i // 4 for i in range(len(states))]
     assert [row.window.start_ns for row in rows[1:]] == [row.window.end_ns for row in rows[:-1]]

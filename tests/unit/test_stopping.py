@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from harness.analysis import sequential
 from harness.controller import evaluate
-from harness.controller.due import Ending, pending
+from harness.controller.block import replacement
+from harness.controller.due import pending, set_failed_aside
+from harness.controller.stopping import StoppingRule
 from harness.model import Arm, Measurement, Trial
-from harness.node.block import replacement
 from harness.plan.experiment import Experiment, plan
 from harness.results.run import Run, TrialRecord
 from tests.unit import synthetic
@@ -52,6 +52,8 @@ def test_what_was_finished_is_not_due_and_what_failed_is_tried_again(tmp_path: P
     _finish(run, trials[:3])
     run.append(TrialRecord(trials[3], "failed"))
     assert pending(run) == trials[3:]
+    set_failed_aside(run)
+    assert pending(run) == trials[3:]
     assert (run.path / "trials" / f"{trials[3].name}.failed").is_dir()
 
 
@@ -81,10 +83,10 @@ class _Clock:
         return self.now
 
 
-def _budgeted(tmp_path: Path, seconds: float) -> tuple[Run, Ending, _Clock]:
+def _budgeted(tmp_path: Path, seconds: float) -> tuple[Run, StoppingRule, _Clock]:
     changed = Experiment("e", ("go", "java"), EXPERIMENT.arms, blocks=4, budget_seconds=seconds)
     run, clock = _run(tmp_path, changed), _Clock()
-    return run, Ending(run, clock), clock
+    return run, StoppingRule(run, clock), clock
 
 
 def test_each_service_has_its_share_of_the_time(tmp_path: Path) -> None:
@@ -105,7 +107,7 @@ def test_time_spent_before_an_interruption_counts(tmp_path: Path) -> None:
     run, end, clock = _budgeted(tmp_path, 100)
     clock.now += 80
     end.after("go")
-    later = Ending(run, clock)
+    later = StoppingRule(run, clock)
     assert later.reached("go", 1)
     assert not later.reached("java", 0)
 
@@ -131,7 +133,7 @@ def test_blocks_end_once_every_interval_is_narrow(
     run = _run(tmp_path, e)
     monkeypatch.setattr(sequential, "precision", lambda *_: half_width)
     _finish(run, (trial for trial in plan(e) if trial.block <= block))
-    end = Ending(run)
+    end = StoppingRule(run)
     end.after("go")
     assert ("go" in run.about()["ended_early"]) == ends
     assert end.reached("go", block + 1) == ends
@@ -144,11 +146,11 @@ def test_early_block_that_is_run_again_does_not_move_the_end(
     run = _run(tmp_path, e)
     _finish(run, (trial for trial in plan(e) if trial.block <= 2))
     monkeypatch.setattr(sequential, "precision", lambda *_: 0.1)
-    Ending(run).after("go")  # the one that was run again is of block 0: three have been run
+    StoppingRule(run).after("go")  # the one that was run again is of block 0: three have been run
     assert run.about()["ended_early"]["go"]["blocks"] == 3
     before = run.about()["ended_early"]
     _finish(run, (trial for trial in plan(e) if trial.block == 3))
-    Ending(run).after("go")
+    StoppingRule(run).after("go")
     assert run.about()["ended_early"] == before
 
 
@@ -171,15 +173,11 @@ def test_precision_waits_for_an_arm_that_failed_but_not_for_one_that_was_skipped
     assert 0 < sequential.precision(part, "go") < 100
 
 
-def test_warnings_of_the_session_before_are_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_warnings_of_the_session_before_are_kept(tmp_path: Path) -> None:
     run = _run(tmp_path)
     for told in (["one", "two"], ["two", "three"]):
-
-        def session(*given: Any, told: list[str] = told) -> None:
-            given[-1].warnings += told
-
-        monkeypatch.setattr(evaluate, "_evaluate", session)
-        evaluate.evaluate(run, {})
+        outcome = evaluate.Outcome(run)
+        for sentence in told:
+            outcome.warn(sentence)
+            assert sentence in run.about()["warnings"]  # at once: what comes later may be lost
     assert run.about()["warnings"] == ["one", "two", "three"]

@@ -1,0 +1,203 @@
+"""The two ends of a node's pipe: who hung up, who is silent, what arrives."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.controller.node import Node, session
+from harness.errors import NeedError, NodeError
+from harness.node.line import Closed, Gone, Line
+from harness.wire import codec
+from harness.wire.frames import Reader, pack
+from harness.wire.spec import Hello, Placement
+
+PLACE = Placement((0,), (1,), (1,), (1,), "two CPUs")
+HELLO = Hello({"kernel": "6"}, PLACE, True, "/var/tmp/harness-x", "http://127.0.0.1:1")
+
+
+class Channel:
+    """A pipe each way; the test speaks at the far end."""
+
+    def __init__(self) -> None:
+        self.far_source, self._sink = os.pipe()
+        self._source, self.far_sink = os.pipe()
+        self.closed = False
+
+    def send(self, data: bytes) -> None:
+        try:
+            os.write(self._sink, data)
+        except OSError as error:
+            raise NodeError("The node does not listen any more.") from error
+
+    def receive(self, size: int, seconds: float) -> bytes:
+        poll = select.poll()
+        poll.register(self._source, select.POLLIN)
+        if not poll.poll(1000 * seconds):
+            raise TimeoutError
+        return os.read(self._source, size)
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._sink)
+            os.close(self._source)
+        self.closed = True
+
+    def last_words(self) -> str:
+        return "Killed"
+
+
+@pytest.fixture
+def channel() -> Iterator[Channel]:
+    found = Channel()
+    yield found
+    found.close()
+    for descriptor in (found.far_source, found.far_sink):
+        os.close(descriptor)
+
+
+@pytest.fixture
+def line(channel: Channel) -> Line:
+    return Line(channel.far_source, channel.far_sink)
+
+
+def test_pings_are_heard_and_pass_by(channel: Channel, line: Line) -> None:
+    channel.send(pack("ping") + pack("trial", name="a"))
+    assert line.next().head["name"] == "a"
+
+
+def test_hanging_up_ends_a_session_at_the_next_look(channel: Channel, line: Line) -> None:
+    line.attend()
+    channel.close()
+    with pytest.raises(Gone, match="hung up"):
+        line.attend()
+
+
+def test_a_controller_that_has_had_enough_is_answered(channel: Channel, line: Line) -> None:
+    channel.send(pack("close"))
+    with pytest.raises(Closed):
+        line.attend()
+    line.last_word("done", warnings=[])
+    assert Reader(channel.receive).read(1.0).kind == "done"
+
+
+def test_a_silent_controller_is_gone_when_its_lease_ends(channel: Channel, line: Line) -> None:
+    line.lease_seconds = 0.0
+    with pytest.raises(Gone, match="said nothing"):
+        line.attend()
+
+
+def test_a_lease_holds_while_something_waits_to_be_read(channel: Channel, line: Line) -> None:
+    """A phase that takes longer than the lease ends no session whose pings wait in the pipe."""
+    channel.send(pack("ping"))
+    line._heard -= 1000.0
+    line.attend()
+
+
+def test_a_controller_that_takes_nothing_is_gone(line: Line) -> None:
+    line.lease_seconds = 0.01
+    with pytest.raises(Gone, match="took nothing"):
+        line.reply("file", bytes(1 << 20), name="a", last=True)  # more than a pipe holds
+
+
+def test_nonsense_ends_a_session(channel: Channel, line: Line) -> None:
+    channel.send(pack("ping") + b"rm -rf\n")
+    with pytest.raises(Gone, match="nonsense"):
+        line.attend()
+
+
+def test_once_it_ends_nobody_is_asked_whether_to_go_on(channel: Channel, line: Line) -> None:
+    line.over = True
+    channel.close()
+    line.attend()
+
+
+@pytest.fixture
+def opened(channel: Channel, line: Line, tmp_path: Path) -> Node:
+    node = Node(channel)
+    line.reply("hello", hello=codec.dump(HELLO))
+    assert node.open(session("r", receiver="sink", idle_poll=True), lambda _: None) == HELLO
+    node.folder = tmp_path
+    assert line.next().kind == "open"
+    return node
+
+
+def test_files_arrive_whole_below_the_run_s_folder(
+    opened: Node, line: Line, tmp_path: Path
+) -> None:
+    big = tmp_path / "big"
+    big.write_bytes(os.urandom(2_500_000))
+    said: list[str] = []
+
+    def work() -> None:
+        line.tell("warming up")
+        with big.open("rb") as stream:
+            line.send_file("trials/t/requests.npz", stream)
+        line.reply("done", warnings=["The cgroup is not empty."])
+
+    other = threading.Thread(target=work)
+    other.start()
+    assert opened.end_block(said.append) == ["The cgroup is not empty."]
+    other.join()
+    assert said == ["warming up"]
+    assert (tmp_path / "trials/t/requests.npz").read_bytes() == big.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../x", "trials/../../x"])
+def test_no_file_is_written_outside_of_the_run_s_folder(
+    opened: Node, line: Line, name: str
+) -> None:
+    line.reply("file", b"x", name=name, last=True)
+    with pytest.raises(NodeError, match="sent a file for"):
+        opened.end_block(lambda _: None)
+    assert opened.lost
+
+
+def test_an_error_of_the_node_is_raised_with_the_paths_of_this_side(
+    opened: Node, line: Line, tmp_path: Path
+) -> None:
+    told = NeedError("It failed.", "See /var/tmp/harness-x/logs/go.log.", "Try again.")
+    line.reply("failed", error=told.to_dict())
+    with pytest.raises(NeedError, match=str(tmp_path / "logs/go.log")):
+        opened.end_block(lambda _: None)
+    assert not opened.lost
+
+
+@pytest.mark.parametrize(
+    "speak",
+    [
+        lambda line: os.write(line._sink, b"Segmentation fault\n"),
+        lambda line: line.reply("weather", today="fine"),
+    ],
+)
+def test_a_node_that_speaks_nonsense_is_lost(
+    opened: Node, line: Line, speak: Callable[[Any], object]
+) -> None:
+    speak(line)
+    with pytest.raises(NodeError, match="was lost"):
+        opened.end_block(lambda _: None)
+    assert opened.lost
+    assert opened.close() == []
+
+
+def test_a_node_that_ends_is_lost_with_its_last_words(opened: Node, channel: Channel) -> None:
+    os.close(channel.far_sink)
+    with pytest.raises(NodeError, match="Its last words: Killed"):
+        opened.end_block(lambda _: None)
+    channel.far_sink = os.open("/dev/null", os.O_WRONLY)
+
+
+def test_closing_takes_what_comes_of_the_work_under_way(
+    opened: Node, line: Line, tmp_path: Path
+) -> None:
+    line.reply("phase", what="warming up")
+    line.reply("file", b"spool", name="telemetry.spool", last=True)
+    line.reply("done", warnings=["One cgroup is left."])
+    assert opened.close() == ["One cgroup is left."]
+    assert (tmp_path / "telemetry.spool").read_bytes() == b"spool"
