@@ -92,9 +92,7 @@ class Workload:
         if self.url:
             _require_free(port)
         argv, shipped = self.argv(port), not self.url
-        process = processes.spawn(
-            argv, log=log, cwd=self.directory, cgroup=cgroup, cpus=cpus, pipe_stdout=shipped
-        )
+        process = processes.spawn(argv, log=log, cwd=self.directory, cgroup=cgroup, cpus=cpus)
         running = RunningWorkload(self.name, self.url, process, log, cgroup)
         try:
             if shipped:
