@@ -58,7 +58,9 @@ def described(program_ids: Iterable[int]) -> list[str]:
 
 
 def _by(pids: list[str]) -> str:
-    return f"held by process {' and '.join(pids)}" if pids else "held by no process: pinned or attached"
+    if not pids:
+        return "held by no process: pinned or attached"
+    return f"held by process {' and '.join(pids)}"
 
 
 def _name(program_id: int) -> str:

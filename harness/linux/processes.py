@@ -94,6 +94,17 @@ def spawn(
     return _start(argv, log, env, cwd, place, subprocess.PIPE if pipe_stdout else None)
 
 
+def connect(argv: Sequence[str], *, log: Path) -> Process:
+    """Start `argv` with pipes at its stdin and stdout, which are the caller's to write and read.
+
+    It is not killed when this process dies: it then reads the end of its stdin, and ends in order.
+    What it says on stderr is appended to `log`. NeedError if it cannot be started, StoreError if
+    `log` cannot be written.
+    """
+    pipe = subprocess.PIPE
+    return _start(argv, log, None, None, Place(None, (), dies_with_us=False), pipe, pipe)
+
+
 def detach(
     argv: Sequence[str], *, log: Path, cgroup: Path, env: Mapping[str, str] | None = None
 ) -> int:
@@ -114,6 +125,7 @@ def _start(
     cwd: Path | None,
     place: Place,
     stdout: int | None = None,
+    stdin: int = subprocess.DEVNULL,
 ) -> Process:
     try:
         sink = log.open("ab")
@@ -125,7 +137,7 @@ def _start(
             with _undisturbed() as mask:
                 process = Process(
                     list(argv),
-                    stdin=subprocess.DEVNULL,
+                    stdin=stdin,
                     stdout=sink if stdout is None else stdout,
                     stderr=sink,
                     env=None if env is None else {**os.environ, **env},
@@ -199,8 +211,9 @@ def stop(process: Process, *, grace_seconds: float = 5.0) -> int:
         _await_end(process.pid, grace_seconds)
         _kill_session(process.pid)
         process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
     return int(process.returncode)
 
 

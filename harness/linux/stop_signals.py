@@ -12,10 +12,13 @@ _STILL = b"still ending what was started; Ctrl-\\ kills, then `harness clean` un
 
 
 class Stopping:
-    """Whether one was told to stop, and whether that interrupts."""
+    """Whether one was told to stop, and whether that interrupts.
+
+    `is_lost` is whether it did not, because of the shield.
+    """
 
     def __init__(self) -> None:
-        self._times, self._shielded = 0, False
+        self._times, self._shielded, self.is_lost = 0, False, False
 
     @property
     def asked(self) -> bool:
@@ -31,7 +34,9 @@ class Stopping:
         self._times += 1
         if self._times > 1:
             os.write(2, _STILL)  # not through a buffer, which may be in use at this moment
-        elif not self._shielded:
+        elif self._shielded:
+            self.is_lost = True
+        else:
             self._shielded = True  # what is begun to be ended now is ended
             raise KeyboardInterrupt
 
@@ -54,5 +59,5 @@ def interruptible() -> Iterator[Stopping]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
-    if stopping.asked:
+    if stopping.is_lost:
         raise KeyboardInterrupt

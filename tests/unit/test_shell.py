@@ -125,6 +125,36 @@ def test_a_group_is_killed_before_its_leader_is_reaped_and_never_after(
     assert states == ["Z"]
 
 
+def test_one_that_is_connected_is_spoken_to_through_pipes(tmp_path: Path) -> None:
+    process = processes.connect(["sh", "-c", "echo noise >&2; cat"], log=tmp_path / "log")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b"word")
+    process.stdin.close()
+    assert process.stdout.read() == b"word"
+    assert processes.ended(process, 30) == 0
+    assert (tmp_path / "log").read_text() == "noise\n"
+
+
+def test_one_that_is_connected_ends_in_order_when_its_maker_is_killed(tmp_path: Path) -> None:
+    maker = f"""
+import os, signal
+from pathlib import Path
+from harness.linux import processes
+
+folder = Path({str(tmp_path)!r})
+argv = ["sh", "-c", "cat; echo undone > " + str(folder / "undone")]
+processes.connect(argv, log=folder / "log")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = processes.run([sys.executable, "-c", maker], check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "undone").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_what_cannot_be_started_says_why(tmp_path: Path) -> None:
     with pytest.raises(NeedError, match="Cannot start"):
         processes.spawn([str(tmp_path / "nothing")], log=tmp_path / "log")

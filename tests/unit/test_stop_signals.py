@@ -69,6 +69,13 @@ def test_one_that_comes_while_things_are_ended_does_not_abort_that_and_is_not_lo
     assert ended == ["in order"]
 
 
+def test_an_interruption_that_was_dealt_with_is_not_raised_again() -> None:
+    with interruptible() as stopping:
+        with pytest.raises(KeyboardInterrupt):
+            tell(signal.SIGTERM)
+        assert stopping.asked
+
+
 def test_an_error_on_the_way_is_not_replaced_by_it() -> None:
     def measure() -> None:
         with interruptible() as stopping:
