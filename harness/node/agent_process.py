@@ -57,8 +57,12 @@ class AgentProcess:
 
     @property
     def pid(self) -> int:
-        """The agent's process id."""
+        """The process id of what was started; that may have started others."""
         return self._process.pid
+
+    def pids(self) -> list[int]:
+        """All processes that it is made of now."""
+        return cgroup.processes(self._own_cgroup)
 
     @property
     def program_ids(self) -> list[int]:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.collectors import resolve
 from harness.errors import ComponentError
 from harness.linux import cgroup, processes
 from harness.node import agent_process
 from harness.node.agent_process import AgentProcess
 from harness.node.machine import Machine
+from harness.wire.spec import CollectorSpec
 
 pytestmark = [
     pytest.mark.e2e,
@@ -36,11 +36,6 @@ server.serve()
 """
 # leaves the session of the wrapper, so that no signal to that reaches it
 WRAPPER = '#!/bin/sh\nsetsid "$@" &\nwait\n'
-DEFINITION = """
-name = "wrapped"
-purpose = "Is started by a script"
-command = ["{here}/wrapper", "{python}", "{here}/collector.py", "{control}", "{cgroup}"]
-"""
 
 
 @pytest.fixture
@@ -52,9 +47,8 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], AgentProcess]]:
             (tmp_path / "collector.py").write_text(COLLECTOR.format(handler=handler))
             (tmp_path / "wrapper").write_text(WRAPPER)
             (tmp_path / "wrapper").chmod(0o755)
-            (tmp_path / "wrapped.toml").write_text(DEFINITION)
             collector = AgentProcess(
-                resolve(str(tmp_path / "wrapped.toml")),
+                _spec(str(tmp_path / "wrapper"), "{python}", f"{tmp_path}/collector.py"),
                 target_cgroup=machine.make("workload"),
                 own_cgroup=machine.make("agent-wrapped"),
                 otlp_url="http://127.0.0.1:4318",
@@ -66,6 +60,14 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], AgentProcess]]:
             return collector
 
         yield make
+
+
+def _spec(*command: str) -> CollectorSpec:
+    """Of a collector of somebody's own, which is told where its socket is."""
+    return CollectorSpec(
+        name="wrapped", agent="", options={}, command=(*command, "{control}"), signal=None,
+        telemetry=None, scope="", export_seconds=1.0, tells_instance=False,
+    )  # fmt: skip
 
 
 def _group(collector: AgentProcess) -> Path:
@@ -80,7 +82,7 @@ def test_what_a_wrapper_started_ends_with_the_collector(
     collector = start(handler)
     pid = collector.stats()["pid"]
     assert pid != collector.pid
-    assert sorted(cgroup.processes(_group(collector))) == sorted([collector.pid, pid])
+    assert sorted(collector.pids()) == sorted([collector.pid, pid])
     collector.kill()
     assert not cgroup.populated(_group(collector))
     assert not Path(f"/proc/{pid}/exe").exists()
@@ -94,7 +96,7 @@ def test_what_outlived_its_wrapper_ends_too_though_that_was_noticed(
     pid = collector.stats()["pid"]
     os.kill(collector.pid, 9)
     assert collector._process.wait() == -9
-    assert cgroup.processes(_group(collector)) == [pid]
+    assert collector.pids() == [pid]
     collector.kill()
     assert not cgroup.populated(_group(collector))
 
