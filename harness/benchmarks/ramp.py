@@ -118,11 +118,14 @@ def ramp(path: Path, asked: Asked, tell: Tell = lambda _: None) -> dict[str, Any
     A HarnessError that ends it is raised; the steps that were measured are kept.
     """
     check()
-    with interruptible(), ExitStack() as ends:
-        stack = ends.enter_context(lifecycle.borrowed(tell))
-        bench = _bench(stack, path, asked, ends)
-        for each in asked.signals:
-            _signal(bench, each, path, asked, tell)
+    with interruptible() as stopping, ExitStack() as ends:
+        try:
+            stack = ends.enter_context(lifecycle.borrowed(tell))
+            bench = _bench(stack, path, asked, ends)
+            for each in asked.signals:
+                _signal(bench, each, path, asked, tell)
+        finally:
+            stopping.shield()
     return write(path)
 
 

@@ -114,7 +114,7 @@ class Bench:
             "--url", self.stack.url(self.stack.ports.otlp_http), "--rate", str(rate),
             "--mark", mark, "--out", str(self._out),
         ]  # fmt: skip
-        process = processes.spawn(argv, log=log, cgroup=self._own, pipe_stdout=True)
+        process = processes.spawn(argv, log=log, cgroup=self._own)
         ends.callback(processes.stop, process)
         if processes.announced(process, START_SECONDS) is None:
             raise ComponentError("The generator did not begin.", next_step=f"See {log}.")

@@ -77,7 +77,8 @@ def down_command() -> None:
 
     Needs root.
     """
-    with interruptible():
+    with interruptible() as stopping:
+        stopping.shield()  # half of a stack is of no use
         done = lifecycle.down()
     for line in done:
         out.print(escape(line), soft_wrap=True)

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.errors import CommandError, NeedError, StoreError
+from harness.linux import child
+from harness.linux.child import Place
 
-Process = subprocess.Popen[bytes]
-
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True)
 _STOPPING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+
+
+_LOOK_SECONDS = 0.02  # at what a process has said
+
+
+class Process(subprocess.Popen[bytes]):
+    """A spawned process; what it says is in `log`, from byte `log_start` on."""
+
+    log: Path
+    log_start: int
 
 
 @dataclass(frozen=True)
@@ -78,32 +85,24 @@ def spawn(
 ) -> Process:
     """Start `argv` inside `cgroup` on `cpus`; it is killed when this process dies.
 
-    stderr (and stdout, unless piped) is appended to `log`. The process leads a session of its
+    What it says is appended to `log`, so that it may say as much as it likes; with `pipe_stdout`
+    its stdout is a pipe, which the caller then reads to the end. The process leads a session of its
     own, so that a Ctrl-C at the terminal reaches only the harness, which then ends it in order.
     NeedError if it cannot be started, StoreError if `log` cannot be written.
     """
-    try:
-        sink = log.open("ab")
-    except OSError as error:
-        raise StoreError(f"Cannot write {log}: {error.strerror}.") from error
-    with sink:
-        try:
-            with _undisturbed() as mask:
-                return subprocess.Popen(
-                    list(argv),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE if pipe_stdout else sink,
-                    stderr=sink,
-                    env=None if env is None else {**os.environ, **env},
-                    cwd=cwd,
-                    start_new_session=True,
-                    preexec_fn=_enter(cgroup, tuple(cpus), mask),
-                )
-        except (OSError, subprocess.SubprocessError) as error:
-            why = error.strerror if isinstance(error, OSError) else str(error)
-            raise NeedError(
-                f"Cannot start {argv[0]}: {why}.", next_step="Check the command."
-            ) from error
+    place = Place(cgroup, tuple(cpus))
+    return _start(argv, log, env, cwd, place, subprocess.PIPE if pipe_stdout else None)
+
+
+def connect(argv: Sequence[str], *, log: Path) -> Process:
+    """Start `argv` with pipes at its stdin and stdout, which are the caller's to write and read.
+
+    It is not killed when this process dies: it then reads the end of its stdin, and ends in order.
+    What it says on stderr is appended to `log`. NeedError if it cannot be started, StoreError if
+    `log` cannot be written.
+    """
+    pipe = subprocess.PIPE
+    return _start(argv, log, None, None, Place(None, (), dies_with_us=False), pipe, pipe)
 
 
 def detach(
@@ -111,54 +110,88 @@ def detach(
 ) -> int:
     """Start `argv` inside `cgroup` so that it outlives this process; its pid.
 
-    stdout and stderr are appended to `log`. NeedError if it cannot be started, StoreError if
-    `log` cannot be written.
+    What it says is appended to `log`. NeedError if it cannot be started, StoreError if `log` cannot
+    be written.
     """
-    try:
-        sink = log.open("ab")
-    except OSError as error:
-        raise StoreError(f"Cannot write {log}: {error.strerror}.") from error
-    with sink:
-        try:
-            with _undisturbed() as mask:
-                process = subprocess.Popen(
-                    list(argv),
-                    stdin=subprocess.DEVNULL,
-                    stdout=sink,
-                    stderr=sink,
-                    env=None if env is None else {**os.environ, **env},
-                    cwd=log.parent,
-                    start_new_session=True,
-                    preexec_fn=_enter(cgroup, (), mask, dies_with_us=False),
-                )
-        except (OSError, subprocess.SubprocessError) as error:
-            raise NeedError(
-                f"Cannot start {argv[0]}: {error}.", next_step="Check the command."
-            ) from error
+    process = _start(argv, log, env, log.parent, Place(cgroup, (), dies_with_us=False))
     process.returncode = 0  # nobody here waits for it: no warning when the object goes
     return process.pid
 
 
-def announced(process: Process, seconds: float) -> dict[str, Any] | None:
-    """The JSON object that a process spawned with `pipe_stdout` prints as its first line.
-
-    None if it ended, said nothing within `seconds`, or said something else. Whatever it prints
-    together with that line is lost: it must announce itself once and then be silent.
-    """
-    assert process.stdout is not None
-    deadline, fd, said = time.monotonic() + seconds, process.stdout.fileno(), b""
-    while b"\n" not in said:
-        if not _readable(fd, deadline - time.monotonic()):
-            return None
-        piece = os.read(fd, 65536)
-        if not piece:
-            return None
-        said += piece
+def _start(
+    argv: Sequence[str],
+    log: Path,
+    env: Mapping[str, str] | None,
+    cwd: Path | None,
+    place: Place,
+    stdout: int | None = None,
+    stdin: int = subprocess.DEVNULL,
+) -> Process:
     try:
-        answer = json.loads(said.partition(b"\n")[0])
-    except ValueError:
+        sink = log.open("ab")
+    except OSError as error:
+        raise StoreError(f"Cannot write {log}: {error.strerror}.") from error
+    start = sink.tell()  # what the process says moves it
+    with sink, child.pipe() as refusal:
+        try:
+            with _undisturbed() as mask:
+                process = Process(
+                    list(argv),
+                    stdin=stdin,
+                    stdout=sink if stdout is None else stdout,
+                    stderr=sink,
+                    env=None if env is None else {**os.environ, **env},
+                    cwd=cwd,
+                    start_new_session=True,
+                    preexec_fn=child.entry(place, mask, refusal),
+                )
+        except subprocess.SubprocessError as error:
+            raise NeedError(
+                f"Cannot start {argv[0]}: {refusal.read() or error}.",
+                next_step="`harness doctor` says what is allowed on this machine.",
+            ) from error
+        except OSError as error:
+            raise NeedError(
+                f"Cannot start {argv[0]}: {error.strerror}.", next_step="Check the command."
+            ) from error
+        process.log, process.log_start = log, start
+    return process
+
+
+def announced(process: Process, seconds: float) -> dict[str, Any] | None:
+    """The JSON object with a key `ready` that a process prints, on a line of its own.
+
+    Other lines may come before it and after it. None if it ended without one, or there is none
+    within `seconds`.
+    """
+    deadline, rest, wait = time.monotonic() + seconds, b"", 0.0
+    with process.log.open("rb") as said, _end_of(process) as end:
+        said.seek(process.log_start)
+        while True:
+            is_last = end is None or _readable(end, wait)  # seen before what it said last is read
+            *lines, rest = (rest + said.read()).split(b"\n")
+            for line in lines:
+                if (answer := _announcement(line)) is not None:
+                    return answer
+            if is_last or time.monotonic() > deadline:
+                return None
+            wait = _LOOK_SECONDS
+
+
+def last_words(log: Path, lines: int = 3) -> list[str]:
+    """The last lines of what a process said, but that it was ready."""
+    said = log.read_text(errors="replace").splitlines()
+    return [line for line in said if _announcement(line.encode()) is None][-lines:]
+
+
+def _announcement(line: bytes) -> dict[str, Any] | None:
+    if not line.startswith(b"{") or b'"ready"' not in line:
         return None
-    return answer if isinstance(answer, dict) else None
+    try:
+        answer = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return answer if "ready" in answer else None
 
 
 def ended(process: Process, seconds: float) -> int:
@@ -178,8 +211,9 @@ def stop(process: Process, *, grace_seconds: float = 5.0) -> int:
         _await_end(process.pid, grace_seconds)
         _kill_session(process.pid)
         process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
     return int(process.returncode)
 
 
@@ -190,6 +224,17 @@ def _await_end(pid: int, seconds: float) -> None:
         _readable(pidfd, seconds)
     finally:
         os.close(pidfd)
+
+
+@contextlib.contextmanager
+def _end_of(process: Process) -> Iterator[int | None]:
+    """A descriptor that is readable once the process has ended; None if it was waited for."""
+    pidfd = os.pidfd_open(process.pid) if process.returncode is None else None
+    try:
+        yield pidfd
+    finally:
+        if pidfd is not None:
+            os.close(pidfd)
 
 
 def _readable(fd: int, seconds: float) -> bool:
@@ -215,23 +260,3 @@ def _undisturbed() -> Iterator[set[int]]:
         yield {int(number) for number in before}
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _enter(
-    cgroup: Path | None, cpus: tuple[int, ...], mask: set[int], *, dies_with_us: bool = True
-) -> Callable[[], None]:
-    parent = os.getpid()
-
-    def prepare() -> None:
-        if dies_with_us:
-            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:  # the parent died between fork and prctl
-                os._exit(1)
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-        if cgroup is not None:
-            (cgroup / "cgroup.procs").write_text(str(os.getpid()))
-        if cpus:
-            os.sched_setaffinity(0, cpus)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-    return prepare

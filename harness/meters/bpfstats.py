@@ -8,11 +8,11 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from harness.errors import NeedError
-from harness.linux import syscall
+from harness.linux import bpf_programs, syscall
 
 # struct bpf_prog_info of linux/bpf.h: what is wanted, and where; the kernel only ever appends
 _INFO_SIZE = 224
@@ -84,7 +84,7 @@ class Watched:
 def programs() -> list[Program]:
     """Every BPF program that is loaded on this machine, by id."""
     found = []
-    for program_id in _ids():
+    for program_id in sorted(bpf_programs.ids()):
         try:
             descriptor = syscall.program_fd(program_id)
         except FileNotFoundError:  # unloaded since
@@ -94,13 +94,6 @@ def programs() -> list[Program]:
         finally:
             os.close(descriptor)
     return found
-
-
-def _ids() -> Iterator[int]:
-    program_id = syscall.next_program_id(0)
-    while program_id is not None:
-        yield program_id
-        program_id = syscall.next_program_id(program_id)
 
 
 def read(descriptor: int) -> Program:

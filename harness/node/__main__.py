@@ -33,11 +33,11 @@ def main(arguments: Sequence[str]) -> int:
     # whoever prints must not speak in between
     sink = os.dup(1)
     os.dup2(2, 1)
-    with interruptible() as stop:
-        try:
+    try:
+        with interruptible() as stop:
             said = NodeSession(Line(0, sink), stop.shield).serve()
-        except KeyboardInterrupt:
-            return 130
+    except KeyboardInterrupt:
+        return 130
     for sentence in said:
         print(sentence, file=sys.stderr)
     return 0

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import CollectorError, UnavailableError
-from harness.linux import processes
+from harness.linux import cgroup, processes
 from harness.wire.control import Client, ControlError
 from harness.wire.spec import CollectorSpec
 
 READY_SECONDS = 20.0
+GRACE_SECONDS = 5.0  # after SIGTERM, for what of it is left
 COUNTED = ("events", "lost", "map_bytes")  # what the answer to `flush` tells
 GUIDE = 'docs/guide.md, "Your own collector", says what a collector answers.'
 
@@ -56,8 +57,12 @@ class AgentProcess:
 
     @property
     def pid(self) -> int:
-        """The agent's process id."""
+        """The process id of what was started; that may have started others."""
         return self._process.pid
+
+    def pids(self) -> list[int]:
+        """All processes that it is made of now."""
+        return cgroup.processes(self._own_cgroup)
 
     @property
     def program_ids(self) -> list[int]:
@@ -74,7 +79,7 @@ class AgentProcess:
         """Start the process, without waiting, so that several can load side by side."""
         argv = self._included() if self.spec.agent else self._external()
         self._process = processes.spawn(
-            argv, log=self._log, cgroup=self._own_cgroup, cpus=self._cpus, pipe_stdout=True
+            argv, log=self._log, cgroup=self._own_cgroup, cpus=self._cpus
         )
 
     def await_ready(self) -> None:
@@ -117,10 +122,15 @@ class AgentProcess:
             self.kill()
 
     def kill(self) -> None:
-        """End the process however it is; the kernel detaches what it had attached."""
+        """End all that it is made of, however it is; the kernel detaches what it had attached.
+
+        That is everything in its cgroup: also what a wrapper left behind, or a daemon that left its
+        session. ComponentError if something of it does not end: it would be measured as off.
+        """
         if self._client is not None:
             self._client.close()
-        processes.stop(self._process)
+        cgroup.terminate(self._own_cgroup, GRACE_SECONDS)
+        processes.stop(self._process)  # waits for it, and ends what is in its session elsewhere
         self._socket.unlink(missing_ok=True)
 
     def _included(self) -> list[str]:
@@ -189,9 +199,9 @@ class AgentProcess:
     def _told(self) -> dict[str, Any]:
         answer = processes.announced(self._process, READY_SECONDS)
         if answer is None:
-            tail = " ".join(self._log.read_text(errors="replace").strip().splitlines()[-2:])
+            said = " ".join(processes.last_words(self._log, 2))
             raise CollectorError(
-                f"Collector {self.name!r} did not start.", tail, f"Its log is {self._log}."
+                f"Collector {self.name!r} did not start.", said, f"Its log is {self._log}."
             )
         if not answer.get("ready"):
             what = answer.get("what", "it says that it is not ready.")

@@ -50,7 +50,7 @@ def _process(
         own_cgroup=testbed.machine.make(f"agent-{collector.name}"),
         otlp_url=testbed.receiver.url,
         folder=folder,
-        socket=testbed.machine.scratch / f"{collector.name}.sock",
+        socket=testbed.machine.socket(collector.name),
         cpus=testbed.placement.collector,
         service_name=notes.spec.service,
         instance=testbed.receiver.sender(collector.name, notes.spec.name),

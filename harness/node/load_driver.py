@@ -68,7 +68,7 @@ class Driver:
         self._control, self._log, self._rate = control, log, 1.0
         self._requests = 0
         self._aiming: Client | None = None
-        self.process = processes.spawn(argv, log=log, cgroup=cgroup, cpus=cpus, pipe_stdout=True)
+        self.process = processes.spawn(argv, log=log, cgroup=cgroup, cpus=cpus)
         try:
             self._await_ready()
         except BaseException:
@@ -146,5 +146,4 @@ class Driver:
             raise LoadError(answer["what"], answer["why"], answer["next_step"])
 
     def _last_words(self) -> str:
-        lines = self._log.read_text(errors="replace").splitlines()
-        return " ".join(lines[-3:])
+        return " ".join(processes.last_words(self._log))

@@ -62,7 +62,7 @@ def _small_sink(machine: Machine, place: Placement, ends: ExitStack, tell: Tell)
     spool, log = machine.work / "telemetry.spool", machine.work / "sink.log"
     cgroup = machine.make("sink")
     argv = [sys.executable, "-m", "harness.stack.sink", "--spool", str(spool)]
-    process = processes.spawn(argv, log=log, cgroup=cgroup, cpus=place.collector, pipe_stdout=True)
+    process = processes.spawn(argv, log=log, cgroup=cgroup, cpus=place.collector)
     ends.callback(processes.stop, process)
     answer = processes.announced(process, READY_SECONDS)
     if answer is None:

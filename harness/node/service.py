@@ -72,7 +72,7 @@ def spawn(asked: Spawn, *, log: Path, cgroup: Path, cpus: Sequence[int] = ()) ->
         process = processes.spawn(
             [filled(word, port) for word in asked.argv],
             log=log, cwd=Path(filled(asked.cwd, port)), env=asked.environment or None,
-            cgroup=cgroup, cpus=cpus, pipe_stdout=announces,
+            cgroup=cgroup, cpus=cpus,
         )  # fmt: skip
     except NeedError as error:
         raise WorkloadError(error.what, error.why, error.next_step) from error
@@ -196,5 +196,5 @@ def _how(returncode: int | None) -> str:
 
 
 def _last_words(log: Path, lines: int = 3) -> str:
-    tail = log.read_text(errors="replace").splitlines()[-lines:]
+    tail = processes.last_words(log, lines)
     return f"Its last words: {' / '.join(tail)}" if tail else "It wrote nothing."

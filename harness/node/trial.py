@@ -143,8 +143,9 @@ _METHODS: Mapping[TrialMethod, Method] = {
 
 def _memory(agents: Sequence[AgentProcess], notes: TrialLog) -> None:
     for agent in agents:
-        notes.add("agent_pss_bytes", pss_bytes([agent.pid]), "By", collector=agent.name)
-        notes.add("agent_peak_rss_bytes", peak_rss_bytes(agent.pid), "By", collector=agent.name)
+        notes.add("agent_pss_bytes", pss_bytes(agent.pids()), "By", collector=agent.name)
+        peak = sum(map(peak_rss_bytes, agent.pids()))
+        notes.add("agent_peak_rss_bytes", peak, "By", collector=agent.name)
 
 
 def _service_memory(testbed: Testbed, notes: TrialLog) -> None:

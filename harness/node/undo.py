@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.linux import cgroup, mount
+from harness.linux import bpf_programs, cgroup, mount
 from harness.linux.undo_journal import Entry, Journal
 
 
@@ -74,11 +74,8 @@ def _work(entry: Entry) -> list[Path]:
 
 
 def _describe(pid: int) -> str:
-    name, programs = "?", set()
+    name, programs = "?", bpf_programs.held(pid)
     with contextlib.suppress(OSError):
         name = Path(f"/proc/{pid}/comm").read_text().strip()
-        for fdinfo in Path(f"/proc/{pid}/fdinfo").iterdir():
-            lines = fdinfo.read_text().splitlines()
-            programs |= {line.split()[1] for line in lines if line.startswith("prog_id:")}
     held = f" and holds {len(programs)} BPF programs" if programs else ""
     return f"Process {pid} ({name}) still runs{held}."

@@ -25,9 +25,7 @@ def say(tmp_path: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> AgentProc
     external = process(write(tmp_path, EXTERNAL), tmp_path)
     spawn = processes.spawn  # without the cgroup, which needs root
     with monkeypatch.context() as patch:
-        patch.setattr(
-            processes, "spawn", lambda argv, **keys: spawn(argv, log=keys["log"], pipe_stdout=True)
-        )
+        patch.setattr(processes, "spawn", lambda argv, **keys: spawn(argv, log=keys["log"]))
         external.start()
     return external
 

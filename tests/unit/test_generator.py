@@ -275,7 +275,7 @@ def test_the_process_tells_what_it_did_and_ends_when_told(url: str, tmp_path: Pa
     process = processes.spawn(
         [sys.executable, "-m", "harness.stack.generator", "--signal", "logs", "--url", url,
          "--rate", "1000", "--mark", "m", "--out", str(out)],
-        log=tmp_path / "log", pipe_stdout=True,
+        log=tmp_path / "log",
     )  # fmt: skip
     assert processes.announced(process, 60) is not None
     deadline = time.monotonic() + 60

@@ -166,11 +166,11 @@ def threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[in
     code = (
         "import threading, time\n"
         "for _ in 'ab': threading.Thread(target=time.sleep, args=(60,)).start()\n"
-        "print('{}', flush=True); time.sleep(60)"
+        "print('{\"ready\": 1}', flush=True); time.sleep(60)"
     )
-    process = processes.spawn([sys.executable, "-c", code], log=tmp_path / "log", pipe_stdout=True)
+    process = processes.spawn([sys.executable, "-c", code], log=tmp_path / "log")
     try:
-        assert processes.announced(process, 10) == {}
+        assert processes.announced(process, 10) == {"ready": 1}
         (tmp_path / "cgroup.procs").write_text(f"{process.pid}\n999999999\n")
         monkeypatch.setattr(ledger, "DIRECTORY", tmp_path / "stack")
         component = Running("tempo", "", process.pid, str(tmp_path), "", ())

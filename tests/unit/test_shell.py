@@ -18,23 +18,26 @@ FOREVER = "import time; time.sleep(1000)"
 
 
 def spawn(tmp_path: Path, code: str) -> processes.Process:
-    argv = [sys.executable, "-c", code]
-    return processes.spawn(argv, log=tmp_path / "log", pipe_stdout=True)
+    return processes.spawn([sys.executable, "-c", code], log=tmp_path / "log")
 
 
 @pytest.mark.parametrize(
     ("code", "told"),
     [
         ('print(\'{"ready": true, "port": 7}\')', {"ready": True, "port": 7}),
-        ("import os, time; os.write(1, b'{\"a\"'); time.sleep(.2); os.write(1, b': 1}\\n')",
-         {"a": 1}),
+        ("import os, time; os.write(1, b'{\"ready\"'); time.sleep(.2); os.write(1, b': 1}\\n')",
+         {"ready": 1}),
+        ("print('Loading.'); print('{}'); print('{\"port\": 7}'); print('{\"ready\": false}')",
+         {"ready": False}),
+        ("print('{\"ready\": 1}'); print('{\"ready\": 2}')", {"ready": 1}),
+        ("import sys; print('ready', file=sys.stderr); print('[\"ready\"]')", None),
         ("pass", None),
         ("print('{\"ready\": true', end='')", None),
-        ("print('Listening on port 7')", None),
-        ("print('[7]')", None),
+        ("print('{\"ready\": tru')", None),
+        ("print('{\"a\":' * 100_000 + '\"ready\"')", None),
     ],
 )  # fmt: skip
-def test_the_first_line_is_the_announcement(
+def test_the_line_that_says_ready_is_the_announcement(
     tmp_path: Path, code: str, told: dict[str, object] | None
 ) -> None:
     process = spawn(tmp_path, code)
@@ -42,6 +45,31 @@ def test_the_first_line_is_the_announcement(
         assert processes.announced(process, 30) == told
     finally:
         processes.stop(process)
+
+
+def test_what_another_process_said_before_in_the_same_log_is_not_taken(tmp_path: Path) -> None:
+    first = spawn(tmp_path, "print('{\"ready\": 1}')")
+    assert processes.announced(first, 30) == {"ready": 1}
+    processes.stop(first)
+    second = spawn(tmp_path, "pass")
+    assert processes.announced(second, 30) is None
+    processes.stop(second)
+
+
+def test_it_may_say_as_much_as_it_likes(tmp_path: Path) -> None:
+    """Nobody reads it; in a pipe it would stand still after 64 KiB."""
+    code = "print('x' * 99_999); print('{\"ready\": 1}', flush=True); print('y' * 999_999)"
+    process = spawn(tmp_path, code)
+    assert processes.announced(process, 30) == {"ready": 1}
+    assert processes.ended(process, 30) == 0
+    assert (tmp_path / "log").stat().st_size > 1_000_000
+    assert processes.last_words(tmp_path / "log", 2) == ["x" * 99_999, "y" * 999_999]
+
+
+def test_one_that_was_waited_for_has_announced_what_it_has(tmp_path: Path) -> None:
+    process = spawn(tmp_path, "print('{\"ready\": 1}')")
+    process.wait()
+    assert processes.announced(process, 30) == {"ready": 1}
 
 
 def test_half_a_line_does_not_wait_for_ever(tmp_path: Path) -> None:
@@ -57,7 +85,7 @@ def test_stop_ends_the_whole_session_and_may_be_repeated(tmp_path: Path) -> None
     code = f"""
 import json, subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", "{FOREVER}"], stdout=subprocess.DEVNULL)
-print(json.dumps({{"child": child.pid}}), flush=True)
+print(json.dumps({{"ready": True, "child": child.pid}}), flush=True)
 {FOREVER}
 """
     process = spawn(tmp_path, code)
@@ -71,9 +99,9 @@ print(json.dumps({{"child": child.pid}}), flush=True)
 
 
 def test_one_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
-    code = f"import signal; signal.signal(15, signal.SIG_IGN); print('{{}}', flush=True); {FOREVER}"
-    process = spawn(tmp_path, code)
-    assert processes.announced(process, 30) == {}
+    deaf = "import signal; signal.signal(15, signal.SIG_IGN); print('{\"ready\": 1}', flush=True)"
+    process = spawn(tmp_path, f"{deaf}; {FOREVER}")
+    assert processes.announced(process, 30) == {"ready": 1}
     assert processes.stop(process, grace_seconds=0.1) == -signal.SIGKILL
 
 
@@ -97,11 +125,53 @@ def test_a_group_is_killed_before_its_leader_is_reaped_and_never_after(
     assert states == ["Z"]
 
 
+def test_one_that_is_connected_is_spoken_to_through_pipes(tmp_path: Path) -> None:
+    process = processes.connect(["sh", "-c", "echo noise >&2; cat"], log=tmp_path / "log")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b"word")
+    process.stdin.close()
+    assert process.stdout.read() == b"word"
+    assert processes.ended(process, 30) == 0
+    assert (tmp_path / "log").read_text() == "noise\n"
+
+
+def test_one_that_is_connected_ends_in_order_when_its_maker_is_killed(tmp_path: Path) -> None:
+    maker = f"""
+import os, signal
+from pathlib import Path
+from harness.linux import processes
+
+folder = Path({str(tmp_path)!r})
+argv = ["sh", "-c", "cat; echo undone > " + str(folder / "undone")]
+processes.connect(argv, log=folder / "log")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = processes.run([sys.executable, "-c", maker], check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "undone").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_what_cannot_be_started_says_why(tmp_path: Path) -> None:
     with pytest.raises(NeedError, match="Cannot start"):
         processes.spawn([str(tmp_path / "nothing")], log=tmp_path / "log")
     with pytest.raises(StoreError, match="Cannot write"):
         processes.spawn(["true"], log=tmp_path / "no folder" / "log")
+
+
+def test_a_place_that_a_process_is_refused_is_named_with_the_reason(tmp_path: Path) -> None:
+    """Python itself only says that there was an exception in preexec_fn."""
+    log, gone = tmp_path / "log", tmp_path / "gone"
+    reason = rf"Cannot start true: it cannot enter the cgroup {gone}: No such .* \(ENOENT\)\."
+    with pytest.raises(NeedError, match=reason):
+        processes.spawn(["true"], log=log, cgroup=gone)
+    with pytest.raises(NeedError, match=reason):
+        processes.detach(["true"], log=log, cgroup=gone)
+    with pytest.raises(NeedError, match=r"it cannot run on the CPUs 9999: .* \(EINVAL\)"):
+        processes.spawn(["true"], log=log, cpus=[9999])
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -131,6 +201,5 @@ def test_a_process_may_be_told_to_stop(tmp_path: Path) -> None:
     """Signals are held back for its maker only."""
     code = "import signal; print(list(signal.pthread_sigmask(signal.SIG_BLOCK, [])))"
     process = spawn(tmp_path, code)
-    assert process.stdout is not None
-    assert process.stdout.read() == b"[]\n"
     assert processes.ended(process, 10) == 0
+    assert (tmp_path / "log").read_text() == "[]\n"

@@ -1,0 +1,76 @@
+"""Which BPF programs are loaded in this kernel, and who holds them; used by trials and `clean`."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import time
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from harness.linux import syscall
+
+FREED_SECONDS = 2.0  # the kernel frees programs a little after the last one who held them ended
+_NAME = slice(64, 80)  # of struct bpf_prog_info
+
+
+def ids() -> frozenset[int]:
+    """The ids of all that are loaded; needs root. An id is not given again for a long time."""
+    found, last = set[int](), syscall.next_program_id(0)
+    while last is not None:
+        found.add(last)
+        last = syscall.next_program_id(last)
+    return frozenset(found)
+
+
+def appeared(
+    before: Collection[int], known: Collection[int] = (), *, seconds: float = FREED_SECONDS
+) -> frozenset[int]:
+    """Those that were not there `before` and are none of the `known`, and do not go by themselves.
+
+    `before` is what `ids` said when nothing of ours was loaded, `known` what runs on purpose.
+    """
+    deadline = time.monotonic() + seconds
+    while (left := ids() - {*before, *known}) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return left
+
+
+def held(pid: int) -> set[int]:
+    """The ids of those that this process holds, itself or by what it attached; none if it ended."""
+    found: set[int] = set()
+    with contextlib.suppress(OSError):
+        for fdinfo in Path(f"/proc/{pid}/fdinfo").iterdir():
+            lines = fdinfo.read_text().splitlines()
+            found |= {int(line.split()[1]) for line in lines if line.startswith("prog_id:")}
+    return found
+
+
+def described(program_ids: Iterable[int]) -> list[str]:
+    """Each for a sentence: its id, its name and who holds it."""
+    wanted = sorted(program_ids)
+    holders: dict[int, list[str]] = {each: [] for each in wanted}
+    for pid in (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()):
+        for each in held(pid) & holders.keys():
+            holders[each].append(str(pid))
+    return [f"{each} ({_name(each)}, {_by(holders[each])})" for each in wanted]
+
+
+def _by(pids: list[str]) -> str:
+    if not pids:
+        return "held by no process: pinned or attached"
+    return f"held by process {' and '.join(pids)}"
+
+
+def _name(program_id: int) -> str:
+    info = ctypes.create_string_buffer(_NAME.stop)
+    try:
+        descriptor = syscall.program_fd(program_id)
+    except OSError:
+        return "gone by now"
+    try:
+        syscall.object_info(descriptor, info)
+    finally:
+        os.close(descriptor)
+    return info.raw[_NAME].rstrip(b"\0").decode(errors="replace") or "without a name"
