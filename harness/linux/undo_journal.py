@@ -25,7 +25,8 @@ DIRECTORY = Path("/run/harness")
 class Entry:
     """One run and what it changed; `pid` is its owner's, in the owner's own PID namespace.
 
-    `alive` is whether the owner lived when the entry was read.
+    `lent` are cgroups with processes that are not ours, to be given back and never ended. `alive` is
+    whether the owner lived when the entry was read.
     """
 
     run: str
@@ -34,6 +35,7 @@ class Entry:
     work: str = ""
     cgroups: list[str] = field(default_factory=list)
     mounts: list[str] = field(default_factory=list)
+    lent: list[str] = field(default_factory=list)
     alive: bool = field(default=True, compare=False)
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from harness.errors import WorkloadError
 from harness.model import Receiver
-from harness.node import found, service
+from harness.node import found, outside, service
 from harness.node.load_driver import Capacity, Driver
 from harness.node.machine import Machine
+from harness.node.scope import check_scope
 from harness.node.service import Service
 from harness.node.testbed import Attend, Testbed
 from harness.node.warm_up import await_steady
@@ -37,7 +38,7 @@ def start(
     logs = machine.work / "logs"
     logs.mkdir(exist_ok=True)
     tell("finding the service" if isinstance(spec.service, Found) else "starting the service")
-    running = _service(machine, placement, spec, logs, ends)
+    running, doubts = _service(machine, placement, spec, logs, ends)
     attend()
     driving = driver(
         machine, placement, spec, [running.url],
@@ -57,16 +58,17 @@ def start(
     driving.finish(machine.scratch / "warmup.npz")
     running.check()
     told = asdict(capacity) if capacity is not None else None
-    return testbed, BlockReady(rate, seconds, steady, told)
+    return testbed, BlockReady(rate, seconds, steady, told, tuple(filter(None, doubts)))
 
 
 def _service(
     machine: Machine, placement: Placement, spec: BlockSpec, logs: Path, ends: ExitStack
-) -> Service:
+) -> tuple[Service, list[str]]:
+    """The service, and what is to be known of whether the requests reach what is measured."""
     if isinstance(spec.service, Found):
-        service_found = found.attach(spec.service, machine, ends)
-        found.check_scope(service_found.url, service_found.cgroup)
-        return service_found
+        there = found.attach(spec.service, machine, ends)
+        return there, [*there.warnings, check_scope(there.url, there.cgroup)]
+    since = outside.now()
     started = service.spawn(
         spec.service,
         log=logs / f"{spec.name}.log",
@@ -74,8 +76,7 @@ def _service(
         cpus=placement.workload,
     )
     ends.callback(started.stop)
-    found.check_scope(started.url, started.cgroup)
-    return started
+    return started, [outside.check_started(started.url, started.cgroup, since)]
 
 
 def driver(

@@ -105,6 +105,14 @@ class Machine:
             )
         return path
 
+    def lent(self, path: Path) -> None:
+        """Note that processes that are not ours are about to be moved to this cgroup."""
+        if self._entry is None:
+            raise RuntimeError("up() comes first")
+        with self._journal.locked():
+            self._entry.lent = sorted({*self._entry.lent, str(path)})
+            self._journal.write(self._entry)
+
     def facts(self) -> dict[str, Any]:
         """What a reader of the report must know of the machine; JSON-able."""
         return facts.facts()

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.linux import bpf_programs, cgroup, mount
+from harness.linux import adoption, bpf_programs, cgroup, mount
 from harness.linux.undo_journal import Entry, Journal
 
 
@@ -16,7 +16,7 @@ def run(journal: Journal, entry: Entry) -> list[str]:
 
     ComponentError, and its entry stays, if a cgroup cannot be emptied.
     """
-    done: list[str] = []
+    done = [said for path in entry.lent for said in adoption.give_back(Path(path))]
     for path in map(Path, entry.cgroups):
         is_left = path.exists()
         killed = cgroup.remove(path)  # of one that is gone the parent may be left
@@ -60,7 +60,8 @@ def dead(journal: Journal) -> list[str]:
 
 def remains(entry: Entry) -> list[str]:
     """What is there now of what a run changed, in sentences."""
-    found: list[str] = []
+    lent = filter(Path.exists, map(Path, entry.lent))
+    found = [f"Processes that are not ours were moved to the cgroup {path}." for path in lent]
     for path in filter(Path.exists, map(Path, entry.cgroups)):
         found.append(f"The cgroup {path} is left.")
         found += [_describe(pid) for pid in cgroup.processes(path)]
