@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from harness.errors import InputError
 from harness.linux import facts
+from harness.linux.placement import placement
 from harness.model import BASELINE, Arm, StackKind
 from harness.node import receivers
 from harness.plan import experiment
@@ -50,6 +51,7 @@ def chosen(
     workloads: Sequence[str] = (),
     minutes: float | None = None,
     stack: str | None = None,
+    service_cpus: int | None = None,
     defaults: Mapping[str, Any] | None = None,
 ) -> Experiment:
     """The experiment of this file or name, with what the other options replace in it.
@@ -76,6 +78,8 @@ def chosen(
         e = replace(e, budget_seconds=60 * minutes)
     if stack is not None:
         e = replace(e, stack=cast(StackKind, stack))  # which the experiment checks
+    if service_cpus is not None:
+        e = replace(e, service_cpus=service_cpus)
     return e
 
 
@@ -119,6 +123,7 @@ def plan(e: Experiment) -> Iterator[str]:
         yield f"  arm {arm.name}: {_describe(arm)}"
     window, guard = 1000 * e.window_seconds, 1000 * e.guard_seconds
     yield f"  windows of {window:g} ms, of which the first {guard:g} ms are not metered"
+    yield f"  {placement(e.service_cpus).why}"
     yield f"  {receivers.plan(e)}"
     if e.precision_percent is not None:
         yield (

@@ -31,6 +31,7 @@ class Experiment:
     arm's 95 % interval of workload_cpu_percent is no wider than that to each side; with
     `budget_seconds` no block begins after that time. A trial that breaks a rule of validity is
     run again up to `replacements` times. `idle_poll` keeps idle CPUs from halting.
+    The service gets `service_cpus` CPUs at most; with 0 all that load and collectors leave.
 
     Telemetry goes to a small `sink`, or with `stack` "full" into real backends, which are then
     asked what is new while the load goes on for `watched_seconds` after the steady part.
@@ -46,6 +47,7 @@ class Experiment:
     budget_seconds: float | None = None
     replacements: int = 1
     idle_poll: bool = True
+    service_cpus: int = 0
     stack: StackKind = "sink"
     warmup_seconds: float = 3.0
     warmup_limit_seconds: float = 30.0
@@ -258,6 +260,8 @@ def _problems(e: Experiment) -> Iterator[str]:
         yield "warmup_limit_seconds must not be less than warmup_seconds."
     if not 0 <= e.replacements <= 5:
         yield "replacements must lie between 0 and 5."
+    if type(e.service_cpus) is not int or e.service_cpus < 0:
+        yield "service_cpus must be a whole number, 0 (all that are left) or more."
     for name in ("precision_percent", "budget_seconds"):
         value = getattr(e, name)
         if value is not None and value <= 0:

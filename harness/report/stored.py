@@ -123,6 +123,8 @@ def _blocks(usable: Iterable[tuple[str, int]]) -> int:
 def _settings(about: Mapping[str, Any]) -> dict[str, Any]:
     found = {key: about[key] for key in ("idle_poll", *_LENGTHS) if about.get(key) is not None}
     found["stack"] = about.get("stack") or "sink"  # of reports that did not say so too
+    if had := (about.get("placement") or {}).get("workload"):
+        found["service_cpus"] = len(had)
     if "arms" in about:
         found["arms"] = {arm["name"]: _phrase(arm) for arm in about["arms"]}
     return found
