@@ -13,7 +13,11 @@ WEAKER = (
     "Versions interleaved in one run (--arm old=... --arm new=...) do not have this weakness."
 )
 HELD = {2: "86 to 93", 3: "93 to 95"}  # % of 95 % intervals by blocks: docs/adr/0010
-_PASSING_FACTS = ("load_average", "steal_seconds")  # they differ between any two runs
+_PASSING_FACTS = (
+    "load_average",
+    "steal_seconds",
+    "knobs_to_set",
+)  # they differ between any two runs
 _SAME_RATE = 0.05
 
 
@@ -70,5 +74,7 @@ def _facts(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str
         before, after = old.get(name, "unknown"), new.get(name, "unknown")
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             yield from _facts(before, after)
+        elif isinstance(before, Mapping) or isinstance(after, Mapping):  # not recorded by one
+            yield name, *("known" if isinstance(e, Mapping) else e for e in (before, after))
         else:
             yield name, before, after

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.linux import mount, processes
+from harness.linux import knobs, mount, processes
+from harness.linux.placement import placement
 
 _CPU = Path("/sys/devices/system/cpu")
 _TOOLS = {
@@ -25,7 +26,11 @@ _TOOLS = {
 
 
 def facts() -> dict[str, Any]:
-    """Kernel, distribution, processor, virtualisation, settings, versions and load; JSON-able."""
+    """Kernel, distribution, processor, virtualisation, settings, versions and load; JSON-able.
+
+    `knobs` has the words of `linux/knobs`, by name; `knobs_to_set` those that are not as advised.
+    """
+    found = {knob.name: state for knob, state in knobs.states(placement())}
     return {
         "kernel": platform.release(),
         "architecture": platform.machine(),
@@ -38,7 +43,9 @@ def facts() -> dict[str, Any]:
         "virtualisation": virtualisation(),
         "container": container(),
         "clocksource": _text("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
-        "frequency_governor": _text(_CPU / "cpu0/cpufreq/scaling_governor") or "none",
+        "frequency_governor": found["frequency"].text if "frequency" in found else "none",
+        "knobs": {name: state.text for name, state in found.items()},
+        "knobs_to_set": [name for name, state in found.items() if not state.good],
         "btf": Path("/sys/kernel/btf/vmlinux").exists(),
         "cgroup_mode": cgroup_mode([m.fstype for m in mount.mounts()]),
         "mitigations": _mitigations(),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness.linux import bpf_features, cpu_idle, facts, mount, syscall
+from harness.linux import bpf_features, facts, knobs, mount, syscall
 from harness.linux.placement import placement
 
 Status = Literal["pass", "warn", "fail"]
@@ -180,20 +180,16 @@ def _machine() -> Iterator[Finding]:
     slow = clock in ("hpet", "acpi_pm", "jiffies")
     fix = "Boot with clocksource=tsc if the processor has a stable one: reading this clock is slow."
     yield _verdict("clocksource", not slow, clock or "unknown", fix, "warn")
-    governor = _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-    fix = "Run `cpupower frequency-set -g performance` for the time of the measurement."
-    fixed = governor in ("", "performance")
-    yield _verdict("frequency", fixed, governor or "not ours to set", fix, "warn")
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     enough = files == resource.RLIM_INFINITY or files >= 1024
     yield _verdict("open files", enough, f"limit {files}", "Run `ulimit -n 4096` first.", "warn")
 
 
-def _idle() -> Iterator[Finding]:
-    found = cpu_idle.DEVICE.exists()
-    detail = "kept from halting while a run lasts" if found else f"no {cpu_idle.DEVICE}: they halt"
-    fix = "Nothing to do on a machine of your own; on a virtual one intervals are wider for it."
-    yield _verdict("idle CPUs", found, detail, fix, "warn")
+def _knobs() -> Iterator[Finding]:
+    found = {knob.name: state for knob, state in knobs.states(placement())}
+    for knob in knobs.KNOBS:
+        state = found.get(knob.name, knobs.State("not ours to set", True))
+        yield _verdict(knob.name, state.good, state.text, knob.advice, "warn")
 
 
 def _hypervisor() -> Iterator[Finding]:
@@ -214,5 +210,5 @@ def _text(path: str) -> str:
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     _root, _python, _kernel, _statistics, _hooks, _cgroups, _mounts, _tools, _built, _machine,
-    _idle, _hypervisor,
+    _knobs, _hypervisor,
 )  # fmt: skip

@@ -7,6 +7,8 @@ from typing import Any
 
 from harness.analysis.summary import Summary, entry_ns
 from harness.analysis.validity import Judged
+from harness.linux.knobs import IDLE
+from harness.linux.placement import names
 from harness.plan.experiment import Experiment
 
 
@@ -16,7 +18,9 @@ def measuring(summary: Summary) -> list[tuple[str, str]]:
     return [
         ("window", f"{_ms(e.window_seconds)}, {_origin(summary, 'window_seconds')}"),
         ("guard", f"{_ms(e.guard_seconds)}, {_origin(summary, 'guard_seconds')}"),
+        ("service's CPUs", _service_cpus(summary)),
         ("idle CPUs", _idle(summary.about)),
+        ("settings that disturb", _knobs(summary.about)),
         ("cost of entry", _entry(summary.about)),
         ("telemetry", _telemetry(summary)),
         ("blocks", _blocks(summary)),
@@ -37,6 +41,16 @@ def _origin(summary: Summary, key: str) -> str:
     return "the default: no certificate" if value == default else "set by the experiment"
 
 
+def _service_cpus(summary: Summary) -> str:
+    had = (summary.about.get("placement") or {}).get("workload") or ()
+    if not had:
+        return "not recorded"
+    most = summary.experiment.service_cpus
+    why = f"at most {most}, as asked for" if most else "all that load and collectors left"
+    usable = (summary.about.get("facts") or {}).get("cpus_usable") or ()
+    return f"{len(had)} of {len(usable) or 'an unknown number'} ({names(had)}): {why}"
+
+
 def _idle(about: Mapping[str, Any]) -> str:
     asked = about.get("experiment", {}).get("idle_poll")
     polled = about.get("idle_poll")
@@ -45,6 +59,15 @@ def _idle(about: Mapping[str, Any]) -> str:
     if polled:
         return "polled instead of halting, while the run lasted"
     return "halted: /dev/cpu_dma_latency could not be held" if asked else "halted, as asked for"
+
+
+def _knobs(about: Mapping[str, Any]) -> str:
+    """What of the machine was not set as `harness doctor` advises, idle CPUs told apart."""
+    facts = about.get("facts") or {}
+    if "knobs" not in facts:
+        return "not recorded"
+    amiss = [name for name in facts.get("knobs_to_set", ()) if name != IDLE.name]
+    return "; ".join(f"{name}: {facts['knobs'].get(name)}" for name in amiss) or "none known"
 
 
 def _entry(about: Mapping[str, Any]) -> str:
