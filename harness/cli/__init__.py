@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 from harness import __version__
-from harness.cli import calibrate, evaluation, gate, machine, ramp, rollout
-from harness.cli.screen import out
+from harness.cli import calibrate, evaluation, gate, machine, ramp, rollout, streams
+from harness.cli.screen import ERROR, INTERRUPTED, complain, defect, out
+from harness.errors import HarnessError
+
+_ELSEWHERE = "Make room, or print it somewhere else; what was measured is in the run's folder."
 
 app = typer.Typer(
     help="What does an eBPF collector cost my service, and what do I get for it? Measured.",
@@ -29,8 +33,26 @@ app.command("ramp")(ramp.ramp_command)
 
 
 def main() -> None:
-    """The entry point `harness`."""
-    app()
+    """The entry point `harness`: the process ends with the command's code, whoever reads it."""
+    output = streams.keep()
+    code = _run()
+    sys.stdout.flush()
+    if output.lost:
+        complain(HarnessError(f"What was printed is lost: {output.lost}.", next_step=_ELSEWHERE))
+        code = code if code in (ERROR, INTERRUPTED) else ERROR
+    sys.stderr.flush()
+    sys.exit(code)
+
+
+def _run() -> int:
+    try:
+        app()
+    except SystemExit as ended:  # as typer leaves, with whatever code
+        return ended.code if isinstance(ended.code, int) else ERROR
+    except Exception:  # outside of a command, where `errors` does not catch it
+        defect()
+        return ERROR
+    return 0
 
 
 @app.callback(invoke_without_command=True)

@@ -13,7 +13,6 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from harness.cli import choice
 from harness.cli.screen import INTERRUPTED, err, errors, out, progress
 
 if TYPE_CHECKING:
@@ -45,6 +44,7 @@ def calibrate_command(
     root, except for --plan and --report.
     """
     # scipy and matplotlib, which other commands need not wait for
+    from harness.cli import choice
     from harness.controller import calibrate
     from harness.plan import calibration
 

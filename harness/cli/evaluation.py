@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from harness.cli import choice
+from harness.cli.options import Options, taking
 from harness.cli.screen import (
     ERROR,
     INCONCLUSIVE,
@@ -25,76 +23,17 @@ from harness.cli.screen import (
     out,
     progress,
 )
-from harness.controller import evaluate
-from harness.errors import InputError
-from harness.node import machine
-from harness.plan import workloads
-from harness.plan.workloads import Workload
-from harness.report import build, wording
 from harness.results.run import Run
 
 if TYPE_CHECKING:
     from harness.analysis.summary import Summary
-
-REPORTS = Path("reports")
-DEFAULT = "quick"  # experiment
+    from harness.cli.asked import Asked
+    from harness.controller.evaluate import Outcome
 
 
 @errors
-def evaluate_command(
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="EXPERIMENT",
-            help="A file, or the name of one that ships.",
-            show_default=DEFAULT,
-        ),
-    ] = None,
-    command: Annotated[
-        str, typer.Option(help="Measure your own program: the command that starts it.")
-    ] = "",
-    url: Annotated[str, typer.Option(help="Where your program answers, once it runs.")] = "",
-    locustfile: Annotated[
-        Path | None, typer.Option(help="How your program is driven; default: GET the URL.")
-    ] = None,
-    arms: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--arm",
-            metavar="NAME=COLLECTORS",
-            help="Compare these collectors (joined with +) instead; repeat for more arms. An arm "
-            "named old is what every other arm is compared against.",
-        ),
-    ] = None,
-    workload: Annotated[
-        list[str] | None,
-        typer.Option("--workload", metavar="NAME", help="Measure this service; repeat for more."),
-    ] = None,
-    minutes: Annotated[
-        float | None,
-        typer.Option(
-            help="End early: begin no block after so many minutes. It makes nothing longer; take "
-            "standard or more blocks for that."
-        ),
-    ] = None,
-    stack: Annotated[
-        str | None,
-        typer.Option(
-            metavar="sink|full",
-            help="What takes the telemetry: a small sink, or the stack of `harness up`, in which "
-            "it is then found again.",
-            show_default="sink",
-        ),
-    ] = None,
-    resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with a run that was interrupted.")
-    ] = None,
-    run_name: Annotated[str, typer.Option("--run", help="The name of the run's folder.")] = "",
-    reports: Annotated[Path, typer.Option(help="Where runs are kept.")] = REPORTS,
-    plan: Annotated[bool, typer.Option("--plan", help="Show what would be done.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print report.json.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
-) -> None:
+@taking(Options)
+def evaluate_command(options: Options) -> None:
     """Measure what collectors cost services on this machine; ends in a report. Needs root.
 
     Examples:
@@ -111,68 +50,63 @@ def evaluate_command(
 
       harness evaluate --workload go --stack full
     """
-    certificate: dict[str, Any] = {}
-    if resume is not None:
-        given = {
-            "EXPERIMENT": name, "--command": command, "--url": url, "--locustfile": locustfile,
-            "--arm": arms, "--workload": workload, "--minutes": minutes is not None,
-            "--run": run_name, "--stack": stack,
-        }  # fmt: skip
-        if extra := [option for option, value in given.items() if value]:
-            raise InputError(
-                f"A run that is resumed goes on as it was asked for: {', '.join(extra)} cannot be "
-                "given with --resume.",
-                next_step="Leave them out, or begin a new run without --resume.",
-            )
-        run, own = _resumed(resume)
-        wanted = run.experiment()
-    else:
-        own = workloads.own(command, url, locustfile) if command or url else None
-        if locustfile is not None and own is None:
-            raise InputError(
-                "--locustfile drives a program of your own.",
-                next_step="Give --command and --url too.",
-            )
-        certificate = choice.certified(reports)
-        wanted = choice.chosen(
-            name or DEFAULT, own=own, arms=arms or (), workloads=workload or (), minutes=minutes,
-            stack=stack, defaults=certificate,
-        )  # fmt: skip
-    resolved = evaluate.check(wanted, own)
-    if plan:
-        for line in choice.plan(wanted):
+    # scipy and what else evaluates, which other commands need not wait for
+    from harness.cli.asked import asked
+
+    outcome = _measured(asked(options), options)
+    if outcome is not None and (code := _told(outcome, options.as_json)):
+        raise typer.Exit(code)
+
+
+def _measured(asked: Asked, options: Options) -> Outcome | None:
+    """How it ended; None where only the plan was wanted. Nothing else here calls the controller."""
+    from harness.cli import choice
+    from harness.controller import evaluate
+    from harness.node import machine
+
+    resolved = evaluate.check(asked.experiment, asked.own)
+    if options.plan:
+        for line in choice.plan(asked.experiment):
             out.print(escape(line))
-        return
-    if resume is None:
-        path = reports / (run_name or f"{datetime.now():%Y%m%d-%H%M%S}-{_slug(wanted.name)}")
-        machine.Machine(path.name, path).check()
-        run = evaluate.create(path, wanted, choice.repeatable(sys.argv[1:]), resolved, certificate)
+        return None
+    run = asked.run
+    if run is None:
+        machine.Machine(asked.path.name, asked.path).check()
+        again = choice.repeatable(sys.argv[1:])
+        run = evaluate.create(asked.path, asked.experiment, again, resolved, asked.certificate)
     try:
-        with progress(quiet) as tell:
-            outcome = evaluate.evaluate(run, resolved, tell)
+        with progress(options.quiet) as tell:
+            return evaluate.evaluate(run, resolved, tell)
     except KeyboardInterrupt:
         err.print(
-            "[yellow]Interrupted.[/] What was measured is kept, what was started has been ended.\n"
-            f"Go on with: harness evaluate --resume {shlex.quote(str(run.path))}",
-            soft_wrap=True,
+            "[yellow]Interrupted.[/] What was measured is kept, what was started has been ended."
         )
+        _advise_resuming(run.path)
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _told(outcome: Outcome, as_json: bool) -> int:
+    """The exit code of an evaluation that ended, after its report and what there is to say."""
     for warning in outcome.warnings:
         err.print(f"[yellow]Warning:[/] {escape(warning)}", soft_wrap=True)
-    statuses = [record.status for record in run.records()]
-    usable = _finish(run, as_json) if "ok" in statuses else False
+    statuses = [record.status for record in outcome.run.records()]
+    usable = _finish(outcome.run, as_json) if "ok" in statuses else False
     if outcome.error is not None:
         complain(outcome.error)
     elif "failed" in statuses or "ok" not in statuses:
         failed = sum(status != "ok" for status in statuses)
         err.print(f"[red]Error:[/] {failed} of {len(statuses)} trials were not measured.")
-    elif not usable:
-        err.print("[yellow]Inconclusive:[/] no trial is usable; the report says why.")
-        raise typer.Exit(INCONCLUSIVE)
+    elif usable:
+        return 0
     else:
-        return
-    err.print(f"Go on with: harness evaluate --resume {shlex.quote(str(run.path))}", soft_wrap=True)
-    raise typer.Exit(ERROR)
+        err.print("[yellow]Inconclusive:[/] no trial is usable; the report says why.")
+        return INCONCLUSIVE
+    _advise_resuming(outcome.run.path)
+    return ERROR
+
+
+def _advise_resuming(path: Path) -> None:
+    err.print(f"Go on with: harness evaluate --resume {shlex.quote(str(path))}", soft_wrap=True)
 
 
 @errors
@@ -187,14 +121,9 @@ def report_command(
     _finish(Run.open(run), as_json)
 
 
-def _resumed(path: Path) -> tuple[Run, Workload | None]:
-    run = Run.open(path)
-    own = run.about().get("own_workload")
-    return run, Workload.from_dict(own) if own else None
-
-
 def _finish(run: Run, as_json: bool) -> bool:
     """Build and print the report; whether any of its trials is usable."""
+    from harness.report import build, wording
 
     built = build.build(run)
     if as_json:
@@ -230,7 +159,3 @@ def _stack(summary: Summary) -> Iterator[Table]:
         for cells in rows:
             shown.add_row(*(escape(cell) for cell in cells))
         yield shown
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "run"

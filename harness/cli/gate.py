@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from harness.analysis import budgets, gates
 from harness.cli.screen import err, errors, out
 from harness.errors import InputError, StoreError
-from harness.report import gate as texts
-from harness.report import junit as xml
-from harness.report import stored
-from harness.report.gate import Gate
+
+if TYPE_CHECKING:
+    from harness.report.gate import Gate
 
 _COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 
@@ -60,6 +58,12 @@ def gate_command(
 
       harness gate reports/RUN --budget budget.toml --against main:reports/published/quick
     """
+    # numpy and what else judges, which other commands need not wait for
+    from harness.analysis import budgets, gates
+    from harness.report import gate as texts
+    from harness.report import junit as xml
+    from harness.report import stored
+
     allowed = budgets.load(budget)
     other = stored.against(against) if against else None
     if check:
@@ -70,7 +74,7 @@ def gate_command(
         raise InputError("No run was named.", next_step="Give its folder, or only --check.")
     measured = stored.measured(run)
     verdicts = gates.judge(measured, allowed, other)
-    gate = Gate(measured, verdicts, str(budget), other, inconclusive, link)
+    gate = texts.Gate(measured, verdicts, str(budget), other, inconclusive, link)
     said = json.dumps(texts.document(gate), indent=1) + "\n"
     outputs: list[tuple[Path | None, Callable[[], str]]] = [
         (junit, lambda: xml.xml(gate)),
@@ -89,6 +93,8 @@ def gate_command(
 
 
 def _show(gate: Gate) -> None:
+    from harness.report import gate as texts
+
     shown = Table(*texts.COLUMNS, box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for verdict in gate.worst_first:
         _, *cells = texts.cells(verdict)
@@ -108,6 +114,10 @@ def _show(gate: Gate) -> None:
 
 def _write(path: Path, text: str) -> None:
     try:
-        texts.write(path, text)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise StoreError(f"Cannot write {path}: {error.strerror}.") from error
+        raise StoreError(
+            f"Cannot write {path}: {error.strerror}.",
+            next_step="Make room there, or name another file.",
+        ) from error

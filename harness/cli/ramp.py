@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
-from harness.cli import choice
 from harness.cli.screen import INTERRUPTED, err, errors, out
 
 if TYPE_CHECKING:
@@ -61,9 +60,9 @@ def ramp_command(
 
       harness ramp --report reports/RUN
     """
-    from harness.benchmarks import (
-        ramp,  # scipy and matplotlib, which other commands need not wait for
-    )
+    # scipy and matplotlib, which other commands need not wait for
+    from harness.benchmarks import ramp
+    from harness.cli import choice
 
     if report is not None:
         _show(report, ramp.write(report), as_json)

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import ParamSpec
+from typing import TYPE_CHECKING, ParamSpec, TextIO
 
 import typer
 from rich.console import Console
@@ -15,15 +15,22 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from harness.errors import HarnessError
-from harness.node import block
+
+if TYPE_CHECKING:
+    from harness.node.block import Progress as Told
 
 ERROR, INCONCLUSIVE, INTERRUPTED = 2, 3, 130
 
 P = ParamSpec("P")
 
-# a pipe or a CI log has no width of its own
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 120)
+
+def _width(stream: TextIO | None) -> int | None:
+    """A pipe or a CI log has no width of its own; a stream that is closed is None."""
+    return None if stream is not None and stream.isatty() else 120
+
+
+out = Console(highlight=False, width=_width(sys.stdout))
+err = Console(stderr=True, highlight=False, width=_width(sys.stderr))
 
 
 def errors(command: Callable[P, None]) -> Callable[P, None]:
@@ -45,15 +52,14 @@ def errors(command: Callable[P, None]) -> Callable[P, None]:
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except Exception:
-            traceback.print_exc()
-            err.print("[red]Error:[/] This is a defect of the harness, not of your input.")
+            defect()
             raise typer.Exit(ERROR) from None
 
     return wrapped
 
 
 @contextmanager
-def progress(quiet: bool) -> Iterator[block.Progress]:
+def progress(quiet: bool) -> Iterator[Told]:
     """A bar on a terminal, lines elsewhere, nothing when `quiet`; called by an evaluation."""
     if quiet or not err.is_terminal:
         yield _lines(quiet)
@@ -70,12 +76,18 @@ def progress(quiet: bool) -> Iterator[block.Progress]:
         )
 
 
-def _lines(quiet: bool) -> block.Progress:
+def _lines(quiet: bool) -> Told:
     def tell(done: float, total: float, label: str) -> None:
         if not quiet:
             err.print(f"{max(0.0, 100 * done / total):3.0f} %  {label}")
 
     return tell
+
+
+def defect() -> None:
+    """Print the exception that is being handled, and whose fault it is."""
+    traceback.print_exc()
+    err.print("[red]Error:[/] This is a defect of the harness, not of your input.")
 
 
 def complain(error: HarnessError) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import jinja2
@@ -198,12 +197,6 @@ def document(gate: Gate) -> dict[str, Any]:
         "remarks": remarks(gate),
         "verdicts": [_entry(verdict) for verdict in gate.verdicts],
     }  # fmt: skip
-
-
-def write(path: Path, text: str) -> None:
-    """Write an output file and the folders above it; OSError if that fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
 
 
 def _entry(verdict: Verdict) -> dict[str, Any]:

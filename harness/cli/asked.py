@@ -1,0 +1,128 @@
+"""What the options of `harness evaluate` ask for, names resolved; `evaluation` runs it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+from harness.cli import choice
+from harness.cli.options import DEFAULT, Options
+from harness.errors import InputError
+from harness.plan import workloads
+from harness.plan.experiment import Experiment
+from harness.plan.running import Running
+from harness.plan.workloads import Workload
+from harness.results.run import Run
+
+# what says what is measured, and so cannot be said again of a run that goes on
+_PLANNING = {
+    "EXPERIMENT": "name", "--command": "command", "--url": "url", "--pid": "pid",
+    "--cgroup": "cgroup", "--unit": "unit", "--container": "container",
+    "--locustfile": "locustfile", "--arm": "arms", "--workload": "workload",
+    "--minutes": "minutes", "--run": "run_name", "--stack": "stack",
+    "--service-cpus": "service_cpus", "--target": "target",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An experiment, the service of one's own in it, and where the run is or will be kept.
+
+    `run` is one that goes on; `anyway` lets it go on on another machine.
+    """
+
+    experiment: Experiment
+    path: Path
+    own: Workload | None = None
+    run: Run | None = None
+    certificate: dict[str, Any] = field(default_factory=dict)
+    anyway: bool = False
+
+
+def asked(options: Options) -> Asked:
+    """Resolve the options; InputError where they contradict each other, or name nothing."""
+    if options.resume is not None:
+        return _going_on(options, options.resume)
+    if options.anyway:
+        raise InputError(
+            "--anyway is for a run that is resumed.", next_step="Give --resume RUN too, or neither."
+        )
+    _check_target(options.target)
+    if (running := _running(options)) is not None:
+        _refuse(running)
+    own = _own(options)
+    certificate = choice.certified(options.reports)
+    experiment = choice.chosen(
+        options.name or DEFAULT, own=own, arms=options.arms or (),
+        workloads=options.workload or (), minutes=options.minutes, stack=options.stack,
+        service_cpus=options.service_cpus, defaults=certificate,
+    )  # fmt: skip
+    return Asked(experiment, _path(options, experiment), own, certificate=certificate)
+
+
+def _going_on(options: Options, path: Path) -> Asked:
+    fresh = Options()
+    extra = [
+        option
+        for option, name in _PLANNING.items()
+        if getattr(options, name) not in (getattr(fresh, name), [])
+    ]
+    if extra:
+        raise InputError(
+            f"A run that is resumed goes on as it was asked for: {', '.join(extra)} cannot be "
+            "given with --resume.",
+            next_step="Leave them out, or begin a new run without --resume.",
+        )
+    run = Run.open(path)
+    own = run.about().get("own_workload")
+    return Asked(
+        run.experiment(), path, Workload.from_dict(own) if own else None, run, anyway=options.anyway
+    )
+
+
+def _check_target(name: str) -> None:
+    if name != "local":
+        raise InputError(
+            f"There is no target {name!r}.",
+            next_step="Leave --target out: the services of this machine are measured.",
+        )
+
+
+def _running(options: Options) -> Running | None:
+    found = {"--pid": options.pid is not None, "--cgroup": options.cgroup, "--unit": options.unit,
+             "--container": options.container}  # fmt: skip
+    named = [option for option, value in found.items() if value]
+    if not named:
+        return None
+    other = {"--command": options.command, "--workload": options.workload}
+    if starts := [option for option, value in other.items() if value]:
+        raise InputError(
+            f"{starts[0]} starts a service, {named[0]} names one that runs already.",
+            next_step="Give one of them.",
+        )
+    return Running(options.url, options.pid, options.cgroup, options.unit, options.container)
+
+
+def _refuse(running: Running) -> NoReturn:
+    raise InputError(
+        f"A service that runs already cannot be measured yet: {running.named()[0]}.",
+        next_step="Let it be started: --command COMMAND --url URL.",
+    )
+
+
+def _own(options: Options) -> Workload | None:
+    if options.command or options.url:
+        return workloads.own(options.command, options.url, options.locustfile)
+    if options.locustfile is not None:
+        raise InputError(
+            "--locustfile drives a program of your own.", next_step="Give --command and --url too."
+        )
+    return None
+
+
+def _path(options: Options, experiment: Experiment) -> Path:
+    slug = re.sub(r"[^a-z0-9]+", "-", experiment.name.lower()).strip("-") or "run"
+    return options.reports / (options.run_name or f"{datetime.now():%Y%m%d-%H%M%S}-{slug}")

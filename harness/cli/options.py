@@ -1,0 +1,130 @@
+"""The options of `harness evaluate` as one record, and how a command takes a record of options."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import typer
+
+REPORTS = Path("reports")
+DEFAULT = "quick"  # experiment
+
+Record = TypeVar("Record")
+
+
+def taking(record: type[Record]) -> Callable[[Callable[[Record], None]], Callable[..., None]]:
+    """Let typer see the fields of a dataclass as the parameters of a command that takes it."""
+
+    def decorate(command: Callable[[Record], None]) -> Callable[..., None]:
+        @wraps(command)
+        def taken(**values: Any) -> None:
+            command(record(**values))
+
+        hints = get_type_hints(record, include_extras=True)
+        taken.__annotations__ = {**hints, "return": None}
+        vars(taken)["__signature__"] = inspect.Signature(
+            [
+                inspect.Parameter(
+                    field.name, inspect.Parameter.KEYWORD_ONLY,
+                    default=field.default, annotation=hints[field.name],
+                )
+                for field in dataclasses.fields(record)  # type: ignore[arg-type]
+            ]
+        )  # fmt: skip
+        return taken
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `harness evaluate` was given; None and empty where it was given nothing."""
+
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="EXPERIMENT",
+            help="A file, or the name of one that ships.",
+            show_default=DEFAULT,
+        ),
+    ] = None
+    command: Annotated[
+        str, typer.Option(help="Measure your own program: the command that starts it.")
+    ] = ""
+    url: Annotated[str, typer.Option(help="Where your program answers, once it runs.")] = ""
+    pid: Annotated[
+        int | None, typer.Option(metavar="N", help="Measure a service that runs: this process.")
+    ] = None
+    cgroup: Annotated[
+        str, typer.Option(metavar="PATH", help="Measure a service that runs: this cgroup.")
+    ] = ""
+    unit: Annotated[
+        str, typer.Option(metavar="NAME", help="Measure a service that runs: this systemd unit.")
+    ] = ""
+    container: Annotated[
+        str, typer.Option(metavar="ID", help="Measure a service that runs: this container.")
+    ] = ""
+    locustfile: Annotated[
+        Path | None, typer.Option(help="How your program is driven; default: GET the URL.")
+    ] = None
+    arms: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--arm",
+            metavar="NAME=COLLECTORS",
+            help="Compare these collectors (joined with +) instead; repeat for more arms. An arm "
+            "named old is what every other arm is compared against.",
+        ),
+    ] = None
+    workload: Annotated[
+        list[str] | None,
+        typer.Option("--workload", metavar="NAME", help="Measure this service; repeat for more."),
+    ] = None
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="End early: begin no block after so many minutes. It makes nothing longer; take "
+            "standard or more blocks for that."
+        ),
+    ] = None
+    stack: Annotated[
+        str | None,
+        typer.Option(
+            metavar="sink|full",
+            help="What takes the telemetry: a small sink, or the stack of `harness up`, in which "
+            "it is then found again.",
+            show_default="sink",
+        ),
+    ] = None
+    service_cpus: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Give the service so many CPUs at most; 0: all that load and collectors leave.",
+            show_default="0",
+        ),
+    ] = None
+    target: Annotated[
+        str,
+        typer.Option(metavar="local|ssh:HOST", help="Where it is measured: here, or on a machine."),
+    ] = "local"
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with a run that was interrupted.")
+    ] = None
+    anyway: Annotated[
+        bool,
+        typer.Option(
+            "--anyway", help="Resume although machine, kernel or version are other ones now."
+        ),
+    ] = False
+    run_name: Annotated[str, typer.Option("--run", help="The name of the run's folder.")] = ""
+    reports: Annotated[Path, typer.Option(help="Where runs are kept.")] = REPORTS
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would be done.")] = False
+    as_json: Annotated[bool, typer.Option("--json", help="Print report.json.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False

@@ -1,0 +1,120 @@
+"""What the options of `harness evaluate` ask for, refuse, and hand on; nothing is measured here."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli import app, evaluation
+from harness.cli import asked as asking
+from harness.cli.asked import asked
+from harness.cli.options import Options, taking
+from harness.errors import InputError
+from harness.linux import processes
+from harness.plan.running import Running
+
+URL = "http://127.0.0.1:8080/"
+
+
+def _run(*words: str) -> Any:
+    return CliRunner().invoke(app, ["evaluate", *words])
+
+
+def test_a_command_has_the_fields_of_its_record_as_options() -> None:
+    parameters = inspect.signature(evaluation.evaluate_command).parameters
+    assert list(parameters) == [field.name for field in dataclasses.fields(Options)]
+
+
+def test_a_record_reaches_the_command_as_it_was_given() -> None:
+    taken: list[Options] = []
+    taking(Options)(taken.append)(name="standard", minutes=3.0, quiet=True)
+    assert taken == [Options("standard", minutes=3.0, quiet=True)]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--pid", "1"), "--pid needs --url too"),
+        (("--pid", "0", "--url", URL), "There is no process 0."),
+        (("--pid", "1", "--url", "redis://x"), "is not a URL of a service"),
+        (("--pid", "1", "--unit", "x", "--url", URL), "--pid and --unit names"),
+        (("--cgroup", "/x", "--url", URL, "--command", "x"), "--command starts a service"),
+        (("--container", "x", "--url", URL, "--workload", "go"), "--workload starts a service"),
+        (("--unit", "x.service", "--url", URL), "runs already cannot be measured yet"),
+        (("--target", "moon"), "There is no target 'moon'"),
+        (("--anyway",), "--anyway is for a run that is resumed"),
+        (("--locustfile", "x.py"), "--locustfile drives a program of your own"),
+        (("--command", "x"), "needs both --command and --url"),
+        (("--service-cpus", "-1"), "service_cpus must be a whole number"),
+    ],
+)
+def test_what_contradicts_itself_is_refused_with_a_next_step(
+    words: tuple[str, ...], said: str
+) -> None:
+    done = _run("--plan", *words)
+    assert done.exit_code == 2, done.output
+    text = " ".join(done.output.split())
+    assert said in text
+    assert len(done.stderr.strip().splitlines()) >= 2
+
+
+@pytest.mark.parametrize("option", ["pid", "cgroup", "unit", "container"])
+def test_a_service_that_runs_is_named_to_who_measures_it(
+    option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Running] = []
+
+    def refuse(running: Running) -> None:
+        heard.append(running)
+        raise InputError("heard", next_step="Go on.")
+
+    monkeypatch.setattr(asking, "_refuse", refuse)
+    value: Any = 7 if option == "pid" else "name"
+    with pytest.raises(InputError, match="heard"):
+        asked(Options(url=URL, **{option: value}))
+    assert heard == [Running(URL, **{option: value})]
+    assert heard[0].named() == [f"--{option}"]
+
+
+def test_the_plan_says_how_many_cpus_the_service_has() -> None:
+    own = ("--command", f"{sys.executable} -m http.server", "--url", URL)
+    done = _run("--plan", *own)
+    assert done.exit_code == 0, done.output
+    assert " CPUs: the service has " in done.stdout or "1 CPU: " in done.stdout
+
+
+def test_options_reach_the_experiment() -> None:
+    own = {"command": f"{sys.executable} -m http.server", "url": URL}
+    found = asked(Options("standard", **own, minutes=2, service_cpus=3, run_name="mine"))
+    assert found.experiment.budget_seconds == 120
+    assert found.experiment.service_cpus == 3
+    assert found.path == Path("reports/mine")
+    assert found.own is not None
+    assert found.run is None
+
+
+def test_a_run_without_a_name_is_named_after_the_time_and_what_it_measures() -> None:
+    own = {"command": f"{sys.executable} -m http.server", "url": URL}
+    found = asked(Options(**own, reports=Path("there")))
+    assert found.path.parent == Path("there")
+    assert found.path.name.endswith("-" + found.experiment.name)
+    assert found.path.name[:8].isdigit()
+
+
+@pytest.mark.parametrize("words", [["--version"], ["gate", "--help"], ["doctor", "--help"]])
+def test_no_command_waits_for_libraries_that_it_does_not_use(words: list[str]) -> None:
+    code = (
+        "import atexit, sys\n"
+        "wanted = ('numpy', 'scipy', 'matplotlib', 'locust')\n"
+        "atexit.register(lambda: print([w for w in wanted if w in sys.modules]))\n"
+        "from harness.cli import main\n"
+        "main()"
+    )
+    done = processes.run([sys.executable, "-c", code, *words])
+    assert done.stdout.splitlines()[-1] == "[]"
