@@ -28,6 +28,7 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry harness workloads
 	@if command -v clang-format >/dev/null; then clang-format --dry-run -Werror bpf/*.c $(wildcard bpf/*.h); \
 	else echo 'clang-format is not installed: bpf/ was not checked (make setup-test installs it)'; fi
 
@@ -61,7 +62,7 @@ format: .venv/ready
 
 # The lock holds hashes and no index address, so that any mirror serves it.
 lock:
-	uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url \
+	uv pip compile pyproject.toml --group dev --extra services --universal --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --python-version 3.11 -o requirements.lock
 
 clean:
