@@ -1,4 +1,4 @@
-"""Estimates over quadruples within blocks, and over trials; `cell` and `sequential` call it."""
+"""Estimates over quadruples within blocks, and over trials: what every row is made of."""
 
 from __future__ import annotations
 

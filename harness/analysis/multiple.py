@@ -1,4 +1,4 @@
-"""Corrects probabilities for the number of comparisons; `summary` calls it over a run's arms."""
+"""Corrects probabilities for the number of comparisons; `family` calls it over a run's arms."""
 
 from __future__ import annotations
 
