@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.linux import cpu_idle
-from harness.linux.placement import Placement, names, parse_cpus
+from harness.linux.placement import names, parse_cpus
+from harness.wire.spec import Placement
 
 _CPUS = "sys/devices/system/cpu"
 _SAMPLES = 1000  # a second and CPU, that a profiler may ask for

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+
+from harness.wire.spec import Placement
 
 _TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 MANY = 4  # CPUs of a service, from which on the load's one thread may be what limits it
 
 Cores = list[tuple[int, ...]]  # the usable hardware threads of each core
-
-
-@dataclass(frozen=True)
-class Placement:
-    """CPU numbers for each role, and why; `idle` are left alone beside the workload."""
-
-    workload: tuple[int, ...]
-    load: tuple[int, ...]
-    collector: tuple[int, ...]
-    orchestrator: tuple[int, ...]
-    why: str
-    idle: tuple[int, ...] = ()
 
 
 def placement(service_cpus: int = 0) -> Placement:

@@ -194,7 +194,10 @@ class Machine:
             entry.work = ""  # somebody else's: it stays
             if isinstance(error, FileExistsError):
                 raise _taken(self.work) from error
-            raise NeedError(f"{self.work} cannot be made: {error.strerror}.") from error
+            raise NeedError(
+                f"{self.work} cannot be made: {error.strerror}.",
+                next_step=f"Make room in {self.work.parent}, or see who may write there.",
+            ) from error
 
     def _mount_cgroup2(self, entry: Entry) -> Path:
         point = self._cgroup_mount

@@ -86,7 +86,7 @@ class NodeSession:
         self._undo.later(self._send, machine.work)
         for name in ("trials", "logs"):
             (machine.work / name).mkdir(exist_ok=True)
-        found, self._place = facts.facts(), placement.placement()
+        found, self._place = facts.facts(), placement.placement(session.service_cpus)
         ends = ExitStack()
         self._undo.later(ends.close)
         self._receiver = receivers.start(

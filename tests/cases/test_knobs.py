@@ -8,7 +8,7 @@ import pytest
 
 from harness.linux import cpu_idle, facts, knobs
 from harness.linux.knobs import KNOBS, State
-from harness.linux.placement import Placement
+from harness.wire.spec import Placement
 
 CPU = "sys/devices/system/cpu"
 PLACE = Placement((0,), (1,), (2,), (2,), "")

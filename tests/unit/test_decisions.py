@@ -1,4 +1,4 @@
-"""Every record of a decision says when it was made and what else was thought of; the index has it."""
+"""Every record of a decision has a date and alternatives, and the index says when to read it."""
 
 from __future__ import annotations
 
