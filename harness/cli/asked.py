@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from rich.markup import escape
+
+from harness import targets
 from harness.cli import choice
 from harness.cli.options import DEFAULT, Options
+from harness.cli.screen import err
+from harness.collectors import Definition
 from harness.errors import InputError
-from harness.plan import workloads
+from harness.plan import running, workloads
+from harness.plan.definitions import from_dict
 from harness.plan.experiment import Experiment
 from harness.plan.running import Running
 from harness.plan.workloads import Workload
 from harness.results.run import Run
+from harness.targets.base import Target
+from harness.targets.local import Local
 
 # what says what is measured, and so cannot be said again of a run that goes on
 _PLANNING = {
@@ -40,6 +49,13 @@ class Asked:
     run: Run | None = None
     certificate: dict[str, Any] = field(default_factory=dict)
     anyway: bool = False
+    target: Target = field(default_factory=Local)
+    described: Mapping[str, Any] | None = None
+
+    def definitions(self) -> dict[str, Definition] | None:
+        """The collectors of a run that goes on, as they were when it began."""
+        kept = self.run.about().get("collectors") if self.run is not None else None
+        return {spec: from_dict(each) for spec, each in kept.items()} if kept else None
 
 
 def asked(options: Options) -> Asked:
@@ -50,17 +66,29 @@ def asked(options: Options) -> Asked:
         raise InputError(
             "--anyway is for a run that is resumed.", next_step="Give --resume RUN too, or neither."
         )
-    _check_target(options.target)
-    if (running := _running(options)) is not None:
-        _refuse(running)
+    target = targets.target(options.target)
     own = _own(options)
-    certificate = choice.certified(options.reports)
+    described = describe(target, options)
+    certificate = choice.certified(options.reports, described["facts"]) if described else {}
     experiment = choice.chosen(
         options.name or DEFAULT, own=own, arms=options.arms or (),
         workloads=options.workload or (), minutes=options.minutes, stack=options.stack,
         service_cpus=options.service_cpus, defaults=certificate,
     )  # fmt: skip
-    return Asked(experiment, _path(options, experiment), own, certificate=certificate)
+    return Asked(
+        experiment, _path(options, experiment), own,
+        certificate=certificate, target=target, described=described,
+    )  # fmt: skip
+
+
+def describe(target: Target, options: Options) -> Mapping[str, Any] | None:
+    """What the node says of itself; nothing where it would have to be installed for a plan."""
+    if options.plan and target.name != "local":
+        return None
+    target.check()
+    target.prepare(lambda what: err.print(escape(what)))
+    found: Mapping[str, Any] = target.ask("describe")
+    return found
 
 
 def _going_on(options: Options, path: Path) -> Asked:
@@ -77,18 +105,12 @@ def _going_on(options: Options, path: Path) -> Asked:
             next_step="Leave them out, or begin a new run without --resume.",
         )
     run = Run.open(path)
-    own = run.about().get("own_workload")
+    about = run.about()
+    own = about.get("own_workload")
     return Asked(
-        run.experiment(), path, Workload.from_dict(own) if own else None, run, anyway=options.anyway
-    )
-
-
-def _check_target(name: str) -> None:
-    if name != "local":
-        raise InputError(
-            f"There is no target {name!r}.",
-            next_step="Leave --target out: the services of this machine are measured.",
-        )
+        run.experiment(), path, Workload.from_dict(own) if own else None, run,
+        anyway=options.anyway, target=targets.target(about.get("target", "local")),
+    )  # fmt: skip
 
 
 def _running(options: Options) -> Running | None:
@@ -106,14 +128,9 @@ def _running(options: Options) -> Running | None:
     return Running(options.url, options.pid, options.cgroup, options.unit, options.container)
 
 
-def _refuse(running: Running) -> NoReturn:
-    raise InputError(
-        f"A service that runs already cannot be measured yet: {running.named()[0]}.",
-        next_step="Let it be started: --command COMMAND --url URL.",
-    )
-
-
 def _own(options: Options) -> Workload | None:
+    if (found := _running(options)) is not None:
+        return running.service(found, options.locustfile)
     if options.command or options.url:
         return workloads.own(options.command, options.url, options.locustfile)
     if options.locustfile is not None:

@@ -47,6 +47,7 @@ def calibrate_command(
     from harness.cli import choice
     from harness.controller import calibrate
     from harness.plan import calibration
+    from harness.targets.local import Local
 
     if report is not None:
         _show(report, calibrate.certify(report), as_json)
@@ -60,12 +61,13 @@ def calibrate_command(
         _show_plan(asked)
         return
     if resume is None:
-        calibrate.check(asked, path)
+        calibrate.check(asked)
+        Local().check()
         calibrate.create(path, asked)
     again = f"Go on with: harness calibrate --resume {shlex.quote(str(path))}"
     try:
         with progress(quiet) as tell:
-            certificate = calibrate.calibrate(path, tell)
+            certificate = calibrate.calibrate(path, Local(), tell)
     except KeyboardInterrupt:
         err.print(f"[yellow]Interrupted.[/] What was measured is kept.\n{again}", soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None

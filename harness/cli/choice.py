@@ -7,11 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from harness.controller import telemetry
 from harness.errors import InputError
-from harness.linux import facts
-from harness.linux.placement import placement
 from harness.model import BASELINE, Arm, StackKind
-from harness.node import receivers
 from harness.plan import experiment
 from harness.plan.experiment import Experiment
 from harness.plan.workloads import Workload
@@ -22,12 +20,12 @@ _NOTED = ("window_seconds", "guard_seconds", "entry_ns", "workload")  # of the c
 GUARD_SECONDS = float(Experiment.guard_seconds)  # at least: the certificate's service was quick
 
 
-def certified(reports: Path) -> dict[str, Any]:
-    """What this machine's certificate below `reports` tells an evaluation; empty without one.
+def certified(reports: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the certificate of a machine of these facts tells an evaluation; empty without one.
 
     Its guard is what the requests of its workload need. Those of others are seldom shorter.
     """
-    found = certificates.load(reports, facts.facts()) or {}
+    found = certificates.load(reports, facts) or {}
     noted = {key: found[key] for key in _NOTED if found.get(key) is not None}
     if "guard_seconds" in noted:
         noted["guard_seconds"] = max(noted["guard_seconds"], GUARD_SECONDS)
@@ -111,8 +109,8 @@ def parse_arms(given: Sequence[str]) -> tuple[Arm, ...]:
     return (Arm(BASELINE), *(Arm(name, specs, old) for name, specs in found.items()))
 
 
-def plan(e: Experiment) -> Iterator[str]:
-    """What would be done, a line each."""
+def plan(e: Experiment, described: Mapping[str, Any] | None = None) -> Iterator[str]:
+    """What would be done, a line each; `described` is what the node says of itself, if asked."""
     trials = experiment.plan(e)
     yield (
         f"Experiment {e.name}: {len(e.workloads)} workloads, {len(e.arms)} arms, "
@@ -123,8 +121,11 @@ def plan(e: Experiment) -> Iterator[str]:
         yield f"  arm {arm.name}: {_describe(arm)}"
     window, guard = 1000 * e.window_seconds, 1000 * e.guard_seconds
     yield f"  windows of {window:g} ms, of which the first {guard:g} ms are not metered"
-    yield f"  {placement(e.service_cpus).why}"
-    yield f"  {receivers.plan(e)}"
+    if described is None:
+        yield "  the machine is asked what it is when it begins, not for a plan"
+    else:
+        yield f"  {described['placement']['why']}"
+    yield f"  {telemetry.plan(e, bool(described and described['stack_up']))}"
     if e.precision_percent is not None:
         yield (
             f"  a workload's blocks end after {e.min_blocks} or more once every arm's interval is "

@@ -62,26 +62,27 @@ def _measured(asked: Asked, options: Options) -> Outcome | None:
     """How it ended; None where only the plan was wanted. Nothing else here calls the controller."""
     from harness.cli import choice
     from harness.controller import evaluate
-    from harness.node import machine
 
-    resolved = evaluate.check(asked.experiment, asked.own)
+    resolved = evaluate.check(asked.experiment, asked.own, asked.definitions())
     if options.plan:
-        for line in choice.plan(asked.experiment):
+        for line in choice.plan(asked.experiment, asked.described):
             out.print(escape(line))
         return None
-    run = asked.run
-    if run is None:
-        machine.Machine(asked.path.name, asked.path).check()
-        again = choice.repeatable(sys.argv[1:])
-        run = evaluate.create(asked.path, asked.experiment, again, resolved, asked.certificate)
+    begin = evaluate.beginning(
+        asked.path, asked.experiment, resolved, asked.run, anyway=asked.anyway,
+        command=choice.repeatable(sys.argv[1:]), instrument=asked.certificate,
+        target=asked.target.name,
+    )  # fmt: skip
     try:
         with progress(options.quiet) as tell:
-            return evaluate.evaluate(run, resolved, tell)
+            return evaluate.evaluate(
+                asked.target, asked.path.name, asked.experiment, resolved, begin, tell
+            )
     except KeyboardInterrupt:
-        err.print(
-            "[yellow]Interrupted.[/] What was measured is kept, what was started has been ended."
-        )
-        _advise_resuming(run.path)
+        err.print("[yellow]Interrupted.[/] What was started has been ended.")
+        if (asked.path / "run.json").exists():
+            err.print("What was measured is kept.")
+            _advise_resuming(asked.path)
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -93,9 +94,10 @@ def _told(outcome: Outcome, as_json: bool) -> int:
     usable = _finish(outcome.run, as_json) if "ok" in statuses else False
     if outcome.error is not None:
         complain(outcome.error)
-    elif "failed" in statuses or "ok" not in statuses:
-        failed = sum(status != "ok" for status in statuses)
-        err.print(f"[red]Error:[/] {failed} of {len(statuses)} trials were not measured.")
+    elif outcome.left_out or "failed" in statuses or "ok" not in statuses:
+        failed = sum(status != "ok" for status in statuses) + outcome.left_out
+        due = len(statuses) + outcome.left_out
+        err.print(f"[red]Error:[/] {failed} of {due} trials were not measured.")
     elif usable:
         return 0
     else:

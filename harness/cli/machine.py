@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -11,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.cli.screen import ERROR, err, errors, out
-from harness.node import doctor, machine
-from harness.stack import affinity, supply
+from harness.stack import supply
+from harness.targets.local import Local
 
 
 @errors
@@ -25,12 +24,12 @@ def clean_command(
 
     Running evaluations are kept.
     """
-    done = machine.clean() + affinity.free()
+    found = Local().ask("clean")
+    done, left = list(found["done"]), list(found["left"])
     if cache and (freed := supply.empty(supply.cache())):
         done.append(f"Removed the cache {supply.cache()}: {freed / 1e6:.0f} MB.")
     for line in done:
         out.print(escape(line))
-    left = machine.leftovers()
     for line in left:
         err.print(f"[red]Still there:[/] {escape(line)}")
     if left:
@@ -43,16 +42,16 @@ def doctor_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Say what can run on this machine, and the fix for each thing that cannot."""
-    findings = doctor.check()
-    failed = any(finding.status == "fail" for finding in findings)
+    findings = Local().ask("doctor")
+    failed = any(finding["status"] == "fail" for finding in findings)
     if as_json:
-        out.print_json(json.dumps([asdict(finding) for finding in findings]))
+        out.print_json(json.dumps(findings))
     else:
         colours = {"pass": "green", "warn": "yellow", "fail": "red"}
         shown = Table("", "what", "found", "what to do", box=None, pad_edge=False)
         for f in findings:
-            mark = f"[{colours[f.status]}]{f.status}[/]"
-            shown.add_row(mark, escape(f.name), escape(f.detail), escape(f.fix))
+            mark = f"[{colours[f['status']]}]{f['status']}[/]"
+            shown.add_row(mark, *(escape(f[key]) for key in ("name", "detail", "fix")))
         out.print(shown)
         out.print("\nNext: harness evaluate" if not failed else "\nMend what failed first.")
     if failed:

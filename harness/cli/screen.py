@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness.node.block import Progress as Told
+    from harness.controller.progress import Tell as Told
 
 ERROR, INCONCLUSIVE, INTERRUPTED = 2, 3, 130
 

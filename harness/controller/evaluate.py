@@ -304,6 +304,33 @@ def _send_results(outcome: Outcome, nodes: _Nodes, hello: Hello) -> None:
             outcome.warn(f"The results are not in the stack: {error}")
 
 
+def beginning(
+    path: Path,
+    experiment: Experiment,
+    resolved: Resolved,
+    run: Run | None = None,
+    *,
+    anyway: bool = False,
+    command: list[str],
+    instrument: dict[str, Any] | None = None,
+    target: str = "local",
+) -> Begin:
+    """Makes the run, or goes on with one: on the machine and with the version of its first part.
+
+    `anyway` goes on with it elsewhere, and says so in the run.
+    """
+
+    def begin(hello: Hello) -> Run:
+        if run is None:
+            return create(path, experiment, command, resolved, instrument, target)
+        resume.check(
+            run.about(), hello.facts, vars(hello.placement), __version__, hello.idle_poll, anyway
+        )
+        return run
+
+    return begin
+
+
 def create(
     path: Path,
     experiment: Experiment,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from harness.errors import InputError
 from harness.plan import workloads
+from harness.plan.workloads import Workload
+from harness.wire.spec import Found
 
 
 @dataclass(frozen=True)
@@ -47,3 +52,32 @@ class Running:
             "--container": self.container,
         }
         return [option for option, value in found.items() if value]
+
+    def name(self) -> str:
+        """What it is called in the report: by what names it, in letters that a folder may have."""
+        said = self.unit.removesuffix(".service") or Path(self.cgroup).name or self.container[:12]
+        slug = re.sub(r"[^a-z0-9]+", "-", said.lower()).strip("-") or f"pid-{self.pid}"
+        return f"own-{slug}" if slug in workloads.names() else slug
+
+
+def service(running: Running, locustfile: Path | None = None) -> Workload:
+    """A service that runs, as one that is measured; `Found` is what a node is told."""
+    name = running.name()
+    url, path = running.url, urlsplit(running.url).path
+    if locustfile is not None and not locustfile.is_file():
+        raise InputError(
+            f"There is no locustfile {locustfile}.", next_step="Give the path of one that is there."
+        )
+    return Workload(
+        name=name,
+        command=(),
+        directory=Path.cwd(),
+        description=f"runs already, found by {' '.join(running.named())}",
+        primary=path or "/",
+        locustfile=locustfile.resolve() if locustfile is not None else None,
+        url=url.rstrip("/") if locustfile is not None or path == "/" else url,
+        running=Found(
+            name=name, url=url, pid=running.pid or 0, cgroup=running.cgroup,
+            unit=running.unit, container=running.container,
+        ),
+    )  # fmt: skip

@@ -104,6 +104,7 @@ class Workload:
             "routes": tuple(Route(**route) for route in data.get("routes", ())),
             "build": Build(build["output"], tuple(build["sources"])) if build else None,
             "locustfile": Path(locustfile) if locustfile else None,
+            "running": Found(**data["running"]) if data.get("running") else None,
         }
         return cls(**values)
 
