@@ -10,13 +10,14 @@ https://github.com/google/pprof/blob/main/proto/profile.proto
 from __future__ import annotations
 
 import gzip
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from harness.wire.files import write_whole
 
 # message -> its fields: (name, number, type); a "*" repeats it, a capital is a message
 _SCHEMA = {
@@ -198,9 +199,7 @@ class Builder:
 
 def write(profile: Any, path: Path) -> None:
     """Write a profile so that a reader sees all of it or nothing."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(gzip.compress(profile.SerializeToString(), compresslevel=6))
-    os.replace(part, path)
+    write_whole(path, gzip.compress(profile.SerializeToString(), compresslevel=6))
 
 
 def read(path: Path) -> Any:

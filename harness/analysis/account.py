@@ -20,7 +20,7 @@ SLICED = "Hodges-Lehmann over quadruples of slices of metered trials, widened by
 
 
 def bill_rows(
-    cell: Cell, rows: Sequence[Comparison], about: Mapping[str, Any]
+    cell: Cell, rows: Sequence[Comparison], facts: Mapping[str, Any]
 ) -> Iterator[Comparison]:
     """The full bill, from the metered trials and the arm's other `rows`.
 
@@ -37,7 +37,7 @@ def bill_rows(
         parts["unexplained_percent"] = bill.unexplained_percent(
             *(_found(by_metric.get(name)) for name in ("unexplained_us", "host_cpu_us", "agent_us"))
         )
-    rate, cpus = by_metric.get("rate_per_s"), bill.cpu_count(about.get("facts", {}))
+    rate, cpus = by_metric.get("rate_per_s"), bill.cpu_count(facts)
     if parts["bill_us"] and rate and cpus:  # of requests: a task of a locustfile may make several
         factor = bill.machine_percent_factor(rate.estimate, cpus)
         whole = parts["bill_us"]

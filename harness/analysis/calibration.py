@@ -90,7 +90,7 @@ def certify(quiet_run: Run, injected_run: Run, entry: Mapping[str, Any]) -> dict
     known = injection.known(injected_run, found, entry.get(HOOK, {}).get("entry_ns"))
     result = {
         "workload": workload,
-        "rate": about.get("calibration", {}).get(workload, {}).get("rate"),
+        "rate": about.calibration.get(workload, {}).get("rate"),
         **of_noise(quiet_run),
         "entry_ns": dict(entry),
         "measured_with": {

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Iterator, Sequence
 
 from harness.analysis import compare
 from harness.analysis.cell import BlockRow
@@ -12,22 +12,26 @@ from harness.analysis.compare import Estimate
 from harness.analysis.validity import Judged
 from harness.model import BASELINE, Comparison
 from harness.plan.experiment import Experiment
+from harness.results.about import About
 
 UNLIKELY = 0.01  # blocks that differ more than this probability allows are told of
+# earlier versions kept with the run why a trial was not measured, also after it had been repaired
+_OF_A_TRIAL = re.compile(r"\d{3,}-\S+-(switched|metered)(-again\d+)?: ")
 
 
 def warnings(
-    about: Mapping[str, Any],
+    about: About,
     experiment: Experiment,
     trials: Sequence[Judged],
     rows: Sequence[Comparison],
     blocks: Sequence[BlockRow],
 ) -> Iterator[str]:
     """Sentences, the gravest first."""
-    yield from about.get("warnings", ())
-    if not about.get("complete", False):
+    yield from _unmeasured(trials)
+    yield from (text for text in about.warnings if not _OF_A_TRIAL.match(text))
+    if not about.complete:
         yield (
-            f"The run did not end. {about.get('stopped_by', '')} "
+            f"The run did not end. {about.stopped_by} "
             f"The figures rest on the {len(trials)} trials that were finished."
         ).replace("  ", " ")
     yield from _nulls(experiment, rows)
@@ -38,6 +42,13 @@ def warnings(
     for judged in trials:
         for text in judged.record.extra.get("warnings", ()):
             yield f"{judged.record.trial.name}: {text}"
+
+
+def _unmeasured(trials: Sequence[Judged]) -> Iterator[str]:
+    """Why trials failed or were skipped. One that was set aside and measured again did not."""
+    for judged in trials:
+        if judged.record.reason:
+            yield f"{judged.record.trial.name}: {judged.record.reason}"
 
 
 def _nulls(experiment: Experiment, rows: Sequence[Comparison]) -> Iterator[str]:
@@ -97,8 +108,8 @@ def _uneven(experiment: Experiment, trials: Sequence[Judged]) -> Iterator[str]:
             )
 
 
-def _cold(about: Mapping[str, Any]) -> Iterator[str]:
-    for each in about.get("warmups", ()):
+def _cold(about: About) -> Iterator[str]:
+    for each in about.warmups:
         if not each.get("steady", True):
             whose = f"the twin of arm {each['arm']!r}: its" if "arm" in each else "its"
             yield (

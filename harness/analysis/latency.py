@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from harness.analysis.compare import RESAMPLES, Z_CONFIDENCE, Array, Estimate, draws
+from harness.results.requests import read as read_requests
 from harness.results.run import WindowRow
 
 Counts = NDArray[np.int32]
@@ -58,12 +59,13 @@ class Requests:
 
     @classmethod
     def load(cls, path: Path) -> Requests:
-        """Read requests.npz; a request without an answer took longer than every other."""
-        with np.load(path) as data:
-            due = data["due_ns"]
-            latency = np.where(data["status"] > 0, data["end_ns"] - due, NEVER_NS)
-            names = np.asarray(data["route_names"], dtype=np.str_)
-            return cls(due, latency, names[data["route"]])
+        """Read requests.npz; a request without an answer took longer than every other.
+
+        StoreError if it cannot be read.
+        """
+        found = read_requests(path)
+        latency = np.where(found.status > 0, found.end_ns - found.due_ns, NEVER_NS)
+        return cls(found.due_ns, latency, found.route_names[found.route])
 
     def of(self, route: str) -> Requests:
         """Those of one route."""

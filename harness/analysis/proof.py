@@ -81,7 +81,7 @@ def _latency(
     run: Run, found: Summary, trials: Sequence[InjectedTrial], n: int | None = None
 ) -> Share:
     """Comparisons (or trials) whose interval of the median latency has what was injected."""
-    primary = run.about().get("primary_routes", {}).get(found.experiment.workloads[0], "")
+    primary = run.about().primary_routes.get(found.experiment.workloads[0], "")
     hits = []
     for trial in trials:
         if trial.injected is None:

@@ -27,7 +27,7 @@ def precision(run: Run, workload: str) -> float:
 
     An arm that was skipped, because it cannot run here, is not waited for; one that failed is.
     """
-    skipped = {each["arm"] for each in run.about().get("skipped_arms", ())}
+    skipped = {each["arm"] for each in run.about().skipped_arms}
     arms = [arm.name for arm in run.experiment().arms if arm.name not in skipped]
     return widest(summary.cpu_only(run), workload, arms)
 

@@ -18,6 +18,8 @@ from harness.analysis.validity import least as least
 from harness.analysis.value import CANDIDATE, REFERENCE
 from harness.model import BASELINE, Arm, Comparison
 from harness.plan.experiment import Experiment, plan
+from harness.results.about import About
+from harness.results.check import check
 from harness.results.run import Run, TrialRecord, WindowRow
 
 METERED = ("bpf_us", "entry_us", "bill_us", "bill_percent", "bpf_difference_us")
@@ -28,7 +30,7 @@ class Summary:
     """A run's estimates, its judged trials, and what there is to warn about."""
 
     name: str
-    about: Mapping[str, Any]
+    about: About
     experiment: Experiment
     rows: tuple[Comparison, ...]
     blocks: tuple[BlockRow, ...]
@@ -65,13 +67,13 @@ def summarize(run: Run) -> Summary:
     for cell in found:
         mine = [*cells.cpu_rows(cell, experiment.seed)]
         blocks += cells.block_rows(cell)
-        primary = about.get("primary_routes", {}).get(cell.workload, "")
+        primary = about.primary_routes.get(cell.workload, "")
         samples = cells.latency_samples(run, cell, primary)
         mine += cells.latency_rows(cell, samples, experiment.seed)
         if samples:
             curves[cell.workload, cell.arm.name] = latency.curve(samples[""])
         mine += cells.value_rows(cell)
-        mine += account.bill_rows(cell, mine, about)
+        mine += account.bill_rows(cell, mine, about.facts)
         mine += account.against_rows(cell)
         mine += cells.coverage_rows(cell)
         rows += mine
@@ -79,7 +81,7 @@ def summarize(run: Run) -> Summary:
     rows = family.completed(experiment, rows)
     return Summary(
         run.path.name, about, experiment, tuple(rows), tuple(blocks), trials, tuple(programs),
-        curves, tuple(caution.warnings(about, experiment, trials, rows, blocks)),
+        curves, (*check(run), *caution.warnings(about, experiment, trials, rows, blocks)),
         tuple(each for cell in found for each in quality.qualities(cell)), tuple(_upkeeps(found)),
     )  # fmt: skip
 
@@ -91,16 +93,16 @@ def cpu_only(run: Run) -> list[Comparison]:
     return [row for row in found if row is not None]
 
 
-def entry_ns(about: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+def entry_ns(about: About) -> Mapping[str, Mapping[str, Any]]:
     """Calibrated cost of entering a program by type of hook; empty without a certificate."""
-    found = (about.get("instrument") or {}).get("entry_ns") or {}
+    found = about.instrument.get("entry_ns") or {}
     return {hook: cost for hook, cost in found.items() if isinstance(cost, Mapping)}
 
 
 Windows = Mapping[Any, tuple[WindowRow, ...]]
 
 
-def _read(run: Run) -> tuple[Mapping[str, Any], Experiment, tuple[Judged, ...], Windows]:
+def _read(run: Run) -> tuple[About, Experiment, tuple[Judged, ...], Windows]:
     about, experiment = run.about(), run.experiment()
     records = sorted(run.records(), key=lambda r: (r.trial.index, r.trial.attempt))
     windows = {record.trial: tuple(_windows(run, record)) for record in records}
@@ -125,7 +127,7 @@ def _chosen(trials: Iterable[Judged]) -> Iterator[Judged]:
 
 
 def _cells(
-    about: Mapping[str, Any], experiment: Experiment, trials: Sequence[Judged], windows: Windows
+    about: About, experiment: Experiment, trials: Sequence[Judged], windows: Windows
 ) -> Iterator[Cell]:
     chosen = [judged.record for judged in _chosen(trials)]
 
@@ -157,7 +159,7 @@ def _programs(cell: Cell) -> Iterator[ProgramCost]:
 
 
 def _missing(summary: Summary, workload: str, arm: str, metric: str) -> str:
-    for skipped in summary.about.get("skipped_arms", ()):
+    for skipped in summary.about.skipped_arms:
         if skipped.get("arm") == arm:
             return f"The arm was skipped: {skipped.get('reason', 'no reason was given')}"
     kind = "metered" if metric in METERED else "switched"

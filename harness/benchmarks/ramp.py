@@ -13,7 +13,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,10 +30,12 @@ from harness.linux.undo_journal import DIRECTORY, Journal, require_alone
 from harness.node import machine, undo
 from harness.report import capacity
 from harness.report import ramp as report
+from harness.results.folder import new_folder, writing
 from harness.stack import account, ledger, lifecycle
 from harness.stack.config import Stack
 from harness.stack.requests import SAMPLES_PER_POINT
 from harness.wire import run_name
+from harness.wire.files import write_whole
 
 SCHEMA = "ramp-1"
 ABOUT, STEPS = "run.json", "steps.jsonl"
@@ -96,12 +98,6 @@ def check() -> None:
 def create(path: Path, asked: Asked) -> None:
     """Make the folder of a ramp; StoreError if it exists, InputError if its name is none."""
     run_name.check(path.name)
-    try:
-        path.mkdir(parents=True)
-    except FileExistsError as error:
-        raise StoreError(f"{path} exists already.", next_step="Name another run.") from error
-    except OSError as error:
-        raise StoreError(f"Cannot create {path}.", str(error)) from error
     about = {
         "run": path.name,
         "version": __version__,
@@ -109,7 +105,8 @@ def create(path: Path, asked: Asked) -> None:
         "asked": asdict(asked),
         "facts": facts.facts(),
     }
-    _write(path, about)
+    with new_folder(path) as draft:
+        write_whole(draft / ABOUT, _text(about))
 
 
 def ramp(path: Path, asked: Asked, tell: Tell = lambda _: None) -> dict[str, Any]:
@@ -150,7 +147,7 @@ def _signal(bench: Bench, each: str, path: Path, asked: Asked, tell: Tell) -> No
     rate: float | None = 0.0
     while rate is not None:
         step, sent = bench.hold(each, rate, asked.step_seconds, mark)
-        with (path / STEPS).open("a") as out:
+        with _writing(path, STEPS), (path / STEPS).open("a") as out:
             out.write(json.dumps(step.to_dict()) + "\n")
         done.append(step)
         traces += sent
@@ -255,6 +252,13 @@ def _about(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, about: Mapping[str, Any]) -> None:
-    draft = path / f".{ABOUT}.partial"
-    draft.write_text(json.dumps({"schema": SCHEMA, **about}, indent=1) + "\n")
-    os.replace(draft, path / ABOUT)
+    with _writing(path, ABOUT):
+        write_whole(path / ABOUT, _text(about))
+
+
+def _text(about: Mapping[str, Any]) -> str:
+    return json.dumps({"schema": SCHEMA, **about}, indent=1) + "\n"
+
+
+def _writing(path: Path, name: str) -> AbstractContextManager[None]:
+    return writing(path / name, f"Make room, then `harness ramp --report {path}`.")

@@ -88,8 +88,10 @@ def _show(path: Path, certificate: dict[str, Any], as_json: bool) -> None:
     for row in report.wishes(certificate):
         shown.add_row(*map(escape, row))
     out.print(shown)
-    if (used := certificates.run(path.parent)) not in ("", certificate["run"]):
-        out.print(f"\n{path.parent / certificates.FILE} is that of {used}.", soft_wrap=True)
+    machine = certificate["machine"]
+    if (used := certificates.run(path.parent, machine)) not in ("", certificate["run"]):
+        kept = certificates.path_of(path.parent, machine)
+        out.print(f"\n{kept} is that of {used}.", soft_wrap=True)
     out.print(
         f"\nWindows of {1e3 * certificate['window_seconds']:g} ms, "
         f"guard {1e3 * certificate['guard_seconds']:g} ms.\n"

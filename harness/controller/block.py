@@ -82,11 +82,11 @@ class Block:
         return lambda what: self.progress.tell(f"{workload}: {what}")
 
     def _known_rate(self, workload: str) -> float | None:
-        known = self.store.about().get("calibration", {}).get(workload)
+        known = self.store.about().calibration.get(workload)
         return float(known["rate"]) if known else None
 
     def _note_block(self, first: Trial, ready: BlockReady) -> None:
-        known = dict(self.store.about().get("calibration", {}))
+        known = dict(self.store.about().calibration)
         if ready.capacity is not None:
             known[first.workload] = {**ready.capacity, "rate": ready.rate}
             self.store.note(calibration=known)
@@ -100,7 +100,7 @@ class Block:
         if "warmup" in record.extra:  # of a process of the trial's own
             self._note_warmup(trial, {"arm": trial.arm, **record.extra["warmup"]})
         if record.status == "skipped":
-            known = self.store.about().get("skipped_arms", [])
+            known = self.store.about().skipped_arms
             if all(each["arm"] != trial.arm for each in known):
                 skipped = {"arm": trial.arm, "reason": record.reason}
                 self.store.note(skipped_arms=[*known, skipped])
@@ -108,7 +108,7 @@ class Block:
     def _note_warmup(self, trial: Trial, took: Mapping[str, object]) -> None:
         """Add how long a process took to the run's `warmups`."""
         took = {"workload": trial.workload, "block": trial.block, **took}
-        self.store.note(warmups=[*self.store.about().get("warmups", ()), took])
+        self.store.note(warmups=[*self.store.about().warmups, took])
 
 
 def record_of(trial: Trial, result: TrialResult, told: Mapping[str, str]) -> TrialRecord:

@@ -4,7 +4,7 @@ reports/<run>/
   calibrate.json               what was asked for, so that it can be resumed
   noise/  injected/            two runs as `evaluate` makes them
   entry.json                   cost of entering an empty program, by hook
-  certificate.json .md *.png   computed from those; the JSON is copied to reports/certificate.json
+  certificate.json .md *.png   computed from those; the JSON is copied to reports/certificates/
                                if none that took longer is there
 """
 
@@ -32,6 +32,7 @@ from harness.plan.calibration import (
 from harness.plan.experiment import Experiment
 from harness.report import certificate as report
 from harness.results import certificates
+from harness.results.folder import new_folder
 from harness.results.run import Run
 from harness.targets.base import Target
 from harness.wire.spec import Hello
@@ -46,13 +47,8 @@ def check(asked: Asked) -> None:
 
 def create(path: Path, asked: Asked) -> None:
     """Make the folder of a calibration; StoreError if it exists."""
-    try:
-        path.mkdir(parents=True)
-        (path / ASKED).write_text(json.dumps(asdict(asked), indent=1) + "\n")
-    except FileExistsError as error:
-        raise StoreError(f"{path} exists already.", next_step="Name another run.") from error
-    except OSError as error:
-        raise StoreError(f"Cannot create {path}.", str(error)) from error
+    with new_folder(path) as draft:
+        (draft / ASKED).write_text(json.dumps(asdict(asked), indent=1) + "\n")
 
 
 def asked_of(path: Path) -> Asked:
@@ -89,12 +85,11 @@ def calibrate(path: Path, target: Target, tell: Tell = lambda *_: None) -> dict[
             "No trial of the noise run broke no rule.",
             f"{path / NOISE / 'trials'} tells which.",
         )
-    rate = noise_run.about()["calibration"][asked.workload]["rate"]
+    rate = noise_run.about().calibration[asked.workload]["rate"]
     experiment = injected_experiment(asked, {**found, "rate": rate})
     _run(path / INJECTED, target, experiment, asked, _part(tell, done, whole), entry)
     if problem:
-        run = Run.open(path / INJECTED)
-        run.note(warnings=sorted({*run.about().get("warnings", ()), problem}))
+        Run.open(path / INJECTED).warn(problem)
     certificate = certify(path)
     certificates.publish(path.parent, certificate)
     return certificate
@@ -112,11 +107,11 @@ def certify(path: Path) -> dict[str, Any]:
     certificate = {
         "run": path.name,
         "version": __version__,
-        "made": about.get("started"),
+        "made": about.started,
         "command": asked.command,
         "minutes": asked.minutes,
-        "machine": certificates.machine(about.get("facts", {})),
-        "facts": about.get("facts", {}),
+        "machine": certificates.machine(about.facts),
+        "facts": dict(about.facts),
         **calibration.certify(noise_run, injected, _measured_entry(path) or {}),
     }
     certificates.save(path, certificate)
@@ -140,7 +135,7 @@ def _run(
 ) -> None:
     """Evaluate, or go on with what was begun; an error that stopped it is raised."""
     resolved = evaluate.check(experiment)
-    if path.exists() and Run.open(path).about().get("complete"):
+    if path.exists() and Run.open(path).about().complete:
         return
 
     def begin(_hello: Hello) -> Run:

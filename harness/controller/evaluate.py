@@ -60,10 +60,8 @@ class Outcome:
         """Keep a sentence on the run as a whole, at once: what comes later may be lost."""
         if sentence not in self.warnings:
             self.warnings.append(sentence)
-        known = list(self.run.about().get("warnings", ()))
-        if sentence not in known:
-            with contextlib.suppress(StoreError):
-                self.run.note(warnings=[*known, sentence])
+        with contextlib.suppress(StoreError):
+            self.run.warn(sentence)
 
 
 Begin = Callable[[Hello], Run]

@@ -19,11 +19,11 @@ class StoppingRule:
 
     def __init__(self, run: Run, clock: Callable[[], float] = time.monotonic) -> None:
         self._run, self._experiment, self._clock = run, run.experiment(), clock
-        self._begun = clock() - float(run.about().get("spent_seconds", 0.0))
+        self._begun = clock() - run.about().spent_seconds
 
     def reached(self, workload: str, block: int) -> bool:
         """Whether this block is not to begin."""
-        ended = self._run.about().get("ended_early", {})
+        ended = self._run.about().ended_early
         if workload in ended:
             return block >= int(ended[workload]["blocks"])
         budget = self._experiment.budget_seconds
@@ -38,7 +38,7 @@ class StoppingRule:
         On resume it may be an early one, of which a trial had failed: what was decided stays.
         """
         self._run.note(spent_seconds=round(self._spent(), 1))
-        if workload in self._run.about().get("ended_early", {}):
+        if workload in self._run.about().ended_early:
             return
         e, done = self._experiment, self._done(workload)
         if e.precision_percent is None or not e.min_blocks <= done < e.blocks:
@@ -62,5 +62,5 @@ class StoppingRule:
         return (workloads.index(workload) + 1) / len(workloads) if block else 1.0
 
     def _note(self, workload: str, blocks: int, reason: str) -> None:
-        ended = self._run.about().get("ended_early", {})
+        ended = self._run.about().ended_early
         self._run.note(ended_early={**ended, workload: {"blocks": blocks, "reason": reason}})

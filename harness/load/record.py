@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from harness.wire.files import whole
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,7 @@ class Record:
 
     def write(self, path: Path) -> None:
         """Write all columns to `path`, which appears only when it is complete."""
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("wb") as file:
+        with whole(path) as file:
             np.savez(
                 file,
                 due_ns=np.asarray(self.due_ns, np.int64),
@@ -90,7 +90,6 @@ class Record:
                 twin=np.asarray(self.twin, np.int8).astype(np.bool_),
                 route_names=np.array(self._route_names(), dtype=np.str_),
             )
-        os.replace(partial, path)
 
     def _add_route(self, name: str) -> int:
         self._routes[name] = min(len(self._routes), 255)

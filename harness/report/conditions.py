@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from harness.analysis.summary import Summary, entry_ns
 from harness.analysis.validity import Judged
 from harness.linux.knobs import IDLE
 from harness.linux.placement import names
 from harness.plan.experiment import Experiment
+from harness.results.about import About
 
 
 def measuring(summary: Summary) -> list[tuple[str, str]]:
@@ -35,25 +35,25 @@ def _ms(seconds: float) -> str:
 
 def _origin(summary: Summary, key: str) -> str:
     value = getattr(summary.experiment, key)
-    if (summary.about.get("instrument") or {}).get(key) == value:
+    if summary.about.instrument.get(key) == value:
         return "from the machine's certificate"
     default = Experiment.__dataclass_fields__[key].default
     return "the default: no certificate" if value == default else "set by the experiment"
 
 
 def _service_cpus(summary: Summary) -> str:
-    had = (summary.about.get("placement") or {}).get("workload") or ()
+    had = summary.about.placement.get("workload") or ()
     if not had:
         return "not recorded"
     most = summary.experiment.service_cpus
     why = f"at most {most}, as asked for" if most else "all that load and collectors left"
-    usable = (summary.about.get("facts") or {}).get("cpus_usable") or ()
+    usable = summary.about.facts.get("cpus_usable") or ()
     return f"{len(had)} of {len(usable) or 'an unknown number'} ({names(had)}): {why}"
 
 
-def _idle(about: Mapping[str, Any]) -> str:
-    asked = about.get("experiment", {}).get("idle_poll")
-    polled = about.get("idle_poll")
+def _idle(about: About) -> str:
+    asked = about.experiment.get("idle_poll")
+    polled = about.idle_poll
     if polled is None:
         return "not recorded: they halted, as far as is known"
     if polled:
@@ -61,16 +61,16 @@ def _idle(about: Mapping[str, Any]) -> str:
     return "halted: /dev/cpu_dma_latency could not be held" if asked else "halted, as asked for"
 
 
-def _knobs(about: Mapping[str, Any]) -> str:
+def _knobs(about: About) -> str:
     """What of the machine was not set as `harness doctor` advises, idle CPUs told apart."""
-    facts = about.get("facts") or {}
+    facts = about.facts
     if "knobs" not in facts:
         return "not recorded"
     amiss = [name for name in facts.get("knobs_to_set", ()) if name != IDLE.name]
     return "; ".join(f"{name}: {facts['knobs'].get(name)}" for name in amiss) or "none known"
 
 
-def _entry(about: Mapping[str, Any]) -> str:
+def _entry(about: About) -> str:
     hooks = entry_ns(about)
     if not hooks:
         return "not calibrated on this machine: left out of the bill"
@@ -82,13 +82,13 @@ def _entry(about: Mapping[str, Any]) -> str:
 def _telemetry(summary: Summary) -> str:
     if summary.experiment.stack == "sink":
         return "to a small sink, which only notes what arrives"
-    versions = summary.about.get("components") or {}
+    versions = summary.about.components or {}
     return "to the full stack: " + ", ".join(f"{name} {v}" for name, v in versions.items())
 
 
 def _blocks(summary: Summary) -> str:
     planned = summary.experiment.blocks
-    early = summary.about.get("ended_early") or {}
+    early = summary.about.ended_early
     if not early:
         return f"{planned} planned, none left out"
     each = (f"{workload} ended after {how['blocks']}: {str(how['reason']).rstrip('.')}"
@@ -96,9 +96,9 @@ def _blocks(summary: Summary) -> str:
     return f"{planned} planned; " + "; ".join(each)
 
 
-def _warm(about: Mapping[str, Any]) -> str:
+def _warm(about: About) -> str:
     """How long it took until the workloads were steady."""
-    found = about.get("warmups") or ()
+    found = about.warmups
     if not found:
         return "not recorded"
     cold = sum(not each.get("steady", True) for each in found)

@@ -72,16 +72,16 @@ def page(run: Run, summary: Summary) -> str:
         tiles=_tiles(summary),
         sentences=wording.sentences(summary),
         paint=canvas.arm_names([arm.name for arm in summary.experiment.arms], BASELINE),
-        machine=conditions.facts(about.get("facts", {}), skip=("versions",)),
-        versions=conditions.facts(about.get("facts", {}).get("versions", {})),
-        placement=conditions.facts(about.get("placement", {})),
+        machine=conditions.facts(about.facts, skip=("versions",)),
+        versions=conditions.facts(about.facts.get("versions", {})),
+        placement=conditions.facts(about.placement),
         measuring=conditions.measuring(summary),
         hooks=_hooks(summary),
         refused=[(j, conditions.fate(summary, j)) for j in summary.trials if not j.usable],
         asked=quality.note(summary),
         entry=any(row.metric == "entry_us" for row in summary.rows),
         rules=validity.STATED,
-        command=shlex.join(about.get("command", ())),
+        command=shlex.join(about.command),
         w=wording,
     )  # fmt: skip
 
@@ -123,7 +123,7 @@ def _section(run: Run, summary: Summary, workload: str) -> Section:
 
 
 def _driven(summary: Summary, workload: str) -> str:
-    known = summary.about.get("calibration", {}).get(workload, {})
+    known = summary.about.calibration.get(workload, {})
     if "rate" not in known:
         return "It was not driven."
     text = f"Driven at {known['rate']:,.0f} requests a second"
@@ -150,7 +150,7 @@ def _flame(run: Run, summary: Summary, workload: str) -> Markup | None:
 
 def _sources(summary: Summary) -> dict[str, int]:
     """Numbers for the sources of published figures, in order of appearance."""
-    names = dict.fromkeys(str(claim["source"]) for claim in summary.about.get("claims", ()))
+    names = dict.fromkeys(str(claim["source"]) for claim in summary.about.claims)
     return {name: number for number, name in enumerate(names, 1)}
 
 

@@ -26,7 +26,7 @@ def text(summary: Summary) -> str:
         parts.append("\n".join(f"> {warning}" for warning in summary.warnings))
     if summary.experiment.stack == "full":
         parts += _stack(summary)
-    parts.append(f"Again: `{shlex.join(summary.about.get('command', ()))}`")
+    parts.append(f"Again: `{shlex.join(summary.about.command)}`")
     return "\n\n".join(parts) + "\n"
 
 
@@ -75,7 +75,7 @@ def _claims(line: table.Line) -> str:
 
 def _conditions(summary: Summary) -> str:
     told = dict(conditions.measuring(summary))
-    early = f" Blocks: {told['blocks']}." if summary.about.get("ended_early") else ""
+    early = f" Blocks: {told['blocks']}." if summary.about.ended_early else ""
     return f"Window {told['window']}; idle CPUs {told['idle CPUs']}.{early}"
 
 
@@ -88,6 +88,6 @@ def _bill(summary: Summary) -> str:
 
 
 def _machine(summary: Summary) -> str:
-    facts = summary.about.get("facts", {})
+    facts = summary.about.facts
     known = [str(facts[key]) for key in ("distribution", "kernel", "cpu_model") if key in facts]
     return ", ".join(known) or "machine not recorded"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -19,6 +17,8 @@ from harness.analysis.ramp import Capacity, Step
 from harness.errors import StoreError
 from harness.report import capacity, curve
 from harness.report.capacity import NAMES, NOUNS, seconds
+from harness.results import documents
+from harness.wire.files import write_whole
 
 SCHEMA = 1
 WHOLE = ("host", bills.NOBODY)  # told in any case; the others where they can be told from zero
@@ -31,8 +31,8 @@ def write(folder: Path, about: Mapping[str, Any], steps: Sequence[Step]) -> dict
     """Write all of it into the run's folder; what ramp.json says. StoreError where that fails."""
     found = document(about, steps)
     try:
-        _whole(folder / "ramp.json", json.dumps(_finite(found), indent=1) + "\n")
-        _whole(folder / "ramp.md", text(found))
+        write_whole(folder / "ramp.json", documents.text(found))
+        write_whole(folder / "ramp.md", text(found))
         curve.write(folder, found)
     except OSError as error:
         raise StoreError(f"Cannot write into {folder}: {error.strerror}.") from error
@@ -145,20 +145,3 @@ def _memory(signals: Mapping[str, Any]) -> Iterator[Row]:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in lines)
-
-
-def _finite(value: Any) -> Any:
-    """The same with None for every number that JSON cannot hold."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(each) for each in value]
-    return value
-
-
-def _whole(path: Path, content: str) -> None:
-    draft = path.with_name(f".{path.name}.partial")
-    draft.write_text(content)
-    os.replace(draft, path)

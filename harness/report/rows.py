@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict
 from typing import Any
 
 from harness.analysis.quality import Quality
 from harness.analysis.summary import Summary
+from harness.results.documents import finite
 
 SCHEMA_VERSION = 1
 ABOUT = (
@@ -22,19 +22,19 @@ def document(summary: Summary) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "run": summary.name,
-        "version": about.get("version"),
+        "version": about.version,
         "experiment": summary.experiment.name,
         "stack": summary.experiment.stack,
         "seed": summary.experiment.seed,
-        **{key: about.get(key) for key in ABOUT},
+        **{key: getattr(about, key) for key in ABOUT},
         "window_seconds": summary.experiment.window_seconds,
         "guard_seconds": summary.experiment.guard_seconds,
         "arms": [asdict(arm) for arm in summary.experiment.arms],
-        "rows": [_finite(asdict(row)) for row in summary.rows],
-        "blocks": [_finite(asdict(row)) for row in summary.blocks],
-        "programs": [_finite(asdict(program)) for program in summary.programs],
-        "quality": [_finite(_judged(one)) for one in summary.qualities],
-        "upkeep": [_finite(asdict(one)) for one in summary.upkeeps],
+        "rows": [finite(asdict(row)) for row in summary.rows],
+        "blocks": [finite(asdict(row)) for row in summary.blocks],
+        "programs": [finite(asdict(program)) for program in summary.programs],
+        "quality": [finite(_judged(one)) for one in summary.qualities],
+        "upkeep": [finite(asdict(one)) for one in summary.upkeeps],
         "trials": [
             {
                 "trial": judged.record.trial.name,
@@ -48,7 +48,7 @@ def document(summary: Summary) -> dict[str, Any]:
             }
             for judged in summary.trials
         ],
-        "skipped_arms": about.get("skipped_arms", []),
+        "skipped_arms": about.skipped_arms,
         "warnings": list(summary.warnings),
     }
 
@@ -56,7 +56,3 @@ def document(summary: Summary) -> dict[str, Any]:
 def _judged(one: Quality) -> dict[str, Any]:
     """With what is wanted: whether it is met, None if that is not known."""
     return {**asdict(one), "covered": one.covered, "quick": one.quick, "at_goal": one.at_goal}
-
-
-def _finite(row: dict[str, Any]) -> dict[str, Any]:
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}

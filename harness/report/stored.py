@@ -62,7 +62,7 @@ def of_summary(summary: Summary) -> Measured:
     """A run that was just analysed."""
     experiment, about = summary.experiment, summary.about
     circumstances = {
-        **about,
+        **vars(about),
         "warnings": summary.warnings,
         "stack": experiment.stack,
         "arms": [dataclasses.asdict(arm) for arm in experiment.arms],

@@ -108,7 +108,7 @@ def claims(summary: Summary, arm: str) -> tuple[Claimed, ...]:
     collectors = summary.experiment.arm(arm).collectors
     return tuple(
         Claimed(str(claim["text"]), str(claim["source"]))
-        for claim in summary.about.get("claims", ())
+        for claim in summary.about.claims
         if (claim["collector"],) == collectors
     )
 

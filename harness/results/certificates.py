@@ -1,24 +1,37 @@
-"""This machine's certificate: what `calibrate` found out about it, for `evaluate` to go by."""
+"""Machines' certificates: what `calibrate` found out about one, for `evaluate` to go by.
+
+reports/
+  certificates/<hash>.json   a file a machine: several may share a folder of reports
+  certificate.json           the one that earlier versions kept; read where there is no other
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from harness.errors import StoreError
+from harness.results import documents
+from harness.wire.files import write_whole
 
 SCHEMA = 2
 FILE = "certificate.json"
+FOLDER = "certificates"
 MACHINE = ("cpu_model", "cpus_online", "kernel")  # what must be the same for it to hold
 
 
 def machine(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The facts that tell whether a certificate is this machine's."""
     return {key: facts.get(key) for key in MACHINE}
+
+
+def machine_hash(facts: Mapping[str, Any]) -> str:
+    """A short name for a machine of these facts: the same for the same MACHINE."""
+    told = json.dumps(machine(facts), sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -43,60 +56,59 @@ def read(path: Path) -> dict[str, Any]:
     return found
 
 
+def path_of(reports: Path, facts: Mapping[str, Any]) -> Path:
+    """Where the certificate of the machine of these facts is below `reports`, if it has one."""
+    own = reports / FOLDER / f"{machine_hash(facts)}.json"
+    return own if own.exists() or not (reports / FILE).exists() else reports / FILE
+
+
 def load(reports: Path, facts: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The certificate below `reports` if it is of the machine of these facts, else None.
+    """The certificate below `reports` of the machine of these facts; None if it has none.
 
     Its keys are in docs/calibration.md; `window_seconds` and `guard_seconds` are what to measure
     with, `entry_ns` what entering a program of each hook costs. StoreError if it is damaged.
     """
-    if not (reports / FILE).exists():
+    path = path_of(reports, facts)
+    if not path.exists():
         return None
-    found = read(reports / FILE)
+    found = read(path)
     return found if found.get("machine") == machine(facts) else None
 
 
-def run(reports: Path) -> str:
-    """The run whose certificate is the one below `reports`; "" if none can be read."""
+def run(reports: Path, facts: Mapping[str, Any]) -> str:
+    """The run that the certificate of this machine is from; "" if none can be read."""
     try:
-        return str(read(reports / FILE).get("run", ""))
+        return str((load(reports, facts) or {}).get("run", ""))
     except StoreError:
         return ""
 
 
 def publish(reports: Path, certificate: Mapping[str, Any]) -> bool:
-    """Make it the machine's certificate below `reports`; whether it is.
+    """Make it the certificate of its machine below `reports`; whether it is.
 
     It is not where a fuller one of the same machine is there, one that took more minutes. One that
     cannot be read is replaced.
     """
+    facts = certificate["machine"]
     try:
-        there = load(reports, certificate["machine"]) or {}
+        there = load(reports, facts) or {}
     except StoreError:
         there = {}
     if (there.get("minutes") or 0) > certificate["minutes"]:
         return False
-    save(reports, certificate)
+    _write(reports / FOLDER / f"{machine_hash(facts)}.json", certificate)
     return True
 
 
 def save(folder: Path, certificate: Mapping[str, Any]) -> Path:
-    """Write a certificate into a folder, whole or not at all; what is not a number is null."""
-    path = folder / FILE
-    partial = folder / f".{FILE}.partial"
+    """Write a calibration's own certificate into its folder; what is not a number is null."""
+    return _write(folder / FILE, certificate)
+
+
+def _write(path: Path, certificate: Mapping[str, Any]) -> Path:
     try:
-        partial.write_text(json.dumps(finite({"schema": SCHEMA, **certificate}), indent=1) + "\n")
-        os.replace(partial, path)
+        path.parent.mkdir(exist_ok=True)
+        write_whole(path, documents.text({"schema": SCHEMA, **certificate}))
     except OSError as error:
         raise StoreError(f"Cannot write {path}: {error.strerror}.") from error
     return path
-
-
-def finite(value: Any) -> Any:
-    """The same with None for every number that JSON cannot hold."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {key: finite(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(each) for each in value]
-    return value

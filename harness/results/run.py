@@ -1,33 +1,38 @@
 """The run directory: the one place where an evaluation is written and everything else reads.
 
 reports/<run>/
-  run.json                     schema, seed, experiment, facts, command, warnings
+  run.json                     what is known of the run as a whole: `about`
   trials/<trial>/trial.json    written last: a trial without it did not happen
                  windows.jsonl     one row a window or slice: state, edges, meters' differences
                  requests.npz      every request of the switched part
                  ...               logs, profiles, the telemetry spool
   measurements.jsonl.gz        all of it as one long table, written with the report
   report.html report.md report.json
+
+docs/run-directory.md tells every file and key.
 """
 
 from __future__ import annotations
 
-import gzip
 import json
-import os
 import re
+import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from harness.errors import StoreError
 from harness.model import Measurement, Trial, TrialStatus, Window, WindowRow
 from harness.plan import experiment as experiments
 from harness.plan.experiment import Experiment
+from harness.results import about as noted
+from harness.results import documents
+from harness.results.about import SCHEMA, About
+from harness.results.folder import alone, new_folder, writing
+from harness.wire.files import whole, write_whole
 
-SCHEMA = 1
 _UNITS = {"requests": "{request}", "bpf.runs": "{run}"}  # of windows' meters; else seconds
 _SET_ASIDE = re.compile(r"\.(interrupted|failed)\d*$")
 
@@ -48,62 +53,79 @@ class Run:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._locked = False
+        self._noting = threading.Lock()
 
     @classmethod
-    def create(cls, path: Path, experiment: Experiment, **about: Any) -> Run:
-        """Make the directory and its run.json; StoreError if it exists or cannot be written."""
-        try:
-            path.mkdir(parents=True)
-            (path / "trials").mkdir()
-        except FileExistsError as error:
-            raise StoreError(f"{path} exists already.", next_step="Name another run.") from error
-        except OSError as error:
-            raise StoreError(f"Cannot create {path}.", str(error)) from error
-        run = cls(path)
-        run.write_about({"experiment": experiments.to_dict(experiment), **about})
-        return run
+    def create(cls, path: Path, experiment: Experiment, **known: Any) -> Run:
+        """Make the directory with its run.json, whole or not at all; StoreError if it exists.
+
+        `known` are fields of `About`.
+        """
+        known = {"experiment": experiments.to_dict(experiment), **known}
+        noted.check(known)
+        with new_folder(path) as draft:
+            (draft / "trials").mkdir()
+            write_whole(draft / noted.FILE, noted.text(known), lasting=True)
+        return cls(path)
 
     @classmethod
     def open(cls, path: Path) -> Run:
         """An existing run; StoreError if there is none or its schema is not ours."""
         run = cls(path)
-        schema = run.about().get("schema")
+        schema = noted.read(path).get("schema")
         if schema != SCHEMA:
             raise StoreError(f"{path} has schema {schema}, this version reads {SCHEMA}.")
         return run
 
-    def about(self) -> dict[str, Any]:
-        """run.json."""
-        try:
-            return cast(dict[str, Any], json.loads((self.path / "run.json").read_text()))
-        except FileNotFoundError as error:
-            raise StoreError(
-                f"{self.path} is not a run: it has no run.json.",
-                next_step="`harness evaluate` makes one below reports/.",
-            ) from error
-        except ValueError as error:
-            raise StoreError(f"{self.path / 'run.json'} is damaged.", str(error)) from error
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Only this process writes into the run meanwhile; StoreError, naming another that does.
 
-    def write_about(self, about: dict[str, Any]) -> None:
-        """Replace run.json as a whole."""
-        self._write(self.path / "run.json", json.dumps({"schema": SCHEMA, **about}, indent=1))
+        It is to be held for as long as something is measured into it. Whatever writes a trial or
+        run.json takes it for that moment, unless this object has it already.
+        """
+        if self._locked:
+            yield
+            return
+        with alone(self.path):
+            self._locked = True
+            try:
+                yield
+            finally:
+                self._locked = False
 
-    def note(self, **values: Any) -> None:
-        """Replace some keys of run.json."""
-        self.write_about({**self.about(), **values})
+    def about(self) -> About:
+        """run.json; StoreError if there is none or it is damaged."""
+        return noted.of(noted.read(self.path), self.path)
+
+    def note(self, **known: Any) -> None:
+        """Replace some fields of run.json; TypeError if it has no such field or not of that kind.
+
+        StoreError if another process measures into the run.
+        """
+        noted.check(known)
+        with self._noting, self.lock():
+            text = noted.text({**noted.read(self.path), **known})
+            self._write(self.path / noted.FILE, text)
+
+    def warn(self, sentence: str) -> None:
+        """Keep what a reader of the report should know of the run as a whole; the same one once."""
+        with self.lock():
+            if sentence not in (warnings := self.about().warnings):
+                self.note(warnings=[*warnings, sentence])
 
     def experiment(self) -> Experiment:
         """The experiment as it was run."""
-        return experiments.from_dict(self.about()["experiment"], str(self.path))
+        return experiments.from_dict(self.about().experiment, str(self.path))
 
     def folder(self, trial: Trial) -> Path:
         """Where a trial keeps its files; what an interrupted attempt left there is moved aside."""
         path = self.path / "trials" / trial.name
-        if path.exists() and not (path / "trial.json").exists():
-            n = sum(1 for _ in path.parent.glob(f"{trial.name}.interrupted*"))
-            with self._writing(path):
+        with self.lock(), self._writing(path):
+            if path.exists() and not (path / "trial.json").exists():
+                n = sum(1 for _ in path.parent.glob(f"{trial.name}.interrupted*"))
                 path.rename(path.with_name(f"{trial.name}.interrupted{n or ''}"))
-        with self._writing(path):
             path.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -111,17 +133,18 @@ class Run:
         """Rename a trial's folder so that the trial can be run again without hiding the first."""
         path = self.path / "trials" / trial.name
         n = sum(1 for _ in path.parent.glob(f"{trial.name}.failed*"))
-        with self._writing(path):
+        with self.lock(), self._writing(path):
             path.rename(path.with_name(f"{trial.name}.failed{n or ''}"))
 
     def append(self, record: TrialRecord, windows: Iterable[WindowRow] = ()) -> None:
         """Keep a finished trial; its trial.json is written last, so a torn write is no trial."""
-        folder = self.path / "trials" / record.trial.name
-        with self._writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        path = self.path / "trials" / record.trial.name
         rows = [{**asdict(row.window), "meters": row.meters} for row in windows]
-        self._write(folder / "windows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-        self._write(folder / "trial.json", json.dumps(asdict(record), indent=1))
+        with self.lock():
+            with self._writing(path):
+                path.mkdir(parents=True, exist_ok=True)
+            self._write(path / "windows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+            self._write(path / "trial.json", json.dumps(asdict(record), indent=1))
 
     def records(self) -> list[TrialRecord]:
         """All finished trials in the order of the plan, repeated attempts after the first."""
@@ -135,9 +158,10 @@ class Run:
         )
 
     def windows(self, trial: Trial) -> list[WindowRow]:
-        """The windows of a finished trial."""
+        """The windows of a finished trial; StoreError if they are damaged."""
         path = self.path / "trials" / trial.name / "windows.jsonl"
-        return [_window(json.loads(line)) for line in path.read_text().splitlines()]
+        with _reading(path):
+            return [_window(json.loads(line)) for line in path.read_text().splitlines()]
 
     def measurements(self) -> Iterator[Measurement]:
         """The long table: every value of every trial, then every meter of every window."""
@@ -154,37 +178,29 @@ class Run:
     def write_measurements(self) -> Path:
         """Write the long table as gzipped JSON lines beside the report; StoreError as above."""
         path = self.path / "measurements.jsonl.gz"
-        partial = path.with_name(f".{path.name}.partial")
-        with self._writing(path, partial):
-            with gzip.open(partial, "wt", compresslevel=6) as out:
-                for measurement in self.measurements():
-                    out.write(json.dumps(vars(measurement)) + "\n")
-            partial.replace(path)
+        with self._writing(path), whole(path) as out, documents.packed(out) as lines:
+            for measurement in self.measurements():
+                lines.write(json.dumps(vars(measurement)) + "\n")
         return path
 
     def _write(self, path: Path, text: str) -> None:
-        """Write a file whole or not at all; StoreError when the disk is full."""
-        partial = path.with_name(f".{path.name}.partial")
-        with self._writing(path, partial):
-            with partial.open("w") as out:
-                out.write(text)
-                out.flush()
-                os.fsync(out.fileno())
-            partial.replace(path)
+        """Write a file whole or not at all, to the disk; StoreError when that is full."""
+        with self._writing(path):
+            write_whole(path, text, lasting=True)
 
-    @contextmanager
-    def _writing(self, path: Path, partial: Path | None = None) -> Iterator[None]:
-        """Make an OSError a StoreError that names the run to resume; what is half done goes."""
-        try:
-            yield
-        except OSError as error:
-            if partial is not None:
-                partial.unlink(missing_ok=True)
-            raise StoreError(
-                f"Cannot write {path}: {error.strerror}.",
-                "What was measured before is kept.",
-                f"Make room, then `harness evaluate --resume {self.path}`.",
-            ) from error
+    def _writing(self, path: Path) -> AbstractContextManager[None]:
+        return writing(path, f"Make room, then `harness evaluate --resume {self.path}`.")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Make what a damaged file of a trial leads to a sentence."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{path} is damaged.", str(error), f"Remove {path.parent}, then resume the run."
+        ) from error
 
 
 def _window(row: dict[str, Any]) -> WindowRow:
@@ -203,14 +219,12 @@ def _melt(trial: Trial, row: WindowRow) -> Iterator[Measurement]:
 
 
 def _record(path: Path) -> TrialRecord:
-    try:
+    with _reading(path):
         data = json.loads(path.read_text())
-    except ValueError as error:
-        raise StoreError(f"{path} is damaged.", str(error), "Remove it and resume.") from error
-    return TrialRecord(
-        Trial(**data["trial"]),
-        data["status"],
-        data["reason"],
-        tuple(Measurement(**value) for value in data["values"]),
-        data["extra"],
-    )
+        return TrialRecord(
+            Trial(**data["trial"]),
+            data["status"],
+            data["reason"],
+            tuple(Measurement(**value) for value in data["values"]),
+            data["extra"],
+        )

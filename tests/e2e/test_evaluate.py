@@ -287,8 +287,8 @@ def test_old_and_new_take_turns_in_one_run(small: Path, tmp_path: Path) -> None:
     assert [s.window.on for s in slices[:4]] in ([True, False, False, True],
                                                  [False, True, True, False])  # fmt: skip
     about = run.about()
-    assert about["idle_poll"] == cpu_idle.DEVICE.exists()
-    assert about["warmups"][0]["workload"] == "go"
+    assert about.idle_poll == cpu_idle.DEVICE.exists()
+    assert about.warmups[0]["workload"] == "go"
 
 
 def test_metered_slices_add_up_to_the_whole(small: Path, tmp_path: Path) -> None:

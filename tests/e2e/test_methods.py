@@ -16,7 +16,9 @@ from harness.load import record
 from harness.node import machine
 from harness.plan import experiment
 from harness.plan.trials import installed_first
+from harness.results.check import check
 from harness.results.run import Run, TrialRecord
+from tests.unit.documented import strangers
 
 pytestmark = pytest.mark.e2e
 
@@ -154,7 +156,12 @@ def test_the_roles_of_twins_swap(measured: Run) -> None:
         assert values["injected_events"] == pytest.approx(values["injected_requests"], rel=0.1)
         assert values["twin_warmup_seconds"] > 0
     assert {trial.trial.block for trial in _trials(measured, "twin")} == {0, 1}
-    assert len(measured.about()["warmups"]) == 2 + 4  # each block's process, and four fresh twins
+    assert len(measured.about().warmups) == 2 + 4  # each block's process, and four fresh twins
+
+
+def test_a_run_holds_together_and_nothing_that_is_not_documented(measured: Run) -> None:
+    assert check(measured) == []
+    assert strangers(measured) == []
 
 
 def test_halves_come_in_both_orders(measured: Run) -> None:

@@ -377,20 +377,37 @@ def test_fuller_certificate_of_this_machine_is_not_replaced(tmp_path: Path) -> N
     machine = certificates.machine(FACTS)
 
     def publish(name: str, minutes: float, **other: str) -> str:
-        certificates.publish(
-            tmp_path, {"run": name, "minutes": minutes, "machine": {**machine, **other}}
-        )
-        return certificates.run(tmp_path)
+        facts = {**machine, **other}
+        certificates.publish(tmp_path, {"run": name, "minutes": minutes, "machine": facts})
+        return certificates.run(tmp_path, facts)
 
-    assert certificates.run(tmp_path) == ""
+    assert certificates.run(tmp_path, machine) == ""
     assert publish("full", 35.0) == "full"
     assert publish("short", 2.0) == "full"
     assert publish("again", 35.0) == "again"
-    assert publish("elsewhere", 2.0, kernel="6.19") == "elsewhere"
-    assert publish("short", 2.0) == "short"
-    (tmp_path / "certificate.json").write_text("{")
+    certificates.path_of(tmp_path, machine).write_text("{")
     assert publish("mended", 2.0) == "mended"
-    assert [p.name for p in tmp_path.iterdir()] == ["certificate.json"]
+
+
+def test_each_machine_has_its_own_certificate(tmp_path: Path) -> None:
+    here = certificates.machine(FACTS)
+    machines = [here, {**here, "kernel": "6.19"}, {**here, "cpus_online": 4}]
+    for number, machine in enumerate(machines):
+        certificates.publish(tmp_path, {"run": str(number), "minutes": 2.0, "machine": machine})
+    assert [certificates.run(tmp_path, machine) for machine in machines] == ["0", "1", "2"]
+    assert len(list((tmp_path / "certificates").iterdir())) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["certificates"]
+
+
+def test_the_certificate_that_earlier_versions_kept_is_still_read(tmp_path: Path) -> None:
+    machine = certificates.machine(FACTS)
+    certificates.save(tmp_path, {"run": "early", "minutes": 35.0, "machine": machine})
+    assert certificates.run(tmp_path, FACTS) == "early"
+    assert certificates.path_of(tmp_path, FACTS) == tmp_path / "certificate.json"
+    assert certificates.load(tmp_path, {**FACTS, "kernel": "6.19"}) is None
+    assert not certificates.publish(tmp_path, {"run": "short", "minutes": 2.0, "machine": machine})
+    assert certificates.publish(tmp_path, {"run": "late", "minutes": 35.0, "machine": machine})
+    assert certificates.run(tmp_path, FACTS) == "late"
 
 
 def test_effects_are_sized_by_the_level() -> None:

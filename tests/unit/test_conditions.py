@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,11 @@ def test_a_run_from_before_all_this_still_has_a_report(tmp_path: Path) -> None:
     what = experiment(Arm("http", ("http",)), switched_seconds=1.2)
     run = synthetic.write(tmp_path / "run", what, LOUD)
     new = ("idle_poll", "instrument", "warmups", "ended_early")
-    about = {key: each for key, each in run.about().items() if key not in new}
+    known = json.loads((run.path / "run.json").read_text())
+    about = {key: each for key, each in known.items() if key not in new}
     for key in ("idle_poll", "min_blocks", "replacements", "warmup_limit_seconds"):
         del about["experiment"][key]
-    run.write_about(about)
+    (run.path / "run.json").write_text(json.dumps(about))
     for each in run.records():
         values = tuple(
             dataclasses.replace(v, labels={k: x for k, x in v.labels.items() if k != "hook"})
@@ -83,3 +85,30 @@ def test_a_run_from_before_all_this_still_has_a_report(tmp_path: Path) -> None:
     page = build.build(run).html.read_text()
     assert "not recorded: they halted, as far as is known" in page
     assert "entry to a program is not in it" in page
+
+
+def first_of(run: Run) -> TrialRecord:
+    return next(r for r in run.records() if r.trial.arm == "http" and r.trial.kind == "switched")
+
+
+def test_why_a_trial_was_not_measured_is_told_of_a_run_that_was_interrupted(tmp_path: Path) -> None:
+    what = experiment(Arm("http", ("http",)), switched_seconds=1.2)
+    run = synthetic.write(tmp_path / "run", what, LOUD, complete=False, warnings=["Of the run."])
+    record = first_of(run)
+    run.append(dataclasses.replace(record, status="failed", reason="It died."))
+    warnings = summarize(run).warnings
+    assert warnings[:2] == (f"{record.trial.name}: It died.", "Of the run.")
+
+
+def test_a_trial_that_was_measured_again_is_not_reported_as_failed(tmp_path: Path) -> None:
+    """Also where an earlier version noted why with the run."""
+    what = experiment(Arm("http", ("http",)), switched_seconds=1.2)
+    run = synthetic.write(tmp_path / "run", what, LOUD)
+    record = first_of(run)
+    rows, told = run.windows(record.trial), f"{record.trial.name}: It died."
+    run.append(dataclasses.replace(record, status="failed", reason="It died."))
+    run.note(warnings=[told])
+    assert summarize(run).warnings.count(told) == 1
+    run.set_aside(record.trial)
+    run.append(record, rows)
+    assert told not in summarize(run).warnings

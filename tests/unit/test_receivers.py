@@ -119,7 +119,7 @@ def test_the_stack_that_is_up_is_borrowed_for_the_run(
         assert receiver.stays == stays
     assert up == [stays]
     assert said == ["tempo is ready after 1.0 s"]
-    assert run.about()["components"] == {"tempo": "2.8.0"}
+    assert run.about().components == {"tempo": "2.8.0"}
     assert (run.path / "logs/tempo.log").exists() == (not stays)  # where the stack's own goes
 
 

@@ -98,7 +98,7 @@ def test_each_service_has_its_share_of_the_time(tmp_path: Path) -> None:
     assert not end.reached("java", 0)
     clock.now += 50
     assert end.reached("java", 1)
-    early = run.about()["ended_early"]
+    early = run.about().ended_early
     assert {name: each["blocks"] for name, each in early.items()} == {"go": 2, "java": 1}
     assert "time budget" in early["go"]["reason"]
 
@@ -135,7 +135,7 @@ def test_blocks_end_once_every_interval_is_narrow(
     _finish(run, (trial for trial in plan(e) if trial.block <= block))
     end = StoppingRule(run)
     end.after("go")
-    assert ("go" in run.about()["ended_early"]) == ends
+    assert ("go" in run.about().ended_early) == ends
     assert end.reached("go", block + 1) == ends
 
 
@@ -147,11 +147,11 @@ def test_early_block_that_is_run_again_does_not_move_the_end(
     _finish(run, (trial for trial in plan(e) if trial.block <= 2))
     monkeypatch.setattr(sequential, "precision", lambda *_: 0.1)
     StoppingRule(run).after("go")  # the one that was run again is of block 0: three have been run
-    assert run.about()["ended_early"]["go"]["blocks"] == 3
-    before = run.about()["ended_early"]
+    assert run.about().ended_early["go"]["blocks"] == 3
+    before = run.about().ended_early
     _finish(run, (trial for trial in plan(e) if trial.block == 3))
     StoppingRule(run).after("go")
-    assert run.about()["ended_early"] == before
+    assert run.about().ended_early == before
 
 
 PRECISE = synthetic.experiment(
@@ -179,5 +179,5 @@ def test_warnings_of_the_session_before_are_kept(tmp_path: Path) -> None:
         outcome = evaluate.Outcome(run)
         for sentence in told:
             outcome.warn(sentence)
-            assert sentence in run.about()["warnings"]  # at once: what comes later may be lost
-    assert run.about()["warnings"] == ["one", "two", "three"]
+            assert sentence in run.about().warnings  # at once: what comes later may be lost
+    assert run.about().warnings == ("one", "two", "three")

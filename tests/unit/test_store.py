@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import re
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from harness.errors import StoreError
+from harness.linux import processes
 from harness.model import Arm, Measurement, Window
 from harness.plan.experiment import Experiment, plan
+from harness.results.about import About
+from harness.results.folder import new_folder
 from harness.results.run import Run, TrialRecord, WindowRow
 
 EXPERIMENT = Experiment("e", ("go",), (Arm("baseline"), Arm("http", ("http",))))
@@ -72,7 +79,7 @@ def test_only_folders_that_were_set_aside_are_left_out(run: Run, suffix: str) ->
 @pytest.mark.parametrize(
     "write",
     [
-        lambda run: run.write_about({}),
+        lambda run: run.note(complete=True),
         lambda run: run.append(TrialRecord(plan(EXPERIMENT)[0], "ok")),
         lambda run: run.write_text("report.md", "text"),
     ],
@@ -117,7 +124,8 @@ def test_a_long_table_that_cannot_be_written_is_a_sentence(
     value = Measurement("x", 1.0, "s", "go", trial.arm, 0, trial.name)
     run.append(TrialRecord(trial, "ok", values=(value,)))
     kept = run.write_measurements().read_bytes()
-    (run.path / ".measurements.jsonl.gz.partial").symlink_to("/dev/full")
+    draft = f".measurements.jsonl.gz.{os.getpid()}.partial"
+    (run.path / draft).symlink_to("/dev/full")
     with pytest.raises(StoreError, match="No space left on device") as caught:
         run.write_measurements()
     assert f"--resume {run.path}`" in caught.value.next_step
@@ -133,3 +141,173 @@ def test_not_a_run(tmp_path: Path, run: Run) -> None:
     (run.path / "run.json").write_text('{"schema": 99}')
     with pytest.raises(StoreError, match="schema 99"):
         Run.open(run.path)
+
+
+def test_a_run_is_made_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match=r"Cannot create .*/r\."):
+        Run.create(tmp_path / "r", EXPERIMENT)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_until_it_is_whole_a_run_has_another_name(tmp_path: Path) -> None:
+    """So that what a kill leaves is never taken for a run."""
+    with new_folder(tmp_path / "r") as draft:
+        assert not (tmp_path / "r").exists()
+        assert draft.name.startswith(".")
+        (draft / "run.json").write_text("{}")
+    assert [path.name for path in tmp_path.iterdir()] == ["r"]
+
+
+def take_file(path: Path) -> Path:
+    path.write_text("kept")
+    return path
+
+
+def take_folder(path: Path) -> Path:
+    path.mkdir()
+    return take_file(path / "file")
+
+
+@pytest.mark.parametrize("take", [take_file, take_folder])
+@pytest.mark.parametrize("before", [True, False])
+def test_a_name_that_is_taken_is_refused_and_what_has_it_is_kept(
+    tmp_path: Path, take: Callable[[Path], Path], before: bool
+) -> None:
+    def make() -> None:
+        with new_folder(tmp_path / "r") as draft:
+            (draft / "run.json").write_text("{}")
+            kept.append(take(tmp_path / "r"))
+
+    kept = [take(tmp_path / "r")] if before else []
+    with pytest.raises(StoreError, match="exists already"):
+        make()
+    assert kept[0].read_text() == "kept"
+    assert [each.name for each in tmp_path.iterdir()] == ["r"]
+
+
+def test_what_is_known_of_a_run_has_only_its_own_fields(run: Run, tmp_path: Path) -> None:
+    before = (run.path / "run.json").read_text()
+    with pytest.raises(TypeError, match="no key 'warnigs'"):
+        run.note(warnigs=["one"])
+    with pytest.raises(TypeError, match="warnings cannot be 'one'"):
+        run.note(warnings="one")
+    with pytest.raises(TypeError, match="no key 'expriment'"):
+        Run.create(tmp_path / "other", EXPERIMENT, expriment={})
+    assert (run.path / "run.json").read_text() == before
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_run_of_an_earlier_version_is_read(run: Run) -> None:
+    found = json.loads((run.path / "run.json").read_text())
+    (run.path / "run.json").write_text(
+        json.dumps({"schema": 1, "experiment": found["experiment"], "version": "0.0.9"})
+    )
+    assert run.about() == About(found["experiment"], version="0.0.9")
+    assert (run.about().target, run.about().idle_poll, run.about().warnings) == ("local", None, ())
+
+
+def test_what_a_later_version_noted_is_not_lost(run: Run) -> None:
+    found = json.loads((run.path / "run.json").read_text())
+    (run.path / "run.json").write_text(json.dumps({**found, "later": [1]}))
+    run.note(complete=True)
+    assert json.loads((run.path / "run.json").read_text())["later"] == [1]
+    assert run.about().complete
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"schema": 1}', '{"schema": 1, "experiment": {}, "warnings": "one"}']
+)
+def test_a_damaged_run_is_a_sentence(run: Run, text: str) -> None:
+    (run.path / "run.json").write_text(text)
+    with pytest.raises(StoreError, match=r"run\.json is damaged"):
+        run.about()
+
+
+def test_no_note_is_lost_between_threads(run: Run) -> None:
+    fields = [{"complete": True}, {"stopped_by": "it"}, {"spent_seconds": 3.0}, {"target": "t"}]
+    threads = [
+        threading.Thread(target=lambda each=each: [run.note(**each) for _ in range(20)])
+        for each in fields
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    about = run.about()
+    told = (about.complete, about.stopped_by, about.spent_seconds, about.target)
+    assert told == (True, "it", 3.0, "t")
+
+
+def test_a_sentence_of_the_run_is_kept_once(run: Run) -> None:
+    for each in ("one", "two", "one"):
+        run.warn(each)
+    assert run.about().warnings == ("one", "two")
+
+
+MEASURES = """
+import sys, time
+from pathlib import Path
+from harness.results.run import Run
+with Run.open(Path(sys.argv[1])).lock():
+    print('{"ready": true}', flush=True)
+    time.sleep(60)
+"""
+
+
+def contents(run: Run) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda run: run.note(complete=True),
+        lambda run: run.warn("one"),
+        lambda run: run.folder(plan(EXPERIMENT)[1]),
+        lambda run: run.append(TrialRecord(plan(EXPERIMENT)[1], "ok")),
+        lambda run: run.set_aside(plan(EXPERIMENT)[0]),
+    ],
+)
+def test_nothing_is_written_into_a_run_that_another_process_measures(
+    run: Run, write: Callable[[Run], object], tmp_path: Path
+) -> None:
+    run.append(TrialRecord(plan(EXPERIMENT)[0], "failed"))
+    before = contents(run)
+    argv = [sys.executable, "-c", MEASURES, str(run.path)]
+    process = processes.spawn(argv, log=tmp_path / "log", pipe_stdout=True)
+    try:
+        assert processes.announced(process, 20) is not None
+        with pytest.raises(StoreError) as caught:
+            write(run)
+        with pytest.raises(StoreError), run.lock():
+            pytest.fail("two processes measure into one run")
+    finally:
+        processes.stop(process)
+    assert re.search(rf"is being written by (process {process.pid}|another)", caught.value.what)
+    assert contents(run) == before
+    write(run)  # the lock went with its holder
+    assert run.about()
+
+
+def test_a_lock_is_taken_once_and_given_back(run: Run) -> None:
+    with run.lock():
+        with run.lock():
+            run.note(complete=True)
+        run.note(stopped_by="it")
+        with pytest.raises(StoreError, match="is being written"):
+            Run.open(run.path).note(complete=False)
+    Run.open(run.path).note(complete=False)
+    assert not run.about().complete
+
+
+def test_damaged_windows_are_a_sentence(run: Run) -> None:
+    trial = plan(EXPERIMENT)[0]
+    run.append(TrialRecord(trial, "ok"))
+    (run.path / "trials" / trial.name / "windows.jsonl").write_text('{"index": 0')
+    with pytest.raises(StoreError, match=r"windows\.jsonl is damaged") as caught:
+        run.windows(trial)
+    assert str(run.path / "trials" / trial.name) in caught.value.next_step

@@ -1,0 +1,94 @@
+"""A run's folder: made whole or not at all, and written into by one process at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.errors import StoreError
+
+_NO_LOCKS = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which has its name when the block ends without an error.
+
+    StoreError if there is something of that name, or it cannot be made.
+    """
+    if os.path.lexists(path):
+        raise _exists(path)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        shutil.rmtree(draft, ignore_errors=True)  # of a killed process that had this number
+        draft.mkdir(parents=True)
+        yield draft
+        draft.rename(path)  # refused where something is in a folder of that name
+    except OSError as error:
+        if error.errno in _TAKEN:
+            raise _exists(path) from error
+        raise StoreError(f"Cannot create {path}.", str(error)) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def writing(path: Path, next_step: str) -> Iterator[None]:
+    """Make an OSError a StoreError that says what can be done: what is there is kept."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"Cannot write {path}: {error.strerror}.",
+            "What was measured before is kept.",
+            next_step,
+        ) from error
+
+
+def _exists(path: Path) -> StoreError:
+    return StoreError(f"{path} exists already.", next_step="Name another run.")
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """No other process is in this block for the same folder; StoreError, naming it, if one is.
+
+    The lock is the kernel's and on the folder itself: it ends with its holder, and no file stays.
+    On a file system that has no such locks nothing is held.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise StoreError(f"Cannot open {path}: {error.strerror}.") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(
+                f"{path} is being written by {_holder(descriptor)}.",
+                "Two at once would lose each other's results.",
+                "Wait until it has ended, or name another run.",
+            ) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise StoreError(f"Cannot lock {path}: {error.strerror}.") from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _holder(descriptor: int) -> str:
+    """Who holds the lock, as far as the kernel tells."""
+    inode, found = str(os.fstat(descriptor).st_ino), set()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/locks").read_text().splitlines():
+            _, kind, _, _, pid, place, *_ = line.split()
+            if kind == "FLOCK" and place.rpartition(":")[2] == inode and int(pid) > 0:
+                found.add(pid)
+    return f"process {found.pop()}" if len(found) == 1 else "another process"
