@@ -88,7 +88,11 @@ class Block:
     def _note_block(self, first: Trial, ready: BlockReady) -> None:
         known = dict(self.store.about().calibration)
         if ready.capacity is not None:
-            known[first.workload] = {**ready.capacity, "rate": ready.rate}
+            known[first.workload] = {
+                "capacity": ready.capacity["rate"],
+                "driver_cpu_share": ready.capacity["cpu_share"],
+                "rate": ready.rate,
+            }
             self.store.note(calibration=known)
         took = {"seconds": round(ready.warmup_seconds, 2), "steady": ready.steady}
         self._note_warmup(first, took)

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
+from harness.results.about import (
+    About,
+    Capacity,
+    EndedEarly,
+    PublishedClaim,
+    SkippedArm,
+    WarmUp,
+)
 from harness.results.run import Run
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/run-directory.md"
@@ -35,6 +44,20 @@ def strangers(run: Run) -> list[str]:
     return list(_strangers(run))
 
 
+def _nested(about: About) -> Iterator[str]:
+    """Keys of what run.json lists that their records do not have."""
+    listed: list[tuple[str, type, Iterable[Mapping[str, Any]]]] = [
+        ("calibration", Capacity, about.calibration.values()),
+        ("warmups", WarmUp, about.warmups),
+        ("ended_early", EndedEarly, about.ended_early.values()),
+        ("skipped_arms", SkippedArm, about.skipped_arms),
+        ("claims", PublishedClaim, about.claims),
+    ]
+    for name, kind, items in listed:
+        yield from (f"{name} {key}" for item in items for key in item
+                    if key not in kind.__annotations__)  # fmt: skip
+
+
 def _strangers(run: Run) -> Iterator[str]:
     for path in sorted(run.path.rglob("*")):
         parts = list(path.relative_to(run.path).parts)
@@ -45,6 +68,7 @@ def _strangers(run: Run) -> Iterator[str]:
     told = table("run.json")
     yield from (f"key {key}" for key in json.loads((run.path / "run.json").read_text())
                 if key not in told)  # fmt: skip
+    yield from (f"run.json: {key}" for key in _nested(run.about()))
     values, extra = table("trial.json", "### Values"), table("trial.json", "`extra` may hold")
     meters = table("windows.jsonl", "| meter |")
     for record in run.records():

@@ -68,8 +68,10 @@ def test_what_is_not_told_is_found(tmp_path: Path) -> None:
     )
     (run.path / "foreign").write_text("")
     found = json.loads((run.path / "run.json").read_text())
+    found["calibration"]["go"]["cpu_share"] = 0.5
     (run.path / "run.json").write_text(json.dumps({**found, "unknown": 1}))
-    assert {one.split()[-1] for one in strangers(run)} == {"odd", "strange", "foreign", "unknown"}
+    names = {one.split()[-1] for one in strangers(run)}
+    assert names == {"odd", "strange", "foreign", "unknown", "cpu_share"}
 
 
 def literals() -> Iterator[str]:
