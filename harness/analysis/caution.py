@@ -11,7 +11,7 @@ from harness.analysis.cell import BlockRow
 from harness.analysis.compare import Estimate
 from harness.analysis.validity import Judged
 from harness.model import BASELINE, Comparison
-from harness.plan.experiment import Experiment
+from harness.plan.experiment import Experiment, plan
 from harness.results.about import About
 
 UNLIKELY = 0.01  # blocks that differ more than this probability allows are told of
@@ -28,6 +28,7 @@ def warnings(
 ) -> Iterator[str]:
     """Sentences, the gravest first."""
     yield from _unmeasured(trials)
+    yield from _broken(about, experiment, trials)
     yield from (text for text in about.warnings if not _OF_A_TRIAL.match(text))
     if not about.complete:
         yield (
@@ -49,6 +50,15 @@ def _unmeasured(trials: Sequence[Judged]) -> Iterator[str]:
     for judged in trials:
         if judged.record.reason:
             yield f"{judged.record.trial.name}: {judged.record.reason}"
+
+
+def _broken(about: About, experiment: Experiment, trials: Sequence[Judged]) -> Iterator[str]:
+    """Blocks that an error ended, unless the rest of them was measured since."""
+    there = {judged.record.trial.index for judged in trials}
+    for each in about.broken_blocks:
+        block = each["workload"], each["block"]
+        if {t.index for t in plan(experiment) if (t.workload, t.block) == block} - there:
+            yield f"{block[0]}, block {block[1] + 1} ended early: {each['reason']}"
 
 
 def _nulls(experiment: Experiment, rows: Sequence[Comparison]) -> Iterator[str]:

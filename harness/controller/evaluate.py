@@ -63,6 +63,13 @@ class Outcome:
         with contextlib.suppress(StoreError):
             self.run.warn(sentence)
 
+    def break_block(self, workload: str, block: int, reason: str) -> None:
+        """Keep at once why a block ended early; once the rest is measured, it is told no more."""
+        self.warnings.append(f"{workload}, block {block + 1} ended early: {reason}")
+        broken = {"workload": workload, "block": block, "reason": reason}
+        with contextlib.suppress(StoreError):
+            self.run.note(broken_blocks=[*self.run.about().broken_blocks, broken])
+
 
 Begin = Callable[[Hello], Run]
 """Makes or opens the run, once a node has said what it is; raises if that is not to be measured."""
@@ -238,7 +245,7 @@ def _blocks(outcome: Outcome, nodes: _Nodes, resolved: Resolved, tell: Tell) -> 
         except HarnessError as error:
             if error.ends == "run" or nodes.lost_too_often(error):
                 raise
-            outcome.warn(f"{name}, block {number + 1} ended early: {error}")
+            outcome.break_block(name, number, str(error))
             left = _left(run, trials)
             outcome.left_out += len(left)
             progress.skip(left)

@@ -17,7 +17,7 @@ SCHEMA = 1
 """What reads run.json refuses another number. Keys are added without a new one.
 
 1: the first. idle_poll, instrument, warmups and ended_early came later, then components and
-spent_seconds, then target, collectors and facts_hash.
+spent_seconds, then target, collectors, facts_hash and broken_blocks.
 """
 
 
@@ -43,6 +43,14 @@ class EndedEarly(TypedDict):
     """After how many of its blocks a workload was measured enough, and why."""
 
     blocks: int
+    reason: str
+
+
+class BrokenBlock(TypedDict):
+    """A block (from 0) that an error ended; on resume its other trials are due again."""
+
+    workload: str
+    block: int
     reason: str
 
 
@@ -85,6 +93,7 @@ class About:
     warnings: tuple[str, ...] = ()
     warmups: tuple[WarmUp, ...] = ()
     ended_early: Mapping[str, EndedEarly] = field(default_factory=dict)
+    broken_blocks: tuple[BrokenBlock, ...] = ()
     instrument: Mapping[str, Any] = field(default_factory=dict)
     claims: tuple[PublishedClaim, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)

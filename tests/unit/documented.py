@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.results.about import (
     About,
+    BrokenBlock,
     Capacity,
     EndedEarly,
     PublishedClaim,
@@ -50,6 +51,7 @@ def _nested(about: About) -> Iterator[str]:
         ("calibration", Capacity, about.calibration.values()),
         ("warmups", WarmUp, about.warmups),
         ("ended_early", EndedEarly, about.ended_early.values()),
+        ("broken_blocks", BrokenBlock, about.broken_blocks),
         ("skipped_arms", SkippedArm, about.skipped_arms),
         ("claims", PublishedClaim, about.claims),
     ]

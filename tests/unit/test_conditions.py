@@ -11,6 +11,7 @@ import pytest
 
 from harness.analysis.summary import summarize
 from harness.model import Arm
+from harness.plan.experiment import plan
 from harness.report import build
 from harness.results.run import Run, TrialRecord
 from tests.unit import synthetic
@@ -111,4 +112,17 @@ def test_a_trial_that_was_measured_again_is_not_reported_as_failed(tmp_path: Pat
     assert summarize(run).warnings.count(told) == 1
     run.set_aside(record.trial)
     run.append(record, rows)
+    assert told not in summarize(run).warnings
+
+
+def test_a_block_that_an_error_ended_is_told_until_the_rest_of_it_is_measured(
+    tmp_path: Path,
+) -> None:
+    what = experiment(Arm("http", ("http",)), switched_seconds=1.2)
+    broken = [{"workload": "go", "block": 1, "reason": "It died."}]
+    run = synthetic.write(tmp_path / "run", what, LOUD, only=range(4), broken_blocks=broken)
+    told = "go, block 2 ended early: It died."
+    assert told in summarize(run).warnings
+    for trial in plan(what)[4:]:
+        synthetic.add(run, what, trial, LOUD, synthetic.np.random.default_rng(trial.index))
     assert told not in summarize(run).warnings
