@@ -14,7 +14,8 @@ import numpy as np
 
 from harness.analysis import compare, hierarchy, value
 from harness.analysis.compare import Array, Estimate, Quadruples
-from harness.results.run import TrialRecord, WindowRow
+from harness.model import WindowRow
+from harness.results.run import TrialRecord
 from harness.wire.telemetry import IN_AGENT
 
 RARE = 0.1  # more slices than this share without any run: a median would lose the rare ones

@@ -18,8 +18,8 @@ from harness.analysis.compare import Z_CONFIDENCE
 from harness.analysis.injection import InjectedTrial
 from harness.analysis.latency import NEVER_NS, Requests
 from harness.analysis.summary import Summary
-from harness.model import BASELINE
-from harness.results.run import Run, WindowRow
+from harness.model import BASELINE, WindowRow
+from harness.results.run import Run
 
 HOOK = "cgroup_skb"  # of the program that injects
 MINUTES = (5, 10, 30)

@@ -28,8 +28,8 @@ from harness.analysis.compare import Estimate, Quadruples
 from harness.analysis.latency import Histograms, Requests
 from harness.analysis.metrics import PERCENTILES, SWITCHED_CPU
 from harness.analysis.value import CANDIDATE
-from harness.model import Arm, Comparison
-from harness.results.run import Run, TrialRecord, WindowRow
+from harness.model import Arm, Comparison, WindowRow
+from harness.results.run import Run, TrialRecord
 
 HL = "Hodges-Lehmann over quadruples, signed-rank interval, widened by blocks and autocorrelation"
 PAIRED = "Hodges-Lehmann over trials, signed-rank interval"

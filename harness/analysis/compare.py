@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from harness.results.run import WindowRow
+from harness.model import WindowRow
 
 Array = NDArray[np.float64]
 

@@ -14,8 +14,8 @@ from harness.analysis import compare, hierarchy, metrics, summary, value
 from harness.analysis.compare import Estimate, Quadruples
 from harness.analysis.summary import Summary
 from harness.analysis.value import CANDIDATE, REFERENCE
-from harness.model import BASELINE, Comparison
-from harness.results.run import Run, TrialRecord, WindowRow
+from harness.model import BASELINE, Comparison, WindowRow
+from harness.results.run import Run, TrialRecord
 
 NS = re.compile(r"\bns=(\d+)")
 ASIDE = re.compile(r"\bat=getsockopt\b")  # where nobody waits for what is burnt

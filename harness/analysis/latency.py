@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from harness.analysis.compare import RESAMPLES, Z_CONFIDENCE, Array, Estimate, draws
+from harness.model import WindowRow
 from harness.results.requests import read as read_requests
-from harness.results.run import WindowRow
 
 Counts = NDArray[np.int32]
 

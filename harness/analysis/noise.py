@@ -11,8 +11,7 @@ from scipy import signal
 
 from harness.analysis import ranks
 from harness.analysis.compare import Array
-from harness.model import Window
-from harness.results.run import WindowRow
+from harness.model import Window, WindowRow
 
 STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100)  # rows in a window
 REFERENCE_SECONDS = 60.0  # errors are those of so long a comparison

@@ -9,8 +9,7 @@ import numpy as np
 
 from harness.analysis import compare
 from harness.analysis.compare import Quadruples
-from harness.model import Method
-from harness.results.run import WindowRow
+from harness.model import Method, WindowRow
 
 OWN, TWIN = "cpu.workload", "cpu.twin"  # the process in scope, and the plain one
 Group = Sequence[WindowRow]

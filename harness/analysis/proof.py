@@ -19,8 +19,8 @@ from harness.analysis.latency import Requests
 from harness.analysis.metrics import PERCENTILES
 from harness.analysis.summary import Summary
 from harness.analysis.trust import COMPARISON_SECONDS, Known, Share
-from harness.model import BASELINE
-from harness.results.run import Run, WindowRow
+from harness.model import BASELINE, WindowRow
+from harness.results.run import Run
 
 Rows = Sequence[WindowRow]
 

@@ -16,11 +16,11 @@ from harness.analysis.upkeep import Upkeep
 from harness.analysis.validity import Judged
 from harness.analysis.validity import least as least
 from harness.analysis.value import CANDIDATE, REFERENCE
-from harness.model import BASELINE, Arm, Comparison
+from harness.model import BASELINE, Arm, Comparison, WindowRow
 from harness.plan.experiment import Experiment, plan
 from harness.results.about import About
 from harness.results.check import check
-from harness.results.run import Run, TrialRecord, WindowRow
+from harness.results.run import Run, TrialRecord
 
 METERED = ("bpf_us", "entry_us", "bill_us", "bill_percent", "bpf_difference_us")
 

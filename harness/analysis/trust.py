@@ -15,7 +15,7 @@ from scipy import stats
 from harness.analysis import compare
 from harness.analysis.compare import CONFIDENCE, Z_DETECT, Estimate, Quadruples
 from harness.analysis.hierarchy import combine
-from harness.results.run import WindowRow
+from harness.model import WindowRow
 
 COMPARISON_SECONDS = 10.0
 LEAST_NULLS = 100  # comparisons behind a false-alarm rate

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.analysis import pairs
-from harness.model import Method
+from harness.model import Method, WindowRow
 from harness.plan.experiment import Experiment
-from harness.results.run import TrialRecord, WindowRow
+from harness.results.run import TrialRecord
 
 MAX_ERROR_SHARE = 0.001
 MIN_RATE_SHARE = 0.98

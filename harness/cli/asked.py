@@ -54,7 +54,7 @@ class Asked:
 
     def definitions(self) -> dict[str, Definition] | None:
         """The collectors of a run that goes on, as they were when it began."""
-        kept = self.run.about().get("collectors") if self.run is not None else None
+        kept = self.run.about().collectors if self.run is not None else None
         return {spec: from_dict(each) for spec, each in kept.items()} if kept else None
 
 
@@ -106,10 +106,10 @@ def _going_on(options: Options, path: Path) -> Asked:
         )
     run = Run.open(path)
     about = run.about()
-    own = about.get("own_workload")
+    own = about.own_workload
     return Asked(
         run.experiment(), path, Workload.from_dict(own) if own else None, run,
-        anyway=options.anyway, target=targets.target(about.get("target", "local")),
+        anyway=options.anyway, target=targets.target(about.target),
     )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from harness.plan import workloads
 from harness.plan.experiment import Experiment
 from harness.plan.trials import Definitions
 from harness.plan.workloads import Workload
+from harness.results import resume
 from harness.results.run import Run
 from harness.targets.base import Target
 from harness.wire.spec import Hello
@@ -328,9 +329,11 @@ def beginning(
     def begin(hello: Hello) -> Run:
         if run is None:
             return create(path, experiment, command, resolved, instrument, target)
-        resume.check(
-            run.about(), hello.facts, vars(hello.placement), __version__, hello.idle_poll, anyway
-        )
+        if told := resume.check(
+            run.about(), hello.facts, vars(hello.placement), __version__, hello.idle_poll,
+            anyway=anyway,
+        ):  # fmt: skip
+            run.warn(told)
         return run
 
     return begin

@@ -122,7 +122,7 @@ def attach(asked: Found, machine: Machine, ends: ExitStack) -> FoundService:
     """
     seen = subject(asked)
     _refuse_ourselves(seen)
-    home, warnings = seen.home, ()
+    home, warnings = seen.home, tuple[str, ...]()
     if seen.strangers():
         home, warnings = _lend(seen, machine, ends), (LENT,)
     found = FoundService(

@@ -66,7 +66,7 @@ def spawn(asked: Spawn, *, log: Path, cgroup: Path, cpus: Sequence[int] = ()) ->
     """
     port = _port(asked.url) if asked.url else 0
     if asked.url:
-        ports.require_unheld(port)
+        _require_free(port)
     announces = not asked.url
     try:
         process = processes.spawn(
@@ -86,6 +86,15 @@ def spawn(asked: Spawn, *, log: Path, cgroup: Path, cpus: Sequence[int] = ()) ->
         started.stop()
         raise
     return started
+
+
+def _require_free(port: int) -> None:
+    if (holder := ports.holder(port)) is not None:
+        raise NeedError(
+            f"Port {port} is taken: {holder} listens on it.",
+            "What answers there would be measured instead of your program.",
+            "Stop it, or start your program on another port and say so in --url.",
+        )
 
 
 def filled(word: str, port: int = 0) -> str:

@@ -103,5 +103,5 @@ def _agree(before: Sequence[float], last: Sequence[float]) -> bool:
     first, second = median(before), median(last)
     residuals = [x - first for x in before] + [x - second for x in last]
     noise = SCALE * median(map(abs, residuals))
-    error = MEDIAN * noise * (1 / len(before) + 1 / len(last)) ** 0.5
+    error: float = MEDIAN * noise * (1 / len(before) + 1 / len(last)) ** 0.5
     return abs(second - first) <= REACH * error

@@ -9,7 +9,7 @@ import shutil
 import sys
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -58,6 +58,7 @@ class Workload:
     locustfile: Path | None = None
     url: str = ""
     running: Found | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_own(self) -> bool:

@@ -14,10 +14,10 @@ from harness.analysis import metrics
 from harness.analysis.compare import Array
 from harness.analysis.metrics import PERCENTILES
 from harness.analysis.summary import Summary
-from harness.model import BASELINE, Comparison
+from harness.model import BASELINE, Comparison, WindowRow
 from harness.report import canvas, wording
 from harness.report.canvas import INK, MUTED, PAPER, PAYERS
-from harness.results.run import Run, WindowRow
+from harness.results.run import Run
 
 TAILS = {0.5: "p50", 0.1: "p90", 0.01: "p99", 0.001: "p99.9"}
 ZOOM_SECONDS = 3.0

@@ -8,9 +8,8 @@ import numpy as np
 
 from harness.analysis import compare
 from harness.analysis.compare import Quadruples
-from harness.model import Window
+from harness.model import Window, WindowRow
 from harness.plan import experiment as experiments
-from harness.results.run import WindowRow
 
 LEVEL_US, RATE = 100.0, 1000.0
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.model import Arm, Measurement, Trial, Window
+from harness.model import Arm, Measurement, Trial, Window, WindowRow
 from harness.plan import experiment as experiments
 from harness.plan.experiment import Experiment
-from harness.results.run import Run, TrialRecord, WindowRow
+from harness.results.run import Run, TrialRecord
 
 COLLECTORS = ("http", "flows", "profile", "guard")
 LEVEL_US = {"go": 32.0, "flask": 560.0, "java": 68.0}

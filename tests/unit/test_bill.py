@@ -13,8 +13,8 @@ from harness.analysis import bill, value
 from harness.analysis.bill import Found, Metered
 from harness.analysis.compare import Estimate
 from harness.analysis.coverage import Count
-from harness.model import Measurement, Trial, Window
-from harness.results.run import TrialRecord, WindowRow
+from harness.model import Measurement, Trial, Window, WindowRow
+from harness.results.run import TrialRecord
 
 ONE = Estimate(1.0, 0.7, 1.2, 8)
 ENTRY = {"cgroup_skb": {"entry_ns": 40.0, "low": 30.0, "high": 50.0}}

@@ -19,13 +19,13 @@ from harness.controller import calibrate
 from harness.errors import InputError, StoreError
 from harness.linux import processes
 from harness.linux.processes import Completed
-from harness.model import BASELINE, Arm, Measurement, Trial
+from harness.model import BASELINE, Arm, Measurement, Trial, WindowRow
 from harness.plan import calibration as planned_calibration
 from harness.plan import experiment as experiments
 from harness.plan.calibration import Asked
 from harness.plan.experiment import Experiment
 from harness.results import certificates
-from harness.results.run import Run, TrialRecord, WindowRow
+from harness.results.run import Run, TrialRecord
 from tests.unit.calibrated import RATE, rows
 
 ATTACHED_US = 0.15  # what the program costs that burns nothing: its run time and its entry

@@ -14,11 +14,11 @@ from harness.analysis.summary import summarize
 from harness.cli import app
 from harness.errors import StoreError
 from harness.load import record
-from harness.model import Arm
+from harness.model import Arm, WindowRow
 from harness.results import requests
 from harness.results.certificates import machine_hash
 from harness.results.check import check
-from harness.results.run import Run, WindowRow
+from harness.results.run import Run
 from tests.unit import stacked, synthetic
 
 ARMS = (

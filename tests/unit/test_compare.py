@@ -15,8 +15,8 @@ from hypothesis.extra.numpy import arrays
 from harness.analysis import compare, coverage, latency, ranks, validity
 from harness.analysis.compare import Estimate, quadruples
 from harness.analysis.ranks import hodges_lehmann
-from harness.model import Measurement, Trial
-from harness.results.run import TrialRecord, WindowRow
+from harness.model import Measurement, Trial, WindowRow
+from harness.results.run import TrialRecord
 from tests.unit import synthetic
 from tests.unit.synthetic import Truth
 

@@ -10,9 +10,8 @@ import pytest
 
 from harness.analysis import compare, pairs
 from harness.analysis.ranks import hodges_lehmann
-from harness.model import Method, Window
+from harness.model import Method, Window, WindowRow
 from harness.plan.experiment import pattern
-from harness.results.run import WindowRow
 
 WINDOW = 0.05
 RATE = 1000.0

@@ -15,11 +15,11 @@ import pytest
 
 from harness.errors import StoreError
 from harness.linux import processes
-from harness.model import Arm, Measurement, Window
+from harness.model import Arm, Measurement, Window, WindowRow
 from harness.plan.experiment import Experiment, plan
 from harness.results.about import About
 from harness.results.folder import new_folder
-from harness.results.run import Run, TrialRecord, WindowRow
+from harness.results.run import Run, TrialRecord
 
 EXPERIMENT = Experiment("e", ("go",), (Arm("baseline"), Arm("http", ("http",))))
 
