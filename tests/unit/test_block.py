@@ -18,7 +18,8 @@ from harness.plan.experiment import Experiment, plan
 from harness.results.run import Run
 from harness.wire.spec import BlockReady, TrialResult, TrialSpec, Value
 
-EXPERIMENT = Experiment("e", ("go",), (Arm("baseline"), Arm("http", ("http",))), blocks=2)
+ARMS = (Arm("baseline"), Arm("http", ("http",)))
+EXPERIMENT = Experiment("e", ("go",), ARMS, blocks=2, replacements=0)
 FIRST, *_ = BLOCK = [each for each in plan(EXPERIMENT) if each.block == 0]
 
 
@@ -33,7 +34,7 @@ class Scripted:
 
     def block(self, spec: Any, tell: Any) -> BlockReady:
         self.blocks.append(spec)
-        capacity = {"capacity": 250.0} if spec.find_capacity else None
+        capacity = {"rate": 250.0, "cpu_share": 0.5} if spec.find_capacity else None
         return BlockReady(100.0, 3.04, True, capacity)
 
     def trial(self, spec: TrialSpec, tell: Any) -> TrialResult:
@@ -128,7 +129,9 @@ def test_the_capacity_is_found_once_a_run(store: Run, run: Any) -> None:
     second, _ = run(lambda _: TrialResult("ok"))
     assert (first.blocks[0].find_capacity, second.blocks[0].find_capacity) == (True, False)
     assert second.blocks[0].rate == 100.0
-    assert store.about()["calibration"] == {"go": {"capacity": 250.0, "rate": 100.0}}
+    assert store.about()["calibration"] == {
+        "go": {"capacity": 250.0, "driver_cpu_share": 0.5, "rate": 100.0}
+    }
 
 
 def test_the_warm_up_of_a_twin_is_noted_beside_the_block_s(store: Run, run: Any) -> None:

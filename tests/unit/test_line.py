@@ -136,6 +136,7 @@ def test_files_arrive_whole_below_the_run_s_folder(
     said: list[str] = []
 
     def work() -> None:
+        assert line.next().kind == "end_block"
         line.tell("warming up")
         with big.open("rb") as stream:
             line.send_file("trials/t/requests.npz", stream)

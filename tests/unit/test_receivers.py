@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,14 +22,17 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 
 from harness.collectors import REGISTRY
+from harness.controller import evaluate, telemetry
 from harness.errors import ComponentError, InputError, NeedError
 from harness.linux import processes
 from harness.linux.placement import Placement, beside
 from harness.model import Arm, Comparison, Part
 from harness.node import freshness, receivers
-from harness.node.testbed import Notes
+from harness.node.testbed import TrialLog
+from harness.plan import trials
+from harness.plan.definitions import resolve_all
 from harness.plan.experiment import Experiment, plan
-from harness.results.run import Run, TrialRecord
+from harness.results.run import Run
 from harness.stack import affinity, ledger, results
 from harness.stack.config import Stack
 from harness.stack.full import BACKENDS, Full
@@ -50,10 +53,11 @@ def test_a_collector_that_does_not_say_who_it_is_is_refused(
         'name = "mine"\npurpose = "p"\ncommand = ["./a", "{cgroup}", "{otlp}", "{control}"]\n'
     )
     arms = (Arm("baseline"), Arm("new", ("http",), (str(path),)))
-    receivers.check(FULL)
-    receivers.check(replace(SINK, arms=arms))
+    telemetry.check(FULL, resolve_all(FULL))
+    mine = replace(SINK, arms=arms)
+    telemetry.check(mine, resolve_all(mine))
     with pytest.raises(InputError, match=r"mine.toml' cannot be found .*\{instance\}"):
-        receivers.check(replace(FULL, arms=arms))
+        telemetry.check(replace(FULL, arms=arms), resolve_all(mine))
 
 
 def test_a_stack_that_cannot_be_had_is_an_error_before_anything_begins(
@@ -63,25 +67,23 @@ def test_a_stack_that_cannot_be_had_is_an_error_before_anything_begins(
         assert {c.name for c in components} >= set(receivers.BACKENDS)
         raise NeedError("Tempo cannot be had here.")
 
-    monkeypatch.setattr(receivers.rollout, "require_all", refuse)
+    monkeypatch.setattr(receivers.lifecycle, "require_all", refuse)
     monkeypatch.setattr(ledger, "state", lambda: None)
-    receivers.check(SINK)
+    receivers.check("sink")
     with pytest.raises(NeedError, match="Tempo cannot be had"):
-        receivers.check(FULL)
+        receivers.check("full")
 
 
 def test_a_stack_that_lacks_a_backend_is_an_error_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "state", lambda: replace(UP, components=UP.components[2:]))
     with pytest.raises(NeedError, match="has no prometheus and no tempo"):
-        receivers.check(FULL)
+        receivers.check("full")
 
 
-def test_the_plan_says_where_telemetry_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "small sink" in receivers.plan(SINK)
-    monkeypatch.setattr(ledger, "state", lambda: None)
-    assert "started for the run, then taken down: 20 s more" in receivers.plan(FULL)
-    monkeypatch.setattr(ledger, "state", lambda: State("", ""))
-    assert "the one that is up" in receivers.plan(FULL)
+def test_the_plan_says_where_telemetry_goes() -> None:
+    assert "small sink" in telemetry.plan(SINK, False)
+    assert "started for the run, then taken down: 20 s more" in telemetry.plan(FULL, False)
+    assert "the one that is up" in telemetry.plan(FULL, True)
 
 
 def test_trials_of_the_full_stack_take_longer_where_there_are_collectors() -> None:
@@ -105,22 +107,23 @@ def test_the_stack_that_is_up_is_borrowed_for_the_run(
         yield Stack(tmp_path)
         up[0] = stays
 
-    monkeypatch.setattr(receivers.rollout, "borrowed", borrowed)
+    monkeypatch.setattr(receivers.lifecycle, "borrowed", borrowed)
     monkeypatch.setattr(ledger, "state", lambda: state if up[0] else None)
-    run = Run.create(tmp_path / "r", FULL)
-    run.append(TrialRecord(plan(FULL)[0], "failed"))
     (tmp_path / "log").write_text("out of luck")
     place = Placement((0,), (0,), (0,), (0,), "")
-    with receivers.ExitStack() as stack:
-        receiver = receivers.start(run, SimpleNamespace(), place, stack, said.append)  # type: ignore[arg-type]
-        assert isinstance(receiver, Full)
-        assert receiver.url == "http://127.0.0.1:4318"
-        assert receiver.cgroups == {"tempo": tmp_path / "cgroup"}
-        assert receiver.stays == stays
+    machine: Any = SimpleNamespace(work=tmp_path / "work")
+    machine.work.mkdir()
+    with ExitStack() as ends:
+        started = receivers.start("full", machine, place, ends, said.append)
+        assert isinstance(started.receiver, Full)
+        assert started.receiver.url == "http://127.0.0.1:4318"
+        assert started.receiver.cgroups == {"tempo": tmp_path / "cgroup"}
+        assert (started.stays, started.components) == (stays, {"tempo": "2.8.0"})
+        started.failed = True  # a trial, whose reader is sent to the logs
     assert up == [stays]
     assert said == ["tempo is ready after 1.0 s"]
-    assert run.about().components == {"tempo": "2.8.0"}
-    assert (run.path / "logs/tempo.log").exists() == (not stays)  # where the stack's own goes
+    kept = machine.work / "logs/tempo.log"
+    assert kept.exists() == (not stays)  # where the stack's own goes
 
 
 def test_figures_go_out_as_one_gauge_a_row_and_bound() -> None:
@@ -145,17 +148,18 @@ def _attributes(holder: Any) -> dict[str, str]:
     return {each.key: each.value.string_value for each in holder.attributes}
 
 
-def test_a_collector_that_is_gone_does_not_spoil_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_collector_that_is_gone_does_not_spoil_the_run(tmp_path: Path) -> None:
     def refuse(*_: Any) -> None:
         raise ComponentError("The Collector did not take them.")
 
-    monkeypatch.setattr(results, "send", refuse)
+    nodes: Any = SimpleNamespace(node=lambda: SimpleNamespace(send_results=refuse))
     run = Run.create(tmp_path / "r", FULL)
-    stays, ours = (Full(Stack(tmp_path), {}, stays=stays) for stays in (True, False))
-    assert "The Collector did not take them." in receivers.send_results(run, stays)
-    assert receivers.send_results(run, ours) == ""
+    for stays in (False, True):
+        outcome = evaluate.Outcome(run)
+        hello: Any = SimpleNamespace(stays=stays)
+        evaluate._send_results(outcome, nodes, hello)
+        assert len(outcome.warnings) == stays
+    assert "The Collector did not take them." in outcome.warnings[0]
 
 
 @pytest.fixture
@@ -204,7 +208,7 @@ def test_running_processes_are_kept_on_some_cpus_and_let_go_again(
 HOLDER = """
 import os, signal, sys
 from pathlib import Path
-from harness.targets import affinity, ledger
+from harness.stack import affinity, ledger
 
 ledger.DIRECTORY = Path(sys.argv[1]) / "stack"
 with affinity.held([Path(sys.argv[1])], [int(sys.argv[2])]):
@@ -253,28 +257,32 @@ class Watched:
 
 
 @pytest.fixture
-def stage() -> Any:
+def testbed() -> Any:
     driver = SimpleNamespace(
         start=lambda rate, requests: None, wait=lambda path: path.write_text("")
     )
-    workload = SimpleNamespace(check=lambda: None)
+    service = SimpleNamespace(check=lambda: None)
+    return SimpleNamespace(driver=driver, service=service, rate=100.0, scope="w")
+
+
+def _notes() -> TrialLog:
     e = replace(FULL, watched_seconds=1.0)
-    return SimpleNamespace(experiment=e, driver=driver, workload=workload, rate=100.0, scope="w")
+    return TrialLog(trials.trial(e, plan(e)[0], resolve_all(e)))
 
 
-def test_too_few_records_are_told_in_a_sentence(stage: Any, tmp_path: Path) -> None:
-    stage.receiver = Watched({"spans": 19, "metrics": 2 * len(SPREAD)})
-    agent, notes = http(19), Notes(plan(FULL)[0])
-    freshness.run(stage, [agent], tmp_path, notes, 0)
-    assert stage.receiver.complete
-    assert stage.receiver.asked == [("metrics", 7.0), ("spans", 7.0)]
+def test_too_few_records_are_told_in_a_sentence(testbed: Any, tmp_path: Path) -> None:
+    testbed.receiver = Watched({"spans": 19, "metrics": 2 * len(SPREAD)})
+    agent, notes = http(19), _notes()
+    freshness.run(testbed, [agent], tmp_path, notes, 0)
+    assert testbed.receiver.complete
+    assert testbed.receiver.asked == [("metrics", 7.0), ("spans", 7.0)]
     told = {(v.metric, v.labels.get("signal")): v.value for v in notes.values}
     assert told["data_latency_records", "spans"] == 19
     assert told["data_latency_records", "metrics"] == 2
     assert ("data_latency_p99_seconds", "spans") not in told
     assert told["data_latency_p99_seconds", "metrics"] == 1.0  # of few records the latest
     assert told["data_latency_resolution_seconds", None] == 0.2
-    (warning,) = notes.extra["warnings"]
+    (warning,) = notes.details["warnings"]
     assert warning == (
         "http: 19 spans were found while the backends were watched; "
         "a percentile of their data latency takes 20."
@@ -282,25 +290,25 @@ def test_too_few_records_are_told_in_a_sentence(stage: Any, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_not_found_counts_as_late(stage: Any, tmp_path: Path) -> None:
+def test_what_is_not_found_counts_as_late(testbed: Any, tmp_path: Path) -> None:
     """98 of 100 spans: without the other two the 99th percentile would look well."""
-    stage.receiver = Watched({"spans": 98, "metrics": 2 * len(SPREAD)})
-    notes = Notes(plan(FULL)[0])
-    freshness.run(stage, [http(100)], tmp_path, notes, 0)
-    assert not stage.receiver.complete
+    testbed.receiver = Watched({"spans": 98, "metrics": 2 * len(SPREAD)})
+    notes = _notes()
+    freshness.run(testbed, [http(100)], tmp_path, notes, 0)
+    assert not testbed.receiver.complete
     told = {(v.metric, v.labels.get("signal")): v.value for v in notes.values}
     assert told["data_latency_missing", "spans"] == 2
     assert told["data_latency_p50_seconds", "spans"] < 1
     assert told["data_latency_p99_seconds", "spans"] == freshness.LATE_SECONDS
-    assert notes.extra["warnings"] == ["http: 2 spans were not found 30 s after the rest."]
+    assert notes.details["warnings"] == ["http: 2 spans were not found 30 s after the rest."]
 
 
-def test_backends_that_answer_slowly_are_told_of(stage: Any, tmp_path: Path) -> None:
-    stage.receiver = Watched({"spans": 100, "metrics": 2 * len(SPREAD)})
-    stage.receiver.poll_seconds = 3.3
-    notes = Notes(plan(FULL)[0])
-    freshness.run(stage, [http(100)], tmp_path, notes, 0)
-    (warning,) = notes.extra["warnings"]
+def test_backends_that_answer_slowly_are_told_of(testbed: Any, tmp_path: Path) -> None:
+    testbed.receiver = Watched({"spans": 100, "metrics": 2 * len(SPREAD)})
+    testbed.receiver.poll_seconds = 3.3
+    notes = _notes()
+    freshness.run(testbed, [http(100)], tmp_path, notes, 0)
+    (warning,) = notes.details["warnings"]
     assert "took 3.3 s to say what is new" in warning
 
 
@@ -308,17 +316,17 @@ def http(sent: int) -> Any:
     """An agent of the http collector that says to have sent so many spans since it was watched."""
     told = [0, *[sent] * 9]
     return SimpleNamespace(
-        definition=REGISTRY["http"], name="http", instance="http-1",
+        spec=trials.collector(REGISTRY["http"]), name="http", instance="http-1",
         stats=lambda: {"spans": told.pop(0)},
     )  # fmt: skip
 
 
-def test_nothing_is_watched_where_nothing_is_installed(stage: Any, tmp_path: Path) -> None:
-    freshness.run(stage, [], tmp_path, Notes(plan(FULL)[0]), 0)
+def test_nothing_is_watched_where_nothing_is_installed(testbed: Any, tmp_path: Path) -> None:
+    freshness.run(testbed, [], tmp_path, _notes(), 0)
 
 
 def test_every_collector_says_what_kinds_it_sends() -> None:
-    assert {name: freshness.kinds(each) for name, each in REGISTRY.items()} == {
+    assert {name: freshness.kinds(trials.collector(each)) for name, each in REGISTRY.items()} == {
         "http": ["metrics", "spans"], "flows": ["metrics"], "profile": ["metrics"],
         "guard": ["logs"], "inject": [],
     }  # fmt: skip
@@ -327,7 +335,7 @@ def test_every_collector_says_what_kinds_it_sends() -> None:
 def test_the_bill_of_the_small_sink_costs_no_time() -> None:
     sink: Any = SimpleNamespace(cgroups={}, read=dict, poll_seconds=0.0)
     began = time.monotonic()
-    notes = Notes(plan(SINK)[0])
+    notes = _notes()
     freshness.Bill(SimpleNamespace(receiver=sink)).note(notes)  # type: ignore[arg-type]
     assert notes.values == []
     assert time.monotonic() - began < 0.5
