@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,7 +28,7 @@ os.setsid()
 if os.fork():
     os._exit(0)
 signal.signal(signal.SIGTERM, signal.{handler})
-print("there", flush=True)
+print(os.getpid(), flush=True)
 time.sleep(600)
 """
 
@@ -53,15 +54,15 @@ def daemon(group: Path, tmp_path: Path) -> Callable[[str], int]:
 
     def start(handler: str) -> int:
         cgroup.create(group / "below")
-        process = processes.spawn(
-            [sys.executable, "-c", DAEMON.format(handler=handler)],
-            log=tmp_path / "log", cgroup=group / "below", pipe_stdout=True,
-        )  # fmt: skip
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"there\n", (tmp_path / "log").read_text()
-        processes.stop(process)
-        (pid,) = cgroup.processes(group)
-        assert pid != process.pid
+        argv, log = [sys.executable, "-c", DAEMON.format(handler=handler)], tmp_path / "daemon.log"
+        process = processes.spawn(argv, log=log, cgroup=group / "below")
+        assert processes.ended(process, 30) == 0
+        deadline = time.monotonic() + 30
+        while not log.read_text().endswith("\n"):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        pid = int(log.read_text())
+        assert cgroup.processes(group / "below") == [pid]
         return pid
 
     return start

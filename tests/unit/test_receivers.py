@@ -204,7 +204,7 @@ def test_running_processes_are_kept_on_some_cpus_and_let_go_again(
 HOLDER = """
 import os, signal, sys
 from pathlib import Path
-from harness.targets import affinity, ledger
+from harness.stack import affinity, ledger
 
 ledger.DIRECTORY = Path(sys.argv[1]) / "stack"
 with affinity.held([Path(sys.argv[1])], [int(sys.argv[2])]):
