@@ -56,7 +56,7 @@ def daemon(group: Path, tmp_path: Path) -> Callable[[str], int]:
         cgroup.create(group / "below")
         argv, log = [sys.executable, "-c", DAEMON.format(handler=handler)], tmp_path / "daemon.log"
         process = processes.spawn(argv, log=log, cgroup=group / "below")
-        assert processes.ended(process, 30) == 0
+        assert process.wait() == 0  # not `ended`, which would kill its session
         deadline = time.monotonic() + 30
         while not log.read_text().endswith("\n"):
             assert time.monotonic() < deadline
@@ -91,7 +91,7 @@ def test_processes_are_killed_one_by_one_where_the_kernel_has_no_cgroup_kill(
         raise FileNotFoundError(path)
 
     script = "while :; do sleep 60 & sleep 0.01; done"
-    processes.spawn(["sh", "-c", script], log=tmp_path / "log", cgroup=group)
+    forking = processes.spawn(["sh", "-c", script], log=tmp_path / "log", cgroup=group)
     daemon_pid, found = daemon("SIG_IGN"), cgroup.processes
     monkeypatch.setattr(cgroup, "_write", none)
     monkeypatch.setattr(cgroup, "processes", lambda path: [1 << 22, *found(path)])
@@ -99,6 +99,7 @@ def test_processes_are_killed_one_by_one_where_the_kernel_has_no_cgroup_kill(
     assert not cgroup.populated(group)
     assert found(group) == []
     assert not Path(f"/proc/{daemon_pid}/exe").exists()
+    assert forking.wait() == -signal.SIGKILL
 
 
 def test_what_does_not_end_is_named(
