@@ -81,17 +81,15 @@ def spawn(
     cwd: Path | None = None,
     cgroup: Path | None = None,
     cpus: Sequence[int] = (),
-    pipe_stdout: bool = False,
 ) -> Process:
     """Start `argv` inside `cgroup` on `cpus`; it is killed when this process dies.
 
-    What it says is appended to `log`, so that it may say as much as it likes; with `pipe_stdout`
-    its stdout is a pipe, which the caller then reads to the end. The process leads a session of its
-    own, so that a Ctrl-C at the terminal reaches only the harness, which then ends it in order.
-    NeedError if it cannot be started, StoreError if `log` cannot be written.
+    What it says is appended to `log`, so that it may say as much as it likes: at a pipe it would
+    stand still as soon as nobody reads. The process leads a session of its own, so that a Ctrl-C at
+    the terminal reaches only the harness, which then ends it in order. NeedError if it cannot be
+    started, StoreError if `log` cannot be written.
     """
-    place = Place(cgroup, tuple(cpus))
-    return _start(argv, log, env, cwd, place, subprocess.PIPE if pipe_stdout else None)
+    return _start(argv, log, env, cwd, Place(cgroup, tuple(cpus)))
 
 
 def connect(argv: Sequence[str], *, log: Path) -> Process:

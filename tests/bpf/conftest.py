@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tempfile
@@ -53,10 +52,16 @@ class Service:
     log: Path
     started: list[processes.Process] = field(default_factory=list)
 
-    def start(self, *argv: str, pipe_stdout: bool = False) -> processes.Process:
-        process = processes.spawn(argv, log=self.log, cgroup=self.path, pipe_stdout=pipe_stdout)
+    def start(self, *argv: str) -> processes.Process:
+        process = processes.spawn(argv, log=self.log, cgroup=self.path)
         self.started.append(process)
         return process
+
+    def serve(self, *argv: str) -> int:
+        """Start a server that says when it is ready; its port."""
+        told = processes.announced(self.start(*argv), 30)
+        assert told is not None, self.log.read_text()
+        return int(told["port"])
 
     def remove(self) -> None:
         for process in self.started:
@@ -239,9 +244,8 @@ def _launch(
     """Start an agent, by way of `through`, and read its ready line, whatever it says."""
     argv = [sys.executable, "-m", "harness.agent", name, "--cgroup", str(cgroup), "--otlp", otlp]
     process = processes.spawn(
-        [*through, *argv, "--control", str(socket), *options], log=log, cwd=ROOT, pipe_stdout=True
+        [*through, *argv, "--control", str(socket), *options], log=log, cwd=ROOT
     )
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line, log.read_text()
-    return process, json.loads(line)
+    ready = processes.announced(process, 60)
+    assert ready is not None, log.read_text()
+    return process, ready

@@ -1,7 +1,8 @@
-"""A small HTTP/1.1 server with every kind of answer; prints its port. argv: host."""
+"""A small HTTP/1.1 server with every kind of answer; prints its port as JSON. argv: host."""
 
 from __future__ import annotations
 
+import json
 import socket
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -41,5 +42,5 @@ if __name__ == "__main__":
     host = sys.argv[1]
     Server.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
     server = Server((host, 0), Handler)
-    print(server.server_port, flush=True)
+    print(json.dumps({"ready": True, "port": server.server_port}), flush=True)
     server.serve_forever()

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.bpf
 
 # Answers every line with a line of ten times its length, on as many connections as come.
 SERVER = """
-import socketserver
+import json, socketserver
 class Echo(socketserver.StreamRequestHandler):
     def handle(self):
         for line in self.rfile:
@@ -26,7 +26,7 @@ class Server(socketserver.ThreadingTCPServer):
     request_queue_size = 128
     daemon_threads = True
 with Server(("127.0.0.1", 0), Echo) as server:
-    print(server.server_address[1], flush=True)
+    print(json.dumps({"ready": True, "port": server.server_address[1]}), flush=True)
     server.serve_forever()
 """
 
@@ -41,8 +41,7 @@ for _ in range(int(sys.argv[2])):
 
 
 def start_server(service: Any) -> int:
-    process = service.start(sys.executable, "-c", SERVER, pipe_stdout=True)
-    return int(process.stdout.readline())
+    return int(service.serve(sys.executable, "-c", SERVER))
 
 
 def exchange(connection: socket.socket, size: int) -> tuple[int, int]:

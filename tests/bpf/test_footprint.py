@@ -20,8 +20,7 @@ OWN = {"harness.collector": "http", "harness.service": "shop"}
 
 
 def serve(service: Any, requests: int) -> None:
-    process = service.start(sys.executable, str(SERVER), "127.0.0.1", pipe_stdout=True)
-    port = int(process.stdout.readline())
+    port = service.serve(sys.executable, str(SERVER), "127.0.0.1")
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
         for _ in range(requests):
             connection.request("GET", "/")

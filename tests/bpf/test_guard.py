@@ -220,12 +220,11 @@ def test_the_longest_pattern_decides(tmp_path, service, start_agent, receiver):
 
 def test_a_kill_rule_for_a_file_leaves_others_unharmed(service, start_agent, receiver, secret):
     agent = start_agent("guard", *policy(secret.parent, ("open", str(secret), "kill")))
-    thief = service.start("/bin/cat", str(secret), pipe_stdout=True)
+    thief = service.start("/bin/cat", str(secret))
     for _ in range(23):
         assert processes.run(["/bin/cat", str(secret)]).stdout == "secret\n"
     assert thief.wait(5) == -9
-    assert thief.stdout is not None
-    assert thief.stdout.read() == b""
+    assert thief.log.read_text() == ""
     agent.call("flush")
     (opened,) = logs(receiver, "file.open")
     assert opened["process.pid"] == thief.pid

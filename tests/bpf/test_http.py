@@ -25,8 +25,7 @@ SERVER = Path(__file__).with_name("http_server.py")
 
 
 def serve(service: Any, host: str = "127.0.0.1") -> int:
-    process = service.start(sys.executable, str(SERVER), host, pipe_stdout=True)
-    return int(process.stdout.readline())
+    return int(service.serve(sys.executable, str(SERVER), host))
 
 
 @pytest.fixture

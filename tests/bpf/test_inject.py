@@ -23,8 +23,7 @@ RESPONSES = 200
 
 @pytest.fixture
 def connection(service: Any) -> Iterator[http.client.HTTPConnection]:
-    process = service.start(sys.executable, str(SERVER), "127.0.0.1", pipe_stdout=True)
-    port = int(process.stdout.readline())
+    port = service.serve(sys.executable, str(SERVER), "127.0.0.1")
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
         yield connection
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import sys
 import tempfile
 import time
@@ -45,9 +44,10 @@ def spool(tmp_path: Path) -> Path:
 @pytest.fixture
 def sink(tmp_path: Path, spool: Path) -> Iterator[str]:
     argv = [sys.executable, "-m", "harness.stack.sink", "--spool", str(spool)]
-    process = processes.spawn(argv, log=tmp_path / "sink.log", pipe_stdout=True)
-    assert process.stdout is not None
-    yield f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}"
+    process = processes.spawn(argv, log=tmp_path / "sink.log")
+    ready = processes.announced(process, 30)
+    assert ready is not None
+    yield f"http://127.0.0.1:{ready['port']}"
     processes.stop(process)
 
 
@@ -80,8 +80,7 @@ def start(
 
 
 def ask(service: Any, times: int) -> None:
-    process = service.start(sys.executable, str(SERVER), "127.0.0.1", pipe_stdout=True)
-    port = int(process.stdout.readline())
+    port = service.serve(sys.executable, str(SERVER), "127.0.0.1")
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
         for _ in range(times):
             connection.request("GET", "/status/204")

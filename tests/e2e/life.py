@@ -48,11 +48,10 @@ def begin(stack: Stack, folder: Path) -> Iterator[None]:
         place = last.enter_context(_cgroup())
         server = processes.spawn(
             [sys.executable, str(SERVER), "127.0.0.1"],
-            log=folder / "server.log", cgroup=place, pipe_stdout=True,
+            log=folder / "server.log", cgroup=place,
         )  # fmt: skip
         last.callback(processes.stop, server)
-        assert server.stdout is not None
-        port = int(server.stdout.readline())
+        port = int(_ready(server)["port"])
         for name in COLLECTORS:
             last.enter_context(_agent(name, stack, place, folder))
         acts = (lambda: _use(port), lambda: _execute(place, port, folder), Cluster(stack).send)
@@ -96,14 +95,19 @@ def _agent(name: str, stack: Stack, place: Path, folder: Path) -> Iterator[None]
             "--otlp", stack.url(stack.ports.otlp_http), "--control", f"{sockets}/control",
             "--service-name", "watched", "--interval", "2", *COLLECTORS[name],
         ]  # fmt: skip
-        process = processes.spawn(argv, log=folder / f"{name}.log", cwd=ROOT, pipe_stdout=True)
+        process = processes.spawn(argv, log=folder / f"{name}.log", cwd=ROOT)
         try:
-            assert process.stdout is not None
-            ready = json.loads(process.stdout.readline())
-            assert ready["ready"], ready
+            _ready(process)
             yield
         finally:
             processes.stop(process)
+
+
+def _ready(process: processes.Process) -> dict[str, Any]:
+    told = processes.announced(process, 60)
+    assert told is not None, process.log.read_text()
+    assert told["ready"], told
+    return told
 
 
 def _use(port: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,7 +28,7 @@ os.setsid()
 if os.fork():
     os._exit(0)
 signal.signal(signal.SIGTERM, signal.{handler})
-print("there", flush=True)
+print(os.getpid(), flush=True)
 time.sleep(600)
 """
 
@@ -53,15 +54,15 @@ def daemon(group: Path, tmp_path: Path) -> Callable[[str], int]:
 
     def start(handler: str) -> int:
         cgroup.create(group / "below")
-        process = processes.spawn(
-            [sys.executable, "-c", DAEMON.format(handler=handler)],
-            log=tmp_path / "log", cgroup=group / "below", pipe_stdout=True,
-        )  # fmt: skip
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"there\n", (tmp_path / "log").read_text()
-        processes.stop(process)
-        (pid,) = cgroup.processes(group)
-        assert pid != process.pid
+        argv, log = [sys.executable, "-c", DAEMON.format(handler=handler)], tmp_path / "daemon.log"
+        process = processes.spawn(argv, log=log, cgroup=group / "below")
+        assert process.wait() == 0  # not `ended`, which would kill its session
+        deadline = time.monotonic() + 30
+        while not log.read_text().endswith("\n"):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        pid = int(log.read_text())
+        assert cgroup.processes(group / "below") == [pid]
         return pid
 
     return start
@@ -90,7 +91,7 @@ def test_processes_are_killed_one_by_one_where_the_kernel_has_no_cgroup_kill(
         raise FileNotFoundError(path)
 
     script = "while :; do sleep 60 & sleep 0.01; done"
-    processes.spawn(["sh", "-c", script], log=tmp_path / "log", cgroup=group)
+    forking = processes.spawn(["sh", "-c", script], log=tmp_path / "log", cgroup=group)
     daemon_pid, found = daemon("SIG_IGN"), cgroup.processes
     monkeypatch.setattr(cgroup, "_write", none)
     monkeypatch.setattr(cgroup, "processes", lambda path: [1 << 22, *found(path)])
@@ -98,6 +99,7 @@ def test_processes_are_killed_one_by_one_where_the_kernel_has_no_cgroup_kill(
     assert not cgroup.populated(group)
     assert found(group) == []
     assert not Path(f"/proc/{daemon_pid}/exe").exists()
+    assert forking.wait() == -signal.SIGKILL
 
 
 def test_what_does_not_end_is_named(

@@ -107,10 +107,11 @@ def _agent(words: list[str], place: Path) -> None:
     with Machine("docs") as target:
         words[words.index("--cgroup") + 1] = str(target.make("service"))
         words[words.index("--control") + 1] = str(place / "control.sock")
-        process = processes.spawn([sys.executable, *words[1:]], log=place / "log", pipe_stdout=True)
+        process = processes.spawn([sys.executable, *words[1:]], log=place / "log")
         try:
-            assert process.stdout is not None
-            assert b'"ready": true' in process.stdout.readline()
+            told = processes.announced(process, 60)
+            assert told is not None
+            assert told["ready"], told
         finally:
             processes.stop(process)
 

@@ -41,10 +41,9 @@ class Running:
     def __init__(self, spool: Path, log: Path) -> None:
         argv = [sys.executable, "-m", "harness.stack.sink", "--spool", str(spool)]
         self.spool, self.log = spool, log
-        self.process = processes.spawn(argv, log=log, pipe_stdout=True)
-        assert self.process.stdout is not None
-        ready = json.loads(self.process.stdout.readline())
-        assert ready["ready"] is True
+        self.process = processes.spawn(argv, log=log)
+        ready = processes.announced(self.process, 30)
+        assert ready is not None, log.read_text()
         self.port: int = ready["port"]
         self.client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
 

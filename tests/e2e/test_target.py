@@ -41,7 +41,7 @@ argv = ["sh", "-c", "sleep 600 & sleep 600"]
 processes.spawn(argv, log=Path(log), cgroup=target.make("workload/worker"))
 while len((target.of("workload/worker") / "cgroup.procs").read_text().split()) < 3:
     time.sleep(0.01)
-print("up", flush=True)
+print('{"ready": true}', flush=True)
 time.sleep(600)
 """
 
@@ -66,10 +66,9 @@ def point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def owner(tmp_path: Path, journal: Path, point: Path) -> Iterator[processes.Process]:
     argv = [sys.executable, "-c", OWNER, _run("owner"), str(journal), str(point)]
     log = tmp_path / "owner.log"
-    process = processes.spawn([*argv, str(log)], log=log, pipe_stdout=True)
+    process = processes.spawn([*argv, str(log)], log=log)
     try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"up\n", log.read_text()
+        assert processes.announced(process, 60), log.read_text()
         yield process
     finally:
         processes.stop(process, grace_seconds=0)

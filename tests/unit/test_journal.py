@@ -26,7 +26,7 @@ from harness.linux.undo_journal import Journal
 journal = Journal(Path(sys.argv[1]))
 with journal.locked():
     journal.write(journal.open("theirs"))
-print("written", flush=True)
+print('{"ready": true}', flush=True)
 time.sleep(600)
 """
 
@@ -40,9 +40,8 @@ def journal(tmp_path: Path) -> Journal:
 def owner(journal: Journal, tmp_path: Path) -> Iterator[processes.Process]:
     """A process that wrote the entry `theirs` and lives."""
     argv = [sys.executable, "-c", OWNER, str(journal.directory)]
-    process = processes.spawn(argv, log=tmp_path / "log", pipe_stdout=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"written\n", (tmp_path / "log").read_text()
+    process = processes.spawn(argv, log=tmp_path / "log")
+    assert processes.announced(process, 60), (tmp_path / "log").read_text()
     yield process
     processes.stop(process, grace_seconds=0)
 
