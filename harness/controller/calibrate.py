@@ -11,7 +11,6 @@ reports/<run>/
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,9 +31,10 @@ from harness.plan.calibration import (
 from harness.plan.experiment import Experiment
 from harness.report import certificate as report
 from harness.results import certificates
-from harness.results.folder import new_folder
+from harness.results.folder import new_folder, writing
 from harness.results.run import Run
 from harness.targets.base import Target
+from harness.wire.files import write_whole
 from harness.wire.spec import Hello
 
 ENTRY, ASKED = "entry.json", "calibrate.json"
@@ -161,9 +161,8 @@ def _entry(path: Path, target: Target) -> dict[str, Any]:
         found: dict[str, Any] = target.ask("entry")
     except HarnessError as error:
         return {"problem": f"The cost of entering a program was not measured: {error}"}
-    partial = path / f".{ENTRY}.partial"
-    partial.write_text(json.dumps(found, indent=1) + "\n")
-    os.replace(partial, path / ENTRY)
+    with writing(path / ENTRY, f"Make room, then `harness calibrate --resume {path}`."):
+        write_whole(path / ENTRY, json.dumps(found, indent=1) + "\n")
     return found
 
 

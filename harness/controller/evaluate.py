@@ -29,7 +29,7 @@ from harness.plan import workloads
 from harness.plan.experiment import Experiment
 from harness.plan.trials import Definitions
 from harness.plan.workloads import Workload
-from harness.results import resume
+from harness.results import certificates, resume
 from harness.results.run import Run
 from harness.targets.base import Target
 from harness.wire.spec import Hello
@@ -180,8 +180,9 @@ def _measured(
     nodes.keep_in(run.path)
     try:
         run.note(
-            facts=dict(hello.facts), placement=vars(hello.placement), idle_poll=hello.idle_poll,
-            complete=False, stopped_by="",
+            facts=dict(hello.facts), facts_hash=certificates.machine_hash(hello.facts),
+            placement=vars(hello.placement), idle_poll=hello.idle_poll, complete=False,
+            stopped_by="",
         )  # fmt: skip
         if hello.components:
             run.note(components=dict(hello.components))

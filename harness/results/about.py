@@ -134,7 +134,11 @@ def of(found: Mapping[str, Any], run: Path) -> About:
     known = {f.name: found[f.name] for f in fields(About) if f.name in found}
     try:
         check(known)
-        return About(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in known.items()
+        }
+        return About(**values)
     except TypeError as error:
         raise StoreError(f"{run / FILE} is damaged.", str(error)) from error
 

@@ -48,10 +48,10 @@ def read(path: Path) -> Requests:
                 start_ns=data["start_ns"],
                 end_ns=data["end_ns"],
                 status=status,
-                failed=data["failed"] if "failed" in data else none,
+                failed=data.get("failed", none),
                 route=data["route"],
                 size=data["bytes"],
-                twin=data["twin"] if "twin" in data else none,
+                twin=data.get("twin", none),
                 route_names=np.asarray(data["route_names"], dtype=np.str_),
             )
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:

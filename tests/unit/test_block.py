@@ -18,8 +18,7 @@ from harness.plan.experiment import Experiment, plan
 from harness.results.run import Run
 from harness.wire.spec import BlockReady, TrialResult, TrialSpec, Value
 
-ARMS = (Arm("baseline"), Arm("http", ("http",)))
-EXPERIMENT = Experiment("e", ("go",), ARMS, blocks=2, replacements=0)
+EXPERIMENT = Experiment("e", ("go",), (Arm("baseline"), Arm("http", ("http",))), blocks=2)
 FIRST, *_ = BLOCK = [each for each in plan(EXPERIMENT) if each.block == 0]
 
 
@@ -121,7 +120,7 @@ def test_a_lost_node_leaves_its_trial_failed_and_is_asked_no_more(store: Run, ru
 def test_an_arm_that_cannot_run_here_is_skipped_with_its_reason(store: Run, run: Any) -> None:
     told = TrialResult("skipped", error=CollectorError("No BTF.").to_dict())
     run(lambda spec: told if spec.candidates else TrialResult("ok"))
-    assert store.about()["skipped_arms"] == [{"arm": "http", "reason": "No BTF."}]
+    assert store.about().skipped_arms == ({"arm": "http", "reason": "No BTF."},)
 
 
 def test_the_capacity_is_found_once_a_run(store: Run, run: Any) -> None:
@@ -129,18 +128,17 @@ def test_the_capacity_is_found_once_a_run(store: Run, run: Any) -> None:
     second, _ = run(lambda _: TrialResult("ok"))
     assert (first.blocks[0].find_capacity, second.blocks[0].find_capacity) == (True, False)
     assert second.blocks[0].rate == 100.0
-    assert store.about()["calibration"] == {
-        "go": {"capacity": 250.0, "driver_cpu_share": 0.5, "rate": 100.0}
-    }
+    told = {"capacity": 250.0, "driver_cpu_share": 0.5, "rate": 100.0}
+    assert store.about().calibration == {"go": told}
 
 
 def test_the_warm_up_of_a_twin_is_noted_beside_the_block_s(store: Run, run: Any) -> None:
     warmed = TrialResult("ok", details={"warmup": {"seconds": 30.0, "steady": False}})
     run(lambda spec: warmed if spec.name == FIRST.name else TrialResult("ok"))
-    assert store.about()["warmups"] == [
+    assert store.about().warmups == (
         {"workload": "go", "block": 0, "seconds": 3.04, "steady": True},
         {"workload": "go", "block": 0, "arm": FIRST.arm, "seconds": 30.0, "steady": False},
-    ]
+    )
 
 
 def test_values_are_stored_with_whose_they_are() -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,6 @@ import pytest
 from harness.analysis import calibration, injection, proof, summary, trust
 from harness.controller import calibrate
 from harness.errors import InputError, StoreError
-from harness.linux import processes
-from harness.linux.processes import Completed
 from harness.model import BASELINE, Arm, Measurement, Trial, WindowRow
 from harness.plan import calibration as planned_calibration
 from harness.plan import experiment as experiments
@@ -93,7 +92,7 @@ def requests(
         latency[inside] += int(1e3 * effect_us * row.window.on)
     np.savez(
         path, due_ns=due, start_ns=due, end_ns=due + latency, status=np.full(len(due), 200),
-        route=np.zeros(len(due), np.uint8), route_names=np.array(["/"]),
+        route=np.zeros(len(due), np.uint8), route_names=np.array(["/"]), bytes=np.ones(len(due)),
     )  # fmt: skip
 
 
@@ -361,14 +360,11 @@ def test_service_is_driven_at_a_quarter_of_what_it_can_take() -> None:
     assert planned_calibration.noise_experiment(Asked()).load("plain").fraction == 0.25
 
 
-def test_torn_cost_of_entry_is_measured_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_torn_cost_of_entry_is_measured_again(tmp_path: Path) -> None:
     cost = {"cgroup_skb": {"entry_ns": 44.0}}
-    answer = Completed((), 0, json.dumps(cost), "")
-    monkeypatch.setattr(processes, "run", lambda *_, **__: answer)
+    target: Any = SimpleNamespace(ask=lambda _what: cost)
     (tmp_path / "entry.json").write_text('{"cgroup_skb": {"entr')
-    assert calibrate._entry(tmp_path) == cost
+    assert calibrate._entry(tmp_path, target) == cost
     assert json.loads((tmp_path / "entry.json").read_text()) == cost
     assert [p.name for p in tmp_path.iterdir()] == ["entry.json"]
 
