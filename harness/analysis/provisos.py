@@ -75,7 +75,7 @@ def _facts(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             yield from _facts(before, after)
         elif isinstance(before, Mapping) or isinstance(after, Mapping):  # not recorded by one
-            before, after = ("known" if isinstance(e, Mapping) else e for e in (before, after))
-            yield name, before, after
+            was, now = ("known" if isinstance(e, Mapping) else e for e in (before, after))
+            yield name, was, now
         else:
             yield name, before, after

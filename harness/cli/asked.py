@@ -85,8 +85,9 @@ def describe(target: Target, options: Options) -> Mapping[str, Any] | None:
     """What the node says of itself; nothing where it would have to be installed for a plan."""
     if options.plan and target.name != "local":
         return None
-    target.check()
-    target.prepare(lambda what: err.print(escape(what)))
+    if not options.plan:  # which changes nothing, and needs no root
+        target.check()
+        target.prepare(lambda what: err.print(escape(what)))
     found: Mapping[str, Any] = target.ask("describe")
     return found
 

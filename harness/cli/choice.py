@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from harness.controller import telemetry
 from harness.errors import InputError
+from harness.linux import placement
 from harness.model import BASELINE, Arm, StackKind
 from harness.plan import experiment
 from harness.plan.experiment import Experiment
@@ -124,7 +125,7 @@ def plan(e: Experiment, described: Mapping[str, Any] | None = None) -> Iterator[
     if described is None:
         yield "  the machine is asked what it is when it begins, not for a plan"
     else:
-        yield f"  {described['placement']['why']}"
+        yield f"  {_placed(e, described)}"
     yield f"  {telemetry.plan(e, bool(described and described['stack_up']))}"
     if e.precision_percent is not None:
         yield (
@@ -138,6 +139,12 @@ def plan(e: Experiment, described: Mapping[str, Any] | None = None) -> Iterator[
     for trial in trials:
         yield f"  {trial.name}"
     yield "Next: the same command without --plan."
+
+
+def _placed(e: Experiment, described: Mapping[str, Any]) -> str:
+    """How many CPUs the service would have there, and who the others."""
+    siblings = {int(cpu): threads for cpu, threads in described["siblings"].items()}
+    return placement.plan(sorted(siblings), siblings, e.service_cpus).why
 
 
 def _describe(arm: Arm) -> str:

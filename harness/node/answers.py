@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from typing import Any
@@ -17,10 +18,11 @@ ENTRY_LIMIT_SECONDS = 600.0
 
 
 def describe() -> dict[str, Any]:
-    """What the node is, where it would put whom, and whether a stack is up."""
+    """What the node is, where it would put whom (`siblings`: by CPU), whether a stack is up."""
     return {
         "facts": facts.facts(),
         "placement": asdict(placement.placement()),
+        "siblings": {str(cpu): placement.siblings(cpu) for cpu in os.sched_getaffinity(0)},
         "stack_up": ledger.state() is not None,
     }
 

@@ -45,10 +45,11 @@ def _service_cpus(summary: Summary) -> str:
     had = summary.about.placement.get("workload") or ()
     if not had:
         return "not recorded"
-    most = summary.experiment.service_cpus
-    why = f"at most {most}, as asked for" if most else "all that load and collectors left"
     usable = summary.about.facts.get("cpus_usable") or ()
-    return f"{len(had)} of {len(usable) or 'an unknown number'} ({names(had)}): {why}"
+    whole = f" of {len(usable)}" if usable else ""
+    most = summary.experiment.service_cpus
+    limit = f", {most} at most were asked for" if most else ""
+    return f"{len(had)}{whole} ({names(had)}){limit}"
 
 
 def _idle(about: About) -> str:

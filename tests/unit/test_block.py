@@ -18,7 +18,8 @@ from harness.plan.experiment import Experiment, plan
 from harness.results.run import Run
 from harness.wire.spec import BlockReady, TrialResult, TrialSpec, Value
 
-EXPERIMENT = Experiment("e", ("go",), (Arm("baseline"), Arm("http", ("http",))), blocks=2)
+ARMS = (Arm("baseline"), Arm("http", ("http",)))
+EXPERIMENT = Experiment("e", ("go",), ARMS, blocks=2, replacements=0)
 FIRST, *_ = BLOCK = [each for each in plan(EXPERIMENT) if each.block == 0]
 
 

@@ -79,7 +79,7 @@ def test_certificate_sets_what_the_file_leaves_open(tmp_path: Path) -> None:
     found = {"window_seconds": 0.1, "guard_seconds": 0.01, "entry_ns": {}, "power": [1]}
     machine = certificates.machine(facts.facts())
     certificates.save(tmp_path, {"machine": machine, **found})
-    defaults = choice.certified(tmp_path)
+    defaults = choice.certified(tmp_path, facts.facts())
     assert "power" not in defaults
     assert choice.chosen("quick", defaults=defaults).window_seconds == 0.1
     path = tmp_path / "e.toml"
@@ -94,7 +94,10 @@ def test_guard_of_a_quick_service_is_not_taken_for_others(tmp_path: Path) -> Non
         certificates.save(
             tmp_path, {"machine": machine, "workload": "plain", "guard_seconds": found}
         )
-        assert choice.certified(tmp_path) == {"workload": "plain", "guard_seconds": used}
+        assert choice.certified(tmp_path, facts.facts()) == {
+            "workload": "plain",
+            "guard_seconds": used,
+        }
 
 
 def test_command_is_told_without_the_name_of_its_run() -> None:
@@ -104,11 +107,11 @@ def test_command_is_told_without_the_name_of_its_run() -> None:
 
 
 def test_certificate_of_another_machine_is_not_used(tmp_path: Path) -> None:
-    assert choice.certified(tmp_path) == {}
+    assert choice.certified(tmp_path, facts.facts()) == {}
     other = {**certificates.machine(facts.facts()), "kernel": "1.0"}
     certificates.save(tmp_path, {"machine": other, "window_seconds": 0.1})
     assert json.loads((tmp_path / certificates.FILE).read_text())["window_seconds"] == 0.1
-    assert choice.certified(tmp_path) == {}
+    assert choice.certified(tmp_path, facts.facts()) == {}
 
 
 def test_plan_tells_what_is_compared_and_when_it_ends() -> None:

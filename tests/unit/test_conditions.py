@@ -12,7 +12,7 @@ import pytest
 from harness.analysis.summary import summarize
 from harness.model import Arm
 from harness.plan.experiment import plan
-from harness.report import build
+from harness.report import build, conditions
 from harness.results.run import Run, TrialRecord
 from tests.unit import synthetic
 from tests.unit.costed import LOUD, bpf_truth, experiment, row
@@ -61,6 +61,20 @@ def test_conditions_are_told(tmp_path: Path) -> None:
     assert "polled instead of halting" in page
     assert "had not become steady after 30 s" in page
     assert "after 1 of 2 blocks. Every interval was narrow enough." in page
+
+
+def test_the_service_s_cpus_and_settings_that_disturb_are_told(tmp_path: Path) -> None:
+    what = experiment(Arm("http", ("http",)), switched_seconds=1.2, service_cpus=2)
+    found = {
+        "cpus_usable": list(range(8)),
+        "knobs": {"boost": "on", "swap": "none", "idle CPUs": "they halt"},
+        "knobs_to_set": ["boost", "idle CPUs"],
+    }
+    place = {"workload": [0, 1], "load": [6], "collector": [7], "orchestrator": [7], "idle": []}
+    run = synthetic.write(tmp_path / "run", what, LOUD, facts=found, placement=place)
+    told = dict(conditions.measuring(summarize(run)))
+    assert told["service's CPUs"] == "2 of 8 (CPUs 0-1), 2 at most were asked for"
+    assert told["settings that disturb"] == "boost: on"
 
 
 def test_a_run_from_before_all_this_still_has_a_report(tmp_path: Path) -> None:

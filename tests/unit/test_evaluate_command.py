@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from harness.cli import app, evaluation
-from harness.cli import asked as asking
+from harness.cli import app, choice, evaluation
 from harness.cli.asked import asked
 from harness.cli.options import Options, taking
-from harness.errors import InputError
 from harness.linux import processes
+from harness.plan import running
 from harness.plan.running import Running
+from harness.plan.workloads import Workload
+from harness.targets.local import Local
 
 URL = "http://127.0.0.1:8080/"
 
@@ -46,7 +48,6 @@ def test_a_record_reaches_the_command_as_it_was_given() -> None:
         (("--pid", "1", "--unit", "x", "--url", URL), "--pid and --unit names"),
         (("--cgroup", "/x", "--url", URL, "--command", "x"), "--command starts a service"),
         (("--container", "x", "--url", URL, "--workload", "go"), "--workload starts a service"),
-        (("--unit", "x.service", "--url", URL), "runs already cannot be measured yet"),
         (("--target", "moon"), "There is no target 'moon'"),
         (("--anyway",), "--anyway is for a run that is resumed"),
         (("--locustfile", "x.py"), "--locustfile drives a program of your own"),
@@ -65,21 +66,21 @@ def test_what_contradicts_itself_is_refused_with_a_next_step(
 
 
 @pytest.mark.parametrize("option", ["pid", "cgroup", "unit", "container"])
-def test_a_service_that_runs_is_named_to_who_measures_it(
-    option: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    heard: list[Running] = []
-
-    def refuse(running: Running) -> None:
-        heard.append(running)
-        raise InputError("heard", next_step="Go on.")
-
-    monkeypatch.setattr(asking, "_refuse", refuse)
+def test_a_service_that_runs_is_named_to_who_measures_it(option: str) -> None:
     value: Any = 7 if option == "pid" else "name"
-    with pytest.raises(InputError, match="heard"):
-        asked(Options(url=URL, **{option: value}))
-    assert heard == [Running(URL, **{option: value})]
-    assert heard[0].named() == [f"--{option}"]
+    found = asked(Options(url=URL, plan=True, **{option: value}))
+    assert found.own is not None
+    assert found.own.running is not None
+    assert vars(found.own.running) == {
+        "name": "pid-7" if option == "pid" else "name", "url": URL, "pid": 0, "cgroup": "",
+        "unit": "", "container": "", option: value,
+    }  # fmt: skip
+    assert found.experiment.workloads == (found.own.name,)
+
+
+def test_a_run_that_goes_on_measures_the_service_that_it_found_before() -> None:
+    own = running.service(Running(URL, unit="web.service"))
+    assert Workload.from_dict(json.loads(json.dumps(own.to_dict()))) == own
 
 
 def test_the_plan_says_how_many_cpus_the_service_has() -> None:
@@ -89,9 +90,23 @@ def test_the_plan_says_how_many_cpus_the_service_has() -> None:
     assert " CPUs: the service has " in done.stdout or "1 CPU: " in done.stdout
 
 
+def test_the_plan_is_of_the_machine_that_is_asked_and_keeps_the_limit() -> None:
+    node = {"siblings": {str(cpu): [cpu] for cpu in range(8)}, "stack_up": False}
+    for limit, has in ((0, "8 CPUs: the service has 6 (CPUs 0-5)"), (2, "has 2 (CPUs 0-1)")):
+        e = choice.chosen("quick", service_cpus=limit)
+        assert any(has in line for line in choice.plan(e, node))
+
+
+def test_a_plan_needs_no_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Local, "check", lambda _: pytest.fail("root was asked for"))
+    own = {"command": f"{sys.executable} -m http.server", "url": URL}
+    assert asked(Options(**own, plan=True)).described is not None
+
+
 def test_options_reach_the_experiment() -> None:
     own = {"command": f"{sys.executable} -m http.server", "url": URL}
-    found = asked(Options("standard", **own, minutes=2, service_cpus=3, run_name="mine"))
+    given = Options("standard", **own, minutes=2, service_cpus=3, run_name="mine", plan=True)
+    found = asked(given)
     assert found.experiment.budget_seconds == 120
     assert found.experiment.service_cpus == 3
     assert found.path == Path("reports/mine")
@@ -101,7 +116,7 @@ def test_options_reach_the_experiment() -> None:
 
 def test_a_run_without_a_name_is_named_after_the_time_and_what_it_measures() -> None:
     own = {"command": f"{sys.executable} -m http.server", "url": URL}
-    found = asked(Options(**own, reports=Path("there")))
+    found = asked(Options(**own, reports=Path("there"), plan=True))
     assert found.path.parent == Path("there")
     assert found.path.name.endswith("-" + found.experiment.name)
     assert found.path.name[:8].isdigit()

@@ -11,7 +11,7 @@ import pytest
 
 from harness.linux import processes
 
-LOCUST = "from locust.user.task import DefaultTaskSet, TaskSet; import locust.user.task as module"
+LOCUST = "from locust.user.task import LOCUST_STATE_STOPPING, DefaultTaskSet, TaskSet"
 POOL = "from geventhttpclient.connectionpool import ConnectionPool"
 
 
@@ -48,4 +48,4 @@ def test_a_pool_asks_the_method_that_is_replaced() -> None:
 
 
 def test_the_state_in_which_a_user_stops_is_named_as_it_was() -> None:
-    assert _said(f"{LOCUST}\nprint(module.LOCUST_STATE_STOPPING)") == "stopping"
+    assert _said(f"{LOCUST}\nprint(LOCUST_STATE_STOPPING)") == "stopping"
