@@ -119,6 +119,19 @@ def _views(address: Address, inside: set[int], procfs: Procfs) -> Iterator[int |
             yield from (spaces[space] for space in having - theirs)
 
 
+def _having(address: Address, procfs: Procfs) -> set[int]:
+    """The processes of the one network namespace besides ours that has an address."""
+    own = procfs.namespace("self", "net")
+    spaces = {
+        space
+        for space, pid in listeners.namespaces(procfs).items()
+        if space != own and listeners.is_local(address, pid, procfs)
+    }
+    if len(spaces) != 1:
+        return set()
+    return {pid for pid in procfs.pids() if procfs.namespace(pid, "net") in spaces}
+
+
 def _owner(pid: int, procfs: Procfs) -> Owner:
     name, argv = procfs.name(pid), procfs.argv(pid)
     if name not in FORWARDERS:
@@ -128,6 +141,7 @@ def _owner(pid: int, procfs: Procfs) -> Owner:
         if ip and port:
             url = f"http://{listeners.written(ip_address(ip), int(port))}/"
             behind = set().union(*doors(url, set(), procfs).values())
+            behind = behind or _having(ip_address(ip), procfs)  # it does not listen yet
             first = owners(behind, procfs)
             return Owner(pid, True, first[0].pid if first else 0, url)
     if name == "conmon" and (container := _after(argv, "-c")):
@@ -146,8 +160,8 @@ def _elsewhere(url: str, path: Path, inside: set[int], who: list[Owner], procfs:
     own = listeners.held(inside, procfs)
     if who and all(each.behind in inside for each in who):
         return (
-            f"{_names(who, procfs)} stands between the load and the service; its CPU time is in no "
-            f"figure, what it adds to a request is in the latency.{_directly(own)}"
+            f"The requests pass {_names(who, procfs)}. What passes them on is in no figure of CPU, "
+            f"and in every latency.{_directly(own, who)}"
         )
     if own and who and all(each.forwards and not each.behind for each in who):
         return _unknown(url, f"{_names(who, procfs)} hands on what comes") + _directly(own)
@@ -155,7 +169,7 @@ def _elsewhere(url: str, path: Path, inside: set[int], who: list[Owner], procfs:
         f"in it {_names([Owner(p) for p in sorted(inside)], procfs)}" if inside else "nobody in it"
     )
     raise WorkloadError(
-        f"{url} is answered by {_names(who, procfs)}, outside of the cgroup that is measured.",
+        f"{url} is answered outside of the cgroup that is measured, by {_names(who, procfs)}.",
         f"That is {path}, with {there}; what the service costs would be missed.",
         _advice(who, procfs),
     )
@@ -201,7 +215,10 @@ def _unknown(url: str, why: str) -> str:
     return f"Whether the requests for {url} reach the measured cgroup cannot be checked: {why}."
 
 
-def _directly(own: Iterable[Listening]) -> str:
+def _directly(own: Iterable[Listening], who: Iterable[Owner] = ()) -> str:
+    """Where the service itself is."""
+    if direct := sorted({each.direct for each in who if each.direct}):
+        return f" --url {direct[0]} leads to the service itself."
     there = " and ".join(sorted(map(str, own))[:3])
     return f" The service itself listens on {there}: a --url of that leads to it directly."
 

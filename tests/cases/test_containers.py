@@ -151,7 +151,7 @@ def test_an_engine_is_asked_for_a_name(machine: Machine, engines: Path) -> None:
     program(
         engines, "docker", 'echo "$*" >"$0.asked"; echo "Error: No such container: web" >&2; exit 1'
     )
-    program(engines, "podman", f'[ "$6" = web ] && echo {ID} 20')
+    program(engines, "podman", f'[ "$5" = web ] && echo {ID} 20')
     machine.process(20, "app")
     assert containers.find("web", machine.procfs, Path("/none")) == Container(ID, 20, "podman")
     assert (engines / "docker.asked").read_text().startswith("container inspect --format {{.Id}} ")

@@ -41,7 +41,7 @@ def test_a_service_that_left_its_cgroup_is_named(tmp_path: Path) -> None:
     machine = Machine(tmp_path / "proc", open_port(7))
     machine.process(20, "python3", sockets=[7])
     error = refused(URL, cgroup(tmp_path / "service"), machine)
-    assert "process 20 (python3) of the cgroup /, outside of the cgroup" in error.what
+    assert "outside of the cgroup that is measured, by process 20 (python3) of the cgroup /." in error.what
     assert "nobody in it" in error.why
     assert error.next_step.endswith("measure it where it runs: --pid 20.")
 
@@ -84,8 +84,8 @@ def test_docker_run_in_the_foreground_names_the_container(tmp_path: Path) -> Non
 def test_a_container_behind_its_proxy_is_measured_and_the_proxy_is_told(tmp_path: Path) -> None:
     told = check_scope(URL, cgroup(tmp_path / "docker", 50), in_docker(tmp_path).procfs)
     assert "process 40 (docker-proxy)" in told
-    assert "is in no figure" in told
-    assert "listens on 0.0.0.0:80" in told
+    assert "is in no figure of CPU" in told
+    assert "--url http://172.17.0.2:80/ leads to the service itself" in told
 
 
 def test_a_container_by_its_own_address_passes(tmp_path: Path) -> None:

@@ -224,7 +224,7 @@ def test_a_service_that_left_its_cgroup_is_named_and_ended(
     eventually(lambda: answers(port))
     with pytest.raises(WorkloadError) as caught:
         outside.check_started(url(port), group, since)
-    assert "(python3) of the cgroup /, outside of the cgroup" in caught.value.what
+    assert "(python3) of the cgroup /." in caught.value.what
     assert "--pid " in caught.value.next_step
     assert "which the command had started, was ended" in caught.value.why
     assert not answers(port)
