@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from harness.errors import WorkloadError
+from harness.errors import InputError
 from harness.linux import cgroup, containers, listeners, units
 from harness.linux.listeners import Address, Listening
 from harness.linux.procfs import HOST, V2, Procfs
@@ -37,7 +37,8 @@ class Owner:
 def check_scope(url: str, path: Path, procfs: Procfs = HOST) -> str:
     """Empty if a process of the cgroup `path` listens at the URL, else why that cannot be told.
 
-    WorkloadError, naming who does and which option measures it, if it is somebody else.
+    InputError, naming who does and which option measures it, if it is somebody else: the next
+    block would find the same.
     """
     inside = set(cgroup.processes(path))
     if not inside and cgroup.populated(path):
@@ -156,7 +157,7 @@ def _after(argv: list[str], flag: str) -> str:
 
 
 def _elsewhere(url: str, path: Path, inside: set[int], who: list[Owner], procfs: Procfs) -> str:
-    """Nobody of the cgroup listens: well if what listens hands on to it, else WorkloadError."""
+    """Nobody of the cgroup listens: well if what listens hands on to it, else InputError."""
     own = listeners.held(inside, procfs)
     if who and all(each.behind in inside for each in who):
         return (
@@ -168,23 +169,23 @@ def _elsewhere(url: str, path: Path, inside: set[int], who: list[Owner], procfs:
     there = (
         f"in it {_names([Owner(p) for p in sorted(inside)], procfs)}" if inside else "nobody in it"
     )
-    raise WorkloadError(
+    raise InputError(
         f"{url} is answered outside of the cgroup that is measured, by {_names(who, procfs)}.",
         f"That is {path}, with {there}; what the service costs would be missed.",
         _advice(who, procfs),
     )
 
 
-def _shared(url: str, who: list[Owner], procfs: Procfs) -> WorkloadError:
-    return WorkloadError(
+def _shared(url: str, who: list[Owner], procfs: Procfs) -> InputError:
+    return InputError(
         f"{url} is answered by the service and by {_names(who, procfs)}, in turns.",
         "Both listen on the port (SO_REUSEPORT), and only the service is in the measured cgroup.",
         "Stop one of them, or let them listen on different ports.",
     )
 
 
-def _forwarding(url: str, who: list[Owner], procfs: Procfs) -> WorkloadError:
-    return WorkloadError(
+def _forwarding(url: str, who: list[Owner], procfs: Procfs) -> InputError:
+    return InputError(
         f"What listens at {url} only hands on what comes: {_names(who, procfs)}.",
         "The service itself runs elsewhere, and only the forwarding would be measured.",
         _advice(who, procfs),
@@ -192,13 +193,13 @@ def _forwarding(url: str, who: list[Owner], procfs: Procfs) -> WorkloadError:
 
 
 def _unseen(url: str, path: Path, inside: set[int], procfs: Procfs) -> str:
-    """Nobody is seen to listen: why; WorkloadError if the cgroup listens nowhere at all."""
+    """Nobody is seen to listen: why; InputError if the cgroup listens nowhere at all."""
     place, own = _place(url), listeners.held(inside, procfs)
     if place is None:
         return _unknown(url, "it is no address of TCP")
     if not own:
         there = _names([Owner(pid) for pid in sorted(inside)], procfs) if inside else "nobody"
-        raise WorkloadError(
+        raise InputError(
             f"{url} answers, but nobody in the cgroup that is measured listens on TCP.",
             f"In {path} is {there}; what the service costs would be missed.",
             "Let the service run by itself, and name it by --container, --unit, --pid or --cgroup.",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import WorkloadError
+from harness.errors import InputError
 from harness.node.scope import check_scope
 from tests.cases.recorded import Machine, Network, cgroup
 
@@ -22,8 +22,8 @@ def open_port(*sockets: int, address: str = "127.0.0.1") -> Network:
     return Network(1, ("192.0.2.2",), tuple((address, 8080, inode) for inode in sockets))
 
 
-def refused(url: str, path: Path, machine: Machine) -> WorkloadError:
-    with pytest.raises(WorkloadError) as caught:
+def refused(url: str, path: Path, machine: Machine) -> InputError:
+    with pytest.raises(InputError) as caught:
         check_scope(url, path, machine.procfs)
     return caught.value
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import WorkloadError
+from harness.errors import InputError
 from harness.linux import cgroup, containers, mount, processes
 from harness.linux.procfs import HOST, V2
 from harness.node.found import attach, check_scope
@@ -103,7 +103,7 @@ def test_who_listens_in_another_network_namespace_is_named(
     empty = root / f"{NAME}-empty"
     cgroup.create(empty)
     try:
-        with pytest.raises(WorkloadError) as caught:
+        with pytest.raises(InputError) as caught:
             check_scope(f"http://{address}:8000/", empty)
     finally:
         cgroup.remove(empty)
@@ -208,7 +208,7 @@ def test_the_container_that_answers_is_named_by_its_id(
     cgroup.create(empty)
     try:
         eventually(lambda: answers(f"http://127.0.0.1:{port}/"))
-        with pytest.raises(WorkloadError) as caught:
+        with pytest.raises(InputError) as caught:
             check_scope(f"http://127.0.0.1:{port}/", empty)
     finally:
         cgroup.remove(empty)
