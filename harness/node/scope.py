@@ -166,12 +166,9 @@ def _elsewhere(url: str, path: Path, inside: set[int], who: list[Owner], procfs:
         )
     if own and who and all(each.forwards and not each.behind for each in who):
         return _unknown(url, f"{_names(who, procfs)} hands on what comes") + _directly(own)
-    there = (
-        f"in it {_names([Owner(p) for p in sorted(inside)], procfs)}" if inside else "nobody in it"
-    )
     raise InputError(
         f"{url} is answered outside of the cgroup that is measured, by {_names(who, procfs)}.",
-        f"That is {path}, with {there}; what the service costs would be missed.",
+        f"That is {path}, {_holds(inside, procfs)}; what the service costs would be missed.",
         _advice(who, procfs),
     )
 
@@ -198,10 +195,9 @@ def _unseen(url: str, path: Path, inside: set[int], procfs: Procfs) -> str:
     if place is None:
         return _unknown(url, "it is no address of TCP")
     if not own:
-        there = _names([Owner(pid) for pid in sorted(inside)], procfs) if inside else "nobody"
         raise InputError(
             f"{url} answers, but nobody in the cgroup that is measured listens on TCP.",
-            f"In {path} is {there}; what the service costs would be missed.",
+            f"That is {path}, {_holds(inside, procfs)}; what the service costs would be missed.",
             "Let the service run by itself, and name it by --container, --unit, --pid or --cgroup.",
         )
     addresses = listeners.resolved(place[0])
@@ -222,6 +218,12 @@ def _directly(own: Iterable[Listening], who: Iterable[Owner] = ()) -> str:
         return f" --url {direct[0]} leads to the service itself."
     there = " and ".join(sorted(map(str, own))[:3])
     return f" The service itself listens on {there}: a --url of that leads to it directly."
+
+
+def _holds(inside: set[int], procfs: Procfs, most: int = 3) -> str:
+    told = [f"process {pid} ({procfs.name(pid)})" for pid in sorted(inside)[:most]]
+    more = [f"{len(inside) - most} more"] if len(inside) > most else []
+    return f"which holds {', '.join([*told, *more]) or 'no process'}"
 
 
 def _names(who: list[Owner], procfs: Procfs, most: int = 3) -> str:

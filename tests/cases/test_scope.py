@@ -43,7 +43,7 @@ def test_a_service_that_left_its_cgroup_is_named(tmp_path: Path) -> None:
     error = refused(URL, cgroup(tmp_path / "service"), machine)
     assert "outside of the cgroup that is measured" in error.what
     assert error.what.endswith("by process 20 (python3) of the cgroup /.")
-    assert "nobody in it" in error.why
+    assert "which holds no process;" in error.why
     assert error.next_step.endswith("measure it where it runs: --pid 20.")
 
 
@@ -53,7 +53,7 @@ def test_a_service_in_a_unit_is_measured_by_the_unit(tmp_path: Path) -> None:
     machine.process(30, "systemd-run", cgroup=SERVICE)
     error = refused(URL, cgroup(tmp_path / "service", 30), machine)
     assert "process 20 (app) of the cgroup /system.slice/run-u12.service" in error.what
-    assert "in it process 30 (systemd-run)" in error.why
+    assert "which holds process 30 (systemd-run);" in error.why
     assert "--unit run-u12.service" in error.next_step
 
 
