@@ -62,12 +62,12 @@ def shortened(container_id: str) -> str:
 
 
 def find(given: str, procfs: Procfs = HOST, run: Path = RUN) -> Container:
-    """The container with this id, beginning of an id, or name.
+    """The container with this id, beginning of an id, or name; also as Kubernetes has it (x://ID).
 
     InputError, telling who was asked, if there is none or more than one.
     """
-    kept = [each for each in _kept(procfs, run) if each.id.startswith(given)]
-    if kept := [each for each in kept if each.id == given] or kept:
+    given = given.rpartition("://")[2]
+    if kept := [each for each in _kept(procfs, run) if _is_meant(each.id, given)]:
         return _only(given, kept)
     said: list[str] = []
     for engine in _ASKED:
@@ -167,6 +167,13 @@ def _apart(pid: int, procfs: Procfs) -> int:
     return 0 if space == procfs.namespace("self", "pid") else space
 
 
+def _is_meant(container_id: str, given: str) -> bool:
+    """Of the long ids, which engines make, the beginning will do."""
+    return container_id == given or bool(
+        given and re.fullmatch(_HEX, container_id) and container_id.startswith(given)
+    )
+
+
 def _only(given: str, found: list[Container]) -> Container:
     if len(found) > 1:
         raise InputError(
@@ -198,7 +205,7 @@ def _seen(given: str, procfs: Procfs) -> list[Container]:
     for pid in procfs.pids():
         for path in procfs.cgroups(pid).values():
             for found in _ID.findall(path):
-                if found.startswith(given):
+                if _is_meant(found, given):
                     inside.setdefault(found, set()).add(pid)
     return [
         Container(found, min(_roots(pids, procfs), key=lambda pid: procfs.started(pid) or 0))

@@ -30,7 +30,8 @@ class Procfs:
 
     def argv(self, pid: int | str) -> list[str]:
         """Its command line; empty for kernel threads."""
-        return self.text(pid, "cmdline").split("\0")[:-1]
+        words = self.text(pid, "cmdline").rstrip("\0")  # some titles end without
+        return words.split("\0") if words else []
 
     def cgroups(self, pid: int | str) -> dict[str, str]:
         """Its cgroup in each hierarchy, by the names of the controllers; `V2` is cgroup v2."""

@@ -25,8 +25,8 @@ DIRECTORY = Path("/run/harness")
 class Entry:
     """One run and what it changed; `pid` is its owner's, in the owner's own PID namespace.
 
-    `lent` are cgroups with processes that are not ours, to be given back and never ended. `alive` is
-    whether the owner lived when the entry was read.
+    `lent` are cgroups with processes that are not ours, to be given back and never ended.
+    `alive` is whether the owner lived when the entry was read.
     """
 
     run: str

@@ -77,7 +77,7 @@ class FoundService:
             raise WorkloadError(
                 f"The service {self.name!r} is no longer the one that was measured: {end}.",
                 "A process that was started anew has other caches, connections and memory.",
-                "Nothing measured so far is lost. Go on with --resume once it is warm again.",
+                "What was measured is kept. Once it runs again: harness evaluate --resume RUN.",
             )
 
     def pids(self) -> list[int]:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.errors import CommandError, HarnessError, NeedError, WorkloadError
+from harness.errors import CommandError, HarnessError, InputError, NeedError
 from harness.linux import cgroup, containers, processes, units
 from harness.linux.procfs import HOST
 from harness.node import scope
@@ -35,9 +35,9 @@ def check_started(url: str, path: Path, since: int) -> str:
     """
     try:
         return scope.check_scope(url, path)
-    except WorkloadError as error:
+    except InputError as error:
         done = " ".join(end(url, path, since))
-        raise WorkloadError(error.what, f"{error.why} {done}".strip(), error.next_step) from error
+        raise InputError(error.what, f"{error.why} {done}".strip(), error.next_step) from error
 
 
 def end(url: str, path: Path, since: int) -> list[str]:

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from harness.errors import WorkloadError
+from harness.errors import InputError
 from harness.linux import cgroup, containers, listeners, units
 from harness.linux.listeners import Address, Listening
 from harness.linux.procfs import HOST, V2, Procfs
@@ -37,7 +37,8 @@ class Owner:
 def check_scope(url: str, path: Path, procfs: Procfs = HOST) -> str:
     """Empty if a process of the cgroup `path` listens at the URL, else why that cannot be told.
 
-    WorkloadError, naming who does and which option measures it, if it is somebody else.
+    InputError, naming who does and which option measures it, if it is somebody else: the next
+    block would find the same.
     """
     inside = set(cgroup.processes(path))
     if not inside and cgroup.populated(path):
@@ -119,6 +120,19 @@ def _views(address: Address, inside: set[int], procfs: Procfs) -> Iterator[int |
             yield from (spaces[space] for space in having - theirs)
 
 
+def _having(address: Address, procfs: Procfs) -> set[int]:
+    """The processes of the one network namespace besides ours that has an address."""
+    own = procfs.namespace("self", "net")
+    spaces = {
+        space
+        for space, pid in listeners.namespaces(procfs).items()
+        if space != own and listeners.is_local(address, pid, procfs)
+    }
+    if len(spaces) != 1:
+        return set()
+    return {pid for pid in procfs.pids() if procfs.namespace(pid, "net") in spaces}
+
+
 def _owner(pid: int, procfs: Procfs) -> Owner:
     name, argv = procfs.name(pid), procfs.argv(pid)
     if name not in FORWARDERS:
@@ -128,6 +142,7 @@ def _owner(pid: int, procfs: Procfs) -> Owner:
         if ip and port:
             url = f"http://{listeners.written(ip_address(ip), int(port))}/"
             behind = set().union(*doors(url, set(), procfs).values())
+            behind = behind or _having(ip_address(ip), procfs)  # it does not listen yet
             first = owners(behind, procfs)
             return Owner(pid, True, first[0].pid if first else 0, url)
     if name == "conmon" and (container := _after(argv, "-c")):
@@ -142,35 +157,32 @@ def _after(argv: list[str], flag: str) -> str:
 
 
 def _elsewhere(url: str, path: Path, inside: set[int], who: list[Owner], procfs: Procfs) -> str:
-    """Nobody of the cgroup listens: well if what listens hands on to it, else WorkloadError."""
+    """Nobody of the cgroup listens: well if what listens hands on to it, else InputError."""
     own = listeners.held(inside, procfs)
     if who and all(each.behind in inside for each in who):
         return (
-            f"{_names(who, procfs)} stands between the load and the service; its CPU time is in no "
-            f"figure, what it adds to a request is in the latency.{_directly(own)}"
+            f"The requests pass {_names(who, procfs)}. What passes them on is in no figure of CPU, "
+            f"and in every latency.{_directly(own, who)}"
         )
     if own and who and all(each.forwards and not each.behind for each in who):
         return _unknown(url, f"{_names(who, procfs)} hands on what comes") + _directly(own)
-    there = (
-        f"in it {_names([Owner(p) for p in sorted(inside)], procfs)}" if inside else "nobody in it"
-    )
-    raise WorkloadError(
-        f"{url} is answered by {_names(who, procfs)}, outside of the cgroup that is measured.",
-        f"That is {path}, with {there}; what the service costs would be missed.",
+    raise InputError(
+        f"{url} is answered outside of the cgroup that is measured, by {_names(who, procfs)}.",
+        f"That is {path}, {_holds(inside, procfs)}; what the service costs would be missed.",
         _advice(who, procfs),
     )
 
 
-def _shared(url: str, who: list[Owner], procfs: Procfs) -> WorkloadError:
-    return WorkloadError(
+def _shared(url: str, who: list[Owner], procfs: Procfs) -> InputError:
+    return InputError(
         f"{url} is answered by the service and by {_names(who, procfs)}, in turns.",
         "Both listen on the port (SO_REUSEPORT), and only the service is in the measured cgroup.",
         "Stop one of them, or let them listen on different ports.",
     )
 
 
-def _forwarding(url: str, who: list[Owner], procfs: Procfs) -> WorkloadError:
-    return WorkloadError(
+def _forwarding(url: str, who: list[Owner], procfs: Procfs) -> InputError:
+    return InputError(
         f"What listens at {url} only hands on what comes: {_names(who, procfs)}.",
         "The service itself runs elsewhere, and only the forwarding would be measured.",
         _advice(who, procfs),
@@ -178,15 +190,14 @@ def _forwarding(url: str, who: list[Owner], procfs: Procfs) -> WorkloadError:
 
 
 def _unseen(url: str, path: Path, inside: set[int], procfs: Procfs) -> str:
-    """Nobody is seen to listen: why; WorkloadError if the cgroup listens nowhere at all."""
+    """Nobody is seen to listen: why; InputError if the cgroup listens nowhere at all."""
     place, own = _place(url), listeners.held(inside, procfs)
     if place is None:
         return _unknown(url, "it is no address of TCP")
     if not own:
-        there = _names([Owner(pid) for pid in sorted(inside)], procfs) if inside else "nobody"
-        raise WorkloadError(
+        raise InputError(
             f"{url} answers, but nobody in the cgroup that is measured listens on TCP.",
-            f"In {path} is {there}; what the service costs would be missed.",
+            f"That is {path}, {_holds(inside, procfs)}; what the service costs would be missed.",
             "Let the service run by itself, and name it by --container, --unit, --pid or --cgroup.",
         )
     addresses = listeners.resolved(place[0])
@@ -201,9 +212,18 @@ def _unknown(url: str, why: str) -> str:
     return f"Whether the requests for {url} reach the measured cgroup cannot be checked: {why}."
 
 
-def _directly(own: Iterable[Listening]) -> str:
+def _directly(own: Iterable[Listening], who: Iterable[Owner] = ()) -> str:
+    """Where the service itself is."""
+    if direct := sorted({each.direct for each in who if each.direct}):
+        return f" --url {direct[0]} leads to the service itself."
     there = " and ".join(sorted(map(str, own))[:3])
     return f" The service itself listens on {there}: a --url of that leads to it directly."
+
+
+def _holds(inside: set[int], procfs: Procfs, most: int = 3) -> str:
+    told = [f"process {pid} ({procfs.name(pid)})" for pid in sorted(inside)[:most]]
+    more = [f"{len(inside) - most} more"] if len(inside) > most else []
+    return f"which holds {', '.join([*told, *more]) or 'no process'}"
 
 
 def _names(who: list[Owner], procfs: Procfs, most: int = 3) -> str:

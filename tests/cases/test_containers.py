@@ -133,11 +133,25 @@ def test_what_a_runtime_keeps_of_a_dead_process_is_not_found(
             containers.find(name, machine.procfs, tmp_path / "run")
 
 
+@pytest.mark.parametrize("given", ["we", ID[:9], f"containerd://{ID}"])
+def test_only_long_ids_may_be_shortened(machine: Machine, tmp_path: Path, given: str) -> None:
+    for name in ("web", ID):
+        path = tmp_path / "run/runc" / name / "state.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"id": name, "init_process_pid": 20}))
+    machine.process(20, "app")
+    if given == "we":
+        with pytest.raises(InputError, match="There is no running container 'we'"):
+            containers.find(given, machine.procfs, tmp_path / "run")
+    else:
+        assert containers.find(given, machine.procfs, tmp_path / "run").id == ID
+
+
 def test_an_engine_is_asked_for_a_name(machine: Machine, engines: Path) -> None:
     program(
         engines, "docker", 'echo "$*" >"$0.asked"; echo "Error: No such container: web" >&2; exit 1'
     )
-    program(engines, "podman", f'[ "$6" = web ] && echo {ID} 20')
+    program(engines, "podman", f'[ "$5" = web ] && echo {ID} 20')
     machine.process(20, "app")
     assert containers.find("web", machine.procfs, Path("/none")) == Container(ID, 20, "podman")
     assert (engines / "docker.asked").read_text().startswith("container inspect --format {{.Id}} ")

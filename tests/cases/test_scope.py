@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import WorkloadError
+from harness.errors import InputError
 from harness.node.scope import check_scope
 from tests.cases.recorded import Machine, Network, cgroup
 
@@ -22,8 +22,8 @@ def open_port(*sockets: int, address: str = "127.0.0.1") -> Network:
     return Network(1, ("192.0.2.2",), tuple((address, 8080, inode) for inode in sockets))
 
 
-def refused(url: str, path: Path, machine: Machine) -> WorkloadError:
-    with pytest.raises(WorkloadError) as caught:
+def refused(url: str, path: Path, machine: Machine) -> InputError:
+    with pytest.raises(InputError) as caught:
         check_scope(url, path, machine.procfs)
     return caught.value
 
@@ -41,8 +41,9 @@ def test_a_service_that_left_its_cgroup_is_named(tmp_path: Path) -> None:
     machine = Machine(tmp_path / "proc", open_port(7))
     machine.process(20, "python3", sockets=[7])
     error = refused(URL, cgroup(tmp_path / "service"), machine)
-    assert "process 20 (python3) of the cgroup /, outside of the cgroup" in error.what
-    assert "nobody in it" in error.why
+    assert "outside of the cgroup that is measured" in error.what
+    assert error.what.endswith("by process 20 (python3) of the cgroup /.")
+    assert "which holds no process;" in error.why
     assert error.next_step.endswith("measure it where it runs: --pid 20.")
 
 
@@ -52,7 +53,7 @@ def test_a_service_in_a_unit_is_measured_by_the_unit(tmp_path: Path) -> None:
     machine.process(30, "systemd-run", cgroup=SERVICE)
     error = refused(URL, cgroup(tmp_path / "service", 30), machine)
     assert "process 20 (app) of the cgroup /system.slice/run-u12.service" in error.what
-    assert "in it process 30 (systemd-run)" in error.why
+    assert "which holds process 30 (systemd-run);" in error.why
     assert "--unit run-u12.service" in error.next_step
 
 
@@ -84,8 +85,8 @@ def test_docker_run_in_the_foreground_names_the_container(tmp_path: Path) -> Non
 def test_a_container_behind_its_proxy_is_measured_and_the_proxy_is_told(tmp_path: Path) -> None:
     told = check_scope(URL, cgroup(tmp_path / "docker", 50), in_docker(tmp_path).procfs)
     assert "process 40 (docker-proxy)" in told
-    assert "is in no figure" in told
-    assert "listens on 0.0.0.0:80" in told
+    assert "is in no figure of CPU" in told
+    assert "--url http://172.17.0.2:80/ leads to the service itself" in told
 
 
 def test_a_container_by_its_own_address_passes(tmp_path: Path) -> None:

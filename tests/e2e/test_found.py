@@ -222,9 +222,9 @@ def test_a_service_that_left_its_cgroup_is_named_and_ended(
     since = outside.now()
     spawn(sys.executable, "-c", OUTSIDE, str(root), *server(port), cgroup=group)
     eventually(lambda: answers(port))
-    with pytest.raises(WorkloadError) as caught:
+    with pytest.raises(InputError) as caught:
         outside.check_started(url(port), group, since)
-    assert "(python3) of the cgroup /, outside of the cgroup" in caught.value.what
+    assert "(python3) of the cgroup /." in caught.value.what
     assert "--pid " in caught.value.next_step
     assert "which the command had started, was ended" in caught.value.why
     assert not answers(port)
@@ -238,7 +238,7 @@ def test_what_ran_before_the_command_is_not_ended(
     time.sleep(0.02)  # a clock tick, which is what /proc resolves
     since = outside.now()
     spawn("sleep", "600", cgroup=group)
-    with pytest.raises(WorkloadError, match=f"--pid {stranger.pid}"):
+    with pytest.raises(InputError, match=f"--pid {stranger.pid}"):
         outside.check_started(url(port), group, since)
     assert answers(port)
 

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import WorkloadError
+from harness.errors import InputError
 from harness.linux import cgroup, containers, mount, processes
 from harness.linux.procfs import HOST, V2
 from harness.node.found import attach, check_scope
 from harness.node.machine import Machine
+from harness.node.service import answers
 from harness.wire.spec import Found
 
 pytestmark = [
@@ -97,16 +98,16 @@ def test_who_listens_in_another_network_namespace_is_named(
     apart: tuple[Path, str], root: Path, tmp_path: Path
 ) -> None:
     group, address = apart
-    eventually(lambda: check_scope(f"http://{address}:8000/", group) == "")
+    eventually(lambda: answers(f"http://{address}:8000/"))
     (pid,) = cgroup.processes(group)
     empty = root / f"{NAME}-empty"
     cgroup.create(empty)
     try:
-        with pytest.raises(WorkloadError) as caught:
+        with pytest.raises(InputError) as caught:
             check_scope(f"http://{address}:8000/", empty)
     finally:
         cgroup.remove(empty)
-    assert f"process {pid} (python3) of the cgroup /{NAME}, outside" in caught.value.what
+    assert f"by process {pid} (python3) of the cgroup /{NAME}." in caught.value.what
     assert f"--pid {pid}" in caught.value.next_step
 
 
@@ -206,10 +207,8 @@ def test_the_container_that_answers_is_named_by_its_id(
     empty = root / f"{NAME}-empty"
     cgroup.create(empty)
     try:
-        eventually(
-            lambda: check_scope(f"http://127.0.0.1:{port}/", root / f"{NAME}-container") == ""
-        )
-        with pytest.raises(WorkloadError) as caught:
+        eventually(lambda: answers(f"http://127.0.0.1:{port}/"))
+        with pytest.raises(InputError) as caught:
             check_scope(f"http://127.0.0.1:{port}/", empty)
     finally:
         cgroup.remove(empty)
