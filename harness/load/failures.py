@@ -1,9 +1,8 @@
-"""How requests failed, in the words of a report; the load driver and whoever tells of it use it."""
+"""How a request failed, in the words of a report; for the load driver."""
 
 from __future__ import annotations
 
 import http.client
-from collections.abc import Mapping
 from http import HTTPStatus
 
 REFUSED = "connection refused"
@@ -13,7 +12,6 @@ NO_ANSWER = "no answer"
 NOT_SENT = "not sent"
 RAISED = "the task raised an error"
 SENT_AGAIN = "sent again by the client"
-_TOLD = 4  # kinds that a sentence names
 
 
 def of(status: int, response: object, error: object) -> str:
@@ -31,14 +29,6 @@ def of(status: int, response: object, error: object) -> str:
     if status >= 400:
         return f"{status} {_phrase(status)}".strip()
     return f"{status}, a failure by the locustfile" if status else _broken(error)
-
-
-def told(failures: Mapping[str, int]) -> str:
-    """The kinds, most frequent first: `1,204 x 429 Too Many Requests, 3 x timed out`."""
-    ordered = sorted(failures.items(), key=lambda each: -each[1])
-    more = sum(count for _, count in ordered[_TOLD:])
-    words = [f"{count:,} x {name}" for name, count in ordered[:_TOLD]]
-    return ", ".join(words + [f"{more:,} others"] * bool(more))
 
 
 def _phrase(status: int) -> str:

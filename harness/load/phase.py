@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from harness.errors import LoadError
-from harness.load import failures
 from harness.load.record import Record
 from harness.load.schedule import NS_PER_SECOND, Schedule
+from harness.wire import failures
 
 MAX_CPU_SHARE = 0.85
 # Lateness is the same with a collector on and off, so below this it widens intervals and no more.
@@ -26,7 +26,7 @@ class Phase:
     """Counts of one phase; without a schedule it is a closed loop: users never wait.
 
     `late_ns` holds, for each slot that found an idle user, how long after it was due it was given.
-    `failures` counts the failed requests of the record, see failures.of.
+    `failures` counts the failed requests of the record, see harness.load.failures.
     """
 
     schedule: Schedule | None

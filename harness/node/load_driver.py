@@ -10,7 +10,8 @@ from typing import Any
 
 from harness.errors import LoadError
 from harness.linux import processes
-from harness.load import LOGIN, failures
+from harness.load import LOGIN
+from harness.wire import failures
 from harness.wire.control import Client, ControlError
 
 READY_SECONDS = 60.0

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.load import failures
+from harness.wire.failures import told
 
 
 class HTTPConnectionClosed(Exception):
@@ -50,7 +51,7 @@ def test_an_answer_to_a_second_try_is_a_failure() -> None:
 
 
 def test_the_most_frequent_come_first_and_the_rare_are_added_up() -> None:
-    assert failures.told({"timed out": 3, "429 Too Many Requests": 1204}) == (
+    assert told({"timed out": 3, "429 Too Many Requests": 1204}) == (
         "1,204 x 429 Too Many Requests, 3 x timed out"
     )
-    assert failures.told({str(n): n for n in range(1, 7)}).endswith("3 x 3, 3 others")
+    assert told({str(n): n for n in range(1, 7)}).endswith("3 x 3, 3 others")
