@@ -55,10 +55,12 @@ def lingering(port: int) -> float:
     return max(*left, _LEAST_SECONDS) if left else 0.0
 
 
-def await_released(port: int, tell: Callable[[str], object]) -> None:
+def await_released(
+    port: int, tell: Callable[[str], None], attend: Callable[[], None] = lambda: None
+) -> None:
     """Wait until no connection without a process has this port; NeedError if that takes too long.
 
-    `tell` is called once, with what is waited for.
+    `tell` is called once, with what is waited for, `attend` every few seconds.
     """
     deadline = time.monotonic() + LINGER_SECONDS
     if seconds := lingering(port):
@@ -74,6 +76,7 @@ def await_released(port: int, tell: Callable[[str], object]) -> None:
                 "Find them with `ss -tan`, or start your program on another port.",
             )
         time.sleep(min(seconds, _MOST_SECONDS))
+        attend()
 
 
 @dataclass(frozen=True)

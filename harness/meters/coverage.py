@@ -80,9 +80,10 @@ def by_port(spool: Path, part: Part, signal: str) -> dict[int, float]:
 def of_port(found: Mapping[int, float], port: int) -> tuple[float, dict[int, float]]:
     """Of what was told by server port: what belongs to `port`, and what to each other one.
 
-    What tells no port cannot be told apart, and belongs to it.
+    What tells no port cannot be told apart, and belongs to it; so does all if `port` is 0.
     """
-    beside = {other: told for other, told in found.items() if told and other not in (0, port)}
+    others = {other: told for other, told in found.items() if told and other not in (0, port)}
+    beside = others if port else {}
     return sum(found.values()) - sum(beside.values()), beside
 
 

@@ -31,12 +31,6 @@ class Capacity:
     refused: float = 0.0
     failures: Mapping[str, int] = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
-        """As run.json keeps it for a service, beside the `rate` that it is driven at."""
-        known = {"capacity": self.rate, "driver_cpu_share": self.cpu_share}
-        refusals = {"refused": self.refused, "failures": dict(self.failures)}
-        return known | refusals if self.failures else known
-
     def told(self) -> str:
         """What it is, in a phrase."""
         text = f"{self.rate:,.0f} a second were answered well"

@@ -25,7 +25,11 @@ def parse(command: str) -> tuple[dict[str, str], tuple[str, ...]]:
     try:
         words = shlex.split(command)
     except ValueError as error:
-        raise InputError(f"--command cannot be read: {error}.", command) from error
+        raise InputError(
+            f"--command cannot be read: {error}.",
+            command,
+            "Quote it as a shell would read it, the whole in single quotes.",
+        ) from error
     if found := _shell_syntax(command):
         raise InputError(
             f"--command holds {found!r}, which is for a shell, and none runs it.",

@@ -26,18 +26,21 @@ def address(url: str) -> tuple[str, int]:
 
 
 def without_login(url: str) -> tuple[str, str]:
-    """A URL without its login, and the login: user:password, percent-encoded, or empty."""
-    parts = urlsplit(url)
+    """A URL without its login, and the login: user:password, percent-encoded, or empty.
+
+    What is no URL has none: `address` refuses it.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url, ""
     login, _, place = parts.netloc.rpartition("@")
     return (urlunsplit(parts._replace(netloc=place)) if login else url), login
 
 
 def hidden(text: str) -> str:
     """The same text, with *** for the login if it is a URL that has one."""
-    try:
-        place, login = without_login(text)
-    except ValueError:
-        return _blotted(text)
+    place, login = without_login(text)
     return place.replace("//", f"//{HIDDEN}@", 1) if login else text
 
 

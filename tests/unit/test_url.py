@@ -37,7 +37,7 @@ def test_an_error_does_not_tell_it(bad: str) -> None:
 def test_a_program_of_ones_own_keeps_it_in_memory_only(tmp_path: Path) -> None:
     mine = workloads.own("PORT={port} true {port}", URL)
     assert (mine.url, mine.login) == (PLACE, f"me:{SECRET}")
-    assert (mine.argv(8080), mine.variables(8080)) == (["true", "8080"], {"PORT": "8080"})
+    assert (mine.command, mine.environment) == (("true", "{port}"), {"PORT": "{port}"})
     assert SECRET not in repr(mine)
     assert SECRET not in str(mine.to_dict())
 
