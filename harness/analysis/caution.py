@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from harness.analysis import compare
@@ -13,6 +14,7 @@ from harness.analysis.validity import Judged
 from harness.model import BASELINE, Comparison
 from harness.plan.experiment import Experiment, plan
 from harness.results.about import About
+from harness.wire import failures
 
 UNLIKELY = 0.01  # blocks that differ more than this probability allows are told of
 # earlier versions kept with the run why a trial was not measured, also after it had been repaired
@@ -40,6 +42,9 @@ def warnings(
     yield from _disagreeing(blocks)
     yield from _uneven(experiment, trials)
     yield from _cold(about)
+    yield from _refused(about)
+    yield from _failed(trials)
+    yield from _beside(trials)
     for judged in trials:
         for text in judged.record.extra.get("warnings", ()):
             yield f"{judged.record.trial.name}: {text}"
@@ -126,3 +131,46 @@ def _cold(about: About) -> Iterator[str]:
                 f"{each.get('workload')}, block {int(each.get('block', 0)) + 1}: {whose} CPU per "
                 f"request had not become steady after {each.get('seconds', 0):.0f} s of warm-up."
             )
+
+
+def _refused(about: About) -> Iterator[str]:
+    """What a service did not answer well while its capacity was looked for."""
+    for workload, known in about.calibration.items():
+        if kinds := known.get("failures"):
+            yield (
+                f"{workload}: pressed with all connections it answered {known['capacity']:,.0f} "
+                f"requests a second well and refused {known['refused']:,.0f} a second "
+                f"({failures.told(kinds)}). Its capacity, of which the load is a share, is what "
+                "it answered well."
+            )
+
+
+def _failed(trials: Sequence[Judged]) -> Iterator[str]:
+    """Failures too few to spoil a trial: their requests are in the figures."""
+    kinds: dict[str, Counter[str]] = defaultdict(Counter)
+    for judged in trials:
+        if judged.usable:
+            kinds[judged.record.trial.workload].update(judged.record.extra.get("failures", {}))
+    for workload, found in kinds.items():
+        if found:
+            yield (
+                f"{workload}: {found.total():,} requests failed in the trials that are used: "
+                f"{failures.told(found)}."
+            )
+
+
+def _beside(trials: Sequence[Judged]) -> Iterator[str]:
+    """Requests that were told of the service's other ports: they are not in the coverage."""
+    seen: dict[tuple[str, str, str], float] = defaultdict(float)
+    for judged in trials:
+        for value in judged.record.values if judged.usable else ():
+            if value.metric == "signal_beside":
+                named = value.labels["collector"], value.labels["port"]
+                seen[judged.record.trial.workload, *named] += value.value
+    for (workload, collector, port), count in seen.items():
+        yield (
+            f"{workload}: {collector} also told of {count:,.0f} requests at port {port}, another "
+            "of the service's: a proxy and what is behind it, a sidecar, or calls of its own. "
+            "They are not in the coverage, which is that of the measured port; what they cost is "
+            "part of the cost of a request."
+        )

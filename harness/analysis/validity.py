@@ -9,6 +9,7 @@ from harness.analysis import pairs
 from harness.model import Method, WindowRow
 from harness.plan.experiment import Experiment
 from harness.results.run import TrialRecord
+from harness.wire import failures
 
 MAX_ERROR_SHARE = 0.001
 MIN_RATE_SHARE = 0.98
@@ -143,6 +144,8 @@ def judge(
         return Judged(record, ())
     values = {value.metric: value.value for value in record.values if not value.labels}
     broken = [text for rule in RULES if (text := rule(values))]
+    if _errors(values) and (kinds := record.extra.get("failures")):
+        broken.insert(1, f"How they failed: {failures.told(kinds)}.")
     if record.trial.kind == "switched":
         broken += [text for rule in SWITCHED_RULES if (text := rule(values))]
         if saturated := record.extra.get("saturated"):

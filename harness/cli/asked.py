@@ -17,10 +17,12 @@ from harness.cli.options import DEFAULT, Options
 from harness.cli.screen import err
 from harness.collectors import Definition
 from harness.errors import InputError
+from harness.linux import arguments
 from harness.plan import running, workloads
 from harness.plan.definitions import from_dict
 from harness.plan.experiment import Experiment
 from harness.plan.running import Running
+from harness.plan.url import without_login
 from harness.plan.workloads import Workload
 from harness.results.run import Run
 from harness.targets.base import Target
@@ -28,7 +30,7 @@ from harness.targets.local import Local
 
 # what says what is measured, and so cannot be said again of a run that goes on
 _PLANNING = {
-    "EXPERIMENT": "name", "--command": "command", "--url": "url", "--pid": "pid",
+    "EXPERIMENT": "name", "--command": "command", "--pid": "pid",
     "--cgroup": "cgroup", "--unit": "unit", "--container": "container",
     "--locustfile": "locustfile", "--arm": "arms", "--workload": "workload",
     "--minutes": "minutes", "--run": "run_name", "--stack": "stack",
@@ -60,6 +62,7 @@ class Asked:
 
 def asked(options: Options) -> Asked:
     """Resolve the options; InputError where they contradict each other, or name nothing."""
+    arguments.conceal(without_login(options.url)[1])
     if options.resume is not None:
         return _going_on(options, options.resume)
     if options.anyway:
@@ -107,11 +110,22 @@ def _going_on(options: Options, path: Path) -> Asked:
         )
     run = Run.open(path)
     about = run.about()
-    own = about.own_workload
     return Asked(
-        run.experiment(), path, Workload.from_dict(own) if own else None, run,
+        run.experiment(), path, _own_again(about.own_workload, options.url), run,
         anyway=options.anyway, target=targets.target(about.target),
     )  # fmt: skip
+
+
+def _own_again(stored: Mapping[str, Any] | None, url: str) -> Workload | None:
+    """`url` may be given to say a login again, which a run does not keep."""
+    if stored is not None:
+        return workloads.again(stored, url)
+    if url:
+        raise InputError(
+            "The run measures no service of your own, for which --url could be.",
+            next_step="Give --resume without --url.",
+        )
+    return None
 
 
 def _running(options: Options) -> Running | None:

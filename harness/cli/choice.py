@@ -13,6 +13,7 @@ from harness.linux import placement
 from harness.model import BASELINE, Arm, StackKind
 from harness.plan import experiment
 from harness.plan.experiment import Experiment
+from harness.plan.url import hidden
 from harness.plan.workloads import Workload
 from harness.results import certificates
 
@@ -34,11 +35,14 @@ def certified(reports: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def repeatable(arguments: Sequence[str]) -> list[str]:
-    """A command without the name of its run, which can be used only once."""
+    """A command without the name of its run, which can be used only once, and without a login."""
     kept = ["harness"]
     for previous, word in zip(["", *arguments], arguments, strict=False):
-        if "--run" not in (previous, word) and not word.startswith("--run="):
-            kept.append(word)
+        if "--run" in (previous, word) or word.startswith("--run="):
+            continue
+        option = "--url=" if word.startswith("--url=") else ""
+        is_url = option or previous == "--url"
+        kept.append(option + hidden(word.removeprefix(option)) if is_url else word)
     return kept
 
 

@@ -88,11 +88,15 @@ class Block:
     def _note_block(self, first: Trial, ready: BlockReady) -> None:
         known = dict(self.store.about().calibration)
         if ready.capacity is not None:
+            found = ready.capacity
             known[first.workload] = {
-                "capacity": ready.capacity["rate"],
-                "driver_cpu_share": ready.capacity["cpu_share"],
+                "capacity": found["rate"],
+                "driver_cpu_share": found["cpu_share"],
                 "rate": ready.rate,
             }
+            if found["failures"]:
+                refused = {"refused": found["refused"], "failures": found["failures"]}
+                known[first.workload] = {**known[first.workload], **refused}
             self.store.note(calibration=known)
         took = {"seconds": round(ready.warmup_seconds, 2), "steady": ready.steady}
         self._note_warmup(first, took)

@@ -1,15 +1,21 @@
-"""Who listens on a TCP port, from /proc; asked before a program is started that will."""
+"""Who has a TCP port, from /proc; asked before a program is started that will listen on it."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import NeedError
 
+LINGER_SECONDS = 75.0  # TIME_WAIT takes 60 s, a connection that is still being closed may take more
 _LISTEN = "0A"
+_NOBODY = "0"
+_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+_LEAST_SECONDS, _MOST_SECONDS = 0.2, 5.0  # between two looks: a busy service leaves thousands
 
 
 def holder(port: int) -> str | None:
@@ -39,15 +45,62 @@ def require_free(address: str, port: int, name: str) -> None:
             ) from error
 
 
-def _listening(port: int) -> Iterator[str]:
-    """Inodes of listening sockets; columns as in the kernel's proc_net_tcp document."""
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        if not os.path.exists(table):
-            continue
-        for line in Path(table).read_text().splitlines()[1:]:
+def lingering(port: int) -> float:
+    """How long (seconds) the kernel keeps this port for connections without a process; 0: not.
+
+    Most are in TIME_WAIT, on the side that closed first. Until then only a program that sets
+    SO_REUSEADDR can listen there.
+    """
+    left = [each.seconds for each in _sockets_at(port) if each.inode == _NOBODY]
+    return max(*left, _LEAST_SECONDS) if left else 0.0
+
+
+def await_released(
+    port: int, tell: Callable[[str], None], attend: Callable[[], None] = lambda: None
+) -> None:
+    """Wait until no connection without a process has this port; NeedError if that takes too long.
+
+    `tell` is called once, with what is waited for, `attend` every few seconds.
+    """
+    deadline = time.monotonic() + LINGER_SECONDS
+    if seconds := lingering(port):
+        tell(
+            f"waiting up to {seconds:.0f} s for port {port}, which the kernel still keeps for "
+            "connections that were closed (TIME_WAIT)"
+        )
+    while seconds := lingering(port):
+        if time.monotonic() > deadline:
+            raise NeedError(
+                f"Port {port} is still kept by the kernel after {LINGER_SECONDS:.0f} s.",
+                "Somebody goes on opening and closing connections to it.",
+                "Find them with `ss -tan`, or start your program on another port.",
+            )
+        time.sleep(min(seconds, _MOST_SECONDS))
+        attend()
+
+
+@dataclass(frozen=True)
+class _Socket:
+    """A line of the kernel's proc_net_tcp document; `seconds` until its timer fires."""
+
+    state: str
+    inode: str
+    seconds: float
+
+
+def _sockets_at(port: int) -> Iterator[_Socket]:
+    ticks = os.sysconf("SC_CLK_TCK")
+    for table in filter(Path.exists, _TABLES):
+        for line in table.read_text().splitlines()[1:]:
             columns = line.split()
-            if columns[3] == _LISTEN and int(columns[1].rpartition(":")[2], 16) == port:
-                yield columns[9]
+            if int(columns[1].rpartition(":")[2], 16) == port:
+                when = int(columns[5].rpartition(":")[2], 16)
+                yield _Socket(columns[3], columns[9], when / ticks)
+
+
+def _listening(port: int) -> Iterator[str]:
+    """Inodes of listening sockets."""
+    return (each.inode for each in _sockets_at(port) if each.state == _LISTEN)
 
 
 def _sockets(process: Path) -> Iterator[str]:

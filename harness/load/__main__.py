@@ -16,6 +16,7 @@ from typing import Any
 import gevent
 
 from harness.errors import HarnessError
+from harness.load import LOGIN, standard_output
 from harness.load.driver import Driver
 from harness.wire.control import Server
 
@@ -26,7 +27,8 @@ NICE = -10
 
 def main() -> int:
     """Serve until `stop` or SIGTERM; 2 if the locustfile cannot be run."""
-    arguments = _arguments()
+    waiting = standard_output.take_over()
+    arguments, login = _arguments(), os.environ.pop(LOGIN, "")
     _go_first()
     logging.basicConfig(
         level=logging.WARNING, format=f"%(asctime)s locust {locust.__version__}: %(message)s"
@@ -39,9 +41,11 @@ def main() -> int:
             arguments.connections,
             arguments.seed,
             arguments.twin_url,
+            login,
         )
     except HarnessError as error:
-        _say(ready=False, what=error.what, why=error.why, next_step=error.next_step)
+        told = {"what": error.what, "why": error.why, "next_step": error.next_step}
+        _say(waiting, ready=False, **told)
         return 2
     handlers = _handlers(driver)
     server = Server(arguments.control, handlers)
@@ -53,7 +57,7 @@ def main() -> int:
     handlers["stop"] = stop
     for end in (server.stop, driver.stop):
         gevent.signal_handler(signal.SIGTERM, end)
-    _say(ready=True)
+    _say(waiting, ready=True)
     server.serve()
     driver.stop()
     return 0
@@ -99,8 +103,9 @@ def _at_most(lines: int) -> Any:
     return lambda record: next(left, None) is not None
 
 
-def _say(**fields: Any) -> None:
-    print(json.dumps(fields), flush=True)
+def _say(descriptor: int, **fields: Any) -> None:
+    with os.fdopen(descriptor, "w") as waiting:
+        waiting.write(json.dumps(fields) + "\n")
 
 
 if __name__ == "__main__":

@@ -11,9 +11,10 @@ import gevent
 from gevent.event import Event
 
 from harness.errors import LoadError
+from harness.load import failures
 from harness.load.phase import Phase
 from harness.load.schedule import Schedule
-from harness.load.seats import Line, Seat, Side, await_idle, crew
+from harness.load.seats import Line, Seat, Side, await_idle, crew, shares
 from harness.load.timer import Timer
 from harness.load.users import Crowd, User
 
@@ -26,10 +27,17 @@ class Driver:
     """`connections` users of a locustfile, driven in phases, one phase at a time.
 
     With a `twin_url` as many others are at that service, and `aim` says who gets what is due.
+    Both are asked with the `login`, user:password, if there is one.
     """
 
     def __init__(
-        self, locustfile: Path, url: str, connections: int, seed: int = 0, twin_url: str = ""
+        self,
+        locustfile: Path,
+        url: str,
+        connections: int,
+        seed: int = 0,
+        twin_url: str = "",
+        login: str = "",
     ) -> None:
         self._connections = connections
         self._seats: dict[User, Seat] = {}
@@ -37,8 +45,9 @@ class Driver:
         self._issued, self._complete = Event(), Event()
         self._hub = gevent.get_hub()
         self._timer = Timer(self._fired)
-        self._crowd = Crowd(locustfile, url, self, seed)
-        weights = [max(1, round(1000 * kind.weight)) for kind in self._crowd.classes]
+        self._crowd = Crowd(locustfile, url, self, seed, login)
+        kinds = [(kind.weight, kind.fixed_count) for kind in self._crowd.classes]
+        weights = shares(kinds, connections)
         urls = [url, twin_url] if twin_url else [url]
         self._sides = [Side(each, bool(i), weights, seed) for i, each in enumerate(urls)]
         self._lines = [line for side in self._sides for line in side.lines]
@@ -52,7 +61,7 @@ class Driver:
         gc.freeze()
 
     def capacity(self, seconds: float) -> dict[str, Any]:
-        """Every user of the first service without a pause for that long: tasks a second, CPU share.
+        """Every user of the first service without a pause for that long: what came of it.
 
         A task is what a schedule makes due; in most locustfiles it is one request.
         """
@@ -61,12 +70,9 @@ class Driver:
             self._hub.loop.run_callback(seat.greenlet.switch, time.monotonic_ns())
             seat.line.idle.remove(seat)
         gevent.sleep(seconds)
-        end, tasks = phase.stop(), phase.done
+        phase.stop()
         self._end()
-        answered = len(phase.record) - phase.record.errors
-        if not answered:
-            raise LoadError("The service answered no request.", f"{phase.record.errors} failed.")
-        return {"rate": tasks / end.seconds, "cpu_share": end.cpu_share}
+        return phase.capacity()
 
     def start(self, rate: float, requests: int | None = None) -> dict[str, Any]:
         """Begin a phase of `rate` slots a second, `requests` of them or until `finish`."""
@@ -144,8 +150,11 @@ class Driver:
         if seat.phase is None or seat.phase is not self._phase:
             return
         start_ns = end_ns - int(meta["response_time"] * 1e6)
-        status = getattr(meta.get("response"), "status_code", 0) or 0
-        failed = meta.get("exception") is not None
+        response, error = meta.get("response"), meta.get("exception")
+        status = getattr(response, "status_code", 0) or 0
+        how = failures.of(status, response, error)
+        if failed := bool(how):
+            seat.phase.failures[how] += 1
         size = meta.get("response_length") or 0
         due_ns = seat.due_ns or start_ns
         seat.phase.record.add(
@@ -157,7 +166,7 @@ class Driver:
         """A task that raised before it made a request is a failed request."""
         seat = self._seats[user]
         if seat.phase is self._phase and seat.due_ns:
-            self._lose(seat.due_ns, "(task failed)", seat.line)
+            self._lose(seat.due_ns, failures.RAISED, "(task failed)", seat.line)
             seat.due_ns, seat.failed = 0, True
 
     def left(self, user: User) -> None:
@@ -237,25 +246,18 @@ class Driver:
         self._lose_unanswered(phase)
         self._end()
         phase.record.write(path)
-        reason = phase.saturation(self._connections) if self._seats else "all users stopped"
-        return {
-            "requests": len(phase.record),
-            "errors": phase.record.errors,
-            "late_p99_ms": phase.late_p99_ms(),
-            "cpu_share": phase.stop().cpu_share,
-            "saturated": bool(reason),
-            "reason": reason,
-        }
+        return phase.summary(self._connections, stopped=not self._seats)
 
     def _lose_unanswered(self, phase: Phase) -> None:
         for line in self._lines:
             for due_ns in line.backlog:
-                self._lose(due_ns, "(not sent)", line)
+                self._lose(due_ns, failures.NOT_SENT, "(not sent)", line)
         for seat in self._seats.values():
             if seat.phase is phase and seat.due_ns:
-                self._lose(seat.due_ns, "(no answer)", seat.line)
+                self._lose(seat.due_ns, failures.NO_ANSWER, "(no answer)", seat.line)
 
-    def _lose(self, due_ns: int, name: str, line: Line) -> None:
+    def _lose(self, due_ns: int, how: str, name: str, line: Line) -> None:
         if self._phase is not None:
             now_ns = time.monotonic_ns()
+            self._phase.failures[how] += 1
             self._phase.record.add(due_ns, now_ns, now_ns, 0, True, name, 0, line.twin)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from array import array
+from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from harness.errors import LoadError
 from harness.load.record import Record
 from harness.load.schedule import NS_PER_SECOND, Schedule
+from harness.wire import failures
 
 MAX_CPU_SHARE = 0.85
 # Lateness is the same with a collector on and off, so below this it widens intervals and no more.
@@ -22,10 +26,12 @@ class Phase:
     """Counts of one phase; without a schedule it is a closed loop: users never wait.
 
     `late_ns` holds, for each slot that found an idle user, how long after it was due it was given.
+    `failures` counts the failed requests of the record, see harness.load.failures.
     """
 
     schedule: Schedule | None
     record: Record = field(default_factory=Record)
+    failures: Counter[str] = field(default_factory=Counter)
     late_ns: array[int] = field(default_factory=lambda: array("q"))
     started: int = 0
     done: int = 0
@@ -51,6 +57,41 @@ class Phase:
             if self.schedule is not None:
                 self.schedule.count = self.schedule.taken
         return self.stopped
+
+    def capacity(self) -> dict[str, Any]:
+        """What a closed loop found, see load_driver.Capacity; LoadError if nothing was good.
+
+        Of a task with several requests, some of which were refused, the share that was answered
+        counts: a limit is on requests.
+        """
+        end, made, bad = self.stop(), len(self.record), self.record.errors
+        if made == bad:
+            told = failures.told(self.failures)
+            raise LoadError(
+                "The service answered no request well.",
+                f"{made:,} were made: {told}." if made else "The users made none.",
+                "Only 2xx and 3xx count, or what the locustfile calls a success: give a --url that "
+                "answers so, or a --locustfile.",
+            )
+        return {
+            "rate": self.done / end.seconds * (made - bad) / made,
+            "cpu_share": end.cpu_share,
+            "refused": bad / end.seconds,
+            "failures": dict(self.failures),
+        }
+
+    def summary(self, connections: int, stopped: bool) -> dict[str, Any]:
+        """What a phase was, see load_driver.LoadSummary; `stopped`: no user is left."""
+        reason = "all users stopped" if stopped else self.saturation(connections)
+        return {
+            "requests": len(self.record),
+            "errors": self.record.errors,
+            "late_p99_ms": self.late_p99_ms(),
+            "cpu_share": self.stop().cpu_share,
+            "saturated": bool(reason),
+            "reason": reason,
+            "failures": dict(self.failures),
+        }
 
     def late_p99_ms(self) -> float:
         """How late the driver gave out slots while users were idle."""

@@ -49,11 +49,30 @@ class Seat:
     nested: bool = False
 
 
+def shares(kinds: Sequence[tuple[float, int]], connections: int) -> list[int]:
+    """What share of the users and slots each class gets, of its (weight, fixed_count); 0: none.
+
+    As Locust spawns that many users: first `fixed_count` of each class that has one, whatever its
+    weight; the rest by weight.
+    """
+    weights = [
+        max(1, round(1000 * weight)) if weight > 0 and not fixed else 0 for weight, fixed in kinds
+    ]
+    rest = max(0, connections - sum(fixed for _, fixed in kinds))
+    return [
+        fixed * max(1, sum(weights)) or rest * weight
+        for (_, fixed), weight in zip(kinds, weights, strict=True)
+    ]
+
+
 def crew(weights: Sequence[int], connections: int) -> list[int]:
-    """Which class each user is of: in proportion to the weights, one of each at least."""
+    """Which class each user is of: in proportion to the weights, one at least of each above 0."""
     kinds = interleave(weights)
-    first = list(range(len(weights)))
-    return first + [next(kinds) for _ in range(connections - len(first))]
+    first = [index for index, weight in enumerate(weights) if weight]
+    others = [next(kinds) for _ in range(connections)]
+    for index in set(first) & set(others):
+        others.remove(index)
+    return (first + others)[: max(connections, len(first))]
 
 
 def await_idle(sides: Sequence[Side], seats: Mapping[Any, Seat]) -> None:

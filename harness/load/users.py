@@ -6,17 +6,20 @@ user who waits for an answer makes no request meanwhile. Here the schedule sets 
 
 from __future__ import annotations
 
+import base64
 import random
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 import gevent
 import locust
 from gevent.pool import Group
 from locust.argument_parser import get_parser
+from locust.clients import HttpSession
 from locust.contrib.fasthttp import FastHttpSession
 from locust.env import Environment
 from locust.exception import StopUser
@@ -50,14 +53,19 @@ class Gate(Protocol):
 
 
 class Crowd:
-    """The users of a locustfile, running; Locust is patched once a process."""
+    """The users of a locustfile, running; Locust is patched once a process.
 
-    def __init__(self, locustfile: Path, url: str, gate: Gate, seed: int) -> None:
+    `login`, user:password as in a URL, is sent by what Locust gives a user as its `client`.
+    """
+
+    def __init__(self, locustfile: Path, url: str, gate: Gate, seed: int, login: str = "") -> None:
         random.seed(seed)
-        self._gate, self._seed = gate, seed
+        self._gate, self._seed, self._login = gate, seed, login
         self._users: dict[object, User] = {}
         self._orders: dict[tuple[str, int, int], tuple[list[Any], Iterator[Any]]] = {}
         self._group = Group()
+        fasthttp.poll_without_yielding()
+        fasthttp.send_once()
         self.environment = _environment(locustfile, url)
         self.classes: list[type[User]] = self.environment.user_classes
         self._patch()
@@ -68,6 +76,7 @@ class Crowd:
         user = user_class(self.environment)
         user.host = url
         if client := getattr(user, "client", None):
+            _log_in(client, self._login)
             client.request = _stamped(client.request)
             if isinstance(client, FastHttpSession):
                 fasthttp.spare(client)
@@ -87,7 +96,6 @@ class Crowd:
 
     def _patch(self) -> None:
         crowd, execute = self, TaskSet.execute_next_task
-        fasthttp.poll_without_yielding()
 
         def execute_next_task(tasks: Any) -> None:
             crowd._gate.enter(tasks.user, nested=isinstance(tasks._task_queue[0], type))
@@ -132,20 +140,27 @@ def _environment(locustfile: Path, url: str) -> Any:
     sys.argv = ["locust"]  # a locustfile may parse it
     try:
         classes, _ = load_locustfile(str(locustfile))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
             f"Cannot load the locustfile {locustfile}.",
             f"{type(error).__name__}: {error}.",
             "Check that `locust -f` accepts it.",
         ) from error
-    if not any(user_class.tasks for user_class in classes.values()):
+    usable = [user_class for user_class in classes.values() if user_class.tasks]
+    if not usable:
         raise InputError(
             f"{locustfile} defines no user class with tasks.",
             next_step="Check what `locust -f` says to it.",
         )
+    if not any(user_class.weight > 0 or user_class.fixed_count > 0 for user_class in usable):
+        raise InputError(
+            f"Every user class of {locustfile} has weight 0.",
+            "Locust starts no user of such a class, so there is nobody to drive the load.",
+            "Give one of them a weight above 0, or a fixed_count.",
+        )
     options = ["--headless", "--host", url, "-f", str(locustfile)]
     environment = Environment(
-        user_classes=[user_class for user_class in classes.values() if user_class.tasks],
+        user_classes=usable,
         events=locust.events,
         host=url,
         parsed_options=get_parser(default_config_files=[]).parse_args(options),
@@ -153,6 +168,20 @@ def _environment(locustfile: Path, url: str) -> Any:
     environment.events.init.fire(environment=environment, runner=None, web_ui=None)
     environment.events.test_start.fire(environment=environment)
     return environment
+
+
+def _log_in(client: Any, login: str) -> None:
+    """Basic authentication (RFC 7617), as Locust does it for a host with a login in it.
+
+    The host that locustfiles see has none, so that no name, error or print of theirs can tell it.
+    """
+    user, _, password = (unquote(part).encode() for part in login.partition(":"))
+    if not login:
+        return
+    if isinstance(client, FastHttpSession):
+        client.auth_header = "Basic " + base64.b64encode(user + b":" + password).decode()
+    elif isinstance(client, HttpSession):
+        client.auth = (user, password)
 
 
 def _in_proportion(tasks: list[Any], seed: int) -> Iterator[Any]:

@@ -6,6 +6,7 @@ before the time from which it is counted and again before it is asked.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from harness.meters import otlp
 from harness.model import Part
 from harness.wire.spool import Record, read_spool
-from harness.wire.telemetry import EVENTS, METRICS, SPREAD, growth
+from harness.wire.telemetry import EVENTS, METRICS, PORT, SPREAD, growth
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,10 @@ class Sink:
         """How much of a signal arrived; a flush is acknowledged after it was written."""
         return count(self.spool, part, signal)
 
+    def ports(self, part: Part, signal: str, made: float) -> Mapping[int, float]:
+        """The same by server port, see `by_port`."""
+        return by_port(self.spool, part, signal)
+
     def data_latency(self, part: Part, kind: str) -> NDArray[np.float64]:
         """Seconds from when it happened to its arrival."""
         return data_latency(self.spool, part, kind)
@@ -59,12 +64,27 @@ class Sink:
 
 def count(spool: Path, part: Part, signal: str) -> float:
     """How much of a signal (one of SIGNALS) arrived."""
+    return sum(by_port(spool, part, signal).values())
+
+
+def by_port(spool: Path, part: Part, signal: str) -> dict[int, float]:
+    """How much of a signal (one of SIGNALS) arrived for each server port; 0: none was told."""
     name = METRICS.get(signal) or EVENTS[signal]
-    return sum(
-        added
-        for _, item, added, _ in _items(spool, part)
-        if item.name == name and (part.only is None or item.has(*part.only))
-    )
+    found: dict[int, float] = defaultdict(float)
+    for _, item, added, _ in _items(spool, part):
+        if item.name == name and (part.only is None or item.has(*part.only)):
+            found[item.number(PORT)] += added
+    return dict(found)
+
+
+def of_port(found: Mapping[int, float], port: int) -> tuple[float, dict[int, float]]:
+    """Of what was told by server port: what belongs to `port`, and what to each other one.
+
+    What tells no port cannot be told apart, and belongs to it; so does all if `port` is 0.
+    """
+    others = {other: told for other, told in found.items() if told and other not in (0, port)}
+    beside = others if port else {}
+    return sum(found.values()) - sum(beside.values()), beside
 
 
 def data_latency(spool: Path, part: Part, kind: str) -> NDArray[np.float64]:

@@ -48,6 +48,10 @@ class Point:
         """Whether it carries this attribute."""
         return (key, _text(value)) in self.identity[-1]
 
+    def number(self, key: str) -> int:
+        """An attribute that is a number; 0 if it carries none."""
+        return _number(self.identity[-1], key)
+
     def sent_by(self, instance: str) -> bool:
         """Whether this service.instance.id sent it."""
         return (INSTANCE, _text(instance)) in self.resource
@@ -67,6 +71,10 @@ class Event:
     def has(self, key: str, value: str) -> bool:
         """Whether it carries this attribute."""
         return (key, _text(value)) in self.attributes
+
+    def number(self, key: str) -> int:
+        """An attribute that is a number; 0 if it carries none."""
+        return _number(self.attributes, key)
 
     def sent_by(self, instance: str) -> bool:
         """Whether this service.instance.id sent it."""
@@ -152,6 +160,14 @@ def _logs(request: ExportLogsServiceRequest) -> Iterator[Event]:
 
 def _text(value: str) -> bytes:
     return AnyValue(string_value=value).SerializeToString()
+
+
+def _number(attributes: Attributes, key: str) -> int:
+    for name, raw in attributes:
+        if name == key:
+            value = AnyValue.FromString(raw)
+            return value.int_value or (int(text) if (text := value.string_value).isdecimal() else 0)
+    return 0
 
 
 def _key(attributes: Iterable[Any]) -> Attributes:

@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
+from harness.linux import listeners
 from harness.load import record
+from harness.meters import coverage
 from harness.model import Part
 from harness.node import freshness, known_events
 from harness.node.agent_process import AgentProcess, switch_all
@@ -154,9 +157,25 @@ def _coverage(
         }.get(signal)
         steady = replace(part, since_ns=0 if signal == "samples" else part.since_ns, only=only)
         labels = {"collector": agent.name, "signal": str(signal)}
-        seen = testbed.receiver.count(steady, signal, made[signal])
+        if signal == "requests":
+            found = testbed.receiver.ports(steady, signal, made[signal])
+            seen, beside = coverage.of_port(found, _measured_port(testbed))
+        else:
+            seen, beside = testbed.receiver.count(steady, signal, made[signal]), {}
         notes.add("signal_seen", seen, "1", **labels)
         notes.add("signal_made", made[signal], "1", **labels)
+        for port, told in beside.items():
+            notes.add("signal_beside", told, "1", **labels, port=str(port))
+
+
+def _measured_port(testbed: Testbed) -> int:
+    """The service's own for the URL: another where a container's is published; 0: not known."""
+    parts = urlsplit(testbed.service.url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    held = {each.port for each in listeners.held(testbed.service.pids())}
+    if port in held or not held:
+        return port
+    return held.pop() if len(held) == 1 else 0
 
 
 def _spans(

@@ -38,7 +38,7 @@ def start(
     logs = machine.work / "logs"
     logs.mkdir(exist_ok=True)
     tell("finding the service" if isinstance(spec.service, Found) else "starting the service")
-    running, doubts = _service(machine, placement, spec, logs, ends)
+    running, doubts = _service(machine, placement, spec, logs, ends, attend, tell)
     attend()
     driving = driver(
         machine, placement, spec, [running.url],
@@ -62,7 +62,13 @@ def start(
 
 
 def _service(
-    machine: Machine, placement: Placement, spec: BlockSpec, logs: Path, ends: ExitStack
+    machine: Machine,
+    placement: Placement,
+    spec: BlockSpec,
+    logs: Path,
+    ends: ExitStack,
+    attend: Attend,
+    tell: Tell,
 ) -> tuple[Service, list[str]]:
     """The service, and what is to be known of whether the requests reach what is measured."""
     if isinstance(spec.service, Found):
@@ -74,6 +80,8 @@ def _service(
         log=logs / f"{spec.name}.log",
         cgroup=machine.make(CGROUP),
         cpus=placement.workload,
+        tell=tell,
+        attend=attend,
     )
     ends.callback(started.stop)
     return started, [outside.check_started(started.url, started.cgroup, since)]
@@ -92,6 +100,7 @@ def driver(
     """A load driver of this service, or of it and its twin; `file` may take the locustfile."""
     return Driver(
         *urls,
+        login=spec.login,
         locustfile=_locustfile(spec, file),
         connections=spec.connections,
         seed=spec.driver_seed,
@@ -123,7 +132,9 @@ def _capacity(spec: BlockSpec, driving: Driver, attend: Attend, tell: Tell) -> C
     if spec.warmup_seconds > 0:
         driving.capacity(spec.warmup_seconds)  # a cold process is slow
     attend()
-    return driving.capacity(spec.capacity_seconds)
+    capacity = driving.capacity(spec.capacity_seconds)
+    tell(capacity.told())
+    return capacity
 
 
 def _rate(spec: BlockSpec, capacity: Capacity | None) -> float:
@@ -135,7 +146,7 @@ def _rate(spec: BlockSpec, capacity: Capacity | None) -> float:
     if rate * spec.window_seconds < spec.least_requests:
         raise WorkloadError(
             f"At {rate:.1f} requests a second a window of {spec.window_seconds} s holds too few.",
-            f"{spec.service.name!r} answered {capacity.rate:.0f} a second when it was pressed.",
+            f"When {spec.service.name!r} was pressed, {capacity.told()}.",
             f"Set window_seconds to {spec.least_requests / max(rate, 0.1):.1f} or more, or a "
             "higher rate, in an experiment file.",
         )

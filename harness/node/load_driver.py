@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.errors import LoadError
 from harness.linux import processes
+from harness.load import LOGIN
+from harness.wire import failures
 from harness.wire.control import Client, ControlError
 
 READY_SECONDS = 60.0
@@ -18,16 +20,32 @@ MARGIN_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Capacity:
-    """Tasks done a second in a closed loop, and the driver's share of one CPU meanwhile."""
+    """Tasks answered well a second in a closed loop, and the driver's share of one CPU meanwhile.
+
+    Well is 2xx, 3xx, and what the locustfile calls a success. `refused`: all other requests a
+    second; `failures`: how many there were, by kind.
+    """
 
     rate: float
     cpu_share: float
+    refused: float = 0.0
+    failures: Mapping[str, int] = field(default_factory=dict)
+
+    def told(self) -> str:
+        """What it is, in a phrase."""
+        text = f"{self.rate:,.0f} a second were answered well"
+        if not self.failures:
+            return text
+        return f"{text}, {self.refused:,.0f} a second were not ({failures.told(self.failures)})"
 
 
 @dataclass(frozen=True)
 class LoadSummary:
     """A phase: `requests` recorded, `errors` among them, how late slots were given out (p99, ms),
     the driver's share of one CPU, and why its latencies are not to be trusted, if so.
+
+    `failures`: how many failed, by kind; a request whose connection was closed before its answer
+    is one, and is not sent again.
     """
 
     requests: int
@@ -36,6 +54,7 @@ class LoadSummary:
     cpu_share: float
     saturated: bool
     reason: str
+    failures: Mapping[str, int] = field(default_factory=dict)
 
 
 class Driver:
@@ -43,7 +62,8 @@ class Driver:
 
     The process runs in `cgroup` on `cpus`; `control` is a socket path that it makes and removes.
     Without a locustfile it requests the URL itself. With a `twin_url` it has `connections` more,
-    to that service, and `aim` chooses between the two.
+    to that service, and `aim` chooses between the two. `login` is user:password, percent-encoded
+    as in a URL; nobody but root can read it from the process.
     """
 
     def __init__(
@@ -53,6 +73,7 @@ class Driver:
         *,
         control: Path,
         log: Path,
+        login: str = "",
         locustfile: Path | None = None,
         connections: int = 16,
         seed: int = 0,
@@ -68,7 +89,8 @@ class Driver:
         self._control, self._log, self._rate = control, log, 1.0
         self._requests = 0
         self._aiming: Client | None = None
-        self.process = processes.spawn(argv, log=log, cgroup=cgroup, cpus=cpus)
+        env = {LOGIN: login} if login else None
+        self.process = processes.spawn(argv, log=log, env=env, cgroup=cgroup, cpus=cpus)
         try:
             self._await_ready()
         except BaseException:

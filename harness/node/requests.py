@@ -31,6 +31,8 @@ def note_load(summary: LoadSummary, path: Path, rate: float, notes: TrialLog) ->
     notes.add("errors_total", summary.errors, "{request}")
     notes.add("late_p99_ms", summary.late_p99_ms, "ms")
     notes.add("driver_cpu_share", summary.cpu_share, "1")
+    if summary.failures:
+        notes.details["failures"] = dict(summary.failures)
     if summary.saturated:
         notes.details["saturated"] = summary.reason
 

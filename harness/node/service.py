@@ -7,7 +7,7 @@ import http.client
 import ssl
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -60,18 +60,42 @@ class Service(Protocol):
         ...
 
 
-def spawn(asked: Spawn, *, log: Path, cgroup: Path, cpus: Sequence[int] = ()) -> SpawnedService:
+def spawn(
+    asked: Spawn,
+    *,
+    log: Path,
+    cgroup: Path,
+    cpus: Sequence[int] = (),
+    tell: Callable[[str], None] = lambda _: None,
+    attend: Callable[[], None] = lambda: None,
+) -> SpawnedService:
     """Start it and wait until it answers; WorkloadError if it does not or cannot be started,
     NeedError if its port is taken.
+
+    Connections of the process before may still have its port (TIME_WAIT). Most servers do not
+    mind. One that does not start is started again once they are gone, a minute at most later:
+    `tell` is told, and `attend` called meanwhile.
     """
     port = _port(asked.url) if asked.url else 0
     if asked.url:
         _require_free(port)
+    is_kept = asked.url and ports.lingering(port)
+    try:
+        return _spawn(asked, port, log, cgroup, cpus)
+    except WorkloadError:
+        if not is_kept:
+            raise
+    ports.await_released(port, tell, attend)
+    return _spawn(asked, port, log, cgroup, cpus)
+
+
+def _spawn(asked: Spawn, port: int, log: Path, cgroup: Path, cpus: Sequence[int]) -> SpawnedService:
     announces = not asked.url
     try:
         process = processes.spawn(
             [filled(word, port) for word in asked.argv],
-            log=log, cwd=Path(filled(asked.cwd, port)), env=asked.environment or None,
+            log=log, cwd=Path(filled(asked.cwd, port)),
+            env={name: filled(text, port) for name, text in asked.environment.items()},
             cgroup=cgroup, cpus=cpus,
         )  # fmt: skip
     except NeedError as error:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from harness.errors import InputError
 from harness.plan import workloads
+from harness.plan.url import without_login
 from harness.plan.workloads import Workload
 from harness.wire.spec import Found
 
@@ -17,7 +18,7 @@ from harness.wire.spec import Found
 class Running:
     """Where it answers, and one thing by which its processes are found."""
 
-    url: str
+    url: str = field(repr=False)
     pid: int | None = None
     cgroup: str = ""
     unit: str = ""
@@ -63,7 +64,8 @@ class Running:
 def service(running: Running, locustfile: Path | None = None) -> Workload:
     """A service that runs, as one that is measured; `Found` is what a node is told."""
     name = running.name()
-    url, path = running.url, urlsplit(running.url).path
+    url, login = without_login(running.url)
+    path = urlsplit(url).path
     if locustfile is not None and not locustfile.is_file():
         raise InputError(
             f"There is no locustfile {locustfile}.", next_step="Give the path of one that is there."
@@ -80,4 +82,5 @@ def service(running: Running, locustfile: Path | None = None) -> Workload:
             name=name, url=url, pid=running.pid or 0, cgroup=running.cgroup,
             unit=running.unit, container=running.container,
         ),
+        login=login,
     )  # fmt: skip

@@ -54,6 +54,7 @@ def block(e: Experiment, workload: Workload, number: int, rate: float | None) ->
         capacity_seconds=e.calibration_seconds,
         window_seconds=e.window_seconds,
         least_requests=MIN_REQUESTS,
+        login=workload.login,
     )
 
 
@@ -67,7 +68,7 @@ def service(workload: Workload) -> Spawn | Found:
         if workload.url
         else tuple(_told(word, workload) for word in workload.command),
         cwd=str(workload.directory) if workload.url else _told("{dir}", workload),
-        environment=dict(workload.environment),
+        environment={name: _told(text, workload) for name, text in workload.environment.items()},
         url=workload.url,
     )
 

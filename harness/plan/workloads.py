@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import shlex
 import shutil
 import sys
 import tomllib
@@ -15,9 +14,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from harness.errors import InputError, NeedError
+from harness.plan import command as commands
+from harness.plan.url import HIDDEN, address, without_login
 from harness.wire.spec import Found
 
-__all__ = ["Build", "Route", "Workload", "load", "names", "own"]
+__all__ = ["Build", "Route", "Workload", "address", "again", "load", "names", "own"]
 
 SHIPPED = Path(__file__).resolve().parents[2] / "workloads"
 
@@ -43,8 +44,9 @@ class Build:
 class Workload:
     """A service that can be started; the fields are workload.toml's keys.
 
-    `command` may hold {port}, {python} and {dir}. With a `url` the program is the user's own: it
-    must answer there. Without one it prints `{"ready": true, "port": N}`.
+    `command` and `environment` may hold {port}, {python} and {dir}. With a `url` the program is
+    the user's own: it must answer there. Without one it prints `{"ready": true, "port": N}`.
+    `login` (user:password, percent-encoded) is for the load driver alone and is never stored.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Workload:
     url: str = ""
     running: Found | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    login: str = field(default="", repr=False)
 
     @property
     def is_own(self) -> bool:
@@ -89,10 +92,10 @@ class Workload:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able; the inverse of `from_dict`."""
+        """JSON-able, to be stored; the inverse of `from_dict`, but a login is HIDDEN."""
         data = dataclasses.asdict(self)
         paths = {key: data[key] and str(data[key]) for key in ("directory", "locustfile")}
-        return {**data, **paths}
+        return {**data, **paths, "login": HIDDEN if self.login else ""}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Workload:
@@ -132,20 +135,15 @@ def load(name: str) -> Workload:
 
 def own(command: str | None, url: str | None, locustfile: Path | None = None) -> Workload:
     """The user's program: started by `command` in the current directory, answering at `url`."""
-    try:
-        words = shlex.split(command or "")
-    except ValueError as error:
-        raise InputError(
-            f"--command cannot be read: {error}.",
-            command or "",
-            "Quote it as a shell would read it, the whole in single quotes.",
-        ) from error
+    environment, words = commands.parse(command or "")
     if not words or not url:
         raise InputError(
             "A program of your own needs both --command and --url.",
             next_step="Say how it is started and where it answers.",
         )
     address(url)
+    place, login = without_login(url)
+    path = urlsplit(place).path
     if locustfile is not None and not locustfile.is_file():
         raise InputError(
             f"There is no locustfile {locustfile}.",
@@ -154,15 +152,37 @@ def own(command: str | None, url: str | None, locustfile: Path | None = None) ->
     name = re.sub(r"[^a-z0-9]+", "-", Path(words[0]).name.lower()).strip("-") or "own"
     workload = Workload(
         name=f"own-{name}" if name in names() else name,
-        command=tuple(words),
+        command=words,
         directory=Path.cwd(),
         description=command or "",
-        primary=urlsplit(url).path or "/",
+        primary=path or "/",
         locustfile=locustfile.resolve() if locustfile is not None else None,
-        url=url.rstrip("/") if locustfile is not None or urlsplit(url).path == "/" else url,
+        url=place.rstrip("/") if locustfile is not None or path == "/" else place,
+        environment=environment,
+        login=login,
     )
     workload.check()
     return workload
+
+
+def again(stored: Mapping[str, Any], url: str = "") -> Workload:
+    """The user's service as a run stored it; `url` only to give a login again, which is not kept.
+
+    InputError if it is missing, or is another URL.
+    """
+    workload = Workload.from_dict(stored)
+    place, login = without_login(url)
+    if workload.login != HIDDEN and not url:
+        return workload
+    if not login or workload.login != HIDDEN or place.rstrip("/") != workload.url.rstrip("/"):
+        raise InputError(
+            f"The run asks its service at {workload.url}"
+            + (" with a login, which is not kept." if workload.login else ", without a login."),
+            next_step="Give --resume with --url http://USER:PASSWORD@..., the same URL as before."
+            if workload.login
+            else "Give --resume without --url.",
+        )
+    return dataclasses.replace(workload, login=login)
 
 
 def _is_fresh(folder: Path, build: Build) -> bool:
@@ -172,17 +192,3 @@ def _is_fresh(folder: Path, build: Build) -> bool:
     return all(
         (folder / source).stat().st_mtime <= output.stat().st_mtime for source in build.sources
     )
-
-
-def address(url: str) -> tuple[str, int]:
-    """Host and port of a service's URL; InputError if it has none."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-        if parts.scheme not in ("http", "https") or not parts.hostname or not url.isascii():
-            raise ValueError(url)
-    except (KeyError, ValueError) as error:
-        raise InputError(
-            f"{url} is not a URL of a service.", next_step="Say http://127.0.0.1:PORT/."
-        ) from error
-    return parts.hostname or "127.0.0.1", port

@@ -129,6 +129,8 @@ def _driven(summary: Summary, workload: str) -> str:
     text = f"Driven at {known['rate']:,.0f} requests a second"
     if "capacity" in known:
         text += f"; the load driver reached {known['capacity']:,.0f} a second in a closed loop"
+        if known.get("failures"):
+            text += f", beside {known['refused']:,.0f} a second that were refused"
         if "driver_cpu_share" in known:
             text += f" (driver at {known['driver_cpu_share']:.0%} of its CPU)".replace("%", " %")
     row = summary.row(workload, BASELINE, "workload_cpu_us")

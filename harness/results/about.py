@@ -17,16 +17,22 @@ SCHEMA = 1
 """What reads run.json refuses another number. Keys are added without a new one.
 
 1: the first. idle_poll, instrument, warmups and ended_early came later, then components and
-spent_seconds, then target, collectors, facts_hash and broken_blocks.
+spent_seconds, then target, collectors, facts_hash and broken_blocks, then refused and failures.
 """
 
 
 class Capacity(TypedDict, total=False):
-    """What a service can take and what it was driven at (requests/s); see docs/method.md."""
+    """What a service can take and what it was driven at (requests/s); see docs/method.md.
+
+    `refused` is what it did not answer well beside its capacity (requests/s), `failures` how many
+    of each kind that were; both are there where some were.
+    """
 
     capacity: float
     driver_cpu_share: float
     rate: float
+    refused: float
+    failures: Mapping[str, int]
 
 
 class WarmUp(TypedDict, total=False):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import time
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from harness.model import Part
 from harness.stack import backends
 from harness.stack.backends import Backends, Series
 from harness.stack.config import Stack
-from harness.wire.telemetry import EVENTS, METRICS, SPANS, SPREAD, growth
+from harness.wire.telemetry import EVENTS, METRICS, PORT, SPANS, SPREAD, growth
 
 BACKENDS = ("prometheus", "tempo", "loki", "otelcol")  # what it must have
 POLL_SECONDS = 0.2
@@ -85,6 +86,19 @@ class Full:
                 return found
             self.check()
             time.sleep(POLL_SECONDS)
+
+    def ports(self, part: Part, signal: str, made: float) -> Mapping[int, float]:
+        """The same by server port; 0: none was told, as of what no metric counts."""
+        total = self.count(part, signal, made)
+        if signal not in METRICS:
+            return {0: total}
+        since = unix_ns(part.since_ns) if part.since_ns else part.mark
+        wanted = backends.metric(METRICS[signal])
+        found: dict[int, float] = defaultdict(float)
+        for one in self._backends.counters(part.instance, wanted, part.mark):
+            port = dict(one.labels).get(backends.label(PORT), "")
+            found[int(port) if port.isdecimal() else 0] += counted([one], since, part.only)
+        return found
 
     def watch(
         self, parts: Sequence[tuple[Part, str]], seconds: float, complete: Callable[[], bool]

@@ -64,8 +64,8 @@ class Hello:
 class Spawn:
     """A service that the node starts, in a cgroup that it makes.
 
-    `argv` and `cwd` may hold {python}, {port}, and {workloads}, the node's own services. Without a
-    `url` the program prints `{"ready": true, "port": N}`.
+    `argv`, `cwd` and `environment` may hold {python}, {port}, and {workloads}, the node's own
+    services. Without a `url` the program prints `{"ready": true, "port": N}`.
     """
 
     name: str
@@ -100,7 +100,8 @@ class BlockSpec:
     """A service process, warmed up, and what drives it; `name` is that of its logs.
 
     Without a `rate` the capacity is found, and its `fraction` is taken, `max_rate` at most. A rate
-    that puts less than `least_requests` into a window of `window_seconds` is refused.
+    that puts less than `least_requests` into a window of `window_seconds` is refused. `login`,
+    user:password as in a URL, is for the load driver alone.
     """
 
     name: str
@@ -117,6 +118,7 @@ class BlockSpec:
     capacity_seconds: float
     window_seconds: float
     least_requests: float
+    login: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ METRICS = {
     "samples": "profile.samples",
 }
 EVENTS = {"executions": "process.exec"}  # signal -> the log record that tells it
+PORT = "server.port"  # the attribute that says at which port a request was served
 SIGNALS = (*METRICS, *EVENTS)
 SPREAD = tuple(step / 20 for step in range(21))  # of what one export of a metric counts, in time
 SPANS = "spans"  # as many as the collector says it sent; asked for where they can be found again

@@ -133,6 +133,52 @@ def test_user_classes_share_the_slots_by_weight(tmp_path: Path, server: Server) 
     assert server.paths == {"/read": 75, "/write": 25}
 
 
+def test_a_class_of_weight_0_is_not_of_the_mix(tmp_path: Path, server: Server) -> None:
+    idle = TWO_CLASSES.replace("weight = 3", "weight = 0")
+    with drive(tmp_path, server.url, idle) as driver:
+        driver.start(200, requests=40)
+        assert driver.wait(tmp_path / "requests.npz").errors == 0
+    assert server.paths == {"/write": 40}
+
+
+def test_a_fixed_count_is_so_many_of_the_users(tmp_path: Path, server: Server) -> None:
+    fixed = TWO_CLASSES.replace("weight = 3", "weight = 0\n    fixed_count = 2")
+    with drive(tmp_path, server.url, fixed, connections=8) as driver:
+        driver.start(200, requests=80)
+        assert driver.wait(tmp_path / "requests.npz").errors == 0
+    assert server.paths == {"/read": 20, "/write": 60}
+
+
+PRINTING = """
+import os, subprocess, sys
+from locust import FastHttpUser, task
+
+print("read", "me")
+os.write(1, b"by descriptor\\n")
+subprocess.run(["echo", "by a child"], check=True)
+
+class Visitor(FastHttpUser):
+    @task
+    def visit(self):
+        print("x" * 20_000)
+        sys.stdout.flush()
+        self.client.get("/")
+"""
+
+
+def test_a_locustfile_may_print(tmp_path: Path, server: Server) -> None:
+    """At import, before the ready line, and for each request, more than any pipe holds."""
+    with drive(tmp_path, server.url, PRINTING) as driver:
+        driver.start(200, requests=100)
+        summary = driver.wait(tmp_path / "requests.npz")
+        assert (summary.requests, summary.errors) == (100, 0)
+    log = (tmp_path / "load.log").read_text()
+    for said in ("read me\n", "by descriptor\n", "by a child\n", "x" * 20_000 + "\n"):
+        assert said in log
+    assert log.endswith("(What the locustfile prints from here on is not kept.)\n")
+    assert len(log) < 300_000  # not two million
+
+
 def test_users_that_all_stop_end_the_phase(tmp_path: Path, server: Server) -> None:
     quitting = TWO_STEPS + "\n        from locust.exception import StopUser; raise StopUser()\n"
     with drive(tmp_path, server.url, quitting, connections=3) as driver:
@@ -171,6 +217,14 @@ def test_a_broken_locustfile_is_told(tmp_path: Path) -> None:
         drive(tmp_path, "http://127.0.0.1:1", "nonsense")
     with pytest.raises(LoadError, match="no user class with tasks"):
         drive(tmp_path, "http://127.0.0.1:1", "x = 1")
+    with pytest.raises(LoadError, match=r"Cannot load.*SystemExit: no licence"):
+        drive(tmp_path, "http://127.0.0.1:1", "import sys; sys.exit('no licence')")
+    nobody = TWO_CLASSES.replace("weight = 3", "weight = 0")
+    nobody = nobody.replace(
+        "class Writer(FastHttpUser):", "class Writer(FastHttpUser):\n    weight = 0\n"
+    )
+    with pytest.raises(LoadError, match=r"Every user class of .* has weight 0"):
+        drive(tmp_path, "http://127.0.0.1:1", nobody)
 
 
 def test_users_that_fail_to_start_are_told(tmp_path: Path) -> None:

@@ -275,6 +275,23 @@ def test_requests_are_counted_once_the_flush_is_found(receiver: Full, answers: A
     assert re.search(r"\[6\ds\]$", query)
 
 
+def test_requests_are_counted_by_port(receiver: Full, answers: Answers) -> None:
+    flush_ns = time.monotonic_ns()
+    before, after = time.time() - 5, time.time() + 0.001
+    found = [
+        {"metric": labels, "values": [[before, "100"], [after, str(100 + number)]]}
+        for labels, number in (
+            ({"server_port": "8080"}, 23),
+            ({"server_port": "8081"}, 46),
+            ({}, 1),
+        )
+    ]
+    answers.say["/api/v1/query"] = lambda: {"data": {"result": found}}
+    part = Part("harness.http", receiver.mark() - 60 * SECOND, flush_ns - SECOND,
+                instance="http-1", flushed_ns=flush_ns)  # fmt: skip
+    assert receiver.ports(part, "requests", 70) == {8080: 23, 8081: 46, 0: 1}
+
+
 def test_events_are_counted_until_all_are_there(receiver: Full, answers: Answers) -> None:
     found: list[Any] = [{"traces": []}, SEARCH]
     answers.say["/api/search"] = lambda: found.pop(0) if len(found) > 1 else found[0]

@@ -106,6 +106,15 @@ def test_command_is_told_without_the_name_of_its_run() -> None:
         assert said == ["harness", "calibrate", "--minutes", "2"]
 
 
+def test_command_is_told_without_a_login() -> None:
+    url = "http://me:s3cret@h:1/"
+    for given in (["--url", url], [f"--url={url}"]):
+        said = choice.repeatable(["evaluate", *given, "--command", "mail a@b"])
+        assert "s3cret" not in " ".join(said)
+        assert said[-2:] == ["--command", "mail a@b"]
+        assert "http://***@h:1/" in said[2].removeprefix("--url=") + said[3]
+
+
 def test_certificate_of_another_machine_is_not_used(tmp_path: Path) -> None:
     assert choice.certified(tmp_path, facts.facts()) == {}
     other = {**certificates.machine(facts.facts()), "kernel": "1.0"}

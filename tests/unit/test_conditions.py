@@ -77,6 +77,57 @@ def test_the_service_s_cpus_and_settings_that_disturb_are_told(tmp_path: Path) -
     assert told["settings that disturb"] == "boost: on"
 
 
+def test_what_was_refused_is_told(tmp_path: Path) -> None:
+    what = experiment(Arm("http", ("http",)), switched_seconds=1.2)
+    found = {"capacity": 300.0, "driver_cpu_share": 0.2, "rate": 120, "refused": 1420.0,
+             "failures": {"429 Too Many Requests": 2840}}  # fmt: skip
+    run = synthetic.write(tmp_path / "run", what, LOUD, calibration={"go": found})
+    built = build.build(run)
+    page, told = built.html.read_text(), " ".join(summarize(run).warnings)
+    assert "reached 300 a second in a closed loop, beside 1,420 a second that were refused" in page
+    assert "go: pressed with all connections it answered 300 requests a second well" in told
+    assert "refused 1,420 a second (2,840 x 429 Too Many Requests)" in told
+
+
+def test_how_requests_failed_is_told(tmp_path: Path) -> None:
+    """Few are told beside the figures; many spoil the trial, and its reason says what they were."""
+    what = experiment(Arm("http", ("http",)), switched_seconds=1.2)
+    run = synthetic.write(tmp_path / "run", what, LOUD)
+    few, many, *_ = [r for r in run.records() if r.trial.kind == "switched"]
+    for record, lost in ((few, 1), (many, 500)):
+        values = tuple(
+            dataclasses.replace(v, value=float(lost)) if v.metric == "errors_total" else v
+            for v in record.values
+        )
+        extra = {**record.extra, "failures": {"connection closed without a whole answer": lost}}
+        spoiled = dataclasses.replace(record, values=values, extra=extra)
+        run.append(spoiled, run.windows(record.trial))
+    summary = summarize(run)
+    assert (
+        "go: 1 requests failed in the trials that are used: 1 x connection closed without a whole "
+        "answer." in summary.warnings
+    )
+    (bad,) = [judged for judged in summary.trials if not judged.usable]
+    assert bad.reason.endswith("How they failed: 500 x connection closed without a whole answer.")
+
+
+def test_requests_beside_the_measured_port_are_told(tmp_path: Path) -> None:
+    what = experiment(Arm("http", ("http",)), switched_seconds=1.2)
+    run = synthetic.write(tmp_path / "run", what, LOUD)
+    covered = row(summarize(run), "http", "coverage_percent[requests]")
+    first = next(r for r in run.records() if r.trial.arm == "http" and r.trial.kind == "switched")
+    seen = next(v for v in first.values if v.metric == "signal_seen")
+    beside = dataclasses.replace(
+        seen, metric="signal_beside", value=1800.0, labels={**seen.labels, "port": "8081"}
+    )
+    more = dataclasses.replace(first, values=(*first.values, beside))
+    run.append(more, run.windows(first.trial))
+    summary = summarize(run)
+    assert row(summary, "http", "coverage_percent[requests]") == covered
+    (told,) = [text for text in summary.warnings if "port 8081" in text]
+    assert told.startswith("go: http also told of 1,800 requests at port 8081")
+
+
 def test_a_run_from_before_all_this_still_has_a_report(tmp_path: Path) -> None:
     what = experiment(Arm("http", ("http",)), switched_seconds=1.2)
     run = synthetic.write(tmp_path / "run", what, LOUD)

@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric
 
-from harness.meters.coverage import count, data_latency
+from harness.meters.coverage import by_port, count, data_latency, of_port
 from harness.meters.otlp import LOGS, METRICS, TRACES
 from harness.model import Part
 from harness.wire.spool import Record, pack, read_spool
@@ -58,6 +58,7 @@ class Spool:
         scope: str = "harness.http",
         encoding: str = "",
         exponential: bool = False,
+        port: int | str = 0,
     ) -> None:
         request, metric = _metric(DURATION, scope)
         data = metric.exponential_histogram if exponential else metric.histogram
@@ -69,6 +70,10 @@ class Spool:
                 time_unix_nano=UNIX + round((at - 0.1) * SECOND),
             )
             point.attributes.add(key="http.route").value.string_value = route
+            if port:
+                value = point.attributes.add(key="server.port").value
+                kind = "string_value" if isinstance(port, str) else "int_value"
+                setattr(value, kind, port)
         self.post(at, METRICS, request, encoding)
 
     def counter(
@@ -176,6 +181,23 @@ def test_a_trial_reads_from_its_own_offset(spool: Spool) -> None:
     offset = spool.path.stat().st_size
     spool.histogram(2, {"/": 7}, start=1.5)
     assert count(*_part(spool, mark=offset), "requests") == 7
+
+
+@pytest.mark.parametrize("encoding", ["", "json"])
+def test_requests_are_counted_by_port(spool: Spool, encoding: str) -> None:
+    for at, front, back in ((1, 50, 100), (2, 73, 146)):
+        spool.histogram(at, {"/": front}, port=8080, encoding=encoding)
+        spool.histogram(at, {"/": back}, port="8081", encoding=encoding)
+        spool.histogram(at, {"/x": 10}, encoding=encoding)
+    spool.histogram(3, {"/x": 11})
+    assert by_port(*_part(spool, 1.5), "requests") == {8080: 23, 8081: 46, 0: 1}
+
+
+def test_coverage_is_that_of_the_measured_port() -> None:
+    assert of_port({8080: 23, 8081: 46, 8082: 0, 0: 1}, 8080) == (24, {8081: 46})
+    assert of_port({8081: 46}, 8080) == (0, {8081: 46})
+    assert of_port({0: 23}, 8080) == (23, {})
+    assert of_port({}, 8080) == (0, {})
 
 
 def test_connections_and_samples(spool: Spool) -> None:

@@ -31,3 +31,46 @@ def test_bind_is_advised_for_no_more_than_it_moves() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(NeedError) as raised:
         ports.require_free("127.0.0.1", taken.getsockname()[1], "otelcol")
     assert "--bind moves only OTLP, queries and Grafana" in raised.value.next_step
+
+
+def closed_by_the_server(seconds: int) -> tuple[int, socket.socket]:
+    """A port that the kernel keeps for so long (FIN_WAIT2) with nobody at it, and the other end."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        client = socket.create_connection(("127.0.0.1", port))
+        served, _ = listener.accept()
+        served.setsockopt(socket.IPPROTO_TCP, socket.TCP_LINGER2, seconds)
+        served.close()
+    return port, client
+
+
+def test_a_port_that_only_closed_connections_have_is_waited_for() -> None:
+    port, client = closed_by_the_server(1)
+    with client:
+        assert ports.holder(port) is None
+        assert ports.lingering(port) > 0
+        with socket.socket() as plain, pytest.raises(OSError, match="in use"):
+            plain.bind(("127.0.0.1", port))
+        told: list[str] = []
+        ports.await_released(port, told.append)
+        assert ports.lingering(port) == 0
+        assert [f"port {port}, which the kernel still keeps" in each for each in told] == [True]
+        with socket.socket() as plain:
+            plain.bind(("127.0.0.1", port))
+
+
+def test_a_free_port_and_one_with_a_listener_are_not_waited_for() -> None:
+    told: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)), listener.accept()[0]:
+            assert ports.lingering(port) == 0
+            ports.await_released(port, told.append)
+    assert told == []
+
+
+def test_a_port_that_stays_taken_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "LINGER_SECONDS", 0.0)
+    port, client = closed_by_the_server(20)
+    with client, pytest.raises(NeedError, match=f"Port {port} is still kept by the kernel"):
+        ports.await_released(port, lambda _: None)

@@ -1,3 +1,6 @@
+import pytest
+
+from harness.errors import LoadError
 from harness.load.phase import Phase
 from harness.load.schedule import Schedule
 
@@ -40,3 +43,32 @@ def test_a_counted_phase_is_complete_when_all_were_served() -> None:
     assert not phase.complete
     phase.done = 3
     assert phase.complete
+
+
+def pressed(good: int, bad: int, tasks: int) -> Phase:
+    phase = Phase(None, done=tasks)
+    for number in range(good + bad):
+        phase.record.add(0, 0, 1, 429 if number < bad else 200, number < bad, "/", 0)
+    phase.failures["429 Too Many Requests"] = bad
+    phase.began_ns -= 10**9
+    return phase
+
+
+def test_a_capacity_is_what_was_answered_well() -> None:
+    phase = pressed(300, 1200, 1500)
+    found, seconds = phase.capacity(), phase.stop().seconds
+    assert found["rate"] * seconds == pytest.approx(300)
+    assert found["refused"] * seconds == pytest.approx(1200)
+    assert found["failures"] == {"429 Too Many Requests": 1200}
+
+
+def test_a_limit_on_requests_is_no_limit_on_whole_tasks() -> None:
+    phase = pressed(300, 1700, 200)  # ten requests each: none of the tasks came through whole
+    assert phase.capacity()["rate"] * phase.stop().seconds == pytest.approx(30)
+
+
+def test_a_service_that_answers_nothing_well_says_what_it_answered() -> None:
+    with pytest.raises(LoadError, match=r"no request well.* 50 were made: 50 x 429 Too Many"):
+        pressed(0, 50, 50).capacity()
+    with pytest.raises(LoadError, match="made none"):
+        pressed(0, 0, 50).capacity()
