@@ -13,6 +13,7 @@ import contextlib
 import ipaddress
 import os
 import struct
+import sys
 from argparse import ArgumentParser, Namespace
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
@@ -21,12 +22,12 @@ from pathlib import Path
 from opentelemetry.sdk.metrics.export import Metric
 
 from harness.agent import policy
+from harness.agent.collector import Attachment
 from harness.agent.errors import AgentError
-from harness.agent.libbpf import Object, RingBuffer
+from harness.agent.libbpf import Object, RingBuffer, attached_to
 from harness.agent.opens import Opens, listed
 from harness.agent.policy import Rule
 from harness.agent.responder import Responder, kill
-from harness.agent.runtime import Attachment
 from harness.agent.telemetry import Counts, Log, Point, Telemetry, Value, counter
 
 _EVENT = struct.Struct("=Q6I16s256s256s")  # struct event
@@ -78,13 +79,10 @@ class Guard:
         obj.set("filter_suffixes", bool(policy.path_tries(self._rules)[1]))
 
     def start(self, obj: Object) -> None:
-        """Fill in the policy and open what events are read from."""
+        """Open what events are read from."""
         self._object = obj
-        self._directory = os.open(self._cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        obj.map("scope").update(bytes(4), self._directory.to_bytes(4, "little"))
         self._ring = RingBuffer(obj.map("ring"), self._take)
         self._condemned = RingBuffer(obj.map("condemned"), self._kill)
-        self._fill()
         callbacks: dict[int, Callable[[], object]] = {}
         if any(rule.event == "connect" and rule.action == "kill" for rule in self._rules):
             callbacks[obj.map("condemned").fd] = self._condemned.consume
@@ -95,14 +93,15 @@ class Guard:
         if callbacks:
             self._responder = Responder(callbacks)
 
+    def aim(self, obj: Object, directory: int) -> None:
+        """Say whose events count, and fill in the policy with the files of its containers."""
+        self._directory = directory
+        obj.map("scope").update(bytes(4), directory.to_bytes(4, sys.byteorder))
+        self._fill()
+
     def attach(self, obj: Object) -> Sequence[Attachment]:
         """Watch from now on."""
-        attached: list[Attachment] = []
-        for program in obj.programs:
-            if program.section.startswith("cgroup/"):
-                attached.append(program.attach_cgroup(self._directory))
-            else:
-                attached.append(program.attach())
+        attached: list[Attachment] = [*attached_to(self._directory, obj.programs)]
         if self._opens is not None:
             self._opens.attach()
             attached.append(self._opens)
@@ -135,7 +134,6 @@ class Guard:
             self._opens.close()
         self._ring.close()
         self._condemned.close()
-        os.close(self._directory)
 
     def _fill(self) -> None:
         prefixes, suffixes = policy.path_tries(self._rules)
