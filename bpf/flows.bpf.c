@@ -49,8 +49,7 @@ struct connection {
 	__u32 closed;
 };
 
-const volatile __u64 targ_cgroup = 0;
-
+__u64 targ_cgroup = 0; /* another one when the cgroup is made anew */
 __u64 pass = 0;
 __u64 opened = 0;
 __u64 closed = 0;

@@ -141,7 +141,7 @@ def _count(stimulus: Stimulus) -> int:
 @contextlib.contextmanager
 def own_cgroup() -> Iterator[Path]:
     """Move this process into a fresh cgroup below its own; back and removed at the end."""
-    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    lines = os.fsdecode(Path("/proc/self/cgroup").read_bytes()).split("\n")
     place = next((line[3:] for line in lines if line.startswith("0::")), None)
     mount = _cgroup2_mount()
     if place is None or mount is None:
@@ -167,10 +167,10 @@ def _remove_left(parent: Path) -> None:
 
 
 def _cgroup2_mount() -> Path | None:
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in filter(None, os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).split("\n")):
         place, _, source = line.partition(" - ")
         if source.split()[0] == "cgroup2":
-            return Path(place.split()[4])
+            return Path(place.split(" ")[4])
     return None
 
 

@@ -15,18 +15,18 @@ seen; one that was known and closes then stays without its close and its last by
 from __future__ import annotations
 
 import ipaddress
+import os
 import struct
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from opentelemetry.sdk.metrics.export import Metric
 
+from harness.agent.collector import Attachment
 from harness.agent.iterator import Iterator
 from harness.agent.libbpf import Object
-from harness.agent.runtime import Attachment
 from harness.agent.telemetry import Counts, Point, Telemetry, counter, gauge
 
 _KEY = struct.Struct("=BBH16s")  # struct flow_key
@@ -54,8 +54,8 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 def create(options: Namespace) -> Flows:
-    """The collector for the cgroup in `options`."""
-    return Flows(options.cgroup)
+    """The collector; it has no options of its own."""
+    return Flows()
 
 
 @dataclass
@@ -90,23 +90,28 @@ class Flows:
 
     name = "flows"
 
-    def __init__(self, cgroup: Path) -> None:
-        self._cgroup = cgroup
+    def __init__(self) -> None:
         self._reading = _Reading("", on=False)
         self._walk_due = self._read_due = False
         self._pass = 0
         self._rtt: dict[bytes, tuple[int, int]] = {}
 
     def configure(self, obj: Object) -> None:
-        """Tell the programs their cgroup, by its inode: the id that the kernel knows it by."""
-        obj.set("targ_cgroup", self._cgroup.stat().st_ino)
+        """Nothing is set before the object is loaded."""
 
     def start(self, obj: Object) -> None:
-        """Learn which ports the cgroup listens on and which connections it has."""
+        """Make the iterators ready."""
         self._object = obj
         obj.map("flows").update(_OVERFLOW_KEY, bytes(_FLOW.size))
         self._known = Iterator(obj.program("read_open"), over=obj.map("connections"))
         self._all = Iterator(obj.program("find_open"))
+
+    def aim(self, obj: Object, directory: int) -> None:
+        """Learn which ports this cgroup listens on and which connections it has.
+
+        The programs know it by its inode, which is the id that the kernel knows it by.
+        """
+        obj.set("targ_cgroup", os.fstat(directory).st_ino)
         self._all.run()
 
     def attach(self, obj: Object) -> Sequence[Attachment]:

@@ -4,15 +4,15 @@ Executions and kills happen in the kernel; events wait in a ring buffer, connect
 by process and peer, and both are fetched by the timer without a wake-up. A connection that the
 policy kills for is denied at once, and the process is killed by a thread woken for it, because
 no signal can be sent from that hook. Files: BPF LSM if the kernel runs it, else fentry, else
-fanotify (opens.py); the hook that was taken is told.
+fanotify (opens.py), or the one that was asked for; the hook that was taken is told.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import os
 import struct
+import sys
 from argparse import ArgumentParser, Namespace
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
@@ -20,35 +20,43 @@ from pathlib import Path
 
 from opentelemetry.sdk.metrics.export import Metric
 
-from harness.agent import policy
+from harness.agent import cgroup, open_hook, policy
+from harness.agent.collector import Attachment
 from harness.agent.errors import AgentError
-from harness.agent.libbpf import Object, RingBuffer
+from harness.agent.libbpf import Object, RingBuffer, attached_to
 from harness.agent.opens import Opens, listed
 from harness.agent.policy import Rule
-from harness.agent.responder import Responder, kill
-from harness.agent.runtime import Attachment
+from harness.agent.responder import Responder
 from harness.agent.telemetry import Counts, Log, Point, Telemetry, Value, counter
+from harness.agent.text import text
 
 _EVENT = struct.Struct("=Q6I16s256s256s")  # struct event
 _PEER = struct.Struct("=IHBB16s16s")  # struct peer
 _CONNECTS = struct.Struct("=QQII")  # struct connects
-_OPEN_HOOKS = ("on_open_lsm", "on_open_fentry")
 _EVENT_NAMES = {1: "process.exec", 2: "file.open"}
 _TRANSPORTS = {6: "tcp", 17: "udp"}
 _REMEMBERED = 4096
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """--policy."""
+    """--policy, --open-hook."""
     parser.add_argument("--policy", type=Path, help="what to watch, in TOML; else the default")
+    parser.add_argument(
+        "--open-hook",
+        choices=open_hook.CHOICES,
+        default="best",
+        help="how opened files are seen; else by the best that this kernel has",
+    )
 
 
 def create(options: Namespace) -> Guard:
     """The collector for the cgroup and the policy in `options`; AgentError if it is wrong."""
     rules = policy.load(options.policy) if options.policy else policy.DEFAULT
-    return Guard(
-        options.cgroup, rules, lambda: _open_hook(options.bpf / "guard.bpf.o", options.btf)
-    )
+
+    def find_hook() -> str | None:
+        return open_hook.found(options.open_hook, options.bpf / "guard.bpf.o", options.btf)
+
+    return Guard(options.cgroup, rules, find_hook)
 
 
 class Guard:
@@ -78,35 +86,36 @@ class Guard:
         obj.set("filter_suffixes", bool(policy.path_tries(self._rules)[1]))
 
     def start(self, obj: Object) -> None:
-        """Fill in the policy and open what events are read from."""
+        """Open what events are read from."""
         self._object = obj
-        self._directory = os.open(self._cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        obj.map("scope").update(bytes(4), self._directory.to_bytes(4, "little"))
         self._ring = RingBuffer(obj.map("ring"), self._take)
         self._condemned = RingBuffer(obj.map("condemned"), self._kill)
-        self._fill()
         callbacks: dict[int, Callable[[], object]] = {}
         if any(rule.event == "connect" and rule.action == "kill" for rule in self._rules):
             callbacks[obj.map("condemned").fd] = self._condemned.consume
         if self._watches_files:
             self._opens = Opens(self._cgroup, self._rules, obj.map("ended"))
-            if self._opens.asked is not None:
-                callbacks[self._opens.asked.fd] = self._opens.answer
         if callbacks:
             self._responder = Responder(callbacks)
 
+    def aim(self, obj: Object, directory: int) -> None:
+        """Say whose events count, and fill in the policy with the files of its containers."""
+        self._directory = directory
+        obj.map("scope").update(bytes(4), directory.to_bytes(4, sys.byteorder))
+        self._fill()
+        if self._opens is not None:
+            self._opens.expire()
+
     def attach(self, obj: Object) -> Sequence[Attachment]:
         """Watch from now on."""
-        attached: list[Attachment] = []
-        for program in obj.programs:
-            if program.section.startswith("cgroup/"):
-                attached.append(program.attach_cgroup(self._directory))
-            else:
-                attached.append(program.attach())
-        if self._opens is not None:
+        if self._opens is None:
+            return attached_to(self._directory, obj.programs)
+        try:
             self._opens.attach()
-            attached.append(self._opens)
-        return attached
+            return [*attached_to(self._directory, obj.programs), self._opens]
+        except AgentError:
+            self._opens.destroy()
+            raise
 
     def collect(self, *, metrics: bool) -> Telemetry:
         """The events since the last time, and how many there were in all."""
@@ -123,9 +132,10 @@ class Guard:
     def counts(self) -> Counts:
         """`lost` are events that found their buffer full."""
         events, lost = (int.from_bytes(self._object.get(n), "little") for n in ("events", "lost"))
-        if self._opens is not None:
-            events, lost = events + self._opens.events, lost + self._opens.lost()
-        return Counts(events, lost)
+        if self._opens is None:
+            return Counts(events, lost)
+        more = {"answerer_restarts": self._opens.restarts}
+        return Counts(events + self._opens.events, lost + self._opens.lost(), more)
 
     def close(self) -> None:
         """End the thread, then what it reads from."""
@@ -135,7 +145,6 @@ class Guard:
             self._opens.close()
         self._ring.close()
         self._condemned.close()
-        os.close(self._directory)
 
     def _fill(self) -> None:
         prefixes, suffixes = policy.path_tries(self._rules)
@@ -160,7 +169,7 @@ class Guard:
         ]
 
     def _kill(self, record: bytes) -> None:
-        kill(int.from_bytes(record, "little"), self._cgroup)
+        cgroup.kill(int.from_bytes(record, sys.byteorder), self._cgroup)
 
     def _take(self, record: bytes) -> None:
         at_ns, kind, _, rule, pid, parent, args_len, comm, path, args = _EVENT.unpack(record)
@@ -173,7 +182,7 @@ class Guard:
         if executed:
             self._remember(pid, _text(path))
             attributes["process.command_args"] = [
-                each.decode(errors="replace") for each in args[:args_len].rstrip(b"\0").split(b"\0")
+                text(each) for each in args[:args_len].rstrip(b"\0").split(b"\0")
             ]
         self._logs.append(Log(_EVENT_NAMES[kind], at_ns, attributes))
 
@@ -222,24 +231,6 @@ def _programs(watched: set[str], open_hook: str | None) -> set[str]:
     return programs
 
 
-def _open_hook(path: Path, btf: Path) -> str | None:
-    """The first BPF hook that is really called when a file is opened, by trying; else None."""
-    for name in _OPEN_HOOKS:
-        obj = Object(path, btf)
-        for program in obj.programs:
-            if program.name != name:
-                program.skip()
-        obj.set("targ_probe", 1)
-        with contextlib.suppress(AgentError), contextlib.closing(obj):
-            obj.load()
-            link = obj.program(name).attach()
-            os.close(os.open(os.devnull, os.O_RDONLY))
-            link.destroy()
-            if int.from_bytes(obj.get("events"), "little"):
-                return name
-    return None
-
-
 def _process(pid: int, parent: int, comm: bytes) -> dict[str, Value]:
     return {
         "process.pid": pid,
@@ -249,4 +240,4 @@ def _process(pid: int, parent: int, comm: bytes) -> dict[str, Value]:
 
 
 def _text(raw: bytes) -> str:
-    return raw.split(b"\0", 1)[0].decode(errors="replace")
+    return text(raw.split(b"\0", 1)[0])

@@ -7,19 +7,18 @@ first segment, as the kernel of the serving machine sees them.
 from __future__ import annotations
 
 import ctypes
-import os
 import struct
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ctypes import c_char, c_uint8, c_uint16, c_uint64
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
 
 from opentelemetry.sdk.metrics.export import Metric
 
-from harness.agent.libbpf import Link, Map, Object, RingBuffer
+from harness.agent.libbpf import Link, Map, Object, RingBuffer, attached_to
 from harness.agent.telemetry import Attributes, Buckets, Counts, Span, Telemetry, histogram
+from harness.agent.text import text
 
 # enum http_method in bpf/http.h
 METHODS = ("", "GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS", "CONNECT", "TRACE")
@@ -76,8 +75,8 @@ class Http:
 
     name = "http"
 
-    def __init__(self, cgroup: Path, sample: int) -> None:
-        self._cgroup, self._sample = cgroup, sample
+    def __init__(self, sample: int) -> None:
+        self._sample = sample
         self._generation = 0
         self._spans: list[Span] = []
         self._slowest: dict[bytes, Span] = {}
@@ -90,17 +89,20 @@ class Http:
         obj.set("targ_sample", (1 << 32) // self._sample - 1)
 
     def start(self, obj: Object) -> None:
-        """Map the ring buffer and hold the cgroup."""
+        """Map the ring buffer."""
         self._object = obj
         self._maps = [obj.map("series"), obj.map("overflow")]
         self._events = RingBuffer(obj.map("events"), self._take)
-        self._directory = os.open(self._cgroup, os.O_RDONLY | os.O_DIRECTORY)
+
+    def aim(self, obj: Object, directory: int) -> None:
+        """See the requests of this cgroup with the next `attach`."""
+        self._directory = directory
 
     def attach(self, obj: Object) -> Sequence[Link]:
         """Void the state of connections from before, then see both directions."""
         self._generation += 1
         obj.set("generation", self._generation)
-        return [program.attach_cgroup(self._directory) for program in obj.programs]
+        return attached_to(self._directory, obj.programs)
 
     def collect(self, *, metrics: bool) -> Telemetry:
         """Spans since the last call, and the totals if `metrics`."""
@@ -117,9 +119,8 @@ class Http:
         return self._counts(self._totals({}))
 
     def close(self) -> None:
-        """Unmap the ring buffer and let the cgroup go."""
+        """Unmap the ring buffer."""
         self._events.close()
-        os.close(self._directory)
 
     def _counts(self, totals: Iterable[_Totals]) -> Counts:
         events = sum(sum(each.duration) for each in totals)
@@ -146,7 +147,7 @@ def add_options(parser: ArgumentParser) -> None:
 
 def create(options: Namespace) -> Http:
     """The collector as the command line asks for it."""
-    return Http(options.cgroup, options.sample)
+    return Http(options.sample)
 
 
 def _positive(text: str) -> int:
@@ -175,7 +176,7 @@ def _added(key: _Key, source: Map, value: bytes, example: Span | None) -> _Total
 def _attributes(key: _Key) -> dict[str, str | int]:
     attributes: dict[str, str | int] = {
         "http.request.method": METHODS[key.method],
-        "http.route": key.route.decode(errors="replace"),
+        "http.route": text(key.route),
         "http.response.status_code": key.status,
         "network.protocol.version": f"1.{key.minor}",
         "server.port": key.port,
@@ -202,7 +203,7 @@ def _metrics(totals: Sequence[_Totals]) -> list[Metric]:
 def _span(event: _Event) -> Span:
     key = event.key
     attributes = _attributes(key)
-    target = event.target.split(b" ", 1)[0].decode(errors="replace")
+    target = text(event.target.split(b" ", 1)[0])
     attributes["url.path"], _, query = target.partition("?")
     if query:
         attributes["url.query"] = query

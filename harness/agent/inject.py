@@ -18,17 +18,15 @@ that nobody waits for the burn. What was truly burnt is measured here and told i
 
 from __future__ import annotations
 
-import os
 import struct
 import threading
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from pathlib import Path
 
+from harness.agent.collector import Attachment
 from harness.agent.errors import AgentError
 from harness.agent.libbpf import Object
-from harness.agent.runtime import Attachment
 from harness.agent.telemetry import Counts, Point, Telemetry, counter
 
 MAX_NS = 1_000_000
@@ -56,7 +54,7 @@ def create(options: Namespace) -> Inject:
         raise AgentError(f"--ns {options.ns} is not between 0 and {MAX_NS}.")
     if not 0 <= options.agent_percent <= 100:
         raise AgentError(f"--agent-percent {options.agent_percent:g} is not between 0 and 100.")
-    return Inject(options.cgroup, options.ns, options.at, options.agent_percent)
+    return Inject(options.ns, options.at, options.agent_percent)
 
 
 class Inject:
@@ -64,8 +62,8 @@ class Inject:
 
     name = "inject"
 
-    def __init__(self, cgroup: Path, ns: int, at: str, agent_percent: float) -> None:
-        self._cgroup, self._ns, self._at = cgroup, ns, at
+    def __init__(self, ns: int, at: str, agent_percent: float) -> None:
+        self._ns, self._at = ns, at
         self._burner = Burner(agent_percent / 100) if agent_percent else None
 
     def configure(self, obj: Object) -> None:
@@ -76,9 +74,12 @@ class Inject:
                 obj.program(name).skip()
 
     def start(self, obj: Object) -> None:
-        """Hold the cgroup."""
+        """Nothing but the loaded object is needed."""
         self._object = obj
-        self._directory = os.open(self._cgroup, os.O_RDONLY | os.O_DIRECTORY)
+
+    def aim(self, obj: Object, directory: int) -> None:
+        """Burn in this cgroup with the next `attach`."""
+        self._directory = directory
 
     def attach(self, obj: Object) -> Sequence[Attachment]:
         """Burn from now on."""
@@ -109,10 +110,9 @@ class Inject:
         return Counts(told["injected_events"], 0, {**told, "agent_burnt_seconds": burnt})
 
     def close(self) -> None:
-        """End the thread and let the cgroup go."""
+        """End the thread."""
         if self._burner is not None:
             self._burner.close()
-        os.close(self._directory)
 
     def _totals(self) -> dict[str, int]:
         totals = self._object.map("totals")

@@ -21,7 +21,7 @@ import ctypes
 import mmap
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from ctypes import byref, c_bool, c_char_p, c_size_t, c_uint32, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,9 @@ from harness.agent.errors import AgentError
 from harness.agent.library import LIB, checked, existing, give_back_memory
 from harness.agent.maps import Map, RingBuffer
 
-__all__ = ["KERNEL_BTF", "Link", "Map", "Object", "Program", "ProgramInfo", "RingBuffer"]
+__all__ = [
+    "KERNEL_BTF", "Link", "Map", "Object", "Program", "ProgramInfo", "RingBuffer", "attached_to",
+]  # fmt: skip
 
 KERNEL_BTF = Path("/sys/kernel/btf/vmlinux")
 _WRITABLE = {".data", ".bss"}
@@ -136,6 +138,20 @@ class Program:
 
     def _link(self, pointer: int | None, hook: str) -> Link:
         return Link(existing(pointer, f"{self.name} cannot be attached to {hook}."), hook)
+
+
+def attached_to(directory_fd: int, programs: Iterable[Program]) -> list[Link]:
+    """Attach each where its section says, to this cgroup where it is for one; all or none."""
+    links: list[Link] = []
+    try:
+        for program in programs:
+            of_cgroup = program.section.startswith("cgroup")
+            links.append(program.attach_cgroup(directory_fd) if of_cgroup else program.attach())
+    except AgentError:
+        for link in links:
+            link.destroy()
+        raise
+    return links
 
 
 class Object:

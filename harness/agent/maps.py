@@ -153,18 +153,29 @@ class RingBuffer:
 
     def __init__(self, source: Map, handle: Callable[[bytes], None]) -> None:
         self._handle = handle
+        self._error: Exception | None = None
         self._callback = SAMPLE(self._sample)  # must outlive the ring buffer
         pointer = LIB.ring_buffer__new(source.fd, self._callback, None, None)
         self._pointer = existing(pointer, f"The ring buffer {source.name} cannot be mapped.")
 
     def consume(self) -> int:
-        """Handle everything that waits, without blocking; how many records there were."""
-        return checked(LIB.ring_buffer__consume(self._pointer), "The ring buffer cannot be read.")
+        """Handle everything that waits, without blocking; how many records there were.
+
+        What `handle` raises first is raised here, after the others were handled.
+        """
+        code = LIB.ring_buffer__consume(self._pointer)
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        return checked(code, "The ring buffer cannot be read.")
 
     def close(self) -> None:
         """Unmap it."""
         LIB.ring_buffer__free(self._pointer)
 
     def _sample(self, _: int, data: int, size: int) -> int:
-        self._handle(ctypes.string_at(data, size))
+        try:
+            self._handle(ctypes.string_at(data, size))
+        except Exception as error:  # it cannot pass through libbpf
+            self._error = self._error or error
         return 0

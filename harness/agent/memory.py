@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from harness.agent.pprof import Mapping
+from harness.agent.text import text
 
 
 class Memory:
@@ -35,17 +36,21 @@ class Memory:
 
     def text(self, address: int) -> str:
         """The C string at `address`, of at most 64 bytes."""
-        return self.read(address, 64).split(b"\0")[0].decode(errors="replace")
+        return text(self.read(address, 64).split(b"\0")[0])
 
 
 def mappings(pid: int) -> list[Mapping]:
-    """The executable mappings of a process, by address; empty when it has ended."""
+    """The executable mappings of a process, by address; empty when it has ended.
+
+    Their paths are as os.fsdecode makes them, so that the files can be opened.
+    """
     found = []
     with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        for line in Path(f"/proc/{pid}/maps").read_bytes().strip().split(b"\n"):
             fields = line.split(maxsplit=5)
-            if "x" in fields[1]:
-                start, limit = (int(each, 16) for each in fields[0].split("-"))
-                path = fields[5] if len(fields) == 6 else "//anon"  # compiled at run time
+            if len(fields) > 1 and b"x" in fields[1]:
+                start, limit = (int(each, 16) for each in fields[0].split(b"-"))
+                # what has no file was compiled at run time
+                path = os.fsdecode(fields[5]) if len(fields) == 6 else "//anon"
                 found.append(Mapping(start, limit, int(fields[2], 16), path))
     return found

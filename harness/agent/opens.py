@@ -3,7 +3,8 @@
 A mark is on the file, so every opener on the host causes an event; who is not of the cgroup is
 left out here. Nobody waits and nobody is woken for rules that report: events are read by the
 timer, and the kernel half remembers who of the cgroup has ended by then. Openers of a file with a
-`kill` rule do wait for an answer, which others get at once.
+`kill` rule do wait: for the answerer, a process of its own, so that nothing that happens in this
+one keeps them waiting (docs/adr/0007). If it ends, it is started again here.
 """
 
 from __future__ import annotations
@@ -11,23 +12,27 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import glob
+import logging
 import os
 import struct
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from harness.agent import cgroup
-from harness.agent.fanotify import Group, Opened
+from harness.agent import cgroup, opener
+from harness.agent.answerer_process import AnswererProcess
+from harness.agent.errors import AgentError
+from harness.agent.fanotify import File, Group
 from harness.agent.maps import Map
 from harness.agent.policy import ACTIONS, Rule
-from harness.agent.responder import kill
 from harness.agent.telemetry import Log, Value
+from harness.agent.text import text
 
 _ENDED = struct.Struct("=QI16s4x")  # struct ended
 _REFRESH_SECONDS = 10.0
+_log = logging.getLogger("harness.agent")
 
 
 class Opens:
@@ -35,15 +40,17 @@ class Opens:
 
     def __init__(self, scope: Path, rules: Sequence[Rule], ended: Map) -> None:
         self._scope, self._rules, self._ended = scope, rules, ended
+        self._told = Group(asks=False)
         asks = any(rule.event == "open" and rule.action == "kill" for rule in rules)
-        self.told = Group(asks=False)
-        self.asked = Group(asks=True) if asks else None
+        self._answerer = AnswererProcess(scope) if asks else None
         self.hook = "fanotify/open_perm" if asks else "fanotify/open"
         self.events = 0
+        self.restarts = 0
+        self._lost = 0  # by answerers that have ended
+        self._late: list[dict[str, Any]] = []  # denials that these told
         self._on = False
         self._lock = threading.Lock()  # a refresh must not mark what `off` has just unmarked
-        self._denied: deque[Log] = deque()
-        self._marked: dict[tuple[int, int], tuple[str, int]] = {}  # file -> path, index of rule
+        self._marked: dict[File, tuple[str, int]] = {}  # -> path to show, index of rule
         self._files = listed(rules, scope)
         self._listed_at = time.monotonic()
 
@@ -57,56 +64,98 @@ class Opens:
         """Remove the marks."""
         with self._lock:
             self._on = False
-            for group in self._groups():
-                group.unmark()
+            self._told.unmark()
+            if self._answerer is not None:
+                self._answerer.unmark()
 
     def collect(self) -> list[Log]:
         """What the cgroup's processes opened; also follows files that were replaced."""
-        opened = [(each.pid, self._path_and_rule(each)) for each in self.told.read()]
-        members = set(cgroup.pids(self._scope)) if opened else set()
-        logs = [self._denied.popleft() for _ in range(len(self._denied))]
-        for pid, (path, rule) in opened:
-            process = _running(pid) if pid in members else self._remembered(pid)
-            if process is not None:
-                logs.append(_log(process, path, self._rules[rule]))
+        logs = [*self._denied(), *self._opened()]
         self.events += len(logs)
+        try:
+            self._revive()
+        except AgentError as error:  # the next time, perhaps
+            _log.warning("%s", error)
         if time.monotonic() - self._listed_at > _REFRESH_SECONDS:
             self._refresh()
         return logs
 
-    def answer(self) -> None:
-        """Let strangers pass, deny and kill processes of the cgroup; called when one waits."""
-        assert self.asked is not None
-        for opened in self.asked.read():
-            allow = True
-            try:
-                allow = opened.pid not in cgroup.pids(self._scope)
-                if not allow:
-                    path, rule = self._path_and_rule(opened)
-                    self._denied.append(_log(_running(opened.pid), path, self._rules[rule]))
-                    kill(opened.pid, self._scope)
-            finally:
-                self.asked.answer(opened, allow=allow)
+    def expire(self) -> None:
+        """List the files anew with the next `collect`: other containers are in the cgroup."""
+        self._listed_at = -_REFRESH_SECONDS
 
     def lost(self) -> int:
-        """How often the kernel's queue was full."""
-        return sum(group.lost for group in self._groups())
+        """How often the kernel's queue was full, and denials that could not be told."""
+        current = 0 if self._answerer is None else self._answerer.lost
+        return self._told.lost + self._lost + current
 
     def close(self) -> None:
         """Give up the groups."""
-        for group in self._groups():
-            group.close()
+        with self._lock:
+            self._told.close()
+            if self._answerer is not None:
+                self._answerer.close()
 
-    def _groups(self) -> list[Group]:
-        return [self.told] if self.asked is None else [self.told, self.asked]
+    def _denied(self) -> Iterator[Log]:
+        with self._lock:
+            told, self._late = self._late, []
+            told += self._answerer.denials() if self._answerer is not None else []
+        for each in told:
+            path, rule = self._path_and_rule(tuple(each["file"]), each["path"], "kill")
+            yield _event(each["at_ns"], each["process"], path, self._rules[rule])
+
+    def _opened(self) -> Iterator[Log]:
+        opened = []
+        while some := self._told.read():
+            opened += [(e.pid, self._path_and_rule(e.file, e.path, "report")) for e in some]
+        members = set(cgroup.pids(self._scope)) if opened else set()
+        for pid, (path, rule) in opened:
+            process = opener.described(pid) if pid in members else self._remembered(pid)
+            if process is not None:
+                yield _event(time.monotonic_ns(), process, path, self._rules[rule])
 
     def _mark(self) -> None:
-        for path, (shown, rule) in self._files.items():
-            kills = self._rules[rule].action == "kill"
-            group = self.asked if kills and self.asked is not None else self.told
-            identity = group.mark(path)
+        asked = [path for path, (_, rule) in self._files.items() if self._kills(rule)]
+        told = [path for path, (_, rule) in self._files.items() if not self._kills(rule)]
+        found = [*map(self._told.mark, told), *self._asked(asked)]
+        for path, identity in zip([*told, *asked], found, strict=True):
             if identity is not None:
-                self._marked[identity] = shown, rule
+                self._marked[identity] = self._files[path]
+
+    def _asked(self, paths: Sequence[str]) -> Sequence[File | None]:
+        if self._answerer is None:
+            return []
+        try:
+            return self._answerer.mark(paths)
+        except AgentError:  # it has ended meanwhile
+            return self._another().mark(paths)
+
+    def _kills(self, rule: int) -> bool:
+        return self._answerer is not None and self._rules[rule].action == "kill"
+
+    def _another(self) -> AnswererProcess:
+        """Start the answerer anew; its marks are to be made again."""
+        old = self._answerer
+        assert old is not None
+        old.end()
+        self._late += old.denials()
+        _log.warning(
+            "The process that denies files %s. Until there is another one, which is started now, "
+            "every process can open them.",
+            old.ending(),
+        )
+        another = self._answerer = AnswererProcess(self._scope)
+        self._lost += old.lost
+        self.restarts += 1
+        old.close()
+        return another
+
+    def _revive(self) -> None:
+        with self._lock:
+            if self._answerer is not None and not self._answerer.alive:
+                self._another()
+                if self._on:
+                    self._mark()
 
     def _refresh(self) -> None:
         self._listed_at = time.monotonic()
@@ -116,11 +165,15 @@ class Opens:
             if self._on:
                 self._mark()
 
-    def _path_and_rule(self, opened: Opened) -> tuple[str, int]:
-        first = next(i for i, rule in enumerate(self._rules) if rule.event == "open")
-        return self._marked.get(opened.file, (opened.path, first))
+    def _path_and_rule(self, file: File, path: str, action: str) -> tuple[str, int]:
+        """What is shown of a file, and its rule; a mark may be gone already, a rule is not."""
+        if file in self._marked:
+            return self._marked[file]
+        rules = list(enumerate(self._rules))
+        opens = [index for index, rule in rules if rule.event == "open"]
+        return path, next((i for i in opens if self._rules[i].action == action), opens[0])
 
-    def _remembered(self, pid: int) -> dict[str, Value] | None:
+    def _remembered(self, pid: int) -> Mapping[str, Value] | None:
         value = self._ended.lookup(pid.to_bytes(4, "little"))
         if value is None:
             return None
@@ -128,7 +181,7 @@ class Opens:
         return {
             "process.pid": pid,
             "process.parent_pid": parent,
-            "process.executable.name": comm.split(b"\0", 1)[0].decode(errors="replace"),
+            "process.executable.name": text(comm.split(b"\0", 1)[0]),
         }
 
 
@@ -143,7 +196,7 @@ def listed(rules: Sequence[Rule], scope: Path) -> dict[str, tuple[str, int]]:
             if rule.event != "open":
                 continue
             for path in _expanded(root, rule.match):
-                shown = path.removeprefix(root)
+                shown = text(path.removeprefix(root))
                 present = found.get(path)
                 if present is None or _strictness(rules[present[1]]) < _strictness(rule):
                     found[path] = shown, index
@@ -186,17 +239,6 @@ def _identity(path: str) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _running(pid: int) -> dict[str, Value]:
-    process: dict[str, Value] = {"process.pid": pid}
-    with contextlib.suppress(OSError):
-        stat = Path(f"/proc/{pid}/stat").read_text()
-        comm, _, rest = stat.partition("(")[2].rpartition(")")
-        process["process.executable.name"] = comm
-        process["process.parent_pid"] = int(rest.split()[1])
-        process["process.executable.path"] = os.readlink(f"/proc/{pid}/exe")
-    return process
-
-
-def _log(process: Mapping[str, Value], path: str, rule: Rule) -> Log:
+def _event(at_ns: int, process: Mapping[str, Value], path: str, rule: Rule) -> Log:
     told = {"file.path": path, "guard.rule": rule.name, "guard.action": rule.action}
-    return Log("file.open", time.monotonic_ns(), {**process, **told})
+    return Log("file.open", at_ns, {**process, **told})

@@ -110,7 +110,7 @@ def path_tries(rules: Sequence[Rule]) -> tuple[Trie, Trie]:
 
 def path_entry(rule: Rule, index: int, path: str) -> tuple[bytes, bytes]:
     """The map entry for exactly this file."""
-    key = _path_key(rule, path.encode() + b"\0")
+    key = _path_key(rule, os.fsencode(path) + b"\0")
     return key, _RULE.pack(ACTIONS[rule.action], index)
 
 
@@ -156,10 +156,10 @@ def _spellings(pattern: str) -> set[bytes]:
     if pattern == "*":
         return {b""}
     if not pattern.endswith("*"):
-        return {each.encode() + b"\0" for each in (pattern, os.path.realpath(pattern))}
+        return {os.fsencode(each) + b"\0" for each in (pattern, os.path.realpath(pattern))}
     directory, _, rest = pattern[:-1].rpartition("/")
     real = os.path.realpath(directory or "/").rstrip("/")
-    return {f"{each}/{rest}".encode() for each in (directory, real)}
+    return {os.fsencode(f"{each}/{rest}") for each in (directory, real)}
 
 
 def _rule(number: int, fields: Mapping[str, Any]) -> Rule:

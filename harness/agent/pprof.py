@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
+from harness.agent.text import text
 from harness.wire.files import write_whole
 
 # message -> its fields: (name, number, type); a "*" repeats it, a capital is a message
@@ -144,11 +145,11 @@ class Builder:
         sample.label.add(key=self._string("pid"), num=pid)
         sample.label.add(key=self._string("tid"), num=tid)
 
-    def _string(self, text: str) -> int:
-        if text not in self._ids:
-            self._ids[text] = len(self.profile.string_table)
-            self.profile.string_table.append(text)
-        return self._ids[text]
+    def _string(self, name: str) -> int:
+        if name not in self._ids:
+            self._ids[name] = len(self.profile.string_table)
+            self.profile.string_table.append(text(name))
+        return self._ids[name]
 
     def _location(self, frame: Frame, pid: int) -> int:
         # the same address is another place in another process; a named one is the same place
@@ -223,7 +224,7 @@ def stacks(profile: Any) -> Iterator[Stack]:
 
 
 def _frame(profile: Any, location: Any) -> Frame:
-    text = profile.string_table
+    strings = profile.string_table
     mapping = None
     if location.mapping_id:
         raw = profile.mapping[location.mapping_id - 1]
@@ -231,12 +232,16 @@ def _frame(profile: Any, location: Any) -> Frame:
             raw.memory_start,
             raw.memory_limit,
             raw.file_offset,
-            text[raw.filename],
-            text[raw.build_id],
+            strings[raw.filename],
+            strings[raw.build_id],
         )
     if not location.line:
         return Frame(location.address, mapping)
     function = profile.function[location.line[0].function_id - 1]
     return Frame(
-        location.address, mapping, text[function.name], text[function.filename], function.start_line
+        location.address,
+        mapping,
+        strings[function.name],
+        strings[function.filename],
+        function.start_line,
     )

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.agent import cgroup, pprof
+from harness.agent.collector import Attachment
 from harness.agent.elf import Elf
 from harness.agent.errors import AgentError
 from harness.agent.libbpf import Object
@@ -26,7 +27,6 @@ from harness.agent.memory import mappings
 from harness.agent.perf import Sampler
 from harness.agent.pprof import Frame, Mapping
 from harness.agent.python_frames import Interpreters
-from harness.agent.runtime import Attachment
 from harness.agent.telemetry import Counts, Point, Telemetry, counter
 
 _KERNEL = Mapping(1 << 63, (1 << 64) - 1, 0, "[kernel.kallsyms]")
@@ -86,16 +86,15 @@ class Profile:
         obj.map("stacks").resize(entries)
 
     def start(self, obj: Object) -> None:
-        """Aim at the cgroup and open the perf events, disabled."""
+        """Open the perf events, disabled."""
         self._object = obj
-        directory = os.open(self._cgroup, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            obj.map("targ_cgroup").update(struct.pack("=I", 0), struct.pack("=I", directory))
-        finally:
-            os.close(directory)
         self._python = Interpreters(obj.map("interpreters"))
         self._python.refresh(cgroup.pids(self._cgroup))
         self._sampler = Sampler(obj.program("profile").fd, self._frequency)
+
+    def aim(self, obj: Object, directory: int) -> None:
+        """Sample this cgroup from now on."""
+        obj.map("targ_cgroup").update(struct.pack("=I", 0), struct.pack("=I", directory))
 
     def attach(self, obj: Object) -> Sequence[Attachment]:
         """Enable the perf events."""

@@ -206,8 +206,8 @@ def _walks(memory: Memory, runtime: int, at: Layout, pid: int) -> bool:
 
 def _own_id(pid: int, tid: int) -> int:
     """The thread's id in its own pid namespace, which is the last one listed."""
-    for line in Path(f"/proc/{pid}/task/{tid}/status").read_text().splitlines():
-        if line.startswith("NSpid:"):
+    for line in Path(f"/proc/{pid}/task/{tid}/status").read_bytes().splitlines():
+        if line.startswith(b"NSpid:"):
             return int(line.split()[-1])
     return tid
 

@@ -1,21 +1,27 @@
-"""A thread that acts at once on what cannot wait for the timer; used by guard for its kills."""
+"""A thread that acts at once on what cannot wait for the timer; used by guard for its kills.
+
+Nobody waits for it: what it kills for was denied by the kernel. It outlives errors, which it tells.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import select
-import signal
 import threading
+import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
-from harness.agent import cgroup
+_AFTER_ERROR_SECONDS = 0.1  # what was not taken is still there, and would keep a CPU busy
+_log = logging.getLogger("harness.agent")
 
 
 class Responder:
     """Calls the callback of each descriptor that becomes readable, until `close`."""
 
     def __init__(self, callbacks: Mapping[int, Callable[[], object]]) -> None:
+        self.errors = 0
         self._callbacks = dict(callbacks)
         self._end = os.eventfd(0)
         self._poll = select.epoll()
@@ -33,22 +39,14 @@ class Responder:
 
     def _run(self) -> None:
         while True:
-            for fd, _ in self._poll.poll():
-                if fd == self._end:
+            try:
+                ready = [fd for fd, _ in self._poll.poll()]
+                if self._end in ready:
                     return
-                self._callbacks[fd]()
-
-
-def kill(pid: int, within: Path) -> None:
-    """SIGKILL for `pid` if it is in the cgroup `within`; a reused pid is not hit."""
-    try:
-        handle = os.pidfd_open(pid)
-    except OSError:  # it has ended
-        return
-    try:
-        if pid in cgroup.pids(within):
-            signal.pidfd_send_signal(handle, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    finally:
-        os.close(handle)
+                for fd in ready:
+                    self._callbacks[fd]()
+            except Exception:
+                self.errors += 1
+                with contextlib.suppress(Exception):  # no memory, or a full disk
+                    _log.exception("What could not wait failed.")
+                time.sleep(_AFTER_ERROR_SECONDS)

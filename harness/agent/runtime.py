@@ -1,8 +1,7 @@
 """Runs one collector: load, ready line, control server, timer; used by `__main__`.
 
-A collector is a module with `add_options(parser)` and `create(options) -> Collector`, named in
-the registry of `__main__`. Calls come from two threads: attach from the control thread, collect
-from one of them at a time, counts from both, also at once.
+Calls come from two threads, the control server's and the timer's. What fails in the timer is told,
+counted and tried again: an agent ends when it is told to.
 """
 
 from __future__ import annotations
@@ -17,79 +16,36 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from opentelemetry.sdk.metrics.export import Metric
 
 from harness.agent import cgroup, footprint
+from harness.agent.collector import Attachment, Collector
 from harness.agent.errors import AgentError
 from harness.agent.hooks import hook_type
 from harness.agent.libbpf import Object, Program
 from harness.agent.otlp import Exporter
-from harness.agent.telemetry import Counts, Telemetry
+from harness.agent.telemetry import Counts
 from harness.wire.control import Server
 
 _ENDING = {signal.SIGTERM, signal.SIGINT}
+_FOLLOW_SECONDS = 1.0  # how long a cgroup that was made anew may go unnoticed
 _log = logging.getLogger("harness.agent")
-
-
-class Attachment(Protocol):
-    """Something switched on; usually a libbpf.Link."""
-
-    @property
-    def hook(self) -> str:
-        """The hook it took, such as `cgroup_skb/ingress`."""
-        ...
-
-    def destroy(self) -> None:
-        """Switch it off, within milliseconds."""
-        ...
-
-
-class Collector(Protocol):
-    """The user half of one BPF object, `bpf/.output/<name>.bpf.o`."""
-
-    @property
-    def name(self) -> str:
-        """Its name in the registry, which is also the name of its BPF object."""
-        ...
-
-    def configure(self, obj: Object) -> None:
-        """Set globals, resize maps, skip programs; the object is open and not loaded."""
-        ...
-
-    def start(self, obj: Object) -> None:
-        """Open what needs the loaded object, such as a ring buffer; nothing is attached yet."""
-        ...
-
-    def attach(self, obj: Object) -> Sequence[Attachment]:
-        """Switch on: called for each `on`, with everything of the last one destroyed."""
-        ...
-
-    def collect(self, *, metrics: bool) -> Telemetry:
-        """Drain the events waiting, and read the aggregates too if `metrics`."""
-        ...
-
-    def counts(self) -> Counts:
-        """Read the counters; cheap."""
-        ...
-
-    def close(self) -> None:
-        """Close what `start` opened."""
-        ...
 
 
 class Runtime:
     """One loaded collector with its exporter, switched by commands and drained by a timer."""
 
     def __init__(self, collector: Collector, options: Namespace) -> None:
-        cgroup.check(options.cgroup)
+        self._scope = cgroup.Scope(options.cgroup)
         began = time.monotonic()
         self._collector = collector
         self._object = Object(options.bpf / f"{collector.name}.bpf.o", options.btf)
         collector.configure(self._object)
         self._object.load()
         collector.start(self._object)
+        collector.aim(self._object, self._scope.directory)
         self.load_seconds = time.monotonic() - began
         find_pid = partial(cgroup.server_pid, options.cgroup)
         self._exporter = Exporter(
@@ -101,7 +57,9 @@ class Runtime:
         }
         self._drain_seconds, self._interval_seconds = options.drain, options.interval
         self._attachments: Sequence[Attachment] = ()
-        self._exported = self._spans = self._dropped = 0
+        self._wanted, self._aimed = False, True
+        self._exported = self._spans = self._dropped = self._errors = self._reattached = 0
+        self._last_error = ""
         self._switching, self._collecting = threading.Lock(), threading.Lock()
 
     def ready(self, *, off: bool) -> dict[str, Any]:
@@ -125,21 +83,29 @@ class Runtime:
         """Attach; `at_ns` is when all of it ran. Nothing changes if it is on."""
         with self._switching:
             began = time.monotonic_ns()
-            if not self._attachments:
-                self._attachments = self._collector.attach(self._object)
+            self._scope.require()
+            self._wanted = True
+            try:
+                self._follow()
+            except Exception:
+                self._wanted = False
+                raise
             return _switched(began)
 
     def off(self, _: dict[str, Any] | None = None) -> dict[str, Any]:
         """Detach; `at_ns` is when nothing of it ran any more. Nothing changes if it is off."""
         with self._switching:
             began = time.monotonic_ns()
-            for each in self._attachments:
-                each.destroy()
-            self._attachments = ()
+            self._wanted = False
+            self._detach()
             return _switched(began)
 
     def stats(self, _: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Counters so far; `lost` includes what no receiver took."""
+        """Counters so far.
+
+        `lost` includes what no receiver took; `reattached` is how often the cgroup was made anew
+        and taken again, `errors` how often a step failed that is tried again.
+        """
         counts = self._collector.counts()
         return {
             **counts.more,
@@ -147,6 +113,8 @@ class Runtime:
             "lost": counts.lost + self._dropped,
             "exported": self._exported,
             "spans": self._spans,
+            "reattached": self._reattached,
+            "errors": self._errors,
             "map_bytes": self._object.map_bytes(),
             "programs": [
                 {
@@ -167,8 +135,7 @@ class Runtime:
     def stop(self, _: dict[str, Any] | None = None) -> dict[str, Any]:
         """Detach, export the rest, and let `serve` return; a lost receiver does not hold it up."""
         seconds = self.off()["seconds"]
-        with contextlib.suppress(AgentError):
-            self._export(metrics=True)
+        self._attempt(partial(self._export, metrics=True))
         os.kill(os.getpid(), signal.SIGTERM)
         return {"detach_seconds": seconds}
 
@@ -183,25 +150,66 @@ class Runtime:
         thread.start()
         ready()
         self._keep_time()
-        if self._attachments:
+        if self._wanted:
             self.stop()
         server.stop()
         thread.join(0.2)  # a client that is connected and silent is not waited for
         if not thread.is_alive():
             self._collector.close()
             self._object.close()
+            self._scope.close()
         control.unlink(missing_ok=True)
 
     def _keep_time(self) -> None:
+        drain_due = time.monotonic() + self._drain_seconds
         metrics_due = time.monotonic() + self._interval_seconds
-        while signal.sigtimedwait(_ENDING, self._drain_seconds) is None:
+        while signal.sigtimedwait(_ENDING, min(_FOLLOW_SECONDS, _until(drain_due))) is None:
+            self._attempt(self._notice)
+            if _until(drain_due):
+                continue
             due = time.monotonic() >= metrics_due
             if due:
                 metrics_due += self._interval_seconds
-            try:
-                self._export(metrics=due)
-            except AgentError as error:  # cumulative metrics catch up later
-                _log.warning("%s", error)
+            self._attempt(partial(self._export, metrics=due))  # metrics catch up later
+            drain_due = time.monotonic() + self._drain_seconds
+
+    def _attempt(self, step: Callable[[], object]) -> None:
+        """Outlive whatever goes wrong in a step that is tried again; it is told and counted."""
+        try:
+            step()
+        except Exception as error:
+            foreseen = isinstance(error, AgentError)
+            self._errors += not foreseen
+            with contextlib.suppress(Exception):  # no memory, or a full disk
+                said = f"{type(error).__name__}: {error}"
+                if foreseen or said != self._last_error:
+                    _log.warning("%s", error, exc_info=None if foreseen else error)
+                self._last_error = said
+
+    def _notice(self) -> None:
+        with self._switching:
+            self._follow()
+
+    def _follow(self) -> None:
+        """Take the cgroup that is there now, and be attached to it if that is wanted.
+
+        Where none is, there is nothing to see, and it may come back.
+        """
+        if self._scope.renew():
+            self._detach()
+            self._aimed = False
+        if not self._aimed:
+            self._collector.aim(self._object, self._scope.directory)
+            self._aimed = True
+            self._reattached += 1
+            _log.warning("The cgroup %s was made anew: it is traced again.", self._scope.path)
+        if self._wanted and not self._attachments and not self._scope.gone:
+            self._attachments = self._collector.attach(self._object)
+
+    def _detach(self) -> None:
+        for each in self._attachments:
+            each.destroy()
+        self._attachments = ()
 
     def _export(self, *, metrics: bool) -> None:
         with self._collecting:
@@ -210,7 +218,7 @@ class Runtime:
             try:
                 self._exported += self._exporter.send(telemetry, own)
                 self._spans += len(telemetry.spans)
-            except AgentError:
+            except Exception:
                 self._dropped += len(telemetry.spans) + len(telemetry.logs)
                 raise
 
@@ -230,6 +238,10 @@ def _told(program: Program) -> dict[str, Any]:
     info = program.info()
     hook = hook_type(program.section)
     return {"id": info.id, "name": info.name, "type": info.type, "hook": hook}
+
+
+def _until(when: float) -> float:
+    return max(0.0, when - time.monotonic())
 
 
 def _switched(began_ns: int) -> dict[str, Any]:

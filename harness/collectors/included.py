@@ -82,7 +82,7 @@ GUARD = Definition(
         ),
     ),
     agent="guard",
-    accepts=(*_EVERY, "policy"),
+    accepts=(*_EVERY, "policy", "open-hook"),
     scope="harness.guard",
 )
 

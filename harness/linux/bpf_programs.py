@@ -42,7 +42,7 @@ def held(pid: int) -> set[int]:
     found: set[int] = set()
     with contextlib.suppress(OSError):
         for fdinfo in Path(f"/proc/{pid}/fdinfo").iterdir():
-            lines = fdinfo.read_text().splitlines()
+            lines = fdinfo.read_text(errors="replace").splitlines()
             found |= {int(line.split()[1]) for line in lines if line.startswith("prog_id:")}
     return found
 

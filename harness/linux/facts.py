@@ -80,7 +80,7 @@ def steal_seconds(stat: str) -> float:
 def kernel_config(proc: Path = Path("/proc"), boot: Path = Path("/boot")) -> str:
     """The options that the kernel was built with; empty where they cannot be read."""
     with contextlib.suppress(OSError, EOFError):
-        return gzip.decompress((proc / "config.gz").read_bytes()).decode()
+        return gzip.decompress((proc / "config.gz").read_bytes()).decode(errors="replace")
     return _text(boot / f"config-{platform.release()}")
 
 
@@ -145,7 +145,7 @@ def _os_release() -> str:
 
 def _text(path: str | Path) -> str:
     try:
-        return Path(path).read_text().strip()
+        return Path(path).read_text(errors="replace").strip()
     except OSError:
         return ""
 

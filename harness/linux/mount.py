@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,15 +28,15 @@ class Mount:
 def parse(mountinfo: str) -> list[Mount]:
     """The mounts of a mountinfo text, in the order in which they were made."""
     mounts = []
-    for line in mountinfo.splitlines():
+    for line in filter(None, mountinfo.split("\n")):  # a path may hold what else ends a line
         before, _, after = line.partition(" - ")
-        mounts.append(Mount(Path(_unescape(before.split()[4])), after.split()[0]))
+        mounts.append(Mount(Path(_unescape(before.split(" ")[4])), after.split()[0]))
     return mounts
 
 
 def mounts() -> list[Mount]:
     """What this process sees mounted now."""
-    return parse(Path("/proc/self/mountinfo").read_text())
+    return parse(os.fsdecode(Path("/proc/self/mountinfo").read_bytes()))
 
 
 def find(fstype: str) -> Path | None:

@@ -25,7 +25,8 @@ def holder(port: int) -> str | None:
         return None
     for process in Path("/proc").glob("[0-9]*"):
         if inodes & set(_sockets(process)):
-            return f"process {process.name} ({(process / 'comm').read_text().strip()})"
+            name = (process / "comm").read_text(errors="replace").strip()
+            return f"process {process.name} ({name})"
     return "a process that cannot be seen from here"
 
 

@@ -57,6 +57,7 @@ def run(
             input=input_text,
             capture_output=True,
             text=True,
+            errors="replace",  # tools print names of processes and files, which are any bytes
             timeout=timeout,
             env=None if env is None else {**os.environ, **env},
             cwd=cwd,

@@ -25,8 +25,9 @@ class Procfs:
         return [int(name) for name in os.listdir(self.root) if name.isdecimal()]
 
     def name(self, pid: int | str) -> str:
-        """The process's comm, at most 15 characters."""
-        return self.text(pid, "comm").removesuffix("\n") or "gone"
+        """The process's comm, of at most 15 bytes, fit to be printed."""
+        raw = os.fsencode(self.text(pid, "comm").removesuffix("\n"))
+        return raw.decode(errors="replace") or "gone"
 
     def argv(self, pid: int | str) -> list[str]:
         """Its command line; empty for kernel threads."""
@@ -35,7 +36,7 @@ class Procfs:
 
     def cgroups(self, pid: int | str) -> dict[str, str]:
         """Its cgroup in each hierarchy, by the names of the controllers; `V2` is cgroup v2."""
-        lines = [line.split(":", 2) for line in self.text(pid, "cgroup").splitlines()]
+        lines = [line.split(":", 2) for line in self.text(pid, "cgroup").split("\n")]
         return {line[1]: line[2] for line in lines if len(line) == 3}
 
     def started(self, pid: int | str) -> int | None:

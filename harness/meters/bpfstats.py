@@ -101,7 +101,7 @@ def read(descriptor: int) -> Program:
     info = ctypes.create_string_buffer(_INFO_SIZE)
     syscall.object_info(descriptor, info)
     kind, program_id = struct.unpack_from(_TYPE_AND_ID[1], info, _TYPE_AND_ID[0])
-    name = struct.unpack_from(_NAME[1], info, _NAME[0])[0].rstrip(b"\0").decode()
+    name = struct.unpack_from(_NAME[1], info, _NAME[0])[0].rstrip(b"\0").decode(errors="replace")
     type_name = TYPES[kind] if kind < len(TYPES) else f"type {kind}"
     return Program(program_id, name, type_name, *struct.unpack_from(_RUN[1], info, _RUN[0]))
 

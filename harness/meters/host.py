@@ -79,7 +79,7 @@ Parse = Callable[[bytes], Mapping[int, float]]
 
 
 def _finest(proc: Path) -> tuple[str, Parse | None]:
-    cpuacct = cpuacct_root((proc / "self/mountinfo").read_text())
+    cpuacct = cpuacct_root(os.fsdecode((proc / "self/mountinfo").read_bytes()))
     if cpuacct is not None and (cpuacct / "cpuacct.usage_percpu").exists():
         return str(cpuacct / "cpuacct.usage_percpu"), parse_usage_percpu
     if (proc / "schedstat").exists():
@@ -89,10 +89,10 @@ def _finest(proc: Path) -> tuple[str, Parse | None]:
 
 def cpuacct_root(mountinfo: str) -> Path | None:
     """Where v1's cpuacct hierarchy is mounted from its root, which covers every task."""
-    for line in mountinfo.splitlines():
+    for line in filter(None, mountinfo.split("\n")):  # a path may hold what else ends a line
         before, _, after = line.partition(" - ")
         fstype, _, options = after.split(" ", 2)
-        point = Path(before.split()[4])
+        point = Path(before.split(" ")[4])
         # release_agent exists in the true root only: a container's root covers the container
         if (
             fstype == "cgroup"

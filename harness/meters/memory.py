@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _PROC = Path("/proc")
-_PSS = re.compile(r"^Pss:\s+(\d+) kB$", re.MULTILINE)
-_PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
+_PSS = re.compile(rb"^Pss:\s+(\d+) kB$", re.MULTILINE)
+_PEAK = re.compile(rb"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 _CGROUP_FILES = {
     "current_bytes": ("memory.current", "memory.usage_in_bytes"),
     "peak_bytes": ("memory.peak", "memory.max_usage_in_bytes"),
@@ -21,7 +21,7 @@ def pss_bytes(pids: Iterable[int], proc: Path = _PROC) -> int:
     total = 0
     for pid in pids:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            found = _PSS.search((proc / str(pid) / "smaps_rollup").read_text())
+            found = _PSS.search((proc / str(pid) / "smaps_rollup").read_bytes())
             total += int(found[1]) * 1024 if found else 0
     return total
 
@@ -29,7 +29,7 @@ def pss_bytes(pids: Iterable[int], proc: Path = _PROC) -> int:
 def peak_rss_bytes(pid: int, proc: Path = _PROC) -> int:
     """The most that was ever resident of a process, shared pages counted whole; 0 if it died."""
     try:
-        found = _PEAK.search((proc / str(pid) / "status").read_text())
+        found = _PEAK.search((proc / str(pid) / "status").read_bytes())
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return int(found[1]) * 1024 if found else 0
@@ -56,8 +56,8 @@ def _locked(pid: int, proc: Path) -> Iterator[int]:
     for path in (proc / str(pid) / "fdinfo").iterdir():
         with contextlib.suppress(FileNotFoundError):
             pairs = dict(
-                line.split(":", 1) for line in path.read_text().splitlines() if ":" in line
+                line.split(b":", 1) for line in path.read_bytes().splitlines() if b":" in line
             )
-            if "map_id" in pairs and pairs["map_id"] not in seen:
-                seen.add(pairs["map_id"])
-                yield int(pairs["memlock"])
+            if b"map_id" in pairs and pairs[b"map_id"] not in seen:
+                seen.add(pairs[b"map_id"])
+                yield int(pairs[b"memlock"])

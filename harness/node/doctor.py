@@ -203,7 +203,7 @@ def _hypervisor() -> Iterator[Finding]:
 
 def _text(path: str) -> str:
     try:
-        return Path(path).read_text().strip()
+        return Path(path).read_text(errors="replace").strip()
     except OSError:
         return ""
 

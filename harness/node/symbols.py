@@ -176,7 +176,7 @@ def _is_java(pid: int) -> bool:
 def _own_pid(pid: int) -> int:
     """The process's id in its own pid namespace, which is the last one listed."""
     with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        for line in Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines():
             if line.startswith("NSpid:"):
                 return int(line.split()[-1])
     return pid

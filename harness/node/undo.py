@@ -77,6 +77,6 @@ def _work(entry: Entry) -> list[Path]:
 def _describe(pid: int) -> str:
     name, programs = "?", bpf_programs.held(pid)
     with contextlib.suppress(OSError):
-        name = Path(f"/proc/{pid}/comm").read_text().strip()
+        name = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
     held = f" and holds {len(programs)} BPF programs" if programs else ""
     return f"Process {pid} ({name}) still runs{held}."

@@ -41,7 +41,7 @@ class Server:
                     connection, _ = self._socket.accept()
                 except OSError:
                     break
-                with connection:
+                with connection, contextlib.suppress(OSError):  # the client is gone
                     self._answer(connection)
         self._path.unlink(missing_ok=True)
 

@@ -191,7 +191,7 @@ def child(service):
     folder = service.path / "child"
     folder.mkdir()
     yield folder
-    for process in service.processes:
+    for process in service.started:
         processes.stop(process)
     for _ in range(100):  # it is empty a little later
         try:
@@ -203,7 +203,7 @@ def child(service):
 
 def test_a_child_cgroup_belongs_to_the_service(service, child, start_agent, receiver):
     port = start_server(service)
-    (child / "cgroup.procs").write_text(str(service.processes[-1].pid))
+    (child / "cgroup.procs").write_text(str(service.started[-1].pid))
     agent = start_agent("flows")
     with socket.create_connection(("127.0.0.1", port)) as connection:
         exchange(connection, 100)

@@ -1,0 +1,70 @@
+"""What a collector is to the runtime: a module with these, named in the registry of `__main__`.
+
+add_options(parser)                what it takes on the command line besides what every agent does
+create(options) -> Collector       AgentError if the options are wrong
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from harness.agent.libbpf import Object
+from harness.agent.telemetry import Counts, Telemetry
+
+
+class Attachment(Protocol):
+    """Something switched on; usually a libbpf.Link."""
+
+    @property
+    def hook(self) -> str:
+        """The hook it took, such as `cgroup_skb/ingress`."""
+        ...
+
+    def destroy(self) -> None:
+        """Switch it off, within milliseconds."""
+        ...
+
+
+class Collector(Protocol):
+    """The user half of one BPF object, `bpf/.output/<name>.bpf.o`.
+
+    Calls come from two threads: `aim` and `attach` from one of them at a time, `collect` too, but
+    also while the other attaches; `counts` from both, also at once.
+    """
+
+    @property
+    def name(self) -> str:
+        """Its name in the registry, which is also the name of its BPF object."""
+        ...
+
+    def configure(self, obj: Object) -> None:
+        """Set globals, resize maps, skip programs; the object is open and not loaded."""
+        ...
+
+    def start(self, obj: Object) -> None:
+        """Open what needs the loaded object, such as a ring buffer; nothing is attached yet."""
+        ...
+
+    def aim(self, obj: Object, directory: int) -> None:
+        """Take this cgroup, an open directory, with the next `attach`.
+
+        Called after `start`, and again, with everything destroyed, when the cgroup was made anew.
+        """
+        ...
+
+    def attach(self, obj: Object) -> Sequence[Attachment]:
+        """Switch on: called for each `on`, with everything of the last one destroyed."""
+        ...
+
+    def collect(self, *, metrics: bool) -> Telemetry:
+        """Drain the events waiting, and read the aggregates too if `metrics`."""
+        ...
+
+    def counts(self) -> Counts:
+        """Read the counters; cheap."""
+        ...
+
+    def close(self) -> None:
+        """Close what `start` opened."""
+        ...
