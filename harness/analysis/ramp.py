@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from harness.wire.telemetry import BACKENDS
+
 KEPT_UP = 0.98  # of what was due; less is not held
 GROWTH = 0.05  # of the rate by which a queue grows that will not end
 WAITING = 0.5  # seconds of the rate that must wait by then; what is batched waits, too
@@ -24,7 +26,6 @@ Reason = Literal[
     "refused", "unanswered", "dropped", "discarded", "lag", "queue", "stuck", "held", "generator"
 ]
 OURS = ("generator", "harness", "host")  # keys of `cpu` that are no component of the stack
-BACKENDS = {"spans": "tempo", "points": "prometheus", "logs": "loki"}
 
 
 @dataclass(frozen=True)

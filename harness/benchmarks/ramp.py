@@ -21,7 +21,7 @@ from typing import Any
 
 from harness import __version__
 from harness.analysis import ramp as analysis
-from harness.analysis.ramp import BACKENDS, Step
+from harness.analysis.ramp import Step
 from harness.benchmarks.ramp_step import Bench
 from harness.errors import InputError, NeedError, StoreError
 from harness.linux import cgroup, facts, mount
@@ -36,6 +36,7 @@ from harness.stack.config import Stack
 from harness.stack.requests import SAMPLES_PER_POINT
 from harness.wire import run_name
 from harness.wire.files import write_whole
+from harness.wire.telemetry import BACKENDS
 
 SCHEMA = "ramp-1"
 ABOUT, STEPS = "run.json", "steps.jsonl"

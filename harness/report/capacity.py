@@ -9,8 +9,9 @@ from typing import Any
 from harness.analysis import costs as bills
 from harness.analysis import ramp as analysis
 from harness.analysis.costs import Cost
-from harness.analysis.ramp import BACKENDS, Capacity, Reason, Step
+from harness.analysis.ramp import Capacity, Reason, Step
 from harness.report import wording
+from harness.wire.telemetry import BACKENDS
 
 EQUAL = 0.9  # of the most CPU that one uses, from which another is named beside it
 NOUNS = {"spans": "spans", "points": "metric points", "logs": "log lines"}

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from harness.analysis.ramp import BACKENDS
 from harness.errors import ComponentError
 from harness.stack import client
 from harness.stack.config import Stack
+from harness.wire.telemetry import BACKENDS
 
 TRACES = {"spans": "traces", "points": "metrics", "logs": "logs"}  # as OTLP calls the signals
 _COLLECTOR = {"spans": "spans", "points": "metric_points", "logs": "log_records"}

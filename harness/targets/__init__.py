@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from harness.errors import InputError
 from harness.targets.base import Channel, Target
 from harness.targets.local import Local
+from harness.targets.ssh import Ssh
 
 __all__ = ["TARGETS", "Channel", "Target", "target"]
 
-TARGETS: Mapping[str, Callable[[str], Target]] = {"local": lambda _: Local()}
+TARGETS: Mapping[str, Callable[[str], Target]] = {"local": lambda _: Local(), "ssh": Ssh}
 """By what stands before the colon; each is called with what stands behind it."""
 
 

@@ -19,6 +19,9 @@ KINDS = {
     SPANS: "spans",
 }  # signal -> the kind of telemetry that tells it
 
+# what a record is -> the component of the stack that stores it
+BACKENDS = {"spans": "tempo", "points": "prometheus", "logs": "loki"}
+
 IN_AGENT = ("iter",)  # hooks whose programs an agent runs itself, in its own CPU time
 
 
