@@ -278,7 +278,7 @@ def test_nothing_is_written_into_a_run_that_another_process_measures(
     run.append(TrialRecord(plan(EXPERIMENT)[0], "failed"))
     before = contents(run)
     argv = [sys.executable, "-c", MEASURES, str(run.path)]
-    process = processes.spawn(argv, log=tmp_path / "log", pipe_stdout=True)
+    process = processes.spawn(argv, log=tmp_path / "log")
     try:
         assert processes.announced(process, 20) is not None
         with pytest.raises(StoreError) as caught:
