@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import secrets
@@ -12,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ComponentError, NeedError
-from harness.linux import cgroup, facts, mount, syscall
+from harness.linux import cgroup, facts, mount
 from harness.linux.undo_journal import DIRECTORY, Entry, Journal, require_alone
-from harness.node import undo
+from harness.node import mounts, undo
 from harness.wire import run_name
 
 _BTF = Path("/sys/kernel/btf/vmlinux")
@@ -173,13 +172,7 @@ class Machine:
                 )
 
     def _change(self, entry: Entry) -> None:
-        for fstype, point in mount.POINTS.items():
-            with contextlib.suppress(OSError):  # collectors that need it will say so
-                self._mount(entry, fstype, point)
-        root = mount.find("cgroup2")
-        if root is None or root == self._cgroup_mount:
-            root = self._mount_cgroup2(entry)
-        path = root / cgroup.PARENT / f"run-{self.run}"
+        path = mounts.complete(self._journal, entry) / cgroup.PARENT / f"run-{self.run}"
         entry.cgroups.append(str(path))
         entry.work = str(self.work)
         self._journal.write(entry)
@@ -198,34 +191,6 @@ class Machine:
                 f"{self.work} cannot be made: {error.strerror}.",
                 next_step=f"Make room in {self.work.parent}, or see who may write there.",
             ) from error
-
-    def _mount_cgroup2(self, entry: Entry) -> Path:
-        point = self._cgroup_mount
-        try:
-            self._mount(entry, "cgroup2", point)
-        except OSError as error:
-            raise NeedError(
-                f"cgroup v2 cannot be mounted: {error.strerror}.",
-                "The CPU time of the workload and the collectors is read from it.",
-                "Mount it: mount -t cgroup2 none /sys/fs/cgroup/unified.",
-            ) from error
-        return point
-
-    @property
-    def _cgroup_mount(self) -> Path:
-        return self._journal.directory / "cgroup2"
-
-    def _mount(self, entry: Entry, fstype: str, point: Path) -> None:
-        if mount.is_mounted(point):
-            if any(str(point) in other.mounts for other in self._journal.entries()):
-                entry.mounts.append(str(point))  # another run's: whoever ends last unmounts it
-                self._journal.write(entry)
-            return
-        entry.mounts.append(str(point))
-        self._journal.write(entry)
-        if point == self._cgroup_mount:
-            point.mkdir(exist_ok=True)
-        syscall.mount(fstype, point)
 
 
 def clean(directory: Path = DIRECTORY) -> list[str]:

@@ -331,7 +331,7 @@ machine.up()
 own = adoption.plan(Path(group), f"harness-{run}")
 machine.lent(own)
 adoption.adopt(own, lambda: HOST.family(int(pid)))
-print("lent", flush=True)
+print('{"ready": true}', flush=True)
 time.sleep(600)
 """
 
@@ -342,13 +342,10 @@ def test_clean_gives_back_what_a_killed_run_had_borrowed(
     process = spawn("sleep", "600", cgroup=group)
     journal = tmp_path / "journal"
     argv = [f"test-{os.getpid()}-owner", str(journal), str(tmp_path / "work"), str(group)]
-    owner = processes.spawn(
-        [sys.executable, "-c", OWNER, *argv, str(process.pid)],
-        log=tmp_path / "owner.log", pipe_stdout=True,
-    )  # fmt: skip
+    code, log = [sys.executable, "-c", OWNER], tmp_path / "owner.log"
+    owner = processes.spawn([*code, *argv, str(process.pid)], log=log)
     try:
-        assert owner.stdout is not None
-        assert owner.stdout.readline() == b"lent\n", (tmp_path / "owner.log").read_text()
+        assert processes.announced(owner, 60), log.read_text()
         assert v2(process.pid) == f"/{group.name}/harness-{argv[0]}"
         os.kill(owner.pid, signal.SIGKILL)
         owner.wait()
