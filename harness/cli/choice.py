@@ -118,9 +118,10 @@ def plan(e: Experiment, described: Mapping[str, Any] | None = None) -> Iterator[
     """What would be done, a line each; `described` is what the node says of itself, if asked."""
     trials = experiment.plan(e)
     yield (
-        f"Experiment {e.name}: {len(e.workloads)} workloads, {len(e.arms)} arms, "
-        f"{e.blocks} blocks, {len(trials)} trials, seed {e.seed}; "
-        f"about {e.expected_seconds() / 60:.0f} minutes. Nothing has been started."
+        f"Experiment {e.name}: {_count(len(e.workloads), 'workload')}, "
+        f"{_count(len(e.arms), 'arm')}, {_count(e.blocks, 'block')}, "
+        f"{_count(len(trials), 'trial')}, seed {e.seed}; "
+        f"about {_lasts(e.expected_seconds())}. Nothing has been started."
     )
     for arm in e.arms:
         yield f"  arm {arm.name}: {_describe(arm)}"
@@ -143,6 +144,14 @@ def plan(e: Experiment, described: Mapping[str, Any] | None = None) -> Iterator[
     for trial in trials:
         yield f"  {trial.name}"
     yield "Next: the same command without --plan."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _lasts(seconds: float) -> str:
+    return _count(round(seconds / 60), "minute") if seconds >= 90 else f"{seconds:.0f} seconds"
 
 
 def _placed(e: Experiment, described: Mapping[str, Any]) -> str:

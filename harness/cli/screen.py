@@ -66,7 +66,8 @@ def progress(quiet: bool) -> Iterator[Told]:
         return
     columns = (
         BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(),
-        TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.description}"),
+        TextColumn("gone,"), TimeRemainingColumn(), TextColumn("left"),
+        TextColumn("{task.description}"),
     )  # fmt: skip
     # no thread that redraws: it would disturb the reading of meters in this process
     with Progress(*columns, console=err, auto_refresh=False) as bar:
@@ -77,9 +78,14 @@ def progress(quiet: bool) -> Iterator[Told]:
 
 
 def _lines(quiet: bool) -> Told:
+    """A line when something new begins, and at the end."""
+    said = ""
+
     def tell(done: float, total: float, label: str) -> None:
-        if not quiet:
-            err.print(f"{max(0.0, 100 * done / total):3.0f} %  {label}")
+        nonlocal said
+        if not quiet and (label != said or done >= total):
+            said = label
+            err.print(f"{max(0.0, 100 * done / total):3.0f} %  {escape(label)}", soft_wrap=True)
 
     return tell
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -155,3 +158,20 @@ def test_the_stack_is_chosen_by_file_or_by_option(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="its stack is sink or full, not 'both'"):
         choice.chosen("quick", stack="both")
     assert any("small sink" in line for line in choice.plan(choice.chosen("quick")))
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"blocks": 1, "workloads": ("go",)}, "1 workload, 6 arms, 1 block, "),
+        ({"blocks": 2}, "3 workloads, 6 arms, 2 blocks, "),
+    ],
+)
+def test_a_plan_counts_in_words_that_fit(keys: dict[str, Any], words: str) -> None:
+    assert words in next(choice.plan(replace(choice.chosen("quick"), **keys)))
+
+
+def test_a_short_plan_is_told_in_seconds() -> None:
+    e = choice.chosen("quick", arms=["a=http"], workloads=["go"])
+    short = replace(e, blocks=1, switched_seconds=1.0, steady_seconds=0.5, metered_seconds=0.0)
+    assert re.search(r"; about \d\d seconds\. Nothing", next(choice.plan(short)))

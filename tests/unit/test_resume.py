@@ -20,7 +20,7 @@ from harness.results.certificates import MACHINE
 
 @pytest.mark.parametrize(
     "option",
-    [("quick",), ("--command", "x"), ("--url", "x"), ("--arm", "a=http"), ("--workload", "go"),
+    [("quick",), ("--command", "x"), ("--arm", "a=http"), ("--workload", "go"),
      ("--run", "name"), ("--minutes", "0"), ("--pid", "1"), ("--cgroup", "x"), ("--unit", "x"),
      ("--container", "x"), ("--service-cpus", "0"), ("--target", "ssh:x"), ("--stack", "sink"),
      ("--locustfile", "x")],
