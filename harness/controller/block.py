@@ -16,6 +16,7 @@ from harness.plan import trials as specs
 from harness.plan.experiment import Experiment
 from harness.plan.trials import Definitions
 from harness.plan.workloads import Workload
+from harness.results.about import Capacity
 from harness.results.run import Run, TrialRecord
 from harness.wire.spec import BlockReady, TrialResult
 
@@ -88,15 +89,7 @@ class Block:
     def _note_block(self, first: Trial, ready: BlockReady) -> None:
         known = dict(self.store.about().calibration)
         if ready.capacity is not None:
-            found = ready.capacity
-            known[first.workload] = {
-                "capacity": found["rate"],
-                "driver_cpu_share": found["cpu_share"],
-                "rate": ready.rate,
-            }
-            if found["failures"]:
-                refused = {"refused": found["refused"], "failures": found["failures"]}
-                known[first.workload] = {**known[first.workload], **refused}
+            known[first.workload] = capacity(ready.capacity, ready.rate)
             self.store.note(calibration=known)
         took = {"seconds": round(ready.warmup_seconds, 2), "steady": ready.steady}
         self._note_warmup(first, took)
@@ -117,6 +110,18 @@ class Block:
         """Add how long a process took to the run's `warmups`."""
         took = {"workload": trial.workload, "block": trial.block, **took}
         self.store.note(warmups=[*self.store.about().warmups, took])
+
+
+def capacity(found: Mapping[str, Any], rate: float) -> Capacity:
+    """What run.json keeps of what a node found; what was refused only where something was."""
+    known: Capacity = {
+        "capacity": found["rate"],
+        "driver_cpu_share": found["cpu_share"],
+        "rate": rate,
+    }
+    if found.get("failures"):
+        known["refused"], known["failures"] = found["refused"], found["failures"]
+    return known
 
 
 def record_of(trial: Trial, result: TrialResult, told: Mapping[str, str]) -> TrialRecord:

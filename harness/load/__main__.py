@@ -16,8 +16,9 @@ from typing import Any
 import gevent
 
 from harness.errors import HarnessError
-from harness.load import LOGIN, standard_output
+from harness.load import LOGIN
 from harness.load.driver import Driver
+from harness.load.standard_output import StandardOutput
 from harness.wire.control import Server
 
 DEFAULT_LOCUSTFILE = Path(__file__).with_name("default_locustfile.py")
@@ -27,7 +28,7 @@ NICE = -10
 
 def main() -> int:
     """Serve until `stop` or SIGTERM; 2 if the locustfile cannot be run."""
-    waiting = standard_output.take_over()
+    output = StandardOutput()
     arguments, login = _arguments(), os.environ.pop(LOGIN, "")
     _go_first()
     logging.basicConfig(
@@ -45,7 +46,7 @@ def main() -> int:
         )
     except HarnessError as error:
         told = {"what": error.what, "why": error.why, "next_step": error.next_step}
-        _say(waiting, ready=False, **told)
+        output.line(json.dumps({"ready": False, **told}))
         return 2
     handlers = _handlers(driver)
     server = Server(arguments.control, handlers)
@@ -57,7 +58,7 @@ def main() -> int:
     handlers["stop"] = stop
     for end in (server.stop, driver.stop):
         gevent.signal_handler(signal.SIGTERM, end)
-    _say(waiting, ready=True)
+    output.line(json.dumps({"ready": True}))
     server.serve()
     driver.stop()
     return 0
@@ -101,11 +102,6 @@ def _arguments() -> argparse.Namespace:
 def _at_most(lines: int) -> Any:
     left = iter(range(lines))
     return lambda record: next(left, None) is not None
-
-
-def _say(descriptor: int, **fields: Any) -> None:
-    with os.fdopen(descriptor, "w") as waiting:
-        waiting.write(json.dumps(fields) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""What a locustfile prints goes to the driver's log: nobody reads its standard output."""
+"""What the driver and its locustfile print: both go to the driver's log, where one line counts."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
@@ -10,22 +11,34 @@ from typing import Any
 MAX_BYTES = 256 * 1024
 
 
-def take_over(descriptor: int = 1, log: int = 2) -> int:
-    """Lead standard output, also that of child processes, to the log; where it led, as a copy.
+class StandardOutput:
+    """Standard output, of which `print` gets no more than MAX_BYTES.
 
-    The copy is for the one line that whoever started this process waits for. What `print` writes
-    is kept up to MAX_BYTES: a line a request would fill a disk, and writing it is load as well.
+    A line a request would fill a disk, and writing it is load as well.
     """
-    kept = os.dup(descriptor)
-    os.dup2(log, descriptor)
-    raw: Any = _Capped(descriptor, MAX_BYTES)
-    sys.stdout = io.TextIOWrapper(
-        io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=True
-    )
-    return kept
+
+    def __init__(self, descriptor: int = 1) -> None:
+        self._descriptor, self._began = descriptor, _position(descriptor)
+        raw: Any = _Limited(descriptor, MAX_BYTES)
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=True
+        )
+
+    def line(self, text: str) -> None:
+        """Write a line of its own, whatever was printed before, by whom and how much."""
+        sys.stdout.flush()
+        begun = b"\n" if _position(self._descriptor) != self._began else b""
+        os.write(self._descriptor, begun + text.encode() + b"\n")
 
 
-class _Capped(io.FileIO):
+def _position(descriptor: int) -> int:
+    """Where the log ends, which standard error and child processes write to as well."""
+    with contextlib.suppress(OSError):  # a terminal or a pipe
+        return os.lseek(descriptor, 0, os.SEEK_CUR)
+    return 0
+
+
+class _Limited(io.FileIO):
     """Takes so many bytes, says that it takes no more, and drops the rest."""
 
     def __init__(self, descriptor: int, left: int) -> None:

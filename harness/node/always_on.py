@@ -164,8 +164,8 @@ def _coverage(
             seen, beside = testbed.receiver.count(steady, signal, made[signal]), {}
         notes.add("signal_seen", seen, "1", **labels)
         notes.add("signal_made", made[signal], "1", **labels)
-        for port, told in beside.items():
-            notes.add("signal_beside", told, "1", **labels, port=str(port))
+        for port, number in beside.items():
+            notes.add("signal_beside", number, "1", **labels, port=str(port))
 
 
 def _measured_port(testbed: Testbed) -> int:

@@ -120,4 +120,4 @@ def test_it_imports_without_a_warning(tmp_path: Path, server: Server) -> None:
             driver.wait(tmp_path / "requests.npz")
     finally:
         del os.environ["PYTHONWARNINGS"]
-    assert (tmp_path / "load.log").read_text() == ""
+    assert (tmp_path / "load.log").read_text() == '{"ready": true}\n'

@@ -156,57 +156,6 @@ def test_a_program_of_the_users_own(tmp_path: Path, free_port: int) -> None:
     assert not started.alive()
 
 
-def test_assignments_before_a_program_are_its_environment(tmp_path: Path, free_port: int) -> None:
-    code = SERVER.replace("sys.argv[1]", "__import__('os').environ['PORT']")
-    command = f"PORT={{port}} GREETING='good day' {sys.executable} -c \"{code}\""
-    started = workloads.own(command, f"http://127.0.0.1:{free_port}/").start(log=tmp_path / "log")
-    try:
-        environ = Path(f"/proc/{started.process.pid}/environ").read_text().split("\0")
-        assert {f"PORT={free_port}", "GREETING=good day"} <= set(environ)
-        assert any(each.startswith("PATH=") for each in environ)
-    finally:
-        started.stop()
-
-
-LINGERING = """
-import socket, sys
-listener = socket.socket()  # without SO_REUSEADDR
-listener.bind(("127.0.0.1", int(sys.argv[1])))
-listener.listen()
-while True:
-    one, _ = listener.accept()
-    asked = one.recv(1000)
-    one.sendall(b"HTTP/1.0 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n")
-    if b"/first" in asked:  # it closes first, and so keeps the port, for two seconds
-        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_LINGER2, 2)
-    else:
-        one.recv(1000)
-    one.close()
-"""
-
-
-def test_a_port_that_closed_connections_keep_is_waited_for(tmp_path: Path, free_port: int) -> None:
-    """As the server of a hundred tutorials, which cannot listen again at once."""
-    (tmp_path / "server.py").write_text(LINGERING)
-    command = f"{sys.executable} {tmp_path}/server.py {free_port}"
-    mine, told = workloads.own(command, f"http://127.0.0.1:{free_port}/"), list[str]()
-    first = mine.start(log=tmp_path / "first.log", tell=told.append)
-    with socket.create_connection(("127.0.0.1", free_port), timeout=10) as client:
-        client.sendall(b"GET /first HTTP/1.0\r\n\r\n")
-        while client.recv(1000):
-            pass
-        first.stop()
-        assert told == []
-        second = mine.start(log=tmp_path / "second.log", tell=told.append)
-    try:
-        assert get(second.url, "/") == (200, "")
-    finally:
-        second.stop()
-    assert "Address already in use" in (tmp_path / "second.log").read_text()
-    assert len(told) == 1
-    assert f"for port {free_port}, which the kernel still keeps" in told[0]
-
-
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
 def test_nginx_as_a_users_own_program(tmp_path: Path, free_port: int) -> None:
     (tmp_path / "nginx.conf").write_text(

@@ -47,5 +47,10 @@ def test_a_pool_asks_the_method_that_is_replaced() -> None:
     assert "self._is_socket_alive(" in _said(code)
 
 
+def test_a_client_tries_again_as_often_as_its_pool_says() -> None:
+    code = "from geventhttpclient.client import HTTPClient as client\nimport inspect\n"
+    assert "self._connection_pool.size + 1" in _said(f"{code}print(inspect.getsource(client))")
+
+
 def test_the_state_in_which_a_user_stops_is_named_as_it_was() -> None:
     assert _said(f"{LOCUST}\nprint(LOCUST_STATE_STOPPING)") == "stopping"
