@@ -294,7 +294,7 @@ class _Nodes:
         return self._node
 
     def _connect_again(self) -> None:
-        """Where a connection was lost, the node of before may not know it yet, and keeps its run."""
+        """Where a connection was lost, the node of before may not know it yet, and keep its run."""
         deadline = time.monotonic() + AGAIN_SECONDS
         while True:
             try:
