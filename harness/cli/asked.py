@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-
 from harness import targets
 from harness.cli import choice
 from harness.cli.options import DEFAULT, Options
-from harness.cli.screen import err
+from harness.cli.reaching import reached
 from harness.collectors import Definition
 from harness.errors import InputError
 from harness.linux import arguments
@@ -27,6 +26,8 @@ from harness.plan.workloads import Workload
 from harness.results.run import Run
 from harness.targets.base import Target
 from harness.targets.local import Local
+
+LOCAL = Local.name
 
 # what says what is measured, and so cannot be said again of a run that goes on
 _PLANNING = {
@@ -60,18 +61,21 @@ class Asked:
         return {spec: from_dict(each) for spec, each in kept.items()} if kept else None
 
 
-def asked(options: Options) -> Asked:
-    """Resolve the options; InputError where they contradict each other, or name nothing."""
+def asked(options: Options, ends: ExitStack) -> Asked:
+    """Resolve the options; InputError where they contradict each other, or name nothing.
+
+    What is installed on the target for that is removed by `ends`.
+    """
     arguments.conceal(without_login(options.url)[1])
     if options.resume is not None:
-        return _going_on(options, options.resume)
+        return _going_on(options, options.resume, ends)
     if options.anyway:
         raise InputError(
             "--anyway is for a run that is resumed.", next_step="Give --resume RUN too, or neither."
         )
     target = targets.target(options.target)
-    own = _own(options)
-    described = describe(target, options)
+    own = _own(options, here=target.name == LOCAL)
+    described = describe(target, options, ends)
     certificate = choice.certified(options.reports, described["facts"]) if described else {}
     experiment = choice.chosen(
         options.name or DEFAULT, own=own, arms=options.arms or (),
@@ -84,18 +88,17 @@ def asked(options: Options) -> Asked:
     )  # fmt: skip
 
 
-def describe(target: Target, options: Options) -> Mapping[str, Any] | None:
+def describe(target: Target, options: Options, ends: ExitStack) -> Mapping[str, Any] | None:
     """What the node says of itself; nothing where it would have to be installed for a plan."""
-    if options.plan and target.name != "local":
+    if options.plan and target.name != LOCAL:
         return None
     if not options.plan:  # which changes nothing, and needs no root
-        target.check()
-        target.prepare(lambda what: err.print(escape(what)))
+        ends.enter_context(reached(target))
     found: Mapping[str, Any] = target.ask("describe")
     return found
 
 
-def _going_on(options: Options, path: Path) -> Asked:
+def _going_on(options: Options, path: Path, ends: ExitStack) -> Asked:
     fresh = Options()
     extra = [
         option
@@ -110,9 +113,11 @@ def _going_on(options: Options, path: Path) -> Asked:
         )
     run = Run.open(path)
     about = run.about()
+    own, target = _own_again(about.own_workload, options.url), targets.target(about.target)
+    if not options.plan:
+        ends.enter_context(reached(target))
     return Asked(
-        run.experiment(), path, _own_again(about.own_workload, options.url), run,
-        anyway=options.anyway, target=targets.target(about.target),
+        run.experiment(), path, own, run, anyway=options.anyway, target=target,
     )  # fmt: skip
 
 
@@ -143,11 +148,11 @@ def _running(options: Options) -> Running | None:
     return Running(options.url, options.pid, options.cgroup, options.unit, options.container)
 
 
-def _own(options: Options) -> Workload | None:
+def _own(options: Options, here: bool) -> Workload | None:
     if (found := _running(options)) is not None:
         return running.service(found, options.locustfile)
     if options.command or options.url:
-        return workloads.own(options.command, options.url, options.locustfile)
+        return workloads.own(options.command, options.url, options.locustfile, here=here)
     if options.locustfile is not None:
         raise InputError(
             "--locustfile drives a program of your own.", next_step="Give --command and --url too."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,7 +54,8 @@ def evaluate_command(options: Options) -> None:
     # scipy and what else evaluates, which other commands need not wait for
     from harness.cli.asked import asked
 
-    outcome = _measured(asked(options), options)
+    with ExitStack() as ends:
+        outcome = _measured(asked(options, ends), options)
     if outcome is not None and (code := _told(outcome, options.as_json)):
         raise typer.Exit(code)
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
+from harness.cli.reaching import reached
 from harness.cli.screen import ERROR, err, errors, out
 from harness.stack import supply
+from harness.targets import target as named
 from harness.targets.local import Local
+
+_Target = Annotated[
+    str, typer.Option("--target", metavar="local|ssh:HOST", help="Here, or on a machine.")
+]
 
 
 @errors
 def clean_command(
+    target: _Target = Local.name,
     cache: Annotated[
         bool, typer.Option("--cache", help="Also the programs that `up` built or downloaded.")
     ] = False,
@@ -24,7 +31,7 @@ def clean_command(
 
     Running evaluations are kept.
     """
-    found = Local().ask("clean")
+    found = _answer(target, "clean")
     done, left = list(found["done"]), list(found["left"])
     if cache and (freed := supply.empty(supply.cache())):
         done.append(f"Removed the cache {supply.cache()}: {freed / 1e6:.0f} MB.")
@@ -39,10 +46,11 @@ def clean_command(
 
 @errors
 def doctor_command(
+    target: _Target = Local.name,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Say what can run on this machine, and the fix for each thing that cannot."""
-    findings = Local().ask("doctor")
+    findings = _answer(target, "doctor")
     failed = any(finding["status"] == "fail" for finding in findings)
     if as_json:
         out.print_json(json.dumps(findings))
@@ -56,3 +64,12 @@ def doctor_command(
         out.print("\nNext: harness evaluate" if not failed else "\nMend what failed first.")
     if failed:
         raise typer.Exit(1)
+
+
+def _answer(name: str, question: str) -> Any:
+    """What a node says; on another machine it is installed for that, and removed again."""
+    target = named(name)
+    if target.name == Local.name:
+        return target.ask(question)  # without root too
+    with reached(target):
+        return target.ask(question)

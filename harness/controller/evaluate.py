@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,7 +22,14 @@ from harness.controller.due import pending, set_failed_aside
 from harness.controller.node import Node, session
 from harness.controller.progress import Progress, Tell
 from harness.controller.stopping import StoppingRule
-from harness.errors import ComponentError, HarnessError, InputError, NodeError, StoreError
+from harness.errors import (
+    ComponentError,
+    HarnessError,
+    InputError,
+    NeedError,
+    NodeError,
+    StoreError,
+)
 from harness.linux.stop_signals import interruptible
 from harness.model import Arm, Trial
 from harness.plan import definitions as resolving
@@ -35,6 +43,7 @@ from harness.targets.base import Target
 from harness.wire.spec import Hello
 
 LOSSES = 3  # nodes in a row, after which there is no use in another one
+AGAIN_SECONDS = 100.0  # a lost node's lease, and the time that it takes to undo what it did
 
 
 @dataclass(frozen=True)
@@ -280,9 +289,22 @@ class _Nodes:
         """The node, a new one if the last one was lost."""
         if self._node is None or self._node.lost:
             self.close()
-            self.connect()
+            self._connect_again()
         assert self._node is not None
         return self._node
+
+    def _connect_again(self) -> None:
+        """Where a connection was lost, the node of before may not know it yet, and keep its run."""
+        deadline = time.monotonic() + AGAIN_SECONDS
+        while True:
+            try:
+                self.connect()
+                return
+            except NeedError:
+                self.close()
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(1.0)
 
     def lost_too_often(self, error: HarnessError) -> bool:
         """Whether so many nodes were lost in a row that another one is of no use."""

@@ -47,22 +47,25 @@ def run(
     check: bool = True,
     timeout: float | None = 60,
     input_text: str | None = None,
+    input_file: Path | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> Completed:
     """Run `argv` to its end; `timeout` in seconds. CommandError if it fails and `check` is set."""
     try:
-        done = subprocess.run(
-            list(argv),
-            input=input_text,
-            capture_output=True,
-            text=True,
-            errors="replace",  # tools print names of processes and files, which are any bytes
-            timeout=timeout,
-            env=None if env is None else {**os.environ, **env},
-            cwd=cwd,
-            check=False,
-        )
+        with input_file.open("rb") if input_file else contextlib.nullcontext() as stdin:
+            done = subprocess.run(
+                list(argv),
+                input=input_text,
+                stdin=stdin,
+                capture_output=True,
+                text=True,
+                errors="replace",  # tools print names of processes and files, which are any bytes
+                timeout=timeout,
+                env=None if env is None else {**os.environ, **env},
+                cwd=cwd,
+                check=False,
+            )
     except FileNotFoundError as error:
         raise NeedError(f"{argv[0]} is not installed.", next_step="Run `make setup`.") from error
     except subprocess.TimeoutExpired as error:

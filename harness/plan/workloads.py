@@ -133,8 +133,14 @@ def load(name: str) -> Workload:
     return workload
 
 
-def own(command: str | None, url: str | None, locustfile: Path | None = None) -> Workload:
-    """The user's program: started by `command` in the current directory, answering at `url`."""
+def own(
+    command: str | None, url: str | None, locustfile: Path | None = None, *, here: bool = True
+) -> Workload:
+    """The user's program: started by `command` in the current directory, answering at `url`.
+
+    If it is not to run `here`, it is started in / there, and whether it exists is for the node to
+    say.
+    """
     environment, words = commands.parse(command or "")
     if not words or not url:
         raise InputError(
@@ -153,7 +159,7 @@ def own(command: str | None, url: str | None, locustfile: Path | None = None) ->
     workload = Workload(
         name=f"own-{name}" if name in names() else name,
         command=words,
-        directory=Path.cwd(),
+        directory=Path.cwd() if here else Path("/"),
         description=command or "",
         primary=path or "/",
         locustfile=locustfile.resolve() if locustfile is not None else None,
@@ -161,7 +167,8 @@ def own(command: str | None, url: str | None, locustfile: Path | None = None) ->
         environment=environment,
         login=login,
     )
-    workload.check()
+    if here:
+        workload.check()
     return workload
 
 

@@ -38,7 +38,7 @@ class Bundle:
 
     @property
     def key(self) -> str:
-        """What distinguishes it from others: its code, its built parts, its packages, its Python."""
+        """What tells it from others: its code, its built parts, its packages, its Python."""
         found = hashlib.sha256(packages.key(self.requirements, self.python).encode())
         for name, path in self.files.items():
             found.update(f"{name}\0{_mode(path):o}\0".encode())
@@ -46,7 +46,7 @@ class Bundle:
         return found.hexdigest()[:12]
 
     def write(self, into: IO[bytes], tell: Callable[[str], None], cache: Path) -> None:
-        """The archive; the same bytes for the same files. What is missing of packages is fetched."""
+        """The archive, the same bytes for the same files; packages are fetched if need be."""
         fetched = packages.fetch(self.requirements, self.python, tell, cache)
         tell("packing what the node needs")
         with (
@@ -62,6 +62,7 @@ class Bundle:
 def bundle(python: Python, root: Path = ROOT) -> Bundle:
     """What a node of this code needs on a host with this Python; NeedError if it is not built."""
     code = {f"harness/{path.name}": path for path in (root / "harness").glob("*.py")}
+    code.pop("harness/__main__.py", None)  # the command line's
     folders = [f"harness/{name}" for name in NODE] + ["workloads"]
     for folder in folders:
         code |= {f"{folder}/{name}": path for name, path in _files(root / folder)}

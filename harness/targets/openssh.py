@@ -1,7 +1,7 @@
 """One connection to a host through the OpenSSH client, shared by all that is run there; for `ssh`.
 
-Whom to trust, which key, port and user to take is the user's ssh configuration's business. Nothing is
-forwarded and nobody is asked anything.
+Whom to trust, and which key, port and user to take is for the user's ssh configuration to say.
+Nothing is forwarded and nobody is asked anything.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -178,7 +177,7 @@ _REFUSALS: tuple[tuple[str, type[HarnessError], str, str], ...] = (
         "Check the name, or give it a HostName in ~/.ssh/config.",
     ),
     (
-        r"Connection refused|timed out|No route to host|unreachable",
+        r"Connection refused|timed out|No route to host|unreachable|kex_exchange|proxy dialer",
         NeedError,
         "{name} cannot be reached.",
         "See that it is up and that sshd listens there: ssh {address}.",
@@ -202,7 +201,7 @@ def refusal(to: Host, said: str) -> HarnessError:
             words = {"name": to.name, "address": address}
             return kind(what.format(**words), why, then.format(**words))
     return NodeError(
-        f"The connection to {to.name} was lost.", why, f"See that it stays up: ssh {address}."
+        f"The connection to {to.name} failed.", why, f"See that this stays up: ssh {address}."
     )
 
 

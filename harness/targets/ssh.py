@@ -23,6 +23,7 @@ FOLDER = "/var/lib/harness"
 ANSWER_SECONDS = 660.0
 INSTALL_SECONDS = 1800.0
 LOOK_SECONDS = 60.0
+REMOVE_SECONDS = 300.0
 
 
 class Ssh:
@@ -71,9 +72,11 @@ class Ssh:
 
     def remove(self) -> None:
         """Remove all that was ever installed there, but what others use at this moment; hang up."""
-        done = self._sh(ssh_host.REMOVE, self._folder, timeout=LOOK_SECONDS)
         self._prepared = False
-        self._connection.close()
+        try:
+            done = self._sh(ssh_host.REMOVE, self._folder, timeout=REMOVE_SECONDS)
+        finally:
+            self._connection.close()
         if done.returncode:
             raise NeedError(
                 f"{self._folder} on {self._host.name} cannot be removed.",

@@ -1,4 +1,4 @@
-"""What is asked of a host over ssh and done there, as shell scripts, and what is refused; for `ssh`."""
+"""What is looked at and done on a host, as shell scripts, and what is refused there; for `ssh`."""
 
 from __future__ import annotations
 
@@ -80,11 +80,11 @@ cd /
 find "$1" -mindepth 1 -maxdepth 1 -name '.new-*' -mmin +60 -exec rm -rf {} +
 for each in "$1"/*; do
     [ -d "$each" ] || continue
-    flock --exclusive --nonblock --conflict-exit-code 99 "$each" rm -rf "$each" || [ $? = 99 ] || exit 1
+    flock --nonblock --conflict-exit-code 99 "$each" rm -rf "$each" || [ $? = 99 ] || exit 1
 done
 rmdir "$1" 2>/dev/null || true
 """
-"""Removes every installation in folder `$1` that no node runs from; then the folder, if it is empty."""
+"""Removes each installation in folder `$1` that no node runs from; then the folder, if empty."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def test_what_contradicts_itself_is_refused_with_a_next_step(
 @pytest.mark.parametrize("option", ["pid", "cgroup", "unit", "container"])
 def test_a_service_that_runs_is_named_to_who_measures_it(option: str) -> None:
     value: Any = 7 if option == "pid" else "name"
-    found = asked(Options(url=URL, plan=True, **{option: value}))
+    found = asked(Options(url=URL, plan=True, **{option: value}), ExitStack())
     assert found.own is not None
     assert found.own.running is not None
     assert vars(found.own.running) == {
@@ -100,13 +101,13 @@ def test_the_plan_is_of_the_machine_that_is_asked_and_keeps_the_limit() -> None:
 def test_a_plan_needs_no_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Local, "check", lambda _: pytest.fail("root was asked for"))
     own = {"command": f"{sys.executable} -m http.server", "url": URL}
-    assert asked(Options(**own, plan=True)).described is not None
+    assert asked(Options(**own, plan=True), ExitStack()).described is not None
 
 
 def test_options_reach_the_experiment() -> None:
     own = {"command": f"{sys.executable} -m http.server", "url": URL}
     given = Options("standard", **own, minutes=2, service_cpus=3, run_name="mine", plan=True)
-    found = asked(given)
+    found = asked(given, ExitStack())
     assert found.experiment.budget_seconds == 120
     assert found.experiment.service_cpus == 3
     assert found.path == Path("reports/mine")
@@ -116,7 +117,7 @@ def test_options_reach_the_experiment() -> None:
 
 def test_a_run_without_a_name_is_named_after_the_time_and_what_it_measures() -> None:
     own = {"command": f"{sys.executable} -m http.server", "url": URL}
-    found = asked(Options(**own, reports=Path("there"), plan=True))
+    found = asked(Options(**own, reports=Path("there"), plan=True), ExitStack())
     assert found.path.parent == Path("there")
     assert found.path.name.endswith("-" + found.experiment.name)
     assert found.path.name[:8].isdigit()
