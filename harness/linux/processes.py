@@ -219,6 +219,13 @@ def stop(process: Process, *, grace_seconds: float = 5.0) -> int:
     return int(process.returncode)
 
 
+def terminate(process: Process, seconds: float) -> None:
+    """SIGTERM to a spawned process alone, and wait so long for its end; it is not waited for."""
+    if process.returncode is None:
+        os.kill(process.pid, signal.SIGTERM)
+        _await_end(process.pid, seconds)
+
+
 def _await_end(pid: int, seconds: float) -> None:
     """Wait until the process has ended, but leave it unreaped: its number stays its own."""
     pidfd = os.pidfd_open(pid)

@@ -55,7 +55,7 @@ class Service(Protocol):
         """Its processes."""
         ...
 
-    def stop(self) -> None:
+    def stop(self) -> object:
         """End what was started for it; safe to call again."""
         ...
 
@@ -159,12 +159,17 @@ class SpawnedService:
         """Its processes."""
         return cgroups.processes(self.cgroup)
 
-    def stop(self) -> None:
-        """SIGTERM to all of it, SIGKILL after a grace time, and wait until all have ended."""
+    def stop(self) -> int:
+        """End it and what it has left behind, and wait for all of it; its exit code.
+
+        SIGTERM goes to its first process, then to what is left, SIGKILL to what does not mind.
+        """
         try:
+            processes.terminate(self.process, GRACE_SECONDS)
             cgroups.terminate(self.cgroup, GRACE_SECONDS)
         finally:
-            processes.stop(self.process, grace_seconds=0.0)
+            code = processes.stop(self.process, grace_seconds=0.0)
+        return code
 
     def told_port(self) -> int:
         """The port that a service of ours prints when it is ready, or WorkloadError."""

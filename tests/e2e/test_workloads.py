@@ -6,34 +6,54 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import pytest
 
 from harness.errors import InputError, NeedError, WorkloadError
 from harness.linux import ports, processes
-from harness.plan import workloads
-from harness.plan.workloads import RunningWorkload, Workload, address
+from harness.node import service
+from harness.node.machine import Machine
+from harness.node.service import SpawnedService
+from harness.plan import trials, workloads
+from harness.plan.workloads import Workload, address
 
 pytestmark = pytest.mark.e2e
 SERVER = "import sys, http.server as h; h.test(h.SimpleHTTPRequestHandler, port=int(sys.argv[1]))"
 
 
-@pytest.fixture(params=["flask", "go", "java"])
-def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RunningWorkload]:
-    started = workloads.load(request.param).start(log=tmp_path / "workload.log")
-    yield started
-    started.stop()
+Start = Callable[..., SpawnedService]
 
 
 @pytest.fixture
-def plain(tmp_path: Path) -> Iterator[RunningWorkload]:
-    started = workloads.load("plain").start(log=tmp_path / "workload.log")
-    yield started
-    started.stop()
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts a service as a node does, in a cgroup; all of it is ended with the test."""
+    with ExitStack() as ends:
+        machine = ends.enter_context(
+            Machine("services", work=tmp_path / "work", journal=tmp_path / "journal")
+        )
+
+        def started(workload: Workload, **more: Any) -> SpawnedService:
+            given = {"log": tmp_path / "service.log", "cgroup": machine.make("workload"), **more}
+            found = service.spawn(trials.service(workload), **given)  # type: ignore[arg-type]
+            ends.callback(found.stop)
+            return found
+
+        yield started
+
+
+@pytest.fixture(params=["flask", "go", "java"])
+def running(request: pytest.FixtureRequest, start: Start) -> SpawnedService:
+    return start(workloads.load(request.param))
+
+
+@pytest.fixture
+def plain(start: Start) -> SpawnedService:
+    return start(workloads.load("plain"))
 
 
 @pytest.fixture
@@ -52,7 +72,7 @@ def get(url: str, path: str, method: str = "GET") -> tuple[int, str]:
     return answer.status, body
 
 
-def test_every_route_answers(running: RunningWorkload) -> None:
+def test_every_route_answers(running: SpawnedService) -> None:
     assert get(running.url, "/") == (200, "hello\n")
     assert get(running.url, "/healthz") == (200, "ok\n")
     status, user = get(running.url, "/api/users/42?wait_ms=1")
@@ -65,33 +85,33 @@ def test_every_route_answers(running: RunningWorkload) -> None:
     assert running.stop() == 0
 
 
-def test_every_route_of_the_load_answers(running: RunningWorkload) -> None:
+def test_every_route_of_the_load_answers(running: SpawnedService) -> None:
     workload = workloads.load(running.name)
     assert workload.primary in {route.name for route in workload.routes if route.weight}
     for route in workload.routes:
         assert get(running.url, route.path.replace("{n}", "7"))[0] == 200
 
 
-def test_a_user_takes_as_long_as_the_database(running: RunningWorkload) -> None:
+def test_a_user_takes_as_long_as_the_database(running: SpawnedService) -> None:
     began = time.monotonic()
     get(running.url, "/api/users/1?wait_ms=150")
     assert time.monotonic() - began >= 0.15
 
 
-def test_what_is_not_there_or_not_understood_says_so(running: RunningWorkload) -> None:
+def test_what_is_not_there_or_not_understood_says_so(running: SpawnedService) -> None:
     assert get(running.url, "/nowhere")[0] == 404
     assert get(running.url, "/api/users/nobody")[0] == 404
     assert get(running.url, "/cpu?blocks=many")[0] == 400
     assert get(running.url, "/alloc?mb=100000")[0] == 400
 
 
-def test_keep_leaks(running: RunningWorkload) -> None:
+def test_keep_leaks(running: SpawnedService) -> None:
     for _ in range(3):
         kept = json.loads(get(running.url, "/alloc?mb=0&keep=1")[1])["kept_mb"]
     assert kept == 3
 
 
-def test_sigterm_ends_it_cleanly_with_connections_open(running: RunningWorkload) -> None:
+def test_sigterm_ends_it_cleanly_with_connections_open(running: SpawnedService) -> None:
     connection = http.client.HTTPConnection(urlsplit(running.url).netloc, timeout=10)
     connection.request("GET", "/")
     connection.getresponse().read()
@@ -99,7 +119,7 @@ def test_sigterm_ends_it_cleanly_with_connections_open(running: RunningWorkload)
     connection.close()
 
 
-def test_plain_one_answers_and_refuses_the_rest(plain: RunningWorkload) -> None:
+def test_plain_one_answers_and_refuses_the_rest(plain: SpawnedService) -> None:
     assert get(plain.url, "/") == (200, "hello\n")
     assert get(plain.url, "/healthz?deep=1") == (200, "ok\n")
     assert get(plain.url, "/nowhere")[0] == 404
@@ -108,7 +128,7 @@ def test_plain_one_answers_and_refuses_the_rest(plain: RunningWorkload) -> None:
         assert get(plain.url, route.path)[0] == 200
 
 
-def test_plain_one_answers_what_comes_together_and_ends_cleanly(plain: RunningWorkload) -> None:
+def test_plain_one_answers_what_comes_together_and_ends_cleanly(plain: SpawnedService) -> None:
     with socket.create_connection(address(plain.url), timeout=10) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\n\r\nGET /healthz HTTP/1.1\r\n\r\nGET /no")
         with connection.makefile("rb") as answers:
@@ -143,11 +163,11 @@ def test_an_unknown_workload_names_those_that_ship() -> None:
         workloads.load("cobol")
 
 
-def test_a_program_of_the_users_own(tmp_path: Path, free_port: int) -> None:
+def test_a_program_of_the_users_own(start: Start, tmp_path: Path, free_port: int) -> None:
     command = f"{sys.executable} -c '{SERVER}' {free_port}"
     mine = workloads.own(command, f"http://127.0.0.1:{free_port}/")
     assert Workload.from_dict(json.loads(json.dumps(mine.to_dict()))) == mine
-    started = mine.start(log=tmp_path / "own.log")
+    started = start(mine, log=tmp_path / "own.log")
     try:
         assert get(started.url, "/")[0] == 200
         started.check()
@@ -157,13 +177,13 @@ def test_a_program_of_the_users_own(tmp_path: Path, free_port: int) -> None:
 
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
-def test_nginx_as_a_users_own_program(tmp_path: Path, free_port: int) -> None:
+def test_nginx_as_a_users_own_program(start: Start, tmp_path: Path, free_port: int) -> None:
     (tmp_path / "nginx.conf").write_text(
         f"daemon off; pid {tmp_path}/pid; events {{}} error_log stderr;"
         f"http {{ access_log off; server {{ listen 127.0.0.1:{free_port}; return 204; }} }}"
     )
     url = f"http://127.0.0.1:{free_port}/"
-    started = workloads.own(f"nginx -c {tmp_path}/nginx.conf", url).start(log=tmp_path / "log")
+    started = start(workloads.own(f"nginx -c {tmp_path}/nginx.conf", url))
     try:
         assert started.name == "nginx"
         assert get(started.url, "/")[0] == 204
@@ -172,26 +192,26 @@ def test_nginx_as_a_users_own_program(tmp_path: Path, free_port: int) -> None:
     assert ports.holder(free_port) is None
 
 
-def test_a_taken_port_is_told_before_anything_starts(tmp_path: Path) -> None:
+def test_a_taken_port_is_told_before_anything_starts(start: Start, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         mine = workloads.own("touch started", f"http://127.0.0.1:{port}")
         with pytest.raises(NeedError) as caught:
-            mine.start(log=tmp_path / "own.log")
+            start(mine, log=tmp_path / "own.log")
     assert f"Port {port} is taken: process {os.getpid()} (" in caught.value.what
     assert not (tmp_path / "own.log").exists()
 
 
 def test_a_program_that_dies_at_once_is_told_with_its_last_words(
-    tmp_path: Path, free_port: int
+    start: Start, tmp_path: Path, free_port: int
 ) -> None:
     mine = workloads.own("sh -c 'echo no such table >&2; exit 3'", f"http://127.0.0.1:{free_port}")
     with pytest.raises(WorkloadError, match=r"exit code 3.*no such table"):
-        mine.start(log=tmp_path / "own.log")
+        start(mine, log=tmp_path / "own.log")
 
 
-def test_a_workload_that_dies_while_measured_is_told(tmp_path: Path) -> None:
-    started = workloads.load("go").start(log=tmp_path / "go.log")
+def test_a_workload_that_dies_while_measured_is_told(start: Start, tmp_path: Path) -> None:
+    started = start(workloads.load("go"))
     started.check()
     os.kill(started.process.pid, signal.SIGKILL)
     started.process.wait()
@@ -209,8 +229,8 @@ def test_own_needs_both_command_and_url() -> None:
         workloads.own("no-such-program-anywhere", "http://127.0.0.1:1")
 
 
-def test_nothing_of_a_workload_stays(tmp_path: Path) -> None:
-    started = workloads.load("flask").start(log=tmp_path / "flask.log")
+def test_nothing_of_a_workload_stays(start: Start, tmp_path: Path) -> None:
+    started = start(workloads.load("flask"))
     session = str(started.process.pid)
     started.stop()
     left = processes.run(["ps", "-o", "pid=", "-s", session], check=False).stdout.split()

@@ -18,6 +18,7 @@ from harness.collectors.definition import EXPORT_SECONDS
 from harness.errors import InputError
 from harness.linux import processes
 from harness.node.agent_process import AgentProcess
+from harness.plan.trials import collector
 from harness.wire.telemetry import SIGNALS
 
 EXTERNAL = """
@@ -30,7 +31,7 @@ command = ["{python}", "{here}/agent.py", "{cgroup}", "{otlp}", "{control}", "{i
 def process(spec: str, folder: Path, **more: Any) -> AgentProcess:
     definition = resolve(spec)
     return AgentProcess(
-        definition,
+        collector(definition),
         target_cgroup=Path("/sys/fs/cgroup/run/workload"),
         own_cgroup=Path("/sys/fs/cgroup/run/agent"),
         otlp_url="http://127.0.0.1:4318",

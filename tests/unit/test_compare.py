@@ -186,7 +186,8 @@ def test_a_request_without_an_answer_took_longer_than_every_other(tmp_path: Path
     due = np.zeros(100, np.int64)
     status = np.where(np.arange(100) < 60, 200, 0).astype(np.int16)
     np.savez(
-        path, due_ns=due, end_ns=due + 10**6, status=status, route=np.zeros(100, np.uint8),
+        path, due_ns=due, start_ns=due, end_ns=due + 10**6, status=status,
+        route=np.zeros(100, np.uint8), bytes=np.zeros(100, np.int32),
         route_names=np.array(["/"]),
     )  # fmt: skip
     asked = latency.Requests.load(path)

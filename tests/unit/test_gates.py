@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -14,8 +12,8 @@ from harness.analysis import budgets, gates, ranks
 from harness.cli import app, choice
 from harness.errors import InputError
 from harness.model import Arm
-from harness.node import bpf_time
-from harness.plan import experiment
+from harness.plan import experiment, trials
+from harness.plan.definitions import resolve_all
 from harness.report import gate as texts
 from harness.report import stored
 from tests.unit import synthetic
@@ -131,7 +129,9 @@ def test_two_versions_give_a_trial_of_every_shipped_experiment_an_interval(path:
     what = dataclasses.replace(
         experiment.load(path), arms=choice.parse_arms(["old=http", "new=http"])
     )
-    stage: Any = SimpleNamespace(experiment=what)
-    states = bpf_time._states(stage, taking_turns=True, seed=1)
-    assert len(states) // 4 >= ranks.LEAST
-    assert sum(states) * 2 == len(states)
+    known = resolve_all(what)
+    for planned in experiment.plan(what):
+        if planned.kind == "metered":
+            states = [window.on for window in trials.trial(what, planned, known).windows]
+            assert len(states) // 4 >= ranks.LEAST
+            assert sum(states) * 2 == len(states)

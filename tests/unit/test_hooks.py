@@ -10,6 +10,7 @@ import pytest
 from harness.agent.hooks import hook_type
 from harness.meters.bpfstats import Program
 from harness.node import bpf_time
+from harness.wire.spec import WindowState
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,7 @@ def test_a_slice_leaves_out_what_the_agent_runs_itself() -> None:
              2: Program(2, "find_open", "tracing", 9000 * n, n, 0)} for n in (5, 8)]  # fmt: skip
     agent: Any = SimpleNamespace(hooks={1: "cgroup_skb", 2: "iter"})
     watched: Any = {True: SimpleNamespace(read=lambda: told.pop(0))}
-    switch: Any = SimpleNamespace(to=lambda on: None)
-    row = bpf_time._slice(switch, watched, bpf_time._in_agents([agent]), 0, True)
+    switch: Any = SimpleNamespace(to=lambda states: None)
+    own, state = bpf_time._in_agents([agent]), WindowState(True, (True,))
+    row = bpf_time._slice(switch, watched, own, 0, state, 0.001)
     assert (row.meters["bpf.run"], row.meters["bpf.runs"]) == (pytest.approx(3e-6), 3)

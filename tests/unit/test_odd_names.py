@@ -25,7 +25,7 @@ CODE = """
 import ctypes, socket, time
 ctypes.CDLL(None).prctl(15, b"\\xff\\xfe\\xd0", 0, 0, 0)  # PR_SET_NAME
 server = socket.create_server(("127.0.0.1", 0))
-print(server.getsockname()[1], flush=True)
+print('{"ready": true, "port": %d}' % server.getsockname()[1], flush=True)
 time.sleep(600)
 """
 
@@ -33,9 +33,10 @@ time.sleep(600)
 @pytest.fixture
 def odd(tmp_path: Path) -> Iterator[tuple[int, int]]:
     """A process of that name, and the port that it listens on."""
-    process = processes.spawn([sys.executable, "-c", CODE], log=tmp_path / "log", pipe_stdout=True)
-    assert process.stdout is not None
-    yield process.pid, int(process.stdout.readline())
+    process = processes.spawn([sys.executable, "-c", CODE], log=tmp_path / "log")
+    told = processes.announced(process, 10)
+    assert told is not None
+    yield process.pid, int(told["port"])
     processes.stop(process)
 
 
