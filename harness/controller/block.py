@@ -10,7 +10,7 @@ from typing import Any
 from harness.analysis import validity
 from harness.controller.node import Node
 from harness.controller.progress import Progress
-from harness.errors import HarnessError, NodeError, WorkloadError
+from harness.errors import HarnessError, NodeError, StoreError, WorkloadError
 from harness.model import Measurement, Trial, WindowRow
 from harness.plan import trials as specs
 from harness.plan.experiment import Experiment
@@ -46,10 +46,16 @@ class Block:
         self._note_block(first, ready)
         try:
             self._all(group)
-        finally:
-            if not self.node.lost:
-                for sentence in self.node.end_block(self._tell(first.workload)):
-                    self.warn(f"{spec.name}: {sentence}")
+        except (NodeError, StoreError):  # the node is gone, or what it does goes on: it is closed
+            raise
+        except HarnessError:
+            self._end(spec.name)
+            raise
+        self._end(spec.name)
+
+    def _end(self, name: str) -> None:
+        for sentence in self.node.end_block(lambda _: None):
+            self.warn(f"{name}: {sentence}")
 
     def _all(self, group: Sequence[Trial]) -> None:
         """The trials in their order, then again those that broke a rule of validity."""

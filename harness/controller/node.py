@@ -97,7 +97,8 @@ class Node:
             with contextlib.suppress(TimeoutError):
                 frame = self._read(deadline - time.monotonic())
                 if frame.kind == "file":
-                    self._keep(frame)
+                    with contextlib.suppress(StoreError):  # told of already, if the disk is full
+                        self._keep(frame)
                 elif (
                     frame.kind == "done" and "warnings" in frame.head and "block" not in frame.head
                 ):

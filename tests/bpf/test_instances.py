@@ -17,7 +17,8 @@ from harness.collectors import resolve
 from harness.linux import processes
 from harness.meters.coverage import count
 from harness.model import Part
-from harness.node.agent_process import AgentProcess, switch_all
+from harness.node.agent_process import AgentProcess
+from harness.plan.trials import collector, switch_all
 
 pytestmark = pytest.mark.bpf
 
@@ -62,7 +63,7 @@ def start(
             agents = []
             for definition in map(resolve, specs):
                 agent = AgentProcess(
-                    definition,
+                    collector(definition),
                     target_cgroup=service.path,
                     own_cgroup=make_service(f"agent-{definition.slug}").path,
                     otlp_url=sink,
@@ -106,8 +107,8 @@ def test_two_instances_and_an_external_one_are_told_apart(
     seen = {
         agent.name: count(
             spool,
-            Part(agent.definition.scope, instance=agent.name),
-            agent.definition.signal or "",
+            Part(agent.spec.scope, instance=agent.name),
+            agent.spec.signal or "",
         )
         for agent in agents
     }
