@@ -34,7 +34,7 @@ class Scripted:
 
     def block(self, spec: Any, tell: Any) -> BlockReady:
         self.blocks.append(spec)
-        capacity = {"rate": 250.0, "cpu_share": 0.5} if spec.find_capacity else None
+        capacity = {"rate": 250.0, "cpu_share": 0.5, "refused": 0.0, "failures": {}} if spec.find_capacity else None
         return BlockReady(100.0, 3.04, True, capacity)
 
     def trial(self, spec: TrialSpec, tell: Any) -> TrialResult:
