@@ -18,6 +18,7 @@ from harness.plan import experiment
 from harness.plan.trials import installed_first
 from harness.results.check import check
 from harness.results.run import Run, TrialRecord
+from harness.targets.local import Local
 from tests.unit.documented import strangers
 
 pytestmark = pytest.mark.e2e
@@ -65,9 +66,10 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Run:
     file.write_text(METHODS)
     chosen = experiment.load(file)
     resolved = evaluate.check(chosen)
-    run = evaluate.create(folder / "run", chosen, [], resolved)
-    outcome = evaluate.evaluate(run, resolved)
-    assert outcome.error is None
+    begin = evaluate.beginning(folder / "run", chosen, resolved, command=[])
+    outcome = evaluate.evaluate(Local(), "methods", chosen, resolved, begin)
+    assert (outcome.error, outcome.left_out) == (None, 0), outcome.warnings
+    run = outcome.run
     assert [r.reason for r in run.records() if r.status != "ok"] == []
     assert machine.leftovers() == []
     return run

@@ -34,8 +34,8 @@ class Scripted:
 
     def block(self, spec: Any, tell: Any) -> BlockReady:
         self.blocks.append(spec)
-        capacity = {"rate": 250.0, "cpu_share": 0.5} if spec.find_capacity else None
-        return BlockReady(100.0, 3.04, True, capacity)
+        found = {"rate": 250.0, "cpu_share": 0.5, "refused": 0.0, "failures": {}}
+        return BlockReady(100.0, 3.04, True, found if spec.find_capacity else None)
 
     def trial(self, spec: TrialSpec, tell: Any) -> TrialResult:
         self.asked.append(spec.name)

@@ -162,6 +162,24 @@ def test_until_it_is_whole_a_run_has_another_name(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["r"]
 
 
+DIES = """
+import os, sys
+from pathlib import Path
+from harness.results.run import Run
+from tests.unit.test_store import EXPERIMENT
+os.fsync = lambda _: os.kill(os.getpid(), 9)
+Run.create(Path(sys.argv[1]), EXPERIMENT)
+"""
+
+
+def test_a_kill_while_a_run_is_made_leaves_none_of_that_name(tmp_path: Path) -> None:
+    path = tmp_path / "runs/r"
+    done = processes.run([sys.executable, "-c", DIES, str(path)], check=False)
+    assert done.returncode == -9, done.stderr
+    assert not path.exists()
+    assert Run.create(path, EXPERIMENT).records() == []
+
+
 def take_file(path: Path) -> Path:
     path.write_text("kept")
     return path
