@@ -107,7 +107,7 @@ class FoundService:
         except OSError:
             return f"its cgroup {self.cgroup} is gone"
         if inode != self.inode:
-            return f"its cgroup {self.cgroup} was made anew, as when a unit is restarted"
+            return f"its cgroup {self.cgroup} was made anew, as by a restart"
         if not cgroup.populated(self.cgroup):
             return f"no process is left in its cgroup {self.cgroup}"
         if self.leader and HOST.started(self.leader) != self.started:

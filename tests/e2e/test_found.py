@@ -163,7 +163,7 @@ def test_a_cgroup_that_was_made_anew_is_told(group: Path, spawn: Spawn) -> None:
     group.rmdir()
     group.mkdir()
     spawn("sleep", "600", cgroup=group)
-    with pytest.raises(WorkloadError, match="made anew, as when a unit is restarted"):
+    with pytest.raises(WorkloadError, match="made anew, as by a restart"):
         service.check()
 
 
@@ -342,10 +342,11 @@ def test_clean_gives_back_what_a_killed_run_had_borrowed(
     process = spawn("sleep", "600", cgroup=group)
     journal = tmp_path / "journal"
     argv = [f"test-{os.getpid()}-owner", str(journal), str(tmp_path / "work"), str(group)]
-    code, log = [sys.executable, "-c", OWNER], tmp_path / "owner.log"
-    owner = processes.spawn([*code, *argv, str(process.pid)], log=log)
+    owner = processes.spawn(
+        [sys.executable, "-c", OWNER, *argv, str(process.pid)], log=tmp_path / "owner.log"
+    )
     try:
-        assert processes.announced(owner, 60), log.read_text()
+        assert processes.announced(owner, 60), owner.log.read_text()
         assert v2(process.pid) == f"/{group.name}/harness-{argv[0]}"
         os.kill(owner.pid, signal.SIGKILL)
         owner.wait()
