@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import InputError, WorkloadError
+from harness.errors import InputError, UnavailableError, WorkloadError
 from harness.linux import adoption, cgroup, mount, processes
 from harness.linux.procfs import HOST, V2
 from harness.node import found, machine, outside
 from harness.node.found import FoundService, attach, check_scope
 from harness.node.machine import Machine
-from harness.wire.spec import Found
+from harness.wire.spec import CollectorSpec, Found
 
 pytestmark = [
     pytest.mark.e2e,
@@ -119,6 +119,10 @@ def watched(path: Path, **more: object) -> FoundService:
     return FoundService("x", "", path, path.stat().st_ino, **more)  # type: ignore[arg-type]
 
 
+def collector(name: str, signal: str) -> CollectorSpec:
+    return CollectorSpec(name, name, {}, (), signal, None, "", 3.0, True)
+
+
 def v2(pid: int) -> str:
     return HOST.cgroups(pid)[V2]
 
@@ -134,6 +138,7 @@ def test_a_service_in_a_cgroup_of_its_own_is_left_there_and_running(
     assert service.cgroup == group
     assert service.pids() == [process.pid]
     assert service.warnings == ()
+    found.require_seen(service, collector("http", "requests"))
     assert check_scope(service.url, service.cgroup) == ""
     service.check()
     service.stop()
@@ -311,6 +316,9 @@ def test_a_service_in_the_root_is_lent_where_that_changes_nothing_for_it(
     assert service.pids() == [process.pid]
     assert service.cgroup.parent == root
     assert "were moved" in " ".join(service.warnings)
+    with pytest.raises(UnavailableError, match="would see nothing"):
+        found.require_seen(service, collector("http", "requests"))
+    found.require_seen(service, collector("profile", "samples"))
     assert check_scope(service.url, service.cgroup) == ""
     ends.close()
     assert v2(process.pid) == "/"
