@@ -37,6 +37,7 @@ def warnings(
             f"The run did not end. {about.stopped_by} "
             f"The figures rest on the {len(trials)} trials that were finished."
         ).replace("  ", " ")
+    yield from _repeats(about)
     yield from _nulls(experiment, rows)
     yield from _slow(experiment, rows)
     yield from _disagreeing(blocks)
@@ -64,6 +65,17 @@ def _broken(about: About, experiment: Experiment, trials: Sequence[Judged]) -> I
         block = each["workload"], each["block"]
         if {t.index for t in plan(experiment) if (t.workload, t.block) == block} - there:
             yield f"{block[0]}, block {block[1] + 1} ended early: {each['reason']}"
+
+
+def _repeats(about: About) -> Iterator[str]:
+    """Of a service that was found running: what a block is, and what intervals do not hold."""
+    own = about.own_workload or {}
+    if own.get("running"):
+        yield (
+            f"{own['name']} {own['description']}, and was not started anew: each block is a repeat "
+            "on the same processes. The intervals hold for these; how much a cost differs from one "
+            "start of the service to the next is not in them."
+        )
 
 
 def _nulls(experiment: Experiment, rows: Sequence[Comparison]) -> Iterator[str]:

@@ -72,8 +72,10 @@ def find(given: str, procfs: Procfs = HOST, run: Path = RUN) -> Container:
     said: list[str] = []
     for engine in _ASKED:
         found, answer = ask(engine, given)
-        if found is not None and procfs.started(found.pid) is not None:
-            return found
+        if found is not None:
+            if id_of(found.pid, procfs, run) == found.id:
+                return found
+            answer = f"it runs {shortened(found.id)}, but not here"  # DOCKER_HOST, or a VM
         said.append(f"{engine}: {answer}")
     if seen := _seen(given, procfs):
         return _only(given, seen)

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from harness.errors import CollectorError
+from harness.node import found
 from harness.node.agent_process import AgentProcess, switch_all
 from harness.node.testbed import Testbed, TrialLog
 from harness.wire.spec import CollectorSpec
@@ -23,6 +24,8 @@ def install(
 
     UnavailableError where one cannot run here, CollectorError where one fails.
     """
+    for each in collectors:
+        found.require_seen(testbed.service, each)
     agents = [_process(testbed, each, folder, notes) for each in collectors]
     for agent in agents:
         agent.start()

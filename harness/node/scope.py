@@ -233,12 +233,14 @@ def _names(who: list[Owner], procfs: Procfs, most: int = 3) -> str:
 
 
 def _name(owner: Owner, procfs: Procfs) -> str:
-    at = procfs.cgroups(owner.pid).get(V2, "?")
-    told = f"process {owner.pid} ({procfs.name(owner.pid)}) of the cgroup {at}"
+    told = f"process {owner.pid} ({procfs.name(owner.pid)}) of the "
+    if container := containers.id_of(owner.pid, procfs):
+        told += f"container {containers.shortened(container)}"
+    else:
+        told += f"cgroup {procfs.cgroups(owner.pid).get(V2, '?')}"
     if owner.behind:
-        return f"{told}, which forwards to {_name(Owner(owner.behind), procfs)}"
-    container = containers.id_of(owner.pid, procfs)
-    return f"{told} (container {containers.shortened(container)})" if container else told
+        told += f", which forwards to {_name(Owner(owner.behind), procfs)}"
+    return told
 
 
 def _advice(who: list[Owner], procfs: Procfs) -> str:

@@ -152,9 +152,18 @@ def test_an_engine_is_asked_for_a_name(machine: Machine, engines: Path) -> None:
         engines, "docker", 'echo "$*" >"$0.asked"; echo "Error: No such container: web" >&2; exit 1'
     )
     program(engines, "podman", f'[ "$5" = web ] && echo {ID} 20')
-    machine.process(20, "app")
+    machine.process(20, "app", cgroup=f"0::/machine.slice/libpod-{ID}.scope")
     assert containers.find("web", machine.procfs, Path("/none")) == Container(ID, 20, "podman")
     assert (engines / "docker.asked").read_text().startswith("container inspect --format {{.Id}} ")
+
+
+def test_a_container_of_an_engine_on_another_host_is_not_taken_for_one_here(
+    machine: Machine, engines: Path
+) -> None:
+    program(engines, "docker", f"echo {ID} 20")
+    machine.process(20, "nobody-of-it")
+    with pytest.raises(InputError, match="docker: it runs 3f2a1b2c3d4e, but not here"):
+        containers.find("web", machine.procfs, Path("/none"))
 
 
 def test_who_was_asked_is_told(machine: Machine, engines: Path) -> None:

@@ -77,8 +77,7 @@ def test_docker_run_in_the_foreground_names_the_container(tmp_path: Path) -> Non
     machine = in_docker(tmp_path)
     error = refused(URL, cgroup(tmp_path / "service", 30), machine)
     assert "process 40 (docker-proxy)" in error.what
-    assert "which forwards to process 50 (app)" in error.what
-    assert "(container 3f2a1b2c3d4e)" in error.what
+    assert "which forwards to process 50 (app) of the container 3f2a1b2c3d4e." in error.what
     assert error.next_step.endswith("--container 3f2a1b2c3d4e --url http://172.17.0.2:80/.")
 
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import InputError, WorkloadError
+from harness.errors import InputError, UnavailableError, WorkloadError
 from harness.linux import adoption, cgroup, mount, processes
 from harness.linux.procfs import HOST, V2
 from harness.node import found, machine, outside
 from harness.node.found import FoundService, attach, check_scope
 from harness.node.machine import Machine
-from harness.wire.spec import Found
+from harness.wire.spec import CollectorSpec, Found
 
 pytestmark = [
     pytest.mark.e2e,
@@ -39,6 +39,8 @@ server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), http.s
 os.fork() or time.sleep(600)
 server.serve_forever()
 """  # noqa: E501
+
+KERNEL = [pid for pid in HOST.pids() if HOST.started(pid) and not HOST.argv(pid)]
 
 Spawn = Callable[..., processes.Process]
 
@@ -119,6 +121,10 @@ def watched(path: Path, **more: object) -> FoundService:
     return FoundService("x", "", path, path.stat().st_ino, **more)  # type: ignore[arg-type]
 
 
+def collector(name: str, signal: str) -> CollectorSpec:
+    return CollectorSpec(name, name, {}, (), signal, None, "", 3.0, True)
+
+
 def v2(pid: int) -> str:
     return HOST.cgroups(pid)[V2]
 
@@ -134,6 +140,7 @@ def test_a_service_in_a_cgroup_of_its_own_is_left_there_and_running(
     assert service.cgroup == group
     assert service.pids() == [process.pid]
     assert service.warnings == ()
+    found.require_seen(service, collector("http", "requests"))
     assert check_scope(service.url, service.cgroup) == ""
     service.check()
     service.stop()
@@ -163,7 +170,7 @@ def test_a_cgroup_that_was_made_anew_is_told(group: Path, spawn: Spawn) -> None:
     group.rmdir()
     group.mkdir()
     spawn("sleep", "600", cgroup=group)
-    with pytest.raises(WorkloadError, match="made anew, as when a unit is restarted"):
+    with pytest.raises(WorkloadError, match="made anew, as by a restart"):
         service.check()
 
 
@@ -192,7 +199,7 @@ def test_a_service_that_does_not_answer_says_where_it_listens(
     ("asked", "why"),
     [
         ({"pid": 1 << 22}, "There is no process"),
-        ({"pid": 2}, "thread of the kernel"),
+        *(({"pid": pid}, "thread of the kernel") for pid in KERNEL[:1]),
         ({"cgroup": "/no/such/cgroup"}, "There is no cgroup"),
         ({"cgroup": "relative"}, "There is no cgroup"),
         ({"cgroup": "/"}, "It is the root"),
@@ -311,6 +318,9 @@ def test_a_service_in_the_root_is_lent_where_that_changes_nothing_for_it(
     assert service.pids() == [process.pid]
     assert service.cgroup.parent == root
     assert "were moved" in " ".join(service.warnings)
+    with pytest.raises(UnavailableError, match="would see nothing"):
+        found.require_seen(service, collector("http", "requests"))
+    found.require_seen(service, collector("profile", "samples"))
     assert check_scope(service.url, service.cgroup) == ""
     ends.close()
     assert v2(process.pid) == "/"
@@ -342,10 +352,11 @@ def test_clean_gives_back_what_a_killed_run_had_borrowed(
     process = spawn("sleep", "600", cgroup=group)
     journal = tmp_path / "journal"
     argv = [f"test-{os.getpid()}-owner", str(journal), str(tmp_path / "work"), str(group)]
-    code, log = [sys.executable, "-c", OWNER], tmp_path / "owner.log"
-    owner = processes.spawn([*code, *argv, str(process.pid)], log=log)
+    owner = processes.spawn(
+        [sys.executable, "-c", OWNER, *argv, str(process.pid)], log=tmp_path / "owner.log"
+    )
     try:
-        assert processes.announced(owner, 60), log.read_text()
+        assert processes.announced(owner, 60), owner.log.read_text()
         assert v2(process.pid) == f"/{group.name}/harness-{argv[0]}"
         os.kill(owner.pid, signal.SIGKILL)
         owner.wait()

@@ -200,6 +200,15 @@ def test_an_order_that_was_had_more_often_is_told(tmp_path: Path) -> None:
     assert "go, baseline: of" not in told
 
 
+def test_a_service_that_was_found_running_is_told_what_blocks_are(tmp_path: Path) -> None:
+    service = {"name": "web", "description": "runs already, found by --unit", "running": None}
+    for name, found in (("started", None), ("found", {"unit": "web"})):
+        own = {**service, "running": found}
+        run = synthetic.write(tmp_path / name, experiment(), LOUD, own_workload=own)
+        told = [text for text in summarize(run).warnings if "repeat on the same processes" in text]
+        assert len(told) == (1 if found else 0)
+
+
 def test_a_trial_in_blocks_needs_both_halves(tmp_path: Path) -> None:
     run = synthetic.write(tmp_path / "run", METHODS, LOUD)
     each = next(r for r in run.records() if r.trial.arm == "block" and r.trial.kind == "switched")
