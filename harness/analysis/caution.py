@@ -151,7 +151,7 @@ def _refused(about: About) -> Iterator[str]:
         if kinds := known.get("failures"):
             yield (
                 f"{workload}: pressed with all connections it answered {known['capacity']:,.0f} "
-                f"requests a second well and refused {known['refused']:,.0f} a second "
+                f"requests a second well and {known['refused']:,.0f} a second not "
                 f"({failures.told(kinds)}). Its capacity, of which the load is a share, is what "
                 "it answered well."
             )
@@ -166,7 +166,7 @@ def _failed(trials: Sequence[Judged]) -> Iterator[str]:
     for workload, found in kinds.items():
         if found:
             yield (
-                f"{workload}: {found.total():,} requests failed in the trials that are used: "
+                f"{workload}: {found.total():,} of the requests in trials that are used failed: "
                 f"{failures.told(found)}."
             )
 

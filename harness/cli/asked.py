@@ -31,7 +31,7 @@ LOCAL = Local.name
 
 # what says what is measured, and so cannot be said again of a run that goes on
 _PLANNING = {
-    "EXPERIMENT": "name", "--command": "command", "--pid": "pid",
+    "EXPERIMENT": "name", "--command": "command", "--url": "url", "--pid": "pid",
     "--cgroup": "cgroup", "--unit": "unit", "--container": "container",
     "--locustfile": "locustfile", "--arm": "arms", "--workload": "workload",
     "--minutes": "minutes", "--run": "run_name", "--stack": "stack",
@@ -100,10 +100,12 @@ def describe(target: Target, options: Options, ends: ExitStack) -> Mapping[str, 
 
 def _going_on(options: Options, path: Path, ends: ExitStack) -> Asked:
     fresh = Options()
+    login = without_login(options.url)[1]
     extra = [
         option
         for option, name in _PLANNING.items()
         if getattr(options, name) not in (getattr(fresh, name), [])
+        and not (option == "--url" and login)  # which a run does not keep
     ]
     if extra:
         raise InputError(
@@ -122,7 +124,7 @@ def _going_on(options: Options, path: Path, ends: ExitStack) -> Asked:
 
 
 def _own_again(stored: Mapping[str, Any] | None, url: str) -> Workload | None:
-    """`url` may be given to say a login again, which a run does not keep."""
+    """`url` may be given to say a login again."""
     if stored is not None:
         return workloads.again(stored, url)
     if url:

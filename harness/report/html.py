@@ -130,7 +130,7 @@ def _driven(summary: Summary, workload: str) -> str:
     if "capacity" in known:
         text += f"; the load driver reached {known['capacity']:,.0f} a second in a closed loop"
         if known.get("failures"):
-            text += f", beside {known['refused']:,.0f} a second that were refused"
+            text += f", beside {known['refused']:,.0f} a second not answered well"
         if "driver_cpu_share" in known:
             text += f" (driver at {known['driver_cpu_share']:.0%} of its CPU)".replace("%", " %")
     row = summary.row(workload, BASELINE, "workload_cpu_us")

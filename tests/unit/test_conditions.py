@@ -84,9 +84,9 @@ def test_what_was_refused_is_told(tmp_path: Path) -> None:
     run = synthetic.write(tmp_path / "run", what, LOUD, calibration={"go": found})
     built = build.build(run)
     page, told = built.html.read_text(), " ".join(summarize(run).warnings)
-    assert "reached 300 a second in a closed loop, beside 1,420 a second that were refused" in page
+    assert "reached 300 a second in a closed loop, beside 1,420 a second not answered well" in page
     assert "go: pressed with all connections it answered 300 requests a second well" in told
-    assert "refused 1,420 a second (2,840 x 429 Too Many Requests)" in told
+    assert "and 1,420 a second not (2,840 x 429 Too Many Requests)" in told
 
 
 def test_how_requests_failed_is_told(tmp_path: Path) -> None:
@@ -104,8 +104,8 @@ def test_how_requests_failed_is_told(tmp_path: Path) -> None:
         run.append(spoiled, run.windows(record.trial))
     summary = summarize(run)
     assert (
-        "go: 1 requests failed in the trials that are used: 1 x connection closed without a whole "
-        "answer." in summary.warnings
+        "go: 1 of the requests in trials that are used failed: 1 x connection closed without a "
+        "whole answer." in summary.warnings
     )
     (bad,) = [judged for judged in summary.trials if not judged.usable]
     assert bad.reason.endswith("How they failed: 500 x connection closed without a whole answer.")

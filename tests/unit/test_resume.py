@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from harness.cli import app, asked
+from harness.cli.options import Options
 from harness.errors import InputError
 from harness.linux.placement import Placement
+from harness.plan import workloads
 from harness.results import resume
 from harness.results.about import About
 from harness.results.certificates import MACHINE
@@ -32,6 +35,22 @@ def test_a_resumed_run_takes_no_other_plan(
     done = CliRunner().invoke(app, ["evaluate", *option, "--resume", str(tmp_path)])
     assert done.exit_code == 2, done.output
     assert "goes on as it was asked for" in done.output
+
+
+def test_a_resumed_run_takes_the_login_that_it_did_not_keep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = workloads.own("true", "http://me:s3cret@127.0.0.1:1/")
+    about = About({}, own_workload=begun.to_dict())
+    run = SimpleNamespace(about=lambda: about, experiment=lambda: None)
+    monkeypatch.setattr(asked.Run, "open", lambda _: run)
+    again = asked.asked(Options(resume=tmp_path, url="http://me:s3cret@127.0.0.1:1/"))
+    assert again.own == begun
+    with pytest.raises(InputError, match="with a login, which is not kept"):
+        asked.asked(Options(resume=tmp_path))
+    about = About({})
+    with pytest.raises(InputError, match="no service of your own"):
+        asked.asked(Options(resume=tmp_path, url="http://me:s3cret@127.0.0.1:1/"))
 
 
 FACTS = {"cpu_model": "A", "cpus_online": 4, "kernel": "6.1", "load_average": [0.1]}
