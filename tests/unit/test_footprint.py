@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from opentelemetry.sdk.metrics.export import Metric
 
 from harness.agent import footprint
+from harness.linux import processes
 
 OF = {"harness.collector": "http", "harness.service": "shop"}
 
@@ -31,12 +34,38 @@ def told(metrics: list[Metric]) -> dict[str, dict[str, float]]:
 def test_cpu_memory_and_events() -> None:
     before = time.process_time()
     found = told(footprint.metrics(23, 2, [], OF))
-    after = time.process_time()
-    assert before - 0.01 <= sum(found["process.cpu.time"].values()) <= after + 0.01
+    assert before - 0.01 <= sum(found["process.cpu.time"].values())
     assert set(found["process.cpu.time"]) == {"user", "system"}
     assert 1e6 < found["process.memory.usage"][""] < 1e10
     assert found["harness.agent.events"] == {"": 23}
     assert found["harness.agent.events.lost"] == {"": 2}
+
+
+# Uses a fifth of a second of its CPU, says so, and stays.
+CHILD = """
+import time
+while time.process_time() < 0.2:
+    pass
+print(flush=True)
+time.sleep(600)
+"""
+
+
+def test_children_are_counted_while_they_run_and_after(tmp_path: Path) -> None:
+    def used() -> tuple[float, float]:
+        found = told(footprint.metrics(0, 0, [], OF))
+        return sum(found["process.cpu.time"].values()), found["process.memory.usage"][""]
+
+    seconds, memory = used()
+    child = processes.spawn([sys.executable, "-c", CHILD], log=tmp_path / "log", pipe_stdout=True)
+    try:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert used()[0] > seconds + 0.15
+        assert used()[1] > memory + 1e6
+    finally:
+        processes.stop(child)
+    assert used()[0] > seconds + 0.15
 
 
 def test_every_point_says_whose_it_is() -> None:
