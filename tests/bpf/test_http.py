@@ -87,7 +87,7 @@ def test_counts_exactly_23_requests(
     assert (sizes.count, sizes.sum) == (23, sum(range(23)))
     resource = receiver.resources[-1]
     assert resource["service.name"] == "shop"
-    assert resource["process.pid"] == service.processes[0].pid
+    assert resource["process.pid"] == service.started[0].pid
     assert len(receiver.spans) == 23
     spans = [receiver.attributes(span) for span in receiver.spans]
     assert {span["url.path"] for span in spans} == {f"/bytes/{n}" for n in range(23)}
