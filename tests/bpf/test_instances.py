@@ -107,7 +107,7 @@ def test_two_instances_and_an_external_one_are_told_apart(
     seen = {
         agent.name: count(
             spool,
-            Part(agent.definition.scope, instance=agent.name),
+            Part(agent.spec.scope, instance=agent.name),
             agent.spec.signal or "",
         )
         for agent in agents
