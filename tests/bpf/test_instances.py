@@ -17,8 +17,8 @@ from harness.collectors import resolve
 from harness.linux import processes
 from harness.meters.coverage import count
 from harness.model import Part
-from harness.node.agent_process import AgentProcess
-from harness.plan.trials import collector, switch_all
+from harness.node.agent_process import AgentProcess, switch_all
+from harness.plan import trials
 
 pytestmark = pytest.mark.bpf
 
@@ -61,14 +61,14 @@ def start(
 
         def start(*specs: str) -> list[AgentProcess]:
             agents = []
-            for definition in map(resolve, specs):
+            for collector in map(trials.collector, map(resolve, specs)):
                 agent = AgentProcess(
-                    collector(definition),
+                    collector,
                     target_cgroup=service.path,
-                    own_cgroup=make_service(f"agent-{definition.slug}").path,
+                    own_cgroup=make_service(f"agent-{collector.name}").path,
                     otlp_url=sink,
                     folder=tmp_path,
-                    socket=sockets / f"{definition.slug}.sock",
+                    socket=sockets / f"{collector.name}.sock",
                 )
                 agent.start()
                 stack.callback(agent.kill)

@@ -91,9 +91,8 @@ def test_a_process_of_any_name_connects(
     service: Any, start_agent: Any, receiver: Any, tmp_path: Path
 ) -> None:
     agent = start_agent("guard", *policy(tmp_path, "connect", "127.0.0.0/8"))
-    server = service.start(sys.executable, str(SERVER), "127.0.0.1", pipe_stdout=True)
-    port = server.stdout.readline().decode().strip()
-    assert service.start(sys.executable, "-c", CONNECT, port).wait(20) == 0
+    port = service.serve(sys.executable, str(SERVER), "127.0.0.1")
+    assert service.start(sys.executable, "-c", CONNECT, str(port)).wait(20) == 0
     agent.call("flush")
     (connected,) = logs(receiver, "network.connect")
     assert connected["process.executable.name"] == TOLD
@@ -125,8 +124,7 @@ def odd_service(make_service: Any) -> Any:
 @pytest.mark.parametrize("name", ["http", "flows", "profile", "guard", "inject"])
 def test_a_cgroup_of_any_name_is_traced(odd_service: Any, start_agent: Any, name: str) -> None:
     agent = start_agent(name, cgroup=odd_service.path)
-    process = odd_service.start(sys.executable, str(SERVER), "127.0.0.1", pipe_stdout=True)
-    port = int(process.stdout.readline())
+    port = odd_service.serve(sys.executable, str(SERVER), "127.0.0.1")
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
         for _ in range(23):
             connection.request("GET", "/")

@@ -22,8 +22,7 @@ BUSY = "n = 10_000_000\nwhile n:\n    n -= 1"
 
 
 def ask(service: Any, times: int) -> None:
-    process = service.start(sys.executable, str(SERVER), "127.0.0.1", pipe_stdout=True)
-    port = int(process.stdout.readline())
+    port = service.serve(sys.executable, str(SERVER), "127.0.0.1")
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
         for _ in range(times):
             connection.request("GET", "/")
@@ -71,8 +70,7 @@ def test_flows_sees_the_connections_of_the_new_one(
     ask(service, 1)
     restart(service)
     assert noticed(agent)
-    process = service.start(sys.executable, str(SERVER), "127.0.0.1", pipe_stdout=True)
-    port = int(process.stdout.readline())
+    port = service.serve(sys.executable, str(SERVER), "127.0.0.1")
     for _ in range(3):
         socket.create_connection(("127.0.0.1", port)).close()
 
