@@ -20,7 +20,9 @@ from harness.controller import evaluate
 from harness.linux import cpu_idle, processes
 from harness.node import machine
 from harness.plan import experiment
+from harness.plan.experiment import Experiment
 from harness.results.run import Run
+from harness.targets.local import Local
 
 pytestmark = pytest.mark.e2e
 
@@ -111,6 +113,13 @@ def _start(tmp_path: Path, *arguments: str | Path) -> processes.Process:
     return processes.spawn([*HARNESS, *map(str, arguments)], log=log, cwd=ROOT)
 
 
+def _evaluated(chosen: Experiment, path: Path) -> evaluate.Outcome:
+    """An evaluation by this process, so that a test can change what it decides."""
+    resolved = evaluate.check(chosen)
+    begin = evaluate.beginning(path, chosen, resolved, command=[])
+    return evaluate.evaluate(Local(), path.name, chosen, resolved, begin)
+
+
 def _await(condition: Callable[[], bool], what: str, seconds: float = 90) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -176,17 +185,15 @@ def test_interrupt_keeps_what_was_measured_and_resume_goes_on(small: Path, tmp_p
     assert json.loads((run / "run.json").read_text())["complete"]
 
 
-def test_killed_run_is_cleaned_and_resumed(small: Path, tmp_path: Path) -> None:
+def test_killed_run_leaves_nothing_and_is_resumed(small: Path, tmp_path: Path) -> None:
     run = tmp_path / "r"
     process = _start(tmp_path, "evaluate", small, "--reports", tmp_path, "--run", "r")
     _await(lambda: _trials(run) == 1, "the first trial")
     time.sleep(1.0)  # well into the next one
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert machine.leftovers()
-    done = _run("clean")
-    assert "killed" in done.stdout
-    assert machine.leftovers() == []
+    _await(lambda: not Path("/run/harness").exists(), "the node to undo everything")
+    assert "There was nothing to clean." in _run("clean").stdout
     _run("evaluate", "--resume", run)
     assert _trials(run) == 3
 
@@ -255,9 +262,8 @@ def test_collector_that_cannot_attach_is_skipped(
     broken = replace(REGISTRY["http"], options={"bpf": str(tmp_path)})
     monkeypatch.setitem(REGISTRY, "http", broken)
     chosen = experiment.load(small)
-    resolved = evaluate.check(chosen)
-    run = evaluate.create(tmp_path / "r", chosen, [], resolved)
-    outcome = evaluate.evaluate(run, resolved)
+    outcome = _evaluated(chosen, tmp_path / "r")
+    run = outcome.run
     assert outcome.error is None
     assert [r.status for r in run.records() if r.trial.arm == "http"] == ["skipped"] * 2
     assert [r.status for r in run.records() if r.trial.arm == "baseline"] == ["ok"]
@@ -311,9 +317,9 @@ def test_spoilt_trial_is_repeated_once_and_both_are_kept(
     small.write_text(SMALL.split('[[arms]]\nname = "http"')[0])
     chosen = replace(experiment.load(small), replacements=1)
     monkeypatch.setattr(validity, "RULES", (lambda values: "Spoilt.",))
-    resolved = evaluate.check(chosen)
-    run = evaluate.create(tmp_path / "r", chosen, [], resolved)
-    assert evaluate.evaluate(run, resolved).error is None
+    outcome = _evaluated(chosen, tmp_path / "r")
+    run = outcome.run
+    assert outcome.error is None
     assert [(r.trial.arm, r.trial.attempt, r.status) for r in run.records()] == [
         ("baseline", 0, "ok"), ("baseline", 1, "ok"),
     ]  # fmt: skip
