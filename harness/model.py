@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BASELINE = "baseline"
+IDLE_CPUS = "idle CPUs"  # the setting of a machine that an evaluation holds itself
 
 TrialKind = Literal["switched", "metered"]
 Method = Literal["switch", "twin", "block"]

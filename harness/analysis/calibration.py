@@ -19,6 +19,7 @@ from harness.analysis.injection import InjectedTrial
 from harness.analysis.latency import NEVER_NS, Requests
 from harness.analysis.summary import Summary
 from harness.model import BASELINE, WindowRow
+from harness.plan.calibration import LEAST_NULLS
 from harness.results.run import Run
 
 HOOK = "cgroup_skb"  # of the program that injects
@@ -165,7 +166,7 @@ def _wishes(certificate: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     A residual can be told where its interval reaches no farther to each side than its limit.
     """
     alarms = certificate["false_alarms"]
-    real = alarms["real"]["n"] >= trust.LEAST_NULLS
+    real = alarms["real"]["n"] >= LEAST_NULLS
     found: dict[str, float] = {
         "coverage, CPU per request": certificate["coverage"]["cpu"]["percent"],
         "coverage, latency p50": certificate["coverage"]["latency"]["percent"],

@@ -18,8 +18,9 @@ from harness.analysis.injection import InjectedTrial
 from harness.analysis.latency import Requests
 from harness.analysis.metrics import PERCENTILES
 from harness.analysis.summary import Summary
-from harness.analysis.trust import COMPARISON_SECONDS, Known, Share
+from harness.analysis.trust import Known, Share
 from harness.model import BASELINE, WindowRow
+from harness.plan.calibration import COMPARISON_SECONDS
 from harness.results.run import Run
 
 Rows = Sequence[WindowRow]

@@ -16,9 +16,8 @@ from harness.analysis import compare
 from harness.analysis.compare import CONFIDENCE, Z_DETECT, Estimate, Quadruples
 from harness.analysis.hierarchy import combine
 from harness.model import WindowRow
+from harness.plan.calibration import COMPARISON_SECONDS, LEAST_NULLS
 
-COMPARISON_SECONDS = 10.0
-LEAST_NULLS = 100  # comparisons behind a false-alarm rate
 FARTHEST = 2.0  # times what was measured: farther a bootstrap repeats its pieces
 DRAWS = {10.0: 200, 30.0: 100, 60.0: 100, 300.0: 40}  # comparisons drawn for a power, by seconds
 

@@ -9,13 +9,13 @@ from typing import Any, cast
 
 from harness.controller import telemetry
 from harness.errors import InputError
-from harness.linux import placement
 from harness.model import BASELINE, Arm, StackKind
 from harness.plan import experiment
 from harness.plan.experiment import Experiment
 from harness.plan.url import hidden
 from harness.plan.workloads import Workload
 from harness.results import certificates
+from harness.wire import placement
 
 OLD = "old"  # the arm that the others are compared against
 _NOTED = ("window_seconds", "guard_seconds", "entry_ns", "workload")  # of the certificate

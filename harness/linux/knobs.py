@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.linux import cpu_idle
-from harness.linux.placement import names, parse_cpus
+from harness.model import IDLE_CPUS
+from harness.wire.placement import names, parse_cpus
 from harness.wire.spec import Placement
 
 _CPUS = "sys/devices/system/cpu"
@@ -134,7 +135,7 @@ def _text(path: Path) -> str:
 
 
 IDLE = Knob(
-    "idle CPUs",
+    IDLE_CPUS,
     _idle,
     "Nothing to do on a machine of your own; on a virtual one intervals are wider for it.",
     cpu_idle.polling,

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness.analysis.trust import COMPARISON_SECONDS, LEAST_NULLS
 from harness.errors import InputError
 from harness.model import BASELINE, Arm, Load
 from harness.plan.experiment import Experiment
@@ -23,6 +22,8 @@ CLOCK_US = 0.1  # about; what the program without a burn tells, which is no part
 TYPICAL_US = 100.0  # of CPU a request, to show a plan before the level is known
 LEAST_SECONDS = 6.0
 BLOCKS = range(8, 2, -1)  # as many as leave trials long enough for comparisons
+COMPARISON_SECONDS = 10.0
+LEAST_NULLS = 100  # comparisons behind a false-alarm rate
 WHOLE_SECONDS = 1.01 * COMPARISON_SECONDS  # one that is rounded up to whole quadruples
 LOAD = Load(fraction=0.25)  # far from where requests wait for each other
 

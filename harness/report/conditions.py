@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from harness.analysis.summary import Summary, entry_ns
 from harness.analysis.validity import Judged
-from harness.linux.knobs import IDLE
-from harness.linux.placement import names
+from harness.model import IDLE_CPUS
 from harness.plan.experiment import Experiment
 from harness.results.about import About
+from harness.wire.placement import names
 
 
 def measuring(summary: Summary) -> list[tuple[str, str]]:
@@ -67,7 +67,7 @@ def _knobs(about: About) -> str:
     facts = about.facts
     if "knobs" not in facts:
         return "not recorded"
-    amiss = [name for name in facts.get("knobs_to_set", ()) if name != IDLE.name]
+    amiss = [name for name in facts.get("knobs_to_set", ()) if name != IDLE_CPUS]
     return "; ".join(f"{name}: {facts['knobs'].get(name)}" for name in amiss) or "none known"
 
 

@@ -345,14 +345,14 @@ def test_a_plan_takes_the_time_that_it_was_given() -> None:
 
 
 def test_default_plan_has_enough_comparisons_of_nothing_with_nothing() -> None:
-    assert sum(planned_calibration.nulls(Asked()).values()) >= trust.LEAST_NULLS
+    assert sum(planned_calibration.nulls(Asked()).values()) >= planned_calibration.LEAST_NULLS
     assert Asked().workload == "plain"
     for found in (
         {},
         {"level_us": 40.0, "rate": 1300.0, "window_seconds": 0.1, "guard_seconds": 0.006},
     ):
         planned = planned_calibration.injected_experiment(Asked(), found)
-        assert planned.switched_seconds >= 2 * trust.COMPARISON_SECONDS
+        assert planned.switched_seconds >= 2 * planned_calibration.COMPARISON_SECONDS
         assert 3 <= planned.blocks <= 8
 
 

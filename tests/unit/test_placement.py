@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.linux.placement import MANY, names, parse_cpus, placement, plan
+from harness.linux.placement import placement
+from harness.wire.placement import MANY, names, parse_cpus, plan
 from harness.wire.spec import Placement
 
 

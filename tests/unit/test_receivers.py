@@ -25,7 +25,7 @@ from harness.collectors import REGISTRY
 from harness.controller import evaluate, telemetry
 from harness.errors import ComponentError, InputError, NeedError
 from harness.linux import processes
-from harness.linux.placement import Placement, beside
+from harness.linux.placement import beside
 from harness.model import Arm, Comparison, Part
 from harness.node import freshness, receivers
 from harness.node.testbed import TrialLog
@@ -37,6 +37,7 @@ from harness.stack import affinity, ledger, results
 from harness.stack.config import Stack
 from harness.stack.full import BACKENDS, Full
 from harness.stack.ledger import Running, State
+from harness.wire.spec import Placement
 from harness.wire.telemetry import SPREAD
 
 FULL = Experiment("e", ("go",), (Arm("baseline"), Arm("http", ("http",))), stack="full")

@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 from harness.cli import app, asked
 from harness.cli.options import Options
 from harness.errors import InputError
-from harness.linux.placement import Placement
 from harness.plan import workloads
 from harness.results import resume
 from harness.results.about import About
 from harness.results.certificates import MACHINE
+from harness.wire.spec import Placement
 
 
 @pytest.mark.parametrize(
