@@ -1,0 +1,55 @@
+"""README's tables are those of the published runs, as today's code writes their figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.model import Comparison
+from harness.plan import experiment
+from harness.report import wording
+
+ROOT = Path(__file__).resolve().parents[2]
+PROBES = {"connections": " probes", "executions": " probes"}
+
+
+def table(run: Path) -> str:
+    """The rows of a published run as README shows them."""
+    told = json.loads((run / "report.json").read_text())["rows"]
+    found = {(each["workload"], each["arm"], each["metric"]): _row(each) for each in told}
+    e = experiment.from_dict(json.loads((run / "run.json").read_text())["experiment"])
+    lines = [
+        [workload if arm is e.arms[0] else "", *_cells(found, workload, arm.name, arm.collectors)]
+        for workload in e.workloads
+        for arm in e.arms
+    ]
+    return "\n".join(f"| {' | '.join(cells)} |".replace("|  |", "|  |") for cells in lines)
+
+
+def _row(told: dict[str, object]) -> Comparison:
+    numbers = {key: float("nan") if value is None else value for key, value in told.items()}
+    return Comparison(**numbers)  # type: ignore[arg-type]
+
+
+def _cells(
+    found: dict[tuple[str, str, str], Comparison], workload: str, arm: str, names: tuple[str, ...]
+) -> Iterator[str]:
+    cost = found[workload, arm, "workload_cpu_us"]
+    doubt = " unresolved" if names and not wording.resolved(cost) else ""
+    yield f"all ({len(names)} together)" if len(names) > 1 else arm if names else "nothing (A/A)"
+    centre = wording.number(cost.estimate, wording.places(cost), signed=True)
+    yield f"{centre} {wording.interval(cost)}{doubt}"
+    yield wording.plain(cost.mde)
+    for metric, unit in (("bill_us", "µs"), ("bill_percent", "%"), ("agent_memory_mb", "MB")):
+        row = found.get((workload, arm, metric))
+        yield f"{wording.plain(row.estimate)} {unit}" if row else ""
+
+
+@pytest.mark.parametrize("name", ["quick", "standard"])
+def test_the_tables_are_those_of_the_published_runs(name: str) -> None:
+    readme = (ROOT / "README.md").read_text()
+    expected = table(ROOT / "reports/published" / name)
+    assert expected in readme, f"README should say:\n{expected}"
