@@ -16,11 +16,13 @@ _NAME = slice(64, 80)  # of struct bpf_prog_info
 
 
 def ids() -> frozenset[int]:
-    """The ids of all that are loaded; needs root. An id is not given again for a long time."""
-    found, last = set[int](), syscall.next_program_id(0)
-    while last is not None:
-        found.add(last)
-        last = syscall.next_program_id(last)
+    """The ids of all that are loaded; none where this may not be asked. They are given but once."""
+    found = set[int]()
+    with contextlib.suppress(PermissionError):
+        last = syscall.next_program_id(0)
+        while last is not None:
+            found.add(last)
+            last = syscall.next_program_id(last)
     return frozenset(found)
 
 
@@ -31,8 +33,13 @@ def appeared(
 
     `before` is what `ids` said when nothing of ours was loaded, `known` what runs on purpose.
     """
+    return remaining(ids() - {*before, *known}, seconds=seconds)
+
+
+def remaining(program_ids: Collection[int], *, seconds: float = FREED_SECONDS) -> frozenset[int]:
+    """Those of these that stay loaded, though whoever loaded them has ended."""
     deadline = time.monotonic() + seconds
-    while (left := ids() - {*before, *known}) and time.monotonic() < deadline:
+    while (left := ids().intersection(program_ids)) and time.monotonic() < deadline:
         time.sleep(0.02)
     return left
 

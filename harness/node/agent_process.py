@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import CollectorError, UnavailableError
-from harness.linux import cgroup, processes
+from harness.linux import bpf_programs, cgroup, processes
 from harness.wire.control import Client, ControlError
 from harness.wire.spec import CollectorSpec
 
@@ -125,13 +125,25 @@ class AgentProcess:
         """End all that it is made of, however it is; the kernel detaches what it had attached.
 
         That is everything in its cgroup: also what a wrapper left behind, or a daemon that left its
-        session. ComponentError if something of it does not end: it would be measured as off.
+        session. ComponentError if something of it does not end, CollectorError if its programs stay
+        loaded: that would be measured as off.
         """
         if self._client is not None:
             self._client.close()
         cgroup.terminate(self._own_cgroup, GRACE_SECONDS)
         processes.stop(self._process)  # waits for it, and ends what is in its session elsewhere
         self._socket.unlink(missing_ok=True)
+        self._require_unloaded()
+
+    def _require_unloaded(self) -> None:
+        told = self.program_ids if self.ready else []
+        if told and (left := bpf_programs.remaining(told)):
+            raise CollectorError(
+                f"BPF programs of collector {self.name!r} stay loaded: "
+                f"{', '.join(bpf_programs.described(left))}.",
+                "What is attached goes on to cost the service, which would be measured as off.",
+                "Let the collector unpin and detach them when it is told to stop.",
+            )
 
     def _included(self) -> list[str]:
         argv = ["{python}", "-m", "harness.agent", self.spec.agent]

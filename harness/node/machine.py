@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ComponentError, NeedError
-from harness.linux import cgroup, facts, mount
+from harness.linux import bpf_programs, cgroup, facts, mount
 from harness.linux.undo_journal import DIRECTORY, Entry, Journal, require_alone
 from harness.node import mounts, undo
 from harness.wire import run_name
@@ -44,6 +44,7 @@ class Machine:
         self._run_dir, self._alone = str(run_dir), alone
         self._journal, self._free_bytes = Journal(journal), free_bytes
         self._entry: Entry | None = None
+        self._programs, self._strangers = frozenset[int](), frozenset[int]()
 
     @property
     def scratch(self) -> Path:
@@ -74,6 +75,7 @@ class Machine:
             entry = self._entry = self._journal.open(self.run, self._run_dir)
             try:
                 self._change(entry)
+                self._programs = bpf_programs.ids()
             except BaseException:
                 self._entry = None
                 undo.run(self._journal, entry)
@@ -103,6 +105,15 @@ class Machine:
                 "`harness doctor` says whether cgroups can be made here.",
             )
         return path
+
+    def strange_programs(self) -> list[str]:
+        """BPF programs that were loaded since `up`: id, name and who holds it of each.
+
+        To be asked for while no collector is installed.
+        """
+        new = bpf_programs.appeared(self._programs, self._strangers)
+        self._strangers = (self._strangers | new) & bpf_programs.ids()
+        return bpf_programs.described(self._strangers)
 
     def lent(self, path: Path) -> None:
         """Note that processes that are not ours are about to be moved to this cgroup."""

@@ -35,6 +35,11 @@ def run(testbed: Testbed, spec: TrialSpec, folder: Path) -> TrialResult:
 
 def _run(testbed: Testbed, spec: TrialSpec, folder: Path) -> TrialResult:
     notes = TrialLog(spec)
+    for program in testbed.machine.strange_programs():
+        notes.warn(
+            f"BPF program {program} was loaded since the run began: what it costs the service is "
+            "measured while the collectors are off, too."
+        )
     since = testbed.receiver.mark()
     with ExitStack() as stack:
         conditions = stack.enter_context(closing(Conditions(_scope(testbed, spec))))

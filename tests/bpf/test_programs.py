@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from harness.collectors import resolve
+from harness.errors import CollectorError
 from harness.linux import bpf_programs, processes, syscall
+from harness.node.agent_process import AgentProcess
+from harness.node.machine import Machine
+from harness.plan import trials
 
 pytestmark = [
     pytest.mark.bpf,
@@ -65,6 +71,51 @@ def test_what_is_being_freed_is_waited_for(holder: processes.Process) -> None:
     assert not bpf_programs.appeared(before, seconds=30) & theirs
     (told,) = bpf_programs.described(theirs)
     assert "gone by now" in told
+
+
+def test_a_program_that_somebody_loads_while_a_run_lasts_is_told(
+    holder: processes.Process, tmp_path: Path
+) -> None:
+    (theirs,) = bpf_programs.held(holder.pid)
+    told = f"{theirs} (test_left, held by process {holder.pid})"
+    with Machine(f"test-{os.getpid()}", journal=tmp_path / "journal") as machine:
+        assert told not in machine.strange_programs()  # it was there before
+        mine = syscall.load_program(syscall.SOCKET_FILTER, name="test_new")
+        (own,) = bpf_programs.held(os.getpid())
+        for _ in range(2):
+            assert f"{own} (test_new, held by process {os.getpid()})" in machine.strange_programs()
+        os.close(mine)
+        bpf_programs.remaining([own], seconds=30)
+        assert not [each for each in machine.strange_programs() if each.startswith(f"{own} ")]
+
+
+def test_a_collector_whose_programs_stay_loaded_does_not_end_silently(
+    loaded: int, tmp_path: Path
+) -> None:
+    """As if it had pinned one: this process holds it."""
+    (mine,) = bpf_programs.held(os.getpid())
+    ready = f'{{"ready": true, "programs": [{{"id": {mine}}}]}}'
+    serve = "from harness.wire.control import Server; from pathlib import Path; import sys"
+    code = f"{serve}; server = Server(Path(sys.argv[1]), {{}}); print({ready!r}, flush=True)"
+    command = (sys.executable, "-c", f"{code}; server.serve()", "{control}")
+    with Machine(f"test-{os.getpid()}", journal=tmp_path / "journal") as machine:
+        collector = AgentProcess(
+            replace(trials.collector(resolve("http")), name="mine", agent="", command=command),
+            target_cgroup=machine.make("workload"), own_cgroup=machine.make("agent-mine"),
+            otlp_url="http://127.0.0.1:4318", folder=tmp_path, socket=machine.work / "mine.sock",
+        )  # fmt: skip
+        collector.start()
+        collector.await_ready()
+        with pytest.raises(CollectorError, match=rf"stay loaded: {mine} \(test_here, held by"):
+            collector.kill()
+
+
+def test_where_nobody_may_ask_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(last: int) -> int | None:
+        raise PermissionError(last)
+
+    monkeypatch.setattr(syscall, "next_program_id", refuse)
+    assert bpf_programs.ids() == frozenset()
 
 
 def test_nothing_is_held_by_one_that_has_ended(holder: processes.Process) -> None:
