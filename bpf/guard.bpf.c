@@ -11,6 +11,7 @@
 #include <bpf/bpf_tracing.h>
 
 #include "guard_path.bpf.h"
+#include "pid.bpf.h"
 
 #define EPERM	 1
 #define SIGKILL	 9
@@ -112,11 +113,16 @@ static bool in_scope(void)
 	return bpf_current_task_under_cgroup(&scope, 0) == 1;
 }
 
+static __u32 own_pid(void)
+{
+	return seen_process((struct task_struct *)bpf_get_current_task());
+}
+
 static __u32 parent_pid(void)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 
-	return BPF_CORE_READ(task, real_parent, tgid);
+	return seen_process(BPF_CORE_READ(task, real_parent));
 }
 
 static void read_args(struct event *event)
@@ -146,7 +152,7 @@ static void tell(struct scratch *s, struct rule rule, __u32 kind)
 	event->kind = kind;
 	event->action = rule.action;
 	event->rule = rule.index;
-	event->pid = bpf_get_current_pid_tgid() >> 32;
+	event->pid = own_pid();
 	event->parent_pid = parent_pid();
 	event->args_len = 0;
 	bpf_get_current_comm(event->comm, sizeof(event->comm));
@@ -185,7 +191,7 @@ SEC("tp_btf/sched_process_exit")
 int BPF_PROG(on_exit, struct task_struct *task)
 {
 	struct ended value = {};
-	__u32 pid = task->tgid;
+	__u32 pid = own_pid();
 
 	if (task->pid != task->tgid || !in_scope())
 		return 0;
@@ -246,7 +252,7 @@ static int on_connect(struct bpf_sock_addr *ctx, struct peer *peer)
 	rule = stricter(rule, bpf_map_lookup_elem(&addresses, &key));
 	if (rule.action == PASS)
 		return 1;
-	pid = peer->pid = bpf_get_current_pid_tgid() >> 32;
+	pid = peer->pid = own_pid();
 	peer->port = bpf_ntohs(ctx->user_port);
 	peer->protocol = ctx->protocol;
 	peer->denied = rule.action == DENY;

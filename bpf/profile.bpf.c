@@ -9,6 +9,8 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#include "pid.bpf.h"
+
 #define MAX_DEPTH   127
 #define MAX_THREADS 128
 
@@ -177,8 +179,9 @@ static __u64 keep_python(struct stack *stack, __u32 tgid)
 SEC("perf_event")
 int profile(struct bpf_perf_event_data *ctx)
 {
-	__u64 id = bpf_get_current_pid_tgid(), one = 1, *seen;
-	struct sampled sample = { .tgid = id >> 32, .tid = id };
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct sampled sample = {};
+	__u64 one = 1, *seen;
 	struct stack *stack;
 	__u32 zero = 0;
 
@@ -188,6 +191,8 @@ int profile(struct bpf_perf_event_data *ctx)
 	if (!stack)
 		return 0;
 	count(EVENTS);
+	sample.tgid = seen_process(task);
+	sample.tid = seen_thread(task);
 	if ((long)PT_REGS_IP(&ctx->regs) < 0) /* a kernel address */
 		sample.stacks[KERNEL] = keep_native(ctx, stack, 0);
 	sample.stacks[NATIVE] = keep_native(ctx, stack, BPF_F_USER_STACK);

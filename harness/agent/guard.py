@@ -20,7 +20,7 @@ from pathlib import Path
 
 from opentelemetry.sdk.metrics.export import Metric
 
-from harness.agent import cgroup, open_hook, policy
+from harness.agent import cgroup, open_hook, pid_namespace, policy
 from harness.agent.collector import Attachment
 from harness.agent.errors import AgentError
 from harness.agent.libbpf import Object, RingBuffer, attached_to
@@ -83,6 +83,7 @@ class Guard:
         for program in obj.programs:
             if program.name not in self._programs:
                 program.skip()
+        obj.set("targ_pid_ns", pid_namespace.inode())
         obj.set("filter_suffixes", bool(policy.path_tries(self._rules)[1]))
 
     def start(self, obj: Object) -> None:

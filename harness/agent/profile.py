@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.agent import cgroup, pprof
+from harness.agent import cgroup, pid_namespace, pprof
 from harness.agent.collector import Attachment
 from harness.agent.elf import Elf
 from harness.agent.errors import AgentError
@@ -82,6 +82,7 @@ class Profile:
     def configure(self, obj: Object) -> None:
         """Make room for the samples that all CPUs can take between two drains."""
         entries = 1 << max(10, min(self._room, 1 << 16).bit_length())
+        obj.set("targ_pid_ns", pid_namespace.inode())
         obj.map("samples").resize(entries)
         obj.map("stacks").resize(entries)
 

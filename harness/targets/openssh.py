@@ -6,6 +6,8 @@ Nothing is forwarded and nobody is asked anything.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import re
 import shlex
@@ -24,6 +26,7 @@ CONFIGURATION = "HARNESS_SSH_CONFIG"
 """The variable that names another file than ~/.ssh/config."""
 
 CONNECT_SECONDS = 60.0
+_PREFIX = "harness-ssh-"
 FAILED = 255  # ssh's own exit code; that of what it runs is any other
 _POLL_SECONDS = 0.02
 _OPTIONS = (
@@ -70,8 +73,7 @@ class Connection:
 
     @property
     def _log(self) -> Path:
-        assert self._folder is not None, "open() comes first"
-        return self._folder / "ssh.log"
+        return self.file("ssh.log")
 
     def open(self) -> None:
         """Connect; InputError, NeedError or NodeError with what ssh says if that fails."""
@@ -84,10 +86,11 @@ class Connection:
                 "The host is reached by OpenSSH's client.",
                 "Install it (Debian and Ubuntu: openssh-client).",
             )
-        self._folder = Path(tempfile.mkdtemp(prefix="harness-ssh-"))
+        _sweep()
+        self._folder, lock = _folder()
         argv = [*self._ssh(), "-M", "-N", *self._to.argv()]
         self._holder = processes.spawn(argv, log=self._log)
-        self._close = weakref.finalize(self, _end, self._holder, self._folder)
+        self._close = weakref.finalize(self, _end, self._holder, self._folder, lock)
         self._await()
 
     def argv(self, *command: str) -> list[str]:
@@ -111,6 +114,11 @@ class Connection:
         """What ssh said, as an error that tells what to do."""
         return refusal(self._to, said + self.said())
 
+    def file(self, name: str) -> Path:
+        """A path for a file that goes with the connection."""
+        assert self._folder is not None, "open() comes first"
+        return self._folder / name
+
     def said(self) -> str:
         """What ssh said of the connection as a whole."""
         if self._folder is None:
@@ -124,19 +132,17 @@ class Connection:
         self._holder = self._folder = None
 
     def _ssh(self) -> list[str]:
-        assert self._folder is not None, "open() comes first"
         given = os.environ.get(CONFIGURATION, "")
         argv = ["ssh", *(["-F", given] if given else [])]
         for option in _OPTIONS:
             argv += ["-o", option]
-        return [*argv, "-o", "ControlPersist=no", "-S", str(self._folder / "control")]
+        return [*argv, "-o", "ControlPersist=no", "-S", str(self.file("control"))]
 
     def _await(self) -> None:
         """Until ssh offers its socket, which it does once it is let in."""
-        assert self._folder is not None
         assert self._holder is not None
         deadline = time.monotonic() + CONNECT_SECONDS
-        while not (self._folder / "control").exists():
+        while not self.file("control").exists():
             if self._holder.poll() is not None or time.monotonic() > deadline:
                 error = self.refusal()
                 self.close()
@@ -144,9 +150,30 @@ class Connection:
             time.sleep(_POLL_SECONDS)
 
 
-def _end(holder: Process, folder: Path) -> None:
+def _end(holder: Process, folder: Path, lock: int) -> None:
     processes.stop(holder)
     shutil.rmtree(folder, ignore_errors=True)
+    os.close(lock)
+
+
+def _folder() -> tuple[Path, int]:
+    """A folder for sockets and logs, and the lock that says that it is in use."""
+    made = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}"))
+    lock = os.open(made, os.O_RDONLY | os.O_CLOEXEC)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return made.rename(made.with_name(made.name[1:])), lock
+
+
+def _sweep() -> None:
+    """Remove the folders of those that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):  # in use, somebody else's, or gone
+            lock = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder)
+            finally:
+                os.close(lock)
 
 
 # in ssh's words -> (class, what is the matter, what to do); the first that is found in them

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import secrets
 import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -126,16 +127,13 @@ class SshChannel(ProcessChannel):
     """A node's pipe through ssh; what is said on stderr is kept while it is connected."""
 
     def __init__(self, connection: Connection, argv: Sequence[str]) -> None:
-        descriptor, name = tempfile.mkstemp(prefix="harness-node-", suffix=".log")
-        with open(descriptor, "wb"):
-            self._connection, self._said = connection, ""
-        super().__init__(argv, Path(name))
+        self._connection, self._said = connection, ""
+        super().__init__(argv, connection.file(f"node-{secrets.token_hex(4)}.log"))
 
     def close(self) -> None:
-        """Hang up, wait until the node has undone what it did, remove the file."""
+        """Hang up, and wait until the node has undone what it did."""
         super().close()
         self._said = self.last_words()
-        self._log.unlink(missing_ok=True)
 
     def last_words(self) -> str:
         """What the node said last, and what ssh says of the connection."""

@@ -324,6 +324,11 @@ def test_an_evaluation_goes_on_with_a_new_node_when_the_connection_was_cut(
     assert [*found.values()].count("failed") <= 1
     assert json.loads((tmp_path / RUN / "run.json").read_text())["complete"] is False
     assert nothing_is_left(server)
+    argv = [sys.executable, "-m", "harness", "evaluate", "--resume", str(tmp_path / RUN)]
+    done = processes.run(argv, check=False, timeout=300)
+    assert done.returncode in (0, 3), done.stderr
+    assert json.loads((tmp_path / RUN / "run.json").read_text())["complete"] is True
+    assert nothing_is_left(server)
 
 
 def holder(pid: int) -> int:
