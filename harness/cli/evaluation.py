@@ -63,22 +63,22 @@ def evaluate_command(options: Options) -> None:
 def _measured(asked: Asked, options: Options) -> Outcome | None:
     """How it ended; None where only the plan was wanted. Nothing else here calls the controller."""
     from harness.cli import choice
-    from harness.controller import evaluate
+    from harness.controller import beginning, evaluate, resolved
 
-    resolved = evaluate.check(asked.experiment, asked.own, asked.definitions())
+    found = resolved.check(asked.experiment, asked.own, asked.definitions())
     if options.plan:
         for line in choice.plan(asked.experiment, asked.described):
             out.print(escape(line))
         return None
-    begin = evaluate.beginning(
-        asked.path, asked.experiment, resolved, asked.run, anyway=asked.anyway,
+    begin = beginning.beginning(
+        asked.path, asked.experiment, found, asked.run, anyway=asked.anyway,
         command=choice.repeatable(sys.argv[1:]), instrument=asked.certificate,
         target=asked.target.name,
     )  # fmt: skip
     try:
         with progress(options.quiet) as tell:
             return evaluate.evaluate(
-                asked.target, asked.path.name, asked.experiment, resolved, begin, tell
+                asked.target, asked.path.name, asked.experiment, found, begin, tell
             )
     except KeyboardInterrupt:
         err.print("[yellow]Interrupted.[/] What was started has been ended.")

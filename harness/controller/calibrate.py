@@ -17,7 +17,8 @@ from typing import Any
 
 from harness import __version__
 from harness.analysis import calibration, injection
-from harness.controller import evaluate
+from harness.controller import beginning, evaluate
+from harness.controller import resolved as names
 from harness.controller.progress import Tell
 from harness.errors import ComponentError, HarnessError, StoreError
 from harness.plan.calibration import (
@@ -42,7 +43,7 @@ ENTRY, ASKED = "entry.json", "calibrate.json"
 
 def check(asked: Asked) -> None:
     """Fail before anything is made or touched, if it cannot be run."""
-    evaluate.check(injected_experiment(asked, {}))
+    names.check(injected_experiment(asked, {}))
 
 
 def create(path: Path, asked: Asked) -> None:
@@ -134,7 +135,7 @@ def _run(
     entry: dict[str, Any],
 ) -> None:
     """Evaluate, or go on with what was begun; an error that stopped it is raised."""
-    resolved = evaluate.check(experiment)
+    resolved = names.check(experiment)
     if path.exists() and Run.open(path).about().complete:
         return
 
@@ -142,7 +143,7 @@ def _run(
         if path.exists():
             return Run.open(path)
         told = {"entry_ns": entry}
-        return evaluate.create(path, experiment, asked.command, resolved, told, target.name)
+        return beginning.create(path, experiment, asked.command, resolved, told, target.name)
 
     name = f"{path.parent.name}-{path.name}"
     outcome = evaluate.evaluate(target, name, experiment, resolved, begin, tell)

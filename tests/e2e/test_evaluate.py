@@ -17,6 +17,8 @@ import pytest
 from harness.analysis import validity
 from harness.collectors import REGISTRY
 from harness.controller import evaluate
+from harness.controller.beginning import beginning
+from harness.controller.resolved import check
 from harness.linux import cpu_idle, processes
 from harness.node import machine
 from harness.plan import experiment
@@ -115,8 +117,8 @@ def _start(tmp_path: Path, *arguments: str | Path) -> processes.Process:
 
 def _evaluated(chosen: Experiment, path: Path) -> evaluate.Outcome:
     """An evaluation by this process, so that a test can change what it decides."""
-    resolved = evaluate.check(chosen)
-    begin = evaluate.beginning(path, chosen, resolved, command=[])
+    resolved = check(chosen)
+    begin = beginning(path, chosen, resolved, command=[])
     return evaluate.evaluate(Local(), path.name, chosen, resolved, begin)
 
 

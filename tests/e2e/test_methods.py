@@ -12,6 +12,8 @@ import pytest
 from harness.analysis import compare, hierarchy, pairs, ranks
 from harness.analysis.compare import Quadruples
 from harness.controller import evaluate
+from harness.controller.beginning import beginning
+from harness.controller.resolved import check as look_up
 from harness.load import record
 from harness.node import machine
 from harness.plan import experiment
@@ -65,8 +67,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Run:
     file = folder / "methods.toml"
     file.write_text(METHODS)
     chosen = experiment.load(file)
-    resolved = evaluate.check(chosen)
-    begin = evaluate.beginning(folder / "run", chosen, resolved, command=[])
+    resolved = look_up(chosen)
+    begin = beginning(folder / "run", chosen, resolved, command=[])
     outcome = evaluate.evaluate(Local(), "methods", chosen, resolved, begin)
     assert (outcome.error, outcome.left_out) == (None, 0), outcome.warnings
     run = outcome.run

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.cli import choice
-from harness.controller import evaluate
+from harness.controller import resolved
 from harness.errors import InputError
 from harness.linux import facts
 from harness.model import Arm
@@ -43,7 +43,7 @@ def test_old_is_what_the_others_are_compared_against() -> None:
 def test_version_may_be_held_against_itself() -> None:
     e = choice.chosen("quick", own=OWN, arms=["old=http+flows", "new=http:sample=1+flows"])
     assert e.arm("new") == Arm("new", ("http:sample=1", "flows"), ("http", "flows"))
-    evaluate.check(e, OWN)
+    resolved.check(e, OWN)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_plan_tells_what_is_compared_and_when_it_ends() -> None:
 def test_names_are_resolved_before_anything_is_touched(arm: Arm, words: str) -> None:
     e = Experiment("e", ("mine",), (Arm("baseline"), arm))
     with pytest.raises(InputError, match=words):
-        evaluate.check(e, OWN)
+        resolved.check(e, OWN)
 
 
 def test_the_stack_is_chosen_by_file_or_by_option(tmp_path: Path) -> None:

@@ -1,0 +1,81 @@
+"""An experiment's names, looked up before anything is touched; `cli` and `calibrate` call it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.controller import telemetry
+from harness.errors import (
+    InputError,
+)
+from harness.model import Arm
+from harness.plan import definitions as resolving
+from harness.plan import workloads
+from harness.plan.experiment import Experiment
+from harness.plan.trials import Definitions
+from harness.plan.workloads import Workload
+
+AGAIN_SECONDS = 100.0  # a lost node's lease, and the time that it takes to undo what it did
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """An experiment's names, looked up: its services, and its collectors as they were then."""
+
+    workloads: dict[str, Workload]
+    definitions: Definitions
+
+
+def check(
+    experiment: Experiment, own: Workload | None = None, definitions: Definitions | None = None
+) -> Resolved:
+    """Resolve every name; InputError or NeedError before anything is touched.
+
+    `definitions` are those of a run that is resumed: what they were then.
+    """
+    for arm in experiment.arms:
+        _check_arm(arm)
+        if own is not None and arm.method != "switch":
+            _check_own(arm, own)
+    found = resolving.resolve_all(experiment) if definitions is None else definitions
+    telemetry.check(experiment, found)
+    return Resolved(
+        {
+            name: own if own is not None and own.name == name else workloads.load(name)
+            for name in experiment.workloads
+        },
+        found,
+    )
+
+
+def _check_own(arm: Arm, own: Workload) -> None:
+    if own.running is not None:
+        raise InputError(
+            f"Arm {arm.name!r} needs a process of the program for each block.",
+            f"{own.name!r} runs already, and is not ours to start or end.",
+            'Choose method = "switch", or give --command.',
+        )
+    if arm.method == "twin":
+        raise InputError(
+            f"Arm {arm.name!r} needs two processes of the program side by side.",
+            f"{own.name!r} answers at one fixed address, {own.url}.",
+            'Choose method = "switch" or "block", or add the program to workloads/.',
+        )
+
+
+def _check_arm(arm: Arm) -> None:
+    """The two sets of an arm may share a collector: a version may be held against itself."""
+    for specs in (arm.collectors, arm.against):
+        slugs: set[str] = set()
+        for spec in specs:
+            try:
+                slug = resolving.resolve(spec).slug
+            except InputError as error:
+                what = f"Arm {arm.name!r}: {error.what}"
+                raise InputError(what, error.why, error.next_step) from error
+            if slug in slugs:
+                raise InputError(
+                    f"Arm {arm.name!r} names the same collector twice: {spec!r}.",
+                    next_step="Give one of them another option, or leave it out.",
+                )
+            slugs.add(slug)
