@@ -67,9 +67,14 @@ def check(cgroup: Path) -> None:
 
 
 def pids(cgroup: Path) -> list[int]:
-    """The processes in `cgroup` itself and in the cgroups below it; none when it is gone."""
+    """The processes in `cgroup` itself and in the cgroups below it; none when it is gone.
+
+    A process that cannot be seen from this PID namespace is listed as 0, which to kill would be to
+    kill oneself.
+    """
     folders = [Path(folder) for folder, _, _ in os.walk(cgroup)]
-    return sorted({int(pid) for each in folders for pid in _lines(each / "cgroup.procs")})
+    found = {int(pid) for each in folders for pid in _lines(each / "cgroup.procs")}
+    return sorted(found - {0})
 
 
 def kill(pid: int, within: Path) -> None:

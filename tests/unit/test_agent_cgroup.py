@@ -50,3 +50,8 @@ def test_a_cgroup_that_is_gone_has_no_server(tmp_path: Path) -> None:
 def test_a_directory_is_not_a_cgroup(tmp_path: Path) -> None:
     with pytest.raises(AgentError, match="is not a cgroup v2 directory"):
         cgroup.check(tmp_path)
+
+
+def test_processes_of_another_pid_namespace_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.procs").write_text("0\n12\n0\n")
+    assert cgroup.pids(tmp_path) == [12]
