@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -44,13 +45,14 @@ def test_a_resumed_run_takes_the_login_that_it_did_not_keep(
     about = About({}, own_workload=begun.to_dict())
     run = SimpleNamespace(about=lambda: about, experiment=lambda: None)
     monkeypatch.setattr(asked.Run, "open", lambda _: run)
-    again = asked.asked(Options(resume=tmp_path, url="http://me:s3cret@127.0.0.1:1/"))
-    assert again.own == begun
-    with pytest.raises(InputError, match="with a login, which is not kept"):
-        asked.asked(Options(resume=tmp_path))
-    about = About({})
-    with pytest.raises(InputError, match="no service of your own"):
-        asked.asked(Options(resume=tmp_path, url="http://me:s3cret@127.0.0.1:1/"))
+    url = "http://me:s3cret@127.0.0.1:1/"
+    with ExitStack() as ends:
+        assert asked.asked(Options(resume=tmp_path, url=url), ends).own == begun
+        with pytest.raises(InputError, match="with a login, which is not kept"):
+            asked.asked(Options(resume=tmp_path), ends)
+        about = About({})
+        with pytest.raises(InputError, match="no service of your own"):
+            asked.asked(Options(resume=tmp_path, url=url), ends)
 
 
 FACTS = {"cpu_model": "A", "cpus_online": 4, "kernel": "6.1", "load_average": [0.1]}
