@@ -24,6 +24,7 @@ from harness.cli.screen import (
     out,
     progress,
 )
+from harness.errors import StoreError
 from harness.results.run import Run
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def _measured(asked: Asked, options: Options) -> Outcome | None:
         for line in choice.plan(asked.experiment, asked.described):
             out.print(escape(line))
         return None
+    if asked.run is None and asked.path.exists():
+        raise StoreError(f"{asked.path} exists already.", next_step="Name another run.")
     begin = beginning.beginning(
         asked.path, asked.experiment, found, asked.run, anyway=asked.anyway,
         command=choice.repeatable(sys.argv[1:]), instrument=asked.certificate,
@@ -78,7 +81,7 @@ def _measured(asked: Asked, options: Options) -> Outcome | None:
     try:
         with progress(options.quiet) as tell:
             return evaluate.evaluate(
-                asked.target, asked.path.name, asked.experiment, found, begin, tell
+                asked.target, asked.path.name, asked.experiment, found, begin, tell, asked.path
             )
     except KeyboardInterrupt:
         err.print("[yellow]Interrupted.[/] What was started has been ended.")

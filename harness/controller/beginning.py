@@ -16,9 +16,6 @@ from harness.results import resume
 from harness.results.run import Run
 from harness.wire.spec import Hello
 
-AGAIN_SECONDS = 100.0  # a lost node's lease, and the time that it takes to undo what it did
-
-
 Begin = Callable[[Hello], Run]
 """Makes or opens the run, once a node has said what it is; raises if that is not to be measured."""
 

@@ -36,7 +36,6 @@ from harness.results.folder import new_folder, writing
 from harness.results.run import Run
 from harness.targets.base import Target
 from harness.wire.files import write_whole
-from harness.wire.spec import Hello
 
 ENTRY, ASKED = "entry.json", "calibrate.json"
 
@@ -139,14 +138,12 @@ def _run(
     if path.exists() and Run.open(path).about().complete:
         return
 
-    def begin(_hello: Hello) -> Run:
-        if path.exists():
-            return Run.open(path)
-        told = {"entry_ns": entry}
-        return beginning.create(path, experiment, asked.command, resolved, told, target.name)
-
+    begin = beginning.beginning(
+        path, experiment, resolved, Run.open(path) if path.exists() else None,
+        command=list(asked.command), instrument={"entry_ns": entry}, target=target.name,
+    )  # fmt: skip
     name = f"{path.parent.name}-{path.name}"
-    outcome = evaluate.evaluate(target, name, experiment, resolved, begin, tell)
+    outcome = evaluate.evaluate(target, name, experiment, resolved, begin, tell, path)
     if outcome.error is not None:
         raise outcome.error
 

@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from harness.analysis.summary import summarize
 from harness.controller.beginning import Begin, now
@@ -30,8 +31,6 @@ from harness.results import certificates
 from harness.results.run import Run
 from harness.targets.base import Target
 from harness.wire.spec import Hello
-
-AGAIN_SECONDS = 100.0  # a lost node's lease, and the time that it takes to undo what it did
 
 
 @dataclass
@@ -68,6 +67,7 @@ def evaluate(
     resolved: Resolved,
     begin: Begin,
     tell: Tell = lambda *_: None,
+    run_dir: Path | None = None,
 ) -> Outcome:
     """Run every trial of the experiment that has not been run yet, on a node of the target.
 
@@ -83,6 +83,7 @@ def evaluate(
             receiver=experiment.stack,
             idle_poll=experiment.idle_poll,
             service_cpus=experiment.service_cpus,
+            run_dir=str(run_dir.absolute()) if run_dir and target.name == "local" else "",
         )
         nodes = Nodes(target, lambda node: node.open(asked, partial(tell, 0.0, 1.0)))
         try:
@@ -167,13 +168,13 @@ def _blocks(outcome: Outcome, nodes: Nodes, resolved: Resolved, tell: Tell) -> N
             outcome.left_out += len(trials)
             progress.skip(trials)
             continue
-        block = Block(
-            run, experiment, nodes.node(), resolved.workloads[name], resolved.definitions,
-            progress, outcome.warn,
-        )  # fmt: skip
         before = len(run.records())
         try:
-            block.run(trials)
+            Block(
+                run, experiment, nodes.node(), resolved.workloads[name], resolved.definitions,
+                progress, outcome.warn,
+            ).run(trials)  # fmt: skip
+            nodes.held()
         except HarnessError as error:
             if error.ends == "run" or nodes.lost_too_often(error):
                 raise

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -25,7 +26,7 @@ from harness.wire.spec import (
 )
 
 PING_SECONDS = 15.0
-SILENT_SECONDS = 900.0  # nothing that a node does takes so long without a word
+SILENT_SECONDS = 900.0  # nothing that a node does takes so long without an answer to a ping
 CLOSE_SECONDS = 60.0
 
 Tell = Callable[[str], None]
@@ -57,7 +58,12 @@ class Node:
 
     def trial(self, spec: TrialSpec, tell: Tell) -> TrialResult:
         """Run a trial; its files are below `folder` when this returns."""
-        return self._loaded(TrialResult, self._ask("done", tell, "trial", trial=spec)["result"])
+        found = self._loaded(TrialResult, self._ask("done", tell, "trial", trial=spec)["result"])
+        details = dict(found.details)
+        if "warnings" in details:
+            details["warnings"] = self._here(details["warnings"])
+        (service,) = self._here([found.service])
+        return replace(found, details=details, service=service)
 
     def stored(self, spec: TrialSpec) -> None:
         """The trial is on the disk: the node may forget it."""
@@ -65,7 +71,7 @@ class Node:
 
     def end_block(self, tell: Tell) -> list[str]:
         """End the service; what could not be ended, in sentences."""
-        return list(self._ask("done", tell, "end_block").get("warnings", ()))
+        return self._here(self._ask("done", tell, "end_block").get("warnings", ()))
 
     def send_results(self, run: str, rows: Sequence[Comparison]) -> None:
         """Into the stack that takes the telemetry; ComponentError if it refuses them."""
@@ -96,25 +102,27 @@ class Node:
         while time.monotonic() < deadline:
             with contextlib.suppress(TimeoutError):
                 frame = self._read(deadline - time.monotonic())
+                deadline = time.monotonic() + CLOSE_SECONDS  # it speaks
                 if frame.kind == "file":
                     with contextlib.suppress(StoreError):  # told of already, if the disk is full
                         self._keep(frame)
-                elif (
-                    frame.kind == "done" and "warnings" in frame.head and "block" not in frame.head
-                ):
-                    return list(frame.head["warnings"])
+                elif frame.kind == "closed":
+                    return self._here(frame.head["warnings"])
         return [f"The node did not say within {CLOSE_SECONDS:.0f} s that it has undone everything."]
 
     def _ask(self, wanted: str, tell: Tell, kind: str, **specs: Any) -> Mapping[str, Any]:
         self._send(kind, **{name: codec.dump(spec) for name, spec in specs.items()})
-        heard = time.monotonic()
+        heard = pinged = time.monotonic()
         while True:
+            now = time.monotonic()
+            if now - pinged >= PING_SECONDS:  # also while it speaks: it must hear us
+                self._send("ping")
+                pinged = now
             try:
-                frame = self._read(PING_SECONDS)
+                frame = self._read(max(0.0, pinged + PING_SECONDS - now))
             except TimeoutError:
                 if time.monotonic() - heard > SILENT_SECONDS:
                     raise self._loss(f"it said nothing for {SILENT_SECONDS:.0f} s") from None
-                self._send("ping")
                 continue
             heard = time.monotonic()
             if frame.kind == wanted:
@@ -122,6 +130,8 @@ class Node:
             self._meanwhile(frame, tell)
 
     def _meanwhile(self, frame: Frame, tell: Tell) -> None:
+        if frame.kind == "pong":
+            return
         if frame.kind == "phase":
             tell(str(frame.head["what"]))
         elif frame.kind == "file":
@@ -133,10 +143,13 @@ class Node:
 
     def translated(self, told: Mapping[str, Any]) -> dict[str, str]:
         """An error's sentences, with the paths that the files have on this side."""
-        here = str(self.folder) if self.folder is not None else ""
-        if not here or not self._work:
-            return {key: str(text) for key, text in told.items()}
-        return {key: str(text).replace(self._work, here) for key, text in told.items()}
+        return dict(zip(told, self._here(told.values()), strict=True))
+
+    def _here(self, texts: Iterable[Any]) -> list[str]:
+        """What a node says, with the run's folder for its own."""
+        if self.folder is None or not self._work:
+            return list(map(str, texts))
+        return [str(text).replace(self._work, str(self.folder)) for text in texts]
 
     def _keep(self, frame: Frame) -> None:
         """Append a piece of a file; nothing outside of the run's folder is ever written."""
@@ -148,7 +161,7 @@ class Node:
         path = self.folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("ab") as stream:
+            with path.open("wb" if frame.head.get("new") else "ab") as stream:
                 stream.write(frame.body)
         except OSError as error:
             raise StoreError(
@@ -179,7 +192,9 @@ class Node:
         )
 
 
-def session(run: str, *, receiver: Any, idle_poll: bool, service_cpus: int = 0) -> Session:
+def session(
+    run: str, *, receiver: Any, idle_poll: bool, service_cpus: int = 0, run_dir: str = ""
+) -> Session:
     """What a controller of this code asks for."""
     return Session(
         run=run,
@@ -188,4 +203,5 @@ def session(run: str, *, receiver: Any, idle_poll: bool, service_cpus: int = 0) 
         receiver=receiver,
         idle_poll=idle_poll,
         service_cpus=service_cpus,
+        run_dir=run_dir,
     )

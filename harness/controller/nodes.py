@@ -7,17 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.controller.node import Node
-from harness.errors import (
-    HarnessError,
-    NeedError,
-    NodeError,
-)
+from harness.errors import HarnessError, InputError, NeedError, NodeError
+from harness.results import certificates
 from harness.targets.base import Target
 from harness.wire.spec import Hello
 
 AGAIN_SECONDS = 100.0  # a lost node's lease, and the time that it takes to undo what it did
-
-
 LOSSES = 3  # nodes in a row, after which there is no use in another one
 
 
@@ -29,12 +24,22 @@ class Nodes:
         self._node: Node | None = None
         self._folder: Path | None = None
         self._losses = 0
+        self._first: Hello | None = None
 
     def connect(self) -> Hello:
-        """Start a node and open its session."""
+        """Start a node and open its session; InputError if it is another machine than the first."""
         self._node = Node(self._target.connect())
         self._node.folder = self._folder
-        return self._begin(self._node)
+        hello = self._begin(self._node)
+        if self._first is None:
+            self._first = hello
+        elif _measured_on(hello) != _measured_on(self._first):
+            raise InputError(
+                "The node that takes the place of a lost one measures on something else.",
+                f"It says {_measured_on(hello)}, the first one said {_measured_on(self._first)}.",
+                "Go on with --resume where the run was begun.",
+            )
+        return hello
 
     def node(self) -> Node:
         """The node, a new one if the last one was lost."""
@@ -57,9 +62,13 @@ class Nodes:
                     raise
             time.sleep(1.0)
 
+    def held(self) -> None:
+        """A block has ended with the node that it began with."""
+        self._losses = 0
+
     def lost_too_often(self, error: HarnessError) -> bool:
         """Whether so many nodes were lost in a row that another one is of no use."""
-        self._losses = self._losses + 1 if isinstance(error, NodeError) else 0
+        self._losses += isinstance(error, NodeError)
         return self._losses >= LOSSES
 
     def keep_in(self, folder: Path) -> None:
@@ -72,3 +81,9 @@ class Nodes:
         """End the node; what could not be undone, in sentences. Safe to call again."""
         node, self._node = self._node, None
         return node.close() if node is not None else []
+
+
+def _measured_on(hello: Hello) -> dict[str, object]:
+    """What must be the same for all blocks of a run."""
+    roles = {role: cpus for role, cpus in vars(hello.placement).items() if role != "why"}
+    return {**certificates.machine(hello.facts), **roles, "idle_poll": hello.idle_poll}

@@ -15,8 +15,6 @@ from harness.plan.experiment import Experiment
 from harness.plan.trials import Definitions
 from harness.plan.workloads import Workload
 
-AGAIN_SECONDS = 100.0  # a lost node's lease, and the time that it takes to undo what it did
-
 
 @dataclass(frozen=True)
 class Resolved:

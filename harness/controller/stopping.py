@@ -52,7 +52,8 @@ class StoppingRule:
 
     def _done(self, workload: str) -> int:
         """How many of its blocks have been run."""
-        return len({r.trial.block for r in self._run.records() if r.trial.workload == workload})
+        done = (r for r in self._run.records() if r.status != "failed")
+        return len({r.trial.block for r in done if r.trial.workload == workload})
 
     def _spent(self) -> float:
         return self._clock() - self._begun

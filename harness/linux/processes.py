@@ -57,7 +57,7 @@ def run(
             done = subprocess.run(
                 list(argv),
                 input=input_text,
-                stdin=stdin,
+                stdin=stdin if input_text is None else None,
                 capture_output=True,
                 text=True,
                 errors="replace",  # tools print names of processes and files, which are any bytes
@@ -96,15 +96,16 @@ def spawn(
     return _start(argv, log, env, cwd, Place(cgroup, tuple(cpus)))
 
 
-def connect(argv: Sequence[str], *, log: Path) -> Process:
-    """Start `argv` with pipes at its stdin and stdout, which are the caller's to write and read.
+def connect(argv: Sequence[str], *, log: Path, cpus: Sequence[int] = ()) -> Process:
+    """Start `argv` on `cpus` with pipes at its stdin and stdout, for the caller to write and read.
 
     It is not killed when this process dies: it then reads the end of its stdin, and ends in order.
     What it says on stderr is appended to `log`. NeedError if it cannot be started, StoreError if
     `log` cannot be written.
     """
     pipe = subprocess.PIPE
-    return _start(argv, log, None, None, Place(None, (), dies_with_us=False), pipe, pipe)
+    place = Place(None, tuple(cpus), dies_with_us=False)
+    return _start(argv, log, None, None, place, pipe, pipe)
 
 
 def detach(

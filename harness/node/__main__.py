@@ -30,12 +30,13 @@ def main(arguments: Sequence[str]) -> int:
     """Serve a session, or give one answer; the exit code."""
     if arguments:
         return _answer(arguments[0])
-    # whoever prints must not speak in between
-    sink = os.dup(1)
+    # whoever prints or reads, a child of ours among them, must not do so in between
+    source, sink = os.dup(0), os.dup(1)
     os.dup2(2, 1)
+    os.dup2(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), 0)
     try:
         with interruptible() as stop:
-            said = NodeSession(Line(0, sink), stop.shield).serve()
+            said = NodeSession(Line(source, sink), stop.shield).serve()
     except KeyboardInterrupt:
         return 130
     for sentence in said:

@@ -56,6 +56,7 @@ def run(
     path = folder / f"{earlier.name}.npz"
     summary = testbed.driver.wait(path)
     testbed.service.check()
+    testbed.attend()
     seconds = time.monotonic() - begun
     after = _cpu(testbed, agents)
     _note_burnt(agents, told_before, notes)

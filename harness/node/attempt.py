@@ -17,6 +17,7 @@ from harness.errors import (
     WorkloadError,
 )
 from harness.node import trial
+from harness.node.line import Gone
 from harness.node.testbed import Testbed
 from harness.wire.spec import TrialResult, TrialSpec
 
@@ -25,34 +26,43 @@ def run(testbed: Testbed, spec: TrialSpec, folder: Path) -> TrialResult:
     """Run a trial; an error is its result, with the traceback in `folder`/error.txt."""
     try:
         return trial.run(testbed, spec, folder)
-    except (HarnessError, OSError, ValueError, KeyError) as error:
-        told = _told(error, folder)
+    except Exception as error:  # of a collector's answer, a damaged file: it is this trial's
+        if (end := _end_behind(error)) is not None:
+            raise end from error
+        failure = told(error, str(folder))
         with suppress(OSError):
             (folder / "error.txt").write_text(traceback.format_exc())
     with suppress(LoadError):  # no phase was running; one that was fails the next trial
         testbed.driver.finish(folder / "unfinished.npz")
-    ends, service = told.ends, ""
+    ends, service = failure.ends, ""
     try:
         testbed.service.check()
     except WorkloadError as error:  # it is dead: its own sentence says more
         service = str(error)
         ends = "block" if ends == "trial" else ends
     return TrialResult(
-        "skipped" if isinstance(told, UnavailableError) else "failed",
-        error=told.to_dict(),
+        "skipped" if isinstance(failure, UnavailableError) else "failed",
+        error=failure.to_dict(),
         over="" if ends == "trial" else ends,
         service=service,
     )
 
 
-def _told(error: Exception, folder: Path) -> HarnessError:
+def _end_behind(error: BaseException | None) -> BaseException | None:
+    """The end of the session, if something failed while that ended the trial."""
+    while error is not None and not isinstance(error, Gone | KeyboardInterrupt):
+        error = error.__context__
+    return error
+
+
+def told(error: Exception, where: str, other: type[HarnessError] = CollectorError) -> HarnessError:
     """The error as it is told; what the machine lacks for one collector ends only its trials."""
-    if isinstance(error, NeedError):
+    if isinstance(error, NeedError) and other is CollectorError:
         return CollectorError(error.what, error.why, error.next_step)
     if isinstance(error, HarnessError):
         return error
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreError(
-            f"The disk under {folder} is full.", str(error), "Make room there, then resume."
+            f"The disk of {where} is full.", str(error), "Make room there, then resume."
         )
-    return CollectorError(f"The trial failed: {type(error).__name__}: {error}.")
+    return other(f"It failed: {type(error).__name__}: {error}.")

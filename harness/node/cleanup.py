@@ -24,7 +24,7 @@ class Cleanup:
         while self._steps:
             try:
                 self._steps.pop()()
-            except (HarnessError, OSError, ValueError) as error:
+            except Exception as error:  # whatever it is, the next step is taken
                 told += sentences(error)
         return told
 
@@ -32,4 +32,5 @@ class Cleanup:
 def sentences(error: BaseException) -> list[str]:
     """An error of an ExitStack and those that it stands before, the first one first."""
     before = sentences(error.__context__) if error.__context__ is not None else []
-    return [*before, str(error)] if isinstance(error, HarnessError | OSError) else before
+    told = str(error) if isinstance(error, HarnessError | OSError) else repr(error)
+    return [*before, told]

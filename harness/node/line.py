@@ -33,72 +33,89 @@ class Line:
         os.set_blocking(sink, False)
         self._reader, self._heard = Reader(self._receive), time.monotonic()
         self.lease_seconds, self.over = FOREVER, False
+        self._end: Gone | None = None  # whoever asks once more is told the same
 
     def next(self) -> Frame:
         """Wait for the next command; Closed or Gone instead of one."""
         while True:
-            frame = self._read(1.0)
-            if frame is not None and frame.kind != "ping":
+            if (frame := self._read(1.0)) is not None:
                 return frame
 
     def attend(self) -> None:
         """Whether the session is to go on; Closed or Gone if not. Never waits."""
         if self.over:
             return
-        while (frame := self._read(0.0)) is not None:
-            if frame.kind != "ping":
-                raise Gone(f"the controller sent {frame.kind!r} while something was under way")
+        if (frame := self._read(0.0)) is not None:
+            raise self._gone(f"the controller sent {frame.kind!r} while something was under way")
 
     def tell(self, what: str) -> None:
         """Say what is happening, and look whether it is to go on."""
         self.attend()
-        self.reply("phase", what=what)
+        self.last_word("phase", what=what) if self.over else self.reply("phase", what=what)
 
     def reply(self, kind: str, body: bytes = b"", **head: Any) -> None:
         """Send a message; Gone if the controller does not take it."""
+        if self._end is not None and not isinstance(self._end, Closed):
+            raise self._end  # who took nothing for a minute is not waited for again
         data = memoryview(pack(kind, body, **head))
         poll = select.poll()
         poll.register(self._sink, select.POLLOUT)
         while data:
             if not poll.poll(1000 * self.lease_seconds):
-                raise Gone(f"the controller took nothing for {self.lease_seconds:.0f} s")
+                raise self._gone(f"the controller took nothing for {self.lease_seconds:.0f} s")
             try:
                 with contextlib.suppress(BlockingIOError):
                     data = data[os.write(self._sink, data) :]
             except OSError as error:
-                raise Gone("the controller hung up") from error
+                raise self._gone("the controller hung up") from error
 
     def last_word(self, kind: str, **head: Any) -> None:
         """A message to a controller that may be gone."""
         with contextlib.suppress(Gone):
             self.reply(kind, **head)
 
-    def send_file(self, name: str, stream: BinaryIO) -> None:
-        """Send a file in pieces; `last` marks the one that completes it."""
+    def send_file(self, name: str, stream: BinaryIO, *, new: bool) -> None:
+        """Send a file in pieces; a `new` one replaces what is there, another one is added to it."""
         piece = stream.read(PIECE)
         while True:
-            after = stream.read(PIECE)
-            self.reply("file", piece, name=name, last=not after)
-            if not after:
+            self.reply("file", piece, name=name, new=new)
+            piece, new = stream.read(PIECE), False
+            if not piece:
                 return
-            piece = after
 
     def _read(self, seconds: float) -> Frame | None:
-        """The next message, or None if none came in time."""
+        """The next command, or None if none came in time; pings are answered."""
+        deadline = time.monotonic() + seconds
+        while True:
+            if self._end is not None:
+                raise self._end
+            frame = self._frame(max(0.0, deadline - time.monotonic()))
+            if frame is None or frame.kind != "ping":
+                break
+            self.reply("pong")
+        if frame is not None and frame.kind == "close":
+            self._end = Closed("the controller has had enough")
+            raise self._end
+        return frame
+
+    def _frame(self, seconds: float) -> Frame | None:
         try:
             frame = self._reader.read(seconds)
         except TimeoutError:
             if time.monotonic() - self._heard > self.lease_seconds:
-                raise Gone(f"the controller said nothing for {self.lease_seconds:.0f} s") from None
+                why = f"the controller said nothing for {self.lease_seconds:.0f} s"
+                raise self._gone(why) from None
             return None
         except EndError as error:
-            raise Gone("the controller hung up") from error
+            raise self._gone("the controller hung up") from error
         except FrameError as error:
-            raise Gone(f"the controller spoke nonsense: {error}") from error
+            raise self._gone(f"the controller spoke nonsense: {error}") from error
         self._heard = time.monotonic()
-        if frame.kind == "close":
-            raise Closed("the controller has had enough")
         return frame
+
+    def _gone(self, why: str) -> Gone:
+        self._end = Gone(why)
+        return self._end
 
     def _receive(self, size: int, seconds: float) -> bytes:
         poll = select.poll()

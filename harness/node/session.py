@@ -54,7 +54,7 @@ class NodeSession:
                 self._do(self._line.next())
         except Closed:
             said = self._end()
-            self._line.last_word("done", warnings=said)
+            self._line.last_word("closed", warnings=said)
             return said
         except Gone as gone:
             return [f"The node ended: {gone}.", *self._end()]
@@ -71,8 +71,10 @@ class NodeSession:
             command(frame)
         except HarnessError as error:
             self._line.reply("failed", error=error.to_dict())
-        except (OSError, ValueError, KeyError) as error:
-            told = NodeError(f"The node failed: {type(error).__name__}: {error}.")
+        except Gone:
+            raise
+        except Exception as error:
+            told = attempt.told(error, "node", NodeError)
             self._line.reply("failed", error=told.to_dict())
 
     def _open(self, frame: Frame) -> None:
@@ -80,10 +82,10 @@ class NodeSession:
         _require_same_code(session)
         self._line.lease_seconds = session.lease_seconds
         receivers.check(session.receiver)
-        self._machine = machine = Machine(session.run)
+        self._machine = machine = Machine(session.run, session.run_dir)
         machine.up()
         self._undo.later(machine.down)
-        self._undo.later(self._send, machine.work)
+        self._undo.later(self._send_rest)
         for name in ("trials", "logs"):
             (machine.work / name).mkdir(exist_ok=True)
         found, self._place = facts.facts(), placement.placement(session.service_cpus)
@@ -130,7 +132,7 @@ class NodeSession:
         result = attempt.run(self._testbed, spec, folder)
         if result.status == "failed":
             self._receiver.failed = True
-        self._send(folder)
+        self._send(folder, new=True)
         self._line.reply("done", result=codec.dump(result))
 
     def _acknowledged(self, frame: Frame) -> None:
@@ -158,14 +160,26 @@ class NodeSession:
         self._line.over = True  # no question is asked any more whether to go on
         return [*self._close_block(), *self._undo.run()]
 
-    def _send(self, folder: Path) -> None:
-        """Send what lies below a folder under the names that it has in the run's own folder."""
+    def _send_rest(self) -> None:
+        """What is still there at the end, to whoever is still there."""
+        with contextlib.suppress(Gone):
+            self._send(self._machine.work)
+
+    def _send(self, folder: Path, new: bool = False) -> None:
+        """Send what lies below a folder under the names that it has in the run's own folder.
+
+        Of a trial all of it is new; what is said of a block and of the run may be added to what an
+        earlier node said, and is not sent again.
+        """
         work = self._machine.work
         for path in sorted(each for each in folder.rglob("*") if each.is_file()):
             if folder != work and path.name in GROWING:
                 continue
-            with contextlib.suppress(Gone), path.open("rb") as stream:
-                self._line.send_file(str(path.relative_to(work)), stream)
+            name = path.relative_to(work)
+            with path.open("rb") as stream:
+                self._line.send_file(str(name), stream, new=new or name.parts[0] == "trials")
+            if not new:
+                path.unlink()
 
 
 def _require_same_code(session: Session) -> None:

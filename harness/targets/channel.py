@@ -11,15 +11,15 @@ from harness.errors import NodeError
 from harness.linux import processes
 
 SEND_SECONDS = 60.0
-END_SECONDS = 30.0
+END_SECONDS = 120.0  # what a node takes to undo everything, at most
 
 
 class ProcessChannel:
     """A child that speaks frames; what it says on stderr goes to `log`, for its last words."""
 
-    def __init__(self, argv: Sequence[str], log: Path) -> None:
+    def __init__(self, argv: Sequence[str], log: Path, cpus: Sequence[int] = ()) -> None:
         self._log = log
-        self._process = processes.connect(argv, log=log)
+        self._process = processes.connect(argv, log=log, cpus=cpus)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._sink, self._source = self._process.stdin.fileno(), self._process.stdout.fileno()
@@ -57,7 +57,8 @@ class ProcessChannel:
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 stream.close()
-        processes.ended(self._process, END_SECONDS)
+        if self._process.returncode is None:
+            processes.ended(self._process, END_SECONDS)
 
     def last_words(self) -> str:
         """The end of what it said on stderr."""

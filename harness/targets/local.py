@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,10 @@ class Local:
 
     name = "local"
 
+    def __init__(self) -> None:
+        # a node that takes the place of a lost one is started by a process that is out of the way
+        self._cpus = sorted(os.sched_getaffinity(0))
+
     def check(self) -> None:
         """NeedError without root: the rest is the node's to say."""
         if os.geteuid() != 0:
@@ -37,7 +41,7 @@ class Local:
 
     def connect(self) -> LocalChannel:
         """A node process, which ends in order when this one dies."""
-        return LocalChannel()
+        return LocalChannel(self._cpus)
 
     def ask(self, question: str) -> Any:
         """What a node answers."""
@@ -59,21 +63,26 @@ class Local:
 
 
 class LocalChannel(ProcessChannel):
-    """Keeps what the node says on stderr in a file of its own, for as long as it is connected."""
+    """What the node says on stderr is in a file without a name, which goes with both processes."""
 
-    def __init__(self) -> None:
-        descriptor, name = tempfile.mkstemp(prefix="harness-node-", suffix=".log")
-        os.close(descriptor)
-        self._said = ""
-        super().__init__([sys.executable, "-m", "harness.node"], Path(name))
+    def __init__(self, cpus: Sequence[int]) -> None:
+        self._said, name = tempfile.mkstemp(prefix="harness-node-")
+        try:
+            super().__init__([sys.executable, "-m", "harness.node"], Path(name), cpus)
+        finally:
+            os.unlink(name)
 
     def close(self) -> None:
-        """Hang up, and remove the file."""
+        """Hang up, let it undo what it did, and wait for it; safe to call again."""
         super().close()
-        self._said = super().last_words()
-        with suppress(OSError):
-            self._log.unlink()
+        self._words = self.last_words()
+        if self._said >= 0:
+            os.close(self._said)
+        self._said = -1
 
     def last_words(self) -> str:
         """The end of what it said on stderr."""
-        return self._said or super().last_words()
+        if self._said < 0:
+            return self._words
+        said = os.pread(self._said, 1 << 20, max(0, os.fstat(self._said).st_size - (1 << 20)))
+        return " ".join(said.decode(errors="replace").strip().splitlines()[-3:])

@@ -29,7 +29,8 @@ class Placement:
 
 @dataclass(frozen=True)
 class Session:
-    """Asked for once: what holds for a whole run. `code` is `wire.code.digest` of the controller.
+    """Asked for once: what holds for a whole run. `code` is `wire.code.digest` of the controller,
+    `run_dir` where the measurements are kept, if that is on the same machine.
 
     A node that hears nothing for `lease_seconds` undoes everything and ends.
     """
@@ -41,6 +42,7 @@ class Session:
     idle_poll: bool = True
     service_cpus: int = 0
     lease_seconds: float = 60.0
+    run_dir: str = ""
 
 
 @dataclass(frozen=True)

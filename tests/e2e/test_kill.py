@@ -137,10 +137,10 @@ def test_controller_and_node_killed_together_leave_it_to_clean(
     assert machine.leftovers() == []
 
 
-def test_a_stopped_controller_loses_its_node_and_goes_on_with_another(
+def test_a_controller_that_stands_still_for_less_than_the_lease_only_pauses(
     evaluation: processes.Process, tmp_path: Path
 ) -> None:
-    """A terminal's Ctrl-Z, or a laptop that sleeps: shorter than the lease it only pauses."""
+    """A terminal's Ctrl-Z, or a laptop that sleeps for a moment."""
     _reach(tmp_path, "(switched)")
     evaluation.send_signal(signal.SIGSTOP)
     time.sleep(3)

@@ -19,6 +19,7 @@ from harness.errors import (
 )
 from harness.model import Arm
 from harness.node import attempt, trial
+from harness.node.line import Gone
 from harness.plan import trials
 from harness.plan.definitions import resolve_all
 from harness.plan.experiment import Experiment, plan
@@ -84,6 +85,7 @@ def test_a_trial_that_fails_under_load_does_not_fail_the_next(
         (UnavailableError("It cannot run here."), "skipped", ""),
         (NeedError("Cannot start ./agent."), "failed", ""),  # one collector's, not the run's
         (ValueError("odd"), "failed", ""),
+        (TypeError("float() argument must be a string, not 'NoneType'"), "failed", ""),
         (OSError(errno.EIO, "I/O error"), "failed", ""),
         (LoadError("The load driver ended."), "failed", "block"),
         (WorkloadError("It died."), "failed", "block"),
@@ -97,6 +99,20 @@ def test_the_class_of_an_error_says_what_is_over_with_it(
     _raising(monkeypatch, error)
     found = attempt.run(_testbed(), SPEC, tmp_path)
     assert (found.status, found.over, found.service) == (status, over, "")
+
+
+def test_the_end_of_a_session_is_not_lost_in_what_fails_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> TrialResult:
+        try:
+            raise Gone("the controller hung up")
+        finally:
+            raise CollectorError("It does not end.")
+
+    monkeypatch.setattr(trial, "run", fails)
+    with pytest.raises(Gone, match="hung up"):
+        attempt.run(_testbed(), SPEC, tmp_path)
 
 
 def test_a_service_that_died_ends_the_block_with_its_own_sentence(

@@ -16,9 +16,12 @@ from harness.errors import NeedError, NodeError
 from harness.node.line import Closed, Gone, Line
 from harness.wire import codec
 from harness.wire.frames import Reader, pack
-from harness.wire.spec import Hello, Placement
+from harness.wire.spec import Hello, Placement, Timing, TrialResult, TrialSpec
 
 PLACE = Placement((0,), (1,), (1,), (1,), "two CPUs")
+SPEC = TrialSpec(
+    "t", "go", "switch", (), (), (), False, Timing(1, 1, 1, 1, 1, 1, 1, 1, 1)
+)  # fmt: skip
 HELLO = Hello({"kernel": "6"}, PLACE, True, "/var/tmp/harness-x", "http://127.0.0.1:1")
 
 
@@ -67,9 +70,10 @@ def line(channel: Channel) -> Line:
     return Line(channel.far_source, channel.far_sink)
 
 
-def test_pings_are_heard_and_pass_by(channel: Channel, line: Line) -> None:
+def test_pings_are_answered_and_pass_by(channel: Channel, line: Line) -> None:
     channel.send(pack("ping") + pack("trial", name="a"))
     assert line.next().head["name"] == "a"
+    assert Reader(channel.receive).read(1.0).kind == "pong"
 
 
 def test_hanging_up_ends_a_session_at_the_next_look(channel: Channel, line: Line) -> None:
@@ -83,8 +87,10 @@ def test_a_controller_that_has_had_enough_is_answered(channel: Channel, line: Li
     channel.send(pack("close"))
     with pytest.raises(Closed):
         line.attend()
-    line.last_word("done", warnings=[])
-    assert Reader(channel.receive).read(1.0).kind == "done"
+    line.last_word("closed", warnings=[])
+    assert Reader(channel.receive).read(1.0).kind == "closed"
+    with pytest.raises(Closed):
+        line.attend()  # whatever failed meanwhile, it stays closed
 
 
 def test_a_silent_controller_is_gone_when_its_lease_ends(channel: Channel, line: Line) -> None:
@@ -103,7 +109,9 @@ def test_a_lease_holds_while_something_waits_to_be_read(channel: Channel, line: 
 def test_a_controller_that_takes_nothing_is_gone(line: Line) -> None:
     line.lease_seconds = 0.01
     with pytest.raises(Gone, match="took nothing"):
-        line.reply("file", bytes(1 << 20), name="a", last=True)  # more than a pipe holds
+        line.reply("file", bytes(1 << 20), name="a", new=True)  # more than a pipe holds
+    with pytest.raises(Gone, match="took nothing"):
+        line.reply("done")  # nobody waits for it a second time
 
 
 def test_nonsense_ends_a_session(channel: Channel, line: Line) -> None:
@@ -139,7 +147,7 @@ def test_files_arrive_whole_below_the_run_s_folder(
         assert line.next().kind == "end_block"
         line.tell("warming up")
         with big.open("rb") as stream:
-            line.send_file("trials/t/requests.npz", stream)
+            line.send_file("trials/t/requests.npz", stream, new=True)
         line.reply("done", warnings=["The cgroup is not empty."])
 
     other = threading.Thread(target=work)
@@ -154,7 +162,7 @@ def test_files_arrive_whole_below_the_run_s_folder(
 def test_no_file_is_written_outside_of_the_run_s_folder(
     opened: Node, line: Line, name: str
 ) -> None:
-    line.reply("file", b"x", name=name, last=True)
+    line.reply("file", b"x", name=name, new=True)
     with pytest.raises(NodeError, match="sent a file for"):
         opened.end_block(lambda _: None)
     assert opened.lost
@@ -198,7 +206,45 @@ def test_closing_takes_what_comes_of_the_work_under_way(
     opened: Node, line: Line, tmp_path: Path
 ) -> None:
     line.reply("phase", what="warming up")
-    line.reply("file", b"spool", name="telemetry.spool", last=True)
-    line.reply("done", warnings=["One cgroup is left."])
+    line.reply("file", b"spool", name="telemetry.spool", new=False)
+    line.reply("done", warnings=["That of the block."])
+    line.reply("closed", warnings=["One cgroup is left."])
     assert opened.close() == ["One cgroup is left."]
     assert (tmp_path / "telemetry.spool").read_bytes() == b"spool"
+
+
+def test_a_new_file_replaces_what_is_there_and_another_is_added_to_it(
+    opened: Node, line: Line, tmp_path: Path
+) -> None:
+    for name in ("trials/t/a", "logs/a"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("before ")
+    line.reply("file", b"now", name="trials/t/a", new=True)
+    line.reply("file", b"now", name="logs/a", new=False)
+    line.reply("done", warnings=[])
+    opened.end_block(lambda _: None)
+    assert (tmp_path / "trials/t/a").read_text() == "now"
+    assert (tmp_path / "logs/a").read_text() == "before now"
+
+
+def test_what_a_trial_says_of_its_files_leads_to_this_side(
+    opened: Node, line: Line, tmp_path: Path
+) -> None:
+    said = "Its log is /var/tmp/harness-x/trials/t/agent.log."
+    result = TrialResult("failed", details={"warnings": [said]}, service=said)
+    line.reply("done", result=codec.dump(result))
+    found = opened.trial(SPEC, lambda _: None)
+    here = f"Its log is {tmp_path}/trials/t/agent.log."
+    assert (found.details["warnings"], found.service) == ([here], here)
+
+
+def test_a_node_that_speaks_all_the_time_still_hears_of_its_controller(
+    opened: Node, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.controller.node.PING_SECONDS", 0.0)
+    for number in range(3):
+        line.reply("phase", what=str(number))
+    line.reply("done", warnings=[])
+    opened.end_block(lambda _: None)
+    assert line._frame(1.0).kind == "end_block"  # type: ignore[union-attr]
+    assert line._frame(1.0).kind == "ping"  # type: ignore[union-attr]
