@@ -249,19 +249,19 @@ def broken(watched: Watched, launch: Any, receiver: Any) -> Iterator[Callable[..
     """Start an agent into whose process this code was put first."""
     with contextlib.ExitStack() as stack:
 
-        def start(code: str, log: Path | None = None, otlp: str = receiver.url) -> Watched:
+        def start(code: str, *through: str, otlp: str = receiver.url) -> Watched:
             start = f"import sys\n{code}\nfrom harness.agent.__main__ import main\n"
             start += "sys.exit(main(sys.argv[4:]))"
             path = Path(stack.enter_context(tempfile.TemporaryDirectory()), "socket")
             process, ready = launch(
-                log or watched.folder / "agent.log",
+                watched.folder / "agent.log",
                 "guard",
                 path,
                 watched.service.path,
                 otlp,
                 *policy(watched.folder, watched.secret),
                 "--drain=0.1",
-                through=(sys.executable, "-c", start),
+                through=(*through, sys.executable, "-c", start),
             )
             stack.callback(processes.stop, process)
             assert ready["ready"], ready
@@ -317,7 +317,8 @@ def test_an_error_in_the_agent_is_outlived(
 
 
 def test_a_full_disk_under_its_log(broken: Callable[..., Watched]) -> None:
-    watched = broken("", log=Path("/dev/full"), otlp="http://127.0.0.1:9")  # it has much to tell
+    full = ("/bin/sh", "-c", 'exec "$@" 2>/dev/full', "sh")
+    watched = broken("", *full, otlp="http://127.0.0.1:9")  # it has much to tell
     watched.open_by_all()
     with stopped(watched.answerer()):
         watched.open_by_all()
