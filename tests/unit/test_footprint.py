@@ -46,7 +46,7 @@ CHILD = """
 import time
 while time.process_time() < 0.2:
     pass
-print(flush=True)
+print('{"ready": true}', flush=True)
 time.sleep(600)
 """
 
@@ -57,10 +57,9 @@ def test_children_are_counted_while_they_run_and_after(tmp_path: Path) -> None:
         return sum(found["process.cpu.time"].values()), found["process.memory.usage"][""]
 
     seconds, memory = used()
-    child = processes.spawn([sys.executable, "-c", CHILD], log=tmp_path / "log", pipe_stdout=True)
+    child = processes.spawn([sys.executable, "-c", CHILD], log=tmp_path / "log")
     try:
-        assert child.stdout is not None
-        child.stdout.readline()
+        assert processes.announced(child, 30)
         assert used()[0] > seconds + 0.15
         assert used()[1] > memory + 1e6
     finally:
