@@ -113,7 +113,7 @@ def alternate(
         ready = clock.monotonic()
         if index % 4 == 0:
             attend()
-        metered_from = max(edge, ready) + timing.guard
+        metered_from = max(max(edge, ready) + timing.guard, clock.monotonic())
         clock.sleep_until(metered_from)
         before_ns, before = read()
         # a switch that took long moves the windows after it: half a window is the least

@@ -23,6 +23,7 @@ class Bench:
         self.now, self.states, self.attended = 100.0, list[tuple[bool, ...]](), list[float]()
         self._switching, self._switched = switching or {}, 0
         self.reads: list[tuple[float, tuple[bool, ...]]] = []
+        self.attending = 0.002  # seconds: it answers a ping
 
     def monotonic(self) -> float:
         return self.now
@@ -44,6 +45,7 @@ class Bench:
 
     def attend(self) -> None:
         self.attended.append(self.now)
+        self.now += self.attending
 
     def run(self, plan: Sequence[WindowState]) -> Any:
         switch: Any = self
@@ -93,6 +95,15 @@ def test_the_outside_is_asked_once_in_four_windows_and_only_in_the_guard_time() 
     metered = [(row.window.start_ns / 1e9, row.window.end_ns / 1e9) for row in rows]
     for moment in bench.attended:
         assert not any(start < moment < end for start, end in metered)
+
+
+def test_what_the_outside_takes_beyond_the_guard_time_moves_the_windows() -> None:
+    bench = Bench()
+    bench.attending = 0.2
+    rows = bench.run(_plan(pattern(4, 1)))
+    assert all(row.meters["seconds"] >= (WINDOW - GUARD) / 2 - 1e-9 for row in rows)
+    edges = [ns for row in rows for ns in (row.window.start_ns, row.window.end_ns)]
+    assert edges == sorted(edges)
 
 
 def test_all_is_off_at_the_end_of_a_plan_of_nothing() -> None:
