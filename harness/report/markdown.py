@@ -90,4 +90,5 @@ def _bill(summary: Summary) -> str:
 def _machine(summary: Summary) -> str:
     facts = summary.about.facts
     known = [str(facts[key]) for key in ("distribution", "kernel", "cpu_model") if key in facts]
-    return ", ".join(known) or "machine not recorded"
+    host = [summary.about.target] if summary.about.target != "local" else []
+    return ", ".join([*host, *known]) or "machine not recorded"

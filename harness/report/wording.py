@@ -153,14 +153,20 @@ def arm_phrase(summary: Summary, arm: str) -> str:
     return f"the {count} collectors together" if count > 1 else f"`{arm}`"
 
 
+def place(target: str) -> str:
+    """Where it was measured, as the beginning of a sentence."""
+    _, _, host = target.partition(":")
+    return f"On {host}" if host else "On this machine"
+
+
 def verdict(summary: Summary) -> str:
     """The first sentence of the report: the most telling cost that was resolved, or that none."""
-    rows = _costs(summary)
+    rows, where = _costs(summary), place(summary.about.target)
     if not rows:
         return "No collector's cost was measured in this run."
     known = [r for r in rows if resolved(r) and (r.estimate > 0 or _against(summary, r))]
     if not known:
-        text = "On this machine no collector's cost to a service could be told from zero"
+        text = f"{where} no collector's cost to a service could be told from zero"
         worst = max(rows, key=lambda row: _share(row.mde, row.level))
         if not math.isfinite(worst.mde):
             return f"{text}, and no smallest cost that would have been seen is known."
@@ -173,7 +179,7 @@ def verdict(summary: Summary) -> str:
     most = max(size[r.arm] for r in alone or known)
     same = [r for r in alone or known if size[r.arm] == most]
     row = max(same, key=lambda r: _share(abs(r.estimate), r.level))
-    return f"On this machine {_cost(summary, row)}{_largest(len(same))}."
+    return f"{where} {_cost(summary, row)}{_largest(len(same))}."
 
 
 def _cost(summary: Summary, row: Comparison) -> str:

@@ -77,6 +77,13 @@ def test_a_large_effect_is_the_verdict(built: BuiltReport) -> None:
     assert row.low > 0
 
 
+def test_another_machine_is_named_where_it_was_measured(tmp_path: Path) -> None:
+    built = build.build(partial(tmp_path, 100, target="ssh:me@box"))
+    assert wording.verdict(built.summary).startswith("On me@box ")
+    assert ", ssh:me@box, " in built.markdown.read_text()
+    assert "On this machine" not in built.markdown.read_text()
+
+
 def test_claims_stand_beside_figures_with_their_source(built: BuiltReport) -> None:
     page = built.html.read_text()
     for collector, text, source in synthetic.CLAIMS:
