@@ -18,7 +18,7 @@ from harness.collectors import Definition
 from harness.errors import InputError
 from harness.linux import arguments
 from harness.plan import running, workloads
-from harness.plan.definitions import from_dict
+from harness.plan.definitions import changed, from_dict
 from harness.plan.experiment import Experiment
 from harness.plan.running import Running
 from harness.plan.url import without_login
@@ -58,7 +58,15 @@ class Asked:
     def definitions(self) -> dict[str, Definition] | None:
         """The collectors of a run that goes on, as they were when it began."""
         kept = self.run.about().collectors if self.run is not None else None
-        return {spec: from_dict(each) for spec, each in kept.items()} if kept else None
+        if not kept:
+            return None
+        if (others := changed(kept)) and not self.anyway and self.target.name == "local":
+            raise InputError(
+                f"The program of collector {others[0]!r} is another one than when the run began.",
+                "Its report would be of both, as if they were one.",
+                "Begin another run, or go on with --anyway.",
+            )
+        return {spec: from_dict(each) for spec, each in kept.items()}
 
 
 def asked(options: Options, ends: ExitStack) -> Asked:

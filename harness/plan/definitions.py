@@ -36,6 +36,18 @@ def from_dict(data: Mapping[str, Any]) -> Definition:
     return Definition(**values)
 
 
+def changed(kept: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The collectors, of those that a run keeps, whose program here is another one by now."""
+    return [
+        spec
+        for spec, data in kept.items()
+        if (now := _hash(from_dict(data))) and data.get("sha256") not in (None, "", now)
+    ]
+
+
 def _hash(definition: Definition) -> str:
     found = shutil.which(definition.command[0]) if definition.command else None
-    return hashlib.sha256(Path(found).read_bytes()).hexdigest() if found else ""
+    try:
+        return hashlib.sha256(Path(found).read_bytes()).hexdigest() if found else ""
+    except OSError:  # it may be run, not read
+        return ""

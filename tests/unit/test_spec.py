@@ -7,6 +7,7 @@ import json
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from harness.model import Arm, Load
 from harness.plan import trials, workloads
-from harness.plan.definitions import from_dict, resolve, resolve_all, to_dict
+from harness.plan.definitions import changed, from_dict, resolve, resolve_all, to_dict
 from harness.plan.experiment import Experiment, plan
 from harness.wire import codec, spec
 from harness.wire.spec import BlockSpec, Found, Spawn, TrialResult, TrialSpec
@@ -149,3 +150,19 @@ def test_a_result_carries_its_windows() -> None:
     ]}  # fmt: skip
     (row,) = codec.load(TrialResult, told).windows
     assert (row.window.on, row.meters) == (True, {"cpu.workload": 0.5, "requests": 3.0})
+
+
+def test_a_collector_whose_program_was_built_anew_is_noticed(tmp_path: Path) -> None:
+    program, file = tmp_path / "agent", tmp_path / "mine.toml"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    file.write_text(
+        'name = "mine"\npurpose = "p"\n'
+        f'command = ["{program}", "{{cgroup}}", "{{otlp}}", "{{control}}"]\n'
+    )
+    kept = {str(file): to_dict(resolve(str(file))), "http": to_dict(resolve("http"))}
+    assert changed(kept) == []
+    program.write_text("#!/bin/sh\n# better\n")
+    assert changed(kept) == [str(file)]
+    program.unlink()
+    assert changed(kept) == []  # that is told when it is to be started
