@@ -12,6 +12,7 @@ from rich.table import Table
 from harness.cli.reaching import reached
 from harness.cli.screen import ERROR, err, errors, out
 from harness.stack import supply
+from harness.targets import packages
 from harness.targets import target as named
 from harness.targets.local import Local
 
@@ -24,7 +25,7 @@ _Target = Annotated[
 def clean_command(
     target: _Target = Local.name,
     cache: Annotated[
-        bool, typer.Option("--cache", help="Also the programs that `up` built or downloaded.")
+        bool, typer.Option("--cache", help="Also what was built or fetched: programs, packages.")
     ] = False,
 ) -> None:
     """Undo what killed runs left: processes, cgroups, mounts, a stack that is kept off some CPUs.
@@ -33,8 +34,9 @@ def clean_command(
     """
     found = _answer(target, "clean")
     done, left = list(found["done"]), list(found["left"])
-    if cache and (freed := supply.empty(supply.cache())):
-        done.append(f"Removed the cache {supply.cache()}: {freed / 1e6:.0f} MB.")
+    for folder in (supply.cache(), packages.cache()) if cache else ():
+        if freed := supply.empty(folder):
+            done.append(f"Removed the cache {folder}: {freed / 1e6:.0f} MB.")
     for line in done:
         out.print(escape(line))
     for line in left:
