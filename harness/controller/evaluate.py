@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from harness.plan.experiment import Experiment
 from harness.results import certificates
 from harness.results.run import Run
 from harness.targets.base import Target
+from harness.wire.files import is_full
 from harness.wire.spec import Hello
 
 
@@ -141,11 +141,10 @@ def _note_end(outcome: Outcome) -> None:
 
 
 def _stopped(error: OSError) -> StoreError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return StoreError(
         f"The run stopped: {error}.",
         "What was measured before is kept.",
-        "Make room, then resume." if full else "Mend that, then resume.",
+        "Make room, then resume." if is_full(error.errno) else "Mend that, then resume.",
     )
 
 
