@@ -29,6 +29,8 @@ from typing import Any
 from harness.linux import processes
 from harness.linux.procfs import HOST
 from harness.node import machine
+from harness.node.__main__ import ANSWERS
+from harness.targets.local import Local
 
 EXPERIMENT = """
 workloads = ["plain"]
@@ -161,7 +163,7 @@ class Evaluation(Victim):
         experiment.write_text(EXPERIMENT)
         self.run = folder / self.name
         words = ["evaluate", experiment, "--reports", folder, "--run", self.name]
-        super().__init__(folder, cpus, *words, prepare=[*prepare, no_report])
+        super().__init__(folder, cpus, *words, prepare=[*prepare, no_report, asked_here])
 
     def about(self) -> dict[str, Any]:
         """What run.json says."""
@@ -220,6 +222,11 @@ def no_report() -> None:
     from harness.cli import evaluation
 
     setattr(evaluation, "_finish", lambda run, as_json: True)  # noqa: B010
+
+
+def asked_here() -> None:
+    """What the machine is, without another interpreter."""
+    setattr(Local, "ask", lambda _self, question: ANSWERS[question]())  # noqa: B010
 
 
 def relayed() -> None:
