@@ -141,6 +141,57 @@ otelcol_exporter_queue_size{exporter="otlp_http/loki"} 3
 """
 
 
+# GET /api/traces of Jaeger 1.76 with the tag service.instance.id=http-1: a trace of two processes
+JAEGER = {
+    "data": [
+        {
+            "traceID": "2f3e0cee77ae5dc9c17ade3689eb2e54",
+            "spans": [
+                {
+                    "traceID": "2f3e0cee77ae5dc9c17ade3689eb2e54",
+                    "spanID": "563d623c76514f8e",
+                    "operationName": "GET /",
+                    "references": [],
+                    "startTime": 1763000001000000,
+                    "duration": 3000,
+                    "tags": [{"key": "span.kind", "type": "string", "value": "server"}],
+                    "logs": [],
+                    "processID": "p1",
+                    "warnings": None,
+                },
+                {
+                    "traceID": "2f3e0cee77ae5dc9c17ade3689eb2e54",
+                    "spanID": "aa3d623c76514f8e",
+                    "operationName": "SELECT",
+                    "startTime": 1763000001000500,
+                    "duration": 10,
+                    "processID": "p2",
+                },
+            ],
+            "processes": {
+                "p1": {
+                    "serviceName": "go",
+                    "tags": [
+                        {"key": "service.instance.id", "type": "string", "value": "http-1"},
+                        {"key": "host.name", "type": "string", "value": "box"},
+                    ],
+                },
+                "p2": {"serviceName": "db", "tags": []},
+            },
+            "warnings": None,
+        }
+    ],
+    "total": 0, "limit": 0, "offset": 0, "errors": None,
+}  # fmt: skip
+
+# GET /select/logsql/query of VictoriaLogs 1.52
+ROWS = """\
+{"_time":"2025-11-13T02:13:21.000000001Z","_msg":"process.exec","event_name":"process.exec","service.instance.id":"guard-1","process.executable.path":"/tmp/probe"}
+{"_time":"2025-11-13T02:13:22Z","_msg":"process.exec","event_name":"process.exec","service.instance.id":"guard-1","process.executable.path":"/tmp/probe"}
+{"_time":"2025-11-13T02:13:21.000000001Z","_msg":"process.exec","event_name":"process.exec","service.instance.id":"guard-1","process.executable.path":"/tmp/probe"}
+"""
+
+
 class Answers(ThreadingHTTPServer):
     """All backends in one; `say` maps a path to what it answers: a status, or an object."""
 

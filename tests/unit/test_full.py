@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
 import socket
 import threading
@@ -15,10 +17,12 @@ import pytest
 
 from harness.errors import ComponentError
 from harness.model import Part
-from harness.stack import backends, full
-from harness.stack.config import Ports, Stack
+from harness.stack import full, questions
+from harness.stack.config import Stack, loki
+from harness.stack.config.description import KEEPS
 from harness.stack.full import Full
-from tests.unit.answered import COLLECTOR, LINES, SEARCH, SECOND, Answers
+from tests.unit.answered import COLLECTOR, JAEGER, LINES, ROWS, SEARCH, SECOND, Answers
+from tests.unit.stacked import GRAFANAS
 
 
 @pytest.fixture
@@ -31,17 +35,27 @@ def answers() -> Iterator[Answers]:
         thread.join()
 
 
+def _all_at(port: int) -> dict[str, int]:
+    names = {"otelcol", *GRAFANAS.values(), *KEEPS.values()}
+    return {"otelcol.metrics": port, **{f"{name}.http": port for name in names}}
+
+
+@pytest.fixture
+def other(answers: Answers, receiver: Full) -> Full:
+    """The same with Jaeger and VictoriaLogs."""
+    return Full(dataclasses.replace(receiver.stack, keeps=KEEPS), {})
+
+
 @pytest.fixture
 def receiver(answers: Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Full:
     monkeypatch.setattr(full, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(backends, "PAUSE_SECONDS", 0.01)
-    port = answers.server_port
-    ports = Ports(prometheus=port, tempo=port, loki=port, collector_metrics=port)
+    monkeypatch.setattr(questions, "PAUSE_SECONDS", 0.01)
+    ports = _all_at(answers.server_port)
     cgroup = tmp_path / "tempo"
     cgroup.mkdir()
     (cgroup / "cgroup.procs").write_text("7\n")
     (tmp_path / "tempo.log").write_text("level=info\npanic: out of luck\n")
-    stack = Stack(tmp_path, ports=ports)
+    stack = Stack(tmp_path, keeps=GRAFANAS, ports=ports)
     return Full(stack, {"tempo": cgroup}, {"tempo": tmp_path / "tempo.log"})
 
 
@@ -98,11 +112,36 @@ def test_events_are_counted_until_all_are_there(receiver: Full, answers: Answers
     assert asked.endswith('| service_instance_id="guard-1" | process_executable_path="/tmp/probe"')
 
 
+def test_events_are_counted_with_jaeger_and_victorialogs(other: Full, answers: Answers) -> None:
+    answers.say["/api/services"] = lambda: {"data": ["go"]}
+    answers.say["/api/traces"] = lambda: JAEGER
+    assert other.count(Part("harness.http", instance="http-1"), "spans", 1) == 1
+    assert answers.asked[1]["service"] == "go"
+    assert json.loads(answers.asked[1]["tags"]) == {"service.instance.id": "http-1"}
+    answers.say["/select/logsql/query"] = lambda: ROWS
+    only = ("process.executable.path", "/tmp/probe")
+    part = Part("harness.guard", instance="guard-1", only=only)
+    assert other.count(part, "executions", 3) == 3
+    assert answers.asked[-1]["query"] == (
+        '{"service.instance.id"="guard-1"} "process.executable.path":="/tmp/probe"'
+    )
+
+
+def test_a_search_of_jaeger_that_is_cut_off_is_no_count(
+    other: Full, answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(questions, "MOST", 1)
+    answers.say["/api/services"] = lambda: {"data": ["go"]}
+    answers.say["/api/traces"] = lambda: JAEGER
+    with pytest.raises(ComponentError, match="found 1 traces, which is all that it may"):
+        other.count(Part("harness.http", instance="http-1"), "spans", 5)
+
+
 def test_more_lines_than_one_answer_may_hold_are_asked_for_in_pages(
     receiver: Full, answers: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two lines an answer; the second and the third are of the same time."""
-    monkeypatch.setattr(backends, "LINES", 2)
+    monkeypatch.setattr(loki, "LINES", 2)
     every = [(1, "a"), (2, "b"), (2, "c"), (3, "d")]
 
     def say() -> Any:
@@ -111,10 +150,10 @@ def test_more_lines_than_one_answer_may_hold_are_asked_for_in_pages(
         return {"data": {"result": [{"stream": {"a": "b"}, "values": values}]}}
 
     answers.say["/loki/api/v1/query_range"] = say
-    found = receiver._backends.lines("guard-1", 0)
+    found = receiver._backends.logs.lines("guard-1", 0)
     assert [line.name for line in found] == ["a", "b", "c"]
     every[2] = (3, "c")
-    found = receiver._backends.lines("guard-1", 0)
+    found = receiver._backends.logs.lines("guard-1", 0)
     assert [line.name for line in found] == ["a", "b", "c", "d"]
 
 
@@ -249,7 +288,7 @@ def test_a_backend_that_ends_while_it_answers_is_named(receiver: Full, answers: 
 def test_a_search_that_is_cut_off_is_no_count(
     receiver: Full, answers: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backends, "MOST", 3)
+    monkeypatch.setattr(questions, "MOST", 3)
     answers.say["/api/search"] = lambda: SEARCH
     with pytest.raises(ComponentError, match="found 3 traces, which is all that it may"):
         receiver.count(Part("harness.http", instance="x"), "spans", 5)
@@ -269,7 +308,7 @@ def test_a_backend_that_is_not_there_is_named(receiver: Full, tmp_path: Path) ->
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         closed = probe.getsockname()[1]
-    away = Full(Stack(tmp_path, ports=Ports(tempo=closed)), {})
+    away = Full(Stack(tmp_path, keeps=GRAFANAS, ports={"tempo.http": closed}), {})
     with pytest.raises(ComponentError, match="Tempo does not answer"):
         away.count(Part("harness.http", instance="x"), "spans", 1)
 
