@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import socket
@@ -18,10 +19,12 @@ import pytest
 
 from harness.errors import ComponentError
 from harness.model import Part
-from harness.stack import backends, full
-from harness.stack.backends import Series
-from harness.stack.config import Ports, Stack
+from harness.stack import counters, full, questions
+from harness.stack.config import Stack, jaeger, loki, prometheus, tempo, victorialogs
+from harness.stack.config.description import KEEPS
 from harness.stack.full import Full
+from harness.stack.questions import Series
+from tests.unit.stacked import GRAFANAS
 
 SECOND = 10**9
 UNIX = 1_763_000_000
@@ -156,6 +159,57 @@ otelcol_exporter_queue_size{exporter="otlp_http/loki"} 3
 """
 
 
+# GET /api/traces of Jaeger 1.76 with the tag service.instance.id=http-1: a trace of two processes
+JAEGER = {
+    "data": [
+        {
+            "traceID": "2f3e0cee77ae5dc9c17ade3689eb2e54",
+            "spans": [
+                {
+                    "traceID": "2f3e0cee77ae5dc9c17ade3689eb2e54",
+                    "spanID": "563d623c76514f8e",
+                    "operationName": "GET /",
+                    "references": [],
+                    "startTime": 1763000001000000,
+                    "duration": 3000,
+                    "tags": [{"key": "span.kind", "type": "string", "value": "server"}],
+                    "logs": [],
+                    "processID": "p1",
+                    "warnings": None,
+                },
+                {
+                    "traceID": "2f3e0cee77ae5dc9c17ade3689eb2e54",
+                    "spanID": "aa3d623c76514f8e",
+                    "operationName": "SELECT",
+                    "startTime": 1763000001000500,
+                    "duration": 10,
+                    "processID": "p2",
+                },
+            ],
+            "processes": {
+                "p1": {
+                    "serviceName": "go",
+                    "tags": [
+                        {"key": "service.instance.id", "type": "string", "value": "http-1"},
+                        {"key": "host.name", "type": "string", "value": "box"},
+                    ],
+                },
+                "p2": {"serviceName": "db", "tags": []},
+            },
+            "warnings": None,
+        }
+    ],
+    "total": 0, "limit": 0, "offset": 0, "errors": None,
+}  # fmt: skip
+
+# GET /select/logsql/query of VictoriaLogs 1.52
+ROWS = """\
+{"_time":"2025-11-13T02:13:21.000000001Z","_msg":"process.exec","event_name":"process.exec","service.instance.id":"guard-1","process.executable.path":"/tmp/probe"}
+{"_time":"2025-11-13T02:13:22Z","_msg":"process.exec","event_name":"process.exec","service.instance.id":"guard-1","process.executable.path":"/tmp/probe"}
+{"_time":"2025-11-13T02:13:21.000000001Z","_msg":"process.exec","event_name":"process.exec","service.instance.id":"guard-1","process.executable.path":"/tmp/probe"}
+"""  # noqa: E501
+
+
 class Answers(ThreadingHTTPServer):
     """All backends in one; `say` maps a path to what it answers: a status, or an object."""
 
@@ -194,22 +248,32 @@ def answers() -> Iterator[Answers]:
         thread.join()
 
 
+def _all_at(port: int) -> dict[str, int]:
+    names = {"otelcol", *GRAFANAS.values(), *KEEPS.values()}
+    return {"otelcol.metrics": port, **{f"{name}.http": port for name in names}}
+
+
+@pytest.fixture
+def other(answers: Answers, receiver: Full) -> Full:
+    """The same with Jaeger and VictoriaLogs."""
+    return Full(dataclasses.replace(receiver.stack, keeps=KEEPS), {})
+
+
 @pytest.fixture
 def receiver(answers: Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Full:
     monkeypatch.setattr(full, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(backends, "PAUSE_SECONDS", 0.01)
-    port = answers.server_port
-    ports = Ports(prometheus=port, tempo=port, loki=port, collector_metrics=port)
+    monkeypatch.setattr(questions, "PAUSE_SECONDS", 0.01)
+    ports = _all_at(answers.server_port)
     cgroup = tmp_path / "tempo"
     cgroup.mkdir()
     (cgroup / "cgroup.procs").write_text("7\n")
     (tmp_path / "tempo.log").write_text("level=info\npanic: out of luck\n")
-    stack = Stack(tmp_path, ports=ports)
+    stack = Stack(tmp_path, keeps=GRAFANAS, ports=ports)
     return Full(stack, {"tempo": cgroup}, {"tempo": tmp_path / "tempo.log"})
 
 
 def test_samples_are_counted_across_a_restart() -> None:
-    found = backends.series(SAMPLES)
+    found = prometheus.series(SAMPLES)
     assert found[0].points[1] == ((UNIX * 1000 + 6501) * 10**6, 110.0)
     since = UNIX * SECOND + 2 * SECOND
     assert full.counted(found, since, None) == 10 + 4 + 0 + 7
@@ -220,7 +284,7 @@ def test_samples_are_counted_across_a_restart() -> None:
 
 
 def test_a_point_stands_for_delays_over_the_interval_that_it_counts() -> None:
-    found, now = backends.series(SAMPLES), UNIX * SECOND + 7 * SECOND
+    found, now = prometheus.series(SAMPLES), UNIX * SECOND + 7 * SECOND
     first = full.new_points(found, UNIX * SECOND, set(), now)
     ((_, delays), *others) = list(first)
     assert (min(delays), max(delays)) == pytest.approx((0.499, 5.5))
@@ -228,29 +292,48 @@ def test_a_point_stands_for_delays_over_the_interval_that_it_counts() -> None:
 
 
 def test_spans_are_found_once_with_their_ends() -> None:
-    assert [(s.key, s.time_unix_ns) for s in backends.spans(SEARCH)] == [
+    assert [(s.key, s.time_unix_ns) for s in tempo.spans(SEARCH)] == [
         (("2f3e0cee77ae5dc9c17ade3689eb2e54", "563d623c76514f8e"), 1763000001003000000),
         (("ab", "cd"), 1763000002000000000),
     ]
-    assert backends.spans({"metrics": {}}) == []
+    assert tempo.spans({"metrics": {}}) == []
 
 
 def test_equal_lines_are_several_events() -> None:
-    found = backends.lines(LINES)
+    found = list(loki.lines(LINES))
     assert len({line.key for line in found}) == len(found) == 4
     assert {line.name for line in found} == {"process.exec"}
     assert found[0].time_unix_ns == 1763000001000000001
 
 
+def test_jaeger_tells_the_spans_of_one_instance_with_their_ends() -> None:
+    (span,) = jaeger.spans(JAEGER, "http-1")
+    assert span.key == ("2f3e0cee77ae5dc9c17ade3689eb2e54", "563d623c76514f8e")
+    assert (span.time_unix_ns, span.name) == (1763000001003000000, "GET /")
+    assert list(jaeger.spans(JAEGER, "http-2")) == []
+    assert list(jaeger.spans({"data": None}, "http-1")) == []
+
+
+def test_victorialogs_tells_lines_to_the_nanosecond_and_equal_ones_apart() -> None:
+    found = list(victorialogs.lines(ROWS))
+    assert len({line.key for line in found}) == len(found) == 3
+    assert [line.time_unix_ns for line in found] == [
+        1763000001000000001, 1763000002000000000, 1763000001000000001,
+    ]  # fmt: skip
+    assert {line.name for line in found} == {"process.exec"}
+    assert list(victorialogs.lines("")) == []
+
+
 def test_what_the_collector_sent_is_told_by_kind() -> None:
-    assert backends.taken(COLLECTOR) == {"spans": 42.0, "metrics": 1500.0, "logs": 7.0}
+    sent = {s: counters.collector(COLLECTOR, s, name)["sent"] for s, name in GRAFANAS.items()}
+    assert sent == {"traces": 42.0, "metrics": 1500.0, "logs": 7.0}
 
 
 def test_a_name_of_opentelemetry_is_matched_with_any_unit() -> None:
-    wanted = backends.metric("http.server.request.duration")
+    wanted = prometheus.metric("http.server.request.duration")
     assert re.fullmatch(wanted, "http_server_request_duration_seconds_count")
     assert not re.fullmatch(wanted, "http_server_request_duration_seconds_sum")
-    assert re.fullmatch(backends.metric("tcp.connections.opened"), "tcp_connections_opened_total")
+    assert re.fullmatch(prometheus.metric("tcp.connections.opened"), "tcp_connections_opened_total")
 
 
 def test_requests_are_counted_once_the_flush_is_found(receiver: Full, answers: Answers) -> None:
@@ -306,11 +389,36 @@ def test_events_are_counted_until_all_are_there(receiver: Full, answers: Answers
     assert asked.endswith('| service_instance_id="guard-1" | process_executable_path="/tmp/probe"')
 
 
+def test_events_are_counted_with_jaeger_and_victorialogs(other: Full, answers: Answers) -> None:
+    answers.say["/api/services"] = lambda: {"data": ["go"]}
+    answers.say["/api/traces"] = lambda: JAEGER
+    assert other.count(Part("harness.http", instance="http-1"), "spans", 1) == 1
+    assert answers.asked[1]["service"] == "go"
+    assert json.loads(answers.asked[1]["tags"]) == {"service.instance.id": "http-1"}
+    answers.say["/select/logsql/query"] = lambda: ROWS
+    only = ("process.executable.path", "/tmp/probe")
+    part = Part("harness.guard", instance="guard-1", only=only)
+    assert other.count(part, "executions", 3) == 3
+    assert answers.asked[-1]["query"] == (
+        '{"service.instance.id"="guard-1"} "process.executable.path":="/tmp/probe"'
+    )
+
+
+def test_a_search_of_jaeger_that_is_cut_off_is_no_count(
+    other: Full, answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(questions, "MOST", 1)
+    answers.say["/api/services"] = lambda: {"data": ["go"]}
+    answers.say["/api/traces"] = lambda: JAEGER
+    with pytest.raises(ComponentError, match="found 1 traces, which is all that it may"):
+        other.count(Part("harness.http", instance="http-1"), "spans", 5)
+
+
 def test_more_lines_than_one_answer_may_hold_are_asked_for_in_pages(
     receiver: Full, answers: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two lines an answer; the second and the third are of the same time."""
-    monkeypatch.setattr(backends, "LINES", 2)
+    monkeypatch.setattr(loki, "LINES", 2)
     every = [(1, "a"), (2, "b"), (2, "c"), (3, "d")]
 
     def say() -> Any:
@@ -319,10 +427,10 @@ def test_more_lines_than_one_answer_may_hold_are_asked_for_in_pages(
         return {"data": {"result": [{"stream": {"a": "b"}, "values": values}]}}
 
     answers.say["/loki/api/v1/query_range"] = say
-    found = receiver._backends.lines("guard-1", 0)
+    found = receiver._backends.logs.lines("guard-1", 0)
     assert [line.name for line in found] == ["a", "b", "c"]
     every[2] = (3, "c")
-    found = receiver._backends.lines("guard-1", 0)
+    found = receiver._backends.logs.lines("guard-1", 0)
     assert [line.name for line in found] == ["a", "b", "c", "d"]
 
 
@@ -461,7 +569,7 @@ def test_a_backend_that_ends_while_it_answers_is_named(receiver: Full, answers: 
 def test_a_search_that_is_cut_off_is_no_count(
     receiver: Full, answers: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backends, "MOST", 3)
+    monkeypatch.setattr(questions, "MOST", 3)
     answers.say["/api/search"] = lambda: SEARCH
     with pytest.raises(ComponentError, match="found 3 traces, which is all that it may"):
         receiver.count(Part("harness.http", instance="x"), "spans", 5)
@@ -495,7 +603,7 @@ def test_a_backend_that_is_not_there_is_named(receiver: Full, tmp_path: Path) ->
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         closed = probe.getsockname()[1]
-    away = Full(Stack(tmp_path, ports=Ports(tempo=closed)), {})
+    away = Full(Stack(tmp_path, keeps=GRAFANAS, ports={"tempo.http": closed}), {})
     with pytest.raises(ComponentError, match="Tempo does not answer"):
         away.count(Part("harness.http", instance="x"), "spans", 1)
 
