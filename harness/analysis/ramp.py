@@ -60,7 +60,7 @@ class Step:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Step:
-        """The step that `to_dict` wrote; earlier ones did not say who kept what, and it was ONCE."""
+        """The step that `to_dict` wrote; of earlier ones ONCE says who kept the signal."""
         return cls(**{"keeper": ONCE[values["signal"]], **values})
 
     def to_dict(self) -> dict[str, Any]:

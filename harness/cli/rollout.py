@@ -111,7 +111,8 @@ def _planned(choice: Choice) -> dict[str, str]:
     else:
         how, where, size = offer.how, offer.where, offer.size
     return {
-        "keeps": component.signal, "component": component.title, "version": component.version, "licence": component.licence,
+        "keeps": component.signal,
+        "component": component.title, "version": component.version, "licence": component.licence,
         "how": how, "from": where, "size": size,
     }  # fmt: skip
 

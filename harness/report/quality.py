@@ -67,8 +67,8 @@ def note(summary: Summary) -> str:
     kept = counted_in(summary)
     text = (
         f"Found is what a query finds: spans in {kept['spans']}, samples in {kept['metrics']}, "
-        f"lines in {kept['logs']}. Data latency counts from a span's end, a line's time, or anywhere in the "
-        "interval that a sample counts, to the first query that finds it"
+        f"lines in {kept['logs']}. Data latency counts from a span's end, a line's time, or "
+        "anywhere in the interval that a sample counts, to the first query that finds it"
     )
     if known:
         worst = max(one.resolution_s for one in known)

@@ -89,7 +89,9 @@ def _own(component: Component, name: str) -> str:
 
 def of_collector(stack: Stack, signal: str) -> dict[str, float]:
     """What the Collector counts of a signal now; ComponentError if it does not answer."""
-    return collector(_get(stack.url("otelcol", "metrics") + "/metrics"), signal, stack.keeps[signal])
+    return collector(
+        _get(stack.url("otelcol", "metrics") + "/metrics"), signal, stack.keeps[signal]
+    )
 
 
 def of_backend(stack: Stack, signal: str) -> dict[str, float]:

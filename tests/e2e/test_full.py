@@ -21,7 +21,7 @@ from harness.linux import cgroup, mount, processes
 from harness.model import Part
 from harness.node import machine
 from harness.node.freshness import LEAST
-from harness.stack import batches, catalog, ledger
+from harness.stack import batches, catalog, ledger, lifecycle
 from harness.stack.backends import Backends
 from harness.stack.client import ask
 from harness.stack.config import Stack

@@ -42,7 +42,8 @@ QUERIES = [
     for number, (title, kind, told) in enumerate(panels.queries(tree))
 ]
 SPAN_METRICS = pytest.mark.skipif(
-    KEPT["traces"] != "tempo", reason="only Tempo makes metrics of spans, and no panel asks for them"
+    KEPT["traces"] != "tempo",
+    reason="only Tempo makes metrics of spans, and no panel asks for them",
 )
 VARIABLES = [
     pytest.param(variable["query"], id=f"{uid}: {variable['name']}")

@@ -17,7 +17,7 @@ from harness.analysis import ramp as analysis
 from harness.benchmarks import ramp
 from harness.linux import mount, processes
 from harness.node import machine
-from harness.stack import catalog, config, ledger, lifecycle, readback
+from harness.stack import config, ledger, lifecycle, readback
 from harness.stack.config import Stack
 from tests.e2e import stacked
 

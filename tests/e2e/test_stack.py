@@ -72,8 +72,8 @@ def stack(home: Path) -> Stack:
 def test_up_read_back_one_of_each_signal(home: Path, stack: Stack) -> None:
     said = (home / "said").read_text()
     assert set(stack.keeps) == {"traces", "metrics", "logs"}
-    for signal, keeper in stack.keeps.items():
-        assert f"{signal}: found in {keeper}" in said
+    for kept, keeper in stack.keeps.items():
+        assert f"{kept}: found in {keeper}" in said
 
 
 def test_each_component_has_a_cgroup_and_a_log(stack: Stack) -> None:
@@ -219,7 +219,9 @@ def test_down_leaves_nothing(home: Path, stack: Stack) -> None:
     done = _harness("down", home)
     assert done.returncode == 0, done.stderr
     if not any(one.unit for one in now.components):
-        for name in {"otelcol", *stack.keeps.values()} - {"tempo"}:  # it waits for ever after a query
+        for name in {"otelcol", *stack.keeps.values()} - {
+            "tempo"
+        }:  # it waits for ever after a query
             assert f"{name} was ended." in done.stdout
     assert [pid for pid in pids if _lives(pid)] == []
     assert not any(path.exists() or path.parent.exists() for path in cgroups)

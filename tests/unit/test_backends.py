@@ -207,7 +207,7 @@ ROWS = """\
 {"_time":"2025-11-13T02:13:21.000000001Z","_msg":"process.exec","event_name":"process.exec","service.instance.id":"guard-1","process.executable.path":"/tmp/probe"}
 {"_time":"2025-11-13T02:13:22Z","_msg":"process.exec","event_name":"process.exec","service.instance.id":"guard-1","process.executable.path":"/tmp/probe"}
 {"_time":"2025-11-13T02:13:21.000000001Z","_msg":"process.exec","event_name":"process.exec","service.instance.id":"guard-1","process.executable.path":"/tmp/probe"}
-"""  # noqa: E501
+"""
 
 
 class Answers(ThreadingHTTPServer):

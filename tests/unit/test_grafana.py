@@ -261,7 +261,7 @@ def test_links_lead_to_dashboards() -> None:
 @pytest.mark.parametrize(
     ("kind", "selector"),
     [
-        ("loki", r'^[\w( ,]*\{\w+=~"\$\w+"\}'),
+        ("loki", r'^[\w( ,)]*\{\w+=~"\$\w+"\}'),
         ("victoriametrics-logs-datasource", r'^\{"[\w.]+"=~"\$\w+"\}'),
     ],
 )

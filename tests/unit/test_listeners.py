@@ -30,7 +30,11 @@ def test_bind_is_advised_for_no_more_than_it_moves() -> None:
     every = {(name, use) for name, one in catalog.known().items() for use in one.ports}
     moved = {each for each in every if stack.address(*each) == stack.bind}
     queries = {name for name, one in catalog.known().items() if one.signal} | {"grafana"}
-    assert moved == {("otelcol", "grpc"), ("otelcol", "http"), *((name, "http") for name in queries)}
+    assert moved == {
+        ("otelcol", "grpc"),
+        ("otelcol", "http"),
+        *((name, "http") for name in queries),
+    }
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(NeedError) as raised:
         ports.require_free("127.0.0.1", taken.getsockname()[1], "otelcol")
     assert "--bind moves only OTLP, queries and Grafana" in raised.value.next_step

@@ -43,7 +43,9 @@ from harness.wire.telemetry import SPREAD
 
 FULL = Experiment("e", ("go",), (Arm("baseline"), Arm("http", ("http",))), stack="full")
 SINK = replace(FULL, stack="sink")
-UP = State("", "", tuple(Running(name, "1", 1, "", "", ()) for name in (*KEEPS.values(), "otelcol")))
+UP = State(
+    "", "", tuple(Running(name, "1", 1, "", "", ()) for name in (*KEEPS.values(), "otelcol"))
+)
 
 
 def test_a_collector_that_does_not_say_who_it_is_is_refused(

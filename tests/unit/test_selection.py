@@ -53,7 +53,7 @@ def test_one_that_cannot_be_got_after_all_gives_way_and_is_told(path: Path) -> N
     install(path, "third")
     role = Role("traces", (component("first"), component("second", archive=True)))
     told: list[str] = []
-    with pytest.raises(NeedError, match="Nothing can keep the traces .* no First and no Second") as e:
+    with pytest.raises(NeedError, match=r"Nothing can keep .* no First and no Second") as e:
         selection.get(role, supply.cache(), told.append)
     assert "cannot be fetched" in str(e.value)
     both = dataclasses.replace(role, candidates=(*role.candidates, component("third")))

@@ -84,8 +84,8 @@ class Store:
     endpoint what can be asked of it: a `Traces`, `Metrics` or `Logs`.
 
     `target` makes of a dashboard's search what Grafana's data source is told, None if it cannot be
-    asked that; `settings` are the data source's own. `span_metrics` says whether it makes metrics of
-    spans, as Tempo's generator names them.
+    asked that; `settings` are the data source's own. `span_metrics` says whether it makes metrics
+    of spans, as Tempo's generator names them.
     """
 
     exporter: Callable[[Stack], tuple[str, Tree]]

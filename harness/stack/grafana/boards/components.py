@@ -16,6 +16,7 @@ _ANSWERS = {
 }
 """Histograms of those that have one."""
 _PARTS = "|".join(["otelcol_", *(c.prefix for c in _KEEPERS if c.prefix)])
+_CPU, _RSS = (f'__name__=~"({_PARTS})process_{what}.*"' for what in ("cpu_seconds", "memory_rss"))
 # those made of the Collector's parts tell their CPU and memory as it does
 _GO = f'job=~"{"|".join(c.name for c in _KEEPERS if not c.prefix)}"'
 
@@ -196,8 +197,7 @@ _COST = Row(
             "Share of one CPU of each component.",
             (
                 Query(rate("process_cpu_seconds_total", "job", _GO), "{{job}}"),
-                Query(f'sum by (job) (rate({{__name__=~"({_PARTS})process_cpu_seconds.*"}}[{PANEL}]))',
-                      "{{job}}"),
+                Query(f"sum by (job) (rate({{{_CPU}}}[{PANEL}]))", "{{job}}"),
             ),
             "percentunit",
         ),
@@ -207,7 +207,7 @@ _COST = Row(
             "Resident memory of each component.",
             (
                 Query(f"sum by (job) (process_resident_memory_bytes{{{_GO}}})", "{{job}}"),
-                Query(f'sum by (job) ({{__name__=~"({_PARTS})process_memory_rss.*"}})', "{{job}}"),
+                Query(f"sum by (job) ({{{_RSS}}})", "{{job}}"),
             ),
             "bytes",
         ),
@@ -215,7 +215,7 @@ _COST = Row(
             Panel(
                 "lines",
                 f"Answering time of {name.title()}, p95",
-                "Of its HTTP and gRPC requests, writes and queries; slow writes let the queue grow.",
+                "Of its requests, writes and queries; slow writes let the queue grow.",
                 (Query(quantile(0.95, histogram, "job"), "{{job}}"),),
                 "s",
                 of=name,
