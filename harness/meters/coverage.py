@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ class Sink:
     spool: Path
     cgroups: Mapping[str, Path]
     poll_seconds: float = 0.0
+    keepers: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def check(self) -> None:
         """Nothing: agents say when it does not answer."""

@@ -55,7 +55,11 @@ class Bill:
             pids = cgroup.processes(path)
             notes.add("stack_pss_bytes", pss_bytes(pids), "By", component=name)
         for kind, count in self._testbed.receiver.read().items():
-            notes.add("stack_records", count - self._taken[kind], "{record}", kind=kind)
+            name, title = self._testbed.receiver.keepers[kind]
+            notes.add(
+                "stack_records", count - self._taken[kind], "{record}",
+                kind=kind, component=name, title=title,
+            )  # fmt: skip
 
     def _cpu(self) -> Mapping[str, float]:
         return {name: cpu_seconds(path) for name, path in self._cgroups.items()}

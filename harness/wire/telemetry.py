@@ -19,8 +19,8 @@ KINDS = {
     SPANS: "spans",
 }  # signal -> the kind of telemetry that tells it
 
-# what a record is -> the component of the stack that stores it
-BACKENDS = {"spans": "tempo", "points": "prometheus", "logs": "loki"}
+# what a record is, as ramps call it -> the signal, as OTLP calls it
+RECORDS = {"spans": "traces", "points": "metrics", "logs": "logs"}
 
 IN_AGENT = ("iter",)  # hooks whose programs an agent runs itself, in its own CPU time
 

@@ -6,13 +6,15 @@ import re
 
 import pytest
 
-from harness.stack import backends, full
-from harness.stack.backends import Series
-from tests.unit.answered import COLLECTOR, LINES, SAMPLES, SEARCH, SECOND, UNIX
+from harness.stack import counters, full
+from harness.stack.config import jaeger, loki, prometheus, tempo, victorialogs
+from harness.stack.questions import Series
+from tests.unit.answered import COLLECTOR, JAEGER, LINES, ROWS, SAMPLES, SEARCH, SECOND, UNIX
+from tests.unit.stacked import GRAFANAS
 
 
 def test_samples_are_counted_across_a_restart() -> None:
-    found = backends.series(SAMPLES)
+    found = prometheus.series(SAMPLES)
     assert found[0].points[1] == ((UNIX * 1000 + 6501) * 10**6, 110.0)
     since = UNIX * SECOND + 2 * SECOND
     assert full.counted(found, since, None) == 10 + 4 + 0 + 7
@@ -23,7 +25,7 @@ def test_samples_are_counted_across_a_restart() -> None:
 
 
 def test_a_point_stands_for_delays_over_the_interval_that_it_counts() -> None:
-    found, now = backends.series(SAMPLES), UNIX * SECOND + 7 * SECOND
+    found, now = prometheus.series(SAMPLES), UNIX * SECOND + 7 * SECOND
     first = full.new_points(found, UNIX * SECOND, set(), now)
     ((_, delays), *others) = list(first)
     assert (min(delays), max(delays)) == pytest.approx((0.499, 5.5))
@@ -31,29 +33,48 @@ def test_a_point_stands_for_delays_over_the_interval_that_it_counts() -> None:
 
 
 def test_spans_are_found_once_with_their_ends() -> None:
-    assert [(s.key, s.time_unix_ns) for s in backends.spans(SEARCH)] == [
+    assert [(s.key, s.time_unix_ns) for s in tempo.spans(SEARCH)] == [
         (("2f3e0cee77ae5dc9c17ade3689eb2e54", "563d623c76514f8e"), 1763000001003000000),
         (("ab", "cd"), 1763000002000000000),
     ]
-    assert backends.spans({"metrics": {}}) == []
+    assert tempo.spans({"metrics": {}}) == []
 
 
 def test_equal_lines_are_several_events() -> None:
-    found = backends.lines(LINES)
+    found = list(loki.lines(LINES))
     assert len({line.key for line in found}) == len(found) == 4
     assert {line.name for line in found} == {"process.exec"}
     assert found[0].time_unix_ns == 1763000001000000001
 
 
+def test_jaeger_tells_the_spans_of_one_instance_with_their_ends() -> None:
+    (span,) = jaeger.spans(JAEGER, "http-1")
+    assert span.key == ("2f3e0cee77ae5dc9c17ade3689eb2e54", "563d623c76514f8e")
+    assert (span.time_unix_ns, span.name) == (1763000001003000000, "GET /")
+    assert list(jaeger.spans(JAEGER, "http-2")) == []
+    assert list(jaeger.spans({"data": None}, "http-1")) == []
+
+
+def test_victorialogs_tells_lines_to_the_nanosecond_and_equal_ones_apart() -> None:
+    found = list(victorialogs.lines(ROWS))
+    assert len({line.key for line in found}) == len(found) == 3
+    assert [line.time_unix_ns for line in found] == [
+        1763000001000000001, 1763000002000000000, 1763000001000000001,
+    ]  # fmt: skip
+    assert {line.name for line in found} == {"process.exec"}
+    assert list(victorialogs.lines("")) == []
+
+
 def test_what_the_collector_sent_is_told_by_kind() -> None:
-    assert backends.taken(COLLECTOR) == {"spans": 42.0, "metrics": 1500.0, "logs": 7.0}
+    sent = {s: counters.collector(COLLECTOR, s, name)["sent"] for s, name in GRAFANAS.items()}
+    assert sent == {"traces": 42.0, "metrics": 1500.0, "logs": 7.0}
 
 
 def test_a_name_of_opentelemetry_is_matched_with_any_unit() -> None:
-    wanted = backends.metric("http.server.request.duration")
+    wanted = prometheus.metric("http.server.request.duration")
     assert re.fullmatch(wanted, "http_server_request_duration_seconds_count")
     assert not re.fullmatch(wanted, "http_server_request_duration_seconds_sum")
-    assert re.fullmatch(backends.metric("tcp.connections.opened"), "tcp_connections_opened_total")
+    assert re.fullmatch(prometheus.metric("tcp.connections.opened"), "tcp_connections_opened_total")
 
 
 def test_few_questions_go_far_back() -> None:
