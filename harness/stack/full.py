@@ -22,7 +22,7 @@ from harness.model import Part
 from harness.stack import backends
 from harness.stack.backends import Backends, Series
 from harness.stack.config import Stack
-from harness.wire.telemetry import EVENTS, METRICS, PORT, SPANS, SPREAD, growth
+from harness.wire.telemetry import PORT, SIGNALS, SPREAD, growth
 
 BACKENDS = ("prometheus", "tempo", "loki", "otelcol")  # what it must have
 POLL_SECONDS = 0.2
@@ -90,10 +90,10 @@ class Full:
     def ports(self, part: Part, signal: str, made: float) -> Mapping[int, float]:
         """The same by server port; 0: none was told, as of what no metric counts."""
         total = self.count(part, signal, made)
-        if signal not in METRICS:
+        if SIGNALS[signal].kind != "metrics":
             return {0: total}
         since = unix_ns(part.since_ns) if part.since_ns else part.mark
-        wanted = backends.metric(METRICS[signal])
+        wanted = backends.metric(SIGNALS[signal].counted_by)
         found: dict[int, float] = defaultdict(float)
         for one in self._backends.counters(part.instance, wanted, part.mark):
             port = dict(one.labels).get(backends.label(PORT), "")
@@ -139,16 +139,17 @@ class Full:
     def _count(self, part: Part, signal: str, made: float) -> tuple[float, bool]:
         """How much is found now, and whether more cannot come."""
         since = unix_ns(part.since_ns) if part.since_ns else part.mark
-        if signal in METRICS:
-            wanted = backends.metric(METRICS[signal])
+        told = SIGNALS[signal]
+        if told.kind == "metrics":
+            wanted = backends.metric(told.counted_by)
             found = self._backends.counters(part.instance, wanted, part.mark)
             flushed = _whole_ms(unix_ns(part.flushed_ns))
             return counted(found, since, part.only), newest(found) >= flushed
-        if signal == SPANS:
+        if told.kind == "spans":
             number = len(self._backends.spans(part.instance))
         else:
             lines = self._backends.lines(part.instance, since, part.only)
-            number = sum(line.name == EVENTS[signal] for line in lines)
+            number = sum(line.name == told.counted_by for line in lines)
         return float(number), number >= made
 
     def _new(
