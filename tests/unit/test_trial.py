@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harness.collectors import REGISTRY
 from harness.errors import CollectorError
 from harness.model import Arm
 from harness.node import trial
@@ -33,7 +34,7 @@ def named(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def agent(name: str, kind: str = "profile") -> Any:
-    return SimpleNamespace(name=name, spec=SimpleNamespace(agent=kind))
+    return SimpleNamespace(name=name, spec=trials.collector(REGISTRY[kind]))
 
 
 def notes() -> TrialLog:
