@@ -159,7 +159,10 @@ def _stretch(
 
 
 def _counts(noise: Noise, metric: str, options: argparse.Namespace) -> Mapping[float, Counter[str]]:
-    """How often each verdict is reached, by effect; every effect on the same draws of noise."""
+    """How often each verdict is reached, by effect; every effect on the same draws of noise.
+
+    An effect that is the same everywhere moves the estimate and both ends by itself.
+    """
     random = np.random.default_rng(options.seed)
     counts: dict[float, Counter[str]] = {effect: Counter() for effect in options.effects}
     for _ in range(options.draws):
@@ -167,12 +170,12 @@ def _counts(noise: Noise, metric: str, options: argparse.Namespace) -> Mapping[f
         blocks = np.unique(sample.block)
         own = dict(zip(blocks, random.normal(0, options.between, len(blocks)), strict=True))
         differs = np.array([own[block] for block in sample.block]) * noise.level / 100
+        base = noise.level if metric == "bpf_difference_us" else float(np.median(sample.off))
+        found = hierarchy.combine(dataclasses.replace(sample, on=sample.on + differs))
         for effect, count in counts.items():
-            added = differs + effect * noise.level / 100
-            found = hierarchy.combine(dataclasses.replace(sample, on=sample.on + added))
-            base = noise.level if metric == "bpf_difference_us" else float(np.median(sample.off))
-            share = found.scaled(100 / base)
-            count[verdicts.decide(share.low, share.high, -math.inf, options.limit)] += 1
+            added = effect * noise.level / 100
+            low, high = (100 * (end + added) / base for end in (found.low, found.high))
+            count[verdicts.decide(low, high, -math.inf, options.limit)] += 1
     return counts
 
 
