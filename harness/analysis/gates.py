@@ -57,12 +57,25 @@ def judge(
     stand the harms of the arms that the budgets name. Rows are pooled with those of `earlier` runs.
     """
     demand(budgets, stored is not None)
+    _demand_several(measured, earlier)
     found = [
         verdict
         for budget in budgets
         for verdict in _verdicts(_Asked(measured, budget, stored, earlier))
     ]
     return [*_harms((measured, *earlier), found), *found]
+
+
+def _demand_several(measured: Measured, earlier: Sequence[Measured]) -> None:
+    """InputError if a run is given twice: pooled with itself it would look like twice the data."""
+    seen = {(measured.name, measured.started)}
+    for run in earlier:
+        if (run.name, run.started) in seen:
+            raise InputError(
+                f"The run {run.name} was given twice.",
+                next_step="--earlier is for other runs, judged before this one.",
+            )
+        seen.add((run.name, run.started))
 
 
 def _harms(runs: Sequence[Measured], found: Sequence[Verdict]) -> Iterator[Verdict]:

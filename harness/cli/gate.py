@@ -102,7 +102,7 @@ def gate_command(
 
 
 def _show(gate: Gate) -> None:
-    from harness.analysis.verdicts import HARM, part_of
+    from harness.analysis.verdicts import HARM
     from harness.report import gate as texts
     from harness.report import remarks
 
@@ -113,7 +113,7 @@ def _show(gate: Gate) -> None:
         shown.add_row(mark, *(escape(cell) for cell in cells))
     out.print(shown)
     for verdict in gate.worst_first:
-        if verdict.outcome == "inconclusive" or verdict.metric == HARM or part_of(verdict):
+        if verdict.outcome == "inconclusive" or verdict.metric == HARM:
             where = f"{verdict.workload}, {verdict.arm}, {verdict.metric}"
             out.print(escape(f"{where}: {verdict.sentence}"), soft_wrap=True)
     for remark in remarks.of(gate)[1:]:

@@ -21,6 +21,11 @@ def of(gate: Gate) -> list[str]:
         "be any of many: if all budgets are kept, the chance that one fails wrongly is at most "
         f"{verdicts.wrong_fail_percent(gate.verdicts):.3g} % ({_sides(gate)}).",
     ]
+    parts = {v.metric: part for v in gate.verdicts if (part := verdicts.part_of(v))}
+    said += [
+        f"A pass of {metric} is one of the part of the cost that was metered: {part}."
+        for metric, part in parts.items()
+    ]
     if gate.earlier:
         said.append(_looks(gate))
     if any(v.row is not None and levels.is_range(v.row) for v in gate.verdicts):

@@ -154,6 +154,15 @@ def test_trials_that_failed_get_one_more_chance(resumed: str, code: int, place: 
         assert f"exit-code={code}\n" in outputs.read_text()
 
 
+def test_what_is_shown_to_be_broken_stays_so_if_other_trials_failed(place: Path) -> None:
+    (place / "budget.toml").write_text(PASSING.replace("min", "max"))
+    outputs = place / "outputs"
+    done = run(BUDGET="budget.toml", EVALUATE="2", RESUME="2", GITHUB_OUTPUT=str(outputs))
+    assert done.returncode == 1, done.stderr
+    assert "could not be measured" in (place / "overhead-gate/comment.md").read_text()
+    assert "exit-code=1\n" in outputs.read_text()
+
+
 def test_what_an_earlier_run_wrote_is_not_announced(place: Path) -> None:
     (place / "overhead-gate").mkdir()
     for name in ("comment.md", "gate.xml", "gate.json"):

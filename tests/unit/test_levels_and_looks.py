@@ -117,6 +117,12 @@ def test_another_look_costs_some_of_the_probability_of_an_error() -> None:
     assert any("look 2 at the same question" in text and "1.5 times" in text for text in said)
 
 
+def test_a_run_is_not_pooled_with_itself() -> None:
+    allowed = budgets.from_dict({"budget": [{"metric": "workload_cpu_percent", "max": 1.9}]})
+    with pytest.raises(InputError, match="was given twice"):
+        gates.judge(measured(row(0, 2)), allowed, None, [measured(row(0, 2))])
+
+
 def test_looks_hold_what_they_promise() -> None:
     """At the limit, looked at until it passes: at most 2.5 % x (1 + 1/2 + 1/3) pass."""
     random = np.random.default_rng(5)
