@@ -77,12 +77,14 @@ def bill(summary: Summary) -> str:
         return ""
     row = max(rows, key=lambda r: r.estimate)
     base = summary.row(row.workload, row.arm, "workload_cpu_us")
-    share = f", {wording.plain(100 * row.estimate / base.level)} % of its request" if (
-        base is not None and base.level > 0) else ""  # fmt: skip
+    level = base.level if base is not None else math.nan
+    share = (
+        f", {wording.plain(100 * row.estimate / level)} % of the service's own" if level > 0 else ""
+    )
     return (
-        f"In its programs and its agent {wording.arm_phrase(summary, row.arm)} "
-        f"{_takes(summary, row.arm)} {wording.plain(row.estimate)} {wording.unit(row)} of "
-        f"CPU a request of the {row.workload} service{share}, which was metered."
+        f"Metered directly: {wording.arm_phrase(summary, row.arm)} {_takes(summary, row.arm)} "
+        f"{wording.plain(row.estimate)} {wording.unit(row)} a request of the {row.workload} "
+        f"service in BPF programs and agent{share}."
     )
 
 

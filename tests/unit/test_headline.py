@@ -117,7 +117,7 @@ def test_what_is_known_beside_the_cpu_is_named() -> None:
     )
     said = headline.verdict(dataclasses.replace(found, rows=rows))
     assert "Other difference was resolved: `http` +1.90 µs of median latency in the go" in said
-    assert re.search(r"In its programs and its agent `\w+` takes [\d.]+ µs of CPU a request", said)
+    assert re.search(r"Metered directly: `\w+` takes [\d.]+ µs a request of the \w+ service", said)
 
 
 def test_a_smaller_cost_is_not_called_none() -> None:
