@@ -23,7 +23,8 @@ class Measured:
     `arms` are those with collectors, `bare` those without. `missing(workload, arm, metric)` says
     why a row is missing. `blocks` is of the workload with the fewest, 0 if that is not known.
     `settings` are how it measured, `arms` in it what each compares; none where it is not known.
-    `harms` are what happened to a service only with an arm's collectors on, by workload and arm;
+    `harms` are what happened to a service only with an arm's collectors on, by workload and arm:
+    a sentence, and whether it is certain;
     `controls` name the arm without collectors that is compared as an arm is.
     """
 
@@ -41,7 +42,7 @@ class Measured:
     version: str = ""
     rates: Mapping[str, float] = field(default_factory=dict)  # of workloads, requests a second
     warnings: tuple[str, ...] = ()
-    harms: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    harms: Mapping[tuple[str, str], tuple[tuple[str, bool], ...]] = field(default_factory=dict)
     controls: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -80,9 +81,10 @@ def _demand_several(measured: Measured, earlier: Sequence[Measured]) -> None:
 
 def _harms(runs: Sequence[Measured], found: Sequence[Verdict]) -> Iterator[Verdict]:
     for workload, arm in dict.fromkeys((v.workload, v.arm) for v in found):
-        said = [text for run in runs for text in run.harms.get((workload, arm), ())]
-        if said:
-            yield verdicts.harmed(workload, arm, said)
+        told = [each for run in runs for each in run.harms.get((workload, arm), ())]
+        if told:
+            certain = any(is_certain for _, is_certain in told)
+            yield verdicts.harmed(workload, arm, [text for text, _ in told], certain=certain)
 
 
 def demand(budgets: Sequence[Budget], has_stored: bool) -> None:

@@ -29,7 +29,8 @@ DIED = "service_died"  # key of a trial's `extra`
 class Harm:
     """`on` and `off`: share of requests failed, share of the rate achieved, or trials and deaths.
 
-    `p` is the one-sided probability of it by chance, None of a death.
+    `p` is the one-sided probability of it by chance, None of a death. What is not `certain` may
+    be chance, and is no failure, but nothing passes beside it.
     """
 
     workload: str
@@ -39,6 +40,7 @@ class Harm:
     off: float
     p: float | None
     sentence: str
+    certain: bool = True
 
 
 def found(
@@ -100,7 +102,11 @@ def _chance(tally: Tally, badness: Callable[[Tally], Array], limit: float) -> fl
 def _deaths(
     experiment: Experiment, workload: str, arm: Arm, every: Sequence[TrialRecord]
 ) -> Iterator[Harm]:
-    """Those in trials of the arm, unless the service also died in one with nothing installed."""
+    """Those in trials of the arm, unless the service also died in one with nothing installed.
+
+    A service may die once by itself, and most trials have collectors: certain is only what comes
+    again, in another block or in the trial that takes its place when the run is resumed.
+    """
     bare = {each.name for each in experiment.arms if not each.collectors}
     here = [r for r in every if r.trial.workload == workload]
     mine = [r for r in here if r.trial.arm == arm.name]
@@ -112,7 +118,9 @@ def _deaths(
         f"{workload}, {arm.name}: the service died in {len(died)} of {len(mine)} trials of this "
         f"arm, in none of {without} with nothing installed. {died[0].extra[DIED]}"
     )
-    yield Harm(workload, arm.name, "death", len(mine), len(died), None, told)
+    if len(died) == 1:
+        told += " Once may be chance: `harness evaluate --resume` tries it again."
+    yield Harm(workload, arm.name, "death", len(mine), len(died), None, told, len(died) > 1)
 
 
 def _with(arm: Arm) -> str:

@@ -51,9 +51,15 @@ HARM = "harm"  # instead of a metric's name
 NO_HARM = Budget(0, HARM)  # part of every gate, whatever the file says
 
 
-def harmed(workload: str, arm: str, sentences: Sequence[str]) -> Verdict:
-    """A fail because of what happened to the service only with the collectors on."""
-    return Verdict(NO_HARM, workload, arm, HARM, "fail", " ".join(sentences))
+def harmed(workload: str, arm: str, sentences: Sequence[str], *, certain: bool) -> Verdict:
+    """A fail because of what happened to the service only with the collectors on.
+
+    Inconclusive, and nothing to be called a pass, if it may be chance.
+    """
+    outcome: Outcome = "fail" if certain else "inconclusive"
+    return Verdict(
+        NO_HARM, workload, arm, HARM, outcome, " ".join(sentences), unmeasured=not certain
+    )
 
 
 def unmeasured(budget: Budget, at: Row, why: str, row: Comparison | None = None) -> Verdict:

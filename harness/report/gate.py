@@ -92,7 +92,7 @@ def next_step(gate: Gate) -> str:
         return (
             "Nothing needs to be done. Keep report.json if later runs are to be compared with it."
         )
-    if any(v.metric == verdicts.HARM for v in gate.verdicts):
+    if any(v.metric == verdicts.HARM and v.outcome == "fail" for v in gate.verdicts):
         return "See in report.html what failed while the collectors were on, and mend that first."
     if gate.outcome == "fail":
         return "See in report.html which part of the bill grew, or raise the budget knowingly."

@@ -153,12 +153,12 @@ def _circumstances(about: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _harms(told: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], tuple[str, ...]]:
-    """Sentences by workload and arm."""
-    found: dict[tuple[str, str], tuple[str, ...]] = {}
+def _harms(told: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], tuple[Any, ...]]:
+    """Sentences, and whether each is certain, by workload and arm."""
+    found: dict[tuple[str, str], tuple[Any, ...]] = {}
     for harm in told:
         at = harm["workload"], harm["arm"]
-        found[at] = (*found.get(at, ()), str(harm["sentence"]))
+        found[at] = (*found.get(at, ()), (str(harm["sentence"]), bool(harm["certain"])))
     return found
 
 

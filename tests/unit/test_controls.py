@@ -106,7 +106,7 @@ def test_a_bill_with_calibrated_entry_does_not_say_that_entry_is_missing() -> No
 
 
 def test_a_harm_is_a_check_of_its_own() -> None:
-    run = measured(row(0, 1), harms={("go", "http"): ("go, http: it broke.",)})
+    run = measured(row(0, 1), harms={("go", "http"): (("go, http: it broke.", True),)})
     allowed = budgets.from_dict({"budget": [{"metric": "workload_cpu_percent", "max": 2}]})
     found = gates.judge(run, allowed)
     assert [v.outcome for v in found] == ["fail", "pass"]

@@ -17,6 +17,7 @@ from harness.controller.block import record_of
 from harness.model import Arm, Method, Trial
 from harness.plan.experiment import Experiment
 from harness.report import build, headline, stored
+from harness.report.gate import Gate
 from harness.results import requests
 from harness.results.run import Run
 from harness.wire.spec import TrialResult
@@ -168,6 +169,20 @@ def test_a_service_that_dies_only_in_the_trials_of_an_arm_fails_the_gate(tmp_pat
     allowed = budgets.from_dict({"budget": [{"metric": "workload_cpu_percent", "max": 5}]})
     found = gates.judge(stored.of_summary(summary), allowed)
     assert [v.outcome for v in found] == ["fail", "inconclusive"]
+
+
+@pytest.mark.parametrize("rule", [None, "pass"])
+def test_a_single_death_may_be_chance_but_nothing_passes_beside_it(
+    rule: Any, tmp_path: Path
+) -> None:
+    run = synthetic.write(tmp_path / "run", experiment())
+    died(run, "http", (0,))
+    found = stored.of_summary(summarize(run))
+    allowed = budgets.from_dict({"budget": [{"metric": "agent_memory_mb", "max": 500}]})
+    verdicts = gates.judge(found, allowed)
+    assert verdicts[0].outcome == "inconclusive"
+    assert "Once may be chance" in verdicts[0].sentence
+    assert Gate(found, verdicts, "budget.toml", inconclusive=rule).exit_code == 3
 
 
 def test_a_death_is_known_after_the_trial_was_measured_again(tmp_path: Path) -> None:
