@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from harness.analysis.harms import Harm
 from harness.analysis.metrics import BRACKETS, METRICS
 from harness.analysis.summary import summarize
 from harness.errors import StoreError
@@ -132,6 +133,7 @@ def test_the_document_names_the_fields_that_are_written(document: dict[str, Any]
         for row in document[heading.lower()]:
             assert set(table(heading)) == set(row)
     assert set(table("Rows")) == {field.name for field in dataclasses.fields(Comparison)}
+    assert set(table("Harms")) == {field.name for field in dataclasses.fields(Harm)}
 
 
 def test_the_document_names_every_metric(document: dict[str, Any]) -> None:
