@@ -77,10 +77,11 @@ def test_readme_says_by_which_statistics_its_tables_were_made_if_not_by_todays()
 
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.parent.name)
-def test_the_methods_of_a_published_report_are_those_of_its_statistics(path: Path) -> None:
+def test_a_published_report_of_todays_statistics_has_todays_methods(path: Path) -> None:
     found = document(path)
-    if number(found) != STATISTICS:
-        pytest.skip(f"made by statistics {number(found)}, as README says")
+    if number(found) < STATISTICS:  # README says so
+        return
+    assert number(found) == STATISTICS
     known: dict[str, set[str]] = {}
     for golden in MADE_UP.glob("*.json"):
         for row in document(golden).get("rows", ()):
