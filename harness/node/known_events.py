@@ -43,7 +43,8 @@ def make(testbed: Testbed, folder: Path, count: int) -> dict[Made, Known]:
     write_program(executable)
     try:
         executions = _until_one_fails(
-            count, str(executable),
+            count,
+            str(executable),
             lambda: _execute(executable, folder / "probe.log", testbed.service.cgroup),
         )
     finally:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from harness.node import known_events
-from harness.node.known_events import KnownEvents
+from harness.node.known_events import Known
 
 
 def test_probes_of_both_parts_are_added_with_what_was_missing() -> None:
-    loaded = KnownEvents(10, "/r/probe", 4, (("executions", "it ended with 1"),))
-    both = loaded + KnownEvents(90, "/r/probe", 0, (("executions", "it ended with 2"),))
-    assert (both.connections, both.executions, both.executable) == (100, 4, "/r/probe")
-    assert both.why_none("executions") == "it ended with 1"
-    assert both.why_none("connections") == ""
-    assert (KnownEvents() + loaded) == loaded
+    both = Known(4, "/r/probe", "it ended with 1") + Known(0, "/r/probe", "it ended with 2")
+    assert both == Known(4, "/r/probe", "it ended with 1")
+    assert Known(10, "127.0.0.2") + Known(90, "127.0.0.2") == Known(100, "127.0.0.2")
 
 
 def test_four_trials_make_enough_to_tell_99_percent() -> None:
