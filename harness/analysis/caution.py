@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from harness.analysis import compare
 from harness.analysis.cell import BlockRow
 from harness.analysis.compare import Estimate
+from harness.analysis.latency_rows import Route
 from harness.analysis.validity import Judged
-from harness.model import BASELINE, Comparison
+from harness.model import BASELINE, Comparison, Method
 from harness.plan.experiment import Experiment, plan
 from harness.results.about import About
 from harness.wire import failures
@@ -28,6 +29,7 @@ def warnings(
     trials: Sequence[Judged],
     rows: Sequence[Comparison],
     blocks: Sequence[BlockRow],
+    routes: Sequence[Route] = (),
 ) -> Iterator[str]:
     """Sentences, the gravest first."""
     yield from _unmeasured(trials)
@@ -42,7 +44,7 @@ def warnings(
     yield from unseen(rows)
     yield from _repeats(about)
     yield from _nulls(experiment, rows)
-    yield from _slow(experiment, rows)
+    yield from _slow(experiment, routes)
     yield from _disagreeing(blocks)
     yield from _uneven(experiment, trials)
     yield from _cold(about)
@@ -122,15 +124,34 @@ def _nulls(experiment: Experiment, rows: Sequence[Comparison]) -> Iterator[str]:
             )
 
 
-def _slow(experiment: Experiment, rows: Sequence[Comparison]) -> Iterator[str]:
-    for row in rows:
-        slow_us = 1e6 * experiment.window_seconds / 4
-        if row.arm == BASELINE and row.metric == "latency_p50_us" and row.level > slow_us:
-            yield (
-                f"{row.workload}: requests take {row.level / 1000:.0f} ms, which is long beside a "
-                "window: what a collector does at their end may fall outside. Longer windows "
-                "(window_seconds) show it."
-            )
+def _slow(experiment: Experiment, routes: Sequence[Route]) -> Iterator[str]:
+    """Routes for which windows are short: their tail is not told, or much of it crosses an end."""
+    window_us = 1e6 * experiment.window_seconds
+    for route in routes:
+        method = experiment.arm(route.arm).method
+        if route.arm != _shown(experiment, method) or method == "block":
+            continue
+        hidden = [name.replace("_", ".") for name in route.too_long if name != "p99_9"]
+        if not hidden and not route.p90_us > window_us / 4:
+            continue
+        name = f", {route.suffix.strip('[]')}" if route.suffix else ""
+        lost = f"{', '.join(hidden)} of their latency cannot be told, and " if hidden else ""
+        yield (
+            f"{route.workload}{name}: requests take {_ms(route.p90_us)} (p90) and "
+            f"{_ms(route.p99_us)} (p99), which is long beside windows of {_ms(window_us)}: {lost}"
+            "what a collector does at their end may fall into another window. Longer windows "
+            "(window_seconds) show it."
+        )
+
+
+def _shown(experiment: Experiment, method: Method) -> str:
+    """One arm of a method stands for all of it, one without collectors if there is one."""
+    arms = sorted(experiment.arms, key=lambda arm: bool(arm.collectors))
+    return next(arm.name for arm in arms if arm.method == method)
+
+
+def _ms(us: float) -> str:
+    return f"{us / 1e3:.2g} ms" if us < 1e4 else f"{us / 1e3:.0f} ms"
 
 
 def _disagreeing(blocks: Sequence[BlockRow]) -> Iterator[str]:

@@ -132,6 +132,8 @@ def plan(
     )
     for arm in e.arms:
         yield f"  arm {arm.name}: {_describe(arm)}"
+    for name in e.workloads:
+        yield f"  load of {name}: {e.load(name).arrivals} arrivals"
     window, guard = 1000 * e.window_seconds, 1000 * e.guard_seconds
     yield f"  windows of {window:g} ms, of which the first {guard:g} ms are not metered"
     if described is None:

@@ -114,7 +114,8 @@ class Block:
     def _note_block(self, first: Trial, ready: BlockReady) -> None:
         known = dict(self.store.about().calibration)
         if ready.capacity is not None:
-            known[first.workload] = capacity(ready.capacity, ready.rate)
+            arrivals = self.experiment.load(first.workload).arrivals
+            known[first.workload] = {**capacity(ready.capacity, ready.rate), "arrivals": arrivals}
             self.store.note(calibration=known)
         took = {"seconds": round(ready.warmup_seconds, 2), "steady": ready.steady}
         self._note_warmup(first, took)

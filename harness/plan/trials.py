@@ -55,6 +55,7 @@ def block(e: Experiment, workload: Workload, number: int, rate: float | None) ->
         capacity_seconds=e.calibration_seconds,
         window_seconds=e.window_seconds,
         least_requests=MIN_REQUESTS,
+        arrivals=load.arrivals,
         login=workload.login,
     )
 
