@@ -57,9 +57,7 @@ def corrected(experiment: Experiment, rows: Sequence[Comparison]) -> list[Compar
     ]
 
 
-def _latency_corrected(
-    experiment: Experiment, rows: Sequence[Comparison]
-) -> Sequence[Comparison]:
+def _latency_corrected(experiment: Experiment, rows: Sequence[Comparison]) -> Sequence[Comparison]:
     ps = {
         (row.workload, row.arm, row.metric): row.p for row in rows
         if row.metric.startswith(LATENCY) and experiment.arm(row.arm).collectors

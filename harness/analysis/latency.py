@@ -56,9 +56,9 @@ class Requests:
 class Sample:
     """Requests that were due within windows, a row each: `latency_ns`, `on`, `left_ns`, `group`.
 
-    `left_ns` is how long their window was still metered when they were due. A group is what the
-    coin decides at once: a quadruple of windows, or a round of a factorial design; `block` (groups,)
-    is whose trial it is from. `stretch_ns` is the metered part of a window.
+    `left_ns` is how long their window was still metered when they were due. A group is what a coin
+    decides: a quadruple of windows, or a cycle of a factorial design; `block` (groups,) is whose
+    trial it is from. `stretch_ns` is the metered part of a window.
     """
 
     latency_ns: Ints
@@ -182,14 +182,13 @@ def curve(sample: Sample) -> Curve:
 
     It rests on the requests that its farthest quantile rests on.
     """
-    for q in GRID[::-1]:
-        part = within(sample, float(q))
+    for reach in range(len(GRID), 0, -1):
+        part = within(sample, float(GRID[reach - 1]))
         on, off = (part.sample.latency_ns[part.sample.on == state] for state in (True, False))
-        if not part.too_long and min(len(on), len(off)) * (1 - q) >= TAIL:
-            break
-    else:
-        return Curve(GRID[:0], np.empty(0), np.empty(0), 0, 0)
-    far = GRID[GRID <= q]
-    return Curve(
-        far, np.quantile(on, far) / 1e3, np.quantile(off, far) / 1e3, len(on), len(off)
-    )
+        beyond = min(len(on), len(off)) * (1 - GRID[reach - 1])
+        if not part.too_long and beyond >= TAIL:
+            return Curve(
+                GRID[:reach], np.quantile(on, GRID[:reach]) / 1e3,
+                np.quantile(off, GRID[:reach]) / 1e3, len(on), len(off),
+            )  # fmt: skip
+    return Curve(GRID[:0], np.empty(0), np.empty(0), 0, 0)

@@ -1,13 +1,13 @@
 """On - off of a percentile, its interval and its p by redrawing the coins; for `latency_rows`.
 
 The coin that gave each group of windows its states is the only source of chance that is used. If
-on is off shifted by `delta` at the quantile, as many requests of either state lie beyond it, but for
-what the coins did: exchanging the states of a group changes the sign of its imbalance and nothing
-else, whatever requests of one second have in common. The imbalance of all groups together, over the
-root of the sum of their squares (its standard deviation over all coins), is then nearly normal. The
-interval holds every shift that this test does not reject at 5 %, as Woodruff's does for a quantile
-(1952, Journal of the American Statistical Association 47), so that it and the p, which is that of
-no shift, cannot contradict each other.
+on is off shifted by `delta` at the quantile, as many requests of either state lie beyond it, but
+for what the coins did: exchanging the states of a group changes the sign of its imbalance and
+nothing else, whatever requests of one second have in common. The imbalance of all groups together,
+over the root of the sum of their squares (its standard deviation over all coins), is nearly normal.
+The interval holds every shift that this test does not reject at 5 %, as Woodruff's does for a
+quantile (1952, Journal of the American Statistical Association 47), so that it and the p, which is
+that of no shift, cannot contradict each other.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from harness.analysis.compare import Z_CONFIDENCE, Array, Estimate
 from harness.analysis.latency import TAIL, Ints, Sample
 from harness.analysis.ranks import LEAST
 
-SEPARATE = 10.0  # a percentile has as many separate groups with requests beyond it, in each state
+SEPARATE = 10  # groups at least, in each state, that have requests beyond a percentile: stalls
 STEPS = 40  # doublings until an interval's end is passed, at most
 PRECISION = 1e-3  # of an interval's end, as a share of its distance from the centre
 
@@ -66,30 +66,28 @@ class Side:
         counts: Array = np.bincount(self.group[first:], minlength=len(self.of_group)).astype(float)
         return counts
 
-    def separate(self, q: float) -> float:
-        """Of how many groups the requests beyond the quantile are, if each had as many.
-
-        (sum of n)^2 / sum of n^2: of a stall that delays a hundred requests there is one.
-        """
-        counts = self.by_group(float(np.quantile(self.us, q)))
-        return float(counts.sum() ** 2 / max(float(counts @ counts), 1.0))
+    def separate(self, q: float) -> int:
+        """How many groups have requests beyond the quantile; a stall of a hundred counts once."""
+        return int(np.count_nonzero(self.by_group(float(np.quantile(self.us, q)))))
 
 
 def shift(sample: Sample, q: float) -> Shift | None:
     """On - off of the `q` quantile, or None where too few separate requests lie beyond it.
 
-    The interval is NaN where so few coins were drawn that none could reach 95 %.
+    There is no interval, only NaN, where fewer than LEAST coins were drawn: none could reach 95 %.
     """
     on, off = Side.of(sample, True), Side.of(sample, False)
     if min(len(on.us), len(off.us)) * (1 - q) < TAIL:
         return None
-    least = min(SEPARATE, sample.groups / 2)  # of few groups half: then there is no interval
+    least = min(SEPARATE, sample.groups / 2)  # of a handful of groups there are not so many
     if min(on.separate(q), off.separate(q)) < least:
         return None
     level = float(np.quantile(off.us, q))
     centre = float(np.quantile(on.us, q)) - level
     z = _z(on, off, q)
     low, high = (_end(z, centre, level, sign) for sign in (-1, 1))
+    if sample.groups >= LEAST and not math.isfinite(high - low):
+        return None  # one or two of them outweigh all others
     return Shift(Estimate(centre, low, high, sample.groups), level, _p(on, off, q))
 
 
@@ -116,7 +114,7 @@ def _common(on: Side, off: Side, q: float, delta: float) -> float:
 
 
 def _z(on: Side, off: Side, q: float) -> Callable[[float], float]:
-    """The imbalance of a shift in standard deviations; 0 where too few coins matter to reject it."""
+    """The imbalance in standard deviations; 0 where too few coins matter to reject a shift."""
 
     def z(delta: float) -> float:
         imbalance = _imbalance(on, off, q, delta)

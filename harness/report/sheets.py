@@ -169,9 +169,7 @@ def _latency(summary: Summary, workload: str, suffix: str) -> Sheet:
     columns = {metric + suffix: name for metric, name in LATENCIES.items()}
     caption = f"Latency on {MINUS} off, {suffix.strip('[]') or 'primary route'}"
     notes = (*(_basis(summary, workload, metric) for metric in columns), "p99 of all")
-    return replace(
-        _sheet(summary, workload, caption, columns | DRIVER, nulls=True), notes=notes
-    )
+    return replace(_sheet(summary, workload, caption, columns | DRIVER, nulls=True), notes=notes)
 
 
 def _basis(summary: Summary, workload: str, metric: str) -> str:

@@ -1,6 +1,6 @@
 """A service under load while windows alternate, with stalls and a known effect; for tests.
 
-What is paid when a response leaves is paid by the state of that moment, whenever the request was due.
+What is paid when a response leaves is paid by the state of that moment.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def windows(seconds: float, window_s: float, guard_s: float, seed: int) -> list[
     """Windows of quadruples, whose metered part begins after the guard."""
     rows = []
     for i, on in enumerate(pattern(int(seconds / (4 * window_s)), seed)):
-        start, end = (BEGIN_NS + round(1e9 * t) for t in (i * window_s + guard_s, (i + 1) * window_s))
+        start, end = (
+            BEGIN_NS + round(1e9 * t) for t in (i * window_s + guard_s, (i + 1) * window_s)
+        )
         rows.append(WindowRow(Window(i, i // 4, on, start, end), {}))
     return rows
 
@@ -49,7 +51,7 @@ def windows(seconds: float, window_s: float, guard_s: float, seed: int) -> list[
 def requests(
     what: Service, rows: list[WindowRow], window_s: float, effect: Effect, rng: np.random.Generator
 ) -> Requests:
-    """Those of a trial of these windows; `effect` (latency, on) is paid when the response leaves."""
+    """Those of a trial; `effect` (latency, on) is paid when the response leaves."""
     seconds = len(rows) * window_s
     n = int(seconds * what.rate)
     due = np.sort(rng.uniform(0, seconds, n)) if what.poisson else np.arange(n) / what.rate

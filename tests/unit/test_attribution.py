@@ -118,6 +118,9 @@ def test_a_drawn_curve_ends_where_requests_or_windows_do() -> None:
     assert many.q.max() > few.q.max() > 0.9
     stalled = latency.curve(loaded.sample(Service(stalls=3.0, stall_s=0.04), 1, seconds=9.0))
     assert 0.9 < stalled.q.max() < many.q.max()
-    rows = [WindowRow(Window(0, 0, True, 0, 10**9), {}), WindowRow(Window(1, 0, False, 0, 10**9), {})]
+    rows = [
+        WindowRow(Window(0, 0, True, 0, 10**9), {}),
+        WindowRow(Window(1, 0, False, 0, 10**9), {}),
+    ]
     none = latency.attribute(Requests(*(np.empty(0, np.int64),) * 2, np.empty(0, str)), rows, 0)
     assert len(latency.curve(none).q) == 0
