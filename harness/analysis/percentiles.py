@@ -25,6 +25,7 @@ from harness.analysis.ranks import LEAST
 
 SEPARATE = 10  # groups at least, in each state, that have requests beyond a percentile: stalls
 STEPS = 40  # doublings until an interval's end is passed, at most
+HALVINGS = 80  # more than tell two floating-point numbers apart
 PRECISION = 1e-3  # of an interval's end, as a share of its distance from the centre
 
 
@@ -104,7 +105,9 @@ def _common(on: Side, off: Side, q: float, delta: float) -> float:
     wanted = (1 - q) * (len(on.us) + len(off.us))
     low = min(float(off.us[0]), float(on.us[0]) - delta) - 1.0
     high = max(float(off.us[-1]), float(on.us[-1]) - delta)
-    while high - low > 1e-3:  # latencies are whole ns
+    for _ in range(HALVINGS):
+        if high - low <= 1e-3:  # latencies are whole ns
+            break
         middle = (low + high) / 2
         if on.beyond(middle + delta) + off.beyond(middle) > wanted:
             low = middle

@@ -118,3 +118,14 @@ def test_the_centre_is_the_difference_of_the_quantiles() -> None:
     assert found is not None
     on, off = (np.quantile(sample.latency_ns[sample.on == s], 0.9) / 1e3 for s in (True, False))
     assert (found.value.estimate, found.level) == pytest.approx((on - off, off))
+
+
+def test_requests_that_were_never_answered_are_beyond_every_percentile() -> None:
+    sample = loaded.sample(Service(), 3, seconds=4.0)
+    lost = sample.on & (np.random.default_rng(1).random(len(sample.on)) < 0.3)
+    found = percentiles.shift(
+        replace(sample, latency_ns=np.where(lost, latency.NEVER_NS, sample.latency_ns)), 0.5
+    )
+    assert found is not None
+    assert 5 < found.value.low < found.value.estimate < found.value.high < 100
+    assert percentiles.shift(replace(sample, latency_ns=0 * lost + latency.NEVER_NS), 0.5) is None

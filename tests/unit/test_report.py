@@ -30,7 +30,7 @@ ARMS = (Arm("baseline"), Arm("http", ("http",)), Arm("all", ("http", "profile"))
 SMALL = synthetic.experiment(
     workloads=("go", "java"),
     arms=(*ARMS, Arm("profile", ("profile",)), Arm("new", ("http",), ("flows",))),
-    switched_seconds=6.5,
+    switched_seconds=8.5,
 )
 TINY = synthetic.experiment(workloads=("go",), arms=ARMS, switched_seconds=1.2)
 LOUD = Truth({"http": 6.0, "profile": 0.0})
