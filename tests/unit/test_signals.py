@@ -20,7 +20,8 @@ from harness.node.known_events import Known
 from harness.node.testbed import TrialLog
 from harness.plan import trials
 from harness.report import table
-from harness.stack import backends, full
+from harness.stack import full
+from harness.stack.config.prometheus import metric
 from harness.stack.full import Full
 from harness.wire.telemetry import SIGNALS, Signal, countable
 from tests.unit.test_coverage import SECOND, Spool
@@ -91,11 +92,12 @@ def test_a_signal_that_is_added_is_found_in_the_full_stack(monkeypatch: pytest.M
         asked.append(metric)
         return []
 
-    receiver = Full(SimpleNamespace(), {})  # type: ignore[arg-type]
-    receiver._backends = SimpleNamespace(counters=counters)  # type: ignore[assignment]
+    keepers = SimpleNamespace(metrics=SimpleNamespace(counters=counters))
+    monkeypatch.setattr(full, "Backends", lambda _stack: keepers)
     monkeypatch.setattr(full, "COMPLETE_SECONDS", 0.0)
+    receiver = Full(SimpleNamespace(), {})  # type: ignore[arg-type]
     assert receiver.count(Part("harness.flows", instance="x", flushed_ns=SECOND), "lookups", 1) == 0
-    assert asked == [backends.metric("dns.lookups")]
+    assert asked == [metric("dns.lookups")]
 
 
 @pytest.mark.usefixtures("added")
