@@ -109,7 +109,7 @@ def test_a_signal_that_is_added_is_told_in_the_report(agent: Any) -> None:
         "go", "mine", "coverage_percent[lookups]", "%", share.estimate, share.low, share.high,
         share.n, 0.0, 0.0, "",
     )  # fmt: skip
-    assert table._arrived(row) == ("9 of 10 probes", "for lookups")
+    assert table.arrived(row) == ("9 of 10 probes", "for lookups")
 
 
 def test_no_other_module_names_a_signal() -> None:
