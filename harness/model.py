@@ -117,10 +117,10 @@ class Comparison:
     """A difference with its interval: one row of report.json, see docs/report-schema.md.
 
     `estimate`, `low`, `high` and `mde` (smallest effect that would have been seen with 80 %
-    power at the 5 % level) are in `unit`; `level` is the off value they are compared with. `p` is
-    the two-sided probability of so large a difference by chance, `p_holm` the same after Holm's
-    correction over the arms of a workload, `noise` half the width of the A/A arm's interval; each
-    is NaN where it is not defined.
+    power at the level asked for) are in `unit`; `level` is the off value they are compared with.
+    `p` is the two-sided probability of so large a difference by chance in these processes, `p_holm`
+    the same after Holm's correction over arms and workloads, `noise` half the width of the A/A
+    arm's interval; each is NaN where it is not defined.
     """
 
     workload: str

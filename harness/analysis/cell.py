@@ -16,7 +16,6 @@ from harness.analysis import (
     bill,
     compare,
     coverage,
-    hierarchy,
     latency,
     metrics,
     pairs,
@@ -26,32 +25,16 @@ from harness.analysis import (
 from harness.analysis.bill import Found, Metered
 from harness.analysis.compare import Estimate, Quadruples
 from harness.analysis.latency import Histograms, Requests
-from harness.analysis.metrics import PERCENTILES, SWITCHED_CPU
+from harness.analysis.metrics import PERCENTILES
 from harness.analysis.value import CANDIDATE
 from harness.model import Arm, Comparison, WindowRow
 from harness.results.run import Run, TrialRecord
 
-HL = "Hodges-Lehmann over quadruples, signed-rank interval, widened by blocks and autocorrelation"
 PAIRED = "Hodges-Lehmann over trials, signed-rank interval"
 BOOTSTRAP = "pooled quantiles, BCa bootstrap over quadruples within blocks"
-TICKS = "ratio of sums (the counter moves by ticks), bootstrap over quadruples within blocks"
 ONE = "one trial"
 
 Trial = tuple[TrialRecord, tuple[WindowRow, ...]]
-
-
-@dataclass(frozen=True)
-class BlockRow:
-    """The estimate of one block alone, to be compared with the other blocks'."""
-
-    workload: str
-    arm: str
-    metric: str
-    block: int
-    estimate: float
-    low: float
-    high: float
-    n: int
 
 
 @dataclass(frozen=True)
@@ -106,61 +89,9 @@ class Cell:
             yield self.row(metric, found.value, found.level, ONE if sole else found.method)
 
 
-def cpu_percent_row(cell: Cell) -> Comparison | None:
-    """The one row by which a run may end early."""
-    sample = cell.sample(("cpu.workload",))
-    if not len(sample.on) or not (level := float(np.median(sample.off))) > 0:
-        return None
-    return _percent(cell, sample, hierarchy.combine(sample), level)
-
-
-def cpu_rows(cell: Cell, seed: int) -> Iterator[Comparison]:
-    """Differences of CPU per request, by who pays."""
-    meters = {metric: (meter,) for meter, metric in SWITCHED_CPU.items()}
-    for metric, parts in {**meters, **metrics.COMBINED_CPU}.items():
-        sample = cell.sample(parts, metrics.APART.get(metric, ()))
-        if not len(sample.on) or (metric == "unexplained_us" and cell.arm.against):
-            continue
-        if _is_ticked(cell, parts):
-            found, level = compare.ratio_of_sums(sample, _seed(cell, seed, metric))
-            yield cell.row(metric, found, level, TICKS)
-            continue
-        found, level = hierarchy.combine(sample), float(np.median(sample.off))
-        yield cell.row(metric, found, level, _method(cell), hierarchy.probability(sample))
-        if metric == "workload_cpu_us" and level > 0:
-            yield _percent(cell, sample, found, level)
-
-
-def _is_ticked(cell: Cell, parts: Sequence[str]) -> bool:
-    """Whether windows are too short for a meter's ticks; half a trial is never."""
-    return cell.arm.method != "block" and any(
-        compare.is_ticked(rows, part) for part in parts for _, rows in cell.switched
-    )
-
-
-def _percent(cell: Cell, sample: Quadruples, found: Estimate, level: float) -> Comparison:
-    p = hierarchy.probability(sample)
-    return cell.row("workload_cpu_percent", found.scaled(100 / level), 100.0, _method(cell), p)
-
-
-def _method(cell: Cell) -> str:
-    return PAIRED if cell.arm.method == "block" else HL
-
-
-def _seed(cell: Cell, seed: int, name: str) -> int:
+def seed_of(cell: Cell, seed: int, name: str) -> int:
+    """Of what is drawn for one figure of a cell."""
     return zlib.crc32(f"{seed}/{cell.workload}/{cell.arm.name}/{name}".encode())
-
-
-def block_rows(cell: Cell) -> Iterator[BlockRow]:
-    """The same estimate of each block alone."""
-    metric = "workload_cpu_us"
-    for trial in cell.switched:
-        sample = cell.trial_sample(trial, ("cpu.workload",))
-        if len(sample.on):
-            e, block = ranks.hodges_lehmann(sample.differences), trial[0].trial.block
-            yield BlockRow(
-                cell.workload, cell.arm.name, metric, block, e.estimate, e.low, e.high, e.n
-            )
 
 
 def latency_samples(run: Run, cell: Cell, primary: str = "") -> dict[str, Histograms]:
@@ -186,7 +117,7 @@ def latency_rows(cell: Cell, samples: Mapping[str, Histograms], seed: int) -> It
         if cell.arm.method == "block":
             found, method = [_paired(sample, q) for q in PERCENTILES.values()], PAIRED
         else:
-            key = _seed(cell, seed, suffix)
+            key = seed_of(cell, seed, suffix)
             found = latency.shifts(sample, list(PERCENTILES.values()), key)
             method = BOOTSTRAP
         for name, (shift, level) in zip(PERCENTILES, found, strict=True):

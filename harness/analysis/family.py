@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from harness.analysis import bill, metrics, multiple
+from harness.analysis import bill, compare, metrics, multiple
 from harness.analysis.compare import Estimate
 from harness.model import Arm, Comparison
 from harness.plan.experiment import Experiment
 
 TOGETHER = "context_cpu_us less those of {}; intervals in quadrature"
-CORRECTED = ("workload_cpu_us", "workload_cpu_percent")  # one question in two units
 
 
 def completed(experiment: Experiment, rows: Sequence[Comparison]) -> list[Comparison]:
@@ -35,21 +36,24 @@ def _with_noise(experiment: Experiment, rows: Sequence[Comparison], row: Compari
 
 
 def corrected(experiment: Experiment, rows: Sequence[Comparison]) -> list[Comparison]:
-    """Fill in `p_holm` of the workload's CPU, over the arms with collectors of each workload."""
-    found: dict[tuple[str, str], float] = {}
-    for workload in experiment.workloads:
-        ps = {
-            row.arm: row.p for row in rows
-            if row.workload == workload and row.metric in CORRECTED
-            and experiment.arm(row.arm).collectors
-        }  # fmt: skip
-        found |= {(workload, arm): p for arm, p in multiple.holm(ps).items()}
-    return [
-        replace(row, p_holm=found[row.workload, row.arm])
-        if row.metric in CORRECTED and (row.workload, row.arm) in found
-        else row
-        for row in rows
-    ]
+    """Fill in `p_holm` of every row with a p, and the effect that is seen where it has to hold.
+
+    A family is one metric over the arms with collectors of all services, since the report's first
+    sentence chooses among them all.
+    """
+    families: dict[str, dict[tuple[str, str], float]] = defaultdict(dict)
+    for row in rows:
+        if not math.isnan(row.p) and experiment.arm(row.arm).collectors:
+            families[row.metric][row.workload, row.arm] = row.p
+    held = {metric: multiple.holm(ps) for metric, ps in families.items()}
+    return [_held(row, held[row.metric]) if row.metric in held else row for row in rows]
+
+
+def _held(row: Comparison, family: Mapping[tuple[str, str], float]) -> Comparison:
+    """An A/A arm is not in the family; what would be seen beside it is held to the same level."""
+    stricter = compare.z_detect(len(family)) / compare.Z_DETECT
+    p = family.get((row.workload, row.arm), math.nan)
+    return replace(row, p_holm=p, mde=row.mde * stricter)
 
 
 def interactions(experiment: Experiment, rows: Sequence[Comparison]) -> Iterator[Comparison]:

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.analysis import account, bill, caution, family, latency, quality, upkeep, validity
+from harness.analysis import account, bill, caution, cpu, family, latency, quality, upkeep, validity
 from harness.analysis import cell as cells
 from harness.analysis.bill import ProgramCost
-from harness.analysis.cell import BlockRow, Cell, Trial
+from harness.analysis.cell import Cell, Trial
+from harness.analysis.cpu import BlockRow
 from harness.analysis.latency import Curve
 from harness.analysis.quality import Quality
 from harness.analysis.upkeep import Upkeep
@@ -64,9 +65,10 @@ def summarize(run: Run) -> Summary:
     programs: list[ProgramCost] = []
     curves: dict[tuple[str, str], Curve] = {}
     found = list(_cells(about, experiment, trials, windows))
+    of_cpu = cpu.rows(found, experiment.seed)
     for cell in found:
-        mine = [*cells.cpu_rows(cell, experiment.seed)]
-        blocks += cells.block_rows(cell)
+        mine = [*of_cpu.get((cell.workload, cell.arm.name), ())]
+        blocks += cpu.block_rows(cell)
         primary = about.primary_routes.get(cell.workload, "")
         samples = cells.latency_samples(run, cell, primary)
         mine += cells.latency_rows(cell, samples, experiment.seed)
@@ -87,10 +89,10 @@ def summarize(run: Run) -> Summary:
 
 
 def cpu_only(run: Run) -> list[Comparison]:
-    """Only the rows of workload_cpu_percent, as `summarize` has them but for noise and Holm."""
+    """Only the rows of workload_cpu_percent, as `summarize` has them but for noise, Holm and the mde."""
     about, experiment, trials, windows = _read(run)
-    found = (cells.cpu_percent_row(cell) for cell in _cells(about, experiment, trials, windows))
-    return [row for row in found if row is not None]
+    found = list(_cells(about, experiment, trials, windows))
+    return cpu.percent_rows(found, experiment.seed)
 
 
 def entry_ns(about: About) -> Mapping[str, Mapping[str, Any]]:

@@ -84,7 +84,7 @@ def trust(summary: Summary, workload: str) -> Sheet:
         "seen from": "80 % power",
         "A/A noise": "half its interval",
         "p": "this arm alone",
-        "p after Holm": "over the arms",
+        "p after Holm": "over all services' arms",
         "compared": "method",
         "pairs": "quadruples; of block, trials",
     }
@@ -95,7 +95,8 @@ def trust(summary: Summary, workload: str) -> Sheet:
 def _trust(summary: Summary, row: Comparison) -> tuple[Cell, ...]:
     is_null = wording.is_null(summary, row.arm)
     state: table.State = "resolved" if wording.resolved(row) else "unresolved"
-    verdict = "A/A" if is_null else "resolved" if wording.resolved(row) else "no"
+    verdict = "in these processes" if wording.only_here(row) else "resolved"
+    verdict = "A/A" if is_null else verdict if wording.resolved(row) else "no"
     figure = f"{wording.change(row)} {wording.relative(row) and f'({wording.relative(row)})'}"
     return (
         Cell(figure.strip(), wording.interval(row), state),

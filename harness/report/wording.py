@@ -53,8 +53,13 @@ def apart(row: Comparison) -> bool:
 
 
 def resolved(row: Comparison) -> bool:
-    """The same, and Holm's correction over the arms, where there is one, does not take it back."""
-    return apart(row) and not row.p_holm >= LEVEL
+    """By its p after Holm's correction; by its interval, where there is no such p."""
+    return row.p_holm < LEVEL if math.isfinite(row.p_holm) else apart(row)
+
+
+def only_here(row: Comparison) -> bool:
+    """It differs in the processes that were measured; the mean over processes may be nothing."""
+    return resolved(row) and not apart(row)
 
 
 def probability(p: float) -> str:
@@ -186,9 +191,15 @@ def _cost(summary: Summary, row: Comparison) -> str:
     share = f" ({relative(row)})" if relative(row) else ""
     figure = f"{change(row)} of CPU a request{share}, 95 % interval {interval(row, True)}"
     if against := _against(summary, row):
-        return f"`{row.arm}` instead of {against} changes the {row.workload} service by {figure}"
+        return f"`{row.arm}` instead of {against} changes the {row.workload} service by {figure}{_here(row)}"
     verb = "cost" if len(summary.experiment.arm(row.arm).collectors) > 1 else "costs"
-    return f"{arm_phrase(summary, row.arm)} {verb} the {row.workload} service {figure}"
+    return f"{arm_phrase(summary, row.arm)} {verb} the {row.workload} service {figure}{_here(row)}"
+
+
+def _here(row: Comparison) -> str:
+    if not only_here(row):
+        return ""
+    return " (a cost in the processes measured; of processes in general these are too few)"
 
 
 def _largest(of: int) -> str:
