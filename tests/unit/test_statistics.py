@@ -123,8 +123,8 @@ def test_what_processes_differ_by_does_not_hide_that_there_is_a_cost() -> None:
 
     An interval without zero and a p above 5 % cannot be: the interval is never the narrower.
     """
-    steady = np.resize([-1.0, 1.0], 40)
-    two = sample(np.array([0.8 + steady, 5.0 + 1.3 * steady]))
+    both = np.random.default_rng(1).standard_normal((2, 40))
+    two = sample(np.array([[1.0], [5.0]]) + both)
     assert hierarchy.probability(two) < 1e-6
     assert hierarchy.combine(two).low < 0
     for run in experiments(200, 2, 30, 0.0, 2.0):
@@ -155,9 +155,9 @@ def test_blocks_of_one_pair_are_a_plain_sample() -> None:
 
 
 def test_slices_that_resemble_each_other_widen_the_interval_of_a_level() -> None:
-    found = experiments(200, 4, 50, 0.4, 0.0)
-    assert share_covered([hierarchy.combine(each) for each in found]) < 0.91
-    assert share_covered([hierarchy.level(each) for each in found]) >= 0.92
+    found = experiments(200, 1, 100, 0.6, 0.0)
+    assert share_covered([hierarchy.combine(each) for each in found]) < 0.88
+    assert share_covered([hierarchy.level(each) for each in found]) >= 0.91
 
 
 def test_blocks_that_disagree_widen_the_interval() -> None:
