@@ -8,8 +8,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from harness.analysis import compare
-from harness.analysis.cpu import BlockRow
 from harness.analysis.compare import Estimate
+from harness.analysis.cpu import BlockRow
 from harness.analysis.validity import Judged
 from harness.model import BASELINE, Comparison
 from harness.plan.experiment import Experiment, plan

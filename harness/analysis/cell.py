@@ -20,10 +20,12 @@ from harness.analysis import (
     metrics,
     pairs,
     ranks,
+    switched,
     value,
 )
 from harness.analysis.bill import Found, Metered
 from harness.analysis.compare import Estimate, Quadruples
+from harness.analysis.effects import Windows
 from harness.analysis.latency import Histograms, Requests
 from harness.analysis.metrics import PERCENTILES
 from harness.analysis.value import CANDIDATE
@@ -47,6 +49,21 @@ class Cell:
     metered: tuple[Trial, ...]
     least_seconds: float = 0.0  # windows shorter than this do not count
     entry: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # ns by type of hook
+    contrast: tuple[float, ...] = (1.0,)  # of the factors that its trials switch
+
+    @property
+    def is_switched(self) -> bool:
+        """Whether its windows differ in what is on, and in nothing else."""
+        return self.arm.method not in ("twin", "block")
+
+    def windows(self, parts: Sequence[str], less: Sequence[str] = ()) -> Windows:
+        """The windows of every trial that compares."""
+        return switched.join(
+            [
+                switched.windows(rows, parts, less, self.least_seconds, record.trial.block)
+                for record, rows in self.switched
+            ]
+        )
 
     def sample(self, parts: Sequence[str], less: Sequence[str] = ()) -> Quadruples:
         """The quadruples (or the pairs, by the arm's method) of every trial that compares."""

@@ -18,7 +18,8 @@ Array = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 Z_CONFIDENCE = 1.96
-Z_POWER = 0.84  # 80 %
+POWER = 0.8
+Z_POWER = 0.84  # standard errors beyond the level at which an effect is found with that power
 Z_DETECT = Z_CONFIDENCE + Z_POWER  # two-sided 5 % level
 RESAMPLES = 1000
 USER_HZ_SECONDS = 0.01  # step of the times in /proc/stat

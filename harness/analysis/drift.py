@@ -63,5 +63,6 @@ class Drift:
 
     def _sums(self, left: Array, right: Array) -> Array:
         """What windows give to the knots before and after them, summed by knot."""
-        sums: Array = np.bincount(self.before, left, self.knots)
-        return sums + np.bincount(self.before + 1, right, self.knots)
+        before = np.bincount(self.before, left, self.knots)
+        after = np.bincount(self.before + 1, right, self.knots)
+        return np.asarray(before + after, dtype=float)

@@ -90,6 +90,11 @@ class Effect:
         return interval(self.estimate, self.standard_error, self.df, self.n)
 
 
+UNKNOWN = Effect(
+    math.nan, math.nan, math.nan, math.nan, 0, math.nan, math.nan, math.nan, math.nan, math.nan
+)
+
+
 @dataclass(frozen=True)
 class Fit:
     """One block: effects of its factors (k,), their covariance, and the same of plain means."""
@@ -119,8 +124,8 @@ def fit(windows: Windows, contrasts: Sequence[Sequence[float]] | Array) -> list[
 
 
 def interval(estimate: float, error: float, df: float, n: int) -> Estimate:
-    """Student's 95 % interval; none below LEAST_DF."""
-    reach = error * float(stats.t.ppf((1 + CONFIDENCE) / 2, df)) if df >= LEAST_DF else math.nan
+    """Student's 95 % interval; none if `df` is NaN."""
+    reach = error * float(stats.t.ppf((1 + CONFIDENCE) / 2, df))
     return Estimate(estimate, estimate - reach, estimate + reach, n)
 
 
@@ -193,8 +198,7 @@ def _robust(
 
 def _solve(matrix: Array, right: Array) -> Array:
     """Least squares, so that a factor whose windows all lost their weight is no error."""
-    found: Array = np.linalg.lstsq(matrix, right, rcond=None)[0]
-    return found
+    return np.asarray(np.linalg.lstsq(matrix, right, rcond=None)[0], dtype=float)
 
 
 def _huber(distance: Array) -> Array:
@@ -221,7 +225,7 @@ def _effect(fits: Sequence[Fit], contrast: Array) -> Effect:
     """Blocks put together: weights 1 / variance, which are estimated themselves (Meier 1953)."""
     n = sum(each.n for each in fits)
     if not fits:
-        return Effect(*[math.nan] * 4, 0, *[math.nan] * 5)
+        return UNKNOWN
     values = np.array([contrast @ each.theta for each in fits])
     variances = np.array([contrast @ each.covariance @ contrast for each in fits])
     dfs = np.array([each.df for each in fits])
@@ -229,6 +233,7 @@ def _effect(fits: Sequence[Fit], contrast: Array) -> Effect:
     parts = shares**2 * variances
     estimate, variance = float(shares @ values), float(parts.sum())
     df = variance**2 / float(np.sum(parts**2 / dfs)) if variance else float(dfs.sum())
+    df = df if dfs.sum() >= LEAST_DF else math.nan
     error = math.sqrt(variance * (1 + 4 * float(np.sum(shares * (1 - shares) / dfs))))
     weights = np.array([each.weight for each in fits])
     weights /= weights.sum()
@@ -241,7 +246,7 @@ def _effect(fits: Sequence[Fit], contrast: Array) -> Effect:
         float(shares @ [each.level for each in fits]),
         float(weights @ [each.mean_level for each in fits]),
         tuple(
-            interval(float(v), math.sqrt(e), each.df, each.n)
+            interval(float(v), math.sqrt(e), each.df if each.df >= LEAST_DF else math.nan, each.n)
             for v, e, each in zip(values, variances, fits, strict=True)
         ),
         tuple(shares.tolist()),
@@ -250,14 +255,13 @@ def _effect(fits: Sequence[Fit], contrast: Array) -> Effect:
 
 def _shares(variances: Array, counts: Array) -> Array:
     known = variances > 0
-    weights: Array = np.where(known, 1 / np.where(known, variances, 1.0), 0.0)
-    if not known.all():
-        weights = counts
-    return weights / weights.sum()
+    weights = 1 / np.where(known, variances, 1.0) if known.all() else counts
+    shares: Array = weights / weights.sum()
+    return shares
 
 
 def _p(estimate: float, error: float, df: float) -> float:
     """Student's, which the redraw comes near: a score is bounded, so no window decides the sum."""
-    if df < LEAST_DF or math.isnan(estimate):
+    if math.isnan(df) or math.isnan(estimate):
         return math.nan
     return float(2 * stats.t.sf(abs(estimate) / error, df)) if error > 0 else float(estimate == 0)

@@ -57,14 +57,18 @@ def _held(row: Comparison, family: Mapping[tuple[str, str], float]) -> Compariso
 
 
 def interactions(experiment: Experiment, rows: Sequence[Comparison]) -> Iterator[Comparison]:
-    """For arms whose collectors have each an arm of their own: together less the sum of each."""
+    """For arms whose collectors have each an arm of their own: together less the sum of each.
+
+    Arms whose collectors share their windows have such a row already (`cpu.interactions`).
+    """
     metric = "context_cpu_us"
     for workload in experiment.workloads:
         for arm in experiment.arms:
             together = _find(rows, workload, arm.name, metric)
             alone = [_find(rows, workload, name, metric) for name in singles(experiment, arm)]
             each = [row for row in alone if row is not None]
-            if together is None or not each or len(each) < len(alone):
+            has_row = _find(rows, workload, arm.name, "interaction_us") is not None
+            if has_row or together is None or not each or len(each) < len(alone):
                 continue
             value = bill.combined(
                 [(1.0, Estimate.of(together)), *((-1.0, Estimate.of(row)) for row in each)]

@@ -16,6 +16,7 @@ import numpy as np
 from scipy import stats
 
 from harness.analysis.compare import CONFIDENCE, Array, Estimate, Quadruples
+from harness.analysis.effects import Effect
 from harness.analysis.ranks import LEAST, hodges_lehmann, signed_rank_p
 
 # Standard errors above zero from which autocorrelation counts. One, not 1.64: overlooking it costs
@@ -54,6 +55,13 @@ def within(sample: Quadruples) -> Within:
     each = [hodges_lehmann(part) for part in _blocks(sample) if len(part) >= LEAST]
     known = tuple(e for e in each if e.standard_error > 0)
     return Within(whole, known, tuple(_overlaps(known)) if known else (), p)
+
+
+def of(effect: Effect) -> Within:
+    """An effect from windows, with Student's interval and p of the redrawn coins."""
+    each = zip(effect.blocks, effect.shares, strict=True)
+    known = [(block, share) for block, share in each if block.standard_error > 0]
+    return Within(effect.interval, tuple(b for b, _ in known), tuple(s for _, s in known), effect.p)
 
 
 def pooled(arms: Iterable[Within]) -> Heterogeneity:

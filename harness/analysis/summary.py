@@ -89,7 +89,7 @@ def summarize(run: Run) -> Summary:
 
 
 def cpu_only(run: Run) -> list[Comparison]:
-    """Only the rows of workload_cpu_percent, as `summarize` has them but for noise, Holm and the mde."""
+    """Only the rows of workload_cpu_percent: those of `summarize` but for noise, Holm and mde."""
     about, experiment, trials, windows = _read(run)
     found = list(_cells(about, experiment, trials, windows))
     return cpu.percent_rows(found, experiment.seed)

@@ -86,7 +86,8 @@ def trust(summary: Summary, workload: str) -> Sheet:
         "p": "this arm alone",
         "p after Holm": "over all services' arms",
         "compared": "method",
-        "pairs": "quadruples; of block, trials",
+        "windows": "of twin, quadruples; of block, trials",
+        "all windows": "plain means; share weighted down",
     }
     caption = f"CPU of the service a request, on {MINUS} off, and how far to believe it"
     return Sheet(caption, tuple(columns), rows, tuple(columns.values()))
@@ -107,7 +108,16 @@ def _trust(summary: Summary, row: Comparison) -> tuple[Cell, ...]:
         Cell(wording.probability(row.p_holm) or "n/a"),
         Cell(wording.compared(summary, row.arm)),
         Cell(f"{row.n:,}"),
+        _plain_means(row),
     )
+
+
+def _plain_means(row: Comparison) -> Cell:
+    """The difference of the means of all windows, and how many counted for less than half."""
+    if not math.isfinite(row.mean):
+        return Cell("n/a", "", "none")
+    share = f"{wording.plain(100 * row.down_share)} % weighted down"
+    return Cell(wording.number(row.mean, wording.places(row), signed=True), share)
 
 
 def bill(summary: Summary, workload: str) -> Sheet:

@@ -191,7 +191,10 @@ def _cost(summary: Summary, row: Comparison) -> str:
     share = f" ({relative(row)})" if relative(row) else ""
     figure = f"{change(row)} of CPU a request{share}, 95 % interval {interval(row, True)}"
     if against := _against(summary, row):
-        return f"`{row.arm}` instead of {against} changes the {row.workload} service by {figure}{_here(row)}"
+        return (
+            f"`{row.arm}` instead of {against} changes the {row.workload} service by "
+            f"{figure}{_here(row)}"
+        )
     verb = "cost" if len(summary.experiment.arm(row.arm).collectors) > 1 else "costs"
     return f"{arm_phrase(summary, row.arm)} {verb} the {row.workload} service {figure}{_here(row)}"
 
