@@ -23,7 +23,7 @@ from harness.model import Comparison
 
 WINDOWS = "robust regression on windows, redrawn coins, widened by what processes differ by"
 HL = "Hodges-Lehmann over quadruples, signed-rank interval, widened by what processes differ by"
-PAIRS = "robust regression on windows with products of two collectors, redrawn coins"
+PAIRS = "context_cpu_us less those of {}; products of two in the regression on windows"
 SUMS = "weighted means of windows (the counter moves by ticks), redrawn coins"
 TICKS = "ratio of sums (the counter moves by ticks), bootstrap over quadruples within blocks"
 METERS = {**{metric: (meter,) for meter, metric in SWITCHED_CPU.items()}, **metrics.COMBINED_CPU}
@@ -84,8 +84,10 @@ def interactions(cell: Cell) -> Iterator[Comparison]:
 
     The sum over all pairs; that three change what two do is not told apart.
     """
+    if not cell.switched or not cell.is_switched:
+        return
     factors = [i for i, of in enumerate(cell.contrast) if of]
-    if len(factors) < 2 or not cell.switched or not cell.is_switched:
+    if len(factors) < 2:
         return
     sample = cell.windows(METERS["context_cpu_us"])
     pairs = [sample.states[:, i] & sample.states[:, j] for i, j in combinations(factors, 2)]
@@ -93,7 +95,8 @@ def interactions(cell: Cell) -> Iterator[Comparison]:
     contrast = [0.0] * len(cell.contrast) + [1.0] * len(pairs)
     (effect,) = effects.fit(replace(sample, states=states), [contrast])
     if effect.n:
-        row = cell.row("interaction_us", effect.interval, effect.level, PAIRS, effect.p)
+        method = PAIRS.format(", ".join(cell.arm.collectors))
+        row = cell.row("interaction_us", effect.interval, effect.level, method, effect.p)
         yield replace(row, mean=effect.mean, down_share=effect.down)
 
 
