@@ -123,10 +123,12 @@ class Comparison:
     """A difference with its interval: one row of report.json, see docs/report-schema.md.
 
     `estimate`, `low`, `high` and `mde` (smallest effect that would have been seen with 80 %
-    power at the 5 % level) are in `unit`; `level` is the off value they are compared with. `p` is
-    the two-sided probability of so large a difference by chance, `p_holm` the same after Holm's
-    correction over the arms of a workload, `noise` half the width of the A/A arm's interval; each
-    is NaN where it is not defined.
+    power at the level asked for) are in `unit`; `level` is the off value they are compared with.
+    `p` is the two-sided probability of so large a difference by chance in these processes, `p_holm`
+    the same after Holm's correction over arms and workloads, `noise` half the width of the A/A
+    arm's interval, `mean` the effect on the mean of all windows where the estimate is that on the
+    typical one, and `down_share` how many windows counted for less than half there; each is NaN
+    where it is not defined.
     """
 
     workload: str
@@ -143,6 +145,8 @@ class Comparison:
     p: float = math.nan
     p_holm: float = math.nan
     noise: float = math.nan
+    mean: float = math.nan
+    down_share: float = math.nan
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ def bpf_us(trials: Sequence[Metered]) -> Found | None:
     if len(sample.on):
         if is_rare(sample.on):
             return Found(value.not_negative(compare.ratio_of_sums(sample, SEED)[0]), SUMS)
-        return Found(value.not_negative(hierarchy.combine(sample)), SLICES)
+        return Found(value.not_negative(hierarchy.level(sample)), SLICES)
     each = [
         1e6 * math.fsum(ran) / trial.requests
         for trial in trials

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.analysis import injection, latency, noise, proof, summary, trust, validity
-from harness.analysis.compare import Z_CONFIDENCE
+from harness.analysis import injection, latency, noise, proof, shown, summary, validity
 from harness.analysis.injection import InjectedTrial
 from harness.analysis.latency import NEVER_NS, Requests
 from harness.analysis.summary import Summary
@@ -23,7 +22,6 @@ from harness.plan.calibration import LEAST_NULLS
 from harness.results.run import Run
 
 HOOK = "cgroup_skb"  # of the program that injects
-MINUTES = (5, 10, 30)
 POINTS = 60  # of the spectrum that are kept
 SLOW_SECONDS = 0.0105  # of the shipped services' requests that wait for something else: one in five
 DETECTABLE = {"workload_cpu_us": "CPU per request", "latency_p50_us": "latency p50"}
@@ -31,8 +29,10 @@ LIMITS = {
     "coverage, CPU per request": 90.0,
     "coverage, latency p50": 90.0,
     "false alarms": 5.0,
-    "CPU per request, smallest effect in 30 minutes": 1.0,
-    "latency p50, smallest effect in 30 minutes": 2.0,
+    "CPU per request, bound on the bias": 0.5,
+    "latency p50, bound on the bias": 1.0,
+    "CPU per request, smallest effect": 1.0,
+    "latency p50, smallest effect": 2.0,
     "residual": 10.0,
 }  # in percent: at least for the coverage, at most for the others
 
@@ -91,6 +91,7 @@ def certify(quiet_run: Run, injected_run: Run, entry: Mapping[str, Any]) -> dict
     about, found = quiet_run.about(), summary.summarize(injected_run)
     workload = found.experiment.workloads[0]
     known = injection.known(injected_run, found, entry.get(HOOK, {}).get("entry_ns"))
+    arms = list(injection.arms(found, known))
     result = {
         "workload": workload,
         "rate": about.calibration.get(workload, {}).get("rate"),
@@ -103,10 +104,18 @@ def certify(quiet_run: Run, injected_run: Run, entry: Mapping[str, Any]) -> dict
             "switched_seconds": found.experiment.switched_seconds,
         },
         "switch_ms": _values(found, "switch_ms"),
-        "arms": list(injection.arms(found, known)),
+        "arms": arms,
+        "bias": {
+            metric: shown.bias(arms, counted, metric)
+            for metric, counted in proof.counted(found).items()
+        },
         "agents": list(injection.agents(found, known)),
         **proof.of(injected_run, quiet(quiet_run)[0], found, known),
-        "detectable": list(_detectable(found)),
+        "detectable": [
+            each
+            for metric, words in DETECTABLE.items()
+            if (each := shown.detectable(found, metric, words)) is not None
+        ],
         "residual": list(_residual(found, known)),
         "trials": [
             {"trial": t.record.trial.name, "status": t.status, "reason": t.reason}
@@ -116,34 +125,6 @@ def certify(quiet_run: Run, injected_run: Run, entry: Mapping[str, Any]) -> dict
         "warnings": list(found.warnings),
     }
     return {**result, "wishes": list(_wishes(result))}
-
-
-def _detectable(found: Summary) -> Iterator[dict[str, Any]]:
-    """From the standard errors of all arms' intervals over the whole run: their median."""
-    e = found.experiment
-    for metric, words in DETECTABLE.items():
-        percent, errors = [], []
-        for arm in e.arms:
-            row = found.row(e.workloads[0], arm.name, metric)
-            trials = sum(
-                t.usable and (t.record.trial.arm, t.record.trial.kind) == (arm.name, "switched")
-                for t in found.trials
-            )
-            if row is None or not math.isfinite(row.low) or not row.level > 0:
-                continue
-            error = (row.high - row.low) / 2 / Z_CONFIDENCE
-            seconds = trials * e.switched_seconds
-            errors.append([trust.detectable(error, seconds, 60 * m) for m in MINUTES])
-            percent.append([100 * each / row.level for each in errors[-1]])
-        if errors:
-            absolute, relative = np.median(errors, axis=0), np.median(percent, axis=0)
-            yield {
-                "metric": metric, "what": words, "arms": len(errors),
-                "effects": [
-                    {"minutes": m, "us": float(a), "percent": float(p)}
-                    for m, a, p in zip(MINUTES, absolute, relative, strict=True)
-                ],
-            }  # fmt: skip
 
 
 def _residual(found: Summary, known: Mapping[str, list[InjectedTrial]]) -> Iterator[dict[str, Any]]:
@@ -174,9 +155,11 @@ def _wishes(certificate: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         "coverage, latency p50": certificate["coverage"]["latency"]["percent"],
         "false alarms": alarms["real" if real else "both"]["percent"],
     }
+    for metric, words in DETECTABLE.items():
+        if bias := certificate["bias"].get(metric):
+            found[f"{words}, bound on the bias"] = bias["bound_percent"]
     for row in certificate["detectable"]:
-        last = row["effects"][-1]
-        found[f"{row['what']}, smallest effect in {last['minutes']} minutes"] = last["percent"]
+        found[f"{row['what']}, smallest effect"] = row["effects"][-1]["percent"]
     resolved = [
         r for r in certificate["residual"] if r["high"] - r["low"] <= 2 * LIMITS["residual"]
     ]

@@ -8,8 +8,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from harness.analysis import compare
-from harness.analysis.cell import BlockRow
 from harness.analysis.compare import Estimate
+from harness.analysis.cpu import BlockRow
 from harness.analysis.latency_rows import Route
 from harness.analysis.validity import Judged
 from harness.model import BASELINE, Comparison, Method
@@ -162,8 +162,8 @@ def _disagreeing(blocks: Sequence[BlockRow]) -> Iterator[str]:
             each = ", ".join(f"{b.estimate:+.2f}" for b in mine)
             yield (
                 f"{workload}, {arm}: the blocks disagree beyond their own intervals ({each} us). "
-                f"The interval shown is widened for it; {len(mine)} blocks tell little of how "
-                "much processes differ."
+                "The interval shown is widened by what this service's arms show of that together; "
+                f"{len(mine)} blocks tell little of how much processes differ."
             )
 
 

@@ -15,39 +15,22 @@ from harness.analysis import (
     bill,
     compare,
     coverage,
-    hierarchy,
     metrics,
     pairs,
-    ranks,
+    switched,
     value,
 )
 from harness.analysis.bill import Found, Metered
 from harness.analysis.compare import Estimate, Quadruples
-from harness.analysis.metrics import SWITCHED_CPU
+from harness.analysis.effects import Windows
 from harness.analysis.value import CANDIDATE
 from harness.model import Arm, Comparison, WindowRow
 from harness.results.run import TrialRecord
 
-HL = "Hodges-Lehmann over quadruples, signed-rank interval, widened by blocks and autocorrelation"
 PAIRED = "Hodges-Lehmann over trials, signed-rank interval"
-TICKS = "ratio of sums (the counter moves by ticks), bootstrap over quadruples within blocks"
 ONE = "one trial"
 
 Trial = tuple[TrialRecord, tuple[WindowRow, ...]]
-
-
-@dataclass(frozen=True)
-class BlockRow:
-    """The estimate of one block alone, to be compared with the other blocks'."""
-
-    workload: str
-    arm: str
-    metric: str
-    block: int
-    estimate: float
-    low: float
-    high: float
-    n: int
 
 
 @dataclass(frozen=True)
@@ -60,6 +43,21 @@ class Cell:
     metered: tuple[Trial, ...]
     least_seconds: float = 0.0  # windows shorter than this do not count
     entry: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # ns by type of hook
+    contrast: tuple[float, ...] = (1.0,)  # of the factors that its trials switch
+
+    @property
+    def is_switched(self) -> bool:
+        """Whether its windows differ in what is on, and in nothing else."""
+        return self.arm.method not in ("twin", "block")
+
+    def windows(self, parts: Sequence[str], less: Sequence[str] = ()) -> Windows:
+        """The windows of every trial that compares."""
+        return switched.join(
+            [
+                switched.windows(rows, parts, less, self.least_seconds, record.trial.block)
+                for record, rows in self.switched
+            ]
+        )
 
     def sample(self, parts: Sequence[str], less: Sequence[str] = ()) -> Quadruples:
         """The quadruples (or the pairs, by the arm's method) of every trial that compares."""
@@ -102,61 +100,9 @@ class Cell:
             yield self.row(metric, found.value, found.level, ONE if sole else found.method)
 
 
-def cpu_percent_row(cell: Cell) -> Comparison | None:
-    """The one row by which a run may end early."""
-    sample = cell.sample(("cpu.workload",))
-    if not len(sample.on) or not (level := float(np.median(sample.off))) > 0:
-        return None
-    return _percent(cell, sample, hierarchy.combine(sample), level)
-
-
-def cpu_rows(cell: Cell, seed: int) -> Iterator[Comparison]:
-    """Differences of CPU per request, by who pays."""
-    meters = {metric: (meter,) for meter, metric in SWITCHED_CPU.items()}
-    for metric, parts in {**meters, **metrics.COMBINED_CPU}.items():
-        sample = cell.sample(parts, metrics.APART.get(metric, ()))
-        if not len(sample.on) or (metric == "unexplained_us" and cell.arm.against):
-            continue
-        if _is_ticked(cell, parts):
-            found, level = compare.ratio_of_sums(sample, _seed(cell, seed, metric))
-            yield cell.row(metric, found, level, TICKS)
-            continue
-        found, level = hierarchy.combine(sample), float(np.median(sample.off))
-        yield cell.row(metric, found, level, _method(cell), hierarchy.probability(sample))
-        if metric == "workload_cpu_us" and level > 0:
-            yield _percent(cell, sample, found, level)
-
-
-def _is_ticked(cell: Cell, parts: Sequence[str]) -> bool:
-    """Whether windows are too short for a meter's ticks; half a trial is never."""
-    return cell.arm.method != "block" and any(
-        compare.is_ticked(rows, part) for part in parts for _, rows in cell.switched
-    )
-
-
-def _percent(cell: Cell, sample: Quadruples, found: Estimate, level: float) -> Comparison:
-    p = hierarchy.probability(sample)
-    return cell.row("workload_cpu_percent", found.scaled(100 / level), 100.0, _method(cell), p)
-
-
-def _method(cell: Cell) -> str:
-    return PAIRED if cell.arm.method == "block" else HL
-
-
-def _seed(cell: Cell, seed: int, name: str) -> int:
+def seed_of(cell: Cell, seed: int, name: str) -> int:
+    """Of what is drawn for one figure of a cell."""
     return zlib.crc32(f"{seed}/{cell.workload}/{cell.arm.name}/{name}".encode())
-
-
-def block_rows(cell: Cell) -> Iterator[BlockRow]:
-    """The same estimate of each block alone."""
-    metric = "workload_cpu_us"
-    for trial in cell.switched:
-        sample = cell.trial_sample(trial, ("cpu.workload",))
-        if len(sample.on):
-            e, block = ranks.hodges_lehmann(sample.differences), trial[0].trial.block
-            yield BlockRow(
-                cell.workload, cell.arm.name, metric, block, e.estimate, e.low, e.high, e.n
-            )
 
 
 def value_rows(cell: Cell) -> Iterator[Comparison]:

@@ -18,13 +18,15 @@ Array = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 Z_CONFIDENCE = 1.96
-Z_DETECT = 1.96 + 0.84  # two-sided 5 % level, 80 % power
+POWER = 0.8
+Z_POWER = 0.84  # standard errors beyond the level at which an effect is found with that power
+Z_DETECT = Z_CONFIDENCE + Z_POWER  # two-sided 5 % level
 RESAMPLES = 1000
 USER_HZ_SECONDS = 0.01  # step of the times in /proc/stat
 
 
 class Interval(Protocol):
-    """What rows have in common: model.Comparison, cell.BlockRow."""
+    """What rows have in common: model.Comparison, cpu.BlockRow."""
 
     @property
     def estimate(self) -> float:
@@ -195,6 +197,14 @@ def ratio_of_sums(sample: Quadruples, seed: int) -> tuple[Estimate, float]:
     if not low < high:
         low = high = math.nan
     return Estimate(centre, float(low), float(high), n), float(off[0])
+
+
+def z_detect(tests: int) -> float:
+    """Standard errors that are seen with 80 % power, two-sided 5 % over so many tests (Bonferroni).
+
+    The first step of Holm's correction asks for as much, its later ones for less.
+    """
+    return float(stats.norm.isf((1 - CONFIDENCE) / 2 / max(1, tests))) + Z_POWER
 
 
 def disagreement(blocks: Sequence[Estimate]) -> float:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from harness.analysis import bill, metrics, multiple
+from harness.analysis import bill, compare, metrics, multiple
 from harness.analysis.compare import Estimate
 from harness.model import Arm, Comparison
 from harness.plan.experiment import Experiment
 
 TOGETHER = "context_cpu_us less those of {}; intervals in quadrature"
-CORRECTED = ("workload_cpu_us", "workload_cpu_percent")  # one question in two units
 LATENCY = "latency_"  # how its metrics begin
+
+Key = tuple[str, str, str]
 
 
 def completed(experiment: Experiment, rows: Sequence[Comparison]) -> list[Comparison]:
@@ -36,25 +39,31 @@ def _with_noise(experiment: Experiment, rows: Sequence[Comparison], row: Compari
 
 
 def corrected(experiment: Experiment, rows: Sequence[Comparison]) -> list[Comparison]:
-    """Fill in `p_holm` of the workload's CPU, over the arms with collectors of each workload.
+    """Fill in `p_holm` of every row with a p, and the effect that is seen where it has to hold.
 
-    Latency is a family of its own: all its percentiles, routes and arms, of all workloads.
+    A family is one metric over the arms with collectors of all services, since the report's first
+    sentence chooses among them all; latency is one with all its percentiles and routes.
     """
-    rows = _latency_corrected(experiment, rows)
-    found: dict[tuple[str, str], float] = {}
-    for workload in experiment.workloads:
-        ps = {
-            row.arm: row.p for row in rows
-            if row.workload == workload and row.metric in CORRECTED
-            and experiment.arm(row.arm).collectors
-        }  # fmt: skip
-        found |= {(workload, arm): p for arm, p in multiple.holm(ps).items()}
-    return [
-        replace(row, p_holm=found[row.workload, row.arm])
-        if row.metric in CORRECTED and (row.workload, row.arm) in found
-        else row
-        for row in rows
-    ]
+    families: dict[str, dict[Key, float]] = defaultdict(dict)
+    for row in rows:
+        if not math.isnan(row.p) and experiment.arm(row.arm).collectors:
+            families[_family(row)][_key(row)] = row.p
+    held = {name: multiple.holm(ps) for name, ps in families.items()}
+    return [_held(row, held[_family(row)]) if _family(row) in held else row for row in rows]
+
+
+def _family(row: Comparison) -> str:
+    return LATENCY if row.metric.startswith(LATENCY) else row.metric
+
+
+def _key(row: Comparison) -> Key:
+    return row.workload, row.arm, row.metric
+
+
+def _held(row: Comparison, family: Mapping[Key, float]) -> Comparison:
+    """An A/A arm is not in the family; what would be seen beside it is held to the same level."""
+    stricter = compare.z_detect(len(family)) / compare.Z_DETECT
+    return replace(row, p_holm=family.get(_key(row), math.nan), mde=row.mde * stricter)
 
 
 def _latency_corrected(experiment: Experiment, rows: Sequence[Comparison]) -> Sequence[Comparison]:
@@ -71,14 +80,18 @@ def _latency_corrected(experiment: Experiment, rows: Sequence[Comparison]) -> Se
 
 
 def interactions(experiment: Experiment, rows: Sequence[Comparison]) -> Iterator[Comparison]:
-    """For arms whose collectors have each an arm of their own: together less the sum of each."""
+    """For arms whose collectors have each an arm of their own: together less the sum of each.
+
+    Arms whose collectors share their windows have such a row already (`cpu.interactions`).
+    """
     metric = "context_cpu_us"
     for workload in experiment.workloads:
         for arm in experiment.arms:
             together = _find(rows, workload, arm.name, metric)
             alone = [_find(rows, workload, name, metric) for name in singles(experiment, arm)]
             each = [row for row in alone if row is not None]
-            if together is None or not each or len(each) < len(alone):
+            has_row = _find(rows, workload, arm.name, "interaction_us") is not None
+            if has_row or together is None or not each or len(each) < len(alone):
                 continue
             value = bill.combined(
                 [(1.0, Estimate.of(together)), *((-1.0, Estimate.of(row)) for row in each)]

@@ -1,15 +1,22 @@
-"""Estimates over quadruples within blocks, and over trials: what every row is made of."""
+"""What several processes tell together: one heterogeneity of a service's arms, and its price.
+
+Two questions are kept apart. Whether there is an effect in the processes that were measured is
+answered by the coins alone: under no effect nothing differs between processes either. How large it
+is in the mean over processes needs to know how much they differ, which two of them hardly tell:
+that is pooled over all arms of a service. docs/adr/0019-coins-and-windows.md has the simulations.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
 from harness.analysis.compare import CONFIDENCE, Array, Estimate, Quadruples
+from harness.analysis.effects import Effect
 from harness.analysis.ranks import LEAST, hodges_lehmann, signed_rank_p
 
 # Standard errors above zero from which autocorrelation counts. One, not 1.64: overlooking it costs
@@ -19,51 +26,100 @@ LONGEST = 0.9  # the autocorrelation that is believed at most
 
 
 @dataclass(frozen=True)
-class Spread:
-    """What independent quadruples do not tell: `factor` on the standard error, and Student's df."""
+class Within:
+    """An effect in the processes that were measured: `whole`, and of each block alone.
 
-    factor: float
+    `shares` are the weights that the blocks have in `whole`; `p` is that of no effect.
+    """
+
+    whole: Estimate
+    blocks: tuple[Estimate, ...]
+    shares: tuple[float, ...]
+    p: float
+
+
+@dataclass(frozen=True)
+class Heterogeneity:
+    """Variance of the effect between processes, and the degrees of freedom that it is known by."""
+
+    variance: float
     df: float
 
-    @property
-    def widening(self) -> float:
-        """By how much the signed-rank interval is widened to each side."""
-        tail = (1 + CONFIDENCE) / 2
-        return self.factor * float(stats.t.ppf(tail, self.df) / stats.norm.ppf(tail))
+
+NONE = Heterogeneity(0.0, math.inf)
+
+
+def within(sample: Quadruples) -> Within:
+    """Hodges-Lehmann over quadruples, with the signed-rank test's interval and p."""
+    whole, p = hodges_lehmann(sample.differences), signed_rank_p(sample.differences)
+    each = [hodges_lehmann(part) for part in _blocks(sample) if len(part) >= LEAST]
+    known = tuple(e for e in each if e.standard_error > 0)
+    return Within(whole, known, tuple(_overlaps(known)) if known else (), p)
+
+
+def of(effect: Effect) -> Within:
+    """An effect from windows, with Student's interval and p of the redrawn coins."""
+    each = zip(effect.blocks, effect.shares, strict=True)
+    known = [(block, share) for block, share in each if block.standard_error > 0]
+    return Within(effect.interval, tuple(b for b, _ in known), tuple(s for _, s in known), effect.p)
+
+
+def pooled(arms: Iterable[Within]) -> Heterogeneity:
+    """One variance between processes for arms that share them, in the square of their unit.
+
+    DerSimonian and Laird's (1986, Controlled Clinical Trials 7) with Cochran's Q, its degrees of
+    freedom and its scale each summed over the arms; zero if Q is below its degrees of freedom.
+    """
+    q = df = scale = 0.0
+    for arm in arms:
+        if len(arm.blocks) < 2:
+            continue
+        values = np.array([block.estimate for block in arm.blocks])
+        weights = np.array([block.standard_error for block in arm.blocks]) ** -2
+        centre = float(np.average(values, weights=weights))
+        q += float(weights @ (values - centre) ** 2)
+        df += len(values) - 1
+        scale += float(weights.sum() - (weights @ weights) / weights.sum())
+    return Heterogeneity(max(0.0, (q - df) / scale), df) if scale > 0 else NONE
+
+
+def widened(arm: Within, between: Heterogeneity) -> Estimate:
+    """The mean over processes: the interval of `whole` with the variance between them.
+
+    The quantile is Student's with the pooled degrees of freedom. With a single one that would be
+    6.5 times as wide in one run of three though nothing differs, so there they are Satterthwaite's
+    (1946), at the price of a coverage below 95 % where two blocks of one arm are all that is known.
+    """
+    whole, error = arm.whole, arm.whole.standard_error
+    added = between.variance * math.fsum(share**2 for share in arm.shares)
+    if not (error > 0 and added > 0):
+        return whole
+    total = error**2 + added
+    df = between.df if between.df > 1 else (total / added) ** 2
+    tail = (1 + CONFIDENCE) / 2
+    by = math.sqrt(total) / error * float(stats.t.ppf(tail, df) / stats.norm.ppf(tail))
+    low, high = (whole.estimate + by * (end - whole.estimate) for end in (whole.low, whole.high))
+    return Estimate(whole.estimate, low, high, whole.n)
 
 
 def combine(sample: Quadruples) -> Estimate:
-    """Hodges-Lehmann over the quadruples, its interval widened for what they share; unit as given.
+    """The mean over processes from one arm alone; unit as given."""
+    arm = within(sample)
+    return widened(arm, pooled([arm]))
 
-    Two things widen it. Positive lag-1 autocorrelation r within blocks multiplies the variance by
-    (1 + r) / (1 - r), as for a first-order autoregression. Variance tau^2 between the blocks'
-    estimates (DerSimonian and Laird 1986, Controlled Clinical Trials 7; zero if Cochran's Q is
-    below its degrees of freedom) adds tau^2 x the sum of the squared weights of the blocks, and as
-    tau^2 is then known from B blocks only, the quantile is Student's with B - 1 df.
 
-    Coverage of the 95 % interval in simulation (docs/adr/0010-statistics.md has the table): 94 to
-    97 % with four blocks or more, whatever tau. With two blocks B - 1 df would make one interval in
-    three 6.5 times as wide though nothing differs, so there the df are Satterthwaite's (1946); its
-    price is a coverage of 90 % if tau equals the standard error of a block, 86 % at 1.5 times it.
+def level(sample: Quadruples) -> Estimate:
+    """The same of slices that no coin has put in order, so that neighbours may resemble each other.
+
+    Positive lag-1 autocorrelation r within blocks multiplies the variance by (1 + r) / (1 - r), as
+    for a first-order autoregression.
     """
-    whole = hodges_lehmann(sample.differences)
-    if not whole.standard_error > 0:
-        return whole
-    centre, by = whole.estimate, spread(sample, whole).widening
-    low, high = centre - by * (centre - whole.low), centre + by * (whole.high - centre)
-    return Estimate(centre, low, high, whole.n)
-
-
-def probability(sample: Quadruples) -> float:
-    """Two-sided p of no effect: the signed-rank test's, weakened as `combine` widens.
-
-    NaN if n < 6.
-    """
-    whole, p = hodges_lehmann(sample.differences), signed_rank_p(sample.differences)
-    if not whole.standard_error > 0 or math.isnan(p):
-        return p
-    found = spread(sample, whole)
-    return float(2 * stats.t.sf(stats.norm.isf(p / 2) / found.factor, found.df))
+    r, found = autocorrelation(sample), combine(sample)
+    if not r * math.sqrt(len(sample.block)) > SIGNIFICANT:
+        return found
+    by = math.sqrt((1 + min(r, LONGEST)) / (1 - min(r, LONGEST)))
+    low, high = (found.estimate + by * (end - found.estimate) for end in (found.low, found.high))
+    return Estimate(found.estimate, low, high, found.n)
 
 
 def autocorrelation(sample: Quadruples) -> float:
@@ -86,17 +142,12 @@ def autocorrelation(sample: Quadruples) -> float:
     return (products / squares + 1 / n) / (1 - 3 / n)
 
 
-def spread(sample: Quadruples, whole: Estimate) -> Spread:
-    """How far `whole`, the estimate over all quadruples, is wider than if they were independent."""
-    r = autocorrelation(sample)
-    is_correlated = r * math.sqrt(len(sample.block)) > SIGNIFICANT
-    inflation = (1 + min(r, LONGEST)) / (1 - min(r, LONGEST)) if is_correlated else 1.0
-    within = whole.standard_error**2 * inflation
-    between, blocks = _between(sample, inflation)
-    if not between:
-        return Spread(math.sqrt(inflation), math.inf)
-    df = blocks - 1 if blocks > 2 else ((within + between) / between) ** 2
-    return Spread(math.sqrt(within + between) / whole.standard_error, df)
+def probability(sample: Quadruples) -> float:
+    """Two-sided p of no effect in these processes, by the coins: the signed-rank test's.
+
+    NaN if n < 6.
+    """
+    return signed_rank_p(sample.differences)
 
 
 def mean_interval(values: Sequence[float]) -> Estimate:
@@ -113,33 +164,14 @@ def _blocks(sample: Quadruples) -> list[Array]:
     return [sample.differences[sample.block == name] for name in np.unique(sample.block)]
 
 
-def _between(sample: Quadruples, inflation: float) -> tuple[float, int]:
-    """Variance that the blocks' own effects give to the pooled estimate, and how many blocks."""
-    each = [(hodges_lehmann(part), len(part)) for part in _blocks(sample) if len(part) >= LEAST]
-    known = [(e, n) for e, n in each if e.standard_error > 0]
-    if len(known) < 2:
-        return 0.0, len(known)
-    errors = np.array([e.standard_error for e, _ in known]) * math.sqrt(inflation)
-    tau2 = _dersimonian_laird(np.array([e.estimate for e, _ in known]), errors)
-    shares = _shares(errors, np.array([n for _, n in known], dtype=float))
-    return tau2 * float(shares @ shares), len(known)
-
-
-def _dersimonian_laird(values: Array, errors: Array) -> float:
-    weights = errors**-2
-    centre = float(np.average(values, weights=weights))
-    q, df = float(weights @ (values - centre) ** 2), len(values) - 1
-    scale = float(weights.sum() - (weights @ weights) / weights.sum())
-    return max(0.0, (q - df) / scale)
-
-
-def _shares(errors: Array, counts: Array) -> Array:
+def _overlaps(blocks: Sequence[Estimate]) -> Array:
     """Weight of each block in the pooled estimate: its overlap with all (normal densities).
 
     Moving block b moves the Hodges-Lehmann estimate by n_b x integral of f_b x f, normalised: a
     noisy block counts for less.
     """
-    variances = errors**2 * counts
+    counts = np.array([block.n for block in blocks], dtype=float)
+    variances = np.array([block.standard_error for block in blocks]) ** 2 * counts
     overlap = 1 / np.sqrt(variances[:, None] + variances[None, :])
     weights = counts * (overlap @ counts)
     shares: Array = weights / weights.sum()

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.analysis import compare, hierarchy, metrics, summary, value
-from harness.analysis.compare import Estimate, Quadruples
+from harness.analysis import metrics, summary, switched, value
+from harness.analysis.compare import Estimate
+from harness.analysis.effects import Windows
 from harness.analysis.summary import Summary
 from harness.analysis.value import CANDIDATE, REFERENCE
 from harness.model import BASELINE, Comparison, WindowRow
@@ -45,11 +46,11 @@ class Injected:
 
 @dataclass(frozen=True)
 class InjectedTrial:
-    """A usable switched trial: its windows, their quadruples, what it injected."""
+    """A usable switched trial: its windows, their CPU a request, what it injected."""
 
     record: TrialRecord
     rows: Rows
-    sample: Quadruples
+    sample: Windows
     injected: Injected | None
 
     @property
@@ -130,7 +131,7 @@ def known(run: Run, found: Summary, entry_ns: float | None) -> dict[str, list[In
         record = judged.record
         if judged.usable and record.trial.kind == "switched":
             rows = run.windows(record.trial)
-            sample = compare.quadruples(rows, ("cpu.workload",), (), least, record.trial.block)
+            sample = switched.windows(rows, ("cpu.workload",), (), least, record.trial.block)
             arm = record.trial.arm
             injected = truth(
                 record, extra.get(arm, 0.0), stolen=stolen, waited_for=arm not in alone
@@ -261,10 +262,10 @@ def residual(found: Summary, arm: str, trials: Sequence[InjectedTrial]) -> Estim
         return None if row is None else Estimate.of(row)
     least = summary.least(found.experiment)
     left, whole = (
-        hierarchy.combine(
-            compare.join(
+        switched.combine(
+            switched.join(
                 [
-                    compare.quadruples(
+                    switched.windows(
                         t.rows, ("cpu.host",), metrics.APART[metric], least, t.record.trial.block
                     )
                     for t in trials

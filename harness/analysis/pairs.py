@@ -70,8 +70,10 @@ def _twin(group: Group, meters: Sequence[str], less: Sequence[str]) -> tuple[flo
 
     Each twin's CPU is summed over all four windows: what it does by itself while it is not driven
     (timers, collections) is then in both alike, and so is what it does late. What has one meter
-    for both, such as the client's CPU, goes to the twin that was driven meanwhile.
+    for both, such as the client's CPU, goes to the twin that was driven meanwhile. Where the
+    service's CPU is taken off, it is that of both twins: the host pays for both.
     """
+    less = (*less, TWIN) if OWN in less else less
     sides = []
     for on, own, requests in ((True, OWN, "requests"), (False, TWIN, "requests.twin")):
         driven = [row for row in group if row.window.on == on]

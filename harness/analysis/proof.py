@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.analysis import injection, latency, noise, percentiles, trust
-from harness.analysis.compare import Quadruples
+from harness.analysis import injection, latency, noise, percentiles, shown, trust
+from harness.analysis.effects import Windows
 from harness.analysis.injection import InjectedTrial
 from harness.analysis.latency import Requests
 from harness.analysis.metrics import PERCENTILES
@@ -42,7 +42,10 @@ def of(
         "comparison": {"seconds": COMPARISON_SECONDS, "quadruples": n},
         "coverage": _coverage(run, found, known, n),
         "false_alarms": {
-            "sources": {k: sum(len(q.on) // n for q in group) for k, group in nulls.items()},
+            "sources": {
+                name: sum(trust.quadruples(each) // n for each in group)
+                for name, group in nulls.items()
+            },
             "real": _share(alarms.real),
             **{name: _drawn(getattr(alarms, name)) for name in ("redrawn", "both")},
         },
@@ -63,15 +66,23 @@ def _coverage(
         for name, trials in known.items()
     }
     cpu = {name: trust.covered(mine, n) for name, mine in cases.items() if mine}
-    burning, aside = injection.injecting(found), injection.aside(found)
-    waited = {name: _latency(run, found, known[name], n) for name in sorted(burning - aside)}
-    counted = [each for name, each in cpu.items() if name in ((burning & aside) or burning)]
+    of_cpu, of_latency = counted(found).values()
+    waited = {name: _latency(run, found, known[name], n) for name in of_latency}
     return {
-        "cpu": _share(_sum(counted)),
+        "cpu": _tested(_sum([each for name, each in cpu.items() if name in of_cpu])),
         "arms": {name: _share(each) for name, each in cpu.items()},
-        "latency": _share(_sum(list(waited.values()))),
+        "latency": _tested(_sum(list(waited.values()))),
         "latency_arms": {name: _share(each) for name, each in waited.items()},
         "latency_trials": _share(_sum([_latency(run, found, known[name]) for name in waited])),
+    }
+
+
+def counted(found: Summary) -> dict[str, list[str]]:
+    """The arms whose truth is what the service pays, by metric: those of CPU, and of latency."""
+    burning, aside = injection.injecting(found), injection.aside(found)
+    return {
+        "workload_cpu_us": sorted((burning & aside) or burning),
+        "latency_p50_us": sorted(burning - aside),
     }
 
 
@@ -113,6 +124,10 @@ def _share(value: trust.Share) -> dict[str, Any]:
     return {**asdict(value), "percent": 100 * value.share}
 
 
+def _tested(value: trust.Share) -> dict[str, Any]:
+    return {**_share(value), **shown.coverage(value)}
+
+
 def _drawn(value: trust.Share) -> dict[str, Any]:
     """A share of comparisons drawn by chance from the same few trials: it has no exact interval."""
     return {"k": value.k, "n": value.n, "percent": 100 * value.share}
@@ -123,7 +138,7 @@ def _nulls(
     window_seconds: float,
     known: Mapping[str, list[InjectedTrial]],
     seed: int,
-) -> dict[str, list[Quadruples]]:
+) -> dict[str, list[Windows]]:
     """A/A quadruples by where they are from; no window is used twice."""
     return {
         "baseline trials": [t.sample for t in known.get(BASELINE, [])],
@@ -147,7 +162,8 @@ def _power(
         told = [t for t in trials if t.truth_us > 0]
         if not told:
             continue
-        level = float(np.median(np.concatenate([t.sample.off for t in told])))
+        off = [t.sample.value[~t.sample.states[:, 0]] for t in told]
+        level = float(np.median(np.concatenate(off)))
         effect = float(np.mean([t.truth_us for t in told]))
         samples = [t.sample for t in told]
         yield {

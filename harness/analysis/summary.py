@@ -10,6 +10,7 @@ from harness.analysis import (
     account,
     bill,
     caution,
+    cpu,
     family,
     harms,
     latency_rows,
@@ -20,7 +21,8 @@ from harness.analysis import (
 )
 from harness.analysis import cell as cells
 from harness.analysis.bill import ProgramCost
-from harness.analysis.cell import BlockRow, Cell, Trial
+from harness.analysis.cell import Cell, Trial
+from harness.analysis.cpu import BlockRow
 from harness.analysis.harms import Harm
 from harness.analysis.latency import Curve
 from harness.analysis.latency_rows import Route
@@ -79,9 +81,10 @@ def summarize(run: Run) -> Summary:
     programs: list[ProgramCost] = []
     routes: list[Route] = []
     found = list(_cells(about, experiment, trials, windows))
+    of_cpu = cpu.rows(found, experiment.seed)
     for cell in found:
-        mine = [*cells.cpu_rows(cell, experiment.seed)]
-        blocks += cells.block_rows(cell)
+        mine = [*of_cpu.get((cell.workload, cell.arm.name), ())]
+        blocks += cpu.block_rows(cell)
         primary = about.primary_routes.get(cell.workload, "")
         its_routes = latency_rows.routes(run, cell, primary)
         mine += (row for route in its_routes for row in route.rows)
@@ -107,10 +110,10 @@ def summarize(run: Run) -> Summary:
 
 
 def cpu_only(run: Run) -> list[Comparison]:
-    """Only the rows of workload_cpu_percent, as `summarize` has them but for noise and Holm."""
+    """Only the rows of workload_cpu_percent: those of `summarize` but for noise, Holm and mde."""
     about, experiment, trials, windows = _read(run)
-    found = (cells.cpu_percent_row(cell) for cell in _cells(about, experiment, trials, windows))
-    return [row for row in found if row is not None]
+    found = list(_cells(about, experiment, trials, windows))
+    return cpu.percent_rows(found, experiment.seed)
 
 
 def entry_ns(about: About) -> Mapping[str, Mapping[str, Any]]:

@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
 
-from harness.analysis import compare
-from harness.analysis.compare import CONFIDENCE, Z_DETECT, Estimate, Quadruples
-from harness.analysis.hierarchy import combine
+from harness.analysis import redraw, switched
+from harness.analysis.compare import CONFIDENCE, Z_DETECT, Estimate
+from harness.analysis.effects import Windows
+from harness.analysis.switched import combine
 from harness.model import WindowRow
 from harness.plan.calibration import COMPARISON_SECONDS, LEAST_NULLS
 
 FARTHEST = 2.0  # times what was measured: farther a bootstrap repeats its pieces
 DRAWS = {10.0: 200, 30.0: 100, 60.0: 100, 300.0: 40}  # comparisons drawn for a power, by seconds
+APART_SECONDS, APART_GROUPS = 1e6, 1_000_000  # of pieces that are put together
 
-Estimator = Callable[[Quadruples], Estimate]
+Estimator = Callable[[Windows], Estimate]
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,9 @@ class Share:
 
 @dataclass(frozen=True)
 class Known:
-    """A trial whose effect is known: its quadruples, and the truth in us a request."""
+    """A trial whose effect is known: its windows, and the truth in us a request."""
 
-    sample: Quadruples
+    sample: Windows
     truth_us: float
 
 
@@ -64,17 +66,19 @@ def share(k: int, n: int) -> Share:
     return Share(k, n, float(interval.low), float(interval.high))
 
 
-def pick(sample: Quadruples, which: slice) -> Quadruples:
-    """Some of the quadruples."""
-    return Quadruples(
-        sample.on[which], sample.off[which], sample.on_requests[which],
-        sample.off_requests[which], sample.block[which],
-    )  # fmt: skip
+def quadruples(sample: Windows) -> int:
+    """How many there are of one trial's."""
+    return len(np.unique(sample.group))
 
 
-def cut(sample: Quadruples, n: int) -> list[Quadruples]:
+def pick(sample: Windows, which: slice) -> Windows:
+    """Some of the quadruples of one trial, in their order."""
+    return sample.pick(np.isin(sample.group, np.unique(sample.group)[which]))
+
+
+def cut(sample: Windows, n: int) -> list[Windows]:
     """Consecutive comparisons of `n` quadruples; what is left over at the end is not used."""
-    return [pick(sample, slice(i, i + n)) for i in range(0, len(sample.on) - n + 1, n)]
+    return [pick(sample, slice(i, i + n)) for i in range(0, quadruples(sample) - n + 1, n)]
 
 
 def covered(trials: Sequence[Known], n: int, estimate: Estimator = combine) -> Share:
@@ -88,7 +92,7 @@ def covered(trials: Sequence[Known], n: int, estimate: Estimator = combine) -> S
 
 
 def false_alarms(
-    nulls: Sequence[Quadruples],
+    nulls: Sequence[Windows],
     n: int,
     seed: int,
     least: int = LEAST_NULLS,
@@ -102,7 +106,7 @@ def false_alarms(
     """
     real = [alarm(estimate(part)) for trial in nulls for part in cut(trial, n)]
     random = np.random.default_rng(seed)
-    usable = [trial for trial in nulls if len(trial.on) >= n]
+    usable = [trial for trial in nulls if quadruples(trial) >= n]
     missing = max(0, least - len(real)) if usable else 0
     redrawn = [alarm(estimate(_redraw(usable, n, random))) for _ in range(missing)]
     return Alarms(
@@ -117,20 +121,15 @@ def alarm(value: Estimate) -> bool:
     return value.low > 0 or value.high < 0
 
 
-def _redraw(nulls: Sequence[Quadruples], n: int, random: np.random.Generator) -> Quadruples:
-    weights = np.array([len(trial.on) for trial in nulls], dtype=float)
+def _redraw(nulls: Sequence[Windows], n: int, random: np.random.Generator) -> Windows:
+    weights = np.array([quadruples(trial) for trial in nulls], dtype=float)
     trial = nulls[random.choice(len(nulls), p=weights / weights.sum())]
-    begin = int(random.integers(len(trial.on) - n + 1))
+    begin = int(random.integers(quadruples(trial) - n + 1))
     part = pick(trial, slice(begin, begin + n))
-    swap = random.random(n) < 0.5
-    return Quadruples(
-        np.where(swap, part.off, part.on), np.where(swap, part.on, part.off),
-        np.where(swap, part.off_requests, part.on_requests),
-        np.where(swap, part.on_requests, part.off_requests), part.block,
-    )  # fmt: skip
+    return replace(part, states=redraw.redrawn(part, random))
 
 
-def of_off_windows(rows: Sequence[WindowRow], seed: int, block: int) -> Quadruples:
+def of_off_windows(rows: Sequence[WindowRow], seed: int, block: int) -> Windows:
     """A/A quadruples made of a trial's off windows alone, in their order, relabelled.
 
     Nothing was attached in any of them, so that their true difference is zero, while everything
@@ -140,26 +139,23 @@ def of_off_windows(rows: Sequence[WindowRow], seed: int, block: int) -> Quadrupl
     return relabelled([row for row in rows if not row.window.on], seed, block)
 
 
-def relabelled(rows: Sequence[WindowRow], seed: int, block: int) -> Quadruples:
+def relabelled(rows: Sequence[WindowRow], seed: int, block: int) -> Windows:
     """Windows in which nothing was attached as A/A quadruples."""
     n = len(rows) // 4
-    shape = (n, 4)
-    cpu = np.array([row.meters["cpu.workload"] for row in rows[: 4 * n]]).reshape(shape)
-    requests = np.array([row.meters["requests"] for row in rows[: 4 * n]]).reshape(shape)
-    swap = np.random.default_rng(seed).random(n) < 0.5
-    sides = []
-    for inner in (~swap, swap):
-        columns = np.where(inner[:, None], [[1, 2]], [[0, 3]])
-        sides.append([np.take_along_axis(a, columns, 1).sum(axis=1) for a in (cpu, requests)])
-    (on_cpu, on_requests), (off_cpu, off_requests) = sides
-    good = (on_requests > 0) & (off_requests > 0)
-    on, off = 1e6 * on_cpu[good] / on_requests[good], 1e6 * off_cpu[good] / off_requests[good]
-    blocks = np.full(int(good.sum()), block, dtype=np.int64)
-    return Quadruples(on, off, on_requests[good], off_requests[good], blocks)
+    first = np.random.default_rng(seed).random(n) < 0.5
+    states = np.column_stack([first, ~first, ~first, first]).ravel()
+    return switched.windows(
+        [
+            WindowRow(replace(row.window, quadruple=i // 4, on=bool(on)), row.meters)
+            for i, (row, on) in enumerate(zip(rows, states, strict=False))
+        ],
+        ("cpu.workload",),
+        block=block,
+    )
 
 
 def power(
-    trials: Sequence[Quadruples],
+    trials: Sequence[Windows],
     quadruple_seconds: float,
     seconds: float,
     seed: int,
@@ -172,8 +168,8 @@ def power(
     0 of 0 for more than FARTHEST times what was measured.
     """
     piece = max(6, round(COMPARISON_SECONDS / quadruple_seconds))
-    usable = [trial for trial in trials if len(trial.on) >= piece]
-    measured = quadruple_seconds * sum(len(trial.on) for trial in usable)
+    usable = [trial for trial in trials if quadruples(trial) >= piece]
+    measured = quadruple_seconds * sum(quadruples(trial) for trial in usable)
     if not usable or seconds > FARTHEST * measured:
         return share(0, 0)
     pieces = max(1, round(seconds / COMPARISON_SECONDS))
@@ -182,13 +178,22 @@ def power(
     found = 0
     for _ in range(draws):
         parts = []
-        for _ in range(pieces):
+        for number in range(pieces):
             trial = usable[int(random.integers(len(usable)))]
-            begin = int(random.integers(len(trial.on) - piece + 1))
-            parts.append(pick(trial, slice(begin, begin + piece)))
-        value = estimate(compare.join(parts))
+            begin = int(random.integers(quadruples(trial) - piece + 1))
+            part = pick(trial, slice(begin, begin + piece))
+            parts.append(_later(part, number))
+        value = estimate(switched.join(parts))
         found += value.low > 0
     return share(found, draws)
+
+
+def _later(part: Windows, number: int) -> Windows:
+    """A piece as if it had been measured long after the one before."""
+    return replace(
+        part, time=part.time - part.time[0] + number * APART_SECONDS,
+        group=part.group + number * APART_GROUPS,
+    )  # fmt: skip
 
 
 def detectable(standard_error: float, seconds: float, after_seconds: float) -> float:

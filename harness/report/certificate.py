@@ -43,6 +43,7 @@ def text(certificate: Mapping[str, Any]) -> str:
     )
     environment.globals["table"] = _table
     environment.filters["plain"] = _plain
+    environment.filters["signed"] = _signed
     environment.filters["g"] = "{:g}".format
     return environment.from_string(_TEMPLATE.read_text()).render(
         c=certificate,
@@ -165,6 +166,10 @@ def _plain(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "?"
     return wording.plain(value) if value >= 0 else wording.MINUS + wording.plain(-value)
+
+
+def _signed(value: float | None) -> str:
+    return f"+{_plain(value)}" if value is not None and value > 0 else _plain(value)
 
 
 def _middle(values: Any) -> float | None:

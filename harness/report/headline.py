@@ -165,9 +165,17 @@ def _cost(summary: Summary, row: Comparison) -> str:
     bounds = f"95 % interval {wording.interval(row, True)}"
     figure = f"{wording.change(row)} of CPU a request{share}, {bounds}"
     if against := wording.against(summary, row):
-        return f"`{row.arm}` instead of {against} changes the {row.workload} service by {figure}"
+        changed = f"`{row.arm}` instead of {against} changes the {row.workload} service by"
+        return f"{changed} {figure}{_here(row)}"
     verb = "cost" if len(summary.experiment.arm(row.arm).collectors) > 1 else "costs"
-    return f"{wording.arm_phrase(summary, row.arm)} {verb} the {row.workload} service {figure}"
+    who = wording.arm_phrase(summary, row.arm)
+    return f"{who} {verb} the {row.workload} service {figure}{_here(row)}"
+
+
+def _here(row: Comparison) -> str:
+    if not wording.only_here(row):
+        return ""
+    return " (a cost in the processes measured; of processes in general these are too few)"
 
 
 def _largest(of: int) -> str:

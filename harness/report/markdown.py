@@ -16,10 +16,11 @@ def text(summary: Summary) -> str:
         "\n".join(f"- {sentence}" for sentence in headline.sentences(summary)),
         "\n".join(_table(summary)),
         f"Run `{summary.name}`, {_machine(summary)}. {_conditions(summary)} "
-        "Intervals are 95 %, ranges over trials say so. *unresolved*: zero cannot be excluded, "
-        "or not after Holm's correction over the arms of a service; *seen from*: the smallest "
-        "effect found with 80 % power; *A/A*: half the interval of the same figure with nothing "
-        f"installed. The bill is {_bill(summary)}. Memory: PSS divides pages among the processes "
+        "Intervals are 95 %, ranges over trials say so; those of CPU are for the mean over "
+        "processes. *unresolved*: no effect could be told in these processes, after Holm's "
+        "correction over all arms and services; *seen from*: the smallest effect that is told with "
+        "80 % power; *A/A*: half the interval of the same figure with nothing installed. "
+        f"The bill is {_bill(summary)}. Memory: PSS divides pages among the processes "
         "that share them; an agent alone has up to its peak RSS.",
     ]
     if summary.warnings:

@@ -84,9 +84,10 @@ def trust(summary: Summary, workload: str) -> Sheet:
         "seen from": "80 % power",
         "A/A noise": "half its interval",
         "p": "this arm alone",
-        "p after Holm": "over the arms",
+        "p after Holm": "over all services' arms",
         "compared": "method",
-        "pairs": "quadruples; of block, trials",
+        "windows": "of twin, quadruples; of block, trials",
+        "all windows": "plain means; share weighted down",
     }
     caption = f"CPU of the service a request, on {MINUS} off, and how far to believe it"
     return Sheet(caption, tuple(columns), rows, tuple(columns.values()))
@@ -95,7 +96,8 @@ def trust(summary: Summary, workload: str) -> Sheet:
 def _trust(summary: Summary, row: Comparison) -> tuple[Cell, ...]:
     is_null = wording.is_null(summary, row.arm)
     state: table.State = "resolved" if wording.resolved(row) else "unresolved"
-    verdict = "A/A" if is_null else "resolved" if wording.resolved(row) else "no"
+    verdict = "in these processes" if wording.only_here(row) else "resolved"
+    verdict = "A/A" if is_null else verdict if wording.resolved(row) else "no"
     figure = f"{wording.change(row)} {wording.relative(row) and f'({wording.relative(row)})'}"
     return (
         Cell(figure.strip(), wording.interval(row), state),
@@ -106,7 +108,16 @@ def _trust(summary: Summary, row: Comparison) -> tuple[Cell, ...]:
         Cell(wording.probability(row.p_holm) or "n/a"),
         Cell(wording.compared(summary, row.arm)),
         Cell(f"{row.n:,}"),
+        _plain_means(row),
     )
+
+
+def _plain_means(row: Comparison) -> Cell:
+    """The difference of the means of all windows, and how many counted for less than half."""
+    if not math.isfinite(row.mean):
+        return Cell("n/a", "", "none")
+    share = f"{wording.plain(100 * row.down_share)} % weighted down"
+    return Cell(wording.number(row.mean, wording.places(row), signed=True), share)
 
 
 def bill(summary: Summary, workload: str) -> Sheet:

@@ -119,7 +119,8 @@ def difference(row: Comparison) -> Cell:
     if wording.resolved(row):
         share = wording.relative(row)
         text = f"{wording.change(row)} ({share})" if share else wording.change(row)
-        return Cell(text, _lines(wording.interval(row), *_doubts(row)), "resolved")
+        interval = wording.interval(row) + (" in these processes" * wording.only_here(row))
+        return Cell(text, _lines(interval, *_doubts(row)), "resolved")
     if not math.isfinite(row.low):
         return Cell("unresolved", wording.interval(row), "unresolved")
     centre = wording.number(row.estimate, wording.places(row), signed=True)

@@ -44,8 +44,8 @@ def _cells(summary: Summary, line: Line) -> tuple[str, ...]:
 
 
 def _resolved(cost: Comparison) -> str:
-    """`yes, <0.001` or `no, 0.38`: whether, and the probability after Holm's correction."""
-    told = "yes" if wording.resolved(cost) else "no"
+    """`yes, <0.001`, `no, 0.38`, or `here, 0.01`: in these processes; and p after Holm."""
+    told = "here" if wording.only_here(cost) else "yes" if wording.resolved(cost) else "no"
     p = wording.probability(cost.p_holm).replace(" ", "")
     return f"{told}, {p}" if p else told
 

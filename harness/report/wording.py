@@ -53,13 +53,18 @@ def apart(row: Comparison) -> bool:
 
 
 def resolved(row: Comparison) -> bool:
-    """The same, and Holm's correction, where there is one, does not take it back.
+    """By its p after Holm's correction; by its interval, where there is no such p.
 
     Of latency there are so many rows that none is called so without.
     """
     if row.metric.startswith("latency_"):
         return apart(row) and row.p_holm < LEVEL
-    return apart(row) and not row.p_holm >= LEVEL
+    return row.p_holm < LEVEL if math.isfinite(row.p_holm) else apart(row)
+
+
+def only_here(row: Comparison) -> bool:
+    """It differs in the processes that were measured; the mean over processes may be nothing."""
+    return resolved(row) and not apart(row)
 
 
 def probability(p: float) -> str:

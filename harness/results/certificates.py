@@ -17,7 +17,7 @@ from harness.errors import StoreError
 from harness.results import documents
 from harness.wire.files import write_whole
 
-SCHEMA = 2
+SCHEMA = 3
 FILE = "certificate.json"
 FOLDER = "certificates"
 MACHINE = ("cpu_model", "cpus_online", "kernel")  # what must be the same for it to hold

@@ -78,8 +78,10 @@ def test_every_wish_is_answered(certificate: dict[str, Any]) -> None:
         "coverage, CPU per request",
         "coverage, latency p50",
         "false alarms",
-        "CPU per request, smallest effect in 30 minutes",
-        "latency p50, smallest effect in 30 minutes",
+        "CPU per request, bound on the bias",
+        "latency p50, bound on the bias",
+        "CPU per request, smallest effect",
+        "latency p50, smallest effect",
         "residual",
     ]
     assert certificate["false_alarms"]["both"]["n"] >= 100

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from harness.analysis import compare
-from harness.analysis.compare import Quadruples
+from harness.analysis import switched
+from harness.analysis.effects import Windows
 from harness.model import Window, WindowRow
 from harness.plan import experiment as experiments
 
@@ -45,8 +45,8 @@ def rows(
 
 def sample(
     seed: int, n: int, effect_us: float = 0.0, block: int = 0, noise_share: float = 0.02
-) -> Quadruples:
+) -> Windows:
     rng = np.random.default_rng(seed)
     states = experiments.pattern(n, seed)
     windows = rows(rng, 4 * n, states=states, effect_us=effect_us, noise_share=noise_share)
-    return compare.quadruples(windows, ("cpu.workload",), block=block)
+    return switched.windows(windows, ("cpu.workload",), block=block)

@@ -30,11 +30,11 @@ def test_a_spoiled_trial_is_shown_and_its_repetition_used(tmp_path: Path) -> Non
     what = experiment(Arm("http", ("http",)), switched_seconds=1.2)
     run = synthetic.write(tmp_path / "run", what, LOUD)
     first = spoil(run)
-    assert row(summarize(run), "http", "workload_cpu_us").n == what.quadruples
+    assert row(summarize(run), "http", "workload_cpu_us").n == 4 * what.quadruples
     again = dataclasses.replace(first.trial, attempt=1)
     synthetic.add(run, what, again, LOUD, synthetic.np.random.default_rng(9))
     summary = summarize(run)
-    assert row(summary, "http", "workload_cpu_us").n == 2 * what.quadruples
+    assert row(summary, "http", "workload_cpu_us").n == 8 * what.quadruples
     page = build.build(run).html.read_text()
     assert "It fell behind." in page
     assert f"replaced by {again.name}" in page

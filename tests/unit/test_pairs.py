@@ -113,6 +113,15 @@ def test_a_meter_of_both_twins_goes_to_the_one_that_was_driven() -> None:
     assert found.low < 6.0 < found.high
 
 
+def test_what_both_twins_pay_is_taken_off_the_hosts_cpu() -> None:
+    """The one that is not driven is the host's too: what is left of nothing unexplained is none."""
+    rows = machine(5, effect=4.0, idle=0.05)
+    known = ("cpu.workload", "cpu.client", "cpu.agent")
+    left = pairs.pairs(rows, "twin", ("cpu.host",), less=known)
+    assert len(left.on) == 150
+    assert left.differences == pytest.approx(np.zeros(150), abs=1e-6)
+
+
 def test_halves_are_one_pair_a_trial() -> None:
     trials = [
         pairs.pairs(halves(b, 2.0, b % 2 == 0), "block", ("cpu.workload",), block=b)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 import shutil
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from harness.model import Arm, Comparison
 from harness.plan import experiment as experiments
 from harness.report import build, headline, wording
 from harness.report.build import BuiltReport
+from harness.report.table import difference
 from harness.report.table import lines as table_of
 from harness.results.run import Run, TrialRecord
 from tests.unit import synthetic
@@ -239,7 +241,7 @@ def test_an_invalid_trial_is_left_out_by_its_rule(tmp_path: Path) -> None:
     assert len(refused) == 1
     row = summary.row("go", "http", "workload_cpu_us")
     assert row is not None
-    assert row.n == TINY.quadruples
+    assert row.n == 4 * TINY.quadruples
     assert "The load driver used 97% of its CPU." in html_of(run)
 
 
@@ -281,7 +283,7 @@ def test_the_verdict_bears_levels_that_do_not_exist(
     built: BuiltReport, level: float, mde: float
 ) -> None:
     rows = tuple(
-        dataclasses.replace(row, level=level, mde=mde, low=low, high=high)
+        dataclasses.replace(row, level=level, mde=mde, low=low, high=high, p_holm=math.nan)
         for row in built.summary.rows if row.metric == "workload_cpu_us"
         for low, high in ((row.estimate - 50, row.estimate + 50), (float("nan"), float("nan")))
     )  # fmt: skip
@@ -340,3 +342,17 @@ def test_a_published_run_keeps_its_report(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no trials"):
         build.build(run)
     assert (run.path / "report.md").read_text() == "kept"
+
+
+def test_a_cost_in_these_processes_alone_is_told_so(built: BuiltReport) -> None:
+    """p says that it is there, and the interval that its mean over processes may be nothing."""
+    found = built.summary.row("go", "all", "workload_cpu_us")
+    assert found is not None
+    row = dataclasses.replace(found, low=-0.5, p_holm=0.01)
+    assert wording.resolved(row)
+    assert wording.only_here(row)
+    assert not wording.only_here(found)
+    assert not wording.resolved(dataclasses.replace(found, p_holm=0.06))
+    told = wording.verdict(dataclasses.replace(built.summary, rows=(row,)))
+    assert "in the processes measured" in told
+    assert "in these processes" in difference(row).detail

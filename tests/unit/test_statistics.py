@@ -57,24 +57,46 @@ def share_covered(found: list[Estimate], truth: float = 0.0) -> float:
 
 @pytest.mark.parametrize(
     ("blocks", "n", "rho", "tau"),
-    [(2, 50, 0.0, 0.0), (2, 50, 0.2, 0.0), (4, 50, 0.1, 1.0), (6, 30, 0.2, 1.0)],
+    [(2, 50, 0.0, 0.0), (4, 50, 0.1, 1.0), (6, 30, 0.1, 1.0)],
 )
 def test_the_interval_covers_the_truth(blocks: int, n: int, rho: float, tau: float) -> None:
     found = [hierarchy.combine(each) for each in experiments(1000, blocks, n, rho, tau)]
     assert share_covered(found) >= 0.93
 
 
-def test_independent_quadruples_alone_would_not_cover_it() -> None:
-    runs = experiments(400, 6, 50, 0.2, 1.0)
+def test_quadruples_of_one_process_alone_would_not_cover_it() -> None:
+    runs = experiments(400, 6, 50, 0.1, 2.0)
     naive = [ranks.hodges_lehmann(run.differences) for run in runs]
     assert share_covered(naive) < 0.90
-    assert share_covered([hierarchy.combine(run) for run in runs]) >= 0.93
+    assert share_covered([hierarchy.combine(run) for run in runs]) >= 0.92
 
 
-def test_two_blocks_that_differ_are_a_known_weakness() -> None:
-    """Their own effects vary by more than one block's standard error of 1.6 %."""
-    found = [hierarchy.combine(each) for each in experiments(500, 2, 50, 0.1, 2.0)]
-    assert 0.82 <= share_covered(found) <= 0.93
+def together(arms: int, tau: float, reps: int = 150) -> list[tuple[Estimate, Estimate]]:
+    """Arms of services measured in two blocks: with one heterogeneity, and each with its own."""
+    found = []
+    runs = iter(experiments(reps * arms, 2, 40, 0.0, tau))
+    for _ in range(reps):
+        mine = [hierarchy.within(next(runs)) for _ in range(arms)]
+        between = hierarchy.pooled(mine)
+        found += [
+            (hierarchy.widened(arm, between), hierarchy.widened(arm, hierarchy.pooled([arm])))
+            for arm in mine
+        ]
+    return found
+
+
+def test_two_blocks_that_differ_are_told_by_all_arms_together() -> None:
+    """Their own effects vary by more than one block's standard error, about 1.6 %."""
+    found = together(5, 2.0)
+    assert 0.80 <= share_covered([alone for _, alone in found]) <= 0.93
+    assert share_covered([all_arms for all_arms, _ in found]) >= 0.91
+
+
+def test_arms_together_widen_less_where_nothing_differs() -> None:
+    found = together(5, 0.0)
+    widths = np.mean([[(e.high - e.low) for e in each] for each in found], axis=0)
+    assert widths[0] < 0.85 * widths[1]
+    assert share_covered([all_arms for all_arms, _ in found]) >= 0.94
 
 
 def test_agreeing_blocks_cost_little_width() -> None:
@@ -87,16 +109,27 @@ def test_agreeing_blocks_cost_little_width() -> None:
     assert min(wider) >= 1 - 1e-9
 
 
-def test_nothing_is_called_an_effect_in_one_of_twenty_runs() -> None:
-    ps = np.array([hierarchy.probability(each) for each in experiments(600, 2, 50, 0.1, 0.0)])
-    assert np.mean(ps < 0.05) <= 0.05 + 1.64 * math.sqrt(0.05 * 0.95 / len(ps))
+@pytest.mark.parametrize("rho", [0.0, 0.6])
+def test_the_coins_keep_the_error_of_p_whatever_neighbours_share(rho: float) -> None:
+    """The machine's noise is correlated, but the signs that the coins give to it are not."""
+    rng = np.random.default_rng(2)
+    runs = noise(rng, 600, 2, 50, rho) * rng.choice([-1.0, 1.0], (600, 2, 50))
+    ps = np.array([hierarchy.probability(sample(run)) for run in runs])
+    assert 0.03 <= np.mean(ps < 0.05) <= 0.05 + 1.64 * math.sqrt(0.05 * 0.95 / len(ps))
 
 
-def test_the_probability_says_what_the_interval_says() -> None:
-    for run in experiments(100, 4, 30, 0.1, 2.0):
-        e, p = hierarchy.combine(run), hierarchy.probability(run)
-        if not 0.04 < p < 0.06:
-            assert (e.low * e.high > 0) == (p < 0.05)
+def test_what_processes_differ_by_does_not_hide_that_there_is_a_cost() -> None:
+    """Five standard errors in each of two processes: certain here, and the mean over processes not.
+
+    An interval without zero and a p above 5 % cannot be: the interval is never the narrower.
+    """
+    both = np.random.default_rng(1).standard_normal((2, 40))
+    two = sample(np.array([[1.0], [5.0]]) + both)
+    assert hierarchy.probability(two) < 1e-6
+    assert hierarchy.combine(two).low < 0
+    for run in experiments(200, 2, 30, 0.0, 2.0):
+        e = hierarchy.combine(run)
+        assert e.low <= 0 <= e.high or hierarchy.probability(run) < 0.05
 
 
 def test_the_smallest_effect_seen_is_seen_in_four_of_five_runs() -> None:
@@ -116,8 +149,15 @@ def test_autocorrelation_is_found_in_spite_of_spikes() -> None:
 def test_blocks_of_one_pair_are_a_plain_sample() -> None:
     one = sample(np.random.default_rng(1).normal(1, 0.1, (8, 1)))
     assert hierarchy.combine(one) == ranks.hodges_lehmann(one.differences)
+    assert hierarchy.level(one) == ranks.hodges_lehmann(one.differences)
     assert math.isnan(hierarchy.autocorrelation(one))
     assert math.isnan(hierarchy.combine(sample(np.ones((5, 1)))).low)
+
+
+def test_slices_that_resemble_each_other_widen_the_interval_of_a_level() -> None:
+    found = experiments(200, 1, 100, 0.6, 0.0)
+    assert share_covered([hierarchy.combine(each) for each in found]) < 0.88
+    assert share_covered([hierarchy.level(each) for each in found]) >= 0.91
 
 
 def test_blocks_that_disagree_widen_the_interval() -> None:

@@ -152,6 +152,7 @@ def test_every_difference_has_its_noise_and_costs_are_corrected(summary: Summary
     others = {arm: row(summary, arm, "workload_cpu_us") for arm in ("http", "flows", "both", "new")}
     least = min(others.values(), key=lambda r: r.p)
     assert least.p_holm == pytest.approx(4 * least.p)
+    assert all(r.p_holm >= r.p for r in summary.rows if not math.isnan(r.p_holm))
     assert all(r.p <= r.p_holm for r in others.values())
     assert row(summary, "http", "workload_cpu_percent").p_holm == found.p_holm
     assert math.isnan(null.p_holm)
@@ -166,6 +167,25 @@ def test_the_cheap_rows_are_those_of_the_summary(run: Run, summary: Summary) -> 
         for r in summary.rows
         if r.metric == "workload_cpu_percent"
     }
+
+
+def test_costs_are_corrected_over_the_arms_of_all_services(tmp_path: Path) -> None:
+    what = experiment(Arm("http", ("http",)), Arm("flows", ("flows",)), workloads=("go", "java"))
+    found = summarize(synthetic.write(tmp_path / "run", what, LOUD))
+    costs = [r for r in found.rows if r.metric == "workload_cpu_us" and r.arm != "baseline"]
+    assert len(costs) == 4
+    least = min(costs, key=lambda r: r.p)
+    assert least.p_holm == pytest.approx(4 * least.p)
+
+
+def test_what_would_be_seen_is_held_to_the_level_that_resolved_asks_for(tmp_path: Path) -> None:
+    """Over four arms a row has to be four times as rare, which takes 2.5 standard errors, not 2."""
+    arms = [Arm(name, ("profile",)) for name in ("a", "b", "c", "d")]
+    several = summarize(synthetic.write(tmp_path / "several", experiment(*arms), LOUD))
+    alone = summarize(synthetic.write(tmp_path / "one", experiment(*arms[:1]), LOUD))
+    for found, factor in ((several, 2.498 + 0.84), (alone, 1.96 + 0.84)):
+        null = row(found, "baseline", "workload_cpu_us")
+        assert null.mde == pytest.approx(factor * (null.high - null.low) / 2 / 1.96, rel=1e-3)
 
 
 METHODS = experiment(

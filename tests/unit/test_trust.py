@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.analysis import noise, ranks, trust
+from harness.analysis import noise, shown, switched, trust
 from harness.analysis.noise import Noise
 from harness.analysis.trust import Known
 from harness.plan import experiment as experiments
@@ -38,8 +38,8 @@ def test_share_has_the_exact_interval() -> None:
 def test_cut_uses_every_quadruple_once_and_leaves_out_the_rest() -> None:
     whole = sample(1, 107)
     parts = trust.cut(whole, 25)
-    assert [len(part.on) for part in parts] == [25] * 4
-    assert np.array_equal(np.concatenate([part.on for part in parts]), whole.on[:100])
+    assert [trust.quadruples(part) for part in parts] == [25] * 4
+    assert np.array_equal(np.concatenate([part.value for part in parts]), whole.value[:400])
 
 
 def test_right_truths_are_covered_and_wrong_ones_are_not() -> None:
@@ -72,10 +72,11 @@ def test_off_windows_alone_know_nothing_of_the_effect() -> None:
     rng, n = np.random.default_rng(3), 400
     windows = rows(rng, 4 * n, states=experiments.pattern(n, 3), effect_us=50.0)
     found = trust.of_off_windows(windows, seed=3, block=2)
-    assert len(found.on) == n // 2
+    assert trust.quadruples(found) == n // 2
     assert set(found.block) == {2}
-    assert abs(ranks.hodges_lehmann(found.differences).estimate) < 1.0
-    assert found.off_requests.sum() + found.on_requests.sum() == pytest.approx(2 * n * RATE * 0.05)
+    assert found.states.reshape(-1, 4).sum(axis=1).tolist() == [2] * (n // 2)
+    assert abs(switched.combine(found).estimate) < 1.0
+    assert found.weight.sum() == pytest.approx(2 * n * RATE * 0.05)
 
 
 def test_power_grows_with_time_and_effect() -> None:
@@ -91,6 +92,21 @@ def test_power_grows_with_time_and_effect() -> None:
 def test_the_smallest_effect_falls_with_the_root_of_time() -> None:
     assert trust.detectable(1.0, 60.0, 60.0) == pytest.approx(2.8)
     assert trust.detectable(1.0, 60.0, 240.0) == pytest.approx(1.4)
+
+
+def test_a_coverage_tells_what_lack_of_it_so_many_comparisons_notice() -> None:
+    """Of 50, 44 or fewer are too few at 5 %: with a coverage of 85 % in four of five cases."""
+    assert shown.noticed(50) == pytest.approx(0.85, abs=0.01)
+    assert shown.noticed(1000) > 0.92
+    assert math.isnan(shown.noticed(0))
+    few = shown.coverage(trust.share(40, 50))
+    assert few["p"] < 1e-3
+    assert shown.coverage(trust.share(48, 50))["p"] > 0.5
+
+
+def test_the_bound_on_a_bias_is_that_of_two_one_sided_tests() -> None:
+    assert shown.margin(-0.2, 0.1) == pytest.approx(0.2 + 1.645 * 0.1, abs=1e-3)
+    assert shown.bias([], ["cpu-5"], "workload_cpu_us") == {}
 
 
 # noise

@@ -1,0 +1,201 @@
+"""The rows of CPU per request, of all arms of a service together; `summary` calls it.
+
+Whether there is a cost in these processes (p) is asked of each arm alone. The mean over processes
+(the interval) takes what processes differ by from all arms of the service that compare alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+
+from harness.analysis import compare, effects, hierarchy, metrics
+from harness.analysis.cell import PAIRED, Cell, seed_of
+from harness.analysis.compare import Estimate
+from harness.analysis.hierarchy import Heterogeneity, Within
+from harness.analysis.metrics import SWITCHED_CPU
+from harness.model import Comparison
+
+WINDOWS = "robust regression on windows, redrawn coins, widened by what processes differ by"
+HL = "Hodges-Lehmann over quadruples, signed-rank interval, widened by what processes differ by"
+PAIRS = "context_cpu_us less those of {}; products of two in the regression on windows"
+SUMS = "weighted means of windows (the counter moves by ticks), redrawn coins"
+TICKS = "ratio of sums (the counter moves by ticks), bootstrap over quadruples within blocks"
+METERS = {**{metric: (meter,) for meter, metric in SWITCHED_CPU.items()}, **metrics.COMBINED_CPU}
+PERCENT = "workload_cpu_percent"
+SERVICE = "workload_cpu_us"
+
+
+@dataclass(frozen=True)
+class BlockRow:
+    """The estimate of one block alone, to be compared with the other blocks'."""
+
+    workload: str
+    arm: str
+    metric: str
+    block: int
+    estimate: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One metric of a cell in the processes that were measured, and the level it is held against.
+
+    `within` is None where only sums can be compared: `sums` is their difference then. `mean` is the
+    effect on the mean of all windows, `down` the share of windows that count for less than half.
+    """
+
+    cell: Cell
+    metric: str
+    level: float
+    method: str
+    within: Within | None
+    sums: Estimate | None = None
+    mean: float = math.nan
+    down: float = math.nan
+
+
+def rows(cells: Sequence[Cell], seed: int) -> dict[tuple[str, str], list[Comparison]]:
+    """All differences of CPU per request, by workload and arm."""
+    found = defaultdict(list)
+    for metric in METERS:
+        for row in _metric_rows(cells, metric, seed):
+            found[row.workload, row.arm].append(row)
+    for cell in cells:
+        found[cell.workload, cell.arm.name] += interactions(cell)
+    return found
+
+
+def percent_rows(cells: Sequence[Cell], seed: int) -> list[Comparison]:
+    """Only those of the metric by which a run may end early."""
+    return [row for row in _metric_rows(cells, SERVICE, seed) if row.metric == PERCENT]
+
+
+def interactions(cell: Cell) -> Iterator[Comparison]:
+    """What collectors that are switched in the same windows cost together beyond each alone.
+
+    The sum over all pairs; that three change what two do is not told apart.
+    """
+    if not cell.switched or not cell.is_switched:
+        return
+    factors = [i for i, of in enumerate(cell.contrast) if of]
+    if len(factors) < 2:
+        return
+    sample = cell.windows(METERS["context_cpu_us"])
+    pairs = [sample.states[:, i] & sample.states[:, j] for i, j in combinations(factors, 2)]
+    states = np.column_stack([sample.states, *pairs])
+    contrast = [0.0] * len(cell.contrast) + [1.0] * len(pairs)
+    (effect,) = effects.fit(replace(sample, states=states), [contrast])
+    if effect.n:
+        method = PAIRS.format(", ".join(cell.arm.collectors))
+        row = cell.row("interaction_us", effect.interval, effect.level, method, effect.p)
+        yield replace(row, mean=effect.mean, down_share=effect.down)
+
+
+def block_rows(cell: Cell) -> Iterator[BlockRow]:
+    """The same estimate of each block alone."""
+    for trial in cell.switched:
+        found = _difference(replace(cell, switched=(trial,)), SERVICE, 0)
+        if found is not None and found.within is not None:
+            e, block = found.within.whole, trial[0].trial.block
+            yield BlockRow(
+                cell.workload, cell.arm.name, SERVICE, block, e.estimate, e.low, e.high, e.n
+            )
+
+
+def _metric_rows(cells: Sequence[Cell], metric: str, seed: int) -> Iterator[Comparison]:
+    found = [each for cell in cells if (each := _difference(cell, metric, seed)) is not None]
+    between = _between(found)
+    for each in found:
+        yield from _rows(each, between.get(_alike(each), hierarchy.NONE))
+
+
+def _alike(found: Difference) -> tuple[str, str]:
+    """Arms that share processes and compare in the same way share what processes differ by."""
+    return found.cell.workload, found.cell.arm.method
+
+
+def _between(found: Iterable[Difference]) -> Mapping[tuple[str, str], Heterogeneity]:
+    arms = defaultdict(list)
+    for each in found:
+        if each.within is not None and not _is_null(each.cell):
+            arms[_alike(each)].append(each.within)
+    return {alike: hierarchy.pooled(each) for alike, each in arms.items()}
+
+
+def _is_null(cell: Cell) -> bool:
+    """Nothing differs within one process where nothing is switched; two twins differ."""
+    return not cell.arm.collectors and cell.arm.method != "twin"
+
+
+def _difference(cell: Cell, metric: str, seed: int) -> Difference | None:
+    """One metric of a cell; None if it was not measured."""
+    if not cell.switched or (metric == "unexplained_us" and cell.arm.against):
+        return None
+    parts, less = METERS[metric], metrics.APART.get(metric, ())
+    is_ticked = _is_ticked(cell, parts)
+    if cell.is_switched and not (is_ticked and len(cell.contrast) == 1):
+        return _of_windows(cell, metric, is_ticked)
+    sample = cell.sample(parts, less)
+    if not len(sample.on):
+        return None
+    if is_ticked:
+        sums, level = compare.ratio_of_sums(sample, seed_of(cell, seed, metric))
+        return Difference(cell, metric, level, TICKS, None, sums)
+    method = PAIRED if cell.arm.method == "block" else HL
+    level = float(np.median(sample.off))
+    return Difference(cell, metric, level, method, hierarchy.within(sample))
+
+
+def _of_windows(cell: Cell, metric: str, is_ticked: bool) -> Difference | None:
+    sample = cell.windows(METERS[metric], metrics.APART.get(metric, ()))
+    (effect,) = effects.fit(sample, [cell.contrast])
+    if not effect.n:
+        return None
+    if is_ticked:
+        sums = effects.interval(effect.mean, effect.mean_error, effect.df, effect.n)
+        return Difference(cell, metric, effect.mean_level, SUMS, None, sums)
+    within = hierarchy.of(effect)
+    mean, down = effect.mean, effect.down
+    return Difference(cell, metric, effect.level, WINDOWS, within, None, mean, down)
+
+
+def _is_ticked(cell: Cell, parts: Sequence[str]) -> bool:
+    """Whether windows are too short for a meter's ticks; half a trial is never."""
+    return cell.arm.method != "block" and any(
+        compare.is_ticked(rows, part) for part in parts for _, rows in cell.switched
+    )
+
+
+def _rows(found: Difference, between: Heterogeneity) -> Iterator[Comparison]:
+    cell, metric, level = found.cell, found.metric, found.level
+    if found.within is None:
+        if found.sums is not None:
+            yield cell.row(metric, found.sums, level, found.method)
+        return
+    whole = hierarchy.widened(found.within, hierarchy.NONE if _is_null(cell) else between)
+    row = replace(
+        cell.row(metric, whole, level, found.method, found.within.p),
+        mde=found.within.whole.mde, mean=found.mean, down_share=found.down,
+    )  # fmt: skip
+    yield row
+    if metric == SERVICE and level > 0:
+        yield percent(row)
+
+
+def percent(row: Comparison) -> Comparison:
+    """The service's CPU in percent of its level."""
+    scale = 100 / row.level
+    return replace(
+        row, metric=PERCENT, unit=metrics.metric(PERCENT).unit, level=100.0, mde=row.mde * scale,
+        estimate=row.estimate * scale, low=row.low * scale, high=row.high * scale,
+        mean=row.mean * scale,
+    )  # fmt: skip
