@@ -82,7 +82,8 @@ GUARD = Definition(
         ),
     ),
     agent="guard",
-    accepts=(*_EVERY, "policy", "open-hook"),
+    accepts=(*_EVERY, "policy", "watch", "open-hook"),
+    options={"watch": "{workloads}/*/watched.txt"},  # which the services that ship open
     scope="harness.guard",
 )
 
