@@ -97,10 +97,21 @@ INJECT = Definition(
     scope="harness.inject",
 )
 
+SHAM = Definition(
+    "sham",
+    "No collector: empty programs on the hooks of http and flows, to see what switching costs",
+    None,
+    None,
+    agent="sham",
+    accepts=(*_EVERY, "hooks"),
+    scope="harness.sham",
+)
+
 REGISTRY: dict[str, Definition] = {
     "http": HTTP,
     "flows": FLOWS,
     "profile": PROFILE,
     "guard": GUARD,
     "inject": INJECT,
+    "sham": SHAM,
 }

@@ -21,11 +21,11 @@ Status = Literal["pass", "warn", "fail"]
 _ROOT = Path(__file__).parents[2]
 _SETUP = "Run `make setup`."
 NEEDED_BY = {
-    "cgroup_skb": ("http", "inject"),
-    "tp_btf": ("flows", "guard"),
+    "cgroup_skb": ("http", "inject", "sham"),
+    "tp_btf": ("flows", "guard", "sham"),
     "iter": ("flows",),
-    "perf_event": ("profile",),
-    "cgroup/connect4": ("guard",),
+    "perf_event": ("profile", "sham"),
+    "cgroup/connect4": ("guard", "sham"),
     "cgroup/getsockopt": ("inject",),
     "ring buffer": ("http", "guard"),
 }
