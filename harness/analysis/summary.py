@@ -6,7 +6,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.analysis import account, bill, caution, family, latency, quality, upkeep, validity
+from harness.analysis import (
+    account,
+    bill,
+    caution,
+    events,
+    family,
+    latency,
+    quality,
+    upkeep,
+    validity,
+)
 from harness.analysis import cell as cells
 from harness.analysis.bill import ProgramCost
 from harness.analysis.cell import BlockRow, Cell, Trial
@@ -22,7 +32,11 @@ from harness.results.about import About
 from harness.results.check import check
 from harness.results.run import Run, TrialRecord
 
-METERED = ("bpf_us", "entry_us", "bill_us", "bill_percent", "bpf_difference_us")
+METERED = (
+    "bpf_us", "entry_us", "bill_us", "bill_percent", "bpf_difference_us",
+    "idle_mcpu", "agent_driven_us", "runs_per_request", "events_per_request", "spans_per_request",
+    "bpf_event_us", "bill_event_us",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,6 +54,7 @@ class Summary:
     warnings: tuple[str, ...]
     qualities: tuple[Quality, ...] = ()
     upkeeps: tuple[Upkeep, ...] = ()
+    idle: frozenset[tuple[str, str]] = frozenset()  # workload and arm without events
 
     def row(self, workload: str, arm: str, metric: str) -> Comparison | None:
         """The row of this name; None if it was not measured (`missing` says why)."""
@@ -83,6 +98,7 @@ def summarize(run: Run) -> Summary:
         run.path.name, about, experiment, tuple(rows), tuple(blocks), trials, tuple(programs),
         curves, (*check(run), *caution.warnings(about, experiment, trials, rows, blocks)),
         tuple(each for cell in found for each in quality.qualities(cell)), tuple(_upkeeps(found)),
+        frozenset((c.workload, c.arm.name) for c in found if events.is_idle(c.metering())),
     )  # fmt: skip
 
 
@@ -194,6 +210,10 @@ def _unrecorded(summary: Summary, workload: str, arm: str, metric: str) -> str:
         )
     if metric == "interaction_us" and len(summary.experiment.arm(arm).collectors) > 1:
         return "Not each of its collectors has an arm of its own, compared by the same method."
+    if metric.endswith("_event_us") and summary.row(workload, arm, "runs_per_request"):
+        if len(summary.experiment.arm(arm).collectors) > 1:
+            return "Events of several collectors are of different kinds."
+        return "The load made no events for its programs, or it does not count them."
     if metric.startswith("bill") and summary.row(workload, arm, "bpf_us"):
         return _missing(summary, workload, arm, "agent_us")
     if metric.startswith(("unexplained", "residual")) and summary.experiment.arm(arm).against:

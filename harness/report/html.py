@@ -15,7 +15,17 @@ from markupsafe import Markup
 from harness.analysis import validity
 from harness.analysis.summary import Summary
 from harness.model import BASELINE, Comparison
-from harness.report import canvas, conditions, flamegraph, plots, quality, sheets, table, wording
+from harness.report import (
+    canvas,
+    conditions,
+    events,
+    flamegraph,
+    plots,
+    quality,
+    sheets,
+    table,
+    wording,
+)
 from harness.results.run import Run
 
 
@@ -44,6 +54,7 @@ class Section:
     flame: Markup | None
     trust: sheets.Sheet
     account: sheets.Sheet
+    events: sheets.Sheet
     contexts: sheets.Sheet
     interactions: sheets.Sheet
     against: sheets.Sheet
@@ -111,6 +122,7 @@ def _section(run: Run, summary: Summary, workload: str) -> Section:
         _flame(run, summary, workload),
         sheets.trust(summary, workload),
         sheets.bill(summary, workload),
+        events.sheet(summary, workload),
         sheets.contexts(summary, workload),
         sheets.interactions(summary, workload),
         sheets.against(summary, workload),

@@ -8,7 +8,11 @@ from harness.analysis import metrics
 from harness.analysis.summary import Summary
 from harness.model import BASELINE, Comparison
 
-UNITS = {"us/request": "µs", "us": "µs", "%": "%", "MB": "MB", "s": "s", "ms": "ms", "1/s": "/s"}
+UNITS = {
+    "us/request": "µs", "us/event": "µs", "us": "µs", "%": "%", "MB": "MB", "s": "s", "ms": "ms",
+    "1/s": "/s", "1/request": "",
+}  # fmt: skip
+NO_EVENTS = "no events under this load"
 MINUS = "\N{MINUS SIGN}"
 LEVEL = 0.05  # of the probability after Holm's correction below which a cost is resolved
 METHODS = {
@@ -132,6 +136,11 @@ def is_null(summary: Summary, arm: str) -> bool:
     return not summary.experiment.arm(arm).collectors
 
 
+def is_idle(summary: Summary, workload: str, arm: str) -> bool:
+    """Whether its programs ran so rarely that its row is no cost."""
+    return (workload, arm) in summary.idle
+
+
 def arm_label(summary: Summary, arm: str) -> str:
     """The arm's name for a table."""
     found = summary.experiment.arm(arm)
@@ -199,6 +208,7 @@ def _costs(summary: Summary) -> list[Comparison]:
     return [
         row for row in summary.rows
         if row.metric == "workload_cpu_us" and not is_null(summary, row.arm)
+        and not is_idle(summary, row.workload, row.arm)
     ]  # fmt: skip
 
 
@@ -227,6 +237,8 @@ def _sentence(summary: Summary, workload: str) -> str:
         least = max(unseen, key=lambda r: r.mde if math.isfinite(r.mde) else -math.inf)
         names = ", ".join(r.arm for r in unseen)
         parts.append(f"not resolved: {names} (from {floor(least)} it would have been seen)")
+    if idle := [a.name for a in summary.experiment.arms if is_idle(summary, workload, a.name)]:
+        parts.append(f"{NO_EVENTS}: {', '.join(idle)}")
     null = summary.row(workload, BASELINE, "workload_cpu_us")
     if null is not None:
         parts.append(f"nothing installed: {change(null)} {interval(null)}")
