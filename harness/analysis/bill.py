@@ -118,7 +118,7 @@ def bpf_us(trials: Sequence[Metered]) -> Found | None:
 def _none(sample: Quadruples) -> Found:
     """The cost of programs that never ran: zero, and at most what runs that were missed take."""
     requests = float(sample.on_requests.sum())
-    most = coverage.share(Count(0.0, requests), coverage.SAMPLED).high / 100 * LONG_US
+    most = coverage.rate(Count(0.0, requests)).high * LONG_US
     return Found(Estimate(0.0, 0.0, most, len(sample.on)), NONE.format(requests, LONG_US))
 
 

@@ -87,8 +87,7 @@ def _bound(a: float, own: float, b: float, others: float, side: int) -> float:
 
 
 def _rate(count: float, requests: float, trials: int) -> Found:
-    share = coverage.share(Count(count, requests), coverage.SAMPLED).scaled(0.01)
-    return Found(replace(share, n=trials), COUNTED)
+    return Found(replace(coverage.rate(Count(count, requests)), n=trials), COUNTED)
 
 
 def _values(trial: Metered, metric: str) -> list[float]:
