@@ -12,18 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from harness.analysis import compare, coverage, hierarchy, value
+from harness.analysis import compare, hierarchy, value
 from harness.analysis.compare import Array, Estimate, Quadruples
-from harness.analysis.coverage import Count
 from harness.model import WindowRow
 from harness.results.run import TrialRecord
 from harness.wire.telemetry import IN_AGENT
 
-LONG_US = 10.0  # more than a run of the collectors' programs takes, for those that were not seen
 RARE = 0.1  # more slices than this share without any run: a median would lose the rare ones
 SEED = 1  # of the bootstrap: any, but always the same
 SLICES = "Hodges-Lehmann over slices of metered trials, widened by blocks"
-NONE = "no run in {:,.0f} requests: none to the 3.7 runs of {:g} us that may be missed, Poisson"
 SUMS = "ratio of sums over slices of metered trials (runs are rare), bootstrap within blocks"
 ENTRY = "runs a request x calibrated cost of entry by hook, its interval; runs taken as exact"
 WHOLE = "sum of {}; intervals in quadrature"
@@ -102,8 +99,6 @@ def bpf_us(trials: Sequence[Metered]) -> Found | None:
     """
     sample = compare.join([_sample(trial) for trial in trials if trial.slices])
     if len(sample.on):
-        if not sample.on.any():
-            return _none(sample)
         if is_rare(sample.on):
             return Found(value.not_negative(compare.ratio_of_sums(sample, SEED)[0]), SUMS)
         return Found(value.not_negative(hierarchy.combine(sample)), SLICES)
@@ -113,13 +108,6 @@ def bpf_us(trials: Sequence[Metered]) -> Found | None:
         if trial.requests and (ran := _in_contexts(trial.record, "bpf_run_time_seconds"))
     ]
     return Found(value.mean(each), value.MEAN) if each else None
-
-
-def _none(sample: Quadruples) -> Found:
-    """The cost of programs that never ran: zero, and at most what runs that were missed take."""
-    requests = float(sample.on_requests.sum())
-    most = coverage.rate(Count(0.0, requests)).high * LONG_US
-    return Found(Estimate(0.0, 0.0, most, len(sample.on)), NONE.format(requests, LONG_US))
 
 
 def is_rare(us: Array) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.analysis import bill, events
+from harness.analysis import events
 from harness.analysis.bill import Found, Metered
 from harness.analysis.compare import Estimate
 from harness.analysis.summary import Summary, summarize
-from harness.model import Arm, Measurement, Trial, Window, WindowRow
+from harness.model import Arm, Measurement, Trial
 from harness.report import build, rows, wording
 from harness.results.run import TrialRecord
 from tests.unit import synthetic
@@ -114,19 +113,6 @@ def test_a_ratio_to_what_is_hardly_known_is_too_wide_rather_than_too_narrow() ->
     rough = events.ratio(Estimate(10, 9, 11, 9), Estimate(1, 0.2, 3, 4))
     assert (rough.low, rough.high) == (3, 55)
     assert math.isnan(events.ratio(Estimate(10, 9, 11, 9), Estimate(1, 0, 4, 4)).high)
-
-
-def test_programs_that_never_ran_cost_what_runs_that_were_missed_would() -> None:
-    trial = metered(2000, {("bpf_run_count", "tp_btf"): 0})
-    slices = tuple(
-        WindowRow(Window(i, i // 4, True, i, i + 1), {"requests": 100.0, "bpf.run": 0.0})
-        for i in range(20)
-    )
-    none = bill.bpf_us([dataclasses.replace(trial, slices=slices)])
-    assert none is not None
-    assert (none.value.estimate, none.value.low) == (0.0, 0.0)
-    assert none.value.high == pytest.approx(3.689 / 2000 * 10, rel=1e-3)
-    assert none.method.startswith("no run in 2,000 requests")
 
 
 @pytest.fixture(scope="module")
