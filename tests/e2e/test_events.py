@@ -86,10 +86,10 @@ def test_each_collector_counts_what_the_load_does(rows: Rows) -> None:
     assert rows["http", "events_per_request"].estimate == pytest.approx(1, abs=0.05)
     opened_and_closed = 2 * (0.015 + 2 * 0.020)
     assert rows["flows", "events_per_request"].estimate == pytest.approx(opened_and_closed, rel=0.2)
-    executed_opened_connected = 0.002 + 0.010 + 0.020
-    assert rows["guard", "events_per_request"].estimate == pytest.approx(
-        executed_opened_connected, rel=0.2
-    )
+    # opened files that fanotify tells are merged while they wait
+    executed_and_connected, opened = 0.002 + 0.020, 0.010
+    guarded = rows["guard", "events_per_request"].estimate
+    assert 0.8 * executed_and_connected < guarded < 1.2 * (executed_and_connected + opened)
     assert rows["profile", "events_per_request"].estimate > 0
     assert rows["sham", "events_per_request"].estimate == 0
 
