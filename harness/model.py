@@ -19,6 +19,7 @@ TrialKind = Literal["switched", "metered"]
 Method = Literal["switch", "twin", "block"]
 TrialStatus = Literal["ok", "invalid", "failed", "skipped"]
 StackKind = Literal["sink", "full"]
+Arrivals = Literal["periodic", "poisson"]
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,17 @@ class Claim:
 
 @dataclass(frozen=True)
 class Load:
-    """How a workload is driven. Rate in arrivals per second; `fraction` of the capacity found."""
+    """How a workload is driven. Rate in arrivals per second; `fraction` of the capacity found.
+
+    `periodic` arrivals are equally spaced, so that every window holds the same work; `poisson` ones
+    come independently of each other, as those of many users do, so that requests queue.
+    """
 
     rate: float | None = None
     fraction: float = 0.4
     connections: int = 16
     max_rate: float = 2500.0
+    arrivals: Arrivals = "periodic"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.analysis import injection, noise, proof, summary, trust, validity
+from harness.analysis import injection, latency, noise, proof, summary, trust, validity
 from harness.analysis.compare import Z_CONFIDENCE
 from harness.analysis.injection import InjectedTrial
 from harness.analysis.latency import NEVER_NS, Requests
@@ -25,6 +25,7 @@ from harness.results.run import Run
 HOOK = "cgroup_skb"  # of the program that injects
 MINUTES = (5, 10, 30)
 POINTS = 60  # of the spectrum that are kept
+SLOW_SECONDS = 0.0105  # of the shipped services' requests that wait for something else: one in five
 DETECTABLE = {"workload_cpu_us": "CPU per request", "latency_p50_us": "latency p50"}
 LIMITS = {
     "coverage, CPU per request": 90.0,
@@ -63,7 +64,8 @@ def of_noise(run: Run) -> dict[str, Any]:
     if not trials:
         return {}
     found = noise.by_window(trials, p99)
-    best, spectrum = noise.choose(found), noise.spectrum(trials)
+    slow = latency.MARGIN * max(p99, SLOW_SECONDS)
+    best, spectrum = noise.choose(found, slow), noise.spectrum(trials)
     n = len(spectrum.frequency_hz)
     kept = np.unique(np.geomspace(1, n, min(POINTS, n)).astype(int)) - 1
     return {

@@ -10,13 +10,15 @@ from collections.abc import Iterator, Sequence
 from harness.analysis import compare
 from harness.analysis.cell import BlockRow
 from harness.analysis.compare import Estimate
+from harness.analysis.latency_rows import Route
 from harness.analysis.validity import Judged
-from harness.model import BASELINE, Comparison
+from harness.model import BASELINE, Comparison, Method
 from harness.plan.experiment import Experiment, plan
 from harness.results.about import About
 from harness.wire import failures
 
 UNLIKELY = 0.01  # blocks that differ more than this probability allows are told of
+NAMED = 4  # trials that a sentence names
 # earlier versions kept with the run why a trial was not measured, also after it had been repaired
 _OF_A_TRIAL = re.compile(r"\d{3,}-\S+-(switched|metered)(-again\d+)?: ")
 
@@ -27,6 +29,7 @@ def warnings(
     trials: Sequence[Judged],
     rows: Sequence[Comparison],
     blocks: Sequence[BlockRow],
+    routes: Sequence[Route] = (),
 ) -> Iterator[str]:
     """Sentences, the gravest first."""
     yield from _unmeasured(trials)
@@ -37,9 +40,11 @@ def warnings(
             f"The run did not end. {about.stopped_by} "
             f"The figures rest on the {len(trials)} trials that were finished."
         ).replace("  ", " ")
+    yield from spoiled(trials)
+    yield from unseen(rows)
     yield from _repeats(about)
     yield from _nulls(experiment, rows)
-    yield from _slow(experiment, rows)
+    yield from _slow(experiment, routes)
     yield from _disagreeing(blocks)
     yield from _uneven(experiment, trials)
     yield from _cold(about)
@@ -67,6 +72,35 @@ def _broken(about: About, experiment: Experiment, trials: Sequence[Judged]) -> I
             yield f"{block[0]}, block {block[1] + 1} ended early: {each['reason']}"
 
 
+def spoiled(trials: Sequence[Judged]) -> Iterator[str]:
+    """How many trials broke a rule, and what was not measured again for that."""
+    invalid = [judged for judged in trials if judged.status == "invalid"]
+    if not invalid:
+        return
+    used = {judged.record.trial.index for judged in trials if judged.usable}
+    lost = [j.record.trial for j in invalid if j.record.trial.index not in used]
+    names = dict.fromkeys(f"{t.workload}, {t.arm}, block {t.block + 1} ({t.kind})" for t in lost)
+    text = (
+        f"{len(invalid)} of {len(trials)} trials broke a rule and are not used, the first because: "
+        f"{invalid[0].violations[0]}"
+    )
+    more = f"; {len(names) - NAMED} more" if len(names) > NAMED else ""
+    missing = f"Not measured for that: {'; '.join(list(names)[:NAMED])}{more}."
+    yield f"{text} {missing if names else 'Each was measured again.'}"
+
+
+def unseen(rows: Sequence[Comparison]) -> Iterator[str]:
+    """Collectors that told of nothing: what they cost is what it costs to look."""
+    for row in rows:
+        base, _, signal = row.metric.partition("[")
+        if base == "coverage_percent" and row.estimate == 0:
+            tls = " Is it encrypted (TLS)?" if signal.rstrip("]") == "requests" else ""
+            yield (
+                f"{row.workload}: {row.arm} told of none of {row.n:,} {signal.rstrip(']')}: what "
+                f"was measured is what it costs to look, and finds nothing.{tls}"
+            )
+
+
 def _repeats(about: About) -> Iterator[str]:
     """Of a service that was found running: what a block is, and what intervals do not hold."""
     own = about.own_workload or {}
@@ -90,15 +124,34 @@ def _nulls(experiment: Experiment, rows: Sequence[Comparison]) -> Iterator[str]:
             )
 
 
-def _slow(experiment: Experiment, rows: Sequence[Comparison]) -> Iterator[str]:
-    for row in rows:
-        slow_us = 1e6 * experiment.window_seconds / 4
-        if row.arm == BASELINE and row.metric == "latency_p50_us" and row.level > slow_us:
-            yield (
-                f"{row.workload}: requests take {row.level / 1000:.0f} ms, which is long beside a "
-                "window: what a collector does at their end may fall outside. Longer windows "
-                "(window_seconds) show it."
-            )
+def _slow(experiment: Experiment, routes: Sequence[Route]) -> Iterator[str]:
+    """Routes for which windows are short: their tail is not told, or much of it crosses an end."""
+    window_us = 1e6 * experiment.window_seconds
+    for route in routes:
+        method = experiment.arm(route.arm).method
+        if route.arm != _shown(experiment, method) or method == "block":
+            continue
+        hidden = [name.replace("_", ".") for name in route.too_long if name != "p99_9"]
+        if not hidden and not route.p90_us > window_us / 4:
+            continue
+        name = f", {route.suffix.strip('[]')}" if route.suffix else ""
+        lost = f"{', '.join(hidden)} of their latency cannot be told, and " if hidden else ""
+        yield (
+            f"{route.workload}{name}: requests take {_ms(route.p90_us)} (p90) and "
+            f"{_ms(route.p99_us)} (p99), which is long beside windows of {_ms(window_us)}: {lost}"
+            "what a collector does at their end may fall into another window. Longer windows "
+            "(window_seconds) show it."
+        )
+
+
+def _shown(experiment: Experiment, method: Method) -> str:
+    """One arm of a method stands for all of it, one without collectors if there is one."""
+    arms = sorted(experiment.arms, key=lambda arm: bool(arm.collectors))
+    return next(arm.name for arm in arms if arm.method == method)
+
+
+def _ms(us: float) -> str:
+    return f"{us / 1e3:.2g} ms" if us < 1e4 else f"{us / 1e3:.0f} ms"
 
 
 def _disagreeing(blocks: Sequence[BlockRow]) -> Iterator[str]:

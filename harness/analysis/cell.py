@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +16,6 @@ from harness.analysis import (
     compare,
     coverage,
     hierarchy,
-    latency,
     metrics,
     pairs,
     ranks,
@@ -25,15 +23,13 @@ from harness.analysis import (
 )
 from harness.analysis.bill import Found, Metered
 from harness.analysis.compare import Estimate, Quadruples
-from harness.analysis.latency import Histograms, Requests
-from harness.analysis.metrics import PERCENTILES, SWITCHED_CPU
+from harness.analysis.metrics import SWITCHED_CPU
 from harness.analysis.value import CANDIDATE
 from harness.model import Arm, Comparison, WindowRow
-from harness.results.run import Run, TrialRecord
+from harness.results.run import TrialRecord
 
 HL = "Hodges-Lehmann over quadruples, signed-rank interval, widened by blocks and autocorrelation"
 PAIRED = "Hodges-Lehmann over trials, signed-rank interval"
-BOOTSTRAP = "pooled quantiles, BCa bootstrap over quadruples within blocks"
 TICKS = "ratio of sums (the counter moves by ticks), bootstrap over quadruples within blocks"
 ONE = "one trial"
 
@@ -161,53 +157,6 @@ def block_rows(cell: Cell) -> Iterator[BlockRow]:
             yield BlockRow(
                 cell.workload, cell.arm.name, metric, block, e.estimate, e.low, e.high, e.n
             )
-
-
-def latency_samples(run: Run, cell: Cell, primary: str = "") -> dict[str, Histograms]:
-    """By suffix of the metric: "" for the primary route (the busiest, if not told), "[route]"."""
-    loaded = list(_requests(run, cell))
-    counts = Counter(str(name) for _, requests, _ in loaded for name in requests.route)
-    routes = [name for name, _ in counts.most_common()]
-    first = primary if primary in counts else next(iter(routes), "")
-    return {
-        "" if route == first else f"[{route}]": latency.join(
-            [
-                latency.histograms(requests.of(route), rows, record.trial.block)
-                for record, requests, rows in loaded
-            ]
-        )
-        for route in routes
-    }
-
-
-def latency_rows(cell: Cell, samples: Mapping[str, Histograms], seed: int) -> Iterator[Comparison]:
-    """Shifts of the percentiles of every route."""
-    for suffix, sample in samples.items():
-        if cell.arm.method == "block":
-            found, method = [_paired(sample, q) for q in PERCENTILES.values()], PAIRED
-        else:
-            key = _seed(cell, seed, suffix)
-            found = latency.shifts(sample, list(PERCENTILES.values()), key)
-            method = BOOTSTRAP
-        for name, (shift, level) in zip(PERCENTILES, found, strict=True):
-            if not math.isnan(shift.estimate):
-                yield cell.row(f"latency_{name}_us{suffix}", shift, level, method)
-
-
-def _paired(sample: Histograms, q: float) -> tuple[Estimate, float]:
-    """A percentile's shift by its value in each trial: a handful is too few for a bootstrap."""
-    fewest = min(int(part.sum(axis=1).min()) for part in (sample.on, sample.off))
-    if fewest * (1 - q) < latency.TAIL:
-        return Estimate(math.nan, math.nan, math.nan, len(sample.block)), math.nan
-    on, off = latency.quantile(sample.on, q), latency.quantile(sample.off, q)
-    return ranks.hodges_lehmann(on - off), float(np.median(off))
-
-
-def _requests(run: Run, cell: Cell) -> Iterator[tuple[TrialRecord, Requests, Sequence[WindowRow]]]:
-    for record, rows in cell.switched:
-        path = run.path / "trials" / record.trial.name / "requests.npz"
-        if path.exists() and rows:
-            yield record, Requests.load(path), rows
 
 
 def value_rows(cell: Cell) -> Iterator[Comparison]:

@@ -12,6 +12,7 @@ from harness.plan.experiment import Experiment
 
 TOGETHER = "context_cpu_us less those of {}; intervals in quadrature"
 CORRECTED = ("workload_cpu_us", "workload_cpu_percent")  # one question in two units
+LATENCY = "latency_"  # how its metrics begin
 
 
 def completed(experiment: Experiment, rows: Sequence[Comparison]) -> list[Comparison]:
@@ -35,7 +36,11 @@ def _with_noise(experiment: Experiment, rows: Sequence[Comparison], row: Compari
 
 
 def corrected(experiment: Experiment, rows: Sequence[Comparison]) -> list[Comparison]:
-    """Fill in `p_holm` of the workload's CPU, over the arms with collectors of each workload."""
+    """Fill in `p_holm` of the workload's CPU, over the arms with collectors of each workload.
+
+    Latency is a family of its own: all its percentiles, routes and arms, of all workloads.
+    """
+    rows = _latency_corrected(experiment, rows)
     found: dict[tuple[str, str], float] = {}
     for workload in experiment.workloads:
         ps = {
@@ -49,6 +54,19 @@ def corrected(experiment: Experiment, rows: Sequence[Comparison]) -> list[Compar
         if row.metric in CORRECTED and (row.workload, row.arm) in found
         else row
         for row in rows
+    ]
+
+
+def _latency_corrected(experiment: Experiment, rows: Sequence[Comparison]) -> Sequence[Comparison]:
+    ps = {
+        (row.workload, row.arm, row.metric): row.p for row in rows
+        if row.metric.startswith(LATENCY) and experiment.arm(row.arm).collectors
+    }  # fmt: skip
+    found = multiple.holm(ps)
+    keys = [(row.workload, row.arm, row.metric) for row in rows]
+    return [
+        replace(row, p_holm=found[key]) if key in found else row
+        for key, row in zip(keys, rows, strict=True)
     ]
 
 

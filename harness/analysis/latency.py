@@ -1,28 +1,26 @@
-"""Latency percentiles on and off, and their difference with its interval; `summary` calls it."""
+"""Requests by the windows in which they were due, and which of them count; for `latency_rows`."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
-from harness.analysis.compare import RESAMPLES, Z_CONFIDENCE, Array, Estimate, draws
+from harness.analysis.compare import Array
 from harness.model import WindowRow
 from harness.results.requests import read as read_requests
 
-Counts = NDArray[np.int32]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 
-STEP = float(np.log1p(0.005))  # bins are 0.5 % wide; percentiles are interpolated within them
-BINS = int(np.log(1e8) / STEP) + 1  # 1 us to 100 s
-NEVER_NS = 2**62  # the latency of a request without an answer: the last bin
-GROUPS = 200  # of neighbouring quadruples that the jackknife leaves out in turn, at most
-TAIL = 10  # a percentile needs as many requests beyond it, in each state
+NEVER_NS = 100 * 10**9  # the latency of a request without an answer: no other has a longer one
+ENDLESS_NS = 2**62  # what is left of a window whose end cuts nothing off
+MARGIN = 1.25  # times a percentile: requests due so shortly before a window's end do not count
+LEAST_KEPT = 0.5  # of a window's metered part; where less would be left, a percentile is not told
+TAIL = 10  # a percentile that is drawn has as many requests beyond it, in each state
 
 GRID = np.unique(
     np.concatenate([np.linspace(0.005, 0.99, 120), 1 - np.logspace(-2, -4, 60)])
@@ -30,12 +28,57 @@ GRID = np.unique(
 
 
 @dataclass(frozen=True)
-class Histograms:
-    """Requests by latency bin, a row a quadruple: `on` and `off` (n, BINS), `block` (n,)."""
+class Requests:
+    """The requests of one trial: due times and latencies in ns, and their routes."""
 
-    on: Counts
-    off: Counts
-    block: NDArray[np.int64]
+    due_ns: Ints
+    latency_ns: Ints
+    route: NDArray[np.str_]
+
+    @classmethod
+    def load(cls, path: Path) -> Requests:
+        """Read requests.npz; a request without an answer took longer than every other.
+
+        StoreError if it cannot be read.
+        """
+        found = read_requests(path)
+        taken = np.minimum(found.end_ns - found.due_ns, NEVER_NS)
+        latency = np.where(found.status > 0, taken, NEVER_NS)
+        return cls(found.due_ns, latency, found.route_names[found.route])
+
+    def of(self, route: str) -> Requests:
+        """Those of one route."""
+        mine = self.route == route
+        return Requests(self.due_ns[mine], self.latency_ns[mine], self.route[mine])
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Requests that were due within windows, a row each: `latency_ns`, `on`, `left_ns`, `group`.
+
+    `left_ns` is how long their window was still metered when they were due. A group is what a coin
+    decides: a quadruple of windows, or a cycle of a factorial design; `block` (groups,) is whose
+    trial it is from. `stretch_ns` is the metered part of a window.
+    """
+
+    latency_ns: Ints
+    on: Bools
+    left_ns: Ints
+    group: Ints
+    block: Ints
+    stretch_ns: float
+
+    def picked(self, which: Bools) -> Sample:
+        """Some of the requests."""
+        return replace(
+            self, latency_ns=self.latency_ns[which], on=self.on[which],
+            left_ns=self.left_ns[which], group=self.group[which],
+        )  # fmt: skip
+
+    @property
+    def groups(self) -> int:
+        """How many there are."""
+        return len(self.block)
 
 
 @dataclass(frozen=True)
@@ -49,141 +92,103 @@ class Curve:
     n_off: int
 
 
-@dataclass(frozen=True)
-class Requests:
-    """The requests of one trial: due times and latencies in ns, and their routes."""
+def attribute(
+    requests: Requests,
+    rows: Sequence[WindowRow],
+    block: int,
+    on: Sequence[bool] | Bools | None = None,
+    *,
+    cut: bool = True,
+) -> Sample:
+    """Each request by the window in which it was due; one that was due between windows is in none.
 
-    due_ns: NDArray[np.int64]
-    latency_ns: NDArray[np.int64]
-    route: NDArray[np.str_]
-
-    @classmethod
-    def load(cls, path: Path) -> Requests:
-        """Read requests.npz; a request without an answer took longer than every other.
-
-        StoreError if it cannot be read.
-        """
-        found = read_requests(path)
-        latency = np.where(found.status > 0, found.end_ns - found.due_ns, NEVER_NS)
-        return cls(found.due_ns, latency, found.route_names[found.route])
-
-    def of(self, route: str) -> Requests:
-        """Those of one route."""
-        mine = self.route == route
-        return Requests(self.due_ns[mine], self.latency_ns[mine], self.route[mine])
-
-
-def histograms(requests: Requests, rows: Sequence[WindowRow], block: int) -> Histograms:
-    """Count each request in the window in which it was due; between windows it counts nowhere."""
-    windows = sorted((row.window for row in rows), key=lambda window: window.start_ns)
-    numbers = sorted({window.quadruple for window in windows})
-    place = {number: i for i, number in enumerate(numbers)}
-    starts = np.array([w.start_ns for w in windows], dtype=np.int64)
-    ends = np.array([w.end_ns for w in windows], dtype=np.int64)
-    rank = np.array([place[w.quadruple] for w in windows], dtype=np.int64)
-    on = np.array([w.on for w in windows], dtype=bool)
-    at = np.searchsorted(starts, requests.due_ns, side="right") - 1
-    inside = (at >= 0) & (requests.due_ns <= ends[at]) if len(windows) else at >= 0
-    at, bins = at[inside], _bins(requests.latency_ns[inside])
-    state = on[at]
-    return Histograms(
-        _count(rank[at][state], bins[state], len(numbers)),
-        _count(rank[at][~state], bins[~state], len(numbers)),
-        np.full(len(numbers), block),
-    )
-
-
-def _bins(latency_ns: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.clip(np.log(np.maximum(latency_ns, 1) / 1e3) // STEP, 0, BINS - 1).astype(np.int64)
-
-
-def _count(rank: NDArray[np.int64], bins: NDArray[np.int64], n: int) -> Counts:
-    return np.bincount(rank * BINS + bins, minlength=n * BINS).reshape(n, BINS).astype(np.int32)
-
-
-def join(parts: Sequence[Histograms]) -> Histograms:
-    """The quadruples of several trials as one sample; at least one."""
-    return Histograms(
-        np.concatenate([part.on for part in parts]),
-        np.concatenate([part.off for part in parts]),
-        np.concatenate([part.block for part in parts]),
-    )
-
-
-def quantile(counts: NDArray[Any], q: float, first: int = 0) -> Array:
-    """The `q` quantile in us of each row of histograms (n, bins) whose first bin is `first`."""
-    total = np.cumsum(counts, axis=1, dtype=float)
-    target = q * total[:, -1]
-    index = np.minimum((total < target[:, None]).sum(axis=1), counts.shape[1] - 1)[:, None]
-    here = np.take_along_axis(counts, index, 1)[:, 0].astype(float)
-    beyond = np.take_along_axis(total, index, 1)[:, 0] - target
-    part = 1 - beyond / np.maximum(here, 1e-9)
-    result: Array = np.exp((first + index[:, 0] + part) * STEP)
-    return result
-
-
-def shifts(sample: Histograms, qs: Sequence[float], seed: int) -> list[tuple[Estimate, float]]:
-    """For each quantile: on - off in us with its bootstrap interval, and the level off.
-
-    Whole quadruples are drawn again, within their blocks, so that what requests of one moment
-    share stays together. Intervals are bias-corrected and accelerated, of compare.RESAMPLES draws
-    and a jackknife over groups of quadruples (Efron 1987, Journal of the American Statistical
-    Association 82; Efron and Tibshirani, An Introduction to the Bootstrap, chapter 14). NaN where
-    fewer than TAIL requests of a state lie beyond the quantile.
+    `on` is the state of each of the `rows` in the comparison; without it that of the window itself.
+    A group without a window of each state is left out. `cut` is whether a window's end
+    ends what requests in flight get; it does not where their process has its state for good.
     """
-    used = np.flatnonzero(sample.on.any(axis=0) | sample.off.any(axis=0))
-    if not len(used):
-        return [(Estimate(math.nan, math.nan, math.nan, 0), math.nan) for _ in qs]
-    n, columns = len(sample.block), slice(used[0], used[-1] + 1)
-    weights = np.vstack([np.ones((1, n)), draws(sample.block, seed), _left_out(n)])
-    on, off = (
-        (weights.astype(np.float32) @ part[:, columns].astype(np.float32)).astype(float)
-        for part in (sample.on, sample.off)
+    states = np.array([row.window.on for row in rows] if on is None else on, dtype=bool)
+    number = np.array([row.window.quadruple for row in rows], dtype=np.int64)
+    starts = np.array([row.window.start_ns for row in rows], dtype=np.int64)
+    ends = np.array([row.window.end_ns for row in rows], dtype=np.int64)
+    both = _both(number, states)
+    order = np.flatnonzero(both)[np.argsort(starts[both], kind="stable")]
+    states, starts, ends = states[order], starts[order], ends[order]
+    names, group = np.unique(number[order], return_inverse=True)
+    at = np.searchsorted(starts, requests.due_ns, side="right") - 1
+    inside = at >= 0
+    inside[inside] = requests.due_ns[inside] <= ends[at[inside]]
+    at, due = at[inside], requests.due_ns[inside]
+    left = ends[at] - due if cut else np.full(len(due), ENDLESS_NS, dtype=np.int64)
+    return Sample(
+        requests.latency_ns[inside], states[at], left, group[at].astype(np.int64),
+        np.full(len(names), block, dtype=np.int64),
+        float(np.median(ends - starts)) if cut and len(ends) else float(ENDLESS_NS),
+    )  # fmt: skip
+
+
+def _both(number: Ints, on: Bools) -> Bools:
+    """The windows whose group has some on and some off."""
+    kept: Bools = np.isin(number, number[on]) & np.isin(number, number[~on])
+    return kept
+
+
+def join(parts: Sequence[Sample]) -> Sample:
+    """The requests of several trials as one sample; at least one."""
+    first = np.cumsum([0, *(part.groups for part in parts)])
+    return Sample(
+        np.concatenate([part.latency_ns for part in parts]),
+        np.concatenate([part.on for part in parts]),
+        np.concatenate([part.left_ns for part in parts]),
+        np.concatenate([part.group + n for part, n in zip(parts, first, strict=False)]),
+        np.concatenate([part.block for part in parts]),
+        float(np.median([part.stretch_ns for part in parts])),
     )
-    return [_shift(on, off, q, int(used[0]), n) for q in qs]
 
 
-def _left_out(n: int) -> Array:
-    """Weights (groups, n) that leave out one group of neighbouring quadruples each."""
-    groups = min(n, GROUPS)
-    weights: Array = np.not_equal(np.arange(n) * groups // n, np.arange(groups)[:, None]) * 1.0
-    return weights
+@dataclass(frozen=True)
+class Within:
+    """The requests that a percentile rests on: those due earlier than `margin_ns` before an end.
+
+    `kept` is what share of the requests that leaves. `quantile_ns` is the percentile of both states
+    together; `too_long` is whether so long a request has no window that is long enough for it.
+    """
+
+    sample: Sample
+    quantile_ns: float
+    margin_ns: float
+    kept: float
+    too_long: bool
 
 
-def _shift(on: Array, off: Array, q: float, first: int, n: int) -> tuple[Estimate, float]:
-    """Rows of `on` and `off`: the sample itself, RESAMPLES resamples, the jackknife's."""
-    if min(on[0].sum(), off[0].sum()) * (1 - q) < TAIL:
-        return Estimate(math.nan, math.nan, math.nan, n), math.nan
-    level = quantile(off, q, first)
-    differences = quantile(on, q, first) - level
-    centre = float(differences[0])
-    low, high = accelerated(centre, differences[1 : 1 + RESAMPLES], differences[1 + RESAMPLES :])
-    return Estimate(centre, low, high, n), float(level[0])
+def within(sample: Sample, q: float) -> Within:
+    """Leave out the requests due so shortly before a window's end that one at `q` would cross it.
+
+    What a collector does when a response leaves then happens in the state of the window in which
+    the request was due. Requests that take longer than the margin may cross, but they lie beyond
+    the quantile whichever state they are counted in. The rule looks at due times only, and the
+    margin is made of both states together, so that it cannot favour one.
+    """
+    n = len(sample.latency_ns)
+    quantile = float(np.quantile(sample.latency_ns, q)) if n else 0.0
+    most = (1 - LEAST_KEPT) * sample.stretch_ns
+    margin = min(MARGIN * quantile, most)
+    early = sample.left_ns >= margin
+    kept = float(np.mean(early)) if n else 0.0
+    return Within(sample.picked(early), quantile, margin, kept, quantile > most)
 
 
-def accelerated(centre: float, resamples: Array, jackknife: Array) -> tuple[float, float]:
-    """95 % interval by Efron's BCa from `resamples` (b,) and `jackknife` (g,) of an estimate."""
-    below = np.mean(resamples < centre) + np.mean(resamples == centre) / 2
-    if not 0 < below < 1:
-        return math.nan, math.nan  # the estimate lies outside its own resamples
-    bias = float(stats.norm.ppf(below))
-    left = jackknife.mean() - jackknife
-    scale = float(np.sum(left**2)) ** 1.5
-    acceleration = float(np.sum(left**3)) / (6 * scale) if scale > 0 else 0.0
-    z = bias + np.array([-Z_CONFIDENCE, Z_CONFIDENCE])
-    low, high = np.quantile(resamples, stats.norm.cdf(bias + z / (1 - acceleration * z)))
-    return float(low), float(high)
+def curve(sample: Sample) -> Curve:
+    """Pooled quantiles for drawing, as far into the tail as TAIL requests reach.
 
-
-def curve(sample: Histograms) -> Curve:
-    """Pooled quantiles for drawing, as far into the tail as TAIL requests reach."""
-    on, off = sample.on.sum(axis=0), sample.off.sum(axis=0)
-    fewest = int(min(on.sum(), off.sum()))
-    q = GRID[fewest * (1 - GRID) >= TAIL] if fewest else GRID[:0]
-    return Curve(q, _quantiles(on, q), _quantiles(off, q), int(on.sum()), int(off.sum()))
-
-
-def _quantiles(counts: NDArray[Any], q: Array) -> Array:
-    if not len(q):
-        return np.empty(0)
-    return np.array([quantile(counts[None, :], float(each))[0] for each in q])
+    It rests on the requests that its farthest quantile rests on.
+    """
+    for reach in range(len(GRID), 0, -1):
+        part = within(sample, float(GRID[reach - 1]))
+        on, off = (part.sample.latency_ns[part.sample.on == state] for state in (True, False))
+        beyond = min(len(on), len(off)) * (1 - GRID[reach - 1])
+        if not part.too_long and beyond >= TAIL:
+            return Curve(
+                GRID[:reach], np.quantile(on, GRID[:reach]) / 1e3,
+                np.quantile(off, GRID[:reach]) / 1e3, len(on), len(off),
+            )  # fmt: skip
+    return Curve(GRID[:0], np.empty(0), np.empty(0), 0, 0)

@@ -11,7 +11,9 @@ from scipy import signal
 
 from harness.analysis import ranks
 from harness.analysis.compare import Array
+from harness.analysis.latency import LEAST_KEPT
 from harness.model import Window, WindowRow
+from harness.plan.experiment import Experiment
 
 STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100)  # rows in a window
 REFERENCE_SECONDS = 60.0  # errors are those of so long a comparison
@@ -122,11 +124,13 @@ def _lag1(parts: Sequence[tuple[Array, Array]]) -> float:
     return float(np.corrcoef(ranks[: len(first)], ranks[len(first) :])[0, 1])
 
 
-def choose(found: Sequence[Noise]) -> Noise:
+def choose(found: Sequence[Noise], slow_seconds: float = 0.0) -> Noise:
     """The window with the least error; of those that are alike, the longest.
 
     Windows that are too short for the meters or too long for an experiment, or of which too few
-    were seen, are not asked. If that leaves none, the longest that was seen often enough is taken.
+    were seen, are not asked, nor those in which requests of `slow_seconds` end in time only if they
+    are due in less than latency.LEAST_KEPT of what is metered: of the latency of such requests a
+    window could tell nothing. If that leaves none, the longest that was seen often enough is taken.
     """
     found = [noise for noise in found if noise.window_seconds <= LONGEST_SECONDS]
     fit = [
@@ -135,6 +139,7 @@ def choose(found: Sequence[Noise]) -> Noise:
         if noise.window_seconds >= SHORTEST_SECONDS
         and noise.requests >= MIN_REQUESTS
         and noise.quadruples >= MIN_QUADRUPLES
+        and slow_seconds <= (1 - LEAST_KEPT) * metered_seconds(noise)
     ]
     if not fit:
         return max(found, key=lambda n: (n.quadruples >= MIN_QUADRUPLES, n.window_seconds))
@@ -143,6 +148,12 @@ def choose(found: Sequence[Noise]) -> Noise:
         (noise for noise in fit if noise.error_percent <= ALIKE * least),
         key=lambda noise: noise.window_seconds,
     )
+
+
+def metered_seconds(noise: Noise) -> float:
+    """What an evaluation would meter of such a window: its guard is never shorter than usual."""
+    guard = max(noise.guard_seconds, Experiment.guard_seconds)
+    return noise.window_seconds - guard
 
 
 def spectrum(trials: Sequence[Sequence[WindowRow]]) -> Power:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.analysis import injection, latency, noise, trust
+from harness.analysis import injection, latency, noise, percentiles, trust
 from harness.analysis.compare import Quadruples
 from harness.analysis.injection import InjectedTrial
 from harness.analysis.latency import Requests
@@ -23,6 +23,7 @@ from harness.model import BASELINE, WindowRow
 from harness.plan.calibration import COMPARISON_SECONDS
 from harness.results.run import Run
 
+P50 = PERCENTILES["p50"]
 Rows = Sequence[WindowRow]
 
 
@@ -91,9 +92,12 @@ def _latency(
         requests = Requests.load(run.path / "trials" / record.trial.name / "requests.npz")
         mine = requests.of(primary) if primary in requests.route else requests
         for rows in _pieces(trial.rows, n):
-            sample = latency.histograms(mine, rows, record.trial.block)
-            ((shift, _),) = latency.shifts(sample, [PERCENTILES["p50"]], record.trial.seed)
-            hits.append(shift.low <= trial.injected.latency_us <= shift.high)
+            part = latency.within(latency.attribute(mine, rows, record.trial.block), P50)
+            shift = None if part.too_long else percentiles.shift(part.sample, P50)
+            hits.append(
+                shift is not None
+                and shift.value.low <= trial.injected.latency_us <= shift.value.high
+            )
     return trust.share(sum(hits), len(hits))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from harness.analysis import coverage
 from harness.analysis.cell import Cell
 from harness.results.run import TrialRecord
-from harness.wire.telemetry import KINDS
+from harness.wire.telemetry import SIGNALS
 
 COVERAGE_PERCENT = 95.0  # more is wanted
 LATENCY_SECONDS = 30.0  # of the 99th percentile of data latency; less is wanted
@@ -71,7 +71,7 @@ def qualities(cell: Cell) -> Iterator[Quality]:
     if not any(v.metric == "data_latency_records" for r in records for v in r.values):
         return
     for signal, count in coverage.pooled(records).items():
-        kind, share = KINDS[signal], coverage.share(count, signal)
+        kind, share = SIGNALS[signal].kind, coverage.share(count, signal)
         p50, p99 = (_mean(records, f"data_latency_{q}_seconds", kind) for q in ("p50", "p99"))
         yield Quality(
             cell.workload, cell.arm.name, signal, kind, share.estimate, share.low, share.high,

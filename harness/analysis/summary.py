@@ -12,15 +12,19 @@ from harness.analysis import (
     caution,
     events,
     family,
-    latency,
+    harms,
+    latency_rows,
     quality,
+    tallies,
     upkeep,
     validity,
 )
 from harness.analysis import cell as cells
 from harness.analysis.bill import ProgramCost
 from harness.analysis.cell import BlockRow, Cell, Trial
+from harness.analysis.harms import Harm
 from harness.analysis.latency import Curve
+from harness.analysis.latency_rows import Route
 from harness.analysis.quality import Quality
 from harness.analysis.upkeep import Upkeep
 from harness.analysis.validity import Judged
@@ -54,6 +58,8 @@ class Summary:
     warnings: tuple[str, ...]
     qualities: tuple[Quality, ...] = ()
     upkeeps: tuple[Upkeep, ...] = ()
+    harms: tuple[Harm, ...] = ()
+    routes: tuple[Route, ...] = ()
     idle: frozenset[tuple[str, str]] = frozenset()  # workload and arm without events
 
     def row(self, workload: str, arm: str, metric: str) -> Comparison | None:
@@ -77,27 +83,32 @@ def summarize(run: Run) -> Summary:
     rows: list[Comparison] = []
     blocks: list[BlockRow] = []
     programs: list[ProgramCost] = []
-    curves: dict[tuple[str, str], Curve] = {}
+    routes: list[Route] = []
     found = list(_cells(about, experiment, trials, windows))
     for cell in found:
         mine = [*cells.cpu_rows(cell, experiment.seed)]
         blocks += cells.block_rows(cell)
         primary = about.primary_routes.get(cell.workload, "")
-        samples = cells.latency_samples(run, cell, primary)
-        mine += cells.latency_rows(cell, samples, experiment.seed)
-        if samples:
-            curves[cell.workload, cell.arm.name] = latency.curve(samples[""])
+        its_routes = latency_rows.routes(run, cell, primary)
+        mine += (row for route in its_routes for row in route.rows)
+        routes += its_routes
         mine += cells.value_rows(cell)
         mine += account.bill_rows(cell, mine, about.facts)
         mine += account.against_rows(cell)
         mine += cells.coverage_rows(cell)
         rows += mine
         programs += _programs(cell)
+    counted = tallies.counted(run, experiment, trials, windows)
+    rows += tallies.rows(counted)
     rows = family.completed(experiment, rows)
+    harmed = tuple(harms.found(experiment, counted, run.records(set_aside=True)))
+    told = caution.warnings(about, experiment, trials, rows, blocks, routes)
     return Summary(
         run.path.name, about, experiment, tuple(rows), tuple(blocks), trials, tuple(programs),
-        curves, (*check(run), *caution.warnings(about, experiment, trials, rows, blocks)),
+        {(r.workload, r.arm): r.curve for r in routes if not r.suffix},
+        (*(harm.sentence for harm in harmed), *check(run), *told),
         tuple(each for cell in found for each in quality.qualities(cell)), tuple(_upkeeps(found)),
+        harmed, tuple(routes),
         frozenset((c.workload, c.arm.name) for c in found if events.is_idle(c.metering())),
     )  # fmt: skip
 
@@ -199,7 +210,9 @@ def _missing(summary: Summary, workload: str, arm: str, metric: str) -> str:
 def _unrecorded(summary: Summary, workload: str, arm: str, metric: str) -> str:
     """Why usable trials do not tell it."""
     if metric.startswith("latency"):
-        return "Too few requests for this percentile."
+        routes = (r for r in summary.routes if (r.workload, r.arm) == (workload, arm))
+        told = (route.missing[metric] for route in routes if metric in route.missing)
+        return next(told, "No request of this route was due in a window.")
     if metric.startswith("data_latency") and summary.experiment.stack == "full":
         return "Too few records were found while the backends were watched."
     if metric == "entry_us" and summary.row(workload, arm, "bpf_us"):

@@ -114,8 +114,15 @@ def parse_arms(given: Sequence[str]) -> tuple[Arm, ...]:
     return (Arm(BASELINE), *(Arm(name, specs, old) for name, specs in found.items()))
 
 
-def plan(e: Experiment, described: Mapping[str, Any] | None = None) -> Iterator[str]:
-    """What would be done, a line each; `described` is what the node says of itself, if asked."""
+def plan(
+    e: Experiment,
+    described: Mapping[str, Any] | None = None,
+    skipped: Mapping[str, str] | None = None,
+) -> Iterator[str]:
+    """What would be done, a line each; `described` is what the node says of itself, if asked.
+
+    `skipped` are the arms that cannot run there, and why; None if that was not looked at.
+    """
     trials = experiment.plan(e)
     yield (
         f"Experiment {e.name}: {_count(len(e.workloads), 'workload')}, "
@@ -125,12 +132,15 @@ def plan(e: Experiment, described: Mapping[str, Any] | None = None) -> Iterator[
     )
     for arm in e.arms:
         yield f"  arm {arm.name}: {_describe(arm)}"
+    for name in e.workloads:
+        yield f"  load of {name}: {e.load(name).arrivals} arrivals"
     window, guard = 1000 * e.window_seconds, 1000 * e.guard_seconds
     yield f"  windows of {window:g} ms, of which the first {guard:g} ms are not metered"
     if described is None:
         yield "  the machine is asked what it is when it begins, not for a plan"
     else:
         yield f"  {_placed(e, described)}"
+        yield from _runnable(e, skipped)
     yield f"  {telemetry.plan(e, bool(described and described['stack_up']))}"
     if e.precision_percent is not None:
         yield (
@@ -142,8 +152,18 @@ def plan(e: Experiment, described: Mapping[str, Any] | None = None) -> Iterator[
     if e.replacements:
         yield f"  a trial that breaks a rule of validity is repeated, {e.replacements} at most"
     for trial in trials:
-        yield f"  {trial.name}"
+        yield f"  {trial.name}{' (skipped)' if trial.arm in (skipped or {}) else ''}"
     yield "Next: the same command without --plan."
+
+
+def _runnable(e: Experiment, skipped: Mapping[str, str] | None) -> Iterator[str]:
+    """Which arms would be skipped, and why."""
+    if skipped is None:
+        yield "  whether the kernel has the collectors' hooks was not looked at: that takes root"
+    elif not skipped and any(arm.collectors for arm in e.arms):
+        yield "  the kernel has the hooks that the included collectors need: each was tried"
+    for arm, reason in (skipped or {}).items():
+        yield f"  arm {arm} would be skipped: {reason}"
 
 
 def _count(number: int, noun: str) -> str:

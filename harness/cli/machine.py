@@ -11,6 +11,8 @@ from rich.table import Table
 
 from harness.cli.reaching import reached
 from harness.cli.screen import ERROR, err, errors, out
+from harness.collectors import REGISTRY
+from harness.plan import trials
 from harness.stack import supply
 from harness.targets import packages
 from harness.targets import target as named
@@ -52,7 +54,8 @@ def doctor_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Say what can run on this machine, and the fix for each thing that cannot."""
-    findings = _answer(target, "doctor")
+    needs = trials.needs(REGISTRY)
+    findings = _answer(target, "doctor", list(needs.values()))
     failed = any(finding["status"] == "fail" for finding in findings)
     if as_json:
         out.print_json(json.dumps(findings))
@@ -68,10 +71,10 @@ def doctor_command(
         raise typer.Exit(1)
 
 
-def _answer(name: str, question: str) -> Any:
+def _answer(name: str, question: str, *about: Any) -> Any:
     """What a node says; on another machine it is installed for that, and removed again."""
     target = named(name)
     if target.name == Local.name:
-        return target.ask(question)  # without root too
+        return target.ask(question, *about)  # without root too
     with reached(target):
-        return target.ask(question)
+        return target.ask(question, *about)

@@ -27,6 +27,7 @@ HTTP = Definition(
     agent="http",
     accepts=(*_EVERY, "sample"),
     scope="harness.http",
+    hooks=("cgroup_skb", "ring buffer"),
 )
 
 FLOWS = Definition(
@@ -43,6 +44,7 @@ FLOWS = Definition(
     agent="flows",
     accepts=_EVERY,
     scope="harness.flows",
+    hooks=("tp_btf", "iter"),
 )
 
 PROFILE = Definition(
@@ -64,6 +66,8 @@ PROFILE = Definition(
     accepts=(*_EVERY, "frequency"),
     options={"frequency": str(PROFILE_HZ)},
     scope="harness.profile",
+    hooks=("perf_event",),
+    writes_profiles=True,
 )
 
 GUARD = Definition(
@@ -85,6 +89,8 @@ GUARD = Definition(
     accepts=(*_EVERY, "policy", "watch", "open-hook"),
     options={"watch": "{workloads}/*/watched.txt"},  # which the services that ship open
     scope="harness.guard",
+    hooks=("tp_btf", "cgroup/connect4", "ring buffer"),
+    prefers=("lsm", "fentry"),
 )
 
 INJECT = Definition(
@@ -95,6 +101,7 @@ INJECT = Definition(
     agent="inject",
     accepts=(*_EVERY, "ns", "at", "agent-percent"),
     scope="harness.inject",
+    hooks=("cgroup_skb", "cgroup/getsockopt"),
 )
 
 SHAM = Definition(
@@ -105,6 +112,8 @@ SHAM = Definition(
     agent="sham",
     accepts=(*_EVERY, "hooks"),
     scope="harness.sham",
+    hooks=("cgroup_skb", "tp_btf"),
+    prefers=("perf_event", "cgroup/connect4"),
 )
 
 REGISTRY: dict[str, Definition] = {

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.analysis import validity
+from harness.analysis.harms import DIED
+from harness.controller import skipping
 from harness.controller.node import Node
 from harness.controller.progress import Progress
 from harness.errors import HarnessError, NodeError, StoreError, WorkloadError
@@ -23,7 +25,10 @@ from harness.wire.spec import BlockReady, TrialResult
 
 @dataclass
 class Block:
-    """The trials of one block on one service process and one load driver."""
+    """The trials of one block on one service process and one load driver.
+
+    `skipped` are the arms that cannot run there, and why.
+    """
 
     store: Run
     experiment: Experiment
@@ -32,12 +37,16 @@ class Block:
     definitions: Definitions
     progress: Progress
     warn: Callable[[str], None]
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, group: Sequence[Trial]) -> None:
         """Run these trials, which are of one block, and store each.
 
         An error that ends the block or the run is raised; trials that it left out are due again.
         """
+        if all(trial.arm in self.skipped for trial in group):  # as what is left of a block may be
+            self._all(group)
+            return
         first = group[0]
         spec = specs.block(
             self.experiment, self.workload, first.block, self._known_rate(first.workload)
@@ -62,9 +71,19 @@ class Block:
         waiting = deque(group)
         while waiting:
             trial = waiting.popleft()
+            if trial.arm in self.skipped:
+                self._skip(trial)
+                continue
             record, rows = self._one(trial)
             if (again := replacement(self.experiment, record, rows)) is not None:
                 waiting.append(again)
+
+    def _skip(self, trial: Trial) -> None:
+        """Store that it cannot run, and why; the node is not asked."""
+        reason = self.skipped[trial.arm]
+        self.progress.tell(f"{trial.workload}, block {trial.block + 1}: {trial.arm} is skipped")
+        self.store.append(TrialRecord(trial, "skipped", reason))
+        self.progress.finished(trial)
 
     def _one(self, trial: Trial) -> tuple[TrialRecord, Sequence[WindowRow]]:
         again = f", attempt {trial.attempt + 1}" if trial.attempt else ""
@@ -95,7 +114,8 @@ class Block:
     def _note_block(self, first: Trial, ready: BlockReady) -> None:
         known = dict(self.store.about().calibration)
         if ready.capacity is not None:
-            known[first.workload] = capacity(ready.capacity, ready.rate)
+            arrivals = self.experiment.load(first.workload).arrivals
+            known[first.workload] = {**capacity(ready.capacity, ready.rate), "arrivals": arrivals}
             self.store.note(calibration=known)
         took = {"seconds": round(ready.warmup_seconds, 2), "steady": ready.steady}
         self._note_warmup(first, took)
@@ -107,10 +127,7 @@ class Block:
         if "warmup" in record.extra:  # of a process of the trial's own
             self._note_warmup(trial, {"arm": trial.arm, **record.extra["warmup"]})
         if record.status == "skipped":
-            known = self.store.about().skipped_arms
-            if all(each["arm"] != trial.arm for each in known):
-                skipped = {"arm": trial.arm, "reason": record.reason}
-                self.store.note(skipped_arms=[*known, skipped])
+            skipping.note(self.store, trial.arm, record.reason)
 
     def _note_warmup(self, trial: Trial, took: Mapping[str, object]) -> None:
         """Add how long a process took to the run's `warmups`."""
@@ -140,7 +157,8 @@ def record_of(trial: Trial, result: TrialResult, told: Mapping[str, str]) -> Tri
         )
         for v in result.values
     )  # fmt: skip
-    return TrialRecord(trial, result.status, reason, values, dict(result.details))
+    died = {DIED: result.service} if result.service else {}
+    return TrialRecord(trial, result.status, reason, values, {**result.details, **died})
 
 
 def _raise_if_over(result: TrialResult, told: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import gevent
 
@@ -19,6 +19,7 @@ from harness.errors import HarnessError
 from harness.load import LOGIN
 from harness.load.driver import Driver
 from harness.load.standard_output import StandardOutput
+from harness.model import Arrivals
 from harness.wire.control import Server
 
 DEFAULT_LOCUSTFILE = Path(__file__).with_name("default_locustfile.py")
@@ -43,6 +44,7 @@ def main() -> int:
             arguments.seed,
             arguments.twin_url,
             login,
+            arguments.arrivals,
         )
     except HarnessError as error:
         told = {"what": error.what, "why": error.why, "next_step": error.next_step}
@@ -96,6 +98,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--control", type=Path, required=True, help="UNIX socket to serve")
     parser.add_argument("--connections", type=int, default=16, help="users, each on its own")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--arrivals", choices=get_args(Arrivals), default="periodic", help="how they are spaced"
+    )
     return parser.parse_args()
 
 

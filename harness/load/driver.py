@@ -13,10 +13,11 @@ from gevent.event import Event
 from harness.errors import LoadError
 from harness.load import failures
 from harness.load.phase import Phase
-from harness.load.schedule import Schedule
+from harness.load.schedule import Schedule, scheduled
 from harness.load.seats import Line, Seat, Side, await_idle, crew, shares
 from harness.load.timer import Timer
 from harness.load.users import Crowd, User
+from harness.model import Arrivals
 
 START_DELAY_NS = 2_000_000  # the answer to `start` leaves before the first request is due
 DRAIN_SECONDS = 10.0
@@ -38,8 +39,10 @@ class Driver:
         seed: int = 0,
         twin_url: str = "",
         login: str = "",
+        arrivals: Arrivals = "periodic",
     ) -> None:
-        self._connections = connections
+        self._connections, self._seed, self._arrivals = connections, seed, arrivals
+        self._phases = 0
         self._seats: dict[User, Seat] = {}
         self._phase: Phase | None = None
         self._issued, self._complete = Event(), Event()
@@ -76,7 +79,8 @@ class Driver:
 
     def start(self, rate: float, requests: int | None = None) -> dict[str, Any]:
         """Begin a phase of `rate` slots a second, `requests` of them or until `finish`."""
-        schedule = Schedule(0, rate, requests)
+        self._phases += 1
+        schedule = scheduled(self._arrivals, rate, requests, f"{self._seed}/{self._phases}")
         self._begin(schedule)
         schedule.start_ns = time.monotonic_ns() + START_DELAY_NS
         self._timer.arm(schedule.next_ns)

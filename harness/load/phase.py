@@ -91,6 +91,7 @@ class Phase:
             "saturated": bool(reason),
             "reason": reason,
             "failures": dict(self.failures),
+            "due_per_second": self.schedule.drawn_rate if self.schedule else 0.0,
         }
 
     def late_p99_ms(self) -> float:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 from collections.abc import Iterator, Sequence
+
+from harness.model import Arrivals
 
 NS_PER_SECOND = 1_000_000_000
 
 
 class Schedule:
-    """A fixed arrival rate (per second): due times in CLOCK_MONOTONIC ns, `count` or endless.
+    """Arrivals at a rate (per second): due times in CLOCK_MONOTONIC ns, `count` or endless.
 
-    Slot k is due at exactly start + k / rate: integers throughout, so nothing drifts.
+    Periodic: slot k is due at exactly start + k / rate: integers throughout, so nothing drifts.
     """
 
     def __init__(self, start_ns: int, rate: float, count: int | None = None) -> None:
@@ -35,6 +38,11 @@ class Schedule:
         """Whether all slots were taken."""
         return self.count is not None and self.taken >= self.count
 
+    @property
+    def drawn_rate(self) -> float:
+        """The rate at which the slots that were taken were due: the rate, but for chance."""
+        return self.rate
+
     def take(self, now_ns: int) -> list[int]:
         """Take every slot that is due by now; returns their due times, oldest first."""
         due: list[int] = []
@@ -42,6 +50,38 @@ class Schedule:
             due.append(next_ns)
             self.taken += 1
         return due
+
+
+class PoissonSchedule(Schedule):
+    """The same with gaps drawn from an exponential distribution: independent of each other.
+
+    They come from `seed` alone, whenever slots are taken and however long answers take: the same
+    seed and rate give the same due times after the start.
+    """
+
+    def __init__(self, start_ns: int, rate: float, count: int | None, seed: str) -> None:
+        super().__init__(start_ns, rate, count)
+        self._random = random.Random(seed)
+        self._after: list[int] = []
+
+    def due_ns(self, slot: int) -> int:
+        """When this slot is due."""
+        while len(self._after) <= slot:
+            gap = round(self._random.expovariate(self.rate) * NS_PER_SECOND)
+            self._after.append((self._after[-1] if self._after else 0) + gap)
+        return self.start_ns + self._after[slot]
+
+    @property
+    def drawn_rate(self) -> float:
+        """The rate at which the slots that were taken were due: the rate, but for chance."""
+        return self.taken * NS_PER_SECOND / max(self.due_ns(self.taken) - self.due_ns(0), 1)
+
+
+def scheduled(arrivals: Arrivals, rate: float, count: int | None, seed: str) -> Schedule:
+    """The schedule of arrivals of this kind; its start is set when its phase begins."""
+    if arrivals == "poisson":
+        return PoissonSchedule(0, rate, count, seed)
+    return Schedule(0, rate, count)
 
 
 def interleave(weights: Sequence[int], offset: int = 0) -> Iterator[int]:

@@ -154,7 +154,7 @@ class AgentProcess:
         options = {"interval": self._values["interval"], **self.spec.options}
         for name, value in options.items():
             argv += [f"--{name}={filled(value)}"]
-        if self.spec.agent == "profile":
+        if self.spec.writes_profiles:
             argv += ["--pprof", str(self._profile_folder())]
         return argv
 

@@ -104,6 +104,7 @@ def driver(
         locustfile=_locustfile(spec, file),
         connections=spec.connections,
         seed=spec.driver_seed,
+        arrivals=spec.arrivals,
         cgroup=machine.make("client"),
         cpus=placement.load,
         log=log,

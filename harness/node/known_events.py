@@ -14,51 +14,50 @@ from urllib.parse import urlsplit
 from harness.errors import NeedError
 from harness.linux import processes
 from harness.node.testbed import Testbed
+from harness.wire.telemetry import Made
 
-PROBES = 10
+LOADED = 10  # beside the load: few, because what they cost is in the agent's CPU
+ALONE = 90  # after it; four trials then make 400: all of 368 tell that 99 % are seen
 PROBE_SECONDS = 10.0
 PROBE_SOURCE = "127.0.0.2"  # nobody else on this machine connects from it
 
 
 @dataclass(frozen=True)
-class KnownEvents:
-    """What was made, told apart from what the service does by itself; `missing`: what could not
-    be made, by signal, and why.
-    """
+class Known:
+    """How many were made, what the attribute of the probes holds, and why there are no more."""
 
-    connections: int = 0
-    executable: str = ""
-    executions: int = 0
-    missing: tuple[tuple[str, str], ...] = ()
+    number: float
+    mark: str = ""
+    missing: str = ""
 
-    def why_none(self, signal: str) -> str:
-        """Why there is none of a signal; empty where nothing went wrong."""
-        return dict(self.missing).get(signal, "")
+    def __add__(self, later: Known) -> Known:
+        """Those of both, which were made in the same way."""
+        return Known(self.number + later.number, self.mark, self.missing or later.missing)
 
 
-def make(testbed: Testbed, folder: Path) -> KnownEvents:
-    """Make PROBES connections from an address of our own and PROBES executions in the scope."""
+def make(testbed: Testbed, folder: Path, count: int) -> dict[Made, Known]:
+    """Make `count` connections from an address of our own and as many executions in the scope."""
     executable = (folder / "probe").resolve()  # not below /run, which is often mounted noexec
-    connections, no_connection = _until_one_fails(lambda: _connect(testbed.service.url))
+    connects = _until_one_fails(count, PROBE_SOURCE, lambda: _connect(testbed.service.url))
     testbed.service.check()
     write_program(executable)
     try:
-        executions, no_execution = _until_one_fails(
-            lambda: _execute(executable, folder / "probe.log", testbed.service.cgroup)
+        executions = _until_one_fails(
+            count,
+            str(executable),
+            lambda: _execute(executable, folder / "probe.log", testbed.service.cgroup),
         )
     finally:
         executable.unlink()
-    told = (("connections", no_connection), ("executions", no_execution))
-    missing = tuple((signal, why) for signal, why in told if why)
-    return KnownEvents(connections, str(executable), executions, missing)
+    return {"connects": connects, "executions": executions}
 
 
-def _until_one_fails(event: Callable[[], str]) -> tuple[int, str]:
-    """How many of PROBES succeeded, and why the next one did not; `event` says that, or ""."""
-    for number in range(PROBES):
+def _until_one_fails(count: int, mark: str, event: Callable[[], str]) -> Known:
+    """Up to `count` of them; `event` says why one failed, or ""."""
+    for number in range(count):
         if why := event():
-            return number, why
-    return PROBES, ""
+            return Known(number, mark, why)
+    return Known(count, mark)
 
 
 def _connect(url: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from harness.errors import LoadError, StoreError
 from harness.linux import processes
 from harness.load import LOGIN
+from harness.model import Arrivals
 from harness.wire import failures
 from harness.wire.control import Client, ControlError
 from harness.wire.files import is_full
@@ -46,7 +47,7 @@ class LoadSummary:
     the driver's share of one CPU, and why its latencies are not to be trusted, if so.
 
     `failures`: how many failed, by kind; a request whose connection was closed before its answer
-    is one, and is not sent again.
+    is one, and is not sent again. `due_per_second` is the rate of the arrivals as they were drawn.
     """
 
     requests: int
@@ -56,6 +57,7 @@ class LoadSummary:
     saturated: bool
     reason: str
     failures: Mapping[str, int] = field(default_factory=dict)
+    due_per_second: float = 0.0
 
 
 class Driver:
@@ -79,11 +81,12 @@ class Driver:
         locustfile: Path | None = None,
         connections: int = 16,
         seed: int = 0,
+        arrivals: Arrivals = "periodic",
         cgroup: Path | None = None,
         cpus: Sequence[int] = (),
     ) -> None:
         argv = [sys.executable, "-m", "harness.load", "--url", url, "--control", str(control)]
-        argv += ["--connections", str(connections), "--seed", str(seed)]
+        argv += ["--connections", str(connections), "--seed", str(seed), "--arrivals", arrivals]
         if twin_url:
             argv += ["--twin-url", twin_url]
         if locustfile is not None:

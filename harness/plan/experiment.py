@@ -9,10 +9,10 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from harness.errors import InputError
-from harness.model import BASELINE, Arm, Load, StackKind, Trial
+from harness.model import BASELINE, Arm, Arrivals, Load, StackKind, Trial
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")  # they become parts of folder names
 SHIPPED = Path(__file__).resolve().parents[2] / "experiments"
@@ -288,3 +288,8 @@ def _problems(e: Experiment) -> Iterator[str]:
             yield f"loads.{name}.fraction must lie in (0, 0.9]."
         if item.connections < 1:
             yield f"loads.{name}.connections must be at least 1."
+        if item.arrivals not in get_args(Arrivals):
+            yield (
+                f"loads.{name}.arrivals is {' or '.join(get_args(Arrivals))}, "
+                f"not {item.arrivals!r}."
+            )

@@ -18,6 +18,7 @@ from harness.wire.spec import (
     CollectorSpec,
     Found,
     Locustfile,
+    Needs,
     Spawn,
     Timing,
     TrialMethod,
@@ -54,6 +55,7 @@ def block(e: Experiment, workload: Workload, number: int, rate: float | None) ->
         capacity_seconds=e.calibration_seconds,
         window_seconds=e.window_seconds,
         least_requests=MIN_REQUESTS,
+        arrivals=load.arrivals,
         login=workload.login,
     )
 
@@ -119,7 +121,14 @@ def collector(definition: Definition, instance: str = "") -> CollectorSpec:
         scope=definition.scope,
         export_seconds=definition.export_seconds,
         tells_instance=definition.tells_instance,
+        by_socket=definition.by_socket,
+        writes_profiles=definition.writes_profiles,
     )
+
+
+def needs(definitions: Definitions) -> dict[str, Needs]:
+    """What each collector needs of the kernel."""
+    return {spec: Needs(d.slug, d.hooks, d.prefers) for spec, d in definitions.items()}
 
 
 def _states(e: Experiment, arm: Arm, planned: Trial, method: TrialMethod) -> Sequence[bool]:

@@ -11,6 +11,11 @@ from harness.plan.experiment import Experiment
 from harness.results.about import About
 from harness.wire.placement import names
 
+ARRIVALS = {
+    "periodic": "periodic: every window holds the same work, and requests hardly queue",
+    "poisson": "Poisson, drawn by the run's seed: requests queue as those of many users do",
+}
+
 
 def measuring(summary: Summary) -> list[tuple[str, str]]:
     """How the meters were read, and what was done about the machine's noise."""
@@ -18,6 +23,7 @@ def measuring(summary: Summary) -> list[tuple[str, str]]:
     return [
         ("window", f"{_ms(e.window_seconds)}, {_origin(summary, 'window_seconds')}"),
         ("guard", f"{_ms(e.guard_seconds)}, {_origin(summary, 'guard_seconds')}"),
+        ("arrivals", _arrivals(e)),
         ("service's CPUs", _service_cpus(summary)),
         ("idle CPUs", _idle(summary.about)),
         ("settings that disturb", _knobs(summary.about)),
@@ -39,6 +45,15 @@ def _origin(summary: Summary, key: str) -> str:
         return "from the machine's certificate"
     default = Experiment.__dataclass_fields__[key].default
     return "the default: no certificate" if value == default else "set by the experiment"
+
+
+def _arrivals(e: Experiment) -> str:
+    """How requests were spaced, by service where it was not the same for all."""
+    found = {name: ARRIVALS[e.load(name).arrivals] for name in e.workloads}
+    kinds = set(found.values())
+    if len(kinds) == 1:
+        return kinds.pop()
+    return "; ".join(f"{name}: {kind}" for name, kind in found.items())
 
 
 def _service_cpus(summary: Summary) -> str:

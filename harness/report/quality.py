@@ -18,6 +18,7 @@ from harness.analysis.upkeep import LEAST_RECORDS, Upkeep
 from harness.report import table, wording
 from harness.report.sheets import Sheet
 from harness.report.table import Cell
+from harness.wire.telemetry import SIGNALS
 
 FOUND = {
     "signal": "told by",
@@ -98,7 +99,7 @@ def _found(one: Quality) -> tuple[Cell, ...]:
 
 def _coverage(one: Quality) -> Cell:
     """A share; of a few probes and samples, which make no percentage, a count."""
-    few = one.signal in counted.PROBED or one.made < counted.ENOUGH
+    few = SIGNALS[one.signal].is_probed or one.made < counted.ENOUGH
     seen = round(one.coverage_percent * one.made / 100)
     text = f"{seen:,} of {one.made:,}" if few else table.share(one.coverage_percent)
     bounds = f"[{table.share(one.coverage_low, '')}, {table.share(one.coverage_high, '')}] %"

@@ -164,18 +164,25 @@ def against(summary: Summary, workload: str) -> Sheet:
 def latencies(summary: Summary, workload: str) -> list[Sheet]:
     """On - off of the percentiles, a table a route, the primary one first."""
     suffixes = {
-        row.metric.removeprefix("latency_p50_us"): None
-        for row in summary.rows
-        if row.workload == workload and row.metric.startswith("latency_p50_us")
+        route.suffix: None
+        for route in summary.routes
+        if route.workload == workload and (route.rows or route.too_long)
     }
-    return [
-        _sheet(
-            summary, workload,
-            f"Latency on {MINUS} off, {suffix.strip('[]') or 'primary route'}",
-            {metric + suffix: name for metric, name in LATENCIES.items()} | DRIVER, nulls=True,
-        )
-        for suffix in suffixes
-    ]  # fmt: skip
+    return [_latency(summary, workload, suffix) for suffix in suffixes]
+
+
+def _latency(summary: Summary, workload: str, suffix: str) -> Sheet:
+    columns = {metric + suffix: name for metric, name in LATENCIES.items()}
+    caption = f"Latency on {MINUS} off, {suffix.strip('[]') or 'primary route'}"
+    notes = (*(_basis(summary, workload, metric) for metric in columns), "p99 of all")
+    return replace(_sheet(summary, workload, caption, columns | DRIVER, nulls=True), notes=notes)
+
+
+def _basis(summary: Summary, workload: str, metric: str) -> str:
+    """The smallest share of the requests that a column's figures rest on."""
+    kept = [route.kept[metric] for route in summary.routes
+            if route.workload == workload and metric in route.kept]  # fmt: skip
+    return f"of {100 * min(kept):.0f} % of the requests" if kept else "not told"
 
 
 def life(summary: Summary, workload: str) -> Sheet:

@@ -17,7 +17,8 @@ SCHEMA = 1
 """What reads run.json refuses another number. Keys are added without a new one.
 
 1: the first. idle_poll, instrument, warmups and ended_early came later, then components and
-spent_seconds, then target, collectors, facts_hash and broken_blocks, then refused and failures.
+spent_seconds, then target, collectors, facts_hash and broken_blocks, then refused and failures,
+then arrivals.
 """
 
 
@@ -25,7 +26,7 @@ class Capacity(TypedDict, total=False):
     """What a service can take and what it was driven at (requests/s); see docs/method.md.
 
     `refused` is what it did not answer well beside its capacity (requests/s), `failures` how many
-    of each kind that were; both are there where some were.
+    of each kind that were; both are there where some were. `arrivals` is how they were spaced.
     """
 
     capacity: float
@@ -33,6 +34,7 @@ class Capacity(TypedDict, total=False):
     rate: float
     refused: float
     failures: Mapping[str, int]
+    arrivals: str
 
 
 class WarmUp(TypedDict, total=False):

@@ -24,7 +24,7 @@ from harness.stack.backends import Backends
 from harness.stack.config import Stack
 from harness.stack.config.prometheus import metric
 from harness.stack.questions import COUNTERS, Series, label
-from harness.wire.telemetry import EVENTS, METRICS, PORT, SPANS, SPREAD, growth
+from harness.wire.telemetry import PORT, SIGNALS, SPREAD, growth
 
 POLL_SECONDS = 0.2
 COMPLETE_SECONDS = 30.0  # how long what was flushed may take until it is found
@@ -97,10 +97,10 @@ class Full:
     def ports(self, part: Part, signal: str, made: float) -> Mapping[int, float]:
         """The same by server port; 0: none was told, as of what no metric counts."""
         total = self.count(part, signal, made)
-        if signal not in METRICS:
+        if SIGNALS[signal].kind != "metrics":
             return {0: total}
         since = unix_ns(part.since_ns) if part.since_ns else part.mark
-        wanted = metric(METRICS[signal])
+        wanted = metric(SIGNALS[signal].counted_by)
         found: dict[int, float] = defaultdict(float)
         for one in self._backends.metrics.counters(part.instance, wanted, part.mark):
             port = dict(one.labels).get(label(PORT), "")
@@ -146,16 +146,17 @@ class Full:
     def _count(self, part: Part, signal: str, made: float) -> tuple[float, bool]:
         """How much is found now, and whether more cannot come."""
         since = unix_ns(part.since_ns) if part.since_ns else part.mark
-        if signal in METRICS:
-            wanted = metric(METRICS[signal])
+        told = SIGNALS[signal]
+        if told.kind == "metrics":
+            wanted = metric(told.counted_by)
             found = self._backends.metrics.counters(part.instance, wanted, part.mark)
             flushed = _whole_ms(unix_ns(part.flushed_ns))
             return counted(found, since, part.only), newest(found) >= flushed
-        if signal == SPANS:
+        if told.kind == "spans":
             number = len(self._backends.traces.spans(part.instance))
         else:
             lines = self._backends.logs.lines(part.instance, since, part.only)
-            number = sum(line.name == EVENTS[signal] for line in lines)
+            number = sum(line.name == told.counted_by for line in lines)
         return float(number), number >= made
 
     def _new(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from harness.model import StackKind, WindowRow
+from harness.model import Arrivals, StackKind, WindowRow
 
 TrialMethod = Literal["switch", "twin", "install", "bpf_time"]
 """How a trial compares: `install` is an experiment's `block`, `bpf_time` a metered trial."""
@@ -102,8 +102,9 @@ class BlockSpec:
     """A service process, warmed up, and what drives it; `name` is that of its logs.
 
     Without a `rate` the capacity is found, and its `fraction` is taken, `max_rate` at most. A rate
-    that puts less than `least_requests` into a window of `window_seconds` is refused. `login`,
-    user:password as in a URL, is for the load driver alone.
+    that puts less than `least_requests` into a window of `window_seconds` is refused. When
+    `arrivals` are due is drawn by `driver_seed`, if it is drawn. `login`, user:password as in a
+    URL, is for the load driver alone.
     """
 
     name: str
@@ -120,6 +121,7 @@ class BlockSpec:
     capacity_seconds: float
     window_seconds: float
     least_requests: float
+    arrivals: Arrivals = "periodic"
     login: str = field(default="", repr=False)
 
 
@@ -143,7 +145,8 @@ class CollectorSpec:
 
     `name` is its own among all that a trial installs. `agent` is what `harness.agent` knows it by;
     an external one has a `command` instead. `signal` is what coverage counts, `telemetry` the kind
-    whose delay is its data latency, `scope` the OTLP scope of both.
+    whose delay is its data latency, `scope` the OTLP scope of both. One that is told `by_socket`
+    knows the service by the cgroup of its sockets; one that `writes_profiles` gets a folder.
     """
 
     name: str
@@ -155,6 +158,20 @@ class CollectorSpec:
     scope: str
     export_seconds: float
     tells_instance: bool
+    by_socket: bool = False
+    writes_profiles: bool = False
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The hooks that a collector, called `name`, takes, by the names of `linux.bpf_features`.
+
+    It cannot run without `hooks`, and takes another one for one of `prefers` that is refused.
+    """
+
+    name: str
+    hooks: tuple[str, ...]
+    prefers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

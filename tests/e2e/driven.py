@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from harness.model import Arrivals
 from harness.node.load_driver import Driver
 
 MS = 1_000_000  # ns
@@ -113,6 +114,7 @@ def drive(
     connections: int = 8,
     twin_url: str = "",
     login: str = "",
+    arrivals: Arrivals = "periodic",
 ) -> Driver:
     path = tmp_path / "locustfile.py"
     path.write_text(locustfile)
@@ -124,4 +126,5 @@ def drive(
         login=login,
         locustfile=path if locustfile else None,
         connections=connections,
+        arrivals=arrivals,
     )

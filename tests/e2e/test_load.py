@@ -52,6 +52,25 @@ def test_a_counted_phase_makes_that_many(tmp_path: Path, server: Server) -> None
     assert server.paths == {"/": 30}
 
 
+def test_drawn_arrivals_are_due_when_the_seed_says_whatever_the_server_does(
+    tmp_path: Path, server: Server
+) -> None:
+    found = []
+    for stalled in (False, True):
+        with drive(tmp_path, server.url, connections=4, arrivals="poisson") as driver:
+            if stalled:
+                server.gate.clear()
+            began = driver.start(400, requests=200)
+            time.sleep(0.2 * stalled)
+            server.gate.set()
+            summary = driver.wait(tmp_path / "requests.npz")
+        found.append(np.sort(record.read(tmp_path / "requests.npz").due_ns) - began)
+        assert summary.requests == 200
+        assert summary.due_per_second == pytest.approx(400, rel=0.3)
+    assert found[0].tolist() == found[1].tolist()
+    assert len(set(np.diff(found[0]).tolist())) > 190
+
+
 def test_a_stall_shows_in_all_that_was_due_meanwhile(tmp_path: Path, server: Server) -> None:
     with drive(tmp_path, server.url, connections=4) as driver:
         driver.start(200, requests=400)

@@ -129,7 +129,7 @@ def test_the_capacity_is_found_once_a_run(store: Run, run: Any) -> None:
     second, _ = run(lambda _: TrialResult("ok"))
     assert (first.blocks[0].find_capacity, second.blocks[0].find_capacity) == (True, False)
     assert second.blocks[0].rate == 100.0
-    told = {"capacity": 250.0, "driver_cpu_share": 0.5, "rate": 100.0}
+    told = {"capacity": 250.0, "driver_cpu_share": 0.5, "rate": 100.0, "arrivals": "periodic"}
     assert store.about().calibration == {"go": told}
 
 

@@ -14,7 +14,7 @@ from harness.cli import choice
 from harness.controller import resolved
 from harness.errors import InputError
 from harness.linux import facts
-from harness.model import Arm
+from harness.model import Arm, Load
 from harness.plan.experiment import Experiment
 from harness.plan.workloads import Workload
 from harness.results import certificates
@@ -124,6 +124,19 @@ def test_certificate_of_another_machine_is_not_used(tmp_path: Path) -> None:
     certificates.save(tmp_path, {"machine": other, "window_seconds": 0.1})
     assert json.loads((tmp_path / certificates.FILE).read_text())["window_seconds"] == 0.1
     assert choice.certified(tmp_path, facts.facts()) == {}
+
+
+def test_arrivals_of_another_kind_are_refused() -> None:
+    wrong: Any = "bursty"
+    with pytest.raises(InputError, match="arrivals is periodic or poisson, not 'bursty'"):
+        replace(choice.chosen("quick"), loads={"go": Load(arrivals=wrong)})
+
+
+def test_plan_tells_how_arrivals_are_spaced() -> None:
+    e = replace(choice.chosen("quick"), loads={"go": Load(arrivals="poisson")})
+    text = "\n".join(choice.plan(e))
+    assert "load of go: poisson arrivals" in text
+    assert "load of java: periodic arrivals" in text
 
 
 def test_plan_tells_what_is_compared_and_when_it_ends() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from harness.analysis import compare, coverage, latency, ranks, validity
+from harness.analysis import compare, coverage, ranks, validity
 from harness.analysis.compare import Estimate, quadruples
 from harness.analysis.ranks import hodges_lehmann
 from harness.model import Measurement, Trial, WindowRow
@@ -181,21 +180,6 @@ def test_what_the_agent_used_is_taken_off_the_host() -> None:
     assert quadruples(rows, ("cpu.host",), apart).differences == pytest.approx(before.differences)
 
 
-def test_a_request_without_an_answer_took_longer_than_every_other(tmp_path: Path) -> None:
-    path = tmp_path / "requests.npz"
-    due = np.zeros(100, np.int64)
-    status = np.where(np.arange(100) < 60, 200, 0).astype(np.int16)
-    np.savez(
-        path, due_ns=due, start_ns=due, end_ns=due + 10**6, status=status,
-        route=np.zeros(100, np.uint8), bytes=np.zeros(100, np.int32),
-        route_names=np.array(["/"]),
-    )  # fmt: skip
-    asked = latency.Requests.load(path)
-    counts = latency._count(np.zeros(100, np.int64), latency._bins(asked.latency_ns), 1)
-    assert latency.quantile(counts, 0.5)[0] == pytest.approx(1000, rel=0.01)
-    assert latency.quantile(counts, 0.7)[0] > 9e7
-
-
 def test_coverage_is_pooled_with_exact_intervals_and_never_clipped() -> None:
     ten = coverage.share(coverage.Count(10, 10), "connections")
     assert (ten.estimate, ten.high) == (100.0, 100.0)
@@ -222,69 +206,6 @@ def test_disagreeing_blocks_are_noticed() -> None:
     assert compare.disagreement(near) > 0.3
     assert compare.disagreement(far) < 1e-6
     assert compare.disagreement(near[:1]) == 1.0
-
-
-def histogram(tmp_path: Path, truth: Truth, seed: int) -> latency.Histograms:
-    rng, parts = np.random.default_rng(seed), []
-    for block in range(2):
-        each = trial("http", seed + block, block)
-        rows = synthetic.windows(ONE, each, truth, rng)
-        path = tmp_path / f"{seed}-{block}.npz"
-        synthetic.requests(path, ONE, each, truth, rows, rng)
-        parts.append(latency.histograms(latency.Requests.load(path).of("/"), rows, block))
-    return latency.join(parts)
-
-
-def test_a_latency_shift_comes_back(tmp_path: Path) -> None:
-    sample = histogram(tmp_path, Truth(latency_us={"http": 12.0}), 4)
-    (p50, level), (p90, _) = latency.shifts(sample, [0.5, 0.9], seed=1)
-    assert p50.low > 0
-    assert p50.estimate == pytest.approx(12.0, abs=2.0)
-    assert p90.estimate == pytest.approx(12.0, abs=6.0)
-    assert level == pytest.approx(synthetic.LATENCY_US["go"], rel=0.03)
-
-
-def test_no_latency_shift_is_seldom_called_one(tmp_path: Path) -> None:
-    found = [
-        latency.shifts(histogram(tmp_path, Truth(latency_us={}), seed), [0.5], seed)[0][0]
-        for seed in range(0, 80, 2)
-    ]
-    assert sum(not covers(value, 0.0) for value in found) <= 6  # 5 % of 40 are 2
-
-
-def test_the_same_seed_gives_the_same_interval(tmp_path: Path) -> None:
-    sample = histogram(tmp_path, Truth(), 6)
-    first, again, other = (latency.shifts(sample, [0.9], seed) for seed in (1, 1, 2))
-    assert first == again
-    assert first != other
-
-
-def test_a_percentile_without_enough_requests_is_not_given(tmp_path: Path) -> None:
-    sample = histogram(tmp_path, Truth(), 6)
-    few = latency.Histograms(sample.on[:2], sample.off[:2], sample.block[:2])
-    value, level = latency.shifts(few, [0.999], seed=1)[0]
-    assert math.isnan(value.estimate)
-    assert math.isnan(level)
-    assert latency.curve(few).q.max() < 0.999
-
-
-@given(
-    arrays(np.int64, st.integers(300, 900), elements=st.integers(20_000, 50_000_000)),
-    st.sampled_from([0.1, 0.5, 0.9]),
-)
-def test_histogram_quantiles_are_within_a_bin(latencies: np.ndarray, q: float) -> None:
-    counts = latency._count(np.zeros(len(latencies), np.int64), latency._bins(latencies), 1)
-    lower, upper = np.quantile(latencies / 1e3, q, method="inverted_cdf") * np.array([0.99, 1.01])
-    assert lower <= latency.quantile(counts, q)[0] <= upper
-
-
-def test_requests_between_windows_belong_to_none(tmp_path: Path) -> None:
-    rows = synthetic.windows(ONE, trial("http", 1), Truth(), np.random.default_rng(1))
-    edges = [(row.window.start_ns, row.window.end_ns) for row in rows]
-    due = np.array([edges[0][0] - 1, edges[0][0], edges[0][1], edges[0][1] + 1, edges[-1][1] + 9])
-    asked = latency.Requests(due, np.full(5, 10**6), np.full(5, "/"))
-    counted = latency.histograms(asked, rows, 0)
-    assert counted.on.sum() + counted.off.sum() == 2
 
 
 def record(values: dict[str, float], **extra: object) -> TrialRecord:

@@ -14,7 +14,7 @@ from harness.analysis.bill import Found, Metered
 from harness.analysis.compare import Estimate
 from harness.analysis.summary import Summary, summarize
 from harness.model import Arm, Measurement, Trial
-from harness.report import build, rows, wording
+from harness.report import build, headline, rows, wording
 from harness.results.run import TrialRecord
 from tests.unit import synthetic
 
@@ -130,8 +130,8 @@ def test_a_row_without_events_says_so_and_is_no_cost(summary: Summary) -> None:
     assert wording.is_idle(summary, "go", "guard")
     assert not wording.is_idle(summary, "go", "flows")
     assert not wording.is_idle(summary, "go", "baseline")
-    assert "guard" not in wording.verdict(summary)
-    (sentence,) = wording.sentences(summary)
+    assert "guard" not in headline.verdict(summary)
+    (sentence,) = headline.sentences(summary)
     assert "no events under this load: guard" in sentence
     assert summary.row("go", "guard", "bill_event_us") is None
     assert rows.document(summary)["without_events"] == [{"workload": "go", "arm": "guard"}]

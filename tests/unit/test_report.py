@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from harness.analysis.harms import Harm
 from harness.analysis.metrics import BRACKETS, METRICS
 from harness.analysis.summary import summarize
 from harness.errors import StoreError
 from harness.model import Arm, Comparison
 from harness.plan import experiment as experiments
-from harness.report import build, wording
+from harness.report import build, headline, wording
 from harness.report.build import BuiltReport
 from harness.report.table import lines as table_of
 from harness.results.run import Run, TrialRecord
@@ -29,7 +30,7 @@ ARMS = (Arm("baseline"), Arm("http", ("http",)), Arm("all", ("http", "profile"))
 SMALL = synthetic.experiment(
     workloads=("go", "java"),
     arms=(*ARMS, Arm("profile", ("profile",)), Arm("new", ("http",), ("flows",))),
-    switched_seconds=6.5,
+    switched_seconds=8.5,
     idle_seconds=3.0,
 )
 TINY = synthetic.experiment(workloads=("go",), arms=ARMS, switched_seconds=1.2)
@@ -69,7 +70,7 @@ def test_every_workload_and_arm_has_its_line(built: BuiltReport) -> None:
 
 
 def test_a_large_effect_is_the_verdict(built: BuiltReport) -> None:
-    first = wording.verdict(built.summary)
+    first = headline.verdict(built.summary)
     assert "the 2 collectors together cost the go service" in first
     assert first in built.markdown.read_text()
     row = built.summary.row("go", "http", "workload_cpu_us")
@@ -80,7 +81,7 @@ def test_a_large_effect_is_the_verdict(built: BuiltReport) -> None:
 
 def test_another_machine_is_named_where_it_was_measured(tmp_path: Path) -> None:
     built = build.build(partial(tmp_path, 100, target="ssh:me@box"))
-    assert wording.verdict(built.summary).startswith("On me@box ")
+    assert headline.verdict(built.summary).startswith("On me@box ")
     assert ", ssh:me@box, " in built.markdown.read_text()
     assert "On this machine" not in built.markdown.read_text()
 
@@ -133,6 +134,7 @@ def test_the_document_names_the_fields_that_are_written(document: dict[str, Any]
         for row in document[heading.lower()]:
             assert set(table(heading)) == set(row)
     assert set(table("Rows")) == {field.name for field in dataclasses.fields(Comparison)}
+    assert set(table("Harms")) == {field.name for field in dataclasses.fields(Harm)}
 
 
 def test_the_document_names_every_metric(document: dict[str, Any]) -> None:
@@ -285,12 +287,12 @@ def test_the_verdict_bears_levels_that_do_not_exist(
         for low, high in ((row.estimate - 50, row.estimate + 50), (float("nan"), float("nan")))
     )  # fmt: skip
     summary = dataclasses.replace(built.summary, rows=rows)
-    assert "could be told from zero" in wording.verdict(summary)
-    assert len(wording.sentences(summary)) == 2
+    assert "could be told from zero" in headline.verdict(summary)
+    assert len(headline.sentences(summary)) == 2
 
 
 def test_the_verdict_says_that_it_is_the_largest(built: BuiltReport) -> None:
-    assert "the largest of 2 such costs that were resolved" in wording.verdict(built.summary)
+    assert "the largest of 2 such costs that were resolved" in headline.verdict(built.summary)
 
 
 def test_names_from_outside_cannot_break_the_page(tmp_path: Path) -> None:
@@ -308,7 +310,7 @@ def test_names_from_outside_cannot_break_the_page(tmp_path: Path) -> None:
 
 def test_no_effect_is_never_called_zero(tmp_path: Path) -> None:
     run = synthetic.write(tmp_path / "run", TINY, Truth({}), seed=5)
-    first = wording.verdict(summarize(run))
+    first = headline.verdict(summarize(run))
     assert "could be told from zero" in first
     assert "would have been seen" in first
 

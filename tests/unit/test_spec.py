@@ -100,6 +100,12 @@ def test_a_service_is_told_from_one_that_is_found_by_its_name() -> None:
         assert codec.load(BlockSpec, told).service == service
 
 
+def test_a_block_is_told_how_its_arrivals_are_spaced() -> None:
+    drawn = dataclasses.replace(E, loads={"go": Load(arrivals="poisson")})
+    told = [trials.block(each, workloads.load("go"), 0, None).arrivals for each in (E, drawn)]
+    assert told == ["periodic", "poisson"]
+
+
 def _specs(arm: str, kind: str = "switched") -> list[TrialSpec]:
     known = resolve_all(E)
     mine = [each for each in plan(E) if (each.arm, each.kind) == (arm, kind)]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harness.analysis import hierarchy, latency, multiple, ranks, sequential
+from harness.analysis import hierarchy, multiple, ranks, sequential
 from harness.analysis.compare import Estimate, Quadruples
 from harness.model import Comparison
 from harness.node import warm_up
@@ -174,40 +174,6 @@ def test_holm_keeps_the_error_of_all_arms_together() -> None:
         plain += any(ps[i] < 0.05 for i in (1, 2, 3, 4))
     assert alarms / 400 <= 0.05 + 1.64 * math.sqrt(0.05 * 0.95 / 400)
     assert plain / 400 > 0.12
-
-
-def skewed(seed: int, shift: float, n: int = 60, requests: int = 150) -> latency.Histograms:
-    """Latencies with a long tail that comes and goes from quadruple to quadruple."""
-    rng = np.random.default_rng([5, seed])
-    moment = np.exp(0.15 * rng.standard_normal((n, 1)))
-
-    def state(add: float) -> NDArray[np.int32]:
-        body = 200 * moment * np.exp(0.25 * rng.standard_normal((n, requests))) + add
-        tail = (rng.random((n, requests)) < 0.03) * rng.exponential(3000, (n, requests))
-        bins = latency._bins(((body + tail * moment**3) * 1e3).astype(np.int64))
-        return latency._count(np.repeat(np.arange(n), requests), bins.ravel(), n)
-
-    return latency.Histograms(state(shift), state(0.0), np.repeat([0, 1], n // 2))
-
-
-def test_intervals_of_skewed_latencies_cover_a_shift() -> None:
-    found = [latency.shifts(skewed(seed, 8.0), (0.5, 0.99), seed) for seed in range(30)]
-    for which in (0, 1):
-        values = [each[which][0] for each in found]
-        assert share_covered(values, 8.0) >= 0.83  # of 30; the true share is about 94 %
-
-
-def test_acceleration_follows_the_textbook() -> None:
-    """For an unbiased and unskewed estimate BCa is the percentile interval."""
-    draws = np.random.default_rng(1).normal(0, 1, 4001)
-    even = np.array([-1.0, 0.0, 1.0])
-    low, high = latency.accelerated(float(np.median(draws)), draws, even)
-    assert (low, high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])), abs=0.01)
-    skewed_low, skewed_high = latency.accelerated(
-        float(np.median(draws)), draws, np.array([-3.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5])
-    )
-    assert skewed_low > low
-    assert skewed_high > high
 
 
 def stopped(

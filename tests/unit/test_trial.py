@@ -1,4 +1,4 @@
-"""What a trial notes of its agents: whose profile is named, what they counted; no process."""
+"""What a trial notes of its load and its agents: rates, profiles, what they counted; no process."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from harness.collectors import REGISTRY
 from harness.errors import CollectorError
+from harness.load.record import Record
 from harness.model import Arm
-from harness.node import trial
+from harness.node import requests, trial
+from harness.node.load_driver import LoadSummary
 from harness.node.testbed import TrialLog
 from harness.plan import trials
 from harness.plan.definitions import resolve_all
@@ -32,8 +35,20 @@ def named(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
+def test_chance_in_the_number_of_drawn_arrivals_is_no_shortcoming(tmp_path: Path) -> None:
+    record, told = Record(), notes()
+    for slot in range(180):  # of 100 a second 90 were drawn
+        due = slot * 10**9 // 90
+        record.add(due, due, due + 10**6, 200, False, "/", 5)
+    record.write(tmp_path / "requests.npz")
+    summary = LoadSummary(180, 0, 0.1, 0.2, False, "", due_per_second=90.0)
+    requests.note_load(summary, tmp_path / "requests.npz", 100.0, told)
+    rates = {v.metric: v.value for v in told.values if v.metric.startswith("rate_")}
+    assert rates == {"rate_asked": 90.0, "rate_achieved": pytest.approx(90.0)}
+
+
 def agent(name: str, kind: str = "profile") -> Any:
-    return SimpleNamespace(name=name, spec=SimpleNamespace(agent=kind))
+    return SimpleNamespace(name=name, spec=trials.collector(REGISTRY[kind]))
 
 
 def notes() -> TrialLog:

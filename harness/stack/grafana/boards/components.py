@@ -103,7 +103,7 @@ _COLLECTOR = Row(
             "lines",
             "Refused",
             "Records a second that senders were told to keep: the memory limit or a full queue."
-            " The included collectors do not repeat: refused is lost.",
+            " The included collectors keep 8,192 spans and log records, and send them again.",
             _by_signal("otelcol_receiver_refused_{}", "receiver"),
             "cps",
             (0.001,),
