@@ -17,6 +17,7 @@ COLLECTORS = {
     "profile": "harness.agent.profile",
     "guard": "harness.agent.guard",
     "inject": "harness.agent.inject",
+    "sham": "harness.agent.sham",
 }
 
 _SWITCH_SECONDS = 0.0005  # how long a thread may hold the interpreter: `on` and `off` are timed

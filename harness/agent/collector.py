@@ -6,8 +6,8 @@ create(options) -> Collector       AgentError if the options are wrong
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 from harness.agent.libbpf import Object
 from harness.agent.telemetry import Counts, Telemetry
@@ -23,6 +23,15 @@ class Attachment(Protocol):
 
     def destroy(self) -> None:
         """Switch it off, within milliseconds."""
+        ...
+
+
+@runtime_checkable
+class Scaling(Protocol):
+    """A collector that makes maps larger where there are more CPUs."""
+
+    def entries(self, cpus: int) -> Mapping[str, int]:
+        """How many entries these maps have on so many CPUs, by name."""
         ...
 
 

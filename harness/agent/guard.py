@@ -39,8 +39,9 @@ _REMEMBERED = 4096
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """--policy, --open-hook."""
+    """--policy, --watch, --open-hook."""
     parser.add_argument("--policy", type=Path, help="what to watch, in TOML; else the default")
+    parser.add_argument("--watch", help="files to watch besides those of the default")
     parser.add_argument(
         "--open-hook",
         choices=open_hook.CHOICES,
@@ -51,7 +52,8 @@ def add_options(parser: ArgumentParser) -> None:
 
 def create(options: Namespace) -> Guard:
     """The collector for the cgroup and the policy in `options`; AgentError if it is wrong."""
-    rules = policy.load(options.policy) if options.policy else policy.DEFAULT
+    more = (policy.watching(options.watch),) if options.watch else ()
+    rules = policy.load(options.policy) if options.policy else (*policy.DEFAULT, *more)
 
     def find_hook() -> str | None:
         return open_hook.found(options.open_hook, options.bpf / "guard.bpf.o", options.btf)

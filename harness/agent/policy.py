@@ -92,6 +92,12 @@ def load(path: Path) -> tuple[Rule, ...]:
     return tuple(_rule(number, fields) for number, fields in enumerate(rules, 1))
 
 
+def watching(pattern: str) -> Rule:
+    """A rule that tells of the files of this pattern; AgentError if it cannot be one."""
+    _check_pattern(f"--watch {pattern}", "open", pattern)
+    return Rule("watched", "open", (pattern,), "report")
+
+
 def path_tries(rules: Sequence[Rule]) -> tuple[Trie, Trie]:
     """Map entries (prefixes, suffixes) for the exec and open rules."""
     prefixes: Trie = {}

@@ -72,7 +72,7 @@ class Profile:
     ) -> None:
         self._cgroup, self._output = directory, output
         self._frequency, self._period_ns = frequency, 10**9 // frequency
-        self._room = int(frequency * interval * (os.cpu_count() or 1) * _SPARE)
+        self._room = frequency * interval * _SPARE  # for each CPU
         self._since_ns = time.time_ns()
         self._samples: Counter[int] = Counter()
         self._unknown = 0
@@ -81,10 +81,14 @@ class Profile:
 
     def configure(self, obj: Object) -> None:
         """Make room for the samples that all CPUs can take between two drains."""
-        entries = 1 << max(10, min(self._room, 1 << 16).bit_length())
         obj.set("targ_pid_ns", pid_namespace.inode())
-        obj.map("samples").resize(entries)
-        obj.map("stacks").resize(entries)
+        for name, entries in self.entries(os.cpu_count() or 1).items():
+            obj.map(name).resize(entries)
+
+    def entries(self, cpus: int) -> dict[str, int]:
+        """Room for the samples and stacks of so many CPUs."""
+        room = 1 << max(10, min(int(self._room * cpus), 1 << 16).bit_length())
+        return {"samples": room, "stacks": room}
 
     def start(self, obj: Object) -> None:
         """Open the perf events, disabled."""

@@ -21,7 +21,7 @@ from typing import Any
 from opentelemetry.sdk.metrics.export import Metric
 
 from harness.agent import cgroup, footprint
-from harness.agent.collector import Attachment, Collector
+from harness.agent.collector import Attachment, Collector, Scaling
 from harness.agent.errors import AgentError
 from harness.agent.hooks import hook_type
 from harness.agent.libbpf import Object, Program
@@ -29,6 +29,7 @@ from harness.agent.otlp import Exporter
 from harness.agent.outbox import Outbox
 from harness.agent.telemetry import Counts
 from harness.wire.control import Server
+from harness.wire.cpus import MANY_CPUS
 
 _ENDING = {signal.SIGTERM, signal.SIGINT}
 _FOLLOW_SECONDS = 1.0  # how long a cgroup that was made anew may go unnoticed
@@ -73,6 +74,7 @@ class Runtime:
         hooks = [each.hook for each in self._attachments]
         if off:
             self.off()
+        scaling = isinstance(self._collector, Scaling) and self._collector.entries(MANY_CPUS)
         return {
             "ready": True,
             "name": self._collector.name,
@@ -80,6 +82,7 @@ class Runtime:
             "programs": [_told(program) for program in self._object.programs],
             "load_seconds": self.load_seconds,
             "attach_seconds": attach_seconds,
+            "entries_on_many_cpus": scaling or {},
         }
 
     def on(self, _: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from harness.analysis import bill, compare, hierarchy, pairs, unseen, value
-from harness.analysis.bill import Found
+from harness.analysis import bill, compare, events, hierarchy, pairs, unseen, value
+from harness.analysis.bill import Found, Metered
 from harness.analysis.cell import Cell
 from harness.analysis.compare import Estimate, Quadruples
 from harness.analysis.value import REFERENCE
 from harness.model import Comparison
 
+DRIVEN = "agent_us less idle CPU / rate (rate taken as exact); intervals in quadrature"
 SLICED = "Hodges-Lehmann over quadruples of slices of metered trials, widened by blocks"
 
 
@@ -42,9 +43,32 @@ def bill_rows(
         factor = bill.machine_percent_factor(rate.estimate, cpus)
         whole = parts["bill_us"]
         parts["bill_percent"] = Found(whole.value.scaled(factor), whole.method)
-    for metric, found in parts.items():
+    parts |= dict(_idle(trials, by_metric))
+    counted = dict(events.counts(trials, alone=len(cell.arm.collectors) == 1))
+    each = {} if events.is_idle(trials) else dict(events.costs(parts, counted))
+    told = {**parts, **counted, **each}
+    for metric, found in told.items():
         if found is not None and metric != "agent_us":
             yield from cell.told(metric, found)
+
+
+def _idle(
+    trials: Sequence[Metered], by_metric: Mapping[str, Comparison]
+) -> Iterator[tuple[str, Found]]:
+    """What the collectors cost without a request, and what of the agents' CPU a request causes.
+
+    A line through two rates, of which one is zero.
+    """
+    records = [trial.record for trial in trials]
+    if not (told := value.found(records, value.idle_mcpu)):
+        return
+    whole = value.mean(told)
+    yield "idle_mcpu", Found(whole, value.MEAN)
+    agent, rate = by_metric.get("agent_us"), by_metric.get("rate_per_s")
+    own = value.mean(value.found(records, value.idle_agent_mcpu))
+    if agent and rate and rate.estimate > 0:
+        driven = bill.combined([(1.0, Estimate.of(agent)), (-1.0, own.scaled(1e3 / rate.estimate))])
+        yield "agent_driven_us", Found(driven, DRIVEN)
 
 
 def against_rows(cell: Cell) -> Iterator[Comparison]:

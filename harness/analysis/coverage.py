@@ -53,6 +53,12 @@ def exact(count: Count, level: float, *, poisson: bool) -> Estimate:
     return Estimate(100 * count.seen / count.made, 100 * low, 100 * high, max(1, round(count.made)))
 
 
+def rate(count: Count) -> Estimate:
+    """How many of a Poisson count there are for each of what was made, with Garwood's interval."""
+    low, high = _poisson(count, (1 - CONFIDENCE) / 2)
+    return Estimate(count.seen / count.made, low, high, max(1, round(count.made)))
+
+
 def method(count: Count, signal: str) -> str:
     """How `share` obtained the interval."""
     name = "Garwood, Poisson" if _is_poisson(count, signal) else "Clopper-Pearson"

@@ -86,6 +86,13 @@ METRICS: dict[str, Metric] = {
     ),
     "bill_us": Metric("us/request", "whole bill: BPF programs + entry (if calibrated) + agents"),
     "bill_percent": Metric("%", "whole bill in percent of the machine, at the rate driven"),
+    "runs_per_request": Metric("1/request", "runs of the arm's BPF programs per request"),
+    "events_per_request": Metric("1/request", "events that the sole collector counted per request"),
+    "spans_per_request": Metric("1/request", "spans that the sole collector sent per request"),
+    "bpf_event_us": Metric("us/event", "BPF programs and entry (if calibrated) per event"),
+    "bill_event_us": Metric("us/event", "whole bill per event"),
+    "idle_mcpu": Metric("mCPU", "agents and BPF programs while no request comes"),
+    "agent_driven_us": Metric("us/request", "agent_us less its idle part: what requests cause"),
     "unexplained_us": Metric(
         "us/request", "host_cpu_us - context_cpu_us, window by window: no cgroup pays it", True
     ),
@@ -107,6 +114,7 @@ METRICS: dict[str, Metric] = {
     "agent_memory_mb": Metric("MB", "memory of the arm's agents (PSS: shared pages are divided)"),
     "agent_peak_memory_mb": Metric("MB", "peak resident memory (RSS) of the arm's agents"),
     "map_memory_mb": Metric("MB", "memory locked by the arm's BPF maps"),
+    "map_memory_96_mb": Metric("MB", "the same on 96 CPUs, by formula, with full per-CPU maps"),
     "coverage_percent": Metric("%", "share of a signal's events whose telemetry arrived"),
     "lost_percent": Metric("%", "events lost / (events lost + events seen)"),
     "data_latency_p50_s": Metric("s", "request finished -> its telemetry arrived, median"),

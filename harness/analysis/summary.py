@@ -11,6 +11,7 @@ from harness.analysis import (
     bill,
     caution,
     cpu,
+    events,
     family,
     harms,
     latency_rows,
@@ -37,7 +38,11 @@ from harness.results.about import About
 from harness.results.check import check
 from harness.results.run import Run, TrialRecord
 
-METERED = ("bpf_us", "entry_us", "bill_us", "bill_percent", "bpf_difference_us")
+METERED = (
+    "bpf_us", "entry_us", "bill_us", "bill_percent", "bpf_difference_us",
+    "idle_mcpu", "agent_driven_us", "runs_per_request", "events_per_request", "spans_per_request",
+    "bpf_event_us", "bill_event_us",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class Summary:
     upkeeps: tuple[Upkeep, ...] = ()
     harms: tuple[Harm, ...] = ()
     routes: tuple[Route, ...] = ()
+    idle: frozenset[tuple[str, str]] = frozenset()  # workload and arm without events
 
     def row(self, workload: str, arm: str, metric: str) -> Comparison | None:
         """The row of this name; None if it was not measured (`missing` says why)."""
@@ -106,6 +112,7 @@ def summarize(run: Run) -> Summary:
         (*(harm.sentence for harm in harmed), *check(run), *told),
         tuple(each for cell in found for each in quality.qualities(cell)), tuple(_upkeeps(found)),
         harmed, tuple(routes),
+        frozenset((c.workload, c.arm.name) for c in found if events.is_idle(c.metering())),
     )  # fmt: skip
 
 
@@ -219,6 +226,10 @@ def _unrecorded(summary: Summary, workload: str, arm: str, metric: str) -> str:
         )
     if metric == "interaction_us" and len(summary.experiment.arm(arm).collectors) > 1:
         return "Not each of its collectors has an arm of its own, compared by the same method."
+    if metric.endswith("_event_us") and summary.row(workload, arm, "runs_per_request"):
+        if len(summary.experiment.arm(arm).collectors) > 1:
+            return "Events of several collectors are of different kinds."
+        return "The load made no events for its programs, or it does not count them."
     if metric.startswith("bill") and summary.row(workload, arm, "bpf_us"):
         return _missing(summary, workload, arm, "agent_us")
     if metric.startswith(("unexplained", "residual")) and summary.experiment.arm(arm).against:

@@ -106,6 +106,17 @@ def sink_us(record: TrialRecord) -> float | None:
     return per(record, "steady_sink_cpu_seconds", "steady_requests", 1e6)
 
 
+def idle_agent_mcpu(record: TrialRecord) -> float | None:
+    """CPU of the trial's agents while no request came, in thousandths of a CPU."""
+    return per(record, "idle_agent_cpu_seconds", "idle_seconds", 1e3)
+
+
+def idle_mcpu(record: TrialRecord) -> float | None:
+    """The same with the time in the programs that others ran meanwhile."""
+    agent, programs = idle_agent_mcpu(record), per(record, "idle_bpf_seconds", "idle_seconds", 1e3)
+    return None if agent is None or programs is None else agent + programs
+
+
 memory_mb: Reader = _scaled(total, "agent_pss_bytes", 1e-6)
 
 MEANS: Mapping[str, Reader] = {
@@ -114,6 +125,7 @@ MEANS: Mapping[str, Reader] = {
     "agent_memory_mb": memory_mb,
     "agent_peak_memory_mb": _scaled(total, "agent_peak_rss_bytes", 1e-6),
     "map_memory_mb": _scaled(total, "map_bytes", 1e-6),
+    "map_memory_96_mb": _scaled(total, "map_bytes_on_many_cpus", 1e-6),
     "data_latency_p50_s": _scaled(greatest, "data_latency_p50_seconds", 1),
     "data_latency_p99_s": _scaled(greatest, "data_latency_p99_seconds", 1),
 }  # what may be held against a budget: means with an interval

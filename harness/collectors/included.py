@@ -86,7 +86,8 @@ GUARD = Definition(
         ),
     ),
     agent="guard",
-    accepts=(*_EVERY, "policy", "open-hook"),
+    accepts=(*_EVERY, "policy", "watch", "open-hook"),
+    options={"watch": "{workloads}/*/watched.txt"},  # which the services that ship open
     scope="harness.guard",
     hooks=("tp_btf", "cgroup/connect4", "ring buffer"),
     prefers=("lsm", "fentry"),
@@ -103,10 +104,23 @@ INJECT = Definition(
     hooks=("cgroup_skb", "cgroup/getsockopt"),
 )
 
+SHAM = Definition(
+    "sham",
+    "No collector: empty programs on the hooks of http and flows, to see what switching costs",
+    None,
+    None,
+    agent="sham",
+    accepts=(*_EVERY, "hooks"),
+    scope="harness.sham",
+    hooks=("cgroup_skb", "tp_btf"),
+    prefers=("perf_event", "cgroup/connect4"),
+)
+
 REGISTRY: dict[str, Definition] = {
     "http": HTTP,
     "flows": FLOWS,
     "profile": PROFILE,
     "guard": GUARD,
     "inject": INJECT,
+    "sham": SHAM,
 }

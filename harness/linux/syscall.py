@@ -18,7 +18,8 @@ _BPF: Final = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc
 _PERF: Final = {"x86_64": 298, "aarch64": 241, "riscv64": 241, "s390x": 331, "ppc64le": 319}
 
 _MNT_DETACH = 2
-_MAP_CREATE, _PROG_LOAD, _PROG_NEXT_ID, _PROG_FD_BY_ID, _INFO_BY_FD = 0, 5, 11, 13, 15
+_MAP_CREATE, _PROG_LOAD, _PROG_NEXT_ID, _PROG_FD_BY_ID, _MAP_FD_BY_ID = 0, 5, 11, 13, 14
+_INFO_BY_FD = 15
 _RAW_TRACEPOINT_OPEN, _ENABLE_STATS = 17, 32
 
 SOCKET_FILTER, KPROBE, SCHED_CLS, TRACEPOINT, XDP, PERF_EVENT, CGROUP_SKB = 1, 2, 3, 5, 6, 7, 8
@@ -60,6 +61,11 @@ def next_program_id(program_id: int) -> int | None:
 def program_fd(program_id: int) -> int:
     """A descriptor of a loaded program; FileNotFoundError if it was unloaded."""
     return _bpf(_PROG_FD_BY_ID, bytearray(struct.pack("=III", program_id, 0, 0)))
+
+
+def map_fd(map_id: int) -> int:
+    """A descriptor of a map; FileNotFoundError if it is gone."""
+    return _bpf(_MAP_FD_BY_ID, bytearray(struct.pack("=III", map_id, 0, 0)))
 
 
 def object_info(fd: int, info: ctypes.Array[ctypes.c_char]) -> None:

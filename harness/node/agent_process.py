@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.errors import CollectorError, UnavailableError
 from harness.linux import bpf_programs, cgroup, processes
+from harness.node.service import filled
 from harness.wire.control import Client, ControlError
 from harness.wire.spec import CollectorSpec
 
@@ -152,7 +153,7 @@ class AgentProcess:
         argv = [word.format(**self._values) for word in argv]
         options = {"interval": self._values["interval"], **self.spec.options}
         for name, value in options.items():
-            argv += [f"--{name}={value}"]
+            argv += [f"--{name}={filled(value)}"]
         if self.spec.writes_profiles:
             argv += ["--pprof", str(self._profile_folder())]
         return argv

@@ -6,10 +6,11 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 from harness.meters.bpfstats import Program, StatsEnabled, Watched, delta
 from harness.model import Window, WindowRow
-from harness.node import requests
+from harness.node import idle, requests
 from harness.node.agent_process import AgentProcess
 from harness.node.switch import Switch
 from harness.node.testbed import Testbed, TrialLog
@@ -42,7 +43,10 @@ def run(
         }
         own = _in_agents([*agents, *against])
         stack.enter_context(StatsEnabled())
+        for on, group, role in ((True, agents, "candidate"), (False, against, "reference")):
+            idle.run(testbed, group, watched[on], notes.of(role if against else ""))
         switch = Switch((*agents, *against), lambda: 0.0)
+        counted = {agent.name: agent.flush() for agent in (*agents, *against)}
         testbed.driver.start(testbed.rate)
         time.sleep(spec.timing.settle)
         first = {on: each.read() for on, each in watched.items()}
@@ -60,7 +64,7 @@ def run(
         if group or on:
             mine = [row.meters for row in rows if row.window.on == on]
             ran = delta(first[on].values(), last[on].values())
-            _note(group, mine, ran, notes.of(role if against else ""))
+            _note(group, mine, ran, counted, notes.of(role if against else ""))
     return rows
 
 
@@ -95,12 +99,19 @@ def _note(
     agents: Sequence[AgentProcess],
     slices: Sequence[Mapping[str, float]],
     ran: Counters,
+    counted: Mapping[str, Mapping[str, Any]],
     notes: TrialLog,
 ) -> None:
+    """What the collectors did since their answers in `counted`; they were off until the slices."""
     notes.add("metered_requests", sum(each["requests"] for each in slices), "{request}")
     notes.add("metered_seconds", sum(each["seconds"] for each in slices), "s")
     for agent in agents:
-        notes.add_counts(agent, agent.flush())
+        told, before = agent.flush(), counted[agent.name]
+        notes.add_counts(agent, told)
+        for name in ("events", "spans"):
+            if name in told and name in before:
+                number = told[name] - before[name]
+                notes.add(f"metered_{name}", number, f"{{{name[:-1]}}}", collector=agent.name)
         for program in (ran[number] for number in agent.program_ids if number in ran):
             labels = {"collector": agent.name, "program": program.name, "type": program.type}
             if hook := agent.hooks.get(program.id):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harness.errors import ComponentError, HarnessError
 from harness.linux import processes
+from harness.meters import bpf_maps
 from harness.meters.conditions import Conditions
 from harness.meters.memory import cgroup_bytes, peak_rss_bytes, pss_bytes
 from harness.model import WindowRow
@@ -18,6 +19,7 @@ from harness.node.agent_process import AgentProcess
 from harness.node.always_on import Before
 from harness.node.install import install, remove
 from harness.node.testbed import Finish, Method, Testbed, TrialLog
+from harness.wire.cpus import MANY_CPUS
 from harness.wire.spec import TrialMethod, TrialResult, TrialSpec
 
 
@@ -151,6 +153,9 @@ def _memory(agents: Sequence[AgentProcess], notes: TrialLog) -> None:
         notes.add("agent_pss_bytes", pss_bytes(agent.pids()), "By", collector=agent.name)
         peak = sum(map(peak_rss_bytes, agent.pids()))
         notes.add("agent_peak_rss_bytes", peak, "By", collector=agent.name)
+        larger = agent.ready.get("entries_on_many_cpus", {})
+        there = bpf_maps.total_on(bpf_maps.of_programs(agent.program_ids), MANY_CPUS, larger)
+        notes.add("map_bytes_on_many_cpus", there, "By", collector=agent.name)
 
 
 def _service_memory(testbed: Testbed, notes: TrialLog) -> None:

@@ -58,6 +58,7 @@ class Experiment:
     steady_seconds: float = 2.0
     watched_seconds: float = 10.0
     metered_seconds: float = 2.0
+    idle_seconds: float = 0.0
     calibration_seconds: float = 3.0
     loads: Mapping[str, Load] = field(default_factory=dict)
 
@@ -89,7 +90,7 @@ class Experiment:
     def expected_seconds(self) -> float:
         """About how long the trials take, start-up of processes included; from experience here."""
         per_switched = self.settle_seconds + self.switched_seconds + self.steady_seconds + 1.2
-        per_metered = self.settle_seconds + self.metered_seconds + 1.2
+        per_metered = self.settle_seconds + self.metered_seconds + self.idle_seconds + 1.2
         collectors = sum(1 for arm in self.arms if arm.collectors)
         against = sum(1 for arm in self.arms if arm.against)
         trials = len(self.arms) * per_switched + collectors * per_metered
@@ -247,7 +248,7 @@ def _problems(e: Experiment) -> Iterator[str]:
     if not e.arms:
         yield "it names no arms."
     negative = ("warmup_seconds", "settle_seconds", "metered_seconds", "calibration_seconds")
-    for name in negative:
+    for name in (*negative, "idle_seconds"):
         if getattr(e, name) < 0:
             yield f"{name} must not be negative."
     if e.calibration_seconds < 0.5:

@@ -158,4 +158,5 @@ def _timing(e: Experiment, method: TrialMethod) -> Timing:
         metered=e.metered_seconds,
         warmup=e.warmup_seconds,
         warmup_limit=e.warmup_limit_seconds,
+        idle=e.idle_seconds,
     )

@@ -25,11 +25,15 @@ SHIPPED = Path(__file__).resolve().parents[2] / "workloads"
 
 @dataclass(frozen=True)
 class Route:
-    """A route as a server names it, an example path (`{n}`: a number), its share of the load."""
+    """A route as a server names it, an example path (`{n}`: a number), its share of the load.
+
+    With `close` each request to it ends its connection.
+    """
 
     name: str
     path: str
     weight: int = 1
+    close: bool = False
 
 
 @dataclass(frozen=True)

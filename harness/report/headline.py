@@ -186,6 +186,7 @@ def _costs(summary: Summary) -> list[Comparison]:
     return [
         row for row in summary.rows
         if row.metric == "workload_cpu_us" and not wording.is_null(summary, row.arm)
+        and not wording.is_idle(summary, row.workload, row.arm)
     ]  # fmt: skip
 
 
@@ -212,6 +213,9 @@ def _sentence(summary: Summary, workload: str) -> str:
         least = max(unseen, key=lambda r: r.mde if math.isfinite(r.mde) else -math.inf)
         names = ", ".join(r.arm for r in unseen)
         parts.append(f"not resolved: {names} (from {wording.floor(least)} it would have been seen)")
+    arms = [arm.name for arm in summary.experiment.arms]
+    if idle := [name for name in arms if wording.is_idle(summary, workload, name)]:
+        parts.append(f"{wording.NO_EVENTS}: {', '.join(idle)}")
     null = summary.row(workload, BASELINE, "workload_cpu_us")
     if null is not None:
         parts.append(f"nothing installed: {wording.change(null)} {wording.interval(null)}")

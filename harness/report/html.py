@@ -17,6 +17,7 @@ from harness.model import BASELINE, Comparison
 from harness.report import (
     canvas,
     conditions,
+    events,
     flamegraph,
     headline,
     plots,
@@ -45,6 +46,7 @@ class Section:
     flame: Markup | None
     trust: sheets.Sheet
     account: sheets.Sheet
+    events: sheets.Sheet
     contexts: sheets.Sheet
     interactions: sheets.Sheet
     against: sheets.Sheet
@@ -113,6 +115,7 @@ def _section(run: Run, summary: Summary, workload: str) -> Section:
         _flame(run, summary, workload),
         sheets.trust(summary, workload),
         sheets.bill(summary, workload),
+        events.sheet(summary, workload),
         sheets.contexts(summary, workload),
         sheets.interactions(summary, workload),
         sheets.against(summary, workload),

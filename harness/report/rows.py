@@ -51,6 +51,9 @@ def document(summary: Summary) -> dict[str, Any]:
             }
             for judged in summary.trials
         ],
+        "without_events": [
+            {"workload": workload, "arm": arm} for workload, arm in sorted(summary.idle)
+        ],
         "skipped_arms": about.skipped_arms,
         "warnings": list(summary.warnings),
     }

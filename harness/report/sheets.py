@@ -30,8 +30,11 @@ BILL = {
     "host, extra": ("host_cpu_us", f"busy time less agents and receiver, on {MINUS} off"),
     "unexplained": ("unexplained_us", f"host {MINUS} service {MINUS} client, window by window"),
     "of host + agent": ("unexplained_percent", "unexplained, where these are above zero"),
+    "idle": ("idle_mcpu", "agents and programs at no request, thousandths of a CPU"),
+    "agent, by requests": ("agent_driven_us", "agent less its idle part at this rate"),
     "receiver, apart": ("sink_us", "its cgroup, steady part; not in the bill"),
 }
+AT_WILL = ("idle_mcpu", "agent_driven_us")  # where the experiment asks for them
 AGAINST = {
     "workload_cpu_us": "workload",
     "context_cpu_us": "workload and client",
@@ -54,6 +57,7 @@ LIFE = {
     "agent_memory_mb": "agent, PSS",
     "agent_peak_memory_mb": "agent, peak RSS",
     "map_memory_mb": "maps",
+    "map_memory_96_mb": "maps on 96 CPUs, per-CPU ones full",
     "lost_percent": "events lost",
     "data_latency_p50_s": "data latency p50",
     "data_latency_p99_s": "data latency p99",
@@ -122,12 +126,14 @@ def _plain_means(row: Comparison) -> Cell:
 
 def bill(summary: Summary, workload: str) -> Sheet:
     """The full bill of each arm, and how each part is measured."""
+    told = {row.metric for row in summary.rows}
+    parts = {k: (m, how) for k, (m, how) in BILL.items() if m not in AT_WILL or m in told}
     rows = tuple(
-        (arm, label, tuple(_bill_cell(summary, workload, arm, m) for m, _ in BILL.values()))
+        (arm, label, tuple(_bill_cell(summary, workload, arm, m) for m, _ in parts.values()))
         for arm, label in _arms(summary)
     )
     caption = "The full bill, CPU a request while the collectors are on"
-    return Sheet(caption, tuple(BILL), rows, tuple(how for _, how in BILL.values()))
+    return Sheet(caption, tuple(parts), rows, tuple(how for _, how in parts.values()))
 
 
 def _bill_cell(summary: Summary, workload: str, arm: str, metric: str) -> Cell:
@@ -252,7 +258,7 @@ def _sheet(
 def _cell(summary: Summary, workload: str, arm: str, metric: str) -> Cell:
     row = summary.row(workload, arm, metric)
     if row is not None:
-        return difference(row) if metrics.metric(metric).difference else _value(row)
+        return difference(row) if metrics.metric(metric).difference else value(row)
     if wording.is_null(summary, arm) and metric == "residual_us":
         return Cell("n/a", "", "none")
     return Cell("not measured", summary.missing(workload, arm, metric), "missing")
@@ -266,7 +272,8 @@ def difference(row: Comparison) -> Cell:
     return Cell(wording.change(row), wording.interval(row) + seen, state)
 
 
-def _value(row: Comparison) -> Cell:
+def value(row: Comparison) -> Cell:
+    """A value, its unit and what its brackets are."""
     shown = table.share(row.estimate) if row.unit == "%" and row.estimate > 1 else (
-        f"{wording.plain(row.estimate)} {wording.unit(row)}")  # fmt: skip
+        f"{wording.plain(row.estimate)} {wording.unit(row)}".strip())  # fmt: skip
     return Cell(shown, wording.spread(row).replace("], ", "]\n"))

@@ -77,6 +77,8 @@ def _line(summary: Summary, workload: str, arm: str) -> Line:
     row = summary.row(workload, arm, "workload_cpu_us")
     if wording.is_null(summary, arm) and row is not None:
         cost = _null(row)
+    elif wording.is_idle(summary, workload, arm) and row is not None:
+        cost = _idle(summary, row)
     others = (
         _bill(summary, workload, arm),
         _memory(summary, workload, arm),
@@ -102,6 +104,15 @@ def _null(row: Comparison) -> Cell:
         f"{centre} {wording.interval(row)} · seen from {wording.floor(row)}",
         "resolved" if wrong else "unresolved",
     )
+
+
+def _idle(summary: Summary, row: Comparison) -> Cell:
+    """Programs that hardly ran: what was measured is no cost of theirs."""
+    ran = summary.row(row.workload, row.arm, "runs_per_request")
+    times = wording.plain(ran.estimate) if ran else "0"
+    centre = wording.number(row.estimate, wording.places(row), signed=True)
+    detail = f"{times} runs a request\n{centre} {wording.interval(row)}"
+    return Cell(wording.NO_EVENTS, detail, "unresolved")
 
 
 def claims(summary: Summary, arm: str) -> tuple[Claimed, ...]:

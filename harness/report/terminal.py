@@ -34,13 +34,18 @@ def _cells(summary: Summary, line: Line) -> tuple[str, ...]:
         f"{centre} {wording.interval(cost)}".replace(" ", FIRM),
         wording.plain(cost.mde),
         wording.plain(cost.noise) if math.isfinite(cost.noise) else "?",
-        "" if wording.is_null(summary, line.arm) else _resolved(cost),
+        "" if wording.is_null(summary, line.arm) else _told(summary, cost),
     ]
     for metric, unit in (("bill_percent", "%"), ("agent_memory_mb", "MB")):
         row = summary.row(line.workload, line.arm, metric)
         figures.append(f"{wording.plain(row.estimate)}{FIRM}{unit}" if row else "")
     seen = "" if wording.is_null(summary, line.arm) else line.coverage.text.removesuffix(" probes")
     return (_label(line), *figures, seen)
+
+
+def _told(summary: Summary, cost: Comparison) -> str:
+    idle = wording.is_idle(summary, cost.workload, cost.arm)
+    return "no events" if idle else _resolved(cost)
 
 
 def _resolved(cost: Comparison) -> str:

@@ -8,7 +8,11 @@ from harness.analysis import metrics
 from harness.analysis.summary import Summary
 from harness.model import BASELINE, Comparison
 
-UNITS = {"us/request": "µs", "us": "µs", "%": "%", "MB": "MB", "s": "s", "ms": "ms", "1/s": "/s"}
+UNITS = {
+    "us/request": "µs", "us/event": "µs", "us": "µs", "%": "%", "MB": "MB", "s": "s", "ms": "ms",
+    "1/s": "/s", "1/request": "",
+}  # fmt: skip
+NO_EVENTS = "no events under this load"
 MINUS = "\N{MINUS SIGN}"
 LEVEL = 0.05  # of the probability after Holm's correction below which a cost is resolved
 METHODS = {
@@ -148,6 +152,11 @@ def bound(row: Comparison) -> str:
 def is_null(summary: Summary, arm: str) -> bool:
     """Nothing is installed in this arm: an A/A comparison."""
     return not summary.experiment.arm(arm).collectors
+
+
+def is_idle(summary: Summary, workload: str, arm: str) -> bool:
+    """Whether its programs ran so rarely that its row is no cost."""
+    return (workload, arm) in summary.idle
 
 
 def arm_label(summary: Summary, arm: str) -> str:

@@ -195,6 +195,7 @@ class Timing:
     metered: float
     warmup: float
     warmup_limit: float
+    idle: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -164,6 +164,20 @@ def test_23_openers_that_end_at_once(service, start_agent, receiver, secret):
     assert len({each["process.pid"] for each in opened}) == 23
 
 
+def test_files_can_be_watched_besides_those_of_the_default(
+    tmp_path, secret, service, start_agent, receiver
+):
+    agent = start_agent("guard", "--watch", f"{tmp_path}/secre*")
+    argv = (sys.executable, "-c", FORK_AND_READ, str(secret), "23")
+    assert service.start(*argv).wait(20) == 0
+    agent.call("flush")
+    opened = logs(receiver, "file.open")
+    assert len(opened) == 23
+    assert {(each["file.path"], each["guard.rule"]) for each in opened} == {
+        (str(secret), "watched")
+    }
+
+
 def test_a_kill_rule_ends_a_shell_in_the_cgroup_only(tmp_path, service, start_agent, receiver):
     agent = start_agent("guard", *policy(tmp_path, ("exec", "/bin/sh", "kill")))
     marker = tmp_path / "marker"

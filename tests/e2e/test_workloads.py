@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,8 +16,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from harness.errors import InputError, NeedError, WorkloadError
-from harness.linux import ports, processes
+from harness.linux import listeners, ports, processes
+from harness.load import record
 from harness.node import service
+from harness.node.load_driver import Driver
 from harness.node.machine import Machine
 from harness.node.service import SpawnedService
 from harness.plan import trials, workloads
@@ -90,6 +93,69 @@ def test_every_route_of_the_load_answers(running: SpawnedService) -> None:
     assert workload.primary in {route.name for route in workload.routes if route.weight}
     for route in workload.routes:
         assert get(running.url, route.path.replace("{n}", "7"))[0] == 200
+
+
+def test_an_order_waits_for_an_upstream_over_a_connection_of_its_own(
+    running: SpawnedService,
+) -> None:
+    assert get(running.url, "/healthz")[0] == 200  # gunicorn listens before its worker does
+    served = {each.port for each in listeners.held(running.pids())}
+    assert len(served) == 2  # its own, and that of the upstream
+    (upstream,) = served - {address(running.url)[1]}
+    before, began = lingering(upstream), time.monotonic()
+    for number in (7, 8):
+        status, order = get(running.url, f"/api/orders/{number}")
+        assert (status, json.loads(order)) == (200, {"id": number, "name": f"Order {number}"})
+    assert time.monotonic() - began >= 2 * 0.01
+    assert lingering(upstream) - before >= 2
+    assert get(running.url, "/api/orders/nobody")[0] == 404
+
+
+def test_it_opens_the_watched_file_and_executes_a_program(running: SpawnedService) -> None:
+    watched = workloads.load(running.name).directory / "watched.txt"
+    assert json.loads(get(running.url, "/file")[1]) == {"bytes": watched.stat().st_size}
+    assert json.loads(get(running.url, "/exec")[1]) == {"exit_code": 0}
+
+
+def test_a_connection_ends_where_the_client_asks_for_it(running: SpawnedService) -> None:
+    with socket.create_connection(address(running.url), timeout=10) as connection:
+        connection.sendall(b"GET /?close HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"hello" in body
+    assert b"connection: close" in head.lower()
+
+
+def lingering(port: int) -> int:
+    """Connections to this port that were closed not long ago (TIME_WAIT)."""
+    lines = [
+        line.split()
+        for path in ("/proc/net/tcp", "/proc/net/tcp6")
+        for line in Path(path).read_text().splitlines()[1:]
+    ]
+    ends = [{int(each.rpartition(":")[2], 16) for each in line[1:3]} for line in lines
+            if line[3] == "06"]  # fmt: skip
+    return sum(port in each for each in ends)
+
+
+def test_the_load_has_its_stated_mix_and_nothing_fails(
+    running: SpawnedService, tmp_path: Path
+) -> None:
+    workload = workloads.load(running.name)
+    weights = {route.name: route.weight for route in workload.routes if route.weight}
+    assert sum(weights.values()) == 1000
+    assert workload.locustfile is not None
+    with Driver(
+        running.url, control=tmp_path / "load.sock", log=tmp_path / "load.log",
+        locustfile=workload.locustfile,
+    ) as driver:  # fmt: skip
+        driver.start(400, requests=1000)
+        summary = driver.wait(tmp_path / "requests.npz")
+    assert (summary.requests, summary.errors) == (1000, 0)
+    made = record.read(tmp_path / "requests.npz")
+    assert set(made.status.tolist()) == {200}
+    assert Counter(made.route_names[each] for each in made.route) == weights
+    assert lingering(address(running.url)[1]) >= weights["/?close"]
 
 
 def test_a_user_takes_as_long_as_the_database(running: SpawnedService) -> None:

@@ -25,6 +25,7 @@ PROGRAMS = {
     "profile": (("on_sample", 0.008, 2100.0),),
     "guard": (("on_exec", 0.0005, 1800.0), ("on_open", 0.002, 900.0)),
 }
+EVENTS = {"http": 1.0, "flows": 0.03, "profile": 0.008, "guard": 0.002}  # of each request
 HOOKS = {
     "http_ingress": "cgroup_skb", "http_egress": "cgroup_skb", "flow_bytes": "cgroup_skb",
     "flow_state": "sock_ops", "on_sample": "perf_event", "on_exec": "tp_btf", "on_open": "fentry",
@@ -269,7 +270,15 @@ Told = tuple[str, float, str, dict[str, str]]
 def _metered(what: Experiment, names: Iterable[str], n: float) -> Iterable[Told]:
     yield "metered_requests", n, "{request}", {}
     yield "metered_seconds", what.metered_seconds, "s", {}
+    if what.idle_seconds:
+        yield "idle_seconds", what.idle_seconds, "s", {}
     for c in names:
+        yield "metered_events", round(EVENTS[c] * n), "{event}", {"collector": c}
+        if what.idle_seconds:
+            yield "idle_agent_cpu_seconds", 0.002 * what.idle_seconds, "s", {"collector": c}
+            yield "idle_bpf_seconds", 1e-4 * what.idle_seconds, "s", {"collector": c}
+        if c == "http":
+            yield "metered_spans", round(n / 100), "{span}", {"collector": c}
         for program, runs, ns in PROGRAMS[c]:
             labels = {"collector": c, "program": program, "hook": HOOKS[program]}
             yield "bpf_run_count", runs * n, "{run}", labels
@@ -287,6 +296,7 @@ def _steady(names: Iterable[str], n: float, rng: np.random.Generator) -> Iterabl
         yield "agent_pss_bytes", (26 + 2 * rng.random()) * 1e6, "By", who
         yield "agent_peak_rss_bytes", 34e6, "By", who
         yield "map_bytes", 1.4e6, "By", who
+        yield "map_bytes_on_many_cpus", 21e6, "By", who
         yield "steady_agent_cpu_seconds", n * (0.9 + 0.4 * rng.random()) * 1e-6, "s", who
         yield "events", n, "{event}", who
         yield "events_lost", 0, "{event}", who

@@ -77,6 +77,16 @@ def test_options_replace_those_of_the_definition(started: list[list[str]], tmp_p
     assert REGISTRY["profile"].options == {"frequency": "19"}
 
 
+def test_guard_watches_what_the_services_that_ship_open(
+    started: list[list[str]], tmp_path: Path
+) -> None:
+    process("guard", tmp_path).start()
+    (argv,) = started
+    (pattern,) = [word.removeprefix("--watch=") for word in argv if word.startswith("--watch=")]
+    services = {path.parent.name for path in Path("/").glob(pattern.lstrip("/"))}
+    assert services == {"flask", "go", "java"}
+
+
 def test_underscores_stand_for_hyphens() -> None:
     assert resolve("inject:agent_percent=5").options == {"agent-percent": "5"}
 

@@ -53,7 +53,7 @@ def test_a_missing_hook_fails_only_those_who_need_it(monkeypatch: pytest.MonkeyP
     needed = _named("perf_event")
     assert (needed.status, needed.detail) == ("fail", "Operation not permitted")
     assert "for the collectors profile;" in needed.fix
-    assert "for the collectors http, inject;" in _named("cgroup_skb").fix
+    assert "for the collectors http, inject, sham;" in _named("cgroup_skb").fix
     assert _named("kprobe").status == "warn"
     assert "guard takes another hook" in _named("lsm").fix
 

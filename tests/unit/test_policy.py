@@ -37,6 +37,12 @@ def test_a_rule_as_written(tmp_path):
     )
 
 
+def test_a_file_that_is_watched_besides_is_told_of():
+    assert policy.watching("/srv/*/key") == Rule("watched", "open", ("/srv/*/key",), "report")
+    with pytest.raises(AgentError, match="no absolute path"):
+        policy.watching("key")
+
+
 def test_a_rule_without_a_name_has_its_number(tmp_path):
     assert policy.load(write(tmp_path))[0].name == "rule-1"
 

@@ -331,7 +331,7 @@ def test_nothing_is_watched_where_nothing_is_installed(testbed: Any, tmp_path: P
 def test_every_collector_says_what_kinds_it_sends() -> None:
     assert {name: freshness.kinds(trials.collector(each)) for name, each in REGISTRY.items()} == {
         "http": ["metrics", "spans"], "flows": ["metrics"], "profile": ["metrics"],
-        "guard": ["logs"], "inject": [],
+        "guard": ["logs"], "inject": [], "sham": [],
     }  # fmt: skip
 
 

@@ -33,6 +33,7 @@ SMALL = synthetic.experiment(
     workloads=("go", "java"),
     arms=(*ARMS, Arm("profile", ("profile",)), Arm("new", ("http",), ("flows",))),
     switched_seconds=8.5,
+    idle_seconds=3.0,
 )
 TINY = synthetic.experiment(workloads=("go",), arms=ARMS, switched_seconds=1.2)
 LOUD = Truth({"http": 6.0, "profile": 0.0})

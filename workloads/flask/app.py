@@ -3,12 +3,17 @@
 import hashlib
 import os
 import random
+import socket
+import threading
 import time
 
 from flask import Flask, abort, jsonify, request
 
 MEBIBYTE = 1 << 20
 DATABASE_WAIT_MS = int(os.environ.get("WORKLOAD_WAIT_MS", "10"))
+PROGRAM = os.environ.get("WORKLOAD_PROGRAM", "/bin/true")
+WATCHED = os.environ.get("WORKLOAD_FILE", "watched.txt")
+UPSTREAM_THREADS = 8
 
 app = Flask(__name__)
 kept = []
@@ -51,6 +56,51 @@ def alloc():
     return jsonify(mb=size, kept_mb=len(kept))
 
 
+@app.get("/api/orders/<int:number>")
+def order(number):
+    """Asks the upstream over a connection of its own."""
+    with socket.create_connection(upstream, timeout=10) as connection:
+        connection.sendall(b"%d\n" % number)
+        name = line_from(connection)
+    return jsonify(id=number, name=name)
+
+
+@app.get("/file")
+def file():
+    """Reads a file that a collector may watch."""
+    with open(WATCHED, "rb") as opened:
+        return jsonify(bytes=len(opened.read()))
+
+
+@app.get("/exec")
+def execute():
+    """Runs a small program and waits for its end."""
+    pid = os.posix_spawn(PROGRAM, [PROGRAM], os.environ)
+    return jsonify(exit_code=os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+def listen_upstream():
+    """Starts what orders wait for: a line in, the wait of a database, a line out; its address."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+    for _ in range(UPSTREAM_THREADS):
+        threading.Thread(target=serve_upstream, args=(listener,), daemon=True).start()
+    return listener.getsockname()
+
+
+def serve_upstream(listener):
+    while True:
+        connection, _ = listener.accept()
+        with connection:
+            line = line_from(connection)
+            time.sleep(DATABASE_WAIT_MS / 1000)
+            connection.sendall(f"Order {line}\n".encode())
+
+
+def line_from(connection):
+    with connection.makefile("rb") as lines:
+        return lines.readline().decode().rstrip("\n")
+
+
 def filled():
     block = bytearray(MEBIBYTE)
     block[::4096] = b"\1" * (MEBIBYTE // 4096)
@@ -62,3 +112,6 @@ def whole(key, default, limit):
     if not text.isdecimal() or int(text) > limit:
         abort(400, f"{key} must be 0 to {limit}")
     return int(text)
+
+
+upstream = listen_upstream()

@@ -37,6 +37,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	listenUpstream()
 	server := &http.Server{Handler: routes()}
 	stopped := make(chan struct{})
 	go stopOnSignal(server, stopped)
@@ -66,6 +67,9 @@ func routes() http.Handler {
 	mux.HandleFunc("/api/users/", user)
 	mux.HandleFunc("/cpu", cpu)
 	mux.HandleFunc("/alloc", alloc)
+	mux.HandleFunc("/api/orders/", order)
+	mux.HandleFunc("/file", file)
+	mux.HandleFunc("/exec", execute)
 	return mux
 }
 

@@ -1,9 +1,16 @@
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpServer;
+import java.io.BufferedReader;
 import java.io.IOException;
+import java.io.InputStreamReader;
 import java.io.OutputStream;
+import java.net.InetAddress;
 import java.net.InetSocketAddress;
+import java.net.ServerSocket;
+import java.net.Socket;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
 import java.util.ArrayList;
@@ -18,16 +25,26 @@ public final class Server {
     private static final int MEBIBYTE = 1 << 20;
     private static final int THREADS = 64;
     private static final String USERS = "/api/users/";
+    private static final String ORDERS = "/api/orders/";
     private static final int DATABASE_WAIT_MS =
             Integer.parseInt(System.getenv().getOrDefault("WORKLOAD_WAIT_MS", "10"));
+    private static final String PROGRAM =
+            System.getenv().getOrDefault("WORKLOAD_PROGRAM", "/bin/true");
+    private static final Path WATCHED =
+            Path.of(System.getenv().getOrDefault("WORKLOAD_FILE", "watched.txt"));
     private static final List<byte[]> KEPT = Collections.synchronizedList(new ArrayList<>());
+
+    private static ServerSocket upstream; // what orders wait for
 
     public static void main(String[] arguments) throws IOException {
         String host = option(arguments, "--host", "127.0.0.1");
         int port = Integer.parseInt(option(arguments, "--port", "0"));
+        upstream = new ServerSocket(0, 128, InetAddress.getLoopbackAddress());
+        ExecutorService threads = executor();
+        threads.execute(() -> serveUpstream(threads));
         HttpServer server = HttpServer.create(new InetSocketAddress(host, port), 128);
         server.createContext("/", exchange -> answer(exchange, Server::route));
-        server.setExecutor(executor());
+        server.setExecutor(threads);
         Runtime.getRuntime().addShutdownHook(new Thread(() -> {
             server.stop(0);
             Runtime.getRuntime().halt(0); // the JVM would report SIGTERM as 143
@@ -41,6 +58,9 @@ public final class Server {
         if (path.startsWith(USERS)) {
             return user(exchange, path.substring(USERS.length()));
         }
+        if (path.startsWith(ORDERS)) {
+            return order(path.substring(ORDERS.length()));
+        }
         switch (path) {
             case "/":
                 return Reply.text("hello\n");
@@ -50,6 +70,10 @@ public final class Server {
                 return cpu(number(exchange, "blocks", 64, 1_000_000));
             case "/alloc":
                 return alloc(number(exchange, "mb", 1, 256), "1".equals(query(exchange, "keep")));
+            case "/file":
+                return Reply.json(String.format("{\"bytes\": %d}", Files.readAllBytes(WATCHED).length));
+            case "/exec":
+                return Reply.json(String.format("{\"exit_code\": %d}", execute()));
             default:
                 return Reply.NOT_FOUND;
         }
@@ -92,6 +116,50 @@ public final class Server {
         return Reply.json(String.format("{\"mb\": %d, \"kept_mb\": %d}", megabytes, KEPT.size()));
     }
 
+    /** Asks the upstream over a connection of its own. */
+    private static Reply order(String id) throws IOException {
+        if (!id.matches("\\d{1,9}")) {
+            return Reply.NOT_FOUND;
+        }
+        try (Socket connection = new Socket(upstream.getInetAddress(), upstream.getLocalPort())) {
+            connection.getOutputStream().write((id + "\n").getBytes(StandardCharsets.UTF_8));
+            return Reply.json(String.format("{\"id\": %s, \"name\": \"%s\"}", id, line(connection)));
+        }
+    }
+
+    /** Runs a small program and waits for its end. */
+    private static int execute() throws IOException, InterruptedException {
+        return new ProcessBuilder(PROGRAM).inheritIO().start().waitFor();
+    }
+
+    private static void serveUpstream(ExecutorService threads) {
+        try {
+            while (true) {
+                Socket connection = upstream.accept();
+                threads.execute(() -> answerUpstream(connection));
+            }
+        } catch (IOException error) {
+            throw new IllegalStateException(error);
+        }
+    }
+
+    /** A line in, the wait of a database, a line out. */
+    private static void answerUpstream(Socket connection) {
+        try (connection) {
+            String line = line(connection);
+            Thread.sleep(DATABASE_WAIT_MS);
+            connection.getOutputStream()
+                    .write(("Order " + line + "\n").getBytes(StandardCharsets.UTF_8));
+        } catch (IOException | InterruptedException error) {
+            System.err.println("upstream: " + error);
+        }
+    }
+
+    private static String line(Socket connection) throws IOException {
+        return new BufferedReader(new InputStreamReader(
+                connection.getInputStream(), StandardCharsets.UTF_8)).readLine();
+    }
+
     private static byte[] filled() {
         byte[] block = new byte[MEBIBYTE];
         for (int i = 0; i < block.length; i += 4096) {
@@ -111,6 +179,9 @@ public final class Server {
         }
         byte[] body = reply.body.getBytes(StandardCharsets.UTF_8);
         exchange.getResponseHeaders().set("Content-Type", reply.type);
+        if ("close".equalsIgnoreCase(exchange.getRequestHeaders().getFirst("Connection"))) {
+            exchange.getResponseHeaders().set("Connection", "close"); // it closes, but does not say so
+        }
         exchange.sendResponseHeaders(reply.status, body.length);
         try (OutputStream stream = exchange.getResponseBody()) {
             stream.write(body);

@@ -11,8 +11,11 @@ NUMBERS = count(1)
 
 
 def request(route):
+    headers = {"Connection": "close"} if route.get("close") else {}
+
     def task(user):
-        user.client.get(route["path"].replace("{n}", str(next(NUMBERS) % 1000)), name=route["name"])
+        path = route["path"].replace("{n}", str(next(NUMBERS) % 1000))
+        user.client.get(path, name=route["name"], headers=headers)
 
     return task
 
