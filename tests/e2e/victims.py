@@ -226,7 +226,7 @@ def no_report() -> None:
 
 def asked_here() -> None:
     """What the machine is, without another interpreter."""
-    setattr(Local, "ask", lambda _self, question: ANSWERS[question]())  # noqa: B010
+    setattr(Local, "ask", lambda _self, question, *about: ANSWERS[question](*about))  # noqa: B010
 
 
 def relayed() -> None:
