@@ -226,9 +226,9 @@ def cpu_count(facts: Mapping[str, Any]) -> int | None:
 
 
 def programs(
-    trial: Metered, entry: Mapping[str, Mapping[str, Any]], role: str = ""
+    trial: Metered, arm: str, entry: Mapping[str, Mapping[str, Any]], role: str = ""
 ) -> Iterator[ProgramCost]:
-    """Each BPF program of a metered trial."""
+    """Each BPF program of an arm in a metered trial."""
     record, requests = trial.record, trial.requests
     counts = {_key(v.labels): v.value for v in record.values if v.metric == "bpf_run_count"}
     for v in record.values:
@@ -238,7 +238,7 @@ def programs(
         count, hook = counts.get((collector, program), 0.0), v.labels.get("hook", "")
         ns = (entry.get(hook) or {}).get("entry_ns")
         yield ProgramCost(
-            record.trial.workload, record.trial.arm, collector, program,
+            record.trial.workload, arm, collector, program,
             1e6 * v.value / requests, count / requests, 1e9 * v.value / count if count else 0.0,
             hook, math.nan if ns is None else count / requests * ns / 1e3, role,
         )  # fmt: skip

@@ -27,12 +27,13 @@ from harness.wire.telemetry import SPANS
 class Before:
     """Where a trial's telemetry starts at the receiver, and what its compared part did.
 
-    `name` is that of the file for the requests of this part.
+    `on_cpu_seconds` are those of the service while each collector was on, by its name; `name` is
+    that of the file for the requests of this part.
     """
 
     since: int
     compared_until_ns: int
-    on_cpu_seconds: float
+    on_cpu_seconds: Mapping[str, float]
     name: str = "steady"
 
 
@@ -66,14 +67,15 @@ def run(
     counts = [agent.flush() for agent in agents]
     _note_cpu(agents, notes, seconds, before, after, _cpu(testbed, agents))
     bill.note(notes)
-    on_cpu = earlier.on_cpu_seconds + after[testbed.scope] - before[testbed.scope]
+    on_cpu = after[testbed.scope] - before[testbed.scope]
     answered = float((record.read(path).status > 0).sum())  # well or badly
     made = {"requests": answered, "connections": known.connections,
             "executions": known.executions}  # fmt: skip
     for agent, told in zip(agents, counts, strict=True):
         notes.add_counts(agent, told)
         part = _part(agent, earlier, since_ns, flush_ns)
-        _coverage(testbed, agent, made | _samples(agent, on_cpu), known, part, notes)
+        sampled = _samples(agent, earlier.on_cpu_seconds[agent.name] + on_cpu)
+        _coverage(testbed, agent, made | sampled, known, part, notes)
         if testbed.receiver.poll_seconds:
             _spans(testbed, agent, told, part, notes)
         else:
