@@ -51,7 +51,7 @@ def run(
         first = {on: each.read() for on, each in watched.items()}
         rows = []
         for index, window in enumerate(plan):
-            rows.append(_slice(switch, watched, own, each, index, window, spec.timing.window))
+            rows.append(_slice(switch, watched, own, index, window, spec.timing.window, each))
             testbed.attend()
         last = {on: each.read() for on, each in watched.items()}
         switch.off()
@@ -81,10 +81,10 @@ def _slice(
     switch: Switch,
     watched: Mapping[bool, Watched],
     left_out: set[int],
-    apart: Mapping[str, set[int]],
     index: int,
     window: WindowState,
     seconds: float,
+    apart: Mapping[str, set[int]] = {},
 ) -> WindowRow:
     switch.to(window.collectors)
     start_ns, before = time.monotonic_ns(), watched[window.on].read()

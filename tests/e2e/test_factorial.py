@@ -73,13 +73,13 @@ collectors = ["http", "{folder}/mortal.toml"]
 OUTSIDE = """
 name = "{name}"
 purpose = "to be a nuisance"
-command = ["{{python}}", "{{here}}/agent.py", "{{control}}", "{name}"]
+command = ["{{python}}", "{{here}}/agent.py", "{{control}}", "{name}", "{{cgroup}}"]
 """
 AGENT = '''
 """A collector without programs: one that lacks something, and one that ends when it is busy."""
 import json, socket, sys
 
-path, name = sys.argv[1:]
+path, name, _ = sys.argv[1:]
 if name == "lacking":
     print(json.dumps({"ready": False, "what": "There is no moon.", "why": "It is day."}))
     sys.exit()
