@@ -1,4 +1,4 @@
-"""The one error of the agent; its sentences end up in the `ready` line that `collectors` reads."""
+"""The errors of the agent; their sentences end up in the `ready` line that `collectors` reads."""
 
 from __future__ import annotations
 
@@ -9,3 +9,7 @@ class AgentError(Exception):
     def __init__(self, what: str, why: str = "", next_step: str = "") -> None:
         self.what, self.why, self.next_step = what, why, next_step
         super().__init__(" ".join(part for part in (what, why, next_step) if part))
+
+
+class RefusedError(AgentError):
+    """A receiver does not take telemetry, and will not at another time."""

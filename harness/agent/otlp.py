@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import requests
 from opentelemetry._logs import LogRecord, SeverityNumber
@@ -27,14 +28,55 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from harness.agent.errors import AgentError
-from harness.agent.telemetry import Log, Span, Telemetry, unix_ns
+from harness.agent.errors import AgentError, RefusedError
+from harness.agent.telemetry import Log, Span, unix_ns
 
 _TIMEOUT_SECONDS = 5.0
+_LATER = (408, 429)  # what is refused now, and may be taken at another time; so may all from 500 on
+
+
+class _Session(requests.Session):
+    """Tells at once that something was not taken; `status` is that of the last answer, or 0.
+
+    Exporters repeat by themselves, for seconds in which nothing would be drained; what was not
+    taken is sent with the next drain.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trust_env = False  # looking for proxies and .netrc costs more than the request
+        self.status = 0
+
+    def request(self, *words: Any, **options: Any) -> requests.Response:
+        """The answer; NotTakenError if there is none, or if it is no success."""
+        self.status = 0
+        try:
+            answer = self._asked(*words, **options)
+        except requests.RequestException as error:
+            raise NotTakenError(str(error)) from error
+        self.status = answer.status_code
+        if self.status >= 400:
+            raise NotTakenError(answer.reason)
+        return answer
+
+    def _asked(self, *words: Any, **options: Any) -> requests.Response:
+        try:
+            return super().request(*words, **options)
+        except requests.ConnectTimeout:
+            raise
+        except requests.ConnectionError:  # as of a kept connection to a receiver that was restarted
+            return super().request(*words, **options)
+
+
+class NotTakenError(Exception):
+    """Of a kind that exporters do not repeat for."""
 
 
 class Exporter:
-    """Sends to one OTLP/HTTP receiver: what was seen of the service, and the agent's own."""
+    """Sends to one OTLP/HTTP receiver: what was seen of the service, and the agent's own.
+
+    AgentError where it was not acknowledged, RefusedError where it never will be.
+    """
 
     def __init__(
         self,
@@ -55,8 +97,7 @@ class Exporter:
         self._find_pid = find_pid
         # failures are raised below, where somebody can act on them
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
-        session = requests.Session()
-        session.trust_env = False  # looking for proxies and .netrc costs more than the request
+        self._session = session = _Session()
         self._metric_exporter = OTLPMetricExporter(
             f"{self._url}/v1/metrics", timeout=_TIMEOUT_SECONDS, session=session
         )
@@ -67,22 +108,6 @@ class Exporter:
             f"{self._url}/v1/logs", timeout=_TIMEOUT_SECONDS, session=session
         )
 
-    def send(self, telemetry: Telemetry, own: Sequence[Metric] = ()) -> int:
-        """Export; how many items of `telemetry` were acknowledged. AgentError if not all were.
-
-        `own` are the agent's metrics of itself.
-        """
-        if telemetry.metrics or telemetry.spans or telemetry.logs:
-            self._name_process()
-        if telemetry.metrics or own:
-            self._send_metrics(telemetry.metrics, own)
-        if telemetry.spans:
-            self._send_spans(telemetry.spans)
-        if telemetry.logs:
-            self._send_logs(telemetry.logs)
-        points = sum(len(each.data.data_points) for each in telemetry.metrics)
-        return points + len(telemetry.spans) + len(telemetry.logs)
-
     def _name_process(self) -> None:
         """Add process.pid as soon as there is a process; the agent may be there before it."""
         if "process.pid" not in self._resource.attributes:
@@ -90,7 +115,10 @@ class Exporter:
             if pid is not None:
                 self._resource = self._resource.merge(Resource({"process.pid": pid}))
 
-    def _send_metrics(self, metrics: Sequence[Metric], own: Sequence[Metric]) -> None:
+    def send_metrics(self, metrics: Sequence[Metric], own: Sequence[Metric] = ()) -> None:
+        """Export metrics, and the agent's `own` of itself."""
+        if metrics:
+            self._name_process()
         parts = ((self._own, self._own_scope, own), (self._resource, self._scope, metrics))
         data = MetricsData(
             [
@@ -102,21 +130,34 @@ class Exporter:
         done = self._metric_exporter.export(data)
         self._acknowledged(done is MetricExportResult.SUCCESS, "metrics")
 
-    def _send_spans(self, spans: Sequence[Span]) -> None:
+    def send_spans(self, spans: Sequence[Span]) -> None:
+        """Export spans."""
+        self._name_process()
         done = self._span_exporter.export([self._readable_span(each) for each in spans])
         self._acknowledged(done is SpanExportResult.SUCCESS, "spans")
 
-    def _send_logs(self, logs: Sequence[Log]) -> None:
+    def send_logs(self, logs: Sequence[Log]) -> None:
+        """Export log records."""
+        self._name_process()
         done = self._log_exporter.export([self._readable_log(each) for each in logs])
         self._acknowledged(done is LogRecordExportResult.SUCCESS, "logs")
 
     def _acknowledged(self, done: bool, what: str) -> None:
-        if not done:
-            raise AgentError(
-                f"The {what} did not reach {self._url}.",
-                f"The receiver did not acknowledge them within {_TIMEOUT_SECONDS:g} s.",
-                "Check that an OTLP/HTTP receiver listens there.",
+        if done:
+            return
+        status = self._session.status
+        if 400 <= status < 500 and status not in _LATER:
+            raise RefusedError(
+                f"{self._url} refuses the {what} for good.",
+                f"The receiver answered with status {status}.",
+                "Check what it takes, and that it is an OTLP/HTTP receiver.",
             )
+        silent = f"The receiver did not acknowledge them within {_TIMEOUT_SECONDS:g} s."
+        raise AgentError(
+            f"The {what} did not reach {self._url}.",
+            f"The receiver answered with status {status}." if status else silent,
+            "Check that an OTLP/HTTP receiver listens there.",
+        )
 
     def _readable_span(self, span: Span) -> ReadableSpan:
         context = SpanContext(

@@ -26,6 +26,7 @@ from harness.agent.errors import AgentError
 from harness.agent.hooks import hook_type
 from harness.agent.libbpf import Object, Program
 from harness.agent.otlp import Exporter
+from harness.agent.outbox import Outbox
 from harness.agent.telemetry import Counts
 from harness.wire.control import Server
 
@@ -48,8 +49,10 @@ class Runtime:
         collector.aim(self._object, self._scope.directory)
         self.load_seconds = time.monotonic() - began
         find_pid = partial(cgroup.server_pid, options.cgroup)
-        self._exporter = Exporter(
-            options.otlp, collector.name, options.service_name, find_pid, options.instance_id
+        self._outbox = Outbox(
+            Exporter(
+                options.otlp, collector.name, options.service_name, find_pid, options.instance_id
+            )
         )
         self._marks = {
             "harness.collector": collector.name,
@@ -58,7 +61,7 @@ class Runtime:
         self._drain_seconds, self._interval_seconds = options.drain, options.interval
         self._attachments: Sequence[Attachment] = ()
         self._wanted, self._aimed = False, True
-        self._exported = self._spans = self._dropped = self._errors = self._reattached = 0
+        self._errors = self._reattached = 0
         self._last_error = ""
         self._switching, self._collecting = threading.Lock(), threading.Lock()
 
@@ -103,16 +106,18 @@ class Runtime:
     def stats(self, _: dict[str, Any] | None = None) -> dict[str, Any]:
         """Counters so far.
 
-        `lost` includes what no receiver took; `reattached` is how often the cgroup was made anew
-        and taken again, `errors` how often a step failed that is tried again.
+        `lost` includes what no receiver will take, `waiting` is what none took yet; `reattached` is
+        how often the cgroup was made anew and taken again, `errors` how often a step failed that is
+        tried again.
         """
         counts = self._collector.counts()
         return {
             **counts.more,
             "events": counts.events,
-            "lost": counts.lost + self._dropped,
-            "exported": self._exported,
-            "spans": self._spans,
+            "lost": counts.lost + self._outbox.lost,
+            "waiting": self._outbox.waiting,
+            "exported": self._outbox.exported,
+            "spans": self._outbox.spans,
             "reattached": self._reattached,
             "errors": self._errors,
             "map_bytes": self._object.map_bytes(),
@@ -133,11 +138,16 @@ class Runtime:
         return self.stats()
 
     def stop(self, _: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Detach, export the rest, and let `serve` return; a lost receiver does not hold it up."""
+        """Detach, export the rest, and let `serve` return; a lost receiver does not hold it up.
+
+        `unsent` is what it did not take, and nobody will.
+        """
         seconds = self.off()["seconds"]
         self._attempt(partial(self._export, metrics=True))
+        if unsent := self._outbox.give_up():
+            _log.warning("%d spans and log records were taken by no receiver.", unsent)
         os.kill(os.getpid(), signal.SIGTERM)
-        return {"detach_seconds": seconds}
+        return {"detach_seconds": seconds, "unsent": unsent}
 
     def serve(self, control: Path, ready: Callable[[], None]) -> None:
         """Answer commands and export on time until `stop` or a signal; see `block_signals`.
@@ -215,17 +225,12 @@ class Runtime:
         with self._collecting:
             telemetry = self._collector.collect(metrics=metrics)
             own = self._footprint(telemetry.counts) if metrics else ()
-            try:
-                self._exported += self._exporter.send(telemetry, own)
-                self._spans += len(telemetry.spans)
-            except Exception:
-                self._dropped += len(telemetry.spans) + len(telemetry.logs)
-                raise
+            self._outbox.send(telemetry, own)
 
     def _footprint(self, counted: Counts | None) -> Sequence[Metric]:
         counts = counted or self._collector.counts()
         programs = [program.info() for program in self._object.programs]
-        lost = counts.lost + self._dropped
+        lost = counts.lost + self._outbox.lost
         return footprint.metrics(counts.events, lost, programs, self._marks)
 
 

@@ -10,9 +10,8 @@ from scipy import stats
 
 from harness.analysis.compare import CONFIDENCE, Estimate
 from harness.results.run import TrialRecord
+from harness.wire.telemetry import SIGNALS
 
-SAMPLED = "samples"  # a profiler's: how many were to come is an expectation, not a count
-PROBED = ("connections", "executions")  # the harness makes a few of its own and looks for them
 ENOUGH = 100  # fewer expected samples do not make a percentage
 
 
@@ -55,7 +54,8 @@ def method(count: Count, signal: str) -> str:
 
 
 def _is_poisson(count: Count, signal: str) -> bool:
-    return signal == SAMPLED or count.seen > count.made
+    told = SIGNALS.get(signal)  # events that a collector counts itself are none
+    return bool(told and told.is_expected) or count.seen > count.made
 
 
 def _binomial(count: Count) -> tuple[float, float]:

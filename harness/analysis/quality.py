@@ -11,11 +11,13 @@ import numpy as np
 from harness.analysis import coverage
 from harness.analysis.cell import Cell
 from harness.results.run import TrialRecord
-from harness.wire.telemetry import KINDS
+from harness.wire.telemetry import SIGNALS
 
 COVERAGE_PERCENT = 95.0  # more is wanted
 LATENCY_SECONDS = 30.0  # of the 99th percentile of data latency; less is wanted
 GOAL_SECONDS = 5.0  # less is the goal
+ONCE = {"spans": "Tempo", "metrics": "Prometheus", "logs": "Loki"}
+"""Where each kind was found in runs that do not say it."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Quality:
     Coverage in percent with its exact 95 % interval, of `made`. Percentiles in s, the mean over
     trials of the slowest collector, of the `kind` of telemetry that tells the signal, from
     `records` records in all, asked for every `resolution_s`; NaN where there were too few.
+    `keeper` is the title of the component in which that kind is found.
     """
 
     workload: str
@@ -39,6 +42,7 @@ class Quality:
     data_latency_p99_s: float
     records: int
     resolution_s: float
+    keeper: str
 
     @property
     def covered(self) -> bool:
@@ -67,13 +71,24 @@ def qualities(cell: Cell) -> Iterator[Quality]:
     if not any(v.metric == "data_latency_records" for r in records for v in r.values):
         return
     for signal, count in coverage.pooled(records).items():
-        kind, share = KINDS[signal], coverage.share(count, signal)
+        kind, share = SIGNALS[signal].kind, coverage.share(count, signal)
         p50, p99 = (_mean(records, f"data_latency_{q}_seconds", kind) for q in ("p50", "p99"))
         yield Quality(
             cell.workload, cell.arm.name, signal, kind, share.estimate, share.low, share.high,
             share.n, p50, p99, round(sum(_of(records, "data_latency_records", kind))),
             max(_of(records, "data_latency_resolution_seconds"), default=math.nan),
+            _keeper(records, kind),
         )  # fmt: skip
+
+
+def _keeper(records: Sequence[TrialRecord], kind: str) -> str:
+    told = (
+        v.labels["title"]
+        for record in records
+        for v in record.values
+        if v.metric == "stack_records" and v.labels["kind"] == kind and "title" in v.labels
+    )
+    return next(told, ONCE[kind])
 
 
 def _mean(records: Sequence[TrialRecord], metric: str, kind: str) -> float:

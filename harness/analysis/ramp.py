@@ -9,8 +9,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from harness.wire.telemetry import BACKENDS
-
 KEPT_UP = 0.98  # of what was due; less is not held
 GROWTH = 0.05  # of the rate by which a queue grows that will not end
 WAITING = 0.5  # seconds of the rate that must wait by then; what is batched waits, too
@@ -21,6 +19,8 @@ STEAL = 0.05  # share of the CPUs' time that a hypervisor took, from which it wa
 BISECTIONS = 2
 STEPS = 40  # at most
 HALVINGS = 4  # of a first rate that is not held
+
+ONCE = {"spans": "tempo", "points": "prometheus", "logs": "loki"}
 
 Reason = Literal[
     "refused", "unanswered", "dropped", "discarded", "lag", "queue", "stuck", "held", "generator"
@@ -37,7 +37,8 @@ class Step:
     second of it. `sent` is the generator's tally and `counts` the differences of the stack's own
     counters, both of the whole step. `lags` are the seconds until each marked record was found,
     None if it was not; `drained` until nothing waited, None if it did not come to that. `idle` and
-    `steal` are shares of the CPUs' time, `memory` in MB.
+    `steal` are shares of the CPUs' time, `memory` in MB. `keeper` is the component that keeps the
+    signal, `titles` are the components' names in sentences.
     """
 
     signal: str
@@ -54,11 +55,13 @@ class Step:
     idle: float = 1.0
     steal: float = 0.0
     drained: float | None = 0.0
+    keeper: str = ""
+    titles: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Step:
-        """The step that `to_dict` wrote."""
-        return cls(**values)
+        """The step that `to_dict` wrote; of earlier ones ONCE says who kept the signal."""
+        return cls(**{"keeper": ONCE[values["signal"]], **values})
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -178,14 +181,14 @@ def _limit(step: Step, reasons: Sequence[Reason], full: bool) -> str:
     they wait.
     """
     if "discarded" in reasons:
-        return BACKENDS[step.signal]
+        return step.keeper
     used = {n: cpu for n, cpu in step.cpu.items() if n not in OURS or n == "generator"}
     if set(reasons) == {"generator"}:
         return "generator"
     if full and used:
         return max(used, key=lambda name: used[name])
     waits = {"lag", "queue", "stuck"} & set(reasons)
-    return BACKENDS[step.signal] if waits else "otelcol"
+    return step.keeper if waits else "otelcol"
 
 
 def _bounds(loaded: Sequence[Step], limit_lag: float) -> tuple[Step | None, Step | None]:

@@ -16,8 +16,8 @@ from harness.analysis.cell import Cell
 from harness.analysis.compare import Estimate
 from harness.results.run import TrialRecord
 
-KINDS = {"tempo": ("spans",), "prometheus": ("metrics",), "loki": ("logs",),
-         "otelcol": ("spans", "metrics", "logs")}  # fmt: skip
+ONCE = {"spans": "tempo", "metrics": "prometheus", "logs": "loki"}
+"""Who kept which kind in runs that do not say it."""
 LEAST_RECORDS = 1000  # fewer, and what an idle component does hides what a record costs
 NONE = Estimate(math.nan, math.nan, math.nan, 0)
 
@@ -98,8 +98,8 @@ def _used(record: TrialRecord, idle: TrialRecord, name: str) -> _Used:
     )
 
 
-def _by(record: TrialRecord, metric: str, label: str = "component") -> Mapping[str, float]:
-    return {v.labels[label]: v.value for v in record.values if v.metric == metric}
+def _by(record: TrialRecord, metric: str) -> Mapping[str, float]:
+    return {v.labels["component"]: v.value for v in record.values if v.metric == metric}
 
 
 def _total(record: TrialRecord, metric: str) -> float:
@@ -107,5 +107,6 @@ def _total(record: TrialRecord, metric: str) -> float:
 
 
 def _taken(record: TrialRecord, name: str) -> float:
-    told = _by(record, "stack_records", "kind")
-    return sum(told.get(kind, 0.0) for kind in KINDS.get(name, ()))
+    told = [v for v in record.values if v.metric == "stack_records"]
+    keepers = [v.labels.get("component", ONCE[v.labels["kind"]]) for v in told]
+    return sum(v.value for v, k in zip(told, keepers, strict=True) if name in (k, "otelcol"))

@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from harness import __version__
 from harness.analysis import ramp as analysis
@@ -31,16 +31,18 @@ from harness.node import machine, undo
 from harness.report import capacity
 from harness.report import ramp as report
 from harness.results.folder import new_folder, writing
-from harness.stack import account, ledger, lifecycle
+from harness.stack import backends, catalog, ledger, lifecycle
 from harness.stack.config import Stack
-from harness.stack.requests import SAMPLES_PER_POINT
+from harness.stack.questions import Keeper, Logs, Metrics, Traces
+from harness.stack.requests import SAMPLES_PER_POINT, SPANS_PER_TRACE
 from harness.wire import run_name
 from harness.wire.files import write_whole
-from harness.wire.telemetry import BACKENDS
+from harness.wire.telemetry import RECORDS
 
 SCHEMA = "ramp-1"
 ABOUT, STEPS = "run.json", "steps.jsonl"
 START = {"spans": 2000.0, "points": 4000.0, "logs": 4000.0}  # records a second
+POINTS = "ramp_"  # of the names of all points
 TRACES = 100  # at most, that are looked up one by one
 ACCOUNT_SECONDS = 60.0  # after everything was found, for the last to be counted
 
@@ -51,7 +53,7 @@ Tell = Callable[[str], None]
 class Asked:
     """What a ramp was asked for; `start` 0 takes a signal's own, `limit_lag` in seconds."""
 
-    signals: tuple[str, ...] = tuple(BACKENDS)
+    signals: tuple[str, ...] = tuple(RECORDS)
     start: float = 0.0
     factor: float = 1.5
     step_seconds: float = 10.0
@@ -59,10 +61,10 @@ class Asked:
     command: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if unknown := set(self.signals) - set(BACKENDS):
+        if unknown := set(self.signals) - set(RECORDS):
             raise InputError(
                 f"There is no signal {', '.join(sorted(unknown))}.",
-                next_step=f"There are: {', '.join(BACKENDS)}.",
+                next_step=f"There are: {', '.join(RECORDS)}.",
             )
         if not 1.05 <= self.factor <= 10:
             raise InputError(
@@ -170,6 +172,8 @@ def _account(
 
     Where a post got no answer (`unknown`), the backend may hold more than was acknowledged.
     """
+    keeper = backends.keeper(stack, RECORDS[each])
+    title = catalog.known()[stack.keeps[RECORDS[each]]].title
     accepted = sum(step.sent.get("accepted", 0) for step in done)
     unknown = sum(step.sent.get("failed", 0) for step in done)
     if each == "spans":
@@ -182,17 +186,29 @@ def _account(
             "unit": "spans",
             "unknown": unknown,
             "traces": len(some),
-            "whole": _settled(lambda: account.whole_traces(stack, some), len(some)),
+            "whole": _settled(lambda: _whole(cast(Traces, keeper), some), len(some)),
+            "keeper": title,
         }
-    count = account.points if each == "points" else account.lines
     wanted = round(accepted * (SAMPLES_PER_POINT if each == "points" else 1))
     age = seconds + 2 * ACCOUNT_SECONDS
     return {
         "accepted": wanted,
-        "found": _settled(lambda: count(stack, mark, age), wanted),
+        "found": _settled(lambda: _kept(keeper, each, mark, age), wanted),
         "unit": "samples" if each == "points" else "lines",
         "unknown": unknown,
+        "keeper": title,
     }
+
+
+def _kept(keeper: Keeper, each: str, mark: str, seconds: float) -> float | None:
+    if each == "points":
+        return cast(Metrics, keeper).number(mark, POINTS, seconds)
+    return cast(Logs, keeper).number(mark, seconds)
+
+
+def _whole(keeper: Traces, traces: Sequence[str]) -> int:
+    """How many of these traces it has with all their spans."""
+    return sum(keeper.size(trace) == SPANS_PER_TRACE for trace in traces)
 
 
 def _settled(count: Callable[[], float | None], wanted: float) -> float | None:
@@ -206,7 +222,7 @@ def _settled(count: Callable[[], float | None], wanted: float) -> float | None:
 def _bench(stack: Stack, path: Path, asked: Asked, ends: ExitStack) -> Bench:
     state = ledger.state()
     parts = {one.name: Path(one.cgroup) for one in state.components} if state else {}
-    missing = {BACKENDS[each] for each in asked.signals} - set(parts)
+    missing = {stack.keeps[RECORDS[each]] for each in asked.signals} - set(parts)
     if missing:
         raise NeedError(
             f"The stack that is up lacks {', '.join(sorted(missing))}.",

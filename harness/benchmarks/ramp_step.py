@@ -17,9 +17,10 @@ from harness.linux import cgroup, processes
 from harness.meters.cgroup import CgroupCpu
 from harness.meters.host import NodeCpu
 from harness.meters.memory import pss_bytes
-from harness.stack import counters
+from harness.stack import catalog, counters
 from harness.stack.config import Stack
 from harness.stack.marks import Mark, Marks
+from harness.wire.telemetry import RECORDS
 
 SETTLE = 0.2  # of a step, which is not metered
 START_SECONDS = 30.0  # for the generator to begin
@@ -99,6 +100,8 @@ class Bench:
             cpu={name: used / span for name, used in _gain(first.cpu, last.cpu).items()},
             memory=memory,
             drained=drained,
+            keeper=self.stack.keeps[RECORDS[signal]],
+            titles={name: catalog.known()[name].title for name in self._cgroups},
             **_shares(_gain(first.node, last.node)),
         )  # fmt: skip
         return step, [line["trace"] for line in said if line.get("trace")]
@@ -111,7 +114,7 @@ class Bench:
         log = self._folder / "generator.log"
         argv = [
             sys.executable, "-m", "harness.stack.generator", "--signal", signal,
-            "--url", self.stack.url(self.stack.ports.otlp_http), "--rate", str(rate),
+            "--url", self.stack.otlp_url, "--rate", str(rate),
             "--mark", mark, "--out", str(self._out),
         ]  # fmt: skip
         process = processes.spawn(argv, log=log, cgroup=self._own)
@@ -133,19 +136,20 @@ class Bench:
         return said
 
     def _counts(self, signal: str) -> dict[str, float]:
-        return counters.of_collector(self.stack, signal) | counters.of_backend(self.stack, signal)
+        otlp = RECORDS[signal]
+        return counters.of_collector(self.stack, otlp) | counters.of_backend(self.stack, otlp)
 
     def _edge(self, signal: str) -> Edge:
         """Read what is divided by the same time close together; the backend may be slow to tell."""
-        collector = counters.of_collector(self.stack, signal)
+        collector = counters.of_collector(self.stack, RECORDS[signal])
         now, node = time.monotonic(), self._node.read()
         cpu = {name: meter.read()["usage_seconds"] for name, meter in self._cpus.items()}
         own = {"harness": time.process_time(), "host": node["host_seconds"]}
-        backend = counters.of_backend(self.stack, signal)
+        backend = counters.of_backend(self.stack, RECORDS[signal])
         return Edge(now, collector, cpu | own, node, time.monotonic(), backend)
 
     def _waiting(self, signal: str) -> float:
-        return counters.of_collector(self.stack, signal)["queue"]
+        return counters.of_collector(self.stack, RECORDS[signal])["queue"]
 
     def _watch(self, signal: str, until: float) -> tuple[float, ...]:
         """How much waits in the queue, each second."""

@@ -13,7 +13,11 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from harness import targets
+from harness.cli.reaching import reached
 from harness.cli.screen import INTERRUPTED, err, errors, out, progress
+from harness.errors import InputError
+from harness.targets.local import Local
 
 if TYPE_CHECKING:
     from harness.plan.calibration import Asked
@@ -26,6 +30,9 @@ def calibrate_command(
     minutes: Annotated[float, typer.Option(help="How long it may take; 2 is the least.")] = 35.0,
     workload: Annotated[str, typer.Option(help="The service that is driven.")] = "plain",
     seed: Annotated[int, typer.Option(help="Seed of every order and coin.")] = 20254,
+    target: Annotated[
+        str, typer.Option(metavar="local|ssh:HOST", help="What is calibrated: here, or a machine.")
+    ] = Local.name,
     reports: Annotated[Path, typer.Option(help="Where runs are kept.")] = REPORTS,
     run_name: Annotated[str, typer.Option("--run", help="The name of the run's folder.")] = "",
     resume: Annotated[
@@ -38,43 +45,55 @@ def calibrate_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print certificate.json.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
-    """Find out what this machine can resolve: noise, entry cost, known effects recovered.
+    """Find out what a machine can resolve: noise, entry cost, known effects recovered.
 
-    Ends in a certificate; evaluations on this machine then use the windows that it chose. Needs
-    root, except for --plan and --report.
+    Ends in a certificate; evaluations on that machine then use the windows that it chose. Needs
+    root there, except for --plan and --report.
     """
     # scipy and matplotlib, which other commands need not wait for
     from harness.cli import choice
     from harness.controller import calibrate
     from harness.plan import calibration
-    from harness.targets.local import Local
 
     if report is not None:
         _show(report, calibrate.certify(report), as_json)
         return
     if resume is None:
-        asked = calibration.Asked(minutes, workload, seed, choice.repeatable(sys.argv[1:]))
+        asked = calibration.Asked(minutes, workload, seed, choice.repeatable(sys.argv[1:]), target)
         path = reports / (run_name or f"{datetime.now():%Y%m%d-%H%M%S}-calibrate")
     else:
         asked, path = calibrate.asked_of(resume), resume
+    place = targets.target(asked.target)
     if plan:
         _show_plan(asked)
         return
-    if resume is None:
-        calibrate.check(asked)
-        Local().check()
-        calibrate.create(path, asked)
+    if resume is not None and target not in (Local.name, asked.target):
+        raise InputError(
+            f"{resume} calibrates {asked.target}, not {target}.",
+            next_step="Give --resume without --target, or begin a new one without --resume.",
+        )
+    calibrate.check(asked)
+    with reached(place):
+        if resume is None:
+            calibrate.create(path, asked)
+        certificate = _calibrated(path, place, quiet)
+    _show(path, certificate, as_json)
+
+
+def _calibrated(path: Path, place: targets.Target, quiet: bool) -> dict[str, Any]:
+    """The certificate; if there is none, how to go on is said."""
+    from harness.controller import calibrate
+
     again = f"Go on with: harness calibrate --resume {shlex.quote(str(path))}"
     try:
         with progress(quiet) as tell:
-            certificate = calibrate.calibrate(path, Local(), tell)
+            return calibrate.calibrate(path, place, tell)
     except KeyboardInterrupt:
         err.print(f"[yellow]Interrupted.[/] What was measured is kept.\n{again}", soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
     except Exception:
         err.print(again, soft_wrap=True)
         raise
-    _show(path, certificate, as_json)
 
 
 def _show(path: Path, certificate: dict[str, Any], as_json: bool) -> None:

@@ -118,8 +118,15 @@ def parse_arms(given: Sequence[str], stack: StackKind = "sink") -> tuple[Arm, ..
     return tuple(methods.chosen(arms, stack=stack))
 
 
-def plan(e: Experiment, described: Mapping[str, Any] | None = None) -> Iterator[str]:
-    """What would be done, a line each; `described` is what the node says of itself, if asked."""
+def plan(
+    e: Experiment,
+    described: Mapping[str, Any] | None = None,
+    skipped: Mapping[str, str] | None = None,
+) -> Iterator[str]:
+    """What would be done, a line each; `described` is what the node says of itself, if asked.
+
+    `skipped` are the arms that cannot run there, and why; None if that was not looked at.
+    """
     trials = experiment.plan(e)
     yield (
         f"Experiment {e.name}: {_count(len(e.workloads), 'workload')}, "
@@ -137,6 +144,7 @@ def plan(e: Experiment, described: Mapping[str, Any] | None = None) -> Iterator[
         yield "  the machine is asked what it is when it begins, not for a plan"
     else:
         yield f"  {_placed(e, described)}"
+        yield from _runnable(e, skipped)
     yield f"  {telemetry.plan(e, bool(described and described['stack_up']))}"
     if e.precision_percent is not None:
         yield (
@@ -148,8 +156,18 @@ def plan(e: Experiment, described: Mapping[str, Any] | None = None) -> Iterator[
     if e.replacements:
         yield f"  a trial that breaks a rule of validity is repeated, {e.replacements} at most"
     for trial in trials:
-        yield f"  {trial.name}"
+        yield f"  {trial.name}{' (skipped)' if trial.arm in (skipped or {}) else ''}"
     yield "Next: the same command without --plan."
+
+
+def _runnable(e: Experiment, skipped: Mapping[str, str] | None) -> Iterator[str]:
+    """Which arms would be skipped, and why."""
+    if skipped is None:
+        yield "  whether the kernel has the collectors' hooks was not looked at: that takes root"
+    elif not skipped and any(arm.collectors for arm in e.arms):
+        yield "  the kernel has the hooks that the included collectors need: each was tried"
+    for arm, reason in (skipped or {}).items():
+        yield f"  arm {arm} would be skipped: {reason}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from harness.analysis.summary import Summary
     from harness.cli.asked import Asked
     from harness.controller.evaluate import Outcome
+    from harness.controller.resolved import Resolved
 
 
 @errors
@@ -68,8 +69,7 @@ def _measured(asked: Asked, options: Options) -> Outcome | None:
 
     found = resolved.check(asked.experiment, asked.own, asked.definitions())
     if options.plan:
-        for line in choice.plan(asked.experiment, asked.described):
-            out.print(escape(line))
+        _plan(asked, found)
         return None
     if asked.run is None and asked.path.exists():
         raise StoreError(f"{asked.path} exists already.", next_step="Name another run.")
@@ -89,6 +89,19 @@ def _measured(asked: Asked, options: Options) -> Outcome | None:
             err.print("What was measured is kept.")
             _advise_resuming(asked.path)
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _plan(asked: Asked, found: Resolved) -> None:
+    """What would be done, and which arms would be skipped; NeedError if none could run."""
+    from harness.cli import choice
+    from harness.controller import skipping
+
+    skipped = None
+    if asked.described is not None:  # there is a node that can be asked
+        skipped = skipping.skipped(asked.target, asked.experiment, found.definitions)
+    for line in choice.plan(asked.experiment, asked.described, skipped):
+        out.print(escape(line))
+    skipping.require_some(asked.experiment, skipped or {})
 
 
 def _told(outcome: Outcome, as_json: bool) -> int:

@@ -11,7 +11,10 @@ from rich.table import Table
 
 from harness.cli.reaching import reached
 from harness.cli.screen import ERROR, err, errors, out
+from harness.collectors import REGISTRY
+from harness.plan import trials
 from harness.stack import supply
+from harness.targets import packages
 from harness.targets import target as named
 from harness.targets.local import Local
 
@@ -24,7 +27,7 @@ _Target = Annotated[
 def clean_command(
     target: _Target = Local.name,
     cache: Annotated[
-        bool, typer.Option("--cache", help="Also the programs that `up` built or downloaded.")
+        bool, typer.Option("--cache", help="Also what was built or fetched: programs, packages.")
     ] = False,
 ) -> None:
     """Undo what killed runs left: processes, cgroups, mounts, a stack that is kept off some CPUs.
@@ -33,8 +36,9 @@ def clean_command(
     """
     found = _answer(target, "clean")
     done, left = list(found["done"]), list(found["left"])
-    if cache and (freed := supply.empty(supply.cache())):
-        done.append(f"Removed the cache {supply.cache()}: {freed / 1e6:.0f} MB.")
+    for folder in (supply.cache(), packages.cache()) if cache else ():
+        if freed := supply.empty(folder):
+            done.append(f"Removed the cache {folder}: {freed / 1e6:.0f} MB.")
     for line in done:
         out.print(escape(line))
     for line in left:
@@ -50,7 +54,8 @@ def doctor_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Say what can run on this machine, and the fix for each thing that cannot."""
-    findings = _answer(target, "doctor")
+    needs = trials.needs(REGISTRY)
+    findings = _answer(target, "doctor", list(needs.values()))
     failed = any(finding["status"] == "fail" for finding in findings)
     if as_json:
         out.print_json(json.dumps(findings))
@@ -66,10 +71,10 @@ def doctor_command(
         raise typer.Exit(1)
 
 
-def _answer(name: str, question: str) -> Any:
+def _answer(name: str, question: str, *about: Any) -> Any:
     """What a node says; on another machine it is installed for that, and removed again."""
     target = named(name)
     if target.name == Local.name:
-        return target.ask(question)  # without root too
+        return target.ask(question, *about)  # without root too
     with reached(target):
-        return target.ask(question)
+        return target.ask(question, *about)

@@ -14,11 +14,10 @@ from rich.table import Table
 
 from harness.cli.screen import err, errors, out
 from harness.linux.stop_signals import interruptible
-from harness.stack import ledger, lifecycle, supply
-from harness.stack.catalog import Component
+from harness.stack import catalog, ledger, lifecycle, selection, supply
 from harness.stack.config import GRAFANA_PASSWORD, Stack
 from harness.stack.lifecycle import Started
-from harness.stack.supply import Offer
+from harness.stack.selection import Choice
 
 NEXT = (
     "harness evaluate --stack full measures with it, harness ramp says how much it takes, "
@@ -35,8 +34,8 @@ def up_command(
         list[str] | None,
         typer.Option(
             "--require",
-            help="Fail without this component (otelcol, prometheus, tempo, loki, grafana); may be "
-            "repeated.",
+            help="Fail without this component (otelcol, prometheus, tempo, jaeger, loki, "
+            "victorialogs, grafana); may be repeated.",
         ),
     ] = None,
     bind: Annotated[
@@ -45,7 +44,7 @@ def up_command(
     retention: Annotated[
         int,
         typer.Option(
-            "--retention", min=1, help="Hours for which data are kept; Loki keeps 24 at least."
+            "--retention", min=1, help="Hours for which data are kept; log lines 24 at least."
         ),
     ] = 24,
     as_json: Annotated[bool, typer.Option("--json", help="Print what is there as JSON.")] = False,
@@ -54,21 +53,26 @@ def up_command(
 
     Needs root, except for --plan.
     """
-    components = lifecycle.select(require or [])
-    offers = lifecycle.plan(components, supply.cache())
+    roles = lifecycle.select(require or [])
+    choices = lifecycle.plan(roles, supply.cache())
     if plan:
-        _print_plan(offers, as_json)
+        _print_plan(choices, as_json)
         return
-    lifecycle.require_all(components)
+    lifecycle.require_all(roles)
     stack = Stack(lifecycle.home(), bind, retention_hours=retention)
     tell = partial(err.print, markup=False, soft_wrap=True)
     with interruptible():
-        started = lifecycle.up(stack, components, tell)
-    left_out = {c.title: _why_not(c) for c, _ in offers if c.name not in started.ready}
+        started = lifecycle.up(stack, roles, tell)
+    left_out = {
+        component.title: selection.why_not([component])
+        for role in roles
+        for component in role.candidates
+        if component.name not in started.ready and selection.why_not([component])
+    }
     if as_json:
-        out.print_json(json.dumps(_described(stack, started, left_out)))
+        out.print_json(json.dumps(_described(started, left_out)))
     else:
-        _print_started(stack, started, left_out)
+        _print_started(started, left_out)
 
 
 @errors
@@ -86,37 +90,34 @@ def down_command() -> None:
         out.print("The stack is not up.")
 
 
-def _print_plan(offers: list[tuple[Component, Offer | None]], as_json: bool) -> None:
-    rows = [_planned(component, offer) for component, offer in offers]
+def _print_plan(choices: list[Choice], as_json: bool) -> None:
+    rows = [_planned(choice) for choice in choices]
     if as_json:
         out.print_json(json.dumps({"cache": str(supply.cache()), "components": rows}))
         return
     shown = Table(*rows[0], box=None, pad_edge=False)
     for row in rows:
         shown.add_row(*map(escape, row.values()))
-    shown.columns[4].overflow = "fold"
+    shown.columns[5].overflow = "fold"
     out.print(shown)
     out.print(f"\nCache: {escape(str(supply.cache()))}\nNext: harness up", soft_wrap=True)
 
 
-def _planned(component: Component, offer: Offer | None) -> dict[str, str]:
+def _planned(choice: Choice) -> dict[str, str]:
+    component, offer = choice.component, choice.offer
     if offer is None:
-        how = "left out" if component.optional else "missing"
-        where, size = _why_not(component), ""
+        how = "left out" if choice.role.optional else "missing"
+        where, size = selection.why_not(choice.role.candidates), ""
     else:
         how, where, size = offer.how, offer.where, offer.size
     return {
+        "keeps": component.signal,
         "component": component.title, "version": component.version, "licence": component.licence,
         "how": how, "from": where, "size": size,
     }  # fmt: skip
 
 
-def _why_not(component: Component) -> str:
-    offers = supply.offers(component, supply.cache())
-    return " ".join(f"{offer.how}: {offer.refusal}" for offer in offers if offer.refusal)
-
-
-def _described(stack: Stack, started: Started, left_out: Mapping[str, str]) -> dict[str, Any]:
+def _described(started: Started, left_out: Mapping[str, str]) -> dict[str, Any]:
     now = ledger.state()
     assert now is not None
     components = []
@@ -125,7 +126,8 @@ def _described(stack: Stack, started: Started, left_out: Mapping[str, str]) -> d
         components.append({**facts, "unit": one.unit, "ready_seconds": started.ready[one.name]})
     return {
         "folder": now.folder,
-        "endpoints": _endpoints(stack, started),
+        "endpoints": _endpoints(started),
+        "keeps": dict(started.stack.keeps),
         "components": components,
         "queryable": [asdict(arrival) for arrival in started.arrivals],
         "seconds": started.seconds,
@@ -133,28 +135,20 @@ def _described(stack: Stack, started: Started, left_out: Mapping[str, str]) -> d
     }
 
 
-def _endpoints(stack: Stack, started: Started) -> dict[str, str]:
-    ports = stack.ports
-    known = {
-        "OTLP/HTTP": ("otelcol", ports.otlp_http),
-        "OTLP/gRPC": ("otelcol", ports.otlp_grpc),
-        "Prometheus": ("prometheus", ports.prometheus),
-        "Tempo": ("tempo", ports.tempo),
-        "Loki": ("loki", ports.loki),
-        "Grafana": ("grafana", ports.grafana),
-    }
-    return {
-        title: stack.url(port) for title, (name, port) in known.items() if name in started.ready
-    }
+def _endpoints(started: Started) -> dict[str, str]:
+    stack, known = started.stack, catalog.known()
+    otlp = {"OTLP/HTTP": stack.url("otelcol"), "OTLP/gRPC": stack.url("otelcol", "grpc")}
+    others = {known[n].title: stack.url(n) for n in started.ready if n != "otelcol" and n in known}
+    return (otlp if "otelcol" in started.ready else {}) | others
 
 
-def _print_started(stack: Stack, started: Started, left_out: Mapping[str, str]) -> None:
+def _print_started(started: Started, left_out: Mapping[str, str]) -> None:
     for arrival in started.arrivals:
         found = f"found in {arrival.backend} after {arrival.seconds:.2f} s"
         out.print(f"{arrival.signal}: {found}")
     out.print(f"All of it took {started.seconds:.1f} s from the first start.\n")
     shown = Table("what", "where", box=None, pad_edge=False, show_header=False)
-    for what, where in _endpoints(stack, started).items():
+    for what, where in _endpoints(started).items():
         shown.add_row(what, where)
     out.print(shown)
     now = ledger.state()
@@ -164,8 +158,8 @@ def _print_started(stack: Stack, started: Started, left_out: Mapping[str, str]) 
         said = f"{one.name} {one.version}: {ready}, {kept}, log {one.log}"
         out.print(escape(said), soft_wrap=True)
     if "grafana" in started.ready:
-        password = stack.folder / GRAFANA_PASSWORD
+        password = started.stack.folder / GRAFANA_PASSWORD
         out.print(escape(f"Grafana's user is admin, its password is in {password}"), soft_wrap=True)
     for title, why in left_out.items():
-        out.print(escape(f"{title} was left out: {why}"), soft_wrap=True)
+        out.print(escape(f"{title} was not taken: {why}"), soft_wrap=True)
     out.print(f"\nNext: {NEXT}", soft_wrap=True)

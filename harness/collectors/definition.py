@@ -7,16 +7,13 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from harness.model import Claim
+from harness.wire.telemetry import SIGNALS, TelemetryKind
 
 EXPORT_SECONDS = 3.0  # how often an agent exports its metrics; docs/adr/0013 says why
 _SLUG_LENGTH = 40  # it becomes part of the path of a socket, which may have 107 characters
 _UNSAFE = re.compile(r"[^a-z0-9_.-]+")
-
-Signal = Literal["requests", "connections", "executions", "samples"]
-TelemetryKind = Literal["spans", "metrics", "logs"]
 
 
 @dataclass(frozen=True)
@@ -26,11 +23,14 @@ class Definition:
     `signal` names what coverage counts, `telemetry` the kind whose delay is its data latency;
     each is None where there is nothing to count. `agent` is the name that `harness.agent` knows it
     by, `accepts` the options that a spec may set; an external collector has a `command` instead.
+    It cannot run without its `hooks` (by the names of `linux.bpf_features.PROBES`), and takes
+    another one where the kernel refuses one of those that it `prefers`. One that
+    `writes_profiles` is given a folder for them.
     """
 
     name: str
     purpose: str
-    signal: Signal | None
+    signal: str | None
     telemetry: TelemetryKind | None
     claims: tuple[Claim, ...] = ()
     agent: str = ""
@@ -39,6 +39,9 @@ class Definition:
     variant: str = ""
     command: tuple[str, ...] = ()
     scope: str = ""
+    hooks: tuple[str, ...] = ()
+    prefers: tuple[str, ...] = ()
+    writes_profiles: bool = False
 
     @property
     def slug(self) -> str:
@@ -62,6 +65,12 @@ class Definition:
     def tells_instance(self) -> bool:
         """Whether its telemetry carries the slug as service.instance.id."""
         return bool(self.agent) or any("{instance}" in word for word in self.command)
+
+    @property
+    def by_socket(self) -> bool:
+        """Whether it knows the service by the cgroup of its sockets."""
+        told = self.signal is not None and SIGNALS[self.signal].by_socket
+        return told or "cgroup_skb" in self.hooks
 
     def instance(self, variant: str, options: Mapping[str, str]) -> Definition:
         """The same collector with other options; `variant` is how they were written."""

@@ -27,6 +27,7 @@ HTTP = Definition(
     agent="http",
     accepts=(*_EVERY, "sample"),
     scope="harness.http",
+    hooks=("cgroup_skb", "ring buffer"),
 )
 
 FLOWS = Definition(
@@ -43,6 +44,7 @@ FLOWS = Definition(
     agent="flows",
     accepts=_EVERY,
     scope="harness.flows",
+    hooks=("tp_btf", "iter"),
 )
 
 PROFILE = Definition(
@@ -64,6 +66,8 @@ PROFILE = Definition(
     accepts=(*_EVERY, "frequency"),
     options={"frequency": str(PROFILE_HZ)},
     scope="harness.profile",
+    hooks=("perf_event",),
+    writes_profiles=True,
 )
 
 GUARD = Definition(
@@ -84,6 +88,8 @@ GUARD = Definition(
     agent="guard",
     accepts=(*_EVERY, "policy", "open-hook"),
     scope="harness.guard",
+    hooks=("tp_btf", "cgroup/connect4", "ring buffer"),
+    prefers=("lsm", "fentry"),
 )
 
 INJECT = Definition(
@@ -94,6 +100,7 @@ INJECT = Definition(
     agent="inject",
     accepts=(*_EVERY, "ns", "at", "agent-percent"),
     scope="harness.inject",
+    hooks=("cgroup_skb", "cgroup/getsockopt"),
 )
 
 REGISTRY: dict[str, Definition] = {

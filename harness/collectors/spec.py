@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from harness.collectors.definition import Definition, Signal, TelemetryKind
+from harness.collectors.definition import Definition
 from harness.collectors.included import REGISTRY
 from harness.errors import InputError
+from harness.wire.telemetry import TelemetryKind, countable
 
 PLACEHOLDERS = ("cgroup", "otlp", "control", "service", "interval", "instance", "here", "python")
 REQUIRED = ("name", "purpose", "command")
@@ -113,7 +114,7 @@ def _problems(data: Mapping[str, Any]) -> Iterator[str]:
         yield f"{data['name']!r} cannot be its name: only a-z, 0-9, - and _ can, 40 at most."
     if data["name"] in REGISTRY:
         yield f"the name {data['name']!r} is that of an included collector."
-    for key, allowed in (("signal", get_args(Signal)), ("telemetry", get_args(TelemetryKind))):
+    for key, allowed in (("signal", countable()), ("telemetry", get_args(TelemetryKind))):
         if key in data and data[key] not in allowed:
             yield f"{key} is one of {', '.join(allowed)}, not {data[key]!r}."
     yield from _command_problems(data["command"])

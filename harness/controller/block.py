@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.analysis import validity
+from harness.controller import skipping
 from harness.controller.node import Node
 from harness.controller.progress import Progress
 from harness.errors import HarnessError, NodeError, StoreError, UnavailableError, WorkloadError
@@ -25,7 +26,10 @@ CULPRIT, LEFT_OUT = "failed_collector", "left_out"  # what a node tells of a sha
 
 @dataclass
 class Block:
-    """The trials of one block on one service process and one load driver."""
+    """The trials of one block on one service process and one load driver.
+
+    `skipped` are the arms that cannot run there, and why.
+    """
 
     store: Run
     experiment: Experiment
@@ -34,12 +38,16 @@ class Block:
     definitions: Definitions
     progress: Progress
     warn: Callable[[str], None]
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, group: Sequence[Trial]) -> None:
         """Run these trials, which are of one block, and store each.
 
         An error that ends the block or the run is raised; trials that it left out are due again.
         """
+        if all(trial.arm in self.skipped for trial in group):  # as what is left of a block may be
+            self._all(group)
+            return
         first = group[0]
         spec = specs.block(
             self.experiment, self.workload, first.block, self._known_rate(first.workload)
@@ -64,9 +72,19 @@ class Block:
         waiting = deque(group)
         while waiting:
             trial = waiting.popleft()
+            if trial.arm in self.skipped:
+                self._skip(trial)
+                continue
             record, rows = self._one(trial)
             if (again := replacement(self.experiment, record, rows)) is not None:
                 waiting.append(again)
+
+    def _skip(self, trial: Trial) -> None:
+        """Store that it cannot run, and why; the node is not asked."""
+        reason = self.skipped[trial.arm]
+        self.progress.tell(f"{trial.workload}, block {trial.block + 1}: {trial.arm} is skipped")
+        self.store.append(TrialRecord(trial, "skipped", reason))
+        self.progress.finished(trial)
 
     def _one(self, trial: Trial) -> tuple[TrialRecord, Sequence[WindowRow]]:
         again = f", attempt {trial.attempt + 1}" if trial.attempt else ""
@@ -107,14 +125,16 @@ class Block:
         if not (left := {**without, **reasons}):
             return
         record.extra[LEFT_OUT] = left
-        record.extra.setdefault("warnings", []).extend(
+        lacking = [name for name, e in here.items() if e["class"] == UnavailableError.__name__]
+        if failed := [
             f"{name} was left out, the other collectors were measured: {reason}"
             for name, reason in left.items()
-        )
-        for name, each in here.items():
-            if each["class"] == UnavailableError.__name__:
-                for arm in self._with(name):
-                    self._note_skipped(arm, reasons[name])
+            if name not in lacking  # of which the skipped arms tell
+        ]:
+            record.extra.setdefault("warnings", []).extend(failed)
+        for name in lacking:
+            for arm in self._with(name):
+                skipping.note(self.store, arm, reasons[name])
 
     def _with(self, collector: str) -> list[str]:
         """The factorial arms that have the collector of this name."""
@@ -149,12 +169,7 @@ class Block:
         if record.status == "skipped":
             for arm in self.experiment.arms_of(trial):
                 if arm.collectors or arm.name == trial.arm:
-                    self._note_skipped(arm.name, record.reason)
-
-    def _note_skipped(self, arm: str, reason: str) -> None:
-        known = self.store.about().skipped_arms
-        if all(each["arm"] != arm for each in known):
-            self.store.note(skipped_arms=[*known, {"arm": arm, "reason": reason}])
+                    skipping.note(self.store, arm.name, record.reason)
 
     def _note_warmup(self, trial: Trial, took: Mapping[str, object]) -> None:
         """Add how long a process took to the run's `warmups`."""

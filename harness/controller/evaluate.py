@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from harness.analysis.summary import summarize
+from harness.controller import skipping
 from harness.controller.beginning import Begin, now
 from harness.controller.block import Block
 from harness.controller.due import pending, set_failed_aside
@@ -30,6 +30,7 @@ from harness.plan.experiment import Experiment
 from harness.results import certificates
 from harness.results.run import Run
 from harness.targets.base import Target
+from harness.wire.files import is_full
 from harness.wire.spec import Hello
 
 
@@ -37,13 +38,15 @@ from harness.wire.spec import Hello
 class Outcome:
     """How an evaluation ended: complete, or the error that stopped it; the run holds the rest.
 
-    `left_out` trials were not begun, because their block ended early.
+    `left_out` trials were not begun, because their block ended early. `skipped` arms cannot run
+    there: why, by their names.
     """
 
     run: Run
     error: HarnessError | None = None
     warnings: list[str] = field(default_factory=list)
     left_out: int = 0
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     def warn(self, sentence: str) -> None:
         """Keep a sentence on the run as a whole, at once: what comes later may be lost."""
@@ -88,10 +91,12 @@ def evaluate(
         nodes = Nodes(target, lambda node: node.open(asked, partial(tell, 0.0, 1.0)))
         try:
             hello = nodes.connect()
+            skipped = skipping.skipped(target, experiment, resolved.definitions) or {}
+            skipping.require_some(experiment, skipped)
             with target.out_of_the_way(hello.placement.orchestrator):
                 run = begin(hello)
                 with run.lock():
-                    outcome = Outcome(run)
+                    outcome = Outcome(run, skipped=skipped)
                     return _measured(outcome, nodes, hello, resolved, tell, stop.shield)
         finally:
             stop.shield()
@@ -117,6 +122,8 @@ def _measured(
         )  # fmt: skip
         if hello.components:
             run.note(components=dict(hello.components))
+        for arm, reason in outcome.skipped.items():
+            skipping.note(run, arm, reason)
         set_failed_aside(run)
         _blocks(outcome, nodes, resolved, tell)
         _send_results(outcome, nodes, hello)
@@ -141,11 +148,10 @@ def _note_end(outcome: Outcome) -> None:
 
 
 def _stopped(error: OSError) -> StoreError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return StoreError(
         f"The run stopped: {error}.",
         "What was measured before is kept.",
-        "Make room, then resume." if full else "Mend that, then resume.",
+        "Make room, then resume." if is_full(error.errno) else "Mend that, then resume.",
     )
 
 
@@ -172,7 +178,7 @@ def _blocks(outcome: Outcome, nodes: Nodes, resolved: Resolved, tell: Tell) -> N
         try:
             Block(
                 run, experiment, nodes.node(), resolved.workloads[name], resolved.definitions,
-                progress, outcome.warn,
+                progress, outcome.warn, outcome.skipped,
             ).run(trials)  # fmt: skip
             nodes.held()
         except HarnessError as error:

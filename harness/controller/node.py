@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from harness import __version__
 from harness.errors import HarnessError, NodeError, StoreError
-from harness.model import Comparison
+from harness.model import Comparison, WindowRow
 from harness.targets.base import Channel
 from harness.wire import codec
 from harness.wire.code import digest
@@ -45,6 +45,7 @@ class Node:
         self.folder: Path | None = None
         self.lost = False
         self._work = ""
+        self._windows: list[WindowRow] = []  # of the trial under way
 
     def open(self, session: Session, tell: Tell) -> Hello:
         """Begin the session; the error of a machine on which nothing can be measured."""
@@ -58,12 +59,14 @@ class Node:
 
     def trial(self, spec: TrialSpec, tell: Tell) -> TrialResult:
         """Run a trial; its files are below `folder` when this returns."""
+        self._windows = []
         found = self._loaded(TrialResult, self._ask("done", tell, "trial", trial=spec)["result"])
+        windows, self._windows = tuple(self._windows), []
         details = dict(found.details)
         if "warnings" in details:
             details["warnings"] = self._here(details["warnings"])
         (service,) = self._here([found.service])
-        return replace(found, details=details, service=service)
+        return replace(found, windows=windows, details=details, service=service)
 
     def stored(self, spec: TrialSpec) -> None:
         """The trial is on the disk: the node may forget it."""
@@ -87,7 +90,10 @@ class Node:
         except HarnessError as error:
             said = [str(error)]
         self.lost = True
-        self._channel.close()
+        try:
+            self._channel.close()
+        except HarnessError as error:
+            said.append(str(error))
         return said
 
     def _loaded(self, kind: type[T], data: Any) -> T:
@@ -136,6 +142,8 @@ class Node:
             tell(str(frame.head["what"]))
         elif frame.kind == "file":
             self._keep(frame)
+        elif frame.kind == "windows":
+            self._windows += [self._loaded(WindowRow, row) for row in frame.head["rows"]]
         elif frame.kind == "failed":
             raise HarnessError.from_dict(self.translated(frame.head["error"]))
         else:

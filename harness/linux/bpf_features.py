@@ -54,6 +54,8 @@ PROBES: dict[str, Callable[[], None]] = {
 
 def refusal(name: str) -> str:
     """Why the named probe cannot be used here; empty if it can."""
+    if name not in PROBES:
+        return f"nobody knows how to try {name!r}"
     try:
         PROBES[name]()
     except (OSError, LookupError) as error:

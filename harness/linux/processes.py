@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import CommandError, NeedError, StoreError
+from harness.errors import CommandError, ComponentError, NeedError, StoreError
 from harness.linux import child
 from harness.linux.child import Place
 
 _STOPPING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-
-
+KILLED_SECONDS = 30.0  # until a killed process has ended, at most: it may have much memory to free
 _LOOK_SECONDS = 0.02  # at what a process has said
 
 
@@ -206,13 +205,19 @@ def ended(process: Process, seconds: float) -> int:
 def stop(process: Process, *, grace_seconds: float = 5.0) -> int:
     """End a spawned process and its session: SIGTERM, then SIGKILL after the grace time.
 
-    Safe to call again. Once the process was waited for, nothing is signalled any more, because
-    its number may by then be that of a stranger.
+    ComponentError if it does not end even then. Safe to call again. Once the process was waited
+    for, nothing is signalled any more, because its number may by then be that of a stranger.
     """
     if process.returncode is None:
         os.kill(process.pid, signal.SIGTERM)
         _await_end(process.pid, grace_seconds)
         _kill_session(process.pid)
+        if not _await_end(process.pid, KILLED_SECONDS):
+            raise ComponentError(
+                f"Process {process.pid} does not end, though it was killed.",
+                "The kernel waits on its behalf: for a disk, a mount over the network, a freezer.",
+                f"/proc/{process.pid}/stack says where. Mend that, then run `harness clean`.",
+            )
         process.wait()
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
@@ -227,11 +232,11 @@ def terminate(process: Process, seconds: float) -> None:
         _await_end(process.pid, seconds)
 
 
-def _await_end(pid: int, seconds: float) -> None:
+def _await_end(pid: int, seconds: float) -> bool:
     """Wait until the process has ended, but leave it unreaped: its number stays its own."""
     pidfd = os.pidfd_open(pid)
     try:
-        _readable(pidfd, seconds)
+        return _readable(pidfd, seconds)
     finally:
         os.close(pidfd)
 

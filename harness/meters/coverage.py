@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from harness.meters import otlp
 from harness.model import Part
 from harness.wire.spool import Record, read_spool
-from harness.wire.telemetry import EVENTS, METRICS, PORT, SPREAD, growth
+from harness.wire.telemetry import PORT, SIGNALS, SPREAD, growth
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Sink:
     spool: Path
     cgroups: Mapping[str, Path]
     poll_seconds: float = 0.0
+    keepers: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def check(self) -> None:
         """Nothing: agents say when it does not answer."""
@@ -69,7 +70,7 @@ def count(spool: Path, part: Part, signal: str) -> float:
 
 def by_port(spool: Path, part: Part, signal: str) -> dict[int, float]:
     """How much of a signal (one of SIGNALS) arrived for each server port; 0: none was told."""
-    name = METRICS.get(signal) or EVENTS[signal]
+    name = SIGNALS[signal].counted_by
     found: dict[int, float] = defaultdict(float)
     for _, item, added, _ in _items(spool, part):
         if item.name == name and (part.only is None or item.has(*part.only)):

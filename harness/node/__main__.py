@@ -1,7 +1,7 @@
 """`python -m harness.node`: the node side of an evaluation; a target starts it.
 
 python -m harness.node                    a session on stdin and stdout, see wire.frames
-python -m harness.node describe|doctor|clean|entry   one answer as JSON on stdout
+python -m harness.node describe|doctor|unmet|clean|entry [JSON]   one answer as JSON on stdout
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from harness.node import answers
 from harness.node.line import Line
 from harness.node.session import NodeSession
 
-ANSWERS: Mapping[str, Callable[[], Any]] = {
+ANSWERS: Mapping[str, Callable[..., Any]] = {
     "describe": answers.describe,
     "doctor": answers.doctor,
+    "unmet": answers.unmet,
     "clean": answers.clean,
     "entry": answers.entry,
 }
@@ -29,7 +30,7 @@ ANSWERS: Mapping[str, Callable[[], Any]] = {
 def main(arguments: Sequence[str]) -> int:
     """Serve a session, or give one answer; the exit code."""
     if arguments:
-        return _answer(arguments[0])
+        return _answer(*arguments)
     # whoever prints or reads, a child of ours among them, must not do so in between
     source, sink = os.dup(0), os.dup(1)
     os.dup2(2, 1)
@@ -44,12 +45,12 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _answer(name: str) -> int:
+def _answer(name: str, *about: str) -> int:
     if name not in ANSWERS:
         print(f"There is no answer to {name!r}.", file=sys.stderr)
         return 2
     try:
-        found: Any = {"answer": ANSWERS[name]()}
+        found: Any = {"answer": ANSWERS[name](*map(json.loads, about))}
     except HarnessError as error:
         found = {"error": error.to_dict()}
     print(json.dumps(found))

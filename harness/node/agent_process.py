@@ -160,7 +160,7 @@ class AgentProcess:
         options = {"interval": self._values["interval"], **self.spec.options}
         for name, value in options.items():
             argv += [f"--{name}={value}"]
-        if self.spec.agent == "profile":
+        if self.spec.writes_profiles:
             argv += ["--pprof", str(self._profile_folder())]
         return argv
 

@@ -17,10 +17,10 @@ from harness.meters import coverage
 from harness.model import Part
 from harness.node import freshness, known_events
 from harness.node.agent_process import AgentProcess, switch_all
-from harness.node.known_events import PROBE_SOURCE, KnownEvents
+from harness.node.known_events import Known
 from harness.node.switch import injects
 from harness.node.testbed import Testbed, TrialLog, cpu_seconds
-from harness.wire.telemetry import SPANS
+from harness.wire.telemetry import SIGNALS, SPANS, Made
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def run(
     since_ns, begun = time.monotonic_ns(), time.monotonic()
     before = _cpu(testbed, agents)
     testbed.driver.start(testbed.rate, requests)
-    known = known_events.make(testbed, folder) if agents else KnownEvents()
+    made = known_events.make(testbed, folder) if agents else {}
     path = folder / f"{earlier.name}.npz"
     summary = testbed.driver.wait(path)
     testbed.service.check()
@@ -69,13 +69,12 @@ def run(
     bill.note(notes)
     on_cpu = after[testbed.scope] - before[testbed.scope]
     answered = float((record.read(path).status > 0).sum())  # well or badly
-    made = {"requests": answered, "connections": known.connections,
-            "executions": known.executions}  # fmt: skip
+    made["requests"] = Known(answered)
     for agent, told in zip(agents, counts, strict=True):
         notes.add_counts(agent, told)
         part = _part(agent, earlier, since_ns, flush_ns)
-        sampled = _samples(agent, earlier.on_cpu_seconds[agent.name] + on_cpu)
-        _coverage(testbed, agent, made | sampled, known, part, notes)
+        made["cpu_seconds"] = Known((earlier.on_cpu_seconds[agent.name] + on_cpu) * _hertz(agent))
+        _coverage(testbed, agent, made, part, notes)
         if testbed.receiver.poll_seconds:
             _spans(testbed, agent, told, part, notes)
         else:
@@ -128,9 +127,9 @@ def _cpu(testbed: Testbed, agents: Sequence[AgentProcess]) -> dict[str, float]:
     return groups | own
 
 
-def _samples(agent: AgentProcess, cpu_seconds: float) -> dict[str, float]:
-    """The samples that a profiler is expected to take; of one of unknown rate none are."""
-    return {"samples": cpu_seconds * float(agent.spec.options.get("frequency", 0))}
+def _hertz(agent: AgentProcess) -> float:
+    """At which rate a profiler samples; of one of unknown rate no samples are expected."""
+    return float(agent.spec.options.get("frequency", 0))
 
 
 def _part(agent: AgentProcess, earlier: Before, since_ns: int, flush_ns: int) -> Part:
@@ -143,32 +142,33 @@ def _part(agent: AgentProcess, earlier: Before, since_ns: int, flush_ns: int) ->
 def _coverage(
     testbed: Testbed,
     agent: AgentProcess,
-    made: Mapping[str, float],
-    known: KnownEvents,
+    made: Mapping[Made, Known],
     part: Part,
     notes: TrialLog,
 ) -> None:
-    """What arrived at the receiver beside what was made."""
-    signal = agent.spec.signal
-    if signal and (why := known.why_none(signal)):
-        told = f"only {made[signal]:.0f} of them" if made[signal] else "nothing of it"
-        notes.warn(f"{agent.name}: of its coverage of {signal} {told} is known: {why}.")
-    if signal and made[signal]:
-        only = {
-            "connections": ("network.peer.address", PROBE_SOURCE),
-            "executions": ("process.executable.path", known.executable),
-        }.get(signal)
-        steady = replace(part, since_ns=0 if signal == "samples" else part.since_ns, only=only)
-        labels = {"collector": agent.name, "signal": str(signal)}
-        if signal == "requests":
-            found = testbed.receiver.ports(steady, signal, made[signal])
-            seen, beside = coverage.of_port(found, _measured_port(testbed))
-        else:
-            seen, beside = testbed.receiver.count(steady, signal, made[signal]), {}
-        notes.add("signal_seen", seen, "1", **labels)
-        notes.add("signal_made", made[signal], "1", **labels)
-        for port, number in beside.items():
-            notes.add("signal_beside", number, "1", **labels, port=str(port))
+    """What of its signal arrived at the receiver beside what was made."""
+    if not (name := agent.spec.signal):
+        return
+    signal = SIGNALS[name]
+    known = made[signal.made]
+    if known.missing:
+        told = f"only {known.number:.0f} of them" if known.number else "nothing of it"
+        notes.warn(f"{agent.name}: of its coverage of {name} {told} is known: {known.missing}.")
+    if not known.number:
+        return
+    only = (signal.probe, known.mark) if signal.is_probed else None
+    steady = replace(part, since_ns=0 if signal.is_expected else part.since_ns, only=only)
+    labels = {"collector": agent.name, "signal": name}
+    if signal.made == "requests":
+        seen, beside = coverage.of_port(
+            testbed.receiver.ports(steady, name, known.number), _measured_port(testbed)
+        )
+    else:
+        seen, beside = testbed.receiver.count(steady, name, known.number), {}
+    notes.add("signal_seen", seen, "1", **labels)
+    notes.add("signal_made", known.number, "1", **labels)
+    for port, number in beside.items():
+        notes.add("signal_beside", number, "1", **labels, port=str(port))
 
 
 def _measured_port(testbed: Testbed) -> int:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from harness.errors import CommandError
 from harness.linux import facts, placement, processes
 from harness.node import doctor as checks
-from harness.node import machine
+from harness.node import machine, needs
 from harness.stack import affinity, ledger
+from harness.wire import codec
+from harness.wire.spec import Needs
 
 ENTRY_LIMIT_SECONDS = 600.0
 
@@ -27,9 +30,18 @@ def describe() -> dict[str, Any]:
     }
 
 
-def doctor() -> list[dict[str, Any]]:
+def doctor(collectors: Sequence[Any] = ()) -> list[dict[str, Any]]:
     """What can run here, and the fix for each thing that cannot: `doctor.Finding`s."""
-    return [asdict(finding) for finding in checks.check()]
+    asked = [codec.load(Needs, each) for each in collectors]
+    return [asdict(finding) for finding in checks.check(asked)]
+
+
+def unmet(asked: Mapping[str, Any]) -> dict[str, dict[str, str]] | None:
+    """Which collectors cannot run here and why, by the keys of their needs; None without root."""
+    if os.geteuid() != 0:
+        return None
+    found = needs.unmet({key: codec.load(Needs, each) for key, each in asked.items()})
+    return {key: error.to_dict() for key, error in found.items()}
 
 
 def clean() -> dict[str, list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import traceback
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from harness.errors import (
 from harness.node import trial
 from harness.node.line import Gone
 from harness.node.testbed import Testbed
+from harness.wire.files import is_full
 from harness.wire.spec import TrialResult, TrialSpec
 
 
@@ -32,7 +32,7 @@ def run(testbed: Testbed, spec: TrialSpec, folder: Path) -> TrialResult:
         failure = told(error, str(folder))
         with suppress(OSError):
             (folder / "error.txt").write_text(traceback.format_exc())
-    with suppress(LoadError):  # no phase was running; one that was fails the next trial
+    with suppress(LoadError, StoreError):  # no phase was running; one that was fails the next trial
         testbed.driver.finish(folder / "unfinished.npz")
     ends, service = failure.ends, ""
     try:
@@ -63,7 +63,7 @@ def told(error: Exception, where: str, other: type[HarnessError] = CollectorErro
         return CollectorError(error.what, error.why, error.next_step)
     if isinstance(error, HarnessError):
         return error
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and is_full(error.errno):
         return StoreError(
             f"The disk of {where} is full.", str(error), "Make room there, then resume."
         )

@@ -8,29 +8,19 @@ import os
 import resource
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from harness.linux import bpf_features, facts, knobs, mount, syscall
 from harness.linux.placement import placement
+from harness.wire.spec import Needs
 
 Status = Literal["pass", "warn", "fail"]
 
 _ROOT = Path(__file__).parents[2]
 _SETUP = "Run `make setup`."
-NEEDED_BY = {
-    "cgroup_skb": ("http", "inject"),
-    "tp_btf": ("flows", "guard"),
-    "iter": ("flows",),
-    "perf_event": ("profile",),
-    "cgroup/connect4": ("guard",),
-    "cgroup/getsockopt": ("inject",),
-    "ring buffer": ("http", "guard"),
-}
-# hook -> who takes it where it is offered, and something else where it is not
-PREFERRED_BY = {"lsm": ("guard",), "fentry": ("guard",)}
 # tool -> (severity where it is missing, what it is for)
 _TOOLS: dict[str, tuple[Status, str]] = {
     "clang": ("fail", "builds the collectors"),
@@ -52,9 +42,12 @@ class Finding:
     fix: str = ""
 
 
-def check() -> list[Finding]:
-    """Look at everything; changes nothing, and works (finding less) without root."""
-    return [finding for look in CHECKS for finding in look()]
+def check(collectors: Sequence[Needs] = ()) -> list[Finding]:
+    """Look at everything, and at the hooks that these collectors take.
+
+    It changes nothing, and works (finding less) without root.
+    """
+    return [*(finding for look in CHECKS for finding in look()), *_hooks(collectors)]
 
 
 def _verdict(name: str, good: bool, detail: str, fix: str, bad: Status = "fail") -> Finding:
@@ -104,13 +97,14 @@ def _statistics() -> Iterator[Finding]:
         yield Finding("BPF statistics", "pass", "can be switched on for the time of a trial")
 
 
-def _hooks() -> Iterator[Finding]:
+def _hooks(collectors: Sequence[Needs]) -> Iterator[Finding]:
     if os.geteuid() != 0:
         yield Finding("hooks", "warn", "not tried without root", "Run `harness doctor` with sudo.")
         return
     for name in bpf_features.PROBES:
-        refused, users = bpf_features.refusal(name), ", ".join(NEEDED_BY.get(name, ()))
-        likers = ", ".join(PREFERRED_BY.get(name, ()))
+        refused = bpf_features.refusal(name)
+        users = ", ".join(each.name for each in collectors if name in each.hooks)
+        likers = ", ".join(each.name for each in collectors if name in each.prefers)
         if not refused:
             used = users or likers
             yield Finding(name, "pass", f"used by {used}" if used else "works")
@@ -209,6 +203,6 @@ def _text(path: str) -> str:
 
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
-    _root, _python, _kernel, _statistics, _hooks, _cgroups, _mounts, _tools, _built, _machine,
-    _knobs, _hypervisor,
+    _root, _python, _kernel, _statistics, _cgroups, _mounts, _tools, _built, _machine, _knobs,
+    _hypervisor,
 )  # fmt: skip

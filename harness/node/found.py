@@ -30,7 +30,6 @@ LENT = (
     "for as long as they are measured. Collectors that look at sockets of a cgroup are skipped: "
     "those that were open before stay with the old one."
 )
-_BY_SOCKET = ("requests", "connections")  # signals that are told by the cgroup of a socket
 
 
 @dataclass(frozen=True)
@@ -119,8 +118,7 @@ def require_seen(service: Service, collector: CollectorSpec) -> None:
 
     A socket keeps the cgroup in which it was made, and hands it on to what it accepts.
     """
-    by_socket = collector.signal in _BY_SOCKET or collector.agent == "inject"
-    if by_socket and isinstance(service, FoundService) and service.is_lent:
+    if collector.by_socket and isinstance(service, FoundService) and service.is_lent:
         raise UnavailableError(
             f"Collector {collector.name!r} would see nothing of the service {service.name!r}.",
             "It knows the service by the cgroup of its sockets, and those were opened in a cgroup "

@@ -19,7 +19,7 @@ from harness.model import Part
 from harness.node.agent_process import AgentProcess
 from harness.node.testbed import Testbed, TrialLog, cpu_seconds
 from harness.wire.spec import CollectorSpec
-from harness.wire.telemetry import KINDS, SPREAD
+from harness.wire.telemetry import SIGNALS, SPREAD
 
 TAIL_SECONDS = 3.0  # after the last export by the clock: for the way into the backends
 SETTLE_SECONDS = 2.0  # until what was flushed has been written
@@ -55,7 +55,11 @@ class Bill:
             pids = cgroup.processes(path)
             notes.add("stack_pss_bytes", pss_bytes(pids), "By", component=name)
         for kind, count in self._testbed.receiver.read().items():
-            notes.add("stack_records", count - self._taken[kind], "{record}", kind=kind)
+            name, title = self._testbed.receiver.keepers[kind]
+            notes.add(
+                "stack_records", count - self._taken[kind], "{record}",
+                kind=kind, component=name, title=title,
+            )  # fmt: skip
 
     def _cpu(self) -> Mapping[str, float]:
         return {name: cpu_seconds(path) for name, path in self._cgroups.items()}
@@ -114,8 +118,8 @@ def run(
 
 def kinds(collector: CollectorSpec) -> list[str]:
     """The kinds of telemetry that a collector sends."""
-    told = {KINDS[collector.signal]} if collector.signal else set()
-    return sorted(told | ({collector.telemetry} if collector.telemetry else set()))
+    told = {SIGNALS[collector.signal].kind} if collector.signal else set()
+    return sorted({*told, *((collector.telemetry,) if collector.telemetry else ())})
 
 
 def _records(delays: NDArray[np.float64], kind: str) -> int:

@@ -106,6 +106,9 @@ def remove(agents: Sequence[AgentProcess], notes: TrialLog) -> None:
     """End the agents; what was measured does not depend on how gracefully they go."""
     for agent in agents:
         try:
-            agent.remove()
+            if unsent := agent.remove().get("unsent", 0):
+                notes.warn(
+                    f"{agent.name}: {unsent} spans and log records were taken by no receiver."
+                )
         except CollectorError as error:
             notes.warn(str(error))

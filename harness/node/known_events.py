@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from harness.errors import NeedError
 from harness.linux import processes
 from harness.node.testbed import Testbed
+from harness.wire.telemetry import Made
 
 PROBES = 10
 PROBE_SECONDS = 10.0
@@ -21,44 +22,36 @@ PROBE_SOURCE = "127.0.0.2"  # nobody else on this machine connects from it
 
 
 @dataclass(frozen=True)
-class KnownEvents:
-    """What was made, told apart from what the service does by itself; `missing`: what could not
-    be made, by signal, and why.
-    """
+class Known:
+    """How many were made, what the attribute of the probes holds, and why there are no more."""
 
-    connections: int = 0
-    executable: str = ""
-    executions: int = 0
-    missing: tuple[tuple[str, str], ...] = ()
-
-    def why_none(self, signal: str) -> str:
-        """Why there is none of a signal; empty where nothing went wrong."""
-        return dict(self.missing).get(signal, "")
+    number: float
+    mark: str = ""
+    missing: str = ""
 
 
-def make(testbed: Testbed, folder: Path) -> KnownEvents:
+def make(testbed: Testbed, folder: Path) -> dict[Made, Known]:
     """Make PROBES connections from an address of our own and PROBES executions in the scope."""
     executable = (folder / "probe").resolve()  # not below /run, which is often mounted noexec
-    connections, no_connection = _until_one_fails(lambda: _connect(testbed.service.url))
+    connects = _until_one_fails(PROBE_SOURCE, lambda: _connect(testbed.service.url))
     testbed.service.check()
     write_program(executable)
     try:
-        executions, no_execution = _until_one_fails(
-            lambda: _execute(executable, folder / "probe.log", testbed.service.cgroup)
+        executions = _until_one_fails(
+            str(executable),
+            lambda: _execute(executable, folder / "probe.log", testbed.service.cgroup),
         )
     finally:
         executable.unlink()
-    told = (("connections", no_connection), ("executions", no_execution))
-    missing = tuple((signal, why) for signal, why in told if why)
-    return KnownEvents(connections, str(executable), executions, missing)
+    return {"connects": connects, "executions": executions}
 
 
-def _until_one_fails(event: Callable[[], str]) -> tuple[int, str]:
-    """How many of PROBES succeeded, and why the next one did not; `event` says that, or ""."""
+def _until_one_fails(mark: str, event: Callable[[], str]) -> Known:
+    """Up to PROBES of them; `event` says why one failed, or ""."""
     for number in range(PROBES):
         if why := event():
-            return number, why
-    return PROBES, ""
+            return Known(number, mark, why)
+    return Known(PROBES, mark)
 
 
 def _connect(url: str) -> str:

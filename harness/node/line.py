@@ -6,10 +6,14 @@ import contextlib
 import os
 import select
 import time
+from collections.abc import Sequence
 from typing import Any, BinaryIO
 
+from harness.model import WindowRow
+from harness.wire import codec
 from harness.wire.frames import PIECE, EndError, Frame, FrameError, Reader, pack
 
+ROWS = 1000  # windows in one message, of a kilobyte each or less
 FOREVER = 600.0  # until a session says how long
 
 
@@ -82,6 +86,11 @@ class Line:
             piece, new = stream.read(PIECE), False
             if not piece:
                 return
+
+    def send_windows(self, rows: Sequence[WindowRow]) -> None:
+        """Send a trial's windows in pieces: there may be more than one message holds."""
+        for first in range(0, len(rows), ROWS):
+            self.reply("windows", rows=codec.dump(rows[first : first + ROWS]))
 
     def _read(self, seconds: float) -> Frame | None:
         """The next command, or None if none came in time; pings are answered."""

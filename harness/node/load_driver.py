@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.errors import LoadError
+from harness.errors import LoadError, StoreError
 from harness.linux import processes
 from harness.load import LOGIN
 from harness.wire import failures
 from harness.wire.control import Client, ControlError
+from harness.wire.files import is_full
 
 READY_SECONDS = 60.0
 MARGIN_SECONDS = 30.0
@@ -58,7 +59,8 @@ class LoadSummary:
 
 
 class Driver:
-    """A running load driver; `with Driver(...)` ends it. Every method may raise LoadError.
+    """A running load driver; `with Driver(...)` ends it. Every method may raise LoadError, those
+    that write a file StoreError if the disk is full.
 
     The process runs in `cgroup` on `cpus`; `control` is a socket path that it makes and removes.
     Without a locustfile it requests the URL itself. With a `twin_url` it has `connections` more,
@@ -130,7 +132,7 @@ class Driver:
         return LoadSummary(**self._call("wait", seconds, path=str(path)))
 
     def stop(self) -> None:
-        """End the process; safe to call again, and never raises."""
+        """End the process; safe to call again. ComponentError if it cannot be ended."""
         self._hang_up()
         processes.stop(self.process)
         self._control.unlink(missing_ok=True)
@@ -155,7 +157,13 @@ class Driver:
             self._aiming.close()
             self._aiming = None
 
-    def _failed(self, cmd: str, error: Exception) -> LoadError:
+    def _failed(self, cmd: str, error: Exception) -> LoadError | StoreError:
+        if isinstance(error, ControlError) and is_full(error.number):
+            return StoreError(
+                "The disk is full to which the load driver writes its requests.",
+                f"{error}.",
+                "Make room there, then resume.",
+            )
         code = self.process.poll()
         why = str(error) if code is None else f"It ended ({code}). {self._last_words()}"
         return LoadError(f"The load driver failed to {cmd}.", why)

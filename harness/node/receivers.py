@@ -16,7 +16,7 @@ from harness.meters.coverage import Sink
 from harness.model import Receiver, StackKind
 from harness.node.machine import Machine
 from harness.stack import affinity, ledger, lifecycle
-from harness.stack.full import BACKENDS, Full
+from harness.stack.full import Full
 from harness.wire.spec import Placement
 
 READY_SECONDS = 20.0
@@ -43,8 +43,8 @@ def check(kind: StackKind) -> None:
         return
     now = ledger.state()
     if now is None:
-        lifecycle.require_all(lifecycle.select(BACKENDS))
-    elif missing := sorted({*BACKENDS} - {one.name for one in now.components}):
+        lifecycle.require_all(lifecycle.select(()))
+    elif missing := lifecycle.missing(now):
         raise NeedError(
             f"The stack that is up has no {' and no '.join(missing)}.",
             next_step="Wait until it is up, or take it down: harness down.",
@@ -73,7 +73,7 @@ def _small_sink(machine: Machine, place: Placement, ends: ExitStack, tell: Tell)
 def _full_stack(machine: Machine, place: Placement, ends: ExitStack, tell: Tell) -> Started:
     """The stack that is up, or one for the run; off the CPUs of the service and its load."""
     stays = ledger.state() is not None
-    up = ends.enter_context(lifecycle.borrowed(tell, BACKENDS))
+    up = ends.enter_context(lifecycle.borrowed(tell))
     now = ledger.state()
     assert now is not None
     cgroups = {one.name: Path(one.cgroup) for one in now.components}

@@ -1,7 +1,8 @@
 """One controller's session: what it asks for is done, one thing after the other; for `__main__`.
 
 Commands are open, block, trial, ack, end_block and close; back come hello, ready, done and failed,
-and meanwhile phase and file. While something is under way only `ping` and `close` may come.
+and meanwhile phase, file and windows. While something is under way only `ping` and `close` may
+come.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from harness import __version__
@@ -133,7 +135,8 @@ class NodeSession:
         if result.status == "failed":
             self._receiver.failed = True
         self._send(folder, new=True)
-        self._line.reply("done", result=codec.dump(result))
+        self._line.send_windows(result.windows)
+        self._line.reply("done", result=codec.dump(replace(result, windows=())))
 
     def _acknowledged(self, frame: Frame) -> None:
         """A trial is stored: its files can go."""

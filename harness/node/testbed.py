@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from harness.errors import CollectorError
 from harness.meters.cgroup import CgroupCpu
 from harness.model import Receiver, WindowRow
 from harness.node.agent_process import AgentProcess
@@ -70,7 +71,16 @@ class TrialLog:
         self.values.append(Value(metric, float(value), unit, {**labels, **self.labels}))
 
     def add_counts(self, agent: AgentProcess, stats: dict[str, Any]) -> None:
-        """Note what an agent counted itself: events, losses, memory of its maps."""
+        """Note what an agent counted itself: events, losses, memory of its maps, its mishaps.
+
+        CollectorError if it did not see the service all the time: that is a part of no cost.
+        """
+        _require_attached(agent, stats)
+        if failed := stats.get("errors", 0):
+            self.warn(
+                f"{agent.name}: {_times(failed)} something failed in its agent, which went on: "
+                f"what it did not do then is in no figure. agent-{agent.name}.log says what."
+            )
         self.add("events", stats["events"], "{event}", collector=agent.name)
         self.add("events_lost", stats["lost"], "{event}", collector=agent.name)
         self.add("map_bytes", stats["map_bytes"], "By", collector=agent.name)
@@ -82,6 +92,21 @@ class TrialLog:
     def result(self, rows: Sequence[WindowRow]) -> TrialResult:
         """The finished trial; whether it is valid is decided by the analysis, by stated rules."""
         return TrialResult("ok", tuple(rows), tuple(self.values), self.details)
+
+
+def _require_attached(agent: AgentProcess, stats: Mapping[str, Any]) -> None:
+    """An external collector may not tell."""
+    if again := stats.get("reattached", 0):
+        raise CollectorError(
+            f"Collector {agent.name!r} did not see the service for a while.",
+            f"Its cgroup was made anew {_times(again)} during the trial, as when a unit restarts, "
+            "and was found again up to a second later.",
+            "Let nothing restart the service while it is measured, then resume.",
+        )
+
+
+def _times(number: float) -> str:
+    return "once" if number == 1 else f"{number:.0f} times"
 
 
 Finish = Callable[[Testbed, Sequence[AgentProcess], Mapping[str, float]], None]

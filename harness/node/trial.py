@@ -167,7 +167,7 @@ def _profile(
     """Name the addresses of these agents' own profiles while the service lives."""
     is_reference = notes.labels.get("role") == "reference"
     for agent in agents:
-        if agent.spec.agent != "profile":
+        if not agent.spec.writes_profiles:
             continue
         # an agent beside another writes to a folder by its own name, see AgentProcess; so does one
         # that is installed again, for which both are its own

@@ -30,12 +30,13 @@ LOAD = Load(fraction=0.25)  # far from where requests wait for each other
 
 @dataclass(frozen=True)
 class Asked:
-    """What a calibration was asked for; `minutes` in all, about."""
+    """What a calibration was asked for; `minutes` in all, about, on the target of this name."""
 
     minutes: float = 35.0
     workload: str = "plain"
     seed: int = 20254
     command: list[str] = field(default_factory=list)
+    target: str = "local"
 
     def __post_init__(self) -> None:
         if not 2 <= self.minutes <= 600:

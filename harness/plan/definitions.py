@@ -31,8 +31,9 @@ def from_dict(data: Mapping[str, Any]) -> Definition:
     """What `to_dict` made."""
     values = {key: value for key, value in data.items() if key != "sha256"}
     values["claims"] = tuple(Claim(**claim) for claim in values["claims"])
-    for key in ("accepts", "command"):
-        values[key] = tuple(values[key])
+    for field in dataclasses.fields(Definition):
+        if isinstance(values.get(field.name), list):  # as JSON has it
+            values[field.name] = tuple(values[field.name])
     return Definition(**values)
 
 

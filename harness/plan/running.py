@@ -55,8 +55,12 @@ class Running:
         return [option for option, value in found.items() if value]
 
     def name(self) -> str:
-        """What it is called in the report: by what names it, in letters that a folder may have."""
-        said = self.unit.removesuffix(".service") or Path(self.cgroup).name or self.container[:12]
+        """What it is called in the report: by what names it, in letters that a folder may have.
+
+        A container's id may say whose it is, as Kubernetes writes it: containerd://ID.
+        """
+        container = self.container.rpartition("://")[2][:12]
+        said = self.unit.removesuffix(".service") or Path(self.cgroup).name or container
         slug = re.sub(r"[^a-z0-9]+", "-", said.lower()).strip("-") or f"pid-{self.pid}"
         return f"own-{slug}" if slug in workloads.names() else slug
 

@@ -19,6 +19,7 @@ from harness.wire.spec import (
     CollectorSpec,
     Found,
     Locustfile,
+    Needs,
     Spawn,
     Timing,
     TrialMethod,
@@ -140,7 +141,14 @@ def collector(definition: Definition, instance: str = "") -> CollectorSpec:
         scope=definition.scope,
         export_seconds=definition.export_seconds,
         tells_instance=definition.tells_instance,
+        by_socket=definition.by_socket,
+        writes_profiles=definition.writes_profiles,
     )
+
+
+def needs(definitions: Definitions) -> dict[str, Needs]:
+    """What each collector needs of the kernel."""
+    return {spec: Needs(d.slug, d.hooks, d.prefers) for spec, d in definitions.items()}
 
 
 def _states(e: Experiment, arm: Arm, planned: Trial, method: TrialMethod) -> Sequence[bool]:

@@ -9,22 +9,28 @@ from typing import Any
 from harness.analysis import costs as bills
 from harness.analysis import ramp as analysis
 from harness.analysis.costs import Cost
-from harness.analysis.ramp import Capacity, Reason, Step
+from harness.analysis.ramp import ONCE, Capacity, Reason, Step
 from harness.report import wording
-from harness.wire.telemetry import BACKENDS
 
 EQUAL = 0.9  # of the most CPU that one uses, from which another is named beside it
 NOUNS = {"spans": "spans", "points": "metric points", "logs": "log lines"}
 NAMES = {
-    "otelcol": "the Collector", "prometheus": "Prometheus", "tempo": "Tempo", "loki": "Loki",
-    "grafana": "Grafana", "generator": "the generator", "harness": "the ramp itself",
+    "otelcol": "the Collector", "generator": "the generator", "harness": "the ramp itself",
     "host": "the whole machine", bills.NOBODY: "others",
 }  # fmt: skip
 
 
+def spoken(name: str, titles: Mapping[str, str]) -> str:
+    """A component, or who else uses CPU, in a sentence; `titles` are of the step or ramp."""
+    return NAMES.get(name) or titles.get(name) or name.capitalize()
+
+
 def verdict(each: str, held: Capacity, costs: Sequence[Cost], cpus: int) -> str:
     """What a platform engineer wants to know, in a few sentences."""
-    parts = [_held(each, held, cpus), _ends(held, cpus), _others(held, cpus), _costs(each, costs)]
+    known = held.bad or held.good
+    titles = known.titles if known else {}
+    parts = [_held(each, held, cpus), _ends(held, cpus), _others(held, cpus)]
+    parts.append(_costs(each, costs, titles))
     return " ".join(part for part in parts if part)
 
 
@@ -51,7 +57,7 @@ def _why(held: Capacity) -> str:
 
 def reason(step: Step, why: Reason) -> str:
     """Why a step was not held, with its figure."""
-    sent, name = step.sent, NAMES[BACKENDS[step.signal]]
+    sent, name = step.sent, spoken(step.keeper, step.titles)
     if why == "discarded":
         found = analysis.discarded(step)
         shown = ", ".join(key for key, value in found.items() if value > 0)
@@ -77,7 +83,7 @@ def reason(step: Step, why: Reason) -> str:
 def _ends(held: Capacity, cpus: int) -> str:
     if held.bad is None:
         return ""
-    name = _capital(NAMES.get(held.limit, held.limit))
+    name = _capital(spoken(held.limit, held.bad.titles))
     if held.limit == "generator":
         used = held.bad.cpu.get("generator", 0.0)
         return f"The generator ended the ramp, not the stack: it used {used:.2f} of {cpus} CPUs."
@@ -109,7 +115,7 @@ def _busy(bad: Step, cpus: int, idle: str) -> str:
     most = sorted(
         (n for n in used if used[n] >= EQUAL * max(used.values())), key=lambda n: -used[n]
     )
-    names = _capital(" and ".join(NAMES.get(name, name) for name in most))
+    names = _capital(" and ".join(spoken(name, bad.titles) for name in most))
     shares = " and ".join(f"{used[name]:.2f}" for name in most)
     verb = "is" if len(most) == 1 else "are"
     it = "it uses most of them" if len(most) == 1 else "they use most of them"
@@ -124,11 +130,11 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _costs(each: str, costs: Sequence[Cost]) -> str:
+def _costs(each: str, costs: Sequence[Cost], titles: Mapping[str, str]) -> str:
     shown = [c for c in costs if c.component not in (*analysis.OURS, bills.NOBODY) and c.low > 0]
     if not shown:
         return ""
-    parts = [f"{seconds(c.seconds)} in {NAMES.get(c.component, c.component)}" for c in shown]
+    parts = [f"{seconds(c.seconds)} in {spoken(c.component, titles)}" for c in shown]
     return f"Each 1,000 {NOUNS[each]} cost CPU seconds: {', '.join(parts)}."
 
 
@@ -144,7 +150,8 @@ def line(step: Step, reasons: Sequence[Reason]) -> str:
 def accounted(each: str, account: Mapping[str, Any]) -> str:
     """Whether anything that was acknowledged is missing, as far as it can be told."""
     wanted, found, unit = account["accepted"], account["found"], account["unit"]
-    backend, unknown = NAMES[BACKENDS[each]], account.get("unknown", 0)
+    backend = account.get("keeper") or ONCE[each].capitalize()
+    unknown = account.get("unknown", 0)
     if found is None:
         return f"{each}: {backend} did not answer how many {unit} it has."
     verb = "received" if "whole" in account else "has"

@@ -10,16 +10,13 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from harness.report import style
+from harness.analysis.ramp import ONCE
+from harness.report import capacity, style
 from harness.report.style import INK, MUTED
 
 # of Okabe and Ito, told apart by colour-blind readers too
-PARTS = {
-    "otelcol": "#0072b2", "tempo": "#d55e00", "prometheus": "#e69f00", "loki": "#009e73",
-    "generator": "#999999",
-}  # fmt: skip
-_LABELS = {"otelcol": "Collector", "tempo": "Tempo", "prometheus": "Prometheus", "loki": "Loki",
-           "grafana": "Grafana", "harness": "ramp", "nobody": "others"}  # fmt: skip
+_KEEPERS = ("#d55e00", "#e69f00", "#009e73", "#56b4e9")
+_LABELS = {"otelcol": "Collector", "generator": "generator", "harness": "ramp", "nobody": "others"}
 _REST = {"grafana": "#cc79a7", "harness": "#c4c4c4", "nobody": "#e4e4e4"}
 _TITLES = {"spans": "spans", "points": "metric points", "logs": "log lines"}
 _STYLE = style.settings() | {"axes.titlesize": 10}
@@ -28,6 +25,23 @@ _LEAST_LAG = 0.05
 _LAGS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120)
 
 Steps = Sequence[Mapping[str, Any]]
+
+
+def parts(signals: Mapping[str, Any]) -> dict[str, str]:
+    """Who took part, with a colour each: the Collector, those that keep a signal, the generator."""
+    order = list(ONCE)
+    keepers = dict.fromkeys(
+        step["keeper"]
+        for each in sorted(signals, key=order.index)
+        for step in signals[each]["steps"][:1]
+    )
+    return {"otelcol": "#0072b2", **dict(zip(keepers, _KEEPERS, strict=False)),
+            "generator": "#999999"}  # fmt: skip
+
+
+def short(name: str, titles: Mapping[str, str]) -> str:
+    """Its name in a legend or at the head of a column."""
+    return _LABELS.get(name) or capacity.spoken(name, titles)
 
 
 def write(folder: Path, found: Mapping[str, Any]) -> list[Path]:
@@ -51,7 +65,7 @@ def _figure(found: Mapping[str, Any]) -> Figure:
             continue
         _arrived(row[0], steps, _TITLES[each])
         _lag(row[1], steps, found["asked"]["limit_lag"])
-        _cpu(row[2], own["steps"], found["cpus"])
+        _cpu(row[2], own["steps"], found["cpus"], parts(signals))
         for ax in row:
             ax.set_xlim(0, 1.04 * steps[-1]["rate"])
             ax.xaxis.set_major_formatter(_thousands)
@@ -94,10 +108,10 @@ def _lag(ax: Any, steps: Steps, limit: float) -> None:
     ax.yaxis.set_major_formatter(lambda v, _: f"{v:g}")
 
 
-def _cpu(ax: Any, steps: Steps, cpus: int) -> None:
+def _cpu(ax: Any, steps: Steps, cpus: int, known: Mapping[str, str]) -> None:
     last = {step["rate"]: step for step in steps}  # of two tries the last
     chosen = [last[rate] for rate in sorted(last)]
-    colours = PARTS | _REST
+    colours = {**known, **_REST}
     values = {
         name: [max(0.0, {**s["cpu"], "nobody": s["nobody"]}.get(name, 0.0)) for s in chosen]
         for name in colours
@@ -107,7 +121,7 @@ def _cpu(ax: Any, steps: Steps, cpus: int) -> None:
         ax.stackplot(
             [s["rate"] for s in chosen], *(values[name] for name in shown),
             colors=[colours[name] for name in shown], lw=0,
-            labels=[_LABELS.get(name, name) for name in shown],
+            labels=[short(name, steps[0]["titles"]) for name in shown],
         )  # fmt: skip
     ax.axhline(cpus, color=MUTED, lw=0.8)
     ax.set(ylabel=f"CPUs used, of {cpus}", ylim=(0, 1.08 * cpus))

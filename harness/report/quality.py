@@ -6,12 +6,19 @@ import math
 from typing import Literal
 
 from harness.analysis import coverage as counted
-from harness.analysis.quality import COVERAGE_PERCENT, GOAL_SECONDS, LATENCY_SECONDS, Quality
+from harness.analysis.quality import (
+    COVERAGE_PERCENT,
+    GOAL_SECONDS,
+    LATENCY_SECONDS,
+    ONCE,
+    Quality,
+)
 from harness.analysis.summary import Summary
 from harness.analysis.upkeep import LEAST_RECORDS, Upkeep
 from harness.report import table, wording
 from harness.report.sheets import Sheet
 from harness.report.table import Cell
+from harness.wire.telemetry import SIGNALS
 
 FOUND = {
     "signal": "told by",
@@ -29,7 +36,6 @@ COST = {
     "for 1,000 records": f"CPU beyond the baseline's of its block; {LEAST_RECORDS:,} or more",
     "memory": "PSS",
 }
-BACKENDS = {"spans": "Tempo", "metrics": "Prometheus", "logs": "Loki"}
 
 
 def found(summary: Summary, workload: str) -> Sheet:
@@ -59,10 +65,11 @@ def note(summary: Summary) -> str:
     known = [one for one in summary.qualities if math.isfinite(one.resolution_s)]
     if summary.experiment.stack != "full":
         return ""
+    kept = counted_in(summary)
     text = (
-        "Found is what a query finds: spans by a TraceQL search in Tempo, samples in Prometheus, "
-        "lines in Loki. Data latency counts from a span's end, a line's time, or anywhere in the "
-        "interval that a sample counts, to the first query that finds it"
+        f"Found is what a query finds: spans in {kept['spans']}, samples in {kept['metrics']}, "
+        f"lines in {kept['logs']}. Data latency counts from a span's end, a line's time, or "
+        "anywhere in the interval that a sample counts, to the first query that finds it"
     )
     if known:
         worst = max(one.resolution_s for one in known)
@@ -73,9 +80,14 @@ def note(summary: Summary) -> str:
     )
 
 
+def counted_in(summary: Summary) -> dict[str, str]:
+    """Where each kind of telemetry is found in this run."""
+    return {**ONCE, **{one.kind: one.keeper for one in summary.qualities}}
+
+
 def _found(one: Quality) -> tuple[Cell, ...]:
     return (
-        Cell(one.signal, f"{one.kind}, {BACKENDS[one.kind]}"),
+        Cell(one.signal, f"{one.kind}, {one.keeper}"),
         _coverage(one),
         _mark(one.covered, "" if one.certain else "not beyond doubt"),
         Cell(_seconds(one.data_latency_p50_s), f"{one.records:,} records"),
@@ -87,7 +99,7 @@ def _found(one: Quality) -> tuple[Cell, ...]:
 
 def _coverage(one: Quality) -> Cell:
     """A share; of a few probes and samples, which make no percentage, a count."""
-    few = one.signal in counted.PROBED or one.made < counted.ENOUGH
+    few = SIGNALS[one.signal].is_probed or one.made < counted.ENOUGH
     seen = round(one.coverage_percent * one.made / 100)
     text = f"{seen:,} of {one.made:,}" if few else table.share(one.coverage_percent)
     bounds = f"[{table.share(one.coverage_low, '')}, {table.share(one.coverage_high, '')}] %"

@@ -16,7 +16,7 @@ from harness.analysis import ramp as analysis
 from harness.analysis.ramp import Capacity, Step
 from harness.errors import StoreError
 from harness.report import capacity, curve
-from harness.report.capacity import NAMES, NOUNS, seconds
+from harness.report.capacity import NOUNS, seconds, spoken
 from harness.results import documents
 from harness.wire.files import write_whole
 
@@ -90,13 +90,15 @@ def text(found: Mapping[str, Any]) -> str:
     environment.globals["table"] = _table
     facts, asked = found["facts"], found["asked"]
     signals = found["signals"]
+    parts = list(curve.parts(signals))
     return environment.from_string(_TEMPLATE.read_text()).render(
         r=found,
         machine=", ".join(str(facts[k]) for k in ("cpu_model", "distribution", "virtualisation")),
         command=shlex.join(asked["command"]),
         nouns=NOUNS,
         bill=list(_bill(signals)),
-        steps={each: list(_steps(own["steps"])) for each, own in signals.items()},
+        heads=[curve.short(name, _titles(signals)) for name in parts],
+        steps={each: list(_steps(own["steps"], parts)) for each, own in signals.items()},
         accounts=[
             capacity.accounted(k, own["account"]) for k, own in signals.items() if own["account"]
         ],
@@ -113,21 +115,25 @@ def _bill(signals: Mapping[str, Any]) -> Iterator[Row]:
         for cost in (c for c in own["costs"] if c["low"] > 0 or c["component"] in WHOLE):
             known = math.isfinite(cost["low"])
             interval = f"[{seconds(cost['low'])}, {seconds(cost['high'])}]" if known else "?"
-            name = NAMES.get(cost["component"], cost["component"])
+            name = spoken(cost["component"], own["steps"][0]["titles"])
             yield (
                 NOUNS[each], name, seconds(cost["seconds"]), interval, seconds(cost["idle"]),
                 f"{cost['residual']:.1f} %", str(cost["steps"]),
             )  # fmt: skip
 
 
-def _steps(steps: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
+def _titles(signals: Mapping[str, Any]) -> Mapping[str, str]:
+    return {k: v for own in signals.values() for k, v in own["steps"][0]["titles"].items()}
+
+
+def _steps(steps: Sequence[Mapping[str, Any]], parts: Sequence[str]) -> Iterator[Row]:
     for step in steps:
         lag = step["lag"]
         yield (
             f"{step['rate']:,.0f}", f"{step['accepted']:,.0f}", f"{step['arrived']:,.0f}",
             f"{lag:.1f}" if lag is not None and math.isfinite(lag) else "not found",
             f"{max(step['queue'], default=0):,.0f}",
-            *(f"{step['cpu'].get(name, 0.0):.2f}" for name in curve.PARTS),
+            *(f"{step['cpu'].get(name, 0.0):.2f}" for name in parts),
             f"{100 * step['idle']:.0f}", f"{100 * step['steal']:.1f}",
             ", ".join(step["reasons"]) or ("held" if step["rate"] else ""),
         )  # fmt: skip
@@ -139,7 +145,7 @@ def _memory(signals: Mapping[str, Any]) -> Iterator[Row]:
         for name, most in last["memory"].items():
             most = max(step["memory"].get(name, 0.0) for step in own["steps"])
             at_rest = idle["memory"].get(name, 0.0)
-            yield (NOUNS[each], NAMES.get(name, name), f"{at_rest:,.0f}", f"{most:,.0f}")
+            yield (NOUNS[each], spoken(name, idle["titles"]), f"{at_rest:,.0f}", f"{most:,.0f}")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -10,6 +10,7 @@ from harness.analysis import coverage as counted
 from harness.analysis.summary import Summary
 from harness.model import BASELINE, Comparison
 from harness.report import wording
+from harness.wire.telemetry import SIGNALS
 
 State = Literal["resolved", "unresolved", "plain", "missing", "none"]
 
@@ -199,10 +200,11 @@ def coverage(summary: Summary, workload: str, arm: str, every: bool = False) -> 
 def _arrived(row: Comparison) -> tuple[str, str]:
     """A figure and what it is of: `99.8 %`, `of 3,000 requests [99.5, 99.9]`."""
     signal, seen = _signal(row), round(row.estimate * row.n / 100)
-    if signal in counted.PROBED:
+    told = SIGNALS[signal]
+    if told.is_probed:
         return f"{seen:,} of {row.n:,} probes", f"for {signal}"
-    about = "about " if signal == counted.SAMPLED else ""
-    if signal == counted.SAMPLED and row.n < counted.ENOUGH:
+    about = "about " if told.is_expected else ""
+    if told.is_expected and row.n < counted.ENOUGH:
         return f"{seen:,} of about {row.n:,} {signal}", "too few for a percentage"
     bounds = f"[{share(row.low, '')}, {share(row.high, '')}]"
     return share(row.estimate), f"of {about}{row.n:,} {signal}\n{bounds}, 95 %"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +61,46 @@ _KINDS: dict[str, type[OnPath] | type[Archive] | type[Module]] = {
 
 @dataclass(frozen=True)
 class Component:
-    """One program of the stack; without an `optional` one, `up` goes on and says so."""
+    """One program of the stack; without an `optional` one, `up` goes on and says so.
+
+    `signal` is what it keeps, if anything: traces, metrics or logs. `ports` are by what they are
+    for; `inner` ones are for the other components only, on loopback. `arrived` and `discarded` are
+    its own counters by their names in Prometheus; of metrics `arrived` counts samples, of whatever
+    origin. `prefix` stands there for the `otelcol_` of a program that is made of the Collector's
+    parts, so that its figures are not taken for the Collector's. `source` is its type of data
+    source in Grafana.
+    """
 
     name: str
     title: str
     version: str
     licence: str
     ways: tuple[Way, ...] = ()
+    signal: str = ""
+    ports: Mapping[str, int] = field(default_factory=dict)
+    inner: tuple[str, ...] = ()
+    arrived: str = ""
+    discarded: str = ""
+    prefix: str = ""
+    source: str = ""
     optional: bool = False
     modules: Path = field(default=MODULES)
+
+    @property
+    def metrics(self) -> str:
+        """The port at which it tells metrics of itself."""
+        return "metrics" if "metrics" in self.ports else "http"
+
+
+def keepers(signal: str) -> list[Component]:
+    """Those that can keep a signal, in the order of the catalog."""
+    return [component for component in known().values() if component.signal == signal]
+
+
+@cache
+def known() -> Mapping[str, Component]:
+    """The components of the shipped catalog by name."""
+    return load()
 
 
 def load(path: Path = CATALOG) -> dict[str, Component]:
@@ -81,7 +113,8 @@ def load(path: Path = CATALOG) -> dict[str, Component]:
 def _component(entry: Mapping[str, Any], path: Path) -> Component:
     try:
         ways = tuple(_way(way) for way in entry.get("ways", ()))
-        return Component(**{**entry, "ways": ways})
+        inner = tuple(entry.get("inner", ()))
+        return Component(**{**entry, "ways": ways, "inner": inner})
     except (TypeError, KeyError) as error:
         raise InputError(
             f"{path}: the component {entry.get('name')!r} is wrong: {error}.",

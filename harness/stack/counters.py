@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from harness.errors import ComponentError
-from harness.stack import client
+from harness.stack import catalog, client
+from harness.stack.catalog import Component
 from harness.stack.config import Stack
-from harness.wire.telemetry import BACKENDS
 
-TRACES = {"spans": "traces", "points": "metrics", "logs": "logs"}  # as OTLP calls the signals
-_COLLECTOR = {"spans": "spans", "points": "metric_points", "logs": "log_records"}
+RECORDS = {"traces": "spans", "metrics": "metric_points", "logs": "log_records"}
+"""Signal -> what the Collector calls its records."""
 _LINE = re.compile(r"^([A-Za-z_:][\w:]*)(?:\{(.*)\})? (\S+)", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
@@ -38,13 +38,13 @@ def parse(text: str, names: Iterable[str]) -> Iterator[Sample]:
             yield Sample(name, dict(_LABEL.findall(found[2] or "")), float(found[3]))
 
 
-def collector(text: str, signal: str) -> dict[str, float]:
-    """What the Collector counts of a signal.
+def collector(text: str, signal: str, keeper: str) -> dict[str, float]:
+    """What the Collector counts of a signal (traces, metrics, logs) that goes to `keeper`.
 
     `accepted`, `refused` by its receiver; `sent`, `failed`, `unqueued` by the exporter; `queue`:
     records that wait now.
     """
-    kind, backend = _COLLECTOR[signal], BACKENDS[signal]
+    kind = RECORDS[signal]
     names = {
         f"otelcol_receiver_accepted_{kind}": "accepted",
         f"otelcol_receiver_refused_{kind}": "refused",
@@ -56,30 +56,23 @@ def collector(text: str, signal: str) -> dict[str, float]:
     values = dict.fromkeys(names.values(), 0.0)
     for sample in parse(text, names):
         exporter = sample.labels.get("exporter", "")
-        if exporter and backend not in exporter:
+        if exporter and not exporter.endswith(f"/{keeper}"):
             continue
         key = next(k for name, k in names.items() if sample.name.startswith(name))
         values[key] += sample.value
     return values
 
 
-def backend(text: str, signal: str) -> dict[str, float]:
-    """What the signal's backend counts: `arrived` records, `discarded.REASON`.
+def backend(text: str, keeper: Component) -> dict[str, float]:
+    """What the component that keeps a signal counts: `arrived` records, `discarded.REASON`.
 
-    Prometheus counts no OTLP points: there it is `samples` that were appended, of whatever origin.
+    Of metrics no records are counted: there it is `samples` that were appended, of whatever origin.
     """
-    arrived, discarded = {
-        "spans": ("tempo_distributor_spans_received_total", "tempo_discarded_spans_total"),
-        "logs": ("loki_distributor_lines_received_total", "loki_discarded_samples_total"),
-        "points": (
-            "prometheus_tsdb_head_samples_appended_total",
-            "prometheus_tsdb_out_of_bound_samples_total",
-        ),
-    }[signal]
-    key = "samples" if signal == "points" else "arrived"
+    key = "samples" if keeper.signal == "metrics" else "arrived"
     values = {key: 0.0}
+    arrived, discarded = (_own(keeper, name) for name in (keeper.arrived, keeper.discarded))
     for sample in parse(text, (arrived, discarded)):
-        if sample.name == arrived:
+        if sample.name.startswith(arrived):
             values[key] += sample.value
         else:
             reason = f"discarded.{sample.labels.get('reason', 'out of bounds')}"
@@ -87,21 +80,24 @@ def backend(text: str, signal: str) -> dict[str, float]:
     return values
 
 
+def _own(component: Component, name: str) -> str:
+    """What the component itself calls a counter; one of the Collector's parts may add `_total`."""
+    if not component.prefix:
+        return name
+    return "otelcol_" + name.removeprefix(component.prefix).removesuffix("_total")
+
+
 def of_collector(stack: Stack, signal: str) -> dict[str, float]:
-    """What the Collector counts now; ComponentError if it does not answer."""
-    return collector(_get(collector_url(stack)), signal)
+    """What the Collector counts of a signal now; ComponentError if it does not answer."""
+    return collector(
+        _get(stack.url("otelcol", "metrics") + "/metrics"), signal, stack.keeps[signal]
+    )
 
 
 def of_backend(stack: Stack, signal: str) -> dict[str, float]:
-    """What the signal's backend counts now; ComponentError if it does not answer."""
-    ports = {"tempo": stack.ports.tempo, "loki": stack.ports.loki,
-             "prometheus": stack.ports.prometheus}  # fmt: skip
-    return backend(_get(stack.url(ports[BACKENDS[signal]]) + "/metrics"), signal)
-
-
-def collector_url(stack: Stack) -> str:
-    """Where the Collector tells its own metrics: on loopback, wherever the stack listens."""
-    return f"http://127.0.0.1:{stack.ports.collector_metrics}/metrics"
+    """What the signal's keeper counts now; ComponentError if it does not answer."""
+    keeper = catalog.known()[stack.keeps[signal]]
+    return backend(_get(stack.url(keeper.name, keeper.metrics) + "/metrics"), keeper)
 
 
 def _get(url: str) -> str:

@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from harness.errors import ComponentError
 from harness.model import Part
-from harness.stack import backends
-from harness.stack.backends import Backends, Series
+from harness.stack import backends, catalog
+from harness.stack.backends import Backends
 from harness.stack.config import Stack
-from harness.wire.telemetry import EVENTS, METRICS, PORT, SPANS, SPREAD, growth
+from harness.stack.config.prometheus import metric
+from harness.stack.questions import COUNTERS, Series, label
+from harness.wire.telemetry import PORT, SIGNALS, SPREAD, growth
 
-BACKENDS = ("prometheus", "tempo", "loki", "otelcol")  # what it must have
 POLL_SECONDS = 0.2
 COMPLETE_SECONDS = 30.0  # how long what was flushed may take until it is found
 BACK_SECONDS = 60  # how far back samples are asked for while watching
@@ -33,7 +34,7 @@ SPANS_SECONDS = 5  # how far back every second question for spans goes
 
 @dataclass
 class Full:
-    """Collector, Prometheus, Tempo and Loki; `cgroups` and `logs` are by component.
+    """The Collector and what keeps each signal; `cgroups` and `logs` are by component.
 
     `stays` says whether it was up before the run, and will be after it.
     """
@@ -49,13 +50,19 @@ class Full:
         self._backends = Backends(self.stack)
 
     @property
+    def keepers(self) -> Mapping[str, tuple[str, str]]:
+        """Name and title of the component that keeps each kind of telemetry."""
+        names = {kind: self.stack.keeps[signal] for kind, signal in backends.TAKEN.items()}
+        return {kind: (name, catalog.known()[name].title) for kind, name in names.items()}
+
+    @property
     def url(self) -> str:
         """Where the Collector takes OTLP over HTTP."""
-        return self.stack.url(self.stack.ports.otlp_http)
+        return self.stack.otlp_url
 
     def check(self) -> None:
         """ComponentError if a component that it needs has ended."""
-        for name in BACKENDS:
+        for name in (*self.stack.keeps.values(), "otelcol"):
             if name in self.cgroups and not _processes(self.cgroups[name]):
                 raise ComponentError(
                     f"{name} ended while it was needed.",
@@ -90,13 +97,13 @@ class Full:
     def ports(self, part: Part, signal: str, made: float) -> Mapping[int, float]:
         """The same by server port; 0: none was told, as of what no metric counts."""
         total = self.count(part, signal, made)
-        if signal not in METRICS:
+        if SIGNALS[signal].kind != "metrics":
             return {0: total}
         since = unix_ns(part.since_ns) if part.since_ns else part.mark
-        wanted = backends.metric(METRICS[signal])
+        wanted = metric(SIGNALS[signal].counted_by)
         found: dict[int, float] = defaultdict(float)
-        for one in self._backends.counters(part.instance, wanted, part.mark):
-            port = dict(one.labels).get(backends.label(PORT), "")
+        for one in self._backends.metrics.counters(part.instance, wanted, part.mark):
+            port = dict(one.labels).get(label(PORT), "")
             found[int(port) if port.isdecimal() else 0] += counted([one], since, part.only)
         return found
 
@@ -139,16 +146,17 @@ class Full:
     def _count(self, part: Part, signal: str, made: float) -> tuple[float, bool]:
         """How much is found now, and whether more cannot come."""
         since = unix_ns(part.since_ns) if part.since_ns else part.mark
-        if signal in METRICS:
-            wanted = backends.metric(METRICS[signal])
-            found = self._backends.counters(part.instance, wanted, part.mark)
+        told = SIGNALS[signal]
+        if told.kind == "metrics":
+            wanted = metric(told.counted_by)
+            found = self._backends.metrics.counters(part.instance, wanted, part.mark)
             flushed = _whole_ms(unix_ns(part.flushed_ns))
             return counted(found, since, part.only), newest(found) >= flushed
-        if signal == SPANS:
-            number = len(self._backends.spans(part.instance))
+        if told.kind == "spans":
+            number = len(self._backends.traces.spans(part.instance))
         else:
-            lines = self._backends.lines(part.instance, since, part.only)
-            number = sum(line.name == EVENTS[signal] for line in lines)
+            lines = self._backends.logs.lines(part.instance, since, part.only)
+            number = sum(line.name == told.counted_by for line in lines)
         return float(number), number >= made
 
     def _new(
@@ -161,12 +169,16 @@ class Full:
         since = unix_ns(part.since_ns)
         if kind == "metrics":
             after = max(part.mark, time.time_ns() - BACK_SECONDS * 10**9)
-            found = self._backends.counters(part.instance, backends.COUNTERS, after)
+            found = self._backends.metrics.counters(part.instance, COUNTERS, after)
             yield from new_points(found, since, seen, time.time_ns())
             return
         ask = self._backends
         is_spans = kind == "spans"
-        events = ask.spans(part.instance, back) if is_spans else ask.lines(part.instance, since)
+        events = (
+            ask.traces.spans(part.instance, back)
+            if is_spans
+            else ask.logs.lines(part.instance, since)
+        )
         now = time.time_ns()
         for event in events:
             if event.time_unix_ns > since and event.key not in seen:
@@ -184,7 +196,7 @@ def back_ns(number: int) -> int:
 
 def counted(found: Sequence[Series], since_unix_ns: int, only: tuple[str, str] | None) -> float:
     """What series that carry this attribute counted after that time."""
-    wanted = None if only is None else (backends.label(only[0]), only[1])
+    wanted = None if only is None else (label(only[0]), only[1])
     return sum(
         added
         for one in found

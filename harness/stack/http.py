@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -11,7 +13,8 @@ MAX_BODY: Final = 64 << 20
 _MAX_HEAD = 64 << 10
 _REASONS: Final = {
     200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed",
-    413: "Content Too Large", 431: "Request Header Fields Too Large", 503: "Service Unavailable",
+    413: "Content Too Large", 429: "Too Many Requests", 431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
 }  # fmt: skip
 
 
@@ -32,6 +35,11 @@ class Response:
     status: int
     body: bytes = b""
     content_type: str = "application/x-protobuf"
+
+
+RESET: Final = Response(-1)  # the connection is cut instead of an answer
+SILENCE: Final = Response(-2)  # there is no answer, ever
+_NO_LINGER = struct.pack("ii", 1, 0)  # a close that tells the other side of an error, not of an end
 
 
 class BadRequestError(Exception):
@@ -91,6 +99,13 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _send(self, response: Response, connection: str) -> None:
+        if response is SILENCE:
+            return
+        if response is RESET:
+            own = self._transport.get_extra_info("socket")
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            self._transport.abort()
+            return
         self._transport.write(
             b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n%b"
             % (

@@ -12,17 +12,19 @@ import os
 import shutil
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import ComponentError, HarnessError, NeedError
 from harness.linux import cgroup, ports
-from harness.stack import catalog, config, ledger, readback, supervisor, supply
+from harness.stack import catalog, config, ledger, readback, selection, supervisor, supply
 from harness.stack.catalog import Component
 from harness.stack.config import PROGRAMS, Stack
+from harness.stack.config.description import KEEPS
 from harness.stack.ledger import Running, state
 from harness.stack.readback import Arrival
+from harness.stack.selection import Role as Role
 from harness.stack.selection import plan as plan
 from harness.stack.selection import require_all as require_all
 from harness.stack.selection import select as select
@@ -37,9 +39,10 @@ Tell = Callable[[str], None]
 class Started:
     """What `up` saw: seconds from a component's start until it was ready, and what arrived when.
 
-    `seconds` is from the first start until one of each signal was found in its backend.
+    `seconds` is from the first start until one of each signal was found where it is kept.
     """
 
+    stack: Stack
     ready: Mapping[str, float]
     arrivals: Sequence[Arrival]
     seconds: float
@@ -62,12 +65,12 @@ def borrowed(tell: Tell, require: Sequence[str] = ()) -> Iterator[Stack]:
     if now is not None:
         yield _found(now, require)
         return
-    stack, components = Stack(home()), select(require)
-    require_all(components)
-    up(stack, components, tell)
+    roles = select(require)
+    require_all(roles)
+    started = up(Stack(home()), roles, tell)
     failed = False
     try:
-        yield stack
+        yield started.stack
     except Exception:
         failed = True
         raise
@@ -78,35 +81,55 @@ def borrowed(tell: Tell, require: Sequence[str] = ()) -> Iterator[Stack]:
 
 def _found(now: ledger.State, require: Sequence[str]) -> Stack:
     have = [one.name for one in now.components]
-    if list(PROGRAMS)[-1] not in have:
+    if list(PROGRAMS)[-1] not in have:  # it is started last
         raise NeedError(
             "The stack is being started, or its start was killed.",
             next_step="Wait until it is up, or take it down: harness down.",
         )
-    if missing := [name for name in require if name not in have]:
+    if lacking := [name for name in require if name not in have]:
         raise NeedError(
-            f"The stack that is up has no {' and no '.join(missing)}.",
+            f"The stack that is up has no {' and no '.join(lacking)}.",
             next_step="Take it down first: harness down.",
         )
-    stack = Stack(Path(now.folder), now.bind)
+    stack = standing(now)
     for name in have:
         await_ready(stack, name)
     return stack
 
 
-def up(stack: Stack, components: Sequence[Component], tell: Tell) -> Started:
-    """Get, configure and start the components, wait until data flows.
+def standing(now: ledger.State) -> Stack:
+    """The stack that is noted: where it is, and who keeps what."""
+    return Stack(Path(now.folder), now.bind, _keeps([one.name for one in now.components]))
+
+
+def missing(now: ledger.State) -> list[str]:
+    """What a stack lacks to take all that collectors send: signals that nobody keeps, its end."""
+    have = [one.name for one in now.components]
+    lacks = [signal for signal in KEEPS if signal not in _keeps(have)]
+    return lacks + [name for name in ("otelcol",) if name not in have]
+
+
+def _keeps(names: Sequence[str]) -> dict[str, str]:
+    """Signal -> who of these keeps it."""
+    known = catalog.known()
+    return {known[n].signal: n for n in names if n in known and known[n].signal}
+
+
+def up(stack: Stack, roles: Sequence[Role], tell: Tell) -> Started:
+    """Get, configure and start who takes each role, wait until data flows.
 
     An optional one that cannot be had is left out. Whatever was started is taken down again if it
     fails; its logs stay unless it was interrupted.
     """
     ledger.claim(stack.folder, stack.bind)
     try:
-        wanted = _wanted(components)
-        _require_free_ports(stack, wanted)
-        for name in wanted:
-            supervisor.address(GROUP, name)
-        programs = {name: supply.get(c, supply.cache(), tell) for name, c in wanted.items()}
+        _require_free_ports(stack, [c.component for c in plan(roles, supply.cache()) if c.offer])
+        for role in roles:
+            supervisor.address(GROUP, role.name)
+        got = filter(None, (selection.get(role, supply.cache(), tell) for role in roles))
+        wanted, programs = _in_order(got)
+        stack = replace(stack, keeps=_keeps(list(wanted)))
+        _require_free_ports(stack, wanted.values())
         _tidy(supply.cache())
         began = {}
         for name, component in wanted.items():
@@ -114,7 +137,7 @@ def up(stack: Stack, components: Sequence[Component], tell: Tell) -> Started:
             start(stack, component, programs[name])
         ready = _await_all(stack, began, tell)
         arrivals = readback.prove(stack)
-        return Started(ready, arrivals, time.monotonic() - min(began.values()))
+        return Started(stack, ready, arrivals, time.monotonic() - min(began.values()))
     except BaseException as error:
         try:
             down(keep_logs=isinstance(error, Exception))
@@ -209,16 +232,19 @@ def _forget(folder: Path) -> list[str]:
     return [f"{folder} was removed."]
 
 
-def _wanted(components: Sequence[Component]) -> dict[str, Component]:
-    """What is to be started, in the order of PROGRAMS, without the optional that cannot be had."""
-    had = {c.name: c for c, offer in plan(components, supply.cache()) if offer or not c.optional}
-    return {name: had[name] for name in PROGRAMS if name in had}
+def _in_order(
+    got: Iterable[tuple[Component, Path]],
+) -> tuple[dict[str, Component], dict[str, Path]]:
+    """What is to be started and its programs, in the order of PROGRAMS."""
+    had = {component.name: (component, program) for component, program in got}
+    names = [name for name in PROGRAMS if name in had]
+    return {name: had[name][0] for name in names}, {name: had[name][1] for name in names}
 
 
 def _tidy(folder: Path) -> None:
     """Remove what only builds need, unless a component is still to be built."""
-    chosen = plan([c for c in catalog.load().values() if not c.optional], folder)
-    if all(offer is not None and offer.ready for _, offer in chosen):
+    chosen = plan([role for role in select(()) if not role.optional], folder)
+    if all(choice.offer is not None and choice.offer.ready for choice in chosen):
         supply.tidy(folder)
 
 
@@ -246,7 +272,8 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _require_free_ports(stack: Stack, names: Mapping[str, Component]) -> None:
-    for name in names:
-        for port in PROGRAMS[name].listens(stack.ports):
-            ports.require_free(stack.address(port), port, name)
+def _require_free_ports(stack: Stack, components: Iterable[Component]) -> None:
+    for component in components:
+        for use in component.ports:
+            address, port = stack.address(component.name, use), stack.port(component.name, use)
+            ports.require_free(address, port, component.name)

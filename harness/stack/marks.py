@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from harness.errors import ComponentError
 from harness.stack import client, readback
 from harness.stack.config import Stack
-from harness.stack.counters import TRACES
+from harness.wire.telemetry import RECORDS
 
 PERIOD_SECONDS = 1.0
 POLL_SECONDS = 0.1  # the resolution of a lag; polls are work for the backend, too
@@ -52,7 +52,7 @@ class Marks:
     @classmethod
     def of(cls, stack: Stack, signal: str) -> Marks:
         """Marks of a signal through the real stack."""
-        otlp = TRACES[signal]
+        otlp = RECORDS[signal]
         return cls(
             lambda mark: readback.send(stack, otlp, mark),
             lambda mark: readback.found(stack, otlp, mark),

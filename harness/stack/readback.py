@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import ComponentError
-from harness.stack.client import ask, post
+from harness.stack import backends
+from harness.stack.client import post
 from harness.stack.config import Stack
+from harness.stack.questions import MARK, READBACK
 
-SERVICE = "harness-readback"
-BACKENDS = {"traces": "tempo", "metrics": "prometheus", "logs": "loki"}
 _POLL_SECONDS = 0.05
 
 
@@ -26,33 +26,33 @@ class Arrival:
 
 
 def prove(stack: Stack, limit_seconds: float = 60.0) -> list[Arrival]:
-    """Send one of each signal to the Collector and find it in its backend.
+    """Send one of each signal to the Collector and find it where it is kept.
 
     The seconds count from before the post until the answer to the query that found it. A poll
     every 50 ms is the resolution. ComponentError names what did not arrive in time.
     """
     mark = secrets.token_hex(16)
     sent = dict[str, float]()
-    for signal in BACKENDS:
+    for signal in stack.keeps:
         sent[signal] = time.monotonic()
         send(stack, signal, mark)
     arrived = dict[str, Arrival]()
     deadline = time.monotonic() + limit_seconds
     while len(arrived) < len(sent):
-        for signal, backend in BACKENDS.items():
+        for signal, keeper in stack.keeps.items():
             if signal not in arrived and found(stack, signal, mark):
-                arrived[signal] = Arrival(signal, backend, time.monotonic() - sent[signal])
+                arrived[signal] = Arrival(signal, keeper, time.monotonic() - sent[signal])
         if time.monotonic() > deadline:
             break
         time.sleep(_POLL_SECONDS)
-    missing = [backend for signal, backend in BACKENDS.items() if signal not in arrived]
+    missing = [keeper for signal, keeper in stack.keeps.items() if signal not in arrived]
     if missing:
         raise ComponentError(
             f"What was sent to the Collector was not found in {', '.join(missing)} within "
             f"{limit_seconds:.0f} s.",
             next_step=f"Look into the logs in {stack.folder / 'logs'}.",
         )
-    return [arrived[signal] for signal in BACKENDS]
+    return [arrived[signal] for signal in stack.keeps]
 
 
 def send(stack: Stack, signal: str, mark: str) -> None:
@@ -60,29 +60,18 @@ def send(stack: Stack, signal: str, mark: str) -> None:
 
     ComponentError if it is not acknowledged.
     """
-    url = stack.url(stack.ports.otlp_http) + f"/v1/{signal}"
-    post(url, _payload(signal, mark, time.time_ns()), signal)
+    post(f"{stack.otlp_url}/v1/{signal}", _payload(signal, mark, time.time_ns()), signal)
 
 
 def found(stack: Stack, signal: str, mark: str) -> bool:
-    """Whether a query to the signal's backend finds the record with this mark now."""
-    if signal == "traces":
-        return bool(ask(stack.url(stack.ports.tempo) + f"/api/traces/{mark}"))
-    if signal == "metrics":
-        query = {"query": f'harness_readback{{mark="{mark}"}}'}
-        return _results(ask(stack.url(stack.ports.prometheus) + "/api/v1/query", query))
-    query = {"query": f'{{service_name="{SERVICE}"}} |= "{mark}"'}
-    return _results(ask(stack.url(stack.ports.loki) + "/loki/api/v1/query_range", query))
-
-
-def _results(answer: Any) -> bool:
-    return bool(answer and answer.get("data", {}).get("result"))
+    """Whether a query to the signal's keeper finds the record with this mark now."""
+    return backends.keeper(stack, signal).has(mark)
 
 
 def _payload(signal: str, mark: str, now_ns: int) -> dict[str, Any]:
     """An OTLP/JSON export request with one record (opentelemetry-proto, JSON mapping)."""
     when = str(now_ns)
-    resource = {"attributes": [_text("service.name", SERVICE)]}
+    resource = {"attributes": [_text("service.name", READBACK)]}
     if signal == "traces":
         span = {
             "traceId": mark, "spanId": mark[:16], "name": "readback", "kind": 2,
@@ -91,7 +80,7 @@ def _payload(signal: str, mark: str, now_ns: int) -> dict[str, Any]:
         return {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": [span]}]}]}
     if signal == "metrics":
         point = {"timeUnixNano": when, "asDouble": 1.0, "attributes": [_text("mark", mark)]}
-        gauge = {"name": "harness_readback", "gauge": {"dataPoints": [point]}}
+        gauge = {"name": MARK, "gauge": {"dataPoints": [point]}}
         return {"resourceMetrics": [{"resource": resource, "scopeMetrics": [{"metrics": [gauge]}]}]}
     line = {"timeUnixNano": when, "body": {"stringValue": f"readback {mark}"}}
     return {"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": [line]}]}]}

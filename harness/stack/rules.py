@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from harness.stack import catalog
 from harness.stack.promql import grown, or_zero, rate, share
 
 ERROR_RATIO = 0.05  # of requests
@@ -21,6 +22,12 @@ SIGNALS = {"traces": "spans", "metrics": "metric_points", "logs": "log_records"}
 """Signal -> what the Collector calls its records."""
 
 _WINDOW = "5m"
+_JOBS = "|".join(name for name, one in catalog.known().items() if one.signal or name == "otelcol")
+_DISCARDED = " or ".join(
+    grown(one.discarded, "job, reason", "", _WINDOW)
+    for one in catalog.known().values()
+    if one.signal in ("traces", "logs")
+)
 _VALUE = '{{ $value | printf "%.3g" }}'
 _REQUESTS = "http_server_request_duration_seconds_count"
 _COLLECTOR = "harness_collector, harness_service, host_name"
@@ -146,7 +153,7 @@ ALERTS = (
     ),
     Alert(
         "BackendDown",
-        'up{job=~"otelcol|prometheus|tempo|loki"} == 0',
+        f'up{{job=~"{_JOBS}"}} == 0',
         "30s",
         "critical",
         "{{ $labels.job }} does not answer",
@@ -169,8 +176,7 @@ ALERTS = (
     ),
     Alert(
         "BackendDiscards",
-        f"({grown('tempo_discarded_spans_total', 'job, reason', '', _WINDOW)}"
-        f" or {grown('loki_discarded_samples_total', 'job, reason', '', _WINDOW)}) > 0",
+        f"({_DISCARDED}) > 0",
         "0s",
         "warning",
         '{{ $labels.job }} threw away {{ $value | printf "%.3g" }} records in 5 minutes:'

@@ -15,7 +15,9 @@ import sys
 import time
 from pathlib import Path
 
+from harness.stack import refusal
 from harness.stack.http import Connection, Request, Response
+from harness.stack.refusal import Refusal
 from harness.wire.spool import Record, pack, whole_bytes
 
 _SIGNALS = {"/v1/traces": "traces", "/v1/metrics": "metrics", "/v1/logs": "logs"}
@@ -30,10 +32,16 @@ class Sink:
         os.ftruncate(self._file, self._size)  # what a crash cut off would hide all that follows
         self._posts = dict.fromkeys(_SIGNALS.values(), 0)
         self._bytes = dict.fromkeys(_SIGNALS.values(), 0)
-        self._refused = 0
+        self._refused, self._refusal = 0, Refusal()
+        self._is_full = False
 
     def answer(self, request: Request) -> Response:
-        """Keep a post and acknowledge it as OTLP asks; tell the counts on GET /stats."""
+        """Keep a post and acknowledge it as OTLP asks; tell the counts on GET /stats.
+
+        `refused` counts the posts that were not kept; see `refusal` for how it is told to refuse.
+        """
+        if request.path == refusal.PATH:
+            return self._refusal.told(request)
         if request.method == "GET" and request.path == "/stats":
             stats = {"posts": self._posts, "bytes": self._bytes, "refused": self._refused}
             return Response(200, json.dumps(stats).encode(), "application/json")
@@ -42,8 +50,10 @@ class Sink:
             return Response(404)
         if request.method != "POST":
             return Response(405)
-        if not self._keep(request):
-            return Response(503)
+        refused = self._refusal.now() or (None if self._keep(request) else Response(503))
+        if refused is not None:
+            self._refused += 1
+            return refused
         self._posts[kind] += 1
         self._bytes[kind] += len(request.body)
         as_json = request.headers.get("content-type", "").startswith("application/json")
@@ -65,9 +75,9 @@ class Sink:
                 written += os.write(self._file, data[written:])
         except OSError as error:
             os.ftruncate(self._file, self._size)
-            if not self._refused:
+            if not self._is_full:
                 print(f"The spool cannot be written: {error.strerror}.", file=sys.stderr)
-            self._refused += 1
+            self._is_full = True
             return False
         self._size += written
         return True

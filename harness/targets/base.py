@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from harness.errors import HarnessError, NodeError
 from harness.linux.processes import Completed
+from harness.wire import codec
 
 Tell = Callable[[str], None]
 
@@ -53,8 +54,11 @@ class Target(Protocol):
         """A new node process."""
         ...
 
-    def ask(self, question: str) -> Any:
-        """What `python -m harness.node QUESTION` answers there; its error is raised."""
+    def ask(self, question: str, *about: Any) -> Any:
+        """What `python -m harness.node QUESTION ABOUT` answers there; its error is raised.
+
+        What it is asked `about` goes there as JSON.
+        """
         ...
 
     def out_of_the_way(self, cpus: Sequence[int]) -> AbstractContextManager[None]:
@@ -66,7 +70,12 @@ class Target(Protocol):
         ...
 
 
-def answer(done: Completed) -> Any:
+def arguments(question: str, about: Sequence[Any]) -> list[str]:
+    """The arguments of a node that is asked."""
+    return [question, *(json.dumps(codec.dump(each)) for each in about)]
+
+
+def answer(question: str, done: Completed) -> Any:
     """What a node printed as its one answer; the error that it told, or NodeError."""
     try:
         found = json.loads(done.stdout)
@@ -76,5 +85,5 @@ def answer(done: Completed) -> Any:
     except (ValueError, KeyError, TypeError) as error:
         tail = " ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
         raise NodeError(
-            f"The node did not answer `{' '.join(done.argv[-2:])}`.", f"It ended with {tail!r}."
+            f"The node did not answer the question {question!r}.", f"It ended with {tail!r}."
         ) from error

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.errors import NeedError
 from harness.linux import processes
-from harness.targets.base import Tell, answer
+from harness.targets.base import Tell, answer, arguments
 from harness.targets.channel import ProcessChannel
 
 ANSWER_SECONDS = 660.0
@@ -43,10 +43,10 @@ class Local:
         """A node process, which ends in order when this one dies."""
         return LocalChannel(self._cpus)
 
-    def ask(self, question: str) -> Any:
+    def ask(self, question: str, *about: Any) -> Any:
         """What a node answers."""
-        argv = [sys.executable, "-m", "harness.node", question]
-        return answer(processes.run(argv, check=False, timeout=ANSWER_SECONDS))
+        argv = [sys.executable, "-m", "harness.node", *arguments(question, about)]
+        return answer(question, processes.run(argv, check=False, timeout=ANSWER_SECONDS))
 
     @contextmanager
     def out_of_the_way(self, cpus: Sequence[int]) -> Iterator[None]:

@@ -14,7 +14,7 @@ from typing import Any
 from harness.errors import NeedError
 from harness.linux.processes import Completed
 from harness.targets import packages, ssh_host
-from harness.targets.base import Tell, answer
+from harness.targets.base import Tell, answer, arguments
 from harness.targets.bundle import Bundle, bundle
 from harness.targets.channel import ProcessChannel
 from harness.targets.openssh import Connection, host
@@ -62,10 +62,11 @@ class Ssh:
         self._connection.open()
         return SshChannel(self._connection, self._connection.argv(*self._node()))
 
-    def ask(self, question: str) -> Any:
+    def ask(self, question: str, *about: Any) -> Any:
         """What a node answers there."""
         self._require_prepared()
-        return answer(self._connection.run(*self._node(question), timeout=ANSWER_SECONDS))
+        argv = self._node(*arguments(question, about))
+        return answer(question, self._connection.run(*argv, timeout=ANSWER_SECONDS))
 
     def out_of_the_way(self, cpus: Sequence[int]) -> AbstractContextManager[None]:
         """This process runs on another machine."""

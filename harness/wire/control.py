@@ -18,7 +18,11 @@ Handler = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class ControlError(Exception):
-    """The other side did not answer, or answered that it failed."""
+    """The other side did not answer, or answered that it failed; `number` is an OSError's errno."""
+
+    def __init__(self, said: str, number: int = 0) -> None:
+        super().__init__(said)
+        self.number = number
 
 
 class Server:
@@ -59,6 +63,8 @@ class Server:
                 reply = {"ok": True, **self._handlers[request["cmd"]](request)}
             except Exception as error:
                 reply = {"ok": False, "error": f"{type(error).__name__}: {error}"}
+                if isinstance(error, OSError) and error.errno:
+                    reply["errno"] = error.errno
             with contextlib.suppress(OSError):
                 stream.write(json.dumps(reply).encode() + b"\n")
                 stream.flush()
@@ -104,7 +110,10 @@ class Client:
         if not isinstance(reply, dict):
             raise ValueError(f"{line[:80]!r} is no JSON object")
         if not reply.pop("ok", False):
-            raise ControlError(str(reply.get("error", "failed")))
+            number = reply.get("errno")
+            raise ControlError(
+                str(reply.get("error", "failed")), number if isinstance(number, int) else 0
+            )
         return reply
 
     def close(self) -> None:

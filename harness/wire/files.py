@@ -6,6 +6,7 @@ Only the standard library is imported, because a resident agent pays for every i
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,11 @@ def write_whole(path: Path, data: str | bytes, *, lasting: bool = False) -> None
     """Write a file as `whole` does."""
     with whole(path, lasting=lasting) as out:
         out.write(data.encode() if isinstance(data, str) else data)
+
+
+def is_full(number: int | None) -> bool:
+    """Whether an OSError of this errno says that a disk is full, or a quota used up."""
+    return number in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _sync(folder: Path) -> None:

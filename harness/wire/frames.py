@@ -19,6 +19,7 @@ MAGIC = b"harness1 "
 LONGEST = 64 << 20  # bytes of one message: more is nonsense
 NOISE = 1 << 16  # bytes before the first message
 PIECE = 1 << 20  # bytes of a file in one message
+_LONGEST_LINE = 200  # bytes of a header
 
 Receive = Callable[[int, float], bytes]
 """Up to so many bytes within so many seconds: b"" at the end, TimeoutError if none came."""
@@ -56,7 +57,7 @@ class Reader:
     """Takes messages from a pipe; what is read of the next one is kept."""
 
     def __init__(self, receive: Receive) -> None:
-        self._receive, self._buffer, self._began = receive, b"", False
+        self._receive, self._buffer, self._began = receive, bytearray(), False
 
     def read(self, seconds: float) -> Frame:
         """The next message; TimeoutError if it is not whole in time, which loses nothing of it.
@@ -76,30 +77,33 @@ class Reader:
         while len(self._buffer) < whole:
             self._more(deadline)
         text_end = len(line) + 1 + lengths[0]
-        head, rest = self._buffer[len(line) + 1 : text_end], self._buffer[text_end:whole]
-        self._buffer = self._buffer[whole:]
+        head, rest = self._buffer[len(line) + 1 : text_end], bytes(self._buffer[text_end:whole])
+        del self._buffer[:whole]
         if hashlib.sha256(head + rest).hexdigest().encode() != digest:
             raise FrameError("a message was damaged on its way: its hash is another")
         return Frame(json.loads(head), rest)
 
     def _line(self, deadline: float) -> bytes:
         while not self._began:
-            before, found, _ = self._buffer.partition(MAGIC)
-            if found:
-                self._buffer, self._began = self._buffer[len(before) :], True
+            if (before := self._buffer.find(MAGIC)) >= 0:
+                del self._buffer[:before]
+                self._began = True
             elif len(self._buffer) > NOISE:
-                raise FrameError(f"no message came, but {self._buffer[:120]!r}")
+                raise FrameError(f"no message came, but {self._seen()!r}")
             else:
                 self._more(deadline)
-        while b"\n" not in self._buffer:
-            if len(self._buffer) > 200:
-                raise FrameError(f"this is no message: {self._buffer[:120]!r}")
+        while (end := self._buffer.find(b"\n", 0, _LONGEST_LINE + 1)) < 0:
+            if len(self._buffer) > _LONGEST_LINE:
+                raise FrameError(f"this is no message: {self._seen()!r}")
             self._more(deadline)
-        return self._buffer.partition(b"\n")[0]
+        return bytes(self._buffer[:end])
+
+    def _seen(self) -> bytes:
+        return bytes(self._buffer[:120])
 
     def _more(self, deadline: float) -> None:
         piece = self._receive(1 << 16, max(0.0, deadline - time.monotonic()))
         if not piece:
-            said = f" after {self._buffer[:120]!r}" if self._buffer else ""
+            said = f" after {self._seen()!r}" if self._buffer else ""
             raise EndError(f"the other side hung up{said}")
         self._buffer += piece

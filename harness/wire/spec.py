@@ -143,7 +143,8 @@ class CollectorSpec:
 
     `name` is its own among all that a trial installs. `agent` is what `harness.agent` knows it by;
     an external one has a `command` instead. `signal` is what coverage counts, `telemetry` the kind
-    whose delay is its data latency, `scope` the OTLP scope of both.
+    whose delay is its data latency, `scope` the OTLP scope of both. One that is told `by_socket`
+    knows the service by the cgroup of its sockets; one that `writes_profiles` gets a folder.
     """
 
     name: str
@@ -155,6 +156,20 @@ class CollectorSpec:
     scope: str
     export_seconds: float
     tells_instance: bool
+    by_socket: bool = False
+    writes_profiles: bool = False
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The hooks that a collector, called `name`, takes, by the names of `linux.bpf_features`.
+
+    It cannot run without `hooks`, and takes another one for one of `prefers` that is refused.
+    """
+
+    name: str
+    hooks: tuple[str, ...]
+    prefers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

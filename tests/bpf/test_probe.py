@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from harness.linux import bpf_features
+from harness.collectors import REGISTRY
+from harness.linux import bpf_features, processes
 from harness.meters import bpfstats
-from harness.node import doctor
+from harness.node import needs
+from harness.plan import trials
+from harness.wire import codec
+from harness.wire.spec import Needs
 
 pytestmark = [
     pytest.mark.bpf,
@@ -18,9 +24,20 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("name", doctor.NEEDED_BY)
-def test_what_the_collectors_need_works_here(name: str) -> None:
-    assert bpf_features.refusal(name) == ""
+def test_what_the_collectors_need_works_here() -> None:
+    assert needs.unmet(trials.needs(REGISTRY)) == {}
+
+
+def test_what_the_kernel_refuses_is_told_in_its_words(tmp_path: Path) -> None:
+    """A node that sees no perf unit of tracepoints finds those who need them, and nobody else."""
+    asked = {"a": Needs("a", ("ring buffer", "tp")), "b": Needs("b", ("ring buffer",), ("tp",))}
+    hidden = f'mount --bind {tmp_path} /sys/bus/event_source/devices && exec "$@"'
+    argv = [sys.executable, "-m", "harness.node", "unmet", json.dumps(codec.dump(asked))]
+    done = processes.run(["unshare", "--mount", "sh", "-c", hidden, "sh", *argv])
+    found = json.loads(done.stdout)["answer"]
+    assert list(found) == ["a"]
+    assert found["a"]["what"] == "Collector 'a' cannot run here: the kernel refuses tp."
+    assert "built without tracepoints" in found["a"]["why"]
 
 
 @pytest.mark.parametrize("name", ["kprobe", "uprobe"])

@@ -92,7 +92,7 @@ def _agent(name: str, stack: Stack, place: Path, folder: Path) -> Iterator[None]
     with tempfile.TemporaryDirectory() as sockets:  # a test's own folder may be too long for one
         argv = [
             sys.executable, "-m", "harness.agent", name, "--cgroup", str(place),
-            "--otlp", stack.url(stack.ports.otlp_http), "--control", f"{sockets}/control",
+            "--otlp", stack.otlp_url, "--control", f"{sockets}/control",
             "--service-name", "watched", "--interval", "2", *COLLECTORS[name],
         ]  # fmt: skip
         process = processes.spawn(argv, log=folder / f"{name}.log", cwd=ROOT)
@@ -129,7 +129,7 @@ class Cluster:
     """What a node's collectors, a deployment's services and an evaluation send, again and again."""
 
     def __init__(self, stack: Stack) -> None:
-        self._url = stack.url(stack.ports.otlp_http)
+        self._url = stack.otlp_url
         self._began, self._times = str(time.time_ns()), 0
 
     def send(self) -> None:

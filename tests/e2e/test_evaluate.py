@@ -19,7 +19,9 @@ from harness.collectors import REGISTRY
 from harness.controller import evaluate
 from harness.controller.beginning import beginning
 from harness.controller.resolved import check
+from harness.errors import NeedError
 from harness.linux import cpu_idle, processes
+from harness.model import Arm
 from harness.node import machine
 from harness.plan import experiment
 from harness.plan.experiment import Experiment
@@ -108,6 +110,10 @@ def _is_ours(line: str) -> bool:
 def _run(*arguments: str | Path, check: bool = True) -> processes.Completed:
     argv = [*HARNESS, *map(str, arguments)]
     return processes.run(argv, check=check, timeout=300, env={"COLUMNS": "200"}, cwd=ROOT)
+
+
+def _words(said: str) -> str:
+    return " ".join(said.split())
 
 
 def _start(tmp_path: Path, *arguments: str | Path) -> processes.Process:
@@ -271,6 +277,58 @@ def test_collector_that_cannot_attach_is_skipped(
     assert [r.status for r in run.records() if r.trial.arm == "baseline"] == ["ok"]
     built = build.build(Run.open(run.path))
     assert "cannot run here" in built.html.read_text()
+
+
+def test_an_arm_whose_hook_is_refused_is_skipped_before_anything_of_it_is_started(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = replace(REGISTRY["profile"], hooks=("perf_event", "telepathy"))
+    monkeypatch.setitem(REGISTRY, "profile", refused)
+    arms = (Arm("baseline"), Arm("http", ("http",)), Arm("both", ("http", "profile")))
+    outcome = _evaluated(replace(experiment.load(small), arms=arms), tmp_path / "r")
+    assert outcome.error is None
+    status = {(r.trial.arm, r.trial.kind): r.status for r in outcome.run.records()}
+    assert status == {
+        ("baseline", "switched"): "ok", ("http", "switched"): "ok", ("http", "metered"): "ok",
+        ("both", "switched"): "skipped", ("both", "metered"): "skipped",
+    }  # fmt: skip
+    (skipped,) = outcome.run.about().skipped_arms
+    assert skipped["arm"] == "both"
+    assert "the kernel refuses telepathy" in skipped["reason"]
+    trials = outcome.run.path / "trials"
+    assert not [path for path in trials.glob("*-both-*/*") if path.name.startswith("agent-")]
+    assert list(trials.glob("*-http-*/agent-http.log"))
+
+
+def test_where_no_collector_can_run_there_is_no_run(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(REGISTRY, "http", replace(REGISTRY["http"], hooks=("telepathy",)))
+    with pytest.raises(NeedError, match="No arm of the experiment can run here"):
+        _evaluated(experiment.load(small), tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+PLAN = ("evaluate", "--plan", "--workload", "go", "--arm", "http=http")
+
+
+def test_a_plan_tries_the_hooks_as_root_and_says_so() -> None:
+    assert "each was tried" in _words(_run(*PLAN).stdout)
+
+
+def test_a_plan_without_root_says_that_it_did_not_look() -> None:
+    argv = ["unshare", "--user", "--map-user=1000", *HARNESS, *PLAN]
+    done = processes.run(argv, cwd=ROOT)
+    assert "was not looked at: that takes root" in _words(done.stdout)
+
+
+def test_a_plan_where_the_kernel_refuses_everything_is_an_error() -> None:
+    argv = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", *HARNESS, *PLAN]
+    done = processes.run(argv, check=False, cwd=ROOT)
+    assert done.returncode == 2
+    assert "arm http would be skipped: Collector 'http' cannot run here" in _words(done.stdout)
+    assert "No arm of the experiment can run here" in done.stderr
+    assert "Operation not permitted" in _words(done.stderr)
 
 
 def test_old_and_new_take_turns_in_one_run(small: Path, tmp_path: Path) -> None:

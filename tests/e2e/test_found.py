@@ -20,6 +20,7 @@ from harness.node import found, machine, outside
 from harness.node.found import FoundService, attach, check_scope
 from harness.node.machine import Machine
 from harness.wire.spec import CollectorSpec, Found
+from harness.wire.telemetry import SIGNALS
 
 pytestmark = [
     pytest.mark.e2e,
@@ -122,7 +123,8 @@ def watched(path: Path, **more: object) -> FoundService:
 
 
 def collector(name: str, signal: str) -> CollectorSpec:
-    return CollectorSpec(name, name, {}, (), signal, None, "", 3.0, True)
+    by_socket = SIGNALS[signal].by_socket
+    return CollectorSpec(name, name, {}, (), signal, None, "", 3.0, True, by_socket=by_socket)
 
 
 def v2(pid: int) -> str:

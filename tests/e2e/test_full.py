@@ -21,11 +21,11 @@ from harness.linux import cgroup, mount, processes
 from harness.model import Part
 from harness.node import machine
 from harness.node.freshness import LEAST
-from harness.stack import batches, catalog, ledger
+from harness.stack import batches, catalog, ledger, lifecycle
 from harness.stack.backends import Backends
 from harness.stack.client import ask
 from harness.stack.config import Stack
-from harness.stack.full import BACKENDS, Full
+from harness.stack.full import Full
 from harness.stack.generator import Connection
 from harness.stack.requests import RECORDS
 from tests.e2e import stacked
@@ -66,7 +66,7 @@ collectors = ["http:sample=1", "guard"]
 @pytest.fixture(scope="module", autouse=True)
 def programs() -> None:
     """The four programs, or the reason why these tests are skipped."""
-    stacked.require(catalog.load()[name] for name in BACKENDS)
+    stacked.require(stacked.roles())
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +103,8 @@ def test_a_stack_is_started_asked_and_taken_down(small: Path, tmp_path: Path) ->
     assert "Trace quality" in done.stdout
     assert "What the stack costs" in done.stdout
     document = _document(tmp_path)
-    assert set(BACKENDS) <= set(document["components"])
+    kept = {catalog.known()[name].signal for name in document["components"]}
+    assert kept >= {"traces", "metrics", "logs", ""}
     quality = {one["signal"]: one for one in document["quality"]}
     assert set(quality) == {"requests", "spans", "executions"}
     for one in quality.values():
@@ -111,7 +112,7 @@ def test_a_stack_is_started_asked_and_taken_down(small: Path, tmp_path: Path) ->
         assert one["records"] >= LEAST[one["kind"]], one
         assert 0 < one["data_latency_p50_s"] <= one["data_latency_p99_s"] < 30, one
         assert one["resolution_s"] < 1, one
-    assert {one["component"] for one in document["upkeep"]} >= set(BACKENDS)
+    assert {one["component"] for one in document["upkeep"]} == set(document["components"])
     assert all(one["memory_mb"] > 1 for one in document["upkeep"])
     assert not (tmp_path / "state/harness/stack").exists()
     rows = {(row["arm"], row["metric"]): row for row in document["rows"]}
@@ -124,7 +125,7 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
     _run(tmp_path, "up")
     now = ledger.state()
     assert now is not None
-    yield Stack(Path(now.folder), now.bind)
+    yield lifecycle.standing(now)
     _run(tmp_path, "down")
 
 
@@ -146,7 +147,7 @@ def test_a_stack_that_is_up_is_used_and_gets_the_results(
     if len(os.sched_getaffinity(0)) > 1:
         assert all(not cpus & set(beside) for cpus in during.values())
     assert {pid: os.sched_getaffinity(pid) for pid in _pids()} == allowed
-    url = stack.url(stack.ports.prometheus) + "/api/v1/query"
+    url = stack.url("prometheus") + "/api/v1/query"
     query = {"query": 'last_over_time(harness_result{harness_run="r"}[10m])'}
     found = _eventually(lambda: ask(url, query)["data"]["result"])
     told = {
@@ -214,12 +215,13 @@ def test_a_backend_that_dies_fails_its_trials_with_its_name(
     process = processes.spawn([*HARNESS, *map(str, arguments)], log=log, cwd=ROOT, env=env)
     try:
         _eventually(lambda: list((tmp_path / "r/trials").glob("*-go-*")))
-        (tempo,) = _running("tempo")
-        os.kill(tempo.pid, signal.SIGKILL)
+        name = stack.keeps["traces"]
+        (keeper,) = _running(name)
+        os.kill(keeper.pid, signal.SIGKILL)
         assert process.wait(300) == 2
     finally:
         processes.stop(process, grace_seconds=60)
-    assert "tempo ended while it was needed" in " ".join(log.read_text().split())
+    assert f"{name} ended while it was needed" in " ".join(log.read_text().split())
     records = [json.loads(p.read_text()) for p in (tmp_path / "r").glob("trials/*/trial.json")]
     assert {one["status"] for one in records} == {"failed"}
     _run(tmp_path, "down")

@@ -1,57 +1,64 @@
 """Whoever is killed, in whatever phase: a block is lost at most, and nothing is left behind.
 
-HARNESS_KILLS=50 repeats each kill so often.
+HARNESS_KILLS=50 repeats each kill so often, each time a little later in its phase; so many at once
+as HARNESS_KILLS_AT_ONCE says. What is checked does not depend on how long anything takes.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from harness.linux import cgroup, mount, processes
 from harness.linux.procfs import HOST
-from harness.node import machine
+from tests.e2e import victims
+from tests.e2e.victims import FROM_NODE, TO_NODE, TRIALS, Evaluation, Prepare, Victim, await_
 
-pytestmark = pytest.mark.e2e
-ROOT = Path(__file__).resolve().parents[2]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(os.geteuid() != 0, reason="root is needed to make cgroups and namespaces"),
+]
 TIMES = int(os.environ.get("HARNESS_KILLS", "1"))
-SMALL = """
-workloads = ["plain"]
-blocks = 2
-warmup_seconds = 0.3
-warmup_limit_seconds = 1.5
-settle_seconds = 0.2
-switched_seconds = 1.2
-steady_seconds = 0.5
-metered_seconds = 0.3
-calibration_seconds = 0.5
-replacements = 0
-[[arms]]
-name = "baseline"
-[[arms]]
-name = "http"
-collectors = ["http"]
-"""
-PHASES = ("starting the service", "finding its capacity", "warming up", "(switched)", "(metered)")
+AT_ONCE = int(os.environ.get("HARNESS_KILLS_AT_ONCE", "4"))
+USABLE_OR_NOT = (0, 3)  # on a busy machine no trial may be usable
+SENDING = "sending a trial's files"
+LATER = {
+    "starting the service": 0.3,
+    "finding its capacity": 1.5,
+    "warming up": 0.5,
+    "http (switched)": 2.0,
+    "http (metered)": 0.4,
+}  # phase -> how long after its beginning a kill may come, in seconds
+PHASES = (*LATER, SENDING)
+IN_ANY_BLOCK = [phase for phase in PHASES[::-1] if phase not in ("finding its capacity", SENDING)]
+
+Kill = Callable[[Evaluation], None]
+Scenario = Callable[[Evaluation, int], None]
+Repeat = Callable[..., None]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def imported() -> None:
+    victims.import_all()
 
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     before = _traces()
     yield
-    assert machine.leftovers() == []
-    assert _traces() - before == set()
+    await_(lambda: not _traces() - before, lambda: f"the end of {_traces() - before}")
 
 
 def _traces() -> set[str]:
-    """Our cgroups, folders and BPF programs, and the processes in those cgroups."""
+    """Our cgroups, folders and BPF programs."""
     root = mount.find("cgroup2")
     groups = {str(path) for path in root.glob("harness/*")} if root is not None else set()
     folders = {str(path) for path in Path("/var/tmp").glob("harness-*")}
@@ -61,101 +68,220 @@ def _traces() -> set[str]:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
-    return tmp_path / "r"
+def repeat(tmp_path: Path) -> Iterator[Repeat]:
+    """Runs a scenario so often, on an evaluation each time, several at once."""
+    begun: list[Victim] = []
+
+    def run(scenario: Scenario, *prepare: Prepare) -> None:
+        for first in range(0, TIMES, AT_ONCE):
+            numbers = range(first, min(TIMES, first + AT_ONCE))
+            these = [_begin(tmp_path / str(number), number, prepare) for number in numbers]
+            begun.extend(these)
+            with ThreadPoolExecutor(AT_ONCE) as pool:  # after the forks
+                list(pool.map(scenario, these, numbers))
+            for each in these:
+                assert each.left() == []
+
+    yield run
+    for each in begun:
+        each.end()
 
 
-@pytest.fixture
-def evaluation(tmp_path: Path, run: Path) -> Iterator[processes.Process]:
-    path = tmp_path / "small.toml"
-    path.write_text(SMALL)
-    argv = [sys.executable, "-m", "harness", "evaluate", str(path), "--reports", str(tmp_path)]
-    process = processes.spawn([*argv, "--run", run.name], log=tmp_path / "log", cwd=ROOT)
-    yield process
-    processes.stop(process)
+def _begin(folder: Path, number: int, prepare: Sequence[Prepare]) -> Evaluation:
+    """Several share the CPUs evenly: by itself each would put its load on the same one."""
+    folder.mkdir()
+    cpus = sorted(os.sched_getaffinity(0))
+    own = {cpus[number % len(cpus)]} if min(TIMES, AT_ONCE) > 1 else {*cpus}
+    return Evaluation(folder, own, prepare)
 
 
-def _await(condition: Callable[[], object], what: str, seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.02)
+def _linger(phase: str, number: int) -> None:
+    """At another moment of the phase each time, the same one in each repetition."""
+    time.sleep(random.Random(f"{phase} {number}").uniform(0, LATER[phase]))
 
 
-def _node(controller: int) -> int:
-    """The node process of an evaluation."""
-    nodes = [pid for pid in HOST.family(controller) if HOST.argv(pid)[-1:] == ["harness.node"]]
-    return min(nodes)
+def _during(phase: str, number: int, evaluation: Evaluation, reader: int, kill: Kill) -> None:
+    """Kill somebody in this phase; `reader` is the process that reads from the node."""
+    if phase == SENDING:
+        with victims.held_while_sending(evaluation, reader):
+            kill(evaluation)
+    else:
+        evaluation.reach(phase)
+        _linger(phase, number)
+        kill(evaluation)
 
 
-def _reach(tmp_path: Path, phase: str) -> None:
-    log = tmp_path / "log"
-    _await(lambda: phase in log.read_text(), f"the phase {phase!r}")
+def _lost_one_block(evaluation: Evaluation) -> None:
+    """It went on with another node, told so, and says that it is not complete."""
+    assert evaluation.wait() == 2, evaluation.said()
+    assert "The node process was lost" in evaluation.said()
+    assert len(evaluation.statuses(0)) <= TRIALS
+    assert evaluation.statuses(1) == ["ok"] * TRIALS, evaluation.said()
+    assert not evaluation.about()["complete"]
 
 
-@pytest.mark.parametrize("_time", range(TIMES))
 @pytest.mark.parametrize("phase", PHASES)
-def test_a_killed_controller_s_node_undoes_everything_by_itself(
-    evaluation: processes.Process, tmp_path: Path, phase: str, _time: int
-) -> None:
-    _reach(tmp_path, phase)
-    node = _node(evaluation.pid)
-    os.kill(evaluation.pid, signal.SIGKILL)
-    evaluation.wait()
-    _await(lambda: HOST.started(node) is None, "the end of the node")
-    assert machine.leftovers() == []
+def test_a_killed_controller_s_node_undoes_everything_by_itself(repeat: Repeat, phase: str) -> None:
+    def scenario(evaluation: Evaluation, number: int) -> None:
+        def kill(evaluation: Evaluation) -> None:
+            nodes.append(evaluation.node())
+            os.kill(evaluation.pid, signal.SIGKILL)
+
+        nodes: list[int] = []
+        _during(phase, number, evaluation, evaluation.pid, kill)
+        assert evaluation.wait() == -signal.SIGKILL
+        (node,) = nodes
+        await_(lambda: HOST.started(node) is None, lambda: "the end of the node")
+
+    repeat(scenario)
 
 
-@pytest.mark.parametrize("_time", range(TIMES))
 @pytest.mark.parametrize("phase", PHASES)
-def test_a_killed_node_costs_a_block_and_the_next_one_cleans_up(
-    evaluation: processes.Process, tmp_path: Path, run: Path, phase: str, _time: int
-) -> None:
-    _reach(tmp_path, phase)
-    os.kill(_node(evaluation.pid), signal.SIGKILL)
-    assert evaluation.wait(90) == 2, (tmp_path / "log").read_text()
-    told = (tmp_path / "log").read_text()
-    assert "The node process was lost" in told
-    found = {path.parent.name: json.loads(path.read_text()) for path in
-             run.glob("trials/*/trial.json")}  # fmt: skip
-    second = [each["status"] for name, each in found.items() if "-b1-" in name]
-    assert second == ["ok"] * 3, told  # the block after the one that was lost
-    assert not json.loads((run / "run.json").read_text())["complete"]
+def test_a_killed_node_costs_a_block_and_the_next_one_cleans_up(repeat: Repeat, phase: str) -> None:
+    def scenario(evaluation: Evaluation, number: int) -> None:
+        _during(phase, number, evaluation, evaluation.pid, _kill_node)
+        _lost_one_block(evaluation)
+
+    repeat(scenario)
 
 
-def test_controller_and_node_killed_together_leave_it_to_clean(
-    evaluation: processes.Process, tmp_path: Path
+def _kill_node(evaluation: Evaluation) -> None:
+    os.kill(evaluation.node(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_channel_that_is_cut_costs_a_block_though_both_ends_live(
+    repeat: Repeat, phase: str
 ) -> None:
-    _reach(tmp_path, "(switched)")
-    node = _node(evaluation.pid)
-    for pid in (node, evaluation.pid):
-        os.kill(pid, signal.SIGKILL)
-    evaluation.wait()
-    assert machine.leftovers()
-    argv = [sys.executable, "-m", "harness", "clean"]
-    assert "had been killed" in processes.run(argv, cwd=ROOT).stdout
-    assert machine.leftovers() == []
+    """One direction or the other: whoever reads the end of it hangs up, too."""
+
+    def scenario(evaluation: Evaluation, number: int) -> None:
+        def cut(evaluation: Evaluation) -> None:
+            ends.extend((evaluation.pid, evaluation.node()))
+            os.kill(evaluation.relay(direction), signal.SIGKILL)
+            assert not evaluation.ended()
+
+        direction, ends = (TO_NODE, FROM_NODE)[(number + PHASES.index(phase)) % 2], list[int]()
+        evaluation.reach("starting the service")
+        _during(phase, number, evaluation, evaluation.relay(FROM_NODE), cut)
+        _lost_one_block(evaluation)
+        assert not any(map(HOST.started, ends))
+
+    repeat(scenario, victims.relayed)
+
+
+def test_a_run_whose_controller_was_killed_is_resumed_and_completed(repeat: Repeat) -> None:
+    """What was measured in the blocks before is kept, and not measured again."""
+
+    def scenario(evaluation: Evaluation, number: int) -> None:
+        phase = IN_ANY_BLOCK[number % len(IN_ANY_BLOCK)]
+        evaluation.reach(phase, times=2)
+        _linger(phase, number)
+        node = evaluation.node()
+        os.kill(evaluation.pid, signal.SIGKILL)
+        evaluation.wait()
+        await_(lambda: HOST.started(node) is None, lambda: "the end of the node")
+        kept = _written(evaluation, "b0")
+        assert len(kept) == TRIALS
+        resumed = evaluation.harness("evaluate", "--resume", evaluation.run)
+        assert resumed.returncode in USABLE_OR_NOT, resumed.stderr
+        assert _written(evaluation, "b0") == kept
+        assert evaluation.statuses(0) == evaluation.statuses(1) == ["ok"] * TRIALS
+        assert evaluation.about()["complete"]
+
+    repeat(scenario)
+
+
+def _written(evaluation: Evaluation, block: str) -> dict[str, int]:
+    found = evaluation.run.glob(f"trials/*-{block}-*/trial.json")
+    return {path.parent.name: path.stat().st_mtime_ns for path in found}
+
+
+def test_controller_and_node_killed_together_leave_it_to_clean(repeat: Repeat) -> None:
+    def scenario(evaluation: Evaluation, number: int) -> None:
+        evaluation.reach("http (switched)")
+        _linger("http (switched)", number)
+        for pid in (evaluation.node(), evaluation.pid):
+            os.kill(pid, signal.SIGKILL)
+        evaluation.wait()
+        assert evaluation.left()
+        assert "had been killed" in evaluation.harness("clean").stdout
+
+    repeat(scenario)
 
 
 def test_a_controller_that_stands_still_for_less_than_the_lease_only_pauses(
-    evaluation: processes.Process, tmp_path: Path
+    repeat: Repeat,
 ) -> None:
     """A terminal's Ctrl-Z, or a laptop that sleeps for a moment."""
-    _reach(tmp_path, "(switched)")
-    evaluation.send_signal(signal.SIGSTOP)
-    time.sleep(3)
-    evaluation.send_signal(signal.SIGCONT)
-    assert evaluation.wait(90) == 0, (tmp_path / "log").read_text()
+
+    def scenario(evaluation: Evaluation, number: int) -> None:
+        evaluation.reach("http (switched)")
+        _linger("http (switched)", number)
+        os.kill(evaluation.pid, signal.SIGSTOP)
+        time.sleep(3)
+        os.kill(evaluation.pid, signal.SIGCONT)
+        assert evaluation.wait() == 0, evaluation.said()
+
+    repeat(scenario)
 
 
-def test_cgroups_of_a_run_are_empty_before_they_go(
-    evaluation: processes.Process, tmp_path: Path
+def test_a_controller_that_stands_still_for_longer_than_the_lease_loses_a_block(
+    repeat: Repeat,
 ) -> None:
-    _reach(tmp_path, "(switched)")
+    """Its node does not wait for it: it undoes everything while it stands still."""
+
+    def scenario(evaluation: Evaluation, number: int) -> None:
+        evaluation.reach("http (switched)")
+        node = evaluation.node()
+        os.kill(evaluation.pid, signal.SIGSTOP)
+        await_(lambda: HOST.started(node) is None, lambda: "the end of the node")
+        assert evaluation.left() == []
+        assert not evaluation.ended()
+        os.kill(evaluation.pid, signal.SIGCONT)
+        _lost_one_block(evaluation)
+
+    repeat(scenario, victims.short_lease)
+
+
+def test_a_node_that_stands_still_for_longer_than_its_lease_goes_on(repeat: Repeat) -> None:
+    """What the controller said meanwhile waits to be read: it is not gone."""
+
+    def scenario(evaluation: Evaluation, number: int) -> None:
+        evaluation.reach("http (switched)")
+        _linger("http (switched)", number)
+        node = evaluation.node()
+        os.kill(node, signal.SIGSTOP)
+        time.sleep(1.5 * victims.LEASE_SECONDS)
+        os.kill(node, signal.SIGCONT)
+        assert evaluation.wait() == 0, evaluation.said()
+        assert evaluation.statuses(0) == ["ok"] * TRIALS
+
+    repeat(scenario, victims.short_lease)
+
+
+def test_a_node_that_stands_still_for_ever_is_given_up_and_killed(repeat: Repeat) -> None:
+    def scenario(evaluation: Evaluation, number: int) -> None:
+        evaluation.reach("http (switched)")
+        _linger("http (switched)", number)
+        node = evaluation.node()
+        os.kill(node, signal.SIGSTOP)
+        _lost_one_block(evaluation)
+        assert "it said nothing for" in evaluation.said()
+        assert HOST.started(node) is None
+
+    repeat(scenario, victims.short_lease)
+
+
+def test_cgroups_of_a_run_are_empty_before_they_go(repeat: Repeat) -> None:
+    def scenario(evaluation: Evaluation, number: int) -> None:
+        evaluation.reach("http (switched)")
+        own = root / "harness" / f"run-{evaluation.name}"
+        assert cgroup.populated(own)
+        os.kill(evaluation.pid, signal.SIGTERM)
+        assert evaluation.wait() == 130
+        assert not own.exists()
+
     root = mount.find("cgroup2")
     assert root is not None
-    own = root / "harness/run-r"
-    assert cgroup.populated(own)
-    evaluation.send_signal(signal.SIGTERM)
-    assert evaluation.wait(90) == 130
-    assert not own.exists()
+    repeat(scenario)

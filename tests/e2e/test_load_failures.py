@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from harness.errors import LoadError
+from harness.errors import LoadError, StoreError
+from harness.linux import processes
 from harness.load import failures, record
 from tests.e2e.driven import VISITOR, Server, drive, serving
 
@@ -126,3 +128,23 @@ def test_without_a_login_none_is_sent(tmp_path: Path, server: Server) -> None:
         driver.start(100, requests=3)
         driver.wait(tmp_path / "requests.npz")
     assert server.logins == {None: 3}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root is needed to mount a small disk")
+def test_a_disk_that_is_full_is_no_fault_of_the_load(tmp_path: Path, server: Server) -> None:
+    """What ends is the run: the next block would find the same disk."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    processes.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(disk)])
+    try:
+        with pytest.raises(OSError, match="space"):
+            (disk / "full").write_bytes(bytes(1 << 20))
+        with drive(tmp_path, server.url) as driver:
+            driver.start(100, requests=20)
+            with pytest.raises(StoreError, match="disk is full") as refused:
+                driver.wait(disk / "requests.npz")
+            assert refused.value.ends == "run"
+            driver.start(100, requests=20)  # it goes on where there is room
+            assert driver.wait(tmp_path / "requests.npz").requests == 20
+    finally:
+        processes.run(["umount", str(disk)])

@@ -35,15 +35,13 @@ SAMPLES = 25
 def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     """Collector and Prometheus, up, with their files in a folder of the test's."""
     programs = {name: config.PROGRAMS[name] for name in NAMES}
-    components = [catalog.load()[name] for name in NAMES]
-    stacked.require(components)
+    roles = stacked.roles("metrics", "otelcol")
+    stacked.require(roles)
     monkeypatch.setattr(lifecycle, "PROGRAMS", programs)
     monkeypatch.setattr(ledger, "DIRECTORY", tmp_path / "run" / "stack")
     monkeypatch.setattr(lifecycle, "GROUP", f"stack-test-{os.getpid()}")
     monkeypatch.setattr(readback, "prove", lambda stack: [])
-    up = Stack(tmp_path / "stack")
-    lifecycle.up(up, components, lambda _: None)
-    yield up
+    yield lifecycle.up(Stack(tmp_path / "stack"), roles, lambda _: None).stack
     lifecycle.down()
 
 
@@ -56,7 +54,8 @@ def test_they_listen_on_loopback_only(stack: Stack) -> None:
         for socket in psutil.Process(one.pid).net_connections("tcp")
         if socket.status == psutil.CONN_LISTEN
     }
-    declared = {port for name in NAMES for port in lifecycle.PROGRAMS[name].listens(stack.ports)}
+    known = catalog.known()
+    declared = {stack.port(name, use) for name in NAMES for use in known[name].ports}
     assert {address.port for address in ours} == declared
     assert {address.ip for address in ours} == {"127.0.0.1"}
 
@@ -65,7 +64,7 @@ def test_a_sample_says_from_which_machine_it_is(stack: Stack) -> None:
     _post(stack, ["one"])
     _expect(stack, ["one"])
     query = {"query": "queued"}
-    answer = client.ask(stack.url(stack.ports.prometheus) + "/api/v1/query", query)
+    answer = client.ask(stack.url("prometheus") + "/api/v1/query", query)
     (sample,) = answer["data"]["result"]
     assert sample["metric"]["host_name"] == config.host()["host.name"]
 
@@ -74,7 +73,7 @@ def test_prometheus_scrapes_the_collector(stack: Stack) -> None:
     query = {"query": 'up{job="otelcol"} == 1'}
     deadline = time.monotonic() + 60
     while True:
-        answer = client.ask(stack.url(stack.ports.prometheus) + "/api/v1/query", query)
+        answer = client.ask(stack.url("prometheus") + "/api/v1/query", query)
         if answer and answer["data"]["result"]:
             break
         assert time.monotonic() < deadline
@@ -138,7 +137,7 @@ def _post(stack: Stack, marks: list[str]) -> None:
     metric = {"name": "queued", "gauge": {"dataPoints": points}}
     payload = {"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]}
     request = urllib.request.Request(
-        stack.url(stack.ports.otlp_http) + "/v1/metrics",
+        stack.otlp_url + "/v1/metrics",
         json.dumps(payload).encode(),
         {"Content-Type": "application/json"},
     )
@@ -148,7 +147,7 @@ def _post(stack: Stack, marks: list[str]) -> None:
 
 def _found(stack: Stack) -> set[str]:
     query = {"query": "last_over_time(queued[10m])"}
-    answer = client.ask(stack.url(stack.ports.prometheus) + "/api/v1/query", query)
+    answer = client.ask(stack.url("prometheus") + "/api/v1/query", query)
     return {one["metric"]["mark"] for one in answer["data"]["result"]} if answer else set()
 
 

@@ -17,7 +17,7 @@ from harness.analysis import ramp as analysis
 from harness.benchmarks import ramp
 from harness.linux import mount, processes
 from harness.node import machine
-from harness.stack import catalog, config, ledger, lifecycle, readback
+from harness.stack import config, ledger, lifecycle, readback
 from harness.stack.config import Stack
 from tests.e2e import stacked
 
@@ -29,24 +29,18 @@ pytestmark = [
 
 HARNESS = [sys.executable, "-m", "harness"]
 PAIR = ("prometheus", "otelcol")
-FOUR = ("prometheus", "tempo", "loki", "otelcol")
-
-
-def _require(names: tuple[str, ...]) -> None:
-    stacked.require(catalog.load()[name] for name in names)
 
 
 @pytest.fixture
 def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     """Collector and Prometheus alone, up, with their files in a folder of the test's."""
-    _require(PAIR)
+    stacked.require(stacked.roles("metrics", "otelcol"))
     monkeypatch.setattr(lifecycle, "PROGRAMS", {name: config.PROGRAMS[name] for name in PAIR})
     monkeypatch.setattr(ledger, "DIRECTORY", tmp_path / "run" / "stack")
     monkeypatch.setattr(lifecycle, "GROUP", f"stack-test-{os.getpid()}")
     monkeypatch.setattr(readback, "prove", lambda stack: [])
-    up = Stack(tmp_path / "stack")
-    lifecycle.up(up, [catalog.load()[name] for name in PAIR], lambda _: None)
-    yield up
+    roles = stacked.roles("metrics", "otelcol")
+    yield lifecycle.up(Stack(tmp_path / "stack"), roles, lambda _: None).stack
     lifecycle.down()
 
 
@@ -84,7 +78,7 @@ def test_points_are_counted_and_nothing_is_lost(
 
 
 def test_ctrl_c_ends_in_order(tmp_path: Path) -> None:
-    _require(FOUR)
+    stacked.require(stacked.roles())
     process = processes.spawn(
         [*HARNESS, "ramp", "--signal", "logs", "--reports", str(tmp_path), "--run", "c"],
         log=tmp_path / "log", env={"XDG_STATE_HOME": str(tmp_path / "state")},
@@ -103,7 +97,7 @@ def test_ctrl_c_ends_in_order(tmp_path: Path) -> None:
 
 
 def test_a_whole_ramp_of_spans(tmp_path: Path) -> None:
-    _require(FOUR)
+    stacked.require(stacked.roles())
     done = processes.run(
         [*HARNESS, "ramp", "--signal", "spans", "--start", "500", "--factor", "4", "--quiet",
          "--step-seconds", "4", "--reports", str(tmp_path), "--run", "r", "--json"],

@@ -13,9 +13,10 @@ import pytest
 
 from harness.errors import ComponentError, InputError, NeedError
 from harness.linux import cgroup, mount, processes
-from harness.stack import config, ledger, lifecycle, readback, supervisor, supply
+from harness.stack import catalog, config, ledger, lifecycle, readback, supervisor, supply
 from harness.stack.catalog import Component, OnPath
 from harness.stack.config import Program, Stack
+from harness.stack.selection import Role
 
 pytestmark = [
     pytest.mark.e2e,
@@ -56,11 +57,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         lambda stack: {"bind": stack.bind},
         lambda stack: [str(port)],
         lambda stack: f"http://127.0.0.1:{port}/",
-        lambda ports: (port,),
         files=lambda stack: {"more/rules.yaml": {"groups": []}},
         environment=lambda stack: {"SERVER_GREETING": "hello"},
         secrets=("server-password",),
     )
+    component = replace(COMPONENT, ports={"http": port})
+    monkeypatch.setattr(catalog, "known", lambda: {**catalog.load(), "server": component})
     monkeypatch.setattr(config, "PROGRAMS", {"server": program})
     monkeypatch.setattr(lifecycle, "PROGRAMS", config.PROGRAMS)
     _install(tmp_path, SERVER.format(python=sys.executable))
@@ -73,17 +75,20 @@ def _install(place: Path, text: str) -> None:
     (place / "server").chmod(0o755)
 
 
-def _component() -> Component:
-    return Component("server", "Server", "1", "MIT", (OnPath(("server",), "0"),))
+COMPONENT = Component("server", "Server", "1", "MIT", (OnPath(("server",), "0"),))
 
 
-def _up(place: Path, *others: Component) -> tuple[Stack, list[str]]:
+def _role() -> Role:
+    return Role("server", (catalog.known()["server"],))
+
+
+def _up(place: Path, *others: Role) -> tuple[Stack, list[str]]:
     told: list[str] = []
     stack = Stack(lifecycle.home())
-    started = lifecycle.up(stack, [*others, _component()], told.append)
+    started = lifecycle.up(stack, [*others, _role()], told.append)
     assert list(started.ready) == ["server"]
     assert 0 < started.ready["server"] <= started.seconds
-    return stack, told
+    return started.stack, told
 
 
 def _nothing_is_left(place: Path) -> None:
@@ -131,8 +136,8 @@ def test_an_optional_component_that_cannot_be_had_is_left_out(
 ) -> None:
     (program,) = config.PROGRAMS.values()
     monkeypatch.setitem(config.PROGRAMS, "extra", program)
-    extra = Component("extra", "Extra", "1", "MIT", (OnPath(("no-such-program",), "0"),), True)
-    _up(place, extra)
+    extra = Component("extra", "Extra", "1", "MIT", (OnPath(("no-such-program",), "0"),))
+    _up(place, Role("extra", (extra,), optional=True))
     now = ledger.state()
     assert now is not None
     assert [one.name for one in now.components] == ["server"]
@@ -165,7 +170,7 @@ def test_a_stack_that_is_not_whole_is_not_borrowed(place: Path) -> None:
 def test_where_none_is_up_one_is_started_and_taken_down(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "select", lambda _: [_component()])
+    monkeypatch.setattr(lifecycle, "select", lambda _: [_role()])
     told: list[str] = []
     with lifecycle.borrowed(told.append) as borrowed:
         assert borrowed.folder == lifecycle.home()
@@ -189,7 +194,7 @@ def test_a_component_that_ends_says_its_last_words(place: Path) -> None:
 
 
 def test_a_taken_port_stops_before_anything_starts(place: Path) -> None:
-    (port,) = config.PROGRAMS["server"].listens(config.Ports())
+    port = catalog.known()["server"].ports["http"]
     with socket.socket() as other:
         other.bind(("127.0.0.1", port))
         other.listen()
@@ -222,8 +227,10 @@ def test_a_required_component_that_cannot_be_had_is_an_error(place: Path) -> Non
     if supply.choose(_grafana(), supply.cache()) is not None:
         pytest.skip("Grafana is on PATH")
     with pytest.raises(NeedError, match=r"Grafana cannot be had"):
-        lifecycle.require_all([c for c in lifecycle.select(["grafana"]) if c.name == "grafana"])
-    lifecycle.require_all([c for c in lifecycle.select([]) if c.name == "grafana"])
+        lifecycle.require_all([r for r in lifecycle.select(["grafana"]) if r.name == "grafana"])
+    lifecycle.require_all([r for r in lifecycle.select([]) if r.name == "grafana"])
+    with pytest.raises(InputError, match=r"One component keeps the traces, and 2 are required"):
+        lifecycle.select(["tempo", "jaeger"])
     with pytest.raises(InputError, match="no component 'graphana'"):
         lifecycle.select(["graphana"])
 
@@ -272,6 +279,4 @@ def test_a_state_of_another_version_is_a_sentence(place: Path) -> None:
 
 
 def _grafana() -> Component:
-    from harness.stack import catalog
-
     return catalog.load()["grafana"]

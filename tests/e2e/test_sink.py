@@ -57,6 +57,15 @@ class Running:
         stats: dict[str, dict[str, int]] = json.loads(self.client.getresponse().read())
         return stats
 
+    def tell(self, method: str, body: bytes = b"") -> int:
+        self.client.request(method, "/refusal", body)
+        response = self.client.getresponse()
+        response.read()
+        return response.status
+
+    def refuse(self, **how: object) -> int:
+        return self.tell("PUT", json.dumps(how).encode())
+
     def stop(self) -> int:
         self.client.close()
         return processes.stop(self.process)
@@ -169,6 +178,58 @@ def test_sigterm_ends_it_with_0_and_the_spool_is_appended_to(tmp_path: Path) -> 
         running.stop()
     assert [record.body for record in read_spool(tmp_path / "spool")] == [b"1", b"2"]
     assert processes.last_words(tmp_path / "log") == []
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_it_refuses_on_command_until_it_is_told_to_take(sink: Running, status: int) -> None:
+    assert sink.refuse(how=str(status)) == 200
+    assert [sink.post("/v1/logs", b"lost")[0] for _ in range(23)] == [status] * 23
+    assert list(read_spool(sink.spool)) == []
+    assert sink.stats()["refused"] == 23
+    assert sink.stats()["posts"]["logs"] == 0
+    assert sink.tell("DELETE") == 200
+    assert sink.post("/v1/logs", b"kept")[0] == 200
+    assert [record.body for record in read_spool(sink.spool)] == [b"kept"]
+
+
+def test_it_refuses_for_as_long_as_it_was_told(sink: Running) -> None:
+    assert sink.refuse(how="503", seconds=0.5) == 200
+    deadline = time.monotonic() + 30
+    while (status := sink.post("/v1/logs", b"x")[0]) == 503 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert status == 200
+    assert len(list(read_spool(sink.spool))) == 1
+
+
+def test_it_resets_connections_on_command(sink: Running) -> None:
+    assert sink.refuse(how="reset") == 200
+    with pytest.raises(ConnectionResetError):
+        sink.post("/v1/logs", b"lost")
+    sink.client.close()
+    assert sink.stats()["refused"] == 1
+    assert list(read_spool(sink.spool)) == []
+
+
+def test_it_never_answers_on_command(sink: Running) -> None:
+    assert sink.refuse(how="silence") == 200
+    request = b"POST /v1/logs HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"
+    with socket.create_connection(("127.0.0.1", sink.port), timeout=0.3) as client:
+        client.sendall(request)
+        with pytest.raises(TimeoutError):
+            client.recv(100)
+    assert sink.stats()["refused"] == 1
+    assert sink.tell("DELETE") == 200
+    assert sink.post("/v1/logs", b"kept")[0] == 200
+    assert [record.body for record in read_spool(sink.spool)] == [b"kept"]
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b'{"how": "418"}', b'{"how": "503", "seconds": "soon"}', b'"503"']
+)
+def test_what_it_cannot_be_told_changes_nothing(sink: Running, body: bytes) -> None:
+    assert sink.tell("PUT", body) == 400
+    assert sink.tell("POST", b'{"how": "503"}') == 405
+    assert sink.post("/v1/logs", b"kept")[0] == 200
 
 
 @pytest.mark.parametrize("missing", [1, 30, 60])

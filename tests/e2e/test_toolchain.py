@@ -31,7 +31,7 @@ def test_a_fetched_toolchain_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "bin" / "go").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setenv("GOTOOLCHAIN", "auto")
-    go = toolchain.choose(catalog.MODULES / "tempo" / "go.mod")
+    go = toolchain.choose(catalog.MODULES / "victorialogs" / "go.mod")
     assert "from the module proxy" in toolchain.to_fetch(go, tmp_path)
     environment = toolchain.environment(go, tmp_path)  # who sets HARNESS_STACK has a network
     assert toolchain.to_fetch(go, tmp_path) == ""

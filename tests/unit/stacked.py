@@ -13,6 +13,8 @@ from tests.unit.synthetic import Truth
 
 ARMS = (Arm("baseline"), Arm("http", ("http",)), Arm("guard", ("guard",)))
 FULL = synthetic.experiment(workloads=("go",), arms=ARMS, switched_seconds=1.2, stack="full")
+GRAFANAS = {"traces": "tempo", "metrics": "prometheus", "logs": "loki"}
+"""Who keeps each signal where Tempo and Loki can be had."""
 IDLE = {"tempo": 0.02, "loki": 0.01, "otelcol": 0.03}  # CPU seconds a second
 SECONDS = 6.0
 SCATTER = 0.012  # CPU seconds more of the idle Collector in one of the blocks

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -16,8 +17,9 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from harness.agent.errors import AgentError
+from harness.agent.errors import AgentError, RefusedError
 from harness.agent.otlp import Exporter
+from harness.agent.outbox import Outbox
 from harness.agent.telemetry import (
     Buckets,
     Log,
@@ -36,10 +38,37 @@ from harness.agent.telemetry import (
 def received() -> Iterator[tuple[str, dict[str, bytes]]]:
     bodies: dict[str, bytes] = {}
 
+    def take(path: str, body: bytes) -> int:
+        bodies[path] = body
+        return 200
+
+    with _serving(take) as url:
+        yield url, bodies
+
+
+@pytest.fixture
+def answering() -> Iterator[Callable[[int], tuple[str, list[str]]]]:
+    """A receiver that answers with a status, and which paths it was asked for."""
+    with ExitStack() as ends:
+
+        def start(status: int) -> tuple[str, list[str]]:
+            asked: list[str] = []
+
+            def answer(path: str, body: bytes) -> int:
+                asked.append(path)
+                return status
+
+            return ends.enter_context(_serving(answer)), asked
+
+        yield start
+
+
+@contextmanager
+def _serving(answer: Callable[[str, bytes], int]) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            bodies[self.path] = self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(answer(self.path, body))
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
@@ -48,13 +77,15 @@ def received() -> Iterator[tuple[str, dict[str, bytes]]]:
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", bodies
+        yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
 
 
 def exported(received: tuple[str, dict[str, bytes]], telemetry: Telemetry) -> int:
-    return Exporter(received[0], "http", "shop", lambda: 4711).send(telemetry)
+    outbox = Outbox(Exporter(received[0], "http", "shop", lambda: 4711))
+    outbox.send(telemetry)
+    return outbox.exported
 
 
 def test_metrics_carry_resource_scope_and_temporality(received: Any) -> None:
@@ -106,8 +137,9 @@ def test_a_level_may_fall(received: Any) -> None:
 
 def test_what_the_agent_says_of_itself_is_apart(received: Any) -> None:
     seen, own = gauge("seen", "1", [Point({}, 1)]), gauge("own", "1", [Point({}, 2)])
-    exporter = Exporter(received[0], "http", "shop", lambda: 4711, "http-1")
-    assert exporter.send(Telemetry(metrics=[seen]), [own]) == 1  # of what it was asked to see
+    outbox = Outbox(Exporter(received[0], "http", "shop", lambda: 4711, "http-1"))
+    outbox.send(Telemetry(metrics=[seen]), [own])
+    assert outbox.exported == 1  # of what it was asked to see
     request = ExportMetricsServiceRequest.FromString(received[1]["/v1/metrics"])
     found = {}
     for resource in request.resource_metrics:
@@ -120,7 +152,8 @@ def test_what_the_agent_says_of_itself_is_apart(received: Any) -> None:
     assert attributes["service.instance.id"].string_value == "http-1"
     assert attributes["process.pid"].int_value == os.getpid()
     assert found["harness.http"][1] == ["seen"]
-    assert exporter.send(Telemetry(), [own]) == 0
+    outbox.send(Telemetry(), [own])
+    assert outbox.exported == 1
     request = ExportMetricsServiceRequest.FromString(received[1]["/v1/metrics"])
     assert len(request.resource_metrics) == 1
 
@@ -156,7 +189,7 @@ def test_a_process_that_starts_later_is_named_later(received: Any) -> None:
     pids = iter([None, 23])
     exporter = Exporter(received[0], "http", "shop", lambda: next(pids))
     for expected in (False, True):
-        exporter.send(Telemetry(metrics=[gauge("g", "1", [Point({}, 1)])]))
+        exporter.send_metrics([gauge("g", "1", [Point({}, 1)])])
         request = ExportMetricsServiceRequest.FromString(received[1]["/v1/metrics"])
         names = [each.key for each in request.resource_metrics[0].resource.attributes]
         assert ("process.pid" in names) is expected
@@ -166,4 +199,20 @@ def test_a_receiver_that_is_gone_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("harness.agent.otlp._TIMEOUT_SECONDS", 0.1)
     exporter = Exporter("http://127.0.0.1:9", "http", "shop", lambda: None)
     with pytest.raises(AgentError, match=r"did not reach http://127\.0\.0\.1:9"):
-        exporter.send(Telemetry(metrics=[gauge("g", "1", [Point({}, 1)])]))
+        exporter.send_metrics([gauge("g", "1", [Point({}, 1)])])
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(400, RefusedError), (404, RefusedError), (429, AgentError), (408, AgentError),
+     (503, AgentError), (500, AgentError)],
+)  # fmt: skip
+def test_what_is_refused_is_asked_once_and_told_with_its_status(
+    answering: Callable[[int], tuple[str, list[str]]], status: int, error: type[AgentError]
+) -> None:
+    url, asked = answering(status)
+    exporter = Exporter(url, "http", "shop", lambda: None)
+    with pytest.raises(AgentError, match=f"answered with status {status}") as caught:
+        exporter.send_spans([Span("GET /", 0, 1, {})])
+    assert type(caught.value) is error
+    assert asked == ["/v1/traces"]

@@ -14,6 +14,7 @@ from harness.errors import (
     ComponentError,
     LoadError,
     NeedError,
+    StoreError,
     UnavailableError,
     WorkloadError,
 )
@@ -91,6 +92,7 @@ def test_a_trial_that_fails_under_load_does_not_fail_the_next(
         (WorkloadError("It died."), "failed", "block"),
         (ComponentError("tempo ended."), "failed", "run"),
         (OSError(errno.ENOSPC, "No space left on device"), "failed", "run"),
+        (StoreError("The disk is full to which the load driver writes."), "failed", "run"),
     ],
 )
 def test_the_class_of_an_error_says_what_is_over_with_it(
@@ -123,3 +125,16 @@ def test_a_service_that_died_ends_the_block_with_its_own_sentence(
     assert (found.over, found.service) == ("block", "The workload 'go' died (signal 9).")
     assert found.error is not None
     assert found.error["what"] == "It does not answer."
+
+
+def test_a_disk_that_is_still_full_when_the_load_is_ended_hides_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_self: Driver, _path: Path) -> None:
+        raise StoreError("The disk is full to which the load driver writes.")
+
+    monkeypatch.setattr(Driver, "finish", full)
+    _raising(monkeypatch, CollectorError("It does not answer."))
+    found = attempt.run(_testbed(), SPEC, tmp_path)
+    assert found.error is not None
+    assert (found.error["what"], found.over) == ("It does not answer.", "")

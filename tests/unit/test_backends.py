@@ -1,215 +1,20 @@
-"""The full stack as a receiver: what its backends' answers hold, and when something has arrived."""
+"""What the answers of backends hold, and which of it is new."""
 
 from __future__ import annotations
 
-import json
 import re
-import socket
-import threading
-import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
-import numpy as np
 import pytest
 
-from harness.errors import ComponentError
-from harness.model import Part
-from harness.stack import backends, full
-from harness.stack.backends import Series
-from harness.stack.config import Ports, Stack
-from harness.stack.full import Full
-
-SECOND = 10**9
-UNIX = 1_763_000_000
-
-# GET /api/v1/query with a range selector (prometheus.io/docs/prometheus/latest/querying/api)
-SAMPLES = {
-    "status": "success",
-    "data": {
-        "resultType": "matrix",
-        "result": [
-            {
-                "metric": {
-                    "__name__": "http_server_request_duration_seconds_count",
-                    "http_route": "/",
-                    "service_instance_id": "http-1",
-                },
-                "values": [
-                    [UNIX + 1.5, "100"], [UNIX + 6.501, "110"], [UNIX + 11.5, "4"],
-                    [UNIX + 16.5, "4"],
-                ],
-            },
-            {
-                "metric": {"__name__": "http_server_request_duration_seconds_count",
-                           "http_route": "/cpu", "service_instance_id": "http-1"},
-                "values": [[UNIX + 6.501, "7"]],
-            },
-        ],
-    },
-}  # fmt: skip
-
-# GET /api/search of Tempo 2.8: the first as recorded, then the same again as of another block, then
-# one of before 2.3
-SEARCH = {
-    "traces": [
-        {
-            "traceID": "2f3e0cee77ae5dc9c17ade3689eb2e54",
-            "rootServiceName": "go",
-            "rootTraceName": "GET /",
-            "startTimeUnixNano": "1763000001000000000",
-            "spanSet": {
-                "spans": [
-                    {
-                        "spanID": "563d623c76514f8e",
-                        "startTimeUnixNano": "1763000001000000000",
-                        "durationNanos": "3000000",
-                        "attributes": [
-                            {
-                                "key": "service.instance.id",
-                                "value": {"stringValue": "http-1"},
-                            }
-                        ],
-                    }
-                ],
-                "matched": 1,
-            },
-            "serviceStats": {"go": {"spanCount": 1}},
-            "spanSets": [
-                {
-                    "spans": [
-                        {
-                            "spanID": "563d623c76514f8e",
-                            "startTimeUnixNano": "1763000001000000000",
-                            "durationNanos": "3000000",
-                        }
-                    ],
-                    "matched": 1,
-                }
-            ],
-        },
-        {
-            "traceID": "2f3e0cee77ae5dc9c17ade3689eb2e54",
-            "spanSets": [
-                {
-                    "spans": [
-                        {
-                            "spanID": "563d623c76514f8e",
-                            "startTimeUnixNano": "1763000001000000000",
-                            "durationNanos": "3000000",
-                        }
-                    ],
-                    "matched": 1,
-                }
-            ],
-        },
-        {
-            "traceID": "ab",
-            "spanSet": {
-                "spans": [{"spanID": "cd", "startTimeUnixNano": "1763000002000000000"}],
-                "matched": 1,
-            },
-        },
-    ],
-    "metrics": {"inspectedBytes": "241330", "completedJobs": 1, "totalJobs": 1},
-}
-
-# GET /loki/api/v1/query_range (grafana.com/docs/loki/latest/reference/loki-http-api)
-LINES = {
-    "status": "success",
-    "data": {
-        "resultType": "streams",
-        "result": [
-            {
-                "stream": {
-                    "service_name": "go",
-                    "service_instance_id": "guard-1",
-                    "process_executable_path": "/tmp/probe",
-                },
-                "values": [
-                    ["1763000001000000001", "process.exec"],
-                    ["1763000001000000001", "process.exec"],
-                    ["1763000002000000000", "process.exec"],
-                ],
-            },
-            {
-                "stream": {"service_name": "go", "process_executable_path": "/bin/sh",
-                           "event_name": "process.exec"},
-                "values": [["1763000001500000000", ""]],
-            },
-        ],
-        "stats": {},
-    },
-}  # fmt: skip
-
-# GET /metrics of the Collector 0.158, and with the suffix that other versions add
-COLLECTOR = """\
-# TYPE otelcol_exporter_sent_spans counter
-otelcol_exporter_sent_spans{exporter="otlp_grpc/tempo",server_port="14317"} 42
-# TYPE otelcol_exporter_sent_metric_points counter
-otelcol_exporter_sent_metric_points_total{exporter="otlp_http/prometheus"} 1.5e+03
-otelcol_exporter_sent_log_records_total{exporter="otlp_http/loki"} 7
-otelcol_exporter_queue_size{exporter="otlp_http/loki"} 3
-"""
-
-
-class Answers(ThreadingHTTPServer):
-    """All backends in one; `say` maps a path to what it answers: a status, or an object."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.say: dict[str, Callable[[], Any]] = {}
-        self.asked: list[dict[str, str]] = []
-        self.cut = 0
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Answers
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        url = urlsplit(self.path)
-        self.server.asked.append({k: v[0] for k, v in parse_qs(url.query).items()})
-        said = self.server.say[url.path]()
-        status, body = (said, "no such thing") if isinstance(said, int) else (200, said)
-        data = (body if isinstance(body, str) else json.dumps(body)).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data[: -self.server.cut] if self.server.cut else data)
-
-
-@pytest.fixture
-def answers() -> Iterator[Answers]:
-    with Answers() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture
-def receiver(answers: Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Full:
-    monkeypatch.setattr(full, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(backends, "PAUSE_SECONDS", 0.01)
-    port = answers.server_port
-    ports = Ports(prometheus=port, tempo=port, loki=port, collector_metrics=port)
-    cgroup = tmp_path / "tempo"
-    cgroup.mkdir()
-    (cgroup / "cgroup.procs").write_text("7\n")
-    (tmp_path / "tempo.log").write_text("level=info\npanic: out of luck\n")
-    stack = Stack(tmp_path, ports=ports)
-    return Full(stack, {"tempo": cgroup}, {"tempo": tmp_path / "tempo.log"})
+from harness.stack import counters, full
+from harness.stack.config import jaeger, loki, prometheus, tempo, victorialogs
+from harness.stack.questions import Series
+from tests.unit.answered import COLLECTOR, JAEGER, LINES, ROWS, SAMPLES, SEARCH, SECOND, UNIX
+from tests.unit.stacked import GRAFANAS
 
 
 def test_samples_are_counted_across_a_restart() -> None:
-    found = backends.series(SAMPLES)
+    found = prometheus.series(SAMPLES)
     assert found[0].points[1] == ((UNIX * 1000 + 6501) * 10**6, 110.0)
     since = UNIX * SECOND + 2 * SECOND
     assert full.counted(found, since, None) == 10 + 4 + 0 + 7
@@ -220,7 +25,7 @@ def test_samples_are_counted_across_a_restart() -> None:
 
 
 def test_a_point_stands_for_delays_over_the_interval_that_it_counts() -> None:
-    found, now = backends.series(SAMPLES), UNIX * SECOND + 7 * SECOND
+    found, now = prometheus.series(SAMPLES), UNIX * SECOND + 7 * SECOND
     first = full.new_points(found, UNIX * SECOND, set(), now)
     ((_, delays), *others) = list(first)
     assert (min(delays), max(delays)) == pytest.approx((0.499, 5.5))
@@ -228,253 +33,52 @@ def test_a_point_stands_for_delays_over_the_interval_that_it_counts() -> None:
 
 
 def test_spans_are_found_once_with_their_ends() -> None:
-    assert [(s.key, s.time_unix_ns) for s in backends.spans(SEARCH)] == [
+    assert [(s.key, s.time_unix_ns) for s in tempo.spans(SEARCH)] == [
         (("2f3e0cee77ae5dc9c17ade3689eb2e54", "563d623c76514f8e"), 1763000001003000000),
         (("ab", "cd"), 1763000002000000000),
     ]
-    assert backends.spans({"metrics": {}}) == []
+    assert tempo.spans({"metrics": {}}) == []
 
 
 def test_equal_lines_are_several_events() -> None:
-    found = backends.lines(LINES)
+    found = list(loki.lines(LINES))
     assert len({line.key for line in found}) == len(found) == 4
     assert {line.name for line in found} == {"process.exec"}
     assert found[0].time_unix_ns == 1763000001000000001
 
 
+def test_jaeger_tells_the_spans_of_one_instance_with_their_ends() -> None:
+    (span,) = jaeger.spans(JAEGER, "http-1")
+    assert span.key == ("2f3e0cee77ae5dc9c17ade3689eb2e54", "563d623c76514f8e")
+    assert (span.time_unix_ns, span.name) == (1763000001003000000, "GET /")
+    assert list(jaeger.spans(JAEGER, "http-2")) == []
+    assert list(jaeger.spans({"data": None}, "http-1")) == []
+
+
+def test_victorialogs_tells_lines_to_the_nanosecond_and_equal_ones_apart() -> None:
+    found = list(victorialogs.lines(ROWS))
+    assert len({line.key for line in found}) == len(found) == 3
+    assert [line.time_unix_ns for line in found] == [
+        1763000001000000001, 1763000002000000000, 1763000001000000001,
+    ]  # fmt: skip
+    assert {line.name for line in found} == {"process.exec"}
+    assert list(victorialogs.lines("")) == []
+
+
 def test_what_the_collector_sent_is_told_by_kind() -> None:
-    assert backends.taken(COLLECTOR) == {"spans": 42.0, "metrics": 1500.0, "logs": 7.0}
+    sent = {s: counters.collector(COLLECTOR, s, name)["sent"] for s, name in GRAFANAS.items()}
+    assert sent == {"traces": 42.0, "metrics": 1500.0, "logs": 7.0}
 
 
 def test_a_name_of_opentelemetry_is_matched_with_any_unit() -> None:
-    wanted = backends.metric("http.server.request.duration")
+    wanted = prometheus.metric("http.server.request.duration")
     assert re.fullmatch(wanted, "http_server_request_duration_seconds_count")
     assert not re.fullmatch(wanted, "http_server_request_duration_seconds_sum")
-    assert re.fullmatch(backends.metric("tcp.connections.opened"), "tcp_connections_opened_total")
-
-
-def test_requests_are_counted_once_the_flush_is_found(receiver: Full, answers: Answers) -> None:
-    """The sample of the flush arrives at the third question."""
-    flush_ns = time.monotonic_ns()
-    flush, before = time.time(), time.time() - 5
-    values = [[[before, "100"]], [[before, "100"]], [[before, "100"], [flush + 0.001, "123"]]]
-
-    def say() -> Any:
-        rest = values.pop(0) if len(values) > 1 else values[0]
-        return {"data": {"result": [{"metric": {}, "values": rest}]}}
-
-    answers.say["/api/v1/query"] = say
-    since_ns = flush_ns - SECOND
-    part = Part("harness.http", receiver.mark() - 60 * SECOND, since_ns, instance="http-1",
-                flushed_ns=flush_ns)  # fmt: skip
-    assert receiver.count(part, "requests", 23) == 23
-    assert len(answers.asked) == 3
-    query = answers.asked[0]["query"]
-    assert 'service_instance_id="http-1"' in query
-    assert '__name__=~"http_server_request_duration(_.+)?_(total|count)"' in query
-    assert re.search(r"\[6\ds\]$", query)
-
-
-def test_requests_are_counted_by_port(receiver: Full, answers: Answers) -> None:
-    flush_ns = time.monotonic_ns()
-    before, after = time.time() - 5, time.time() + 0.001
-    found = [
-        {"metric": labels, "values": [[before, "100"], [after, str(100 + number)]]}
-        for labels, number in (
-            ({"server_port": "8080"}, 23),
-            ({"server_port": "8081"}, 46),
-            ({}, 1),
-        )
-    ]
-    answers.say["/api/v1/query"] = lambda: {"data": {"result": found}}
-    part = Part("harness.http", receiver.mark() - 60 * SECOND, flush_ns - SECOND,
-                instance="http-1", flushed_ns=flush_ns)  # fmt: skip
-    assert receiver.ports(part, "requests", 70) == {8080: 23, 8081: 46, 0: 1}
-
-
-def test_events_are_counted_until_all_are_there(receiver: Full, answers: Answers) -> None:
-    found: list[Any] = [{"traces": []}, SEARCH]
-    answers.say["/api/search"] = lambda: found.pop(0) if len(found) > 1 else found[0]
-    assert receiver.count(Part("harness.http", instance="http-1"), "spans", 2) == 2
-    assert answers.asked[0]["q"] == '{resource.service.instance.id="http-1"}'
-    assert not {"start", "end"} & set(answers.asked[0])
-    answers.say["/loki/api/v1/query_range"] = lambda: LINES
-    only = ("process.executable.path", "/tmp/probe")
-    part = Part("harness.guard", instance="guard-1", only=only)
-    assert receiver.count(part, "executions", 4) == 4
-    asked = answers.asked[-1]["query"]
-    assert asked.endswith('| service_instance_id="guard-1" | process_executable_path="/tmp/probe"')
-
-
-def test_more_lines_than_one_answer_may_hold_are_asked_for_in_pages(
-    receiver: Full, answers: Answers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two lines an answer; the second and the third are of the same time."""
-    monkeypatch.setattr(backends, "LINES", 2)
-    every = [(1, "a"), (2, "b"), (2, "c"), (3, "d")]
-
-    def say() -> Any:
-        start = int(answers.asked[-1]["start"])
-        values = [[str(at), line] for at, line in every if at >= start][:2]
-        return {"data": {"result": [{"stream": {"a": "b"}, "values": values}]}}
-
-    answers.say["/loki/api/v1/query_range"] = say
-    found = receiver._backends.lines("guard-1", 0)
-    assert [line.name for line in found] == ["a", "b", "c"]
-    every[2] = (3, "c")
-    found = receiver._backends.lines("guard-1", 0)
-    assert [line.name for line in found] == ["a", "b", "c", "d"]
-
-
-def test_what_never_comes_is_waited_for_only_so_long(
-    receiver: Full, answers: Answers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(full, "COMPLETE_SECONDS", 0.05)
-    answers.say["/api/search"] = lambda: SEARCH
-    assert receiver.count(Part("harness.http", instance="http-1"), "spans", 3) == 2
-
-
-def test_a_record_is_late_by_the_time_of_its_first_sight(receiver: Full, answers: Answers) -> None:
-    began = time.time_ns()
-    part = Part("harness.http", receiver.mark(), time.monotonic_ns(), instance="http-1")
-
-    def search() -> Any:
-        visible = time.time_ns() - began > 0.2 * SECOND
-        ends = [began + 10**7] if visible else []
-        ends.append(began - SECOND)  # from before the part
-        return {
-            "traces": [
-                {"traceID": str(end), "spanSets": [{"spans": [
-                    {"spanID": "a", "startTimeUnixNano": str(end)}]}]}
-                for end in ends
-            ]
-        }  # fmt: skip
-
-    answers.say["/api/search"] = search
-    receiver.watch([(part, "spans")], 0.0, lambda: len(receiver.data_latency(part, "spans")) > 0)
-    (delay,) = receiver.data_latency(part, "spans")
-    assert delay > 0.15
-    assert receiver.poll_seconds >= 0.01
-    assert len(receiver.data_latency(part, "logs")) == 0
+    assert re.fullmatch(prometheus.metric("tcp.connections.opened"), "tcp_connections_opened_total")
 
 
 def test_few_questions_go_far_back() -> None:
     assert [full.back_ns(n) // SECOND for n in range(1, 9)] == [5, 10, 5, 20, 5, 10, 5, 40]
-
-
-def test_the_last_question_goes_back_to_the_beginning(
-    receiver: Full, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also where nothing is known to be missing: some collectors do not tell what they sent."""
-    asked: list[int] = []
-    monkeypatch.setattr(Full, "_new", lambda *told: iter(asked.append(told[-1]) or ()))
-    part = Part("scope", 0, time.monotonic_ns() - 90 * SECOND)
-    receiver.watch([(part, "spans")], 0.0, lambda: True)
-    assert asked == [pytest.approx(full.unix_ns(part.since_ns), abs=SECOND)]
-
-
-def test_what_is_very_late_is_found_while_others_come(receiver: Full, answers: Answers) -> None:
-    """Of a Tempo that keeps to start and end: one span is 12 s old when it can first be found."""
-    began = time.time_ns()
-    ends = {"late": began - 12 * SECOND, "early": began - 30 * SECOND}
-    part = Part("", receiver.mark(), time.monotonic_ns() - 20 * SECOND, instance="http-1")
-
-    def search() -> Any:
-        if time.time_ns() - began < 0.1 * SECOND:
-            return {"traces": []}
-        ends[str(time.time_ns())] = time.time_ns()
-        start, end = (int(answers.asked[-1][key]) * SECOND for key in ("start", "end"))
-        return {
-            "traces": [
-                {"traceID": name, "spanSets": [{"spans": [
-                    {"spanID": "a", "startTimeUnixNano": str(at)}]}]}
-                for name, at in ends.items() if start <= at <= end
-            ]
-        }  # fmt: skip
-
-    answers.say["/api/search"] = search
-    receiver.watch([(part, "spans")], 1.0, lambda: True)
-    starts = [int(query["start"]) - began // SECOND for query in answers.asked]
-    assert sum(start >= -5 for start in starts) > len(starts) / 3
-    assert min(starts) >= -20 - 1
-    delays = receiver.data_latency(part, "spans")
-    assert sum(delays > 5) == 1
-    assert max(delays) < 14
-    assert len(delays) > 5
-
-
-def test_in_the_end_all_is_asked_for(
-    receiver: Full, answers: Answers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(full, "COMPLETE_SECONDS", 0.05)
-    answers.say["/api/search"] = dict
-    part = Part("", receiver.mark(), time.monotonic_ns() - 60 * SECOND, instance="http-1")
-    receiver.watch([(part, "spans")], 0.0, lambda: False)
-    assert answers.asked
-    assert {time.time_ns() // SECOND - int(q["start"]) for q in answers.asked} <= {60, 61}
-
-
-def test_a_metric_is_late_by_its_interval_and_its_way(receiver: Full, answers: Answers) -> None:
-    began = time.time()
-    part = Part("harness.flows", receiver.mark(), time.monotonic_ns(), instance="flows-1")
-    values = [[began - 1, "5"], [began + 0.05, "9"]]
-    answers.say["/api/v1/query"] = lambda: {
-        "data": {"result": [{"metric": {"__name__": "tcp_io_bytes_total"}, "values": values}]}
-    }
-    time.sleep(0.06)
-    receiver.watch([(part, "metrics")], 0.1, lambda: True)
-    delays = receiver.data_latency(part, "metrics")
-    assert np.ptp(delays) == pytest.approx(1.05, abs=0.01)
-    assert delays.min() >= 0
-
-
-def test_a_backend_that_ended_is_named_with_its_last_words(receiver: Full) -> None:
-    receiver.check()
-    (receiver.cgroups["tempo"] / "cgroup.procs").write_text("")
-    with pytest.raises(ComponentError, match=r"tempo ended .*out of luck.*kept in the run's"):
-        receiver.check()
-    receiver.stays = True
-    with pytest.raises(ComponentError, match=r"tempo ended .*out of luck.*harness down"):
-        receiver.check()
-
-
-def test_a_backend_that_refuses_says_why(receiver: Full, answers: Answers) -> None:
-    answers.say["/api/search"] = lambda: 400
-    with pytest.raises(ComponentError, match=r"Tempo refused a query. It said 400: no such thing"):
-        receiver.count(Part("harness.http", instance="x"), "spans", 1)
-    assert len(answers.asked) == 1
-
-
-def test_a_refusal_that_passes_is_asked_again(receiver: Full, answers: Answers) -> None:
-    said: list[Any] = [500, SEARCH]
-    answers.say["/api/search"] = lambda: said.pop(0)
-    assert receiver.count(Part("harness.http", instance="x"), "spans", 2) == 2
-
-
-def test_a_backend_that_ends_while_it_answers_is_named(receiver: Full, answers: Answers) -> None:
-    answers.cut = 5
-    answers.say["/api/search"] = lambda: SEARCH
-    with pytest.raises(ComponentError, match=r"Tempo does not answer. IncompleteRead"):
-        receiver.count(Part("harness.http", instance="x"), "spans", 1)
-
-
-def test_a_search_that_is_cut_off_is_no_count(
-    receiver: Full, answers: Answers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(backends, "MOST", 3)
-    answers.say["/api/search"] = lambda: SEARCH
-    with pytest.raises(ComponentError, match="found 3 traces, which is all that it may"):
-        receiver.count(Part("harness.http", instance="x"), "spans", 5)
-
-
-def test_asking_ends_for_what_never_comes(
-    receiver: Full, answers: Answers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(full, "COMPLETE_SECONDS", 0.05)
-    answers.say["/api/search"] = dict
-    part = Part("harness.http", receiver.mark(), time.monotonic_ns(), instance="http-1")
-    receiver.watch([(part, "spans")], 0.01, lambda: False)
-    assert len(receiver.data_latency(part, "spans")) == 0
 
 
 def test_series_of_one_export_are_one_record() -> None:
@@ -489,28 +93,6 @@ def test_series_of_one_export_are_one_record() -> None:
     ]
     told = list(full.new_points(found, 0, set(), 20 * SECOND))
     assert len(told) == 2 * 2
-
-
-def test_a_backend_that_is_not_there_is_named(receiver: Full, tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        closed = probe.getsockname()[1]
-    away = Full(Stack(tmp_path, ports=Ports(tempo=closed)), {})
-    with pytest.raises(ComponentError, match="Tempo does not answer"):
-        away.count(Part("harness.http", instance="x"), "spans", 1)
-
-
-def test_what_the_backends_took_is_read_from_the_collector(
-    receiver: Full, answers: Answers
-) -> None:
-    answers.say["/metrics"] = lambda: COLLECTOR
-    assert receiver.read()["spans"] == 42
-
-
-def test_senders_of_one_name_are_told_apart(receiver: Full) -> None:
-    names = {receiver.sender("http", "001-go-b0-http-switched") for _ in range(10)}
-    assert len(names) == 10
-    assert all(name.startswith("http-001-go-b0-http-switched-") for name in names)
 
 
 def test_only_points_of_the_time_after_count() -> None:

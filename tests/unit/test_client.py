@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 import threading
 import urllib.error
@@ -12,10 +13,13 @@ from typing import Any
 import pytest
 
 from harness.errors import ComponentError
-from harness.stack import account, backends, client, counters, readback, results
+from harness.stack import client, counters, questions, readback, results
 from harness.stack.backends import Backends
-from harness.stack.config import Ports, Stack
+from harness.stack.config import Stack
+from harness.stack.config.description import KEEPS
+from tests.unit.stacked import GRAFANAS
 
+ALL = {*GRAFANAS.values(), *KEEPS.values()}
 HALF = b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"data": '
 LESS = b"HTT"
 
@@ -66,19 +70,24 @@ def dying() -> Iterator[Dying]:
 
 @pytest.fixture
 def stack(dying: Dying, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
-    monkeypatch.setattr(backends, "PAUSE_SECONDS", 0.0)
-    port = dying.port
-    return Stack(
-        tmp_path,
-        ports=Ports(otlp_http=port, tempo=port, prometheus=port, loki=port, collector_metrics=port),
-    )
+    monkeypatch.setattr(questions, "PAUSE_SECONDS", 0.0)
+    uses = ("otelcol.http", "otelcol.metrics", *(f"{name}.http" for name in ALL))
+    return Stack(tmp_path, keeps=GRAFANAS, ports=dict.fromkeys(uses, dying.port))
+
+
+def _others(stack: Stack) -> Backends:
+    return Backends(dataclasses.replace(stack, keeps=KEEPS))
 
 
 ASKED: dict[str, tuple[Callable[[Stack], Any], str]] = {
-    "counters": (lambda s: counters.of_collector(s, "spans"), "/metrics does not answer"),
+    "counters": (lambda s: counters.of_collector(s, "traces"), "/metrics does not answer"),
     "backend": (lambda s: counters.of_backend(s, "logs"), "/metrics does not answer"),
-    "search": (lambda s: Backends(s).spans("x"), "Tempo does not answer"),
-    "taken": (lambda s: Backends(s).taken(), "The Collector does not answer"),
+    "search": (lambda s: Backends(s).traces.spans("x"), "Tempo does not answer"),
+    "jaeger": (lambda s: _others(s).traces.spans("x"), "Jaeger does not answer"),
+    "lines": (lambda s: Backends(s).logs.lines("x", 0), "Loki does not answer"),
+    "victorialogs": (lambda s: _others(s).logs.lines("x", 0), "VictoriaLogs does not answer"),
+    "samples": (lambda s: Backends(s).metrics.counters("x", "y", 0), "Prometheus does not answer"),
+    "taken": (lambda s: Backends(s).taken(), "/metrics does not answer"),
 }
 
 
@@ -96,10 +105,12 @@ def test_whoever_dies_while_it_answers_is_named(
 @pytest.mark.parametrize("words", [HALF, LESS, b""])
 def test_half_an_answer_is_none(stack: Stack, dying: Dying, words: bytes) -> None:
     dying.last_words = words
-    assert client.ask(stack.url(dying.port)) is None
-    assert account.points(stack, "m", 60) is None
-    assert account.lines(stack, "m", 60) is None
-    assert account.whole_traces(stack, ["a"]) == 0
+    assert client.ask(stack.otlp_url) is None
+    assert Backends(stack).metrics.number("m", "ramp_", 60) is None
+    for each in (Backends(stack), _others(stack)):
+        assert each.logs.number("m", 60) is None
+        assert each.traces.size("a") == 0
+        assert not each.logs.has("m")
     assert not readback.found(stack, "logs", "m")
 
 
@@ -109,14 +120,14 @@ def test_a_collector_that_dies_has_taken_nothing(stack: Stack, dying: Dying, wor
     with pytest.raises(ComponentError, match="The Collector did not take traces at "):
         readback.send(stack, "traces", "ab" * 16)
     with pytest.raises(ComponentError, match="The Collector did not take them at "):
-        results.send(stack.url(dying.port), "r", ())
+        results.send(stack.otlp_url, "r", ())
     assert [request.split()[1] for request in dying.requests] == [b"/v1/traces", b"/v1/metrics"]
 
 
 def test_a_refusal_is_told_as_far_as_it_got(stack: Stack, dying: Dying) -> None:
     dying.last_words = b"HTTP/1.1 400 Bad\r\nContent-Length: 100\r\n\r\nno such"
     with pytest.raises(ComponentError, match=r"Tempo refused a query. It said 400: no such"):
-        Backends(stack).spans("x")
+        Backends(stack).traces.spans("x")
     assert len(dying.requests) == 1
 
 
@@ -134,4 +145,5 @@ def test_a_refusal_of_which_nothing_can_be_read_is_one() -> None:
 
 def test_an_answer_that_says_nothing_is_no_count(stack: Stack, dying: Dying) -> None:
     dying.last_words = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-    assert account.lines(stack, "m", 60) is None
+    assert Backends(stack).logs.number("m", 60) is None
+    assert _others(stack).logs.number("m", 60) is None

@@ -16,10 +16,10 @@ from harness.agent.errors import AgentError
 from harness.collectors import REGISTRY, resolve
 from harness.collectors.definition import EXPORT_SECONDS
 from harness.errors import InputError
-from harness.linux import processes
+from harness.linux import bpf_features, processes
 from harness.node.agent_process import AgentProcess
 from harness.plan.trials import collector
-from harness.wire.telemetry import SIGNALS
+from harness.wire.telemetry import countable
 
 EXTERNAL = """
 name = "mine"
@@ -53,7 +53,20 @@ def test_a_bare_name_is_the_registered_one() -> None:
     for name, definition in REGISTRY.items():
         assert resolve(name) is definition
         assert definition.name == definition.slug == definition.agent == name
-        assert definition.signal in (*SIGNALS, None)
+        assert definition.signal in (*countable(), None)
+
+
+def test_hooks_are_named_as_they_are_tried() -> None:
+    for definition in REGISTRY.values():
+        assert definition.hooks
+        assert {*definition.hooks, *definition.prefers} <= {*bpf_features.PROBES}
+
+
+def test_who_writes_profiles_gets_a_folder(started: list[list[str]], tmp_path: Path) -> None:
+    for name in REGISTRY:
+        process(name, tmp_path).start()
+    given = {argv[3]: argv[argv.index("--pprof") + 1] for argv in started if "--pprof" in argv}
+    assert given == {"profile": str(tmp_path / "pprof")}
 
 
 def test_options_replace_those_of_the_definition(started: list[list[str]], tmp_path: Path) -> None:

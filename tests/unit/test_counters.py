@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import http.client
 import time
-from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.errors import ComponentError
-from harness.stack import account, counters
-from harness.stack.config import Stack
+from harness.stack import catalog, client, counters
+from harness.stack.config import prometheus, tempo
 from harness.stack.marks import Marks
 
 COLLECTOR = """\
@@ -36,22 +36,35 @@ tempo_distributor_bytes_received_total{tenant="single-tenant"} 1e+06
 
 
 def test_the_collectors_counters_are_of_one_signal() -> None:
-    assert counters.collector(COLLECTOR, "spans") == {
+    assert counters.collector(COLLECTOR, "traces", "tempo") == {
         "accepted": 2000, "refused": 3, "sent": 1900, "failed": 0, "unqueued": 2, "queue": 100,
     }  # fmt: skip
-    assert counters.collector(COLLECTOR, "points")["accepted"] == 77
-    logs = counters.collector(COLLECTOR, "logs")
+    assert counters.collector(COLLECTOR, "metrics", "prometheus")["accepted"] == 77
+    logs = counters.collector(COLLECTOR, "logs", "loki")
     assert (logs["sent"], logs["queue"]) == (12, 7)
 
 
 def test_a_backend_says_what_arrived_and_what_it_turned_away() -> None:
-    assert counters.backend(TEMPO, "spans") == {
+    known = catalog.known()
+    assert counters.backend(TEMPO, known["tempo"]) == {
         "arrived": 1900, "discarded.rate_limited": 5, "discarded.live_traces_exceeded": 1,
     }  # fmt: skip
     loki = 'loki_distributor_lines_received_total{aggregated="false",tenant="fake"} 9\n'
-    assert counters.backend(loki, "logs") == {"arrived": 9}
+    assert counters.backend(loki, known["loki"]) == {"arrived": 9}
     samples = 'prometheus_tsdb_head_samples_appended_total{type="float"} 5\n'
-    assert counters.backend(samples, "points") == {"samples": 5}
+    assert counters.backend(samples, known["prometheus"]) == {"samples": 5}
+    jaeger = (
+        'otelcol_receiver_accepted_spans_total{receiver="otlp",transport="grpc"} 40\n'
+        'otelcol_exporter_send_failed_spans_total{exporter="jaeger_storage_exporter"} 2\n'
+    )
+    assert counters.backend(jaeger, known["jaeger"]) == {
+        "arrived": 40, "discarded.out of bounds": 2,
+    }  # fmt: skip
+    rows = 'vl_rows_ingested_total{type="opentelemetry_protobuf"} 9\n'
+    rows += 'vl_rows_dropped_total{reason="too_small_timestamp"} 1\n'
+    assert counters.backend(rows, known["victorialogs"]) == {
+        "arrived": 9, "discarded.too_small_timestamp": 1,
+    }  # fmt: skip
 
 
 def test_labels_may_hold_anything() -> None:
@@ -117,18 +130,22 @@ def test_a_search_without_an_answer_is_repeated() -> None:
 
 def test_a_trace_is_whole_with_all_its_spans() -> None:
     spans = [{"spans": [{}, {}]}, {"spans": [{}, {}, {}]}]
-    assert account._spans({"batches": [{"scopeSpans": spans}]}) == 5
-    assert account._spans({"trace": {"resourceSpans": [{"scopeSpans": spans[:1]}]}}) == 2
-    assert account._spans({"resourceSpans": []}) == account._spans(None) == 0
+    assert tempo.size({"batches": [{"scopeSpans": spans}]}) == 5
+    assert tempo.size({"trace": {"resourceSpans": [{"scopeSpans": spans[:1]}]}}) == 2
+    assert tempo.size({"resourceSpans": []}) == tempo.size(None) == 0
 
 
-def test_samples_are_counted_name_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_samples_are_counted_name_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = {"ramp_a_total": 7.0, "ramp_b_seconds_bucket": 11.0}
-    answer = {"data": ["target_info", *counts]}
-    monkeypatch.setattr(account, "ask", lambda url, query: answer)
-    monkeypatch.setattr(
-        account, "_value", lambda url, query: next(counts[name] for name in counts if name in query)
-    )
-    assert account.points(Stack(tmp_path), "m", 60) == 18
-    monkeypatch.setattr(account, "_value", lambda url, query: None)
-    assert account.points(Stack(tmp_path), "m", 60) is None
+
+    def ask(url: str, query: dict[str, str], *_: float) -> Any:
+        if "match[]" in query:
+            return {"data": ["target_info", *counts]}
+        value = next((counts[name] for name in counts if name in query["query"]), None)
+        return value and {"data": {"result": [{"value": [0, str(value)]}]}}
+
+    monkeypatch.setattr(client, "ask", ask)
+    assert prometheus.Prometheus("http://x").number("m", "ramp_", 60) == 18
+    counts.pop("ramp_b_seconds_bucket")
+    counts["ramp_c"] = 0.0  # no answer
+    assert prometheus.Prometheus("http://x").number("m", "ramp_", 60) is None

@@ -10,18 +10,22 @@ from pathlib import Path
 
 import pytest
 
+from harness.collectors import REGISTRY
 from harness.linux import bpf_features, cpu_idle, facts
 from harness.node import doctor
 from harness.node.doctor import Finding
+from harness.plan import trials
+
+NEEDS = list(trials.needs(REGISTRY).values())
 
 
 def _named(name: str) -> Finding:
-    (found,) = [finding for finding in doctor.check() if finding.name == name]
+    (found,) = [finding for finding in doctor.check(NEEDS) if finding.name == name]
     return found
 
 
 def test_whatever_is_wrong_has_a_fix() -> None:
-    findings = doctor.check()
+    findings = doctor.check(NEEDS)
     assert len({finding.name for finding in findings}) == len(findings) > 20
     for finding in findings:
         assert finding.detail
@@ -48,11 +52,13 @@ def test_a_missing_hook_fails_only_those_who_need_it(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(bpf_features, "refusal", lambda name: "Operation not permitted")
     needed = _named("perf_event")
     assert (needed.status, needed.detail) == ("fail", "Operation not permitted")
-    assert "profile" in needed.fix
+    assert "for the collectors profile;" in needed.fix
+    assert "for the collectors http, inject;" in _named("cgroup_skb").fix
     assert _named("kprobe").status == "warn"
+    assert "guard takes another hook" in _named("lsm").fix
 
 
-def test_it_knows_the_hooks_that_the_collectors_take() -> None:
+def test_a_collector_names_the_hooks_that_it_takes() -> None:
     sources = sorted((Path(__file__).parents[2] / "bpf").glob("*.bpf.c"))
     assert sources
     for source in sources:
@@ -63,8 +69,8 @@ def test_it_knows_the_hooks_that_the_collectors_take() -> None:
             section = section.replace("connect6", "connect4")  # one program type, probed once
             hooks = [name for name in bpf_features.PROBES if f"{section}/".startswith(f"{name}/")]
             assert hooks, f"{source.name}: nothing probes {section}"
-            users = doctor.NEEDED_BY.get(hooks[0], ()) + doctor.PREFERRED_BY.get(hooks[0], ())
-            assert collector in users, f"{collector} takes {section}"
+            taken = (*REGISTRY[collector].hooks, *REGISTRY[collector].prefers)
+            assert hooks[0] in taken, f"{collector} takes {section}"
 
 
 @pytest.mark.parametrize(("tool", "status"), [("clang", "fail"), ("java", "warn")])

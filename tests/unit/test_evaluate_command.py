@@ -79,6 +79,12 @@ def test_a_service_that_runs_is_named_to_who_measures_it(option: str) -> None:
     assert found.experiment.workloads == (found.own.name,)
 
 
+@pytest.mark.parametrize("engine", ["", "containerd://", "cri-o://", "docker://"])
+def test_a_container_is_called_by_its_id_whoever_runs_it(engine: str) -> None:
+    one, other = (Running(URL, container=engine + 64 * digit).name() for digit in "ab")
+    assert (one, other) == (12 * "a", 12 * "b")
+
+
 def test_a_run_that_goes_on_measures_the_service_that_it_found_before() -> None:
     own = running.service(Running(URL, unit="web.service"))
     assert Workload.from_dict(json.loads(json.dumps(own.to_dict()))) == own

@@ -15,11 +15,17 @@ import pytest
 from harness.analysis.metrics import METRICS
 from harness.linux import processes
 from harness.stack import config, grafana, rules
-from harness.stack.config import Stack
+from harness.stack.config import PROGRAMS, Stack
+from harness.stack.config.description import KEEPS
 from harness.stack.grafana import board, panels, sources
+from harness.stack.grafana.boards import BOARDS as DESCRIBED
+from harness.stack.searches import Calls, Lines
+from tests.unit.stacked import GRAFANAS
 
 AGENTS = Path(__file__).parents[2] / "harness" / "agent"
-BOARDS = grafana.dashboards()
+KEPT = (KEEPS, GRAFANAS)
+BOARDS = grafana.dashboards(GRAFANAS)
+EVERY = [(keeps, grafana.dashboards(keeps)) for keeps in KEPT]
 
 # what the programs of the stack count, from their sources; test_panels.py asks the running ones
 STACK = {
@@ -53,6 +59,10 @@ STACK = {
     "loki_request_duration_seconds_bucket",
     "loki_distributor_lines_received_total",
     "loki_discarded_samples_total",
+    "jaeger_receiver_accepted_spans_total",
+    "jaeger_exporter_send_failed_spans_total",
+    "vl_rows_ingested_total",
+    "vl_rows_dropped_total",
 }  # fmt: skip
 EVALUATION = {"harness_result"}
 
@@ -86,10 +96,22 @@ def metrics(expression: str) -> set[str]:
     return set(re.findall(r"\b[a-zA-Z_][\w:]*", bare)) - _WORDS
 
 
+def every_board() -> Iterator[tuple[str, dict[str, Any]]]:
+    for _, boards in EVERY:
+        yield from boards.items()
+
+
 def every_panel() -> Iterator[tuple[str, dict[str, Any]]]:
-    for uid, tree in BOARDS.items():
+    for uid, tree in every_board():
         for panel in panels.each_panel(tree):
             yield uid, panel
+
+
+def asked_of(tree: dict[str, Any], kind: str) -> Iterator[tuple[str, str]]:
+    """(panel, expression) of the queries to one kind of source."""
+    for title, source, told in panels.queries(tree):
+        if source == kind:
+            yield title, told["expr"] if "expr" in told else told["query"]
 
 
 def texts(tree: Any) -> Iterator[str]:
@@ -104,7 +126,7 @@ def texts(tree: Any) -> Iterator[str]:
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Stack:
-    return Stack(tmp_path)
+    return Stack(tmp_path, keeps=GRAFANAS)
 
 
 def test_every_file_is_where_grafana_looks_for_it(stack: Stack) -> None:
@@ -117,7 +139,7 @@ def test_every_file_is_where_grafana_looks_for_it(stack: Stack) -> None:
 
 
 def test_a_dashboard_is_json_with_numbers_of_its_own() -> None:
-    for uid, tree in BOARDS.items():
+    for uid, tree in every_board():
         assert json.loads(json.dumps(tree)) == tree
         assert tree["uid"] == uid
         numbers = [panel["id"] for panel in tree["panels"]]
@@ -136,7 +158,7 @@ def test_every_panel_says_what_it_is_for_and_asks_something() -> None:
 
 
 def test_panels_lie_beside_each_other() -> None:
-    for uid, tree in BOARDS.items():
+    for uid, tree in every_board():
         taken: set[tuple[int, int]] = set()
         for panel in tree["panels"]:
             at = panel["gridPos"]
@@ -147,36 +169,61 @@ def test_panels_lie_beside_each_other() -> None:
             taken |= cells
 
 
-def test_every_query_goes_to_a_source_that_can_be_chosen(stack: Stack) -> None:
-    provided = {source["uid"] for source in sources.provisioning(stack)["datasources"]}
-    for uid, tree in BOARDS.items():
+@pytest.mark.parametrize(("keeps", "boards"), EVERY)
+def test_every_query_goes_to_a_source_that_can_be_chosen(
+    stack: Stack, keeps: dict[str, str], boards: dict[str, Any]
+) -> None:
+    stack = replace(stack, keeps=keeps)
+    provided = {source["type"] for source in sources.provisioning(stack)["datasources"]}
+    for uid, tree in boards.items():
         chosen = {
             variable["name"]: variable["query"]
             for variable in tree["templating"]["list"]
             if variable["type"] == "datasource"
         }
         assert set(chosen.values()) <= provided
+        assert set(chosen) <= set(keeps)
         for panel in panels.each_panel(tree):
             for target in [panel, *panel["targets"]]:
                 source = target["datasource"]
-                assert source["uid"] == f"${{{source['type']}}}", (uid, panel["title"])
-                assert chosen[source["type"]] == source["type"]
+                signal = source["uid"].removeprefix("${").removesuffix("}")
+                assert chosen[signal] == source["type"], (uid, panel["title"])
+
+
+def test_each_component_is_asked_all_that_it_can_be() -> None:
+    """What is left out for one is span metrics, others' own figures, and what it cannot search."""
+    left_out = {
+        (keeps["traces"], panel.title)
+        for keeps in KEPT
+        for described in DESCRIBED
+        for row in described.rows
+        for panel in row.panels
+        if not panels.is_filled(panel, keeps) and panel.of in ("", *keeps.values())
+    }
+    assert left_out == {
+        ("jaeger", title)
+        for title in (
+            "Traced requests", "Failed traced requests", "Duration of traced requests",
+            "Calls between services", "Latest traces",
+        )
+    }  # fmt: skip
 
 
 def test_every_variable_is_there() -> None:
-    for uid, tree in BOARDS.items():
+    for uid, tree in every_board():
         known = {variable["name"] for variable in tree["templating"]["list"]}
-        for title, _, expression in panels.queries(tree):
-            asked = {name for name in re.findall(r"\$(\w+)", expression) if name[:2] != "__"}
+        for title, _, told in panels.queries(tree):
+            text = json.dumps({k: v for k, v in told.items() if k != "datasource"})
+            asked = {name for name in re.findall(r"\$(\w+)", text) if name[:2] != "__"}
             assert asked <= known, (uid, title)
 
 
 def test_every_metric_is_sent_by_somebody() -> None:
     known = of_agents() | STACK | EVALUATION
     assert {"tcp_rtt_seconds", "process_memory_usage_bytes"} < known  # the names are understood
-    for uid, tree in BOARDS.items():
-        for title, kind, expression in panels.queries(tree):
-            if kind == "prometheus":
+    for uid, tree in every_board():
+        for title, expression in asked_of(tree, "prometheus"):
+            if "__name__" not in expression:
                 assert metrics(expression), (uid, title)
                 assert metrics(expression) <= known, (uid, title)
         for variable in tree["templating"]["list"]:
@@ -192,7 +239,7 @@ def test_every_metric_of_a_rule_is_sent_by_somebody_or_worked_out() -> None:
 
 
 def test_every_result_is_one_that_reports_hold() -> None:
-    asked = [e for _, _, e in panels.queries(BOARDS["harness-results"])]
+    asked = [expression for _, expression in asked_of(BOARDS["harness-results"], "prometheus")]
     asked += [alert.expr for alert in rules.alerts()]
     named = {n for e in asked for n in re.findall(r'harness_metric=~?"(\w+)', e)}
     assert "bill_percent" in named
@@ -211,18 +258,65 @@ def test_links_lead_to_dashboards() -> None:
         assert panels.TAG in tree["tags"]
 
 
-def test_log_queries_choose_streams() -> None:
-    asked = [e for t in BOARDS.values() for _, kind, e in panels.queries(t) if kind == "loki"]
-    assert asked
+@pytest.mark.parametrize(
+    ("kind", "selector"),
+    [
+        ("loki", r'^[\w( ,)]*\{\w+=~"\$\w+"\}'),
+        ("victoriametrics-logs-datasource", r'^\{"[\w.]+"=~"\$\w+"\}'),
+    ],
+)
+def test_log_queries_choose_streams(kind: str, selector: str) -> None:
+    asked = [e for _, tree in every_board() for _, e in asked_of(tree, kind)]
+    assert len(asked) > 4
     for expression in asked:
-        assert re.search(r'\{\w+=~"\$\w+"\}', expression), expression
+        assert re.search(selector, expression), expression
 
 
-def test_a_graph_asks_prometheus() -> None:
-    asked = {title: (kind, e) for title, kind, e in panels.queries(BOARDS["harness-service"])}
-    kind, expression = asked["Who calls whom"]
-    assert kind == "prometheus"
+def test_a_graph_asks_prometheus_for_tempo_and_jaeger_for_its_own() -> None:
+    (expression,) = (
+        e for title, e in asked_of(BOARDS["harness-service"], "prometheus")
+        if title == "Who calls whom"
+    )  # fmt: skip
     assert 'traces_service_graph_request_total{server=~"$service"}' in expression
+    (told,) = (
+        told for title, _, told in panels.queries(EVERY[0][1]["harness-service"])
+        if title == "Who calls whom"
+    )  # fmt: skip
+    assert told["queryType"] == "dependencyGraph"
+
+
+def test_the_same_is_asked_of_logs_in_both_languages() -> None:
+    search = Lines((("service.name", "=~", "a|b"), ("guard.rule", "=", "r")), "$__range",
+                   ("process.executable.name",), 20)  # fmt: skip
+    told = {}
+    for name in ("loki", "victorialogs"):
+        store = PROGRAMS[name].store
+        assert store is not None
+        told[name] = (store.target(search) or {})["expr"]
+        assert store.target(Calls("a")) is None
+    assert told["loki"] == (
+        "topk(20, sum by (process_executable_name) "
+        '(count_over_time({service_name=~"a|b"} | guard_rule="r" [$__range])))'
+    )
+    assert told["victorialogs"] == (
+        '{"service.name"=~"a|b"} "guard.rule":="r"'
+        ' | stats by ("process.executable.name") count() records'
+        " | sort by (records desc) limit 20"
+    )
+
+
+def test_sources_are_linked_where_jaeger_and_victorialogs_keep(stack: Stack) -> None:
+    there = replace(stack, keeps=KEEPS)
+    made = {s["uid"]: s for s in sources.provisioning(there)["datasources"]}
+    assert {uid: s["type"] for uid, s in made.items()} == {
+        "jaeger": "jaeger", "prometheus": "prometheus",
+        "victorialogs": "victoriametrics-logs-datasource",
+    }  # fmt: skip
+    assert made["jaeger"]["jsonData"]["tracesToLogsV2"]["datasourceUid"] == "victorialogs"
+    (field,) = made["victorialogs"]["jsonData"]["derivedFields"]
+    assert (field["datasourceUid"], field["url"]) == ("jaeger", "$${__value.raw}")
+    exemplars = made["prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
+    assert {e["datasourceUid"] for e in exemplars} == {"jaeger"}
 
 
 def test_sources_are_linked_both_ways(stack: Stack) -> None:
@@ -258,8 +352,8 @@ def test_profiles_are_a_source_where_they_are_configured(stack: Stack) -> None:
 def test_sources_are_where_the_stack_listens(tmp_path: Path) -> None:
     stack = Stack(tmp_path, bind="192.0.2.7")
     urls = {source["url"] for source in sources.provisioning(stack)["datasources"]}
-    ports = stack.ports
-    assert urls == {stack.url(port) for port in (ports.prometheus, ports.tempo, ports.loki)}
+    assert urls == {stack.url(name) for name in stack.keeps.values()}
+    assert "http://192.0.2.7:16686" in urls
 
 
 def test_a_variable_is_asked_of_prometheus() -> None:
@@ -275,4 +369,9 @@ def test_they_can_be_written_for_another_grafana(tmp_path: Path) -> None:
     processes.run([sys.executable, "-m", "harness.stack.grafana", str(tmp_path / "new")])
     found = {path.name: json.loads(path.read_text()) for path in (tmp_path / "new").iterdir()}
     assert found.pop("rules.yaml") == rules.rules()
+    assert found == {f"{uid}.json": tree for uid, tree in EVERY[0][1].items()}
+    argv = [sys.executable, "-m", "harness.stack.grafana", str(tmp_path / "old"), "tempo", "loki"]
+    processes.run(argv)
+    found = {path.name: json.loads(path.read_text()) for path in (tmp_path / "old").iterdir()}
+    found.pop("rules.yaml")
     assert found == {f"{uid}.json": tree for uid, tree in BOARDS.items()}

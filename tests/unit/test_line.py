@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.controller.node import Node, session
-from harness.errors import NeedError, NodeError
+from harness.errors import ComponentError, NeedError, NodeError
+from harness.model import Window, WindowRow
 from harness.node.line import Closed, Gone, Line
 from harness.wire import codec
-from harness.wire.frames import Reader, pack
+from harness.wire.frames import LONGEST, Reader, pack
 from harness.wire.spec import Hello, Placement, Timing, TrialResult, TrialSpec
 
 PLACE = Placement((0,), (1,), (1,), (1,), "two CPUs")
@@ -248,3 +251,47 @@ def test_a_node_that_speaks_all_the_time_still_hears_of_its_controller(
     opened.end_block(lambda _: None)
     assert line._frame(1.0).kind == "end_block"  # type: ignore[union-attr]
     assert line._frame(1.0).kind == "ping"  # type: ignore[union-attr]
+
+
+def test_a_trial_may_have_more_windows_than_a_message_holds(opened: Node, line: Line) -> None:
+    meters = {f"cpu.of_something_with_a_long_name_{i}": 1.0 + i / 3 for i in range(40)}
+    window = Window(0, 0, True, 10**18, 10**18 + 1)
+    row = WindowRow(window, meters)
+    many = 1 + LONGEST // len(json.dumps(codec.dump(row), separators=(",", ":")))
+    rows = [replace(row, window=replace(window, index=i)) for i in range(many)]
+
+    def work() -> None:
+        assert line.next().kind == "trial"
+        line.send_windows(rows)
+        line.reply("done", result=codec.dump(TrialResult("ok", details={"hooks": {}})))
+
+    other = threading.Thread(target=work)
+    other.start()
+    found = opened.trial(SPEC, lambda _: None)
+    other.join()
+    assert found == TrialResult("ok", tuple(rows), details={"hooks": {}})
+
+
+def test_windows_of_a_trial_that_was_lost_are_not_those_of_the_next(
+    opened: Node, line: Line
+) -> None:
+    row = WindowRow(Window(0, 0, True, 1, 2), {"seconds": 1.0})
+    line.send_windows([row])
+    line.reply("failed", error=NeedError("It failed.").to_dict())
+    with pytest.raises(NeedError):
+        opened.trial(SPEC, lambda _: None)
+    line.reply("done", result=codec.dump(TrialResult("ok")))
+    assert opened.trial(SPEC, lambda _: None).windows == ()
+
+
+def test_a_node_that_cannot_be_ended_is_told_of_at_the_end(
+    opened: Node, channel: Channel, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise ComponentError("Process 7 does not end, though it was killed.")
+
+    monkeypatch.setattr(channel, "close", refuse)
+    line.reply("closed", warnings=["One cgroup is left."])
+    said = ["One cgroup is left.", "Process 7 does not end, though it was killed."]
+    assert opened.close() == said
+    monkeypatch.undo()

@@ -10,6 +10,7 @@ import pytest
 
 from harness.errors import NeedError
 from harness.linux import ports
+from harness.stack import catalog
 from harness.stack.config import Stack
 
 
@@ -26,8 +27,14 @@ def test_a_port_that_is_taken_names_its_holder() -> None:
 def test_bind_is_advised_for_no_more_than_it_moves() -> None:
     """Of the ports some stay on loopback, whatever --bind says: it frees none of those."""
     stack = Stack(Path(), "192.0.2.1")
-    moved = {name for name, port in vars(stack.ports).items() if stack.address(port) == stack.bind}
-    assert moved == {"otlp_grpc", "otlp_http", "prometheus", "tempo", "loki", "grafana"}
+    every = {(name, use) for name, one in catalog.known().items() for use in one.ports}
+    moved = {each for each in every if stack.address(*each) == stack.bind}
+    queries = {name for name, one in catalog.known().items() if one.signal} | {"grafana"}
+    assert moved == {
+        ("otelcol", "grpc"),
+        ("otelcol", "http"),
+        *((name, "http") for name in queries),
+    }
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(NeedError) as raised:
         ports.require_free("127.0.0.1", taken.getsockname()[1], "otelcol")
     assert "--bind moves only OTLP, queries and Grafana" in raised.value.next_step

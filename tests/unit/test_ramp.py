@@ -46,7 +46,7 @@ def simulated(
         queue=tuple(waits * second for second in range(9)),
         lags=tuple(0.6 + waits * second / capacity for second in range(10)),
         cpu=cpu, memory={"tempo": 100 + rate / 100},
-        idle=max(0.0, 1 - cpu["host"] / cpus), drained=10 * waits / capacity,
+        idle=max(0.0, 1 - cpu["host"] / cpus), drained=10 * waits / capacity, keeper="tempo",
     )  # fmt: skip
     return replace(step, **other)
 

@@ -20,7 +20,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from harness.errors import ComponentError
 from harness.stack import readback
-from harness.stack.config import Ports, Stack
+from harness.stack.config import Stack
+from tests.unit.stacked import GRAFANAS
 
 
 class Backends(ThreadingHTTPServer):
@@ -55,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
         query = parse_qs(url.query).get("query", [""])[0]
         if url.path.startswith("/api/traces/"):
             found = self.server.finds("traces", url.path.rpartition("/")[2])
-            self._answer(200 if found else 404, {"batches": []})
+            self._answer(200 if found else 404, {"batches": [{"scopeSpans": [{"spans": [{}]}]}]})
             return
         signal = "logs" if url.path.startswith("/loki") else "metrics"
         found = self.server.finds(signal, query.split('"')[-2])
@@ -82,7 +83,8 @@ def backends() -> Iterator[Backends]:
 @pytest.fixture
 def stack(backends: Backends, tmp_path: Path) -> Stack:
     port = backends.server_port
-    return Stack(tmp_path, ports=Ports(otlp_http=port, tempo=port, prometheus=port, loki=port))
+    names = ("otelcol", *GRAFANAS.values())
+    return Stack(tmp_path, keeps=GRAFANAS, ports={f"{name}.http": port for name in names})
 
 
 def test_each_signal_is_found_in_its_backend(stack: Stack, backends: Backends) -> None:
@@ -111,6 +113,6 @@ def test_what_does_not_arrive_is_named(stack: Stack, backends: Backends) -> None
 
 
 def test_a_collector_that_is_not_there_is_named(stack: Stack, backends: Backends) -> None:
-    away = Stack(stack.folder, ports=Ports(otlp_http=9))
+    away = Stack(stack.folder, ports={"otelcol.http": 9})
     with pytest.raises(ComponentError, match="did not take traces"):
         readback.prove(away)

@@ -35,14 +35,17 @@ from harness.plan.experiment import Experiment, plan
 from harness.results.run import Run
 from harness.stack import affinity, ledger, results
 from harness.stack.config import Stack
-from harness.stack.full import BACKENDS, Full
+from harness.stack.config.description import KEEPS
+from harness.stack.full import Full
 from harness.stack.ledger import Running, State
 from harness.wire.spec import Placement
 from harness.wire.telemetry import SPREAD
 
 FULL = Experiment("e", ("go",), (Arm("baseline"), Arm("http", ("http",))), stack="full")
 SINK = replace(FULL, stack="sink")
-UP = State("", "", tuple(Running(name, "1", 1, "", "", ()) for name in BACKENDS))
+UP = State(
+    "", "", tuple(Running(name, "1", 1, "", "", ()) for name in (*KEEPS.values(), "otelcol"))
+)
 
 
 def test_a_collector_that_does_not_say_who_it_is_is_refused(
@@ -65,7 +68,7 @@ def test_a_stack_that_cannot_be_had_is_an_error_before_anything_begins(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(components: Any) -> None:
-        assert {c.name for c in components} >= set(receivers.BACKENDS)
+        assert {role.name for role in components} >= {*KEEPS, "otelcol"}
         raise NeedError("Tempo cannot be had here.")
 
     monkeypatch.setattr(receivers.lifecycle, "require_all", refuse)
@@ -76,8 +79,8 @@ def test_a_stack_that_cannot_be_had_is_an_error_before_anything_begins(
 
 
 def test_a_stack_that_lacks_a_backend_is_an_error_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "state", lambda: replace(UP, components=UP.components[2:]))
-    with pytest.raises(NeedError, match="has no prometheus and no tempo"):
+    monkeypatch.setattr(ledger, "state", lambda: replace(UP, components=UP.components[2:-1]))
+    with pytest.raises(NeedError, match="has no traces and no metrics and no otelcol"):
         receivers.check("full")
 
 
@@ -101,8 +104,7 @@ def test_the_stack_that_is_up_is_borrowed_for_the_run(
     said: list[str] = []
 
     @contextmanager
-    def borrowed(tell: Any, require: Any) -> Iterator[Stack]:
-        assert require == receivers.BACKENDS
+    def borrowed(tell: Any) -> Iterator[Stack]:
         tell("tempo is ready after 1.0 s")
         up[0] = True
         yield Stack(tmp_path)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import NeedError, StoreError
+from harness.errors import ComponentError, NeedError, StoreError
 from harness.linux import processes
 
 FOREVER = "import time; time.sleep(1000)"
@@ -203,3 +203,18 @@ def test_a_process_may_be_told_to_stop(tmp_path: Path) -> None:
     process = spawn(tmp_path, code)
     assert processes.ended(process, 10) == 0
     assert (tmp_path / "log").read_text() == "[]\n"
+
+
+def test_a_process_that_cannot_be_killed_is_told_and_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that hangs in the kernel: no signal reaches it."""
+    process = spawn(tmp_path, FOREVER)
+    with monkeypatch.context() as deaf:
+        deaf.setattr(processes.os, "kill", lambda *_: None)
+        deaf.setattr(processes.os, "killpg", lambda *_: None)
+        deaf.setattr(processes, "KILLED_SECONDS", 0.1)
+        with pytest.raises(ComponentError, match=f"Process {process.pid} does not end"):
+            processes.stop(process, grace_seconds=0.1)
+    assert process.poll() is None
+    assert processes.stop(process) == -signal.SIGTERM

@@ -1,4 +1,4 @@
-"""Whose profile is named when a trial's collectors are removed, without a process."""
+"""What a trial notes of its agents: whose profile is named, what they counted; no process."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from harness.collectors import REGISTRY
+from harness.errors import CollectorError
 from harness.model import Arm
 from harness.node import trial
 from harness.node.testbed import TrialLog
@@ -32,7 +34,7 @@ def named(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def agent(name: str, kind: str = "profile") -> Any:
-    return SimpleNamespace(name=name, spec=SimpleNamespace(agent=kind))
+    return SimpleNamespace(name=name, spec=trials.collector(REGISTRY[kind]))
 
 
 def notes() -> TrialLog:
@@ -72,3 +74,29 @@ def test_both_folders_of_one_that_was_installed_twice_are_named(
     trial._profile(TESTBED, [agent("http", "http"), agent("profile")], tmp_path, alone)
     assert sorted(named) == ["pprof", "pprof-profile"]
     assert alone.details["profile"] == "pprof/profile.folded"
+
+
+COUNTED = {"events": 23, "lost": 0, "map_bytes": 4096}
+
+
+def test_a_collector_that_did_not_see_the_service_all_the_time_spoils_the_trial() -> None:
+    with pytest.raises(CollectorError, match="made anew 2 times") as refused:
+        notes().add_counts(agent("http"), {**COUNTED, "reattached": 2, "errors": 0})
+    assert refused.value.ends == "trial"
+
+
+def test_what_failed_in_an_agent_is_told_and_its_counts_are_kept() -> None:
+    told = notes()
+    told.add_counts(agent("http"), {**COUNTED, "reattached": 0, "errors": 1})
+    assert [value.value for value in told.values] == [23, 0, 4096]
+    (warning,) = told.details["warnings"]
+    assert "http: once something failed in its agent" in warning
+    assert "agent-http.log" in warning
+
+
+@pytest.mark.parametrize("more", [{}, {"reattached": 0, "errors": 0}], ids=["external", "ours"])
+def test_an_agent_without_mishaps_is_not_warned_of(more: dict[str, int]) -> None:
+    told = notes()
+    told.add_counts(agent("http"), {**COUNTED, **more})
+    assert "warnings" not in told.details
+    assert len(told.values) == 3

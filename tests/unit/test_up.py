@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,11 @@ from typer.testing import CliRunner
 
 from harness.cli import app
 from harness.stack import ledger, lifecycle
-from harness.stack.catalog import Component
 from harness.stack.config import Stack
 from harness.stack.ledger import Running
-from harness.stack.lifecycle import Started, Tell
+from harness.stack.lifecycle import Role, Started, Tell
 from harness.stack.readback import Arrival
+from tests.unit.stacked import GRAFANAS
 
 NAMES = ("prometheus", "tempo", "loki", "otelcol")
 
@@ -25,7 +26,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Stack]:
     """The stacks that `up` was asked to start; all components but Grafana can be had."""
     stacks: list[Stack] = []
 
-    def up(stack: Stack, components: Sequence[Component], tell: Tell) -> Started:
+    def up(stack: Stack, roles: Sequence[Role], tell: Tell) -> Started:
         stacks.append(stack)
         ledger.claim(stack.folder, stack.bind)
         for pid, name in enumerate(NAMES, 100):
@@ -33,7 +34,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Stack]:
             ledger.note(Running(name, "1.2", pid, f"/cgroup/{name}", log, ("program",)))
         tell("all is ready")
         arrivals = [Arrival("traces", "tempo", 0.5), Arrival("logs", "loki", 0.25)]
-        return Started(dict.fromkeys(NAMES, 1.5), arrivals, 4.0)
+        return Started(replace(stack, keeps=GRAFANAS), dict.fromkeys(NAMES, 1.5), arrivals, 4.0)
 
     monkeypatch.setattr(lifecycle, "up", up)
     monkeypatch.setattr(lifecycle, "require_all", lambda _: None)
@@ -53,7 +54,7 @@ def test_it_says_where_everything_is_and_what_is_next(asked: list[Stack], tmp_pa
         "http://127.0.0.1:4318",
         "http://127.0.0.1:9090",
         f"tempo 1.2: ready after 1.5 s, process 101, log {asked[0].folder}/logs/tempo.log",
-        "Grafana was left out: on PATH: no grafana.",
+        "Grafana was not taken: on PATH: no grafana.",
         "harness down takes it down",
     ):
         assert said in done.stdout
@@ -70,7 +71,9 @@ def test_the_same_for_machines(asked: list[Stack]) -> None:
     assert told["components"][1]["ready_seconds"] == 1.5
     assert told["components"][1]["unit"] == ""
     assert told["queryable"][0] == {"signal": "traces", "backend": "tempo", "seconds": 0.5}
-    assert told["left_out"] == {"Grafana": "on PATH: no grafana."}
+    assert told["left_out"]["Grafana"] == "on PATH: no grafana."
+    assert set(told["left_out"]) <= {"Grafana", "Jaeger", "VictoriaLogs"}
+    assert told["keeps"] == GRAFANAS
 
 
 def test_the_plan_changes_nothing(asked: list[Stack]) -> None:

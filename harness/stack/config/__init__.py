@@ -10,23 +10,33 @@ import os
 import secrets
 from pathlib import Path
 
-from harness.stack.config import grafana, loki, otelcol, prometheus, tempo
-from harness.stack.config.description import Ports, Program, Stack, Tree
+from harness.stack.config import (
+    grafana,
+    jaeger,
+    loki,
+    otelcol,
+    prometheus,
+    tempo,
+    victorialogs,
+)
+from harness.stack.config.description import Program, Stack, Store, Tree
 from harness.stack.config.grafana import PASSWORD as GRAFANA_PASSWORD
 from harness.stack.config.otelcol import QUEUE, host
 
 __all__ = [
-    "GRAFANA_PASSWORD", "PROGRAMS", "QUEUE", "Ports", "Program", "Stack", "Tree", "host", "write",
+    "GRAFANA_PASSWORD", "PROGRAMS", "QUEUE", "Program", "Stack", "Store", "Tree", "host", "write",
 ]  # fmt: skip
 
 PROGRAMS: dict[str, Program] = {
     "prometheus": prometheus.PROGRAM,
     "tempo": tempo.PROGRAM,
+    "jaeger": jaeger.PROGRAM,
     "loki": loki.PROGRAM,
+    "victorialogs": victorialogs.PROGRAM,
     "grafana": grafana.PROGRAM,
-    "otelcol": otelcol.PROGRAM,
 }
 """The components that can be started, the receiving end before the Collector that sends to it."""
+PROGRAMS["otelcol"] = otelcol.program(PROGRAMS)
 
 
 def write(stack: Stack, component: str) -> list[str]:

@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.stack import catalog
+from harness.stack.questions import Keeper
+from harness.stack.searches import Search
+
 Tree = dict[str, Any]
 
-
-@dataclass(frozen=True)
-class Ports:
-    """Where each component listens."""
-
-    otlp_grpc: int = 4317
-    otlp_http: int = 4318
-    collector_health: int = 13133
-    collector_metrics: int = 8888
-    prometheus: int = 9090
-    tempo: int = 3200
-    tempo_grpc: int = 9095
-    tempo_otlp: int = 14317
-    loki: int = 3100
-    loki_grpc: int = 9096
-    grafana: int = 3000
-
-    def inner(self) -> tuple[int, ...]:
-        """What only the components say to each other: always on loopback."""
-        return (
-            self.collector_health, self.collector_metrics,
-            self.tempo_grpc, self.tempo_otlp, self.loki_grpc,
-        )  # fmt: skip
+KEEPS = {"traces": "jaeger", "metrics": "prometheus", "logs": "victorialogs"}
+"""Signal -> the component that keeps it, where nothing else is chosen."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +23,15 @@ class Stack:
 
     `bind` is the address of what others talk to (OTLP and the query endpoints); what only the
     components say to each other stays on loopback. `folder` holds configuration, data and logs.
+    `keeps` says which component keeps each signal. `ports` are those that differ from the
+    catalog's, by component and what they are for: `prometheus.http`.
     `profiles_url` is of a Pyroscope that runs elsewhere, to which Grafana then links.
     """
 
     folder: Path
     bind: str = "127.0.0.1"
-    ports: Ports = Ports()
+    keeps: Mapping[str, str] = field(default_factory=lambda: dict(KEEPS))
+    ports: Mapping[str, int] = field(default_factory=dict)
     retention_hours: int = 24
     scrape_seconds: int = 5
     collector_memory_mb: int = 512
@@ -60,28 +46,68 @@ class Stack:
         """The component's configuration."""
         return self.folder / f"{component}.yaml"
 
-    def address(self, port: int) -> str:
-        """The address on which this port is listened to."""
-        return "127.0.0.1" if port in self.ports.inner() else self.bind
+    def port(self, component: str, use: str = "http") -> int:
+        """Where a component listens for this use."""
+        changed = self.ports.get(f"{component}.{use}")
+        return catalog.known()[component].ports[use] if changed is None else changed
 
-    def url(self, port: int) -> str:
-        """An address on this machine at which a component of ours answers."""
-        host = "127.0.0.1" if self.bind in ("0.0.0.0", "127.0.0.1") else self.bind
-        return f"http://{host}:{port}"
+    def address(self, component: str, use: str = "http") -> str:
+        """The address on which it listens for that."""
+        found = catalog.known().get(component)
+        return "127.0.0.1" if found is not None and use in found.inner else self.bind
+
+    def listens(self, component: str, use: str = "http") -> str:
+        """Address and port on which it listens."""
+        return f"{self.address(component, use)}:{self.port(component, use)}"
+
+    def reached(self, component: str, use: str = "http") -> str:
+        """Address and port at which it answers on this machine."""
+        address = self.address(component, use)
+        host = "127.0.0.1" if address == "0.0.0.0" else address
+        return f"{host}:{self.port(component, use)}"
+
+    def url(self, component: str, use: str = "http") -> str:
+        """The same as the beginning of a URL."""
+        return f"http://{self.reached(component, use)}"
+
+    @property
+    def otlp_url(self) -> str:
+        """Where telemetry is sent to, by OTLP over HTTP."""
+        return self.url("otelcol")
+
+
+@dataclass(frozen=True)
+class Store:
+    """What a component that keeps a signal adds to its program.
+
+    `exporter` is the Collector's: its kind and its settings. `ask` makes of the URL of its query
+    endpoint what can be asked of it: a `Traces`, `Metrics` or `Logs`.
+
+    `target` makes of a dashboard's search what Grafana's data source is told, None if it cannot be
+    asked that; `settings` are the data source's own. `span_metrics` says whether it makes metrics
+    of spans, as Tempo's generator names them.
+    """
+
+    exporter: Callable[[Stack], tuple[str, Tree]]
+    ask: Callable[[str], Keeper]
+    target: Callable[[Search], Tree | None] = lambda search: None
+    settings: Callable[[Stack], Tree] = lambda stack: {}
+    span_metrics: bool = False
 
 
 @dataclass(frozen=True)
 class Program:
-    """How one component is configured, started, asked whether it is ready, and where it listens.
+    """How one component is configured, started and asked whether it is ready.
 
     `render` is of its main file, None if it has none; `files` are further ones, by their names in
     the stack's folder. For each of `secrets`, names too, a password is made that only root reads.
+    `store` is what it adds if it keeps a signal.
     """
 
     render: Callable[[Stack], Tree] | None
     arguments: Callable[[Stack], list[str]]
     ready: Callable[[Stack], str]
-    listens: Callable[[Ports], tuple[int, ...]]
     files: Callable[[Stack], Mapping[str, Tree]] = lambda stack: {}
     environment: Callable[[Stack], Mapping[str, str]] = lambda stack: {}
     secrets: tuple[str, ...] = ()
+    store: Store | None = None

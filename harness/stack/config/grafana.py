@@ -26,7 +26,7 @@ def environment(stack: Stack) -> dict[str, str]:
         "LOG_MODE": "console",
         "LOG_LEVEL": "warn",
         "SERVER_HTTP_ADDR": stack.bind,
-        "SERVER_HTTP_PORT": str(stack.ports.grafana),
+        "SERVER_HTTP_PORT": str(stack.port("grafana")),
         "SECURITY_ADMIN_PASSWORD": f"$__file{{{stack.folder / PASSWORD}}}",
         "AUTH_ANONYMOUS_ENABLED": "false",
         "USERS_ALLOW_SIGN_UP": "false",
@@ -57,8 +57,7 @@ def files(stack: Stack) -> Mapping[str, Tree]:
 PROGRAM = Program(
     None,
     lambda s: ["server", f"--homepath={home()}"],
-    lambda s: s.url(s.ports.grafana) + "/api/health",
-    lambda p: (p.grafana,),
+    lambda s: s.url("grafana") + "/api/health",
     files=files,
     environment=environment,
     secrets=(PASSWORD,),

@@ -3,39 +3,37 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 
-from harness.stack.config.description import Ports, Program, Stack, Tree
+from harness.stack.config.description import Program, Stack, Tree
 
 QUEUE = "file_storage/queue"
 
 
-def render(stack: Stack) -> Tree:
-    """Its file: each signal with a queue on the disk.
+def render(stack: Stack, programs: Mapping[str, Program]) -> Tree:
+    """Its file: each signal with a queue on the disk, to the one of `programs` that keeps it.
 
     Batches are made behind the queue (`sending_queue.batch`), not by the batch processor in front
     of it, which would lose what it holds when the Collector is killed.
     """
-    ports = stack.ports
-    exporters: dict[str, Tree] = {
-        "otlp_grpc/tempo": {
-            "endpoint": f"127.0.0.1:{ports.tempo_otlp}",
-            "tls": {"insecure": True},
-        },
-        "otlp_http/prometheus": {
-            "metrics_endpoint": stack.url(ports.prometheus) + "/api/v1/otlp/v1/metrics"
-        },
-        "otlp_http/loki": {"logs_endpoint": stack.url(ports.loki) + "/otlp/v1/logs"},
-    }
+    exporters: dict[str, Tree] = {}
+    pipelines: dict[str, Tree] = {}
+    for signal, keeper in stack.keeps.items():
+        store = programs[keeper].store
+        assert store is not None
+        kind, settings = store.exporter(stack)
+        exporters[f"{kind}/{keeper}"] = {**settings, **_delivery(stack)}
+        pipelines[signal] = _pipeline(f"{kind}/{keeper}")
     return {
         "extensions": {
-            "health_check": {"endpoint": f"127.0.0.1:{ports.collector_health}"},
+            "health_check": {"endpoint": stack.listens("otelcol", "health")},
             QUEUE: {"directory": stack.data("otelcol"), "create_directory": True},
         },
         "receivers": {
             "otlp": {
                 "protocols": {
-                    "grpc": {"endpoint": f"{stack.bind}:{ports.otlp_grpc}"},
-                    "http": {"endpoint": f"{stack.bind}:{ports.otlp_http}"},
+                    "grpc": {"endpoint": stack.listens("otelcol", "grpc")},
+                    "http": {"endpoint": stack.listens("otelcol", "http")},
                 }
             }
         },
@@ -47,15 +45,11 @@ def render(stack: Stack) -> Tree:
             },
             "resource": {"attributes": [_inserted(key, value) for key, value in host().items()]},
         },
-        "exporters": {name: {**one, **_delivery(stack)} for name, one in exporters.items()},
+        "exporters": exporters,
         "service": {
             "extensions": ["health_check", QUEUE],
-            "pipelines": {
-                "traces": _pipeline("otlp_grpc/tempo"),
-                "metrics": _pipeline("otlp_http/prometheus"),
-                "logs": _pipeline("otlp_http/loki"),
-            },
-            "telemetry": {"metrics": {"level": "normal", "readers": [_reader(ports)]}},
+            "pipelines": pipelines,
+            "telemetry": {"metrics": {"level": "normal", "readers": [_reader(stack)]}},
         },
     }
 
@@ -100,14 +94,15 @@ def _pipeline(exporter: str) -> Tree:
     return {"receivers": ["otlp"], "processors": processors, "exporters": [exporter]}
 
 
-def _reader(ports: Ports) -> Tree:
-    where = {"host": "127.0.0.1", "port": ports.collector_metrics}
+def _reader(stack: Stack) -> Tree:
+    where = {"host": "127.0.0.1", "port": stack.port("otelcol", "metrics")}
     return {"pull": {"exporter": {"prometheus": where}}}
 
 
-PROGRAM = Program(
-    render,
-    lambda s: [f"--config={s.file('otelcol')}"],
-    lambda s: f"http://127.0.0.1:{s.ports.collector_health}/",
-    lambda p: (p.otlp_grpc, p.otlp_http, p.collector_health, p.collector_metrics),
-)
+def program(programs: Mapping[str, Program]) -> Program:
+    """The Collector in front of these."""
+    return Program(
+        lambda s: render(s, programs),
+        lambda s: [f"--config={s.file('otelcol')}"],
+        lambda s: s.url("otelcol", "health") + "/",
+    )

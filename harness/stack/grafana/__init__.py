@@ -8,27 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.stack.config.description import Stack, Tree
-from harness.stack.grafana import sources
+from harness.stack.config.description import KEEPS, Stack, Tree
 
 FOLDER = "grafana/dashboards"
 
 
 def files(stack: Stack) -> Mapping[str, Tree]:
     """What Grafana reads at its start, by names relative to the stack's folder."""
+    from harness.stack.grafana import sources
+
     made = {
         "grafana/provisioning/datasources/stack.yaml": sources.provisioning(stack),
         "grafana/provisioning/dashboards/harness.yaml": _provider(stack),
     }
-    return made | {f"{FOLDER}/{uid}.json": tree for uid, tree in dashboards().items()}
+    return made | {f"{FOLDER}/{uid}.json": tree for uid, tree in dashboards(stack.keeps).items()}
 
 
-def dashboards() -> dict[str, Tree]:
-    """Every dashboard by its uid, as Grafana imports it."""
+def dashboards(keeps: Mapping[str, str] = KEEPS) -> dict[str, Tree]:
+    """Every dashboard by its uid, as Grafana imports it, for who keeps each signal."""
     from harness.stack.grafana import panels
     from harness.stack.grafana.boards import BOARDS
 
-    return {board.uid: panels.build(board) for board in BOARDS}
+    return {board.uid: panels.build(board, keeps) for board in BOARDS}
 
 
 def _provider(stack: Stack) -> Tree:

@@ -5,23 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Source = Literal["prometheus", "loki", "tempo"]
+from harness.stack.searches import Lines, Search
+
+Signal = Literal["metrics", "logs", "traces"]
 Kind = Literal["lines", "points", "figure", "table", "logs", "traces", "graph"]
 
 
 @dataclass(frozen=True)
 class Query:
-    """One question to a data source; `legend` names each series, in Grafana's {{label}} form.
+    """One question, in PromQL or a search; `legend` names each series, in Grafana's {{label}} form.
 
     `exemplars` shows traces as points among the series. `unit` is of a table's column, if it is not
-    the panel's. Of a graph, `expr` filters its edges.
+    the panel's.
     """
 
-    expr: str
+    expr: str | Search
     legend: str = ""
-    source: Source = "prometheus"
     exemplars: bool = False
     unit: str = ""
+
+    @property
+    def signal(self) -> Signal:
+        """Whose keeper is asked."""
+        if isinstance(self.expr, str):
+            return "metrics"
+        return "logs" if isinstance(self.expr, Lines) else "traces"
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,10 @@ class Panel:
     """One panel; `what` says what it shows and what to do about it.
 
     From the first of `limits` on it is orange, from the second red; below `least` it is red.
-    `width` is of 24 columns. `link` is the uid of the dashboard to go on with.
+    `width` is of 24 columns. `link` is the uid of the dashboard to go on with. One of `each`, a
+    variable, is shown for each of its values. `of` names the one component that it is about,
+    `span_metrics` says that it needs metrics that are made of spans: where they are not, it is left
+    out.
     """
 
     kind: Kind
@@ -41,11 +52,14 @@ class Panel:
     least: float | None = None
     width: int = 12
     link: str = ""
+    each: str = ""
+    of: str = ""
+    span_metrics: bool = False
 
     @property
-    def source(self) -> Source:
+    def signal(self) -> Signal:
         """Where all its queries go."""
-        return self.queries[0].source
+        return self.queries[0].signal
 
 
 @dataclass(frozen=True)

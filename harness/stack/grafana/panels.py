@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from grafana_foundation_sdk.builders import dashboard, loki, prometheus, tempo
+from grafana_foundation_sdk.builders import dashboard, prometheus
+from grafana_foundation_sdk.cog import variants
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
-from grafana_foundation_sdk.models.tempo import SearchTableType
 
-from harness.stack.config.description import Tree
-from harness.stack.grafana.board import Board, Kind, Panel, Query, Source, Variable
+from harness.stack import catalog
+from harness.stack.config import PROGRAMS
+from harness.stack.config.description import Store, Tree
+from harness.stack.grafana.board import Board, Kind, Panel, Query, Signal, Variable
 from harness.stack.grafana.visual import LETTERS, VISUALS
 
 TAG = "harness"
@@ -21,8 +24,30 @@ EDGES = "traces_service_graph_request_total"
 _HEIGHTS: dict[Kind, int] = {"figure": 5, "logs": 12, "table": 9, "traces": 9, "graph": 9}
 
 
-def build(board: Board) -> Tree:
-    """A dashboard as Grafana imports it; its data sources can be chosen above it."""
+Keeps = Mapping[str, str]
+"""Signal -> the component that keeps it."""
+
+
+@dataclass
+class Target(variants.Dataquery):
+    """A query as the data source of a component is told it."""
+
+    told: Tree
+
+    def to_json(self) -> dict[str, object]:
+        """As it stands in a dashboard."""
+        return dict(self.told)
+
+    def dataquery_type(self) -> str:
+        """Which plugin is asked."""
+        return str(self.told["datasource"]["type"])
+
+
+def build(board: Board, keeps: Keeps) -> Tree:
+    """A dashboard as Grafana imports it; its data sources can be chosen above it.
+
+    Panels that the components of this stack cannot fill are left out, and rows that are then empty.
+    """
     made = (
         dashboard.Dashboard(board.title)
         .uid(board.uid)
@@ -34,24 +59,50 @@ def build(board: Board) -> Tree:
         .tooltip(model.DashboardCursorSync.CROSSHAIR)
         .link(_others())
     )
-    used = {panel.source for row in board.rows for panel in row.panels}
-    for source in sorted(used | ({"prometheus"} if board.variables else set())):
-        made.with_variable(dashboard.DatasourceVariable(source).label(source.title()).type(source))
+    rows = {row.title: [p for p in row.panels if is_filled(p, keeps)] for row in board.rows}
+    used = {panel.signal for row in rows.values() for panel in row}
+    for signal in sorted(used | ({"metrics"} if board.variables else set())):
+        kind = catalog.known()[keeps[signal]].source
+        made.with_variable(dashboard.DatasourceVariable(signal).label(signal.title()).type(kind))
     for variable in board.variables:
-        made.with_variable(_variable(variable))
+        made.with_variable(_variable(variable, keeps))
     number = 0
-    for row in board.rows:
+    for title, row in rows.items():
+        if not row:
+            continue
         number += 1
-        made.with_row(dashboard.Row(row.title).id(number))
-        for panel in row.panels:
+        made.with_row(dashboard.Row(title).id(number))
+        for panel in row:
             number += 1
-            made.with_panel(_panel(panel, number))
+            made.with_panel(_panel(panel, number, keeps))
     tree: Tree = json.loads(JSONEncoder(sort_keys=True).encode(made.build()))
     return tree
 
 
-def queries(tree: Tree) -> list[tuple[str, str, str]]:
-    """(panel title, data source's type, expression) of each query of a dashboard.
+def is_filled(panel: Panel, keeps: Keeps) -> bool:
+    """Whether this stack's components can answer what the panel asks."""
+    if panel.of and panel.of not in keeps.values():
+        return False
+    if panel.span_metrics and not _store(keeps, "traces").span_metrics:
+        return False
+    return all(_told(query, keeps) is not None for query in panel.queries)
+
+
+def _store(keeps: Keeps, signal: str) -> Store:
+    store = PROGRAMS[keeps[signal]].store
+    assert store is not None
+    return store
+
+
+def _told(query: Query, keeps: Keeps) -> Tree | None:
+    """What the data source of the query's signal is told, None if it cannot be asked that."""
+    if isinstance(query.expr, str):
+        return {"expr": query.expr}
+    return _store(keeps, query.signal).target(query.expr)
+
+
+def queries(tree: Tree) -> list[tuple[str, str, Tree]]:
+    """(panel title, data source's type, what it is told) of each query of a dashboard.
 
     A graph is what Tempo's data source asks Prometheus for.
     """
@@ -71,68 +122,70 @@ def each_panel(tree: Tree) -> Iterator[Tree]:
             yield panel
 
 
-def _asked(target: Tree) -> tuple[str, str]:
+def _asked(target: Tree) -> tuple[str, Tree]:
     if "serviceMapQuery" in target:
         edges = f"{EDGES}{target['serviceMapQuery']}"
-        return "prometheus", f"sum by (client, server) (rate({edges}[$__range]))"
-    return target["datasource"]["type"], target["expr"] if "expr" in target else target["query"]
+        return "prometheus", {"expr": f"sum by (client, server) (rate({edges}[$__range]))"}
+    return target["datasource"]["type"], target
 
 
-def _panel(panel: Panel, number: int) -> Any:
+def _panel(panel: Panel, number: int, keeps: Keeps) -> Any:
     made = (
         VISUALS[panel.kind](panel)
         .id(number)
         .title(panel.title)
         .description(panel.what)
-        .datasource(_reference(panel.source))
+        .datasource(_reference(panel.signal, keeps))
         .span(panel.width)
         .height(_HEIGHTS.get(panel.kind, 8))
-        .targets([_target(each, panel.kind, LETTERS[i]) for i, each in enumerate(panel.queries)])
+        .targets(
+            [_target(each, panel.kind, LETTERS[i], keeps) for i, each in enumerate(panel.queries)]
+        )
     )
+    if panel.each:
+        made.repeat(panel.each)
     if panel.link:
         made.links([_link(panel.link)])
     return made
 
 
-def _target(query: Query, kind: Kind, letter: str) -> Any:
-    made = _TARGETS[query.source](query, kind)
-    return made.ref_id(letter).datasource(_reference(query.source))
+def _target(query: Query, kind: Kind, letter: str, keeps: Keeps) -> Any:
+    if isinstance(query.expr, str):
+        made = _of_prometheus(query, query.expr, kind)
+        return made.ref_id(letter).datasource(_reference("metrics", keeps))
+    told = _told(query, keeps)
+    assert told is not None
+    legend = {"legendFormat": query.legend} if query.legend else {}
+    source = {"type": catalog.known()[keeps[query.signal]].source, "uid": f"${{{query.signal}}}"}
+    return _Fixed(Target({**told, **legend, "refId": letter, "datasource": source}))
 
 
-def _of_prometheus(query: Query, kind: Kind) -> Any:
-    made = prometheus.Dataquery().expr(query.expr).legend_format(query.legend)
+class _Fixed:
+    """A builder of what is made already."""
+
+    def __init__(self, made: Target) -> None:
+        self._made = made
+
+    def build(self) -> Target:
+        """It."""
+        return self._made
+
+
+def _of_prometheus(query: Query, expr: str, kind: Kind) -> Any:
+    made = prometheus.Dataquery().expr(expr).legend_format(query.legend)
     made.exemplar(query.exemplars)
     if kind == "table":
         made.format(PromQueryFormat.TABLE)
     return made.instant() if kind in ("figure", "table") else made.range()
 
 
-def _of_loki(query: Query, kind: Kind) -> Any:
-    made = loki.Dataquery().expr(query.expr).legend_format(query.legend)
-    return made.query_type("instant" if kind in ("figure", "table") else "range")
-
-
-def _of_tempo(query: Query, kind: Kind) -> Any:
-    if kind == "graph":
-        return tempo.TempoQuery().query_type("serviceMap").service_map_query(query.expr)
-    made = tempo.TempoQuery().query_type("traceql").query(query.expr).limit(20)
-    return made.table_type(SearchTableType.TRACES)
-
-
-_TARGETS: dict[Source, Callable[[Query, Kind], Any]] = {
-    "prometheus": _of_prometheus,
-    "loki": _of_loki,
-    "tempo": _of_tempo,
-}
-
-
-def _variable(variable: Variable) -> dashboard.QueryVariable:
+def _variable(variable: Variable, keeps: Keeps) -> dashboard.QueryVariable:
     everything = model.VariableOption(text="All", value="$__all", selected=True)
     return (
         dashboard.QueryVariable(variable.name)
         .label(variable.label)
         .query(variable.query)
-        .datasource(_reference("prometheus"))
+        .datasource(_reference("metrics", keeps))
         .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(model.VariableSort.ALPHABETICAL_ASC)
         .multi(True)
@@ -142,9 +195,10 @@ def _variable(variable: Variable) -> dashboard.QueryVariable:
     )
 
 
-def _reference(source: Source) -> model.DataSourceRef:
+def _reference(signal: Signal, keeps: Keeps) -> model.DataSourceRef:
     """The data source that is chosen above the dashboard."""
-    return model.DataSourceRef(type_val=source, uid=f"${{{source}}}")
+    kind = catalog.known()[keeps[signal]].source
+    return model.DataSourceRef(type_val=kind, uid=f"${{{signal}}}")
 
 
 def _others() -> dashboard.DashboardLink:

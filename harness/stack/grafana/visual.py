@@ -62,7 +62,7 @@ def _table(panel: Panel) -> Any:
     names = {f"Value #{LETTERS[i]}": query.legend for i, query in enumerate(panel.queries)}
     names["Value"] = panel.queries[0].legend  # the name where there is only one
     steps = {
-        "labelsToFields": {} if panel.source == "loki" else None,
+        "labelsToFields": {} if panel.signal == "logs" else None,
         "merge": {},
         "organize": {"excludeByName": {"Time": True}, "renameByName": names},
     }

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from harness.stack import catalog
 from harness.stack.grafana.board import Board, Panel, Query, Row
 from harness.stack.promql import PANEL, grown, quantile, rate
 from harness.stack.rules import QUEUE_RATIO, SIGNALS
 
-_GO = 'job=~"prometheus|tempo|loki"'
+_RECORDS = {"traces": "spans", "logs": "lines"}
+_KEEPERS = [component for component in catalog.known().values() if component.signal]
+_ANSWERS = {
+    "prometheus": "prometheus_http_request_duration_seconds",
+    "tempo": "tempo_request_duration_seconds",
+    "loki": "loki_request_duration_seconds",
+}
+"""Histograms of those that have one."""
+_PARTS = "|".join(["otelcol_", *(c.prefix for c in _KEEPERS if c.prefix)])
+_CPU, _RSS = (f'__name__=~"({_PARTS})process_{what}.*"' for what in ("cpu_seconds", "memory_rss"))
+# those made of the Collector's parts tell their CPU and memory as it does
+_GO = f'job=~"{"|".join(c.name for c in _KEEPERS if not c.prefix)}"'
 
 
 def _by_signal(metric: str, by: str, suffix: str = "") -> tuple[Query, ...]:
@@ -91,7 +103,7 @@ _COLLECTOR = Row(
             "lines",
             "Refused",
             "Records a second that senders were told to keep: the memory limit or a full queue."
-            " The included collectors do not repeat: refused is lost.",
+            " The included collectors keep 8,192 spans and log records, and send them again.",
             _by_signal("otelcol_receiver_refused_{}", "receiver"),
             "cps",
             (0.001,),
@@ -137,34 +149,33 @@ _BACKENDS = Row(
             (Query("prometheus_tsdb_head_series", "series"),),
             width=8,
         ),
-        Panel(
-            "lines",
-            "Tempo: spans",
-            "Spans a second that Tempo took.",
-            (Query(rate("tempo_distributor_spans_received_total", "tenant"), "spans"),),
-            "cps",
-            width=8,
+        *(
+            Panel(
+                "lines",
+                f"{c.title}: {_RECORDS[c.signal]}",
+                f"{_RECORDS[c.signal].capitalize()} a second that {c.title} took.",
+                (Query(rate(c.arrived, "job"), _RECORDS[c.signal]),),
+                "cps",
+                width=8,
+                of=c.name,
+            )
+            for c in _KEEPERS
+            if c.signal in _RECORDS
         ),
-        Panel(
-            "lines",
-            "Loki: lines",
-            "Log lines a second that Loki took.",
-            (Query(rate("loki_distributor_lines_received_total", "tenant"), "lines"),),
-            "cps",
-            width=8,
-        ),
-        Panel(
-            "lines",
-            "Thrown away",
-            "Records that Tempo or Loki threw away because of a limit, in a minute or a step of the"
-            " graph.",
-            (
-                _failed("tempo_discarded_spans_total", "spans, Tempo"),
-                _failed("loki_discarded_samples_total", "lines, Loki"),
-            ),
-            "short",
-            (0.5, 0.5),
-            width=8,
+        *(
+            Panel(
+                "lines",
+                f"{c.title}: thrown away",
+                f"Records that {c.title} took or was sent and threw away, in a minute or a step of"
+                " the graph.",
+                (_failed(c.discarded, c.signal),),
+                "short",
+                (0.5, 0.5),
+                width=8,
+                of=c.name,
+            )
+            for c in _KEEPERS
+            if c.signal in _RECORDS
         ),
         Panel(
             "lines",
@@ -172,6 +183,7 @@ _BACKENDS = Row(
             "Series of span metrics and service graph; many names of spans make many series.",
             (Query("sum(tempo_metrics_generator_registry_active_series)", "series"),),
             width=8,
+            of="tempo",
         ),
     ),
 )  # fmt: skip
@@ -185,7 +197,7 @@ _COST = Row(
             "Share of one CPU of each component.",
             (
                 Query(rate("process_cpu_seconds_total", "job", _GO), "{{job}}"),
-                Query(rate("otelcol_process_cpu_seconds", "job"), "{{job}}"),
+                Query(f"sum by (job) (rate({{{_CPU}}}[{PANEL}]))", "{{job}}"),
             ),
             "percentunit",
         ),
@@ -195,20 +207,20 @@ _COST = Row(
             "Resident memory of each component.",
             (
                 Query(f"sum by (job) (process_resident_memory_bytes{{{_GO}}})", "{{job}}"),
-                Query("sum by (job) (otelcol_process_memory_rss)", "{{job}}"),
+                Query(f"sum by (job) ({{{_RSS}}})", "{{job}}"),
             ),
             "bytes",
         ),
-        Panel(
-            "lines",
-            "Answering time of writes and queries, p95",
-            "Of each backend's HTTP and gRPC requests; slow writes let the queue grow.",
-            (
-                Query(quantile(0.95, "prometheus_http_request_duration_seconds", "job"), "{{job}}"),
-                Query(quantile(0.95, "tempo_request_duration_seconds", "job"), "{{job}}"),
-                Query(quantile(0.95, "loki_request_duration_seconds", "job"), "{{job}}"),
-            ),
-            "s",
+        *(
+            Panel(
+                "lines",
+                f"Answering time of {name.title()}, p95",
+                "Of its requests, writes and queries; slow writes let the queue grow.",
+                (Query(quantile(0.95, histogram, "job"), "{{job}}"),),
+                "s",
+                of=name,
+            )
+            for name, histogram in _ANSWERS.items()
         ),
     ),
 )

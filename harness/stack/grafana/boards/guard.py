@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from harness.stack.grafana.board import Board, Panel, Query, Row, Variable
 from harness.stack.promql import grown, rate
+from harness.stack.searches import Lines, Match
 
 _OF = 'service_name=~"$service"'
-_EVENTS = f'{{{_OF}}} | scope_name="harness.guard"'
-_KILLED = f'{_EVENTS} | guard_action="kill"'
-_LINE = (
-    "{{.guard_action}} {{.guard_rule}}: {{__line__}} by"
-    " {{.process_executable_path | default .process_executable_name}} ({{.process_pid}})"
-    " {{.process_command_args}} {{.file_path}} {{.network_peer_address}}"
+_EVENTS: tuple[Match, ...] = (
+    ("service.name", "=~", "$service"),
+    ("scope.name", "=", "harness.guard"),
 )
+_KILLED: tuple[Match, ...] = (*_EVENTS, ("guard.action", "=", "kill"))
+_SHOWN = (
+    "guard.action", "guard.rule", "process.executable.path", "process.pid", "process.command_args",
+    "file.path", "network.peer.address",
+)  # fmt: skip
 
 BOARD = Board(
     "harness-guard",
@@ -28,8 +31,7 @@ BOARD = Board(
                     "Killed",
                     "Events in the time shown for which the policy kills. Each is an attack that"
                     " was stopped, or a rule that is too strict: read them below.",
-                    (Query(f"sum(count_over_time({_KILLED} [$__range])) or vector(0)", "killed",
-                           source="loki"),),
+                    (Query(Lines(_KILLED, "$__range"), "killed"),),
                     limits=(0.5, 0.5),
                     width=6,
                 ),
@@ -56,16 +58,15 @@ BOARD = Board(
                     "lines",
                     "By rule",
                     "Records by the rule of the policy that they matched, and what was done.",
-                    (Query(f"sum by (guard_rule, guard_action) (count_over_time({_EVENTS}"
-                           " [$__auto]))", "{{guard_rule}}: {{guard_action}}", source="loki"),),
+                    (Query(Lines(_EVENTS, "$__auto", ("guard.rule", "guard.action"))),),
                 ),
                 Panel(
                     "table",
                     "Programs",
                     "The programs with the most records in the time shown.",
-                    (Query("topk(20, sum by (service_name, process_executable_name, guard_rule)"
-                           f" (count_over_time({_EVENTS} [$__range])))", "records",
-                           source="loki"),),
+                    (Query(Lines(_EVENTS, "$__range",
+                                 ("service.name", "process.executable.name", "guard.rule"), 20),
+                           "records"),),
                 ),
             ),
         ),
@@ -76,7 +77,7 @@ BOARD = Board(
                     "logs",
                     "Records",
                     "Each record; open one for all that is known: parent, arguments, peer, file.",
-                    (Query(f"{_EVENTS} | line_format `{_LINE}`", source="loki"),),
+                    (Query(Lines(_EVENTS, shown=_SHOWN)),),
                     width=24,
                 ),
             ),

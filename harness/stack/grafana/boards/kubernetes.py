@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.stack.grafana.board import Board, Panel, Query, Row, Variable
 from harness.stack.promql import grown, quantile, rate, share
 from harness.stack.rules import AGENT_CORES, ERROR_RATIO
+from harness.stack.searches import Lines, Spans
 
 _HTTP = "http_server_request_duration_seconds"
 _CLUSTER = 'k8s_cluster_name=~"$cluster"'
@@ -92,16 +93,15 @@ BOARD = Board(
                     "lines",
                     "Log records by pod",
                     "What the pods' guard and the services themselves said, records in each step.",
-                    (Query("sum by (k8s_namespace_name, k8s_pod_name) (count_over_time("
-                           '{k8s_namespace_name=~"$namespace"} [$__auto]))', "{{k8s_pod_name}}",
-                           source="loki"),),
+                    (Query(Lines((("k8s.namespace.name", "=~", "$namespace"),), "$__auto",
+                                 ("k8s.namespace.name", "k8s.pod.name"))),),
                     link="harness-guard",
                 ),
                 Panel(
                     "traces",
                     "Latest traces",
                     "Traces of this namespace; sort by duration.",
-                    (Query('{ resource.k8s.namespace.name =~ "$namespace" }', source="tempo"),),
+                    (Query(Spans(("k8s.namespace.name", "=~", "$namespace"))),),
                 ),
             ),
         ),

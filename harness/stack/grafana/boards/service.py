@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.stack.grafana.board import Board, Panel, Query, Row, Variable
 from harness.stack.promql import quantile, rate, share
 from harness.stack.rules import ERROR_RATIO
+from harness.stack.searches import Calls, Spans
 
 _HTTP = "http_server_request_duration_seconds"
 _OF = 'service_name=~"$service"'
@@ -70,7 +71,7 @@ _EVERY = Row(
 )  # fmt: skip
 
 _TRACED = Row(
-    "Traced requests (a sample; Tempo's span metrics)",
+    "Traced requests (a sample)",
     (
         Panel(
             "lines",
@@ -80,6 +81,7 @@ _TRACED = Row(
             (Query(_calls, "{{service}}"),),
             "reqps",
             link="harness-components",
+            span_metrics=True,
         ),
         Panel(
             "lines",
@@ -89,6 +91,7 @@ _TRACED = Row(
                          _calls), "{{service}}"),),
             "percentunit",
             (ERROR_RATIO,),
+            span_metrics=True,
         ),
         Panel(
             "lines",
@@ -100,6 +103,7 @@ _TRACED = Row(
                 for q in (0.5, 0.95, 0.99)
             ),
             "s",
+            span_metrics=True,
         ),
         Panel(
             "lines",
@@ -112,19 +116,21 @@ _TRACED = Row(
                             _edges), "{{client}} to {{server}}, share failed"),
             ),
             "reqps",
+            span_metrics=True,
         ),
         Panel(
             "graph",
             "Who calls whom",
             "The same as a graph; red is the share of failed calls.",
-            (Query('{server=~"$service"}', source="tempo"),),
+            (Query(Calls("$service")),),
         ),
         Panel(
             "traces",
             "Traces of failed requests",
             "The latest traces with a failed request; from a trace go on to the log lines and CPU"
             " profile of its time.",
-            (Query('{ resource.service.name =~ "$service" && status = error }', source="tempo"),),
+            (Query(Spans(("service.name", "=~", "$service"), failed=True)),),
+            each="service",
         ),
     ),
 )  # fmt: skip

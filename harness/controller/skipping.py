@@ -1,0 +1,48 @@
+"""Arms that cannot run where they are to be measured, known before a trial; `evaluate`, `cli`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from harness.errors import HarnessError, NeedError
+from harness.plan import trials
+from harness.plan.experiment import Experiment
+from harness.plan.trials import Definitions
+from harness.results.run import Run
+from harness.targets.base import Target
+
+
+def skipped(
+    target: Target, experiment: Experiment, definitions: Definitions
+) -> dict[str, str] | None:
+    """Why an arm cannot run on the target, by its name; None where that takes root to find out.
+
+    Hooks are tried there. Whatever else a collector lacks is learnt when it is started.
+    """
+    unmet = target.ask("unmet", trials.needs(definitions))
+    if unmet is None:
+        return None
+    found: dict[str, str] = {}
+    for arm in experiment.arms:
+        for spec in (*arm.collectors, *arm.against):
+            if spec in unmet:
+                found.setdefault(arm.name, str(HarnessError.from_dict(unmet[spec])))
+    return found
+
+
+def require_some(experiment: Experiment, skipped: Mapping[str, str]) -> None:
+    """NeedError if no arm is left of those that have collectors."""
+    wanted = [arm.name for arm in experiment.arms if arm.collectors]
+    if wanted and all(name in skipped for name in wanted):
+        raise NeedError(
+            "No arm of the experiment can run here.",
+            " ".join(dict.fromkeys(skipped.values())),
+            "`harness doctor` says what can run here.",
+        )
+
+
+def note(run: Run, arm: str, reason: str) -> None:
+    """Keep with the run why an arm is skipped; what was kept of it before stays."""
+    known = run.about().skipped_arms
+    if all(each["arm"] != arm for each in known):
+        run.note(skipped_arms=[*known, {"arm": arm, "reason": reason}])
