@@ -102,8 +102,8 @@ case $code in
     0 | 1 | 3) [ ! -e "$json" ] || verdict=$code ;;
 esac
 if [ "$whole" = no ]; then
-    verdict=2
-    missing="Some trials could not be measured: this is an error, whatever the others show."
+    [ "${verdict:-}" = 1 ] || verdict=2 # what is shown to be broken stays so
+    missing="Some trials could not be measured: this is an error, unless the others show a failure."
     echo "$missing" >&2
     [ ! -e "$comment" ] || printf '\n**%s**\n' "$missing" >>"$comment"
 fi

@@ -1,1 +1,11 @@
-"""Pure functions from a run's measurements to estimates and verdicts; no run is changed here."""
+"""Pure functions from measurements to estimates and verdicts."""
+
+STATISTICS = 2
+"""Which statistics a report was made by; stored in report.json.
+
+It grows with whatever gives other figures or verdicts on the same measurements.
+
+1: the first that reports did not name.
+2: error_percent is of requests in on windows, with those of invalid trials; an upper bound where no
+   program ran.
+"""

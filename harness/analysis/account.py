@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.analysis import bill, compare, hierarchy, pairs, value
+from harness.analysis import bill, compare, hierarchy, pairs, unseen, value
 from harness.analysis.bill import Found
 from harness.analysis.cell import Cell
 from harness.analysis.compare import Estimate, Quadruples
@@ -74,6 +74,9 @@ def against_rows(cell: Cell) -> Iterator[Comparison]:
 def _bpf_difference(cell: Cell, sample: Quadruples) -> Comparison:
     """By sums if runs of either set are rare; differences that are all alike have no interval."""
     metric = "bpf_difference_us"
+    if unseen.is_none(sample):
+        found, method = unseen.bound(sample, unseen.LONGEST_US, both=True)
+        return cell.row(metric, found, 0.0, method)
     if bill.is_rare(sample.on) or bill.is_rare(sample.off):
         return cell.row(metric, *compare.ratio_of_sums(sample, bill.SEED), bill.SUMS)
     found, p = hierarchy.combine(sample), hierarchy.probability(sample)

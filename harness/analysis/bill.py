@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.analysis import compare, hierarchy, value
+from harness.analysis import compare, hierarchy, unseen, value
 from harness.analysis.compare import Array, Estimate, Quadruples
 from harness.model import WindowRow
 from harness.results.run import TrialRecord
@@ -67,7 +67,11 @@ class ProgramCost:
 
 
 def combined(terms: Sequence[tuple[float, Estimate]]) -> Estimate:
-    """Sum of factor x estimate over independent estimates; intervals add in quadrature."""
+    """Sum of factor x estimate over independent estimates; intervals add in quadrature.
+
+    What is exactly zero and has no interval adds none.
+    """
+    terms = [(f, e) for f, e in terms if e.estimate or math.isfinite(e.low)] or terms
     down = [f * (e.estimate - e.low) if f > 0 else f * (e.estimate - e.high) for f, e in terms]
     up = [f * (e.high - e.estimate) if f > 0 else f * (e.low - e.estimate) for f, e in terms]
     centre = math.fsum(f * e.estimate for f, e in terms)
@@ -98,6 +102,8 @@ def bpf_us(trials: Sequence[Metered]) -> Found | None:
     Without those that run in the agent's own context: its CPU time contains them.
     """
     sample = compare.join([_sample(trial) for trial in trials if trial.slices])
+    if unseen.is_none(sample):
+        return Found(*unseen.bound(sample, _longest_us(trials)))
     if len(sample.on):
         if is_rare(sample.on):
             return Found(value.not_negative(compare.ratio_of_sums(sample, SEED)[0]), SUMS)
@@ -108,6 +114,12 @@ def bpf_us(trials: Sequence[Metered]) -> Found | None:
         if trial.requests and (ran := _in_contexts(trial.record, "bpf_run_time_seconds"))
     ]
     return Found(value.mean(each), value.MEAN) if each else None
+
+
+def _longest_us(trials: Sequence[Metered]) -> float:
+    """A run of the programs outside of the slices, the longest mean of one; or what is supposed."""
+    known = [cost.ns_per_run / 1e3 for trial in trials for cost in programs(trial, "", {})]
+    return max((us for us in known if us > 0), default=unseen.LONGEST_US)
 
 
 def is_rare(us: Array) -> bool:

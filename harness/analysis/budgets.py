@@ -15,7 +15,8 @@ from harness.errors import InputError
 
 Kind = Literal["value", "increase"]
 LIMITS = ("min", "max", "max_percent", "max_increase")
-KEYS = ("metric", *LIMITS, "arm", "workload")
+KEYS = ("metric", *LIMITS, "arm", "workload", "level")
+LEVEL, LEAST_LEVEL = 0.95, 0.90  # of the interval that is judged: one-sided 2.5 and 5 %
 RELATIVE = ("us/request", "us")  # units of which max_percent makes sense
 
 
@@ -26,7 +27,7 @@ class Budget:
     `number` is its table's place in the file, from 1. A budget of the kind `increase` limits the
     difference to a stored run. No arms stand for every arm with collectors, no workloads for all.
     With `percent`, `most` follows from the run: that share of the service's CPU per request, or of
-    the latency.
+    the latency. `level` is that of the interval by which it is judged.
     """
 
     number: int
@@ -37,6 +38,7 @@ class Budget:
     arms: tuple[str, ...] = ()
     workloads: tuple[str, ...] = ()
     percent: float | None = None
+    level: float = LEVEL
 
     def covers(self, metric: str) -> bool:
         """Whether a row of this name is meant: `coverage_percent` alone means every signal's."""
@@ -100,9 +102,10 @@ def _budgets(number: int, table: Any, where: str) -> Iterator[Budget]:
     arms, workloads = (
         _names(table[key], key, where) if key in table else () for key in ("arm", "workload")
     )
+    level = _level(table["level"], where) if "level" in table else LEVEL
     if "min" in limits or "max" in limits:
         least, most = limits.get("min", -math.inf), limits.get("max", math.inf)
-        yield Budget(number, metric, least, most, "value", arms, workloads)
+        yield Budget(number, metric, least, most, "value", arms, workloads, level=level)
     if "max_percent" in limits:
         percent, unit = limits["max_percent"], METRICS[metric.partition("[")[0]].unit
         if unit not in RELATIVE:
@@ -110,10 +113,10 @@ def _budgets(number: int, table: Any, where: str) -> Iterator[Budget]:
                 f"{where}: max_percent is for metrics in us/request or us, {metric} is in {unit}.",
                 next_step="Give max instead.",
             )
-        yield Budget(number, metric, arms=arms, workloads=workloads, percent=percent)
+        yield Budget(number, metric, arms=arms, workloads=workloads, percent=percent, level=level)
     if "max_increase" in limits:
         most = limits["max_increase"]
-        yield Budget(number, metric, -math.inf, most, "increase", arms, workloads)
+        yield Budget(number, metric, -math.inf, most, "increase", arms, workloads, level=level)
 
 
 def _metric(name: Any, where: str) -> str:
@@ -142,6 +145,16 @@ def _limit(value: Any, key: str, where: str) -> float:
             next_step=f"Write it without quotes and unit, as in {key} = 2.0",
         )
     return float(value)
+
+
+def _level(value: Any, where: str) -> float:
+    level = _limit(value, "level", where)
+    if not LEAST_LEVEL <= level <= LEVEL:
+        raise InputError(
+            f"{where}: level must lie between {LEAST_LEVEL:g} and {LEVEL:g}, not at {level:g}.",
+            next_step="0.9 judges by the 90 % interval: one-sided 5 %. The default is 0.95.",
+        )
+    return level
 
 
 def _names(value: Any, key: str, where: str) -> tuple[str, ...]:

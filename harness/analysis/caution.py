@@ -17,6 +17,7 @@ from harness.results.about import About
 from harness.wire import failures
 
 UNLIKELY = 0.01  # blocks that differ more than this probability allows are told of
+NAMED = 4  # trials that a sentence names
 # earlier versions kept with the run why a trial was not measured, also after it had been repaired
 _OF_A_TRIAL = re.compile(r"\d{3,}-\S+-(switched|metered)(-again\d+)?: ")
 
@@ -37,6 +38,8 @@ def warnings(
             f"The run did not end. {about.stopped_by} "
             f"The figures rest on the {len(trials)} trials that were finished."
         ).replace("  ", " ")
+    yield from spoiled(trials)
+    yield from unseen(rows)
     yield from _repeats(about)
     yield from _nulls(experiment, rows)
     yield from _slow(experiment, rows)
@@ -65,6 +68,35 @@ def _broken(about: About, experiment: Experiment, trials: Sequence[Judged]) -> I
         block = each["workload"], each["block"]
         if {t.index for t in plan(experiment) if (t.workload, t.block) == block} - there:
             yield f"{block[0]}, block {block[1] + 1} ended early: {each['reason']}"
+
+
+def spoiled(trials: Sequence[Judged]) -> Iterator[str]:
+    """How many trials broke a rule, and what was not measured again for that."""
+    invalid = [judged for judged in trials if judged.status == "invalid"]
+    if not invalid:
+        return
+    used = {judged.record.trial.index for judged in trials if judged.usable}
+    lost = [j.record.trial for j in invalid if j.record.trial.index not in used]
+    names = dict.fromkeys(f"{t.workload}, {t.arm}, block {t.block + 1} ({t.kind})" for t in lost)
+    text = (
+        f"{len(invalid)} of {len(trials)} trials broke a rule and are not used, the first because: "
+        f"{invalid[0].violations[0]}"
+    )
+    more = f"; {len(names) - NAMED} more" if len(names) > NAMED else ""
+    missing = f"Not measured for that: {'; '.join(list(names)[:NAMED])}{more}."
+    yield f"{text} {missing if names else 'Each was measured again.'}"
+
+
+def unseen(rows: Sequence[Comparison]) -> Iterator[str]:
+    """Collectors that told of nothing: what they cost is what it costs to look."""
+    for row in rows:
+        base, _, signal = row.metric.partition("[")
+        if base == "coverage_percent" and row.estimate == 0:
+            tls = " Is it encrypted (TLS)?" if signal.rstrip("]") == "requests" else ""
+            yield (
+                f"{row.workload}: {row.arm} told of none of {row.n:,} {signal.rstrip(']')}: what "
+                f"was measured is what it costs to look, and finds nothing.{tls}"
+            )
 
 
 def _repeats(about: About) -> Iterator[str]:

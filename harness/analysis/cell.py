@@ -91,7 +91,7 @@ class Cell:
 
     def states(self, rows: Sequence[WindowRow]) -> Sequence[WindowRow]:
         """Windows whose `on` is the state of the arm's collectors."""
-        return self.view.windows(rows) if self.view else rows
+        return self.view.states(rows)
 
     def records(self, role: str = CANDIDATE) -> list[TrialRecord]:
         """The trials that compare, as the arm's collectors or those against them saw them."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from harness.model import FACTORIAL, Arm, WindowRow
+from harness.model import FACTORIAL, Arm, Trial, WindowRow
 from harness.plan import definitions, design
 from harness.plan.experiment import Experiment
 from harness.results.about import About
@@ -48,6 +48,10 @@ class View:
         )
         return replace(record, values=kept)
 
+    def states(self, rows: Sequence[WindowRow]) -> Sequence[WindowRow]:
+        """Windows whose `on` is the state of the arm's collectors."""
+        return self.windows(rows) if self.shared else rows
+
     def windows(self, rows: Iterable[WindowRow]) -> tuple[WindowRow, ...]:
         """The windows in which the arm's collectors were all on or all off, and which."""
         found = []
@@ -81,6 +85,11 @@ def view(about: About, experiment: Experiment, arm: Arm) -> View:
     columns = design.columns(arm, factors)
     contrast = tuple(float(place in columns) for place in range(len(factors)))
     return View(contrast, names, len(arm.collectors) == len(factors) - 1, shared=True)
+
+
+def views(about: About, experiment: Experiment, trial: Trial) -> list[tuple[Arm, View]]:
+    """The arms whose figures a trial gives, and how each sees it."""
+    return [(arm, view(about, experiment, arm)) for arm in experiment.arms_of(trial)]
 
 
 def _name(about: About, spec: str) -> str:

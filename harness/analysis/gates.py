@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness.analysis import verdicts
+from harness.analysis import controls, looks, verdicts
 from harness.analysis.budgets import Budget
 from harness.analysis.metrics import BRACKETS
 from harness.analysis.verdicts import Row, Verdict
@@ -23,6 +23,9 @@ class Measured:
     `arms` are those with collectors, `bare` those without. `missing(workload, arm, metric)` says
     why a row is missing. `blocks` is of the workload with the fewest, 0 if that is not known.
     `settings` are how it measured, `arms` in it what each compares; none where it is not known.
+    `harms` are what happened to a service only with an arm's collectors on, by workload and arm:
+    a sentence, and whether it is certain;
+    `controls` name the arm without collectors that is compared as an arm is.
     """
 
     name: str
@@ -39,17 +42,49 @@ class Measured:
     version: str = ""
     rates: Mapping[str, float] = field(default_factory=dict)  # of workloads, requests a second
     warnings: tuple[str, ...] = ()
+    harms: Mapping[tuple[str, str], tuple[tuple[str, bool], ...]] = field(default_factory=dict)
+    controls: Mapping[str, str] = field(default_factory=dict)
 
 
 def judge(
-    measured: Measured, budgets: Sequence[Budget], stored: Measured | None = None
+    measured: Measured,
+    budgets: Sequence[Budget],
+    stored: Measured | None = None,
+    earlier: Sequence[Measured] = (),
 ) -> list[Verdict]:
     """Every budget applied to every row that it names; InputError if one names what is not there.
 
-    Never empty: a budget without a row gives an inconclusive verdict with the reason.
+    Never empty: a budget without a row gives an inconclusive verdict with the reason. Before them
+    stand the harms of the arms that the budgets name. Rows are pooled with those of `earlier` runs.
     """
     demand(budgets, stored is not None)
-    return [verdict for budget in budgets for verdict in _verdicts(measured, budget, stored)]
+    _demand_several(measured, earlier)
+    found = [
+        verdict
+        for budget in budgets
+        for verdict in _verdicts(_Asked(measured, budget, stored, earlier))
+    ]
+    return [*_harms((measured, *earlier), found), *found]
+
+
+def _demand_several(measured: Measured, earlier: Sequence[Measured]) -> None:
+    """InputError if a run is given twice: pooled with itself it would look like twice the data."""
+    seen = {(measured.name, measured.started)}
+    for run in earlier:
+        if (run.name, run.started) in seen:
+            raise InputError(
+                f"The run {run.name} was given twice.",
+                next_step="--earlier is for other runs, judged before this one.",
+            )
+        seen.add((run.name, run.started))
+
+
+def _harms(runs: Sequence[Measured], found: Sequence[Verdict]) -> Iterator[Verdict]:
+    for workload, arm in dict.fromkeys((v.workload, v.arm) for v in found):
+        told = [each for run in runs for each in run.harms.get((workload, arm), ())]
+        if told:
+            certain = any(is_certain for _, is_certain in told)
+            yield verdicts.harmed(workload, arm, [text for text, _ in told], certain=certain)
 
 
 def demand(budgets: Sequence[Budget], has_stored: bool) -> None:
@@ -84,7 +119,18 @@ def increase(new: Comparison, old: Comparison) -> Comparison:
     )  # fmt: skip
 
 
-def _verdicts(measured: Measured, budget: Budget, stored: Measured | None) -> Iterator[Verdict]:
+@dataclass(frozen=True)
+class _Asked:
+    """A budget, and the runs that it is held against."""
+
+    measured: Measured
+    budget: Budget
+    stored: Measured | None
+    earlier: Sequence[Measured]
+
+
+def _verdicts(asked: _Asked) -> Iterator[Verdict]:
+    measured, budget = asked.measured, asked.budget
     every = (*measured.arms, *measured.bare)
     known = measured.workloads
     arms = _named(budget, "arm", budget.arms, measured.arms, every)
@@ -94,7 +140,7 @@ def _verdicts(measured: Measured, budget: Budget, stored: Measured | None) -> It
     for workload, arm in at:
         found = [m for w, a, m in measured.rows if (w, a) == (workload, arm)]
         for metric in [m for m in found if budget.covers(m)] or [budget.metric]:
-            yield _verdict(measured, budget, stored, (workload, arm, metric))
+            yield _verdict(asked, (workload, arm, metric))
 
 
 def _check_bracket(measured: Measured, budget: Budget, at: Sequence[tuple[str, str]]) -> None:
@@ -137,20 +183,39 @@ def _named(
     return names or default
 
 
-def _verdict(measured: Measured, budget: Budget, stored: Measured | None, at: Row) -> Verdict:
-    row = measured.rows.get(at)
+def _verdict(asked: _Asked, at: Row) -> Verdict:
+    measured, budget, stored = asked.measured, asked.budget, asked.stored
+    row = _row(asked, at)
     if row is None:
-        return Verdict(budget, *at, "inconclusive", f"Not measured. {measured.missing(*at)}")
+        return verdicts.unmeasured(budget, at, f"Not measured. {measured.missing(*at)}")
     if stored is not None and budget.kind == "increase":
         old = stored.rows.get(at)
         if old is None:
             why = f"The run {stored.name} does not have it. {stored.missing(*at)}"
-            return Verdict(budget, *at, "inconclusive", why)
+            return verdicts.unmeasured(budget, at, why)
         row = increase(row, old)
     if budget.percent is not None:
         base = row if row.unit == "us" else measured.rows.get((*at[:2], "workload_cpu_us"))
         if base is None or not base.level > 0:
             why = "The level that max_percent is a share of was not measured."
-            return Verdict(budget, *at, "inconclusive", why, row)
+            return verdicts.unmeasured(budget, at, why, row)
         budget = replace(budget, most=budget.percent / 100 * base.level)
-    return verdicts.reach(budget, at, row)
+    runs = (measured, *asked.earlier)
+    if why := next(filter(None, (_distrusted(run, budget, at) for run in runs)), ""):
+        return verdicts.unmeasured(budget, at, why, row)
+    return verdicts.reach(budget, at, row, 1 + len(asked.earlier))
+
+
+def _row(asked: _Asked, at: Row) -> Comparison | None:
+    """That of the run, pooled with those of the runs before it that have one."""
+    known = [run.rows[at] for run in (*asked.earlier, asked.measured) if at in run.rows]
+    return looks.pooled(known) if at in asked.measured.rows else None
+
+
+def _distrusted(measured: Measured, budget: Budget, at: Row) -> str:
+    """Why a difference is not to be believed, whatever it says: its negative control failed."""
+    workload, arm, metric = at
+    control = measured.rows.get((workload, measured.controls.get(arm, ""), metric))
+    if control is None or control.arm == arm or not controls.judges(metric):
+        return ""
+    return controls.failure(control, budget)

@@ -30,6 +30,18 @@ APART = {
     "unexplained_us": ("cpu.agent", "cpu.sink", "cpu.workload", "cpu.client"),
 }
 
+# metrics of which a small value shows little: they are a part of the cost -> what is not in it
+_LEFT_OUT = "what the programs make others pay (caches, scheduling, waiting) is not in it"
+PARTS = {
+    "bpf_us": f"entry to the programs, and {_LEFT_OUT}",
+    "bpf_difference_us": f"entry to the programs, and {_LEFT_OUT}",
+    "entry_us": _LEFT_OUT,
+    "agent_us": "what is paid outside of the agent's cgroup is not in it",
+    "agent_difference_us": "what is paid outside of the agents' cgroups is not in it",
+    "bill_us": _LEFT_OUT,
+    "bill_percent": _LEFT_OUT,
+}
+
 # metrics that are told apart by a name in brackets, and what the name is
 BRACKETS = {
     "coverage_percent": "signal",

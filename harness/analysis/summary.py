@@ -13,8 +13,10 @@ from harness.analysis import (
     cpu,
     factorial,
     family,
+    harms,
     latency,
     quality,
+    tallies,
     upkeep,
     validity,
 )
@@ -23,6 +25,7 @@ from harness.analysis.bill import ProgramCost
 from harness.analysis.cell import Cell, Trial
 from harness.analysis.cpu import BlockRow
 from harness.analysis.factorial import View
+from harness.analysis.harms import Harm
 from harness.analysis.latency import Curve
 from harness.analysis.quality import Quality
 from harness.analysis.upkeep import Upkeep
@@ -53,6 +56,7 @@ class Summary:
     warnings: tuple[str, ...]
     qualities: tuple[Quality, ...] = ()
     upkeeps: tuple[Upkeep, ...] = ()
+    harms: tuple[Harm, ...] = ()
 
     def row(self, workload: str, arm: str, metric: str) -> Comparison | None:
         """The row of this name; None if it was not measured (`missing` says why)."""
@@ -92,11 +96,16 @@ def summarize(run: Run) -> Summary:
         mine += cells.coverage_rows(cell)
         rows += mine
         programs += _programs(cell)
+    counted = tallies.counted(run, about, experiment, trials, windows)
+    rows += tallies.rows(counted)
     rows = family.completed(experiment, rows)
+    harmed = tuple(harms.found(experiment, counted, run.records(set_aside=True)))
+    told = caution.warnings(about, experiment, trials, rows, blocks)
     return Summary(
         run.path.name, about, experiment, tuple(rows), tuple(blocks), trials, tuple(programs),
-        curves, (*check(run), *caution.warnings(about, experiment, trials, rows, blocks)),
+        curves, (*(harm.sentence for harm in harmed), *check(run), *told),
         tuple(each for cell in found for each in quality.qualities(cell)), tuple(_upkeeps(found)),
+        harmed,
     )  # fmt: skip
 
 

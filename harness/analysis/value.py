@@ -123,5 +123,4 @@ RANGES: Mapping[str, Reader] = {
     "detach_ms": _scaled(total, "detach_seconds", 1e3),
     "rate_per_s": _scaled(total, "rate_achieved", 1),
     "late_p99_ms": _scaled(total, "late_p99_ms", 1),
-    "error_percent": lambda r: per(r, "errors_total", "requests_total", 100),
 }  # what describes a trial: means with their range

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
+from harness.analysis import coverage, levels, looks, metrics
 from harness.analysis.budgets import Budget
 from harness.model import Comparison
 
@@ -31,7 +32,9 @@ HOPELESS = 50.0  # times the measuring: beyond that no advice to measure longer
 class Verdict:
     """One budget applied to one row: the outcome and a sentence on why.
 
-    `row` is what was judged: the run's own, or its difference to the stored run; None if missing.
+    `row` is what was judged, at the budget's level: the run's own, that pooled with earlier runs,
+    or its difference to the stored run; None if missing. `unmeasured`: that it is inconclusive is
+    no matter of how wide an interval is, so nobody can call it a pass.
     """
 
     budget: Budget
@@ -41,12 +44,39 @@ class Verdict:
     outcome: Outcome
     sentence: str
     row: Comparison | None = None
+    unmeasured: bool = False
 
 
-def reach(budget: Budget, at: Row, row: Comparison) -> Verdict:
-    """What a budget says of a row that was measured."""
+HARM = "harm"  # instead of a metric's name
+NO_HARM = Budget(0, HARM)  # part of every gate, whatever the file says
+
+
+def harmed(workload: str, arm: str, sentences: Sequence[str], *, certain: bool) -> Verdict:
+    """A fail because of what happened to the service only with the collectors on.
+
+    Inconclusive, and nothing to be called a pass, if it may be chance.
+    """
+    outcome: Outcome = "fail" if certain else "inconclusive"
+    return Verdict(
+        NO_HARM, workload, arm, HARM, outcome, " ".join(sentences), unmeasured=not certain
+    )
+
+
+def unmeasured(budget: Budget, at: Row, why: str, row: Comparison | None = None) -> Verdict:
+    """Inconclusive, and not to be called a pass."""
+    return Verdict(budget, *at, "inconclusive", why, row, True)
+
+
+def reach(budget: Budget, at: Row, row: Comparison, look: int = 1) -> Verdict:
+    """What a budget says of a row that was measured; judged by its interval at the budget's level.
+
+    `row` is as report.json has it, or pooled with those of earlier runs: then it is the
+    `look`-th, and judged at a higher level.
+    """
+    budget = replace(budget, level=looks.level(budget.level, look))
+    row = levels.at(row, budget.level)
     outcome = decide(row.low, row.high, budget.least, budget.most)
-    if is_range(row) and row.n < LEAST_TRIALS:
+    if levels.is_range(row) and row.n < LEAST_TRIALS:
         outcome = "inconclusive"  # it is no interval, whatever it shows
     verdict = Verdict(budget, *at, outcome, "", row)
     return replace(verdict, sentence=_sentence(verdict, row))
@@ -67,18 +97,26 @@ def overall(verdicts: Sequence[Verdict]) -> Outcome:
     return "fail" if "fail" in outcomes else "pass" if outcomes == {"pass"} else "inconclusive"
 
 
-def is_range(row: Comparison) -> bool:
-    """Whether low and high are the range of a few trials rather than a 95 % interval."""
-    return "range" in row.method
+def part_of(verdict: Verdict) -> str:
+    """What a pass does not cover, because the metric is a part of the cost; empty if it is not."""
+    part = metrics.PARTS.get(verdict.metric, "") if verdict.outcome == "pass" else ""
+    if part and verdict.metric.startswith("bill") and verdict.row is not None:
+        entry = "entry_us" in verdict.row.method
+        return part if entry else f"entry to the programs, and {part}"
+    return part
 
 
 def wrong_fail_percent(verdicts: Sequence[Verdict]) -> float:
     """Bound on the chance that any check fails although all budgets are kept (Bonferroni).
 
-    2.5 % for each limit: `min` and `max` together can be broken on either side.
+    2.5 % for each limit at the level of 95 %: `min` and `max` together can be broken on either
+    side. A harm has no limit: it is told beyond 0.1 %.
     """
-    sides = sum(math.isfinite(v.budget.least) + _limits_above(v.budget) for v in verdicts)
-    return min(100.0, 2.5 * sides)
+    sides = sum(
+        (math.isfinite(v.budget.least) + _limits_above(v.budget)) * 50 * (1 - v.budget.level)
+        for v in verdicts
+    )
+    return min(100.0, round(sides, 6))
 
 
 def _limits_above(budget: Budget) -> bool:
@@ -92,25 +130,33 @@ def more_measuring(verdict: Verdict) -> float:
     few trials faster; a range does not fall, and a share's exact interval does so by another rule.
     """
     row, budget = verdict.row, verdict.budget
-    if row is None or not math.isfinite(row.low + row.high) or is_range(row) or _is_share(row):
+    if row is None or not math.isfinite(row.low + row.high):
+        return math.inf
+    if levels.is_range(row) or _is_share(row):
         return math.inf
     wanted = 1.0
     for limit in (budget.least, budget.most):
         if row.low < limit < row.high:
             gap = abs(limit - row.estimate)
             side = row.high - row.estimate if limit > row.estimate else row.estimate - row.low
-            wanted = max(wanted, _growth(side / gap, row) if gap else math.inf)
+            tail = (1 + budget.level) / 2
+            wanted = max(wanted, _growth(side / gap, row, tail) if gap else math.inf)
     return wanted
 
 
-def _growth(narrower: float, row: Comparison) -> float:
-    """How many times the data make an interval `narrower` times as narrow."""
+def _growth(narrower: float, row: Comparison, tail: float) -> float:
+    """How many times the data make an interval `narrower` times as narrow; `tail` as of t."""
     plain = narrower**2
     if "Student" not in row.method or plain > HOPELESS:
         return plain
     few = np.arange(row.n, math.ceil(plain * row.n) + 2)
-    width = stats.t.ppf(0.975, few - 1) / np.sqrt(few)
+    width = stats.t.ppf(tail, few - 1) / np.sqrt(few)
     return float(few[np.argmax(width <= width[0] / narrower)] / row.n)
+
+
+def percent(budget: Budget) -> str:
+    """The level of its intervals: `95`."""
+    return f"{100 * budget.level:g}"
 
 
 def times(factor: float) -> str:
@@ -119,20 +165,23 @@ def times(factor: float) -> str:
 
 
 def _sentence(verdict: Verdict, row: Comparison) -> str:
-    what = f"range of {row.n} trials" if is_range(row) else "95 % interval"
+    ranged = levels.is_range(row)
+    what = f"range of {row.n} trials" if ranged else f"{percent(verdict.budget)} % interval"
     if not math.isfinite(row.low + row.high):
         return "It has no interval: too few trials or windows. Measure more blocks."
-    if is_range(row) and row.n < LEAST_TRIALS:
+    if ranged and row.n < LEAST_TRIALS:
         return (
             f"A {what} holds the median in {100 * (1 - 2.0 ** (1 - row.n)):.0f} % of runs, which "
             f"is too few to judge by it: measure at least {LEAST_TRIALS} blocks."
         )
     if verdict.outcome == "pass":
-        return f"The whole {what} lies within the budget."
+        part = part_of(verdict)
+        of = f", of the part that was metered: {part}" if part else ""
+        return f"The whole {what} lies within the budget{of}."
     if verdict.outcome == "fail":
         side = "above" if row.low > verdict.budget.most else "below"
         return f"The whole {what} lies {side} the budget."
-    if is_range(row) or _is_share(row):
+    if ranged or _is_share(row):
         return f"The {what} reaches across the limit."
     if more_measuring(verdict) > HOPELESS:
         return f"The {what} reaches across the limit, and the estimate is too near to it to decide."
@@ -143,4 +192,4 @@ def _sentence(verdict: Verdict, row: Comparison) -> str:
 
 
 def _is_share(row: Comparison) -> bool:
-    return row.metric.startswith("coverage_percent")
+    return row.method.startswith(coverage.POOLED)

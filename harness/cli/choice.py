@@ -156,7 +156,9 @@ def plan(
     if e.replacements:
         yield f"  a trial that breaks a rule of validity is repeated, {e.replacements} at most"
     for trial in trials:
-        yield f"  {trial.name}{' (skipped)' if trial.arm in (skipped or {}) else ''}"
+        arms = [arm.name for arm in e.arms_of(trial) if arm.collectors]
+        none = bool(arms) and all(name in (skipped or {}) for name in arms)
+        yield f"  {trial.name}{' (skipped)' if none else ''}"
     yield "Next: the same command without --plan."
 
 

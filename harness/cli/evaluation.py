@@ -143,7 +143,7 @@ def report_command(
 
 def _finish(run: Run, as_json: bool) -> bool:
     """Build and print the report; whether any of its trials is usable."""
-    from harness.report import build, wording
+    from harness.report import build, headline
 
     built = build.build(run)
     if as_json:
@@ -151,7 +151,9 @@ def _finish(run: Run, as_json: bool) -> bool:
     else:
         out.print(_headline(built.summary))
         out.print()
-        out.print(escape(wording.verdict(built.summary)))
+        out.print(escape(headline.verdict(built.summary)))
+        for text in headline.notes(built.summary):
+            out.print(escape(text))
         for shown in _stack(built.summary):
             out.print()
             out.print(shown)

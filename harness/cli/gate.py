@@ -33,9 +33,18 @@ def gate_command(
             help="A stored run that max_increase is judged against; weaker than old=... new=...",
         ),
     ] = "",
+    earlier: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN", help="A run judged before for the same question: pooled; repeatable."
+        ),
+    ] = None,
     inconclusive: Annotated[
         Literal["pass", "fail"] | None,
-        typer.Option(help="What an inconclusive verdict counts as; default: exit code 3."),
+        typer.Option(
+            help="What an inconclusive verdict counts as; default: exit code 3. What was not "
+            "measured is never a pass."
+        ),
     ] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML.")] = None,
     markdown: Annotated[
@@ -72,9 +81,9 @@ def gate_command(
         return
     if run is None:
         raise InputError("No run was named.", next_step="Give its folder, or only --check.")
-    measured = stored.measured(run)
-    verdicts = gates.judge(measured, allowed, other)
-    gate = texts.Gate(measured, verdicts, str(budget), other, inconclusive, link)
+    measured, before = stored.measured(run), [stored.measured(path) for path in earlier or ()]
+    verdicts = gates.judge(measured, allowed, other, before)
+    gate = texts.Gate(measured, verdicts, str(budget), other, before, inconclusive, link)
     said = json.dumps(texts.document(gate), indent=1) + "\n"
     outputs: list[tuple[Path | None, Callable[[], str]]] = [
         (junit, lambda: xml.xml(gate)),
@@ -93,7 +102,9 @@ def gate_command(
 
 
 def _show(gate: Gate) -> None:
+    from harness.analysis.verdicts import HARM
     from harness.report import gate as texts
+    from harness.report import remarks
 
     shown = Table(*texts.COLUMNS, box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for verdict in gate.worst_first:
@@ -102,10 +113,10 @@ def _show(gate: Gate) -> None:
         shown.add_row(mark, *(escape(cell) for cell in cells))
     out.print(shown)
     for verdict in gate.worst_first:
-        if verdict.outcome == "inconclusive":
+        if verdict.outcome == "inconclusive" or verdict.metric == HARM:
             where = f"{verdict.workload}, {verdict.arm}, {verdict.metric}"
             out.print(escape(f"{where}: {verdict.sentence}"), soft_wrap=True)
-    for remark in texts.remarks(gate)[1:]:
+    for remark in remarks.of(gate)[1:]:
         err.print(escape(remark), style="dim", soft_wrap=True)
     colour = _COLOURS[gate.effective]
     out.print(f"\n[{colour}]{escape(texts.headline(gate))}[/]", soft_wrap=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.analysis import validity
+from harness.analysis.harms import DIED
 from harness.controller import skipping
 from harness.controller.node import Node
 from harness.controller.progress import Progress
@@ -199,7 +200,8 @@ def record_of(trial: Trial, result: TrialResult, told: Mapping[str, str]) -> Tri
         )
         for v in result.values
     )  # fmt: skip
-    return TrialRecord(trial, result.status, reason, values, dict(result.details))
+    died = {DIED: result.service} if result.service else {}
+    return TrialRecord(trial, result.status, reason, values, {**result.details, **died})
 
 
 def _raise_if_over(result: TrialResult, told: Mapping[str, str]) -> None:

@@ -53,7 +53,9 @@ def run(
     since_ns, begun = time.monotonic_ns(), time.monotonic()
     before = _cpu(testbed, agents)
     testbed.driver.start(testbed.rate, requests)
-    made = known_events.make(testbed, folder) if agents else {}
+    made: dict[Made, Known] = {}
+    if agents:
+        made = known_events.make(testbed, folder, known_events.LOADED)
     path = folder / f"{earlier.name}.npz"
     summary = testbed.driver.wait(path)
     testbed.service.check()
@@ -67,7 +69,14 @@ def run(
     counts = [agent.flush() for agent in agents]
     _note_cpu(agents, notes, seconds, before, after, _cpu(testbed, agents))
     bill.note(notes)
-    on_cpu = after[testbed.scope] - before[testbed.scope]
+    if any(agent.spec.signal and SIGNALS[agent.spec.signal].is_probed for agent in agents):
+        # after the bill: what they cost is in nobody's any more
+        more = known_events.make(testbed, folder, known_events.ALONE)
+        made = {name: known + more[name] for name, known in made.items()}
+        testbed.attend()
+        flush_ns = time.monotonic_ns()
+        counts = [agent.flush() for agent in agents]
+    on_cpu = _cpu(testbed, agents)[testbed.scope] - before[testbed.scope]
     answered = float((record.read(path).status > 0).sum())  # well or badly
     made["requests"] = Known(answered)
     for agent, told in zip(agents, counts, strict=True):

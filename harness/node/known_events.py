@@ -16,7 +16,8 @@ from harness.linux import processes
 from harness.node.testbed import Testbed
 from harness.wire.telemetry import Made
 
-PROBES = 10
+LOADED = 10  # beside the load: few, because what they cost is in the agent's CPU
+ALONE = 90  # after it; four trials then make 400: all of 368 tell that 99 % are seen
 PROBE_SECONDS = 10.0
 PROBE_SOURCE = "127.0.0.2"  # nobody else on this machine connects from it
 
@@ -29,15 +30,20 @@ class Known:
     mark: str = ""
     missing: str = ""
 
+    def __add__(self, later: Known) -> Known:
+        """Those of both, which were made in the same way."""
+        return Known(self.number + later.number, self.mark, self.missing or later.missing)
 
-def make(testbed: Testbed, folder: Path) -> dict[Made, Known]:
-    """Make PROBES connections from an address of our own and PROBES executions in the scope."""
+
+def make(testbed: Testbed, folder: Path, count: int) -> dict[Made, Known]:
+    """Make `count` connections from an address of our own and as many executions in the scope."""
     executable = (folder / "probe").resolve()  # not below /run, which is often mounted noexec
-    connects = _until_one_fails(PROBE_SOURCE, lambda: _connect(testbed.service.url))
+    connects = _until_one_fails(count, PROBE_SOURCE, lambda: _connect(testbed.service.url))
     testbed.service.check()
     write_program(executable)
     try:
         executions = _until_one_fails(
+            count,
             str(executable),
             lambda: _execute(executable, folder / "probe.log", testbed.service.cgroup),
         )
@@ -46,12 +52,12 @@ def make(testbed: Testbed, folder: Path) -> dict[Made, Known]:
     return {"connects": connects, "executions": executions}
 
 
-def _until_one_fails(mark: str, event: Callable[[], str]) -> Known:
-    """Up to PROBES of them; `event` says why one failed, or ""."""
-    for number in range(PROBES):
+def _until_one_fails(count: int, mark: str, event: Callable[[], str]) -> Known:
+    """Up to `count` of them; `event` says why one failed, or ""."""
+    for number in range(count):
         if why := event():
             return Known(number, mark, why)
-    return Known(PROBES, mark)
+    return Known(count, mark)
 
 
 def _connect(url: str) -> str:

@@ -9,15 +9,14 @@ from typing import Any, Literal
 
 import jinja2
 
-from harness.analysis import metrics, provisos, verdicts
+from harness.analysis import levels, metrics, provisos, verdicts
 from harness.analysis.budgets import Budget
 from harness.analysis.gates import Measured
 from harness.analysis.verdicts import Outcome, Verdict
 from harness.model import Comparison
-from harness.report import wording
+from harness.report import remarks, wording
 
 SCHEMA_VERSION = 1
-WARNINGS_SHOWN = 3
 MARKS: dict[Outcome, str] = {"pass": "✅", "fail": "❌", "inconclusive": "❔"}
 COLUMNS = ("", "service", "arm", "metric", "measured", "interval", "budget")
 AT_MOST, AT_LEAST = "\N{LESS-THAN OR EQUAL TO}", "\N{GREATER-THAN OR EQUAL TO}"
@@ -33,6 +32,7 @@ class Gate:
     verdicts: Sequence[Verdict]
     budget_file: str
     stored: Measured | None = None
+    earlier: Sequence[Measured] = ()
     inconclusive: Literal["pass", "fail"] | None = None
     link: str = ""
 
@@ -43,10 +43,19 @@ class Gate:
 
     @property
     def effective(self) -> Outcome:
-        """The same after what the user makes of an inconclusive one; the exit code follows it."""
-        return (
-            self.inconclusive or "inconclusive" if self.outcome == "inconclusive" else self.outcome
-        )
+        """The same after what the user makes of an inconclusive one; the exit code follows it.
+
+        Nobody can make a pass of what was not measured.
+        """
+        if self.outcome != "inconclusive" or self.inconclusive is None:
+            return self.outcome
+        hides = self.inconclusive == "pass" and self.unmeasured
+        return "inconclusive" if hides else self.inconclusive
+
+    @property
+    def unmeasured(self) -> int:
+        """How many checks had nothing, or nothing to believe, to be judged by."""
+        return sum(verdict.unmeasured for verdict in self.verdicts)
 
     @property
     def exit_code(self) -> int:
@@ -64,12 +73,16 @@ def headline(gate: Gate) -> str:
     total = len(gate.verdicts)
     count = {o: sum(v.outcome == o for v in gate.verdicts) for o in _ORDER}
     if gate.outcome == "pass":
-        return f"PASS: {_of(total, total)} within budget."
+        parts_of = sum(bool(verdicts.part_of(v)) for v in gate.verdicts)
+        cost = f", {parts_of} of them of the part of the cost that was metered" if parts_of else ""
+        return f"PASS: {_of(total, total)} within budget{cost}."
     parts = [f"{_of(count['fail'], total)} beyond budget"] if count["fail"] else []
     if count["inconclusive"]:
         rest = _of(count["inconclusive"], total) if not parts else str(count["inconclusive"])
         parts.append(f"{rest} inconclusive")
     rule = f", taken as {gate.inconclusive}" if gate.effective != gate.outcome else ""
+    if gate.inconclusive == "pass" and gate.outcome == gate.effective == "inconclusive":
+        parts.append(f"{gate.unmeasured} not measured, which --inconclusive pass does not pass")
     return f"{gate.outcome.upper()}{rule}: {'; '.join(parts)}."
 
 
@@ -79,6 +92,8 @@ def next_step(gate: Gate) -> str:
         return (
             "Nothing needs to be done. Keep report.json if later runs are to be compared with it."
         )
+    if any(v.metric == verdicts.HARM and v.outcome == "fail" for v in gate.verdicts):
+        return "See in report.html what failed while the collectors were on, and mend that first."
     if gate.outcome == "fail":
         return "See in report.html which part of the bill grew, or raise the budget knowingly."
     wanted = [verdicts.more_measuring(v) for v in gate.verdicts if v.outcome == "inconclusive"]
@@ -86,7 +101,8 @@ def next_step(gate: Gate) -> str:
     if known:
         return (
             f"Measure more ({verdicts.times(max(known))} the blocks), on a quieter machine, or say "
-            "what inconclusive means here: --inconclusive pass|fail."
+            "what inconclusive means here: --inconclusive pass|fail. Another run is another look: "
+            "give this one beside it, with --earlier."
         )
     return (
         "See why each is inconclusive, and mend the experiment or the budget; or say what "
@@ -97,8 +113,9 @@ def next_step(gate: Gate) -> str:
 def cells(verdict: Verdict) -> tuple[str, ...]:
     """One line of a table, in the order of COLUMNS."""
     name = f"{DELTA} {verdict.metric}" if verdict.budget.kind == "increase" else verdict.metric
+    figures = ("seen", "") if verdict.metric == verdicts.HARM else _figures(verdict.row)
     return (
-        MARKS[verdict.outcome], verdict.workload, verdict.arm, name, *_figures(verdict.row),
+        MARKS[verdict.outcome], verdict.workload, verdict.arm, name, *figures,
         limit(verdict.budget, verdict.row),
     )  # fmt: skip
 
@@ -112,6 +129,8 @@ def limit(budget: Budget, row: Comparison | None) -> str:
 
 def stated(budget: Budget) -> str:
     """The limit as the budget file has it, the same whatever the run has measured."""
+    if budget == verdicts.NO_HARM:
+        return "none"
     if budget.percent is not None:
         return f"{AT_MOST} {budget.percent:g} %".replace("-", wording.MINUS)
     kind = metrics.metric(budget.metric).unit
@@ -143,40 +162,9 @@ def markdown(gate: Gate) -> str:
             for verdict in gate.worst_first
             if verdict.outcome != "pass"  # which the table says
         ],
-        remarks=[_plain(remark) for remark in remarks(gate)],
+        remarks=[_plain(remark) for remark in remarks.of(gate)],
         next_step=next_step(gate),
     )
-
-
-def remarks(gate: Gate) -> list[str]:
-    """What every reader of a verdict must know of it."""
-    said = [
-        "Pass: the whole interval lies within the budget; fail: all of it lies beyond; "
-        "inconclusive: otherwise.",
-        "Passing needs every check to pass, so it needs no correction for their number. A fail may "
-        "be any of many: if all budgets are kept, the chance that one fails wrongly is at most "
-        f"{verdicts.wrong_fail_percent(gate.verdicts):g} % (2.5 % for each limit of each 95 % "
-        "interval).",
-    ]
-    if any(v.row is not None and verdicts.is_range(v.row) for v in gate.verdicts):
-        said.append(
-            "A range of n trials holds the median with probability 1 - 2^(1-n), "
-            "which is less than 95 % for fewer than 6 trials: of so few nothing is judged."
-        )
-    said += provisos.reservations(gate.measured, gate.stored)
-    if not gate.measured.complete:
-        said.append(f"The run {gate.measured.name} did not end: its figures rest on a part of it.")
-    said += [f"The report warns: {text}" for text in gate.measured.warnings[:WARNINGS_SHOWN]]
-    if (more := len(gate.measured.warnings) - WARNINGS_SHOWN) > 0:
-        said.append(f"It has {more} more warnings.")
-    if gate.stored is not None:
-        said.append(provisos.WEAKER)
-        differing = provisos.differences(gate.measured, gate.stored)
-        said.append(
-            f"Compared with {gate.stored.name} of {gate.stored.started or 'an unknown time'}. "
-            + (f"What differs: {'; '.join(differing)}." if differing else "No known fact differs.")
-        )
-    return said
 
 
 def document(gate: Gate) -> dict[str, Any]:
@@ -193,8 +181,10 @@ def document(gate: Gate) -> dict[str, Any]:
             "started": gate.stored.started,
             "differences": provisos.differences(gate.measured, gate.stored),
         },
+        "earlier": [run.name for run in gate.earlier],
+        "unmeasured": gate.unmeasured,
         "link": gate.link,
-        "remarks": remarks(gate),
+        "remarks": remarks.of(gate),
         "verdicts": [_entry(verdict) for verdict in gate.verdicts],
     }  # fmt: skip
 
@@ -213,10 +203,13 @@ def _entry(verdict: Verdict) -> dict[str, Any]:
         "least": _finite(budget.least),
         "most": _finite(budget.most),
         "percent": budget.percent,
+        "confidence": budget.level,
+        "unmeasured": verdict.unmeasured,
+        "part": verdicts.part_of(verdict),
         **{name: _finite(getattr(row, name)) if row else None for name in numbers},
         "unit": row.unit if row else None,
         "n": row.n if row else None,
-        "is_range": verdicts.is_range(row) if row else None,
+        "is_range": levels.is_range(row) if row else None,
         "method": row.method if row else None,
     }
 
@@ -232,7 +225,7 @@ def _figures(row: Comparison | None) -> tuple[str, str]:
         return f"{wording.plain(row.estimate)} {wording.unit(row)}", "none"
     places = _places(row)
     low, high = (wording.number(end, places) for end in (row.low, row.high))
-    kind = f", range of {row.n}" if verdicts.is_range(row) else ""
+    kind = f", range of {row.n}" if levels.is_range(row) else ""
     return f"{wording.number(row.estimate, places)} {wording.unit(row)}", f"[{low}, {high}]{kind}"
 
 

@@ -7,7 +7,6 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -15,17 +14,19 @@ from markupsafe import Markup
 from harness.analysis import validity
 from harness.analysis.summary import Summary
 from harness.model import BASELINE, Comparison
-from harness.report import canvas, conditions, flamegraph, plots, quality, sheets, table, wording
+from harness.report import (
+    canvas,
+    conditions,
+    flamegraph,
+    headline,
+    plots,
+    quality,
+    sheets,
+    table,
+    tiles,
+    wording,
+)
 from harness.results.run import Run
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One figure of the first screen, with the words around it."""
-
-    title: str
-    figure: str
-    about: str
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,9 @@ def page(run: Run, summary: Summary) -> str:
         ],
         sources=_sources(summary),
         glyphs=_glyphs(summary),
-        tiles=_tiles(summary),
-        sentences=wording.sentences(summary),
+        tiles=tiles.tiles(summary),
+        verdict=headline.verdict(summary),
+        sentences=headline.sentences(summary),
         paint=canvas.arm_names([arm.name for arm in summary.experiment.arms], BASELINE),
         machine=conditions.facts(about.facts, skip=("versions",)),
         versions=conditions.facts(about.facts.get("versions", {})),
@@ -164,45 +166,6 @@ def _hooks(summary: Summary) -> dict[str, str]:
         for collector, hooks in judged.record.extra.get("hooks", {}).items():
             found[collector] = ", ".join(hooks)
     return found
-
-
-def _tiles(summary: Summary) -> list[Tile]:
-    alone = {a.name for a in summary.experiment.arms if len(a.collectors) == 1}
-    bills = [r for r in summary.rows if r.metric == "bill_percent" and r.arm in alone]
-    memory = [r for r in summary.rows if r.metric == "agent_memory_mb" and r.arm in alone]
-    seen = [r for r in summary.rows if r.metric == "coverage_percent[requests]"]
-    noise = [
-        r for r in summary.rows if r.metric == "workload_cpu_percent" and r.arm == BASELINE
-        and math.isfinite(r.mde)
-    ]  # fmt: skip
-    tiles = [
-        _tile(
-            "Dearest collector, whole bill",
-            bills,
-            max,
-            "{} %",
-            "of the machine: {arm}, {workload} service",
-        ),
-        _tile("Largest agent", memory, max, "{} MB PSS", "{arm}, {workload} service"),
-        _tile("Lowest coverage", seen, min, "{} %", "of requests: {arm}, {workload} service"),
-    ]
-    best = min(noise, key=lambda r: r.mde, default=None)
-    if best is None:
-        return [
-            *tiles,
-            Tile("Smallest cost that shows", "not measured", "no baseline trial is usable"),
-        ]
-    text = f"of a request's CPU: {best.workload} service, from the A/A"
-    return [*tiles, Tile("Smallest cost that shows", f"{wording.plain(best.mde)} %", text)]
-
-
-def _tile(title: str, rows: list[Comparison], pick: Any, figure: str, about: str) -> Tile:
-    if not rows:
-        return Tile(title, "not measured", "no usable trial recorded it")
-    row = pick(rows, key=lambda r: r.estimate)
-    covered = row.metric.startswith("coverage")
-    value = table.share(row.estimate, "") if covered else wording.plain(row.estimate)
-    return Tile(title, figure.format(value), about.format(arm=row.arm, workload=row.workload))
 
 
 def _glyphs(summary: Summary) -> dict[tuple[str, str], Markup]:

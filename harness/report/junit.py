@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 from harness.analysis.verdicts import Verdict
 from harness.report import gate as gates
+from harness.report import remarks
 from harness.report.gate import Gate
 
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -25,7 +26,7 @@ def xml(gate: Gate) -> str:
         for verdict in mine:
             _case(suite, gate, verdict)
         _count(suite, [suite])
-        ElementTree.SubElement(suite, "system-out").text = _legal("\n".join(gates.remarks(gate)))
+        ElementTree.SubElement(suite, "system-out").text = _legal("\n".join(remarks.of(gate)))
     _count(root, root.findall("testsuite"))
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
@@ -45,7 +46,8 @@ def _case(suite: ElementTree.Element, gate: Gate, verdict: Verdict) -> None:
     text = _legal(f"{name}: {estimate} {interval}, budget {limit}. {verdict.sentence}")
     outcome = verdict.outcome
     if outcome == "inconclusive" and gate.inconclusive is not None:
-        outcome = gate.inconclusive
+        hides = gate.inconclusive == "pass" and verdict.unmeasured
+        outcome = "inconclusive" if hides else gate.inconclusive
     if outcome == "pass":
         ElementTree.SubElement(case, "system-out").text = text
     elif outcome == "fail":

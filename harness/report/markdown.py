@@ -5,15 +5,15 @@ from __future__ import annotations
 import shlex
 
 from harness.analysis.summary import Summary
-from harness.report import conditions, quality, table, wording
+from harness.report import conditions, headline, quality, table
 from harness.report.sheets import Sheet
 
 
 def text(summary: Summary) -> str:
     """The verdict, the headline table and the warnings as Markdown."""
     parts = [
-        f"**{wording.verdict(summary)}**",
-        "\n".join(f"- {sentence}" for sentence in wording.sentences(summary)),
+        f"**{headline.verdict(summary)}**",
+        "\n".join(f"- {sentence}" for sentence in headline.sentences(summary)),
         "\n".join(_table(summary)),
         f"Run `{summary.name}`, {_machine(summary)}. {_conditions(summary)} "
         "Intervals are 95 %, ranges over trials say so; those of CPU are for the mean over "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from harness.analysis import STATISTICS
 from harness.analysis.quality import Quality
 from harness.analysis.summary import Summary
 from harness.results.documents import finite
@@ -21,6 +22,7 @@ def document(summary: Summary) -> dict[str, Any]:
     about = summary.about
     return {
         "schema_version": SCHEMA_VERSION,
+        "statistics": STATISTICS,
         "run": summary.name,
         "version": about.version,
         "experiment": summary.experiment.name,
@@ -30,6 +32,7 @@ def document(summary: Summary) -> dict[str, Any]:
         "window_seconds": summary.experiment.window_seconds,
         "guard_seconds": summary.experiment.guard_seconds,
         "arms": [asdict(arm) for arm in summary.experiment.arms],
+        "harms": [finite(asdict(harm)) for harm in summary.harms],
         "rows": [finite(asdict(row)) for row in summary.rows],
         "blocks": [finite(asdict(row)) for row in summary.blocks],
         "programs": [finite(asdict(program)) for program in summary.programs],

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from harness.model import BASELINE, FACTORIAL, Comparison
 from harness.report import rows
 from harness.results.run import Run
 
-_FIELDS = {f.name: f for f in dataclasses.fields(Comparison)}
+_FIELDS = {f.name: f for f in fields(Comparison)}
 _LENGTHS = ("window_seconds", "guard_seconds")
 _MAKE_AGAIN = "Give the report.json of a run; `harness report RUN` makes it again."
 _NUMBERS = {name for name, f in _FIELDS.items() if f.type == "float"}
@@ -65,7 +65,7 @@ def of_summary(summary: Summary) -> Measured:
         **vars(about),
         "warnings": summary.warnings,
         "stack": experiment.stack,
-        "arms": [dataclasses.asdict(arm) for arm in experiment.arms],
+        "arms": [asdict(arm) for arm in experiment.arms],
         **{name: getattr(experiment, name) for name in _LENGTHS},
     }
     return Measured(
@@ -74,6 +74,7 @@ def of_summary(summary: Summary) -> Measured:
         tuple(experiment.workloads),
         tuple(arm.name for arm in experiment.arms if arm.collectors),
         summary.missing,
+        harms=_harms(asdict(harm) for harm in summary.harms),
         blocks=_blocks((j.record.trial.workload, j.record.trial.block) for j in summary.usable),
         **_circumstances(circumstances),
     )
@@ -96,6 +97,7 @@ def of_document(document: Mapping[str, Any], origin: Path) -> Measured:
             _unique([*(w for w, _, _ in found), *(t["workload"] for t in trials)]),
             _with_collectors(document),
             lambda workload, arm, metric: _missing(trials, skipped, workload, arm),
+            harms=_harms(document.get("harms", ())),
             blocks=_blocks((t["workload"], t["block"]) for t in trials if t["status"] == "ok"),
             **_circumstances(document),
         )
@@ -140,6 +142,7 @@ def _circumstances(about: Mapping[str, Any]) -> dict[str, Any]:
     bare = tuple(arm["name"] for arm in about.get("arms", ()) if not arm["collectors"])
     return {
         "bare": bare or (BASELINE,),
+        "controls": _controls(about.get("arms", ())),
         "settings": _settings(about),
         "started": str(about.get("started") or ""),
         "complete": bool(about.get("complete", False)),
@@ -148,6 +151,24 @@ def _circumstances(about: Mapping[str, Any]) -> dict[str, Any]:
         "warnings": tuple(about.get("warnings") or ()),
         "rates": {w: float(found.get("rate", 0.0)) for w, found in calibration.items()},
     }
+
+
+def _harms(told: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], tuple[Any, ...]]:
+    """Sentences, and whether each is certain, by workload and arm."""
+    found: dict[tuple[str, str], tuple[Any, ...]] = {}
+    for harm in told:
+        at = harm["workload"], harm["arm"]
+        found[at] = (*found.get(at, ()), (str(harm["sentence"]), bool(harm["certain"])))
+    return found
+
+
+def _controls(arms: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """For each arm the one with nothing installed that is compared by the same method."""
+    bare: dict[str, str] = {}
+    for arm in arms:
+        if not arm["collectors"]:
+            bare.setdefault(arm["method"], arm["name"])
+    return {arm["name"]: bare[arm["method"]] for arm in arms if arm["method"] in bare}
 
 
 def _comparison(row: Mapping[str, Any]) -> Comparison:

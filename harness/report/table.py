@@ -192,12 +192,12 @@ def coverage(summary: Summary, workload: str, arm: str, every: bool = False) -> 
     if not rows:
         return _missing(summary, workload, arm, "coverage_percent")
     first, *others = sorted(rows, key=lambda row: "requests" not in row.metric)
-    rest = [" ".join(_arrived(row)) for row in others if every]
-    text, detail = _arrived(first)
+    rest = [" ".join(arrived(row)) for row in others if every]
+    text, detail = arrived(first)
     return Cell(text, "\n".join([detail, *rest]))
 
 
-def _arrived(row: Comparison) -> tuple[str, str]:
+def arrived(row: Comparison) -> tuple[str, str]:
     """A figure and what it is of: `99.8 %`, `of 3,000 requests [99.5, 99.9]`."""
     signal, seen = _signal(row), round(row.estimate * row.n / 100)
     told = SIGNALS[signal]

@@ -101,14 +101,22 @@ def interval(row: Comparison, with_unit: bool = False) -> str:
 def spread(row: Comparison) -> str:
     """`[1.0, 3.0], 95 %, 2 trials` or `[1.0, 3.0], range of 2 trials`, by the row's method."""
     if not math.isfinite(row.low):
-        return "one trial"
+        return "one trial" if row.n == 1 else f"no interval, {counted(row)}"
     bounds = f"[{plain(row.low)}, {plain(row.high)}]"
     if any(word in row.method for word in ("slices", "sum of", "calibrated")):
         return f"{bounds}, 95 %"
     if plain(row.low) == plain(row.high):
-        return f"the same in {row.n} trials" if row.n > 1 else "one trial"
+        return f"the same in {counted(row)}" if row.n > 1 else "one trial"
     of = "range of" if "range" in row.method else "95 %,"
-    return f"{bounds}, {of} {row.n} trials"
+    return f"{bounds}, {of} {counted(row)}"
+
+
+def counted(row: Comparison) -> str:
+    """What stands behind a value: `2 trials`, `32,481 events`, `13 samples`."""
+    name, _, signal = row.metric.partition("[")
+    kinds = {"lost_percent": "events", "error_percent": "requests"}
+    kind = signal.rstrip("]") or kinds.get(name, "slices" if "slices" in row.method else "trials")
+    return f"{row.n:,} {kind}" if row.n != 1 else f"1 {kind.removesuffix('s')}"
 
 
 def relative(row: Comparison) -> str:
@@ -165,84 +173,12 @@ def place(target: str) -> str:
     return f"On {host}" if host else "On this machine"
 
 
-def verdict(summary: Summary) -> str:
-    """The first sentence of the report: the most telling cost that was resolved, or that none."""
-    rows, where = _costs(summary), place(summary.about.target)
-    if not rows:
-        return "No collector's cost was measured in this run."
-    known = [r for r in rows if resolved(r) and (r.estimate > 0 or _against(summary, r))]
-    if not known:
-        text = f"{where} no collector's cost to a service could be told from zero"
-        worst = max(rows, key=lambda row: _share(row.mde, row.level))
-        if not math.isfinite(worst.mde):
-            return f"{text}, and no smallest cost that would have been seen is known."
-        return (
-            f"{text}; in the {worst.workload} service a cost of {floor(worst)} a request "
-            "would have been seen."
-        )
-    size = {row.arm: len(summary.experiment.arm(row.arm).collectors) for row in known}
-    alone = [r for r in known if not _against(summary, r)]  # costs before differences of costs
-    most = max(size[r.arm] for r in alone or known)
-    same = [r for r in alone or known if size[r.arm] == most]
-    row = max(same, key=lambda r: _share(abs(r.estimate), r.level))
-    return f"{where} {_cost(summary, row)}{_largest(len(same))}."
+def instead(summary: Summary, row: Comparison) -> str:
+    """` instead of `old``; empty where a row is no comparison of two sets."""
+    names = against(summary, row)
+    return f" instead of {names}" if names else ""
 
 
-def _cost(summary: Summary, row: Comparison) -> str:
-    share = f" ({relative(row)})" if relative(row) else ""
-    figure = f"{change(row)} of CPU a request{share}, 95 % interval {interval(row, True)}"
-    if against := _against(summary, row):
-        return (
-            f"`{row.arm}` instead of {against} changes the {row.workload} service by "
-            f"{figure}{_here(row)}"
-        )
-    verb = "cost" if len(summary.experiment.arm(row.arm).collectors) > 1 else "costs"
-    return f"{arm_phrase(summary, row.arm)} {verb} the {row.workload} service {figure}{_here(row)}"
-
-
-def _here(row: Comparison) -> str:
-    if not only_here(row):
-        return ""
-    return " (a cost in the processes measured; of processes in general these are too few)"
-
-
-def _largest(of: int) -> str:
-    return f"; the largest of {of} such costs that were resolved" if of > 1 else ""
-
-
-def _costs(summary: Summary) -> list[Comparison]:
-    return [
-        row for row in summary.rows
-        if row.metric == "workload_cpu_us" and not is_null(summary, row.arm)
-    ]  # fmt: skip
-
-
-def _against(summary: Summary, row: Comparison) -> str:
+def against(summary: Summary, row: Comparison) -> str:
+    """The collectors that a row's are held against: "`old` and `other`"; or nothing."""
     return " and ".join(f"`{name}`" for name in summary.experiment.arm(row.arm).against)
-
-
-def _share(value: float, level: float) -> float:
-    """value / level for putting in order; what cannot be told comes last."""
-    return value / level if level > 0 and math.isfinite(value) else -math.inf
-
-
-def sentences(summary: Summary) -> list[str]:
-    """One sentence a workload: what was resolved, what not, and the A/A."""
-    return [_sentence(summary, workload) for workload in summary.experiment.workloads]
-
-
-def _sentence(summary: Summary, workload: str) -> str:
-    rows = [row for row in _costs(summary) if row.workload == workload]
-    seen = [f"{r.arm} {change(r)} ({relative(r)})" for r in rows if resolved(r)]
-    unseen = [r for r in rows if not resolved(r)]
-    parts = []
-    if seen:
-        parts.append(", ".join(seen))
-    if unseen:
-        least = max(unseen, key=lambda r: r.mde if math.isfinite(r.mde) else -math.inf)
-        names = ", ".join(r.arm for r in unseen)
-        parts.append(f"not resolved: {names} (from {floor(least)} it would have been seen)")
-    null = summary.row(workload, BASELINE, "workload_cpu_us")
-    if null is not None:
-        parts.append(f"nothing installed: {change(null)} {interval(null)}")
-    return f"{workload}: " + ("; ".join(parts) if parts else "not measured") + "."

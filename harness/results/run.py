@@ -147,12 +147,15 @@ class Run:
             self._write(path / "windows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
             self._write(path / "trial.json", json.dumps(asdict(record), indent=1))
 
-    def records(self) -> list[TrialRecord]:
-        """All finished trials in the order of the plan, repeated attempts after the first."""
+    def records(self, *, set_aside: bool = False) -> list[TrialRecord]:
+        """All finished trials in the order of the plan, repeated attempts after the first.
+
+        With those that were set aside because they failed, if asked for.
+        """
         found = [
             path
             for path in (self.path / "trials").glob("*/trial.json")
-            if not _SET_ASIDE.search(path.parent.name)
+            if set_aside or not _SET_ASIDE.search(path.parent.name)
         ]
         return sorted(
             (_record(path) for path in found), key=lambda r: (r.trial.index, r.trial.attempt)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.analysis import bill, value
+from harness.analysis import bill, unseen, value
 from harness.analysis.bill import Found, Metered
 from harness.analysis.compare import Estimate
 from harness.analysis.coverage import Count
@@ -173,3 +173,34 @@ def test_means_over_trials_have_students_interval_that_is_never_negative() -> No
     assert found.high == pytest.approx(2.0 + 12.706, abs=0.01)  # t of 1 degree of freedom
     assert value.mean(value.found([record({})], value.agent_us)).n == 0
     assert (value.spread([1.0, 3.0]).low, value.spread([1.0, 3.0]).high) == (1.0, 3.0)
+
+
+def test_programs_that_never_ran_have_an_upper_bound() -> None:
+    """The rule of three: at 3.7 runs in all there would be none in 2.5 % of cases."""
+    found = bill.bpf_us([metered({"tp_btf": 0.0}, [0.0] * 10), metered({}, [0.0] * 10)])
+    assert found is not None
+    assert (found.value.estimate, found.value.low) == (0.0, 0.0)
+    assert found.value.high == pytest.approx(3.69 * unseen.LONGEST_US / 2000, rel=1e-3)
+    assert "rule of three" in found.method
+    agent = Found(Estimate(2.0, 1.5, 2.5, 4), "")
+    whole = bill.whole({"bpf_us": found, "agent_us": agent})
+    assert whole is not None
+    assert whole.value.low == 1.5
+    assert 2.5 < whole.value.high < 2.51
+
+
+def test_a_run_that_was_seen_outside_of_the_slices_sizes_the_bound() -> None:
+    trial = metered({"tp_btf": 2.0}, [0.0] * 10)
+    told = record({"bpf_run_time_seconds": 80e-6}, "metered", {"program": "tp_btf"}).values
+    counted = dataclasses.replace(trial.record, values=(*trial.record.values, *told))
+    found = bill.bpf_us([dataclasses.replace(trial, record=counted)])
+    assert found is not None
+    assert found.value.high == pytest.approx(3.69 * 40 / 1000, rel=1e-3)
+
+
+def test_what_is_exactly_zero_without_an_interval_takes_none_from_a_sum() -> None:
+    nothing = Estimate(0.0, math.nan, math.nan, 1)
+    assert bill.combined([(1.0, ONE), (1.0, nothing)]) == ONE
+    assert math.isnan(bill.combined([(1.0, nothing)]).low)
+    unknown = Estimate(1.0, math.nan, math.nan, 1)
+    assert math.isnan(bill.combined([(1.0, ONE), (1.0, unknown)]).low)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness.analysis import factorial, validity
@@ -254,3 +255,23 @@ def test_its_report_can_be_made_and_says_what_was_compared(run: Run) -> None:
     assert "(factorial)" not in short
     assert {r[1] for r in terminal.rows(built.summary)} >= {"nothing (A/A)", "http"}
     assert FACTORIAL == SHARED
+
+
+def test_requests_that_fail_are_its_own_whose_windows_they_are_due_in(tmp_path: Path) -> None:
+    run = synthetic.write(tmp_path / "run", experiment(), LOUD)
+    for each in run.records():
+        if each.trial.kind == "switched":
+            path = run.path / "trials" / each.trial.name / "requests.npz"
+            with np.load(path) as data:
+                columns = dict(data)
+            rows = run.windows(each.trial)
+            at = np.searchsorted([r.window.start_ns for r in rows], columns["due_ns"], "right") - 1
+            flows = np.array([row.window.states[1] for row in rows])[at]
+            columns["status"][flows & (np.arange(len(at)) % 20 == 0)] = 0
+            np.savez(path, **columns)
+    found = summarize(run)
+    errors = {arm: row(found, arm, "error_percent").estimate for arm in ("http", "flows", "two")}
+    assert errors["flows"] == pytest.approx(5.0, abs=0.3)
+    assert errors["http"] == pytest.approx(2.5, abs=0.5)  # flows is on in half of its windows
+    assert errors["two"] == pytest.approx(5.0, abs=0.5)
+    assert {harm.arm for harm in found.harms} == {"flows", "two", "all"}

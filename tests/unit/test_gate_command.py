@@ -71,6 +71,20 @@ def test_a_run_against_itself_has_no_increase(tmp_path: Path) -> None:
     assert document["against"]["differences"] == []
 
 
+def test_an_earlier_run_is_pooled_and_named(tmp_path: Path) -> None:
+    before = PUBLISHED.with_name("standard")
+    budget = COVERED + 'workload = "go"\nmin = 99'
+    done = run_gate(tmp_path, budget, "--earlier", str(before), "--json")
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert document["earlier"] == ["standard"]
+    (verdict,) = document["verdicts"]
+    assert verdict["confidence"] == 0.975
+    alone = json.loads(run_gate(tmp_path, budget, "--json").stdout)["verdicts"][0]
+    assert verdict["n"] > alone["n"]
+    assert run_gate(tmp_path, budget, "--earlier", str(PUBLISHED)).exit_code == 2
+
+
 def test_an_output_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = run_gate(tmp_path, COVERED + "min = 99", "--junit", str(tmp_path / "file/j.xml"))

@@ -14,7 +14,7 @@ import pytest
 from harness.analysis import budgets, gates
 from harness.analysis.gates import Measured
 from harness.report import gate as texts
-from harness.report import junit
+from harness.report import junit, remarks
 from harness.report.gate import Gate
 from tests.unit.gated import ROOT, gate, measured, one, row
 
@@ -99,7 +99,7 @@ def test_an_inconclusive_verdict_shows_how_it_was_taken() -> None:
 
 def test_what_the_report_warns_of_is_told_with_the_verdict() -> None:
     run = measured(warnings=tuple(f"warning {n}" for n in range(5)), complete=False)
-    said = texts.remarks(Gate(run, [one(0, 1, max=2)], "budget.toml"))
+    said = remarks.of(Gate(run, [one(0, 1, max=2)], "budget.toml"))
     assert "The report warns: warning 2" in said
     assert said[-1] == "It has 2 more warnings."
     assert any("did not end" in sentence for sentence in said)

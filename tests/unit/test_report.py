@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
+from harness.analysis.harms import Harm
 from harness.analysis.metrics import BRACKETS, METRICS
 from harness.analysis.summary import summarize
 from harness.errors import StoreError
 from harness.model import Arm, Comparison
 from harness.plan import experiment as experiments
-from harness.report import build, wording
+from harness.report import build, headline, wording
 from harness.report.build import BuiltReport
 from harness.report.table import difference
 from harness.report.table import lines as table_of
@@ -70,7 +71,7 @@ def test_every_workload_and_arm_has_its_line(built: BuiltReport) -> None:
 
 
 def test_a_large_effect_is_the_verdict(built: BuiltReport) -> None:
-    first = wording.verdict(built.summary)
+    first = headline.verdict(built.summary)
     assert "the 2 collectors together cost the go service" in first
     assert first in built.markdown.read_text()
     row = built.summary.row("go", "http", "workload_cpu_us")
@@ -81,7 +82,7 @@ def test_a_large_effect_is_the_verdict(built: BuiltReport) -> None:
 
 def test_another_machine_is_named_where_it_was_measured(tmp_path: Path) -> None:
     built = build.build(partial(tmp_path, 100, target="ssh:me@box"))
-    assert wording.verdict(built.summary).startswith("On me@box ")
+    assert headline.verdict(built.summary).startswith("On me@box ")
     assert ", ssh:me@box, " in built.markdown.read_text()
     assert "On this machine" not in built.markdown.read_text()
 
@@ -134,6 +135,7 @@ def test_the_document_names_the_fields_that_are_written(document: dict[str, Any]
         for row in document[heading.lower()]:
             assert set(table(heading)) == set(row)
     assert set(table("Rows")) == {field.name for field in dataclasses.fields(Comparison)}
+    assert set(table("Harms")) == {field.name for field in dataclasses.fields(Harm)}
 
 
 def test_the_document_names_every_metric(document: dict[str, Any]) -> None:
@@ -286,12 +288,12 @@ def test_the_verdict_bears_levels_that_do_not_exist(
         for low, high in ((row.estimate - 50, row.estimate + 50), (float("nan"), float("nan")))
     )  # fmt: skip
     summary = dataclasses.replace(built.summary, rows=rows)
-    assert "could be told from zero" in wording.verdict(summary)
-    assert len(wording.sentences(summary)) == 2
+    assert "could be told from zero" in headline.verdict(summary)
+    assert len(headline.sentences(summary)) == 2
 
 
 def test_the_verdict_says_that_it_is_the_largest(built: BuiltReport) -> None:
-    assert "the largest of 2 such costs that were resolved" in wording.verdict(built.summary)
+    assert "the largest of 2 such costs that were resolved" in headline.verdict(built.summary)
 
 
 def test_names_from_outside_cannot_break_the_page(tmp_path: Path) -> None:
@@ -309,7 +311,7 @@ def test_names_from_outside_cannot_break_the_page(tmp_path: Path) -> None:
 
 def test_no_effect_is_never_called_zero(tmp_path: Path) -> None:
     run = synthetic.write(tmp_path / "run", TINY, Truth({}), seed=5)
-    first = wording.verdict(summarize(run))
+    first = headline.verdict(summarize(run))
     assert "could be told from zero" in first
     assert "would have been seen" in first
 
@@ -351,6 +353,6 @@ def test_a_cost_in_these_processes_alone_is_told_so(built: BuiltReport) -> None:
     assert wording.only_here(row)
     assert not wording.only_here(found)
     assert not wording.resolved(dataclasses.replace(found, p_holm=0.06))
-    told = wording.verdict(dataclasses.replace(built.summary, rows=(row,)))
+    told = headline.verdict(dataclasses.replace(built.summary, rows=(row,)))
     assert "in the processes measured" in told
     assert "in these processes" in difference(row).detail

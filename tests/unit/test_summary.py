@@ -109,15 +109,24 @@ def test_a_difference_of_rare_runs_is_not_lost_to_a_median(tmp_path: Path) -> No
     assert rare.method == bill.SUMS
 
 
-@pytest.mark.parametrize("us", [0.0, 2.0])
-def test_differences_that_are_all_alike_have_no_interval(tmp_path: Path, us: float) -> None:
+def test_differences_that_are_all_alike_have_no_interval(tmp_path: Path) -> None:
     what = experiment(Arm("new", ("http",), ("flows",)), metered_seconds=12)
     run = synthetic.write(tmp_path / "run", what, LOUD)
-    alike = versus(run, lambda i, on: us)
+    alike = versus(run, lambda i, on: 2.0)
     assert alike.estimate == pytest.approx(0.0, abs=1e-9)
     assert math.isnan(alike.low)
     assert math.isnan(alike.high)
     assert math.isnan(alike.p)
+
+
+def test_two_sets_of_which_no_program_ran_may_differ_by_the_bound_either_way(
+    tmp_path: Path,
+) -> None:
+    what = experiment(Arm("new", ("http",), ("flows",)), metered_seconds=12)
+    none = versus(synthetic.write(tmp_path / "run", what, LOUD), lambda i, on: 0.0)
+    assert none.estimate == 0.0
+    assert -none.low == none.high > 0
+    assert "rule of three" in none.method
 
 
 def test_losses_are_pooled_over_trials_with_an_exact_interval(summary: Summary) -> None:

@@ -14,6 +14,7 @@ from harness.analysis import budgets, gates, verdicts
 from harness.analysis.budgets import Budget
 from harness.analysis.verdicts import Verdict
 from harness.report import gate as texts
+from harness.report import remarks
 from harness.report.gate import Gate
 from tests.unit.gated import gate, measured, one, row
 
@@ -164,7 +165,7 @@ def test_a_budget_with_two_sides_can_fail_wrongly_on_either() -> None:
     [(0, ""), (1, "has one block"), (2, "in 86 to 93 % of runs"), (3, "93 to 95 %"), (4, "")],
 )
 def test_few_blocks_are_said_to_hold_less(blocks: int, words: str) -> None:
-    found = texts.remarks(Gate(measured(blocks=blocks), [one(0, 1, max=2)], "budget.toml"))
+    found = remarks.of(Gate(measured(blocks=blocks), [one(0, 1, max=2)], "budget.toml"))
     about = [text for text in found if "block" in text]
     assert len(about) == bool(words)
     assert words in "".join(about)

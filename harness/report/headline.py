@@ -1,0 +1,221 @@
+"""The first sentences of a report, which nothing below them may refute; `wording`, `terminal`.
+
+A row that the tables show as resolved is told of, or counted among those that are; a difference of
+two sets is never called a collector's cost; "could be told from zero" says of what.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from harness.analysis import caution, metrics
+from harness.analysis.summary import Summary
+from harness.model import BASELINE, Comparison
+from harness.report import wording
+
+TOLD = 2  # other differences that are named; more are counted
+NAMES = {
+    "workload_cpu_us": "the service's CPU a request",
+    "client_cpu_us": "the client's CPU a request",
+    "context_cpu_us": "CPU of service and client a request",
+    "softirq_cpu_us": "softirq time a request",
+    "host_cpu_us": "the host's CPU a request",
+    "latency_p50_us": "median latency",
+    "latency_p90_us": "p90 of latency",
+    "latency_p99_us": "p99 of latency",
+    "latency_p99_9_us": "p99.9 of latency",
+    "bpf_difference_us": "time in BPF programs a request",
+    "agent_difference_us": "the agents' CPU a request",
+    "agent_memory_difference_mb": "the agents' memory",
+}  # of rows that are worth a place in the first sentences, in this order
+SAME = {"workload_cpu_percent"}  # as another row, in another unit
+
+
+def verdict(summary: Summary) -> str:
+    """Harms, the service's CPU, and where nothing was resolved of that, what is known instead."""
+    said = [harm.sentence for harm in summary.harms[:1]]
+    said.append(cpu_verdict(summary))
+    if not any(_is_told(summary, row) for row in _costs(summary)):
+        said += [besides(summary), bill(summary)]
+    return " ".join(text for text in said if text)
+
+
+def _is_told(summary: Summary, row: Comparison) -> bool:
+    """Whether the sentence on the service's CPU can be of this row."""
+    return wording.resolved(row) and (row.estimate > 0 or bool(wording.against(summary, row)))
+
+
+def others(summary: Summary) -> list[Comparison]:
+    """Every resolved difference but the service's CPU, as the tables show them."""
+    return [
+        row for row in summary.rows
+        if not wording.is_null(summary, row.arm) and metrics.metric(row.metric).difference
+        and row.metric not in SAME and row.metric != "workload_cpu_us" and wording.resolved(row)
+    ]  # fmt: skip
+
+
+def besides(summary: Summary) -> str:
+    """What was resolved where the service's CPU was not, as a sentence; empty if nothing was."""
+    rows = others(summary)
+    named = sorted(
+        (r for r in rows if r.metric in NAMES), key=lambda r: list(NAMES).index(r.metric)
+    )
+    told = [_told(summary, row) for row in (named or rows)[:TOLD]]
+    if not told:
+        return ""
+    more = len(rows) - len(told)
+    what = "difference was" if len(rows) == 1 else "differences were"
+    rest = f"; {more} more" if more else ""
+    return f"Other {what} resolved: {' and '.join(told)}{rest}."
+
+
+def bill(summary: Summary) -> str:
+    """The dearest bill, which is known whether a difference is resolved or not; or nothing."""
+    rows = [r for r in summary.rows if r.metric == "bill_us" and r.estimate > 0]
+    if not rows:
+        return ""
+    row = max(rows, key=lambda r: r.estimate)
+    base = summary.row(row.workload, row.arm, "workload_cpu_us")
+    level = base.level if base is not None else math.nan
+    share = (
+        f", {wording.plain(100 * row.estimate / level)} % of the service's own" if level > 0 else ""
+    )
+    return (
+        f"Metered directly: {wording.arm_phrase(summary, row.arm)} {_takes(summary, row.arm)} "
+        f"{wording.plain(row.estimate)} {wording.unit(row)} a request of the {row.workload} "
+        f"service in BPF programs and agent{share}."
+    )
+
+
+def _told(summary: Summary, row: Comparison) -> str:
+    name, _, where = row.metric.partition("[")
+    what = NAMES.get(name, name) + (f" of {where.rstrip(']')}" if where else "")
+    return (
+        f"{wording.arm_phrase(summary, row.arm)}{wording.instead(summary, row)} "
+        f"{wording.change(row)} of {what} in the {row.workload} service"
+    )
+
+
+def notes(summary: Summary) -> Sequence[str]:
+    """What must stand beside the first sentence wherever that is shown."""
+    return [*caution.spoiled(summary.trials), *caution.unseen(summary.rows)]
+
+
+def cpu_verdict(summary: Summary) -> str:
+    """On the service's CPU: the most telling difference that was resolved, or that none was."""
+    rows, where = _costs(summary), wording.place(summary.about.target)
+    if not rows:
+        return "No collector's cost was measured in this run."
+    known = [row for row in rows if _is_told(summary, row)]
+    if not known:
+        return _unresolved(summary, rows)
+    size = {row.arm: len(summary.experiment.arm(row.arm).collectors) for row in known}
+    alone = [
+        r for r in known if not wording.against(summary, r)
+    ]  # costs before differences of costs
+    most = max(size[r.arm] for r in alone or known)
+    same = [r for r in alone or known if size[r.arm] == most]
+    row = max(same, key=lambda r: _share(abs(r.estimate), r.level))
+    return f"{where} {_cost(summary, row)}{_largest(len(same))}."
+
+
+def _unresolved(summary: Summary, rows: Sequence[Comparison]) -> str:
+    """Of what nothing could be told, and how large it would have had to be."""
+    where = wording.place(summary.about.target)
+    worst = least_seen(rows)
+    compared_only = all(wording.against(summary, row) for row in rows)
+    less = [r for r in rows if wording.resolved(r)]  # all below zero
+    if less:
+        row = min(less, key=lambda r: r.estimate)
+        text = (
+            f"{where} no collector made a service's CPU a request dearer beyond doubt; "
+            f"{wording.arm_phrase(summary, row.arm)} made it cheaper in the {row.workload} "
+            f"service, by {wording.change(row)} {wording.interval(row, True)}"
+        )
+        return f"{text}."
+    if compared_only:
+        row = max(rows, key=lambda r: _share(abs(r.estimate), r.level))
+        text = (
+            f"{where} no difference of a service's CPU between two sets of collectors could be "
+            f"told from zero (`{row.arm}`{wording.instead(summary, row)}: {wording.change(row)} "
+            f"{wording.interval(row)})"
+        )
+    else:
+        text = f"{where} no collector's cost to a service's own CPU could be told from zero"
+    if worst is None:
+        return f"{text}, and no smallest effect that would have been seen is known."
+    of = "difference" if compared_only else "cost"
+    return (
+        f"{text}; in the {worst.workload} service a {of} of {wording.floor(worst)} a request "
+        "would have been seen."
+    )
+
+
+def least_seen(rows: Sequence[Comparison]) -> Comparison | None:
+    """The row whose smallest effect seen is the largest: what would have been seen in each."""
+    known = [row for row in rows if math.isfinite(row.mde)]
+    if len(known) < len(rows):
+        return None
+    return max(known, key=lambda row: _share(row.mde, row.level), default=None)
+
+
+def _cost(summary: Summary, row: Comparison) -> str:
+    share = f" ({wording.relative(row)})" if wording.relative(row) else ""
+    bounds = f"95 % interval {wording.interval(row, True)}"
+    figure = f"{wording.change(row)} of CPU a request{share}, {bounds}{_here(row)}"
+    if against := wording.against(summary, row):
+        return f"`{row.arm}` instead of {against} changes the {row.workload} service by {figure}"
+    verb = "cost" if len(summary.experiment.arm(row.arm).collectors) > 1 else "costs"
+    return f"{wording.arm_phrase(summary, row.arm)} {verb} the {row.workload} service {figure}"
+
+
+def _here(row: Comparison) -> str:
+    if not wording.only_here(row):
+        return ""
+    return " (a cost in the processes measured; of processes in general these are too few)"
+
+
+def _largest(of: int) -> str:
+    return f"; the largest of {of} such costs that were resolved" if of > 1 else ""
+
+
+def _costs(summary: Summary) -> list[Comparison]:
+    return [
+        row for row in summary.rows
+        if row.metric == "workload_cpu_us" and not wording.is_null(summary, row.arm)
+    ]  # fmt: skip
+
+
+def _share(value: float, level: float) -> float:
+    """value / level for putting in order; what cannot be told comes last."""
+    return value / level if level > 0 and math.isfinite(value) else -math.inf
+
+
+def sentences(summary: Summary) -> list[str]:
+    """One sentence a workload: what was resolved, what not, and the A/A."""
+    return [_sentence(summary, workload) for workload in summary.experiment.workloads]
+
+
+def _sentence(summary: Summary, workload: str) -> str:
+    rows = [row for row in _costs(summary) if row.workload == workload]
+    seen = [
+        f"{r.arm} {wording.change(r)} ({wording.relative(r)})" for r in rows if wording.resolved(r)
+    ]
+    unseen = [r for r in rows if not wording.resolved(r)]
+    parts = []
+    if seen:
+        parts.append(", ".join(seen))
+    if unseen:
+        least = max(unseen, key=lambda r: r.mde if math.isfinite(r.mde) else -math.inf)
+        names = ", ".join(r.arm for r in unseen)
+        parts.append(f"not resolved: {names} (from {wording.floor(least)} it would have been seen)")
+    null = summary.row(workload, BASELINE, "workload_cpu_us")
+    if null is not None:
+        parts.append(f"nothing installed: {wording.change(null)} {wording.interval(null)}")
+    return f"{workload}: " + ("; ".join(parts) if parts else "not measured") + "."
+
+
+def _takes(summary: Summary, arm: str) -> str:
+    """The verb of `arm_phrase`."""
+    return "take" if len(summary.experiment.arm(arm).collectors) > 1 else "takes"

@@ -1,0 +1,78 @@
+"""The cards on a page's first screen: each shows a row that a table below has; for `html`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from harness.analysis import coverage
+from harness.analysis.summary import Summary
+from harness.model import Comparison
+from harness.report import headline, table, wording
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One figure of the first screen, with the words around it."""
+
+    title: str
+    figure: str
+    about: str
+
+
+def tiles(summary: Summary) -> list[Tile]:
+    """The bill, memory, coverage, and what would have been seen."""
+    alone = {a.name for a in summary.experiment.arms if len(a.collectors) == 1}
+
+    def of(metric: str, at: Callable[[Comparison], bool] = lambda _: True) -> list[Comparison]:
+        return [r for r in summary.rows if r.metric.partition("[")[0] == metric and at(r)]
+
+    def is_alone(row: Comparison) -> bool:
+        return row.arm in alone
+
+    return [
+        _greatest(
+            "Dearest collector, whole bill", of("bill_percent", is_alone),
+            "{} %", "of the machine: {arm}, {workload} service",
+        ),
+        _greatest(
+            "Largest agent", of("agent_memory_mb", is_alone),
+            "{} MB PSS", "{arm}, {workload} service",
+        ),
+        _coverage(of("coverage_percent", lambda r: not wording.is_null(summary, r.arm))),
+        _seen(of("workload_cpu_us", lambda r: not wording.is_null(summary, r.arm))),
+    ]  # fmt: skip
+
+
+def _greatest(title: str, rows: Sequence[Comparison], figure: str, about: str) -> Tile:
+    if not rows:
+        return Tile(title, "not measured", "no usable trial recorded it")
+    row = max(rows, key=lambda r: r.estimate)
+    return Tile(
+        title, figure.format(wording.plain(row.estimate)),
+        about.format(arm=row.arm, workload=row.workload),
+    )  # fmt: skip
+
+
+def _coverage(rows: Sequence[Comparison]) -> Tile:
+    """The lowest of those that make a percentage, or else of all; requests are not the only one."""
+    title = "Lowest coverage"
+    if not rows:
+        return Tile(title, "not measured", "no usable trial recorded it")
+    row = min([r for r in rows if not _few(r)] or rows, key=lambda r: r.estimate)
+    where, figure = f"{row.arm}, {row.workload} service", table.arrived(row)[0]
+    signal = row.metric.partition("[")[2].rstrip("]")
+    return Tile(title, figure, f"of {signal}: {where}" if figure.endswith("%") else where)
+
+
+def _few(row: Comparison) -> bool:
+    return row.n < coverage.ENOUGH
+
+
+def _seen(rows: Sequence[Comparison]) -> Tile:
+    """That of the first sentence where nothing was resolved: what would have been seen anywhere."""
+    title, row = "Would have been seen anywhere", headline.least_seen(rows)
+    if row is None or not row.level > 0:
+        return Tile(title, "not known", "an arm has no interval, or none was measured")
+    figure = f"{wording.plain(100 * row.mde / row.level)} %"
+    return Tile(title, figure, f"of a request's CPU: {row.arm}, {row.workload} service")

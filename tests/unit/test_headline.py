@@ -1,0 +1,203 @@
+"""The first sentences and the cards of a report say nothing that its rows refute."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.analysis import metrics
+from harness.analysis.summary import Summary, summarize
+from harness.model import Arm, Comparison
+from harness.report import headline, table, tiles, wording
+from tests.unit import synthetic
+from tests.unit.synthetic import Truth
+
+COSTS = (Arm("baseline"), Arm("http", ("http",)), Arm("profile", ("profile",)))
+VERSIONS = (Arm("baseline"), Arm("new", ("http",), ("flows",)))
+DENIED = "could be told from zero"
+Drawn = Callable[[Comparison], Comparison]
+
+
+@cache
+def summary(arms: tuple[Arm, ...]) -> Summary:
+    what = synthetic.experiment(workloads=("go", "java"), arms=arms, switched_seconds=1.5)
+    with TemporaryDirectory() as folder:
+        return summarize(synthetic.write(Path(folder) / "run", what, Truth({})))
+
+
+def shifted(found: Summary, signs: list[int]) -> Summary:
+    """The run with each difference below zero (-1), above (1) or not told from it (0), in turn."""
+    rows = []
+    for i, row in enumerate(found.rows):
+        sign = signs[i % len(signs)]
+        if not metrics.metric(row.metric).difference or wording.is_null(found, row.arm):
+            rows.append(row)
+            continue
+        centre, p = 3.0 * sign, 0.001 if sign else 0.5
+        moved = dataclasses.replace(
+            row, estimate=centre, low=centre - 1, high=centre + 1, mde=1.4, p=p,
+            p_holm=p if math.isfinite(row.p_holm) else row.p_holm,
+        )  # fmt: skip
+        rows.append(moved)
+    return dataclasses.replace(found, rows=tuple(rows))
+
+
+signs = st.lists(st.sampled_from([-1, 0, 0, 1]), min_size=11, max_size=67)
+
+
+@settings(max_examples=60, deadline=None)
+@given(signs, st.sampled_from([COSTS, VERSIONS, (*COSTS, VERSIONS[1])]))
+def test_the_first_sentence_denies_nothing_that_a_table_shows(
+    drawn: list[int], arms: tuple[Arm, ...]
+) -> None:
+    found = shifted(summary(arms), drawn)
+    said = headline.verdict(found)
+    resolved = [
+        row for row in found.rows
+        if not wording.is_null(found, row.arm) and metrics.metric(row.metric).difference
+        and wording.resolved(row)
+    ]  # fmt: skip
+    cpu = [row for row in resolved if row.metric == "workload_cpu_us"]
+    if DENIED in said:
+        assert not cpu
+        assert "a service's own CPU" in said or "a service's CPU" in said
+    else:
+        assert cpu
+    others = [row for row in resolved if row.metric not in ("workload_cpu_us", *headline.SAME)]
+    if DENIED in said and others:
+        assert "resolved: " in said
+        told = re.search(r"; (\d+) more\.", said)
+        named = min(headline.TOLD, len(others))
+        assert len(others) == (int(told[1]) if told else 0) + named or not any(
+            row.metric in headline.NAMES for row in others
+        )
+    if all(arm.against or not arm.collectors for arm in arms):
+        assert "collector's cost" not in said
+        assert " costs the " not in said
+
+
+@settings(max_examples=40, deadline=None)
+@given(signs)
+def test_what_the_first_sentence_names_stands_in_a_row_that_is_resolved(drawn: list[int]) -> None:
+    found = shifted(summary(COSTS), drawn)
+    said = headline.cpu_verdict(found)
+    if DENIED in said or "dearer" in said:
+        return
+    (row,) = [
+        row for row in found.rows
+        if row.metric == "workload_cpu_us" and f"`{row.arm}` costs the {row.workload} " in said
+    ]  # fmt: skip
+    assert wording.resolved(row)
+    assert wording.change(row) in said
+
+
+def test_versions_that_do_not_differ_are_no_cost_that_was_not_seen() -> None:
+    said = headline.verdict(shifted(summary(VERSIONS), [0]))
+    assert "no difference of a service's CPU between two sets of collectors" in said
+    assert "`new` instead of `flows`" in said
+    assert "a difference of " in said
+
+
+def test_what_is_known_beside_the_cpu_is_named() -> None:
+    found = summary(COSTS)
+    rows = tuple(
+        dataclasses.replace(row, estimate=1.9, low=1.1, high=2.7)
+        if (row.workload, row.arm, row.metric) == ("go", "http", "latency_p50_us")
+        else row
+        for row in shifted(found, [0]).rows
+    )
+    said = headline.verdict(dataclasses.replace(found, rows=rows))
+    assert "Other difference was resolved: `http` +1.90 µs of median latency in the go" in said
+    assert re.search(r"Metered directly: `\w+` takes [\d.]+ µs a request of the \w+ service", said)
+
+
+def test_a_smaller_cost_is_not_called_none() -> None:
+    said = headline.verdict(shifted(summary(COSTS), [-1]))
+    assert DENIED not in said
+    assert "made it cheaper" in said
+
+
+def tile(found: Summary, title: str) -> tiles.Tile:
+    return next(each for each in tiles.tiles(found) if each.title == title)
+
+
+def with_coverage(found: Summary, metric: str, percent: float, n: int) -> Summary:
+    rows = [r for r in found.rows if not r.metric.startswith("coverage_percent")]
+    row = Comparison(
+        "go", "http", metric, "%", percent, percent, percent, n, math.nan, math.nan, "exact"
+    )
+    return dataclasses.replace(found, rows=(*rows, row))
+
+
+@pytest.mark.parametrize(
+    ("signal", "n", "figure", "of"),
+    [
+        ("requests", 622, "89.4 %", "of requests: "),
+        ("samples", 622, "89.4 %", "of samples: "),
+        ("connections", 622, "556 of 622 probes", ""),
+        ("samples", 14, "13 of about 14 samples", ""),
+    ],
+)
+def test_the_card_of_coverage_is_that_of_the_table(
+    signal: str, n: int, figure: str, of: str
+) -> None:
+    found = with_coverage(summary(COSTS), f"coverage_percent[{signal}]", 89.4, n)
+    card = tile(found, "Lowest coverage")
+    assert (card.figure, card.about) == (figure, f"{of}http, go service")
+    assert table.coverage(found, "go", "http").text == figure
+
+
+def test_the_card_of_what_would_have_been_seen_is_what_the_sentence_says() -> None:
+    found = shifted(summary(COSTS), [0])
+    figure = tile(found, "Would have been seen anywhere").figure
+    assert f"({figure}) a request would have been seen" in headline.verdict(found)
+
+
+def row_of(metric: str, low: float, high: float, n: int, method: str) -> Comparison:
+    return Comparison("go", "http", metric, "%", 0.0, low, high, n, math.nan, math.nan, method)
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (row_of("bill_us", math.nan, math.nan, 1, "one trial"), "one trial"),
+        (row_of("bill_us", math.nan, math.nan, 2, "mean over trials"), "no interval, 2 trials"),
+        (row_of("lost_percent", 0, 0.011, 32481, "exact"), "[0, 0.011], 95 %, 32,481 events"),
+        (row_of("error_percent", 0, 0.011, 900, "exact"), "[0, 0.011], 95 %, 900 requests"),
+        (row_of("agent_memory_mb", 30, 31, 2, "mean and range"), "[30, 31], range of 2 trials"),
+    ],
+)
+def test_brackets_count_what_stands_behind_them(row: Comparison, words: str) -> None:
+    assert wording.spread(row) == words
+
+
+def test_trials_that_broke_a_rule_are_told_of(tmp_path: Path) -> None:
+    what = synthetic.experiment(workloads=("go",), arms=COSTS, switched_seconds=1.2)
+    run = synthetic.write(tmp_path / "run", what)
+    for record in run.records():
+        if record.trial.arm == "http" and record.trial.block == 0:
+            told = {"saturated": "the load driver used 97% of its CPU"}
+            run.append(dataclasses.replace(record, extra=told), run.windows(record.trial))
+    found = summarize(run)
+    (said,) = headline.notes(found)
+    assert said == (
+        "1 of 10 trials broke a rule and are not used, the first because: The load driver used "
+        "97% of its CPU. Not measured for that: go, http, block 1 (switched)."
+    )
+    assert said in found.warnings
+
+
+def test_a_collector_that_saw_nothing_is_told_of() -> None:
+    found = with_coverage(summary(COSTS), "coverage_percent[requests]", 0.0, 10_000)
+    (said,) = headline.notes(found)
+    assert "http told of none of 10,000 requests" in said
+    assert "TLS" in said

@@ -1,0 +1,116 @@
+"""What is published is what today's code makes, or README says that it is not.
+
+A report names the statistics that made it. tests/cases/statistics.json has what each published
+number gives on the made-up runs, so that a change of method without a new number is seen. To
+publish again: measure, keep the reports, run `python -m tests.unit.test_published` and take the
+sentence on older statistics out of README.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import __version__
+from harness.analysis import STATISTICS
+from harness.report import rows
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNS = sorted((ROOT / "reports/published").glob("*/report.json"))
+MADE_UP = ROOT / "tests/cases/report"
+DIGESTS = ROOT / "tests/cases/statistics.json"
+SENTENCE = "These tables were made by statistics {}; today's are {}"
+FIGURES = ("workload", "arm", "metric", "method", "n")
+NUMBERS = ("estimate", "low", "high", "mde", "level", "p", "p_holm", "noise")
+
+
+def document(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def number(published: dict[str, Any]) -> int:
+    return int(published.get("statistics", 1))  # the first was not named
+
+
+def digest() -> str:
+    """What the golden reports of made-up runs say, to six digits."""
+    told = [
+        [*(row[key] for key in FIGURES), *(_digits(row[key]) for key in NUMBERS)]
+        for path in sorted(MADE_UP.glob("*.json"))
+        for row in document(path).get("rows", ())
+    ]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+
+def _digits(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.parent.name)
+def test_a_published_report_has_todays_schema_version_and_command(path: Path) -> None:
+    found = document(path)
+    assert found["schema_version"] == rows.SCHEMA_VERSION
+    assert found["version"] == __version__
+    assert found["complete"]
+    assert f"Again: `{shlex.join(found['command'])}`" in path.with_name("report.md").read_text()
+    assert found["command"][:2] == ["harness", "evaluate"]
+
+
+def test_readme_says_by_which_statistics_its_tables_were_made_if_not_by_todays() -> None:
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    made = {
+        number(document(ROOT / f"reports/published/{n}/report.json")) for n in ("quick", "standard")
+    }
+    said = re.search(r"These tables were made by statistics (\d+); today's are (\d+)", readme)
+    if made == {STATISTICS}:
+        assert said is None, "README calls tables old that are of today"
+    else:
+        assert said is not None, f"README must say: {SENTENCE.format(min(made), STATISTICS)}"
+        assert (int(said[1]), int(said[2])) == (min(made), STATISTICS)
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.parent.name)
+def test_a_published_report_of_todays_statistics_has_todays_methods(path: Path) -> None:
+    found = document(path)
+    if number(found) < STATISTICS:  # README says so
+        return
+    assert number(found) == STATISTICS
+    known: dict[str, set[str]] = {}
+    for golden in MADE_UP.glob("*.json"):
+        for row in document(golden).get("rows", ()):
+            known.setdefault(row["metric"].partition("[")[0], set()).add(_plain(row["method"]))
+    for row in found["rows"]:
+        metric = row["metric"].partition("[")[0]
+        assert _plain(row["method"]) in known.get(metric, {_plain(row["method"])}), metric
+
+
+def _plain(method: str) -> str:
+    """Without figures and names that differ from run to run."""
+    return re.sub(r"[\d.,]+|less those of .*", "#", method)
+
+
+def test_statistics_that_were_published_give_what_they_gave() -> None:
+    """A change of method takes a new number: harness/analysis/__init__.py."""
+    kept = document(DIGESTS)
+    for path in RUNS:
+        assert str(number(document(path))) in kept, (
+            f"{path}: run python -m tests.unit.test_published"
+        )
+    if str(STATISTICS) in kept:
+        assert kept[str(STATISTICS)] == digest(), (
+            "the statistics changed: give them a new number; or, if only the made-up runs did, run "
+            "python -m tests.unit.test_published"
+        )
+
+
+if __name__ == "__main__":
+    DIGESTS.write_text(
+        json.dumps({**document(DIGESTS), str(STATISTICS): digest()}, indent=1) + "\n"
+    )
