@@ -74,9 +74,15 @@ class WorkloadError(ComponentError):
 
 
 class CollectorError(ComponentError):
-    """A collector does not load, attach or answer, or ended."""
+    """A collector does not load, attach or answer, or ended; `collector` is its name, if known."""
 
     ends: ClassVar[Ends] = "trial"
+
+    def __init__(
+        self, what: str, why: str = "", next_step: str = "", *, collector: str = ""
+    ) -> None:
+        super().__init__(what, why, next_step)
+        self.collector = collector
 
 
 class UnavailableError(CollectorError):

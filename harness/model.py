@@ -6,17 +6,18 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 BASELINE = "baseline"
+FACTORIAL: Final = "factorial"  # the method, and the arm of trials that several arms share
 IDLE_CPUS = "idle CPUs"  # the setting of a machine that an evaluation holds itself
 
 TrialKind = Literal["switched", "metered"]
-Method = Literal["switch", "twin", "block"]
+Method = Literal["switch", "factorial", "twin", "block"]
 TrialStatus = Literal["ok", "invalid", "failed", "skipped"]
 StackKind = Literal["sink", "full"]
 Arrivals = Literal["periodic", "poisson"]
@@ -49,7 +50,8 @@ class Load:
 class Arm:
     """A name, the collectors installed in it, and how on is compared with off.
 
-    `switch` turns them on and off every window, `twin` drives two identical processes of which
+    `switch` turns them on and off every window; `factorial` does so with those of several arms in
+    the same windows, each by a pattern of its own. `twin` drives two identical processes of which
     one is in their scope, `block` installs and removes them. An arm without collectors is an A/A
     comparison; `baseline` is one and is switched on paper. With `against`, a switched arm compares
     its collectors with those: they are on while the arm's own are off.
@@ -65,6 +67,7 @@ class Arm:
 class Trial:
     """One arm within one block of one workload; `index` is its place in the seeded order.
 
+    The arm of a trial that all factorial arms share is FACTORIAL.
     `switched` trials compare on with off by the arm's method; `metered` trials read the kernel's
     BPF statistics. `attempt` counts the repetitions of a trial that broke a rule of validity.
     """
@@ -86,13 +89,19 @@ class Trial:
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of a trial; times are CLOCK_MONOTONIC nanoseconds at which meters were read."""
+    """A stretch of a trial; times are CLOCK_MONOTONIC nanoseconds at which meters were read.
+
+    `states` are those of the factors of a factorial trial, the null factor's last; there
+    `quadruple` is the cycle within which they are balanced, and `on` says that any collector is:
+    it is no arm's state.
+    """
 
     index: int
     quadruple: int
     on: bool
     start_ns: int
     end_ns: int
+    states: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)

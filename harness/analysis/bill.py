@@ -118,7 +118,7 @@ def bpf_us(trials: Sequence[Metered]) -> Found | None:
 
 def _longest_us(trials: Sequence[Metered]) -> float:
     """A run of the programs outside of the slices, the longest mean of one; or what is supposed."""
-    known = [cost.ns_per_run / 1e3 for trial in trials for cost in programs(trial, {})]
+    known = [cost.ns_per_run / 1e3 for trial in trials for cost in programs(trial, "", {})]
     return max((us for us in known if us > 0), default=unseen.LONGEST_US)
 
 
@@ -238,9 +238,9 @@ def cpu_count(facts: Mapping[str, Any]) -> int | None:
 
 
 def programs(
-    trial: Metered, entry: Mapping[str, Mapping[str, Any]], role: str = ""
+    trial: Metered, arm: str, entry: Mapping[str, Mapping[str, Any]], role: str = ""
 ) -> Iterator[ProgramCost]:
-    """Each BPF program of a metered trial."""
+    """Each BPF program of an arm in a metered trial."""
     record, requests = trial.record, trial.requests
     counts = {_key(v.labels): v.value for v in record.values if v.metric == "bpf_run_count"}
     for v in record.values:
@@ -250,7 +250,7 @@ def programs(
         count, hook = counts.get((collector, program), 0.0), v.labels.get("hook", "")
         ns = (entry.get(hook) or {}).get("entry_ns")
         yield ProgramCost(
-            record.trial.workload, record.trial.arm, collector, program,
+            record.trial.workload, arm, collector, program,
             1e6 * v.value / requests, count / requests, 1e9 * v.value / count if count else 0.0,
             hook, math.nan if ns is None else count / requests * ns / 1e3, role,
         )  # fmt: skip

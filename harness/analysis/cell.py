@@ -15,6 +15,7 @@ from harness.analysis import (
     bill,
     compare,
     coverage,
+    factorial,
     metrics,
     pairs,
     switched,
@@ -23,6 +24,7 @@ from harness.analysis import (
 from harness.analysis.bill import Found, Metered
 from harness.analysis.compare import Estimate, Quadruples
 from harness.analysis.effects import Windows
+from harness.analysis.factorial import View
 from harness.analysis.value import CANDIDATE
 from harness.model import Arm, Comparison, WindowRow
 from harness.results.run import TrialRecord
@@ -35,7 +37,11 @@ Trial = tuple[TrialRecord, tuple[WindowRow, ...]]
 
 @dataclass(frozen=True)
 class Cell:
-    """The usable trials of one workload and arm, with the windows of each."""
+    """The usable trials of one workload and arm, with the windows of each.
+
+    Of trials that arms share, `view` says what is this arm's; their values are its own already, and
+    their windows have the states of all factors.
+    """
 
     workload: str
     arm: Arm
@@ -43,7 +49,12 @@ class Cell:
     metered: tuple[Trial, ...]
     least_seconds: float = 0.0  # windows shorter than this do not count
     entry: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # ns by type of hook
-    contrast: tuple[float, ...] = (1.0,)  # of the factors that its trials switch
+    view: View = factorial.NONE
+
+    @property
+    def contrast(self) -> tuple[float, ...]:
+        """Of the factors that its trials switch."""
+        return self.view.contrast
 
     @property
     def is_switched(self) -> bool:
@@ -72,12 +83,18 @@ class Cell:
             rows, self.arm.method, parts, less, self.least_seconds, record.trial.block
         )
 
+    def states(self, rows: Sequence[WindowRow]) -> Sequence[WindowRow]:
+        """Windows whose `on` is the state of the arm's collectors."""
+        return self.view.states(rows)
+
     def records(self, role: str = CANDIDATE) -> list[TrialRecord]:
         """The trials that compare, as the arm's collectors or those against them saw them."""
         return [value.of_role(record, role) for record, _ in self.switched]
 
     def metering(self, role: str = CANDIDATE) -> list[Metered]:
         """The metered trials, likewise."""
+        if self.view:
+            return [bill.metered(record, self.view.slices(rows)) for record, rows in self.metered]
         if not self.arm.against:
             return [bill.metered(record, rows) for record, rows in self.metered]
         on = role == CANDIDATE
@@ -130,11 +147,20 @@ def _switch_reader(cell: Cell) -> value.Reader:
     windows = {record.trial: rows for record, rows in cell.switched}
 
     def read(record: TrialRecord) -> float | None:
-        found = [
-            row.meters["switch_seconds"]
-            for before, row in itertools.pairwise(windows[record.trial])
-            if before.window.on != row.window.on and "switch_seconds" in row.meters
-        ]
+        found = list(_switches(cell, windows[record.trial]))
         return 1e3 * float(np.median(found)) if found else None
 
     return read
+
+
+def _switches(cell: Cell, rows: Sequence[WindowRow]) -> Iterator[float]:
+    """How long switching the arm's collectors took, s; in a shared trial the slowest of them."""
+    if cell.view:
+        for row in rows:
+            meters = [f"switch_seconds[{name}]" for name in cell.view.collectors]
+            if took := [row.meters[meter] for meter in meters if meter in row.meters]:
+                yield max(took)
+        return
+    for before, row in itertools.pairwise(rows):
+        if before.window.on != row.window.on and "switch_seconds" in row.meters:
+            yield row.meters["switch_seconds"]

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from harness.analysis import bill, compare, metrics, multiple
 from harness.analysis.compare import Estimate
-from harness.model import Arm, Comparison
+from harness.model import FACTORIAL, Arm, Comparison
 from harness.plan.experiment import Experiment
 
 TOGETHER = "context_cpu_us less those of {}; intervals in quadrature"
@@ -104,8 +104,11 @@ def interactions(experiment: Experiment, rows: Sequence[Comparison]) -> Iterator
 
 
 def singles(experiment: Experiment, arm: Arm) -> list[str]:
-    """The arms that have one collector of this arm each; none if one of them has no such arm."""
-    if len(arm.collectors) < 2 or arm.against:
+    """The arms that have one collector of this arm each; none if one of them has no such arm.
+
+    A factorial arm needs none: `account` asks the windows themselves.
+    """
+    if len(arm.collectors) < 2 or arm.against or arm.method == FACTORIAL:
         return []
     alone = {
         a.collectors[0]: a.name

@@ -105,22 +105,28 @@ def _deaths(
     """Those in trials of the arm, unless the service also died in one with nothing installed.
 
     A service may die once by itself, and most trials have collectors: certain is only what comes
-    again, in another block or in the trial that takes its place when the run is resumed.
+    again, in another block or in the trial that takes its place when the run is resumed. Nothing is
+    where arms share their trials: no other collector was away, and no trial had none.
     """
     bare = {each.name for each in experiment.arms if not each.collectors}
     here = [r for r in every if r.trial.workload == workload]
-    mine = [r for r in here if r.trial.arm == arm.name]
+    mine = [r for r in here if r.trial.arm == experiment.trial_arm(arm.name)]
     died = [r for r in mine if r.extra.get(DIED)]
     if not died or any(r.extra.get(DIED) for r in here if r.trial.arm in bare):
         return
     without = sum(r.trial.arm in bare for r in here)
+    bare_too = f"in none of {without}" if without else "and there were none"
     told = (
         f"{workload}, {arm.name}: the service died in {len(died)} of {len(mine)} trials of this "
-        f"arm, in none of {without} with nothing installed. {died[0].extra[DIED]}"
+        f"arm, {bare_too} with nothing installed. {died[0].extra[DIED]}"
     )
     if len(died) == 1:
         told += " Once may be chance: `harness evaluate --resume` tries it again."
-    yield Harm(workload, arm.name, "death", len(mine), len(died), None, told, len(died) > 1)
+    if shared := mine[0].trial.arm != arm.name:
+        others = ", ".join(experiment.arm(mine[0].trial.arm).collectors)
+        told += f" Which of {others}, that share these trials, or whether any did it, is not known."
+    certain = len(died) > 1 and not shared
+    yield Harm(workload, arm.name, "death", len(mine), len(died), None, told, certain)
 
 
 def _with(arm: Arm) -> str:

@@ -67,7 +67,7 @@ def _requests(run: Run, cell: Cell) -> Iterator[tuple[TrialRecord, Requests, Seq
     for record, rows in cell.switched:
         path = run.path / "trials" / record.trial.name / "requests.npz"
         if path.exists() and rows:
-            yield record, Requests.load(path), rows
+            yield record, Requests.load(path), cell.states(rows)
 
 
 def _route(cell: Cell, suffix: str, sample: Sample) -> Route:

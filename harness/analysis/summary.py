@@ -12,6 +12,7 @@ from harness.analysis import (
     caution,
     cpu,
     events,
+    factorial,
     family,
     harms,
     latency_rows,
@@ -24,6 +25,7 @@ from harness.analysis import cell as cells
 from harness.analysis.bill import ProgramCost
 from harness.analysis.cell import Cell, Trial
 from harness.analysis.cpu import BlockRow
+from harness.analysis.factorial import View
 from harness.analysis.harms import Harm
 from harness.analysis.latency import Curve
 from harness.analysis.latency_rows import Route
@@ -32,7 +34,7 @@ from harness.analysis.upkeep import Upkeep
 from harness.analysis.validity import Judged
 from harness.analysis.validity import least as least
 from harness.analysis.value import CANDIDATE, REFERENCE
-from harness.model import BASELINE, Arm, Comparison, WindowRow
+from harness.model import BASELINE, FACTORIAL, Arm, Comparison, WindowRow
 from harness.plan.experiment import Experiment, plan
 from harness.results.about import About
 from harness.results.check import check
@@ -101,7 +103,7 @@ def summarize(run: Run) -> Summary:
         mine += cells.coverage_rows(cell)
         rows += mine
         programs += _programs(cell)
-    counted = tallies.counted(run, experiment, trials, windows)
+    counted = tallies.counted(run, about, experiment, trials, windows)
     rows += tallies.rows(counted)
     rows = family.completed(experiment, rows)
     harmed = tuple(harms.found(experiment, counted, run.records(set_aside=True)))
@@ -161,17 +163,19 @@ def _cells(
 ) -> Iterator[Cell]:
     chosen = [judged.record for judged in _chosen(trials)]
 
-    def of(workload: str, arm: Arm, kind: str) -> tuple[Trial, ...]:
-        wanted = (workload, arm.name, kind)
-        return tuple(
-            (r, windows[r.trial]) for r in chosen
-            if (r.trial.workload, r.trial.arm, r.trial.kind) == wanted
-        )  # fmt: skip
+    def of(workload: str, arm: Arm, kind: str, view: View) -> tuple[Trial, ...]:
+        wanted = (workload, experiment.trial_arm(arm.name), kind)
+        mine = [r for r in chosen if (r.trial.workload, r.trial.arm, r.trial.kind) == wanted]
+        if not view:
+            return tuple((r, windows[r.trial]) for r in mine)
+        return tuple((view.record(r), windows[r.trial]) for r in mine if view.has(r))
 
     for workload in experiment.workloads:
         for arm in experiment.arms:
-            switched, metered = of(workload, arm, "switched"), of(workload, arm, "metered")
-            yield Cell(workload, arm, switched, metered, least(experiment), entry_ns(about))
+            view = factorial.view(about, experiment, arm)
+            switched = of(workload, arm, "switched", view)
+            metered = of(workload, arm, "metered", view) if arm.collectors else ()
+            yield Cell(workload, arm, switched, metered, least(experiment), entry_ns(about), view)
 
 
 def _upkeeps(found: Sequence[Cell]) -> Iterator[Upkeep]:
@@ -185,7 +189,7 @@ def _programs(cell: Cell) -> Iterator[ProgramCost]:
     roles = (CANDIDATE, REFERENCE) if cell.arm.against else ("",)
     for role in roles:
         for trial in cell.metering(role or CANDIDATE):
-            yield from bill.programs(trial, cell.entry, role)
+            yield from bill.programs(trial, cell.arm.name, cell.entry, role)
 
 
 def _missing(summary: Summary, workload: str, arm: str, metric: str) -> str:
@@ -193,20 +197,23 @@ def _missing(summary: Summary, workload: str, arm: str, metric: str) -> str:
         if skipped.get("arm") == arm:
             return f"The arm was skipped: {skipped.get('reason', 'no reason was given')}"
     kind = "metered" if metric in METERED else "switched"
-    planned = any(
-        (t.workload, t.arm, t.kind) == (workload, arm, kind) for t in plan(summary.experiment)
-    )
-    if not planned:
+    wanted = (workload, summary.experiment.trial_arm(arm), kind)
+    if not any((t.workload, t.arm, t.kind) == wanted for t in plan(summary.experiment)):
         return "The plan has no trial that measures it."
     trials = [
         judged for judged in summary.trials
         if (judged.record.trial.workload, judged.record.trial.arm, judged.record.trial.kind)
-        == (workload, arm, kind)
+        == wanted
     ]  # fmt: skip
     if not trials:
         return "The run ended before a trial that measures it."
-    if not any(judged.usable for judged in trials):
+    usable = [judged for judged in trials if judged.usable]
+    if not usable:
         return f"No usable trial ({trials[0].status}): {trials[0].reason}"
+    view = factorial.view(summary.about, summary.experiment, summary.experiment.arm(arm))
+    if not any(view.has(judged.record) for judged in usable):
+        left = usable[0].record.extra[factorial.LEFT_OUT]
+        return f"It was left out: {next(left[name] for name in view.collectors if name in left)}"
     return _unrecorded(summary, workload, arm, metric)
 
 
@@ -224,6 +231,8 @@ def _unrecorded(summary: Summary, workload: str, arm: str, metric: str) -> str:
         return (
             "The cost of entry is not calibrated for a hook that ran, or hooks were not recorded."
         )
+    if metric == "sink_us" and summary.experiment.arm(arm).method == FACTORIAL:
+        return "The receiver took the telemetry of all collectors: no share of its CPU is one's."
     if metric == "interaction_us" and len(summary.experiment.arm(arm).collectors) > 1:
         return "Not each of its collectors has an arm of its own, compared by the same method."
     if metric.endswith("_event_us") and summary.row(workload, arm, "runs_per_request"):

@@ -40,7 +40,7 @@ def windows(
 
 def states_of(window: Window) -> tuple[bool, ...]:
     """Of each factor that is switched; a window of one arm has one."""
-    return getattr(window, "states", ()) or (window.on,)
+    return window.states or (window.on,)
 
 
 def _is_good(row: WindowRow, meters: Sequence[str], least_seconds: float) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.analysis import coverage, value
+from harness.analysis import coverage, factorial, value
 from harness.analysis.compare import CONFIDENCE, Array, Estimate
 from harness.analysis.coverage import Count
 from harness.analysis.metrics import metric
@@ -17,6 +17,7 @@ from harness.analysis.validity import Judged
 from harness.model import Comparison, Method, Trial, WindowRow
 from harness.plan.experiment import Experiment
 from harness.results import requests
+from harness.results.about import About
 from harness.results.requests import Requests
 from harness.results.run import Run
 
@@ -143,6 +144,7 @@ Counted = Mapping[tuple[str, str], Sequence[Tally]]
 
 def counted(
     run: Run,
+    about: About,
     experiment: Experiment,
     trials: Sequence[Judged],
     windows: Mapping[Trial, Sequence[WindowRow]],
@@ -154,10 +156,13 @@ def counted(
         path = run.path / "trials" / trial.name / requests.NAME
         if record.status != "ok" or trial.kind != "switched" or not path.exists():
             continue
-        rate, method = value.total(record, "rate_asked") or 0.0, experiment.arm(trial.arm).method
-        tally = of(requests.read(path), windows[trial], rate, method)
-        if tally is not None:
-            found.setdefault((trial.workload, trial.arm), []).append(tally)
+        rate, log = value.total(record, "rate_asked") or 0.0, requests.read(path)
+        for arm, view in factorial.views(about, experiment, trial):
+            if view.has(record):
+                rows = view.states(windows[trial])
+                tally = of(log, rows, rate, arm.method)
+                if tally is not None:
+                    found.setdefault((trial.workload, arm.name), []).append(tally)
     return found
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.analysis import pairs
-from harness.model import Method, WindowRow
+from harness.analysis import factorial, pairs
+from harness.model import FACTORIAL, Method, WindowRow
+from harness.plan import design
 from harness.plan.experiment import Experiment
 from harness.results.run import TrialRecord
 from harness.wire import failures
@@ -111,7 +112,7 @@ STATED = (
     f"a thread of the service waits for a CPU in more than {MAX_CPU_WAIT_SHARE:.0%} of the time, "
     f"or for memory or a disk in more than {MAX_STALL_SHARE:.0%} (pressure stall information)",
     f"fewer than {MIN_WHOLE_SHARE:.0%} of the quadruples are whole (a window of less than 45 % "
-    "of its length makes its quadruple a broken one)",
+    "of its length makes its quadruple a broken one; of a trial that arms share, windows count)",
 )  # as the report states them
 
 
@@ -125,8 +126,10 @@ def least(experiment: Experiment) -> float:
 
 def judge_of(experiment: Experiment, record: TrialRecord, windows: Sequence[WindowRow]) -> Judged:
     """Apply every rule to a trial of this experiment, by its arm's method."""
-    method = experiment.arm(record.trial.arm).method
-    return judge(record, windows, experiment.quadruples, least(experiment), method)
+    method, groups = experiment.arm(record.trial.arm).method, experiment.quadruples
+    if method == FACTORIAL:
+        groups = design.cycles(experiment) * design.cycle(len(design.factors(experiment)))
+    return judge(record, windows, groups, least(experiment), method)
 
 
 def judge(
@@ -138,7 +141,8 @@ def judge(
 ) -> Judged:
     """Apply every rule to a trial; `quadruples` is how many its switched part was to have.
 
-    Windows shorter than `least_seconds` do not count. A trial of method block is one pair.
+    Windows shorter than `least_seconds` do not count. A trial of method block is one pair, of one
+    that factorial arms share the windows are counted, not quadruples.
     """
     if record.status != "ok":
         return Judged(record, ())
@@ -158,6 +162,11 @@ def judge(
 def _lost(
     windows: Sequence[WindowRow], quadruples: int, least_seconds: float, method: Method
 ) -> list[str]:
+    if method == FACTORIAL:
+        whole = factorial.whole(windows, ("cpu.workload",), least_seconds)
+        if whole >= MIN_WHOLE_SHARE * quadruples:
+            return []
+        return [f"{whole} of {quadruples} windows are whole (limit {MIN_WHOLE_SHARE:.0%})."]
     whole = len(pairs.pairs(windows, method, ("cpu.workload",), (), least_seconds).on)
     if method == "block":
         return [] if whole else ["One of its two halves is missing or was not driven."]

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 from harness.controller import telemetry
 from harness.errors import InputError
-from harness.model import BASELINE, Arm, StackKind
-from harness.plan import experiment
+from harness.model import BASELINE, FACTORIAL, Arm, StackKind
+from harness.plan import design, experiment, methods
 from harness.plan.experiment import Experiment
 from harness.plan.url import hidden
 from harness.plan.workloads import Workload
@@ -75,18 +75,21 @@ def chosen(
     if workloads:
         loads = {each: load for each, load in e.loads.items() if each in workloads}
         e = replace(e, workloads=tuple(dict.fromkeys(workloads)), loads=loads)
+    if stack is not None:
+        # which the experiment checks; the full one tells what each arm costs it
+        e = replace(methods.apart(e) if stack == "full" else e, stack=cast(StackKind, stack))
     if arms:
-        e = replace(e, arms=parse_arms(arms))
+        given = parse_arms(arms, e.stack)
+        shares = any(arm.method == FACTORIAL for arm in given)
+        e = replace(e if shares else methods.apart(e), arms=given)
     if minutes is not None:
         e = replace(e, budget_seconds=60 * minutes)
-    if stack is not None:
-        e = replace(e, stack=cast(StackKind, stack))  # which the experiment checks
     if service_cpus is not None:
         e = replace(e, service_cpus=service_cpus)
     return e
 
 
-def parse_arms(given: Sequence[str]) -> tuple[Arm, ...]:
+def parse_arms(given: Sequence[str], stack: StackKind = "sink") -> tuple[Arm, ...]:
     """The arms of `NAME=SPEC+SPEC` words, after the baseline; InputError if one is unusable.
 
     An arm `old` is none of its own: every other one is compared against its collectors, so that
@@ -111,7 +114,8 @@ def parse_arms(given: Sequence[str]) -> tuple[Arm, ...]:
             "The arm 'old' has nothing to be compared with.",
             next_step="Give the other version too: --arm new=COLLECTOR.",
         )
-    return (Arm(BASELINE), *(Arm(name, specs, old) for name, specs in found.items()))
+    arms = [Arm(BASELINE), *(Arm(name, specs, old) for name, specs in found.items())]
+    return tuple(methods.chosen(arms, stack=stack))
 
 
 def plan(
@@ -134,6 +138,8 @@ def plan(
         yield f"  arm {arm.name}: {_describe(arm)}"
     for name in e.workloads:
         yield f"  load of {name}: {e.load(name).arrivals} arrivals"
+    if e.has_shared:
+        yield f"  {_shared(e)}"
     window, guard = 1000 * e.window_seconds, 1000 * e.guard_seconds
     yield f"  windows of {window:g} ms, of which the first {guard:g} ms are not metered"
     if described is None:
@@ -152,7 +158,9 @@ def plan(
     if e.replacements:
         yield f"  a trial that breaks a rule of validity is repeated, {e.replacements} at most"
     for trial in trials:
-        yield f"  {trial.name}{' (skipped)' if trial.arm in (skipped or {}) else ''}"
+        arms = [arm.name for arm in e.arms_of(trial) if arm.collectors]
+        none = bool(arms) and all(name in (skipped or {}) for name in arms)
+        yield f"  {trial.name}{' (skipped)' if none else ''}"
     yield "Next: the same command without --plan."
 
 
@@ -180,7 +188,20 @@ def _placed(e: Experiment, described: Mapping[str, Any]) -> str:
     return placement.plan(sorted(siblings), siblings, e.service_cpus).why
 
 
+def _shared(e: Experiment) -> str:
+    """What the trial is that factorial arms share."""
+    found = design.factors(e)
+    arms = sum(arm.method == FACTORIAL for arm in e.arms)
+    return (
+        f"the {arms} factorial arms share one trial a block, of {_count(design.cycles(e), 'cycle')}"
+        f" of {design.cycle(len(found))} windows: in each window each of the "
+        f"{_count(len(found) - 1, 'collector')} is on or off by a pattern of its own"
+    )
+
+
 def _describe(arm: Arm) -> str:
+    if not arm.collectors and arm.method == FACTORIAL:
+        return "a pattern of on and off that switches nothing (A/A), method factorial"
     if not arm.collectors:
         return f"nothing is installed (A/A), method {arm.method}"
     against = f" against {' + '.join(arm.against)}" if arm.against else ""

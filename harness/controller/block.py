@@ -12,8 +12,8 @@ from harness.analysis.harms import DIED
 from harness.controller import skipping
 from harness.controller.node import Node
 from harness.controller.progress import Progress
-from harness.errors import HarnessError, NodeError, StoreError, WorkloadError
-from harness.model import Measurement, Trial, WindowRow
+from harness.errors import HarnessError, NodeError, StoreError, UnavailableError, WorkloadError
+from harness.model import FACTORIAL, Measurement, Trial, WindowRow
 from harness.plan import trials as specs
 from harness.plan.experiment import Experiment
 from harness.plan.trials import Definitions
@@ -21,6 +21,8 @@ from harness.plan.workloads import Workload
 from harness.results.about import Capacity
 from harness.results.run import Run, TrialRecord
 from harness.wire.spec import BlockReady, TrialResult
+
+CULPRIT, LEFT_OUT = "failed_collector", "left_out"  # what a node tells of a shared trial
 
 
 @dataclass
@@ -89,7 +91,8 @@ class Block:
         again = f", attempt {trial.attempt + 1}" if trial.attempt else ""
         what = f"{trial.arm} ({trial.kind}{again})"
         self.progress.tell(f"{trial.workload}, block {trial.block + 1}: {what}")
-        spec = specs.trial(self.experiment, trial, self.definitions)
+        without = self._failed_before(trial)
+        spec = specs.trial(self.experiment, trial, self.definitions, without)
         self.store.folder(trial)
         try:
             result = self.node.trial(spec, self._tell(trial.workload))
@@ -97,12 +100,51 @@ class Block:
             self.store.append(TrialRecord(trial, "failed", str(error)))
             raise
         record = record_of(trial, result, self.node.translated(result.error or {}))
+        self._note_left_out(record, without)
         self.store.append(record, result.windows)
         self.node.stored(spec)
         self._note_trial(record)
         self.progress.finished(trial)
         _raise_if_over(result, self.node.translated(result.error or {}))
         return record, result.windows
+
+    def _failed_before(self, trial: Trial) -> Mapping[str, str]:
+        """The collectors that ended earlier attempts of a shared trial, and how."""
+        if trial.arm != FACTORIAL or not trial.attempt:
+            return {}
+        return {
+            record.extra[CULPRIT]: record.reason
+            for record in self.store.records()
+            if record.trial.index == trial.index and CULPRIT in record.extra
+        }
+
+    def _note_left_out(self, record: TrialRecord, without: Mapping[str, str]) -> None:
+        """Which collectors a shared trial went on without, and why, in words for its report."""
+        told = record.extra.pop(LEFT_OUT, {})
+        here = {name: self.node.translated(each) for name, each in told.items()}
+        reasons = {name: str(HarnessError.from_dict(each)) for name, each in here.items()}
+        if not (left := {**without, **reasons}):
+            return
+        record.extra[LEFT_OUT] = left
+        lacking = [name for name, e in here.items() if e["class"] == UnavailableError.__name__]
+        if failed := [
+            f"{name} was left out, the other collectors were measured: {reason}"
+            for name, reason in left.items()
+            if name not in lacking  # of which the skipped arms tell
+        ]:
+            record.extra.setdefault("warnings", []).extend(failed)
+        for name in lacking:
+            for arm in self._with(name):
+                skipping.note(self.store, arm, reasons[name])
+
+    def _with(self, collector: str) -> list[str]:
+        """The factorial arms that have the collector of this name."""
+        return [
+            arm.name
+            for arm in self.experiment.arms
+            if arm.method == FACTORIAL
+            and any(self.definitions[spec].slug == collector for spec in arm.collectors)
+        ]
 
     def _tell(self, workload: str) -> Any:
         return lambda what: self.progress.tell(f"{workload}: {what}")
@@ -127,7 +169,9 @@ class Block:
         if "warmup" in record.extra:  # of a process of the trial's own
             self._note_warmup(trial, {"arm": trial.arm, **record.extra["warmup"]})
         if record.status == "skipped":
-            skipping.note(self.store, trial.arm, record.reason)
+            for arm in self.experiment.arms_of(trial):
+                if arm.collectors or arm.name == trial.arm:
+                    skipping.note(self.store, arm.name, record.reason)
 
     def _note_warmup(self, trial: Trial, took: Mapping[str, object]) -> None:
         """Add how long a process took to the run's `warmups`."""
@@ -174,8 +218,12 @@ def replacement(
 ) -> Trial | None:
     """The trial that stands in for one that broke a rule of validity; None if none is due.
 
-    The rules look at conditions, never at results, so that repeating does not choose results.
+    The rules look at conditions, never at results, so that repeating does not choose results. One
+    that several arms share and one collector's failure ended is run again without that collector.
     """
+    if CULPRIT in record.extra:
+        others = len(experiment.arm(record.trial.arm).collectors) - record.trial.attempt - 1
+        return replace(record.trial, attempt=record.trial.attempt + 1) if others > 0 else None
     judged = validity.judge_of(experiment, record, rows)
     if judged.status != "invalid" or record.trial.attempt >= experiment.replacements:
         return None

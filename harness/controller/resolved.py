@@ -8,9 +8,9 @@ from harness.controller import telemetry
 from harness.errors import (
     InputError,
 )
-from harness.model import Arm
+from harness.model import FACTORIAL, Arm
 from harness.plan import definitions as resolving
-from harness.plan import workloads
+from harness.plan import design, workloads
 from harness.plan.experiment import Experiment
 from harness.plan.trials import Definitions
 from harness.plan.workloads import Workload
@@ -33,8 +33,9 @@ def check(
     """
     for arm in experiment.arms:
         _check_arm(arm)
-        if own is not None and arm.method != "switch":
+        if own is not None and arm.method not in ("switch", FACTORIAL):
             _check_own(arm, own)
+    _check_factors(experiment)
     found = resolving.resolve_all(experiment) if definitions is None else definitions
     telemetry.check(experiment, found)
     return Resolved(
@@ -59,6 +60,19 @@ def _check_own(arm: Arm, own: Workload) -> None:
             f"{own.name!r} answers at one fixed address, {own.url}.",
             'Choose method = "switch" or "block", or add the program to workloads/.',
         )
+
+
+def _check_factors(experiment: Experiment) -> None:
+    """In a shared trial each collector runs once: no two of them may have one name."""
+    slugs: dict[str, str] = {}
+    for spec in design.factors(experiment)[:-1]:
+        slug = resolving.resolve(spec).slug
+        if slug in slugs:
+            raise InputError(
+                f"The collectors {slugs[slug]!r} and {spec!r} of factorial arms have one name.",
+                next_step='Give one of their arms method = "switch".',
+            )
+        slugs[slug] = spec
 
 
 def _check_arm(arm: Arm) -> None:

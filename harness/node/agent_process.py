@@ -93,11 +93,17 @@ class AgentProcess:
                 f"Collector {self.name!r} says that it is ready, but does not listen.",
                 f"{self._socket}: {error.strerror}.",
                 GUIDE,
+                collector=self.name,
             ) from error
 
     def send_switch(self, on: bool) -> None:
         """Tell the agent to attach or detach, without waiting."""
-        self._connected.send("on" if on else "off")
+
+        def send() -> dict[str, Any]:
+            self._connected.send("on" if on else "off")
+            return {}
+
+        self._answer(send)
 
     def receive_switch(self) -> dict[str, Any]:
         """When it took effect (`at_ns`, CLOCK_MONOTONIC) and how long it took (`seconds`)."""
@@ -144,6 +150,7 @@ class AgentProcess:
                 f"{', '.join(bpf_programs.described(left))}.",
                 "What is attached goes on to cost the service, which would be measured as off.",
                 "Let the collector unpin and detach them when it is told to stop.",
+                collector=self.name,
             )
 
     def _included(self) -> list[str]:
@@ -188,6 +195,7 @@ class AgentProcess:
                 f"Collector {self.name!r} answers `{cmd}` without {', '.join(missing)}.",
                 f"Each is a number. What it answers: {json.dumps(answer)[:200]}.",
                 GUIDE,
+                collector=self.name,
             )
         return answer
 
@@ -201,12 +209,14 @@ class AgentProcess:
                 f"The agent of collector {self.name!r} {state}.",
                 f"{error}.",
                 f"Its log is {self._log}.",
+                collector=self.name,
             ) from error
         except ValueError as error:
             raise CollectorError(
                 f"Collector {self.name!r} answers with something that is no JSON object.",
                 f"{error}.",
                 GUIDE,
+                collector=self.name,
             ) from error
 
     def _told(self) -> dict[str, Any]:
@@ -214,7 +224,10 @@ class AgentProcess:
         if answer is None:
             said = " ".join(processes.last_words(self._log, 2))
             raise CollectorError(
-                f"Collector {self.name!r} did not start.", said, f"Its log is {self._log}."
+                f"Collector {self.name!r} did not start.",
+                said,
+                f"Its log is {self._log}.",
+                collector=self.name,
             )
         if not answer.get("ready"):
             what = answer.get("what", "it says that it is not ready.")
@@ -222,12 +235,14 @@ class AgentProcess:
                 f"Collector {self.name!r} cannot run here: {what}",
                 answer.get("why", ""),
                 answer.get("next_step", ""),
+                collector=self.name,
             )
         if not _are_programs(answer.get("programs")):
             raise CollectorError(
                 f"The ready line of collector {self.name!r} does not tell its BPF programs.",
                 "Their run time is a part of the bill.",
                 'It holds `"programs": [{"id": ID, "hook": TYPE}, ...]`, which may be empty.',
+                collector=self.name,
             )
         return answer
 

@@ -27,12 +27,13 @@ from harness.wire.telemetry import SIGNALS, SPANS, Made
 class Before:
     """Where a trial's telemetry starts at the receiver, and what its compared part did.
 
-    `name` is that of the file for the requests of this part.
+    `on_cpu_seconds` are those of the service while each collector was on, by its name; `name` is
+    that of the file for the requests of this part.
     """
 
     since: int
     compared_until_ns: int
-    on_cpu_seconds: float
+    on_cpu_seconds: Mapping[str, float]
     name: str = "steady"
 
 
@@ -75,13 +76,13 @@ def run(
         testbed.attend()
         flush_ns = time.monotonic_ns()
         counts = [agent.flush() for agent in agents]
-    on_cpu = earlier.on_cpu_seconds + _cpu(testbed, agents)[testbed.scope] - before[testbed.scope]
+    on_cpu = _cpu(testbed, agents)[testbed.scope] - before[testbed.scope]
     answered = float((record.read(path).status > 0).sum())  # well or badly
     made["requests"] = Known(answered)
     for agent, told in zip(agents, counts, strict=True):
         notes.add_counts(agent, told)
         part = _part(agent, earlier, since_ns, flush_ns)
-        made["cpu_seconds"] = Known(on_cpu * _hertz(agent))
+        made["cpu_seconds"] = Known((earlier.on_cpu_seconds[agent.name] + on_cpu) * _hertz(agent))
         _coverage(testbed, agent, made, part, notes)
         if testbed.receiver.poll_seconds:
             _spans(testbed, agent, told, part, notes)

@@ -40,8 +40,10 @@ def run(testbed: Testbed, spec: TrialSpec, folder: Path) -> TrialResult:
     except WorkloadError as error:  # it is dead: its own sentence says more
         service = str(error)
         ends = "block" if ends == "trial" else ends
+    culprit = failure.collector if isinstance(failure, CollectorError) else ""
     return TrialResult(
         "skipped" if isinstance(failure, UnavailableError) else "failed",
+        details={"failed_collector": culprit} if spec.shared and culprit else {},
         error=failure.to_dict(),
         over="" if ends == "trial" else ends,
         service=service,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from harness.node import idle, requests
 from harness.node.agent_process import AgentProcess
 from harness.node.switch import Switch
 from harness.node.testbed import Testbed, TrialLog
-from harness.node.windows import sleep_until
+from harness.node.windows import sleep_until, windows_of
 from harness.wire.spec import WindowState
 from harness.wire.telemetry import IN_AGENT
 
@@ -31,17 +31,20 @@ def run(
     """Collectors on under load, the kernel's statistics enabled; a row is a slice of the time.
 
     `bpf.run` is seconds in the programs of the collectors that were on, `bpf.runs` their runs;
-    without those that run in the agent's own context, which the trial's totals list.
+    without those that run in the agent's own context, which the trial's totals list. In a shared
+    trial both are told of each collector too, by its name in brackets.
     With agents `against`, these take turns with the others. The trial is told to have as many
     requests as its slices have.
     """
     path, spec = folder / "requests.npz", notes.spec
+    plan = windows_of((*agents, *against), spec)
     with ExitStack() as stack:
         watched = {
             on: stack.enter_context(closing(Watched(i for a in group for i in a.program_ids)))
             for on, group in ((True, agents), (False, against))
         }
         own = _in_agents([*agents, *against])
+        each = _apart(agents, own) if spec.shared else {}
         stack.enter_context(StatsEnabled())
         for on, group, role in ((True, agents, "candidate"), (False, against, "reference")):
             idle.run(testbed, group, watched[on], notes.of(role if against else ""))
@@ -51,8 +54,8 @@ def run(
         time.sleep(spec.timing.settle)
         first = {on: each.read() for on, each in watched.items()}
         rows = []
-        for index, window in enumerate(spec.windows):
-            rows.append(_slice(switch, watched, own, index, window, spec.timing.window))
+        for index, window in enumerate(plan):
+            rows.append(_slice(switch, watched, own, index, window, spec.timing.window, each))
             testbed.attend()
         last = {on: each.read() for on, each in watched.items()}
         switch.off()
@@ -73,6 +76,11 @@ def _in_agents(agents: Sequence[AgentProcess]) -> set[int]:
     return {i for agent in agents for i, hook in agent.hooks.items() if hook in IN_AGENT}
 
 
+def _apart(agents: Sequence[AgentProcess], left_out: set[int]) -> Mapping[str, set[int]]:
+    """Whose programs they are, by id."""
+    return {agent.name: set(agent.program_ids) - left_out for agent in agents}
+
+
 def _slice(
     switch: Switch,
     watched: Mapping[bool, Watched],
@@ -80,19 +88,25 @@ def _slice(
     index: int,
     window: WindowState,
     seconds: float,
+    apart: Mapping[str, set[int]] = {},
 ) -> WindowRow:
     switch.to(window.collectors)
     start_ns, before = time.monotonic_ns(), watched[window.on].read()
     sleep_until(start_ns / 1e9 + seconds)
     end_ns, after = time.monotonic_ns(), watched[window.on].read()
     found = delta(before.values(), after.values())
-    ran = [program for number, program in found.items() if number not in left_out]
-    meters = {
-        "seconds": (end_ns - start_ns) / 1e9,
-        "bpf.run": sum(program.run_time_ns for program in ran) / 1e9,
-        "bpf.runs": float(sum(program.run_cnt for program in ran)),
-    }
+    meters = {"seconds": (end_ns - start_ns) / 1e9, **_ran(found, found.keys() - left_out)}
+    for name, mine in apart.items():
+        meters |= _ran(found, found.keys() & mine, f"[{name}]")
     return WindowRow(Window(index, index // 4, window.on, start_ns, end_ns), meters)
+
+
+def _ran(found: Counters, of: Collection[int], whose: str = "") -> dict[str, float]:
+    """Seconds in these programs and how often they ran."""
+    return {
+        f"bpf.run{whose}": sum(found[number].run_time_ns for number in of) / 1e9,
+        f"bpf.runs{whose}": float(sum(found[number].run_cnt for number in of)),
+    }
 
 
 def _note(

@@ -1,16 +1,23 @@
-"""Collectors installed for a trial and removed after it; for `trial` and its methods."""
+"""Collectors installed for a trial and removed after it; for `trial` and its methods.
+
+Where several arms share a trial, a collector that cannot be installed is left out, and the others
+are measured: `left_out` of the trial's details tells why, by its name.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeVar
 
-from harness.errors import CollectorError
+from harness.errors import CollectorError, HarnessError, NeedError
 from harness.node import found
-from harness.node.agent_process import AgentProcess, switch_all
+from harness.node.agent_process import AgentProcess
 from harness.node.testbed import Testbed, TrialLog
 from harness.wire.spec import CollectorSpec
+
+T = TypeVar("T", CollectorSpec, AgentProcess)
 
 
 def install(
@@ -22,26 +29,61 @@ def install(
 ) -> list[AgentProcess]:
     """Start the agents of these collectors and leave them switched off; `stack` kills them.
 
-    UnavailableError where one cannot run here, CollectorError where one fails.
+    UnavailableError where one cannot run here, CollectorError where one fails; of a shared trial,
+    where none is left.
     """
-    for each in collectors:
-        found.require_seen(testbed.service, each)
-    agents = [_process(testbed, each, folder, notes) for each in collectors]
-    for agent in agents:
-        agent.start()
-        stack.callback(agent.kill)
-    hooks = notes.details.setdefault("hooks", {})
-    for agent in agents:
-        agent.await_ready()
-        hooks[agent.name] = agent.ready.get("hooks", [])
-        for metric in ("load_seconds", "attach_seconds"):
-            if metric in agent.ready:  # an external collector may not tell
-                notes.add(metric, agent.ready[metric], "s", collector=agent.name)
-    switch_all(agents, True)
-    for agent in agents:
-        detached = agent.switch(False)
-        notes.add("detach_seconds", detached["seconds"], "s", collector=agent.name)
+    notes.details.setdefault("hooks", {})
+    last: list[HarnessError] = []
+
+    def each(
+        of: Sequence[T], step: Callable[[T], object], end: Callable[[T], object] = lambda _: None
+    ) -> list[T]:
+        """Take a step with each; those with which it could be taken, the others are ended."""
+        done = []
+        for one in of:
+            try:
+                step(one)
+                done.append(one)
+            except (CollectorError, NeedError) as error:
+                if not notes.spec.shared:
+                    raise
+                end(one)
+                last.append(error)
+                notes.details.setdefault("left_out", {})[one.name] = error.to_dict()
+        return done
+
+    seen = each(collectors, lambda spec: found.require_seen(testbed.service, spec))
+    agents = [_process(testbed, spec, folder, notes) for spec in seen]
+    agents = each(agents, lambda agent: _start(agent, stack))
+    steps: tuple[Callable[[AgentProcess], object], ...] = (
+        lambda agent: _await(agent, notes),
+        lambda agent: agent.send_switch(True),
+        lambda agent: agent.receive_switch(),
+        lambda agent: _detach(agent, notes),
+    )
+    for step in steps:
+        agents = each(agents, step, lambda agent: agent.kill())
+    if last and not agents:
+        raise last[0]
     return agents
+
+
+def _start(agent: AgentProcess, stack: ExitStack) -> None:
+    agent.start()
+    stack.callback(agent.kill)
+
+
+def _await(agent: AgentProcess, notes: TrialLog) -> None:
+    agent.await_ready()
+    notes.details["hooks"][agent.name] = agent.ready.get("hooks", [])
+    for metric in ("load_seconds", "attach_seconds"):
+        if metric in agent.ready:  # an external collector may not tell
+            notes.add(metric, agent.ready[metric], "s", collector=agent.name)
+
+
+def _detach(agent: AgentProcess, notes: TrialLog) -> None:
+    detached = agent.switch(False)
+    notes.add("detach_seconds", detached["seconds"], "s", collector=agent.name)
 
 
 def _process(

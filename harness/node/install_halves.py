@@ -52,7 +52,7 @@ def run(
     if first:  # what an installation is like was noted at the first
         again = TrialLog(notes.spec)
         agents = install(testbed, notes.spec.candidates, folder, again, stack)
-    finish(testbed, agents, half.on_cpu_seconds)
+    finish(testbed, agents, {agent.name: half.on_cpu_seconds for agent in agents})
     return rows
 
 
@@ -95,4 +95,5 @@ class _Half:
 
     def note_injected(self, agents: Sequence[AgentProcess], row: WindowRow) -> None:
         """What a collector of a known cost burnt in the half with it."""
-        note_injected(agents, *self._stats, row.meters["requests"], self._notes)
+        requests = [row.meters["requests"]] * len(agents)
+        note_injected(agents, *self._stats, requests, self._notes)

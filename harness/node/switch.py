@@ -29,13 +29,16 @@ class Switch:
         self.attached_ns: list[list[tuple[int, int]]] = [[] for _ in agents]
         self._since_ns = [0] * len(agents)
 
-    def to(self, states: Sequence[bool]) -> None:
-        """Switch each agent to its state, and wait until all of it took effect."""
+    def to(self, states: Sequence[bool]) -> Mapping[str, float]:
+        """Switch each agent to its state, and wait until all of it took effect.
+
+        How long that took each of those that changed, in seconds, as far as they tell.
+        """
         changed = [i for i, state in enumerate(states) if state != self._states[i]]
         if not changed:
-            return
+            return {}
         now, begun_ns = self._cpu_seconds(), time.monotonic_ns()
-        exchange(
+        took = exchange(
             [self._agents[i] for i in changed if not states[i]],
             [self._agents[i] for i in changed if states[i]],
         )
@@ -44,20 +47,24 @@ class Switch:
             if not states[i]:
                 self.attached_ns[i].append((self._since_ns[i], begun_ns))
             self._since_ns[i], self._states[i] = begun_ns, states[i]
+        return took
 
     def off(self) -> None:
         """Switch all off."""
         self.to([False] * len(self._agents))
 
 
-def exchange(leave: Sequence[AgentProcess], enter: Sequence[AgentProcess]) -> None:
-    """Switch some agents off and others on: all are told before the first answer is awaited."""
+def exchange(leave: Sequence[AgentProcess], enter: Sequence[AgentProcess]) -> Mapping[str, float]:
+    """Switch some agents off and others on: all are told before the first answer is awaited.
+
+    Those that leave are told first. How long each took, in seconds, by its name, if it tells.
+    """
     for agent in leave:
         agent.send_switch(False)
     for agent in enter:
         agent.send_switch(True)
-    for agent in (*leave, *enter):
-        agent.receive_switch()
+    told = {agent.name: agent.receive_switch().get("seconds") for agent in (*leave, *enter)}
+    return {name: float(took) for name, took in told.items() if isinstance(took, int | float)}
 
 
 def injects(answer: Mapping[str, Any]) -> bool:
@@ -69,11 +76,11 @@ def note_injected(
     agents: Sequence[AgentProcess],
     before: Sequence[dict[str, Any]],
     after: Sequence[dict[str, Any]],
-    requests: float | None,
+    requests: Sequence[float] | None,
     notes: TrialLog,
 ) -> None:
     """What a collector of a known cost burnt while it was on, and the requests then, if told."""
-    for agent, old, new in zip(agents, before, after, strict=True):
+    for i, (agent, old, new) in enumerate(zip(agents, before, after, strict=True)):
         if not injects(new):
             continue
         since = {key: new[f"injected_{key}"] - old[f"injected_{key}"] for key in INJECTED}
@@ -82,4 +89,4 @@ def note_injected(
             value, unit = (value / 1e9, "s") if key.endswith("ns") else (value, "{event}")
             notes.add(metric, value, unit, collector=agent.name)
         if requests is not None:
-            notes.add("injected_requests", requests, "{request}", collector=agent.name)
+            notes.add("injected_requests", requests[i], "{request}", collector=agent.name)

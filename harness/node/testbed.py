@@ -109,10 +109,10 @@ def _times(number: float) -> str:
     return "once" if number == 1 else f"{number:.0f} times"
 
 
-Finish = Callable[[Testbed, Sequence[AgentProcess], float], None]
+Finish = Callable[[Testbed, Sequence[AgentProcess], Mapping[str, float]], None]
 """The rest of a trial: the part with collectors always on, memory, removal. A method calls it once
 while its agents are installed and off, with the testbed whose service is in their scope (and is
-driven by its driver), and that service's CPU seconds while they were on."""
+driven by its driver), and that service's CPU seconds while each of them was on, by its name."""
 
 Method = Callable[[Testbed, Path, TrialLog, ExitStack, Finish], list[WindowRow]]
 """How a method runs the compared part of a trial: testbed, folder for its files, notes, a stack

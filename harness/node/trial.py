@@ -46,7 +46,9 @@ def _run(testbed: Testbed, spec: TrialSpec, folder: Path) -> TrialResult:
     with ExitStack() as stack:
         conditions = stack.enter_context(closing(Conditions(_scope(testbed, spec))))
 
-        def finish(here: Testbed, agents: Sequence[AgentProcess], on_cpu_seconds: float) -> None:
+        def finish(
+            here: Testbed, agents: Sequence[AgentProcess], on_cpu_seconds: Mapping[str, float]
+        ) -> None:
             before = Before(since, time.monotonic_ns(), on_cpu_seconds)
             _finish(here, agents, folder, notes, before)
             _service_memory(here, notes)
@@ -87,7 +89,7 @@ def _switch(
     """The method `switch`: collectors turned on and off every window."""
     agents = install(testbed, notes.spec.candidates, folder, notes, stack)
     found = windows.run(testbed, agents, folder, notes)
-    finish(testbed, agents, found.cpu_seconds[True])
+    finish(testbed, agents, found.cpu_seconds)
     return found.rows
 
 
@@ -113,8 +115,8 @@ def _against(
     found = windows.run(testbed, agents, folder, notes, against)
     until, cpu = time.monotonic_ns(), found.cpu_seconds
     parts = [
-        (agents, its, Before(since, until, cpu[True], "steady")),
-        (against, their, Before(since, until, cpu[False], "steady-reference")),
+        (agents, its, Before(since, until, cpu, "steady")),
+        (against, their, Before(since, until, cpu, "steady-reference")),
     ]
     for group, labelled, before in parts[::-1] if notes.spec.swapped else parts:
         _finish(testbed, group, folder, labelled, before)

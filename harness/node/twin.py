@@ -58,10 +58,10 @@ def run(
     requests.note_load(summary, path, here.rate, notes)
     log = requests.read(path)
     meanwhile = requests.between([began_ns, ended_ns], log, False)[0]
-    note_injected(agents, before, after, meanwhile, notes)
+    note_injected(agents, before, after, [meanwhile] * len(agents), notes)
     rows = _rows(read, log, spec.windows)
     notes.details["latency_hdr"] = requests.histograms(rows, log)
-    finish(here, agents, on_cpu_seconds)
+    finish(here, agents, {agent.name: on_cpu_seconds for agent in agents})
     return rows
 
 

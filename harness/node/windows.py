@@ -8,28 +8,26 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from harness.load.record import Requests
 from harness.meters.edges import Edges
 from harness.model import Window, WindowRow
 from harness.node import requests
 from harness.node.agent_process import AgentProcess
 from harness.node.switch import Switch, note_injected
 from harness.node.testbed import Attend, Testbed, TrialLog
-from harness.wire.spec import Timing, WindowState
+from harness.wire.spec import Timing, TrialSpec, WindowState
 
 
 @dataclass
 class Alternation:
-    """The windows, and the CPU seconds of the service while it was observed.
-
-    `cpu_seconds[True]` while the candidates were on, `[False]` while the references were.
-    """
+    """The windows, and the CPU seconds of the service while each collector was on, by its name."""
 
     rows: list[WindowRow]
-    cpu_seconds: dict[bool, float]
+    cpu_seconds: Mapping[str, float]
 
 
 class Clock(Protocol):
@@ -67,30 +65,62 @@ def run(
 
     `agents` are the candidates, `against` the references. All are off at the end.
     """
-    path, spec = folder / "requests.npz", notes.spec
+    path, spec, every = folder / "requests.npz", notes.spec, (*agents, *against)
+    plan = windows_of(every, spec)
     testbed.driver.start(testbed.rate)
     time.sleep(spec.timing.settle)
     before, before_them = ([agent.stats() for agent in each] for each in (agents, against))
     with ExitStack() as files:
-        edges = open_edges(testbed, (*agents, *against), files)
-        switch = Switch((*agents, *against), edges.service)
+        edges = open_edges(testbed, every, files)
+        switch = Switch(every, edges.service)
         files.enter_context(undisturbed())
         rows = alternate(
-            spec.windows, spec.timing, switch, edges.read, testbed.attend, MonotonicClock()
+            plan, spec.timing, switch, edges.read, testbed.attend, MonotonicClock(), spec.cycle
         )
     after, after_them = ([agent.stats() for agent in each] for each in (agents, against))
     summary = testbed.driver.finish(path)
     testbed.service.check()
     requests.note_load(summary, path, testbed.rate, notes)
     log = requests.read(path)
-    attached = switch.attached_ns[0] if agents else []
+    answered = [float(requests.within(each, log).sum()) for each in switch.attached_ns]
     mine = notes.of("candidate" if against else "")
-    note_injected(agents, before, after, float(requests.within(attached, log).sum()), mine)
+    note_injected(agents, before, after, answered[: len(agents)], mine)
     note_injected(against, before_them, after_them, None, notes.of("reference"))
     rows = requests.count(rows, log)
-    notes.details["latency_hdr"] = requests.histograms(rows, log)
-    used = {True: switch.used[0] if agents else 0.0, False: switch.used[-1] if against else 0.0}
-    return Alternation(rows, used)
+    notes.details["latency_hdr"] = _histograms(rows, log, agents, plan, spec)
+    return Alternation(rows, dict(zip([agent.name for agent in every], switch.used, strict=True)))
+
+
+def windows_of(agents: Sequence[AgentProcess], spec: TrialSpec) -> list[WindowState]:
+    """The windows with the states of these agents: of those that were not left out."""
+    names = [each.name for each in (*spec.candidates, *spec.references)]
+    places = [names.index(agent.name) for agent in agents]
+    return [
+        replace(window, collectors=tuple(window.collectors[i] for i in places))
+        for window in spec.windows
+    ]
+
+
+def _histograms(
+    rows: Sequence[WindowRow],
+    log: Requests,
+    agents: Sequence[AgentProcess],
+    plan: Sequence[WindowState],
+    spec: TrialSpec,
+) -> Mapping[str, Any]:
+    """Latencies by the state of the windows; in a shared trial by that of each collector."""
+    if not spec.shared:
+        return requests.histograms(rows, log)
+    return {
+        agent.name: requests.histograms(
+            [
+                replace(row, window=replace(row.window, on=window.collectors[i]))
+                for row, window in zip(rows, plan, strict=True)
+            ],
+            log,
+        )
+        for i, agent in enumerate(agents)
+    }
 
 
 def alternate(
@@ -100,16 +130,18 @@ def alternate(
     read: Callable[[], tuple[int, Mapping[str, float]]],
     attend: Attend,
     clock: Clock,
+    cycle: int = 4,
 ) -> list[WindowRow]:
     """Switch for each window, read every meter after the guard time and at the window's end.
 
-    What is asked of the outside (`attend`) falls into the guard time, once in four windows.
+    What is asked of the outside (`attend`) falls into the guard time, once in four windows. Windows
+    of one `cycle` have one number. Of a design's windows it is kept how long each switch took.
     """
     rows: list[WindowRow] = []
     edge = clock.monotonic()
     for index, window in enumerate(plan):
         begun = clock.monotonic()
-        switch.to(window.collectors)
+        took = switch.to(window.collectors)
         ready = clock.monotonic()
         if index % 4 == 0:
             attend()
@@ -124,7 +156,10 @@ def alternate(
         values = {name: after[name] - before[name] for name in after}
         values["seconds"] = (after_ns - before_ns) / 1e9
         values["switch_seconds"] = ready - begun
-        rows.append(WindowRow(Window(index, index // 4, window.on, before_ns, after_ns), values))
+        if window.states:
+            values |= {f"switch_seconds[{name}]": seconds for name, seconds in took.items()}
+        seen = Window(index, index // cycle, window.on, before_ns, after_ns, window.states)
+        rows.append(WindowRow(seen, values))
     switch.off()
     return rows
 

@@ -6,13 +6,14 @@ import dataclasses
 import random
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
 from harness.errors import InputError
-from harness.model import BASELINE, Arm, Arrivals, Load, StackKind, Trial
+from harness.model import BASELINE, FACTORIAL, Arm, Arrivals, Load, StackKind, Trial
+from harness.plan import design, methods
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")  # they become parts of folder names
 SHIPPED = Path(__file__).resolve().parents[2] / "experiments"
@@ -24,8 +25,9 @@ class Experiment:
     """What is compared, how long, and in which order; times in seconds.
 
     A block runs every arm once on one fresh workload process, which is warmed up until its CPU per
-    request is steady: from `warmup_seconds` to `warmup_limit_seconds`. A trial's switched part is
-    made of quadruples of windows; the first `guard_seconds` of each window are not metered.
+    request is steady: from `warmup_seconds` to `warmup_limit_seconds`. All factorial arms share one
+    trial. A trial's switched part is made of quadruples of windows, or of a design's cycles; the
+    first `guard_seconds` of each window are not metered.
 
     With `precision_percent` the blocks of a workload end early, after `min_blocks`, once every
     arm's 95 % interval of workload_cpu_percent is no wider than that to each side; with
@@ -75,8 +77,31 @@ class Experiment:
         return int(self.switched_seconds / (4 * self.window_seconds))
 
     def arm(self, name: str) -> Arm:
-        """The arm of this name."""
+        """The arm of this name; FACTORIAL is that of a shared trial, with all its collectors."""
+        if name == FACTORIAL and self.has_shared:
+            return Arm(FACTORIAL, design.factors(self)[:-1], (), FACTORIAL)
         return next(arm for arm in self.arms if arm.name == name)
+
+    @property
+    def has_shared(self) -> bool:
+        """Whether there are factorial arms, which share their trials."""
+        return any(arm.method == FACTORIAL and arm.collectors for arm in self.arms)
+
+    @property
+    def trial_arms(self) -> tuple[Arm, ...]:
+        """Whose trials a block has: each arm's, and one for all that are factorial."""
+        own = tuple(arm for arm in self.arms if arm.method != FACTORIAL)
+        return (*own, self.arm(FACTORIAL)) if self.has_shared else own
+
+    def arms_of(self, trial: Trial) -> tuple[Arm, ...]:
+        """The arms whose figures a trial gives."""
+        if trial.arm == FACTORIAL and self.has_shared:
+            return tuple(arm for arm in self.arms if arm.method == FACTORIAL)
+        return (self.arm(trial.arm),)
+
+    def trial_arm(self, arm: str) -> str:
+        """What the arm of the trials is called that tell of this arm."""
+        return FACTORIAL if self.arm(arm).method == FACTORIAL else arm
 
     def load(self, workload: str) -> Load:
         """How this workload is driven."""
@@ -91,9 +116,10 @@ class Experiment:
         """About how long the trials take, start-up of processes included; from experience here."""
         per_switched = self.settle_seconds + self.switched_seconds + self.steady_seconds + 1.2
         per_metered = self.settle_seconds + self.metered_seconds + self.idle_seconds + 1.2
-        collectors = sum(1 for arm in self.arms if arm.collectors)
-        against = sum(1 for arm in self.arms if arm.against)
-        trials = len(self.arms) * per_switched + collectors * per_metered
+        arms = self.trial_arms
+        collectors = sum(1 for arm in arms if arm.collectors)
+        against = sum(1 for arm in arms if arm.against)
+        trials = len(arms) * per_switched + collectors * per_metered
         trials += against * (self.steady_seconds + 1.5)  # the references' own steady part
         trials += (collectors + against) * self.asking_seconds
         warmup = min(max(self.warmup_seconds, 4.0), self.warmup_limit_seconds)
@@ -139,15 +165,7 @@ def from_dict(data: Mapping[str, Any], origin: str = "the experiment") -> Experi
             **{
                 **data,
                 "workloads": tuple(data["workloads"]),
-                "arms": tuple(
-                    Arm(
-                        str(arm["name"]),
-                        tuple(arm.get("collectors", ())),
-                        tuple(arm.get("against", ())),
-                        arm.get("method", "switch"),
-                    )
-                    for arm in data["arms"]
-                ),
+                "arms": _arms_of(data["arms"], data.get("stack", "sink")),
                 "loads": {name: Load(**keys) for name, keys in data.get("loads", {}).items()},
             }
         )
@@ -161,6 +179,19 @@ def from_dict(data: Mapping[str, Any], origin: str = "the experiment") -> Experi
             str(error),
             "Correct it; docs/guide.md shows an example.",
         ) from error
+
+
+def _arms_of(data: Sequence[Mapping[str, Any]], stack: str) -> tuple[Arm, ...]:
+    arms = [
+        Arm(
+            str(arm["name"]),
+            tuple(arm.get("collectors", ())),
+            tuple(arm.get("against", ())),
+            arm.get("method", "switch"),
+        )
+        for arm in data
+    ]
+    return tuple(methods.chosen(arms, [str(arm["name"]) for arm in data if "method" in arm], stack))
 
 
 def to_dict(experiment: Experiment) -> dict[str, Any]:
@@ -181,7 +212,7 @@ def plan(experiment: Experiment) -> list[Trial]:
             order += [(workload, block, arm, "switched") for arm in _arms(experiment, block)]
             order += [
                 (workload, block, arm.name, "metered")
-                for arm in experiment.arms
+                for arm in experiment.trial_arms
                 if arm.collectors and experiment.metered_seconds > 0
             ]
     return [
@@ -205,7 +236,7 @@ def pattern(quadruples: int, seed: int) -> list[bool]:
 
 
 def _arms(experiment: Experiment, block: int) -> list[str]:
-    names = [arm.name for arm in experiment.arms]
+    names = [arm.name for arm in experiment.trial_arms]
     random.Random(_seed(experiment.seed, 7919 + block // 2)).shuffle(names)
     return names[::-1] if block % 2 else names
 
@@ -216,12 +247,14 @@ def _seed(seed: int, index: int) -> int:
 
 def _arm_problems(arm: Arm) -> Iterator[str]:
     named = [*arm.collectors, *arm.against]
-    if arm.name == BASELINE and (named or arm.method != "switch"):
+    switched = ("switch", FACTORIAL)
+    if arm.name == BASELINE and (named or arm.method not in switched):
         yield f"arm {arm.name!r} has no collectors and is switched."
-    if not arm.collectors and arm.name != BASELINE and arm.method == "switch":
+    if not arm.collectors and arm.name != BASELINE and arm.method in switched:
         yield f"arm {arm.name!r}: only {BASELINE!r} has no collectors."
-    if arm.method not in ("switch", "twin", "block"):
-        yield f"arm {arm.name!r}: its method is switch, twin or block, not {arm.method!r}."
+    if arm.method not in (*switched, "twin", "block"):
+        known = "switch, factorial, twin or block"
+        yield f"arm {arm.name!r}: its method is {known}, not {arm.method!r}."
     if arm.against and arm.method != "switch":
         yield f"arm {arm.name!r}: only a switched arm can be compared against collectors."
     if any(len(set(each)) < len(each) for each in (arm.collectors, arm.against)):
@@ -273,6 +306,7 @@ def _problems(e: Experiment) -> Iterator[str]:
         yield "guard_seconds must be less than half of window_seconds."
     if e.quadruples < 4:
         yield "switched_seconds must hold at least 4 quadruples of windows."
+    yield from methods.problems(e)
     if e.steady_seconds < 0.5:
         yield "steady_seconds must be at least 0.5."
     if e.stack not in ("sink", "full"):

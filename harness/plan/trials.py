@@ -6,11 +6,12 @@ Here the seed becomes states, so that nodes know none.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from harness.collectors import Definition
-from harness.model import Arm, Method, Trial
+from harness.model import FACTORIAL, Arm, Method, Trial
+from harness.plan import design
 from harness.plan.experiment import Experiment, pattern
 from harness.plan.workloads import SHIPPED, Workload
 from harness.wire.spec import (
@@ -34,7 +35,9 @@ REFERENCE = "reference"  # added to the names of what the candidates are compare
 Definitions = Mapping[str, Definition]
 """The collectors of an experiment, by how they are written there; resolved once."""
 
-_METHODS: Mapping[Method, TrialMethod] = {"switch": "switch", "twin": "twin", "block": "install"}
+_METHODS: Mapping[Method, TrialMethod] = {
+    "switch": "switch", "factorial": "switch", "twin": "twin", "block": "install",
+}  # fmt: skip
 
 
 def block(e: Experiment, workload: Workload, number: int, rate: float | None) -> BlockSpec:
@@ -86,25 +89,43 @@ def _locustfile(workload: Workload) -> Locustfile | None:
     return Locustfile(str(path).replace(str(SHIPPED), "{workloads}"), path.read_text())
 
 
-def trial(e: Experiment, planned: Trial, definitions: Definitions) -> TrialSpec:
-    """A trial of the plan, with the state of every collector in every window."""
+def trial(
+    e: Experiment, planned: Trial, definitions: Definitions, without: Collection[str] = ()
+) -> TrialSpec:
+    """A trial of the plan, with the state of every collector in every window.
+
+    Of a shared trial some collectors may be left out, by their names at the node.
+    """
     arm = e.arm(planned.arm)
     method: TrialMethod = "bpf_time" if planned.kind == "metered" else _METHODS[arm.method]
     candidates = tuple(collector(definitions[name]) for name in arm.collectors)
     references = tuple(collector(definitions[name], REFERENCE) for name in arm.against)
+    shared = arm.method == FACTORIAL
+    kept = [i for i, each in enumerate(candidates) if each.name not in without]
     return TrialSpec(
         name=planned.name,
         service=planned.workload,
         method=method,
-        candidates=candidates,
+        candidates=tuple(candidates[i] for i in kept),
         references=references,
-        windows=tuple(
-            WindowState(on, (on,) * len(candidates) + (not on,) * len(references))
+        windows=tuple(_shared_windows(e, planned, kept))
+        if shared and method == "switch"
+        else tuple(
+            WindowState(on, (on,) * len(kept) + (not on,) * len(references))
             for on in _states(e, arm, planned, method)
         ),
         swapped=planned.block % 2 == 1,
         timing=_timing(e, method),
+        cycle=design.cycle(len(design.factors(e))) if shared and method == "switch" else 4,
+        shared=shared,
     )
+
+
+def _shared_windows(e: Experiment, planned: Trial, kept: Sequence[int]) -> Iterator[WindowState]:
+    """Each collector by its column of the design; the null factor's switches nothing."""
+    for states in design.states(len(design.factors(e)), design.cycles(e), planned.seed):
+        on = tuple(states[i] for i in kept)
+        yield WindowState(any(on), on, states)
 
 
 def collector(definition: Definition, instance: str = "") -> CollectorSpec:

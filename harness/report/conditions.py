@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from harness.analysis.summary import Summary, entry_ns
 from harness.analysis.validity import Judged
-from harness.model import IDLE_CPUS
+from harness.model import FACTORIAL, IDLE_CPUS
+from harness.plan import design
 from harness.plan.experiment import Experiment
 from harness.results.about import About
 from harness.wire.placement import names
@@ -24,6 +25,7 @@ def measuring(summary: Summary) -> list[tuple[str, str]]:
         ("window", f"{_ms(e.window_seconds)}, {_origin(summary, 'window_seconds')}"),
         ("guard", f"{_ms(e.guard_seconds)}, {_origin(summary, 'guard_seconds')}"),
         ("arrivals", _arrivals(e)),
+        *_shared(e),
         ("service's CPUs", _service_cpus(summary)),
         ("idle CPUs", _idle(summary.about)),
         ("settings that disturb", _knobs(summary.about)),
@@ -33,6 +35,18 @@ def measuring(summary: Summary) -> list[tuple[str, str]]:
         ("warm-up", _warm(summary.about)),
         ("trials run again", _again(summary)),
     ]
+
+
+def _shared(e: Experiment) -> list[tuple[str, str]]:
+    """What is switched in the same windows."""
+    if not e.has_shared:
+        return []
+    factors, arms = design.factors(e), sum(arm.method == FACTORIAL for arm in e.arms)
+    text = (
+        f"{len(factors) - 1} collectors, each by a pattern of its own in cycles of "
+        f"{design.cycle(len(factors))} windows; {arms} arms share each trial"
+    )
+    return [("switched together", text)]
 
 
 def _ms(seconds: float) -> str:

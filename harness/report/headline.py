@@ -163,13 +163,11 @@ def least_seen(rows: Sequence[Comparison]) -> Comparison | None:
 def _cost(summary: Summary, row: Comparison) -> str:
     share = f" ({wording.relative(row)})" if wording.relative(row) else ""
     bounds = f"95 % interval {wording.interval(row, True)}"
-    figure = f"{wording.change(row)} of CPU a request{share}, {bounds}"
+    figure = f"{wording.change(row)} of CPU a request{share}, {bounds}{_here(row)}"
     if against := wording.against(summary, row):
-        changed = f"`{row.arm}` instead of {against} changes the {row.workload} service by"
-        return f"{changed} {figure}{_here(row)}"
+        return f"`{row.arm}` instead of {against} changes the {row.workload} service by {figure}"
     verb = "cost" if len(summary.experiment.arm(row.arm).collectors) > 1 else "costs"
-    who = wording.arm_phrase(summary, row.arm)
-    return f"{who} {verb} the {row.workload} service {figure}{_here(row)}"
+    return f"{wording.arm_phrase(summary, row.arm)} {verb} the {row.workload} service {figure}"
 
 
 def _here(row: Comparison) -> str:

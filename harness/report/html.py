@@ -84,6 +84,7 @@ def page(run: Run, summary: Summary) -> str:
         refused=[(j, conditions.fate(summary, j)) for j in summary.trials if not j.usable],
         asked=quality.note(summary),
         entry=any(row.metric == "entry_us" for row in summary.rows),
+        shared=summary.experiment.has_shared,
         rules=validity.STATED,
         command=shlex.join(about.command),
         w=wording,

@@ -67,7 +67,8 @@ def _cell(cell: table.Cell) -> str:
 
 
 def _label(line: table.Line) -> str:
-    return line.label if line.method in ("switch", "none") else f"{line.label} ({line.method})"
+    plain = line.method in ("switch", "factorial", "none")
+    return line.label if plain else f"{line.label} ({line.method})"
 
 
 def _claims(line: table.Line) -> str:

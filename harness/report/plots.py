@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 from matplotlib.ticker import NullLocator
 
-from harness.analysis import metrics
+from harness.analysis import factorial, metrics
 from harness.analysis.compare import Array
 from harness.analysis.metrics import PERCENTILES
 from harness.analysis.summary import Summary
-from harness.model import BASELINE, Comparison, WindowRow
+from harness.model import BASELINE, Comparison, Trial, WindowRow
 from harness.report import canvas, wording
 from harness.report.canvas import INK, MUTED, PAPER, PAYERS
 from harness.results.run import Run
@@ -206,7 +206,8 @@ def series(run: Run, summary: Summary, workload: str) -> tuple[Markup, str] | No
     if not chosen:
         return None
     trial = max(chosen, key=lambda t: (len(summary.experiment.arm(t.arm).collectors), t.block))
-    known = [(r.window, each) for r in run.windows(trial) if (each := _cost(r))]
+    arm, rows = _shown(summary, trial, run.windows(trial))
+    known = [(r.window, each) for r in rows if (each := _cost(r))]
     if not known:
         return None
     windows, begin = [window for window, _ in known], known[0][0].start_ns
@@ -215,10 +216,11 @@ def series(run: Run, summary: Summary, workload: str) -> tuple[Markup, str] | No
     on = np.array([window.on for window in windows])
     with canvas.figure(9, 4.2) as fig:
         zoom, whole = fig.subplots(2, 1)
-        _zoom(zoom, t, cost, on, summary.experiment.window_seconds, colours(summary)[trial.arm])
+        _zoom(zoom, t, cost, on, summary.experiment.window_seconds, colours(summary)[arm])
+        whose = f"{arm} " if arm != trial.arm else ""
         for state, colour, name in (
-            (False, MUTED, "off"),
-            (True, colours(summary)[trial.arm], "on"),
+            (False, MUTED, f"{whose}off"),
+            (True, colours(summary)[arm], f"{whose}on"),
         ):
             whole.plot(t[on == state], cost[on == state], "o", ms=2.2, color=colour, label=name)
         _limits(whole, cost)
@@ -228,6 +230,17 @@ def series(run: Run, summary: Summary, workload: str) -> tuple[Markup, str] | No
             ax.grid(axis="y")
         fig.supylabel("µs of CPU per request, a window", fontsize=9)
         return canvas.svg(fig, f"Windows over time, {workload}"), trial.name
+
+
+def _shown(
+    summary: Summary, trial: Trial, rows: Sequence[WindowRow]
+) -> tuple[str, Sequence[WindowRow]]:
+    """The arm whose state is drawn, and the windows with it: of a shared trial one collector's."""
+    arms = [arm for arm in summary.experiment.arms_of(trial) if arm.collectors]
+    if not arms or trial.arm == arms[0].name:
+        return trial.arm, rows
+    arm = min(arms, key=lambda each: len(each.collectors))
+    return arm.name, factorial.view(summary.about, summary.experiment, arm).windows(rows)
 
 
 def _cost(row: WindowRow) -> float | None:

@@ -157,6 +157,7 @@ def interactions(summary: Summary, workload: str) -> Sheet:
         if together and row:
             alone = wording.number(together.estimate - row.estimate, wording.places(row), True)
             each = row.method.partition("less those of ")[2].partition(";")[0]
+            each = each or "in the same windows"
             cells = (difference(together), Cell(f"{alone} µs", each), difference(row))
             rows.append((arm, label, cells))
     columns = ("together", "sum of each alone", f"interaction: together {MINUS} sum")

@@ -13,7 +13,7 @@ from harness.analysis.gates import Measured
 from harness.analysis.summary import Summary, summarize
 from harness.errors import CommandError, InputError, StoreError
 from harness.linux import processes
-from harness.model import BASELINE, Comparison
+from harness.model import BASELINE, FACTORIAL, Comparison
 from harness.report import rows
 from harness.results.run import Run
 
@@ -192,7 +192,9 @@ def _missing(trials: Any, skipped: Any, workload: str, arm: str) -> str:
     for item in skipped:
         if item["arm"] == arm:
             return f"The arm was skipped: {item.get('reason', 'no reason was given')}"
-    mine = [t for t in trials if (t["workload"], t["arm"]) == (workload, arm)]
+    arms = {t["arm"] for t in trials}
+    own = arm if arm in arms else FACTORIAL  # whose trials tell of an arm that has none
+    mine = [t for t in trials if (t["workload"], t["arm"]) == (workload, own)]
     reasons = [f"{t['trial']}: {t['reason']}" for t in mine if t["status"] != "ok"]
     return " ".join(reasons[:1]) or "The report has no such row."
 

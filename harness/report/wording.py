@@ -17,6 +17,7 @@ MINUS = "\N{MINUS SIGN}"
 LEVEL = 0.05  # of the probability after Holm's correction below which a cost is resolved
 METHODS = {
     "switch": "switched on and off within one process",
+    "factorial": "switched on and off within one process, each collector by a pattern of its own",
     "twin": "two processes of the same program, one in the collectors' scope",
     "block": "installed for one half of each trial",
 }

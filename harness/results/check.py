@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.errors import StoreError
-from harness.model import Arm, Window
+from harness.model import FACTORIAL, Arm, Window
+from harness.plan import design
 from harness.plan.experiment import Experiment
 from harness.results import requests
 from harness.results.about import About
@@ -54,7 +55,10 @@ def _trial(run: Run, experiment: Experiment, record: TrialRecord) -> Iterator[st
         yield f"its windows cannot be read: {error}"
         return
     yield from _edges(windows)
-    yield from _quadruples(windows, arm, switched)
+    if arm.method == FACTORIAL:
+        yield from _cycles(windows, len(design.factors(experiment)), switched)
+    else:
+        yield from _quadruples(windows, arm, switched)
     if switched and windows:
         yield from _requests(folder)
 
@@ -81,6 +85,18 @@ def _quadruples(windows: Sequence[Window], arm: Arm, switched: bool) -> Iterator
     for number, group in itertools.groupby(windows, key=lambda window: window.quadruple):
         if [window.on for window in group] not in WHOLE:
             yield f"quadruple {number} is not whole."
+
+
+def _cycles(windows: Sequence[Window], factors: int, switched: bool) -> Iterator[str]:
+    """Within a cycle of a design each factor is on in half of the windows."""
+    if not switched:
+        return
+    length = design.cycle(factors)
+    for number, group in itertools.groupby(windows, key=lambda window: window.quadruple):
+        states = [window.states for window in group]
+        on = [sum(column) for column in zip(*states, strict=True)]
+        if len(states) != length or on != [length // 2] * factors:
+            yield f"cycle {number} is not whole."
 
 
 def _requests(folder: Path) -> Iterator[str]:

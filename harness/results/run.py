@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import Any
 
 from harness.errors import StoreError
 from harness.model import Measurement, Trial, TrialStatus, Window, WindowRow
+from harness.plan import design
 from harness.plan import experiment as experiments
 from harness.plan.experiment import Experiment
 from harness.results import about as noted
@@ -139,7 +140,7 @@ class Run:
     def append(self, record: TrialRecord, windows: Iterable[WindowRow] = ()) -> None:
         """Keep a finished trial; its trial.json is written last, so a torn write is no trial."""
         path = self.path / "trials" / record.trial.name
-        rows = [{**asdict(row.window), "meters": row.meters} for row in windows]
+        rows = [_kept(row) for row in windows]
         with self.lock():
             with self._writing(path):
                 path.mkdir(parents=True, exist_ok=True)
@@ -168,10 +169,11 @@ class Run:
 
     def measurements(self) -> Iterator[Measurement]:
         """The long table: every value of every trial, then every meter of every window."""
+        names = design.factors(self.experiment())
         for record in self.records():
             yield from record.values
             for row in self.windows(record.trial):
-                yield from _melt(record.trial, row)
+                yield from _melt(record.trial, row, names)
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a file of the report whole or not at all; StoreError when the disk is full."""
@@ -206,15 +208,28 @@ def _reading(path: Path) -> Iterator[None]:
         ) from error
 
 
+def _kept(row: WindowRow) -> dict[str, Any]:
+    """A line of windows.jsonl; `states` only where there are some."""
+    window = asdict(row.window)
+    if not window["states"]:
+        del window["states"]
+    return {**window, "meters": row.meters}
+
+
 def _window(row: dict[str, Any]) -> WindowRow:
-    meters = row.pop("meters")
-    return WindowRow(Window(**row), meters)
+    meters, states = row.pop("meters"), tuple(row.pop("states", ()))
+    return WindowRow(Window(**row, states=states), meters)
 
 
-def _melt(trial: Trial, row: WindowRow) -> Iterator[Measurement]:
-    labels = {"state": "on" if row.window.on else "off", "quadruple": str(row.window.quadruple)}
+def _melt(trial: Trial, row: WindowRow, factors: Sequence[str]) -> Iterator[Measurement]:
+    """Each meter, with the window's state, or those of the factors of a design (but the null)."""
+    states = dict(zip(factors[:-1], row.window.states, strict=False))
+    told = states if row.window.states else {"state": row.window.on}
+    labels = {name: "on" if on else "off" for name, on in told.items()}
+    labels["quadruple"] = str(row.window.quadruple)
     for metric, value in row.meters.items():
-        unit = _UNITS.get(metric.partition(".")[0], _UNITS.get(metric, "s"))
+        name = metric.partition("[")[0]
+        unit = _UNITS.get(name.partition(".")[0], _UNITS.get(name, "s"))
         yield Measurement(
             metric, value, unit, trial.workload, trial.arm, trial.block, trial.name,
             row.window.index, labels,

@@ -176,10 +176,14 @@ class Needs:
 
 @dataclass(frozen=True)
 class WindowState:
-    """`on` is what the comparison calls the window; `collectors` the state of each of the trial."""
+    """`on` is what the comparison calls the window; `collectors` the state of each of the trial.
+
+    `states` are kept with the window as they are: those of a factorial design.
+    """
 
     on: bool
     collectors: tuple[bool, ...]
+    states: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -204,7 +208,10 @@ class TrialSpec:
 
     `windows` have a state for each collector, candidates first. `swapped` turns round what is
     turned round in every other block: which of two twins is in scope, which half has the
-    collectors, which of two sets stays on first.
+    collectors, which of two sets stays on first. `cycle` windows have one number.
+
+    The candidates of a `shared` trial are of several arms: each is told apart, and one that cannot
+    be installed is left out, not the others with it.
     """
 
     name: str
@@ -215,6 +222,8 @@ class TrialSpec:
     windows: tuple[WindowState, ...]
     swapped: bool
     timing: Timing
+    cycle: int = 4
+    shared: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
@@ -78,5 +79,9 @@ def _strangers(run: Run) -> Iterator[str]:
         yield from (f"{name}: key {key}" for key in record.extra if key not in extra)
         unknown = {v.metric for v in record.values} - values
         yield from (f"{name}: value {metric}" for metric in sorted(unknown))
-        found = {meter for row in run.windows(record.trial) for meter in row.meters} - meters
+        found = {
+            re.sub(r"\[.+\]$", "[NAME]", meter)  # of a collector
+            for row in run.windows(record.trial)
+            for meter in row.meters
+        } - meters
         yield from (f"{name}: meter {meter}" for meter in sorted(found))

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.model import Arm, Measurement, Trial, Window, WindowRow
+from harness.model import FACTORIAL, Arm, Measurement, Trial, Window, WindowRow
+from harness.plan import design
 from harness.plan import experiment as experiments
 from harness.plan.experiment import Experiment
 from harness.results.run import Run, TrialRecord
@@ -125,28 +126,60 @@ def windows(
 ) -> list[WindowRow]:
     """Windows of a machine that drifts, with heavy-tailed noise and the arm's effect when on."""
     level, rate = LEVEL_US.get(trial.workload, 50.0), RATE.get(trial.workload, 1000.0)
-    states = experiments.pattern(what.quadruples, trial.seed)
+    states = _states(what, trial)
     seconds, begin = what.window_seconds - what.guard_seconds, int(1e12) + trial.index * 10**11
     t = np.arange(len(states)) * what.window_seconds
     drift = 1 + truth.drift * np.sin(2 * math.pi * (t / 37 + rng.random())) * rng.choice([-1, 1])
     noise = truth.noise * rng.standard_t(4, len(t)) + (rng.random(len(t)) < truth.outliers) * 0.4
-    effects = _effects(what, trial, truth.cpu_us)
+    effects = [_effect(what, trial, each, truth.cpu_us) for each in states]
     rows, softirq = [], rng.random() * TICK
-    for i, on in enumerate(states):
+    for i, (on, factors) in enumerate(states):
         count = max(1.0, round(rate * seconds + rng.normal(0, 0.5)))
-        cpu = count * (level * drift[i] * (1 + noise[i]) + effects[on]) * 1e-6
-        client = count * (120 * drift[i] * (1 + noise[i] / 2) + 0.4 * effects[on]) * 1e-6
+        cpu = count * (level * drift[i] * (1 + noise[i]) + effects[i]) * 1e-6
+        client = count * (120 * drift[i] * (1 + noise[i] / 2) + 0.4 * effects[i]) * 1e-6
         start = begin + int((t[i] + what.guard_seconds) * 1e9)
         after = softirq + count * (5.0 + truth.softirq_us * on) * 1e-6
         meters = {
             "seconds": seconds, "requests": count, "cpu.workload": cpu, "cpu.client": client,
             "cpu.agent": 0.0004, "cpu.sink": 0.0001, "cpu.host": cpu + client + 0.002,
             "cpu.softirq": (after // TICK - softirq // TICK) * TICK, "cpu.steal": 0.0,
-            "switch_seconds": 0.0006 if i and on != states[i - 1] else 0.0,
+            "switch_seconds": 0.0006 if i and on != states[i - 1][0] else 0.0,
+            **_switches(what, factors, states[i - 1][1] if i else (False,) * len(factors)),
         }  # fmt: skip
         softirq = after
-        rows.append(WindowRow(Window(i, i // 4, on, start, start + int(seconds * 1e9)), meters))
+        number = i // (design.cycle(len(factors)) if factors else 4)
+        window = Window(i, number, on, start, start + int(seconds * 1e9), factors)
+        rows.append(WindowRow(window, meters))
     return rows
+
+
+State = tuple[bool, design.States]
+
+
+def _states(what: Experiment, trial: Trial) -> list[State]:
+    """Whether each window is on, and of a shared trial which factors are."""
+    if trial.arm != FACTORIAL:
+        return [(on, ()) for on in experiments.pattern(what.quadruples, trial.seed)]
+    factors = design.factors(what)
+    drawn = design.states(len(factors), design.cycles(what), trial.seed)
+    return [(any(states[:-1]), states) for states in drawn]
+
+
+def _effect(what: Experiment, trial: Trial, state: State, of: Mapping[str, float]) -> float:
+    """What the collectors cost that are on in a window."""
+    on, factors = state
+    if not factors:
+        return _effects(what, trial, of)[on]
+    names = design.factors(what)[:-1]
+    return sum(of.get(c, 0.0) for c, each in zip(names, factors, strict=False) if each)
+
+
+def _switches(
+    what: Experiment, states: design.States, before: design.States
+) -> Mapping[str, float]:
+    """How long each collector took that was switched."""
+    changed = zip(design.factors(what)[:-1], states, before, strict=False)
+    return {f"switch_seconds[{name}]": 0.0006 for name, now, then in changed if now != then}
 
 
 def _effects(what: Experiment, trial: Trial, of: Mapping[str, float]) -> dict[bool, float]:
@@ -208,8 +241,19 @@ def slices(what: Experiment, trial: Trial, rng: np.random.Generator) -> list[Win
         start = begin + int(i * SLICE_SECONDS * 1e9)
         meters = {"seconds": SLICE_SECONDS, "requests": rate * SLICE_SECONDS,
                   "bpf.run": seconds, "bpf.runs": runs}  # fmt: skip
+        if trial.arm == FACTORIAL:
+            meters |= _apart(names, rate * SLICE_SECONDS, seconds / us)
         rows.append(WindowRow(Window(i, i // 4, on, start, start + int(2.4e8)), meters))
     return rows
+
+
+def _apart(names: Iterable[str], requests: float, scale: float) -> Mapping[str, float]:
+    """The same of each collector; `scale` is s a slice for each us a request."""
+    found = {}
+    for c in names:
+        found[f"bpf.run[{c}]"] = scale * sum(each * ns for _, each, ns in PROGRAMS[c]) / 1e3
+        found[f"bpf.runs[{c}]"] = requests * sum(each for _, each, _ in PROGRAMS[c])
+    return found
 
 
 def requests(
@@ -227,10 +271,10 @@ def requests(
     base = LATENCY_US.get(trial.workload, 300.0) * np.exp(0.18 * rng.standard_normal(len(due)))
     base += (rng.random(len(due)) < 0.02) * rng.exponential(3000, len(due))
     at = np.searchsorted([row.window.start_ns for row in rows], due, side="right") - 1
-    on = np.array([row.window.on for row in rows])[at]
-    effects = _effects(what, trial, truth.latency_us)
+    states = [(row.window.on, row.window.states) for row in rows]
+    effects = np.array([_effect(what, trial, each, truth.latency_us) for each in states])
     route = (np.arange(len(due)) % 10 == 9).astype(np.uint8)
-    shift = np.where(on, effects[True], effects[False])
+    shift = effects[at]
     latency = ((base + shift) * 1e3 + route * 3e6).astype(np.int64)
     np.savez(
         path, due_ns=due, start_ns=due + 5000, end_ns=due + latency,

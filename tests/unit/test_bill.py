@@ -128,7 +128,7 @@ def test_programs_in_the_agent_s_own_context_are_not_paid_twice() -> None:
     old = bill.bpf_us([dataclasses.replace(twice, record=whole)])
     assert old is not None
     assert old.value.estimate == pytest.approx(1.0)
-    listed = bill.programs(dataclasses.replace(twice, record=whole), ENTRY)
+    listed = bill.programs(dataclasses.replace(twice, record=whole), "http", ENTRY)
     assert "iter" in {program.hook for program in listed}
 
 

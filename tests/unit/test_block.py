@@ -10,7 +10,14 @@ import pytest
 
 from harness.controller.block import Block, record_of
 from harness.controller.progress import Progress
-from harness.errors import CollectorError, ComponentError, HarnessError, NodeError, WorkloadError
+from harness.errors import (
+    CollectorError,
+    ComponentError,
+    HarnessError,
+    NodeError,
+    UnavailableError,
+    WorkloadError,
+)
 from harness.model import Arm
 from harness.plan import workloads
 from harness.plan.definitions import resolve_all
@@ -149,3 +156,88 @@ def test_values_are_stored_with_whose_they_are() -> None:
         "go", FIRST.arm, 0, FIRST.name,
     )  # fmt: skip
     assert (value.metric, value.value, value.labels) == ("events", 3.0, {"collector": "http"})
+
+
+ARM = Arm("baseline", method="factorial")
+SHARED = Experiment(
+    "e", ("go",),
+    (ARM, *(Arm(n, (n,), method="factorial") for n in ("http", "flows", "guard")),
+     Arm("all", ("http", "flows", "guard"), method="factorial")),
+    blocks=1, replacements=0,
+)  # fmt: skip
+
+
+@pytest.fixture
+def share(tmp_path: Path) -> Callable[..., tuple[Run, list[TrialSpec]]]:
+    """A block of a shared trial, on a node that does to it what a test says."""
+
+    def run_block(does: Callable[[TrialSpec], TrialResult]) -> tuple[Run, list[TrialSpec]]:
+        known: dict[str, Any] = {"skipped_arms": [], "warmups": [], "calibration": {}}
+        store, asked = Run.create(tmp_path / "r", SHARED, **known, warnings=[]), list[TrialSpec]()
+
+        def told(spec: TrialSpec) -> TrialResult:
+            asked.append(spec)
+            return does(spec)
+
+        node: Any = Scripted(told)
+        block = Block(
+            store, SHARED, node, workloads.load("go"), resolve_all(SHARED),
+            Progress(SHARED, lambda *_: None), lambda _: None,
+        )  # fmt: skip
+        block.run(plan(SHARED))
+        return store, asked
+
+    return run_block
+
+
+def names(spec: TrialSpec) -> list[str]:
+    return [each.name for each in spec.candidates]
+
+
+def test_a_collector_that_ends_a_shared_trial_does_not_take_the_others_with_it(share: Any) -> None:
+    error = CollectorError("The agent of collector 'flows' ended.")
+
+    def does(spec: TrialSpec) -> TrialResult:
+        ended = "flows" in names(spec) and spec.method == "switch"
+        return failed(error, details={"failed_collector": "flows"}) if ended else TrialResult("ok")
+
+    store, asked = share(does)
+    assert [(spec.method, names(spec)) for spec in asked] == [
+        ("switch", ["http", "flows", "guard"]),
+        ("bpf_time", ["http", "flows", "guard"]),
+        ("switch", ["http", "guard"]),
+    ]
+    first, again, _ = store.records()
+    assert (first.status, first.reason) == ("failed", str(error))
+    assert (again.status, again.extra["left_out"]) == ("ok", {"flows": str(error)})
+    assert again.extra["warnings"] == [
+        f"flows was left out, the other collectors were measured: {error}"
+    ]
+    assert store.about().skipped_arms == ()  # it can run here, and is tried again next time
+
+
+def test_a_shared_trial_is_tried_again_until_no_collector_is_left(share: Any) -> None:
+    def does(spec: TrialSpec) -> TrialResult:
+        culprit = names(spec)[0]
+        return failed(CollectorError("It ended."), details={"failed_collector": culprit})
+
+    store, asked = share(does)
+    assert sorted(names(spec) for spec in asked) == sorted(
+        2 * [["http", "flows", "guard"], ["flows", "guard"], ["guard"]]
+    )
+    assert {record.status for record in store.records()} == {"failed"}
+
+
+def test_a_collector_that_cannot_run_here_is_left_out_and_its_arms_are_skipped(share: Any) -> None:
+    why = UnavailableError("There is no BTF.").to_dict()
+    store, asked = share(lambda _: TrialResult("ok", details={"left_out": {"flows": why}}))
+    assert len(asked) == 2
+    reason = {"reason": "There is no BTF."}
+    assert store.about().skipped_arms == ({"arm": "flows", **reason}, {"arm": "all", **reason})
+    assert [r.extra["left_out"] for r in store.records()] == 2 * [{"flows": "There is no BTF."}]
+
+
+def test_where_none_can_run_all_arms_with_collectors_are_skipped(share: Any) -> None:
+    error = UnavailableError("There is no BTF.").to_dict()
+    store, _ = share(lambda _: TrialResult("skipped", error=error))
+    assert [each["arm"] for each in store.about().skipped_arms] == ["http", "flows", "guard", "all"]

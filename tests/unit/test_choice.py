@@ -25,10 +25,23 @@ OWN = Workload("mine", ("./server",), Path(), url="http://127.0.0.1:8080/")
 def test_arms_replace_those_of_the_file_and_the_baseline_stays() -> None:
     e = choice.chosen("quick", arms=["web=http+flows", "fast=profile:frequency=99"])
     assert e.arms == (
-        Arm("baseline"),
-        Arm("web", ("http", "flows")),
-        Arm("fast", ("profile:frequency=99",)),
+        Arm("baseline", method="factorial"),
+        Arm("web", ("http", "flows"), method="factorial"),
+        Arm("fast", ("profile:frequency=99",), method="factorial"),
     )
+
+
+def test_one_arm_alone_and_versions_of_a_collector_are_switched() -> None:
+    for arms in (["web=http+flows"], ["slow=http", "all=http:sample=1"]):
+        assert {arm.method for arm in choice.chosen("quick", arms=arms).arms} == {"switch"}
+
+
+def test_the_full_stack_takes_arms_one_by_one_in_about_the_same_time() -> None:
+    shared, apart = choice.chosen("quick"), choice.chosen("quick", stack="full")
+    assert {arm.method for arm in apart.arms} == {"switch"}
+    assert len(apart.arms) * apart.switched_seconds <= shared.switched_seconds + 1
+    chosen = choice.chosen("quick", arms=["a=http", "b=flows"], stack="full")
+    assert {arm.method for arm in chosen.arms} == {"switch"}
 
 
 def test_old_is_what_the_others_are_compared_against() -> None:
@@ -146,6 +159,15 @@ def test_plan_tells_what_is_compared_and_when_it_ends() -> None:
     assert "after 4 or more" in text
     assert "no block begins after 5 minutes" in text
     assert "arm old" not in text
+
+
+def test_plan_tells_what_arms_share() -> None:
+    text = "\n".join(choice.plan(choice.chosen("quick", workloads=["go"])))
+    assert "the 6 factorial arms share one trial a block, of 35 cycles of 16 windows" in text
+    assert "each of the 4 collectors is on or off by a pattern of its own" in text
+    assert "arm baseline: a pattern of on and off that switches nothing (A/A)" in text
+    assert "000-go-b0-factorial-switched" in text
+    assert text.count("-factorial-") == 8
 
 
 @pytest.mark.parametrize(

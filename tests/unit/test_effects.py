@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from harness.analysis import cell as cells
 from harness.analysis import cpu, effects, redraw
 from harness.analysis.drift import Drift
 from harness.analysis.effects import Effect, Windows
+from harness.analysis.factorial import View
 from harness.analysis.ranks import hodges_lehmann
 from harness.model import Arm, Comparison, Trial, Window, WindowRow
 from harness.plan.experiment import pattern
@@ -186,13 +187,6 @@ def test_a_slow_curve_is_taken_off_and_a_new_one_begins_after_a_gap() -> None:
 # arms whose collectors are switched in the same windows, each by a pattern of its own
 
 
-@dataclass(frozen=True)
-class Stated(Window):
-    """A window of a trial that several arms share."""
-
-    states: tuple[bool, ...] = ()
-
-
 ARMS = {"http": (1.0, 0.0, 0.0), "both": (1.0, 1.0, 0.0), "baseline": (0.0, 0.0, 1.0)}
 COLLECTORS = {"http": ("http",), "both": ("http", "flows"), "baseline": ()}
 
@@ -208,7 +202,7 @@ def shared(seed: int, block: int, together_us: float) -> cells.Trial:
         start = round(1e9 * SECONDS * i)
         meters = {"requests": 100.0, "cpu.workload": 1e-4 * cost, "cpu.client": 1e-2,
                   "cpu.softirq": 0.01 * (i % 3 == 0)}  # fmt: skip
-        window = Stated(i, int(group[i]), any(mine), start, start + 44_000_000, tuple(mine))
+        window = Window(i, int(group[i]), any(mine), start, start + 44_000_000, tuple(mine))
         rows.append(WindowRow(window, meters))
     trial = Trial(block, "go", block, "factorial", "switched", 1)
     return TrialRecord(trial, "ok"), tuple(rows)
@@ -218,7 +212,7 @@ def rows_of(together_us: float) -> dict[tuple[str, str], Comparison]:
     trials = tuple(shared(3, block, together_us) for block in range(2))
     found = cpu.rows(
         [
-            cells.Cell("go", Arm(name, COLLECTORS[name]), trials, (), contrast=contrast)
+            cells.Cell("go", Arm(name, COLLECTORS[name]), trials, (), view=View(contrast))
             for name, contrast in ARMS.items()
         ],
         seed=1,

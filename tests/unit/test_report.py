@@ -354,6 +354,6 @@ def test_a_cost_in_these_processes_alone_is_told_so(built: BuiltReport) -> None:
     assert wording.only_here(row)
     assert not wording.only_here(found)
     assert not wording.resolved(dataclasses.replace(found, p_holm=0.06))
-    told = wording.verdict(dataclasses.replace(built.summary, rows=(row,)))
+    told = headline.verdict(dataclasses.replace(built.summary, rows=(row,)))
     assert "in the processes measured" in told
     assert "in these processes" in difference(row).detail

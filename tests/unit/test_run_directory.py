@@ -26,9 +26,10 @@ from tests.unit.documented import files, strangers, table
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     arms = (
         Arm("baseline"), Arm("all", synthetic.COLLECTORS), Arm("twin", ("http",), (), "twin"),
-        Arm("new", ("http",), ("flows",)),
+        Arm("new", ("http",), ("flows",)), Arm("one", ("http",), method="factorial"),
+        Arm("both", ("http", "guard"), method="factorial"),
     )  # fmt: skip
-    what = synthetic.experiment(workloads=("go",), arms=arms, switched_seconds=1.2)
+    what = synthetic.experiment(workloads=("go",), arms=arms, switched_seconds=1.6)
     return synthetic.write(tmp_path_factory.mktemp("runs") / "r", what)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from harness.cli import app
+from harness.cli import app, choice
 from harness.controller import skipping
 from harness.controller.block import Block
 from harness.controller.progress import Progress
@@ -173,6 +173,13 @@ def test_a_plan_says_which_arms_would_be_skipped_and_why(monkeypatch: pytest.Mon
     text = " ".join(done.stdout.split())
     assert f"arm b would be skipped: {REFUSED}" in text
     assert "arm a would be" not in text
+    assert "-factorial-switched" in text  # in which the other arm is measured
+    assert "(skipped)" not in text
+
+
+def test_a_plan_marks_the_trials_of_arms_that_would_be_skipped() -> None:
+    arms = (Arm("baseline"), Arm("a", ("http",)), Arm("b", ("profile",)))
+    text = "\n".join(choice.plan(Experiment("e", ("go",), arms), None, {"b": "There is no BTF."}))
     assert "-b-switched (skipped)" in text
     assert "-a-switched (skipped)" not in text
 

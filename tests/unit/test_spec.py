@@ -6,7 +6,7 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.model import Arm, Load
-from harness.plan import trials, workloads
+from harness.plan import design, trials, workloads
 from harness.plan.definitions import changed, from_dict, resolve, resolve_all, to_dict
 from harness.plan.experiment import Experiment, plan
 from harness.wire import codec, spec
@@ -172,3 +172,49 @@ def test_a_collector_whose_program_was_built_anew_is_noticed(tmp_path: Path) -> 
     assert changed(kept) == [str(file)]
     program.unlink()
     assert changed(kept) == []  # that is told when it is to be started
+
+
+SHARED = Experiment(
+    "e",
+    ("go",),
+    (
+        Arm("baseline", method="factorial"),
+        Arm("http", ("http",), method="factorial"),
+        Arm("all", ("flows", "http", "guard"), method="factorial"),
+    ),
+    blocks=2,
+)
+
+
+def _shared(kind: str, without: Sequence[str] = ()) -> list[TrialSpec]:
+    known, mine = resolve_all(SHARED), [each for each in plan(SHARED) if each.kind == kind]
+    return [trials.trial(SHARED, each, known, without) for each in mine]
+
+
+def test_a_shared_trial_switches_each_collector_by_its_own_column() -> None:
+    first, second = _shared("switched")
+    assert [each.name for each in first.candidates] == ["http", "flows", "guard"]
+    assert (first.shared, first.cycle, first.method) == (True, 16, "switch")
+    assert len(first.windows) == design.cycles(SHARED) * 16
+    for window in first.windows:
+        assert window.collectors == window.states[:3]
+        assert window.on == any(window.collectors)
+        assert len(window.states) == 4
+    assert [w.states for w in first.windows] != [w.states for w in second.windows]
+
+
+def test_who_is_left_out_takes_no_state_from_the_others() -> None:
+    whole, part = _shared("switched")[0], _shared("switched", without=["flows"])[0]
+    assert [each.name for each in part.candidates] == ["http", "guard"]
+    assert [w.states for w in part.windows] == [w.states for w in whole.windows]
+    assert all(w.collectors == (w.states[0], w.states[2]) for w in part.windows)
+
+
+def test_a_shared_metered_trial_leaves_all_of_them_on() -> None:
+    first, _ = _shared("metered")
+    assert (first.shared, first.method) == (True, "bpf_time")
+    assert {(w.on, w.collectors, w.states) for w in first.windows} == {(True, (True,) * 3, ())}
+
+
+def test_other_trials_share_nothing() -> None:
+    assert not any(each.shared for arm in ("http", "new", "twin") for each in _specs(arm))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness.node.windows import alternate
+from harness.plan import design
 from harness.plan.experiment import pattern
 from harness.wire.spec import Timing, WindowState
 
@@ -31,10 +32,13 @@ class Bench:
     def sleep_until(self, deadline: float) -> None:
         self.now = max(self.now, deadline)
 
-    def to(self, states: Sequence[bool]) -> None:
+    def to(self, states: Sequence[bool]) -> dict[str, float]:
         self.now += self._switching.get(self._switched, 0.001)
         self._switched += 1
+        before = self.states[-1] if self.states else (False,) * len(states)
         self.states.append(tuple(states))
+        changed = zip(("http", "flows"), states, before, strict=False)
+        return {name: 0.0004 for name, now, then in changed if now != then}
 
     def off(self) -> None:
         self.states.append(())
@@ -47,9 +51,9 @@ class Bench:
         self.attended.append(self.now)
         self.now += self.attending
 
-    def run(self, plan: Sequence[WindowState]) -> Any:
+    def run(self, plan: Sequence[WindowState], cycle: int = 4) -> Any:
         switch: Any = self
-        return alternate(plan, TIMING, switch, self.read, self.attend, self)
+        return alternate(plan, TIMING, switch, self.read, self.attend, self, cycle)
 
 
 def _plan(states: Sequence[bool]) -> list[WindowState]:
@@ -110,3 +114,20 @@ def test_all_is_off_at_the_end_of_a_plan_of_nothing() -> None:
     bench = Bench()
     assert bench.run([]) == []
     assert bench.states == [()]
+
+
+def test_the_windows_of_a_design_are_kept_as_it_drew_them() -> None:
+    states, bench = design.states(3, 4, seed=5), Bench()
+    rows = bench.run([WindowState(any(s[:2]), s[:2], s) for s in states], cycle=8)
+    assert [row.window.states for row in rows] == states
+    assert bench.states[:-1] == [s[:2] for s in states]
+    assert [row.window.quadruple for row in rows] == [i // 8 for i in range(32)]
+    for before, row in itertools.pairwise(rows):
+        changed = zip(("http", "flows"), row.window.states, before.window.states, strict=False)
+        switched = {f"switch_seconds[{name}]" for name, now, then in changed if now != then}
+        assert {each for each in row.meters if "[" in each} == switched
+
+
+def test_what_each_switch_took_is_kept_of_a_design_only() -> None:
+    rows = Bench().run(_plan(pattern(4, 1)))
+    assert not any("[" in meter for row in rows for meter in row.meters)
