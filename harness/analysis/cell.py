@@ -23,7 +23,7 @@ from harness.analysis import (
 )
 from harness.analysis.bill import Found, Metered
 from harness.analysis.compare import Estimate, Quadruples
-from harness.analysis.metrics import SWITCHED_CPU
+from harness.analysis.metrics import CLIENT, SWITCHED_CPU
 from harness.analysis.value import CANDIDATE
 from harness.model import Arm, Comparison, WindowRow
 from harness.results.run import TrialRecord
@@ -114,10 +114,11 @@ def cpu_rows(cell: Cell, seed: int) -> Iterator[Comparison]:
     """Differences of CPU per request, by who pays."""
     meters = {metric: (meter,) for meter, metric in SWITCHED_CPU.items()}
     for metric, parts in {**meters, **metrics.COMBINED_CPU}.items():
-        sample = cell.sample(parts, metrics.APART.get(metric, ()))
-        if not len(sample.on) or (metric == "unexplained_us" and cell.arm.against):
+        payers = _here(cell, parts)
+        sample = cell.sample(payers, metrics.APART.get(metric, ()))
+        if not payers or not len(sample.on) or (metric == "unexplained_us" and cell.arm.against):
             continue
-        if _is_ticked(cell, parts):
+        if _is_ticked(cell, payers):
             found, level = compare.ratio_of_sums(sample, _seed(cell, seed, metric))
             yield cell.row(metric, found, level, TICKS)
             continue
@@ -125,6 +126,16 @@ def cpu_rows(cell: Cell, seed: int) -> Iterator[Comparison]:
         yield cell.row(metric, found, level, _method(cell), hierarchy.probability(sample))
         if metric == "workload_cpu_us" and level > 0:
             yield _percent(cell, sample, found, level)
+
+
+def _here(cell: Cell, parts: Sequence[str]) -> list[str]:
+    """Those of the meters that moved, if they may stand still: load from elsewhere pays nothing."""
+    trials = [rows for _, rows in cell.switched]
+    return [
+        part
+        for part in parts
+        if part != CLIENT or any(row.meters.get(part, 1.0) for rows in trials for row in rows)
+    ]
 
 
 def _is_ticked(cell: Cell, parts: Sequence[str]) -> bool:
