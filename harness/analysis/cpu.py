@@ -18,7 +18,7 @@ from harness.analysis import compare, effects, hierarchy, metrics
 from harness.analysis.cell import PAIRED, Cell, seed_of
 from harness.analysis.compare import Estimate
 from harness.analysis.hierarchy import Heterogeneity, Within
-from harness.analysis.metrics import SWITCHED_CPU
+from harness.analysis.metrics import CLIENT, SWITCHED_CPU
 from harness.model import Comparison
 
 WINDOWS = "robust regression on windows, redrawn coins, widened by what processes differ by"
@@ -89,7 +89,7 @@ def interactions(cell: Cell) -> Iterator[Comparison]:
     factors = [i for i, of in enumerate(cell.contrast) if of]
     if len(factors) < 2:
         return
-    sample = cell.windows(METERS["context_cpu_us"])
+    sample = cell.windows(_paying(cell, "context_cpu_us"))
     pairs = [sample.states[:, i] & sample.states[:, j] for i, j in combinations(factors, 2)]
     states = np.column_stack([sample.states, *pairs])
     contrast = [0.0] * len(cell.contrast) + [1.0] * len(pairs)
@@ -118,6 +118,16 @@ def _metric_rows(cells: Sequence[Cell], metric: str, seed: int) -> Iterator[Comp
         yield from _rows(each, between.get(_alike(each), hierarchy.NONE))
 
 
+def _paying(cell: Cell, metric: str) -> tuple[str, ...]:
+    """The meters of a metric that moved, if they may stand still, as for load from elsewhere."""
+    trials = [rows for _, rows in cell.switched]
+    return tuple(
+        part
+        for part in METERS[metric]
+        if part != CLIENT or any(row.meters.get(part, 1.0) for rows in trials for row in rows)
+    )
+
+
 def _alike(found: Difference) -> tuple[str, str]:
     """Arms that share processes and compare in the same way share what processes differ by."""
     return found.cell.workload, found.cell.arm.method
@@ -140,7 +150,9 @@ def _difference(cell: Cell, metric: str, seed: int) -> Difference | None:
     """One metric of a cell; None if it was not measured."""
     if not cell.switched or (metric == "unexplained_us" and cell.arm.against):
         return None
-    parts, less = METERS[metric], metrics.APART.get(metric, ())
+    parts, less = _paying(cell, metric), metrics.APART.get(metric, ())
+    if not parts:
+        return None
     is_ticked = _is_ticked(cell, parts)
     if cell.is_switched and not (is_ticked and len(cell.contrast) == 1):
         return _of_windows(cell, metric, is_ticked)
@@ -156,7 +168,7 @@ def _difference(cell: Cell, metric: str, seed: int) -> Difference | None:
 
 
 def _of_windows(cell: Cell, metric: str, is_ticked: bool) -> Difference | None:
-    sample = cell.windows(METERS[metric], metrics.APART.get(metric, ()))
+    sample = cell.windows(_paying(cell, metric), metrics.APART.get(metric, ()))
     (effect,) = effects.fit(sample, [cell.contrast])
     if not effect.n:
         return None

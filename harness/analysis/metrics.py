@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99_9": 0.999}
 
+CLIENT = "cpu.client"  # the load driver's meter
+
 # window meter -> metric: CPU of one payer per request, on - off
 SWITCHED_CPU = {
     "cpu.workload": "workload_cpu_us",
-    "cpu.client": "client_cpu_us",
+    CLIENT: "client_cpu_us",
     "cpu.softirq": "softirq_cpu_us",
     "cpu.host": "host_cpu_us",
 }

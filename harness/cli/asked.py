@@ -15,13 +15,14 @@ from harness.cli import choice
 from harness.cli.options import DEFAULT, Options
 from harness.cli.reaching import reached
 from harness.collectors import Definition
+from harness.controller.remote_load import LoadTarget
 from harness.errors import InputError
 from harness.linux import arguments
 from harness.plan import running, workloads
 from harness.plan.definitions import changed, from_dict
 from harness.plan.experiment import Experiment
 from harness.plan.running import Running
-from harness.plan.url import without_login
+from harness.plan.url import address, without_login
 from harness.plan.workloads import Workload
 from harness.results.run import Run
 from harness.targets.base import Target
@@ -36,6 +37,7 @@ _PLANNING = {
     "--locustfile": "locustfile", "--arm": "arms", "--workload": "workload",
     "--minutes": "minutes", "--run": "run_name", "--stack": "stack",
     "--service-cpus": "service_cpus", "--target": "target",
+    "--load-target": "load_target", "--load-url": "load_url",
 }  # fmt: skip
 
 
@@ -43,7 +45,8 @@ _PLANNING = {
 class Asked:
     """An experiment, the service of one's own in it, and where the run is or will be kept.
 
-    `run` is one that goes on; `anyway` lets it go on on another machine.
+    `run` is one that goes on; `anyway` lets it go on on another machine. Without `load` the load
+    comes from where the service is.
     """
 
     experiment: Experiment
@@ -54,6 +57,7 @@ class Asked:
     anyway: bool = False
     target: Target = field(default_factory=Local)
     described: Mapping[str, Any] | None = None
+    load: LoadTarget | None = None
 
     def definitions(self) -> dict[str, Definition] | None:
         """The collectors of a run that goes on, as they were when it began."""
@@ -83,6 +87,7 @@ def asked(options: Options, ends: ExitStack) -> Asked:
         )
     target = targets.target(options.target)
     own = _own(options, here=target.name == LOCAL)
+    load = _load(options, own)
     described = describe(target, options, ends)
     certificate = choice.certified(options.reports, described["facts"]) if described else {}
     experiment = choice.chosen(
@@ -90,9 +95,13 @@ def asked(options: Options, ends: ExitStack) -> Asked:
         workloads=options.workload or (), minutes=options.minutes, stack=options.stack,
         service_cpus=options.service_cpus, defaults=certificate,
     )  # fmt: skip
+    if load is not None:
+        load.check(experiment)
+        if not options.plan:
+            ends.enter_context(reached(load.target))
     return Asked(
         experiment, _path(options, experiment), own,
-        certificate=certificate, target=target, described=described,
+        certificate=certificate, target=target, described=described, load=load,
     )  # fmt: skip
 
 
@@ -124,10 +133,13 @@ def _going_on(options: Options, path: Path, ends: ExitStack) -> Asked:
     run = Run.open(path)
     about = run.about()
     own, target = _own_again(about.own_workload, options.url), targets.target(about.target)
+    kept = about.load_node
+    load = LoadTarget(targets.target(kept["target"]), kept["url"]) if kept else None
     if not options.plan:
-        ends.enter_context(reached(target))
+        for each in (target, load.target) if load else (target,):
+            ends.enter_context(reached(each))
     return Asked(
-        run.experiment(), path, own, run, anyway=options.anyway, target=target,
+        run.experiment(), path, own, run, anyway=options.anyway, target=target, load=load,
     )  # fmt: skip
 
 
@@ -168,6 +180,35 @@ def _own(options: Options, here: bool) -> Workload | None:
             "--locustfile drives a program of your own.", next_step="Give --command and --url too."
         )
     return None
+
+
+def _load(options: Options, own: Workload | None) -> LoadTarget | None:
+    """Where the load comes from, if not from beside the service."""
+    if not options.load_target:
+        if options.load_url:
+            raise InputError(
+                "--load-url is for load from another machine.",
+                next_step="Give --load-target too, or neither.",
+            )
+        return None
+    if options.load_target == options.target:
+        raise InputError(
+            f"--load-target and --target are the same: {options.target}.",
+            "The load comes from there as it is.",
+            "Leave --load-target out, or name another machine.",
+        )
+    if own is None:
+        raise InputError(
+            "--load-target needs a service of your own.",
+            "The services that ship listen on the loopback address of the machine they run on.",
+            "Give --command and --url, or --url and one of --pid, --cgroup, --unit, --container.",
+        )
+    url, login = without_login(options.load_url)
+    if login:
+        raise InputError("--load-url has a login.", next_step="Give it in --url, and only there.")
+    if url:
+        address(url)
+    return LoadTarget(targets.target(options.load_target), url)
 
 
 def _path(options: Options, experiment: Experiment) -> Path:

@@ -122,10 +122,12 @@ def plan(
     e: Experiment,
     described: Mapping[str, Any] | None = None,
     skipped: Mapping[str, str] | None = None,
+    load: str = "",
 ) -> Iterator[str]:
     """What would be done, a line each; `described` is what the node says of itself, if asked.
 
-    `skipped` are the arms that cannot run there, and why; None if that was not looked at.
+    `skipped` are the arms that cannot run there, and why; None if that was not looked at. `load`
+    says where that comes from, if not from beside the service.
     """
     trials = experiment.plan(e)
     yield (
@@ -147,6 +149,11 @@ def plan(
     else:
         yield f"  {_placed(e, described)}"
         yield from _runnable(e, skipped)
+    if load:
+        yield (
+            f"  the load comes {load}; its clock must be told from the service's to "
+            f"{100 * e.guard_seconds:g} ms, or nothing is measured"
+        )
     yield f"  {telemetry.plan(e, bool(described and described['stack_up']))}"
     if e.precision_percent is not None:
         yield (

@@ -81,8 +81,9 @@ def _measured(asked: Asked, options: Options) -> Outcome | None:
     try:
         with progress(options.quiet) as tell:
             return evaluate.evaluate(
-                asked.target, asked.path.name, asked.experiment, found, begin, tell, asked.path
-            )
+                asked.target, asked.path.name, asked.experiment, found, begin, tell, asked.path,
+                asked.load,
+            )  # fmt: skip
     except KeyboardInterrupt:
         err.print("[yellow]Interrupted.[/] What was started has been ended.")
         if (asked.path / "run.json").exists():
@@ -99,7 +100,8 @@ def _plan(asked: Asked, found: Resolved) -> None:
     skipped = None
     if asked.described is not None:  # there is a node that can be asked
         skipped = skipping.skipped(asked.target, asked.experiment, found.definitions)
-    for line in choice.plan(asked.experiment, asked.described, skipped):
+    load = asked.load.described() if asked.load else ""
+    for line in choice.plan(asked.experiment, asked.described, skipped, load):
         out.print(escape(line))
     skipping.require_some(asked.experiment, skipped or {})
 

@@ -114,6 +114,18 @@ class Options:
         str,
         typer.Option(metavar="local|ssh:HOST", help="Where it is measured: here, or on a machine."),
     ] = "local"
+    load_target: Annotated[
+        str,
+        typer.Option(
+            metavar="local|ssh:HOST",
+            help="Where the load comes from.",
+            show_default="beside the service",
+        ),
+    ] = ""
+    load_url: Annotated[
+        str,
+        typer.Option(metavar="URL", help="Where it reaches your program, if that is not --url."),
+    ] = ""
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with a run that was interrupted.")
     ] = None

@@ -12,6 +12,7 @@ from harness.analysis.harms import DIED
 from harness.controller import skipping
 from harness.controller.node import Node
 from harness.controller.progress import Progress
+from harness.controller.remote_load import RemoteLoad
 from harness.errors import HarnessError, NodeError, StoreError, UnavailableError, WorkloadError
 from harness.model import FACTORIAL, Measurement, Trial, WindowRow
 from harness.plan import trials as specs
@@ -20,7 +21,7 @@ from harness.plan.trials import Definitions
 from harness.plan.workloads import Workload
 from harness.results.about import Capacity
 from harness.results.run import Run, TrialRecord
-from harness.wire.spec import BlockReady, TrialResult
+from harness.wire.spec import BlockReady, BlockSpec, TrialResult
 
 CULPRIT, LEFT_OUT = "failed_collector", "left_out"  # what a node tells of a shared trial
 
@@ -29,7 +30,8 @@ CULPRIT, LEFT_OUT = "failed_collector", "left_out"  # what a node tells of a sha
 class Block:
     """The trials of one block on one service process and one load driver.
 
-    `skipped` are the arms that cannot run there, and why.
+    `skipped` are the arms that cannot run there, and why. The load is beside the service, unless
+    `load` comes from another node.
     """
 
     store: Run
@@ -40,6 +42,7 @@ class Block:
     progress: Progress
     warn: Callable[[str], None]
     skipped: Mapping[str, str] = field(default_factory=dict)
+    load: RemoteLoad | None = None
 
     def run(self, group: Sequence[Trial]) -> None:
         """Run these trials, which are of one block, and store each.
@@ -53,6 +56,14 @@ class Block:
         spec = specs.block(
             self.experiment, self.workload, first.block, self._known_rate(first.workload)
         )
+        if self.load is None:
+            self._run(spec, group)
+            return
+        with self.load.driving(self.node) as elsewhere:
+            self._run(replace(spec, elsewhere=elsewhere), group)
+
+    def _run(self, spec: BlockSpec, group: Sequence[Trial]) -> None:
+        first = group[0]
         ready = self.node.block(spec, self._tell(first.workload))
         self._note_block(first, ready)
         try:

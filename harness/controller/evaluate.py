@@ -17,6 +17,7 @@ from harness.controller.due import pending, set_failed_aside
 from harness.controller.node import session
 from harness.controller.nodes import Nodes
 from harness.controller.progress import Progress, Tell
+from harness.controller.remote_load import LoadTarget, RemoteLoad
 from harness.controller.resolved import Resolved
 from harness.controller.stopping import StoppingRule
 from harness.errors import (
@@ -71,16 +72,20 @@ def evaluate(
     begin: Begin,
     tell: Tell = lambda *_: None,
     run_dir: Path | None = None,
+    load: LoadTarget | None = None,
 ) -> Outcome:
     """Run every trial of the experiment that has not been run yet, on a node of the target.
+
+    The load comes from there as well, or from a node of the `load`'s target.
 
     What a node refuses at once is raised, before there is a run. After that what was measured is
     kept whatever happens: the error that ended it early is returned, so that the caller can still
     report; KeyboardInterrupt (Ctrl-C, SIGTERM) is raised after clean-up.
     """
     with interruptible() as stop:
-        target.check()
-        target.prepare(partial(tell, 0.0, 1.0))
+        for each in (target, load.target) if load else (target,):
+            each.check()
+            each.prepare(partial(tell, 0.0, 1.0))
         asked = session(
             name,
             receiver=experiment.stack,
@@ -89,23 +94,30 @@ def evaluate(
             run_dir=str(run_dir.absolute()) if run_dir and target.name == "local" else "",
         )
         nodes = Nodes(target, lambda node: node.open(asked, partial(tell, 0.0, 1.0)))
+        guard = experiment.guard_seconds
+        remote = RemoteLoad(load, asked, guard, partial(tell, 0.0, 1.0)) if load else None
         try:
             hello = nodes.connect()
             skipped = skipping.skipped(target, experiment, resolved.definitions) or {}
             skipping.require_some(experiment, skipped)
             with target.out_of_the_way(hello.placement.orchestrator):
+                if remote is not None:
+                    remote.connect(nodes.node())
                 run = begin(hello)
                 with run.lock():
                     outcome = Outcome(run, skipped=skipped)
-                    return _measured(outcome, nodes, hello, resolved, tell, stop.shield)
+                    return _measured(outcome, nodes, remote, hello, resolved, tell, stop.shield)
         finally:
             stop.shield()
+            if remote is not None:
+                remote.close()
             nodes.close()
 
 
 def _measured(
     outcome: Outcome,
     nodes: Nodes,
+    remote: RemoteLoad | None,
     hello: Hello,
     resolved: Resolved,
     tell: Tell,
@@ -120,12 +132,14 @@ def _measured(
             placement=vars(hello.placement), idle_poll=hello.idle_poll, complete=False,
             stopped_by="",
         )  # fmt: skip
+        if remote is not None:
+            remote.keep_in(run)
         if hello.components:
             run.note(components=dict(hello.components))
         for arm, reason in outcome.skipped.items():
             skipping.note(run, arm, reason)
         set_failed_aside(run)
-        _blocks(outcome, nodes, resolved, tell)
+        _blocks(outcome, nodes, remote, resolved, tell)
         _send_results(outcome, nodes, hello)
     except HarnessError as error:
         outcome.error = error
@@ -133,7 +147,7 @@ def _measured(
         outcome.error = _stopped(error)
     finally:
         shield()
-        for sentence in nodes.close():
+        for sentence in [*(remote.close() if remote else ()), *nodes.close()]:
             outcome.warn(sentence)
         _note_end(outcome)
     return outcome
@@ -155,7 +169,9 @@ def _stopped(error: OSError) -> StoreError:
     )
 
 
-def _blocks(outcome: Outcome, nodes: Nodes, resolved: Resolved, tell: Tell) -> None:
+def _blocks(
+    outcome: Outcome, nodes: Nodes, remote: RemoteLoad | None, resolved: Resolved, tell: Tell
+) -> None:
     """Block after block. One that ends early is told of, and the next one begins.
 
     A service whose blocks end early twice in a row before a trial is given up.
@@ -178,7 +194,7 @@ def _blocks(outcome: Outcome, nodes: Nodes, resolved: Resolved, tell: Tell) -> N
         try:
             Block(
                 run, experiment, nodes.node(), resolved.workloads[name], resolved.definitions,
-                progress, outcome.warn, outcome.skipped,
+                progress, outcome.warn, outcome.skipped, remote,
             ).run(trials)  # fmt: skip
             nodes.held()
         except HarnessError as error:

@@ -10,12 +10,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from harness import __version__
+from harness.controller.clocks import Exchange
 from harness.errors import HarnessError, NodeError, StoreError
 from harness.model import Comparison, WindowRow
 from harness.targets.base import Channel
 from harness.wire import codec
 from harness.wire.code import digest
-from harness.wire.frames import Frame, FrameError, Reader, pack
+from harness.wire.driving import Answer, Ask, Call
+from harness.wire.frames import PIECE, Frame, FrameError, Reader, pack
 from harness.wire.spec import (
     BlockReady,
     BlockSpec,
@@ -28,6 +30,7 @@ from harness.wire.spec import (
 PING_SECONDS = 15.0
 SILENT_SECONDS = 900.0  # nothing that a node does takes so long without an answer to a ping
 CLOSE_SECONDS = 60.0
+CLOCK_SECONDS = 60.0  # a node that is asked for its clock waits for a command
 
 Tell = Callable[[str], None]
 T = TypeVar("T")
@@ -37,15 +40,19 @@ class Node:
     """A node process with a session; NodeError from every method when it is lost.
 
     Files that it sends go below `folder`, once that is known; where it speaks of its own folder,
-    the text says that one instead.
+    the text says that one instead. What it asks for load from another node `drives` does; a node
+    `beside` it is pinged as well, since it must hear us while we wait for this one.
     """
 
     def __init__(self, channel: Channel) -> None:
         self._channel, self._reader = channel, Reader(channel.receive)
         self.folder: Path | None = None
         self.lost = False
+        self.drives: Ask | None = None
+        self.beside: Node | None = None
         self._work = ""
         self._windows: list[WindowRow] = []  # of the trial under way
+        self._pings, self._requests = 0, list[bytes]()
 
     def open(self, session: Session, tell: Tell) -> Hello:
         """Begin the session; the error of a machine on which nothing can be measured."""
@@ -79,6 +86,27 @@ class Node:
     def send_results(self, run: str, rows: Sequence[Comparison]) -> None:
         """Into the stack that takes the telemetry; ComponentError if it refuses them."""
         self._ask("done", lambda _: None, "results", run=run, rows=[vars(row) for row in rows])
+
+    def drive(self, call: Call) -> Answer:
+        """What the load driver on this node does; LoadError if it fails."""
+        self._requests.clear()
+        found = self._ask("driven", lambda _: None, "drive", call=call)["found"]
+        return found, b"".join(self._requests)
+
+    def clock(self) -> Exchange:
+        """Its CLOCK_MONOTONIC, and ours before and after; only while it waits for us."""
+        self._pings += 1
+        asked_ns = time.monotonic_ns()
+        self._send("ping", number=self._pings)
+        while True:
+            try:
+                frame = self._read(CLOCK_SECONDS)
+            except TimeoutError:
+                raise self._loss(f"it said nothing for {CLOCK_SECONDS:.0f} s") from None
+            answered_ns = time.monotonic_ns()
+            if frame.kind == "pong" and frame.head.get("number") == self._pings:
+                return Exchange(asked_ns, int(frame.head["at_ns"]), answered_ns)
+            self._meanwhile(frame, lambda _: None)
 
     def close(self) -> list[str]:
         """End the session and the process; what could not be undone, in sentences. Never raises."""
@@ -122,7 +150,7 @@ class Node:
         while True:
             now = time.monotonic()
             if now - pinged >= PING_SECONDS:  # also while it speaks: it must hear us
-                self._send("ping")
+                self.ping()
                 pinged = now
             try:
                 frame = self._read(max(0.0, pinged + PING_SECONDS - now))
@@ -135,6 +163,13 @@ class Node:
                 return frame.head
             self._meanwhile(frame, tell)
 
+    def ping(self) -> None:
+        """Let it hear that we are there, and a node beside it."""
+        self._send("ping")
+        if self.beside is not None:
+            with contextlib.suppress(NodeError):  # whoever asks it next finds that it is lost
+                self.beside._send("ping")
+
     def _meanwhile(self, frame: Frame, tell: Tell) -> None:
         if frame.kind == "pong":
             return
@@ -144,10 +179,29 @@ class Node:
             self._keep(frame)
         elif frame.kind == "windows":
             self._windows += [self._loaded(WindowRow, row) for row in frame.head["rows"]]
+        elif frame.kind == "ask":
+            self._answer(frame)
+        elif frame.kind == "requests":
+            self._requests.append(frame.body)
         elif frame.kind == "failed":
             raise HarnessError.from_dict(self.translated(frame.head["error"]))
         else:
             raise self._loss(f"it sent {frame.kind!r}, which nobody asked for")
+
+    def _answer(self, frame: Frame) -> None:
+        """Do what it asks for; what fails is told to it, as its own driver would."""
+        if self.drives is None:
+            raise self._loss("it asked for load, which nobody makes for it")
+        try:
+            found, requests = self.drives(self._loaded(Call, frame.head["call"]))
+        except HarnessError as error:
+            if self.lost:
+                raise
+            self._send("answer", error=error.to_dict())
+            return
+        for start in range(0, len(requests), PIECE):
+            self._send("requests", requests[start : start + PIECE])
+        self._send("answer", found=dict(found))
 
     def translated(self, told: Mapping[str, Any]) -> dict[str, str]:
         """An error's sentences, with the paths that the files have on this side."""
@@ -178,9 +232,9 @@ class Node:
                 f"Make room, then `harness evaluate --resume {self.folder}`.",
             ) from error
 
-    def _send(self, kind: str, **head: Any) -> None:
+    def _send(self, kind: str, body: bytes = b"", **head: Any) -> None:
         try:
-            self._channel.send(pack(kind, **head))
+            self._channel.send(pack(kind, body, **head))
         except HarnessError as error:
             raise self._loss(str(error)) from error
 

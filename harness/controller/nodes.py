@@ -25,6 +25,7 @@ class Nodes:
         self._folder: Path | None = None
         self._losses = 0
         self._first: Hello | None = None
+        self.meanwhile: Callable[[], None] = lambda: None  # once a second while another one is had
 
     def connect(self) -> Hello:
         """Start a node and open its session; InputError if it is another machine than the first."""
@@ -49,6 +50,10 @@ class Nodes:
         assert self._node is not None
         return self._node
 
+    def current(self) -> Node | None:
+        """The node that was had last, lost or not."""
+        return self._node
+
     def _connect_again(self) -> None:
         """Where a connection was lost, the node of before may not know it yet, and keep its run."""
         deadline = time.monotonic() + AGAIN_SECONDS
@@ -60,6 +65,7 @@ class Nodes:
                 self.close()
                 if time.monotonic() > deadline:
                     raise
+            self.meanwhile()
             time.sleep(1.0)
 
     def held(self) -> None:

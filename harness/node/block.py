@@ -10,12 +10,16 @@ from pathlib import Path
 from harness.errors import WorkloadError
 from harness.model import Receiver
 from harness.node import found, outside, service
-from harness.node.load_driver import Capacity, Driver
+from harness.node.load_driver import Capacity, Driver, LoadDriver
+from harness.node.locustfile import placed
 from harness.node.machine import Machine
+from harness.node.reach import url_from
+from harness.node.remote_driver import RemoteDriver
 from harness.node.scope import check_scope
 from harness.node.service import Service
-from harness.node.testbed import Attend, Testbed
+from harness.node.testbed import LOAD, Attend, Testbed
 from harness.node.warm_up import await_steady
+from harness.wire.driving import Ask
 from harness.wire.spec import BlockReady, BlockSpec, Found, Placement
 
 CGROUP = "workload"
@@ -30,21 +34,28 @@ def start(
     ends: ExitStack,
     attend: Attend,
     tell: Tell,
+    ask: Ask,
 ) -> tuple[Testbed, BlockReady]:
     """Start or find the service and drive it until it is warm; `ends` ends what was started.
 
-    WorkloadError or LoadError where that fails.
+    WorkloadError or LoadError where that fails. Load from another node is asked for by `ask`.
     """
     logs = machine.work / "logs"
     logs.mkdir(exist_ok=True)
     tell("finding the service" if isinstance(spec.service, Found) else "starting the service")
     running, doubts = _service(machine, placement, spec, logs, ends, attend, tell)
     attend()
-    driving = driver(
-        machine, placement, spec, [running.url],
-        log=logs / f"{spec.name}-load.log", control="load.sock",
-        file=machine.scratch / "locustfile.py",
-    )  # fmt: skip
+    driving: LoadDriver
+    if spec.elsewhere is not None:
+        url, doubt = url_from(spec.elsewhere, running)
+        doubts.append(doubt)
+        driving = RemoteDriver(ask, spec, url)
+    else:
+        driving = driver(
+            machine, placement, spec, [running.url],
+            log=logs / f"{spec.name}-load.log", control="load.sock",
+            file=machine.scratch / "locustfile.py",
+        )  # fmt: skip
     ends.callback(driving.stop)
     attend()
     capacity = _capacity(spec, driving, attend, tell)
@@ -101,32 +112,18 @@ def driver(
     return Driver(
         *urls,
         login=spec.login,
-        locustfile=_locustfile(spec, file),
+        locustfile=placed(spec.locustfile, file),
         connections=spec.connections,
         seed=spec.driver_seed,
         arrivals=spec.arrivals,
-        cgroup=machine.make("client"),
+        cgroup=machine.make(LOAD),
         cpus=placement.load,
         log=log,
         control=machine.scratch / control,
     )
 
 
-def _locustfile(spec: BlockSpec, file: Path) -> Path | None:
-    """Where the locustfile is here: where it was, if it is the same, since it may import others."""
-    if spec.locustfile is None:
-        return None
-    there = Path(service.filled(spec.locustfile.path))
-    try:
-        if there.read_text() == spec.locustfile.text:
-            return there
-    except (OSError, ValueError):
-        pass
-    file.write_text(spec.locustfile.text)
-    return file
-
-
-def _capacity(spec: BlockSpec, driving: Driver, attend: Attend, tell: Tell) -> Capacity | None:
+def _capacity(spec: BlockSpec, driving: LoadDriver, attend: Attend, tell: Tell) -> Capacity | None:
     if not spec.find_capacity:
         return None
     tell("finding its capacity")

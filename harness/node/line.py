@@ -9,8 +9,10 @@ import time
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
+from harness.errors import HarnessError
 from harness.model import WindowRow
 from harness.wire import codec
+from harness.wire.driving import Answer, Call
 from harness.wire.frames import PIECE, EndError, Frame, FrameError, Reader, pack
 
 ROWS = 1000  # windows in one message, of a kilobyte each or less
@@ -57,6 +59,21 @@ class Line:
         self.attend()
         self.last_word("phase", what=what) if self.over else self.reply("phase", what=what)
 
+    def ask(self, call: Call) -> Answer:
+        """Ask the controller for load from another node; its error is raised."""
+        self.reply("ask", call=codec.dump(call))
+        requests: list[bytes] = []
+        while True:
+            frame = self.next()
+            if frame.kind == "requests":
+                requests.append(frame.body)
+            elif frame.kind != "answer":
+                raise self._gone(f"the controller sent {frame.kind!r} in place of an answer")
+            elif "error" in frame.head:
+                raise HarnessError.from_dict(frame.head["error"])
+            else:
+                return frame.head["found"], b"".join(requests)
+
     def reply(self, kind: str, body: bytes = b"", **head: Any) -> None:
         """Send a message; Gone if the controller does not take it."""
         if self._end is not None and not isinstance(self._end, Closed):
@@ -93,7 +110,7 @@ class Line:
             self.reply("windows", rows=codec.dump(rows[first : first + ROWS]))
 
     def _read(self, seconds: float) -> Frame | None:
-        """The next command, or None if none came in time; pings are answered."""
+        """The next command, or None if none came in time; pings are answered by the time."""
         deadline = time.monotonic() + seconds
         while True:
             if self._end is not None:
@@ -101,7 +118,7 @@ class Line:
             frame = self._frame(max(0.0, deadline - time.monotonic()))
             if frame is None or frame.kind != "ping":
                 break
-            self.reply("pong")
+            self.reply("pong", number=frame.head.get("number", 0), at_ns=time.monotonic_ns())
         if frame is not None and frame.kind == "close":
             self._end = Closed("the controller has had enough")
             raise self._end

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from harness.errors import LoadError, StoreError
 from harness.linux import processes
@@ -48,6 +48,7 @@ class LoadSummary:
 
     `failures`: how many failed, by kind; a request whose connection was closed before its answer
     is one, and is not sent again. `due_per_second` is the rate of the arrivals as they were drawn.
+    `clock`: of a driver on another node, how its clock was told.
     """
 
     requests: int
@@ -58,6 +59,39 @@ class LoadSummary:
     reason: str
     failures: Mapping[str, int] = field(default_factory=dict)
     due_per_second: float = 0.0
+    clock: Mapping[str, int] = field(default_factory=dict)
+
+
+class LoadDriver(Protocol):
+    """What drives a service, on this node or another; every method but `stop` may raise LoadError,
+    those that write a file StoreError if the disk is full.
+
+    Times are of this node's CLOCK_MONOTONIC, those in the files as well.
+    """
+
+    def capacity(self, seconds: float) -> Capacity:
+        """Drive as fast as the answers come, for that long."""
+        ...
+
+    def start(self, rate: float, requests: int | None = None) -> int:
+        """Begin `rate` arrivals a second, for ever or `requests` of them; returns when (ns)."""
+        ...
+
+    def aim(self, twin: bool) -> int:
+        """From when on (ns) the twin, or the first service again, gets what becomes due."""
+        ...
+
+    def finish(self, path: Path) -> LoadSummary:
+        """End the phase and write its requests to `path`, see record.read."""
+        ...
+
+    def wait(self, path: Path) -> LoadSummary:
+        """Wait until the phase's `requests` were made, then as finish."""
+        ...
+
+    def stop(self) -> None:
+        """End it; safe to call again. ComponentError if it cannot be ended."""
+        ...
 
 
 class Driver:

@@ -34,6 +34,8 @@ def note_load(summary: LoadSummary, path: Path, rate: float, notes: TrialLog) ->
     notes.add("driver_cpu_share", summary.cpu_share, "1")
     if summary.failures:
         notes.details["failures"] = dict(summary.failures)
+    if summary.clock:
+        notes.details["clock"] = dict(summary.clock)
     if summary.saturated:
         notes.details["saturated"] = summary.reason
 

@@ -1,8 +1,8 @@
 """One controller's session: what it asks for is done, one thing after the other; for `__main__`.
 
 Commands are open, block, trial, ack, end_block and close; back come hello, ready, done and failed,
-and meanwhile phase, file and windows. While something is under way only `ping` and `close` may
-come.
+and meanwhile phase, file, windows and ask. While something is under way only `ping` and `close` may
+come, and what answers an `ask`. A node of the role `load` is told to drive.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from harness.linux import cpu_idle, facts, placement
 from harness.model import Comparison
 from harness.node import attempt, block, receivers
 from harness.node.cleanup import Cleanup
+from harness.node.driving import Driving
 from harness.node.line import Closed, Gone, Line
 from harness.node.machine import Machine
 from harness.node.testbed import Testbed
 from harness.stack import results
 from harness.wire import codec
 from harness.wire.code import digest
-from harness.wire.frames import Frame
+from harness.wire.driving import Call, End
+from harness.wire.frames import PIECE, Frame
 from harness.wire.spec import BlockSpec, Hello, Session, TrialSpec
 
 GROWING = ("telemetry.spool", "sink.log")  # files that are whole only at the end
@@ -40,6 +42,7 @@ class NodeSession:
         self._line, self._shield = line, shield
         self._undo, self._block_undo = Cleanup(), Cleanup()
         self._testbed: Testbed | None = None
+        self._driving: Driving | None = None
         self._commands: Mapping[str, Callable[[Frame], None]] = {
             "open": self._open,
             "block": self._block,
@@ -47,6 +50,7 @@ class NodeSession:
             "ack": self._acknowledged,
             "end_block": self._end_block,
             "results": self._results,
+            "drive": self._drive,
         }
 
     def serve(self) -> list[str]:
@@ -83,7 +87,8 @@ class NodeSession:
         session = codec.load(Session, frame.head["session"])
         _require_same_code(session)
         self._line.lease_seconds = session.lease_seconds
-        receivers.check(session.receiver)
+        if session.role == "measure":
+            receivers.check(session.receiver)
         self._machine = machine = Machine(session.run, session.run_dir)
         machine.up()
         self._undo.later(machine.down)
@@ -93,9 +98,13 @@ class NodeSession:
         found, self._place = facts.facts(), placement.placement(session.service_cpus)
         ends = ExitStack()
         self._undo.later(ends.close)
-        self._receiver = receivers.start(
-            session.receiver, machine, self._place, ends, self._line.tell
-        )
+        if session.role == "measure":
+            self._receiver = receivers.start(
+                session.receiver, machine, self._place, ends, self._line.tell
+            )
+        else:
+            self._driving = Driving(machine, self._place)
+            ends.callback(self._driving.stop)
         ends.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
         os.sched_setaffinity(0, self._place.orchestrator)
         hello = Hello(
@@ -103,10 +112,12 @@ class NodeSession:
             placement=self._place,
             idle_poll=ends.enter_context(cpu_idle.polling(session.idle_poll)),
             work=str(machine.work),
-            otlp_url=self._receiver.receiver.url,
-            components=self._receiver.components,
-            stays=self._receiver.stays,
         )
+        if session.role == "measure":
+            hello = replace(
+                hello, otlp_url=self._receiver.receiver.url,
+                components=self._receiver.components, stays=self._receiver.stays,
+            )  # fmt: skip
         self._line.reply("hello", hello=codec.dump(hello))
 
     def _block(self, frame: Frame) -> None:
@@ -117,7 +128,7 @@ class NodeSession:
         try:
             self._testbed, ready = block.start(
                 self._machine, self._place, self._receiver.receiver, spec, ends,
-                self._line.attend, self._line.tell,
+                self._line.attend, self._line.tell, self._line.ask,
             )  # fmt: skip
         except HarnessError:
             self._close_block()
@@ -153,6 +164,21 @@ class NodeSession:
         rows = [Comparison(**row) for row in frame.head["rows"]]
         results.send(self._receiver.receiver.url, str(frame.head["run"]), rows)
         self._line.reply("done")
+
+    def _drive(self, frame: Frame) -> None:
+        """Load for a service on another node; what its driver said goes with its end."""
+        if self._driving is None:
+            raise NodeError("This node makes no load for others: it was opened to measure.")
+        call = codec.load(Call, frame.head["call"])
+        found, path = self._driving.do(call)
+        if path is not None:
+            with path.open("rb") as stream:
+                while piece := stream.read(PIECE):
+                    self._line.reply("requests", piece)
+            path.unlink()
+        if isinstance(call.does, End):
+            self._send(self._machine.work / "logs")
+        self._line.reply("driven", found=found)
 
     def _close_block(self) -> list[str]:
         self._testbed = None

@@ -12,10 +12,12 @@ from harness.errors import CollectorError
 from harness.meters.cgroup import CgroupCpu
 from harness.model import Receiver, WindowRow
 from harness.node.agent_process import AgentProcess
-from harness.node.load_driver import Driver
+from harness.node.load_driver import LoadDriver
 from harness.node.machine import Machine
 from harness.node.service import Service
 from harness.wire.spec import BlockSpec, Placement, TrialResult, TrialSpec, Value
+
+LOAD = "client"  # the cgroup of the load driver
 
 Attend = Callable[[], None]
 """Looks whether the controller is there and wants this to go on; raises if not, never waits."""
@@ -33,10 +35,14 @@ class Testbed:
     receiver: Receiver
     block: BlockSpec
     service: Service
-    driver: Driver
+    driver: LoadDriver
     rate: float
     attend: Attend
     scope: str = "workload"
+
+    def load_cgroups(self) -> list[Path]:
+        """Where the load driver runs; none if that is on another node."""
+        return [] if self.block.elsewhere else [self.machine.of(LOAD)]
 
     def receiver_cpu_seconds(self) -> float:
         """CPU that all that takes the telemetry has used so far."""

@@ -175,7 +175,7 @@ def open_edges(
     return Edges(
         {
             "cpu.workload": [testbed.service.cgroup],
-            "cpu.client": [of("client")],
+            "cpu.client": testbed.load_cgroups(),
             "cpu.agent": [of(f"agent-{agent.name}") for agent in agents],
             "cpu.sink": [*testbed.receiver.cgroups.values()],
             **{metric: [path] for metric, path in (others or {}).items()},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from harness.analysis.summary import Summary, entry_ns
 from harness.analysis.validity import Judged
@@ -30,6 +30,7 @@ def measuring(summary: Summary) -> list[tuple[str, str]]:
         ("idle CPUs", _idle(summary.about)),
         ("settings that disturb", _knobs(summary.about)),
         ("cost of entry", _entry(summary.about)),
+        *_load(summary),
         ("telemetry", _telemetry(summary)),
         ("blocks", _blocks(summary)),
         ("warm-up", _warm(summary.about)),
@@ -114,6 +115,26 @@ def _telemetry(summary: Summary) -> str:
         return "to a small sink, which only notes what arrives"
     versions = summary.about.components or {}
     return "to the full stack: " + ", ".join(f"{name} {v}" for name, v in versions.items())
+
+
+def _load(summary: Summary) -> Iterator[tuple[str, str]]:
+    """Where it came from, and how well its clock was known, if it came from elsewhere."""
+    node = summary.about.load_node
+    if not node:
+        return
+    to = f", which reached the service at {node['url']}" if node.get("url") else ""
+    yield "load", f"from {node['target']}{to}; its CPU is in no figure of this machine"
+    clocks = [c for j in summary.trials if (c := j.record.extra.get("clock"))]
+    if clocks:
+        worst, apart = (max(abs(c[key]) for c in clocks) for key in ("uncertainty_ns", "parted_ns"))
+        ahead = clocks[-1]["ahead_ns"] / 1e9
+        allowed = summary.experiment.guard_seconds / 10
+        yield (
+            "clock of the load",
+            f"{ahead:+,.3f} s from the service's, known to {worst / 1e6:.2f} ms at worst "
+            f"({_ms(allowed)} are allowed, a tenth of the guard); at most {apart / 1e6:.2f} ms "
+            "further apart after a trial than before it, which is taken into account",
+        )
 
 
 def _blocks(summary: Summary) -> str:

@@ -18,7 +18,7 @@ SCHEMA = 1
 
 1: the first. idle_poll, instrument, warmups and ended_early came later, then components and
 spent_seconds, then target, collectors, facts_hash and broken_blocks, then refused and failures,
-then arrivals.
+then arrivals and load_node.
 """
 
 
@@ -83,8 +83,9 @@ class About:
 
     `experiment` has the keys of `plan.experiment.Experiment`, `own_workload` those of a workload
     that does not ship, `instrument` what was taken from the machine's certificate. `collectors`
-    holds each collector as it was resolved, by its name in the experiment. `warnings` are only
-    those of the run as a whole: why a trial was not measured is in its record.
+    holds each collector as it was resolved, by its name in the experiment. `load_node` is empty
+    unless the load came from another machine: its `target`, its `facts`, the `url` that it asked.
+    `warnings` are only those of the run as a whole: why a trial was not measured is in its record.
     """
 
     experiment: Mapping[str, Any]
@@ -93,6 +94,7 @@ class About:
     started: str | None = None
     command: tuple[str, ...] = ()
     target: str = "local"
+    load_node: Mapping[str, Any] = field(default_factory=dict)
     own_workload: Mapping[str, Any] | None = None
     primary_routes: Mapping[str, str] = field(default_factory=dict)
     collectors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

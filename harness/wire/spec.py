@@ -30,7 +30,8 @@ class Placement:
 @dataclass(frozen=True)
 class Session:
     """Asked for once: what holds for a whole run. `code` is `wire.code.digest` of the controller,
-    `run_dir` where the measurements are kept, if that is on the same machine.
+    `run_dir` where the measurements are kept, if that is on the same machine. A node of the role
+    `load` has neither service nor receiver, only a load driver.
 
     A node that hears nothing for `lease_seconds` undoes everything and ends.
     """
@@ -43,6 +44,7 @@ class Session:
     service_cpus: int = 0
     lease_seconds: float = 60.0
     run_dir: str = ""
+    role: Literal["measure", "load"] = "measure"
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,15 @@ class Hello:
     """What a node is: its facts, where it puts whom, whether idle CPUs poll, its folder.
 
     `components` are those of the stack that takes the telemetry, by name, with their version;
-    `stays` says that the stack was up before, and will be after the run; `otlp_url` takes OTLP.
+    `stays` says that the stack was up before, and will be after the run; `otlp_url` takes OTLP,
+    where the node has what does.
     """
 
     facts: Mapping[str, Any]
     placement: Placement
     idle_poll: bool
     work: str
-    otlp_url: str
+    otlp_url: str = ""
     components: Mapping[str, str] = field(default_factory=dict)
     stays: bool = False
 
@@ -98,13 +101,23 @@ class Locustfile:
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """The load comes from another node, which is called `node` and reaches the service at `url`:
+    empty where that is the service's own.
+    """
+
+    node: str
+    url: str = ""
+
+
+@dataclass(frozen=True)
 class BlockSpec:
     """A service process, warmed up, and what drives it; `name` is that of its logs.
 
     Without a `rate` the capacity is found, and its `fraction` is taken, `max_rate` at most. A rate
     that puts less than `least_requests` into a window of `window_seconds` is refused. When
     `arrivals` are due is drawn by `driver_seed`, if it is drawn. `login`, user:password as in a
-    URL, is for the load driver alone.
+    URL, is for the load driver alone. Without `elsewhere` that runs here.
     """
 
     name: str
@@ -123,6 +136,7 @@ class BlockSpec:
     least_requests: float
     arrivals: Arrivals = "periodic"
     login: str = field(default="", repr=False)
+    elsewhere: Elsewhere | None = None
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,47 @@ def test_the_service_s_cpus_and_settings_that_disturb_are_told(tmp_path: Path) -
     assert told["settings that disturb"] == "boost: on"
 
 
+def test_where_the_load_came_from_and_how_well_its_clock_was_known_are_told(tmp_path: Path) -> None:
+    what = experiment(Arm("http", ("http",)), switched_seconds=1.2)
+    node = {"target": "ssh:far", "url": "http://192.0.2.7/", "facts": {}}
+    run = synthetic.write(tmp_path / "run", what, LOUD, load_node=node)
+    clocks = [(7.2e12, 40_000, -1_000), (7.2e12, 110_000, 20_000)]
+    for path, clock in zip(sorted(run.path.glob("trials/*/trial.json")), clocks, strict=False):
+        trial = json.loads(path.read_text())
+        names = ("ahead_ns", "uncertainty_ns", "parted_ns")
+        trial["extra"]["clock"] = dict(zip(names, clock, strict=True))
+        path.write_text(json.dumps(trial))
+    told = dict(conditions.measuring(summarize(run)))
+    assert told["load"].startswith("from ssh:far, which reached the service at http://192.0.2.7/;")
+    assert told["clock of the load"] == (
+        "+7,200.000 s from the service's, known to 0.11 ms at worst (0.6 ms are allowed, a tenth "
+        "of the guard); at most 0.02 ms further apart after a trial than before it, which is taken "
+        "into account"
+    )
+
+
+def test_a_client_on_another_machine_has_no_row(tmp_path: Path) -> None:
+    what = experiment(Arm("http", ("http",)), switched_seconds=1.2)
+    run = synthetic.write(tmp_path / "run", what, LOUD)
+    assert row(summarize(run), "http", "client_cpu_us").n > 0
+    for record in run.records():
+        if record.trial.kind == "switched":
+            rows = run.windows(record.trial)
+            far = [dataclasses.replace(r, meters={**r.meters, "cpu.client": 0.0}) for r in rows]
+            run.append(record, far)
+    found = summarize(run)
+    assert all(each.metric != "client_cpu_us" for each in found.rows)
+    alone, together = (row(found, "http", f"{who}_cpu_us") for who in ("workload", "context"))
+    assert alone.estimate == together.estimate
+
+
+def test_of_load_from_beside_the_service_nothing_is_told(tmp_path: Path) -> None:
+    what = experiment(Arm("http", ("http",)), switched_seconds=1.2)
+    told = dict(conditions.measuring(summarize(synthetic.write(tmp_path / "run", what, LOUD))))
+    assert told
+    assert not {"load", "clock of the load"} & told.keys()
+
+
 def test_what_was_refused_is_told(tmp_path: Path) -> None:
     what = experiment(Arm("http", ("http",)), switched_seconds=1.2)
     found = {"capacity": 300.0, "driver_cpu_share": 0.2, "rate": 120, "refused": 1420.0,

@@ -53,6 +53,18 @@ def test_a_record_reaches_the_command_as_it_was_given() -> None:
         (("--anyway",), "--anyway is for a run that is resumed"),
         (("--locustfile", "x.py"), "--locustfile drives a program of your own"),
         (("--command", "x"), "needs both --command and --url"),
+        (("--load-target", "ssh:x"), "--load-target needs a service of your own"),
+        (("--load-target", "moon", "--pid", "1", "--url", URL), "There is no target 'moon'"),
+        (("--load-target", "local", "--pid", "1", "--url", URL), "are the same: local"),
+        (("--load-url", URL), "--load-url is for load from another machine"),
+        (
+            ("--load-target", "ssh:x", "--pid", "1", "--url", URL, "--load-url", "http://a:b@x/"),
+            "--load-url has a login",
+        ),
+        (
+            ("--load-target", "ssh:x", "--pid", "1", "--url", URL, "--load-url", "x"),
+            "x is not a URL of a service",
+        ),
         (("--service-cpus", "-1"), "service_cpus must be a whole number"),
     ],
 )
@@ -95,6 +107,21 @@ def test_the_plan_says_how_many_cpus_the_service_has() -> None:
     done = _run("--plan", *own)
     assert done.exit_code == 0, done.output
     assert " CPUs: the service has " in done.stdout or "1 CPU: " in done.stdout
+
+
+def test_the_plan_says_where_the_load_comes_from_and_how_well_its_clock_must_be_known() -> None:
+    there = ("--load-target", "ssh:far", "--load-url", "http://192.0.2.7:8080/")
+    done = _run("--plan", "--pid", "1", "--url", URL, *there)
+    assert done.exit_code == 0, done.output
+    assert "  the load comes from ssh:far to http://192.0.2.7:8080/; its clock" in done.stdout
+    assert "to 0.6 ms" in done.stdout
+    assert "the load comes" not in _run("--plan", "--pid", "1", "--url", URL).stdout
+
+
+def test_load_from_another_machine_reaches_who_evaluates() -> None:
+    found = asked(Options(url=URL, pid=1, load_target="ssh:far", plan=True), ExitStack()).load
+    assert found is not None
+    assert (found.target.name, found.url) == ("ssh:far", "")
 
 
 def test_the_plan_is_of_the_machine_that_is_asked_and_keeps_the_limit() -> None:

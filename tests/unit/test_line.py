@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,43 +19,13 @@ from harness.node.line import Closed, Gone, Line
 from harness.wire import codec
 from harness.wire.frames import LONGEST, Reader, pack
 from harness.wire.spec import Hello, Placement, Timing, TrialResult, TrialSpec
+from tests.unit.piped import Channel
 
 PLACE = Placement((0,), (1,), (1,), (1,), "two CPUs")
 SPEC = TrialSpec(
     "t", "go", "switch", (), (), (), False, Timing(1, 1, 1, 1, 1, 1, 1, 1, 1)
 )  # fmt: skip
 HELLO = Hello({"kernel": "6"}, PLACE, True, "/var/tmp/harness-x", "http://127.0.0.1:1")
-
-
-class Channel:
-    """A pipe each way; the test speaks at the far end."""
-
-    def __init__(self) -> None:
-        self.far_source, self._sink = os.pipe()
-        self._source, self.far_sink = os.pipe()
-        self.closed = False
-
-    def send(self, data: bytes) -> None:
-        try:
-            os.write(self._sink, data)
-        except OSError as error:
-            raise NodeError("The node does not listen any more.") from error
-
-    def receive(self, size: int, seconds: float) -> bytes:
-        poll = select.poll()
-        poll.register(self._source, select.POLLIN)
-        if not poll.poll(1000 * seconds):
-            raise TimeoutError
-        return os.read(self._source, size)
-
-    def close(self) -> None:
-        if not self.closed:
-            os.close(self._sink)
-            os.close(self._source)
-        self.closed = True
-
-    def last_words(self) -> str:
-        return "Killed"
 
 
 @pytest.fixture

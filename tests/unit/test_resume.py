@@ -27,7 +27,7 @@ from harness.wire.spec import Placement
     [("quick",), ("--command", "x"), ("--arm", "a=http"), ("--workload", "go"),
      ("--run", "name"), ("--minutes", "0"), ("--pid", "1"), ("--cgroup", "x"), ("--unit", "x"),
      ("--container", "x"), ("--service-cpus", "0"), ("--target", "ssh:x"), ("--stack", "sink"),
-     ("--locustfile", "x")],
+     ("--locustfile", "x"), ("--load-target", "ssh:x"), ("--load-url", "x")],
 )  # fmt: skip
 def test_a_resumed_run_takes_no_other_plan(
     option: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,0 +1,78 @@
+"""What a measured node asks of a load driver on another node; the controller carries it there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.model import Arrivals
+from harness.wire.spec import Locustfile
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Start a driver of the service at `url`; `name` is that of its log."""
+
+    name: str
+    url: str
+    locustfile: Locustfile | None
+    connections: int
+    seed: int
+    arrivals: Arrivals
+    login: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class FindCapacity:
+    """Drive as fast as the answers come, for so long."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Start:
+    """Begin a phase: for ever, or of so many `requests`."""
+
+    rate: float
+    requests: int | None
+
+
+@dataclass(frozen=True)
+class Finish:
+    """End the phase, one of a number of requests once they were made; these come back."""
+
+    is_counted: bool
+
+
+@dataclass(frozen=True)
+class End:
+    """End the driver."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One of them."""
+
+    does: Begin | FindCapacity | Start | Finish | End
+
+
+Answer = tuple[Mapping[str, Any], bytes]
+"""What was found, and the file of requests of a phase that ended."""
+
+Ask = Callable[[Call], Answer]
+
+
+@dataclass(frozen=True)
+class Course:
+    """How far the load's CLOCK_MONOTONIC is ahead of the measured node's while a phase lasts.
+
+    By `ahead_ns` at its own `at_ns`, and evenly by `parted_ns` more within `lasts_ns`; both to
+    within `uncertainty_ns`.
+    """
+
+    at_ns: int
+    ahead_ns: int
+    parted_ns: int
+    lasts_ns: int
+    uncertainty_ns: int
