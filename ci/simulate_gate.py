@@ -11,7 +11,6 @@ does that.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import gzip
 import json
 import math
@@ -23,31 +22,38 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.analysis import compare, hierarchy, trust, verdicts
-from harness.analysis.compare import Quadruples
+from harness.analysis import compare, hierarchy, switched, trust, verdicts
+from harness.analysis.compare import Estimate
 from harness.model import Window, WindowRow
 
 EFFECTS = (0.0, 0.5, 0.9, 1.0, 1.1, 2.0)  # % of the service's CPU per request
 METRICS = {"workload_cpu_percent": "cpu.workload", "bpf_difference_us": "bpf.run"}
 Name = tuple[str, str, int, str]  # workload, arm, block, trial
-Trials = Mapping[int, Sequence[Quadruples]]  # by block
+Rows = list[WindowRow]
+WINDOW_NS = 50_000_000  # between windows, for the drift: only their order is stored
 
 
 @dataclass(frozen=True)
 class Noise:
-    """A/A quadruples of a metric by block, how many a run has in each, and the CPU's level, us."""
+    """A metric's windows of nothing: each trial's, by block; how many quadruples a run has in each
+    block; the CPU's level, us.
+    """
 
-    nulls: Trials
+    nulls: Mapping[int, Sequence[Rows]]
     each: int
     level: float
 
-    def draw(self, random: np.random.Generator) -> Quadruples:
-        """One run of nothing: in each block consecutive quadruples, exchanged by coins."""
-        parts = []
+    def draw(self, random: np.random.Generator, between: float) -> dict[int, Rows]:
+        """One run of nothing: in each block consecutive windows, called on and off by new coins.
+
+        Processes differ by `between` percent of the level (standard deviation).
+        """
+        drawn = {}
         for block in self.nulls:
             source = self.nulls[int(random.choice(list(self.nulls)))]
-            parts.append(_stretch(source, self.each, block, random))
-        return compare.join(parts)
+            own = random.normal(0, between) * self.level / 100
+            drawn[block] = _tossed(_stretch(source, 4 * self.each, random), own, random)
+        return drawn
 
 
 def main() -> int:
@@ -112,21 +118,21 @@ def _noise(
 ) -> Noise:
     """Of CPU the off windows of every switched trial; of programs the slices of one arm."""
     meter = METRICS[metric]
-    nulls: dict[int, list[Quadruples]] = defaultdict(list)
+    nulls: dict[int, list[Rows]] = defaultdict(list)
     sizes: list[int] = []
-    for i, ((workload, arm, block, trial), rows) in enumerate(windows.items()):
-        switched = "-switched" in trial
-        if workload != options.workload or switched != (metric == "workload_cpu_percent"):
+    for (workload, arm, block, trial), rows in windows.items():
+        is_switched = "-switched" in trial
+        if workload != options.workload or is_switched != (metric == "workload_cpu_percent"):
             continue
-        if not switched and arm != options.arm:
+        if not is_switched and arm != options.arm:
             continue
-        kept = rows if not switched or arm == "baseline" else [r for r in rows if not r.window.on]
+        of_all = not is_switched or arm == "baseline"
         told = [
             WindowRow(r.window, {**r.meters, "cpu.workload": r.meters[meter]})
-            for r in kept
-            if meter in r.meters and r.meters.get("requests")
+            for r in rows
+            if (of_all or not r.window.on) and meter in r.meters and r.meters.get("requests")
         ]
-        nulls[block].append(trust.relabelled(told, options.seed + i, block))
+        nulls[block].append(told)
         sizes.append(len(rows) // 4)
     if not nulls:
         sys.exit(f"The run has no windows of {options.workload} for {metric}.")
@@ -138,24 +144,37 @@ def _noise(
     return Noise(nulls, int(np.median(sizes)), float(np.median(level)))
 
 
-def _stretch(
-    source: Sequence[Quadruples], n: int, block: int, random: np.random.Generator
-) -> Quadruples:
-    """`n` quadruples from random places of a block's trials, in their order, by new coins."""
-    parts: list[Quadruples] = []
-    while (missing := n - sum(len(part.on) for part in parts)) > 0:
+def _stretch(source: Sequence[Rows], n: int, random: np.random.Generator) -> Rows:
+    """`n` windows from random places of a block's trials, in their order."""
+    drawn: Rows = []
+    while (missing := n - len(drawn)) > 0:
         trial = source[int(random.integers(len(source)))]
-        take = min(missing, len(trial.on))
-        begin = int(random.integers(len(trial.on) - take + 1))
-        parts.append(trust.pick(trial, slice(begin, begin + take)))
-    joined = compare.join(parts)
-    swap = random.random(n) < 0.5
-    return Quadruples(
-        np.where(swap, joined.off, joined.on), np.where(swap, joined.on, joined.off),
-        np.where(swap, joined.off_requests, joined.on_requests),
-        np.where(swap, joined.on_requests, joined.off_requests),
-        np.full(n, block, dtype=np.int64),
-    )  # fmt: skip
+        take = min(missing, len(trial))
+        begin = int(random.integers(len(trial) - take + 1))
+        drawn += trial[begin : begin + take]
+    return drawn
+
+
+def _tossed(rows: Rows, own: float, random: np.random.Generator) -> Rows:
+    """Off-on-on-off or its mirror by a coin for each four; `own` us a request more when on."""
+    told = []
+    for i, row in enumerate(rows):
+        if i % 4 == 0:
+            first = bool(random.random() < 0.5)
+        on = first == (i % 4 in (0, 3))
+        paid = row.meters["cpu.workload"] + on * own * row.meters["requests"] / 1e6
+        window = Window(i, i // 4, on, i * WINDOW_NS, (i + 1) * WINDOW_NS)
+        told.append(WindowRow(window, {**row.meters, "cpu.workload": paid}))
+    return told
+
+
+def _estimated(drawn: Mapping[int, Rows], metric: str) -> Estimate:
+    """As the product estimates it: CPU from windows, time in programs from quadruples."""
+    if metric == "workload_cpu_percent":
+        each = [switched.windows(rows, ("cpu.workload",), block=b) for b, rows in drawn.items()]
+        return switched.combine(switched.join(each))
+    parts = [compare.quadruples(rows, ("cpu.workload",), block=b) for b, rows in drawn.items()]
+    return hierarchy.combine(compare.join(parts))
 
 
 def _counts(noise: Noise, metric: str, options: argparse.Namespace) -> Mapping[float, Counter[str]]:
@@ -166,15 +185,10 @@ def _counts(noise: Noise, metric: str, options: argparse.Namespace) -> Mapping[f
     random = np.random.default_rng(options.seed)
     counts: dict[float, Counter[str]] = {effect: Counter() for effect in options.effects}
     for _ in range(options.draws):
-        sample = noise.draw(random)
-        blocks = np.unique(sample.block)
-        own = dict(zip(blocks, random.normal(0, options.between, len(blocks)), strict=True))
-        differs = np.array([own[block] for block in sample.block]) * noise.level / 100
-        base = noise.level if metric == "bpf_difference_us" else float(np.median(sample.off))
-        found = hierarchy.combine(dataclasses.replace(sample, on=sample.on + differs))
+        found = _estimated(noise.draw(random, options.between), metric)
         for effect, count in counts.items():
             added = effect * noise.level / 100
-            low, high = (100 * (end + added) / base for end in (found.low, found.high))
+            low, high = (100 * (end + added) / noise.level for end in (found.low, found.high))
             count[verdicts.decide(low, high, -math.inf, options.limit)] += 1
     return counts
 

@@ -14,6 +14,7 @@ from harness import targets
 from harness.cli import choice
 from harness.cli.options import DEFAULT, Options
 from harness.cli.reaching import reached
+from harness.cli.screen import err
 from harness.collectors import Definition
 from harness.controller.remote_load import LoadTarget
 from harness.errors import InputError
@@ -24,6 +25,7 @@ from harness.plan.experiment import Experiment
 from harness.plan.running import Running
 from harness.plan.url import address, without_login
 from harness.plan.workloads import Workload
+from harness.results import certificates
 from harness.results.run import Run
 from harness.targets.base import Target
 from harness.targets.local import Local
@@ -90,6 +92,12 @@ def asked(options: Options, ends: ExitStack) -> Asked:
     load = _load(options, own)
     described = describe(target, options, ends)
     certificate = choice.certified(options.reports, described["facts"]) if described else {}
+    if described and certificates.outdated(options.reports, described["facts"]):
+        err.print(
+            "This machine's certificate was written by an earlier version and is not used: "
+            "`harness calibrate` makes one, `harness calibrate --report RUN` renews it.",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
     experiment = choice.chosen(
         options.name or DEFAULT, own=own, arms=options.arms or (),
         workloads=options.workload or (), minutes=options.minutes, stack=options.stack,

@@ -66,13 +66,23 @@ def load(reports: Path, facts: Mapping[str, Any]) -> dict[str, Any] | None:
     """The certificate below `reports` of the machine of these facts; None if it has none.
 
     Its keys are in docs/calibration.md; `window_seconds` and `guard_seconds` are what to measure
-    with, `entry_ns` what entering a program of each hook costs. StoreError if it is damaged.
+    with, `entry_ns` what entering a program of each hook costs. One that an earlier version wrote is
+    none (`outdated`). StoreError if it is damaged.
     """
     path = path_of(reports, facts)
-    if not path.exists():
+    if not path.exists() or outdated(reports, facts):
         return None
     found = read(path)
     return found if found.get("machine") == machine(facts) else None
+
+
+def outdated(reports: Path, facts: Mapping[str, Any]) -> bool:
+    """Whether this machine's certificate is one that an earlier version wrote."""
+    try:
+        schema = json.loads(path_of(reports, facts).read_text())["schema"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return isinstance(schema, int) and schema < SCHEMA
 
 
 def run(reports: Path, facts: Mapping[str, Any]) -> str:

@@ -456,6 +456,20 @@ def test_a_certificate_holds_only_for_its_machine(made: Path, tmp_path: Path) ->
         certificates.load(tmp_path, FACTS)
 
 
+def test_a_certificate_of_an_earlier_version_is_none_and_of_a_later_one_refused(
+    made: Path, tmp_path: Path
+) -> None:
+    found = certificates.read(made / "certificate.json")
+    for schema, is_old in ((certificates.SCHEMA - 1, True), (certificates.SCHEMA, False)):
+        certificates.save(tmp_path, {**found, "schema": schema})
+        assert certificates.outdated(tmp_path, FACTS) == is_old
+        assert (certificates.load(tmp_path, FACTS) is None) == is_old
+    certificates.save(tmp_path, {**found, "schema": certificates.SCHEMA + 1})
+    assert not certificates.outdated(tmp_path, FACTS)
+    with pytest.raises(StoreError, match="this version reads"):
+        certificates.load(tmp_path, FACTS)
+
+
 def test_a_folder_that_is_no_calibration_is_told_so(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="is not a calibration"):
         calibrate.certify(tmp_path)

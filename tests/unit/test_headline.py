@@ -110,7 +110,7 @@ def test_versions_that_do_not_differ_are_no_cost_that_was_not_seen() -> None:
 def test_what_is_known_beside_the_cpu_is_named() -> None:
     found = summary(COSTS)
     rows = tuple(
-        dataclasses.replace(row, estimate=1.9, low=1.1, high=2.7)
+        dataclasses.replace(row, estimate=1.9, low=1.1, high=2.7, p=1e-5, p_holm=1e-3)
         if (row.workload, row.arm, row.metric) == ("go", "http", "latency_p50_us")
         else row
         for row in shifted(found, [0]).rows
