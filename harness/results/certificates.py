@@ -66,7 +66,7 @@ def load(reports: Path, facts: Mapping[str, Any]) -> dict[str, Any] | None:
     """The certificate below `reports` of the machine of these facts; None if it has none.
 
     Its keys are in docs/calibration.md; `window_seconds` and `guard_seconds` are what to measure
-    with, `entry_ns` what entering a program of each hook costs. One that an earlier version wrote is
+    with, `entry_ns` what entering a program of each hook costs. What an earlier version wrote is
     none (`outdated`). StoreError if it is damaged.
     """
     path = path_of(reports, facts)
