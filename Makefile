@@ -1,11 +1,12 @@
 # make evaluate   set up what is missing, run the quick experiment, say where the report is
 # make test       set up what is missing, run every test that this machine can run
-# make test-stack build the observability stack's programs (twenty minutes, 11 GB while it lasts) and test it
+# make stack      get the observability stack's programs (ten minutes where they are built): then it is tested, too
+# make test-stack the same, and only its tests
 # make golden    write again what is printed of made-up runs: tests/cases/report (then look at git diff)
 # make lint       style, types, import layers
 # make clean      take the stack down, remove what was built and installed here (not packages, not reports)
 .DELETE_ON_ERROR:
-.PHONY: evaluate test test-stack golden lint setup setup-test bpf workloads clean format lock
+.PHONY: evaluate test stack test-stack golden lint setup setup-test bpf workloads clean format lock
 
 PYTHON ?= $(shell for p in /usr/bin/python3 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -20,6 +21,9 @@ evaluate: setup
 
 test: setup setup-test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+stack: setup
+	$(BIN)/python -m harness.stack.selection
 
 test-stack: setup setup-test
 	HARNESS_STACK=1 $(BIN)/python -m pytest -m stack $(PYTEST_ARGS)

@@ -1,7 +1,7 @@
 """In CI a skipped test fails: a suite that must run and did not is not a pass.
 
-Tests of the observability stack are excepted: they need programs that take twenty minutes to build,
-and run where these are in the cache (`make test-stack` puts them there).
+Tests of the observability stack are excepted: they need programs that take ten minutes to build,
+and run where these are in the cache (`make stack` puts them there).
 """
 
 from __future__ import annotations

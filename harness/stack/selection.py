@@ -1,7 +1,11 @@
-"""Which components are wanted, and how each would be got; for `lifecycle` and the commands."""
+"""Which components are wanted, and how each would be got; for `lifecycle` and the commands.
+
+`python -m harness.stack.selection [NAME ...]` only gets their programs into the cache.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,3 +132,15 @@ def _nobody(role: Role, why: str) -> NeedError:
         why,
         "Put one of the programs on PATH, or make one of these ways possible.",
     )
+
+
+def main(require: Sequence[str]) -> None:
+    """Get the programs of the whole stack, as `up` would; what only builds need is removed."""
+    for role in select(require):
+        if (taken := get(role, supply.cache(), print)) is not None:
+            print(f"{taken[0].title} {taken[0].version}: {taken[1]}")
+    supply.tidy(supply.cache())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

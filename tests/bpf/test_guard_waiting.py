@@ -301,7 +301,7 @@ def maybe(function):
 )
 @pytest.mark.parametrize(
     "place",
-    ["opens.Opens.collect", "maps.RingBuffer.consume", "cgroup.pids", "otlp.Exporter.send"],
+    ["opens.Opens.collect", "maps.RingBuffer.consume", "cgroup.pids", "otlp.Exporter.send_logs"],
 )
 def test_an_error_in_the_agent_is_outlived(
     broken: Callable[..., Watched], tmp_path: Path, place: str, error: str
