@@ -147,7 +147,9 @@ class Runtime:
         """
         seconds = self.off()["seconds"]
         self._attempt(partial(self._export, metrics=True))
-        if unsent := self._outbox.give_up():
+        with self._collecting:  # the timer may be sending what waits
+            unsent = self._outbox.give_up()
+        if unsent:
             _log.warning("%d spans and log records were taken by no receiver.", unsent)
         os.kill(os.getpid(), signal.SIGTERM)
         return {"detach_seconds": seconds, "unsent": unsent}

@@ -66,19 +66,6 @@ def _held(row: Comparison, family: Mapping[Key, float]) -> Comparison:
     return replace(row, p_holm=family.get(_key(row), math.nan), mde=row.mde * stricter)
 
 
-def _latency_corrected(experiment: Experiment, rows: Sequence[Comparison]) -> Sequence[Comparison]:
-    ps = {
-        (row.workload, row.arm, row.metric): row.p for row in rows
-        if row.metric.startswith(LATENCY) and experiment.arm(row.arm).collectors
-    }  # fmt: skip
-    found = multiple.holm(ps)
-    keys = [(row.workload, row.arm, row.metric) for row in rows]
-    return [
-        replace(row, p_holm=found[key]) if key in found else row
-        for key, row in zip(keys, rows, strict=True)
-    ]
-
-
 def interactions(experiment: Experiment, rows: Sequence[Comparison]) -> Iterator[Comparison]:
     """For arms whose collectors have each an arm of their own: together less the sum of each.
 

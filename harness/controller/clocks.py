@@ -8,6 +8,7 @@ synchronization, Distributed Computing 3).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -78,7 +79,7 @@ def require(found: Offset, guard_seconds: float, kind: type[HarnessError]) -> No
     """An error of this kind if an offset is known too badly for windows with such a guard."""
     allowed = allowed_ns(guard_seconds)
     if found.uncertainty_ns > allowed:
-        enough = 10 * found.uncertainty_ns / 1e9
+        enough = math.ceil(found.uncertainty_ns / 1e5) / 1e3
         raise kind(
             f"The clocks of the two nodes are known to {found.uncertainty_ns / 1e6:.2f} ms of each "
             f"other only, and {allowed / 1e6:g} ms are allowed.",

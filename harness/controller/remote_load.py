@@ -122,7 +122,7 @@ class RemoteLoad:
         except NodeError as error:
             if measured.lost:
                 raise
-            raise self._lost(error.why) from error
+            raise (self._lost(error.why) if load.lost else self._failed(error)) from error
         return found, requests
 
     def _course(self, measured: Node, finish: Finish) -> Course:
@@ -150,6 +150,13 @@ class RemoteLoad:
             f"The node that the load comes from, {self._load.target.name}, was lost.",
             why,
             "What was measured before is kept; the rest goes on with a new one, or resume the run.",
+        )
+
+    def _failed(self, error: NodeError) -> LoadError:
+        return LoadError(
+            f"The node that the load comes from, {self._load.target.name}, failed.",
+            " ".join(filter(None, (error.what, error.why))),
+            "What was measured before is kept; the rest goes on with another driver there.",
         )
 
 

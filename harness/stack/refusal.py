@@ -38,8 +38,10 @@ class Refusal:
         try:
             asked = json.loads(request.body)
             answer, seconds = HOWS[asked["how"]], float(asked.get("seconds", "inf"))
-        except (ValueError, TypeError, KeyError):
-            said = f"how is one of {', '.join(HOWS)}; seconds is a number, or left out\n"
+            if not seconds >= 0:  # NaN is neither
+                raise ValueError
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+            said = f"how is one of {', '.join(HOWS)}; seconds is a number from 0, or left out\n"
             return Response(400, said.encode(), "text/plain")
         self._answer, self._until = answer, self._clock() + seconds
         return Response(200)

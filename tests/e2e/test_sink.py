@@ -224,8 +224,14 @@ def test_it_never_answers_on_command(sink: Running) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b'{"how": "418"}', b'{"how": "503", "seconds": "soon"}', b'"503"']
-)
+    "body",
+    [
+        b"", b"[]", b'{"how": "418"}', b'{"how": "503", "seconds": "soon"}', b'"503"',
+        b'{"how": "503", "seconds": NaN}', b'{"how": "503", "seconds": -1}',
+        b'{"how": "503", "seconds": 1%s}' % (b"0" * 400), b"[" * 100_000,
+    ],
+    ids=lambda body: body[:40].decode(),
+)  # fmt: skip
 def test_what_it_cannot_be_told_changes_nothing(sink: Running, body: bytes) -> None:
     assert sink.tell("PUT", body) == 400
     assert sink.tell("POST", b'{"how": "503"}') == 405

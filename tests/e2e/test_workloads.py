@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import sys
 import time
 from collections import Counter
@@ -109,6 +110,20 @@ def test_an_order_waits_for_an_upstream_over_a_connection_of_its_own(
     assert time.monotonic() - began >= 2 * 0.01
     assert lingering(upstream) - before >= 2
     assert get(running.url, "/api/orders/nobody")[0] == 404
+
+
+def test_whoever_hangs_up_on_the_upstream_takes_nobody_s_place_there(
+    running: SpawnedService,
+) -> None:
+    assert get(running.url, "/healthz")[0] == 200
+    served = {each.port for each in listeners.held(running.pids())}
+    (upstream,) = served - {address(running.url)[1]}
+    for _ in range(16):  # more than threads wait there
+        with socket.create_connection(("127.0.0.1", upstream), timeout=10) as connection:
+            connection.sendall(b"7")
+            reset = struct.pack("ii", 1, 0)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+    assert get(running.url, "/api/orders/7")[0] == 200
 
 
 def test_it_opens_the_watched_file_and_executes_a_program(running: SpawnedService) -> None:

@@ -319,6 +319,20 @@ def test_sources_are_linked_where_jaeger_and_victorialogs_keep(stack: Stack) -> 
     assert {e["datasourceUid"] for e in exemplars} == {"jaeger"}
 
 
+@pytest.mark.parametrize("traces", ["tempo", "jaeger"])
+@pytest.mark.parametrize(
+    ("logs", "service"), [("loki", "service_name"), ("victorialogs", "service.name")]
+)
+def test_a_span_leads_to_lines_by_what_their_keeper_calls_its_service(
+    stack: Stack, traces: str, logs: str, service: str
+) -> None:
+    """Whoever keeps the spans: Loki comes as an archive where Tempo does not."""
+    there = replace(stack, keeps={**KEEPS, "traces": traces, "logs": logs})
+    linked = sources.source(there, traces)["jsonData"]["tracesToLogsV2"]
+    assert linked["datasourceUid"] == logs
+    assert linked["tags"] == [{"key": "service.name", "value": service}]
+
+
 def test_sources_are_linked_both_ways(stack: Stack) -> None:
     made = {s["uid"]: s["jsonData"] for s in sources.provisioning(stack)["datasources"]}
     assert set(made) == {"prometheus", "tempo", "loki"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from harness.agent.errors import AgentError, RefusedError
 from harness.agent.outbox import Outbox
+from harness.agent.runtime import Runtime
 from harness.agent.telemetry import Log, Point, Span, Telemetry, counter
 
 Answer = Callable[[], None]
@@ -128,3 +130,19 @@ def test_what_waits_at_the_end_is_lost_and_said() -> None:
         outbox.send(spans("a", "b"))
     assert outbox.give_up() == 2
     assert (outbox.lost, outbox.waiting) == (2, 0)
+
+
+def test_nothing_is_given_up_while_the_timer_sends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what is acknowledged a moment later would be told as lost."""
+
+    class Shared(Outbox):
+        def give_up(self) -> int:
+            assert runtime._collecting.locked()
+            return super().give_up()
+
+    runtime = object.__new__(Runtime)
+    runtime._switching, runtime._collecting = threading.Lock(), threading.Lock()
+    runtime._attachments, runtime._outbox = (), Shared(Scripted())
+    monkeypatch.setattr(Runtime, "_export", lambda _, metrics: None)
+    monkeypatch.setattr("os.kill", lambda *_: None)
+    assert runtime.stop()["unsent"] == 0

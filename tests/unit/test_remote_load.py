@@ -237,6 +237,18 @@ def test_what_fails_there_fails_here_as_a_driver_of_its_own(
     assert isinstance(driven.calls[-1], End)
 
 
+def test_what_goes_wrong_in_a_node_of_the_load_that_lives_is_told_and_no_loss(
+    sides: Any, ask: Any, tmp_path: Path
+) -> None:
+    driven = Driven(tmp_path)
+    driven.fails = NodeError("It failed: PermissionError: /var/tmp/locustfile.py.")
+    with pytest.raises(LoadError, match=r"ssh:far, failed\. It failed: PermissionError") as failed:
+        ask(remote([sides(driven)]), lambda line: {"": RemoteDriver(line.ask, SPEC, URL)})
+    assert failed.value.ends == "block"
+    assert failed.value.next_step
+    assert isinstance(driven.calls[-1], End)
+
+
 def test_a_lost_load_ends_the_block_and_another_one_takes_its_place(
     sides: Any, ask: Any, tmp_path: Path
 ) -> None:

@@ -85,7 +85,7 @@ class Store:
 
     `target` makes of a dashboard's search what Grafana's data source is told, None if it cannot be
     asked that; `settings` are the data source's own. `span_metrics` says whether it makes metrics
-    of spans, as Tempo's generator names them.
+    of spans, as Tempo's generator names them. `called` is its name for an attribute of a record.
     """
 
     exporter: Callable[[Stack], tuple[str, Tree]]
@@ -93,6 +93,7 @@ class Store:
     target: Callable[[Search], Tree | None] = lambda search: None
     settings: Callable[[Stack], Tree] = lambda stack: {}
     span_metrics: bool = False
+    called: Callable[[str], str] = str
 
 
 @dataclass(frozen=True)

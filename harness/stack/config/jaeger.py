@@ -141,7 +141,7 @@ PROGRAM = Program(
         ask=Jaeger,
         target=target,
         settings=lambda s: {
-            "tracesToLogsV2": links.traces_to_logs(s, "service.name"),
+            "tracesToLogsV2": links.traces_to_logs(s),
             "nodeGraph": {"enabled": True},
             **links.traces_to_profiles(s),
         },

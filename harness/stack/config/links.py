@@ -9,11 +9,15 @@ SHIFT = {"spanStartTimeShift": "-5m", "spanEndTimeShift": "5m"}
 _OF_SPAN = "$__tags"
 
 
-def traces_to_logs(stack: Stack, attribute: str) -> Tree:
-    """A span leads to the log lines of its service and time; `attribute` is its name there."""
+def traces_to_logs(stack: Stack) -> Tree:
+    """A span leads to the log lines of its service and time, by what their keeper calls it."""
+    from harness.stack.config import PROGRAMS  # of which the modules that ask this are a part
+
+    store = PROGRAMS[stack.keeps["logs"]].store
+    assert store is not None
     return {
         "datasourceUid": stack.keeps["logs"],
-        "tags": [{"key": "service.name", "value": attribute}],
+        "tags": [{"key": "service.name", "value": store.called("service.name")}],
         "filterByTraceID": False,  # what eBPF sees carries no trace's id
         "filterBySpanID": False,
         **SHIFT,

@@ -162,6 +162,7 @@ PROGRAM = Program(
         exporter=lambda s: ("otlp_http", {"logs_endpoint": s.url("loki") + "/otlp/v1/logs"}),
         ask=Loki,
         target=target,
+        called=label,
         settings=lambda s: links.log_to_trace(
             s, {"matcherType": "label", "matcherRegex": "trace_id"}
         ),

@@ -170,7 +170,7 @@ PROGRAM = Program(
         ask=Tempo,
         target=target,
         settings=lambda s: {
-            "tracesToLogsV2": links.traces_to_logs(s, "service_name"),
+            "tracesToLogsV2": links.traces_to_logs(s),
             "tracesToMetrics": links.traces_to_metrics(s),
             "serviceMap": {"datasourceUid": s.keeps["metrics"]},
             "nodeGraph": {"enabled": True},
