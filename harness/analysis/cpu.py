@@ -119,13 +119,13 @@ def _metric_rows(cells: Sequence[Cell], metric: str, seed: int) -> Iterator[Comp
 
 
 def _paying(cell: Cell, metric: str) -> tuple[str, ...]:
-    """The meters of a metric that moved, if they may stand still, as for load from elsewhere."""
+    """The meters of a metric; none if one of them stood still: load from elsewhere pays nothing."""
     trials = [rows for _, rows in cell.switched]
-    return tuple(
-        part
-        for part in METERS[metric]
-        if part != CLIENT or any(row.meters.get(part, 1.0) for rows in trials for row in rows)
+    parts = METERS[metric]
+    still = CLIENT in parts and not any(
+        row.meters.get(CLIENT, 1.0) for rows in trials for row in rows
     )
+    return () if still else parts
 
 
 def _alike(found: Difference) -> tuple[str, str]:

@@ -127,13 +127,13 @@ def _measured(
     run = outcome.run
     nodes.keep_in(run.path)
     try:
+        if remote is not None:
+            remote.keep_in(run)  # first: a run that goes on must know where its load came from
         run.note(
             facts=dict(hello.facts), facts_hash=certificates.machine_hash(hello.facts),
             placement=vars(hello.placement), idle_poll=hello.idle_poll, complete=False,
             stopped_by="",
         )  # fmt: skip
-        if remote is not None:
-            remote.keep_in(run)
         if hello.components:
             run.note(components=dict(hello.components))
         for arm, reason in outcome.skipped.items():

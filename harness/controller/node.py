@@ -30,7 +30,7 @@ from harness.wire.spec import (
 PING_SECONDS = 15.0
 SILENT_SECONDS = 900.0  # nothing that a node does takes so long without an answer to a ping
 CLOSE_SECONDS = 60.0
-CLOCK_SECONDS = 60.0  # a node that is asked for its clock waits for a command
+CLOCK_SECONDS = 20.0  # a node that is asked for its clock waits for a command; nobody pings others
 
 Tell = Callable[[str], None]
 T = TypeVar("T")

@@ -48,7 +48,7 @@ def block(e: Experiment, workload: Workload, number: int, rate: float | None) ->
         service=service(workload),
         locustfile=_locustfile(workload),
         connections=load.connections,
-        driver_seed=e.seed,
+        driver_seed=random.Random(f"{e.seed}/{workload.name}/{number}").getrandbits(32),
         rate=rate if rate is not None else load.rate,
         find_capacity=rate is None,
         fraction=load.fraction,
