@@ -44,7 +44,10 @@ name = "baseline"
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("events")
-    arms = [f'[[arms]]\nname = "{name}"\ncollectors = ["{name}"]\n' for name in COLLECTORS]
+    arms = [
+        f'[[arms]]\nname = "{name}"\ncollectors = ["{name}"]\nmethod = "switch"\n'
+        for name in COLLECTORS
+    ]
     (folder / "events.toml").write_text(EVENTS + "".join(arms))
     chosen = experiment.load(folder / "events.toml")
     begin = beginning(folder / "run", chosen, look_up(chosen), command=[])

@@ -182,7 +182,7 @@ def test_what_was_watched_is_all_that_a_search_finds(stack: Stack) -> None:
     thread.join()
     assert statuses == [200] * REQUESTS
     delays = receiver.data_latency(part, "spans")
-    assert len(delays) == len(Backends(stack).spans(name)) == REQUESTS * RECORDS
+    assert len(delays) == len(Backends(stack).traces.spans(name)) == REQUESTS * RECORDS
     assert sum(delays > 12) >= REQUESTS // 5 * RECORDS
 
 
