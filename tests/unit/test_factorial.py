@@ -275,3 +275,46 @@ def test_requests_that_fail_are_its_own_whose_windows_they_are_due_in(tmp_path: 
     assert errors["http"] == pytest.approx(2.5, abs=0.5)  # flows is on in half of its windows
     assert errors["two"] == pytest.approx(5.0, abs=0.5)
     assert {harm.arm for harm in found.harms} == {"flows", "two", "all"}
+
+
+def apart(path: Path, us: float) -> Summary:
+    """Each collector costs so much more in the first of two processes, and less in the second."""
+    run = synthetic.write(path, experiment(), LOUD)
+    for each in run.records():
+        if each.trial.kind == "switched":
+            rows = run.windows(each.trial)
+            for window in rows:
+                on = sum(window.window.states[: len(NAMES)])
+                extra = 1e-6 * us * on * (1 if each.trial.block else -1)
+                window.meters["cpu.workload"] += extra * window.meters["requests"]  # type: ignore[index]
+            run.append(each, rows)
+    return summarize(run)
+
+
+def test_a_sum_is_apart_between_processes_by_more_than_its_parts(tmp_path: Path) -> None:
+    """Six microseconds in the sum of three collectors where one of them is apart by two."""
+    found = apart(tmp_path / "run", 2.0)
+    one, together = (row(found, arm, "workload_cpu_us") for arm in ("http", "all"))
+    plain = [b for b in found.blocks if b.arm == "all"]
+    assert max(b.estimate for b in plain) - min(b.estimate for b in plain) > 11
+    assert (together.high - together.low) > 2.5 * (one.high - one.low)
+
+
+def test_an_interaction_that_differs_between_processes_has_a_wider_interval(
+    tmp_path: Path,
+) -> None:
+    def dearer(window: WindowRow, more: float) -> None:
+        http, flows, *_ = window.window.states
+        extra = 1e-6 * more * window.meters["requests"] * (http and flows)
+        window.meters["cpu.workload"] += extra  # type: ignore[index]
+
+    run = synthetic.write(tmp_path / "run", experiment(), LOUD)
+    for each in run.records():
+        if each.trial.kind == "switched":
+            rows = run.windows(each.trial)
+            for window in rows:
+                dearer(window, 8.0 if each.trial.block else 0.0)
+            run.append(each, rows)
+    found = row(summarize(run), "two", "interaction_us")
+    assert found.p < 0.001
+    assert found.low < 0 < found.high
