@@ -252,6 +252,8 @@ def test_its_report_can_be_made_and_says_what_was_compared(run: Run) -> None:
     page, short = built.html.read_text(), built.markdown.read_text()
     assert "by a pattern of on and off that switches nothing" in page
     assert "http on" in page
+    assert "each collector by a pattern of its own, in cycles of windows" in page
+    assert "the means of all windows with the error of redrawing" in page
     assert "(factorial)" not in short
     assert {r[1] for r in terminal.rows(built.summary)} >= {"nothing (A/A)", "http"}
     assert FACTORIAL == SHARED
