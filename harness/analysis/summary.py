@@ -114,7 +114,7 @@ def summarize(run: Run) -> Summary:
         (*(harm.sentence for harm in harmed), *check(run), *told),
         tuple(each for cell in found for each in quality.qualities(cell)), tuple(_upkeeps(found)),
         harmed, tuple(routes),
-        frozenset((c.workload, c.arm.name) for c in found if events.is_idle(c.metering())),
+        frozenset((c.workload, c.arm.name) for c in found if _is_idle(c)),
     )  # fmt: skip
 
 
@@ -183,6 +183,12 @@ def _upkeeps(found: Sequence[Cell]) -> Iterator[Upkeep]:
     idle = {cell.workload: cell.records() for cell in found if cell.arm.name == BASELINE}
     for cell in found:
         yield from upkeep.upkeeps(cell, idle.get(cell.workload, ()))
+
+
+def _is_idle(cell: Cell) -> bool:
+    """Whether the load made no events for the collectors, nor for those that they are against."""
+    roles = (CANDIDATE, REFERENCE) if cell.arm.against else (CANDIDATE,)
+    return all(events.is_idle(cell.metering(role)) for role in roles)
 
 
 def _programs(cell: Cell) -> Iterator[ProgramCost]:
