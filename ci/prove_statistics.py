@@ -161,7 +161,7 @@ def processes(reps: int) -> Iterator[str]:
     yield "| arms | blocks | tau / s | all move | coverage % (width), one pool | each arm alone |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for arms in (1, 5):
-        for blocks in (2, 4, 6):
+        for blocks in (2, 3, 4, 6):
             for tau in (0.0, 0.5, 1.0, 2.0):
                 for together in (False, True) if tau and arms > 1 else (False,):
                     random = np.random.default_rng([arms, blocks, int(10 * tau), together])

@@ -162,7 +162,9 @@ def test_the_card_of_what_would_have_been_seen_leaves_out_what_is_no_cost(
             for row in summary.rows
         ),
     )
-    card = next(each for each in tiles.tiles(coarse) if each.title == "Would have been seen anywhere")
+    card = next(
+        each for each in tiles.tiles(coarse) if each.title == "Would have been seen anywhere"
+    )
     assert card.about == "of a request's CPU: flows, go service"
 
 
