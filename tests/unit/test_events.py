@@ -15,7 +15,7 @@ from harness.analysis.bill import Found, Metered
 from harness.analysis.compare import Estimate
 from harness.analysis.summary import Summary, summarize
 from harness.model import Arm, Measurement, Trial
-from harness.report import build, headline, rows, tiles, wording
+from harness.report import build, headline, rows, sheets, tiles, wording
 from harness.results.run import TrialRecord
 from tests.unit import synthetic
 
@@ -166,6 +166,22 @@ def test_the_card_of_what_would_have_been_seen_leaves_out_what_is_no_cost(
         each for each in tiles.tiles(coarse) if each.title == "Would have been seen anywhere"
     )
     assert card.about == "of a request's CPU: flows, go service"
+
+
+def test_no_table_calls_it_a_resolved_cost(summary: Summary) -> None:
+    wrong = dataclasses.replace(
+        summary,
+        rows=tuple(
+            dataclasses.replace(row, low=1.0, estimate=2.0, high=3.0, p_holm=0.001)
+            if row.arm == "guard" and row.metric == "workload_cpu_us"
+            else row
+            for row in summary.rows
+        ),
+    )
+    sheet = sheets.trust(wrong, "go")
+    told = {arm: cells[sheet.columns.index("resolved")].text for arm, _, cells in sheet.rows}
+    assert told["guard"] == "no events under this load"
+    assert told["flows"] in ("resolved", "in these processes", "no")
 
 
 def test_the_report_has_events_and_their_costs(summary: Summary, tmp_path: Path) -> None:
