@@ -91,9 +91,10 @@ def interactions(cell: Cell) -> Iterator[Comparison]:
     if not cell.switched or not cell.is_switched:
         return
     factors = [i for i, of in enumerate(cell.contrast) if of]
-    if len(factors) < 2:
+    parts = _paying(cell, "context_cpu_us")
+    if len(factors) < 2 or not parts:
         return
-    sample = cell.windows(_paying(cell, "context_cpu_us"))
+    sample = cell.windows(parts)
     pairs = [sample.states[:, i] & sample.states[:, j] for i, j in combinations(factors, 2)]
     states = np.column_stack([sample.states, *pairs])
     contrast = [0.0] * len(cell.contrast) + [1.0] * len(pairs)

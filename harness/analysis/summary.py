@@ -46,6 +46,8 @@ METERED = (
     "bpf_event_us", "bill_event_us",
 )  # fmt: skip
 
+OF_CLIENT = ("client_cpu_us", "context_cpu_us", "residual_us", "interaction_us")
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -239,6 +241,8 @@ def _unrecorded(summary: Summary, workload: str, arm: str, metric: str) -> str:
         )
     if metric == "sink_us" and summary.experiment.arm(arm).method == FACTORIAL:
         return "The receiver took the telemetry of all collectors: no share of its CPU is one's."
+    if summary.about.load_node and metric in OF_CLIENT:
+        return "The load came from another machine, whose CPU is in no figure."
     if metric == "interaction_us" and len(summary.experiment.arm(arm).collectors) > 1:
         return "Not each of its collectors has an arm of its own, compared by the same method."
     if metric.endswith("_event_us") and summary.row(workload, arm, "runs_per_request"):

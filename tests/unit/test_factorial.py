@@ -128,10 +128,10 @@ def test_what_only_adds_up_shows_no_interaction(summary: Summary) -> None:
 
 
 def changed(
-    path: Path, change: Callable[[WindowRow], None], what: Experiment | None = None
+    path: Path, change: Callable[[WindowRow], None], what: Experiment | None = None, **keys: Any
 ) -> Summary:
     """The rows of a run whose windows were changed."""
-    run = synthetic.write(path, what or experiment(), LOUD)
+    run = synthetic.write(path, what or experiment(), LOUD, **keys)
     for each in run.records():
         if each.trial.kind == "switched":
             rows = run.windows(each.trial)
@@ -300,6 +300,18 @@ def test_a_sum_is_apart_between_processes_by_more_than_its_parts(tmp_path: Path)
     plain = [b for b in found.blocks if b.arm == "all"]
     assert max(b.estimate for b in plain) - min(b.estimate for b in plain) > 11
     assert (together.high - together.low) > 2.5 * (one.high - one.low)
+
+
+def test_load_from_another_machine_leaves_no_interaction_of_nothing(tmp_path: Path) -> None:
+    def far(window: WindowRow) -> None:
+        window.meters["cpu.client"] = 0.0  # type: ignore[index]
+
+    node = {"target": "ssh:far", "url": "", "facts": {}}
+    found = changed(tmp_path / "run", far, load_node=node)
+    assert row(found, "two", "workload_cpu_us").estimate == pytest.approx(8.0, abs=0.5)
+    for metric in ("client_cpu_us", "context_cpu_us", "interaction_us"):
+        assert found.row("go", "two", metric) is None
+        assert found.missing("go", "two", metric).startswith("The load came from another machine")
 
 
 def test_an_interaction_that_differs_between_processes_has_a_wider_interval(
