@@ -106,7 +106,10 @@ def summarize(run: Run) -> Summary:
         rows += mine
         programs += _programs(cell)
     counted = tallies.counted(run, about, experiment, trials, windows)
-    rows += tallies.rows(counted)
+    alone = counted
+    if experiment.has_shared:
+        alone = tallies.counted(run, about, experiment, trials, windows, alone=True)
+    rows += tallies.rows(experiment, alone)
     rows = family.completed(experiment, rows)
     harmed = tuple(harms.found(experiment, counted, run.records(set_aside=True)))
     told = caution.warnings(about, experiment, trials, rows, blocks, routes)

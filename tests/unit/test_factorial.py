@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.analysis import factorial, validity
+from harness.analysis import budgets, factorial, gates, validity
 from harness.analysis.summary import Summary, summarize
 from harness.model import FACTORIAL, Arm, WindowRow
 from harness.plan import design
 from harness.plan.experiment import Experiment
-from harness.report import build, sheets, terminal
+from harness.report import build, sheets, stored, terminal
 from harness.results.check import check
 from harness.results.run import Run, TrialRecord
 from tests.unit import synthetic
@@ -274,8 +274,11 @@ def test_requests_that_fail_are_its_own_whose_windows_they_are_due_in(tmp_path: 
     found = summarize(run)
     errors = {arm: row(found, arm, "error_percent").estimate for arm in ("http", "flows", "two")}
     assert errors["flows"] == pytest.approx(5.0, abs=0.3)
-    assert errors["http"] == pytest.approx(2.5, abs=0.5)  # flows is on in half of its windows
+    assert errors["http"] == 0  # though flows is on in half of its windows
     assert errors["two"] == pytest.approx(5.0, abs=0.5)
+    allowed = budgets.from_dict({"budget": [{"metric": "error_percent", "max": 0.5}]})
+    judged = gates.judge(stored.of_summary(found), allowed)
+    assert {v.arm for v in judged if v.outcome == "fail"} == {"flows", "two", "all"}
     assert {harm.arm for harm in found.harms} == {"flows", "two", "all"}
 
 
