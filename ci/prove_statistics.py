@@ -161,11 +161,41 @@ def processes(reps: int) -> Iterator[str]:
     yield "| arms | blocks | tau / s | all move | coverage % (width), one pool | each arm alone |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for arms in (1, 5):
-        for blocks in (2, 4, 6):
+        for blocks in (2, 3, 4, 6):
             for tau in (0.0, 0.5, 1.0, 2.0):
                 for together in (False, True) if tau and arms > 1 else (False,):
                     random = np.random.default_rng([arms, blocks, int(10 * tau), together])
                     yield _processes(random, reps, arms, blocks, tau, together)
+
+
+def sums(reps: int) -> Iterator[str]:
+    """Table of arms of four collectors in shared windows, and of their sum: twice the error."""
+    yield (
+        "| blocks | tau / s | all move "
+        "| coverage %: each of four | their sum, alone | in one pool |"
+    )
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for blocks in (2, 4, 12):
+        for tau in (0.0, 0.5, 1.0, 2.0):
+            for together in (False, True) if tau else (False,):
+                random = np.random.default_rng([blocks, int(10 * tau), together])
+                yield _sums(random, reps, blocks, tau, together)
+
+
+def _sums(random: Random, reps: int, blocks: int, tau: float, together: bool) -> str:
+    hits = np.zeros(3)
+    for _ in range(reps):
+        values = tau * random.standard_normal((1 if together else 4, blocks))
+        values = values + random.standard_normal((4, blocks))
+        four = [_within(each, np.ones(blocks)) for each in values]
+        whole = _within(values.sum(axis=0), 2 * np.ones(blocks))
+        for which, (arm, pool) in enumerate(
+            ((four[0], four), (whole, [whole]), (whole, [*four, whole]))
+        ):
+            e = hierarchy.widened(arm, hierarchy.pooled(pool))
+            hits[which] += e.low <= 0 <= e.high
+    each = " | ".join(f"{share:.1f}" for share in 100 * hits / reps)
+    return f"| {blocks} | {tau:g} | {'yes' if together else 'no'} | {each} |"
 
 
 def _processes(
@@ -205,7 +235,7 @@ def _estimate(value: float, error: float) -> Estimate:
 def main(arguments: list[str]) -> None:
     """Print the tables."""
     reps = int(arguments[0]) if arguments else 1000
-    for lines in (machines, processes):
+    for lines in (machines, processes, sums):
         print(*lines(reps), sep="\n", end="\n\n")
 
 

@@ -162,7 +162,8 @@ def _disagreeing(blocks: Sequence[BlockRow]) -> Iterator[str]:
             each = ", ".join(f"{b.estimate:+.2f}" for b in mine)
             yield (
                 f"{workload}, {arm}: the blocks disagree beyond their own intervals ({each} us). "
-                "The interval shown is widened by what this service's arms show of that together; "
+                "The interval shown is widened by what this service's arms of as many collectors "
+                "show of that together; "
                 f"{len(mine)} blocks tell little of how much processes differ."
             )
 

@@ -1,7 +1,8 @@
 """The rows of CPU per request, of all arms of a service together; `summary` calls it.
 
 Whether there is a cost in these processes (p) is asked of each arm alone. The mean over processes
-(the interval) takes what processes differ by from all arms of the service that compare alike.
+(the interval) takes what processes differ by from all arms of the service that compare as many
+collectors in the same way.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ TICKS = "ratio of sums (the counter moves by ticks), bootstrap over quadruples w
 METERS = {**{metric: (meter,) for meter, metric in SWITCHED_CPU.items()}, **metrics.COMBINED_CPU}
 PERCENT = "workload_cpu_percent"
 SERVICE = "workload_cpu_us"
+
+Alike = tuple[str, str, int]
+"""Workload, method and number of collectors: of arms that are as far apart between processes."""
 
 
 @dataclass(frozen=True)
@@ -87,17 +91,19 @@ def interactions(cell: Cell) -> Iterator[Comparison]:
     if not cell.switched or not cell.is_switched:
         return
     factors = [i for i, of in enumerate(cell.contrast) if of]
-    if len(factors) < 2:
+    parts = _paying(cell, "context_cpu_us")
+    if len(factors) < 2 or not parts:
         return
-    sample = cell.windows(_paying(cell, "context_cpu_us"))
+    sample = cell.windows(parts)
     pairs = [sample.states[:, i] & sample.states[:, j] for i, j in combinations(factors, 2)]
     states = np.column_stack([sample.states, *pairs])
     contrast = [0.0] * len(cell.contrast) + [1.0] * len(pairs)
     (effect,) = effects.fit(replace(sample, states=states), [contrast])
     if effect.n:
-        method = PAIRS.format(", ".join(cell.arm.collectors))
-        row = cell.row("interaction_us", effect.interval, effect.level, method, effect.p)
-        yield replace(row, mean=effect.mean, down_share=effect.down)
+        within, method = hierarchy.of(effect), PAIRS.format(", ".join(cell.arm.collectors))
+        whole = hierarchy.widened(within, hierarchy.pooled([within]))
+        row = cell.row("interaction_us", whole, effect.level, method, effect.p)
+        yield replace(row, mde=within.whole.mde, mean=effect.mean, down_share=effect.down)
 
 
 def block_rows(cell: Cell) -> Iterator[BlockRow]:
@@ -128,12 +134,16 @@ def _paying(cell: Cell, metric: str) -> tuple[str, ...]:
     return () if still else parts
 
 
-def _alike(found: Difference) -> tuple[str, str]:
-    """Arms that share processes and compare in the same way share what processes differ by."""
-    return found.cell.workload, found.cell.arm.method
+def _alike(found: Difference) -> Alike:
+    """Arms that share processes and compare in the same way share what processes differ by.
+
+    Not so arms of several collectors and of one: a sum differs by more than its parts do.
+    """
+    arm = found.cell.arm
+    return found.cell.workload, arm.method, len(arm.collectors)
 
 
-def _between(found: Iterable[Difference]) -> Mapping[tuple[str, str], Heterogeneity]:
+def _between(found: Iterable[Difference]) -> Mapping[Alike, Heterogeneity]:
     arms = defaultdict(list)
     for each in found:
         if each.within is not None and not _is_null(each.cell):

@@ -50,7 +50,13 @@ def costs(
             continue
         cost = bill.combined([(1.0, part.value) for part in known.values()])
         whole = ratio(value.not_negative(cost), events.value)
-        yield metric, Found(whole, RATIO.format(" + ".join(known)))
+        yield metric, Found(whole, RATIO.format(_terms(metric, known, parts)))
+
+
+def _terms(metric: str, known: Mapping[str, Found], parts: Mapping[str, Found | None]) -> str:
+    """What is divided; of the bill, whether entry is in it."""
+    entry = " with entry_us" if metric.startswith("bill") and parts.get("entry_us") else ""
+    return " + ".join(known) + entry
 
 
 def is_idle(trials: Sequence[Metered]) -> bool:

@@ -61,6 +61,16 @@ class View:
                 found.append(replace(row, window=replace(row.window, on=states.pop())))
         return tuple(found)
 
+    def alone(self, rows: Sequence[WindowRow]) -> Sequence[WindowRow]:
+        """Windows with the arm's collectors on and no other: what happens in them is its own."""
+        if not self.shared:
+            return rows
+        return tuple(row for row in self.windows(rows) if row.window.on and self._is_alone(row))
+
+    def _is_alone(self, row: WindowRow) -> bool:
+        others = zip(row.window.states[:-1], self.contrast[:-1], strict=True)  # but the null factor
+        return not any(on for on, of in others if not of)
+
     def slices(self, rows: Iterable[WindowRow]) -> tuple[WindowRow, ...]:
         """Slices of a metered trial with the time and the runs of the arm's own programs."""
         return tuple(replace(row, meters={**row.meters, **self._ran(row.meters)}) for row in rows)

@@ -93,7 +93,7 @@ def interactions(experiment: Experiment, rows: Sequence[Comparison]) -> Iterator
 def singles(experiment: Experiment, arm: Arm) -> list[str]:
     """The arms that have one collector of this arm each; none if one of them has no such arm.
 
-    A factorial arm needs none: `account` asks the windows themselves.
+    A factorial arm needs none: `cpu.interactions` asks the windows themselves.
     """
     if len(arm.collectors) < 2 or arm.against or arm.method == FACTORIAL:
         return []

@@ -85,15 +85,16 @@ def _rate(workload: str, arm: Arm, tally: Tally) -> Iterator[Harm]:
 def _chance(tally: Tally, badness: Callable[[Tally], Array], limit: float) -> float:
     """One-sided p that on is no worse than off.
 
-    Within groups that have both states: a sign test, for which of them comes first is a coin. Of
+    Within groups that have both states (not every cycle of a fraction has a window with all of an
+    arm's collectors on): a sign test, for which of them comes first is a coin. Of
     halves: Fisher's exact test over seconds that are worse than `limit`.
     """
-    worse = badness(tally)
+    worse, there = badness(tally), (tally.asked > 0) | (tally.due > 0)
     if tally.paired:
+        worse = worse[there.all(axis=1)]
         differ = worse[:, 1] != worse[:, 0]
         more, n = int((worse[:, 1] > worse[:, 0]).sum()), int(differ.sum())
         return float(stats.binom.sf(more - 1, n, 0.5)) if n else 1.0
-    there = tally.asked > 0
     bad = [int((worse[:, s] > limit)[there[:, s]].sum()) for s in (1, 0)]
     good = [int(there[:, s].sum()) - count for s, count in zip((1, 0), bad, strict=True)]
     return float(stats.fisher_exact(np.array([bad, good]), alternative="greater").pvalue)

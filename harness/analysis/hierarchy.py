@@ -3,7 +3,8 @@
 Two questions are kept apart. Whether there is an effect in the processes that were measured is
 answered by the coins alone: under no effect nothing differs between processes either. How large it
 is in the mean over processes needs to know how much they differ, which two of them hardly tell:
-that is pooled over all arms of a service. docs/adr/0019-coins-and-windows.md has the simulations.
+that is pooled over the arms of a service that have as many collectors.
+docs/adr/0019-coins-and-windows.md has the simulations.
 """
 
 from __future__ import annotations

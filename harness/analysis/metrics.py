@@ -42,6 +42,10 @@ PARTS = {
     "agent_difference_us": "what is paid outside of the agents' cgroups is not in it",
     "bill_us": _LEFT_OUT,
     "bill_percent": _LEFT_OUT,
+    "bpf_event_us": _LEFT_OUT,
+    "bill_event_us": _LEFT_OUT,
+    "idle_mcpu": "what else the machine spends for them meanwhile is not in it",
+    "agent_driven_us": "what is paid outside of the agent's cgroup is not in it",
 }
 
 # metrics that are told apart by a name in brackets, and what the name is

@@ -12,7 +12,7 @@ WEAKER = (
     "Their intervals hold the noise within both runs, not what else changed between them. "
     "Versions interleaved in one run (--arm old=... --arm new=...) do not have this weakness."
 )
-HELD = {2: "86 to 93", 3: "93 to 95"}  # % of 95 % intervals by blocks: docs/adr/0010
+HELD = {2: "88 to 94", 3: "93 to 95"}  # % of 95 % intervals by blocks: docs/adr/0019
 _PASSING_FACTS = (
     "load_average",
     "steal_seconds",

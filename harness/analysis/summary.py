@@ -46,6 +46,8 @@ METERED = (
     "bpf_event_us", "bill_event_us",
 )  # fmt: skip
 
+OF_CLIENT = ("client_cpu_us", "context_cpu_us", "residual_us", "interaction_us")
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -104,7 +106,10 @@ def summarize(run: Run) -> Summary:
         rows += mine
         programs += _programs(cell)
     counted = tallies.counted(run, about, experiment, trials, windows)
-    rows += tallies.rows(counted)
+    alone = counted
+    if experiment.has_shared:
+        alone = tallies.counted(run, about, experiment, trials, windows, alone=True)
+    rows += tallies.rows(experiment, alone)
     rows = family.completed(experiment, rows)
     harmed = tuple(harms.found(experiment, counted, run.records(set_aside=True)))
     told = caution.warnings(about, experiment, trials, rows, blocks, routes)
@@ -114,7 +119,7 @@ def summarize(run: Run) -> Summary:
         (*(harm.sentence for harm in harmed), *check(run), *told),
         tuple(each for cell in found for each in quality.qualities(cell)), tuple(_upkeeps(found)),
         harmed, tuple(routes),
-        frozenset((c.workload, c.arm.name) for c in found if events.is_idle(c.metering())),
+        frozenset((c.workload, c.arm.name) for c in found if _is_idle(c)),
     )  # fmt: skip
 
 
@@ -185,6 +190,12 @@ def _upkeeps(found: Sequence[Cell]) -> Iterator[Upkeep]:
         yield from upkeep.upkeeps(cell, idle.get(cell.workload, ()))
 
 
+def _is_idle(cell: Cell) -> bool:
+    """Whether the load made no events for the collectors, nor for those that they are against."""
+    roles = (CANDIDATE, REFERENCE) if cell.arm.against else (CANDIDATE,)
+    return all(events.is_idle(cell.metering(role)) for role in roles)
+
+
 def _programs(cell: Cell) -> Iterator[ProgramCost]:
     roles = (CANDIDATE, REFERENCE) if cell.arm.against else ("",)
     for role in roles:
@@ -233,6 +244,8 @@ def _unrecorded(summary: Summary, workload: str, arm: str, metric: str) -> str:
         )
     if metric == "sink_us" and summary.experiment.arm(arm).method == FACTORIAL:
         return "The receiver took the telemetry of all collectors: no share of its CPU is one's."
+    if summary.about.load_node and metric in OF_CLIENT:
+        return "The load came from another machine, whose CPU is in no figure."
     if metric == "interaction_us" and len(summary.experiment.arm(arm).collectors) > 1:
         return "Not each of its collectors has an arm of its own, compared by the same method."
     if metric.endswith("_event_us") and summary.row(workload, arm, "runs_per_request"):

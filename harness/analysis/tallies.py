@@ -14,7 +14,7 @@ from harness.analysis.compare import CONFIDENCE, Array, Estimate
 from harness.analysis.coverage import Count
 from harness.analysis.metrics import metric
 from harness.analysis.validity import Judged
-from harness.model import Comparison, Method, Trial, WindowRow
+from harness.model import FACTORIAL, Comparison, Method, Trial, WindowRow
 from harness.plan.experiment import Experiment
 from harness.results import requests
 from harness.results.about import About
@@ -28,6 +28,7 @@ METHOD = (
     f"{coverage.POOLED} (Clopper-Pearson, of as many as would be independent: Korn and Graubard); "
     "requests due in on windows, of invalid trials too"
 )
+ALONE = f"{METHOD}; in which no other collector was on"
 
 
 @dataclass(frozen=True)
@@ -148,8 +149,14 @@ def counted(
     experiment: Experiment,
     trials: Sequence[Judged],
     windows: Mapping[Trial, Sequence[WindowRow]],
+    *,
+    alone: bool = False,
 ) -> Counted:
-    """Tallies of the trials that compare by workload and arm, of invalid ones too."""
+    """Tallies of the trials that compare by workload and arm, of invalid ones too.
+
+    With `alone`, of trials that arms share only the windows count in which no other collector is
+    on: what that breaks is not the arm's.
+    """
     found: dict[tuple[str, str], list[Tally]] = {}
     for record in (judged.record for judged in trials):
         trial = record.trial
@@ -159,21 +166,21 @@ def counted(
         rate, log = value.total(record, "rate_asked") or 0.0, requests.read(path)
         for arm, view in factorial.views(about, experiment, trial):
             if view.has(record):
-                rows = view.states(windows[trial])
+                rows = view.alone(windows[trial]) if alone else view.states(windows[trial])
                 tally = of(log, rows, rate, arm.method)
                 if tally is not None:
                     found.setdefault((trial.workload, arm.name), []).append(tally)
     return found
 
 
-def rows(counted: Counted) -> Iterator[Comparison]:
-    """Those of `error_percent`."""
+def rows(experiment: Experiment, counted: Counted) -> Iterator[Comparison]:
+    """Those of `error_percent`, of what was counted alone."""
     name = "error_percent"
     for (workload, arm), parts in counted.items():
         tally = join(parts)
         if tally is not None and tally.due[:, 1].sum():
-            found = failed(tally)
+            found, shared = failed(tally), experiment.arm(arm).method == FACTORIAL
             yield Comparison(
                 workload, arm, name, metric(name).unit, found.estimate, found.low, found.high,
-                found.n, math.nan, math.nan, METHOD,
+                found.n, math.nan, math.nan, ALONE if shared else METHOD,
             )  # fmt: skip

@@ -6,7 +6,10 @@ from harness.analysis.compare import Estimate, Quadruples
 
 RUNS = 3.69  # -ln 0.025: as many in truth, and none is seen in 2.5 % of cases (the rule of three)
 LONGEST_US = 10.0  # a run, where none was seen
-METHOD = "no run was seen in {:,.0f} requests: at most 3.69 of {:g} us, with 97.5 % (rule of three)"
+METHOD = (
+    "no run was seen in {:,.0f} requests of slices: at most 3.69 of {:g} us, with 97.5 % (rule of "
+    "three)"
+)
 
 
 def is_none(sample: Quadruples) -> bool:

@@ -47,6 +47,7 @@ class Verdict:
     unmeasured: bool = False
 
 
+WITH_ENTRY = ("bill", "bpf_event")  # metrics that hold entry where it is calibrated
 HARM = "harm"  # instead of a metric's name
 NO_HARM = Budget(0, HARM)  # part of every gate, whatever the file says
 
@@ -100,7 +101,7 @@ def overall(verdicts: Sequence[Verdict]) -> Outcome:
 def part_of(verdict: Verdict) -> str:
     """What a pass does not cover, because the metric is a part of the cost; empty if it is not."""
     part = metrics.PARTS.get(verdict.metric, "") if verdict.outcome == "pass" else ""
-    if part and verdict.metric.startswith("bill") and verdict.row is not None:
+    if part and verdict.metric.startswith(WITH_ENTRY) and verdict.row is not None:
         entry = "entry_us" in verdict.row.method
         return part if entry else f"entry to the programs, and {part}"
     return part

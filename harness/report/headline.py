@@ -36,7 +36,7 @@ def verdict(summary: Summary) -> str:
     """Harms, the service's CPU, and where nothing was resolved of that, what is known instead."""
     said = [harm.sentence for harm in summary.harms[:1]]
     said.append(cpu_verdict(summary))
-    if not any(_is_told(summary, row) for row in _costs(summary)):
+    if not any(_is_told(summary, row) for row in costs(summary)):
         said += [besides(summary), bill(summary)]
     return " ".join(text for text in said if text)
 
@@ -104,7 +104,7 @@ def notes(summary: Summary) -> Sequence[str]:
 
 def cpu_verdict(summary: Summary) -> str:
     """On the service's CPU: the most telling difference that was resolved, or that none was."""
-    rows, where = _costs(summary), wording.place(summary.about.target)
+    rows, where = costs(summary), wording.place(summary.about.target)
     if not rows:
         return "No collector's cost was measured in this run."
     known = [row for row in rows if _is_told(summary, row)]
@@ -180,7 +180,8 @@ def _largest(of: int) -> str:
     return f"; the largest of {of} such costs that were resolved" if of > 1 else ""
 
 
-def _costs(summary: Summary) -> list[Comparison]:
+def costs(summary: Summary) -> list[Comparison]:
+    """The differences of a service's CPU that tell of a cost: no A/A, no idle programs."""
     return [
         row for row in summary.rows
         if row.metric == "workload_cpu_us" and not wording.is_null(summary, row.arm)
@@ -199,7 +200,7 @@ def sentences(summary: Summary) -> list[str]:
 
 
 def _sentence(summary: Summary, workload: str) -> str:
-    rows = [row for row in _costs(summary) if row.workload == workload]
+    rows = [row for row in costs(summary) if row.workload == workload]
     seen = [
         f"{r.arm} {wording.change(r)} ({wording.relative(r)})" for r in rows if wording.resolved(r)
     ]

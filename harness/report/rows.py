@@ -14,6 +14,7 @@ SCHEMA_VERSION = 1
 ABOUT = (
     "started", "ended", "complete", "command", "facts", "placement", "calibration", "claims",
     "idle_poll", "instrument", "warmups", "ended_early", "components",
+    "load_node",
 )  # fmt: skip
 
 

@@ -99,13 +99,15 @@ def trust(summary: Summary, workload: str) -> Sheet:
 
 def _trust(summary: Summary, row: Comparison) -> tuple[Cell, ...]:
     is_null = wording.is_null(summary, row.arm)
+    is_idle = wording.is_idle(summary, row.workload, row.arm)
     state: table.State = "resolved" if wording.resolved(row) else "unresolved"
     verdict = "in these processes" if wording.only_here(row) else "resolved"
-    verdict = "A/A" if is_null else verdict if wording.resolved(row) else "no"
+    verdict = verdict if wording.resolved(row) else "no"
+    verdict = "A/A" if is_null else wording.NO_EVENTS if is_idle else verdict
     figure = f"{wording.change(row)} {wording.relative(row) and f'({wording.relative(row)})'}"
     return (
         Cell(figure.strip(), wording.interval(row), state),
-        Cell(verdict, "", "none" if is_null else state),
+        Cell(verdict, "", "none" if is_null or is_idle else state),
         Cell(wording.floor(row)),
         Cell(f"±{wording.noise(row)}") if wording.noise(row) else Cell("not known", "", "none"),
         Cell(wording.probability(row.p) or "none"),

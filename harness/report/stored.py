@@ -125,11 +125,21 @@ def _blocks(usable: Iterable[tuple[str, int]]) -> int:
 def _settings(about: Mapping[str, Any]) -> dict[str, Any]:
     found = {key: about[key] for key in ("idle_poll", *_LENGTHS) if about.get(key) is not None}
     found["stack"] = about.get("stack") or "sink"  # of reports that did not say so too
+    found["load"] = (about.get("load_node") or {}).get("target") or "beside the service"
+    found |= {
+        f"arrivals of {workload}": each["arrivals"]
+        for workload, each in _calibration(about).items()
+        if "arrivals" in each
+    }
     if had := (about.get("placement") or {}).get("workload"):
         found["service_cpus"] = len(had)
     if "arms" in about:
         found["arms"] = {arm["name"]: _phrase(arm) for arm in about["arms"]}
     return found
+
+
+def _calibration(about: Mapping[str, Any]) -> Mapping[str, Any]:
+    return about.get("calibration") or {}
 
 
 def _phrase(arm: Mapping[str, Any]) -> str:
@@ -138,7 +148,6 @@ def _phrase(arm: Mapping[str, Any]) -> str:
 
 
 def _circumstances(about: Mapping[str, Any]) -> dict[str, Any]:
-    calibration = about.get("calibration") or {}
     bare = tuple(arm["name"] for arm in about.get("arms", ()) if not arm["collectors"])
     return {
         "bare": bare or (BASELINE,),
@@ -149,7 +158,7 @@ def _circumstances(about: Mapping[str, Any]) -> dict[str, Any]:
         "facts": about.get("facts") or {},
         "version": str(about.get("version") or ""),
         "warnings": tuple(about.get("warnings") or ()),
-        "rates": {w: float(found.get("rate", 0.0)) for w, found in calibration.items()},
+        "rates": {w: float(found.get("rate", 0.0)) for w, found in _calibration(about).items()},
     }
 
 

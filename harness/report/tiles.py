@@ -40,7 +40,7 @@ def tiles(summary: Summary) -> list[Tile]:
             "{} MB PSS", "{arm}, {workload} service",
         ),
         _coverage(of("coverage_percent", lambda r: not wording.is_null(summary, r.arm))),
-        _seen(of("workload_cpu_us", lambda r: not wording.is_null(summary, r.arm))),
+        _seen(headline.costs(summary)),
     ]  # fmt: skip
 
 

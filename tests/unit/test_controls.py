@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from harness.analysis import budgets, gates
+from harness.analysis import budgets, events, gates
+from harness.analysis.bill import Found
+from harness.analysis.compare import Estimate
 from harness.analysis.verdicts import Verdict
 from harness.model import Comparison
 from harness.report import gate as texts
@@ -103,6 +105,20 @@ def test_a_bill_with_calibrated_entry_does_not_say_that_entry_is_missing() -> No
                             ("sum of bpf_us, entry_us and agent_us", False)):  # fmt: skip
         (verdict,) = gates.judge(measured(row(0, 1, "bill_us", method=method)), allowed)
         assert ("entry to the programs" in verdict.sentence) == missing
+
+
+@pytest.mark.parametrize("entry", [None, Found(Estimate(0.5, 0.4, 0.6, 2), "")])
+def test_a_pass_of_what_an_event_costs_says_what_is_not_in_it(entry: Found | None) -> None:
+    known = {name: Found(Estimate(2.0, 1.9, 2.1, 2), "") for name in ("bpf_us", "bill_us")}
+    counted = {"events_per_request": Found(Estimate(1.0, 0.99, 1.01, 2), "")}
+    told = dict(events.costs({**known, "entry_us": entry}, counted))
+    assert set(told) == {"bpf_event_us", "bill_event_us"}
+    for metric, found in told.items():
+        allowed = budgets.from_dict({"budget": [{"metric": metric, "max": 9}]})
+        made = measured(row(1, 3, metric, method=found.method))
+        (verdict,) = gates.judge(made, allowed)
+        assert "of the part that was metered" in verdict.sentence
+        assert ("entry to the programs" in verdict.sentence) == (entry is None)
 
 
 def test_a_harm_is_a_check_of_its_own() -> None:

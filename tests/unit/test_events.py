@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from harness.analysis.bill import Found, Metered
 from harness.analysis.compare import Estimate
 from harness.analysis.summary import Summary, summarize
 from harness.model import Arm, Measurement, Trial
-from harness.report import build, headline, rows, wording
+from harness.report import build, headline, rows, sheets, tiles, wording
 from harness.results.run import TrialRecord
 from tests.unit import synthetic
 
@@ -136,6 +137,51 @@ def test_a_row_without_events_says_so_and_is_no_cost(summary: Summary) -> None:
     assert summary.row("go", "guard", "bill_event_us") is None
     assert rows.document(summary)["without_events"] == [{"workload": "go", "arm": "guard"}]
     assert "made no events" in summary.missing("go", "guard", "bill_event_us")
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "idle"),
+    [("guard", "flows", False), ("flows", "guard", False), ("guard", "guard", True)],
+)
+def test_of_two_sets_either_that_has_events_makes_a_difference(
+    new: str, old: str, idle: bool, tmp_path: Path
+) -> None:
+    arms = (Arm("baseline"), Arm("new", (new,), (old,)))
+    what = synthetic.experiment(workloads=("go",), arms=arms, switched_seconds=1.2)
+    found = summarize(synthetic.write(tmp_path / "run", what))
+    assert wording.is_idle(found, "go", "new") == idle
+
+
+def test_the_card_of_what_would_have_been_seen_leaves_out_what_is_no_cost(
+    summary: Summary,
+) -> None:
+    coarse = dataclasses.replace(
+        summary,
+        rows=tuple(
+            dataclasses.replace(row, mde=50.0) if row.arm == "guard" else row
+            for row in summary.rows
+        ),
+    )
+    card = next(
+        each for each in tiles.tiles(coarse) if each.title == "Would have been seen anywhere"
+    )
+    assert card.about == "of a request's CPU: flows, go service"
+
+
+def test_no_table_calls_it_a_resolved_cost(summary: Summary) -> None:
+    wrong = dataclasses.replace(
+        summary,
+        rows=tuple(
+            dataclasses.replace(row, low=1.0, estimate=2.0, high=3.0, p_holm=0.001)
+            if row.arm == "guard" and row.metric == "workload_cpu_us"
+            else row
+            for row in summary.rows
+        ),
+    )
+    sheet = sheets.trust(wrong, "go")
+    told = {arm: cells[sheet.columns.index("resolved")].text for arm, _, cells in sheet.rows}
+    assert told["guard"] == "no events under this load"
+    assert told["flows"] in ("resolved", "in these processes", "no")
 
 
 def test_the_report_has_events_and_their_costs(summary: Summary, tmp_path: Path) -> None:

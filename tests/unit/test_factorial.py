@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.analysis import factorial, validity
+from harness.analysis import budgets, factorial, gates, validity
 from harness.analysis.summary import Summary, summarize
 from harness.model import FACTORIAL, Arm, WindowRow
 from harness.plan import design
 from harness.plan.experiment import Experiment
-from harness.report import build, sheets, terminal
+from harness.report import build, sheets, stored, terminal
 from harness.results.check import check
 from harness.results.run import Run, TrialRecord
 from tests.unit import synthetic
@@ -128,10 +128,10 @@ def test_what_only_adds_up_shows_no_interaction(summary: Summary) -> None:
 
 
 def changed(
-    path: Path, change: Callable[[WindowRow], None], what: Experiment | None = None
+    path: Path, change: Callable[[WindowRow], None], what: Experiment | None = None, **keys: Any
 ) -> Summary:
     """The rows of a run whose windows were changed."""
-    run = synthetic.write(path, what or experiment(), LOUD)
+    run = synthetic.write(path, what or experiment(), LOUD, **keys)
     for each in run.records():
         if each.trial.kind == "switched":
             rows = run.windows(each.trial)
@@ -252,6 +252,8 @@ def test_its_report_can_be_made_and_says_what_was_compared(run: Run) -> None:
     page, short = built.html.read_text(), built.markdown.read_text()
     assert "by a pattern of on and off that switches nothing" in page
     assert "http on" in page
+    assert "each collector by a pattern of its own, in cycles of windows" in page
+    assert "the means of all windows with the error of redrawing" in page
     assert "(factorial)" not in short
     assert {r[1] for r in terminal.rows(built.summary)} >= {"nothing (A/A)", "http"}
     assert FACTORIAL == SHARED
@@ -272,6 +274,64 @@ def test_requests_that_fail_are_its_own_whose_windows_they_are_due_in(tmp_path: 
     found = summarize(run)
     errors = {arm: row(found, arm, "error_percent").estimate for arm in ("http", "flows", "two")}
     assert errors["flows"] == pytest.approx(5.0, abs=0.3)
-    assert errors["http"] == pytest.approx(2.5, abs=0.5)  # flows is on in half of its windows
+    assert errors["http"] == 0  # though flows is on in half of its windows
     assert errors["two"] == pytest.approx(5.0, abs=0.5)
+    allowed = budgets.from_dict({"budget": [{"metric": "error_percent", "max": 0.5}]})
+    judged = gates.judge(stored.of_summary(found), allowed)
+    assert {v.arm for v in judged if v.outcome == "fail"} == {"flows", "two", "all"}
     assert {harm.arm for harm in found.harms} == {"flows", "two", "all"}
+
+
+def apart(path: Path, us: float) -> Summary:
+    """Each collector costs so much more in the first of two processes, and less in the second."""
+    run = synthetic.write(path, experiment(), LOUD)
+    for each in run.records():
+        if each.trial.kind == "switched":
+            rows = run.windows(each.trial)
+            for window in rows:
+                on = sum(window.window.states[: len(NAMES)])
+                extra = 1e-6 * us * on * (1 if each.trial.block else -1)
+                window.meters["cpu.workload"] += extra * window.meters["requests"]  # type: ignore[index]
+            run.append(each, rows)
+    return summarize(run)
+
+
+def test_a_sum_is_apart_between_processes_by_more_than_its_parts(tmp_path: Path) -> None:
+    """Six microseconds in the sum of three collectors where one of them is apart by two."""
+    found = apart(tmp_path / "run", 2.0)
+    one, together = (row(found, arm, "workload_cpu_us") for arm in ("http", "all"))
+    plain = [b for b in found.blocks if b.arm == "all"]
+    assert max(b.estimate for b in plain) - min(b.estimate for b in plain) > 11
+    assert (together.high - together.low) > 2.5 * (one.high - one.low)
+
+
+def test_load_from_another_machine_leaves_no_interaction_of_nothing(tmp_path: Path) -> None:
+    def far(window: WindowRow) -> None:
+        window.meters["cpu.client"] = 0.0  # type: ignore[index]
+
+    node = {"target": "ssh:far", "url": "", "facts": {}}
+    found = changed(tmp_path / "run", far, load_node=node)
+    assert row(found, "two", "workload_cpu_us").estimate == pytest.approx(8.0, abs=0.5)
+    for metric in ("client_cpu_us", "context_cpu_us", "interaction_us"):
+        assert found.row("go", "two", metric) is None
+        assert found.missing("go", "two", metric).startswith("The load came from another machine")
+
+
+def test_an_interaction_that_differs_between_processes_has_a_wider_interval(
+    tmp_path: Path,
+) -> None:
+    def dearer(window: WindowRow, more: float) -> None:
+        http, flows, *_ = window.window.states
+        extra = 1e-6 * more * window.meters["requests"] * (http and flows)
+        window.meters["cpu.workload"] += extra  # type: ignore[index]
+
+    run = synthetic.write(tmp_path / "run", experiment(), LOUD)
+    for each in run.records():
+        if each.trial.kind == "switched":
+            rows = run.windows(each.trial)
+            for window in rows:
+                dearer(window, 8.0 if each.trial.block else 0.0)
+            run.append(each, rows)
+    found = row(summarize(run), "two", "interaction_us")
+    assert found.p < 0.001
+    assert found.low < 0 < found.high

@@ -233,3 +233,15 @@ def test_the_controller_keeps_that_the_service_died() -> None:
     assert record_of(trial, dead, told).extra[harms.DIED] == "The workload ended."
     alive = TrialResult("failed", error=told)
     assert harms.DIED not in record_of(trial, alive, told).extra
+
+
+def test_cycles_without_a_window_of_each_state_accuse_nobody() -> None:
+    """Of six collectors a cycle may have windows with none of them on, and none with all."""
+    both, only_off = np.full((12, 2), 50.0), np.tile([50.0, 0.0], (40, 1))
+    due = np.vstack([both, only_off])
+    answered = 0.9 * due + np.vstack([np.tile([[1.0, -1.0], [-1.0, 1.0]], (6, 1)), 0 * only_off])
+    tally = tallies.Tally(due, 0 * due, answered, due, paired=True)
+    assert list(harms._rate("go", ARMS[1], tally)) == []
+    slower = dataclasses.replace(tally, answered=due * [0.95, 0.5])
+    (harm,) = harms._rate("go", ARMS[1], slower)
+    assert harm.p == pytest.approx(0.5**12)

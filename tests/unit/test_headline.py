@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.analysis import metrics
+from harness.analysis import metrics, unseen
 from harness.analysis.summary import Summary, summarize
 from harness.model import Arm, Comparison
 from harness.report import headline, table, tiles, wording
@@ -174,6 +174,7 @@ def row_of(metric: str, low: float, high: float, n: int, method: str) -> Compari
         (row_of("lost_percent", 0, 0.011, 32481, "exact"), "[0, 0.011], 95 %, 32,481 events"),
         (row_of("error_percent", 0, 0.011, 900, "exact"), "[0, 0.011], 95 %, 900 requests"),
         (row_of("agent_memory_mb", 30, 31, 2, "mean and range"), "[30, 31], range of 2 trials"),
+        (row_of("bpf_us", 0, 0.0031, 48, unseen.METHOD.format(12e3, 10)), "[0, 0.0031], 95 %"),
     ],
 )
 def test_brackets_count_what_stands_behind_them(row: Comparison, words: str) -> None:

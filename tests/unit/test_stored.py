@@ -13,8 +13,8 @@ from harness.analysis import budgets, gates, provisos
 from harness.cli import app
 from harness.errors import InputError, StoreError
 from harness.linux import processes
+from harness.report import build, junit, stored
 from harness.report import gate as texts
-from harness.report import junit, stored
 from harness.results.run import Run
 from tests.unit import synthetic
 from tests.unit.gated import PUBLISHED, gate, measured, row
@@ -87,6 +87,24 @@ def test_differences_of_how_it_was_measured_are_listed() -> None:
     assert provisos.differences(new, new) == []
 
 
+@pytest.mark.parametrize("document", [False, True])
+def test_load_from_elsewhere_and_other_arrivals_are_differences(
+    document: bool, tmp_path: Path
+) -> None:
+    what = synthetic.experiment(workloads=("go",), switched_seconds=2.4, blocks=1)
+    found = []
+    for name, spaced, node in (("a", "periodic", {}), ("b", "poisson", {"target": "ssh:far"})):
+        known = {"go": {"rate": 120.0, "capacity": 300.0, "driver_cpu_share": 0.2,
+                        "arrivals": spaced}}  # fmt: skip
+        run = synthetic.write(tmp_path / name, what, calibration=known, load_node=node)
+        where = build.build(run).json if document else run.path
+        found.append(stored.measured(where))
+    assert provisos.differences(found[1], found[0]) == [
+        "load: beside the service then, ssh:far now",
+        "arrivals of go: periodic then, poisson now",
+    ]
+
+
 def test_the_weaker_meaning_is_said_wherever_a_stored_run_is_used() -> None:
     then = measured(row(1, 2), name="then", facts={"kernel": "6.1"})
     verdicts = gates.judge(measured(row(1, 2)), INCREASE, then)
@@ -113,6 +131,7 @@ def test_a_report_with_and_without_its_trials_reads_the_same(tmp_path: Path) -> 
     assert again.settings == fresh.settings
     assert set(again.settings) >= {"window_seconds", "guard_seconds", "arms"}
     assert set(again.rows) == set(fresh.rows)
+    assert provisos.differences(fresh, again) == []
     for key, kept in again.rows.items():
         assert repr(kept) == repr(fresh.rows[key])  # repr, because NaN is not NaN
 

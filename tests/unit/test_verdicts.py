@@ -162,7 +162,7 @@ def test_a_budget_with_two_sides_can_fail_wrongly_on_either() -> None:
 
 @pytest.mark.parametrize(
     ("blocks", "words"),
-    [(0, ""), (1, "has one block"), (2, "in 86 to 93 % of runs"), (3, "93 to 95 %"), (4, "")],
+    [(0, ""), (1, "has one block"), (2, "in 88 to 94 % of runs"), (3, "93 to 95 %"), (4, "")],
 )
 def test_few_blocks_are_said_to_hold_less(blocks: int, words: str) -> None:
     found = remarks.of(Gate(measured(blocks=blocks), [one(0, 1, max=2)], "budget.toml"))
