@@ -88,7 +88,8 @@ class Block:
                 self._skip(trial)
                 continue
             record, rows = self._one(trial)
-            if (again := replacement(self.experiment, record, rows)) is not None:
+            spent = len(self._failed_before(trial))
+            if (again := replacement(self.experiment, record, rows, spent)) is not None:
                 waiting.append(again)
 
     def _skip(self, trial: Trial) -> None:
@@ -225,17 +226,18 @@ def _raise_if_over(result: TrialResult, told: Mapping[str, str]) -> None:
 
 
 def replacement(
-    experiment: Experiment, record: TrialRecord, rows: Sequence[WindowRow]
+    experiment: Experiment, record: TrialRecord, rows: Sequence[WindowRow], spent: int = 0
 ) -> Trial | None:
     """The trial that stands in for one that broke a rule of validity; None if none is due.
 
     The rules look at conditions, never at results, so that repeating does not choose results. One
-    that several arms share and one collector's failure ended is run again without that collector.
+    that several arms share and one collector's failure ended is run again without that collector;
+    such attempts, of which `spent` were made, are no replacements.
     """
     if CULPRIT in record.extra:
         others = len(experiment.arm(record.trial.arm).collectors) - record.trial.attempt - 1
         return replace(record.trial, attempt=record.trial.attempt + 1) if others > 0 else None
     judged = validity.judge_of(experiment, record, rows)
-    if judged.status != "invalid" or record.trial.attempt >= experiment.replacements:
+    if judged.status != "invalid" or record.trial.attempt - spent >= experiment.replacements:
         return None
     return replace(record.trial, attempt=record.trial.attempt + 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,15 @@ def test_replacement_looks_at_conditions_only() -> None:
     assert replacement(EXPERIMENT, TrialRecord(trial, "failed"), []) is None
     assert replacement(EXPERIMENT, TrialRecord(trial, "skipped"), []) is None
     assert replacement(EXPERIMENT, _spoilt(trial), []) is not None
+
+
+def test_an_attempt_without_a_culprit_is_no_replacement() -> None:
+    """A collector ended the first; the second broke a rule and may still be run again."""
+    second = replace(plan(EXPERIMENT)[0], attempt=1)
+    assert replacement(EXPERIMENT, _spoilt(second), []) is None
+    third = replacement(EXPERIMENT, _spoilt(second), [], spent=1)
+    assert third is not None
+    assert third.attempt == 2
 
 
 class _Clock:
