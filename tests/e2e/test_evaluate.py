@@ -334,7 +334,7 @@ def test_a_plan_where_the_kernel_refuses_everything_is_an_error() -> None:
 def test_old_and_new_take_turns_in_one_run(small: Path, tmp_path: Path) -> None:
     """Both versions are installed, each window belongs to one, and each is told apart."""
     _run(
-        "evaluate", small, "--arm", "old=profile", "--arm", "new=profile:frequency=499",
+        "evaluate", small, "--arm", "old=profile", "--arm", "new=profile:frequency=1999",
         "--reports", tmp_path, "--run", "r",
     )  # fmt: skip
     run = Run.open(tmp_path / "r")
@@ -349,7 +349,7 @@ def test_old_and_new_take_turns_in_one_run(small: Path, tmp_path: Path) -> None:
     slices = run.windows(records["new", "metered"].trial)
     runs = {on: sum(s.meters["bpf.runs"] for s in slices if s.window.on == on)
             for on in (True, False)}  # fmt: skip
-    assert runs[True] > 5 * runs[False] > 0
+    assert runs[True] > 5 * runs[False]  # which may be none: 19 Hz of a few ms of CPU
     assert [s.window.on for s in slices[:4]] in ([True, False, False, True],
                                                  [False, True, True, False])  # fmt: skip
     about = run.about()

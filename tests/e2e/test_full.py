@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from harness.linux import cgroup, mount, processes
@@ -187,9 +188,11 @@ def test_what_was_watched_is_all_that_a_search_finds(stack: Stack) -> None:
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one CPU")
-def test_clean_gives_a_stack_the_cpus_back_that_a_killed_run_took(
-    stack: Stack, small: Path, tmp_path: Path
+@pytest.mark.parametrize("with_node", [False, True], ids=["controller", "both"])
+def test_a_stack_gets_the_cpus_back_that_a_killed_run_took(
+    stack: Stack, small: Path, tmp_path: Path, with_node: bool
 ) -> None:
+    """From the node, whose controller is gone, or where that was killed too from `clean`."""
     allowed = {pid: os.sched_getaffinity(pid) for pid in _pids()}
     arguments = ("evaluate", small, "--reports", tmp_path, "--run", "r")
     argv, log = [*HARNESS, *map(str, arguments)], tmp_path / "harness.log"
@@ -197,11 +200,23 @@ def test_clean_gives_a_stack_the_cpus_back_that_a_killed_run_took(
     try:
         _eventually(lambda: allowed != {pid: os.sched_getaffinity(pid) for pid in _pids()})
     finally:
+        nodes = [
+            child
+            for child in psutil.Process(process.pid).children(recursive=True)
+            if with_node and "harness.node" in child.cmdline()
+        ]
         process.kill()
+        for node in nodes:
+            node.kill()
         process.wait()
-    done = _run(tmp_path, "clean").stdout
-    assert "Run r had been killed." in done
-    assert "The stack may use all its CPUs again." in done
+    if with_node:
+        assert nodes
+        done = _run(tmp_path, "clean").stdout
+        assert "Run r had been killed." in done
+        assert "The stack may use all its CPUs again." in done
+    else:
+        _eventually(lambda: machine.leftovers() == [])
+    _eventually(lambda: allowed == {pid: os.sched_getaffinity(pid) for pid in _pids()})
     assert {pid: os.sched_getaffinity(pid) for pid in _pids()} == allowed
 
 
