@@ -31,6 +31,7 @@ from harness.linux.procfs import HOST
 from harness.node import machine
 from harness.node.__main__ import ANSWERS
 from harness.targets.local import Local
+from harness.wire import codec
 
 EXPERIMENT = """
 workloads = ["plain"]
@@ -226,7 +227,11 @@ def no_report() -> None:
 
 def asked_here() -> None:
     """What the machine is, without another interpreter."""
-    setattr(Local, "ask", lambda _self, question, *about: ANSWERS[question](*about))  # noqa: B010
+
+    def ask(_self: Local, question: str, *about: Any) -> Any:
+        return ANSWERS[question](*map(codec.dump, about))
+
+    setattr(Local, "ask", ask)  # noqa: B010
 
 
 def relayed() -> None:
