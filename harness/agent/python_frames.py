@@ -213,14 +213,17 @@ def _own_id(pid: int, tid: int) -> int:
 
 
 def _code(memory: Memory, layout: Layout, address: int) -> Frame | None:
-    """The function of a code object; None for anything else that a frame may point to."""
+    """The function of a code object; None for anything else that a frame may point to.
+
+    A process that ends or goes on meanwhile may have put anything there.
+    """
     try:
         if memory.text(memory.word(memory.word(address + 8) + _TYPE_NAME)) != "code":
             return None
         name = _string(memory, layout, memory.word(address + layout.qualname))
         file = _string(memory, layout, memory.word(address + layout.filename))
         (line,) = struct.unpack("=i", memory.read(address + layout.first_line, 4))
-    except OSError:
+    except (OSError, KeyError):
         return None
     return None if name == _NO_PYTHON_NAME else Frame(name=name, file=file, line=line)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import struct
 import sys
@@ -9,7 +11,9 @@ from typing import Any, cast
 
 import pytest
 
+from harness.agent import python_frames
 from harness.agent.maps import Map
+from harness.agent.memory import Memory
 from harness.agent.pprof import Frame
 from harness.agent.python_frames import Interpreters
 
@@ -58,3 +62,20 @@ def test_other_programs_are_left_alone_and_ended_ones_forgotten() -> None:
     assert interpreters.versions == set()
     assert table.entries == {}
     assert interpreters.frames(os.getpid(), [id(plain.__code__)]) == []
+
+
+def test_what_is_no_string_any_more_names_nothing() -> None:
+    """Memory that was used again between the sample and the look: a string of no width."""
+    layout = next(iter(python_frames._LAYOUTS.values()))
+    width_none = bytes(16) + (3).to_bytes(8, "little") + bytes(8) + b"\0" + bytes(64)
+    kind = b"code\0"
+    buffers = [ctypes.create_string_buffer(each, len(each)) for each in (width_none, kind)]
+    string, name = map(ctypes.addressof, buffers)
+    type_ = ctypes.create_string_buffer(256)
+    ctypes.c_uint64.from_buffer(type_, python_frames._TYPE_NAME).value = name
+    code = ctypes.create_string_buffer(512)
+    ctypes.c_uint64.from_buffer(code, 8).value = ctypes.addressof(type_)
+    for place in (layout.qualname, layout.filename):
+        ctypes.c_uint64.from_buffer(code, place).value = string
+    with contextlib.closing(Memory(os.getpid())) as memory:
+        assert python_frames._code(memory, layout, ctypes.addressof(code)) is None
