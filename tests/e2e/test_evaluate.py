@@ -334,7 +334,7 @@ def test_a_plan_where_the_kernel_refuses_everything_is_an_error() -> None:
 def test_old_and_new_take_turns_in_one_run(small: Path, tmp_path: Path) -> None:
     """Both versions are installed, each window belongs to one, and each is told apart."""
     _run(
-        "evaluate", small, "--arm", "old=profile", "--arm", "new=profile:frequency=1999",
+        "evaluate", small, "--arm", "old=profile", "--arm", "new=profile:frequency=997",
         "--reports", tmp_path, "--run", "r",
     )  # fmt: skip
     run = Run.open(tmp_path / "r")
