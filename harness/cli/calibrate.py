@@ -54,9 +54,12 @@ def calibrate_command(
     from harness.cli import choice
     from harness.controller import calibrate
     from harness.plan import calibration
+    from harness.results import certificates
 
     if report is not None:
-        _show(report, calibrate.certify(report), as_json)
+        certificate = calibrate.certify(report)
+        certificates.publish(report.parent, certificate)
+        _show(report, certificate, as_json)
         return
     if resume is None:
         asked = calibration.Asked(minutes, workload, seed, choice.repeatable(sys.argv[1:]), target)

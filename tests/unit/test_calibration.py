@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from harness.analysis import calibration, injection, proof, summary, trust
+from harness.cli import app
 from harness.controller import calibrate
 from harness.errors import InputError, StoreError
 from harness.model import BASELINE, Arm, Measurement, Trial, WindowRow
@@ -468,6 +470,18 @@ def test_a_certificate_of_an_earlier_version_is_none_and_of_a_later_one_refused(
     assert not certificates.outdated(tmp_path, FACTS)
     with pytest.raises(StoreError, match="this version reads"):
         certificates.load(tmp_path, FACTS)
+
+
+def test_a_certificate_written_again_renews_that_of_its_machine(made: Path) -> None:
+    found = certificates.read(made / "certificate.json")
+    certificates.publish(made.parent, found)
+    kept = certificates.path_of(made.parent, found["machine"])
+    kept.write_text(json.dumps({**json.loads(kept.read_text()), "schema": certificates.SCHEMA - 1}))
+    assert certificates.outdated(made.parent, found["machine"])
+    done = CliRunner().invoke(app, ["calibrate", "--report", str(made)])
+    assert done.exit_code == 0, done.output
+    assert not certificates.outdated(made.parent, found["machine"])
+    assert certificates.run(made.parent, found["machine"]) == made.name
 
 
 def test_a_folder_that_is_no_calibration_is_told_so(tmp_path: Path) -> None:
