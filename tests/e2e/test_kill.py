@@ -60,7 +60,7 @@ def nothing_left() -> Iterator[None]:
 def _traces() -> set[str]:
     """Our cgroups, folders and BPF programs."""
     root = mount.find("cgroup2")
-    groups = {str(path) for path in root.glob("harness/*")} if root is not None else set()
+    groups = {str(path) for path in root.glob("harness/*/")} if root is not None else set()
     folders = {str(path) for path in Path("/var/tmp").glob("harness-*")}
     folders |= {str(path) for path in Path("/run/harness").glob("*")}
     told = json.loads(processes.run(["bpftool", "prog", "list", "-j"]).stdout or "[]")
@@ -201,7 +201,9 @@ def test_controller_and_node_killed_together_leave_it_to_clean(repeat: Repeat) -
     def scenario(evaluation: Evaluation, number: int) -> None:
         evaluation.reach("http (switched)")
         _linger("http (switched)", number)
-        for pid in (evaluation.node(), evaluation.pid):
+        node = evaluation.node()
+        os.kill(evaluation.pid, signal.SIGSTOP)  # or it has time to start the next node
+        for pid in (node, evaluation.pid):
             os.kill(pid, signal.SIGKILL)
         evaluation.wait()
         assert evaluation.left()

@@ -187,7 +187,7 @@ def held_while_sending(victim: Victim, reader: int) -> Iterator[None]:
     await_(victim.has_agent, lambda: "a collector: it was told before it was asked for")
     os.kill(reader, signal.SIGSTOP)
     try:
-        with _output_pipe(victim.node()) as pipe:
+        with _output_pipe(victim.node(), reader) as pipe:
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, SMALLEST_PIPE)
             await_(lambda: _waiting_bytes(pipe) > SMALLEST_PIPE // 2, lambda: "a full pipe")
         yield
@@ -197,9 +197,13 @@ def held_while_sending(victim: Victim, reader: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _output_pipe(pid: int) -> Iterator[int]:
-    """The pipe to which a node writes; held, it would have no end."""
-    (path,) = filter(_is_output_pipe, Path(f"/proc/{pid}/fd").iterdir())
+def _output_pipe(writer: int, reader: int) -> Iterator[int]:
+    """The pipe from the one to the other; held, it would have no end.
+
+    A node has others for a moment, which end at a process that it starts.
+    """
+    read = {pipe for _, pipe in _pipes(reader, 0o400)}
+    (path,) = {path for path, pipe in _pipes(writer, 0o200) if pipe in read}
     pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         yield pipe
@@ -207,11 +211,13 @@ def _output_pipe(pid: int) -> Iterator[int]:
         os.close(pipe)
 
 
-def _is_output_pipe(path: Path) -> bool:
-    try:
-        return os.readlink(path).startswith("pipe:") and bool(path.lstat().st_mode & 0o200)
-    except OSError:  # it was closed meanwhile
-        return False
+def _pipes(pid: int, mode: int) -> Iterator[tuple[Path, str]]:
+    """The descriptors of a process that are open in this mode to pipes, and which pipe each is."""
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # it was closed meanwhile
+            pipe = os.readlink(path)
+            if pipe.startswith("pipe:") and path.lstat().st_mode & mode:
+                yield path, pipe
 
 
 def _waiting_bytes(pipe: int) -> int:
