@@ -6,13 +6,12 @@ import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from harness import targets
 from harness.cli import choice
-from harness.cli.options import DEFAULT, Options
+from harness.cli.options import DEFAULT, Options, run_folder
 from harness.cli.reaching import reached
 from harness.cli.screen import err
 from harness.collectors import Definition
@@ -221,4 +220,4 @@ def _load(options: Options, own: Workload | None) -> LoadTarget | None:
 
 def _path(options: Options, experiment: Experiment) -> Path:
     slug = re.sub(r"[^a-z0-9]+", "-", experiment.name.lower()).strip("-") or "run"
-    return options.reports / (options.run_name or f"{datetime.now():%Y%m%d-%H%M%S}-{slug}")
+    return run_folder(options.reports, options.run_name, slug)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness import targets
+from harness.cli.options import run_folder
 from harness.cli.reaching import reached
 from harness.cli.screen import INTERRUPTED, err, errors, out, progress
 from harness.errors import InputError
@@ -63,7 +63,7 @@ def calibrate_command(
         return
     if resume is None:
         asked = calibration.Asked(minutes, workload, seed, choice.repeatable(sys.argv[1:]), target)
-        path = reports / (run_name or f"{datetime.now():%Y%m%d-%H%M%S}-calibrate")
+        path = run_folder(reports, run_name, "calibrate")
     else:
         asked, path = calibrate.asked_of(resume), resume
     place = targets.target(asked.target)

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from harness.controller import telemetry
 from harness.errors import InputError
-from harness.model import BASELINE, FACTORIAL, Arm, StackKind
+from harness.model import BASELINE, FACTORIAL, Arm, StackKind, Trial
 from harness.plan import design, experiment, methods
 from harness.plan.experiment import Experiment
 from harness.plan.url import hidden
@@ -123,19 +123,24 @@ def plan(
     described: Mapping[str, Any] | None = None,
     skipped: Mapping[str, str] | None = None,
     load: str = "",
+    due: Sequence[Trial] | None = None,
 ) -> Iterator[str]:
     """What would be done, a line each; `described` is what the node says of itself, if asked.
 
     `skipped` are the arms that cannot run there, and why; None if that was not looked at. `load`
-    says where that comes from, if not from beside the service.
+    says where that comes from, if not from beside the service. `due` is what is left of a run that
+    goes on.
     """
     trials = experiment.plan(e)
     yield (
         f"Experiment {e.name}: {_count(len(e.workloads), 'workload')}, "
         f"{_count(len(e.arms), 'arm')}, {_count(e.blocks, 'block')}, "
         f"{_count(len(trials), 'trial')}, seed {e.seed}; "
-        f"about {_lasts(e.expected_seconds())}. Nothing has been started."
+        f"about {_lasts(e.expected_seconds())}{'' if due is None else ' as a whole'}. "
+        "Nothing has been started."
     )
+    if due is not None:
+        yield f"  {len(due) or 'none'} of them {'is' if len(due) < 2 else 'are'} left to measure"
     for arm in e.arms:
         yield f"  arm {arm.name}: {_describe(arm)}"
     for name in e.workloads:
@@ -164,7 +169,7 @@ def plan(
         yield f"  no block begins after {e.budget_seconds / 60:g} minutes"
     if e.replacements:
         yield f"  a trial that breaks a rule of validity is repeated, {e.replacements} at most"
-    for trial in trials:
+    for trial in trials if due is None else due:
         arms = [arm.name for arm in e.arms_of(trial) if arm.collectors]
         none = bool(arms) and all(name in (skipped or {}) for name in arms)
         yield f"  {trial.name}{' (skipped)' if none else ''}"

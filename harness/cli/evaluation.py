@@ -24,7 +24,7 @@ from harness.cli.screen import (
     out,
     progress,
 )
-from harness.errors import StoreError
+from harness.errors import InputError, StoreError
 from harness.results.run import Run
 
 if TYPE_CHECKING:
@@ -95,13 +95,14 @@ def _measured(asked: Asked, options: Options) -> Outcome | None:
 def _plan(asked: Asked, found: Resolved) -> None:
     """What would be done, and which arms would be skipped; NeedError if none could run."""
     from harness.cli import choice
-    from harness.controller import skipping
+    from harness.controller import due, skipping
 
     skipped = None
     if asked.described is not None:  # there is a node that can be asked
         skipped = skipping.skipped(asked.target, asked.experiment, found.definitions)
     load = asked.load.described() if asked.load else ""
-    for line in choice.plan(asked.experiment, asked.described, skipped, load):
+    left = due.pending(asked.run) if asked.run is not None else None
+    for line in choice.plan(asked.experiment, asked.described, skipped, load, left):
         out.print(escape(line))
     skipping.require_some(asked.experiment, skipped or {})
 
@@ -121,9 +122,12 @@ def _told(outcome: Outcome, as_json: bool) -> int:
     elif usable:
         return 0
     else:
-        err.print("[yellow]Inconclusive:[/] no trial is usable; the report says why.")
+        err.print(
+            "[yellow]Inconclusive:[/] no trial of a collector is usable; the report says why."
+        )
         return INCONCLUSIVE
-    _advise_resuming(outcome.run.path)
+    if not isinstance(outcome.error, InputError):  # a run that goes on asks for the same again
+        _advise_resuming(outcome.run.path)
     return ERROR
 
 
@@ -144,7 +148,7 @@ def report_command(
 
 
 def _finish(run: Run, as_json: bool) -> bool:
-    """Build and print the report; whether any of its trials is usable."""
+    """Build and print the report; whether it tells of a collector."""
     from harness.report import build, headline
 
     built = build.build(run)
@@ -160,7 +164,17 @@ def _finish(run: Run, as_json: bool) -> bool:
             out.print()
             out.print(shown)
         out.print(f"\nReport: {built.html}\nNext: open it in a browser.", soft_wrap=True)
-    return any(judged.usable for judged in built.summary.trials)
+    return _tells(built.summary)
+
+
+def _tells(summary: Summary) -> bool:
+    """Whether a trial is usable; one with collectors, unless the experiment has none."""
+    experiment, usable = summary.experiment, summary.usable
+    with_collectors = any(
+        arm.collectors for judged in usable for arm in experiment.arms_of(judged.record.trial)
+    )
+    wanted = any(arm.collectors for arm in experiment.arms)
+    return with_collectors if wanted else bool(usable)
 
 
 def _headline(summary: Summary) -> Table:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
+
+from harness.errors import InputError
+from harness.wire import run_name
 
 REPORTS = Path("reports")
 DEFAULT = "quick"  # experiment
@@ -18,28 +22,47 @@ DEFAULT = "quick"  # experiment
 Record = TypeVar("Record")
 
 
+def run_folder(reports: Path, name: str, slug: str) -> Path:
+    """The folder of a new run: `name`, or the time and what it is of. InputError for a bad name."""
+    if name:
+        run_name.check(name)  # all of it: `../x` would end in a good one
+    return reports / (name or f"{datetime.now():%Y%m%d-%H%M%S}-{slug}")
+
+
 def taking(record: type[Record]) -> Callable[[Callable[[Record], None]], Callable[..., None]]:
     """Let typer see the fields of a dataclass as the parameters of a command that takes it."""
 
     def decorate(command: Callable[[Record], None]) -> Callable[..., None]:
         @wraps(command)
-        def taken(**values: Any) -> None:
+        def taken(context: typer.Context | None = None, **values: Any) -> None:
+            if context is not None:
+                _refuse_empty(context, values)
             command(record(**values))
 
         hints = get_type_hints(record, include_extras=True)
-        taken.__annotations__ = {**hints, "return": None}
-        vars(taken)["__signature__"] = inspect.Signature(
-            [
-                inspect.Parameter(
-                    field.name, inspect.Parameter.KEYWORD_ONLY,
-                    default=field.default, annotation=hints[field.name],
-                )
-                for field in dataclasses.fields(record)  # type: ignore[arg-type]
-            ]
-        )  # fmt: skip
+        taken.__annotations__ = {"context": typer.Context, **hints, "return": None}
+        kind = inspect.Parameter.KEYWORD_ONLY
+        fields = [
+            inspect.Parameter(field.name, kind, default=field.default, annotation=hints[field.name])
+            for field in dataclasses.fields(record)  # type: ignore[arg-type]
+        ]
+        context = inspect.Parameter("context", kind, annotation=typer.Context)
+        vars(taken)["__signature__"] = inspect.Signature([context, *fields])
         return taken
 
     return decorate
+
+
+def _refuse_empty(context: typer.Context, values: Mapping[str, object]) -> None:
+    """`--unit "$NAME"` without that variable would be a command without --unit: another one."""
+    for param in context.command.params:
+        source = context.get_parameter_source(str(param.name))
+        if values.get(str(param.name)) == "" and source is not None and source.name != "DEFAULT":
+            raise InputError(
+                f"{param.opts[0]} is given nothing.",
+                "Where a shell variable stands for it, that is not set.",
+                "Give it a value, or leave it out.",
+            )
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
 
+from harness.cli.options import run_folder
 from harness.cli.screen import INTERRUPTED, err, errors, out
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def ramp_command(
     signals = ("spans", "points", "logs") if signal == "all" else (signal,)
     command = tuple(choice.repeatable(sys.argv[1:]))
     asked = ramp.Asked(signals, start, factor, step_seconds, limit_lag, command)
-    path = reports / (run_name or f"{datetime.now():%Y%m%d-%H%M%S}-ramp")
+    path = run_folder(reports, run_name, "ramp")
     if plan:
         _show_plan(asked)
         return

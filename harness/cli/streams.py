@@ -7,6 +7,7 @@ terminal's encoding; and what is lost on a full disk must be told.
 
 from __future__ import annotations
 
+import codecs
 import errno
 import io
 import os
@@ -19,6 +20,28 @@ if TYPE_CHECKING:
 
 # nobody reads on: a pipe's reader ended, a terminal hung up, a descriptor is not for writing
 _UNREAD = (errno.EPIPE, errno.EIO, errno.EBADF)
+
+
+_PLAIN = "harness.plain"
+_SPELT = {
+    "\N{MINUS SIGN}": "-", "\N{EN DASH}": "-", "±": "+-", "≤": "<=", "≥": ">=", "µ": "u",
+    "\N{MULTIPLICATION SIGN}": "x", "…": "...", "\N{RIGHT SINGLE QUOTATION MARK}": "'",
+    "╭": "+", "╮": "+", "╰": "+", "╯": "+", "─": "-", "│": "|",
+}  # fmt: skip
+
+
+def _spelt(error: UnicodeError) -> tuple[str | bytes, int]:
+    """What an encoding lacks, in what it has: an escaped minus would look like digits."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    words = (
+        _SPELT.get(each) or each.encode("ascii", "backslashreplace").decode() for each in lacking
+    )
+    return "".join(words), error.end
+
+
+codecs.register_error(_PLAIN, _spelt)
 
 
 class Stream(io.FileIO):
@@ -77,6 +100,6 @@ def _text(stream: Stream, given: TextIO | None) -> io.TextIOWrapper:
     return io.TextIOWrapper(
         io.BufferedWriter(stream),
         encoding=given.encoding if given is not None else "utf-8",
-        errors="backslashreplace",
+        errors=_PLAIN,
         line_buffering=stream.isatty(),
     )

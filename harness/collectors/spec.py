@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
+from harness.collectors import values
 from harness.collectors.definition import Definition
 from harness.collectors.included import REGISTRY
 from harness.errors import InputError
@@ -54,22 +55,8 @@ def _with_options(definition: Definition, text: str, spec: str) -> Definition:
                 next_step=f"It has: {', '.join(definition.accepts)}.",
             )
         options[option] = value.strip()
-    _check_interval(options, spec)
+    values.check(options, spec)
     return definition.instance(text, options)
-
-
-def _check_interval(options: Mapping[str, str], spec: str) -> None:
-    for option in options.keys() & {"interval", "drain"}:
-        try:
-            usable = 0 < float(options[option]) <= 3600
-        except ValueError:
-            usable = False
-        if not usable:
-            raise InputError(
-                f"The collector {spec!r} cannot be run: {option} is a number of seconds, "
-                f"not {options[option]!r}.",
-                next_step="It is above 0 and at most 3600, as in 0.5.",
-            )
 
 
 def _external(path: Path) -> Definition:

@@ -66,6 +66,13 @@ class Phase:
         """
         end, made, bad = self.stop(), len(self.record), self.record.errors
         if made == bad:
+            if not made and self.started > self.done:
+                raise LoadError(
+                    f"The service answered none of {self.started:,} requests within "
+                    f"{end.seconds:.1f} s, in which its capacity was looked for.",
+                    next_step="Give it longer: calibration_seconds in an experiment file; and "
+                    "window_seconds, for windows longer than a request takes.",
+                )
             told = failures.told(self.failures)
             raise LoadError(
                 "The service answered no request well.",

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError, NodeError
+from harness.node import silence
 from harness.node.load_driver import Driver
 from harness.node.locustfile import placed
 from harness.node.machine import Machine
-from harness.node.service import answers
 from harness.node.testbed import LOAD
 from harness.wire.driving import Begin, Call, End, FindCapacity, Finish, Start
 from harness.wire.spec import Placement
@@ -78,11 +78,11 @@ class Driving:
 
 def _require_answer(url: str) -> None:
     deadline = time.monotonic() + REACH_SECONDS
-    while not answers(url):
+    while why := silence.reason(url):
         if time.monotonic() > deadline:
             raise InputError(
                 f"Nothing answers at {url}, asked from the node of the load.",
-                "It does answer on the machine that is measured.",
+                f"{why} It does answer on the machine that is measured.",
                 "Say in --load-url how the service is reached from there, or open its port to it.",
             )
         time.sleep(POLL_SECONDS)

@@ -15,10 +15,10 @@ from pathlib import Path
 from harness.errors import InputError, UnavailableError, WorkloadError
 from harness.linux import adoption, cgroup, listeners
 from harness.linux.procfs import HOST
-from harness.node import subject
+from harness.node import silence, subject
 from harness.node.machine import Machine
 from harness.node.scope import check_scope
-from harness.node.service import Service, answers
+from harness.node.service import Service
 from harness.node.subject import Subject
 from harness.wire.spec import CollectorSpec, Found
 
@@ -71,13 +71,13 @@ class FoundService:
     def await_answer(self) -> None:
         """Wait until its URL answers, whatever it says; WorkloadError if it never does."""
         deadline = time.monotonic() + ANSWER_SECONDS
-        while not answers(self.url):
+        while why := silence.reason(self.url):
             self.check()
             if time.monotonic() > deadline:
                 there = ", ".join(map(str, listeners.held(self.pids()))) or "no TCP port"
                 raise WorkloadError(
                     f"{self.name!r} runs, but nothing answers at {self.url}.",
-                    f"Its processes listen on {there}.",
+                    f"{why} Its processes listen on {there}.",
                     "Check --url: address, port and path.",
                 )
             time.sleep(0.1)

@@ -18,6 +18,7 @@ from harness.wire.files import is_full
 
 READY_SECONDS = 60.0
 MARGIN_SECONDS = 30.0
+_DOING = {"capacity": "find the service's capacity"}  # of commands that are no verbs
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,7 @@ class Driver:
             )
         code = self.process.poll()
         why = str(error) if code is None else f"It ended ({code}). {self._last_words()}"
-        return LoadError(f"The load driver failed to {cmd}.", why)
+        return LoadError(f"The load driver failed to {_DOING.get(cmd, cmd)}.", why)
 
     def _await_ready(self) -> None:
         answer = processes.announced(self.process, READY_SECONDS)

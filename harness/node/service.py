@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import http.client
-import ssl
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +14,7 @@ from urllib.parse import urlsplit
 from harness.errors import NeedError, WorkloadError
 from harness.linux import cgroup as cgroups
 from harness.linux import ports, processes
+from harness.node import silence
 from harness.wire.spec import Spawn
 
 READY_SECONDS = 60.0
@@ -184,7 +183,7 @@ class SpawnedService:
     def await_answer(self) -> None:
         """Wait until its URL answers, whatever it says; WorkloadError if it ends or never does."""
         deadline = time.monotonic() + READY_SECONDS
-        while not answers(self.url):
+        while why := silence.reason(self.url):
             if not self.alive():
                 raise WorkloadError(
                     f"{self.name!r} ended {_how(self.process.returncode)} before it answered "
@@ -195,7 +194,7 @@ class SpawnedService:
             if time.monotonic() > deadline:
                 raise WorkloadError(
                     f"{self.name!r} runs, but nothing answers at {self.url}.",
-                    _last_words(self.log),
+                    f"{why} {_last_words(self.log)}",
                     "Check --url: address, port and path.",
                 )
             time.sleep(POLL_SECONDS)
@@ -207,24 +206,6 @@ class SpawnedService:
                 _last_words(self.log),
                 "Its command must stay in the foreground, as long as it serves.",
             )
-
-
-def answers(url: str) -> bool:
-    """Whether somebody answers there, whatever it says."""
-    parts = urlsplit(url)
-    secure = parts.scheme == "https"
-    kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-    connection = kind(parts.hostname or "127.0.0.1", parts.port, timeout=2)
-    try:
-        connection.request("GET", parts.path or "/")
-        connection.getresponse()
-    except ssl.SSLCertVerificationError:
-        return True  # somebody is there; whom to trust is the locustfile's business
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-    return True
 
 
 def _how(returncode: int | None) -> str:

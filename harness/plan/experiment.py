@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 import re
 import tomllib
@@ -144,7 +145,12 @@ def load(path: Path, defaults: Mapping[str, Any] | None = None) -> Experiment:
         raise InputError(
             f"There is no experiment file {path}.", next_step=f"Those that ship: {shipped}."
         ) from error
-    except tomllib.TOMLDecodeError as error:
+    except OSError as error:
+        raise InputError(
+            f"The experiment {path} cannot be read: {error.strerror}.",
+            next_step="Give a file, or the name of an experiment that ships.",
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path} is not valid TOML.", str(error), "Correct it there; strings stand in quotes."
         ) from error
@@ -261,7 +267,30 @@ def _arm_problems(arm: Arm) -> Iterator[str]:
         yield f"arm {arm.name!r} names a collector twice."
 
 
+def _kinds(e: Experiment) -> Iterator[str]:
+    """What is no number where one is needed: TOML's nan and inf are none that can be compared."""
+    for each in dataclasses.fields(e):
+        value, default = getattr(e, each.name), each.default
+        if type(default) is int and type(value) is not int:
+            yield f"{each.name} must be a whole number."
+        optional = each.name in ("precision_percent", "budget_seconds") and value is not None
+        if (type(default) is float or optional) and not _is_number(value):
+            yield f"{each.name} must be a number."
+    for name, item in e.loads.items():
+        if type(item.connections) is not int:
+            yield f"loads.{name}.connections must be a whole number."
+        for key in ("rate", "fraction", "max_rate"):
+            value = getattr(item, key)
+            if value is not None and not _is_number(value):
+                yield f"loads.{name}.{key} must be a number."
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+
+
 def _problems(e: Experiment) -> Iterator[str]:
+    yield from _kinds(e)
     names = [arm.name for arm in e.arms]
     if not e.workloads:
         yield "it names no workload."
@@ -316,8 +345,9 @@ def _problems(e: Experiment) -> Iterator[str]:
     if set(e.loads) - set(e.workloads):
         yield f"loads are given for {', '.join(sorted(set(e.loads) - set(e.workloads)))}, not run."
     for name, item in e.loads.items():
-        if item.rate is not None and item.rate <= 0:
-            yield f"loads.{name}.rate must be positive."
+        for key in ("rate", "max_rate"):
+            if (value := getattr(item, key)) is not None and value <= 0:
+                yield f"loads.{name}.{key} must be positive."
         if not 0 < item.fraction <= 0.9:
             yield f"loads.{name}.fraction must lie in (0, 0.9]."
         if item.connections < 1:

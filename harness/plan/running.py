@@ -29,7 +29,9 @@ class Running:
         named = self.named()
         if len(named) != 1:
             raise InputError(
-                f"{' and '.join(named) or 'Nothing'} names the service that runs.",
+                f"{' and '.join(named)} each name a service that runs."
+                if named
+                else "Nothing names the service that runs.",
                 next_step="Give one of --pid, --cgroup, --unit, --container.",
             )
         if self.pid is not None and self.pid < 1:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.errors import HarnessError
+
 Handler = Callable[[dict[str, Any]], dict[str, Any]]
 
 
@@ -62,7 +64,8 @@ class Server:
                 request = json.loads(line)
                 reply = {"ok": True, **self._handlers[request["cmd"]](request)}
             except Exception as error:
-                reply = {"ok": False, "error": f"{type(error).__name__}: {error}"}
+                kind = "" if isinstance(error, HarnessError) else f"{type(error).__name__}: "
+                reply = {"ok": False, "error": f"{kind}{error}"}
                 if isinstance(error, OSError) and error.errno:
                     reply["errno"] = error.errno
             with contextlib.suppress(OSError):

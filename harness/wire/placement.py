@@ -104,7 +104,7 @@ def _shares(place: Placement, cpus: Sequence[int]) -> str:
 def _doubts(place: Placement, cores: Cores, left: int, most: int) -> Iterable[str]:
     """What a reader must know of such a plan."""
     if most > left:
-        yield f"{most} were asked for, {left} are left."
+        yield f"{most} were asked for, {left} {'is' if left == 1 else 'are'} left."
     if place.idle:
         yield f"Left idle, as other threads of the service's cores: {names(place.idle)}."
     others = {*place.load, *place.collector} - {*place.workload}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from harness.agent import __main__ as agent
 from harness.agent.errors import AgentError
-from harness.collectors import REGISTRY, resolve
+from harness.collectors import REGISTRY, resolve, values
 from harness.collectors.definition import EXPORT_SECONDS
 from harness.errors import InputError
 from harness.linux import bpf_features, processes
@@ -129,12 +129,57 @@ def test_slugs_differ_where_specs_do() -> None:
         ("http:interval=0", "interval is a number of seconds"),
         ("http:drain=soon", "drain is a number of seconds"),
         ("http:drain=nan", "drain is a number of seconds"),
+        ("http:sample=x", "sample is a whole number of requests, not 'x'"),
+        ("http:sample=0", "sample is a whole number"),
+        ("profile:frequency=1e3", "frequency is a whole number"),
+        ("inject:agent_percent=nan", "agent-percent is a percentage"),
+        ("inject:at=home", "there is no at 'home'"),
+        ("guard:open_hook=kprobe", "there is no open-hook 'kprobe'"),
         ("missing.toml", "cannot be read"),
     ],
 )
 def test_what_cannot_be_resolved_is_refused_in_words(spec: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         resolve(spec)
+
+
+def _agent_takes(module: Any, name: str, option: str, value: str) -> bool:
+    """Whether the agent of a collector would start with this; nothing is loaded."""
+    parser = agent._parser()
+    module.add_options(parser)
+    argv = [name, "--cgroup=/", "--otlp=http://x", "--control=/x", f"--{option}={value}"]
+    try:
+        module.create(parser.parse_args(argv))
+    except (SystemExit, AgentError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [(name, key) for name, d in REGISTRY.items() for key in d.accepts if key in values.RANGES],
+)
+def test_a_range_is_that_of_the_agent(name: str, option: str) -> None:
+    try:
+        module = importlib.import_module(agent.COLLECTORS[name])
+    except AgentError as error:
+        pytest.skip(error.what)
+    limits = values.RANGES[option]
+    for value in (limits.least, limits.most):
+        assert _agent_takes(module, name, option, str(int(value) if limits.whole else value))
+    assert not _agent_takes(module, name, option, "x")
+
+
+@pytest.mark.parametrize(("name", "option"), [("inject", "at"), ("guard", "open-hook")])
+def test_choices_are_those_of_the_agent(name: str, option: str) -> None:
+    try:
+        module = importlib.import_module(agent.COLLECTORS[name])
+    except AgentError as error:
+        pytest.skip(error.what)
+    parser = agent._parser()
+    module.add_options(parser)
+    (action,) = (each for each in parser._actions if f"--{option}" in each.option_strings)
+    assert set(action.choices or ()) == set(values.CHOICES[option])
 
 
 @pytest.mark.parametrize("name", REGISTRY)

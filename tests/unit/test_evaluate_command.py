@@ -31,7 +31,7 @@ def _run(*words: str) -> Any:
 
 def test_a_command_has_the_fields_of_its_record_as_options() -> None:
     parameters = inspect.signature(evaluation.evaluate_command).parameters
-    assert list(parameters) == [field.name for field in dataclasses.fields(Options)]
+    assert list(parameters) == ["context"] + [field.name for field in dataclasses.fields(Options)]
 
 
 def test_a_record_reaches_the_command_as_it_was_given() -> None:
@@ -46,10 +46,15 @@ def test_a_record_reaches_the_command_as_it_was_given() -> None:
         (("--pid", "1"), "--pid needs --url too"),
         (("--pid", "0", "--url", URL), "There is no process 0."),
         (("--pid", "1", "--url", "redis://x"), "is not a URL of a service"),
-        (("--pid", "1", "--unit", "x", "--url", URL), "--pid and --unit names"),
+        (("--pid", "1", "--unit", "x", "--url", URL), "--pid and --unit each name"),
         (("--cgroup", "/x", "--url", URL, "--command", "x"), "--command starts a service"),
         (("--container", "x", "--url", URL, "--workload", "go"), "--workload starts a service"),
         (("--target", "moon"), "There is no target 'moon'"),
+        (("--unit", "", "--url", URL), "--unit is given nothing"),
+        (("--command", ""), "--command is given nothing"),
+        (("--run", "../x", "--plan"), "'../x' cannot be the name of a run"),
+        (("--run", "/tmp/x", "--plan"), "'/tmp/x' cannot be the name of a run"),
+        (("--minutes", "nan", "--plan"), "budget_seconds must be a number"),
         (("--anyway",), "--anyway is for a run that is resumed"),
         (("--locustfile", "x.py"), "--locustfile drives a program of your own"),
         (("--command", "x"), "needs both --command and --url"),

@@ -84,7 +84,23 @@ def test_shipped_experiments_load_and_survive_the_store(name: str) -> None:
         ),
         ('workloads = ["../go"]\narms = [{name = "baseline"}]', "cannot name a workload"),
         ('workloads = ["Go"]\narms = [{name = "baseline"}]', "lower-case"),
-        ('workloads = ["go"]\narms = [{name = "baseline"}]\nblocks = "two"', "wrong kind"),
+        (
+            'workloads = ["go"]\narms = [{name = "baseline"}]\nblocks = "two"',
+            "blocks must be a whole",
+        ),
+        (
+            'workloads = ["go"]\narms = [{name = "baseline"}]\nblocks = 1.5',
+            "blocks must be a whole",
+        ),
+        ('workloads = ["go"]\narms = [{name = "baseline"}]\nseed = true', "seed must be a whole"),
+        ('workloads = ["go"]\narms = [{name = "baseline"}]\nwarmup_seconds = nan', "be a number"),
+        ('workloads = ["go"]\narms = [{name = "baseline"}]\nbudget_seconds = inf', "be a number"),
+        ('workloads = ["go"]\narms = [{name = "baseline"}]\n[loads.go]\nrate = nan', "be a number"),
+        ('workloads = ["go"]\narms = [{name = "baseline"}]\n[loads.go]\nmax_rate = 0', "positive"),
+        (
+            'workloads = ["go"]\narms = [{name = "baseline"}]\n[loads.go]\nconnections = 1.5',
+            "whole",
+        ),
     ],
 )
 def test_bad_files_are_refused_in_words(tmp_path: Path, text: str, words: str) -> None:

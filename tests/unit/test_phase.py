@@ -72,3 +72,9 @@ def test_a_service_that_answers_nothing_well_says_what_it_answered() -> None:
         pressed(0, 50, 50).capacity()
     with pytest.raises(LoadError, match="made none"):
         pressed(0, 0, 50).capacity()
+
+
+def test_a_service_slower_than_the_search_for_its_capacity_is_called_slow() -> None:
+    slow = Phase(None, started=16)
+    with pytest.raises(LoadError, match=r"none of 16 requests within .* calibration_seconds"):
+        slow.capacity()

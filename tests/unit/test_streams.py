@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from harness.cli import streams
 from harness.cli.streams import Stream
 from harness.model import Arm
 from tests.unit import synthetic
@@ -180,3 +181,16 @@ def test_a_stream_says_why_it_lost_something_that_was_to_be_read() -> None:
         assert ended.write(b"abc") == 3
         assert ended.error is not None
         assert ended.lost == ""
+
+
+def test_what_an_encoding_lacks_is_spelt_and_no_digits_are_added(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "harness", *_gate("max = 1")(tmp_path)]
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60)
+    assert "\\u" not in done.stdout + done.stderr
+    assert "<= 1 %" in done.stdout
+
+
+def test_a_sign_that_nothing_stands_for_is_escaped() -> None:
+    minus, sign = "\N{MINUS SIGN}", "\N{SNOWMAN}"
+    assert f"{minus}1 {sign}".encode("ascii", streams._PLAIN) == b"-1 \\u2603"
