@@ -278,4 +278,4 @@ def _text(about: Mapping[str, Any]) -> str:
 
 
 def _writing(path: Path, name: str) -> AbstractContextManager[None]:
-    return writing(path / name, f"Make room, then `harness ramp --report {path}`.")
+    return writing(path / name, f"harness ramp --report {path}")

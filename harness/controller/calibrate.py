@@ -159,7 +159,7 @@ def _entry(path: Path, target: Target) -> dict[str, Any]:
         found: dict[str, Any] = target.ask("entry")
     except HarnessError as error:
         return {"problem": f"The cost of entering a program was not measured: {error}"}
-    with writing(path / ENTRY, f"Make room, then `harness calibrate --resume {path}`."):
+    with writing(path / ENTRY, f"harness calibrate --resume {path}"):
         write_whole(path / ENTRY, json.dumps(found, indent=1) + "\n")
     return found
 

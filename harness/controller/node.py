@@ -13,6 +13,7 @@ from harness import __version__
 from harness.controller.clocks import Exchange
 from harness.errors import HarnessError, NodeError, StoreError
 from harness.model import Comparison, WindowRow
+from harness.results.folder import writing
 from harness.targets.base import Channel
 from harness.wire import codec
 from harness.wire.code import digest
@@ -221,16 +222,10 @@ class Node:
         if self.folder is None:
             return
         path = self.folder / name
-        try:
+        with writing(path, f"harness evaluate --resume {self.folder}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb" if frame.head.get("new") else "ab") as stream:
                 stream.write(frame.body)
-        except OSError as error:
-            raise StoreError(
-                f"Cannot write {path}: {error.strerror}.",
-                "What was measured before is kept.",
-                f"Make room, then `harness evaluate --resume {self.folder}`.",
-            ) from error
 
     def _send(self, kind: str, body: bytes = b"", **head: Any) -> None:
         try:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.errors import StoreError
+from harness.wire.files import is_full
 
 _NO_LOCKS = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
@@ -39,15 +40,15 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def writing(path: Path, next_step: str) -> Iterator[None]:
-    """Make an OSError a StoreError that says what can be done: what is there is kept."""
+def writing(path: Path, again: str) -> Iterator[None]:
+    """Make an OSError a StoreError that says what to mend, and the command that goes on then."""
     try:
         yield
     except OSError as error:
         raise StoreError(
             f"Cannot write {path}: {error.strerror}.",
             "What was measured before is kept.",
-            next_step,
+            f"{'Make room' if is_full(error.errno) else 'Mend that'}, then `{again}`.",
         ) from error
 
 

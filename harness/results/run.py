@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -194,7 +195,7 @@ class Run:
             write_whole(path, text, lasting=True)
 
     def _writing(self, path: Path) -> AbstractContextManager[None]:
-        return writing(path, f"Make room, then `harness evaluate --resume {self.path}`.")
+        return writing(path, f"harness evaluate --resume {shlex.quote(str(self.path))}")
 
 
 @contextmanager

@@ -108,3 +108,12 @@ def test_bad_files_are_refused_in_words(tmp_path: Path, text: str, words: str) -
     path.write_text(text)
     with pytest.raises(InputError, match=words):
         experiment.load(path)
+
+
+def test_what_is_no_text_file_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+        experiment.load(tmp_path)
+    path = tmp_path / "e.toml"
+    path.write_bytes(b"\xac\xff")
+    with pytest.raises(InputError, match="not valid TOML"):
+        experiment.load(path)

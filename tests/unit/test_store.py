@@ -95,7 +95,7 @@ def test_a_full_disk_names_the_run_to_resume_and_leaves_no_half_file(
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StoreError, match="No space left on device") as caught:
         write(run)
-    assert f"`harness evaluate --resume {run.path}`" in caught.value.next_step
+    assert caught.value.next_step == f"Make room, then `harness evaluate --resume {run.path}`."
     assert not list(run.path.rglob(".*.partial"))
     assert (run.path / "run.json").read_text() == before
 
@@ -114,7 +114,7 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(
     (run.path / "trials").write_text("a file where the folder was")
     with pytest.raises(StoreError, match="Cannot write") as caught:
         write(run)
-    assert f"--resume {run.path}`" in caught.value.next_step
+    assert caught.value.next_step == f"Mend that, then `harness evaluate --resume {run.path}`."
 
 
 def test_a_long_table_that_cannot_be_written_is_a_sentence(
