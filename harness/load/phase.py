@@ -70,8 +70,8 @@ class Phase:
                 raise LoadError(
                     f"The service answered none of {self.started:,} requests within "
                     f"{end.seconds:.1f} s, in which its capacity was looked for.",
-                    next_step="Give it longer: calibration_seconds in an experiment file; and "
-                    "window_seconds, for windows longer than a request takes.",
+                    next_step="Give it longer: warmup_seconds and calibration_seconds in an "
+                    "experiment file; and window_seconds, for windows longer than a request takes.",
                 )
             told = failures.told(self.failures)
             raise LoadError(
@@ -85,6 +85,7 @@ class Phase:
             "cpu_share": end.cpu_share,
             "refused": bad / end.seconds,
             "failures": dict(self.failures),
+            "redirects": sum(300 <= status < 400 for status in self.record.status) / made,
         }
 
     def summary(self, connections: int, stopped: bool) -> dict[str, Any]:

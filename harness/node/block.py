@@ -59,6 +59,7 @@ def start(
     ends.callback(driving.stop)
     attend()
     capacity = _capacity(spec, driving, attend, tell)
+    doubts.append(_redirected(running.url, capacity))
     rate = _rate(spec, capacity)
     testbed = Testbed(machine, placement, receiver, spec, running, driving, rate, attend)
     tell("warming up")
@@ -133,6 +134,17 @@ def _capacity(spec: BlockSpec, driving: LoadDriver, attend: Attend, tell: Tell) 
     capacity = driving.capacity(spec.capacity_seconds)
     tell(capacity.told())
     return capacity
+
+
+def _redirected(url: str, capacity: Capacity | None) -> str:
+    """That most answers only name another page, which is then not what is measured."""
+    if capacity is None or capacity.redirects <= 0.5:
+        return ""
+    return (
+        f"{capacity.redirects:.0%} of the requests to {url} were answered by a redirect (3xx): "
+        "what is measured is the redirect, not where it leads. Give the address that it leads to in "
+        "--url, if that is what you mean."
+    )
 
 
 def _rate(spec: BlockSpec, capacity: Capacity | None) -> float:

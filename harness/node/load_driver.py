@@ -26,13 +26,14 @@ class Capacity:
     """Tasks answered well a second in a closed loop, and the driver's share of one CPU meanwhile.
 
     Well is 2xx, 3xx, and what the locustfile calls a success. `refused`: all other requests a
-    second; `failures`: how many there were, by kind.
+    second; `failures`: how many there were, by kind; `redirects`: the share that was answered 3xx.
     """
 
     rate: float
     cpu_share: float
     refused: float = 0.0
     failures: Mapping[str, int] = field(default_factory=dict)
+    redirects: float = 0.0
 
     def told(self) -> str:
         """What it is, in a phrase."""

@@ -74,6 +74,13 @@ def test_a_service_that_answers_nothing_well_says_what_it_answered() -> None:
         pressed(0, 0, 50).capacity()
 
 
+def test_redirects_are_answers_and_are_counted() -> None:
+    phase = pressed(10, 0, 40)
+    for _ in range(30):
+        phase.record.add(0, 0, 1, 302, False, "/", 0)
+    assert phase.capacity()["redirects"] == pytest.approx(0.75)
+
+
 def test_a_service_slower_than_the_search_for_its_capacity_is_called_slow() -> None:
     slow = Phase(None, started=16)
     with pytest.raises(LoadError, match=r"none of 16 requests within .* calibration_seconds"):
