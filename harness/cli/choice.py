@@ -13,7 +13,7 @@ from harness.model import BASELINE, FACTORIAL, Arm, StackKind, Trial
 from harness.plan import design, experiment, methods
 from harness.plan.experiment import Experiment
 from harness.plan.url import hidden
-from harness.plan.workloads import Workload
+from harness.plan.workloads import OWN, Workload
 from harness.results import certificates
 from harness.wire import placement
 
@@ -70,7 +70,7 @@ def chosen(
             "--workload and --command name different services.", next_step="Give one of them."
         )
     if own is not None:
-        loads = {own.name: e.loads["own"]} if "own" in e.loads else {}
+        loads = {own.name: e.loads[OWN]} if OWN in e.loads else {}
         e = replace(e, name=own.name, workloads=(own.name,), loads=loads)
     if workloads:
         loads = {each: load for each, load in e.loads.items() if each in workloads}

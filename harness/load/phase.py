@@ -71,7 +71,7 @@ class Phase:
                     f"The service answered none of {self.started:,} requests within "
                     f"{end.seconds:.1f} s, in which its capacity was looked for.",
                     next_step="Give it longer: warmup_seconds and calibration_seconds in an "
-                    "experiment file; and window_seconds, for windows longer than a request takes.",
+                    "experiment file; and window_seconds, if a request takes longer than that.",
                 )
             told = failures.told(self.failures)
             raise LoadError(

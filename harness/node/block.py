@@ -142,8 +142,8 @@ def _redirected(url: str, capacity: Capacity | None) -> str:
         return ""
     return (
         f"{capacity.redirects:.0%} of the requests to {url} were answered by a redirect (3xx): "
-        "what is measured is the redirect, not where it leads. Give the address that it leads to in "
-        "--url, if that is what you mean."
+        "what is measured is the redirect, not where it leads. Give the address that it leads to "
+        "in --url, if that is what you mean."
     )
 
 

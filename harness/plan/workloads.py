@@ -20,6 +20,7 @@ from harness.wire.spec import Found
 
 __all__ = ["Build", "Route", "Workload", "address", "again", "load", "names", "own"]
 
+OWN = "own"  # what an experiment calls a service that is told by options
 SHIPPED = Path(__file__).resolve().parents[2] / "workloads"
 
 
@@ -124,6 +125,12 @@ def names() -> list[str]:
 
 def load(name: str) -> Workload:
     """A workload that ships, ready to be started; InputError, NeedError if it is not."""
+    if name == OWN:
+        raise InputError(
+            "The experiment measures a service of your own, and it is not said which.",
+            next_step="Give --command and --url, or --url and one of --pid, --cgroup, --unit, "
+            "--container.",
+        )
     if name not in names():
         raise InputError(
             f"There is no workload {name!r}.", next_step=f"Those that ship: {', '.join(names())}."

@@ -52,6 +52,7 @@ def test_a_record_reaches_the_command_as_it_was_given() -> None:
         (("--target", "moon"), "There is no target 'moon'"),
         (("--unit", "", "--url", URL), "--unit is given nothing"),
         (("--command", ""), "--command is given nothing"),
+        (("--workload", "own"), "service of your own, and it is not said which"),
         (("--run", "../x", "--plan"), "'../x' cannot be the name of a run"),
         (("--run", "/tmp/x", "--plan"), "'/tmp/x' cannot be the name of a run"),
         (("--minutes", "nan", "--plan"), "budget_seconds must be a number"),
