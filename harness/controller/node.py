@@ -110,7 +110,10 @@ class Node:
             self._meanwhile(frame, lambda _: None)
 
     def close(self) -> list[str]:
-        """End the session and the process; what could not be undone, in sentences. Never raises."""
+        """End the session and the process; what could not be undone, in sentences. Never raises.
+
+        That may take minutes, in which a node beside it hears of us.
+        """
         said: list[str] = []
         try:
             if not self.lost:
@@ -120,7 +123,7 @@ class Node:
             said = [str(error)]
         self.lost = True
         try:
-            self._channel.close()
+            self._channel.close(self._ping_beside)
         except HarnessError as error:
             said.append(str(error))
         return said
@@ -133,10 +136,14 @@ class Node:
 
     def _last_words(self) -> list[str]:
         """What comes after `close`: the rest of what was under way, and of the files."""
-        deadline = time.monotonic() + CLOSE_SECONDS
-        while time.monotonic() < deadline:
+        pinged = time.monotonic()
+        deadline = pinged + CLOSE_SECONDS
+        while (now := time.monotonic()) < deadline:
+            if now - pinged >= PING_SECONDS:
+                self._ping_beside()
+                pinged = now
             with contextlib.suppress(TimeoutError):
-                frame = self._read(deadline - time.monotonic())
+                frame = self._read(max(0.0, min(deadline, pinged + PING_SECONDS) - now))
                 deadline = time.monotonic() + CLOSE_SECONDS  # it speaks
                 if frame.kind == "file":
                     with contextlib.suppress(StoreError):  # told of already, if the disk is full
@@ -167,6 +174,9 @@ class Node:
     def ping(self) -> None:
         """Let it hear that we are there, and a node beside it."""
         self._send("ping")
+        self._ping_beside()
+
+    def _ping_beside(self) -> None:
         if self.beside is not None:
             with contextlib.suppress(NodeError):  # whoever asks it next finds that it is lost
                 self.beside._send("ping")
@@ -228,6 +238,8 @@ class Node:
                 stream.write(frame.body)
 
     def _send(self, kind: str, body: bytes = b"", **head: Any) -> None:
+        if self.lost:  # its pipe may be closed, and the number of it somebody else's
+            raise NodeError("The node process was lost before.")
         try:
             self._channel.send(pack(kind, body, **head))
         except HarnessError as error:

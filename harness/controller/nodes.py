@@ -25,12 +25,12 @@ class Nodes:
         self._folder: Path | None = None
         self._losses = 0
         self._first: Hello | None = None
-        self.meanwhile: Callable[[], None] = lambda: None  # once a second while another one is had
+        self.beside: Node | None = None  # one that is to hear of us while another one is had
 
     def connect(self) -> Hello:
         """Start a node and open its session; InputError if it is another machine than the first."""
         self._node = Node(self._target.connect())
-        self._node.folder = self._folder
+        self._node.folder, self._node.beside = self._folder, self.beside
         hello = self._begin(self._node)
         if self._first is None:
             self._first = hello
@@ -65,7 +65,8 @@ class Nodes:
                 self.close()
                 if time.monotonic() > deadline:
                     raise
-            self.meanwhile()
+            if self.beside is not None:
+                self.beside.ping()
             time.sleep(1.0)
 
     def held(self) -> None:
@@ -86,7 +87,10 @@ class Nodes:
     def close(self) -> list[str]:
         """End the node; what could not be undone, in sentences. Safe to call again."""
         node, self._node = self._node, None
-        return node.close() if node is not None else []
+        if node is None:
+            return []
+        node.beside = self.beside
+        return node.close()
 
 
 def _measured_on(hello: Hello) -> dict[str, object]:

@@ -66,6 +66,7 @@ class RemoteLoad:
 
     def connect(self, measured: Node) -> None:
         """Open its session; NeedError if its clock cannot be told well enough from this node's."""
+        self._nodes.beside = measured
         self._facts = dict(self._nodes.connect().facts)
         clocks.require(self._compared(measured), self._guard_seconds, NeedError)
 
@@ -90,8 +91,11 @@ class RemoteLoad:
 
     @contextlib.contextmanager
     def driving(self, measured: Node) -> Iterator[Elsewhere]:
-        """Do what the measured node asks for, as long as a block lasts; then end the driver."""
-        self._nodes.meanwhile = measured.ping
+        """Do what the measured node asks for, as long as a block lasts; then end the driver.
+
+        The measured node hears of us while a lost node of the load is closed, also at the end.
+        """
+        self._nodes.beside = measured
         with contextlib.suppress(NodeError):  # it may have gone unnoticed
             self._nodes.node().clock()
         load = self._nodes.node()

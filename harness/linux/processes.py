@@ -44,36 +44,57 @@ def run(
     argv: Sequence[str],
     *,
     check: bool = True,
-    timeout: float | None = 60,
-    input_text: str | None = None,
+    timeout: float = 60,
     input_file: Path | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> Completed:
-    """Run `argv` to its end; `timeout` in seconds. CommandError if it fails and `check` is set."""
+    """Run `argv` to its end; `timeout` in seconds. CommandError if it fails and `check` is set.
+
+    ComponentError if it has to be killed and does not end even then.
+    """
+    pipe = subprocess.PIPE
     try:
         with input_file.open("rb") if input_file else contextlib.nullcontext() as stdin:
-            done = subprocess.run(
+            process = subprocess.Popen(
                 list(argv),
-                input=input_text,
-                stdin=stdin if input_text is None else None,
-                capture_output=True,
+                stdin=stdin,
+                stdout=pipe,
+                stderr=pipe,
                 text=True,
                 errors="replace",  # tools print names of processes and files, which are any bytes
-                timeout=timeout,
                 env=None if env is None else {**os.environ, **env},
                 cwd=cwd,
-                check=False,
             )
     except FileNotFoundError as error:
         raise NeedError(f"{argv[0]} is not installed.", next_step="Run `make setup`.") from error
+    try:
+        stdout, stderr = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired as error:
+        _kill(process, argv)
         raise CommandError(f"`{' '.join(argv)}` did not end within {timeout} s.") from error
-    completed = Completed(tuple(argv), done.returncode, done.stdout, done.stderr)
-    if check and done.returncode:
-        tail = (done.stderr or done.stdout).strip().splitlines()[-3:]
-        raise CommandError(f"`{' '.join(argv)}` failed ({done.returncode}).", " ".join(tail))
+    except BaseException:
+        with contextlib.suppress(ComponentError):  # the wish to stop is not lost by that
+            _kill(process, argv)
+        raise
+    completed = Completed(tuple(argv), process.returncode, stdout, stderr)
+    if check and process.returncode:
+        tail = (stderr or stdout).strip().splitlines()[-3:]
+        raise CommandError(f"`{' '.join(argv)}` failed ({process.returncode}).", " ".join(tail))
     return completed
+
+
+def _kill(process: subprocess.Popen[str], argv: Sequence[str]) -> None:
+    """Kill what `run` began and wait for it, but not for ever: it may hang in the kernel."""
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
+    process.kill()
+    try:
+        process.wait(KILLED_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.returncode = -signal.SIGKILL  # nobody waits for it: no warning when the object goes
+        raise _immortal(f"`{' '.join(argv)}`", process.pid) from None
 
 
 def spawn(
@@ -202,6 +223,11 @@ def ended(process: Process, seconds: float) -> int:
     return stop(process, grace_seconds=0.0)
 
 
+def await_end(process: Process, seconds: float) -> bool:
+    """Wait so long for a spawned process to end by itself; whether it has. It is not reaped."""
+    return process.returncode is not None or _await_end(process.pid, seconds)
+
+
 def stop(process: Process, *, grace_seconds: float = 5.0) -> int:
     """End a spawned process and its session: SIGTERM, then SIGKILL after the grace time.
 
@@ -213,11 +239,7 @@ def stop(process: Process, *, grace_seconds: float = 5.0) -> int:
         _await_end(process.pid, grace_seconds)
         _kill_session(process.pid)
         if not _await_end(process.pid, KILLED_SECONDS):
-            raise ComponentError(
-                f"Process {process.pid} does not end, though it was killed.",
-                "The kernel waits on its behalf: for a disk, a mount over the network, a freezer.",
-                f"/proc/{process.pid}/stack says where. Mend that, then run `harness clean`.",
-            )
+            raise _immortal(f"Process {process.pid}", process.pid)
         process.wait()
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
@@ -230,6 +252,14 @@ def terminate(process: Process, seconds: float) -> None:
     if process.returncode is None:
         os.kill(process.pid, signal.SIGTERM)
         _await_end(process.pid, seconds)
+
+
+def _immortal(what: str, pid: int) -> ComponentError:
+    return ComponentError(
+        f"{what} does not end, though it was killed.",
+        "The kernel waits on its behalf: for a disk, a mount over the network, a freezer.",
+        f"/proc/{pid}/stack says where. Mend that, then run `harness clean`.",
+    )
 
 
 def _await_end(pid: int, seconds: float) -> bool:

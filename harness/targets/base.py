@@ -25,8 +25,8 @@ class Channel(Protocol):
         """Up to so many bytes; b"" at the end, TimeoutError when nothing came in time."""
         ...
 
-    def close(self) -> None:
-        """Hang up and wait for the process; safe to call again."""
+    def close(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Hang up and wait for the process, and call `meanwhile` every 15 s; safe to call again."""
         ...
 
     def last_words(self) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.errors import NodeError
@@ -12,6 +13,7 @@ from harness.linux import processes
 
 SEND_SECONDS = 60.0
 END_SECONDS = 120.0  # what a node takes to undo everything, at most
+_MEANWHILE_SECONDS = 15.0
 
 
 class ProcessChannel:
@@ -52,13 +54,19 @@ class ProcessChannel:
             raise TimeoutError
         return os.read(self._source, size)
 
-    def close(self) -> None:
+    def close(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Hang up, let it undo what it did, and wait for it; safe to call again."""
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 stream.close()
-        if self._process.returncode is None:
-            processes.ended(self._process, END_SECONDS)
+        if self._process.returncode is not None:
+            return
+        deadline = time.monotonic() + END_SECONDS
+        while (left := deadline - time.monotonic()) > 0:
+            if processes.await_end(self._process, min(left, _MEANWHILE_SECONDS)):
+                break
+            meanwhile()
+        processes.stop(self._process, grace_seconds=0.0)
 
     def last_words(self) -> str:
         """The end of what it said on stderr."""

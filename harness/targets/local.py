@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -72,9 +72,9 @@ class LocalChannel(ProcessChannel):
         finally:
             os.unlink(name)
 
-    def close(self) -> None:
+    def close(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Hang up, let it undo what it did, and wait for it; safe to call again."""
-        super().close()
+        super().close(meanwhile)
         self._words = self.last_words()
         if self._said >= 0:
             os.close(self._said)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import secrets
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -131,9 +131,9 @@ class SshChannel(ProcessChannel):
         self._connection, self._said = connection, ""
         super().__init__(argv, connection.file(f"node-{secrets.token_hex(4)}.log"))
 
-    def close(self) -> None:
+    def close(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Hang up, and wait until the node has undone what it did."""
-        super().close()
+        super().close(meanwhile)
         self._said = self.last_words()
 
     def last_words(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+from collections.abc import Callable
 
 from harness.errors import NodeError
 
@@ -29,7 +30,7 @@ class Channel:
             raise TimeoutError
         return os.read(self._source, size)
 
-    def close(self) -> None:
+    def close(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         if not self.closed:
             os.close(self._sink)
             os.close(self._source)

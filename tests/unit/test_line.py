@@ -256,7 +256,7 @@ def test_windows_of_a_trial_that_was_lost_are_not_those_of_the_next(
 def test_a_node_that_cannot_be_ended_is_told_of_at_the_end(
     opened: Node, channel: Channel, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse() -> None:
+    def refuse(_meanwhile: object) -> None:
         raise ComponentError("Process 7 does not end, though it was killed.")
 
     monkeypatch.setattr(channel, "close", refuse)
@@ -264,3 +264,11 @@ def test_a_node_that_cannot_be_ended_is_told_of_at_the_end(
     said = ["One cgroup is left.", "Process 7 does not end, though it was killed."]
     assert opened.close() == said
     monkeypatch.undo()
+
+
+def test_nothing_is_said_to_a_node_that_was_lost(opened: Node, channel: Channel) -> None:
+    """Its pipe is closed, and the number of that may be another one's by now."""
+    opened.close()
+    channel.send = lambda _: pytest.fail("it was")  # type: ignore[method-assign]
+    with pytest.raises(NodeError, match=r"was lost before\."):
+        opened.ping()

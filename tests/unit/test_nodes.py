@@ -27,7 +27,7 @@ def _nodes(answers: list[Any]) -> Nodes:
         return found
 
     channel = SimpleNamespace(
-        receive=lambda *_: b"", send=lambda _: None, close=lambda: None, last_words=lambda: ""
+        receive=lambda *_: b"", send=lambda _: None, close=lambda _: None, last_words=lambda: ""
     )
     target: Any = SimpleNamespace(connect=lambda: channel)
     return Nodes(target, begin)

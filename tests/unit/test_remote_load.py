@@ -288,6 +288,43 @@ def test_the_measured_node_is_kept_while_another_one_for_the_load_is_waited_for(
         assert pinged == [node]
 
 
+def test_the_measured_node_hears_of_us_while_a_lost_one_is_closed(
+    sides: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that stands still is waited for longer than the other one's lease is."""
+    first, second = sides(Driven(tmp_path)), sides(Driven(tmp_path))
+    load = remote([first, second])
+    node, pinged = Node(sides(lambda *_: None).channel), list[Node]()
+    load.connect(node)
+    closed = first.channel.close
+
+    def close(meanwhile: Callable[[], None]) -> None:
+        monkeypatch.setattr(Node, "_send", lambda self, kind: pinged.append(self))
+        meanwhile()
+        monkeypatch.undo()
+        closed()
+
+    monkeypatch.setattr(first.channel, "close", close)
+    first.hang_up()
+    with load.driving(node):
+        pass
+    assert pinged == [node]
+
+
+def test_the_measured_node_hears_of_us_while_the_load_says_its_last_words(
+    sides: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = remote([sides(Driven(tmp_path))])
+    node, pinged = Node(sides(lambda *_: None).channel), list[str]()
+    load.connect(node)
+    monkeypatch.setattr("harness.controller.node.PING_SECONDS", 0.01)
+    monkeypatch.setattr("harness.controller.node.CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr(Line, "last_word", lambda *_, **__: None)
+    monkeypatch.setattr(node, "_send", pinged.append)
+    assert load.close() == ["The node did not say within 0 s that it has undone everything."]
+    assert set(pinged) == {"ping"}
+
+
 def test_losing_the_measured_node_is_no_loss_of_the_load(sides: Any, tmp_path: Path) -> None:
     lost: list[Side] = []
     lost.append(sides(lambda *_: lost[0].hang_up()))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from harness.errors import ComponentError, NeedError, StoreError
+from harness.errors import CommandError, ComponentError, NeedError, StoreError
 from harness.linux import processes
 
 FOREVER = "import time; time.sleep(1000)"
@@ -218,3 +220,35 @@ def test_a_process_that_cannot_be_killed_is_told_and_not_waited_for_for_ever(
             processes.stop(process, grace_seconds=0.1)
     assert process.poll() is None
     assert processes.stop(process) == -signal.SIGTERM
+
+
+def test_a_program_that_does_not_end_in_its_time_is_killed() -> None:
+    code = "import os, time; print(os.getpid(), flush=True); time.sleep(1000)"
+    with pytest.raises(CommandError, match=r"did not end within 0\.5 s\.$"):
+        processes.run([sys.executable, "-c", code], timeout=0.5)
+    gc.collect()  # a warning if nobody waited for it
+
+
+@pytest.mark.parametrize("error", [subprocess.TimeoutExpired("", 1), KeyboardInterrupt()])
+def test_a_program_that_cannot_be_killed_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """As one that hangs in the kernel; who wanted to stop is not told of it, but can."""
+    begun: list[Any] = []
+
+    def hang(program: Any, **_: object) -> None:
+        begun.append(program)
+        raise error
+
+    monkeypatch.setattr(processes.subprocess.Popen, "communicate", hang)
+    monkeypatch.setattr(processes.subprocess.Popen, "kill", lambda _: None)
+    monkeypatch.setattr(processes, "KILLED_SECONDS", 0.1)
+    told = {KeyboardInterrupt: KeyboardInterrupt}.get(type(error), ComponentError)
+    with pytest.raises(told) as caught:
+        processes.run([sys.executable, "-c", FOREVER])
+    (program,) = begun
+    os.kill(program.pid, signal.SIGKILL)
+    os.waitpid(program.pid, 0)
+    if isinstance(caught.value, ComponentError):
+        assert caught.value.what.endswith("does not end, though it was killed.")
+        assert str(program.pid) in caught.value.next_step
