@@ -1,4 +1,4 @@
-"""What is noted of the stack that was started, below /run/harness, for `rollout` in any process.
+"""What is noted of the stack that was started, below /run/harness; for `lifecycle`.
 
 The journal is not the place: what it names ends with the process that wrote it, the stack does not.
 """
@@ -10,12 +10,13 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from harness.errors import NeedError
 from harness.linux import undo_journal
+from harness.wire.files import write_whole
 
 DIRECTORY = undo_journal.DIRECTORY / "stack"
 
@@ -24,7 +25,7 @@ DIRECTORY = undo_journal.DIRECTORY / "stack"
 class Running:
     """A component that was started; `pid` is of its first process, `log` what it prints.
 
-    `unit` is that of systemd, empty where the process is kept by us; see `units`.
+    `unit` is that of systemd, empty where the process is kept by us; see `supervisor`.
     """
 
     name: str
@@ -70,18 +71,19 @@ def state() -> State | None:
 def claim(folder: Path, bind: str) -> None:
     """Note that a stack is being started; NeedError if one is, by whomever."""
     require_root()
-    DIRECTORY.mkdir(parents=True, exist_ok=True)
     draft = DIRECTORY / f"claim-{secrets.token_hex(4)}"  # a pid may be another's elsewhere
-    draft.write_text(json.dumps(asdict(State(str(folder), bind))))
-    try:
-        os.link(draft, DIRECTORY / "state.json")  # whole or not at all, and only once
-    except FileExistsError:
-        raise NeedError(
-            "The stack is up already, or is being started.",
-            next_step="Take it down first: harness down.",
-        ) from None
-    finally:
-        draft.unlink()
+    with _writing():
+        DIRECTORY.mkdir(parents=True, exist_ok=True)
+        try:
+            draft.write_text(json.dumps(asdict(State(str(folder), bind))))
+            os.link(draft, DIRECTORY / "state.json")  # whole or not at all, and only once
+        except FileExistsError:
+            raise NeedError(
+                "The stack is up already, or is being started.",
+                next_step="Take it down first: harness down.",
+            ) from None
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 def require_root() -> None:
@@ -99,9 +101,21 @@ def note(running: Running) -> None:
     now = state()
     assert now is not None
     others = [one for one in now.components if one.name != running.name]
-    draft = DIRECTORY / "state.new"
-    draft.write_text(json.dumps(asdict(replace(now, components=(*others, running)))))
-    draft.rename(DIRECTORY / "state.json")
+    with _writing():
+        text = json.dumps(asdict(replace(now, components=(*others, running))))
+        write_whole(DIRECTORY / "state.json", text, lasting=True)
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise NeedError(
+            f"What is started cannot be noted in {DIRECTORY}: {error.strerror}.",
+            "Nothing is started that `harness down` would not find again.",
+            f"Make room in {DIRECTORY.parents[1]}.",
+        ) from error
 
 
 def forget() -> None:
