@@ -1,4 +1,4 @@
-"""`python -m harness.agent NAME`: one included collector as a process; `collectors` starts it."""
+"""`python -m harness.agent NAME`: one included collector; `agent_process` starts it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m harness.agent.entry --json`: what getting into a BPF program costs; for `calibrate`.
+"""`python -m harness.agent.entry --json`: what getting into a BPF program costs; for `answers`.
 
 The kernel's run_time_ns of a program begins inside it. What a hook costs before and after that is
 measured here once a machine: an empty program is attached and detached around loops of events

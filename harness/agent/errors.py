@@ -1,4 +1,4 @@
-"""The errors of the agent; their sentences end up in the `ready` line that `collectors` reads."""
+"""The errors of the agent, whose sentences are told in its `ready` line."""
 
 from __future__ import annotations
 

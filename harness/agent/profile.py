@@ -1,4 +1,4 @@
-"""`profile`: CPU stacks of one cgroup as pprof files; loaded by `harness.agent`.
+"""`profile`: CPU stacks of one cgroup as pprof files; made by `__main__`.
 
 Functions of Python are named here, because their names live in the process. Native, Go, Java and
 kernel frames stay addresses, with the mappings they belong to: harness.node.symbols names them.

@@ -1,4 +1,4 @@
-"""A trial that factorial arms share, as one of them sees it; `summary`, `cell` and `pairs` call it.
+"""A trial that factorial arms share, as one of them sees it; for `cell` and `summary`.
 
 Every arm's figures come from all windows: the others' collectors are on in half of those with its
 own, and in half of those without. docs/method.md, *Factorial trials*, says what that means.

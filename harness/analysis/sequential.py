@@ -1,4 +1,4 @@
-"""When the blocks of a workload may end early; `due` asks after each block.
+"""When the blocks of a workload may end early; `stopping` asks after each block.
 
 The rule: stop at the first block b >= min_blocks after which the 95 % interval of
 workload_cpu_percent of every arm is at most `precision_percent` to each side. It looks at the

@@ -1,4 +1,4 @@
-"""How often intervals are right: coverage, false alarms, power; `calibration` calls it.
+"""How often intervals are right: coverage, false alarms, power; `proof` calls it.
 
 A comparison is what a short evaluation would have been: consecutive quadruples of one trial.
 """

@@ -1,4 +1,4 @@
-"""Standard output and error that cannot fail the command that writes them; for `cli.main`.
+"""Standard output and error that cannot fail the command that writes them; for `main`.
 
 The exit code of a command is a verdict. It must not change because a reader has seen enough
 (`| head`), because a descriptor was closed (`>&-`), or because a word cannot be spelt in the

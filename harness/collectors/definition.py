@@ -1,4 +1,4 @@
-"""A collector as it is known before it runs; made by `included` and `spec`, run by `process`."""
+"""A collector as it is known before it runs; made by `included` and `spec`."""
 
 from __future__ import annotations
 

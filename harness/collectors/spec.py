@@ -1,4 +1,4 @@
-"""How a collector is named in an experiment, resolved; whoever is given a name calls `resolve`.
+"""How a collector is named in an experiment, resolved.
 
 http                             an included collector
 profile:frequency=99,drain=0.5   the same with options of its agent; `_` stands for `-`

@@ -1,4 +1,4 @@
-"""Keeps idle CPUs polling instead of halting while something is measured; `evaluate` enters it.
+"""Keeps idle CPUs polling instead of halting while something is measured; `session` enters it.
 
 A virtual CPU that halts is descheduled by its host and comes back late and cold, which is noise
 in every CPU second that is measured.

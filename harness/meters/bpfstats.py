@@ -1,4 +1,4 @@
-"""Time that the kernel spends in each BPF program; `evaluate` reads it in metered trials.
+"""Time that the kernel spends in each BPF program; `bpf_time` and `idle` read it.
 
 Switching the statistics on costs every run of every program about 20 ns, so it is done apart.
 """

@@ -1,4 +1,4 @@
-"""CPU time of a cgroup and of what is below it; `evaluate` reads it at each window's edges."""
+"""CPU time of a cgroup and of what is below it; `edges` reads it."""
 
 from __future__ import annotations
 

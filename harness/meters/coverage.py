@@ -1,4 +1,4 @@
-"""What of the workload's doings reached the small sink, and how late; `evaluate` asks for it.
+"""What of the workload's doings reached the small sink, and how late; `receivers` asks for it.
 
 Counts of cumulative metrics are differences of two exports, so a collector must have flushed
 before the time from which it is counted and again before it is asked.

@@ -1,4 +1,4 @@
-"""CPU time of the machine; `evaluate` reads it at each window's edges.
+"""CPU time of the machine; `edges` reads it.
 
 Busy time comes from the finest source that there is: the root of v1's cpuacct hierarchy or
 /proc/schedstat (nanoseconds, of tasks, so without interrupts that hit an idle CPU), else

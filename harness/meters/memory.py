@@ -1,4 +1,4 @@
-"""Memory of processes, of their BPF maps and of cgroups; `evaluate` reads it once a trial."""
+"""Memory of processes, of their BPF maps and of cgroups; `trial` reads it at its end."""
 
 from __future__ import annotations
 

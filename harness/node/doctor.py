@@ -1,4 +1,4 @@
-"""What this machine can run, and the fix for each thing that it cannot; `cli` prints it."""
+"""What this machine can run, and the fix for each thing that it cannot; for `answers`."""
 
 from __future__ import annotations
 

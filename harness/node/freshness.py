@@ -1,4 +1,4 @@
-"""What only backends that can be asked tell: when records are found, and what they cost; `steady`.
+"""When backends that can be asked find records, and what they cost; for `always_on`.
 
 Both are apart from the steady part's figures: questions cost the backends CPU.
 """

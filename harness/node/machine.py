@@ -1,4 +1,4 @@
-"""The machine that is measured: its cgroups, mounts and clean-up; `evaluate` and `clean` use it."""
+"""The machine that is measured: its cgroups, mounts, clean-up; `session`, `answers` use it."""
 
 from __future__ import annotations
 

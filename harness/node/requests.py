@@ -1,4 +1,4 @@
-"""What the load driver recorded, told by window: counts, latencies, how the load went; `trial`."""
+"""What the load driver recorded, by window: counts, latencies, how it went; for `windows`."""
 
 from __future__ import annotations
 

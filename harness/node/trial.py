@@ -1,4 +1,4 @@
-"""One trial: collectors installed, compared or metered, removed; for `session`."""
+"""One trial: collectors installed, compared or metered, removed; for `attempt`."""
 
 from __future__ import annotations
 

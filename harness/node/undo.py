@@ -1,4 +1,4 @@
-"""Undoes on this machine what the journal says that runs changed; `Machine` and `clean` use it."""
+"""Undoes on this machine what the journal says that runs changed; `machine` uses it."""
 
 from __future__ import annotations
 

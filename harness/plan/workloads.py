@@ -1,4 +1,4 @@
-"""The services that are measured: those in workloads/ and the user's own; for `cli`, `evaluate`."""
+"""The services that are measured: those in workloads/, the user's own; for `asked`, `resolved`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first sentences of a report, which nothing below them may refute; `wording`, `terminal`.
+"""The first sentences of a report, which nothing below them may refute; for `html`, `markdown`.
 
 A row that the tables show as resolved is told of, or counted among those that are; a difference of
 two sets is never called a collector's cost; "could be told from zero" says of what.

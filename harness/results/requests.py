@@ -1,4 +1,4 @@
-"""requests.npz as it is read after a trial: what became of each request; `load` wrote it."""
+"""requests.npz as it is read after a trial: what became of each request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeps processes that run already on some CPUs for a while; `evaluate` does so with the stack.
+"""Keeps processes that run already on some CPUs for a while; for `receivers`.
 
 Where they ran before is noted beside the stack first, so that `clean` can undo it after `kill -9`.
 """

@@ -1,4 +1,4 @@
-"""Asks the stack's programs over HTTP and posts to them; `http` is the other side, for the sink.
+"""Asks the stack's programs over HTTP and posts to them (for the sink `http` is the other side).
 
 A program that dies while it answers has not answered: that is another kind of error than one that
 was away before, and each of FAILURES has to be caught.

@@ -1,4 +1,4 @@
-"""What the stack's programs count themselves of the records that pass; `step` reads it at edges."""
+"""What the stack's programs count themselves of records; `ramp_step` reads it at edges."""
 
 from __future__ import annotations
 

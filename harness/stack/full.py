@@ -1,4 +1,4 @@
-"""The full stack as a receiver: what arrived is what its backends find; `evaluate` makes it.
+"""The full stack as a receiver: what arrived is what its backends find; `receivers` makes it.
 
 A record has arrived when a query finds it. So the backends are asked over and over while they are
 watched, and the delay is known to the pause between two queries.

@@ -1,4 +1,4 @@
-"""Sends made-up telemetry at a stated rate, whatever comes back; `step` starts it.
+"""Sends made-up telemetry at a stated rate, whatever comes back; `ramp_step` starts it.
 
 `python -m harness.stack.generator --signal spans --url URL --rate N --mark ID --out FILE`
 prints one JSON line when it begins, writes one a second to FILE, and goes on until SIGTERM.

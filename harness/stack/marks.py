@@ -1,4 +1,4 @@
-"""How long a record takes until it can be queried, while the stack is loaded; for `step`."""
+"""How long a record takes until it can be queried, while the stack is loaded; for `ramp_step`."""
 
 from __future__ import annotations
 

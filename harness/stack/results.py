@@ -1,4 +1,4 @@
-"""Sends the figures of a run into the stack, where dashboards show them; for `receivers`."""
+"""Sends the figures of a run into the stack, where dashboards show them; for `session`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An OTLP/HTTP receiver that only notes what arrives and when; `evaluate` starts it.
+"""An OTLP/HTTP receiver that only notes what arrives and when; `receivers` starts it.
 
 `python -m harness.stack.sink --spool FILE` prints its port when ready and runs until SIGTERM.
 Nothing is parsed on arrival, so that a post costs little: the coverage meter reads the file.

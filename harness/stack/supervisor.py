@@ -1,4 +1,4 @@
-"""How a program that outlives the harness is kept; `rollout` starts and ends components by it.
+"""How a program that outlives the harness is kept; `lifecycle` starts and ends components by it.
 
 Where systemd runs, each is a transient unit of it, else a process that leads a session of its own.
 Either way it has its own cgroup, and whatever is in that cgroup is what is ended.

@@ -1,4 +1,4 @@
-"""Frozen dataclasses to JSON's types and back, checked; for `spec` and whoever sends one."""
+"""Frozen dataclasses to JSON's types and back, checked; for whoever sends or reads a spec."""
 
 from __future__ import annotations
 
