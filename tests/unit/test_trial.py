@@ -114,3 +114,19 @@ def test_an_agent_without_mishaps_is_not_warned_of(more: dict[str, int]) -> None
     told.add_counts(agent("http"), {**COUNTED, **more})
     assert "warnings" not in told.details
     assert len(told.values) == 3
+
+
+def test_programs_that_others_loaded_meanwhile_are_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They cost the service something in off windows, too."""
+    idle = SimpleNamespace(close=lambda: None, shares=dict)
+    monkeypatch.setattr(trial, "Conditions", lambda _: idle)
+    monkeypatch.setitem(trial._METHODS, "switch", lambda *_: [])  # type: ignore[call-overload]
+    testbed: Any = SimpleNamespace(
+        receiver=SimpleNamespace(check=lambda: None, mark=lambda: 0),
+        machine=SimpleNamespace(strange_programs=lambda: ["7 (theirs, held by process 8)"]),
+        service=SimpleNamespace(cgroup=tmp_path),
+    )
+    (told,) = trial.run(testbed, notes().spec, tmp_path).details["warnings"]
+    assert told.startswith("BPF program 7 (theirs, held by process 8) was loaded since the run")
