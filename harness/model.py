@@ -16,7 +16,7 @@ BASELINE = "baseline"
 FACTORIAL: Final = "factorial"  # the method, and the arm of trials that several arms share
 IDLE_CPUS = "idle CPUs"  # the setting of a machine that an evaluation holds itself
 
-TrialKind = Literal["switched", "metered"]
+TrialKind = Literal["switched", "metered", "saturated"]
 Method = Literal["switch", "factorial", "twin", "block"]
 TrialStatus = Literal["ok", "invalid", "failed", "skipped"]
 StackKind = Literal["sink", "full"]
@@ -69,7 +69,8 @@ class Trial:
 
     The arm of a trial that all factorial arms share is FACTORIAL.
     `switched` trials compare on with off by the arm's method; `metered` trials read the kernel's
-    BPF statistics. `attempt` counts the repetitions of a trial that broke a rule of validity.
+    BPF statistics, `saturated` ones count what a closed loop gets answered, on and off.
+    `attempt` counts the repetitions of a trial that broke a rule of validity.
     """
 
     index: int

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.analysis import bill, compare, events, hierarchy, pairs, unseen, value
+from harness.analysis import bill, compare, events, hierarchy, pairs, rates, unseen, value
 from harness.analysis.bill import Found, Metered
 from harness.analysis.cell import Cell
 from harness.analysis.compare import Estimate, Quadruples
@@ -46,7 +46,7 @@ def bill_rows(
     parts |= dict(_idle(trials, by_metric))
     counted = dict(events.counts(trials, alone=len(cell.arm.collectors) == 1))
     each = {} if events.is_idle(trials) else dict(events.costs(parts, counted))
-    told = {**parts, **counted, **each}
+    told = {**parts, **counted, **each, **dict(rates.split(trials))}
     for metric, found in told.items():
         if found is not None and metric != "agent_us":
             yield from cell.told(metric, found)

@@ -20,7 +20,7 @@ from harness.wire import failures
 UNLIKELY = 0.01  # blocks that differ more than this probability allows are told of
 NAMED = 4  # trials that a sentence names
 # earlier versions kept with the run why a trial was not measured, also after it had been repaired
-_OF_A_TRIAL = re.compile(r"\d{3,}-\S+-(switched|metered)(-again\d+)?: ")
+_OF_A_TRIAL = re.compile(r"\d{3,}-\S+-(switched|metered|saturated)(-again\d+)?: ")
 
 
 def warnings(

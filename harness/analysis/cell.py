@@ -50,6 +50,7 @@ class Cell:
     least_seconds: float = 0.0  # windows shorter than this do not count
     entry: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # ns by type of hook
     view: View = factorial.NONE
+    saturated: tuple[Trial, ...] = ()
 
     @property
     def contrast(self) -> tuple[float, ...]:

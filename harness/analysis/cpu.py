@@ -118,7 +118,13 @@ def block_rows(cell: Cell) -> Iterator[BlockRow]:
 
 
 def _metric_rows(cells: Sequence[Cell], metric: str, seed: int) -> Iterator[Comparison]:
-    found = [each for cell in cells if (each := _difference(cell, metric, seed)) is not None]
+    yield from estimated(
+        [each for cell in cells if (each := _difference(cell, metric, seed)) is not None]
+    )
+
+
+def estimated(found: Sequence[Difference]) -> Iterator[Comparison]:
+    """The rows of one metric's differences, of all arms and services together."""
     between = _between(found)
     for each in found:
         yield from _rows(each, between.get(_alike(each), hierarchy.NONE))

@@ -46,6 +46,9 @@ PARTS = {
     "bill_event_us": _LEFT_OUT,
     "idle_mcpu": "what else the machine spends for them meanwhile is not in it",
     "agent_driven_us": "what is paid outside of the agent's cgroup is not in it",
+    "per_second_mcpu": "what else the machine spends for them meanwhile is not in it",
+    "per_request_us": f"entry to the programs, and {_LEFT_OUT}",
+    "tenth_rate_us": f"entry to the programs, and {_LEFT_OUT}",
 }
 
 # metrics that are told apart by a name in brackets, and what the name is
@@ -99,6 +102,18 @@ METRICS: dict[str, Metric] = {
     "bill_event_us": Metric("us/event", "whole bill per event"),
     "idle_mcpu": Metric("mCPU", "agents and BPF programs while no request comes"),
     "agent_driven_us": Metric("us/request", "agent_us less its idle part: what requests cause"),
+    "per_second_mcpu": Metric(
+        "mCPU", "agents and BPF programs by the second: the line's value at no request"
+    ),
+    "per_request_us": Metric(
+        "us/request", "agents and BPF programs by the request: the line's slope"
+    ),
+    "tenth_rate_us": Metric(
+        "us/request", "agents and BPF programs at a tenth of the rate, by the line"
+    ),
+    "line_residual_mcpu": Metric(
+        "mCPU", "agents and BPF programs at the low rate, metered less the line"
+    ),
     "unexplained_us": Metric(
         "us/request", "host_cpu_us - context_cpu_us, window by window: no cgroup pays it", True
     ),
@@ -107,6 +122,10 @@ METRICS: dict[str, Metric] = {
         "unexplained_us in percent of host_cpu_us + agent_us, where these are above zero",
         True,
     ),
+    "capacity_per_s": Metric(
+        "1/s", "requests a second answered well by the full service, on - off", True
+    ),
+    "capacity_percent": Metric("%", "the same in percent of what it answers with it off", True),
     "interaction_us": Metric(
         "us/request", "context_cpu_us of collectors together - the sum of each alone", True
     ),

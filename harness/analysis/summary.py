@@ -9,6 +9,7 @@ from typing import Any
 from harness.analysis import (
     account,
     bill,
+    capacity,
     caution,
     cpu,
     events,
@@ -23,6 +24,7 @@ from harness.analysis import (
 )
 from harness.analysis import cell as cells
 from harness.analysis.bill import ProgramCost
+from harness.analysis.capacity import Saturation
 from harness.analysis.cell import Cell, Trial
 from harness.analysis.cpu import BlockRow
 from harness.analysis.factorial import View
@@ -44,7 +46,10 @@ METERED = (
     "bpf_us", "entry_us", "bill_us", "bill_percent", "bpf_difference_us",
     "idle_mcpu", "agent_driven_us", "runs_per_request", "events_per_request", "spans_per_request",
     "bpf_event_us", "bill_event_us",
+    "per_second_mcpu", "per_request_us", "tenth_rate_us", "line_residual_mcpu",
 )  # fmt: skip
+
+CAPACITY = ("capacity_per_s", "capacity_percent")
 
 OF_CLIENT = ("client_cpu_us", "context_cpu_us", "residual_us", "interaction_us")
 
@@ -67,6 +72,7 @@ class Summary:
     harms: tuple[Harm, ...] = ()
     routes: tuple[Route, ...] = ()
     idle: frozenset[tuple[str, str]] = frozenset()  # workload and arm without events
+    saturations: tuple[Saturation, ...] = ()
 
     def row(self, workload: str, arm: str, metric: str) -> Comparison | None:
         """The row of this name; None if it was not measured (`missing` says why)."""
@@ -92,6 +98,8 @@ def summarize(run: Run) -> Summary:
     routes: list[Route] = []
     found = list(_cells(about, experiment, trials, windows))
     of_cpu = cpu.rows(found, experiment.seed)
+    full = [each for cell in found if (each := capacity.saturation(cell, experiment)) is not None]
+    rows += capacity.rows(found, full, experiment)
     for cell in found:
         mine = [*of_cpu.get((cell.workload, cell.arm.name), ())]
         blocks += cpu.block_rows(cell)
@@ -119,7 +127,7 @@ def summarize(run: Run) -> Summary:
         (*(harm.sentence for harm in harmed), *check(run), *told),
         tuple(each for cell in found for each in quality.qualities(cell)), tuple(_upkeeps(found)),
         harmed, tuple(routes),
-        frozenset((c.workload, c.arm.name) for c in found if _is_idle(c)),
+        frozenset((c.workload, c.arm.name) for c in found if _is_idle(c)), tuple(full),
     )  # fmt: skip
 
 
@@ -180,7 +188,10 @@ def _cells(
             view = factorial.view(about, experiment, arm)
             switched = of(workload, arm, "switched", view)
             metered = of(workload, arm, "metered", view) if arm.collectors else ()
-            yield Cell(workload, arm, switched, metered, least(experiment), entry_ns(about), view)
+            yield Cell(
+                workload, arm, switched, metered, least(experiment), entry_ns(about), view,
+                of(workload, arm, "saturated", view),
+            )  # fmt: skip
 
 
 def _upkeeps(found: Sequence[Cell]) -> Iterator[Upkeep]:
@@ -207,7 +218,7 @@ def _missing(summary: Summary, workload: str, arm: str, metric: str) -> str:
     for skipped in summary.about.skipped_arms:
         if skipped.get("arm") == arm:
             return f"The arm was skipped: {skipped.get('reason', 'no reason was given')}"
-    kind = "metered" if metric in METERED else "switched"
+    kind = "metered" if metric in METERED else "saturated" if metric in CAPACITY else "switched"
     wanted = (workload, summary.experiment.trial_arm(arm), kind)
     if not any((t.workload, t.arm, t.kind) == wanted for t in plan(summary.experiment)):
         return "The plan has no trial that measures it."
@@ -230,6 +241,9 @@ def _missing(summary: Summary, workload: str, arm: str, metric: str) -> str:
 
 def _unrecorded(summary: Summary, workload: str, arm: str, metric: str) -> str:
     """Why usable trials do not tell it."""
+    if metric in CAPACITY:
+        mine = (s for s in summary.saturations if (s.workload, s.arm) == (workload, arm))
+        return next((s.limit for s in mine if s.limit), "Too few windows were counted.")
     if metric.startswith("latency"):
         routes = (r for r in summary.routes if (r.workload, r.arm) == (workload, arm))
         told = (route.missing[metric] for route in routes if metric in route.missing)

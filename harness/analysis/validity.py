@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.analysis import factorial, pairs
 from harness.model import FACTORIAL, Method, WindowRow
-from harness.plan import design
+from harness.plan import design, saturation
 from harness.plan.experiment import Experiment
 from harness.results.run import TrialRecord
 from harness.wire import failures
@@ -97,6 +97,8 @@ def _pressure(values: Mapping[str, float]) -> str:
     )
 
 
+UNFILLED = "unfilled"  # of a trial's extra: what the load driver reached, full itself
+
 Rule = Callable[[Mapping[str, float]], str]
 
 RULES: tuple[Rule, ...] = (_errors, _steal, _throttled, _pressure)
@@ -126,10 +128,13 @@ def least(experiment: Experiment) -> float:
 
 def judge_of(experiment: Experiment, record: TrialRecord, windows: Sequence[WindowRow]) -> Judged:
     """Apply every rule to a trial of this experiment, by its arm's method."""
-    method, groups = experiment.arm(record.trial.arm).method, experiment.quadruples
+    method, saturated = experiment.arm(record.trial.arm).method, record.trial.kind == "saturated"
+    groups = saturation.quadruples(experiment) if saturated else experiment.quadruples
     if method == FACTORIAL:
-        groups = design.cycles(experiment) * design.cycle(len(design.factors(experiment)))
-    return judge(record, windows, groups, least(experiment), method)
+        cycles = saturation.cycles(experiment) if saturated else design.cycles(experiment)
+        groups = cycles * design.cycle(len(design.factors(experiment)))
+    shortest = saturation.least(experiment) if saturated else least(experiment)
+    return judge(record, windows, groups, shortest, method)
 
 
 def judge(
@@ -142,11 +147,15 @@ def judge(
     """Apply every rule to a trial; `quadruples` is how many its switched part was to have.
 
     Windows shorter than `least_seconds` do not count. A trial of method block is one pair, of one
-    that factorial arms share the windows are counted, not quadruples.
+    that factorial arms share the windows are counted, not quadruples. In a saturated trial threads
+    wait for a CPU by design, and whose limit was met is no rule (`capacity`): one that
+    could not fill the service has no windows.
     """
     if record.status != "ok":
         return Judged(record, ())
     values = {value.metric: value.value for value in record.values if not value.labels}
+    if record.trial.kind == "saturated":
+        values.pop("cpu_pressure_share", None)
     broken = [text for rule in RULES if (text := rule(values))]
     if _errors(values) and (kinds := record.extra.get("failures")):
         broken.insert(1, f"How they failed: {failures.told(kinds)}.")
@@ -155,6 +164,7 @@ def judge(
         if saturated := record.extra.get("saturated"):
             text = str(saturated).rstrip(".")
             broken.append(f"{text[:1].upper()}{text[1:]}.")
+    if record.trial.kind != "metered" and UNFILLED not in record.extra:
         broken += _lost(windows, quadruples, least_seconds, method)
     return Judged(record, tuple(broken))
 

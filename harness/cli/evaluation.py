@@ -149,7 +149,7 @@ def report_command(
 
 def _finish(run: Run, as_json: bool) -> bool:
     """Build and print the report; whether it tells of a collector."""
-    from harness.report import build, headline
+    from harness.report import build, headline, saturation
 
     built = build.build(run)
     if as_json:
@@ -158,7 +158,7 @@ def _finish(run: Run, as_json: bool) -> bool:
         out.print(_headline(built.summary))
         out.print()
         out.print(escape(headline.verdict(built.summary)))
-        for text in headline.notes(built.summary):
+        for text in (*headline.notes(built.summary), *saturation.sentences(built.summary)):
             out.print(escape(text))
         for shown in _stack(built.summary):
             out.print()

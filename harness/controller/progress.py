@@ -21,7 +21,8 @@ class Progress:
         asking = experiment.asking_seconds
         weights = {
             "switched": experiment.switched_seconds + experiment.steady_seconds + 2.5 + asking,
-            "metered": experiment.metered_seconds + 2.0,
+            "metered": experiment.metered_seconds + experiment.rates_seconds + 2.0,
+            "saturated": experiment.saturated_seconds + 2.0,
         }
         whole = sum(weights[t.kind] for t in plan)
         per = {kind: w / whole * self._total for kind, w in weights.items()}

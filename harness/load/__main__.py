@@ -81,11 +81,17 @@ def _go_first() -> None:
 def _handlers(driver: Driver) -> dict[str, Any]:
     return {
         "capacity": lambda request: driver.capacity(float(request["seconds"])),
-        "start": lambda request: driver.start(float(request["rate"]), request.get("requests")),
+        "start": lambda request: driver.start(_rate(request), request.get("requests")),
         "aim": lambda request: driver.aim(bool(request["twin"])),
         "finish": lambda request: driver.finish(Path(request["path"])),
         "wait": lambda request: driver.wait(Path(request["path"])),
     }
+
+
+def _rate(request: dict[str, Any]) -> float | None:
+    """None for a closed loop."""
+    rate = request["rate"]
+    return None if rate is None else float(rate)
 
 
 def _arguments() -> argparse.Namespace:

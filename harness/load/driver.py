@@ -68,17 +68,19 @@ class Driver:
 
         A task is what a schedule makes due; in most locustfiles it is one request.
         """
-        phase = self._begin(None)
-        for seat in [seat for line in self._sides[0].lines for seat in line.idle]:
-            self._hub.loop.run_callback(seat.greenlet.switch, time.monotonic_ns())
-            seat.line.idle.remove(seat)
+        phase = self._press()
         gevent.sleep(seconds)
         phase.stop()
         self._end()
         return phase.capacity()
 
-    def start(self, rate: float, requests: int | None = None) -> dict[str, Any]:
-        """Begin a phase of `rate` slots a second, `requests` of them or until `finish`."""
+    def start(self, rate: float | None, requests: int | None = None) -> dict[str, Any]:
+        """Begin a phase of `rate` slots a second, `requests` of them or until `finish`.
+
+        Without a rate it is a closed loop, as in `capacity`.
+        """
+        if rate is None:
+            return {"at_ns": self._press().began_ns}
         self._phases += 1
         schedule = scheduled(self._arrivals, rate, requests, f"{self._seed}/{self._phases}")
         self._begin(schedule)
@@ -102,6 +104,9 @@ class Driver:
 
     def finish(self, path: Path) -> dict[str, Any]:
         """Stop issuing, wait for the answers to what was due, write the requests to `path`."""
+        if (pressed := self._phase) is not None and pressed.schedule is None:
+            pressed.stop()
+            return self._written(pressed, path)  # nothing was due: what is under way is not missed
         phase, schedule = self._current()
         self._take_due(schedule)
         phase.stop()
@@ -219,6 +224,14 @@ class Driver:
                 self._complete.set()
         seat.phase, seat.due_ns = None, 0
 
+    def _press(self) -> Phase:
+        """Begin a phase in which no user of the first service pauses."""
+        phase = self._begin(None)
+        for seat in [seat for line in self._sides[0].lines for seat in line.idle]:
+            self._hub.loop.run_callback(seat.greenlet.switch, time.monotonic_ns())
+            seat.line.idle.remove(seat)
+        return phase
+
     def _begin(self, schedule: Schedule | None) -> Phase:
         if self._phase is not None:
             raise LoadError("A phase is running already.", next_step="`finish` it first.")
@@ -248,6 +261,9 @@ class Driver:
         if not phase.complete:
             self._complete.wait(DRAIN_SECONDS)
         self._lose_unanswered(phase)
+        return self._written(phase, path)
+
+    def _written(self, phase: Phase, path: Path) -> dict[str, Any]:
         self._end()
         phase.record.write(path)
         return phase.summary(self._connections, stopped=not self._seats)

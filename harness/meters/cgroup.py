@@ -11,6 +11,7 @@ from pathlib import Path
 from harness.errors import NeedError
 
 _SOME_TOTAL = re.compile(rb"some .*total=(\d+)")
+_FULL_TOTAL = re.compile(rb"full .*total=(\d+)")
 
 
 class CgroupCpu:
@@ -96,6 +97,18 @@ def parse_pressure(text: bytes) -> dict[str, float]:
     """How long some task of the cgroup waited for a CPU, from cpu.pressure."""
     found = _SOME_TOTAL.search(text)
     return {"pressure_seconds": int(found[1]) / 1e6} if found else {}
+
+
+def starved_seconds(path: Path) -> float:
+    """How long tasks of the cgroup wanted a CPU and none of them had one; 0 where none counts it.
+
+    On one CPU that is all the time in which others kept it from running (PSI, `full`).
+    """
+    try:
+        found = _FULL_TOTAL.search((path / "cpu.pressure").read_bytes())
+    except OSError:
+        return 0.0
+    return int(found[1]) / 1e6 if found else 0.0
 
 
 def _has_usage(path: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.meters.bpfstats import Program, StatsEnabled, Watched, delta
 from harness.model import Window, WindowRow
-from harness.node import idle, requests
+from harness.node import idle, rates, requests
 from harness.node.agent_process import AgentProcess
 from harness.node.switch import Switch
 from harness.node.testbed import Testbed, TrialLog
@@ -47,7 +47,8 @@ def run(
         each = _apart(agents, own) if spec.shared else {}
         stack.enter_context(StatsEnabled())
         for on, group, role in ((True, agents, "candidate"), (False, against, "reference")):
-            idle.run(testbed, group, watched[on], notes.of(role if against else ""))
+            for part in (idle, rates):
+                part.run(testbed, group, watched[on], notes.of(role if against else ""))
         switch = Switch((*agents, *against), lambda: 0.0)
         counted = {agent.name: agent.flush() for agent in (*agents, *against)}
         testbed.driver.start(testbed.rate)

@@ -1,4 +1,7 @@
-"""What collectors cost while no request comes; for `bpf_time`, before its load begins."""
+"""What collectors cost while no request comes; for `bpf_time`, before its load begins.
+
+`rates` measures in the same way while requests come.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from harness.meters.bpfstats import Watched, delta
 from harness.node.agent_process import AgentProcess, switch_all
 from harness.node.testbed import Testbed, TrialLog, cpu_seconds
 from harness.node.windows import sleep_until
+from harness.wire.spec import Timing
 from harness.wire.telemetry import IN_AGENT
 
 STEP_SECONDS = 0.5  # from one look for the controller to the next
@@ -22,25 +26,52 @@ def run(
     As long as asked for, or as some whole export intervals of the slowest agent, if that is more:
     it holds so many exports.
     """
-    interval = max((agent.spec.export_seconds for agent in agents), default=0.0)
-    if not agents or not notes.spec.timing.idle:
+    if not interval_of(agents) or not notes.spec.timing.idle:
         return
-    seconds = interval * max(1, round(notes.spec.timing.idle / interval))
     switch_all(agents, True)
-    began, before, ran = time.monotonic(), _cpu(testbed, agents), watched.read()
-    while (left := began + seconds - time.monotonic()) > 0:
-        sleep_until(time.monotonic() + min(left, STEP_SECONDS))
-        testbed.attend()
-    after, found = _cpu(testbed, agents), delta(ran.values(), watched.read().values())
-    notes.add("idle_seconds", time.monotonic() - began, "s")
+    measure(testbed, agents, watched, notes, "idle", seconds_of(agents, notes.spec.timing))
     switch_all(agents, False)
+
+
+def interval_of(agents: Sequence[AgentProcess]) -> float:
+    """From one export of the slowest agent to the next, in seconds; 0 without agents."""
+    return max((agent.spec.export_seconds for agent in agents), default=0.0)
+
+
+def seconds_of(agents: Sequence[AgentProcess], timing: Timing) -> float:
+    """How long a part lasts: some whole export intervals, so that it holds as many exports."""
+    interval = interval_of(agents)
+    return interval * max(1, round(timing.idle / interval))
+
+
+def measure(
+    testbed: Testbed,
+    agents: Sequence[AgentProcess],
+    watched: Watched,
+    notes: TrialLog,
+    part: str,
+    seconds: float,
+) -> None:
+    """Note for so many seconds what collectors that are on cost, as values of this part."""
+    began, before, ran = time.monotonic(), _cpu(testbed, agents), watched.read()
+    wait(testbed, seconds)
+    after, found = _cpu(testbed, agents), delta(ran.values(), watched.read().values())
+    notes.add(f"{part}_seconds", time.monotonic() - began, "s")
     for agent in agents:
         inside = {number for number, hook in agent.hooks.items() if hook in IN_AGENT}
         own = [found[number] for number in agent.program_ids if number in found.keys() - inside]
         spent = sum(each.run_time_ns for each in own) / 1e9
         used = after[agent.name] - before[agent.name]
-        notes.add("idle_agent_cpu_seconds", used, "s", collector=agent.name)
-        notes.add("idle_bpf_seconds", spent, "s", collector=agent.name)
+        notes.add(f"{part}_agent_cpu_seconds", used, "s", collector=agent.name)
+        notes.add(f"{part}_bpf_seconds", spent, "s", collector=agent.name)
+
+
+def wait(testbed: Testbed, seconds: float) -> None:
+    """Let time pass, and look for the controller meanwhile."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        sleep_until(time.monotonic() + min(left, STEP_SECONDS))
+        testbed.attend()
 
 
 def _cpu(testbed: Testbed, agents: Sequence[AgentProcess]) -> dict[str, float]:

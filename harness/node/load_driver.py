@@ -75,8 +75,11 @@ class LoadDriver(Protocol):
         """Drive as fast as the answers come, for that long."""
         ...
 
-    def start(self, rate: float, requests: int | None = None) -> int:
-        """Begin `rate` arrivals a second, for ever or `requests` of them; returns when (ns)."""
+    def start(self, rate: float | None, requests: int | None = None) -> int:
+        """Begin `rate` arrivals a second, for ever or `requests` of them; returns when (ns).
+
+        Without a rate it is a closed loop: whoever has an answer asks again, until `finish`.
+        """
         ...
 
     def aim(self, twin: bool) -> int:
@@ -147,9 +150,9 @@ class Driver:
         """Drive as fast as the answers come, for that long."""
         return Capacity(**self._call("capacity", seconds, seconds=seconds))
 
-    def start(self, rate: float, requests: int | None = None) -> int:
-        """Begin `rate` arrivals a second, for ever or `requests` of them; returns when (ns)."""
-        self._rate, self._requests = rate, requests or 0
+    def start(self, rate: float | None, requests: int | None = None) -> int:
+        """Begin `rate` arrivals a second, or a closed loop; returns when (ns)."""
+        self._rate, self._requests = rate or 1.0, requests or 0
         return int(self._call("start", rate=rate, requests=requests)["at_ns"])
 
     def aim(self, twin: bool) -> int:

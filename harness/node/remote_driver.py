@@ -29,8 +29,8 @@ class RemoteDriver:
         found, _ = self._ask(Call(FindCapacity(seconds)))
         return Capacity(**found)
 
-    def start(self, rate: float, requests: int | None = None) -> int:
-        """Begin `rate` arrivals a second, for ever or `requests` of them; returns when (ns)."""
+    def start(self, rate: float | None, requests: int | None = None) -> int:
+        """Begin `rate` arrivals a second, or a closed loop; returns when (ns)."""
         found, _ = self._ask(Call(Start(rate, requests)))
         return int(found["at_ns"])
 

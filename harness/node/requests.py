@@ -42,7 +42,17 @@ def note_load(summary: LoadSummary, path: Path, rate: float, notes: TrialLog) ->
 
 def count(rows: Sequence[WindowRow], log: Requests) -> list[WindowRow]:
     """Add `requests`: those that were answered within the metered stretch of each window."""
-    counts = within([(row.window.start_ns, row.window.end_ns) for row in rows], log)
+    return _counted(rows, log, log.status > 0)
+
+
+def count_well(rows: Sequence[WindowRow], log: Requests) -> list[WindowRow]:
+    """The same of those answered well: 2xx, 3xx, and what the locustfile calls a success."""
+    return _counted(rows, log, (log.status > 0) & ~log.failed)
+
+
+def _counted(rows: Sequence[WindowRow], log: Requests, which: NDArray[np.bool_]) -> list[WindowRow]:
+    stretches = [(row.window.start_ns, row.window.end_ns) for row in rows]
+    counts = _ended(stretches, log.end_ns[which])
     return [
         replace(row, meters={**row.meters, "requests": float(count)})
         for row, count in zip(rows, counts, strict=True)
@@ -51,7 +61,11 @@ def count(rows: Sequence[WindowRow], log: Requests) -> list[WindowRow]:
 
 def within(stretches: Sequence[tuple[int, int]], log: Requests) -> NDArray[np.intp]:
     """How many requests were answered in each stretch of time (ns)."""
-    ends = np.sort(log.end_ns[log.status > 0])
+    return _ended(stretches, log.end_ns[log.status > 0])
+
+
+def _ended(stretches: Sequence[tuple[int, int]], at_ns: NDArray[np.int64]) -> NDArray[np.intp]:
+    ends = np.sort(at_ns)
     edges = np.array(stretches, dtype=np.int64).reshape(-1, 2)
     return np.searchsorted(ends, edges[:, 1]) - np.searchsorted(ends, edges[:, 0])
 

@@ -14,7 +14,7 @@ from harness.meters import bpf_maps
 from harness.meters.conditions import Conditions
 from harness.meters.memory import cgroup_bytes, peak_rss_bytes, pss_bytes
 from harness.model import WindowRow
-from harness.node import always_on, bpf_time, install_halves, twin, windows
+from harness.node import always_on, bpf_time, install_halves, saturation, twin, windows
 from harness.node.agent_process import AgentProcess
 from harness.node.always_on import Before
 from harness.node.install import install, remove
@@ -104,6 +104,15 @@ def _pair(
     ]
 
 
+def _sets(
+    testbed: Testbed, folder: Path, notes: TrialLog, stack: ExitStack
+) -> list[tuple[list[AgentProcess], TrialLog]]:
+    """The trial's set of collectors with its notes, or both, if it compares two."""
+    if notes.spec.references:
+        return _pair(testbed, folder, notes, stack)
+    return [(install(testbed, notes.spec.candidates, folder, notes, stack), notes)]
+
+
 def _against(
     testbed: Testbed, folder: Path, notes: TrialLog, stack: ExitStack, since: int
 ) -> list[WindowRow]:
@@ -128,10 +137,7 @@ def _metered(
     testbed: Testbed, folder: Path, notes: TrialLog, stack: ExitStack, _finish: Finish
 ) -> list[WindowRow]:
     """The kernel's statistics of the programs; no part with collectors always on."""
-    if notes.spec.references:
-        both = _pair(testbed, folder, notes, stack)
-    else:
-        both = [(install(testbed, notes.spec.candidates, folder, notes, stack), notes)]
+    both = _sets(testbed, folder, notes, stack)
     agents, against = both[0][0], both[1][0] if len(both) > 1 else []
     rows = bpf_time.run(testbed, agents, folder, notes, against)
     for group, labelled in both:
@@ -142,11 +148,26 @@ def _metered(
     return rows
 
 
+def _saturated(
+    testbed: Testbed, folder: Path, notes: TrialLog, stack: ExitStack, _finish: Finish
+) -> list[WindowRow]:
+    """What a closed loop gets answered, window by window; no other part."""
+    if not saturation.is_filled(testbed, notes):
+        return []
+    both = _sets(testbed, folder, notes, stack)
+    agents, against = both[0][0], both[1][0] if len(both) > 1 else []
+    rows = saturation.run(testbed, agents, notes, against)
+    for group, labelled in both:
+        remove(group, labelled)
+    return rows
+
+
 _METHODS: Mapping[TrialMethod, Method] = {
     "switch": _switch,
     "twin": twin.run,
     "install": install_halves.run,
     "bpf_time": _metered,
+    "saturate": _saturated,
 }
 
 

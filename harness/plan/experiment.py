@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
+from harness.collectors.definition import EXPORT_SECONDS
 from harness.errors import InputError
 from harness.model import BASELINE, FACTORIAL, Arm, Arrivals, Load, StackKind, Trial
-from harness.plan import design, methods
+from harness.plan import design, methods, saturation
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")  # they become parts of folder names
 SHIPPED = Path(__file__).resolve().parents[2] / "experiments"
@@ -35,6 +36,10 @@ class Experiment:
     `budget_seconds` no block begins after that time. A trial that breaks a rule of validity is
     run again up to `replacements` times. `idle_poll` keeps idle CPUs from halting.
     The service gets `service_cpus` CPUs at most; with 0 all that load and collectors leave.
+
+    With `low_rate_fraction` metered trials also tell what collectors cost at that share of a rate.
+    With `saturated_seconds` each block ends with trials in which a closed loop keeps the service
+    full for so long, while the collectors of switched arms are turned on and off.
 
     Telemetry goes to a small `sink`, or with `stack` "full" into real backends, which are then
     asked what is new while the load goes on for `watched_seconds` after the steady part.
@@ -62,6 +67,8 @@ class Experiment:
     watched_seconds: float = 10.0
     metered_seconds: float = 2.0
     idle_seconds: float = 0.0
+    low_rate_fraction: float = 0.0
+    saturated_seconds: float = 0.0
     calibration_seconds: float = 3.0
     loads: Mapping[str, Load] = field(default_factory=dict)
 
@@ -113,16 +120,24 @@ class Experiment:
         """How much longer a trial with collectors takes because backends are asked what arrived."""
         return self.watched_seconds + ASKING_SECONDS if self.stack == "full" else 0.0
 
+    @property
+    def rates_seconds(self) -> float:
+        """How much longer a metered trial takes because two rates are compared."""
+        each = 2 * EXPORT_SECONDS + self.settle_seconds
+        return 2 * each if self.low_rate_fraction else 0.0
+
     def expected_seconds(self) -> float:
         """About how long the trials take, start-up of processes included; from experience here."""
         per_switched = self.settle_seconds + self.switched_seconds + self.steady_seconds + 1.2
         per_metered = self.settle_seconds + self.metered_seconds + self.idle_seconds + 1.2
+        per_metered += self.rates_seconds
         arms = self.trial_arms
         collectors = sum(1 for arm in arms if arm.collectors)
         against = sum(1 for arm in arms if arm.against)
         trials = len(arms) * per_switched + collectors * per_metered
         trials += against * (self.steady_seconds + 1.5)  # the references' own steady part
         trials += (collectors + against) * self.asking_seconds
+        trials += len(saturation.arms(self)) * (self.settle_seconds + self.saturated_seconds + 1.2)
         warmup = min(max(self.warmup_seconds, 4.0), self.warmup_limit_seconds)
         per_block = warmup + 5.0 + trials
         whole = len(self.workloads) * (
@@ -210,7 +225,8 @@ def plan(experiment: Experiment) -> list[Trial]:
 
     Within a workload the arms of odd blocks are shuffled by the seed and those of the next block
     run in the reverse order, so that a linear drift over a pair of blocks cancels. Metered trials
-    run at the end of each block, on the same process.
+    run at the end of each block, on the same process, and saturated ones last: what being full
+    leaves behind in a process (its heap, closed connections) reaches no other trial.
     """
     order: list[tuple[str, int, str, str]] = []
     for workload in experiment.workloads:
@@ -220,6 +236,9 @@ def plan(experiment: Experiment) -> list[Trial]:
                 (workload, block, arm.name, "metered")
                 for arm in experiment.trial_arms
                 if arm.collectors and experiment.metered_seconds > 0
+            ]
+            order += [
+                (workload, block, arm.name, "saturated") for arm in saturation.arms(experiment)
             ]
     return [
         Trial(i, workload, block, arm, kind, _seed(experiment.seed, i))  # type: ignore[arg-type]
@@ -336,6 +355,9 @@ def _problems(e: Experiment) -> Iterator[str]:
     if e.quadruples < 4:
         yield "switched_seconds must hold at least 4 quadruples of windows."
     yield from methods.problems(e)
+    yield from saturation.problems(e)
+    if not 0 <= e.low_rate_fraction < 1:
+        yield "low_rate_fraction must lie in [0, 1); 0 is none."
     if e.steady_seconds < 0.5:
         yield "steady_seconds must be at least 0.5."
     if e.stack not in ("sink", "full"):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.model import BASELINE, FACTORIAL, Arm
-from harness.plan import design
+from harness.plan import design, saturation
 
 if TYPE_CHECKING:
     from harness.plan.experiment import Experiment
@@ -52,10 +52,12 @@ def apart(experiment: Experiment) -> Experiment:
     if not arms:
         return experiment
     least = 16 * experiment.window_seconds
+    full, each = experiment.saturated_seconds, 16 * saturation.window_seconds(experiment)
     return replace(
         experiment,
         arms=tuple(replace(a, method="switch") if a in arms else a for a in experiment.arms),
         switched_seconds=max(least, round(experiment.switched_seconds / len(arms), 1)),
+        saturated_seconds=full and max(each, round(full / len(arms), 1)),
     )
 
 

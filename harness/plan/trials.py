@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from harness.collectors import Definition
-from harness.model import FACTORIAL, Arm, Method, Trial
-from harness.plan import design
+from harness.model import FACTORIAL, Arm, Method, Trial, TrialKind
+from harness.plan import design, saturation
 from harness.plan.experiment import Experiment, pattern
 from harness.plan.workloads import SHIPPED, Workload
 from harness.wire.spec import (
@@ -38,6 +38,9 @@ Definitions = Mapping[str, Definition]
 _METHODS: Mapping[Method, TrialMethod] = {
     "switch": "switch", "factorial": "switch", "twin": "twin", "block": "install",
 }  # fmt: skip
+
+
+_OF_KIND: Mapping[TrialKind, TrialMethod] = {"metered": "bpf_time", "saturated": "saturate"}
 
 
 def block(e: Experiment, workload: Workload, number: int, rate: float | None) -> BlockSpec:
@@ -97,10 +100,10 @@ def trial(
     Of a shared trial some collectors may be left out, by their names at the node.
     """
     arm = e.arm(planned.arm)
-    method: TrialMethod = "bpf_time" if planned.kind == "metered" else _METHODS[arm.method]
+    method = _OF_KIND.get(planned.kind) or _METHODS[arm.method]
     candidates = tuple(collector(definitions[name]) for name in arm.collectors)
     references = tuple(collector(definitions[name], REFERENCE) for name in arm.against)
-    shared = arm.method == FACTORIAL
+    cycled = arm.method == FACTORIAL and method in ("switch", "saturate")
     kept = [i for i, each in enumerate(candidates) if each.name not in without]
     return TrialSpec(
         name=planned.name,
@@ -109,21 +112,22 @@ def trial(
         candidates=tuple(candidates[i] for i in kept),
         references=references,
         windows=tuple(_shared_windows(e, planned, kept))
-        if shared and method == "switch"
+        if cycled
         else tuple(
             WindowState(on, (on,) * len(kept) + (not on,) * len(references))
             for on in _states(e, arm, planned, method)
         ),
         swapped=planned.block % 2 == 1,
         timing=_timing(e, method),
-        cycle=design.cycle(len(design.factors(e))) if shared and method == "switch" else 4,
-        shared=shared,
+        cycle=design.cycle(len(design.factors(e))) if cycled else 4,
+        shared=arm.method == FACTORIAL,
     )
 
 
 def _shared_windows(e: Experiment, planned: Trial, kept: Sequence[int]) -> Iterator[WindowState]:
     """Each collector by its column of the design; the null factor's switches nothing."""
-    for states in design.states(len(design.factors(e)), design.cycles(e), planned.seed):
+    cycles = saturation.cycles(e) if planned.kind == "saturated" else design.cycles(e)
+    for states in design.states(len(design.factors(e)), cycles, planned.seed):
         on = tuple(states[i] for i in kept)
         yield WindowState(any(on), on, states)
 
@@ -159,7 +163,7 @@ def _states(e: Experiment, arm: Arm, planned: Trial, method: TrialMethod) -> Seq
     if method == "bpf_time":
         slices = max(LEAST_SLICES, round(e.metered_seconds / SLICE_SECONDS))
         return pattern(-(-slices // 4), planned.seed) if arm.against else [True] * slices
-    return pattern(e.quadruples, planned.seed)
+    return pattern(saturation.quadruples(e) if method == "saturate" else e.quadruples, planned.seed)
 
 
 def installed_first(seed: int, planned: Trial) -> bool:
@@ -168,11 +172,17 @@ def installed_first(seed: int, planned: Trial) -> bool:
     return (planned.block % 2 == 0) == coin
 
 
+def _window(e: Experiment, method: TrialMethod) -> float:
+    if method == "saturate":
+        return saturation.window_seconds(e)
+    return SLICE_SECONDS if method == "bpf_time" else e.window_seconds
+
+
 def _timing(e: Experiment, method: TrialMethod) -> Timing:
     return Timing(
         settle=e.settle_seconds,
-        window=SLICE_SECONDS if method == "bpf_time" else e.window_seconds,
-        guard=e.guard_seconds,
+        window=_window(e, method),
+        guard=saturation.guard_seconds(e) if method == "saturate" else e.guard_seconds,
         switched=e.switched_seconds,
         steady=e.steady_seconds,
         watched=e.watched_seconds,
@@ -180,4 +190,5 @@ def _timing(e: Experiment, method: TrialMethod) -> Timing:
         warmup=e.warmup_seconds,
         warmup_limit=e.warmup_limit_seconds,
         idle=e.idle_seconds,
+        low_rate=e.low_rate_fraction,
     )

@@ -25,11 +25,12 @@ NAMES = {
     "latency_p90_us": "p90 of latency",
     "latency_p99_us": "p99 of latency",
     "latency_p99_9_us": "p99.9 of latency",
+    "capacity_percent": "what the full service answers",
     "bpf_difference_us": "time in BPF programs a request",
     "agent_difference_us": "the agents' CPU a request",
     "agent_memory_difference_mb": "the agents' memory",
 }  # of rows that are worth a place in the first sentences, in this order
-SAME = {"workload_cpu_percent"}  # as another row, in another unit
+SAME = {"workload_cpu_percent", "capacity_per_s"}  # as another row, in another unit
 
 
 def verdict(summary: Summary) -> str:

@@ -22,6 +22,8 @@ from harness.report import (
     headline,
     plots,
     quality,
+    rates,
+    saturation,
     sheets,
     table,
     tiles,
@@ -55,6 +57,9 @@ class Section:
     found: sheets.Sheet
     cost: sheets.Sheet
     programs: sheets.Sheet
+    capacity: sheets.Sheet
+    filled: str
+    rates: sheets.Sheet
 
 
 def page(run: Run, summary: Summary) -> str:
@@ -74,7 +79,9 @@ def page(run: Run, summary: Summary) -> str:
         glyphs=_glyphs(summary),
         tiles=tiles.tiles(summary),
         verdict=headline.verdict(summary),
-        sentences=headline.sentences(summary),
+        sentences=[
+            *headline.sentences(summary), *saturation.sentences(summary), *rates.sentences(summary),
+        ],
         paint=canvas.arm_names([arm.name for arm in summary.experiment.arms], BASELINE),
         machine=conditions.facts(about.facts, skip=("versions",)),
         versions=conditions.facts(about.facts.get("versions", {})),
@@ -125,6 +132,9 @@ def _section(run: Run, summary: Summary, workload: str) -> Section:
         quality.found(summary, workload),
         quality.cost(summary, workload),
         sheets.programs(summary, workload),
+        saturation.sheet(summary, workload),
+        saturation.note(summary, workload),
+        rates.sheet(summary, workload),
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 
 from harness.analysis.summary import Summary
-from harness.report import conditions, headline, quality, table
+from harness.report import conditions, headline, quality, rates, saturation, table
 from harness.report.sheets import Sheet
 
 
@@ -13,7 +14,14 @@ def text(summary: Summary) -> str:
     """The verdict, the headline table and the warnings as Markdown."""
     parts = [
         f"**{headline.verdict(summary)}**",
-        "\n".join(f"- {sentence}" for sentence in headline.sentences(summary)),
+        "\n".join(
+            f"- {sentence}"
+            for sentence in (
+                *headline.sentences(summary),
+                *saturation.sentences(summary),
+                *rates.sentences(summary),
+            )
+        ),
         "\n".join(_table(summary)),
         f"Run `{summary.name}`, {_machine(summary)}. {_conditions(summary)} "
         "Intervals are 95 %, ranges over trials say so; those of CPU are for the mean over "
@@ -25,10 +33,14 @@ def text(summary: Summary) -> str:
     ]
     if summary.warnings:
         parts.append("\n".join(f"> {warning}" for warning in summary.warnings))
+    for workload in summary.experiment.workloads:
+        if (full := saturation.sheet(summary, workload)).rows:
+            full = replace(full, caption=f"{full.caption} ({workload})")
+            parts += ["\n".join(_sheet(full)), saturation.note(summary, workload)]
     if summary.experiment.stack == "full":
         parts += _stack(summary)
     parts.append(f"Again: `{shlex.join(summary.about.command)}`")
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _stack(summary: Summary) -> list[str]:

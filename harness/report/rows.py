@@ -39,6 +39,7 @@ def document(summary: Summary) -> dict[str, Any]:
         "programs": [finite(asdict(program)) for program in summary.programs],
         "quality": [finite(_judged(one)) for one in summary.qualities],
         "upkeep": [finite(asdict(one)) for one in summary.upkeeps],
+        **_saturation(summary),
         "trials": [
             {
                 "trial": judged.record.trial.name,
@@ -58,6 +59,12 @@ def document(summary: Summary) -> dict[str, Any]:
         "skipped_arms": about.skipped_arms,
         "warnings": list(summary.warnings),
     }
+
+
+def _saturation(summary: Summary) -> dict[str, Any]:
+    """Whose limit a closed loop met, in runs that had one."""
+    found = [finite(asdict(each)) for each in summary.saturations]
+    return {"saturation": found} if found else {}
 
 
 def _judged(one: Quality) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def _machines(about: About, records: Sequence[TrialRecord]) -> Iterator[str]:
 
 def _trial(run: Run, experiment: Experiment, record: TrialRecord) -> Iterator[str]:
     folder, arm = run.path / "trials" / record.trial.name, experiment.arm(record.trial.arm)
-    switched = record.trial.kind == "switched"
+    kind = record.trial.kind
     try:
         windows = [row.window for row in run.windows(record.trial)]
     except (StoreError, FileNotFoundError) as error:
@@ -56,10 +56,10 @@ def _trial(run: Run, experiment: Experiment, record: TrialRecord) -> Iterator[st
         return
     yield from _edges(windows)
     if arm.method == FACTORIAL:
-        yield from _cycles(windows, len(design.factors(experiment)), switched)
+        yield from _cycles(windows, len(design.factors(experiment)), kind != "metered")
     else:
-        yield from _quadruples(windows, arm, switched)
-    if switched and windows:
+        yield from _quadruples(windows, arm, kind != "metered")
+    if kind == "switched" and windows:
         yield from _requests(folder)
 
 

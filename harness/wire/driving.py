@@ -32,9 +32,9 @@ class FindCapacity:
 
 @dataclass(frozen=True)
 class Start:
-    """Begin a phase: for ever, or of so many `requests`."""
+    """Begin a phase: for ever, or of so many `requests`; a closed loop without a `rate`."""
 
-    rate: float
+    rate: float | None
     requests: int | None
 
 

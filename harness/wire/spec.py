@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from harness.model import Arrivals, StackKind, WindowRow
 
-TrialMethod = Literal["switch", "twin", "install", "bpf_time"]
-"""How a trial compares: `install` is an experiment's `block`, `bpf_time` a metered trial."""
+TrialMethod = Literal["switch", "twin", "install", "bpf_time", "saturate"]
+"""How a trial compares: `install` is an experiment's `block`, `bpf_time` a metered trial,
+`saturate` a saturated one."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,7 @@ class WindowState:
 
 @dataclass(frozen=True)
 class Timing:
-    """The lengths of a trial's parts."""
+    """The lengths of a trial's parts; `low_rate` is a share of the rate, 0 for no such part."""
 
     settle: float
     window: float
@@ -214,6 +215,7 @@ class Timing:
     warmup: float
     warmup_limit: float
     idle: float = 0.0
+    low_rate: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,24 @@ def test_a_closed_loop_finds_the_capacity(tmp_path: Path, server: Server) -> Non
     assert found.cpu_share > 0
 
 
+def test_a_closed_loop_that_is_recorded_leaves_nothing_for_the_next_phase(
+    tmp_path: Path, server: Server
+) -> None:
+    with drive(tmp_path, server.url, connections=4) as driver:
+        began = driver.start(None)
+        time.sleep(0.5)
+        summary = driver.finish(tmp_path / "full.npz")
+        asked = server.paths["/"]
+        driver.start(100, requests=20)
+        assert driver.wait(tmp_path / "counted.npz").requests == 20
+    full = record.read(tmp_path / "full.npz")
+    assert summary.requests == len(full.due_ns) > 4
+    assert asked - 4 <= len(full.due_ns) <= asked  # what was under way at the end is not counted
+    assert full.start_ns.min() >= began
+    assert summary.cpu_share > 0
+    assert not full.failed.any()
+
+
 def test_sigterm_ends_it(tmp_path: Path, server: Server) -> None:
     with drive(tmp_path, server.url) as driver:
         driver.start(50)

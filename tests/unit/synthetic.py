@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness.model import FACTORIAL, Arm, Measurement, Trial, Window, WindowRow
-from harness.plan import design
+from harness.plan import design, saturation
 from harness.plan import experiment as experiments
 from harness.plan.experiment import Experiment
 from harness.results.run import Run, TrialRecord
@@ -38,6 +38,18 @@ INSTRUMENT = {
         for hook in sorted(set(HOOKS.values()))
     },
 }
+SATURATED = (
+    ("saturated_requests", 20_000.0, "{request}"),
+    ("saturated_errors", 2.0, "{request}"),
+    ("saturated_connections", 16.0, "{connection}"),
+    ("saturated_cpus", 1.0, "{cpu}"),
+    ("driver_cpu_share", 0.6, "1"),
+    ("service_starved_share", 0.01, "1"),
+    ("driver_starved_share", 0.02, "1"),
+    ("steal_share", 0.0, "1"),
+    ("cpu_pressure_share", 0.9, "1"),
+)
+BENT = 1e-4  # CPU of an agent at the low rate, beyond the line through none and the whole rate
 SLICE_SECONDS = 0.25
 TICK = 0.01  # s; softirq time moves by these
 SIGNAL = {"http": "requests", "flows": "connections", "profile": "samples", "guard": "executions"}
@@ -69,6 +81,7 @@ class Truth:
     noise: float = 0.03  # of one window, as a share; heavy-tailed
     softirq_us: float = 0.0
     outliers: float = 0.02  # share of windows that something else disturbed
+    driver_share: float = 0.6  # of the load driver's CPU, while the service is full
 
 
 def experiment(**changes: Any) -> Experiment:
@@ -108,10 +121,14 @@ def add(
     arm = what.arm(trial.arm)
     make = {"twin": twins, "block": halves}.get(arm.method, windows)
     switched = trial.kind == "switched"
-    rows = make(what, trial, truth, rng) if switched else slices(what, trial, rng)
+    rows = make(what, trial, truth, rng) if switched else (
+        full(what, trial, truth, rng) if trial.kind == "saturated" else slices(what, trial, rng)
+    )  # fmt: skip
     extra: dict[str, Any] = {}
     if rows and switched:
         requests(folder / "requests.npz", what, trial, truth, rows, rng)
+    if trial.kind == "saturated":
+        extra["saturated_on"] = {"service": [0], "load": [1]}
     if switched and "profile" in arm.collectors:
         (folder / "pprof").mkdir()
         (folder / "pprof/profile.folded").write_text(FOLDED)
@@ -153,15 +170,40 @@ def windows(
     return rows
 
 
+def full(what: Experiment, trial: Trial, truth: Truth, rng: np.random.Generator) -> list[WindowRow]:
+    """A closed loop: as many requests as the service's CPU, less 3 %, is enough for."""
+    level = LEVEL_US.get(trial.workload, 50.0)
+    guard, length = saturation.guard_seconds(what), saturation.window_seconds(what)
+    seconds, begin = length - guard, int(3e12) + trial.index * 10**11
+    states = _states(what, trial)
+    phase, rows = rng.random(), []
+    for i, (on, factors) in enumerate(states):
+        drift = 1 + truth.drift * math.sin(2 * math.pi * (i * length / 37 + phase))
+        noise = truth.noise * rng.standard_t(4) + (rng.random() < truth.outliers) * 0.4
+        us = level * drift * (1 + noise) + _effect(what, trial, (on, factors), truth.cpu_us)
+        start = begin + int((i * length + guard) * 1e9)
+        meters = {
+            "seconds": seconds, "requests": 0.97e6 * seconds / us, "cpu.workload": 0.97 * seconds,
+            "cpu.client": truth.driver_share * seconds, "cpu.steal": 0.0,
+        }  # fmt: skip
+        number = i // (design.cycle(len(factors)) if factors else 4)
+        window = Window(i, number, on, start, start + round(seconds * 1e9), factors)
+        rows.append(WindowRow(window, meters))
+    return rows
+
+
 State = tuple[bool, design.States]
 
 
 def _states(what: Experiment, trial: Trial) -> list[State]:
     """Whether each window is on, and of a shared trial which factors are."""
+    is_full = trial.kind == "saturated"
     if trial.arm != FACTORIAL:
-        return [(on, ()) for on in experiments.pattern(what.quadruples, trial.seed)]
+        quadruples = saturation.quadruples(what) if is_full else what.quadruples
+        return [(on, ()) for on in experiments.pattern(quadruples, trial.seed)]
     factors = design.factors(what)
-    drawn = design.states(len(factors), design.cycles(what), trial.seed)
+    cycles = saturation.cycles(what) if is_full else design.cycles(what)
+    drawn = design.states(len(factors), cycles, trial.seed)
     return [(any(states[:-1]), states) for states in drawn]
 
 
@@ -292,6 +334,10 @@ def _values(what: Experiment, trial: Trial, rng: np.random.Generator) -> Iterabl
 
     rate = RATE.get(trial.workload, 1000.0)
     n = round(rate * what.steady_seconds)
+    if trial.kind == "saturated":
+        for metric, number, unit in SATURATED:
+            yield value(metric, number, unit)
+        return
     yield value("requests_total", n * 5, "{request}")
     yield value("errors_total", 0, "{request}")
     yield value("rate_asked", rate, "{request}/s")
@@ -316,7 +362,17 @@ def _metered(what: Experiment, names: Iterable[str], n: float) -> Iterable[Told]
     yield "metered_seconds", what.metered_seconds, "s", {}
     if what.idle_seconds:
         yield "idle_seconds", what.idle_seconds, "s", {}
+    shares = {"low_rate": what.low_rate_fraction, "full_rate": 1.0}
+    rate = n / what.steady_seconds
+    for part, share in shares.items() if what.low_rate_fraction else ():
+        yield f"{part}_seconds", 3.0, "s", {}
+        yield f"{part}_requests", 3.0 * share * rate, "{request}", {}
     for c in names:
+        for part, share in shares.items() if what.low_rate_fraction else ():
+            bend = BENT if part == "low_rate" else 0.0
+            used = 3.0 * (0.002 + 1e-6 * share * rate + bend)
+            yield f"{part}_agent_cpu_seconds", used, "s", {"collector": c}
+            yield f"{part}_bpf_seconds", 3.0 * (1e-4 + 5e-7 * share * rate), "s", {"collector": c}
         yield "metered_events", round(EVENTS[c] * n), "{event}", {"collector": c}
         if what.idle_seconds:
             yield "idle_agent_cpu_seconds", 0.002 * what.idle_seconds, "s", {"collector": c}

@@ -34,6 +34,8 @@ SMALL = synthetic.experiment(
     arms=(*ARMS, Arm("profile", ("profile",)), Arm("new", ("http",), ("flows",))),
     switched_seconds=8.5,
     idle_seconds=3.0,
+    saturated_seconds=4.0,
+    low_rate_fraction=0.25,
 )
 TINY = synthetic.experiment(workloads=("go",), arms=ARMS, switched_seconds=1.2)
 LOUD = Truth({"http": 6.0, "profile": 0.0})

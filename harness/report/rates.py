@@ -1,0 +1,85 @@
+"""What collectors cost by the second and by the request, and how that is read; for `html`."""
+
+from __future__ import annotations
+
+from harness.analysis.summary import Summary
+from harness.model import Comparison
+from harness.report import sheets, wording
+from harness.report.sheets import Sheet
+from harness.report.table import Cell
+
+# column -> metric and what it is
+COLUMNS = {
+    "by the second": ("per_second_mcpu", "thousandths of a CPU, at any rate"),
+    "by the request": ("per_request_us", "what each adds"),
+    "a request at a tenth of the rate": (
+        "tenth_rate_us",
+        "with its share of what the second costs",
+    ),
+    "off the line": ("line_residual_mcpu", "the rate in between, metered less the line"),
+}
+
+
+def sheet(summary: Summary, workload: str) -> Sheet:
+    """A row for each arm whose cost was metered at two rates; or none."""
+    measured = {row.arm for row in _rows(summary, workload, "per_request_us")}
+    rows = tuple(
+        (arm.name, wording.arm_label(summary, arm.name), _cells(summary, workload, arm.name))
+        for arm in summary.experiment.arms
+        if arm.name in measured
+    )
+    notes = tuple(what for _, what in COLUMNS.values())
+    caption = "Agents and BPF programs (entry not included) by the second and by the request"
+    return Sheet(caption, tuple(COLUMNS), rows, notes)
+
+
+def _cells(summary: Summary, workload: str, arm: str) -> tuple[Cell, ...]:
+    found = (summary.row(workload, arm, metric) for metric, _ in COLUMNS.values())
+    return tuple(sheets.value(row) if row else Cell("no third rate", "", "none") for row in found)
+
+
+def sentences(summary: Summary) -> list[str]:
+    """One of each service whose costs are split: how to read it, by the arm of most collectors."""
+    found = []
+    for workload in summary.experiment.workloads:
+        if rows := _rows(summary, workload, "tenth_rate_us"):
+            found.append(_sentence(summary, max(rows, key=lambda row: _size(summary, row))))
+    return found
+
+
+def _size(summary: Summary, row: Comparison) -> int:
+    return len(summary.experiment.arm(row.arm).collectors)
+
+
+def _sentence(summary: Summary, tenth: Comparison) -> str:
+    second, request, left = (
+        summary.row(tenth.workload, tenth.arm, metric)
+        for metric in ("per_second_mcpu", "per_request_us", "line_residual_mcpu")
+    )
+    assert second is not None, "they come together"
+    assert request is not None
+    text = (
+        f"{tenth.workload}, by the second and by the request: {tenth.arm} takes "
+        f"{wording.plain(second.estimate)} thousandths of a CPU at any rate and "
+        f"{_us(request)} for each request, so that with ten times fewer requests each costs "
+        f"{_us(tenth)} {wording.spread(tenth)}"
+    )
+    return f"{text}{_straight(left)}."
+
+
+def _us(row: Comparison) -> str:
+    return f"{wording.plain(row.estimate)} µs"
+
+
+def _straight(left: Comparison | None) -> str:
+    """Whether a third rate agrees with the line."""
+    if left is None or not left.low < left.high:
+        return ""
+    by = f"{wording.plain(left.estimate)} mCPU, {wording.spread(left)}"
+    if wording.apart(left):
+        return f"; a third rate lies off that line ({by}): what requests cost depends on the rate"
+    return f"; a third rate agrees with that line ({by})"
+
+
+def _rows(summary: Summary, workload: str, metric: str) -> list[Comparison]:
+    return [row for row in summary.rows if (row.workload, row.metric) == (workload, metric)]
