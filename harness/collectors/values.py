@@ -33,7 +33,7 @@ _SECONDS = Range("a number of seconds", 0.001, 3600, "0.5", whole=False)
 RANGES = {
     "interval": _SECONDS,
     "drain": _SECONDS,
-    "sample": Range("a whole number of requests", 1, 2**31 - 1, "100"),
+    "sample": Range("a whole number of requests", 1, 1_000_000_000, "100"),
     "frequency": Range("a whole number of samples a second", 1, 1000, "99"),
     "ns": Range("a whole number of nanoseconds", 0, 1_000_000, "500"),
     "agent-percent": Range("a percentage of one CPU", 0, 100, "0.5", whole=False),
@@ -51,7 +51,7 @@ def check(options: Mapping[str, str], spec: str) -> None:
         if limits is not None and not limits.holds(value):
             raise InputError(
                 f"The collector {spec!r} cannot be run: {option} is {limits.what}, not {value!r}.",
-                next_step=f"It lies between {limits.least:,g} and {limits.most:,g}, "
+                next_step=f"It lies between {limits.least:,} and {limits.most:,}, "
                 f"as in {limits.example}.",
             )
         if words is not None and value not in words:

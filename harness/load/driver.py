@@ -171,11 +171,11 @@ class Driver:
         )
         seat.due_ns, seat.failed = 0, failed
 
-    def task_failed(self, user: User) -> None:
+    def task_failed(self, user: User, error: str) -> None:
         """A task that raised before it made a request is a failed request."""
         seat = self._seats[user]
         if seat.phase is self._phase and seat.due_ns:
-            self._lose(seat.due_ns, failures.RAISED, "(task failed)", seat.line)
+            self._lose(seat.due_ns, f"{failures.RAISED} {error}", "(task failed)", seat.line)
             seat.due_ns, seat.failed = 0, True
 
     def left(self, user: User) -> None:

@@ -10,7 +10,7 @@ CLOSED = "connection closed without a whole answer"
 TIMED_OUT = "timed out"
 NO_ANSWER = "no answer"
 NOT_SENT = "not sent"
-RAISED = "the task raised an error"
+RAISED = "the task raised"
 SENT_AGAIN = "sent again by the client"
 
 

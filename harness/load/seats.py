@@ -78,6 +78,7 @@ def crew(weights: Sequence[int], connections: int) -> list[int]:
 def await_idle(sides: Sequence[Side], seats: Mapping[Any, Seat]) -> None:
     """Wait until every user asked for a slot; LoadError if some never do."""
     lines, wanted = [line for side in sides for line in side.lines], len(seats)
+    users = list(seats)  # who ends is taken out
     with gevent.Timeout(READY_SECONDS, False):
         while sum(len(line.idle) for line in lines) < wanted == len(seats):
             gevent.sleep(0.005)
@@ -85,6 +86,14 @@ def await_idle(sides: Sequence[Side], seats: Mapping[Any, Seat]) -> None:
     if idle < wanted:
         raise LoadError(
             f"{wanted - idle} of {wanted} users did not get past on_start.",
-            "The load driver's log has their errors.",
-            "Try the locustfile with `locust --headless`.",
+            _first_error(users),
+            "Try the locustfile with `locust --headless`; *-load.log in the run's logs has more.",
         )
+
+
+def _first_error(users: Sequence[Any]) -> str:
+    """What ended the first of them, as Locust keeps it; or that nothing did."""
+    for user in users:
+        if (error := getattr(user._greenlet, "exception", None)) is not None:
+            return f"{type(error).__name__}: {error}."
+    return f"They were given {READY_SECONDS:.0f} s."

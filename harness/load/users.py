@@ -45,8 +45,8 @@ class Gate(Protocol):
     def answered(self, user: User, end_ns: int, meta: dict[str, Any]) -> None:
         """Called after each request, with Locust's `request` event."""
 
-    def task_failed(self, user: User) -> None:
-        """Called when a task raised."""
+    def task_failed(self, user: User, error: str) -> None:
+        """Called when a task raised; the `error`'s class, which says more than that it did."""
 
     def left(self, user: User) -> None:
         """Called when a user stopped for good."""
@@ -121,10 +121,10 @@ class Crowd:
             self._orders[key] = (tasks, _in_proportion(tasks, self._seed))
         return next(self._orders[key][1])
 
-    def _on_error(self, user_instance: Any, **_: Any) -> None:
+    def _on_error(self, user_instance: Any, exception: Exception, **_: Any) -> None:
         user = getattr(user_instance, "user", user_instance)  # Locust passes a TaskSet at times
         if user in self._users.values():
-            self._gate.task_failed(user)
+            self._gate.task_failed(user, type(exception).__name__)
 
     def _on_request(self, **meta: Any) -> None:
         end_ns = getattr(meta.get("response"), "received_ns", 0) or time.monotonic_ns()

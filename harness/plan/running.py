@@ -72,6 +72,8 @@ def service(running: Running, locustfile: Path | None = None) -> Workload:
     name = running.name()
     url, login = without_login(running.url)
     path = urlsplit(url).path
+    if locustfile is not None or path == "/":
+        url = url.rstrip("/")  # locustfiles add paths to it, which begin with one
     if locustfile is not None and not locustfile.is_file():
         raise InputError(
             f"There is no locustfile {locustfile}.", next_step="Give the path of one that is there."
@@ -83,7 +85,7 @@ def service(running: Running, locustfile: Path | None = None) -> Workload:
         description=f"runs already, found by {' '.join(running.named())}",
         primary=path or "/",
         locustfile=locustfile.resolve() if locustfile is not None else None,
-        url=url.rstrip("/") if locustfile is not None or path == "/" else url,
+        url=url,
         running=Found(
             name=name, url=url, pid=running.pid or 0, cgroup=running.cgroup,
             unit=running.unit, container=running.container,

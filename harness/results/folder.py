@@ -34,7 +34,10 @@ def new_folder(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno in _TAKEN:
             raise _exists(path) from error
-        raise StoreError(f"Cannot create {path}.", str(error)) from error
+        raise StoreError(
+            f"Cannot create {path}: {error.strerror}.",
+            next_step="Name another folder by --reports.",
+        ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

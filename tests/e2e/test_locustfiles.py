@@ -197,6 +197,7 @@ def test_a_task_that_raises_is_a_failed_request(tmp_path: Path, server: Server) 
         driver.start(100, requests=10)
         summary = driver.wait(tmp_path / "requests.npz")
     assert (summary.requests, summary.errors) == (10, 10)
+    assert summary.failures == {"the task raised KeyError": 10}
     assert record.read(tmp_path / "requests.npz").route_names == ("(task failed)",)
 
 
@@ -229,6 +230,6 @@ def test_a_broken_locustfile_is_told(tmp_path: Path) -> None:
 
 def test_users_that_fail_to_start_are_told(tmp_path: Path) -> None:
     failing = TWO_STEPS + "\n    def on_start(self):\n        raise RuntimeError('no account')\n"
-    with pytest.raises(LoadError, match="on_start"):
+    with pytest.raises(LoadError, match=r"on_start. RuntimeError: no account\."):
         drive(tmp_path, "http://127.0.0.1:1", failing)
     assert "no account" in (tmp_path / "load.log").read_text()

@@ -91,10 +91,24 @@ def test_a_service_that_runs_is_named_to_who_measures_it(option: str) -> None:
     assert found.own is not None
     assert found.own.running is not None
     assert vars(found.own.running) == {
-        "name": "pid-7" if option == "pid" else "name", "url": URL, "pid": 0, "cgroup": "",
-        "unit": "", "container": "", option: value,
+        "name": "pid-7" if option == "pid" else "name", "url": URL.rstrip("/"),
+        "pid": 0, "cgroup": "", "unit": "", "container": "", option: value,
     }  # fmt: skip
     assert found.experiment.workloads == (found.own.name,)
+
+
+@pytest.mark.parametrize("url", [URL, f"{URL}shop/", f"{URL}shop"])
+def test_the_paths_of_a_locustfile_follow_the_url_of_a_service_that_runs(
+    url: str, tmp_path: Path
+) -> None:
+    locustfile = tmp_path / "load.py"
+    locustfile.write_text("")
+    own = running.service(Running(url, pid=1), locustfile)
+    assert own.running is not None
+    assert own.running.url == own.url == url.rstrip("/")  # which requests are made to
+    alone = running.service(Running(f"{URL}shop/", pid=1)).running
+    assert alone is not None
+    assert alone.url == f"{URL}shop/"
 
 
 @pytest.mark.parametrize("engine", ["", "containerd://", "cri-o://", "docker://"])

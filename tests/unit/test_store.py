@@ -148,7 +148,7 @@ def test_a_run_is_made_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StoreError, match=r"Cannot create .*/r\."):
+    with pytest.raises(StoreError, match=r"Cannot create .*/r: No space left on device\."):
         Run.create(tmp_path / "r", EXPERIMENT)
     assert list(tmp_path.iterdir()) == []
 
