@@ -111,7 +111,8 @@ def _told(outcome: Outcome, as_json: bool) -> int:
     """The exit code of an evaluation that ended, after its report and what there is to say."""
     for warning in outcome.warnings:
         err.print(f"[yellow]Warning:[/] {escape(warning)}", soft_wrap=True)
-    statuses = [record.status for record in outcome.run.records()]
+    records = outcome.run.records()
+    statuses = [record.status for record in records]
     usable = _finish(outcome.run, as_json) if "ok" in statuses else False
     if outcome.error is not None:
         complain(outcome.error)
@@ -119,6 +120,9 @@ def _told(outcome: Outcome, as_json: bool) -> int:
         failed = sum(status != "ok" for status in statuses) + outcome.left_out
         due = len(statuses) + outcome.left_out
         err.print(f"[red]Error:[/] {failed} of {due} trials were not measured.")
+        reasons = (record.reason for record in records if record.status == "failed")
+        if (first := next(reasons, "")) and not any(first in said for said in outcome.warnings):
+            err.print(f"  The first failed: {escape(first)}", soft_wrap=True)
     elif usable:
         return 0
     else:

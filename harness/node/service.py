@@ -216,4 +216,4 @@ def _how(returncode: int | None) -> str:
 
 def _last_words(log: Path, lines: int = 3) -> str:
     tail = processes.last_words(log, lines)
-    return f"Its last words: {' / '.join(tail)}" if tail else "It wrote nothing."
+    return f"Its last words: {' / '.join(tail).rstrip('.')}." if tail else "It wrote nothing."

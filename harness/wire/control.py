@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError
-
 Handler = Callable[[dict[str, Any]], dict[str, Any]]
 
 
@@ -64,7 +62,8 @@ class Server:
                 request = json.loads(line)
                 reply = {"ok": True, **self._handlers[request["cmd"]](request)}
             except Exception as error:
-                kind = "" if isinstance(error, HarnessError) else f"{type(error).__name__}: "
+                # an error of ours is whole sentences; its class is not imported, see above
+                kind = "" if hasattr(error, "next_step") else f"{type(error).__name__}: "
                 reply = {"ok": False, "error": f"{kind}{error}"}
                 if isinstance(error, OSError) and error.errno:
                     reply["errno"] = error.errno

@@ -56,6 +56,14 @@ def test_only_what_may_be_over_is_advised_to_be_gone_on_with(
     assert ("Go on with" in capsys.readouterr().err) == advised
 
 
+def test_why_the_first_trial_failed_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = _run(tmp_path, {"baseline"}, "failed")
+    assert evaluation._told(Outcome(run), as_json=True) == ERROR
+    assert "The first failed: It cannot." in capsys.readouterr().err
+
+
 def test_the_plan_of_a_run_that_goes_on_is_what_is_left(tmp_path: Path) -> None:
     run = _run(tmp_path, {"baseline", "http"}, "")
     done = CliRunner().invoke(app, ["evaluate", "--resume", str(run.path), "--plan"])
