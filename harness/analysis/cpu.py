@@ -27,9 +27,16 @@ HL = "Hodges-Lehmann over quadruples, signed-rank interval, widened by what proc
 PAIRS = "context_cpu_us less those of {}; products of two in the regression on windows"
 SUMS = "weighted means of windows (the counter moves by ticks), redrawn coins"
 TICKS = "ratio of sums (the counter moves by ticks), bootstrap over quadruples within blocks"
-METERS = {**{metric: (meter,) for meter, metric in SWITCHED_CPU.items()}, **metrics.COMBINED_CPU}
+METERS = {
+    **{metric: (meter,) for meter, metric in SWITCHED_CPU.items()},
+    **metrics.COMBINED_CPU,
+    **{metric: (meter,) for metric, meter in metrics.COUNTED.items()},
+    metrics.IPC: ("instructions",),
+}
 PERCENT = "workload_cpu_percent"
 SERVICE = "workload_cpu_us"
+PERCENT_OF = {SERVICE: PERCENT, "instructions_per_request": "instructions_percent"}
+COUNTS = (*metrics.COUNTED, metrics.IPC)
 
 Alike = tuple[str, str, int]
 """Workload, method and number of collectors: of arms that are as far apart between processes."""
@@ -71,11 +78,26 @@ def rows(cells: Sequence[Cell], seed: int) -> dict[tuple[str, str], list[Compari
     """All differences of CPU per request, by workload and arm."""
     found = defaultdict(list)
     for metric in METERS:
-        for row in _metric_rows(cells, metric, seed):
+        of = cells if metric != metrics.IPC else [_by_cycles(cell) for cell in cells]
+        for row in _metric_rows(of, metric, seed):
             found[row.workload, row.arm].append(row)
     for cell in cells:
         found[cell.workload, cell.arm.name] += interactions(cell)
     return found
+
+
+def _by_cycles(cell: Cell) -> Cell:
+    """The cell with cycles in the place of requests, so that what is told is for each of them."""
+    trials = []
+    for record, windows in cell.switched:
+        counted = [row for row in windows if "cycles" in row.meters]
+        trials.append((record, tuple(replace(row, meters=_cycled(row.meters)) for row in counted)))
+    return replace(cell, switched=tuple(trials))
+
+
+def _cycled(meters: Mapping[str, float]) -> Mapping[str, float]:
+    twin = {"requests.twin": meters["cycles.twin"]} if "cycles.twin" in meters else {}
+    return {**meters, "requests": meters["cycles"], **twin}
 
 
 def percent_rows(cells: Sequence[Cell], seed: int) -> list[Comparison]:
@@ -197,9 +219,13 @@ def _of_windows(cell: Cell, metric: str, is_ticked: bool) -> Difference | None:
 
 
 def _is_ticked(cell: Cell, parts: Sequence[str]) -> bool:
-    """Whether windows are too short for a meter's ticks; half a trial is never."""
+    """Whether windows are too short for a meter's ticks; half a trial is never.
+
+    Instructions are whole numbers too, and many.
+    """
+    timed = [part for part in parts if part.startswith("cpu.")]
     return cell.arm.method != "block" and any(
-        compare.is_ticked(rows, part) for part in parts for _, rows in cell.switched
+        compare.is_ticked(rows, part) for part in timed for _, rows in cell.switched
     )
 
 
@@ -214,16 +240,23 @@ def _rows(found: Difference, between: Heterogeneity) -> Iterator[Comparison]:
         cell.row(metric, whole, level, found.method, found.within.p),
         mde=found.within.whole.mde, mean=found.mean, down_share=found.down,
     )  # fmt: skip
+    if metric in COUNTS:  # what is counted is no seconds, of which us are told
+        row = scaled(row, 1e-6)
     yield row
-    if metric == SERVICE and level > 0:
+    if metric in PERCENT_OF and level > 0:
         yield percent(row)
 
 
 def percent(row: Comparison) -> Comparison:
-    """The service's CPU in percent of its level."""
-    scale = 100 / row.level
+    """What the service pays in percent of its level."""
+    found = scaled(row, 100 / row.level)
+    metric = PERCENT_OF[row.metric]
+    return replace(found, metric=metric, unit=metrics.metric(metric).unit, level=100.0)
+
+
+def scaled(row: Comparison, by: float) -> Comparison:
+    """A difference in another unit."""
     return replace(
-        row, metric=PERCENT, unit=metrics.metric(PERCENT).unit, level=100.0, mde=row.mde * scale,
-        estimate=row.estimate * scale, low=row.low * scale, high=row.high * scale,
-        mean=row.mean * scale,
+        row, estimate=row.estimate * by, low=row.low * by, high=row.high * by, mde=row.mde * by,
+        mean=row.mean * by, level=row.level * by,
     )  # fmt: skip

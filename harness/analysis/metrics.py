@@ -6,6 +6,7 @@ collector that is on.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99_9": 0.999}
@@ -25,6 +26,15 @@ COMBINED_CPU = {
     "context_cpu_us": ("cpu.workload", "cpu.client"),
     "unexplained_us": ("cpu.host",),
 }
+
+# the same of the processor's counters; IPC is that of instructions over cycles
+COUNTED = {
+    "instructions_per_request": "instructions",
+    "cycles_per_request": "cycles",
+    "cache_misses_per_request": "cache_misses",
+}
+IPC = "instructions_per_cycle"
+ENABLED, RUNNING = "counters.enabled", "counters.running"  # s, that they were to count and did
 
 # taken off a meter: an agent works by its own clock, in on and off windows alike
 APART = {
@@ -54,6 +64,7 @@ PARTS = {
 # metrics that are told apart by a name in brackets, and what the name is
 BRACKETS = {
     "coverage_percent": "signal",
+    "agent_memory_slope_mb_h": "kind of memory other than RSS",
     **{f"latency_{name}_us": "route other than the primary" for name in PERCENTILES},
 }
 
@@ -81,6 +92,19 @@ METRICS: dict[str, Metric] = {
     ),
     "host_cpu_us": Metric(
         "us/request", "busy CPU of the machine less agents and receiver, on - off", True
+    ),
+    "instructions_per_request": Metric(
+        "instructions/request", "instructions of the workload per request, on - off", True
+    ),
+    "instructions_percent": Metric("%", "the same in percent of the level with it off", True),
+    "cycles_per_request": Metric(
+        "cycles/request", "cycles of a CPU in the workload per request, on - off", True
+    ),
+    "instructions_per_cycle": Metric(
+        "instructions/cycle", "instructions of the workload in a cycle (IPC), on - off", True
+    ),
+    "cache_misses_per_request": Metric(
+        "misses/request", "misses of the last cache in the workload per request, on - off", True
     ),
     "latency_p50_us": Metric("us", "median latency from the moment a request was due", True),
     "latency_p90_us": Metric("us", "90th percentile of latency, on - off", True),
@@ -138,6 +162,9 @@ METRICS: dict[str, Metric] = {
     ),
     "agent_memory_mb": Metric("MB", "memory of the arm's agents (PSS: shared pages are divided)"),
     "agent_peak_memory_mb": Metric("MB", "peak resident memory (RSS) of the arm's agents"),
+    "agent_first_peak_memory_mb": Metric("MB", "the same up to the agents' first exports"),
+    "agent_memory_slope_mb_h": Metric("MB/h", "growth of the agents' memory (RSS) under load"),
+    "agent_memory_watched_min": Metric("min", "how long that was followed, after the warm-up"),
     "map_memory_mb": Metric("MB", "memory locked by the arm's BPF maps"),
     "map_memory_96_mb": Metric("MB", "the same on 96 CPUs, by formula, with full per-CPU maps"),
     "coverage_percent": Metric("%", "share of a signal's events whose telemetry arrived"),
@@ -152,6 +179,13 @@ METRICS: dict[str, Metric] = {
     "late_p99_ms": Metric("ms", "how late the load driver gave out requests, p99"),
     "error_percent": Metric("%", "requests that failed"),
 }
+
+
+def counted_share(meters: Iterable[Mapping[str, float]]) -> float | None:
+    """In what share of the time the processor counted what it was to count; None: it was not."""
+    both = [(m[ENABLED], m[RUNNING]) for m in meters if ENABLED in m]
+    enabled = sum(each for each, _ in both)
+    return sum(each for _, each in both) / enabled if enabled > 0 else None
 
 
 def metric(name: str) -> Metric:

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from harness.analysis import compare
+from harness.analysis import compare, metrics
 from harness.analysis.compare import Quadruples
 from harness.model import Method, WindowRow
 
 OWN, TWIN = "cpu.workload", "cpu.twin"  # the process in scope, and the plain one
+TWINS = {OWN: TWIN, **{name: f"{name}.twin" for name in metrics.COUNTED.values()}}
 Group = Sequence[WindowRow]
 
 
@@ -75,14 +76,15 @@ def _twin(group: Group, meters: Sequence[str], less: Sequence[str]) -> tuple[flo
     """
     less = (*less, TWIN) if OWN in less else less
     sides = []
-    for on, own, requests in ((True, OWN, "requests"), (False, TWIN, "requests.twin")):
+    own = [meter for meter in meters if meter in TWINS]
+    for on, requests in ((True, "requests"), (False, "requests.twin")):
         driven = [row for row in group if row.window.on == on]
         answered, served = _sum(group, requests), _answered(driven)
-        shared = sum(_sum(driven, meter) for meter in meters if meter != OWN)
+        shared = sum(_sum(driven, meter) for meter in meters if meter not in TWINS)
         shared -= sum(_sum(driven, meter) for meter in less)
-        alone = _sum(group, own) if OWN in meters else 0.0
+        alone = sum(_sum(group, meter if on else TWINS[meter]) for meter in own)
         us = 1e6 * (alone / answered + (shared / served if served else 0.0))
-        sides.append((us, answered if OWN in meters else served))
+        sides.append((us, answered if own else served))
     (on_us, on_requests), (off_us, off_requests) = sides
     return on_us, off_us, on_requests, off_requests
 

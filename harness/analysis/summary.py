@@ -15,8 +15,10 @@ from harness.analysis import (
     events,
     factorial,
     family,
+    growth,
     harms,
     latency_rows,
+    metrics,
     quality,
     tallies,
     upkeep,
@@ -50,6 +52,7 @@ METERED = (
 )  # fmt: skip
 
 CAPACITY = ("capacity_per_s", "capacity_percent")
+COUNTED = ("instructions_", "cycles_", "cache_misses_")
 
 OF_CLIENT = ("client_cpu_us", "context_cpu_us", "residual_us", "interaction_us")
 
@@ -73,6 +76,7 @@ class Summary:
     routes: tuple[Route, ...] = ()
     idle: frozenset[tuple[str, str]] = frozenset()  # workload and arm without events
     saturations: tuple[Saturation, ...] = ()
+    counted_share: float | None = None  # of the time, by the processor's counters; None: not read
 
     def row(self, workload: str, arm: str, metric: str) -> Comparison | None:
         """The row of this name; None if it was not measured (`missing` says why)."""
@@ -108,6 +112,7 @@ def summarize(run: Run) -> Summary:
         mine += (row for route in its_routes for row in route.rows)
         routes += its_routes
         mine += cells.value_rows(cell)
+        mine += growth.rows(run, cell)
         mine += account.bill_rows(cell, mine, about.facts)
         mine += account.against_rows(cell)
         mine += cells.coverage_rows(cell)
@@ -128,6 +133,7 @@ def summarize(run: Run) -> Summary:
         tuple(each for cell in found for each in quality.qualities(cell)), tuple(_upkeeps(found)),
         harmed, tuple(routes),
         frozenset((c.workload, c.arm.name) for c in found if _is_idle(c)), tuple(full),
+        metrics.counted_share(row.meters for each in windows.values() for row in each),
     )  # fmt: skip
 
 
@@ -262,6 +268,13 @@ def _unrecorded(summary: Summary, workload: str, arm: str, metric: str) -> str:
         return "The load came from another machine, whose CPU is in no figure."
     if metric == "interaction_us" and len(summary.experiment.arm(arm).collectors) > 1:
         return "Not each of its collectors has an arm of its own, compared by the same method."
+    if metric.startswith((growth.SLOPE, growth.WATCHED)):
+        return (
+            f"The collectors stayed on for {summary.experiment.steady_seconds:g} s: a slope of "
+            f"their memory takes {growth.least_minutes():.0f} minutes (`harness evaluate hour`)."
+        )
+    if metric.startswith(COUNTED):
+        return "The processor's counters were not read: `harness doctor` says what the machine has."
     if metric.endswith("_event_us") and summary.row(workload, arm, "runs_per_request"):
         if len(summary.experiment.arm(arm).collectors) > 1:
             return "Events of several collectors are of different kinds."

@@ -124,6 +124,7 @@ MEANS: Mapping[str, Reader] = {
     "sink_us": sink_us,
     "agent_memory_mb": memory_mb,
     "agent_peak_memory_mb": _scaled(total, "agent_peak_rss_bytes", 1e-6),
+    "agent_first_peak_memory_mb": _scaled(total, "agent_first_peak_rss_bytes", 1e-6),
     "map_memory_mb": _scaled(total, "map_bytes", 1e-6),
     "map_memory_96_mb": _scaled(total, "map_bytes_on_many_cpus", 1e-6),
     "data_latency_p50_s": _scaled(greatest, "data_latency_p50_seconds", 1),

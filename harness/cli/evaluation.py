@@ -164,7 +164,7 @@ def _finish(run: Run, as_json: bool) -> bool:
         out.print(escape(headline.verdict(built.summary)))
         for text in (*headline.notes(built.summary), *saturation.sentences(built.summary)):
             out.print(escape(text))
-        for shown in _stack(built.summary):
+        for shown in _tables(built.summary):
             out.print()
             out.print(shown)
         out.print(f"\nReport: {built.html}\nNext: open it in a browser.", soft_wrap=True)
@@ -190,11 +190,11 @@ def _headline(summary: Summary) -> Table:
     return shown
 
 
-def _stack(summary: Summary) -> Iterator[Table]:
-    """What was found in the full stack, and what that costs; none for the small sink."""
+def _tables(summary: Summary) -> Iterator[Table]:
+    """What only some runs tell: instructions, growth of memory, what the full stack found."""
     from harness.report import terminal
 
-    for title, (head, *rows) in terminal.stack(summary):
+    for title, (head, *rows) in terminal.tables(summary):
         shown = Table(
             *head, title=escape(title), title_justify="left", box=None, padding=(0, 1, 0, 0)
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.linux import knobs, mount, processes
+from harness.linux import bpf_features, knobs, mount, processes
 from harness.linux.placement import placement
 
 _CPU = Path("/sys/devices/system/cpu")
@@ -51,6 +51,7 @@ def facts() -> dict[str, Any]:
         "mitigations": _mitigations(),
         "perf_event_paranoid": _number("/proc/sys/kernel/perf_event_paranoid"),
         "bpf_jit_enable": _number("/proc/sys/net/core/bpf_jit_enable"),
+        "hardware_counters": hardware_counters(),
         "irq_time_accounting": irq_time_accounting(kernel_config()),
         "load_average": list(os.getloadavg()),
         "steal_seconds": steal_seconds(_text("/proc/stat")),
@@ -69,6 +70,12 @@ def cgroup_mode(fstypes: list[str]) -> str:
     kinds = {"cgroup": "v1", "cgroup2": "v2"}
     found = {kinds[fstype] for fstype in fstypes if fstype in kinds}
     return "hybrid" if len(found) == 2 else next(iter(found), "none")
+
+
+def hardware_counters() -> str:
+    """`there`, or why instructions and cycles cannot be counted here."""
+    refused = bpf_features.refusal("hardware counters")
+    return f"none ({refused})" if refused else "there"
 
 
 def steal_seconds(stat: str) -> float:

@@ -18,6 +18,7 @@ _BPF: Final = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc
 _PERF: Final = {"x86_64": 298, "aarch64": 241, "riscv64": 241, "s390x": 331, "ppc64le": 319}
 
 _MNT_DETACH = 2
+_PERF_CGROUP, _PERF_CLOEXEC = 4, 8
 _MAP_CREATE, _PROG_LOAD, _PROG_NEXT_ID, _PROG_FD_BY_ID, _MAP_FD_BY_ID = 0, 5, 11, 13, 14
 _INFO_BY_FD = 15
 _RAW_TRACEPOINT_OPEN, _ENABLE_STATS = 17, 32
@@ -112,6 +113,29 @@ def open_perf_event(event_type: int, config: int, *, cpu: int = 0) -> int:
     )
     number = _PERF[platform.machine()]
     return _checked(_LIBC.syscall(number, attr, -1, cpu, -1, ctypes.c_ulong(8)))
+
+
+def open_counter(
+    event_type: int,
+    config: int,
+    *,
+    of: int,
+    cpu: int = -1,
+    is_cgroup: bool = False,
+    leader: int = -1,
+) -> int:
+    """Open a perf event that counts at once; OSError if there is none, or not for these.
+
+    `of` is a thread, with what it starts from now on, or the descriptor of a cgroup's folder,
+    which needs a CPU. With the event `leader` it is counted at the same times. A reading is the
+    count, ns in which it was to count, and ns in which it did (8 bytes each).
+    """
+    times, inherit = 0b11, 0 if is_cgroup else 0b10
+    attr = ctypes.create_string_buffer(
+        struct.pack("=IIQQQQQ", event_type, 112, config, 0, 0, times, inherit), 112
+    )
+    flags = ctypes.c_ulong(_PERF_CLOEXEC | (_PERF_CGROUP if is_cgroup else 0))
+    return _checked(_LIBC.syscall(_PERF[platform.machine()], attr, of, cpu, leader, flags))
 
 
 def _bpf(command: int, attr: bytearray) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _PROC = Path("/proc")
-_PSS = re.compile(rb"^Pss:\s+(\d+) kB$", re.MULTILINE)
+_ROLLUP = re.compile(rb"^(Rss|Pss|Private_Dirty):\s+(\d+) kB$", re.MULTILINE)
 _PEAK = re.compile(rb"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 _CGROUP_FILES = {
     "current_bytes": ("memory.current", "memory.usage_in_bytes"),
@@ -16,14 +16,22 @@ _CGROUP_FILES = {
 }
 
 
-def pss_bytes(pids: Iterable[int], proc: Path = _PROC) -> int:
-    """Resident memory with shared pages divided among their users; dead processes have none."""
-    total = 0
+def resident_bytes(pids: Iterable[int], proc: Path = _PROC) -> dict[str, int]:
+    """What is resident of processes: `rss`, `pss` with shared pages divided among their users, and
+    `private_dirty`, which nobody else has and no file does; dead processes have none.
+    """
+    found = {"rss": 0, "pss": 0, "private_dirty": 0}
     for pid in pids:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            found = _PSS.search((proc / str(pid) / "smaps_rollup").read_bytes())
-            total += int(found[1]) * 1024 if found else 0
-    return total
+            text = (proc / str(pid) / "smaps_rollup").read_bytes()
+            for name, kilobytes in _ROLLUP.findall(text):
+                found[name.decode().lower()] += int(kilobytes) * 1024
+    return found
+
+
+def pss_bytes(pids: Iterable[int], proc: Path = _PROC) -> int:
+    """Resident memory with shared pages divided among their users; dead processes have none."""
+    return resident_bytes(pids, proc)["pss"]
 
 
 def peak_rss_bytes(pid: int, proc: Path = _PROC) -> int:

@@ -14,8 +14,9 @@ import numpy as np
 from harness.linux import listeners
 from harness.load import record
 from harness.meters import coverage
+from harness.meters.memory import peak_rss_bytes
 from harness.model import Part
-from harness.node import freshness, known_events
+from harness.node import freshness, known_events, memory_log
 from harness.node.agent_process import AgentProcess, switch_all
 from harness.node.known_events import Known
 from harness.node.switch import injects
@@ -47,6 +48,7 @@ def run(
     requests = max(20, round(testbed.rate * notes.spec.timing.steady))
     switch_all(agents, True)
     told_before = [agent.flush() for agent in agents]
+    _note_first_peak(agents, notes)
     bill = freshness.Bill(testbed)
     if testbed.receiver.poll_seconds:  # the bill has waited
         told_before = [agent.stats() for agent in agents]
@@ -56,6 +58,9 @@ def run(
     made: dict[Made, Known] = {}
     if agents:
         made = known_events.make(testbed, folder, known_events.LOADED)
+    memory = folder / f"{earlier.name.replace('steady', 'memory')}.jsonl"
+    left = requests / testbed.rate - (time.monotonic() - begun)
+    memory_log.keep(agents, left, memory, testbed.attend)
     path = folder / f"{earlier.name}.npz"
     summary = testbed.driver.wait(path)
     testbed.service.check()
@@ -91,6 +96,13 @@ def run(
     if testbed.receiver.poll_seconds:
         freshness.run(testbed, agents, folder, notes, earlier.since)
     switch_all(agents, False)
+
+
+def _note_first_peak(agents: Sequence[AgentProcess], notes: TrialLog) -> None:
+    """The most that was resident of each agent up to its first exports, of which one was told."""
+    for agent in agents:
+        peak = sum(map(peak_rss_bytes, agent.pids()))
+        notes.add("agent_first_peak_rss_bytes", peak, "By", collector=agent.name)
 
 
 def _note_cpu(

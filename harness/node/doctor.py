@@ -30,6 +30,12 @@ _TOOLS: dict[str, tuple[Status, str]] = {
     "javac": ("warn", "builds the Java workload"),
     "chromium": ("warn", "only the tests need it: they look at the report in it"),
 }
+# probes that no collector takes: who does, and what is to be known where they are refused
+_USED = {"hardware counters": "the meter of instructions a request"}
+_WITHOUT = {
+    "hardware counters": "Nothing to do: reports compare CPU time, without instructions a request; "
+    "a machine whose hypervisor passes the processor's counters (PMU) on has them.",
+}
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ def _hooks(collectors: Sequence[Needs]) -> Iterator[Finding]:
         users = ", ".join(each.name for each in collectors if name in each.hooks)
         likers = ", ".join(each.name for each in collectors if name in each.prefers)
         if not refused:
-            used = users or likers
+            used = users or likers or _USED.get(name, "")
             yield Finding(name, "pass", f"used by {used}" if used else "works")
         elif users:
             fix = f"Use another kernel for the collectors {users}; the others run."
@@ -115,7 +121,7 @@ def _hooks(collectors: Sequence[Needs]) -> Iterator[Finding]:
             fix = (
                 f"Nothing to do: {likers} takes another hook."
                 if likers
-                else "Nothing to do: no included collector needs it."
+                else _WITHOUT.get(name, "Nothing to do: no included collector needs it.")
             )
             yield Finding(name, "warn", refused, fix)
 

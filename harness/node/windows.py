@@ -170,8 +170,13 @@ def open_edges(
     files: ExitStack,
     others: Mapping[str, Path] | None = None,
 ) -> Edges:
-    """The meters of all that takes part; `others` are more cgroups, by the name of their meter."""
-    of = testbed.machine.of
+    """The meters of all that takes part; `others` are more cgroups, by the name of their meter.
+
+    Instructions are counted of the service, and of those others.
+    """
+    of, counted = testbed.machine.of, {"": testbed.service.cgroup}
+    for metric, path in (others or {}).items():
+        counted[f".{metric.partition('.')[2]}"] = path
     return Edges(
         {
             "cpu.workload": [testbed.service.cgroup],
@@ -181,6 +186,7 @@ def open_edges(
             **{metric: [path] for metric, path in (others or {}).items()},
         },
         files,
+        counted if testbed.block.count_instructions else {},
     )
 
 

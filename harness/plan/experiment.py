@@ -35,6 +35,7 @@ class Experiment:
     arm's 95 % interval of workload_cpu_percent is no wider than that to each side; with
     `budget_seconds` no block begins after that time. A trial that breaks a rule of validity is
     run again up to `replacements` times. `idle_poll` keeps idle CPUs from halting.
+    `count_instructions` reads the processor's counters where it has some.
     The service gets `service_cpus` CPUs at most; with 0 all that load and collectors leave.
 
     With `low_rate_fraction` metered trials also tell what collectors cost at that share of a rate.
@@ -55,6 +56,7 @@ class Experiment:
     budget_seconds: float | None = None
     replacements: int = 1
     idle_poll: bool = True
+    count_instructions: bool = True
     service_cpus: int = 0
     stack: StackKind = "sink"
     warmup_seconds: float = 3.0

@@ -63,6 +63,7 @@ def block(e: Experiment, workload: Workload, number: int, rate: float | None) ->
         least_requests=MIN_REQUESTS,
         arrivals=load.arrivals,
         login=workload.login,
+        count_instructions=e.count_instructions,
     )
 
 

@@ -9,6 +9,7 @@ from harness.analysis.validity import Judged
 from harness.model import FACTORIAL, IDLE_CPUS
 from harness.plan import design
 from harness.plan.experiment import Experiment
+from harness.report import counters
 from harness.results.about import About
 from harness.wire.placement import names
 
@@ -29,6 +30,7 @@ def measuring(summary: Summary) -> list[tuple[str, str]]:
         ("service's CPUs", _service_cpus(summary)),
         ("idle CPUs", _idle(summary.about)),
         ("settings that disturb", _knobs(summary.about)),
+        *_instructions(summary),
         ("cost of entry", _entry(summary.about)),
         *_load(summary),
         ("telemetry", _telemetry(summary)),
@@ -36,6 +38,12 @@ def measuring(summary: Summary) -> list[tuple[str, str]]:
         ("warm-up", _warm(summary.about)),
         ("trials run again", _again(summary)),
     ]
+
+
+def _instructions(summary: Summary) -> list[tuple[str, str]]:
+    """Whether the processor counted them; nothing of runs that did not try."""
+    told = counters.told(summary)
+    return [("instructions", told)] if told else []
 
 
 def _shared(e: Experiment) -> list[tuple[str, str]]:

@@ -17,8 +17,10 @@ from harness.model import BASELINE, Comparison
 from harness.report import (
     canvas,
     conditions,
+    counters,
     events,
     flamegraph,
+    growth,
     headline,
     plots,
     quality,
@@ -50,10 +52,12 @@ class Section:
     account: sheets.Sheet
     events: sheets.Sheet
     contexts: sheets.Sheet
+    counted: sheets.Sheet
     interactions: sheets.Sheet
     against: sheets.Sheet
     latencies: list[sheets.Sheet]
     life: sheets.Sheet
+    growth: sheets.Sheet
     found: sheets.Sheet
     cost: sheets.Sheet
     programs: sheets.Sheet
@@ -90,6 +94,7 @@ def page(run: Run, summary: Summary) -> str:
         hooks=_hooks(summary),
         refused=[(j, conditions.fate(summary, j)) for j in summary.trials if not j.usable],
         asked=quality.note(summary),
+        grown=growth.note(summary),
         entry=any(row.metric == "entry_us" for row in summary.rows),
         shared=summary.experiment.has_shared,
         rules=validity.STATED,
@@ -125,10 +130,12 @@ def _section(run: Run, summary: Summary, workload: str) -> Section:
         sheets.bill(summary, workload),
         events.sheet(summary, workload),
         sheets.contexts(summary, workload),
+        counters.sheet(summary, workload),
         sheets.interactions(summary, workload),
         sheets.against(summary, workload),
         sheets.latencies(summary, workload),
         sheets.life(summary, workload),
+        growth.sheet(summary, workload),
         quality.found(summary, workload),
         quality.cost(summary, workload),
         sheets.programs(summary, workload),

@@ -6,7 +6,16 @@ import shlex
 from dataclasses import replace
 
 from harness.analysis.summary import Summary
-from harness.report import conditions, headline, quality, rates, saturation, table
+from harness.report import (
+    conditions,
+    counters,
+    growth,
+    headline,
+    quality,
+    rates,
+    saturation,
+    table,
+)
 from harness.report.sheets import Sheet
 
 
@@ -39,6 +48,7 @@ def text(summary: Summary) -> str:
             parts += ["\n".join(_sheet(full)), saturation.note(summary, workload)]
     if summary.experiment.stack == "full":
         parts += _stack(summary)
+    parts += _followed(summary)
     parts.append(f"Again: `{shlex.join(summary.about.command)}`")
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -52,6 +62,17 @@ def _stack(summary: Summary) -> list[str]:
         if each.rows
     ]
     return [*("\n".join(_sheet(each)) for each in sheets), quality.note(summary)]
+
+
+def _followed(summary: Summary) -> list[str]:
+    """What the processor counted, and whether agents grew, in runs that tell it."""
+    found = [
+        "\n".join(_sheet(each))
+        for make in (counters.sheet, growth.sheet)
+        for workload in summary.experiment.workloads
+        if (each := make(summary, workload)).rows
+    ]
+    return [*found, *filter(None, [growth.note(summary)])]
 
 
 def _sheet(sheet: Sheet) -> list[str]:
@@ -90,7 +111,8 @@ def _claims(line: table.Line) -> str:
 def _conditions(summary: Summary) -> str:
     told = dict(conditions.measuring(summary))
     early = f" Blocks: {told['blocks']}." if summary.about.ended_early else ""
-    return f"Window {told['window']}; idle CPUs {told['idle CPUs']}.{early}"
+    counted = f" Instructions {told['instructions']}." if "instructions" in told else ""
+    return f"Window {told['window']}; idle CPUs {told['idle CPUs']}.{counted}{early}"
 
 
 def _bill(summary: Summary) -> str:

@@ -6,7 +6,7 @@ import math
 
 from harness.analysis.summary import Summary
 from harness.model import Comparison
-from harness.report import quality, table, wording
+from harness.report import counters, growth, quality, table, wording
 from harness.report.table import Cell, Line
 
 COLUMNS = (
@@ -60,16 +60,18 @@ def _label(line: Line) -> str:
     return f"{line.label} {line.method}" if line.method.startswith("against") else line.label
 
 
-def stack(summary: Summary) -> list[tuple[str, list[tuple[str, ...]]]]:
-    """Titles, and under each what was found in the full stack and what that costs, as rows.
+def tables(summary: Summary) -> list[tuple[str, list[tuple[str, ...]]]]:
+    """Titles, and under each its rows: what the processor counted, whether agents' memory grew,
+    what was found in the full stack and what that costs.
 
-    Empty for a run with the small sink. The first row of each names the columns.
+    Empty for a run that has none of it. The first row of each names the columns.
     """
+    makers = (counters.sheet, growth.sheet, quality.found, quality.cost)
     sheets = [
         (workload, each)
         for workload in summary.experiment.workloads
-        for each in (quality.found(summary, workload), quality.cost(summary, workload))
-        if each.rows
+        for make in makers
+        if (each := make(summary, workload)).rows
     ]
     return [
         (

@@ -10,7 +10,8 @@ from harness.model import BASELINE, Comparison
 
 UNITS = {
     "us/request": "µs", "us/event": "µs", "us": "µs", "%": "%", "MB": "MB", "s": "s", "ms": "ms",
-    "1/s": "/s", "1/request": "",
+    "1/s": "/s", "1/request": "", "instructions/request": "instr.", "cycles/request": "cycles",
+    "misses/request": "misses", "instructions/cycle": "a cycle", "MB/h": "MB/h",
 }  # fmt: skip
 NO_EVENTS = "no events under this load"
 MINUS = "\N{MINUS SIGN}"

@@ -35,7 +35,14 @@ from harness.results.about import SCHEMA, About
 from harness.results.folder import alone, new_folder, writing
 from harness.wire.files import whole, write_whole
 
-_UNITS = {"requests": "{request}", "bpf.runs": "{run}"}  # of windows' meters; else seconds
+_UNITS = {
+    "requests": "{request}",
+    "bpf.runs": "{run}",
+    "instructions": "{instruction}",
+    "cycles": "{cycle}",
+    "cache_misses": "{miss}",
+}  # of windows' meters; else seconds
+MEMORY = ("rss", "pss", "private_dirty", "maps")  # kinds of an agent's memory that are followed
 _SET_ASIDE = re.compile(r"\.(interrupted|failed)\d*$")
 
 
@@ -168,11 +175,26 @@ class Run:
         with _reading(path):
             return [_window(json.loads(line)) for line in path.read_text().splitlines()]
 
+    def memory(self, trial: Trial) -> list[dict[str, Any]]:
+        """The agents' memory while they stayed on, as `node.memory_log` wrote it; [] if it did not.
+
+        StoreError if it is damaged.
+        """
+        path = self.path / "trials" / trial.name / "memory.jsonl"
+        if not path.exists():
+            return []
+        with _reading(path):
+            return [json.loads(line) for line in path.read_text().splitlines()]
+
     def measurements(self) -> Iterator[Measurement]:
-        """The long table: every value of every trial, then every meter of every window."""
+        """The long table: of every trial its values, its agents' memory as it went, and every
+        meter of every window.
+        """
         names = design.factors(self.experiment())
         for record in self.records():
             yield from record.values
+            for sample in self.memory(record.trial):
+                yield from _resident(record.trial, sample)
             for row in self.windows(record.trial):
                 yield from _melt(record.trial, row, names)
 
@@ -234,6 +256,16 @@ def _melt(trial: Trial, row: WindowRow, factors: Sequence[str]) -> Iterator[Meas
         yield Measurement(
             metric, value, unit, trial.workload, trial.arm, trial.block, trial.name,
             row.window.index, labels,
+        )  # fmt: skip
+
+
+def _resident(trial: Trial, sample: dict[str, Any]) -> Iterator[Measurement]:
+    """A line of memory.jsonl."""
+    labels = {"collector": sample["collector"], "seconds": f"{sample['seconds']:g}"}
+    for name in MEMORY:
+        yield Measurement(
+            f"agent_memory_{name}_bytes", sample[name], "By", trial.workload, trial.arm,
+            trial.block, trial.name, None, labels,
         )  # fmt: skip
 
 

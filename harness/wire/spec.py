@@ -118,7 +118,8 @@ class BlockSpec:
     Without a `rate` the capacity is found, and its `fraction` is taken, `max_rate` at most. A rate
     that puts less than `least_requests` into a window of `window_seconds` is refused. When
     `arrivals` are due is drawn by `driver_seed`, if it is drawn. `login`, user:password as in a
-    URL, is for the load driver alone. Without `elsewhere` that runs here.
+    URL, is for the load driver alone. Without `elsewhere` that runs here. The processor's counters
+    are read with `count_instructions`, where it has some.
     """
 
     name: str
@@ -138,6 +139,7 @@ class BlockSpec:
     arrivals: Arrivals = "periodic"
     login: str = field(default="", repr=False)
     elsewhere: Elsewhere | None = None
+    count_instructions: bool = True
 
 
 @dataclass(frozen=True)

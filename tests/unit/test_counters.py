@@ -1,151 +1,148 @@
-"""What the stack's programs say of themselves, read; and marks that measure the lag."""
+"""Instructions a request: scaled counts, estimates of known effects, and what a report says."""
 
 from __future__ import annotations
 
-import http.client
-import time
+import json
+import os
+import struct
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.errors import ComponentError
-from harness.stack import catalog, client, counters
-from harness.stack.config import prometheus, tempo
-from harness.stack.marks import Marks
+from harness.analysis.summary import summarize
+from harness.meters import counters
+from harness.model import Arm, WindowRow
+from harness.report import build, conditions, terminal
+from harness.results.run import Run
+from tests.unit import synthetic
+from tests.unit.synthetic import Truth
 
-COLLECTOR = """\
-# HELP otelcol_receiver_accepted_spans Number of spans
-# TYPE otelcol_receiver_accepted_spans counter
-otelcol_receiver_accepted_spans{receiver="otlp",transport="http"} 1500
-otelcol_receiver_accepted_spans{receiver="otlp",transport="grpc"} 500
-otelcol_receiver_refused_spans{receiver="otlp",transport="http"} 3
-otelcol_receiver_accepted_metric_points{receiver="otlp"} 77
-otelcol_exporter_sent_spans{exporter="otlp_grpc/tempo"} 1.9e+03
-otelcol_exporter_sent_log_records{exporter="otlp_http/loki"} 12
-otelcol_exporter_queue_size{data_type="traces",exporter="otlp_grpc/tempo"} 100
-otelcol_exporter_queue_size{data_type="logs",exporter="otlp_http/loki"} 7
-otelcol_exporter_queue_capacity{exporter="otlp_grpc/tempo"} 1000000
-otelcol_exporter_enqueue_failed_spans{exporter="otlp_grpc/tempo"} 2
-"""
-TEMPO = """\
-tempo_distributor_spans_received_total{tenant="single-tenant"} 1900
-tempo_discarded_spans_total{reason="rate_limited",tenant="single-tenant"} 5
-tempo_discarded_spans_total{reason="live_traces_exceeded",tenant="single-tenant"} 1
-tempo_distributor_bytes_received_total{tenant="single-tenant"} 1e+06
-"""
+PER_REQUEST, MORE, CYCLES = 60_000.0, 900.0, 2.0
+ARMS = (Arm("baseline"), Arm("http", ("http",)))
+OTHERS = (Arm("baseline"), Arm("twin", ("http",), (), "twin"), Arm("block", ("http",), (), "block"))
+THERE = {"hardware_counters": "there"}
 
 
-def test_the_collectors_counters_are_of_one_signal() -> None:
-    assert counters.collector(COLLECTOR, "traces", "tempo") == {
-        "accepted": 2000, "refused": 3, "sent": 1900, "failed": 0, "unqueued": 2, "queue": 100,
-    }  # fmt: skip
-    assert counters.collector(COLLECTOR, "metrics", "prometheus")["accepted"] == 77
-    logs = counters.collector(COLLECTOR, "logs", "loki")
-    assert (logs["sent"], logs["queue"]) == (12, 7)
+def counted(path: Path, arms: tuple[Arm, ...], share: float = 1.0, **keys: Any) -> Run:
+    """A run whose service needs MORE instructions a request in on windows, at CYCLES each."""
+    what = synthetic.experiment(workloads=("go",), arms=arms, switched_seconds=6.0, **keys)
+    run = synthetic.write(path, what, Truth())
+    for record in run.records():
+        if record.trial.kind == "switched":
+            has = bool(what.arm(record.trial.arm).collectors)
+            rows = [_with(row, has, share) for row in run.windows(record.trial)]
+            run.append(record, rows)
+    run.note(facts={**run.about().facts, **THERE})
+    return run
 
 
-def test_a_backend_says_what_arrived_and_what_it_turned_away() -> None:
-    known = catalog.known()
-    assert counters.backend(TEMPO, known["tempo"]) == {
-        "arrived": 1900, "discarded.rate_limited": 5, "discarded.live_traces_exceeded": 1,
-    }  # fmt: skip
-    loki = 'loki_distributor_lines_received_total{aggregated="false",tenant="fake"} 9\n'
-    assert counters.backend(loki, known["loki"]) == {"arrived": 9}
-    samples = 'prometheus_tsdb_head_samples_appended_total{type="float"} 5\n'
-    assert counters.backend(samples, known["prometheus"]) == {"samples": 5}
-    jaeger = (
-        'otelcol_receiver_accepted_spans_total{receiver="otlp",transport="grpc"} 40\n'
-        'otelcol_exporter_send_failed_spans_total{exporter="jaeger_storage_exporter"} 2\n'
+def _with(row: WindowRow, has: bool, share: float) -> WindowRow:
+    m, more = row.meters, {}
+    for suffix in ("", ".twin") if "cpu.twin" in m else ("",):
+        requests, on = m[f"requests{suffix}"], has and row.window.on
+        instructions = round(requests * (PER_REQUEST + MORE * on + row.window.index % 7))
+        more[f"instructions{suffix}"] = float(instructions)
+        more[f"cycles{suffix}"] = CYCLES * instructions
+        more[f"counters.enabled{suffix}"] = 0.04
+        more[f"counters.running{suffix}"] = 0.04 * share
+    return replace(row, meters={**m, **more})
+
+
+@pytest.mark.parametrize(("arms", "arm"), [(ARMS, "http"), (OTHERS, "twin"), (OTHERS, "block")])
+def test_a_known_number_of_instructions_comes_back(
+    arms: tuple[Arm, ...], arm: str, tmp_path: Path
+) -> None:
+    summary = summarize(counted(tmp_path / "run", arms, blocks=6))
+    for metric, times in (("instructions_per_request", 1.0), ("cycles_per_request", CYCLES)):
+        row = summary.row("go", arm, metric)
+        assert row is not None
+        assert row.estimate == pytest.approx(times * MORE, rel=0.02)
+        assert row.low <= times * MORE + 5
+        assert row.high >= times * MORE - 5
+        assert row.level == pytest.approx(times * PER_REQUEST, rel=0.01)
+    percent = summary.row("go", arm, "instructions_percent")
+    assert percent is not None
+    assert percent.estimate == pytest.approx(100 * MORE / PER_REQUEST, rel=0.02)
+    ipc = summary.row("go", arm, "instructions_per_cycle")
+    assert ipc is not None
+    assert (ipc.level, ipc.estimate) == (pytest.approx(1 / CYCLES), pytest.approx(0, abs=1e-9))
+    assert summary.row("go", arm, "cache_misses_per_request") is None  # it had none
+
+
+def test_instructions_with_more_cycles_are_fewer_a_cycle(tmp_path: Path) -> None:
+    run = counted(tmp_path / "run", ARMS)
+    for record in run.records():
+        if record.trial.arm == "http" and record.trial.kind == "switched":
+            rows = [
+                replace(r, meters={**r.meters, "cycles": r.meters["cycles"] * (1 + r.window.on)})
+                for r in run.windows(record.trial)
+            ]
+            run.append(record, rows)
+    row = summarize(run).row("go", "http", "instructions_per_cycle")
+    assert row is not None
+    assert row.estimate == pytest.approx(-1 / CYCLES / 2, rel=0.01)
+
+
+def test_every_form_of_the_report_tells_them(tmp_path: Path) -> None:
+    built = build.build(counted(tmp_path / "run", ARMS))
+    ((title, _),) = terminal.tables(built.summary)
+    assert title.startswith("What the processor")
+    for text in (built.html.read_text(), built.markdown.read_text()):
+        assert "What the processor counted" in text
+        assert "instr." in text
+        assert "counted by the processor, all of the time" in text
+    metrics = {row["metric"] for row in json.loads(built.json.read_text())["rows"]}
+    assert {"instructions_per_request", "instructions_per_cycle"} <= metrics
+
+
+def test_what_others_had_the_counters_for_is_said(tmp_path: Path) -> None:
+    summary = summarize(counted(tmp_path / "run", ARMS, share=0.5))
+    assert dict(conditions.measuring(summary))["instructions"] == (
+        "counted by the processor in 50 % of the time, as others use its counters too, "
+        "and scaled up"
     )
-    assert counters.backend(jaeger, known["jaeger"]) == {
-        "arrived": 40, "discarded.out of bounds": 2,
-    }  # fmt: skip
-    rows = 'vl_rows_ingested_total{type="opentelemetry_protobuf"} 9\n'
-    rows += 'vl_rows_dropped_total{reason="too_small_timestamp"} 1\n'
-    assert counters.backend(rows, known["victorialogs"]) == {
-        "arrived": 9, "discarded.too_small_timestamp": 1,
-    }  # fmt: skip
 
 
-def test_labels_may_hold_anything() -> None:
-    (sample,) = counters.parse('a_total{b="x\\"}y",c="1"} 2 1700000000\n', ["a"])
-    assert sample.labels == {"b": 'x\\"}y', "c": "1"}
-    assert sample.value == 2
+@pytest.mark.parametrize(
+    ("facts", "keys", "said"),
+    [
+        ({"hardware_counters": "none (No such file or directory)"}, {},
+         "not counted: the machine has no hardware counters (No such file or directory)"),
+        (THERE, {"count_instructions": False}, "not counted: the experiment says so"),
+        (THERE, {}, "not counted: the kernel has counters, but gave none for the service"),
+    ],
+)  # fmt: skip
+def test_a_run_without_them_says_why_in_one_line(
+    facts: dict[str, str], keys: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    what = synthetic.experiment(workloads=("go",), arms=ARMS, switched_seconds=1.2, **keys)
+    run = synthetic.write(tmp_path / "run", what)
+    run.note(facts={**run.about().facts, **facts})
+    built = build.build(run)
+    assert dict(conditions.measuring(built.summary))["instructions"] == said
+    assert f"Instructions {said}." in built.markdown.read_text()
+    assert terminal.tables(built.summary) == []
+    why = built.summary.missing("go", "http", "instructions_per_request")
+    assert "counters were not read" in why
 
 
-def test_marks_say_how_long_each_took() -> None:
-    sent: dict[str, float] = {}
-
-    def found(name: str) -> bool:
-        return name in sent and time.monotonic() - sent[name] > 0.1
-
-    marks = Marks(lambda name: sent.update({name: time.monotonic()}), found, period=0.05, poll=0.01)
-    marks.start()
-    while len(sent) < 3:
-        time.sleep(0.01)
-    assert marks.oldest_seconds() >= 0
-    lags = [mark.lag for mark in marks.stop(30.0)]
-    assert len(lags) >= 3
-    assert all(lag is not None and lag > 0.1 for lag in lags)
-    assert marks.oldest_seconds() == 0
+def test_a_run_of_an_earlier_version_says_nothing_of_it(tmp_path: Path) -> None:
+    what = synthetic.experiment(workloads=("go",), arms=ARMS, switched_seconds=1.2)
+    summary = summarize(synthetic.write(tmp_path / "run", what))
+    assert "instructions" not in dict(conditions.measuring(summary))
 
 
-def test_a_mark_that_never_comes() -> None:
-    marks = Marks(lambda name: None, lambda name: False, period=0.05, poll=0.01)
-    marks.start()
-    assert {mark.lag for mark in marks.stop(0.2)} == {None}
-
-
-@pytest.mark.parametrize("error", [ComponentError("no"), http.client.BadStatusLine("")])
-def test_a_mark_that_is_refused_or_not_answered(error: Exception) -> None:
-    tried = []
-
-    def refuse(name: str) -> None:
-        tried.append(name)
-        raise error
-
-    marks = Marks(refuse, lambda name: pytest.fail("nothing to look for"), period=0.01, poll=0.01)
-    marks.start()
-    while len(tried) < 2:
-        time.sleep(0.01)
-    all_ = marks.stop(1.0)
-    assert len(all_) >= 2
-    assert all(mark.refused for mark in all_)
-
-
-def test_a_search_without_an_answer_is_repeated() -> None:
-    asked = []
-
-    def search(name: str) -> bool:
-        asked.append(name)
-        if len(asked) == 1:
-            raise http.client.IncompleteRead(b"")
-        return True
-
-    marks = Marks(lambda name: None, search, period=10, poll=0.01)
-    marks.start()
-    (mark,) = marks.stop(30.0)
-    assert mark.lag is not None
-
-
-def test_a_trace_is_whole_with_all_its_spans() -> None:
-    spans = [{"spans": [{}, {}]}, {"spans": [{}, {}, {}]}]
-    assert tempo.size({"batches": [{"scopeSpans": spans}]}) == 5
-    assert tempo.size({"trace": {"resourceSpans": [{"scopeSpans": spans[:1]}]}}) == 2
-    assert tempo.size({"resourceSpans": []}) == tempo.size(None) == 0
-
-
-def test_samples_are_counted_name_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    counts = {"ramp_a_total": 7.0, "ramp_b_seconds_bucket": 11.0}
-
-    def ask(url: str, query: dict[str, str], *_: float) -> Any:
-        if "match[]" in query:
-            return {"data": ["target_info", *counts]}
-        value = next((counts[name] for name in counts if name in query["query"]), None)
-        return value and {"data": {"result": [{"value": [0, str(value)]}]}}
-
-    monkeypatch.setattr(client, "ask", ask)
-    assert prometheus.Prometheus("http://x").number("m", "ramp_", 60) == 18
-    counts.pop("ramp_b_seconds_bucket")
-    counts["ramp_c"] = 0.0  # no answer
-    assert prometheus.Prometheus("http://x").number("m", "ramp_", 60) is None
+def test_a_count_is_scaled_to_the_time_in_which_it_was_to_count() -> None:
+    reader, writer = os.pipe()
+    count = counters._Count(reader)
+    told = []
+    for reading in ((100, 10, 10), (200, 30, 15), (200, 40, 15), (260, 50, 25)):
+        os.write(writer, struct.pack("=QQQ", *reading))
+        told.append(count.read())
+    os.close(reader)
+    os.close(writer)
+    # then 100 in 5 of 20; then none at all; then 60 in 10 of the 20 since
+    assert told == [100, 500, 500, 620]
+    assert (count.enabled, count.running) == (pytest.approx(50e-9), pytest.approx(25e-9))

@@ -104,7 +104,7 @@ def test_every_form_of_the_report_tells_it(built: BuiltReport) -> None:
         assert "Trace quality" in text
         assert "What the stack costs" in text
         assert "queries were 0.21 s apart" in text
-    (_, (columns, *rows)), (_, (_, *costs)) = terminal.stack(built.summary)
+    (_, (columns, *rows)), (_, (_, *costs)) = terminal.tables(built.summary)
     assert columns[0] == "collector"
     assert len(rows) == 3
     assert len(costs) == 9
@@ -115,6 +115,6 @@ def test_a_run_with_the_small_sink_says_nothing_of_it(tmp_path: Path) -> None:
     what = dataclasses.replace(FULL, stack="sink")
     small = build.build(synthetic.write(tmp_path / "small", what, Truth()))
     assert small.summary.qualities == small.summary.upkeeps == ()
-    assert terminal.stack(small.summary) == []
+    assert terminal.tables(small.summary) == []
     assert "Trace quality" not in small.html.read_text()
     assert json.loads(small.json.read_text())["stack"] == "sink"
