@@ -16,7 +16,10 @@ export PATH := $(PATH):/usr/sbin:/sbin
 EXPERIMENT ?= quick
 PYTEST_ARGS ?=
 
-evaluate: setup
+evaluate:
+	@echo 'First what is missing is set up: a minute where packages are cached, up to ten where they are not.'
+	@echo 'Then the experiment $(EXPERIMENT) runs; it says what it will have when.'
+	@$(MAKE) --no-print-directory setup
 	$(BIN)/harness evaluate $(EXPERIMENT)
 
 test: setup setup-test

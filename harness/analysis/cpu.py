@@ -105,6 +105,11 @@ def percent_rows(cells: Sequence[Cell], seed: int) -> list[Comparison]:
     return [row for row in _metric_rows(cells, SERVICE, seed) if row.metric == PERCENT]
 
 
+def service_rows(cells: Sequence[Cell], seed: int) -> list[Comparison]:
+    """Only those of the service's own CPU, in microseconds."""
+    return [row for row in _metric_rows(cells, SERVICE, seed) if row.metric == SERVICE]
+
+
 def interactions(cell: Cell) -> Iterator[Comparison]:
     """What collectors that are switched in the same windows cost together beyond each alone.
 

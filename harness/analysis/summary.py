@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.analysis import (
@@ -53,6 +53,7 @@ METERED = (
 
 CAPACITY = ("capacity_per_s", "capacity_percent")
 COUNTED = ("instructions_", "cycles_", "cache_misses_")
+SO_FAR = ("bill_us", "bill_percent")
 
 OF_CLIENT = ("client_cpu_us", "context_cpu_us", "residual_us", "interaction_us")
 
@@ -144,6 +145,22 @@ def cpu_only(run: Run) -> list[Comparison]:
     return cpu.percent_rows(found, experiment.seed)
 
 
+def so_far(run: Run, workload: str) -> list[Comparison]:
+    """What is known of a service's CPU and of its bills while its run lasts.
+
+    The rows of `workload_cpu_us` and of the bill, as `summarize` would have them now; no p is
+    corrected, since what is told in between is no verdict. Of other services nothing is read.
+    """
+    about, experiment, trials, windows = _read(run, workload)
+    only = replace(experiment, workloads=(workload,), loads={})
+    found = list(_cells(about, only, trials, windows))
+    rows = cpu.service_rows(found, experiment.seed)
+    for cell in found:
+        mine = list(cells.value_rows(cell))
+        rows += [r for r in account.bill_rows(cell, mine, about.facts) if r.metric in SO_FAR]
+    return rows
+
+
 def entry_ns(about: About) -> Mapping[str, Mapping[str, Any]]:
     """Calibrated cost of entering a program by type of hook; empty without a certificate."""
     found = about.instrument.get("entry_ns") or {}
@@ -153,9 +170,10 @@ def entry_ns(about: About) -> Mapping[str, Mapping[str, Any]]:
 Windows = Mapping[Any, tuple[WindowRow, ...]]
 
 
-def _read(run: Run) -> tuple[About, Experiment, tuple[Judged, ...], Windows]:
+def _read(run: Run, workload: str = "") -> tuple[About, Experiment, tuple[Judged, ...], Windows]:
     about, experiment = run.about(), run.experiment()
-    records = sorted(run.records(), key=lambda r: (r.trial.index, r.trial.attempt))
+    every = (r for r in run.records() if workload in ("", r.trial.workload))
+    records = sorted(every, key=lambda r: (r.trial.index, r.trial.attempt))
     windows = {record.trial: tuple(_windows(run, record)) for record in records}
     judged = (validity.judge_of(experiment, r, windows[r.trial]) for r in records)
     return about, experiment, tuple(judged), windows

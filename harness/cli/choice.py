@@ -136,7 +136,7 @@ def plan(
         f"Experiment {e.name}: {_count(len(e.workloads), 'workload')}, "
         f"{_count(len(e.arms), 'arm')}, {_count(e.blocks, 'block')}, "
         f"{_count(len(trials), 'trial')}, seed {e.seed}; "
-        f"about {_lasts(e.expected_seconds())}{'' if due is None else ' as a whole'}. "
+        f"about {lasts(e.expected_seconds())}{'' if due is None else ' as a whole'}. "
         "Nothing has been started."
     )
     if due is not None:
@@ -173,6 +173,7 @@ def plan(
         arms = [arm.name for arm in e.arms_of(trial) if arm.collectors]
         none = bool(arms) and all(name in (skipped or {}) for name in arms)
         yield f"  {trial.name}{' (skipped)' if none else ''}"
+    yield promise(e)
     yield "Next: the same command without --plan."
 
 
@@ -190,7 +191,19 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _lasts(seconds: float) -> str:
+def promise(e: Experiment) -> str:
+    """What there will be when, before the first trial of an evaluation."""
+    begin = replace(e, workloads=e.workloads[:1], loads={}, blocks=1, min_blocks=1)
+    first = replace(begin, budget_seconds=None).expected_seconds()
+    whole, services = e.expected_seconds(), len(e.workloads)
+    said = f"It takes about {lasts(whole)}: the first figures are there after about {lasts(first)}"
+    if services > 1:
+        said += f", a service is done every {lasts(whole / services)}"
+    return f"{said}. Ctrl-C ends it with a report of what is known by then."
+
+
+def lasts(seconds: float) -> str:
+    """`3 minutes` or `45 seconds`, in the unit that a person would take."""
     return _count(round(seconds / 60), "minute") if seconds >= 90 else f"{seconds:.0f} seconds"
 
 

@@ -13,6 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from harness.cli import live
 from harness.cli.options import Options, taking
 from harness.cli.screen import (
     ERROR,
@@ -22,9 +23,8 @@ from harness.cli.screen import (
     err,
     errors,
     out,
-    progress,
 )
-from harness.errors import InputError, StoreError
+from harness.errors import HarnessError, InputError, StoreError
 from harness.results.run import Run
 
 if TYPE_CHECKING:
@@ -78,18 +78,34 @@ def _measured(asked: Asked, options: Options) -> Outcome | None:
         command=choice.repeatable(sys.argv[1:]), instrument=asked.certificate,
         target=asked.target.name,
     )  # fmt: skip
+    if not options.quiet:
+        err.print(escape(choice.promise(asked.experiment)), soft_wrap=True)
     try:
-        with progress(options.quiet) as tell:
+        with live.told(options.quiet) as told:
             return evaluate.evaluate(
-                asked.target, asked.path.name, asked.experiment, found, begin, tell, asked.path,
-                asked.load,
+                asked.target, asked.path.name, asked.experiment, found, begin, told.tell,
+                asked.path, asked.load, told.show,
             )  # fmt: skip
     except KeyboardInterrupt:
-        err.print("[yellow]Interrupted.[/] What was started has been ended.")
-        if (asked.path / "run.json").exists():
-            err.print("What was measured is kept.")
-            _advise_resuming(asked.path)
+        _interrupted(asked.path, options.as_json)
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _interrupted(path: Path, as_json: bool) -> None:
+    """Report what is known by then, and how to go on; whoever interrupts that too has neither."""
+    err.print("[yellow]Interrupted.[/] What was started has been ended.")
+    if not (path / "run.json").exists():
+        return
+    run = Run.open(path)
+    if any(record.status == "ok" for record in run.records()):
+        err.print("What was measured is kept. This is what is known by now:\n")
+        try:
+            _finish(run, as_json)
+        except HarnessError as error:
+            complain(error)
+    else:
+        err.print("No trial was finished.")
+    _advise_resuming(path)
 
 
 def _plan(asked: Asked, found: Resolved) -> None:

@@ -62,22 +62,27 @@ def errors(command: Callable[P, None]) -> Callable[P, None]:
 def progress(quiet: bool) -> Iterator[Told]:
     """A bar on a terminal, lines elsewhere, nothing when `quiet`; called by an evaluation."""
     if quiet or not err.is_terminal:
-        yield _lines(quiet)
+        yield lines(quiet)
         return
-    columns = (
-        BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(),
-        TextColumn("gone,"), TimeRemainingColumn(), TextColumn("left"),
-        TextColumn("{task.description}"),
-    )  # fmt: skip
     # no thread that redraws: it would disturb the reading of meters in this process
-    with Progress(*columns, console=err, auto_refresh=False) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total, label: bar.update(
-            task, completed=done, total=total, description=label, refresh=True
+    with bar() as shown:
+        task = shown.add_task("", total=None)
+        yield lambda done, total, label: shown.update(
+            task, completed=done, total=total, description=escape(label), refresh=True
         )
 
 
-def _lines(quiet: bool) -> Told:
+def bar() -> Progress:
+    """How far something is, what is left, and what happens now, in 80 columns."""
+    columns = (
+        BarColumn(20), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(),
+        TextColumn("gone,"), TimeRemainingColumn(), TextColumn("left"),
+        TextColumn("{task.description}"),
+    )  # fmt: skip
+    return Progress(*columns, console=err, auto_refresh=False)
+
+
+def lines(quiet: bool) -> Told:
     """A line when something new begins, and at the end."""
     said = ""
 

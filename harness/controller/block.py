@@ -31,7 +31,7 @@ class Block:
     """The trials of one block on one service process and one load driver.
 
     `skipped` are the arms that cannot run there, and why. The load is beside the service, unless
-    `load` comes from another node.
+    `load` comes from another node. `look` is called between trials, when nothing is measured.
     """
 
     store: Run
@@ -43,6 +43,7 @@ class Block:
     warn: Callable[[str], None]
     skipped: Mapping[str, str] = field(default_factory=dict)
     load: RemoteLoad | None = None
+    look: Callable[[Trial], None] = lambda _: None
 
     def run(self, group: Sequence[Trial]) -> None:
         """Run these trials, which are of one block, and store each.
@@ -117,6 +118,7 @@ class Block:
         self.node.stored(spec)
         self._note_trial(record)
         self.progress.finished(trial)
+        self.look(trial)
         _raise_if_over(result, self.node.translated(result.error or {}))
         return record, result.windows
 

@@ -14,6 +14,7 @@ from harness.controller import skipping
 from harness.controller.beginning import Begin, now
 from harness.controller.block import Block
 from harness.controller.due import pending, set_failed_aside
+from harness.controller.interim import Interim, Show
 from harness.controller.node import session
 from harness.controller.nodes import Nodes
 from harness.controller.progress import Progress, Tell
@@ -64,6 +65,14 @@ class Outcome:
             self.run.note(broken_blocks=[*self.run.about().broken_blocks, broken])
 
 
+@dataclass(frozen=True)
+class Watch:
+    """Who is told how far a run is, and what is known so far."""
+
+    tell: Tell
+    show: Show | None = None
+
+
 def evaluate(
     target: Target,
     name: str,
@@ -73,10 +82,12 @@ def evaluate(
     tell: Tell = lambda *_: None,
     run_dir: Path | None = None,
     load: LoadTarget | None = None,
+    show: Show | None = None,
 ) -> Outcome:
     """Run every trial of the experiment that has not been run yet, on a node of the target.
 
-    The load comes from there as well, or from a node of the `load`'s target.
+    The load comes from there as well, or from a node of the `load`'s target. `show` is told between
+    trials what is known so far.
 
     What a node refuses at once is raised, before there is a run. After that what was measured is
     kept whatever happens: the error that ended it early is returned, so that the caller can still
@@ -106,7 +117,8 @@ def evaluate(
                 run = begin(hello)
                 with run.lock():
                     outcome = Outcome(run, skipped=skipped)
-                    return _measured(outcome, nodes, remote, hello, resolved, tell, stop.shield)
+                    watch = Watch(tell, show)
+                    return _measured(outcome, nodes, remote, hello, resolved, watch, stop.shield)
         finally:
             stop.shield()
             if remote is not None:
@@ -120,7 +132,7 @@ def _measured(
     remote: RemoteLoad | None,
     hello: Hello,
     resolved: Resolved,
-    tell: Tell,
+    watch: Watch,
     shield: Callable[[], None],
 ) -> Outcome:
     """Everything that is due, then the end, noted in the run whatever happened."""
@@ -139,7 +151,7 @@ def _measured(
         for arm, reason in outcome.skipped.items():
             skipping.note(run, arm, reason)
         set_failed_aside(run)
-        _blocks(outcome, nodes, remote, resolved, tell)
+        _blocks(outcome, nodes, remote, resolved, watch)
         _send_results(outcome, nodes, hello)
     except HarnessError as error:
         outcome.error = error
@@ -170,7 +182,7 @@ def _stopped(error: OSError) -> StoreError:
 
 
 def _blocks(
-    outcome: Outcome, nodes: Nodes, remote: RemoteLoad | None, resolved: Resolved, tell: Tell
+    outcome: Outcome, nodes: Nodes, remote: RemoteLoad | None, resolved: Resolved, watch: Watch
 ) -> None:
     """Block after block. One that ends early is told of, and the next one begins.
 
@@ -178,7 +190,8 @@ def _blocks(
     """
     run = outcome.run
     experiment = run.experiment()
-    progress, rule, todo = Progress(experiment, tell), StoppingRule(run), pending(run)
+    progress, rule, todo = Progress(experiment, watch.tell), StoppingRule(run), pending(run)
+    interim = Interim(run, watch.show)
     progress.expect(todo)
     barren: dict[str, int] = {}
     for (name, number), group in itertools.groupby(todo, key=lambda t: (t.workload, t.block)):
@@ -194,7 +207,7 @@ def _blocks(
         try:
             Block(
                 run, experiment, nodes.node(), resolved.workloads[name], resolved.definitions,
-                progress, outcome.warn, outcome.skipped, remote,
+                progress, outcome.warn, outcome.skipped, remote, interim.look,
             ).run(trials)  # fmt: skip
             nodes.held()
         except HarnessError as error:
