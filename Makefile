@@ -2,11 +2,12 @@
 # make test       set up what is missing, run every test that this machine can run
 # make stack      get the observability stack's programs (ten minutes where they are built): then it is tested, too
 # make test-stack the same, and only its tests
+# make data      install pandas and pyarrow too: harness export, harness.results.frames
 # make golden    write again what is printed of made-up runs: tests/cases/report (then look at git diff)
 # make lint       style, types, import layers
 # make clean      take the stack down, remove what was built and installed here (not packages, not reports)
 .DELETE_ON_ERROR:
-.PHONY: evaluate test stack test-stack golden lint setup setup-test bpf workloads clean format lock
+.PHONY: evaluate test data stack test-stack golden lint setup setup-test bpf workloads clean format lock
 
 PYTHON ?= $(shell for p in /usr/bin/python3 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -24,6 +25,8 @@ evaluate:
 
 test: setup setup-test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+data: .venv/data
 
 stack: setup
 	$(BIN)/python -m harness.stack.selection
@@ -44,7 +47,7 @@ lint: .venv/ready
 	else echo 'clang-format is not installed: bpf/ was not checked (make setup-test installs it)'; fi
 
 setup: .cache/packages .venv/ready bpf workloads
-setup-test: .cache/packages-test
+setup-test: .cache/packages-test .venv/data
 
 .cache/packages: .ci/packages
 	@mkdir -p $(@D) && .ci/packages evaluate && touch $@
@@ -62,6 +65,10 @@ setup-test: .cache/packages-test
 	test -d $$d && ln -sfn $$d $$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')/bcc; done; true
 	@touch $@
 
+.venv/data: requirements-data.lock .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-data.lock
+	@touch $@
+
 bpf: | .cache/packages
 	@$(MAKE) --no-print-directory -C bpf
 workloads: | .cache/packages
@@ -75,6 +82,8 @@ format: .venv/ready
 lock:
 	uv pip compile pyproject.toml --group dev --extra services --universal --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --python-version 3.11 -o requirements.lock
+	uv pip compile pyproject.toml --extra data --constraint requirements.lock --universal --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --python-version 3.11 -o requirements-data.lock
 
 clean:
 	@# 2: something could not be ended, as without root; .venv stays, which can end it

@@ -14,6 +14,8 @@ from harness.analysis import budgets
 from harness.collectors import resolve
 from harness.linux import processes
 from harness.plan import experiment
+from harness.report import build as report
+from harness.results.run import Run
 from tests.unit import synthetic, test_calibration, test_ramp
 
 pytestmark = pytest.mark.e2e
@@ -52,7 +54,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     server = path / "my-server"
     server.write_text("#!/bin/sh\nexec sleep 60\n")
     server.chmod(0o755)
-    (locustfile,) = [body for _, body in _blocks("python")]
+    (locustfile,) = [body for _, body in _blocks("python") if "locust" in body]
     (path / "my_load.py").write_text(locustfile)
     for number, (_, body) in enumerate(EXPERIMENTS):
         (path / ("my.toml" if number == 0 else f"my{number}.toml")).write_text(body)
@@ -114,6 +116,15 @@ def _agent(words: list[str], place: Path) -> None:
             assert told["ready"], told
         finally:
             processes.stop(process)
+
+
+def test_the_measurements_as_tables(place: Path) -> None:
+    (example,) = [body for page, body in _blocks("python") if page == "data.md"]
+    report.build(Run.open(place / "reports/RUN"))
+    (place / "example.py").write_text(example)
+    done = processes.run([sys.executable, "example.py"], cwd=place, timeout=180)
+    for told in ("rate_achieved", "off", "0.99", "p_holm"):
+        assert told in done.stdout.replace("False", "off"), done.stdout
 
 
 @pytest.mark.parametrize(("page", "body"), EXPERIMENTS)
