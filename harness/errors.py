@@ -24,6 +24,9 @@ from typing import ClassVar, Literal
 Ends = Literal["trial", "block", "run"]
 
 
+DEFECT = "This is a defect of the harness: report it with this message."
+
+
 class HarnessError(Exception):
     """What went wrong, why, and what to do next, each a plain sentence."""
 

@@ -140,7 +140,11 @@ def steps(path: Path) -> list[Step]:
         lines = (path / STEPS).read_text().splitlines()
         return [Step.from_dict(json.loads(line)) for line in lines]
     except (OSError, ValueError, TypeError) as error:
-        raise StoreError(f"{path / STEPS} cannot be read: {error}.") from error
+        raise StoreError(
+            f"{path / STEPS} cannot be read.",
+            f"{error}.",
+            "Make the ramp again: harness ramp.",
+        ) from error
 
 
 def _signal(bench: Bench, each: str, path: Path, asked: Asked, tell: Tell) -> None:
@@ -259,7 +263,9 @@ def _about(path: Path) -> dict[str, Any]:
     try:
         about: dict[str, Any] = json.loads((path / ABOUT).read_text())
     except (OSError, ValueError) as error:
-        raise StoreError(f"{path} is not a ramp: {error}.") from error
+        raise StoreError(
+            f"{path} is not a ramp.", f"{error}.", "`harness ramp` makes one below reports/."
+        ) from error
     if about.get("schema") != SCHEMA:
         raise StoreError(
             f"{path} has schema {about.get('schema')}, this reads {SCHEMA}.",

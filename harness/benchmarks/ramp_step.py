@@ -194,7 +194,9 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     try:
         return [json.loads(line) for line in path.read_text().splitlines()]
     except (OSError, ValueError) as error:
-        raise ComponentError(f"The generator's {path.name} cannot be read: {error}.") from error
+        raise ComponentError(
+            f"The generator's {path.name} cannot be read.", f"{error}.", "Begin the ramp again."
+        ) from error
 
 
 def _tally(said: list[dict[str, Any]]) -> dict[str, Any]:

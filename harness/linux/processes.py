@@ -72,7 +72,11 @@ def run(
         stdout, stderr = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired as error:
         _kill(process, argv)
-        raise CommandError(f"`{' '.join(argv)}` did not end within {timeout} s.") from error
+        raise CommandError(
+            f"`{' '.join(argv)}` did not end within {timeout} s.",
+            "It was killed.",
+            "Run it by itself to see where it stands still.",
+        ) from error
     except BaseException:
         with contextlib.suppress(ComponentError):  # the wish to stop is not lost by that
             _kill(process, argv)
@@ -80,7 +84,11 @@ def run(
     completed = Completed(tuple(argv), process.returncode, stdout, stderr)
     if check and process.returncode:
         tail = (stderr or stdout).strip().splitlines()[-3:]
-        raise CommandError(f"`{' '.join(argv)}` failed ({process.returncode}).", " ".join(tail))
+        raise CommandError(
+            f"`{' '.join(argv)}` failed ({process.returncode}).",
+            " ".join(tail),
+            "Run it by itself to see all that it says.",
+        )
     return completed
 
 
@@ -153,7 +161,10 @@ def _start(
     try:
         sink = log.open("ab")
     except OSError as error:
-        raise StoreError(f"Cannot write {log}: {error.strerror}.") from error
+        raise StoreError(
+            f"Cannot write {log}: {error.strerror}.",
+            next_step="Make room there, or let it be written to.",
+        ) from error
     start = sink.tell()  # what the process says moves it
     with sink, child.pipe() as refusal:
         try:

@@ -236,7 +236,11 @@ class Driver:
         if self._phase is not None:
             raise LoadError("A phase is running already.", next_step="`finish` it first.")
         if not self._seats:
-            raise LoadError("All users of the locustfile have stopped.", "Its log says why.")
+            raise LoadError(
+                "All users of the locustfile have stopped.",
+                "Nobody is left to make requests.",
+                "The load driver's log, below logs/ in the run's folder, says why.",
+            )
         self._issued.clear()
         self._complete.clear()
         gc.collect()

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.errors import InputError, NodeError
+from harness.errors import DEFECT, InputError, NodeError
 from harness.node import silence
 from harness.node.load_driver import Driver
 from harness.node.locustfile import placed
@@ -72,7 +72,9 @@ class Driving:
 
     def _running(self) -> Driver:
         if self._driver is None:
-            raise NodeError("There is no load driver on this node: its beginning comes first.")
+            raise NodeError(
+                "There is no load driver on this node.", "Its beginning comes first.", DEFECT
+            )
         return self._driver
 
 

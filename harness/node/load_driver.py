@@ -208,12 +208,15 @@ class Driver:
             )
         code = self.process.poll()
         why = str(error) if code is None else f"It ended ({code}). {self._last_words()}"
-        return LoadError(f"The load driver failed to {_DOING.get(cmd, cmd)}.", why)
+        what = f"The load driver failed to {_DOING.get(cmd, cmd)}."
+        return LoadError(what, why, f"Its log is {self._log}.")
 
     def _await_ready(self) -> None:
         answer = processes.announced(self.process, READY_SECONDS)
         if answer is None:
-            raise LoadError("The load driver did not start.", self._last_words())
+            raise LoadError(
+                "The load driver did not start.", self._last_words(), f"Its log is {self._log}."
+            )
         if not answer["ready"]:
             raise LoadError(answer["what"], answer["why"], answer["next_step"])
 

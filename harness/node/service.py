@@ -177,6 +177,7 @@ class SpawnedService:
             raise WorkloadError(
                 f"The workload {self.name!r} did not say that it is ready.",
                 _last_words(self.log),
+                f"Its log is {self.log}.",
             )
         return int(ready["port"])
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness import __version__
-from harness.errors import HarnessError, NodeError
+from harness.errors import DEFECT, HarnessError, NodeError
 from harness.linux import cpu_idle, facts, placement
 from harness.model import Comparison
 from harness.node import attempt, block, receivers
@@ -73,7 +73,7 @@ class NodeSession:
         command = self._commands.get(frame.kind)
         try:
             if command is None:
-                raise NodeError(f"The node knows no command {frame.kind!r}.")
+                raise NodeError(f"The node knows no command {frame.kind!r}.", next_step=DEFECT)
             command(frame)
         except HarnessError as error:
             self._line.reply("failed", error=error.to_dict())
@@ -139,7 +139,9 @@ class NodeSession:
     def _trial(self, frame: Frame) -> None:
         spec = codec.load(TrialSpec, frame.head["trial"])
         if self._testbed is None:
-            raise NodeError("There is no service to run a trial on: a block comes first.")
+            raise NodeError(
+                "There is no service to run a trial on.", "A block comes first.", DEFECT
+            )
         folder = self._machine.work / "trials" / spec.name
         folder.mkdir()
         result = attempt.run(self._testbed, spec, folder)
@@ -168,7 +170,9 @@ class NodeSession:
     def _drive(self, frame: Frame) -> None:
         """Load for a service on another node; what its driver said goes with its end."""
         if self._driving is None:
-            raise NodeError("This node makes no load for others: it was opened to measure.")
+            raise NodeError(
+                "This node makes no load for others.", "It was opened to measure.", DEFECT
+            )
         call = codec.load(Call, frame.head["call"])
         found, path = self._driving.do(call)
         if path is not None:

@@ -28,7 +28,10 @@ def write(folder: Path, certificate: Mapping[str, Any]) -> list[Path]:
         path.write_text(text(certificate))
         return [path, *precision.write(folder, certificate)]
     except OSError as error:
-        raise StoreError(f"Cannot write into {folder}: {error.strerror}.") from error
+        raise StoreError(
+            f"Cannot write into {folder}: {error.strerror}.",
+            next_step="Make room there, or let it be written to.",
+        ) from error
 
 
 def text(certificate: Mapping[str, Any]) -> str:

@@ -35,7 +35,10 @@ def write(folder: Path, about: Mapping[str, Any], steps: Sequence[Step]) -> dict
         write_whole(folder / "ramp.md", text(found))
         curve.write(folder, found)
     except OSError as error:
-        raise StoreError(f"Cannot write into {folder}: {error.strerror}.") from error
+        raise StoreError(
+            f"Cannot write into {folder}: {error.strerror}.",
+            next_step="Make room there, or let it be written to.",
+        ) from error
     return found
 
 

@@ -102,7 +102,9 @@ def of_document(document: Mapping[str, Any], origin: Path) -> Measured:
             **_circumstances(document),
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{origin} is not a whole report.json.", repr(error)) from error
+        raise StoreError(
+            f"{origin} is not a whole report.json.", repr(error), _MAKE_AGAIN
+        ) from error
 
 
 def _with_collectors(document: Mapping[str, Any]) -> tuple[str, ...]:

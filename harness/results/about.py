@@ -13,6 +13,7 @@ from typing import Any, TypedDict, get_args, get_origin, get_type_hints
 from harness.errors import StoreError
 
 FILE = "run.json"
+_BEGIN = "Take it from a backup, or begin a new run."
 SCHEMA = 1
 """What reads run.json refuses another number. Keys are added without a new one.
 
@@ -128,9 +129,9 @@ def read(run: Path) -> dict[str, Any]:
             next_step="`harness evaluate` makes one below reports/.",
         ) from error
     except ValueError as error:
-        raise StoreError(f"{path} is damaged.", str(error)) from error
+        raise StoreError(f"{path} is damaged.", str(error), _BEGIN) from error
     if not isinstance(found, dict):
-        raise StoreError(f"{path} is damaged.", "It is no JSON object.")
+        raise StoreError(f"{path} is damaged.", "It is no JSON object.", _BEGIN)
     return found
 
 
@@ -150,7 +151,7 @@ def of(found: Mapping[str, Any], run: Path) -> About:
         }
         return About(**values)
     except TypeError as error:
-        raise StoreError(f"{run / FILE} is damaged.", str(error)) from error
+        raise StoreError(f"{run / FILE} is damaged.", str(error), _BEGIN) from error
 
 
 def check(values: Mapping[str, Any]) -> None:

@@ -120,5 +120,8 @@ def _write(path: Path, certificate: Mapping[str, Any]) -> Path:
         path.parent.mkdir(exist_ok=True)
         write_whole(path, documents.text({"schema": SCHEMA, **certificate}))
     except OSError as error:
-        raise StoreError(f"Cannot write {path}: {error.strerror}.") from error
+        raise StoreError(
+            f"Cannot write {path}: {error.strerror}.",
+            next_step="Make room there, or let it be written to.",
+        ) from error
     return path

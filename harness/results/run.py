@@ -84,7 +84,10 @@ class Run:
         run = cls(path)
         schema = noted.read(path).get("schema")
         if schema != SCHEMA:
-            raise StoreError(f"{path} has schema {schema}, this version reads {SCHEMA}.")
+            raise StoreError(
+                f"{path} has schema {schema}, this version reads {SCHEMA}.",
+                next_step="Read it with the version that wrote it, which its report names.",
+            )
         return run
 
     @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from harness.errors import ComponentError
+from harness.errors import DEFECT, ComponentError
 from harness.stack import counters
 from harness.stack.config import PROGRAMS, Stack
 from harness.stack.questions import Keeper, Logs, Metrics, Traces
@@ -17,7 +17,7 @@ def keeper(stack: Stack, signal: str) -> Keeper:
     name = stack.keeps[signal]
     store = PROGRAMS[name].store
     if store is None:
-        raise ComponentError(f"{name} keeps no {signal}.")
+        raise ComponentError(f"{name} keeps no {signal}.", next_step=DEFECT)
     return store.ask(stack.url(name))
 
 

@@ -52,4 +52,8 @@ def post(url: str, body: Any, what: str) -> None:
         with urllib.request.urlopen(request, timeout=SECONDS):
             pass
     except FAILURES as error:
-        raise ComponentError(f"The Collector did not take {what} at {url}: {error}.") from error
+        raise ComponentError(
+            f"The Collector did not take {what} at {url}.",
+            f"{error}.",
+            "Look into its log; `harness down` and `harness up` start the stack again.",
+        ) from error

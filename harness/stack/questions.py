@@ -96,7 +96,11 @@ def asked(name: str, url: str, query: Mapping[str, str] | None = None) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise ComponentError(f"{name} answered what is not JSON: {error}.") from error
+        raise ComponentError(
+            f"{name} answered what is not JSON.",
+            f"{error}.",
+            f"Look whether it is {name} that listens there.",
+        ) from error
 
 
 def told(name: str, url: str, query: Mapping[str, str] | None = None) -> bytes:

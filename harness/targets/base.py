@@ -85,5 +85,7 @@ def answer(question: str, done: Completed) -> Any:
     except (ValueError, KeyError, TypeError) as error:
         tail = " ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
         raise NodeError(
-            f"The node did not answer the question {question!r}.", f"It ended with {tail!r}."
+            f"The node did not answer the question {question!r}.",
+            f"It ended with {tail!r}.",
+            "`harness doctor` says what that machine lacks.",
         ) from error

@@ -38,13 +38,19 @@ class ProcessChannel:
         poll.register(self._sink, select.POLLOUT)
         while left:
             if not poll.poll(1000 * SEND_SECONDS):
-                raise NodeError(f"The node took nothing for {SEND_SECONDS:.0f} s.")
+                raise NodeError(
+                    f"The node took nothing for {SEND_SECONDS:.0f} s.",
+                    next_step="Look whether its machine answers, then resume the run.",
+                )
             try:
                 left = left[os.write(self._sink, left) :]
             except BlockingIOError:
                 continue
             except OSError as error:
-                raise NodeError(f"The node does not listen any more: {error.strerror}.") from error
+                raise NodeError(
+                    f"The node does not listen any more: {error.strerror}.",
+                    next_step="Look whether its machine answers, then resume the run.",
+                ) from error
 
     def receive(self, size: int, seconds: float) -> bytes:
         """Up to so many bytes; b"" at the end, TimeoutError when nothing came in time."""

@@ -17,7 +17,7 @@ from harness.errors import CLASSES, HarnessError
 
 PACKAGE = Path(errors.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
-ADVISED = ("InputError", "NeedError")  # whose reader can always do something
+ADVISED = tuple(CLASSES)  # whoever reads any of them can do something
 
 
 def _classes(root: type[HarnessError]) -> Iterator[type[HarnessError]]:
@@ -40,7 +40,7 @@ def _drawn() -> dict[str, str]:
 
 
 def _unadvised(text: str) -> Iterator[int]:
-    """Lines where a module makes an InputError or NeedError without saying what to do next."""
+    """Lines where a module makes an error without saying what to do next."""
     for call in ast.walk(ast.parse(text)):
         if not isinstance(call, ast.Call) or ast.unparse(call.func).split(".")[-1] not in ADVISED:
             continue
@@ -52,13 +52,19 @@ def _unadvised(text: str) -> Iterator[int]:
             yield call.lineno
 
 
-def test_every_wrong_input_and_every_unmet_need_comes_with_a_next_step() -> None:
+def test_every_error_comes_with_a_next_step() -> None:
     lacking = {str(module): list(_unadvised(module.read_text())) for module in MODULES}
     assert {module: lines for module, lines in lacking.items() if lines} == {}
 
 
 @pytest.mark.parametrize(
-    "call", ["InputError('x')", "errors.NeedError('x', 'y')", "InputError('x', next_step='')"]
+    "call",
+    [
+        "InputError('x')",
+        "errors.NeedError('x', 'y')",
+        "InputError('x', next_step='')",
+        "StoreError('x')",
+    ],
 )
 def test_an_error_without_a_next_step_is_found(call: str) -> None:
     assert list(_unadvised(f"\nraise {call}")) == [2]
@@ -120,3 +126,28 @@ def test_what_an_error_ends_depends_on_what_it_is_about() -> None:
         "LoadError",
         "NodeError",
     }
+
+
+def _sentences(text: str) -> Iterator[tuple[int, str]]:
+    """What stands as text in the arguments of an error, where the whole argument is text."""
+    for call in ast.walk(ast.parse(text)):
+        if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] in ADVISED:
+            named = [
+                each.value for each in call.keywords if each.arg in ("what", "why", "next_step")
+            ]
+            for each in (*call.args, *named):
+                if isinstance(each, ast.Constant) and isinstance(each.value, str) and each.value:
+                    yield each.lineno, each.value
+                elif isinstance(each, ast.JoinedStr) and isinstance(each.values[-1], ast.Constant):
+                    yield each.lineno, str(each.values[-1].value)
+
+
+def test_what_an_error_says_are_sentences() -> None:
+    """Each part ends as a sentence does, so that three of them can be read after each other."""
+    found = [
+        f"{module.relative_to(PACKAGE)}:{line}: {said}"
+        for module in MODULES
+        for line, said in _sentences(module.read_text())
+        if not said.rstrip().endswith((".", "?", "!", ".*", "= 2.0"))
+    ]
+    assert found == []
