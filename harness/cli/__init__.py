@@ -3,50 +3,48 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from harness import __version__
-from harness.cli import calibrate, evaluation, gate, machine, ramp, rollout, streams
-from harness.cli.screen import ERROR, INTERRUPTED, complain, defect, out
-from harness.errors import HarnessError
+from harness.cli import streams
+
+if TYPE_CHECKING:
+    import typer
+
+    app: typer.Typer
 
 _ELSEWHERE = "Make room, or print it somewhere else; what was measured is in the run's folder."
 
-app = typer.Typer(
-    help="What does an eBPF collector cost my service, and what do I get for it? Measured.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command("evaluate")(evaluation.evaluate_command)
-app.command("report")(evaluation.report_command)
-app.command("calibrate")(calibrate.calibrate_command)
-app.command("gate")(gate.gate_command)
-app.command("clean")(machine.clean_command)
-app.command("doctor")(machine.doctor_command)
-app.command("up")(rollout.up_command)
-app.command("down")(rollout.down_command)
-app.command("ramp")(ramp.ramp_command)
+
+def __getattr__(name: str) -> object:
+    """`app`, all commands, is imported by who asks for it: `--version` need not wait for them."""
+    if name != "app":
+        raise AttributeError(name)
+    from harness.cli import commands
+
+    return commands.app
 
 
 def main() -> None:
     """The entry point `harness`: the process ends with the command's code, whoever reads it."""
     output = streams.keep()
-    code = _run()
+    if sys.argv[1:] == ["--version"]:
+        print(__version__)
+        code = 0
+    else:
+        code = _run()
     sys.stdout.flush()
     if output.lost:
-        complain(HarnessError(f"What was printed is lost: {output.lost}.", next_step=_ELSEWHERE))
-        code = code if code in (ERROR, INTERRUPTED) else ERROR
+        code = _lost(output.lost, code)
     sys.stderr.flush()
     sys.exit(code)
 
 
 def _run() -> int:
+    from harness.cli.screen import ERROR, defect
+
     try:
-        app()
+        __getattr__("app")()  # type: ignore[operator]
     except SystemExit as ended:  # as typer leaves, with whatever code
         return ended.code if isinstance(ended.code, int) else ERROR
     except Exception:  # outside of a command, where `errors` does not catch it
@@ -55,11 +53,10 @@ def _run() -> int:
     return 0
 
 
-@app.callback(invoke_without_command=True)
-def root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
-    """Options that stand before the command."""
-    if version:
-        out.print(__version__)
-        raise typer.Exit
+def _lost(why: str, code: int) -> int:
+    """Tell that what was printed is lost; the code with which that ends."""
+    from harness.cli.screen import ERROR, INTERRUPTED, complain
+    from harness.errors import HarnessError
+
+    complain(HarnessError(f"What was printed is lost: {why}.", next_step=_ELSEWHERE))
+    return code if code in (ERROR, INTERRUPTED) else ERROR

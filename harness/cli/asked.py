@@ -18,7 +18,7 @@ from harness.collectors import Definition
 from harness.controller.remote_load import LoadTarget
 from harness.errors import InputError
 from harness.linux import arguments
-from harness.plan import running, workloads
+from harness.plan import duration, running, workloads
 from harness.plan.definitions import changed, from_dict
 from harness.plan.experiment import Experiment
 from harness.plan.running import Running
@@ -36,6 +36,7 @@ _PLANNING = {
     "EXPERIMENT": "name", "--command": "command", "--url": "url", "--pid": "pid",
     "--cgroup": "cgroup", "--unit": "unit", "--container": "container",
     "--locustfile": "locustfile", "--arm": "arms", "--workload": "workload",
+    "--duration": "duration", "--quick": "quick", "--rigorous": "rigorous", "--blocks": "blocks",
     "--minutes": "minutes", "--run": "run_name", "--stack": "stack",
     "--service-cpus": "service_cpus", "--target": "target",
     "--load-target": "load_target", "--load-url": "load_url",
@@ -102,6 +103,7 @@ def asked(options: Options, ends: ExitStack) -> Asked:
         workloads=options.workload or (), minutes=options.minutes, stack=options.stack,
         service_cpus=options.service_cpus, defaults=certificate,
     )  # fmt: skip
+    experiment = _long(options, experiment)
     if load is not None:
         load.check(experiment)
         if not options.plan:
@@ -110,6 +112,34 @@ def asked(options: Options, ends: ExitStack) -> Asked:
         experiment, _path(options, experiment), own,
         certificate=certificate, target=target, described=described, load=load,
     )  # fmt: skip
+
+
+def names_something(options: Options) -> bool:
+    """Whether anything says what is to be measured, or that a default is meant (`--plan`)."""
+    fresh = Options()
+    given = [
+        name for name in _PLANNING.values()
+        if name not in ("run_name", "target") and getattr(options, name) != getattr(fresh, name)
+    ]  # fmt: skip
+    return bool(given) or options.plan or options.resume is not None
+
+
+def _long(options: Options, experiment: Experiment) -> Experiment:
+    """As long as it is asked for; InputError if that is said twice."""
+    lengths = {"--duration": options.duration, "--quick": options.quick,
+               "--rigorous": options.rigorous, "--blocks": options.blocks}  # fmt: skip
+    named = [option for option, value in lengths.items() if value]
+    if len(named) > 1:
+        raise InputError(
+            f"{' and '.join(named)} each say how long it is to take.", next_step="Give one of them."
+        )
+    if options.duration:
+        return duration.lasting(experiment, duration.seconds(options.duration))
+    if options.blocks is not None:
+        return duration.in_blocks(experiment, options.blocks)
+    if options.quick:
+        return duration.quick(experiment)
+    return duration.rigorous(experiment) if options.rigorous else experiment
 
 
 def describe(target: Target, options: Options, ends: ExitStack) -> Mapping[str, Any] | None:

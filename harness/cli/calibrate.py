@@ -49,6 +49,14 @@ def calibrate_command(
 
     Ends in a certificate; evaluations on that machine then use the windows that it chose. Needs
     root there, except for --plan and --report.
+
+    Examples:
+
+      harness calibrate
+
+      harness calibrate --minutes 10 --plan
+
+      harness calibrate --resume reports/RUN
     """
     # scipy and matplotlib, which other commands need not wait for
     from harness.cli import choice

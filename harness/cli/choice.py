@@ -191,6 +191,24 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def offers() -> Iterator[str]:
+    """What `harness evaluate` would do if it was told to, for who has named nothing yet."""
+    yield "Nothing has been started: say what is to be measured."
+    yield ""
+    yield "Your own service, started for it or running already:"
+    yield "  harness evaluate --command ./my-server --url http://127.0.0.1:8080/"
+    yield "  harness evaluate --url http://127.0.0.1:8080/ --unit my-server"
+    yield "Services that ship, with the included collectors:"
+    for name in ("quick", "standard"):
+        e = experiment.load(Path(name))
+        collectors = ", ".join(dict.fromkeys(c for arm in e.arms for c in arm.collectors))
+        what = f"{', '.join(e.workloads)}: {collectors}; about {lasts(e.expected_seconds())}"
+        yield f"  {f'harness evaluate {name}':<27} {what}"
+    yield "  harness evaluate --workload go --quick       a first look in a minute"
+    yield "Options say which collectors (--arm), and how long (--duration 3m)."
+    yield "Next: one of these; with --plan it says what it would do, and starts nothing."
+
+
 def promise(e: Experiment) -> str:
     """What there will be when, before the first trial of an evaluation."""
     begin = replace(e, workloads=e.workloads[:1], loads={}, blocks=1, min_blocks=1)

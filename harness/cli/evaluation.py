@@ -25,6 +25,7 @@ from harness.cli.screen import (
     out,
 )
 from harness.errors import HarnessError, InputError, StoreError
+from harness.results.folder import holder
 from harness.results.run import Run
 
 if TYPE_CHECKING:
@@ -41,9 +42,11 @@ def evaluate_command(options: Options) -> None:
 
     Examples:
 
-      harness evaluate                 the quick experiment: Go, Flask, Java; about 10 minutes
+      harness evaluate quick           Go, Flask, Java, four collectors; about 10 minutes
 
       harness evaluate standard        one workload, 30 minutes, finer
+
+      harness evaluate --workload go --duration 3m
 
       harness evaluate --command './server --port 8080' --url http://127.0.0.1:8080/
 
@@ -54,12 +57,23 @@ def evaluate_command(options: Options) -> None:
       harness evaluate --workload go --stack full
     """
     # scipy and what else evaluates, which other commands need not wait for
-    from harness.cli.asked import asked
+    from harness.cli.asked import asked, names_something
 
+    if not names_something(options):
+        _nothing_named()
+        raise typer.Exit(ERROR)
     with ExitStack() as ends:
         outcome = _measured(asked(options, ends), options)
-    if outcome is not None and (code := _told(outcome, options.as_json)):
+    if outcome is not None and (code := _told(outcome, options)):
         raise typer.Exit(code)
+
+
+def _nothing_named() -> None:
+    """Say what could be measured, to who named nothing; nothing has been begun."""
+    from harness.cli import choice
+
+    for line in choice.offers():
+        out.print(escape(line), soft_wrap=True)
 
 
 def _measured(asked: Asked, options: Options) -> Outcome | None:
@@ -87,11 +101,11 @@ def _measured(asked: Asked, options: Options) -> Outcome | None:
                 asked.path, asked.load, told.show,
             )  # fmt: skip
     except KeyboardInterrupt:
-        _interrupted(asked.path, options.as_json)
+        _interrupted(asked.path, options)
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _interrupted(path: Path, as_json: bool) -> None:
+def _interrupted(path: Path, options: Options) -> None:
     """Report what is known by then, and how to go on; whoever interrupts that too has neither."""
     err.print("[yellow]Interrupted.[/] What was started has been ended.")
     if not (path / "run.json").exists():
@@ -100,7 +114,7 @@ def _interrupted(path: Path, as_json: bool) -> None:
     if any(record.status == "ok" for record in run.records()):
         err.print("What was measured is kept. This is what is known by now:\n")
         try:
-            _finish(run, as_json)
+            _finish(run, options.as_json, options.verbose)
         except HarnessError as error:
             complain(error)
     else:
@@ -123,13 +137,13 @@ def _plan(asked: Asked, found: Resolved) -> None:
     skipping.require_some(asked.experiment, skipped or {})
 
 
-def _told(outcome: Outcome, as_json: bool) -> int:
+def _told(outcome: Outcome, options: Options) -> int:
     """The exit code of an evaluation that ended, after its report and what there is to say."""
     for warning in outcome.warnings:
         err.print(f"[yellow]Warning:[/] {escape(warning)}", soft_wrap=True)
     records = outcome.run.records()
     statuses = [record.status for record in records]
-    usable = _finish(outcome.run, as_json) if "ok" in statuses else False
+    usable = _finish(outcome.run, options.as_json, options.verbose) if "ok" in statuses else False
     if outcome.error is not None:
         complain(outcome.error)
     elif outcome.left_out or "failed" in statuses or "ok" not in statuses:
@@ -159,27 +173,44 @@ def _advise_resuming(path: Path) -> None:
 def report_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print report.json.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say too what the columns mean.")
+    ] = False,
 ) -> None:
     """Make the report of a run again from its folder (trials/); needs no root and no network.
 
+    Examples:
+
+      harness report reports/RUN
+
+      harness report reports/RUN -v
+
+      harness report reports/RUN --json
+
     Of published runs only the report is kept: they have no trials.
     """
-    _finish(Run.open(run), as_json)
+    opened = Run.open(run)
+    if who := holder(run):
+        told = f"{run} is being measured by {who}: the report is of what is stored by now."
+        err.print(f"[yellow]Note:[/] {escape(told)}", soft_wrap=True)
+    _finish(opened, as_json, verbose)
 
 
-def _finish(run: Run, as_json: bool) -> bool:
+def _finish(run: Run, as_json: bool, verbose: bool = False) -> bool:
     """Build and print the report; whether it tells of a collector."""
-    from harness.report import build, headline, saturation
+    from harness.report import build, headline, saturation, terminal
 
     built = build.build(run)
     if as_json:
         out.print_json(built.json.read_text())
     else:
-        out.print(_headline(built.summary))
-        out.print()
+        for line in terminal.lines(built.summary, out.width):
+            out.print(escape(line), soft_wrap=True)
         out.print(escape(headline.verdict(built.summary)))
         for text in (*headline.notes(built.summary), *saturation.sentences(built.summary)):
             out.print(escape(text))
+        for text in terminal.LEGEND if verbose else ():
+            out.print(escape(text), style="dim")
         for shown in _tables(built.summary):
             out.print()
             out.print(shown)
@@ -195,15 +226,6 @@ def _tells(summary: Summary) -> bool:
     )
     wanted = any(arm.collectors for arm in experiment.arms)
     return with_collectors if wanted else bool(usable)
-
-
-def _headline(summary: Summary) -> Table:
-    from harness.report import terminal
-
-    shown = Table(*terminal.COLUMNS, box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for cells in terminal.rows(summary):
-        shown.add_row(*(escape(cell) for cell in cells))
-    return shown
 
 
 def _tables(summary: Summary) -> Iterator[Table]:

@@ -53,6 +53,9 @@ def gate_command(
     json_file: Annotated[Path | None, typer.Option(help="Write JSON.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, no table.")] = False,
     link: Annotated[str, typer.Option(help="Where the report can be read, for Markdown.")] = "",
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say too how verdicts are made.")
+    ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Only check the budget (and --against); no RUN.")
     ] = False,
@@ -96,12 +99,12 @@ def gate_command(
     if as_json:
         out.print_json(said)
     else:
-        _show(gate)
+        _show(gate, verbose)
     if gate.exit_code:
         raise typer.Exit(gate.exit_code)
 
 
-def _show(gate: Gate) -> None:
+def _show(gate: Gate, verbose: bool) -> None:
     from harness.analysis.verdicts import HARM
     from harness.report import gate as texts
     from harness.report import remarks
@@ -116,7 +119,7 @@ def _show(gate: Gate) -> None:
         if verdict.outcome == "inconclusive" or verdict.metric == HARM:
             where = f"{verdict.workload}, {verdict.arm}, {verdict.metric}"
             out.print(escape(f"{where}: {verdict.sentence}"), soft_wrap=True)
-    for remark in remarks.of(gate)[1:]:
+    for remark in remarks.of(gate)[0 if verbose else remarks.GENERAL :]:
         err.print(escape(remark), style="dim", soft_wrap=True)
     colour = _COLOURS[gate.effective]
     out.print(f"\n[{colour}]{escape(texts.headline(gate))}[/]", soft_wrap=True)

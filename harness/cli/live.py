@@ -42,6 +42,8 @@ def told(quiet: bool) -> Iterator[Told]:
     if not err.is_terminal:
         yield Told(screen.lines(quiet), lines())
         return
+    from harness.controller.progress import AGAIN
+
     bar = screen.bar()
     task = bar.add_task("", total=None)
     # no thread that redraws: it would disturb the reading of meters in this process
@@ -50,6 +52,8 @@ def told(quiet: bool) -> Iterator[Told]:
 
         def tell(done: float, total: float, label: str) -> None:
             bar.update(task, completed=done, total=total, description=escape(label))
+            if AGAIN in label:  # else the next step overwrites it at once
+                live.console.print(escape(label), soft_wrap=True)
             live.refresh()
 
         def show(found: SoFar) -> None:

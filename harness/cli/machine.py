@@ -33,6 +33,12 @@ def clean_command(
     """Undo what killed runs left: processes, cgroups, mounts, a stack that is kept off some CPUs.
 
     Running evaluations are kept.
+
+    Examples:
+
+      harness clean
+
+      harness clean --target ssh:HOST --cache
     """
     found = _answer(target, "clean")
     done, left = list(found["done"]), list(found["left"])
@@ -53,7 +59,14 @@ def doctor_command(
     target: _Target = Local.name,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Say what can run on this machine, and the fix for each thing that cannot."""
+    """Say what can run on this machine, and the fix for each thing that cannot.
+
+    Examples:
+
+      harness doctor
+
+      harness doctor --target ssh:HOST --json
+    """
     needs = trials.needs(REGISTRY)
     findings = _answer(target, "doctor", list(needs.values()))
     failed = any(finding["status"] == "fail" for finding in findings)
@@ -66,7 +79,8 @@ def doctor_command(
             mark = f"[{colours[f['status']]}]{f['status']}[/]"
             shown.add_row(mark, *(escape(f[key]) for key in ("name", "detail", "fix")))
         out.print(shown)
-        out.print("\nNext: harness evaluate" if not failed else "\nMend what failed first.")
+        fine = "\nThis machine can measure. Next: harness evaluate"
+        out.print(fine if not failed else "\nThis machine cannot measure: mend what failed first.")
     if failed:
         raise typer.Exit(1)
 

@@ -109,11 +109,30 @@ class Options:
         list[str] | None,
         typer.Option("--workload", metavar="NAME", help="Measure this service; repeat for more."),
     ] = None
+    duration: Annotated[
+        str,
+        typer.Option(
+            metavar="3m", help="Take about so long (90s, 3m, 1h30m): blocks and trials are fitted."
+        ),
+    ] = ""
+    quick: Annotated[
+        bool, typer.Option("--quick", help="About a minute a service: a first look.")
+    ] = False
+    rigorous: Annotated[
+        bool,
+        typer.Option(
+            "--rigorous", help="Up to twelve long blocks, until each cost is known to 0.3 %."
+        ),
+    ] = False
+    blocks: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="So many blocks, each on a fresh process."),
+    ] = None
     minutes: Annotated[
         float | None,
         typer.Option(
             help="End early: begin no block after so many minutes. It makes nothing longer; take "
-            "standard or more blocks for that."
+            "--duration for that."
         ),
     ] = None
     stack: Annotated[
@@ -163,3 +182,6 @@ class Options:
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be done.")] = False
     as_json: Annotated[bool, typer.Option("--json", help="Print report.json.")] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say too what the table's columns mean.")
+    ] = False

@@ -19,6 +19,7 @@ from harness.stack.config import GRAFANA_PASSWORD, Stack
 from harness.stack.lifecycle import Started
 from harness.stack.selection import Choice
 
+WIDE = 110  # columns that a table of the plan needs
 NEXT = (
     "harness evaluate --stack full measures with it, harness ramp says how much it takes, "
     "harness down takes it down."
@@ -52,6 +53,12 @@ def up_command(
     """Start the observability stack on this machine and prove that data flows through it.
 
     Needs root, except for --plan.
+
+    Examples:
+
+      harness up --plan
+
+      harness up --require tempo --retention 48
     """
     roles = lifecycle.select(require or [])
     choices = lifecycle.plan(roles, supply.cache())
@@ -80,6 +87,10 @@ def down_command() -> None:
     """Take the stack down: its processes, cgroups, data and configuration; the cache stays.
 
     Needs root.
+
+    Examples:
+
+      harness down
     """
     with interruptible() as stopping:
         stopping.shield()  # half of a stack is of no use
@@ -95,11 +106,18 @@ def _print_plan(choices: list[Choice], as_json: bool) -> None:
     if as_json:
         out.print_json(json.dumps({"cache": str(supply.cache()), "components": rows}))
         return
-    shown = Table(*rows[0], box=None, pad_edge=False)
-    for row in rows:
-        shown.add_row(*map(escape, row.values()))
-    shown.columns[5].overflow = "fold"
-    out.print(shown)
+    if out.width < WIDE:  # an address does not fit into a column
+        for row in rows:
+            keeps = f" for {row['keeps']}" if row["keeps"] else ""
+            named = "{component} {version} ({licence})".format(**row)
+            out.print(escape(f"{named}{keeps}: {row['how']}"))
+            out.print(escape(f"  {row['from']} {row['size']}".rstrip()), soft_wrap=True)
+    else:
+        shown = Table(*rows[0], box=None, pad_edge=False)
+        for row in rows:
+            shown.add_row(*map(escape, row.values()))
+        shown.columns[5].overflow = "fold"
+        out.print(shown)
     out.print(f"\nCache: {escape(str(supply.cache()))}\nNext: harness up", soft_wrap=True)
 
 

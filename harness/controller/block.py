@@ -11,7 +11,7 @@ from harness.analysis import validity
 from harness.analysis.harms import DIED
 from harness.controller import skipping
 from harness.controller.node import Node
-from harness.controller.progress import Progress
+from harness.controller.progress import AGAIN, Progress
 from harness.controller.remote_load import RemoteLoad
 from harness.errors import HarnessError, NodeError, StoreError, UnavailableError, WorkloadError
 from harness.model import FACTORIAL, Measurement, Trial, WindowRow
@@ -92,6 +92,15 @@ class Block:
             spent = len(self._failed_before(trial))
             if (again := replacement(self.experiment, record, rows, spent)) is not None:
                 waiting.append(again)
+                self._say_why(record, rows)
+
+    def _say_why(self, record: TrialRecord, rows: Sequence[WindowRow]) -> None:
+        """At once, not after the last: what spoils one trial mostly spoils the next, too."""
+        trial = record.trial
+        reason = record.reason or validity.judge_of(self.experiment, record, rows).reason
+        self.progress.tell(
+            f"{trial.workload}, block {trial.block + 1}: {trial.arm} {AGAIN}: {reason}"
+        )
 
     def _skip(self, trial: Trial) -> None:
         """Store that it cannot run, and why; the node is not asked."""
@@ -222,7 +231,9 @@ def record_of(trial: Trial, result: TrialResult, told: Mapping[str, str]) -> Tri
 def _raise_if_over(result: TrialResult, told: Mapping[str, str]) -> None:
     """What ends more than the trial is raised once the trial is stored."""
     if result.over and result.service:
-        raise WorkloadError(result.service)
+        raise WorkloadError(
+            result.service, next_step="Its log is in the run's folder, below logs/."
+        )
     if result.over:
         raise HarnessError.from_dict(told)
 

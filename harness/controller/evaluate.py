@@ -48,6 +48,7 @@ class Outcome:
     error: HarnessError | None = None
     warnings: list[str] = field(default_factory=list)
     left_out: int = 0
+    interrupted: bool = False
     skipped: Mapping[str, str] = field(default_factory=dict)
 
     def warn(self, sentence: str) -> None:
@@ -157,6 +158,9 @@ def _measured(
         outcome.error = error
     except OSError as error:
         outcome.error = _stopped(error)
+    except KeyboardInterrupt:
+        outcome.interrupted = True
+        raise
     finally:
         shield()
         for sentence in [*(remote.close() if remote else ()), *nodes.close()]:
@@ -168,9 +172,10 @@ def _measured(
 def _note_end(outcome: Outcome) -> None:
     run = outcome.run
     failed = any(record.status == "failed" for record in run.records())
-    whole = outcome.error is None and not failed and not outcome.left_out
+    why = str(outcome.error or ("It was interrupted." if outcome.interrupted else ""))
+    whole = not why and not failed and not outcome.left_out
     with contextlib.suppress(StoreError):  # a full disk has been told of already
-        run.note(ended=now(), complete=whole, stopped_by=str(outcome.error or ""))
+        run.note(ended=now(), complete=whole, stopped_by=why)
 
 
 def _stopped(error: OSError) -> StoreError:

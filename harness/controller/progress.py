@@ -12,6 +12,9 @@ Tell = Callable[[float, float, str], None]
 """Called with seconds of work done, seconds of work in all, and what is happening now."""
 
 
+AGAIN = "is measured again"  # in a label that says why a trial was spoilt, which is to stay
+
+
 class Progress:
     """Turns finished trials into seconds of work done, for the progress bar."""
 

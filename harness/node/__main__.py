@@ -24,6 +24,7 @@ ANSWERS: Mapping[str, Callable[..., Any]] = {
     "unmet": answers.unmet,
     "clean": answers.clean,
     "entry": answers.entry,
+    "rehearse": answers.rehearse,
 }
 
 

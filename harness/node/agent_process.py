@@ -23,7 +23,8 @@ GUIDE = 'docs/guide.md, "Your own collector", says what a collector answers.'
 class AgentProcess:
     """One collector's agent: started detached, then switched on and off over its socket.
 
-    `instance` is the service.instance.id of its telemetry, its name if it is not given.
+    `instance` is the service.instance.id of its telemetry, its name if it is not given. Without a
+    cgroup of its own, which takes root, only what stays in its session is ended with it.
     """
 
     def __init__(
@@ -31,7 +32,7 @@ class AgentProcess:
         spec: CollectorSpec,
         *,
         target_cgroup: Path,
-        own_cgroup: Path,
+        own_cgroup: Path | None,
         otlp_url: str,
         folder: Path,
         socket: Path,
@@ -63,7 +64,7 @@ class AgentProcess:
 
     def pids(self) -> list[int]:
         """All processes that it is made of now."""
-        return cgroup.processes(self._own_cgroup)
+        return cgroup.processes(self._own_cgroup) if self._own_cgroup else [self.pid]
 
     @property
     def program_ids(self) -> list[int]:
@@ -137,7 +138,8 @@ class AgentProcess:
         """
         if self._client is not None:
             self._client.close()
-        cgroup.terminate(self._own_cgroup, GRACE_SECONDS)
+        if self._own_cgroup is not None:
+            cgroup.terminate(self._own_cgroup, GRACE_SECONDS)
         processes.stop(self._process)  # waits for it, and ends what is in its session elsewhere
         self._socket.unlink(missing_ok=True)
         self._require_unloaded()

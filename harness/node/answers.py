@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from harness.errors import CommandError
+from harness.errors import DEFECT, CommandError
 from harness.linux import facts, placement, processes
 from harness.node import doctor as checks
-from harness.node import machine, needs
+from harness.node import machine, needs, rehearsal
 from harness.stack import affinity, ledger
 from harness.wire import codec
-from harness.wire.spec import Needs
+from harness.wire.spec import CollectorSpec, Needs
 
 ENTRY_LIMIT_SECONDS = 600.0
 
@@ -49,6 +49,12 @@ def clean() -> dict[str, list[str]]:
     return {"done": [*machine.clean(), *affinity.free()], "left": machine.leftovers()}
 
 
+def rehearse(collector: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """How a collector answers to what a trial tells it: `doctor.Finding`s; five seconds."""
+    spec = codec.load(CollectorSpec, collector)
+    return [asdict(finding) for finding in rehearsal.rehearse(spec)]
+
+
 def entry() -> dict[str, Any]:
     """What getting into an empty BPF program costs here, by hook; see `agent.entry`. A minute."""
     argv = [sys.executable, "-m", "harness.agent.entry", "--json"]
@@ -56,5 +62,7 @@ def entry() -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(told)
     except ValueError as error:
-        raise CommandError("What agent.entry printed cannot be read.", str(error)) from error
+        raise CommandError(
+            "What agent.entry printed cannot be read.", str(error), DEFECT
+        ) from error
     return found

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from harness.report.gate import Gate
 
 WARNINGS_SHOWN = 3
+GENERAL = 2  # of the remarks: how verdicts are made, the same of every run
 
 
 def of(gate: Gate) -> list[str]:

@@ -69,7 +69,10 @@ def alone(path: Path) -> Iterator[None]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise StoreError(f"Cannot open {path}: {error.strerror}.") from error
+        raise StoreError(
+            f"Cannot open {path}: {error.strerror}.",
+            next_step="`harness runs` says which there are.",
+        ) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -81,18 +84,31 @@ def alone(path: Path) -> Iterator[None]:
             ) from error
         except OSError as error:
             if error.errno not in _NO_LOCKS:
-                raise StoreError(f"Cannot lock {path}: {error.strerror}.") from error
+                raise StoreError(
+                    f"Cannot lock {path}: {error.strerror}.",
+                    next_step="Name a folder on another file system with --reports.",
+                ) from error
         yield
     finally:
         os.close(descriptor)
 
 
+def holder(path: Path) -> str:
+    """Who measures into this folder now, without disturbing it; empty if nobody does."""
+    return next(iter(_holders(str(path.stat().st_ino))), "")
+
+
 def _holder(descriptor: int) -> str:
     """Who holds the lock, as far as the kernel tells."""
-    inode, found = str(os.fstat(descriptor).st_ino), set()
+    found = _holders(str(os.fstat(descriptor).st_ino))
+    return found.pop() if len(found) == 1 else "another process"
+
+
+def _holders(inode: str) -> set[str]:
+    found = set()
     with contextlib.suppress(OSError):
         for line in Path("/proc/locks").read_text().splitlines():
             _, kind, _, _, pid, place, *_ = line.split()
             if kind == "FLOCK" and place.rpartition(":")[2] == inode and int(pid) > 0:
-                found.add(pid)
-    return f"process {found.pop()}" if len(found) == 1 else "another process"
+                found.add(f"process {pid}")
+    return found

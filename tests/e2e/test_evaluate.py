@@ -186,7 +186,6 @@ def test_interrupt_keeps_what_was_measured_and_resume_goes_on(small: Path, tmp_p
     text = (tmp_path / "harness.log").read_text()
     assert "What was measured is kept" in text
     assert "This is what is known by now" in text
-    assert "after 1 of " in text  # told while it ran
     assert f"Report: {run / 'report.html'}" in text
     assert json.loads((run / "report.json").read_text())["complete"] is False
     assert "--resume" in text

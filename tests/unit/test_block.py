@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.controller.block import Block, record_of
-from harness.controller.progress import Progress
+from harness.controller.progress import AGAIN, Progress
 from harness.errors import (
     CollectorError,
     ComponentError,
@@ -123,6 +124,41 @@ def test_a_lost_node_leaves_its_trial_failed_and_is_asked_no_more(store: Run, ru
     with pytest.raises(NodeError):
         run(lose)
     assert [(r.trial, r.status) for r in store.records()] == [(FIRST, "failed")]
+
+
+def test_why_a_trial_is_measured_again_is_told_at_once(store: Run) -> None:
+    told, what = list[str](), dataclasses.replace(EXPERIMENT, replacements=1)
+    spoilt = TrialResult("ok", details={"saturated": "The load driver used 97% of its CPU."})
+    node: Any = Scripted(lambda spec: spoilt if spec.name == FIRST.name else TrialResult("ok"))
+    Block(
+        store, what, node, workloads.load("go"), resolve_all(EXPERIMENT),
+        Progress(EXPERIMENT, lambda _done, _of, label: told.append(label)), lambda _: None,
+    ).run(BLOCK)  # fmt: skip
+    at = next(i for i, label in enumerate(told) if AGAIN in label)
+    assert "The load driver used 97% of its CPU" in told[at]
+    assert any("attempt 2" in label for label in told[at:])
+    assert not any("attempt 2" in label for label in told[:at])
+
+
+def test_what_is_known_is_looked_at_between_trials_only(store: Run) -> None:
+    order: list[str] = []
+
+    def measure(spec: TrialSpec) -> TrialResult:
+        order.append(f"measured {spec.name}")
+        return TrialResult("ok")
+
+    node: Any = Scripted(measure)
+    block = Block(
+        store, EXPERIMENT, node, workloads.load("go"), resolve_all(EXPERIMENT),
+        Progress(EXPERIMENT, lambda *_: None), lambda _: None,
+    )  # fmt: skip
+    block.look = lambda trial: order.append(f"looked after {trial.name}")
+    block.run(BLOCK)
+    named = [trial.name for trial in BLOCK]
+    assert order[:4] == [
+        f"measured {named[0]}", f"looked after {named[0]}",
+        f"measured {named[1]}", f"looked after {named[1]}",
+    ]  # fmt: skip
 
 
 def test_an_arm_that_cannot_run_here_is_skipped_with_its_reason(store: Run, run: Any) -> None:

@@ -143,10 +143,11 @@ def test_no_command_gets_a_file_of_ours_for_its_closed_output(tmp_path: Path) ->
 def test_a_defect_outside_of_a_command_is_no_verdict_either() -> None:
     code = (
         "from harness import cli\n"
-        "cli.out = None\n"  # so that --version, which no command catches, fails
+        "from harness.cli import commands\n"
+        "commands.out = None\n"  # so that --version, which no command catches, fails
         "cli.main()"
     )
-    argv = [sys.executable, "-c", code, "--version"]
+    argv = [sys.executable, "-c", code, "--version", "evaluate"]
     done = subprocess.run(argv, capture_output=True, timeout=60, check=False)
     assert done.returncode == 2
     assert b"This is a defect of the harness" in done.stderr
