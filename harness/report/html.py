@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from harness.report import (
     flamegraph,
     growth,
     headline,
+    plain,
     plots,
     quality,
     rates,
@@ -32,6 +34,8 @@ from harness.report import (
     wording,
 )
 from harness.results.run import Run
+
+FEWEST_SAMPLES = 50  # of a flame graph: fewer are told as a count by the coverage of `profile`
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ def page(run: Run, summary: Summary) -> str:
         sources=_sources(summary),
         glyphs=_glyphs(summary),
         tiles=tiles.tiles(summary),
+        plain=plain.lines(summary),
         verdict=headline.verdict(summary),
         sentences=[
             *headline.sentences(summary), *saturation.sentences(summary), *rates.sentences(summary),
@@ -161,16 +166,22 @@ def _driven(summary: Summary, workload: str) -> str:
 
 
 def _flame(run: Run, summary: Summary, workload: str) -> Markup | None:
-    """The last profile of the workload; the arm with the fewest collectors, for its clarity."""
-    found = [
-        (-len(summary.experiment.arm(j.record.trial.arm).collectors), j.record.trial.block, path)
-        for j in summary.trials
-        if j.record.trial.workload == workload and "profile" in j.record.extra
-        and (path := run.path / "trials" / j.record.trial.name / j.record.extra["profile"]).exists()
-    ]  # fmt: skip
-    if not found:
+    """The profiles of the workload's trials with the fewest collectors, for clarity, in one.
+
+    None where there are too few samples to mean anything.
+    """
+    found: dict[int, Counter[str]] = defaultdict(Counter)
+    for judged in summary.trials:
+        trial, extra = judged.record.trial, judged.record.extra
+        path = run.path / "trials" / trial.name / str(extra.get("profile", ""))
+        if trial.workload == workload and path.is_file():
+            found[len(summary.experiment.arm(trial.arm).collectors)] += Counter(
+                flamegraph.read(path)
+            )
+    stacks = found[min(found)] if found else Counter()
+    if stacks.total() < FEWEST_SAMPLES:
         return None
-    return Markup(flamegraph.render(max(found)[2], f"CPU profile of {workload}"))
+    return Markup(flamegraph.render(stacks, f"CPU profile of {workload}"))
 
 
 def _sources(summary: Summary) -> dict[str, int]:

@@ -86,11 +86,24 @@ def noise(row: Comparison) -> str:
 
 
 def places(row: Comparison) -> int:
-    """Decimals for a difference and its interval; more where a bound would look like zero."""
+    """Decimals for a difference and its interval: two digits of its half width, or of itself.
+
+    One more where a bound would else look like zero, and it helps.
+    """
+    if not math.isfinite(row.high - row.low):
+        return decimals(abs(row.estimate))
     least = decimals((row.high - row.low) / 2)
-    bounds = [abs(end) for end in (row.low, row.high) if math.isfinite(end) and end]
-    near = (n for n in range(least, least + 3) if all(round(end, n) for end in bounds))
+    bounds = [abs(end) for end in (row.low, row.high) if end]
+    near = (n for n in range(least, least + 2) if all(round(end, n) for end in bounds))
     return next(near, least)
+
+
+def end(value: float, places: int) -> str:
+    """A bound, with its sign also where its digits are all zeros: which side it is on is known."""
+    text = number(value, places, signed=True)
+    if value and text[0] not in ("+", MINUS):
+        return ("+" if value > 0 else MINUS) + text
+    return text
 
 
 def change(row: Comparison) -> str:
@@ -104,7 +117,7 @@ def interval(row: Comparison, with_unit: bool = False) -> str:
         return spread(row)
     if not math.isfinite(row.low):
         return "too few data for an interval"
-    low, high = (number(v, places(row), True) for v in (row.low, row.high))
+    low, high = (end(v, places(row)) for v in (row.low, row.high))
     return f"[{low}, {high}]" + (f" {unit(row)}" if with_unit else "")
 
 
@@ -135,7 +148,8 @@ def relative(row: Comparison) -> str:
         return ""
     scale = 100 / row.level
     width = (row.high - row.low) / 2 * scale
-    return f"{number(row.estimate * scale, decimals(width), signed=True)} %"
+    shown = decimals(width if math.isfinite(width) else abs(row.estimate) * scale)
+    return f"{number(row.estimate * scale, shown, signed=True)} %"
 
 
 def floor(row: Comparison) -> str:
