@@ -239,7 +239,10 @@ class Node:
 
     def _send(self, kind: str, body: bytes = b"", **head: Any) -> None:
         if self.lost:  # its pipe may be closed, and the number of it somebody else's
-            raise NodeError("The node process was lost before.")
+            raise NodeError(
+                "The node process was lost before.",
+                next_step="What was measured is kept: resume the run.",
+            )
         try:
             self._channel.send(pack(kind, body, **head))
         except HarnessError as error:
