@@ -140,9 +140,13 @@ def summarize(run: Run) -> Summary:
 
 def cpu_only(run: Run) -> list[Comparison]:
     """Only the rows of workload_cpu_percent: those of `summarize` but for noise, Holm and mde."""
+    return cpu.percent_rows(cells_of(run), run.experiment().seed)
+
+
+def cells_of(run: Run) -> list[Cell]:
+    """The usable trials of each workload and arm so far."""
     about, experiment, trials, windows = _read(run)
-    found = list(_cells(about, experiment, trials, windows))
-    return cpu.percent_rows(found, experiment.seed)
+    return list(_cells(about, experiment, trials, windows))
 
 
 def so_far(run: Run, workload: str) -> list[Comparison]:

@@ -128,10 +128,11 @@ def least(experiment: Experiment) -> float:
 
 def judge_of(experiment: Experiment, record: TrialRecord, windows: Sequence[WindowRow]) -> Judged:
     """Apply every rule to a trial of this experiment, by its arm's method."""
-    method, saturated = experiment.arm(record.trial.arm).method, record.trial.kind == "saturated"
-    groups = saturation.quadruples(experiment) if saturated else experiment.quadruples
+    method, seconds = experiment.arm(record.trial.arm).method, experiment.seconds_of(record.trial)
+    saturated, quadruples = record.trial.kind == "saturated", experiment.quadruples_in(seconds)
+    groups = saturation.quadruples(experiment) if saturated else quadruples
     if method == FACTORIAL:
-        cycles = saturation.cycles(experiment) if saturated else design.cycles(experiment)
+        cycles = saturation.cycles(experiment) if saturated else design.cycles(experiment, seconds)
         groups = cycles * design.cycle(len(design.factors(experiment)))
     shortest = saturation.least(experiment) if saturated else least(experiment)
     return judge(record, windows, groups, shortest, method)

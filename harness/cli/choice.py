@@ -10,7 +10,7 @@ from typing import Any, cast
 from harness.controller import telemetry
 from harness.errors import InputError
 from harness.model import BASELINE, FACTORIAL, Arm, StackKind, Trial
-from harness.plan import design, experiment, methods
+from harness.plan import allotment, design, experiment, methods
 from harness.plan.experiment import Experiment
 from harness.plan.url import hidden
 from harness.plan.workloads import OWN, Workload
@@ -71,13 +71,16 @@ def chosen(
         )
     if own is not None:
         loads = {own.name: e.loads[OWN]} if OWN in e.loads else {}
-        e = replace(e, name=own.name, workloads=(own.name,), loads=loads)
+        e = replace(allotment.of(e, 1), name=own.name, workloads=(own.name,), loads=loads)
     if workloads:
         loads = {each: load for each, load in e.loads.items() if each in workloads}
-        e = replace(e, workloads=tuple(dict.fromkeys(workloads)), loads=loads)
+        named = tuple(dict.fromkeys(workloads))
+        e = replace(allotment.of(e, len(named)), workloads=named, loads=loads)
     if stack is not None:
-        # which the experiment checks; the full one tells what each arm costs it
-        e = replace(methods.apart(e) if stack == "full" else e, stack=cast(StackKind, stack))
+        # which the experiment checks; the full one tells what each arm costs it, and is asked for
+        # longer than windows last
+        e = allotment.without(methods.apart(e)) if stack == "full" else e
+        e = replace(e, stack=cast(StackKind, stack))
     if arms:
         given = parse_arms(arms, e.stack)
         shares = any(arm.method == FACTORIAL for arm in given)
@@ -134,9 +137,10 @@ def plan(
     trials = experiment.plan(e)
     yield (
         f"Experiment {e.name}: {_count(len(e.workloads), 'workload')}, "
-        f"{_count(len(e.arms), 'arm')}, {_count(e.blocks, 'block')}, "
-        f"{_count(len(trials), 'trial')}, seed {e.seed}; "
-        f"about {lasts(e.expected_seconds())}{'' if due is None else ' as a whole'}. "
+        f"{_count(len(e.arms), 'arm')}, {_blocks(e)}, "
+        f"{_count(len(trials), 'trial')}{' of the pilot' if e.awaits_pilot else ''}, "
+        f"seed {e.seed}; about {lasts(e.expected_seconds())}"
+        f"{'' if due is None else ' as a whole'}. "
         "Nothing has been started."
     )
     if due is not None:
@@ -160,21 +164,32 @@ def plan(
             f"{100 * e.guard_seconds:g} ms, or nothing is measured"
         )
     yield f"  {telemetry.plan(e, bool(described and described['stack_up']))}"
+    yield from allotment.plan(e)
     if e.precision_percent is not None:
         yield (
             f"  a workload's blocks end after {e.min_blocks} or more once every arm's interval is "
             f"within +-{e.precision_percent:g} %"
         )
     if e.budget_seconds is not None:
-        yield f"  no block begins after {e.budget_seconds / 60:g} minutes"
+        yield f"  no block begins after {e.budget_seconds / 60:.3g} minutes"
     if e.replacements:
         yield f"  a trial that breaks a rule of validity is repeated, {e.replacements} at most"
     for trial in trials if due is None else due:
         arms = [arm.name for arm in e.arms_of(trial) if arm.collectors]
         none = bool(arms) and all(name in (skipped or {}) for name in arms)
         yield f"  {trial.name}{' (skipped)' if none else ''}"
+    if e.awaits_pilot:
+        yield "  and what the pilot gives"
     yield promise(e)
     yield "Next: the same command without --plan."
+
+
+def _blocks(e: Experiment) -> str:
+    """How many each workload has, as far as it is known."""
+    each = sorted({e.blocks_of(workload) for workload in e.workloads})
+    if e.awaits_pilot:
+        return f"{each[0]} or more blocks"
+    return _count(each[0], "block") if len(each) == 1 else f"{each[0]} to {each[-1]} blocks"
 
 
 def _runnable(e: Experiment, skipped: Mapping[str, str] | None) -> Iterator[str]:
@@ -211,11 +226,12 @@ def offers() -> Iterator[str]:
 
 def promise(e: Experiment) -> str:
     """What there will be when, before the first trial of an evaluation."""
-    begin = replace(e, workloads=e.workloads[:1], loads={}, blocks=1, min_blocks=1)
-    first = replace(begin, budget_seconds=None).expected_seconds()
+    plain = replace(allotment.without(e), budget_seconds=None)
+    begin = replace(plain, workloads=e.workloads[:1], loads={}, blocks=1, min_blocks=1)
+    first = begin.expected_seconds()
     whole, services = e.expected_seconds(), len(e.workloads)
     said = f"It takes about {lasts(whole)}: the first figures are there after about {lasts(first)}"
-    if services > 1:
+    if services > 1 and not e.pilot_blocks:  # with one they take turns
         said += f", a service is done every {lasts(whole / services)}"
     return f"{said}. Ctrl-C ends it with a report of what is known by then."
 

@@ -131,8 +131,8 @@ class Options:
     minutes: Annotated[
         float | None,
         typer.Option(
-            help="End early: begin no block after so many minutes. It makes nothing longer; take "
-            "--duration for that."
+            help="The time that a pilot divides, as that of quick. Without one: begin no block "
+            "after so many minutes. That makes nothing longer; take --duration for that."
         ),
     ] = None
     stack: Annotated[

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from harness.analysis.summary import summarize
-from harness.controller import skipping
+from harness.controller import piloting, skipping
 from harness.controller.beginning import Begin, now
 from harness.controller.block import Block
 from harness.controller.due import pending, set_failed_aside
@@ -189,16 +189,32 @@ def _stopped(error: OSError) -> StoreError:
 def _blocks(
     outcome: Outcome, nodes: Nodes, remote: RemoteLoad | None, resolved: Resolved, watch: Watch
 ) -> None:
+    """All blocks that are due; those of a pilot first, if it has not decided on the others."""
+    rule, barren = StoppingRule(outcome.run), dict[str, int]()
+    if outcome.run.experiment().awaits_pilot:
+        _due(outcome, nodes, remote, resolved, watch, rule, barren)
+        piloting.decide(outcome.run, rule.spent())
+    _due(outcome, nodes, remote, resolved, watch, rule, barren)
+
+
+def _due(
+    outcome: Outcome,
+    nodes: Nodes,
+    remote: RemoteLoad | None,
+    resolved: Resolved,
+    watch: Watch,
+    rule: StoppingRule,
+    barren: dict[str, int],
+) -> None:
     """Block after block. One that ends early is told of, and the next one begins.
 
-    A service whose blocks end early twice in a row before a trial is given up.
+    A service whose blocks end early twice in a row before a trial, `barren`, is given up.
     """
     run = outcome.run
     experiment = run.experiment()
-    progress, rule, todo = Progress(experiment, watch.tell), StoppingRule(run), pending(run)
+    progress, todo = Progress(experiment, watch.tell), pending(run)
     interim = Interim(run, watch.show)
     progress.expect(todo)
-    barren: dict[str, int] = {}
     for (name, number), group in itertools.groupby(todo, key=lambda t: (t.workload, t.block)):
         trials = list(group)
         if rule.reached(name, number):
@@ -223,7 +239,7 @@ def _blocks(
             outcome.left_out += len(left)
             progress.skip(left)
         barren[name] = 0 if len(run.records()) > before else barren.get(name, 0) + 1
-        rule.after(name)
+        rule.after(name, number)
 
 
 def _left(run: Run, trials: Sequence[Trial]) -> list[Trial]:

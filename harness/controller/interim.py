@@ -70,4 +70,6 @@ def _so_far(run: Run, workload: str) -> SoFar:
         for record in run.records()
         if record.trial.workload == workload and record.status == "ok"
     }
-    return SoFar(workload, len(done), run.experiment().blocks, summary.so_far(run, workload))
+    return SoFar(
+        workload, len(done), run.experiment().blocks_of(workload), summary.so_far(run, workload)
+    )

@@ -21,15 +21,11 @@ class Progress:
     def __init__(self, experiment: Experiment, tell: Tell) -> None:
         self._tell, self._total = tell, experiment.expected_seconds()
         plan = experiments.plan(experiment)
-        asking = experiment.asking_seconds
-        weights = {
-            "switched": experiment.switched_seconds + experiment.steady_seconds + 2.5 + asking,
-            "metered": experiment.metered_seconds + experiment.rates_seconds + 2.0,
-            "saturated": experiment.saturated_seconds + 2.0,
-        }
-        whole = sum(weights[t.kind] for t in plan)
-        per = {kind: w / whole * self._total for kind, w in weights.items()}
-        self._left = {trial.index: per[trial.kind] for trial in plan}
+        weights = {trial.index: _seconds(experiment, trial) for trial in plan}
+        whole = sum(weights.values())
+        if experiment.awaits_pilot:  # trials that are not known yet take the rest
+            whole = max(whole, self._total)
+        self._left = {index: w / whole * self._total for index, w in weights.items()}
         self._label = ""
 
     def expect(self, trials: Sequence[Trial]) -> None:
@@ -50,3 +46,13 @@ class Progress:
         """A trial is done; a repeated one is not counted again."""
         self._left.pop(trial.index, None)
         self.tell(self._label)
+
+
+def _seconds(e: Experiment, trial: Trial) -> float:
+    """About how long a trial takes."""
+    if trial.kind == "metered":
+        return e.metered_seconds + e.rates_seconds + 2.0
+    if trial.kind == "saturated":
+        return e.saturated_seconds + 2.0
+    steady = e.steady_seconds + e.asking_seconds if e.is_metered(trial.block) else 0.0
+    return e.seconds_of(trial) + steady + 2.5

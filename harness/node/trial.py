@@ -76,8 +76,12 @@ def _finish(
     notes: TrialLog,
     before: Before,
 ) -> None:
-    """The part with collectors always on, the profile's names, the agents' memory; then removed."""
-    always_on.run(testbed, agents, folder, notes, before)
+    """The part with collectors always on, the profile's names, the agents' memory; then removed.
+
+    A trial of windows alone, whose steady part is to last no time, goes on without it.
+    """
+    if notes.spec.timing.steady > 0:
+        always_on.run(testbed, agents, folder, notes, before)
     _profile(testbed, agents, folder, notes)
     _memory(agents, notes)
     remove(agents, notes)

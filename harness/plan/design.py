@@ -40,9 +40,10 @@ def cycle(count: int) -> int:
     return int(1 << _basic(count))
 
 
-def cycles(experiment: Experiment) -> int:
-    """Whole cycles in the switched part of one factorial trial."""
-    windows = int(experiment.switched_seconds / experiment.window_seconds + 1e-9)
+def cycles(experiment: Experiment, seconds: float | None = None) -> int:
+    """Whole cycles in the switched part of one factorial trial, or in one of so many seconds."""
+    length = experiment.switched_seconds if seconds is None else seconds
+    windows = int(length / experiment.window_seconds + 1e-9)
     return windows // cycle(len(factors(experiment)))
 
 

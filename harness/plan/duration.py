@@ -11,6 +11,7 @@ import re
 from dataclasses import replace
 
 from harness.errors import InputError
+from harness.plan import allotment
 from harness.plan.experiment import Experiment
 
 QUICK_SECONDS = 60.0  # a service
@@ -40,8 +41,14 @@ def seconds(text: str) -> float:
 def lasting(e: Experiment, whole: float) -> Experiment:
     """The experiment made to take about so many seconds; InputError if that is too little.
 
-    With a precision it still ends as soon as that is reached.
+    With a precision it still ends as soon as that is reached. A pilot divides the time, if that is
+    twice what the pilot takes; if not, there is none.
     """
+    if e.pilot_blocks:
+        plain = allotment.without(e)
+        if whole >= 2 * _takes(plain, e.pilot_blocks):
+            return replace(e, budget_seconds=whole)
+        e = plain
     for blocks in range(MANY, FEWEST - 1, -1):
         enough = SHORTEST if blocks <= FEW else min(e.switched_seconds, ENOUGH)
         if (found := _filled(e, blocks, whole, enough)) is not None:
@@ -57,12 +64,14 @@ def lasting(e: Experiment, whole: float) -> Experiment:
 
 def quick(e: Experiment) -> Experiment:
     """The same in about a minute a service, or the least that is possible."""
+    e = allotment.without(e)
     least = _takes(_switching(e, SHORTEST), FEWEST)
     return lasting(e, max(QUICK_SECONDS * len(e.workloads), least))
 
 
 def rigorous(e: Experiment) -> Experiment:
     """The same as long and as exact as the experiment `standard`."""
+    e = allotment.without(e)
     of_trials = RIGOROUS_SECONDS / (1 if e.has_shared else max(1, len(e.trial_arms) - 1))
     longer = max(e.switched_seconds, round(of_trials, 1))
     return replace(e, **RIGOROUS, switched_seconds=longer)  # type: ignore[arg-type]
@@ -70,7 +79,8 @@ def rigorous(e: Experiment) -> Experiment:
 
 def in_blocks(e: Experiment, blocks: int) -> Experiment:
     """The same with so many blocks."""
-    return replace(e, blocks=blocks, min_blocks=min(e.min_blocks, max(1, blocks)))
+    fewest = min(e.min_blocks, max(1, blocks))
+    return replace(allotment.without(e), blocks=blocks, min_blocks=fewest)
 
 
 def _filled(e: Experiment, blocks: int, whole: float, enough: float) -> Experiment | None:

@@ -15,7 +15,8 @@ from typing import Any, get_args
 from harness.collectors.definition import EXPORT_SECONDS
 from harness.errors import InputError
 from harness.model import BASELINE, FACTORIAL, Arm, Arrivals, Load, StackKind, Trial
-from harness.plan import design, methods, saturation
+from harness.plan import allotment, design, methods, saturation
+from harness.plan.allotment import Allotment
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")  # they become parts of folder names
 SHIPPED = Path(__file__).resolve().parents[2] / "experiments"
@@ -42,6 +43,11 @@ class Experiment:
     With `saturated_seconds` each block ends with trials in which a closed loop keeps the service
     full for so long, while the collectors of switched arms are turned on and off.
 
+    With `pilot_blocks` the first so many blocks of each workload are a pilot, from whose variances
+    the rest of `budget_seconds` is given to workloads and arms: `allotted`, once it is decided, in
+    place of `blocks` and `switched_seconds`. The first `metered_blocks` have a steady part, metered
+    and saturated trials, those after them windows alone; 0 means all.
+
     Telemetry goes to a small `sink`, or with `stack` "full" into real backends, which are then
     asked what is new while the load goes on for `watched_seconds` after the steady part.
     """
@@ -52,6 +58,8 @@ class Experiment:
     seed: int = 1
     blocks: int = 2
     min_blocks: int = 2
+    pilot_blocks: int = 0
+    metered_blocks: int = 0
     precision_percent: float | None = None
     budget_seconds: float | None = None
     replacements: int = 1
@@ -73,6 +81,7 @@ class Experiment:
     saturated_seconds: float = 0.0
     calibration_seconds: float = 3.0
     loads: Mapping[str, Load] = field(default_factory=dict)
+    allotted: Mapping[str, Allotment] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for problem in _problems(self):
@@ -84,7 +93,38 @@ class Experiment:
     @property
     def quadruples(self) -> int:
         """Off-on-on-off quadruples in the switched part of one trial."""
-        return int(self.switched_seconds / (4 * self.window_seconds))
+        return self.quadruples_in(self.switched_seconds)
+
+    def quadruples_in(self, seconds: float) -> int:
+        """Off-on-on-off quadruples in a switched part of this length."""
+        return int(seconds / (4 * self.window_seconds))
+
+    @property
+    def awaits_pilot(self) -> bool:
+        """Whether a pilot is to decide, and has not yet."""
+        return self.pilot_blocks > 0 and not self.allotted
+
+    def blocks_of(self, workload: str) -> int:
+        """How many blocks the workload has, as far as it is decided."""
+        if workload in self.allotted:
+            return self.allotted[workload].blocks
+        return self.pilot_blocks or self.blocks
+
+    @property
+    def fewest_blocks(self) -> int:
+        """Those of the workload that has the fewest."""
+        return min(map(self.blocks_of, self.workloads))
+
+    def seconds_of(self, trial: Trial) -> float:
+        """How long the switched part of a trial is."""
+        given = self.allotted.get(trial.workload)
+        if given is None or trial.block < self.pilot_blocks:
+            return self.switched_seconds
+        return given.seconds.get(trial.arm, self.switched_seconds)
+
+    def is_metered(self, block: int) -> bool:
+        """Whether the blocks of this number have a steady and a metered part."""
+        return not self.metered_blocks or block < self.metered_blocks
 
     def arm(self, name: str) -> Arm:
         """The arm of this name; FACTORIAL is that of a shared trial, with all its collectors."""
@@ -142,6 +182,8 @@ class Experiment:
         trials += len(saturation.arms(self)) * (self.settle_seconds + self.saturated_seconds + 1.2)
         warmup = min(max(self.warmup_seconds, 4.0), self.warmup_limit_seconds)
         per_block = warmup + 5.0 + trials
+        if self.pilot_blocks and self.budget_seconds:
+            return self.budget_seconds
         whole = len(self.workloads) * (
             self.warmup_seconds + self.calibration_seconds + self.blocks * per_block
         )
@@ -176,7 +218,7 @@ def load(path: Path, defaults: Mapping[str, Any] | None = None) -> Experiment:
 
 def from_dict(data: Mapping[str, Any], origin: str = "the experiment") -> Experiment:
     """Build an experiment from TOML's or run.json's keys, which equal the dataclass's fields."""
-    known = {f.name for f in dataclasses.fields(Experiment)}
+    known = {f.name for f in dataclasses.fields(Experiment)} - {"allotted"}
     unknown = sorted(set(data) - known)
     if unknown:
         raise InputError(
@@ -218,8 +260,10 @@ def _arms_of(data: Sequence[Mapping[str, Any]], stack: str) -> tuple[Arm, ...]:
 
 
 def to_dict(experiment: Experiment) -> dict[str, Any]:
-    """The inverse of `from_dict`, JSON-able."""
-    return dataclasses.asdict(experiment)
+    """The inverse of `from_dict`, JSON-able; what a pilot decided is no part of what was asked."""
+    found = dataclasses.asdict(experiment)
+    del found["allotted"]
+    return found
 
 
 def plan(experiment: Experiment) -> list[Trial]:
@@ -228,20 +272,21 @@ def plan(experiment: Experiment) -> list[Trial]:
     Within a workload the arms of odd blocks are shuffled by the seed and those of the next block
     run in the reverse order, so that a linear drift over a pair of blocks cancels. Metered trials
     run at the end of each block, on the same process, and saturated ones last: what being full
-    leaves behind in a process (its heap, closed connections) reaches no other trial.
+    leaves behind in a process (its heap, closed connections) reaches no other trial. Before its
+    pilot has decided, an experiment has the pilot's trials only; those that are decided follow, and
+    have later numbers.
     """
     order: list[tuple[str, int, str, str]] = []
-    for workload in experiment.workloads:
-        for block in range(experiment.blocks):
-            order += [(workload, block, arm, "switched") for arm in _arms(experiment, block)]
-            order += [
-                (workload, block, arm.name, "metered")
-                for arm in experiment.trial_arms
-                if arm.collectors and experiment.metered_seconds > 0
-            ]
-            order += [
-                (workload, block, arm.name, "saturated") for arm in saturation.arms(experiment)
-            ]
+    for workload, block in allotment.order(experiment):
+        order += [(workload, block, arm, "switched") for arm in _arms(experiment, block)]
+        if not experiment.is_metered(block):
+            continue
+        order += [
+            (workload, block, arm.name, "metered")
+            for arm in experiment.trial_arms
+            if arm.collectors and experiment.metered_seconds > 0
+        ]
+        order += [(workload, block, arm.name, "saturated") for arm in saturation.arms(experiment)]
     return [
         Trial(i, workload, block, arm, kind, _seed(experiment.seed, i))  # type: ignore[arg-type]
         for i, (workload, block, arm, kind) in enumerate(order)
@@ -358,6 +403,7 @@ def _problems(e: Experiment) -> Iterator[str]:
         yield "switched_seconds must hold at least 4 quadruples of windows."
     yield from methods.problems(e)
     yield from saturation.problems(e)
+    yield from allotment.problems(e)
     if not 0 <= e.low_rate_fraction < 1:
         yield "low_rate_fraction must lie in [0, 1); 0 is none."
     if e.steady_seconds < 0.5:

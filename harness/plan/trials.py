@@ -119,7 +119,7 @@ def trial(
             for on in _states(e, arm, planned, method)
         ),
         swapped=planned.block % 2 == 1,
-        timing=_timing(e, method),
+        timing=_timing(e, method, planned),
         cycle=design.cycle(len(design.factors(e))) if cycled else 4,
         shared=arm.method == FACTORIAL,
     )
@@ -127,7 +127,9 @@ def trial(
 
 def _shared_windows(e: Experiment, planned: Trial, kept: Sequence[int]) -> Iterator[WindowState]:
     """Each collector by its column of the design; the null factor's switches nothing."""
-    cycles = saturation.cycles(e) if planned.kind == "saturated" else design.cycles(e)
+    cycles = design.cycles(e, e.seconds_of(planned))
+    if planned.kind == "saturated":
+        cycles = saturation.cycles(e)
     for states in design.states(len(design.factors(e)), cycles, planned.seed):
         on = tuple(states[i] for i in kept)
         yield WindowState(any(on), on, states)
@@ -164,7 +166,8 @@ def _states(e: Experiment, arm: Arm, planned: Trial, method: TrialMethod) -> Seq
     if method == "bpf_time":
         slices = max(LEAST_SLICES, round(e.metered_seconds / SLICE_SECONDS))
         return pattern(-(-slices // 4), planned.seed) if arm.against else [True] * slices
-    return pattern(saturation.quadruples(e) if method == "saturate" else e.quadruples, planned.seed)
+    quadruples = e.quadruples_in(e.seconds_of(planned))
+    return pattern(saturation.quadruples(e) if method == "saturate" else quadruples, planned.seed)
 
 
 def installed_first(seed: int, planned: Trial) -> bool:
@@ -179,13 +182,13 @@ def _window(e: Experiment, method: TrialMethod) -> float:
     return SLICE_SECONDS if method == "bpf_time" else e.window_seconds
 
 
-def _timing(e: Experiment, method: TrialMethod) -> Timing:
+def _timing(e: Experiment, method: TrialMethod, planned: Trial) -> Timing:
     return Timing(
         settle=e.settle_seconds,
         window=_window(e, method),
         guard=saturation.guard_seconds(e) if method == "saturate" else e.guard_seconds,
-        switched=e.switched_seconds,
-        steady=e.steady_seconds,
+        switched=e.seconds_of(planned),
+        steady=e.steady_seconds if e.is_metered(planned.block) else 0.0,
         watched=e.watched_seconds,
         metered=e.metered_seconds,
         warmup=e.warmup_seconds,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from harness.analysis.summary import Summary, entry_ns
 from harness.analysis.validity import Judged
 from harness.model import FACTORIAL, IDLE_CPUS
-from harness.plan import design
+from harness.plan import allotment, design
 from harness.plan.experiment import Experiment
 from harness.report import counters
 from harness.results.about import About
@@ -35,6 +35,7 @@ def measuring(summary: Summary) -> list[tuple[str, str]]:
         *_load(summary),
         ("telemetry", _telemetry(summary)),
         ("blocks", _blocks(summary)),
+        *_pilot(summary),
         ("warm-up", _warm(summary.about)),
         ("trials run again", _again(summary)),
     ]
@@ -145,14 +146,43 @@ def _load(summary: Summary) -> Iterator[tuple[str, str]]:
         )
 
 
+def _pilot(summary: Summary) -> list[tuple[str, str]]:
+    """What was decided by variances, and what was expected of it."""
+    e, found = summary.experiment, summary.about.pilot
+    if not e.pilot_blocks:
+        return []
+    if not found:
+        return [("pilot", "the run ended before it had decided")]
+    expected = ", ".join(
+        f"{workload} +-{each['expected_percent']:.2g} %"
+        for workload, each in found["workloads"].items()
+    )
+    return [
+        (
+            "pilot",
+            f"after {e.pilot_blocks} blocks of each service the remaining "
+            f"{found['left_seconds']:.0f} s were given by variances alone, never by effects: "
+            f"{allotment.shares(e)}; expected for the widest interval of one collector: {expected}",
+        )
+    ]
+
+
+def _planned(e: Experiment) -> str:
+    """How many blocks each service was to have, by name where they differ."""
+    each = {workload: e.blocks_of(workload) for workload in e.workloads}
+    if len(set(each.values())) == 1:
+        return f"{next(iter(each.values()))} planned"
+    return f"{', '.join(f'{name} {number}' for name, number in each.items())} planned"
+
+
 def _blocks(summary: Summary) -> str:
-    planned = summary.experiment.blocks
+    planned = _planned(summary.experiment)
     early = summary.about.ended_early
     if not early:
-        return f"{planned} planned, none left out"
+        return f"{planned}, none left out"
     each = (f"{workload} ended after {how['blocks']}: {str(how['reason']).rstrip('.')}"
             for workload, how in early.items())  # fmt: skip
-    return f"{planned} planned; " + "; ".join(each)
+    return f"{planned}; " + "; ".join(each)
 
 
 def _warm(about: About) -> str:

@@ -112,7 +112,8 @@ def _conditions(summary: Summary) -> str:
     told = dict(conditions.measuring(summary))
     early = f" Blocks: {told['blocks']}." if summary.about.ended_early else ""
     counted = f" Instructions {told['instructions']}." if "instructions" in told else ""
-    return f"Window {told['window']}; idle CPUs {told['idle CPUs']}.{counted}{early}"
+    pilot = f" Pilot: {told['pilot']}." if "pilot" in told else ""
+    return f"Window {told['window']}; idle CPUs {told['idle CPUs']}.{counted}{early}{pilot}"
 
 
 def _bill(summary: Summary) -> str:

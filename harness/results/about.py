@@ -19,7 +19,7 @@ SCHEMA = 1
 
 1: the first. idle_poll, instrument, warmups and ended_early came later, then components and
 spent_seconds, then target, collectors, facts_hash and broken_blocks, then refused and failures,
-then arrivals and load_node.
+then arrivals and load_node, then block_seconds and pilot.
 """
 
 
@@ -55,6 +55,14 @@ class EndedEarly(TypedDict):
     reason: str
 
 
+class BlockSeconds(TypedDict):
+    """How long a block (from 0) took, start and warm-up of the service included."""
+
+    workload: str
+    block: int
+    seconds: float
+
+
 class BrokenBlock(TypedDict):
     """A block (from 0) that an error ended; on resume its other trials are due again."""
 
@@ -83,7 +91,8 @@ class About:
     """What is known of a run as a whole; times are ISO 8601, None is what is not known.
 
     `experiment` has the keys of `plan.experiment.Experiment`, `own_workload` those of a workload
-    that does not ship, `instrument` what was taken from the machine's certificate. `collectors`
+    that does not ship, `instrument` what was taken from the machine's certificate. `pilot` is what
+    a pilot decided and from which figures (docs/run-directory.md), empty before. `collectors`
     holds each collector as it was resolved, by its name in the experiment. `load_node` is empty
     unless the load came from another machine: its `target`, its `facts`, the `url` that it asked.
     `warnings` are only those of the run as a whole: why a trial was not measured is in its record.
@@ -104,6 +113,8 @@ class About:
     warnings: tuple[str, ...] = ()
     warmups: tuple[WarmUp, ...] = ()
     ended_early: Mapping[str, EndedEarly] = field(default_factory=dict)
+    block_seconds: tuple[BlockSeconds, ...] = ()
+    pilot: Mapping[str, Any] = field(default_factory=dict)
     broken_blocks: tuple[BrokenBlock, ...] = ()
     instrument: Mapping[str, Any] = field(default_factory=dict)
     claims: tuple[PublishedClaim, ...] = ()

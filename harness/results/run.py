@@ -20,13 +20,13 @@ import shlex
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from harness.errors import StoreError
 from harness.model import Measurement, Trial, TrialStatus, Window, WindowRow
-from harness.plan import design
+from harness.plan import allotment, design
 from harness.plan import experiment as experiments
 from harness.plan.experiment import Experiment
 from harness.results import about as noted
@@ -128,8 +128,10 @@ class Run:
                 self.note(warnings=[*warnings, sentence])
 
     def experiment(self) -> Experiment:
-        """The experiment as it was run."""
-        return experiments.from_dict(self.about().experiment, str(self.path))
+        """The experiment as it was run, with what its pilot decided."""
+        about = self.about()
+        found = experiments.from_dict(about.experiment, str(self.path))
+        return replace(found, allotted=allotment.told(about.pilot))
 
     def folder(self, trial: Trial) -> Path:
         """Where a trial keeps its files; what an interrupted attempt left there is moved aside."""

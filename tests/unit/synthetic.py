@@ -199,10 +199,12 @@ def _states(what: Experiment, trial: Trial) -> list[State]:
     """Whether each window is on, and of a shared trial which factors are."""
     is_full = trial.kind == "saturated"
     if trial.arm != FACTORIAL:
-        quadruples = saturation.quadruples(what) if is_full else what.quadruples
+        quadruples = what.quadruples_in(what.seconds_of(trial))
+        quadruples = saturation.quadruples(what) if is_full else quadruples
         return [(on, ()) for on in experiments.pattern(quadruples, trial.seed)]
     factors = design.factors(what)
-    cycles = saturation.cycles(what) if is_full else design.cycles(what)
+    cycles = design.cycles(what, what.seconds_of(trial))
+    cycles = saturation.cycles(what) if is_full else cycles
     drawn = design.states(len(factors), cycles, trial.seed)
     return [(any(states[:-1]), states) for states in drawn]
 

@@ -15,6 +15,7 @@ from harness.controller import resolved
 from harness.errors import InputError
 from harness.linux import facts
 from harness.model import Arm, Load
+from harness.plan import allotment
 from harness.plan.experiment import Experiment
 from harness.plan.workloads import Workload
 from harness.results import certificates
@@ -163,11 +164,11 @@ def test_plan_tells_what_is_compared_and_when_it_ends() -> None:
 
 def test_plan_tells_what_arms_share() -> None:
     text = "\n".join(choice.plan(choice.chosen("quick", workloads=["go"])))
-    assert "the 6 factorial arms share one trial a block, of 35 cycles of 16 windows" in text
+    assert "the 6 factorial arms share one trial a block, of 25 cycles of 16 windows" in text
     assert "each of the 4 collectors is on or off by a pattern of its own" in text
     assert "arm baseline: a pattern of on and off that switches nothing (A/A)" in text
     assert "000-go-b0-factorial-switched" in text
-    assert text.count("-factorial-") == 8
+    assert text.count("-factorial-") == 4  # of the pilot
 
 
 @pytest.mark.parametrize(
@@ -203,10 +204,10 @@ def test_the_stack_is_chosen_by_file_or_by_option(tmp_path: Path) -> None:
     ],
 )
 def test_a_plan_counts_in_words_that_fit(keys: dict[str, Any], words: str) -> None:
-    assert words in next(choice.plan(replace(choice.chosen("quick"), **keys)))
+    assert words in next(choice.plan(replace(allotment.without(choice.chosen("quick")), **keys)))
 
 
 def test_a_short_plan_is_told_in_seconds() -> None:
-    e = choice.chosen("quick", arms=["a=http"], workloads=["go"])
+    e = allotment.without(choice.chosen("quick", arms=["a=http"], workloads=["go"]))
     short = replace(e, blocks=1, switched_seconds=1.0, steady_seconds=0.5, metered_seconds=0.0)
     assert re.search(r"; about \d\d seconds\. Nothing", next(choice.plan(short)))

@@ -115,6 +115,7 @@ def test_the_shipped_experiments_give_every_collector_every_window(name: str) ->
     e = experiment.load(Path(name))
     assert {arm.method for arm in e.arms} == {FACTORIAL}
     assert len(design.factors(e)) == 5
-    windows = len(e.workloads) * e.blocks * design.cycles(e) * 16 * e.window_seconds
-    assert windows > 0.5 * e.expected_seconds()
+    if not e.pilot_blocks:  # which gives the time itself
+        windows = len(e.workloads) * e.blocks * design.cycles(e) * 16 * e.window_seconds
+        assert windows > 0.5 * e.expected_seconds()
     assert e.expected_seconds() < {"quick": 630, "standard": 1900}[name]

@@ -116,7 +116,7 @@ def test_each_service_has_its_share_of_the_time(tmp_path: Path) -> None:
 def test_time_spent_before_an_interruption_counts(tmp_path: Path) -> None:
     run, end, clock = _budgeted(tmp_path, 100)
     clock.now += 80
-    end.after("go")
+    end.after("go", 0)
     later = StoppingRule(run, clock)
     assert later.reached("go", 1)
     assert not later.reached("java", 0)
@@ -144,7 +144,7 @@ def test_blocks_end_once_every_interval_is_narrow(
     monkeypatch.setattr(sequential, "precision", lambda *_: half_width)
     _finish(run, (trial for trial in plan(e) if trial.block <= block))
     end = StoppingRule(run)
-    end.after("go")
+    end.after("go", 0)
     assert ("go" in run.about().ended_early) == ends
     assert end.reached("go", block + 1) == ends
 
@@ -156,11 +156,11 @@ def test_early_block_that_is_run_again_does_not_move_the_end(
     run = _run(tmp_path, e)
     _finish(run, (trial for trial in plan(e) if trial.block <= 2))
     monkeypatch.setattr(sequential, "precision", lambda *_: 0.1)
-    StoppingRule(run).after("go")  # the one that was run again is of block 0: three have been run
+    StoppingRule(run).after("go", 0)  # which was run again: three have been run
     assert run.about().ended_early["go"]["blocks"] == 3
     before = run.about().ended_early
     _finish(run, (trial for trial in plan(e) if trial.block == 3))
-    StoppingRule(run).after("go")
+    StoppingRule(run).after("go", 0)
     assert run.about().ended_early == before
 
 
