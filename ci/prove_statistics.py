@@ -198,6 +198,49 @@ def _sums(random: Random, reps: int, blocks: int, tau: float, together: bool) ->
     return f"| {blocks} | {tau:g} | {'yes' if together else 'no'} | {each} |"
 
 
+SIZES = (0.3, 0.5, 1.0, 3.0, 50.0, 130.0, 330.0, 670.0)  # per cent of the level
+
+
+def sizes(reps: int) -> Iterator[str]:
+    """Table of arms of very different size, whose processes differ by tau and by a share of each.
+
+    Of each kind of pool: the coverage and, in brackets, the width against equal blocks.
+    """
+    yield (
+        "| blocks | tau / s | share % | pool | "
+        + " | ".join(f"{size:g} %" for size in SIZES)
+        + " |\n|"
+        + " --- |" * (len(SIZES) + 4)
+    )
+    for blocks in (3, 5):
+        for tau, share in ((0.0, 0.0), (0.0, 2.0), (1.0, 0.0), (1.0, 2.0)):
+            yield from _sizes(
+                np.random.default_rng([blocks, int(tau), 7]), reps, blocks, tau, share
+            )
+
+
+def _sizes(random: Random, reps: int, blocks: int, tau: float, share: float) -> Iterator[str]:
+    effects = np.array(SIZES)[:, None]
+    hits, widths = np.zeros((2, len(effects))), np.zeros((2, len(effects)))
+    for _ in range(reps):
+        own = np.hypot(tau, share / 100 * effects) * random.standard_normal((len(effects), blocks))
+        errors = np.exp(0.3 * random.standard_normal(own.shape))
+        values = effects + own + errors * random.standard_normal(own.shape)
+        mine = [_within(v, e) for v, e in zip(values, errors, strict=True)]
+        pools = [hierarchy.pooled(mine)] * len(mine), hierarchy.by_size(mine, [LEVEL] * len(mine))
+        for which, pool in enumerate(pools):
+            for i, (arm, between) in enumerate(zip(mine, pool, strict=True)):
+                e = hierarchy.widened(arm, between)
+                hits[which, i] += e.low <= SIZES[i] <= e.high
+                widths[which, i] += (e.high - e.low) / (arm.whole.high - arm.whole.low)
+    for which, name in enumerate(("one", "by size")):
+        cells = [
+            f"{100 * h / reps:.1f} ({w / reps:.2f})"
+            for h, w in zip(hits[which], widths[which], strict=True)
+        ]
+        yield f"| {blocks} | {tau:g} | {share:g} | {name} | {' | '.join(cells)} |"
+
+
 def _processes(
     random: Random, reps: int, arms: int, blocks: int, tau: float, together: bool
 ) -> str:
@@ -235,7 +278,7 @@ def _estimate(value: float, error: float) -> Estimate:
 def main(arguments: list[str]) -> None:
     """Print the tables."""
     reps = int(arguments[0]) if arguments else 1000
-    for lines in (machines, processes, sums):
+    for lines in (machines, processes, sums, sizes):
         print(*lines(reps), sep="\n", end="\n\n")
 
 

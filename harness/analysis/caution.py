@@ -41,6 +41,7 @@ def warnings(
             f"The figures rest on the {len(trials)} trials that were finished."
         ).replace("  ", " ")
     yield from spoiled(trials)
+    yield from _in_part(trials)
     yield from unseen(rows)
     yield from _repeats(about)
     yield from _nulls(experiment, rows)
@@ -74,10 +75,11 @@ def _broken(about: About, experiment: Experiment, trials: Sequence[Judged]) -> I
 
 def spoiled(trials: Sequence[Judged]) -> Iterator[str]:
     """How many trials broke a rule, and what was not measured again for that."""
-    invalid = [judged for judged in trials if judged.status == "invalid"]
+    used = {judged.record.trial.index for judged in trials if judged.usable or judged.blamed}
+    partly = list(_partly(trials))
+    invalid = [judged for judged in trials if judged.status == "invalid" and judged not in partly]
     if not invalid:
         return
-    used = {judged.record.trial.index for judged in trials if judged.usable}
     lost = [j.record.trial for j in invalid if j.record.trial.index not in used]
     names = dict.fromkeys(f"{t.workload}, {t.arm}, block {t.block + 1} ({t.kind})" for t in lost)
     text = (
@@ -87,6 +89,24 @@ def spoiled(trials: Sequence[Judged]) -> Iterator[str]:
     more = f"; {len(names) - NAMED} more" if len(names) > NAMED else ""
     missing = f"Not measured for that: {'; '.join(list(names)[:NAMED])}{more}."
     yield f"{text} {missing if names else 'Each was measured again.'}"
+
+
+def _partly(trials: Sequence[Judged]) -> Iterator[Judged]:
+    """Shared trials of which only the windows without a collector to blame are used."""
+    whole = {judged.record.trial.index for judged in trials if judged.usable}
+    return (each for each in trials if each.blamed and each.record.trial.index not in whole)
+
+
+def _in_part(trials: Sequence[Judged]) -> Iterator[str]:
+    """Which collectors requests failed with, and what of their trial the others rest on."""
+    for judged in _partly(trials):
+        names = " and ".join(judged.blamed)
+        yield (
+            f"{judged.record.trial.name}: {' '.join(judged.blamed.values())} The other collectors "
+            f"are told from the windows without {names}, in which their states are balanced as "
+            f"before, so that this puts no bias on them; nothing of {names} is, nor what only its "
+            "steady part tells, in which all are on."
+        )
 
 
 def unseen(rows: Sequence[Comparison]) -> Iterator[str]:

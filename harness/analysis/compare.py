@@ -23,6 +23,7 @@ Z_POWER = 0.84  # standard errors beyond the level at which an effect is found w
 Z_DETECT = Z_CONFIDENCE + Z_POWER  # two-sided 5 % level
 RESAMPLES = 1000
 USER_HZ_SECONDS = 0.01  # step of the times in /proc/stat
+LEAST_COINS = 6  # fewer cannot reach 5 %, however they fell
 
 
 class Interval(Protocol):
@@ -91,6 +92,13 @@ class Quadruples:
     on_requests: Array
     off_requests: Array
     block: NDArray[np.int64]
+
+    def pick(self, which: NDArray[np.bool_]) -> Quadruples:
+        """Some of them."""
+        return Quadruples(
+            self.on[which], self.off[which], self.on_requests[which], self.off_requests[which],
+            self.block[which],
+        )  # fmt: skip
 
     @property
     def differences(self) -> Array:
@@ -170,6 +178,36 @@ def is_ticked(rows: Iterable[WindowRow], meter: str) -> bool:
     values = _array(row.meters[meter] for row in rows if meter in row.meters)
     ticks = values / USER_HZ_SECONDS
     return bool(np.all(np.abs(ticks - np.round(ticks)) < 1e-3))
+
+
+def tick_error_us(us: Array, requests: Array, contrast: Sequence[float]) -> float:
+    """What whole ticks alone cost a contrast of windows, as a standard error in us a request.
+
+    `us` a request (n,) is what a counter of ticks told of each window, in which `requests` (n,)
+    were answered. A window reads a tick more or not, at random: with the variance f (1 - f) in
+    ticks, of which f is what was left over; on average a sixth, and less where windows mostly read
+    none. There one tick more than was seen is reckoned with. Each factor's effect is the difference
+    of two halves of the windows.
+    """
+    n, tick_us = len(us), 1e6 * USER_HZ_SECONDS / float(requests.mean())
+    each = min((float(np.abs(us).sum()) / tick_us + 1) / n, 1 / 6)
+    return tick_us * math.sqrt(4 * each / n * math.fsum(c * c for c in contrast))
+
+
+def coins_p(sample: Quadruples) -> float:
+    """Two-sided p of no difference of sums, by redrawing each quadruple's coin; NaN if n < 6.
+
+    Not less than that all coins that matter fell alike; 1 if none does.
+    """
+    if len(sample.on) < LEAST_COINS:
+        return math.nan
+    between = sample.on_requests * sample.off_requests / (sample.on_requests + sample.off_requests)
+    each = sample.differences * between
+    moved = int(np.count_nonzero(each))
+    if not moved:
+        return 1.0
+    z = float(each.sum()) / math.sqrt(float(each @ each))
+    return max(2 * float(stats.norm.sf(abs(z))), 2.0 ** (1 - min(moved, 1000)))
 
 
 def draws(block: NDArray[np.int64], seed: int) -> Array:

@@ -17,7 +17,6 @@ import numpy as np
 
 from harness.analysis import compare, effects, hierarchy, metrics
 from harness.analysis.cell import PAIRED, Cell, seed_of
-from harness.analysis.compare import Estimate
 from harness.analysis.hierarchy import Heterogeneity, Within
 from harness.analysis.metrics import CLIENT, SWITCHED_CPU
 from harness.model import Comparison
@@ -25,8 +24,14 @@ from harness.model import Comparison
 WINDOWS = "robust regression on windows, redrawn coins, widened by what processes differ by"
 HL = "Hodges-Lehmann over quadruples, signed-rank interval, widened by what processes differ by"
 PAIRS = "context_cpu_us less those of {}; products of two in the regression on windows"
-SUMS = "weighted means of windows (the counter moves by ticks), redrawn coins"
-TICKS = "ratio of sums (the counter moves by ticks), bootstrap over quadruples within blocks"
+SUMS = (
+    "weighted means of windows, redrawn coins, widened by what processes differ by "
+    "(the counter moves by 10 ms: {} us a request of a window)"
+)
+TICKS = (
+    "ratio of sums (the counter moves by ticks of 10 ms), bootstrap over quadruples within blocks, "
+    "p by redrawing the coins, widened by what processes differ by"
+)
 METERS = {
     **{metric: (meter,) for meter, metric in SWITCHED_CPU.items()},
     **metrics.COMBINED_CPU,
@@ -39,7 +44,7 @@ PERCENT_OF = {SERVICE: PERCENT, "instructions_per_request": "instructions_percen
 COUNTS = (*metrics.COUNTED, metrics.IPC)
 
 Alike = tuple[str, str, int]
-"""Workload, method and number of collectors: of arms that are as far apart between processes."""
+"""Workload, method and number of collectors: arms that are compared in the same way."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +65,15 @@ class BlockRow:
 class Difference:
     """One metric of a cell in the processes that were measured, and the level it is held against.
 
-    `within` is None where only sums can be compared: `sums` is their difference then. `mean` is the
-    effect on the mean of all windows, `down` the share of windows that count for less than half.
+    `mean` is the effect on the mean of all windows, `down` the share of windows that count for less
+    than half.
     """
 
     cell: Cell
     metric: str
     level: float
     method: str
-    within: Within | None
-    sums: Estimate | None = None
+    within: Within
     mean: float = math.nan
     down: float = math.nan
 
@@ -151,7 +155,7 @@ def block_rows(cell: Cell) -> Iterator[BlockRow]:
     """The same estimate of each block alone."""
     for trial in cell.switched:
         found = _difference(replace(cell, switched=(trial,)), SERVICE, 0)
-        if found is not None and found.within is not None:
+        if found is not None:
             e, block = found.within.whole, trial[0].trial.block
             yield BlockRow(
                 cell.workload, cell.arm.name, SERVICE, block, e.estimate, e.low, e.high, e.n
@@ -168,7 +172,7 @@ def estimated(found: Sequence[Difference]) -> Iterator[Comparison]:
     """The rows of one metric's differences, of all arms and services together."""
     between = _between(found)
     for each in found:
-        yield from _rows(each, between.get(_alike(each), hierarchy.NONE))
+        yield from _rows(each, between.get(_name(each), hierarchy.NONE))
 
 
 def _paying(cell: Cell, metric: str) -> tuple[str, ...]:
@@ -184,18 +188,28 @@ def _paying(cell: Cell, metric: str) -> tuple[str, ...]:
 def _alike(found: Difference) -> Alike:
     """Arms that share processes and compare in the same way share what processes differ by.
 
-    Not so arms of several collectors and of one: a sum differs by more than its parts do.
+    That is, as far as their effects are alike (`hierarchy.by_size`). Not so arms of several
+    collectors and of one: a sum differs by more than its parts do.
     """
     arm = found.cell.arm
     return found.cell.workload, arm.method, len(arm.collectors)
 
 
-def _between(found: Iterable[Difference]) -> Mapping[Alike, Heterogeneity]:
-    arms = defaultdict(list)
+def _between(found: Iterable[Difference]) -> Mapping[tuple[str, str], Heterogeneity]:
+    """What processes differ by, by workload and arm."""
+    arms: dict[Alike, list[Difference]] = defaultdict(list)
     for each in found:
-        if each.within is not None and not _is_null(each.cell):
-            arms[_alike(each)].append(each.within)
-    return {alike: hierarchy.pooled(each) for alike, each in arms.items()}
+        if not _is_null(each.cell):
+            arms[_alike(each)].append(each)
+    between: dict[tuple[str, str], Heterogeneity] = {}
+    for alike in arms.values():
+        pools = hierarchy.by_size([d.within for d in alike], [d.level for d in alike])
+        between |= {_name(d): pool for d, pool in zip(alike, pools, strict=True)}
+    return between
+
+
+def _name(found: Difference) -> tuple[str, str]:
+    return found.cell.workload, found.cell.arm.name
 
 
 def _is_null(cell: Cell) -> bool:
@@ -211,14 +225,14 @@ def _difference(cell: Cell, metric: str, seed: int) -> Difference | None:
     if not parts:
         return None
     is_ticked = _is_ticked(cell, parts)
-    if cell.is_switched and not (is_ticked and len(cell.contrast) == 1):
+    if cell.is_switched:
         return _of_windows(cell, metric, is_ticked)
     sample = cell.sample(parts, less)
     if not len(sample.on):
         return None
     if is_ticked:
-        sums, level = compare.ratio_of_sums(sample, seed_of(cell, seed, metric))
-        return Difference(cell, metric, level, TICKS, None, sums)
+        sums, level = hierarchy.of_sums(sample, seed_of(cell, seed, metric))
+        return Difference(cell, metric, level, TICKS, sums)
     method = PAIRED if cell.arm.method == "block" else HL
     level = float(np.median(sample.off))
     return Difference(cell, metric, level, method, hierarchy.within(sample))
@@ -230,11 +244,13 @@ def _of_windows(cell: Cell, metric: str, is_ticked: bool) -> Difference | None:
     if not effect.n:
         return None
     if is_ticked:
-        sums = effects.interval(effect.mean, effect.mean_error, effect.df, effect.n)
-        return Difference(cell, metric, effect.mean_level, SUMS, None, sums)
+        floor = compare.tick_error_us(sample.value, sample.weight, cell.contrast)
+        tick_us = 1e6 * compare.USER_HZ_SECONDS / float(sample.weight.mean())
+        within, method = hierarchy.of_mean(effect, floor), SUMS.format(f"{tick_us:.0f}")
+        return Difference(cell, metric, effect.mean_level, method, within)
     within = hierarchy.of(effect)
     mean, down = effect.mean, effect.down
-    return Difference(cell, metric, effect.level, WINDOWS, within, None, mean, down)
+    return Difference(cell, metric, effect.level, WINDOWS, within, mean, down)
 
 
 def _is_ticked(cell: Cell, parts: Sequence[str]) -> bool:
@@ -250,10 +266,6 @@ def _is_ticked(cell: Cell, parts: Sequence[str]) -> bool:
 
 def _rows(found: Difference, between: Heterogeneity) -> Iterator[Comparison]:
     cell, metric, level = found.cell, found.metric, found.level
-    if found.within is None:
-        if found.sums is not None:
-            yield cell.row(metric, found.sums, level, found.method)
-        return
     whole = hierarchy.widened(found.within, hierarchy.NONE if _is_null(cell) else between)
     row = replace(
         cell.row(metric, whole, level, found.method, found.within.p),

@@ -68,7 +68,8 @@ class Effect:
     `estimate` is that on the typical window, `mean` that on the mean of all windows; each with its
     standard error. `p` is two-sided, of no effect in any window; `down` the share of windows that
     count for less than half; `level` the typical value with every factor off, `mean_level` the
-    mean of that; `blocks` what each block tells alone, with the weight it has (`shares`).
+    mean of that; `blocks` what each block tells alone, with the weight it has (`shares`), and
+    `mean_blocks` the same of the means.
     """
 
     estimate: float
@@ -83,6 +84,8 @@ class Effect:
     mean_level: float
     blocks: tuple[Estimate, ...] = ()
     shares: tuple[float, ...] = ()
+    mean_blocks: tuple[Estimate, ...] = ()
+    mean_shares: tuple[float, ...] = ()
 
     @property
     def interval(self) -> Estimate:
@@ -97,9 +100,13 @@ UNKNOWN = Effect(
 
 @dataclass(frozen=True)
 class Fit:
-    """One block: effects of its factors (k,), their covariance, and the same of plain means."""
+    """One block: effects of its factors (k,), their covariance, and the same of plain means.
+
+    A factor that is not `moving` has the same state in all windows: of its effect nothing is known.
+    """
 
     block: int
+    moving: NDArray[np.bool_]
     theta: Array
     covariance: Array
     mean: Array
@@ -139,15 +146,16 @@ def fitted(windows: Windows) -> Fit | None:
     parameters).
     """
     windows = windows.pick(np.argsort(windows.time, kind="stable"))
-    n, k = windows.states.shape
-    if n < k + FEWEST:
+    moving: States = np.ptp(windows.states.astype(np.int8), axis=0) > 0
+    n, k = len(windows), int(moving.sum())
+    if not k or n < k + FEWEST:
         return None
     drift = Drift.of(windows.time)
     free = n - k - drift.knots
     if free < 1:
         return None
     weight = windows.weight / windows.weight.mean()
-    states = windows.states.astype(float)
+    states = windows.states[:, moving].astype(float)
     apart = drift.without(weight, states)
     information = apart.T @ (weight[:, None] * apart)
     if np.linalg.matrix_rank(information, tol=1e-6 * n) < k:
@@ -159,11 +167,14 @@ def fitted(windows: Windows) -> Fit | None:
     score, slope = _scores(rest * np.sqrt(weight), scale, k + drift.knots)
     lost = n / free
     bread, root = inverse / slope, np.sqrt(weight)
-    covariance = lost * bread @ redraw.variance(windows, root * score) @ bread
+    drawn = np.ix_(moving, moving)
+    covariance = lost * bread @ redraw.variance(windows, root * score)[drawn] @ bread
     mean_score = weight * (plain - apart @ mean)
-    mean_covariance = lost * inverse @ redraw.variance(windows, mean_score) @ inverse
+    mean_covariance = lost * inverse @ redraw.variance(windows, mean_score)[drawn] @ inverse
+    whole = np.eye(len(moving))[:, moving]  # from the factors that move to all
     return Fit(
-        int(windows.block[0]), theta, covariance, mean, mean_covariance,
+        int(windows.block[0]), moving, whole @ theta, whole @ covariance @ whole.T, whole @ mean,
+        whole @ mean_covariance @ whole.T,
         redraw.degrees(windows, free), float(np.median(windows.value - states @ theta)),
         float(np.average(windows.value - states @ mean, weights=weight)),
         int(np.sum(robust < DOWN)), n, float(windows.weight.sum()),
@@ -223,6 +234,7 @@ def _scores(white: Array, scale: float, parameters: int) -> tuple[Array, float]:
 
 def _effect(fits: Sequence[Fit], contrast: Array) -> Effect:
     """Blocks put together: weights 1 / variance, which are estimated themselves (Meier 1953)."""
+    fits = [each for each in fits if not contrast[~each.moving].any()]
     n = sum(each.n for each in fits)
     if not fits:
         return UNKNOWN
@@ -237,20 +249,26 @@ def _effect(fits: Sequence[Fit], contrast: Array) -> Effect:
     error = math.sqrt(variance * (1 + 4 * float(np.sum(shares * (1 - shares) / dfs))))
     weights = np.array([each.weight for each in fits])
     weights /= weights.sum()
+    means = np.array([contrast @ each.mean for each in fits])
     mean_variances = np.array([contrast @ each.mean_covariance @ contrast for each in fits])
     return Effect(
-        estimate, error, df, _p(estimate, error, df), n,
-        float(weights @ [contrast @ each.mean for each in fits]),
+        estimate, error, df, p_of(estimate, error, df), n,
+        float(weights @ means),
         math.sqrt(float(weights**2 @ mean_variances)),
         sum(each.down for each in fits) / n,
         float(shares @ [each.level for each in fits]),
         float(weights @ [each.mean_level for each in fits]),
-        tuple(
-            interval(float(v), math.sqrt(e), each.df if each.df >= LEAST_DF else math.nan, each.n)
-            for v, e, each in zip(values, variances, fits, strict=True)
-        ),
-        tuple(shares.tolist()),
+        _apart(fits, values, variances), tuple(shares.tolist()),
+        _apart(fits, means, mean_variances), tuple(weights.tolist()),
     )  # fmt: skip
+
+
+def _apart(fits: Sequence[Fit], values: Array, variances: Array) -> tuple[Estimate, ...]:
+    """What each block tells alone."""
+    return tuple(
+        interval(float(v), math.sqrt(e), each.df if each.df >= LEAST_DF else math.nan, each.n)
+        for v, e, each in zip(values, variances, fits, strict=True)
+    )
 
 
 def _shares(variances: Array, counts: Array) -> Array:
@@ -260,7 +278,7 @@ def _shares(variances: Array, counts: Array) -> Array:
     return shares
 
 
-def _p(estimate: float, error: float, df: float) -> float:
+def p_of(estimate: float, error: float, df: float) -> float:
     """Student's, which the redraw comes near: a score is bounded, so no window decides the sum."""
     if math.isnan(df) or math.isnan(estimate):
         return math.nan

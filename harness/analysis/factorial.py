@@ -102,6 +102,12 @@ def views(about: About, experiment: Experiment, trial: Trial) -> list[tuple[Arm,
     return [(arm, view(about, experiment, arm)) for arm in experiment.arms_of(trial)]
 
 
+def names(about: About, experiment: Experiment) -> tuple[str, ...]:
+    """What the factors are called: as the run calls its collectors, and the null factor's last."""
+    factors = design.factors(experiment)
+    return (*(_name(about, spec) for spec in factors[:-1]), *factors[-1:])
+
+
 def _name(about: About, spec: str) -> str:
     """What the run calls a collector in its values."""
     kept = about.collectors or {}

@@ -16,6 +16,8 @@ TOGETHER = "context_cpu_us less those of {}; intervals in quadrature"
 LATENCY = "latency_"  # how its metrics begin
 
 Key = tuple[str, str, str]
+Family = tuple[str, str]
+"""What is asked, and of which service; of no one where a sentence chooses among all."""
 
 
 def completed(experiment: Experiment, rows: Sequence[Comparison]) -> list[Comparison]:
@@ -41,10 +43,12 @@ def _with_noise(experiment: Experiment, rows: Sequence[Comparison], row: Compari
 def corrected(experiment: Experiment, rows: Sequence[Comparison]) -> list[Comparison]:
     """Fill in `p_holm` of every row with a p, and the effect that is seen where it has to hold.
 
-    A family is one metric over the arms with collectors of all services, since the report's first
-    sentence chooses among them all; latency is one with all its percentiles and routes.
+    A family is one question, and holds what a reader chooses among when it is answered. Of a metric
+    of CPU: the arms with collectors of all services, since the report's first sentence chooses
+    among them all. Of latency: all percentiles and arms of a service's main route, and another with
+    those of its other routes.
     """
-    families: dict[str, dict[Key, float]] = defaultdict(dict)
+    families: dict[Family, dict[Key, float]] = defaultdict(dict)
     for row in rows:
         if not math.isnan(row.p) and experiment.arm(row.arm).collectors:
             families[_family(row)][_key(row)] = row.p
@@ -52,8 +56,18 @@ def corrected(experiment: Experiment, rows: Sequence[Comparison]) -> list[Compar
     return [_held(row, held[_family(row)]) if _family(row) in held else row for row in rows]
 
 
-def _family(row: Comparison) -> str:
-    return LATENCY if row.metric.startswith(LATENCY) else row.metric
+def together(rows: Sequence[Comparison]) -> dict[Key, float]:
+    """The p of rows of all families, corrected as one, by workload, arm and metric.
+
+    For a sentence that chooses among all of them.
+    """
+    return multiple.holm({_key(row): row.p for row in rows})
+
+
+def _family(row: Comparison) -> Family:
+    if not row.metric.startswith(LATENCY):
+        return row.metric, ""
+    return ("latency of other routes" if "[" in row.metric else "latency"), row.workload
 
 
 def _key(row: Comparison) -> Key:

@@ -3,8 +3,8 @@
 Two questions are kept apart. Whether there is an effect in the processes that were measured is
 answered by the coins alone: under no effect nothing differs between processes either. How large it
 is in the mean over processes needs to know how much they differ, which two of them hardly tell:
-that is pooled over the arms of a service that have as many collectors.
-docs/adr/0019-coins-and-windows.md has the simulations.
+that is pooled over the arms of a service that have as many collectors and whose effects are alike.
+docs/adr/0019-coins-and-windows.md and 0023 have the simulations.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from harness.analysis import compare, effects
 from harness.analysis.compare import CONFIDENCE, Array, Estimate, Quadruples
 from harness.analysis.effects import Effect
 from harness.analysis.ranks import LEAST, hodges_lehmann, signed_rank_p
@@ -24,6 +25,9 @@ from harness.analysis.ranks import LEAST, hodges_lehmann, signed_rank_p
 # coverage (92 % instead of 95 % at 0.2), counting a chance value costs 3 % of the width.
 SIGNIFICANT = 1.0
 LONGEST = 0.9  # the autocorrelation that is believed at most
+# Of the level. Processes differ by some per cent of an effect: of a smaller one that is less than a
+# block can tell, of a larger one more than the others have.
+LARGE = 0.1
 
 
 @dataclass(frozen=True)
@@ -65,23 +69,86 @@ def of(effect: Effect) -> Within:
     return Within(effect.interval, tuple(b for b, _ in known), tuple(s for _, s in known), effect.p)
 
 
+def of_mean(effect: Effect, floor: float) -> Within:
+    """The effect on the mean of all windows, with p and interval of the redrawn coins.
+
+    For counters of ticks, whose typical window tells nothing; `floor` is the standard error that
+    the ticks alone have: coins see less where the counter hardly moved.
+    """
+    error = max(effect.mean_error, floor)
+    whole = effects.interval(effect.mean, error, effect.df, effect.n)
+    each = zip(effect.mean_blocks, effect.mean_shares, strict=True)
+    known = [(block, share) for block, share in each if block.standard_error > 0]
+    p = effects.p_of(effect.mean, error, effect.df)
+    return Within(whole, tuple(b for b, _ in known), tuple(s for _, s in known), p)
+
+
+def of_sums(sample: Quadruples, seed: int) -> tuple[Within, float]:
+    """The ratio of sums, with p of the redrawn coins and an interval by bootstrap; off.
+
+    For counters of ticks where two processes are compared.
+    """
+    whole, level = compare.ratio_of_sums(sample, seed)
+    parts = [sample.pick(sample.block == name) for name in np.unique(sample.block)]
+    each = [compare.ratio_of_sums(part, seed)[0] for part in parts]
+    shares = np.array([part.on_requests.sum() for part in parts])
+    shares = shares / shares.sum()
+    known = [(e, s) for e, s in zip(each, shares.tolist(), strict=True) if e.standard_error > 0]
+    blocks, weights = tuple(e for e, _ in known), tuple(s for _, s in known)
+    return Within(whole, blocks, weights, compare.coins_p(sample)), level
+
+
 def pooled(arms: Iterable[Within]) -> Heterogeneity:
     """One variance between processes for arms that share them, in the square of their unit.
 
     DerSimonian and Laird's (1986, Controlled Clinical Trials 7) with Cochran's Q, its degrees of
     freedom and its scale each summed over the arms; zero if Q is below its degrees of freedom.
     """
+    q, df, scale = np.sum([_moments(arm) for arm in arms] or [_NOTHING], axis=0)
+    return Heterogeneity(max(0.0, float((q - df) / scale)), float(df)) if scale > 0 else NONE
+
+
+_NOTHING = (0.0, 0.0, 0.0)
+
+
+def _moments(arm: Within) -> tuple[float, float, float]:
+    """Cochran's Q of an arm's blocks, its degrees of freedom, and what a variance of one adds."""
+    if len(arm.blocks) < 2:
+        return _NOTHING
+    values = np.array([block.estimate for block in arm.blocks])
+    weights = np.array([block.standard_error for block in arm.blocks]) ** -2
+    centre = float(np.average(values, weights=weights))
+    q = float(weights @ (values - centre) ** 2)
+    return q, len(values) - 1.0, float(weights.sum() - (weights @ weights) / weights.sum())
+
+
+def by_size(arms: Sequence[Within], levels: Sequence[float]) -> list[Heterogeneity]:
+    """What processes differ by, for each of the arms that share them; `levels` in their unit.
+
+    Arms whose effect is below LARGE of the level have one variance. In a larger effect they differ
+    by that and by a share of the effect, which the large arms have in common: were it pooled with
+    the small ones', it would widen those by what they do not have.
+    """
+    large = [abs(a.whole.estimate) > LARGE * level for a, level in zip(arms, levels, strict=True)]
+    common = pooled(arm for arm, is_large in zip(arms, large, strict=True) if not is_large)
+    share, df = _share([arm for arm, is_large in zip(arms, large, strict=True) if is_large], common)
+    return [
+        Heterogeneity(common.variance + share * arm.whole.estimate**2, df)
+        if is_large and share
+        else common
+        for arm, is_large in zip(arms, large, strict=True)
+    ]
+
+
+def _share(arms: Sequence[Within], common: Heterogeneity) -> tuple[float, float]:
+    """The variance between processes beyond the common one, per square of the effect; its df."""
     q = df = scale = 0.0
     for arm in arms:
-        if len(arm.blocks) < 2:
-            continue
-        values = np.array([block.estimate for block in arm.blocks])
-        weights = np.array([block.standard_error for block in arm.blocks]) ** -2
-        centre = float(np.average(values, weights=weights))
-        q += float(weights @ (values - centre) ** 2)
-        df += len(values) - 1
-        scale += float(weights.sum() - (weights @ weights) / weights.sum())
-    return Heterogeneity(max(0.0, (q - df) / scale), df) if scale > 0 else NONE
+        its_q, its_df, its_scale = _moments(arm)
+        q += its_q - its_scale * common.variance
+        df += its_df
+        scale += its_scale * arm.whole.estimate**2
+    return (max(0.0, (q - df) / scale), df) if scale > 0 else (0.0, math.inf)
 
 
 def widened(arm: Within, between: Heterogeneity) -> Estimate:

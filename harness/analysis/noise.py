@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import signal
 
-from harness.analysis import ranks
+from harness.analysis import effects, ranks, switched, trust
 from harness.analysis.compare import Array
 from harness.analysis.latency import LEAST_KEPT
 from harness.model import Window, WindowRow
@@ -33,6 +33,7 @@ class Noise:
     """How well windows of one length compare: A/A errors in percent of CPU per request.
 
     Each is the standard error that `REFERENCE_SECONDS` of off-on-on-off quadruples have:
+    `window_error_percent` of the regression on windows, by which switched arms are estimated,
     `error_percent` of the Hodges-Lehmann estimate, `sd_percent` of the mean, `mad_percent` of a
     mean without outliers. `autocorrelation` is that of neighbouring quadruples' differences.
     """
@@ -45,6 +46,7 @@ class Noise:
     sd_percent: float
     mad_percent: float
     autocorrelation: float
+    window_error_percent: float
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,21 @@ def _noise(
     return Noise(
         round(window, 6), round(guard, 6), len(sample), requests,
         scale * error, scale * float(np.std(sample, ddof=1)), scale * mad, _lag1(parts),
+        scale * _of_windows(trials, window) * math.sqrt(len(sample)),
     )  # fmt: skip
+
+
+def _of_windows(trials: Sequence[Sequence[WindowRow]], window_seconds: float) -> float:
+    """Standard error of no effect of all trials together, us, as switched arms are estimated.
+
+    The states are drawn; which, the error hardly knows. NaN of too few windows.
+    """
+    parts = [
+        trust.relabelled(merged(trial, window_seconds), number, number)
+        for number, trial in enumerate(trials)
+    ]
+    (effect,) = effects.fit(switched.join(parts), [[1.0]])
+    return effect.standard_error if math.isfinite(effect.df) else math.nan
 
 
 def differences(rows: Sequence[WindowRow], steps: int) -> tuple[Array, Array]:
@@ -125,7 +141,7 @@ def _lag1(parts: Sequence[tuple[Array, Array]]) -> float:
 
 
 def choose(found: Sequence[Noise], slow_seconds: float = 0.0) -> Noise:
-    """The window with the least error; of those that are alike, the longest.
+    """The window in which the estimator in use errs least; of those that are alike, the longest.
 
     Windows that are too short for the meters or too long for an experiment, or of which too few
     were seen, are not asked, nor those in which requests of `slow_seconds` end in time only if they
@@ -139,13 +155,14 @@ def choose(found: Sequence[Noise], slow_seconds: float = 0.0) -> Noise:
         if noise.window_seconds >= SHORTEST_SECONDS
         and noise.requests >= MIN_REQUESTS
         and noise.quadruples >= MIN_QUADRUPLES
+        and math.isfinite(noise.window_error_percent)
         and slow_seconds <= (1 - LEAST_KEPT) * metered_seconds(noise)
     ]
     if not fit:
         return max(found, key=lambda n: (n.quadruples >= MIN_QUADRUPLES, n.window_seconds))
-    least = min(noise.error_percent for noise in fit)
+    least = min(noise.window_error_percent for noise in fit)
     return max(
-        (noise for noise in fit if noise.error_percent <= ALIKE * least),
+        (noise for noise in fit if noise.window_error_percent <= ALIKE * least),
         key=lambda noise: noise.window_seconds,
     )
 

@@ -20,7 +20,8 @@ from harness.analysis.metrics import PERCENTILES
 from harness.analysis.summary import Summary
 from harness.analysis.trust import Known, Share
 from harness.model import BASELINE, WindowRow
-from harness.plan.calibration import COMPARISON_SECONDS
+from harness.plan.calibration import COMPARISON_SECONDS, NULL_SECONDS
+from harness.plan.experiment import Experiment
 from harness.results.run import Run
 
 P50 = PERCENTILES["p50"]
@@ -30,27 +31,34 @@ Rows = Sequence[WindowRow]
 def of(
     run: Run, quiet: Sequence[Rows], found: Summary, known: Mapping[str, list[InjectedTrial]]
 ) -> dict[str, Any]:
-    """Coverage, false alarms and power of comparisons of COMPARISON_SECONDS.
+    """Coverage and power of comparisons of COMPARISON_SECONDS, false alarms of NULL_SECONDS.
 
     `quiet` are the windows of each trial of the noise run.
     """
     e = found.experiment
-    n, seed = max(6, round(COMPARISON_SECONDS / (4 * e.window_seconds))), e.seed
+    n, few, seed = quadruples(e, COMPARISON_SECONDS), quadruples(e, NULL_SECONDS), e.seed
     nulls = _nulls(quiet, e.window_seconds, known, seed)
-    alarms = trust.false_alarms([q for group in nulls.values() for q in group], n, seed)
+    alarms = trust.false_alarms([q for group in nulls.values() for q in group], few, seed)
     return {
         "comparison": {"seconds": COMPARISON_SECONDS, "quadruples": n},
         "coverage": _coverage(run, found, known, n),
         "false_alarms": {
+            "seconds": NULL_SECONDS,
+            "quadruples": few,
             "sources": {
-                name: sum(trust.quadruples(each) // n for each in group)
+                name: sum(trust.quadruples(each) // few for each in group)
                 for name, group in nulls.items()
             },
-            "real": _share(alarms.real),
+            "real": {**_share(alarms.real), **shown.alarms(alarms.real)},
             **{name: _drawn(getattr(alarms, name)) for name in ("redrawn", "both")},
         },
         "power": list(_power(known, 4 * e.window_seconds, seed)),
     }
+
+
+def quadruples(experiment: Experiment, seconds: float) -> int:
+    """How many a comparison of so many seconds has."""
+    return max(6, round(seconds / (4 * experiment.window_seconds)))
 
 
 def _coverage(

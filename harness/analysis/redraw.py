@@ -31,6 +31,12 @@ def variance(windows: Windows, score: Array) -> Array:
     return found
 
 
+def centred(windows: Windows) -> Array:
+    """The states (n, k), each less its mean within its group."""
+    group, sizes = _groups(windows)
+    return _centred(windows.states.astype(float), group, sizes)
+
+
 def degrees(windows: Windows, free: int) -> float:
     """Of freedom by which that variance is known; `free` is windows less parameters."""
     if windows.states.shape[1] > 1:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from harness.analysis import trust
+from harness.analysis import hierarchy, trust
 from harness.analysis.compare import CONFIDENCE, POWER, Z_CONFIDENCE
 from harness.analysis.summary import Summary
 from harness.model import Comparison
@@ -80,11 +80,32 @@ def coverage(share: trust.Share) -> dict[str, float]:
     return {"p": p, "noticed_percent": 100 * noticed(share.n) if share.n else math.nan}
 
 
+def alarms(share: trust.Share) -> dict[str, float]:
+    """By how much chance so many are false alarms if 5 % are, and what rate would be noticed."""
+    p = float(stats.binom.sf(share.k - 1, share.n, 1 - CONFIDENCE)) if share.n else math.nan
+    return {"p": p, "noticed_percent": 100 * noticed_alarms(share.n)}
+
+
+def noticed_alarms(n: int) -> float:
+    """The least rate of false alarms that `n` comparisons tell from 5 %, with 80 % power at 5 %.
+
+    NaN if they are too few for any.
+    """
+    counts = np.arange(n + 1)
+    refused = counts[stats.binom.sf(counts - 1, n, 1 - CONFIDENCE) <= ONE_SIDED]
+    if not len(refused):
+        return math.nan
+    shares = np.arange(1 - CONFIDENCE, 1.0, 0.001)
+    seen = shares[np.asarray(stats.binom.sf(refused.min() - 1, n, shares)) >= POWER]
+    return float(seen.min()) if len(seen) else math.nan
+
+
 def detectable(found: Summary, metric: str, words: str) -> dict[str, Any] | None:
     """The smallest effects after the time that was measured, and after twice that; None if unknown.
 
-    Of each arm, from its own interval, and of the worst of them. Not beyond: what differs between
-    processes does not fall with time, and is known from these processes only.
+    Of each arm, from its own interval, and of the worst of them. Not of arms whose effect is large:
+    processes differ in it by a share of it, which says nothing of small ones. Not beyond twice the
+    time: what differs between processes does not fall with it, and is known from these only.
     """
     e = found.experiment
     arms: list[dict[str, Any]] = []
@@ -94,7 +115,7 @@ def detectable(found: Summary, metric: str, words: str) -> dict[str, Any] | None
             t.usable and (t.record.trial.arm, t.record.trial.kind) == (arm.name, "switched")
             for t in found.trials
         )
-        if row is not None and seconds and math.isfinite(row.low) and row.level > 0:
+        if row is not None and seconds and math.isfinite(row.low) and _is_small(row):
             arms.append({"arm": arm.name, "seconds": seconds, **_effect(row, 1.0)})
     if not arms:
         return None
@@ -108,6 +129,10 @@ def detectable(found: Summary, metric: str, words: str) -> dict[str, Any] | None
     return {
         "metric": metric, "what": words, "worst": worst["arm"], "arms": arms, "effects": effects,
     }  # fmt: skip
+
+
+def _is_small(row: Comparison) -> bool:
+    return abs(row.estimate) <= hierarchy.LARGE * row.level
 
 
 def _effect(row: Comparison, times: float) -> dict[str, float]:

@@ -9,6 +9,7 @@ from typing import Any
 from harness.analysis import (
     account,
     bill,
+    blame,
     capacity,
     caution,
     cpu,
@@ -54,6 +55,7 @@ METERED = (
 CAPACITY = ("capacity_per_s", "capacity_percent")
 COUNTED = ("instructions_", "cycles_", "cache_misses_")
 SO_FAR = ("bill_us", "bill_percent")
+PARTLY = "Only windows without the collectors to blame are sound, and it is told of all together."
 
 OF_CLIENT = ("client_cpu_us", "context_cpu_us", "residual_us", "interaction_us")
 
@@ -86,7 +88,7 @@ class Summary:
 
     @property
     def usable(self) -> tuple[Judged, ...]:
-        """The trials that the estimates rest on."""
+        """The trials that the estimates rest on, some only in part."""
         return tuple(_chosen(self.trials))
 
     def missing(self, workload: str, arm: str, metric: str) -> str:
@@ -180,7 +182,18 @@ def _read(run: Run, workload: str = "") -> tuple[About, Experiment, tuple[Judged
     records = sorted(every, key=lambda r: (r.trial.index, r.trial.attempt))
     windows = {record.trial: tuple(_windows(run, record)) for record in records}
     judged = (validity.judge_of(experiment, r, windows[r.trial]) for r in records)
-    return about, experiment, tuple(judged), windows
+    names = factorial.names(about, experiment)
+    trials = tuple(_blaming(run, each, windows[each.record.trial], names) for each in judged)
+    return about, experiment, trials, windows
+
+
+def _blaming(run: Run, judged: Judged, rows: Sequence[WindowRow], names: Sequence[str]) -> Judged:
+    """With the collectors of a shared trial that its failed requests go with, if there are any."""
+    trial = judged.record.trial
+    if not judged.only_errors or (trial.arm, trial.kind) != (FACTORIAL, "switched"):
+        return judged
+    blamed = blame.of_trial(run.path / "trials" / trial.name, rows, names)
+    return replace(judged, blamed=blamed)
 
 
 def _windows(run: Run, record: TrialRecord) -> Sequence[WindowRow]:
@@ -191,25 +204,44 @@ def _windows(run: Run, record: TrialRecord) -> Sequence[WindowRow]:
 
 
 def _chosen(trials: Iterable[Judged]) -> Iterator[Judged]:
-    """The first usable attempt of each trial: later ones are no second chance for its result."""
-    seen: set[int] = set()
-    for judged in trials:
-        if judged.usable and judged.record.trial.index not in seen:
+    """The first usable attempt of each trial: later ones are no second chance for its result.
+
+    Where there is none, the first of which a part is sound.
+    """
+    trials, seen = tuple(trials), set()
+    for judged in (*(t for t in trials if t.usable), *(t for t in trials if t.blamed)):
+        if judged.record.trial.index not in seen:
             seen.add(judged.record.trial.index)
             yield judged
+
+
+def _sound(
+    judged: Judged, rows: tuple[WindowRow, ...], names: Sequence[str]
+) -> tuple[TrialRecord, tuple[WindowRow, ...]]:
+    """A chosen trial with its windows, as far as no collector made its requests fail."""
+    if judged.usable:
+        return judged.record, rows
+    record, kept = blame.without(judged.record, rows, names, judged.blamed)
+    return record, tuple(kept)
 
 
 def _cells(
     about: About, experiment: Experiment, trials: Sequence[Judged], windows: Windows
 ) -> Iterator[Cell]:
-    chosen = [judged.record for judged in _chosen(trials)]
+    names = factorial.names(about, experiment)
+    chosen = [_sound(each, windows[each.record.trial], names) for each in _chosen(trials)]
+    chosen.sort(key=lambda each: each[0].trial.index)
 
     def of(workload: str, arm: Arm, kind: str, view: View) -> tuple[Trial, ...]:
         wanted = (workload, experiment.trial_arm(arm.name), kind)
-        mine = [r for r in chosen if (r.trial.workload, r.trial.arm, r.trial.kind) == wanted]
+        mine = [
+            (r, rows)
+            for r, rows in chosen
+            if (r.trial.workload, r.trial.arm, r.trial.kind) == wanted
+        ]
         if not view:
-            return tuple((r, windows[r.trial]) for r in mine)
-        return tuple((view.record(r), windows[r.trial]) for r in mine if view.has(r))
+            return tuple(mine)
+        return tuple((view.record(r), rows) for r, rows in mine if view.has(r))
 
     for workload in experiment.workloads:
         for arm in experiment.arms:
@@ -257,13 +289,17 @@ def _missing(summary: Summary, workload: str, arm: str, metric: str) -> str:
     ]  # fmt: skip
     if not trials:
         return "The run ended before a trial that measures it."
-    usable = [judged for judged in trials if judged.usable]
+    usable = [judged for judged in trials if judged.usable or judged.blamed]
     if not usable:
         return f"No usable trial ({trials[0].status}): {trials[0].reason}"
     view = factorial.view(summary.about, summary.experiment, summary.experiment.arm(arm))
-    if not any(view.has(judged.record) for judged in usable):
-        left = usable[0].record.extra[factorial.LEFT_OUT]
+    names = factorial.names(summary.about, summary.experiment)
+    sound = [_sound(judged, (), names)[0] for judged in usable]
+    if not any(view.has(record) for record in sound):
+        left = sound[0].extra[factorial.LEFT_OUT]
         return f"It was left out: {next(left[name] for name in view.collectors if name in left)}"
+    if not any(judged.usable for judged in usable):
+        return f"{PARTLY} {' '.join(usable[0].blamed.values())}"
     return _unrecorded(summary, workload, arm, metric)
 
 

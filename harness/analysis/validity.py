@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.analysis import factorial, pairs
 from harness.model import FACTORIAL, Method, WindowRow
@@ -25,10 +25,16 @@ MIN_WHOLE_SHARE = 0.8
 
 @dataclass(frozen=True)
 class Judged:
-    """A trial with the rules that it broke, each a sentence; only usable ones are estimated."""
+    """A trial with the rules that it broke, each a sentence; only usable ones are estimated.
+
+    `only_errors` is whether failed requests broke the only one. `blamed` are the collectors of a
+    shared trial that they go with, and why: the others are still told from windows without those.
+    """
 
     record: TrialRecord
     violations: tuple[str, ...]
+    only_errors: bool = False
+    blamed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def usable(self) -> bool:
@@ -101,7 +107,7 @@ UNFILLED = "unfilled"  # of a trial's extra: what the load driver reached, full 
 
 Rule = Callable[[Mapping[str, float]], str]
 
-RULES: tuple[Rule, ...] = (_errors, _steal, _throttled, _pressure)
+RULES: tuple[Rule, ...] = (_steal, _throttled, _pressure)  # and `_errors`, told first
 # A metered trial reads the time in BPF programs a run, which a late driver does not change.
 SWITCHED_RULES: tuple[Rule, ...] = (_rate,)
 STATED = (
@@ -157,17 +163,24 @@ def judge(
     values = {value.metric: value.value for value in record.values if not value.labels}
     if record.trial.kind == "saturated":
         values.pop("cpu_pressure_share", None)
-    broken = [text for rule in RULES if (text := rule(values))]
-    if _errors(values) and (kinds := record.extra.get("failures")):
-        broken.insert(1, f"How they failed: {failures.told(kinds)}.")
+    errors = _errors_told(record, values)
+    others = [text for rule in RULES if (text := rule(values))]
     if record.trial.kind == "switched":
-        broken += [text for rule in SWITCHED_RULES if (text := rule(values))]
+        others += [text for rule in SWITCHED_RULES if (text := rule(values))]
         if saturated := record.extra.get("saturated"):
             text = str(saturated).rstrip(".")
-            broken.append(f"{text[:1].upper()}{text[1:]}.")
+            others.append(f"{text[:1].upper()}{text[1:]}.")
     if record.trial.kind != "metered" and UNFILLED not in record.extra:
-        broken += _lost(windows, quadruples, least_seconds, method)
-    return Judged(record, tuple(broken))
+        others += _lost(windows, quadruples, least_seconds, method)
+    return Judged(record, (*errors, *others), only_errors=bool(errors) and not others)
+
+
+def _errors_told(record: TrialRecord, values: Mapping[str, float]) -> list[str]:
+    """That too many requests failed, and how; nothing if they did not."""
+    if not (text := _errors(values)):
+        return []
+    kinds = record.extra.get("failures")
+    return [text, f"How they failed: {failures.told(kinds)}."] if kinds else [text]
 
 
 def _lost(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness.analysis import validity
+from harness.analysis import blame, validity
 from harness.analysis.harms import DIED
 from harness.controller import skipping
 from harness.controller.node import Node
@@ -15,6 +15,7 @@ from harness.controller.progress import AGAIN, Progress
 from harness.controller.remote_load import RemoteLoad
 from harness.errors import HarnessError, NodeError, StoreError, UnavailableError, WorkloadError
 from harness.model import FACTORIAL, Measurement, Trial, WindowRow
+from harness.plan import design
 from harness.plan import trials as specs
 from harness.plan.experiment import Experiment
 from harness.plan.trials import Definitions
@@ -123,6 +124,7 @@ class Block:
             raise
         record = record_of(trial, result, self.node.translated(result.error or {}))
         self._note_left_out(record, without)
+        self._note_blamed(record, result.windows)
         self.store.append(record, result.windows)
         self.node.stored(spec)
         self._note_trial(record)
@@ -132,14 +134,29 @@ class Block:
         return record, result.windows
 
     def _failed_before(self, trial: Trial) -> Mapping[str, str]:
-        """The collectors that ended earlier attempts of a shared trial, and how."""
+        """The collectors that ended earlier attempts of a shared trial, and how.
+
+        Those too with which requests failed in this block: one that is measured again goes without.
+        """
         if trial.arm != FACTORIAL or not trial.attempt:
             return {}
-        return {
-            record.extra[CULPRIT]: record.reason
-            for record in self.store.records()
-            if record.trial.index == trial.index and CULPRIT in record.extra
-        }
+        found: dict[str, str] = {}
+        for record in self.store.records():
+            if record.trial.index == trial.index and CULPRIT in record.extra:
+                found[record.extra[CULPRIT]] = record.reason
+            same = (record.trial.workload, record.trial.block) == (trial.workload, trial.block)
+            found |= record.extra.get(blame.BLAMED, {}) if same else {}
+        return found
+
+    def _note_blamed(self, record: TrialRecord, rows: Sequence[WindowRow]) -> None:
+        """Which collectors the failed requests of a shared trial go with, if that spoilt it."""
+        judged = validity.judge_of(self.experiment, record, rows)
+        if judged.only_errors and (record.trial.arm, record.trial.kind) == (FACTORIAL, "switched"):
+            specs_of = design.factors(self.experiment)
+            names = [*(self.definitions[spec].slug for spec in specs_of[:-1]), specs_of[-1]]
+            folder = self.store.path / "trials" / record.trial.name
+            if found := blame.of_trial(folder, rows, names):
+                record.extra[blame.BLAMED] = found
 
     def _note_left_out(self, record: TrialRecord, without: Mapping[str, str]) -> None:
         """Which collectors a shared trial went on without, and why, in words for its report."""
@@ -250,6 +267,9 @@ def replacement(
     if CULPRIT in record.extra:
         others = len(experiment.arm(record.trial.arm).collectors) - record.trial.attempt - 1
         return replace(record.trial, attempt=record.trial.attempt + 1) if others > 0 else None
+    blamed = len(record.extra.get(blame.BLAMED, {}))
+    if blamed and blamed == len(experiment.arm(record.trial.arm).collectors):
+        return None  # there is nothing left to measure
     judged = validity.judge_of(experiment, record, rows)
     if judged.status != "invalid" or record.trial.attempt - spent >= experiment.replacements:
         return None

@@ -13,18 +13,18 @@ from harness.plan.experiment import Experiment
 NOISE, INJECTED = "noise", "injected"
 NOISE_SHARE = 0.25
 FULL_MINUTES = 20.0  # from here on every arm is run, in several blocks
-CPU_PERCENT = (0.5, 1.0, 2.0, 5.0, 50.0)  # the last to see whether the scale is right
+CPU_PERCENT = (0.3, 0.5, 1.0, 3.0, 50.0)  # the last to see whether the scale is right
 LATENCY_US = (20, 50, 100)
 AGENT_PERCENT = 5
 ASIDE = {"plain": ",at=getsockopt"}  # services that make one when they have answered
 EVENTS_PER_REQUEST = 1.0  # about; what was injected is measured
-CLOCK_US = 0.1  # about; what the program without a burn tells, which is no part of an effect
 TYPICAL_US = 100.0  # of CPU a request, to show a plan before the level is known
 LEAST_SECONDS = 6.0
 BLOCKS = range(8, 2, -1)  # as many as leave trials long enough for comparisons
 COMPARISON_SECONDS = 10.0
-LEAST_NULLS = 100  # comparisons behind a false-alarm rate
-WHOLE_SECONDS = 1.01 * COMPARISON_SECONDS  # one that is rounded up to whole quadruples
+NULL_SECONDS = 5.0  # of a comparison of nothing with nothing: shorter, so that there are enough
+LEAST_NULLS = 200  # of them behind a false-alarm rate
+WHOLE_SECONDS = 1.01 * NULL_SECONDS  # one that is rounded up to whole quadruples
 LOAD = Load(fraction=0.25)  # far from where requests wait for each other
 
 
@@ -119,7 +119,7 @@ def arms(level_us: float, full: bool, workload: str) -> tuple[Arm, ...]:
     cpu = {f"cpu-{p:g}".replace(".", "-"): p / 100 * level_us for p in CPU_PERCENT}
     latency = {f"latency-{us}": float(us) for us in LATENCY_US}
     if not full:
-        cpu, latency = {"cpu-5": cpu["cpu-5"]}, {"latency-100": latency["latency-100"]}
+        cpu, latency = {"cpu-3": cpu["cpu-3"]}, {"latency-100": latency["latency-100"]}
     burning = (
         Arm(name, (_spec(us, where),), against=(_spec(0, where),))
         for wanted, where in ((cpu, ASIDE.get(workload, "")), (latency, ""))
@@ -130,7 +130,7 @@ def arms(level_us: float, full: bool, workload: str) -> tuple[Arm, ...]:
 
 
 def _spec(us: float, where: str = "") -> str:
-    ns = round(1e3 * (us + CLOCK_US) / EVENTS_PER_REQUEST) if us else 0
+    ns = round(1e3 * us / EVENTS_PER_REQUEST)
     return f"inject:ns={ns}{where}"
 
 

@@ -145,8 +145,8 @@ def _noise(certificate: Mapping[str, Any]) -> Iterator[Row]:
         window = f"{1e3 * row['window_seconds']:g}"
         yield (
             f"**{window}**" if chosen else window, f"{1e3 * row['guard_seconds']:g}",
-            str(row["quadruples"]), _plain(row["error_percent"]), _plain(row["sd_percent"]),
-            _plain(row["mad_percent"]),
+            str(row["quadruples"]), _plain(row.get("window_error_percent")),
+            _plain(row["error_percent"]), _plain(row["sd_percent"]), _plain(row["mad_percent"]),
             "?" if row["autocorrelation"] is None else wording.number(row["autocorrelation"], 2),
         )  # fmt: skip
 

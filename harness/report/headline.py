@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from harness.analysis import caution, metrics
+from harness.analysis import caution, family, metrics
 from harness.analysis.summary import Summary
 from harness.model import BASELINE, Comparison
 from harness.report import wording
@@ -57,18 +57,40 @@ def others(summary: Summary) -> list[Comparison]:
 
 
 def besides(summary: Summary) -> str:
-    """What was resolved where the service's CPU was not, as a sentence; empty if nothing was."""
-    rows = others(summary)
-    named = sorted(
-        (r for r in rows if r.metric in NAMES), key=lambda r: list(NAMES).index(r.metric)
-    )
-    told = [_told(summary, row) for row in (named or rows)[:TOLD]]
-    if not told:
+    """What was resolved where the service's CPU was not, as a sentence; empty if nothing was.
+
+    It chooses among the answers to many questions, each of which was corrected for itself, so that
+    it names only what holds after the correction over all of them.
+    """
+    rows, held = others(summary), family.together(_asked(summary))
+    named = [row for row in rows if not held.get(_key(row), 0.0) >= wording.LEVEL]
+    known = [row for row in named if row.metric.partition("[")[0] in NAMES]
+    known.sort(key=lambda r: list(NAMES).index(r.metric.partition("[")[0]))
+    told = [_told(summary, row) for row in (known or named)[:TOLD]]
+    if not rows:
         return ""
-    more = len(rows) - len(told)
     what = "difference was" if len(rows) == 1 else "differences were"
+    if not told:
+        return (
+            f"{len(rows)} other {what} resolved in the tables, each among those of its own "
+            "question; in so many questions chance makes some."
+        )
+    more = len(rows) - len(told)
     rest = f"; {more} more" if more else ""
     return f"Other {what} resolved: {' and '.join(told)}{rest}."
+
+
+def _asked(summary: Summary) -> list[Comparison]:
+    """All rows of which one might be named, resolved or not."""
+    return [
+        row for row in summary.rows
+        if math.isfinite(row.p) and not wording.is_null(summary, row.arm)
+        and row.metric not in SAME and row.metric != "workload_cpu_us"
+    ]  # fmt: skip
+
+
+def _key(row: Comparison) -> tuple[str, str, str]:
+    return row.workload, row.arm, row.metric
 
 
 def bill(summary: Summary) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,20 @@ def _noise(certificate: Mapping[str, Any]) -> Figure:
     windows = certificate["noise"]["windows"]
     x = [1e3 * row["window_seconds"] for row in windows]
     for key, label, line in (
-        ("error_percent", "Hodges-Lehmann", "-"),
+        ("window_error_percent", "regression on windows", "-"),
+        ("error_percent", "Hodges-Lehmann", "-."),
         ("sd_percent", "mean", ":"),
         ("mad_percent", "mean without outliers", "--"),
     ):
-        left.plot(x, [row[key] for row in windows], line, color=CPU, marker="o", ms=3, label=label)
+        left.plot(
+            x,
+            [row.get(key) or math.nan for row in windows],
+            line,
+            color=CPU,
+            marker="o",
+            ms=3,
+            label=label,
+        )
     left.axvline(1e3 * certificate["window_seconds"], color=LATENCY, lw=1, label="chosen")
     left.set(xscale="log", yscale="log", xlabel="window (ms)",
              ylabel="standard error after 60 s (%)")  # fmt: skip

@@ -58,6 +58,19 @@ def test_it_overshoots_by_less_than_a_few_percent(start_agent: Any, connection: 
     assert 5000 <= best < 1.03 * 5000
 
 
+@pytest.mark.parametrize("ns", [60, 500])
+def test_a_small_burn_is_beyond_what_a_reading_of_the_clock_takes(
+    ns: int, start_agent: Any, connection: Any
+) -> None:
+    """To a step of the clock, half of which is expected: what 0.3 % of a request takes is burnt."""
+    none = start_agent("inject")
+    step = min(_each_ns(none, connection) for _ in range(20))
+    none.stop()
+    agent = start_agent("inject", "--ns", str(ns))
+    burnt = min(_each_ns(agent, connection) for _ in range(20)) - step
+    assert ns - step < burnt < ns + 2 * step
+
+
 def _each_ns(agent: Any, connection: Any) -> float:
     before = agent.call("stats")
     ask(connection, 10)

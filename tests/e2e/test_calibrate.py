@@ -53,9 +53,9 @@ def test_the_machine_has_a_certificate(reports: Path, certificate: dict[str, Any
 
 def test_what_was_injected_is_known_and_seen(certificate: dict[str, Any]) -> None:
     arms = {arm["arm"]: arm for arm in certificate["arms"]}
-    assert set(arms) == {"cpu-5", "latency-100", "agent-5"}
+    assert set(arms) == {"cpu-3", "latency-100", "agent-5"}
     large = arms["latency-100"]
-    assert large["asked_ns"] == 100_100
+    assert large["asked_ns"] == 100_000
     assert large["event_us"] > 99  # less what the program without a burn tells
     assert 0.8 < large["events_per_request"] < 1.5
     cpu = next(row for row in large["recovered"] if row["metric"] == "workload_cpu_us")
@@ -63,9 +63,9 @@ def test_what_was_injected_is_known_and_seen(certificate: dict[str, Any]) -> Non
     assert arms["agent-5"]["injected_us"] < 10  # two readings of the clock
     assert cpu["estimate"] == pytest.approx(large["truth_us"], rel=0.3)
     assert list(certificate["coverage"]["latency_arms"]) == ["latency-100"]
-    small = arms["cpu-5"]
+    small = arms["cpu-3"]
     assert 0.8 < small["events_per_request"] < 1.5  # once a turn of the service's loop
-    assert small["event_us"] > 0.8 * (small["asked_ns"] / 1e3 - 0.3)
+    assert small["event_us"] > 0.8 * small["asked_ns"] / 1e3
     assert small["latency_us"] == 0
     assert certificate["coverage"]["cpu"]["n"] >= 1
     assert certificate["coverage"]["latency"]["n"] >= 1
@@ -84,7 +84,7 @@ def test_every_wish_is_answered(certificate: dict[str, Any]) -> None:
         "latency p50, smallest effect",
         "residual",
     ]
-    assert certificate["false_alarms"]["both"]["n"] >= 100
+    assert certificate["false_alarms"]["both"]["n"] >= 200
 
 
 def test_it_is_written_again_offline(reports: Path, certificate: dict[str, Any]) -> None:
@@ -101,7 +101,7 @@ def test_it_goes_on_where_it_stopped(reports: Path, certificate: dict[str, Any])
 def test_plan_starts_nothing(tmp_path: Path) -> None:
     done = _run("--plan", "--reports", tmp_path)
     assert "Nothing has been started" in done.stdout
-    assert "latency-100  inject:ns=100100" in done.stdout
+    assert "latency-100  inject:ns=100000" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 

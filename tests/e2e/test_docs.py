@@ -16,7 +16,7 @@ from harness.linux import processes
 from harness.plan import experiment
 from harness.report import build as report
 from harness.results.run import Run
-from tests.unit import synthetic, test_calibration, test_ramp
+from tests.unit import calibrated, synthetic, test_ramp
 
 pytestmark = pytest.mark.e2e
 
@@ -49,7 +49,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the examples' files are: a run, a program, a locustfile, an experiment."""
     path = tmp_path_factory.mktemp("docs")
     synthetic.write(path / "reports" / "RUN")
-    test_calibration.measured(path / "reports" / "CALIBRATION")
+    calibrated.measured(path / "reports" / "CALIBRATION")
     test_ramp.measured(path / "reports" / "RAMP")
     server = path / "my-server"
     server.write_text("#!/bin/sh\nexec sleep 60\n")

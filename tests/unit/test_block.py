@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.analysis import blame
 from harness.controller.block import Block, record_of
 from harness.controller.progress import AGAIN, Progress
 from harness.errors import (
@@ -19,8 +21,8 @@ from harness.errors import (
     UnavailableError,
     WorkloadError,
 )
-from harness.model import Arm
-from harness.plan import workloads
+from harness.model import Arm, Window, WindowRow
+from harness.plan import design, workloads
 from harness.plan.definitions import resolve_all
 from harness.plan.experiment import Experiment, plan
 from harness.results.run import Run
@@ -127,7 +129,7 @@ def test_a_lost_node_leaves_its_trial_failed_and_is_asked_no_more(store: Run, ru
 
 
 def test_why_a_trial_is_measured_again_is_told_at_once(store: Run) -> None:
-    told, what = list[str](), dataclasses.replace(EXPERIMENT, replacements=1)
+    told, what = list[str](), replace(EXPERIMENT, replacements=1)
     spoilt = TrialResult("ok", details={"saturated": "The load driver used 97% of its CPU."})
     node: Any = Scripted(lambda spec: spoilt if spec.name == FIRST.name else TrialResult("ok"))
     Block(
@@ -262,6 +264,39 @@ def test_a_shared_trial_is_tried_again_until_no_collector_is_left(share: Any) ->
         2 * [["http", "flows", "guard"], ["flows", "guard"], ["guard"]]
     )
     assert {record.status for record in store.records()} == {"failed"}
+
+
+def test_one_whose_requests_fail_is_left_out_of_what_is_measured_again(
+    share: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the windows, and of the metered trial of the block, in which all are on."""
+    monkeypatch.setattr(blame, "of_trial", lambda *_: {"flows": "2% failed with flows on."})
+    cycles, size = design.cycles(SHARED), design.cycle(4)
+    states = design.states(4, cycles, 1)
+    windows = [
+        WindowRow(
+            Window(i, i // size, True, 50_000_000 * i, 50_000_000 * (i + 1), each),
+            {"cpu.workload": 0.01, "requests": 100.0},
+        )
+        for i, each in enumerate(states)
+    ]
+
+    def does(spec: TrialSpec) -> TrialResult:
+        errors = 20.0 if "flows" in names(spec) else 0.0
+        values = (
+            Value("requests_total", 1000.0, "{request}"), Value("errors_total", errors, "{request}")
+        )  # fmt: skip
+        return TrialResult("ok", windows=tuple(windows), values=values)
+
+    monkeypatch.setattr(sys.modules[__name__], "SHARED", replace(SHARED, replacements=1))
+    store, asked = share(does)
+    assert [names(spec) for spec in asked] == 2 * [["http", "flows", "guard"]] + 2 * [
+        ["http", "guard"]
+    ]
+    records = list(store.records())
+    first, again = records[0], [record for record in records if record.trial.attempt]
+    assert first.extra[blame.BLAMED] == {"flows": "2% failed with flows on."}
+    assert [r.extra["left_out"] for r in again] == 2 * [{"flows": "2% failed with flows on."}]
 
 
 def test_a_collector_that_cannot_run_here_is_left_out_and_its_arms_are_skipped(share: Any) -> None:

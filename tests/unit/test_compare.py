@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from harness.analysis import compare, coverage, ranks, validity
+from harness.analysis import compare, coverage, hierarchy, ranks, validity
 from harness.analysis.compare import Estimate, quadruples
 from harness.analysis.ranks import hodges_lehmann
 from harness.model import Measurement, Trial, WindowRow
@@ -158,6 +158,26 @@ def test_ticks_are_told_from_nanoseconds() -> None:
     rows = synthetic.windows(ONE, trial("http", 1), Truth(), np.random.default_rng(1))
     assert compare.is_ticked(rows, "cpu.softirq")
     assert not compare.is_ticked(rows, "cpu.workload")
+
+
+def test_ticks_of_two_processes_have_p_of_the_coins() -> None:
+    """Of nothing one in twenty is below 5 %; of a difference, most; never moved, none."""
+    random = np.random.default_rng(1)
+
+    def sample(us: float) -> compare.Quadruples:
+        ticks = [random.poisson(rate, 60) for rate in ((40.0 + us) / 50, 40.0 / 50)]
+        requests = np.full(60, 200.0)
+        on, off = (1e6 * 0.01 * each / requests for each in ticks)
+        return compare.Quadruples(on, off, requests, requests, np.arange(60) // 30)
+
+    nothing = [compare.coins_p(sample(0.0)) for _ in range(600)]
+    assert 0.03 <= np.mean(np.array(nothing) < 0.05) <= 0.065
+    assert np.mean([compare.coins_p(sample(40.0)) < 0.05 for _ in range(100)]) > 0.9
+    still = sample(0.0)
+    assert compare.coins_p(dataclasses.replace(still, on=still.off)) == 1.0
+    within, _ = hierarchy.of_sums(sample(0.0), 1)
+    assert within.p > 0
+    assert len(within.blocks) == 2
 
 
 def test_ticks_that_never_moved_have_no_interval() -> None:

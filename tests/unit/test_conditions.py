@@ -125,7 +125,7 @@ def test_the_page_s_limits_do_not_deny_what_its_method_says(tmp_path: Path) -> N
     what = experiment(Arm("http", ("http",)), switched_seconds=1.2)
     page = build.build(synthetic.write(tmp_path / "run", what, LOUD)).html.read_text()
     method = page.partition('<section id="method">')[2]
-    assert "corrected over all percentiles, routes and arms" in method
+    assert "over those of its other routes" in method
     assert "latency and the rest are not corrected" not in method
     assert "The load comes from this machine over loopback" in method
 

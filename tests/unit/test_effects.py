@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from harness.analysis import cell as cells
-from harness.analysis import cpu, effects, redraw
+from harness.analysis import compare, cpu, effects, hierarchy, redraw, switched
 from harness.analysis.drift import Drift
 from harness.analysis.effects import Effect, Windows
 from harness.analysis.factorial import View
@@ -230,9 +230,66 @@ def test_arms_of_one_trial_are_contrasts_of_its_factors() -> None:
         assert row.mean == pytest.approx(truth, abs=0.5)
         assert row.method == cpu.WINDOWS
     ticked = found["http", "softirq_cpu_us"]
-    assert ticked.method == cpu.SUMS
+    assert ticked.method == cpu.SUMS.format("100")
     assert ticked.low < 0.0 < ticked.high
+    assert 0.05 < ticked.p <= 1.0
     assert found["http", "workload_cpu_percent"].estimate == pytest.approx(10.0, abs=0.5)
+
+
+def ticking(random: np.random.Generator, effect_us: float, n: int = 96) -> Windows:
+    """Windows of 100 requests whose 30 us each are read by a counter that moves by 10 ms."""
+    states = np.array(pattern(n, int(random.integers(1 << 30))))
+    true = 100e-6 * (30.0 + effect_us * states) * (1 + 0.05 * random.standard_normal(4 * n))
+    read = np.floor((np.concatenate([[0.0], np.cumsum(true)]) + 0.01 * random.random()) / 0.01)
+    value = 1e6 * 0.01 * np.diff(read) / 100
+    numbers = np.zeros(4 * n, dtype=np.int64)
+    group = np.arange(4 * n, dtype=np.int64) // 4
+    weight, time = np.full(4 * n, 100.0), 0.05 * np.arange(4.0 * n)
+    return Windows(value, weight, states[:, None], group, numbers, time)
+
+
+@pytest.mark.parametrize("truth", [0.0, 20.0])
+def test_a_counter_of_ticks_has_p_and_an_interval_that_knows_them(truth: float) -> None:
+    """One tick is 100 us a request of a window of 100, three times what a request costs."""
+    random = np.random.default_rng(5)
+    found = []
+    for _ in range(300):
+        made = ticking(random, truth)
+        (effect,) = effects.fit(made, [[1.0]])
+        found.append(
+            hierarchy.of_mean(effect, compare.tick_error_us(made.value, made.weight, [1.0]))
+        )
+    covered = np.mean([w.whole.low <= truth <= w.whole.high for w in found])
+    assert covered >= 0.93
+    assert np.mean([w.whole.estimate for w in found]) == pytest.approx(truth, abs=1.0)
+    if truth:
+        assert np.mean([w.p < 0.05 for w in found]) > 0.5
+    else:
+        assert np.mean([w.p < 0.05 for w in found]) <= 0.08
+    assert all((w.p < 0.05) == (w.whole.low * w.whole.high > 0) for w in found)
+
+
+def test_a_counter_that_never_moved_is_known_to_a_tick() -> None:
+    still = replace(ticking(np.random.default_rng(1), 0.0), value=np.zeros(384))
+    (effect,) = effects.fit(still, [[1.0]])
+    within = hierarchy.of_mean(effect, compare.tick_error_us(still.value, still.weight, [1.0]))
+    tick_us = 1e6 * 0.01 / 100  # one of them in half of the windows
+    assert within.whole.high == pytest.approx(1.98 * 2 * tick_us / 384, rel=0.02)
+    assert within.whole.low == -within.whole.high
+    assert within.p == 1.0
+
+
+def test_counters_of_ticks_are_widened_by_what_processes_differ_by() -> None:
+    """Blocks of 0 and 60 us: the mean over processes is not known by either."""
+    random = np.random.default_rng(2)
+    parts = [
+        replace(ticking(random, us), block=np.full(384, block, dtype=np.int64))
+        for block, us in enumerate((0.0, 60.0))
+    ]
+    (effect,) = effects.fit(switched.join(parts), [[1.0]])
+    within = hierarchy.of_mean(effect, 0.0)
+    wide = hierarchy.widened(within, hierarchy.pooled([within]))
+    assert wide.high - wide.low > 2 * (within.whole.high - within.whole.low)
 
 
 @pytest.mark.parametrize("truth", [0.0, 3.0])

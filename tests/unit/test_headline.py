@@ -120,6 +120,26 @@ def test_what_is_known_beside_the_cpu_is_named() -> None:
     assert re.search(r"Metered directly: `\w+` takes [\d.]+ µs a request of the \w+ service", said)
 
 
+def test_what_chance_makes_in_so_many_questions_is_counted_and_not_named() -> None:
+    """One in a hundred rows resolved by its own question's correction, none by that over all."""
+    found = summary(COSTS)
+    first = next(row for row in shifted(found, [0]).rows if row.metric == "latency_p50_us")
+    routes = tuple(
+        dataclasses.replace(first, metric=f"latency_p50_us[/{i}]", p=0.5, p_holm=1.0, low=-1.0,
+                            high=1.0, estimate=0.0)
+        for i in range(100)
+    )  # fmt: skip
+    rows = tuple(
+        dataclasses.replace(row, estimate=1.9, low=0.1, high=3.7, p=0.004, p_holm=0.03)
+        if (row.workload, row.arm, row.metric) == ("go", "http", "latency_p50_us")
+        else row
+        for row in shifted(found, [0]).rows
+    )
+    said = headline.verdict(dataclasses.replace(found, rows=(*rows, *routes)))
+    assert "median latency" not in said
+    assert "1 other difference was resolved in the tables" in said
+
+
 def test_a_smaller_cost_is_not_called_none() -> None:
     said = headline.verdict(shifted(summary(COSTS), [-1]))
     assert DENIED not in said

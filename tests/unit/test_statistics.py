@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harness.analysis import hierarchy, multiple, ranks, sequential
+from harness.analysis import compare, family, hierarchy, multiple, ranks, sequential
 from harness.analysis.compare import Estimate, Quadruples
-from harness.model import Comparison
+from harness.model import Arm, Comparison
 from harness.node import warm_up
+from harness.plan.experiment import Experiment
 
 Array = NDArray[np.float64]
 
@@ -97,6 +98,47 @@ def test_arms_together_widen_less_where_nothing_differs() -> None:
     widths = np.mean([[(e.high - e.low) for e in each] for each in found], axis=0)
     assert widths[0] < 0.85 * widths[1]
     assert share_covered([all_arms for all_arms, _ in found]) >= 0.94
+
+
+def apart(effects: Array, tau: float, share: float, reps: int = 200) -> Array:
+    """Arms of five blocks apart by `tau` and a share of their effect: covered, of one pool and by
+    size, and the widths of both, (4, arms).
+    """
+    rng, found = np.random.default_rng(11), np.zeros((4, len(effects)))
+    spread = np.hypot(tau, share * effects)
+    for _ in range(reps):
+        values = effects + rng.standard_normal((5, len(effects))) * np.hypot(spread, 1.0)
+        arms = [one_arm(each) for each in values.T]
+        one = [hierarchy.pooled(arms)] * len(arms)
+        for row, pools in enumerate((one, hierarchy.by_size(arms, [100.0] * len(arms)))):
+            for i, (arm, between) in enumerate(zip(arms, pools, strict=True)):
+                e = hierarchy.widened(arm, between)
+                found[row, i] += e.low <= effects[i] <= e.high
+                found[2 + row, i] += e.high - e.low
+    return found / reps
+
+
+def one_arm(values: Array) -> hierarchy.Within:
+    """Blocks of unit error."""
+    each = [Estimate(v, v - 1.96, v + 1.96, 50) for v in values.tolist()]
+    mean, reach, n = float(values.mean()), 1.96 / math.sqrt(len(values)), len(values)
+    whole = Estimate(mean, mean - reach, mean + reach, 50 * n)
+    return hierarchy.Within(whole, tuple(each), (1 / n,) * n, math.nan)
+
+
+def test_what_large_effects_differ_by_does_not_widen_the_small_ones() -> None:
+    """Arms as a calibration has them, in per cent of a request: processes differ by 2 % of each."""
+    effects = np.array([0.3, 1.0, 3.0, 50.0, 130.0, 670.0])
+    of_one, by_size, wide, narrow = apart(effects, 0.0, 0.02)
+    assert narrow[:3].max() < 0.25 * wide[:3].min()
+    assert of_one[-1] < 0.80  # one pool hides how far the largest is apart
+    assert by_size.min() >= 0.90
+
+
+def test_large_effects_that_differ_no_more_than_small_ones_are_as_wide() -> None:
+    _, by_size, wide, narrow = apart(np.array([0.0, 1.0, 3.0, 50.0, 80.0]), 1.0, 0.0)
+    assert by_size.min() >= 0.90
+    assert narrow.max() < 1.3 * wide.min()
 
 
 def test_agreeing_blocks_cost_little_width() -> None:
@@ -202,6 +244,26 @@ def test_holm_on_the_worked_example() -> None:
     assert [found[k] for k in "abcd"] == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert math.isnan(found["none"])
     assert multiple.holm({}) == {}
+
+
+def latency(workload: str, metric: str, p: float) -> Comparison:
+    return Comparison(workload, "http", metric, "us", 1.0, 0.1, 1.9, 9, 2.8, 100.0, "", p)
+
+
+def test_latency_is_corrected_by_what_a_reader_chooses_among() -> None:
+    """A service's main route is one question, its other routes another, another service a third."""
+    what = Experiment("e", ("go", "java"), (Arm("baseline"), Arm("http", ("http",))))
+    main = [latency("go", f"latency_{name}_us", p) for name, p in (("p50", 0.01), ("p99", 0.9))]
+    routes = [latency("go", f"latency_p50_us[/{i}]", 0.5) for i in range(50)]
+    rows = family.corrected(what, [*main, *routes, latency("java", "latency_p50_us", 0.03)])
+    held = {(row.workload, row.metric): row for row in rows}
+    assert held["go", "latency_p50_us"].p_holm == pytest.approx(0.02)
+    assert held["java", "latency_p50_us"].p_holm == pytest.approx(0.03)
+    assert held["go", "latency_p50_us[/3]"].p_holm == 1.0
+    seen = compare.z_detect(2) / compare.Z_DETECT
+    assert held["go", "latency_p50_us"].mde == pytest.approx(2.8 * seen)
+    over_all = family.together(rows)
+    assert over_all["go", "http", "latency_p50_us"] == pytest.approx(53 * 0.01)
 
 
 def test_holm_keeps_the_error_of_all_arms_together() -> None:

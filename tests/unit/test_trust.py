@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from harness.analysis import noise, shown, switched, trust
 from harness.analysis.noise import Noise
 from harness.analysis.trust import Known
+from harness.model import Arm, Comparison, WindowRow
 from harness.plan import experiment as experiments
 from tests.unit.calibrated import RATE, rows, sample
 
@@ -53,16 +57,16 @@ def test_right_truths_are_covered_and_wrong_ones_are_not() -> None:
 
 def test_false_alarms_are_few_without_an_effect_and_many_with_one() -> None:
     nulls = [sample(seed, 250) for seed in range(12)]
-    found = trust.false_alarms(nulls, 25, seed=1)
+    found = trust.false_alarms(nulls, 25, seed=1, least=120)
     assert (found.real.n, found.redrawn.n) == (120, 0)
     assert found.both.share <= 0.1
-    assert trust.false_alarms([sample(s, 250, 5.0) for s in range(12)], 25, 1).both.share > 0.5
+    assert trust.false_alarms([sample(s, 250, 5.0) for s in range(12)], 25, 1, 1).both.share > 0.5
 
 
 def test_too_few_comparisons_are_topped_up_by_redrawing() -> None:
     nulls = [sample(seed, 60) for seed in range(4)]
     found = trust.false_alarms(nulls, 20, seed=1)
-    assert (found.real.n, found.redrawn.n, found.both.n) == (12, 88, 100)
+    assert (found.real.n, found.redrawn.n, found.both.n) == (12, 188, 200)
     assert found == trust.false_alarms(nulls, 20, seed=1)
     assert found.both.k == found.real.k + found.redrawn.k
     assert trust.false_alarms([], 20, seed=1).both.n == 0
@@ -104,9 +108,44 @@ def test_a_coverage_tells_what_lack_of_it_so_many_comparisons_notice() -> None:
     assert shown.coverage(trust.share(48, 50))["p"] > 0.5
 
 
+def test_a_rate_of_false_alarms_tells_what_excess_so_many_comparisons_notice() -> None:
+    """Against the definition: the power of the one-sided binomial test of 5 %, by its own tails."""
+    for n in (100, 206, 1000):
+        refused = next(k for k in range(n) if stats.binom.sf(k - 1, n, 0.05) <= 0.05)
+        noticed = shown.noticed_alarms(n)
+        assert stats.binom.sf(refused - 1, n, noticed) >= 0.8
+        assert stats.binom.sf(refused - 1, n, noticed - 0.002) < 0.8
+    assert 0.09 < shown.noticed_alarms(206) < 0.11
+    assert math.isnan(shown.noticed_alarms(0))
+    assert shown.alarms(trust.share(3, 206))["p"] > 0.9
+    assert shown.alarms(trust.share(25, 206))["p"] < 1e-3
+
+
 def test_the_bound_on_a_bias_is_that_of_two_one_sided_tests() -> None:
     assert shown.margin(-0.2, 0.1) == pytest.approx(0.2 + 1.645 * 0.1, abs=1e-3)
     assert shown.bias([], ["cpu-5"], "workload_cpu_us") == {}
+
+
+def test_a_large_effect_does_not_decide_what_small_ones_are_seen() -> None:
+    """Processes differ in an effect of 100 us by some us: of an arm of 1 us that says nothing."""
+    arms = tuple(Arm(name, (f"inject:{name}",)) for name in ("small", "large"))
+    rows = {
+        name: Comparison("w", name, "workload_cpu_us", "us", value, value - reach, value + reach, 9,
+                         0.0, 15.0, "")
+        for name, value, reach in (("small", 1.0, 0.1), ("large", 100.0, 4.0))
+    }  # fmt: skip
+    trials = [
+        SimpleNamespace(usable=True, record=SimpleNamespace(trial=SimpleNamespace(arm=n, kind=k)))
+        for n, k in (("small", "switched"), ("large", "switched"), ("small", "metered"))
+    ]
+    found: Any = SimpleNamespace(
+        experiment=SimpleNamespace(workloads=("w",), arms=arms, switched_seconds=30.0),
+        row=lambda _w, arm, _m: rows[arm], trials=trials,
+    )  # fmt: skip
+    told = shown.detectable(found, "workload_cpu_us", "CPU per request")
+    assert told is not None
+    assert (told["worst"], [arm["arm"] for arm in told["arms"]]) == ("small", ["small"])
+    assert told["effects"][0]["us"] == pytest.approx(2.8 * 0.1 / 1.96)
 
 
 # noise
@@ -137,11 +176,43 @@ def test_the_error_is_the_one_that_a_comparison_has() -> None:
     assert found.quadruples == 1200
 
 
+def test_windows_are_chosen_by_the_error_of_the_estimator_in_use() -> None:
+    """A collection of garbage each 0.4 s: the longer a window, the more windows it spoils for both.
+
+    Hodges-Lehmann loses a quadruple to it, the regression a window, so that by its own error longer
+    windows are as good.
+    """
+    rng = np.random.default_rng(3)
+    trials = [rows(rng, 12000, seconds=0.01, noise_share=0.02) for _ in range(2)]
+    for trial in trials:
+        for i in np.flatnonzero(rng.random(len(trial)) < 1 / 40):
+            meters = {**trial[i].meters, "cpu.workload": 6 * trial[i].meters["cpu.workload"]}
+            trial[i] = replace(trial[i], meters=meters)
+    found = noise.by_window(trials, 0.001)
+    by_quadruples = [replace(n, window_error_percent=n.error_percent) for n in found]
+    chosen, before = noise.choose(found), noise.choose(by_quadruples)
+    assert chosen.window_seconds != before.window_seconds
+    measured = {n.window_seconds: n for n in found}
+    # what 40 runs of 10 s of nothing differ by, of the regression, in each of the two windows
+    spread = {
+        w: float(np.std([combined(trials, w, seed) for seed in range(60)]))
+        for w in (chosen.window_seconds, before.window_seconds)
+    }
+    assert spread[chosen.window_seconds] < 1.05 * spread[before.window_seconds]
+    assert measured[chosen.window_seconds].window_error_percent < measured[0.1].error_percent
+
+
+def combined(trials: Sequence[Sequence[WindowRow]], window: float, seed: int) -> float:
+    """The estimate of nothing, us, of redrawn states."""
+    part = trust.relabelled(noise.merged(trials[seed % 2], window), seed, 0)
+    return float(switched.combine(part).estimate)
+
+
 def test_windows_seen_too_rarely_are_not_chosen() -> None:
-    lucky = Noise(1.0, 0.01, 8, 1000.0, 0.01, 0.01, 0.01, 0.0)
-    usual = Noise(0.05, 0.01, 500, 40.0, 0.5, 0.6, 0.5, 0.0)
-    alike = Noise(0.06, 0.01, 400, 50.0, 0.51, 0.6, 0.5, 0.0)
-    starved = Noise(0.02, 0.005, 900, 3.0, 0.1, 0.6, 0.5, 0.0)
+    lucky = Noise(1.0, 0.01, 8, 1000.0, 0.01, 0.01, 0.01, 0.0, 0.01)
+    usual = Noise(0.05, 0.01, 500, 40.0, 0.5, 0.6, 0.5, 0.0, 0.5)
+    alike = Noise(0.06, 0.01, 400, 50.0, 0.51, 0.6, 0.5, 0.0, 0.51)
+    starved = Noise(0.02, 0.005, 900, 3.0, 0.1, 0.6, 0.5, 0.0, 0.1)
     assert noise.choose([lucky, starved, usual, alike]) is alike
 
 
@@ -149,7 +220,8 @@ def test_no_window_is_chosen_that_an_experiment_cannot_hold() -> None:
     def noises(error: Callable[[float], float], requests: float) -> list[Noise]:
         windows = [0.01 * steps for steps in noise.STEPS]
         return [
-            Noise(round(w, 6), min(0.3, w / 4), 500, requests, error(w), 1, 1, 0) for w in windows
+            Noise(round(w, 6), min(0.3, w / 4), 500, requests, 1, 1, 1, 0, error(w))
+            for w in windows
         ]
 
     chosen = [
