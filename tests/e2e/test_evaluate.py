@@ -15,42 +15,12 @@ from pathlib import Path
 import pytest
 
 from harness.analysis import validity
-from harness.collectors import REGISTRY
-from harness.controller import evaluate
-from harness.controller.beginning import beginning
-from harness.controller.resolved import check
-from harness.errors import NeedError
 from harness.linux import cpu_idle, processes
-from harness.model import Arm
-from harness.node import machine
 from harness.plan import experiment
-from harness.plan.experiment import Experiment
 from harness.results.run import Run
-from harness.targets.local import Local
+from tests.e2e.evaluating import HARNESS, ROOT, SMALL, clean_machine, command, evaluated
 
 pytestmark = pytest.mark.e2e
-
-HARNESS = [sys.executable, "-m", "harness"]
-ROOT = Path(__file__).resolve().parents[2]
-
-SMALL = """
-workloads = ["go"]
-blocks = 1
-replacements = 0
-warmup_seconds = 0.5
-warmup_limit_seconds = 1.0
-switched_seconds = 4.0
-steady_seconds = 1.0
-metered_seconds = 1.0
-calibration_seconds = 1.0
-seed = 5
-loads = { go = { rate = 300 } }
-[[arms]]
-name = "baseline"
-[[arms]]
-name = "http"
-collectors = ["http"]
-"""
 
 OWN = SMALL.replace("go", "own")
 
@@ -65,67 +35,12 @@ def small(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     """Every test here, however bad its day, leaves the machine as it was."""
-    before = _traces()
-    yield
-    assert machine.leftovers() == []
-    assert _traces() - before == set()
-
-
-def _traces() -> set[str]:
-    """Our cgroups, scratch folders, mounts and BPF programs, and every process of ours."""
-    mounts = {
-        line.split()[4]
-        for line in Path("/proc/self/mountinfo").read_text().splitlines()
-        if line.split()[4] in ("/sys/kernel/tracing", "/sys/kernel/debug", "/sys/fs/bpf")
-    }
-    cgroups = {str(p) for p in Path("/sys/fs/cgroup").glob("**/harness/**") if p.is_dir()}
-    scratch = {
-        str(path) for path in (*Path("/run/harness").glob("*"), *Path("/var/tmp").glob("harness-*"))
-    }
-    programs = json.loads(processes.run(["bpftool", "prog", "list", "-j"]).stdout or "[]")
-    left = {
-        f"process {path.parent.name}: {line}"
-        for path in Path("/proc").glob("[0-9]*/cmdline")
-        if _is_ours(line := _command_line(path))
-    }
-    traces = mounts | cgroups | scratch | left
-    return traces | {f"program {p['id']} {p.get('name')}" for p in programs}
-
-
-def _command_line(path: Path) -> str:
-    try:
-        return path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:  # it ended meanwhile
-        return ""
-
-
-def _is_ours(line: str) -> bool:
-    ours = (
-        "harness.agent", "harness.load", "harness.stack.sink", f"{ROOT}/workloads/",
-        "gunicorn", "nginx -c", "server.py",
-    )  # fmt: skip
-    return any(name in line for name in ours)
-
-
-def _run(*arguments: str | Path, check: bool = True) -> processes.Completed:
-    argv = [*HARNESS, *map(str, arguments)]
-    return processes.run(argv, check=check, timeout=300, env={"COLUMNS": "200"}, cwd=ROOT)
-
-
-def _words(said: str) -> str:
-    return " ".join(said.split())
+    yield from clean_machine()
 
 
 def _start(tmp_path: Path, *arguments: str | Path) -> processes.Process:
     log = tmp_path / "harness.log"
     return processes.spawn([*HARNESS, *map(str, arguments)], log=log, cwd=ROOT)
-
-
-def _evaluated(chosen: Experiment, path: Path) -> evaluate.Outcome:
-    """An evaluation by this process, so that a test can change what it decides."""
-    resolved = check(chosen)
-    begin = beginning(path, chosen, resolved, command=[])
-    return evaluate.evaluate(Local(), path.name, chosen, resolved, begin)
 
 
 def _await(condition: Callable[[], bool], what: str, seconds: float = 90) -> None:
@@ -140,7 +55,7 @@ def _trials(run: Path) -> int:
 
 
 def test_small_evaluation(small: Path, tmp_path: Path) -> None:
-    done = _run("evaluate", small, "--reports", tmp_path, "--run", "r")
+    done = command("evaluate", small, "--reports", tmp_path, "--run", "r")
     assert "go" in done.stdout
     assert "report.html" in done.stdout
     rows = json.loads((tmp_path / "r/report.json").read_text())["rows"]
@@ -168,7 +83,7 @@ def test_own_program_is_measured(small: Path, tmp_path: Path) -> None:
         f"scgi_temp_path {tmp_path}/s;\n"
         'server { listen 127.0.0.1:18973; location / { return 200 "hello"; } } }\n'
     )
-    _run(
+    command(
         "evaluate", small, "--command", f"nginx -c {conf}", "--url", "http://127.0.0.1:18973/",
         "--reports", tmp_path, "--run", "own",
     )  # fmt: skip
@@ -190,7 +105,7 @@ def test_interrupt_keeps_what_was_measured_and_resume_goes_on(small: Path, tmp_p
     assert json.loads((run / "report.json").read_text())["complete"] is False
     assert "--resume" in text
     kept = {p: p.stat().st_mtime_ns for p in run.glob("trials/*/trial.json")}
-    _run("evaluate", "--resume", run)
+    command("evaluate", "--resume", run)
     assert _trials(run) == 3
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
     assert json.loads((run / "run.json").read_text())["complete"]
@@ -204,8 +119,8 @@ def test_killed_run_leaves_nothing_and_is_resumed(small: Path, tmp_path: Path) -
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     _await(lambda: not Path("/run/harness").exists(), "the node to undo everything")
-    assert "There was nothing to clean." in _run("clean").stdout
-    _run("evaluate", "--resume", run)
+    assert "There was nothing to clean." in command("clean").stdout
+    command("evaluate", "--resume", run)
     assert _trials(run) == 3
 
 
@@ -225,7 +140,7 @@ def test_workload_that_dies_in_the_middle(small: Path, tmp_path: Path) -> None:
         "threading.Timer(8, die).start()\n"
         "http.server.ThreadingHTTPServer(('127.0.0.1', 18974), H).serve_forever()\n"
     )
-    done = _run(
+    done = command(
         "evaluate", small, "--command", f"{sys.executable} {server}",
         "--url", "http://127.0.0.1:18974/", "--reports", tmp_path, "--run", "r", check=False,
     )  # fmt: skip
@@ -242,7 +157,7 @@ def test_program_that_goes_to_the_background(small: Path, tmp_path: Path) -> Non
     server = f"setsid {sys.executable} -m http.server --bind 127.0.0.1 18976"
     script.write_text(f"#!/bin/sh\n{server} >/dev/null 2>&1 &\nsleep 2\n")
     script.chmod(0o755)
-    done = _run(
+    done = command(
         "evaluate", small, "--command", str(script), "--url", "http://127.0.0.1:18976/",
         "--reports", tmp_path, check=False,
     )  # fmt: skip
@@ -255,7 +170,7 @@ def test_port_taken(small: Path, tmp_path: Path) -> None:
 
     small.write_text(OWN)
     with socket.create_server(("127.0.0.1", 18975)):
-        done = _run(
+        done = command(
             "evaluate", small, "--command", "/bin/sleep 60", "--url", "http://127.0.0.1:18975/",
             "--reports", tmp_path, check=False,
         )  # fmt: skip
@@ -264,79 +179,9 @@ def test_port_taken(small: Path, tmp_path: Path) -> None:
     assert f"{os.getpid()}" in done.stderr
 
 
-def test_collector_that_cannot_attach_is_skipped(
-    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The other arms are measured, and the report says why this one was not."""
-    from harness.report import build
-
-    broken = replace(REGISTRY["http"], options={"bpf": str(tmp_path)})
-    monkeypatch.setitem(REGISTRY, "http", broken)
-    chosen = experiment.load(small)
-    outcome = _evaluated(chosen, tmp_path / "r")
-    run = outcome.run
-    assert outcome.error is None
-    assert [r.status for r in run.records() if r.trial.arm == "http"] == ["skipped"] * 2
-    assert [r.status for r in run.records() if r.trial.arm == "baseline"] == ["ok"]
-    built = build.build(Run.open(run.path))
-    assert "cannot run here" in built.html.read_text()
-
-
-def test_an_arm_whose_hook_is_refused_is_skipped_before_anything_of_it_is_started(
-    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    refused = replace(REGISTRY["profile"], hooks=("perf_event", "telepathy"))
-    monkeypatch.setitem(REGISTRY, "profile", refused)
-    arms = (Arm("baseline"), Arm("http", ("http",)), Arm("both", ("http", "profile")))
-    outcome = _evaluated(replace(experiment.load(small), arms=arms), tmp_path / "r")
-    assert outcome.error is None
-    status = {(r.trial.arm, r.trial.kind): r.status for r in outcome.run.records()}
-    assert status == {
-        ("baseline", "switched"): "ok", ("http", "switched"): "ok", ("http", "metered"): "ok",
-        ("both", "switched"): "skipped", ("both", "metered"): "skipped",
-    }  # fmt: skip
-    (skipped,) = outcome.run.about().skipped_arms
-    assert skipped["arm"] == "both"
-    assert "the kernel refuses telepathy" in skipped["reason"]
-    trials = outcome.run.path / "trials"
-    assert not [path for path in trials.glob("*-both-*/*") if path.name.startswith("agent-")]
-    assert list(trials.glob("*-http-*/agent-http.log"))
-
-
-def test_where_no_collector_can_run_there_is_no_run(
-    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(REGISTRY, "http", replace(REGISTRY["http"], hooks=("telepathy",)))
-    with pytest.raises(NeedError, match="No arm of the experiment can run here"):
-        _evaluated(experiment.load(small), tmp_path / "r")
-    assert not (tmp_path / "r").exists()
-
-
-PLAN = ("evaluate", "--plan", "--workload", "go", "--arm", "http=http")
-
-
-def test_a_plan_tries_the_hooks_as_root_and_says_so() -> None:
-    assert "each was tried" in _words(_run(*PLAN).stdout)
-
-
-def test_a_plan_without_root_says_that_it_did_not_look() -> None:
-    argv = ["unshare", "--user", "--map-user=1000", *HARNESS, *PLAN]
-    done = processes.run(argv, cwd=ROOT)
-    assert "was not looked at: that takes root" in _words(done.stdout)
-
-
-def test_a_plan_where_the_kernel_refuses_everything_is_an_error() -> None:
-    argv = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", *HARNESS, *PLAN]
-    done = processes.run(argv, check=False, cwd=ROOT)
-    assert done.returncode == 2
-    assert "arm http would be skipped: Collector 'http' cannot run here" in _words(done.stdout)
-    assert "No arm of the experiment can run here" in done.stderr
-    assert "Operation not permitted" in _words(done.stderr)
-
-
 def test_old_and_new_take_turns_in_one_run(small: Path, tmp_path: Path) -> None:
     """Both versions are installed, each window belongs to one, and each is told apart."""
-    _run(
+    command(
         "evaluate", small, "--arm", "old=profile", "--arm", "new=profile:frequency=997",
         "--reports", tmp_path, "--run", "r",
     )  # fmt: skip
@@ -362,7 +207,7 @@ def test_old_and_new_take_turns_in_one_run(small: Path, tmp_path: Path) -> None:
 
 def test_metered_slices_add_up_to_the_whole(small: Path, tmp_path: Path) -> None:
     """A row is a slice; their sums are what the trial tells of the programs."""
-    _run("evaluate", small, "--reports", tmp_path, "--run", "r")
+    command("evaluate", small, "--reports", tmp_path, "--run", "r")
     run = Run.open(tmp_path / "r")
     record = next(r for r in run.records() if r.trial.kind == "metered")
     slices = run.windows(record.trial)
@@ -380,7 +225,7 @@ def test_spoilt_trial_is_repeated_once_and_both_are_kept(
     small.write_text(SMALL.split('[[arms]]\nname = "http"')[0])
     chosen = replace(experiment.load(small), replacements=1)
     monkeypatch.setattr(validity, "RULES", (lambda values: "Spoilt.",))
-    outcome = _evaluated(chosen, tmp_path / "r")
+    outcome = evaluated(chosen, tmp_path / "r")
     run = outcome.run
     assert outcome.error is None
     assert [(r.trial.arm, r.trial.attempt, r.status) for r in run.records()] == [
@@ -390,12 +235,12 @@ def test_spoilt_trial_is_repeated_once_and_both_are_kept(
 
 def test_time_that_is_up_ends_the_blocks(small: Path, tmp_path: Path) -> None:
     small.write_text(SMALL.replace("blocks = 1", "blocks = 3"))
-    _run("evaluate", small, "--minutes", "0.05", "--reports", tmp_path, "--run", "r")
+    command("evaluate", small, "--minutes", "0.05", "--reports", tmp_path, "--run", "r")
     about = json.loads((tmp_path / "r/run.json").read_text())
     assert about["complete"]
     assert about["ended_early"]["go"]["blocks"] == 1
     assert _trials(tmp_path / "r") == 3
-    _run("evaluate", "--resume", tmp_path / "r")
+    command("evaluate", "--resume", tmp_path / "r")
     assert _trials(tmp_path / "r") == 3
 
 
@@ -421,7 +266,7 @@ def test_disk_that_fills_up(small: Path, tmp_path: Path) -> None:
         assert f"--resume {run}" in text
         assert _trials(run) >= 1
         filler.unlink()
-        _run("evaluate", "--resume", run)
+        command("evaluate", "--resume", run)
         assert json.loads((run / "run.json").read_text())["complete"]
     finally:
         processes.run(["umount", str(disk)])
@@ -465,13 +310,7 @@ def test_kernel_without_btf(small: Path, tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_one_clear_sentence(arguments: list[str], words: str) -> None:
-    done = _run(*arguments, check=False)
+    done = command(*arguments, check=False)
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_plan_starts_nothing() -> None:
-    done = _run("evaluate", "--plan")
-    assert "Nothing has been started" in done.stdout
-    assert "go-b0-factorial-switched" in done.stdout
