@@ -3,11 +3,12 @@
 # make stack      get the observability stack's programs (ten minutes where they are built): then it is tested, too
 # make test-stack the same, and only its tests
 # make data      install pandas and pyarrow too: harness export, harness.results.frames
+# make test-cluster real Kubernetes in kind, and only its tests (the first time it builds for half an hour)
 # make golden    write again what is printed of made-up runs: tests/cases/report (then look at git diff)
 # make lint       style, types, import layers
 # make clean      take the stack down, remove what was built and installed here (not packages, not reports)
 .DELETE_ON_ERROR:
-.PHONY: evaluate test data stack test-stack golden lint setup setup-test bpf workloads clean format lock
+.PHONY: evaluate test data stack test-stack test-cluster golden lint setup setup-test bpf workloads clean format lock
 
 PYTHON ?= $(shell for p in /usr/bin/python3 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -34,6 +35,10 @@ stack: setup
 test-stack: setup setup-test
 	HARNESS_STACK=1 $(BIN)/python -m pytest -m stack $(PYTEST_ARGS)
 
+test-cluster: setup setup-test .cache/packages-cluster stack
+	$(BIN)/python -m tests.cluster.images
+	HARNESS_CLUSTER=1 $(BIN)/python -m pytest -m cluster $(PYTEST_ARGS)
+
 golden: .venv/ready
 	$(BIN)/python -m tests.cases.golden
 
@@ -51,6 +56,8 @@ setup-test: .cache/packages-test .venv/data
 
 .cache/packages: .ci/packages
 	@mkdir -p $(@D) && .ci/packages evaluate && touch $@
+.cache/packages-cluster: .ci/packages
+	@mkdir -p $(@D) && .ci/packages cluster && touch $@
 .cache/packages-test: .ci/packages
 	@mkdir -p $(@D) && .ci/packages test && touch $@
 

@@ -1,4 +1,4 @@
-"""`harness up` and `harness down`."""
+"""`harness up`, `harness status` and `harness down`, in clusters by `cli.cluster`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,28 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from harness.cli.screen import err, errors, out
+from harness.cli import cluster
+from harness.cli.screen import ERROR, err, errors, out
+from harness.errors import InputError, NeedError
 from harness.linux.stop_signals import interruptible
-from harness.stack import catalog, ledger, lifecycle, selection, supply
+from harness.stack import catalog, ledger, lifecycle, readback, selection, supply
 from harness.stack.config import GRAFANA_PASSWORD, Stack
 from harness.stack.lifecycle import Started
 from harness.stack.selection import Choice
+from harness.targets.kubernetes.chosen import Options
+
+Target = Annotated[
+    str, typer.Option("--target", metavar="local|kind|existing", help="Where the stack is.")
+]
+Name = Annotated[str, typer.Option("--name", help="kind: the name of the cluster.")]
+Context = Annotated[
+    str,
+    typer.Option("--context", help="existing: the context; needed where there are several."),
+]
+Kubeconfig = Annotated[
+    str, typer.Option("--kubeconfig", metavar="FILE", help="existing: where it is described.")
+]
+Namespace = Annotated[str, typer.Option("--namespace", help="In a cluster: the namespace.")]
 
 WIDE = 110  # columns that a table of the plan needs
 NEXT = (
@@ -49,17 +65,39 @@ def up_command(
         ),
     ] = 24,
     as_json: Annotated[bool, typer.Option("--json", help="Print what is there as JSON.")] = False,
+    target: Target = "local",
+    nodes: Annotated[
+        int, typer.Option("--nodes", min=1, help="kind: nodes, the control plane among them.")
+    ] = 3,
+    image: Annotated[
+        str, typer.Option("--image", metavar="IMAGE", help="kind: the image of its nodes.")
+    ] = "",
+    keep: Annotated[
+        bool, typer.Option("--keep", help="kind: keep the cluster if it fails, to look into it.")
+    ] = False,
+    name: Name = "harness",
+    kubeconfig: Kubeconfig = "",
+    context: Context = "",
+    namespace: Namespace = "harness",
 ) -> None:
-    """Start the observability stack on this machine and prove that data flows through it.
+    """Start the observability stack and prove that data flows through it.
 
-    Needs root, except for --plan.
+    On this machine (needs root, except for --plan), in a cluster that kind makes, or in an existing
+    one.
 
     Examples:
 
       harness up --plan
 
       harness up --require tempo --retention 48
+
+      harness up --target kind
     """
+    if target != "local":
+        cluster.refuse({"require": require, "bind": bind != "127.0.0.1"}, target)
+        given = Options(target, name, nodes, image, keep, kubeconfig, context, namespace, retention)
+        (cluster.plan if plan else cluster.up)(given, as_json)
+        return
     roles = lifecycle.select(require or [])
     choices = lifecycle.plan(roles, supply.cache())
     if plan:
@@ -83,15 +121,60 @@ def up_command(
 
 
 @errors
-def down_command() -> None:
+def status_command(
+    target: Target = "local",
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="json", help="As JSON.", show_default=False)
+    ] = "",
+    name: Name = "harness",
+    kubeconfig: Kubeconfig = "",
+    context: Context = "",
+    namespace: Namespace = "harness",
+) -> None:
+    """Say how the stack is, and prove again that data flows; exit code 2 if it is not ready.
+
+    Examples:
+
+      harness status
+
+      harness status --target kind -o json
+    """
+    if output not in ("", "json"):
+        raise InputError(f"There is no output {output!r}.", next_step="Take json.")
+    if target != "local":
+        given = Options(target, name, kubeconfig=kubeconfig, context=context, namespace=namespace)
+        cluster.status(given, bool(output))
+        return
+    _local_status(bool(output))
+
+
+@errors
+def down_command(
+    target: Target = "local",
+    verify: Annotated[
+        bool, typer.Option("--verify", help="In a cluster: say what is left; nothing should be.")
+    ] = False,
+    name: Name = "harness",
+    kubeconfig: Kubeconfig = "",
+    context: Context = "",
+    namespace: Namespace = "harness",
+) -> None:
     """Take the stack down: its processes, cgroups, data and configuration; the cache stays.
 
-    Needs root.
+    On this machine that needs root. A cluster of kind that `up` made is deleted; in an existing one
+    the namespace is.
 
     Examples:
 
       harness down
+
+      harness down --target kind --verify
     """
+    if target != "local":
+        given = Options(target, name, kubeconfig=kubeconfig, context=context, namespace=namespace)
+        cluster.down(given, verify)
+        return
+    cluster.refuse({"verify": verify}, target)
     with interruptible() as stopping:
         stopping.shield()  # half of a stack is of no use
         done = lifecycle.down()
@@ -99,6 +182,23 @@ def down_command() -> None:
         out.print(escape(line), soft_wrap=True)
     if not done:
         out.print("The stack is not up.")
+
+
+def _local_status(as_json: bool) -> None:
+    now = ledger.state()
+    if now is None:
+        raise NeedError("The stack is not up.", next_step="Start it: harness up.")
+    stack = lifecycle.standing(now)
+    lacking = lifecycle.missing(now)
+    found = [] if lacking else readback.prove(stack)
+    if as_json:
+        told = {"ready": not lacking, "missing": lacking, "proof": [asdict(one) for one in found]}
+        out.print_json(json.dumps({"target": "local", "folder": now.folder, **told}))
+    for arrival in () if as_json else found:
+        out.print(f"{arrival.signal}: found in {arrival.backend} after {arrival.seconds:.2f} s")
+    if lacking:
+        err.print(f"The stack lacks {', '.join(lacking)}.")
+        raise typer.Exit(ERROR)
 
 
 def _print_plan(choices: list[Choice], as_json: bool) -> None:

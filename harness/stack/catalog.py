@@ -66,7 +66,8 @@ class Component:
     `signal` is what it keeps, if anything: traces, metrics or logs. `ports` are by what they are
     for; `inner` ones are for the other components only, on loopback. `arrived` and `discarded` are
     its own counters by their names in Prometheus; of metrics `arrived` counts samples, of whatever
-    origin. `prefix` stands there for the `otelcol_` of a program that is made of the Collector's
+    origin. `image` is its project's for clusters, `memory_mb` what a pod of it may take.
+    `prefix` stands there for the `otelcol_` of a program that is made of the Collector's
     parts, so that its figures are not taken for the Collector's. `source` is its type of data
     source in Grafana.
     """
@@ -83,6 +84,8 @@ class Component:
     discarded: str = ""
     prefix: str = ""
     source: str = ""
+    image: str = ""
+    memory_mb: int = 0
     optional: bool = False
     modules: Path = field(default=MODULES)
 

@@ -59,6 +59,10 @@ class Traces(Keeper, Protocol):
         """All spans of an instance that a search finds now, or those of traces that ended since."""
         ...
 
+    def tells(self, attribute: str, value: str) -> bool:
+        """Whether a search finds a span that has this attribute now."""
+        ...
+
     def size(self, trace: str) -> int:
         """How many spans of this trace it has."""
         ...

@@ -26,6 +26,8 @@ class Stack:
     `keeps` says which component keeps each signal. `ports` are those that differ from the
     catalog's, by component and what they are for: `prometheus.http`.
     `profiles_url` is of a Pyroscope that runs elsewhere, to which Grafana then links.
+    `hosts` are the names of components that each have an address of their own, as in a cluster;
+    `resource` is said there of records that say nothing of where they are from.
     """
 
     folder: Path
@@ -37,6 +39,8 @@ class Stack:
     collector_memory_mb: int = 512
     queue_items: int = 1_000_000
     profiles_url: str = ""
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    resource: Mapping[str, str] = field(default_factory=dict)
 
     def data(self, component: str) -> str:
         """The folder for a component's data."""
@@ -53,6 +57,8 @@ class Stack:
 
     def address(self, component: str, use: str = "http") -> str:
         """The address on which it listens for that."""
+        if component in self.hosts:
+            return "0.0.0.0"
         found = catalog.known().get(component)
         return "127.0.0.1" if found is not None and use in found.inner else self.bind
 
@@ -61,7 +67,9 @@ class Stack:
         return f"{self.address(component, use)}:{self.port(component, use)}"
 
     def reached(self, component: str, use: str = "http") -> str:
-        """Address and port at which it answers on this machine."""
+        """Address and port at which the others reach it."""
+        if component in self.hosts:
+            return f"{self.hosts[component]}:{self.port(component, use)}"
         address = self.address(component, use)
         host = "127.0.0.1" if address == "0.0.0.0" else address
         return f"{host}:{self.port(component, use)}"

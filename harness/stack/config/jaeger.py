@@ -58,7 +58,7 @@ def render(stack: Stack) -> Tree:
 
 
 def _reader(stack: Stack) -> Tree:
-    where = {"host": "127.0.0.1", "port": stack.port("jaeger", "metrics")}
+    where = {"host": stack.address("jaeger", "metrics"), "port": stack.port("jaeger", "metrics")}
     return {"pull": {"exporter": {"prometheus": where}}}
 
 
@@ -77,21 +77,29 @@ class Jaeger:
 
     def spans(self, instance: str, since_unix_ns: int = 0) -> list[Event]:
         """All spans of an instance that a search finds now, or those of traces that began since."""
-        services = asked("Jaeger", f"{self._url}/api/services").get("data") or ()
         found: dict[object, Event] = {}
-        for service in services:
-            query = {
-                "service": service,
-                "tags": json.dumps({"service.instance.id": instance}),
-                "start": str(since_unix_ns // 1000),
-                "end": str(int((time.time() + AHEAD_SECONDS) * 1e6)),
-                "limit": str(questions.MOST),
-            }
-            answer = asked("Jaeger", f"{self._url}/api/traces", query)
+        for answer in self._search({"service.instance.id": instance}, since_unix_ns):
             if len(answer.get("data") or ()) >= questions.MOST:
                 raise too_many()
             found |= {event.key: event for event in spans(answer, instance)}
         return list(found.values())
+
+    def tells(self, attribute: str, value: str) -> bool:
+        """Whether a search finds a span that has this attribute now."""
+        return any(answer.get("data") for answer in self._search({attribute: value}, 0))
+
+    def _search(self, tags: dict[str, str], since_unix_ns: int) -> Iterator[Any]:
+        """Its answers, one of each service: it searches no further."""
+        services = asked("Jaeger", f"{self._url}/api/services").get("data") or ()
+        for service in services:
+            query = {
+                "service": service,
+                "tags": json.dumps(tags),
+                "start": str(since_unix_ns // 1000),
+                "end": str(int((time.time() + AHEAD_SECONDS) * 1e6)),
+                "limit": str(questions.MOST),
+            }
+            yield asked("Jaeger", f"{self._url}/api/traces", query)
 
     def size(self, trace: str) -> int:
         """How many spans of this trace it has."""

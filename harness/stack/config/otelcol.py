@@ -43,7 +43,7 @@ def render(stack: Stack, programs: Mapping[str, Program]) -> Tree:
                 "limit_mib": stack.collector_memory_mb,
                 "spike_limit_mib": stack.collector_memory_mb // 4,
             },
-            "resource": {"attributes": [_inserted(key, value) for key, value in host().items()]},
+            "resource": {"attributes": _inserted_all(stack.resource or host())},
         },
         "exporters": exporters,
         "service": {
@@ -68,8 +68,8 @@ def host() -> dict[str, str]:
     }
 
 
-def _inserted(key: str, value: str) -> Tree:
-    return {"key": key, "value": value, "action": "insert"}
+def _inserted_all(values: Mapping[str, str]) -> list[Tree]:
+    return [{"key": key, "value": value, "action": "insert"} for key, value in values.items()]
 
 
 def _delivery(stack: Stack) -> Tree:
@@ -95,7 +95,7 @@ def _pipeline(exporter: str) -> Tree:
 
 
 def _reader(stack: Stack) -> Tree:
-    where = {"host": "127.0.0.1", "port": stack.port("otelcol", "metrics")}
+    where = {"host": stack.address("otelcol", "metrics"), "port": stack.port("otelcol", "metrics")}
     return {"pull": {"exporter": {"prometheus": where}}}
 
 

@@ -112,6 +112,11 @@ class Tempo:
             raise too_many()
         return spans(answer)
 
+    def tells(self, attribute: str, value: str) -> bool:
+        """Whether a search finds a span that has this attribute now."""
+        query = {"q": f"{{span.{attribute}={quoted(value)}}}", "limit": "1"}
+        return bool(asked("Tempo", f"{self._url}/api/search", query).get("traces"))
+
     def size(self, trace: str) -> int:
         """How many spans of this trace it has."""
         return size(client.ask(f"{self._url}/api/traces/{trace}"))

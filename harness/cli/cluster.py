@@ -1,0 +1,132 @@
+"""`harness up`, `harness status` and `harness down` in clusters; called by `rollout`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from harness.cli.screen import ERROR, err, out
+from harness.errors import InputError
+from harness.linux.stop_signals import interruptible
+from harness.targets.kubernetes import condition, rollout
+from harness.targets.kubernetes.chosen import Options
+from harness.targets.kubernetes.rollout import RolledOut
+
+tell = partial(err.print, markup=False, soft_wrap=True)
+
+
+def up(options: Options, as_json: bool) -> None:
+    """Roll out, then say what was found and where."""
+    with interruptible():
+        done = rollout.up(options, tell)
+    if as_json:
+        out.print_json(json.dumps(_described(done)))
+        return
+    if not done.changed:
+        out.print("It is up already, with this configuration and images: nothing was changed.")
+    for arrival in done.arrivals:
+        found = f"found in {arrival.backend} after {arrival.seconds:.1f} s"
+        out.print(f"One request's {arrival.signal}: {found}")
+    if done.changed:
+        spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in done.phases.items())
+        out.print(f"Time: {spent}; {sum(done.phases.values()):.0f} s in all.\n", soft_wrap=True)
+    for title, command in done.pages.items():
+        out.print(escape(f"{title}: {command}"), soft_wrap=True)
+    target = f"--target {options.target}"
+    out.print(f"\nNext: harness status {target} proves it again, harness down {target} removes it.")
+
+
+def plan(options: Options, as_json: bool) -> None:
+    """Say what `up` would do."""
+    found = rollout.plan(options)
+    if as_json:
+        out.print_json(json.dumps(found))
+        return
+    nodes = found["cluster"]["nodes"] if "cluster" in found else []
+    what = f"a cluster of {len(nodes)} nodes, in it " if nodes else ""
+    out.print(f"Would make {what}the namespace {found['namespace']}, from these images:")
+    for image in found["images"]:
+        out.print(f"  {escape(image)}")
+    for check in found["checks"]:
+        said = "" if check["ok"] else f" {check['hint']}"
+        out.print(escape(f"{check['what']}: {_said(check['ok'])}.{said}"), soft_wrap=True)
+    out.print(f"\nNext: harness up --target {options.target}")
+
+
+def status(options: Options, as_json: bool) -> None:
+    """Say how it is; exit code 2 if it is not ready."""
+    found = condition.status(options)
+    if as_json:
+        out.print_json(json.dumps(found))
+    else:
+        _print_status(found)
+    if not found["ready"]:
+        raise typer.Exit(ERROR)
+
+
+def down(options: Options, verify: bool) -> None:
+    """Remove it; with `verify` exit code 2 if something is left."""
+    with interruptible() as stopping:
+        stopping.shield()  # half of a cluster is of no use
+        done = rollout.down(options, tell)
+    for line in done:
+        out.print(escape(line), soft_wrap=True)
+    if not done:
+        out.print("Nothing is up there.")
+    if not verify:
+        return
+    left = rollout.left(options)
+    for line in left:
+        out.print(escape(f"Left: {line}"), soft_wrap=True)
+    if left:
+        raise typer.Exit(ERROR)
+    out.print("Nothing is left.")
+
+
+def refuse(names: dict[str, Any], target: str) -> None:
+    """InputError if an option was given that this target does not know."""
+    given = [f"--{name}" for name, value in names.items() if value]
+    if given:
+        raise InputError(
+            f"{' and '.join(given)} does not go with --target {target}.",
+            next_step="Leave it out.",
+        )
+
+
+def _described(done: RolledOut) -> dict[str, Any]:
+    return {
+        "changed": done.changed,
+        "context": done.cluster.context,
+        "namespace": done.cluster.namespace,
+        "kubeconfig": str(done.cluster.kubeconfig or ""),
+        "phases": done.phases,
+        "proof": [asdict(arrival) for arrival in done.arrivals],
+        "pages": dict(done.pages),
+    }
+
+
+def _print_status(found: dict[str, Any]) -> None:
+    shown = Table("node", "ready", "agents", "kernel", box=None, pad_edge=False)
+    for node in found["nodes"]:
+        cells = (node["name"], _said(node["ready"]), _said(node["agents_ready"]), node["kernel"])
+        shown.add_row(*cells)
+    out.print(shown)
+    shown = Table("\npod", "\nready", "\nrestarts", "\nnode", box=None, pad_edge=False)
+    for pod in found["pods"]:
+        shown.add_row(pod["name"], _said(pod["ready"]), str(pod["restarts"]), pod["node"])
+    out.print(shown)
+    for signal, (backend, seconds) in found.get("proof", {}).items():
+        out.print(f"One request's {signal}: found in {backend} after {seconds:.1f} s")
+    for each in found["troubles"]:
+        out.print(escape(f"{each['pod']}: {each['reason']}: {each['message']}"), soft_wrap=True)
+    out.print("\nIt is ready." if found["ready"] else "\nIt is not ready.")
+
+
+def _said(true: bool) -> str:
+    return "yes" if true else "no"

@@ -1,0 +1,1 @@
+"""Clusters as targets: what knows kubectl, helm and kind; `cli` calls `rollout`."""

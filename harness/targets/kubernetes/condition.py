@@ -1,0 +1,60 @@
+"""How a roll-out is: its nodes, pods, release, and the proof made again; for the command status."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from harness.targets.kubernetes import chosen, helm, pods, proof, values
+from harness.targets.kubernetes.chosen import Options
+
+
+def status(options: Options, *, prove: bool = True) -> dict[str, Any]:
+    """The roll-out as it is now: nodes, components, the release, and the proof made again."""
+    cluster = chosen.found(options)
+    release = helm.state(cluster)
+    found = pods.ours(cluster)
+    nodes = [_node(each, found) for each in cluster.get("nodes")]
+    components = [_pod(each) for each in found]
+    whole = release is not None and release["status"] == "deployed"
+    ready = bool(components) and all(each["ready"] for each in components)
+    answer: dict[str, Any] = {
+        "target": options.target, "context": cluster.context, "namespace": cluster.namespace,
+        "release": release, "ready": whole and ready, "nodes": nodes, "pods": components,
+        "troubles": [vars(each) for each in pods.troubles(found)],
+    }  # fmt: skip
+    if prove and whole and ready:
+        described = values.stack(cluster.context, options.retention_hours)
+        arrivals = proof.prove(cluster, described)
+        answer["proof"] = {each.signal: [each.backend, each.seconds] for each in arrivals}
+    return answer
+
+
+def _node(node: dict[str, Any], found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    name = node["metadata"]["name"]
+    agents = [
+        each
+        for each in found
+        if each["spec"].get("nodeName") == name
+        and each["metadata"]["labels"].get("app.kubernetes.io/name") == "agents"
+    ]
+    conditions = node["status"]["conditions"]
+    ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+    return {
+        "name": name,
+        "ready": ready,
+        "kernel": node["status"]["nodeInfo"]["kernelVersion"],
+        "agents_ready": bool(agents) and all(map(pods.is_ready, agents)),
+    }
+
+
+def _pod(pod: dict[str, Any]) -> dict[str, Any]:
+    statuses = pod.get("status", {}).get("containerStatuses", [])
+    return {
+        "component": pod["metadata"]["labels"].get("app.kubernetes.io/name", ""),
+        "name": pod["metadata"]["name"],
+        "node": pod["spec"].get("nodeName", ""),
+        "ready": pods.is_ready(pod),
+        "restarts": sum(each.get("restartCount", 0) for each in statuses),
+        "images": sorted({each["image"] for each in pod["spec"]["containers"]}),
+    }

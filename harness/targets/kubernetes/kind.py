@@ -1,0 +1,229 @@
+"""Clusters that kind makes on this machine, for a roll-out: creates, completes and deletes them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import CommandError, ComponentError, NeedError
+from harness.linux import processes
+from harness.targets.kubernetes import images
+from harness.targets.kubernetes.kubectl import Cluster
+
+CREATE_SECONDS = 600
+_SCRIPT = """#!/bin/sh
+# what collectors look for in a node; harness put this here
+set -e
+mounted() {
+    mountpoint -q "$2" || { mkdir -p "$2" && mount -t "$1" "$1" "$2"; }
+}
+mounted tracefs /sys/kernel/tracing
+mounted debugfs /sys/kernel/debug
+mounted bpf /sys/fs/bpf
+if [ -n "@UNIFIED@" ] && [ ! -e /sys/fs/cgroup/cgroup.controllers ]; then
+    mounted cgroup2 /sys/fs/cgroup/unified
+fi
+"""
+_UNIT = """[Unit]
+Description=What collectors look for
+Before=containerd.service
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/local/sbin/harness-mounts
+[Install]
+WantedBy=multi-user.target
+"""
+_INSTALL = (
+    "cat >/usr/local/sbin/harness-mounts && chmod 755 /usr/local/sbin/harness-mounts "
+    '&& printf %s "$1" >/etc/systemd/system/harness-mounts.service '
+    "&& systemctl --quiet enable harness-mounts && harness-mounts"
+)
+_BTF = "/sys/kernel/btf/vmlinux"
+_UNIFIED = Path("/sys/fs/cgroup/unified")
+_NETWORK = "kind"
+_LABEL = "label=io.x-k8s.kind.cluster="
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a person decides about a new cluster; `image` of its nodes, empty for kind's own."""
+
+    name: str = "harness"
+    nodes: int = 3
+    image: str = ""
+
+
+class Kind:
+    """One cluster of kind, its kubeconfig in `home`; what is noted there says whose it is."""
+
+    def __init__(self, name: str, home: Path) -> None:
+        self.name, self.home = name, home
+        self.kubeconfig = home / "kubeconfig"
+
+    @property
+    def context(self) -> str:
+        """What kind calls it in the kubeconfig."""
+        return f"kind-{self.name}"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it was made by us, to the end."""
+        return (self.home / "created.json").exists() and self.exists()
+
+    def exists(self) -> bool:
+        """Whether kind knows a cluster of this name."""
+        done = processes.run(["kind", "get", "clusters"], timeout=60)
+        return self.name in done.stdout.split()
+
+    def create(self, wanted: Wanted, tell: Tell, *, keep: bool = False) -> None:
+        """Make it; of one that is not finished all is deleted again, unless it is to be kept.
+
+        NeedError if one of this name is there that is not ours.
+        """
+        if self.exists():
+            if not (self.home / "creating").exists():
+                raise NeedError(
+                    f"There is a cluster of kind called {self.name} that `harness` did not make.",
+                    next_step=f"Take another name (--name), or delete it: kind delete cluster "
+                    f"--name {self.name}.",
+                )
+            tell(f"{self.name} was left half made; it is made anew")
+            self.delete()
+        self.home.mkdir(parents=True, exist_ok=True)
+        (self.home / "creating").write_text("" if _has_network() else _NETWORK)
+        try:
+            self._create(wanted)
+            self.complete()
+        except BaseException as error:
+            if not keep:
+                self.delete()
+            if isinstance(error, CommandError):
+                raise _not_made(error, self, keep) from error
+            raise
+        (self.home / "created.json").write_text(json.dumps({"nodes": wanted.nodes}))
+
+    def complete(self) -> None:
+        """Mount in each node what collectors look for, now and whenever it starts.
+
+        Where cgroup v2 is mounted beside v1 on this machine, a node's runtime would see v1 only,
+        and no pod could be traced or metered alone: it gets its own part of v2, which goes with it.
+        """
+        unified = "yes" if (_UNIFIED / "cgroup.controllers").exists() else ""
+        script = _SCRIPT.replace("@UNIFIED@", unified)
+        with tempfile.NamedTemporaryFile("w", prefix="harness-kind-") as file:
+            file.write(script)
+            file.flush()
+            for node in self.nodes():
+                argv = ["docker", "exec", "--interactive", "--privileged", node]
+                argv += ["sh", "-c", _INSTALL, "sh", _UNIT]
+                processes.run(argv, input_file=Path(file.name))
+                _require_btf(node)
+
+    def nodes(self) -> list[str]:
+        """Its nodes' containers."""
+        done = processes.run(["kind", "get", "nodes", "--name", self.name], timeout=60)
+        return done.stdout.split()
+
+    def load(self, wanted: list[str], tell: Tell) -> list[str]:
+        """Put into the nodes what the local docker has of these images; those that it had."""
+        had = [image for image in wanted if images.present(image)]
+        missing = [image for image in had if not self._has_everywhere(image)]
+        if missing:
+            tell(f"loading {len(missing)} images into the nodes")
+            argv = ["kind", "load", "docker-image", "--name", self.name, *missing]
+            processes.run(argv, timeout=CREATE_SECONDS)
+        return had
+
+    def delete(self) -> None:
+        """Delete the cluster with all that is in it, its kubeconfig, and docker's network for it.
+
+        That is shared by all clusters of kind: it stays if it was there before, or is in use.
+        """
+        note = self.home / "creating"
+        made = note.read_text() if note.exists() else ""
+        argv = ["kind", "delete", "cluster", "--name", self.name]
+        processes.run([*argv, "--kubeconfig", str(self.kubeconfig)], timeout=300)
+        if made:
+            processes.run(["docker", "network", "rm", made], check=False)
+        shutil.rmtree(self.home, ignore_errors=True)
+        for parent in (self.home.parent, self.home.parent.parent):
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+
+    def left(self) -> Iterator[str]:
+        """What is still there of it, in sentences."""
+        if self.exists():
+            yield f"The cluster {self.name} of kind is there."
+        for what in ("container", "volume"):
+            argv = ["docker", what, "ls", "--quiet", "--filter", f"{_LABEL}{self.name}"]
+            argv += ["--all"] if what == "container" else []
+            if found := processes.run(argv).stdout.split():
+                yield f"Docker has {len(found)} {what}s of it."
+        if self.home.exists():
+            yield f"{self.home} is there."
+
+    def _create(self, wanted: Wanted) -> None:
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="harness-kind-") as file:
+            json.dump(self.configuration(wanted), file)  # which is YAML as well
+            file.flush()
+            argv = ["kind", "create", "cluster", "--name", self.name, "--config", file.name]
+            argv += ["--kubeconfig", str(self.kubeconfig), "--retain", "--wait", "180s"]
+            argv += ["--image", wanted.image] if wanted.image else []
+            processes.run(argv, timeout=CREATE_SECONDS)
+
+    def configuration(self, wanted: Wanted) -> dict[str, object]:
+        """kind's configuration: one control plane, the other nodes workers."""
+        workers = [{"role": "worker"} for _ in range(wanted.nodes - 1)]
+        return {
+            "kind": "Cluster",
+            "apiVersion": "kind.x-k8s.io/v1alpha4",
+            "name": self.name,
+            "nodes": [{"role": "control-plane"}, *workers],
+        }
+
+    def _has_everywhere(self, image: str) -> bool:
+        wanted = image.removeprefix("docker.io/")
+        for node in self.nodes():
+            done = processes.run(
+                ["docker", "exec", node, "ctr", "--namespace=k8s.io", "images", "ls", "--quiet"]
+            )
+            if not any(each.removeprefix("docker.io/") == wanted for each in done.stdout.split()):
+                return False
+        return True
+
+
+def cluster(kind: Kind, namespace: str) -> Cluster:
+    """How kubectl reaches it."""
+    return Cluster(kind.context, namespace, kind.kubeconfig)
+
+
+def _require_btf(node: str) -> None:
+    if processes.run(["docker", "exec", node, "test", "-r", _BTF], check=False).returncode:
+        raise NeedError(
+            f"The node {node} has no {_BTF}.",
+            "Collectors are loaded with the types of the kernel (BTF).",
+            "Take a kernel that is built with CONFIG_DEBUG_INFO_BTF.",
+        )
+
+
+def _has_network() -> bool:
+    argv = ["docker", "network", "inspect", _NETWORK]
+    return processes.run(argv, check=False).returncode == 0
+
+
+def _not_made(error: CommandError, kind: Kind, keep: bool) -> ComponentError:
+    kept = (
+        f"It is kept: kind export logs --name {kind.name} has its logs; harness down --target kind "
+        "deletes it."
+        if keep
+        else "It was deleted again; --keep keeps it, to look into it."
+    )
+    return ComponentError(f"kind could not make the cluster {kind.name}.", error.why, kept)

@@ -1,0 +1,103 @@
+"""Why pods are not ready, in sentences; `helm` asks while it waits, `rollout` for the status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import ComponentError
+from harness.targets.kubernetes.kubectl import OURS, Cluster
+
+_HOPELESS = {
+    "ErrImagePull": "image", "ImagePullBackOff": "image", "InvalidImageName": "image",
+    "ErrImageNeverPull": "image", "CreateContainerConfigError": "configuration",
+    "CreateContainerError": "container", "RunContainerError": "container",
+    "CrashLoopBackOff": "crash",
+}  # fmt: skip
+_NEXT = {
+    "image": "Put the image where the nodes reach it, or into this machine's docker, and run "
+    "`harness up` again.",
+    "configuration": "Its Secret or ConfigMap is missing: run `harness down`, then `harness up`.",
+    "container": "The node's container runtime refuses it; its kubelet's log says more.",
+    "crash": "What it said last is above; the whole: {logs}",
+    "place": "Give the cluster room (CPU, memory, a node without taints), then run it again.",
+}
+_CRASHES = 3
+"""Restarts after which a container is given up: an agent may wait for the first pods' cgroup."""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A pod that will not become ready by itself."""
+
+    component: str
+    pod: str
+    container: str
+    kind: str
+    reason: str
+    message: str
+
+
+def troubles(pods: Sequence[dict[str, Any]]) -> Iterator[Trouble]:
+    """Of these pods, as the API has them, those that are stuck."""
+    for pod in pods:
+        name = pod["metadata"]["name"]
+        component = pod["metadata"].get("labels", {}).get("app.kubernetes.io/name", name)
+        status = pod.get("status", {})
+        for condition in status.get("conditions", ()):
+            if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
+                said = condition.get("message", "")
+                yield Trouble(component, name, "", "place", "Unschedulable", said)
+        statuses = status.get("initContainerStatuses", []) + status.get("containerStatuses", [])
+        for one in statuses:
+            waiting = one.get("state", {}).get("waiting", {})
+            kind = _HOPELESS.get(waiting.get("reason", ""))
+            if kind is None or (kind == "crash" and one.get("restartCount", 0) < _CRASHES):
+                continue
+            said = waiting.get("message", "")
+            yield Trouble(component, name, one["name"], kind, waiting["reason"], said)
+
+
+def failure(cluster: Cluster, trouble: Trouble) -> ComponentError:
+    """The error that names the component, the pod, its last events and lines, and what to do."""
+    said = [trouble.message or trouble.reason]
+    if trouble.kind != "place":
+        said += [f"Events: {'; '.join(events(cluster, trouble.pod))}."]
+    if lines := _lines(cluster, trouble):
+        said += [f"It said last: {lines}"]
+    logs = f"{cluster.shown} logs {trouble.pod} -c {trouble.container} --previous"
+    where = f" (container {trouble.container})" if trouble.container else ""
+    return ComponentError(
+        f"{trouble.component} does not start: its pod {trouble.pod}{where} is in {trouble.reason}.",
+        " ".join(said),
+        _NEXT[trouble.kind].format(logs=logs),
+    )
+
+
+def events(cluster: Cluster, pod: str, most: int = 3) -> list[str]:
+    """The last warnings about a pod."""
+    words = (f"--field-selector=involvedObject.name={pod},type=Warning", "--sort-by=.lastTimestamp")
+    found = cluster.get("events", *words)
+    said = [" ".join(str(each.get("message", "")).split())[:300] for each in found]
+    return list(dict.fromkeys(said))[-most:]
+
+
+def ours(cluster: Cluster) -> list[dict[str, Any]]:
+    """The pods of the roll-out."""
+    return cluster.get("pods", f"--selector={OURS}")
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    """Whether all its containers are ready, and it is not on its way out."""
+    conditions = pod.get("status", {}).get("conditions", ())
+    ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+    return ready and "deletionTimestamp" not in pod["metadata"]
+
+
+def _lines(cluster: Cluster, trouble: Trouble) -> str:
+    if trouble.kind != "crash":
+        return ""
+    words = ("logs", trouble.pod, f"--container={trouble.container}", "--tail=5", "--previous")
+    done = cluster.run(*words, check=False)
+    return " ".join(done.stdout.split())[-500:]

@@ -1,0 +1,127 @@
+"""What is checked before anything is touched, each with a hint; `rollout` asks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from harness.errors import CommandError, InputError, NeedError
+from harness.linux import processes
+from harness.targets.kubernetes.kubectl import Cluster
+
+OLDEST = (1, 27)
+_PERMISSIONS = (
+    ("create", "namespaces"), ("create", "deployments.apps"), ("create", "daemonsets.apps"),
+    ("create", "services"), ("create", "configmaps"), ("create", "secrets"),
+    ("create", "networkpolicies.networking.k8s.io"), ("create", "pods/portforward"),
+    ("create", "pods/exec"), ("list", "events"), ("list", "nodes"),
+)  # fmt: skip
+_HINTS = {
+    "kind": "Install kind: https://kind.sigs.k8s.io/docs/user/quick-start/#installation.",
+    "helm": "Install Helm 3.14 or later: https://helm.sh/docs/intro/install/.",
+    "kubectl": "Install kubectl: https://kubernetes.io/docs/tasks/tools/.",
+    "docker": "Install Docker, and let this user reach its daemon.",
+}
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at; `hint` is what to do where it is not `ok`."""
+
+    what: str
+    ok: bool
+    found: str = ""
+    hint: str = ""
+
+
+def tools(names: Sequence[str]) -> Iterator[Check]:
+    """Whether these programs are on PATH, and docker's daemon answers."""
+    for name in names:
+        place = shutil.which(name)
+        yield Check(f"{name} is installed", place is not None, place or "", _HINTS[name])
+    if "docker" in names and shutil.which("docker"):
+        done = processes.run(["docker", "version", "--format", "{{.Server.Version}}"], check=False)
+        said = (done.stdout or done.stderr).strip()
+        yield Check("docker's daemon answers", not done.returncode, said, _HINTS["docker"])
+
+
+def cluster(where: Cluster, machine: str) -> Iterator[Check]:
+    """What a cluster must offer: version, permissions, nodes that can load collectors."""
+    done = where.run("version", "--output=json", check=False, seconds=30.0)
+    try:
+        server = json.loads(done.stdout)["serverVersion"]
+    except (ValueError, KeyError):
+        said = " ".join(done.stderr.split())[-300:]
+        hint = f"See that `kubectl {' '.join(where.where)} version` answers."
+        yield Check("the API server answers", False, said, hint)
+        return
+    version = tuple(int("".join(filter(str.isdigit, server[key]))) for key in ("major", "minor"))
+    oldest = ".".join(map(str, OLDEST))
+    yield Check(
+        f"the API server is {oldest} or later", version >= OLDEST, server["gitVersion"],
+        "Take a newer cluster.",
+    )  # fmt: skip
+    for verb, resource in _PERMISSIONS:
+        yield _may(where, verb, resource)
+    yield from _nodes(where, _ARCHITECTURES.get(machine, machine))
+
+
+def require(checks: Iterator[Check]) -> list[Check]:
+    """All of them; NeedError with every hint if one is not met."""
+    made = list(checks)
+    if bad := [check for check in made if not check.ok]:
+        said = " ".join(f"Not met: {c.what}{f' ({c.found})' if c.found else ''}." for c in bad)
+        hints = " ".join(dict.fromkeys(check.hint for check in bad if check.hint))
+        raise NeedError("The cluster cannot be rolled out to.", said, hints)
+    return made
+
+
+def context(kubeconfig: str, given: str) -> str:
+    """The context to use: the one that is given, or the only one that there is.
+
+    InputError if there are several and none is given, or the one given is not there.
+    """
+    argv = ["kubectl", *([f"--kubeconfig={kubeconfig}"] if kubeconfig else [])]
+    done = processes.run([*argv, "config", "get-contexts", "--output=name"], check=False)
+    if done.returncode:
+        raise CommandError("The kubeconfig cannot be read.", " ".join(done.stderr.split())[-300:])
+    known = done.stdout.split()
+    if given in known:
+        return given
+    if given:
+        raise InputError(
+            f"There is no context {given!r}.", f"There are: {', '.join(known) or 'none'}."
+        )
+    if len(known) != 1:
+        raise InputError(
+            f"Which cluster is meant? The kubeconfig has {len(known)} contexts.",
+            f"They are: {', '.join(known)}." if known else "",
+            "Name one: --context." if known else "Name a kubeconfig: --kubeconfig.",
+        )
+    return str(known[0])
+
+
+def _may(where: Cluster, verb: str, resource: str) -> Check:
+    done = where.run("auth", "can-i", verb, resource, check=False)
+    allowed = done.stdout.strip().startswith("yes")
+    hint = f"Ask for a role that may {verb} {resource} in the namespace {where.namespace}."
+    return Check(f"may {verb} {resource}", allowed, "" if allowed else "no", hint)
+
+
+def _nodes(where: Cluster, architecture: str) -> Iterator[Check]:
+    for node in where.get("nodes"):
+        name, info = node["metadata"]["name"], node["status"]["nodeInfo"]
+        system = f"{info['operatingSystem']}/{info['architecture']}, kernel {info['kernelVersion']}"
+        ready = any(
+            each["type"] == "Ready" and each["status"] == "True"
+            for each in node["status"]["conditions"]
+        )
+        same = (info["operatingSystem"], info["architecture"]) == ("linux", architecture)
+        yield Check(f"node {name} is ready", ready, system, f"kubectl describe node {name}.")
+        yield Check(
+            f"node {name} is Linux on {architecture}", same, system,
+            "Agents are built for this machine's architecture; run it from such a machine.",
+        )  # fmt: skip

@@ -1,0 +1,175 @@
+"""Rolls the stack out in a cluster, says how it is, removes it; `cli` calls it."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.errors import NeedError
+from harness.stack import catalog
+from harness.stack.readback import Arrival
+from harness.targets.kubernetes import chosen, helm, images, kind, pods, preflight, proof, values
+from harness.targets.kubernetes.chosen import Options
+from harness.targets.kubernetes.kind import Kind, Wanted
+from harness.targets.kubernetes.kubectl import MANAGER, OURS, Cluster, labels
+
+Tell = Callable[[str], None]
+
+
+@dataclass
+class RolledOut:
+    """What `up` did: seconds by phase, what the proof found, where the pages are."""
+
+    cluster: Cluster
+    changed: bool
+    phases: dict[str, float] = field(default_factory=dict)
+    arrivals: Sequence[Arrival] = ()
+    pages: Mapping[str, str] = field(default_factory=dict)
+
+
+def up(options: Options, tell: Tell) -> RolledOut:
+    """Make or take the cluster, install, prove; what this call made goes again if it fails.
+
+    A second call with the same options, code and images changes nothing.
+    """
+    chosen.check(options)
+    with chosen.alone(options):
+        return _up(options, tell)
+
+
+def _up(options: Options, tell: Tell) -> RolledOut:
+    phases: dict[str, float] = {}
+    with _timed(phases, "checks", tell):
+        chosen.require_tools(options)
+        image = images.name()
+    fresh = False
+    if options.target == "kind":
+        own = Kind(options.name, chosen.home(options.name))
+        if not own.is_whole:
+            fresh = True
+            with _timed(phases, "cluster", tell):
+                wanted = Wanted(options.name, options.nodes, options.image)
+                own.create(wanted, tell, keep=options.keep)
+        else:
+            own.complete()
+        cluster = kind.cluster(own, options.namespace)
+    else:
+        cluster = chosen.existing(options)
+    try:
+        return _install(options, cluster, image, phases, tell)
+    except BaseException:
+        if fresh and not options.keep:
+            tell("the cluster that was made for it is deleted again; --keep keeps it")
+            own.delete()
+        raise
+
+
+def _install(
+    options: Options, cluster: Cluster, image: str, phases: dict[str, float], tell: Tell
+) -> RolledOut:
+    described = values.stack(cluster.context, options.retention_hours)
+    given = values.values(described, image)
+    pages = _pages(cluster, described)
+    now = helm.state(cluster)
+    deployed = now is not None and now["status"] == "deployed"
+    same = now is not None and now["fingerprint"] == helm.fingerprint(given)
+    if deployed and same and all(map(pods.is_ready, pods.ours(cluster))):
+        return RolledOut(cluster, False, phases, (), pages)
+    with _timed(phases, "cluster checks", tell):
+        preflight.require(preflight.cluster(cluster, platform.machine()))
+    if options.target == "kind":
+        with _timed(phases, "images", tell):
+            images.build(tell)
+            Kind(options.name, chosen.home(options.name)).load(values.images(given), tell)
+    with _timed(phases, "installation", tell):
+        _namespace(cluster)
+        helm.settle(cluster)
+        helm.install(cluster, given)
+    with _timed(phases, "proof", tell):
+        arrivals = proof.prove(cluster, described)
+    return RolledOut(cluster, True, phases, arrivals, pages)
+
+
+def plan(options: Options) -> dict[str, Any]:
+    """What `up` would make and from which images, and which programs it lacks; changes nothing."""
+    chosen.check(options)
+    described = values.stack(options.name, options.retention_hours)
+    own = Kind(options.name, chosen.home(options.name))
+    made: dict[str, Any] = {"target": options.target, "namespace": options.namespace}
+    if options.target == "kind":
+        made["cluster"] = own.configuration(Wanted(options.name, options.nodes, options.image))
+    made["images"] = values.images(values.values(described, images.name()))
+    made["checks"] = [vars(check) for check in preflight.tools(chosen.tools(options))]
+    return made
+
+
+def down(options: Options, tell: Tell) -> list[str]:
+    """Remove what `up` made: kind's cluster, or in one of another's our namespace and no more."""
+    with chosen.alone(options):
+        if options.target == "kind":
+            own = Kind(options.name, chosen.home(options.name))
+            if not own.home.exists():
+                return []
+            own.delete()
+            return [f"The cluster {options.name} was deleted."]
+        cluster = chosen.existing(options)
+        done = ["The release was uninstalled."] if helm.remove(cluster) else []
+        if _is_ours(cluster):
+            tell(f"waiting until the namespace {cluster.namespace} is gone")
+            cluster.run("delete", "namespace", cluster.namespace, "--wait", seconds=300.0)
+            done.append(f"The namespace {cluster.namespace} was deleted.")
+        return done
+
+
+def left(options: Options) -> list[str]:
+    """What `down` left behind, in sentences; none where all is gone."""
+    if options.target == "kind":
+        return list(Kind(options.name, chosen.home(options.name)).left())
+    cluster = chosen.existing(options)
+    found = cluster.get("namespace", cluster.namespace)
+    kinds = "all,configmaps,secrets,serviceaccounts,networkpolicies"
+    found += cluster.get(kinds, f"--selector={OURS}")
+    return [f"{each['kind']} {each['metadata']['name']} is there." for each in found]
+
+
+def _namespace(cluster: Cluster) -> None:
+    """Make it, unless it is there and not ours; agents need more than other pods may have."""
+    if cluster.get("namespace", cluster.namespace) and not _is_ours(cluster):
+        raise NeedError(
+            f"The namespace {cluster.namespace} is there, and `harness` did not make it.",
+            "What is in it could be another's.",
+            "Take another one: --namespace.",
+        )
+    security = {f"pod-security.kubernetes.io/{mode}": "privileged" for mode in ("enforce", "warn")}
+    metadata = {"name": cluster.namespace, "labels": labels(security)}
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+
+
+def _is_ours(cluster: Cluster) -> bool:
+    found = cluster.get("namespace", cluster.namespace)
+    given = found[0]["metadata"].get("labels", {}) if found else {}
+    return given.get("app.kubernetes.io/managed-by") == MANAGER
+
+
+def _pages(cluster: Cluster, described: Any) -> dict[str, str]:
+    """How to reach each page that a person may look at."""
+    pages = {}
+    for name in described.hosts:
+        port = described.port(name, "http")
+        if name != "otelcol":
+            pages[catalog.known()[name].title] = (
+                f"{cluster.shown} port-forward service/{name} {port}  # http://127.0.0.1:{port}"
+            )
+    return pages
+
+
+@contextlib.contextmanager
+def _timed(phases: dict[str, float], name: str, tell: Tell) -> Iterator[None]:
+    tell(f"{name} ...")
+    began = time.monotonic()
+    yield
+    phases[name] = time.monotonic() - began

@@ -1,0 +1,67 @@
+"""What the chart is given, made from the stack's own descriptions; `rollout` asks.
+
+A component's pod is made of the same record and the same module as its process on one machine.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from harness.errors import NeedError
+from harness.stack import catalog
+from harness.stack.config import PROGRAMS, Stack
+from harness.stack.config.description import KEEPS, Tree
+
+FOLDER = Path("/harness")
+"""Where a component's files are in its container."""
+
+
+def stack(cluster: str, retention_hours: int = 24) -> Stack:
+    """The stack of a cluster of this name, each component known by its Service's name."""
+    keeps = dict(KEEPS)
+    names = [*keeps.values(), "otelcol"]
+    return Stack(
+        FOLDER,
+        keeps=keeps,
+        hosts={name: name for name in names},
+        resource={"k8s.cluster.name": cluster},
+        retention_hours=retention_hours,
+        collector_memory_mb=catalog.known()["otelcol"].memory_mb * 3 // 4,
+    )
+
+
+def values(described: Stack, image: str) -> Tree:
+    """The values of the chart: every component, and the image of everything of ours."""
+    components = {name: component(described, name) for name in described.hosts}
+    return {"image": image, "components": components}
+
+
+def component(described: Stack, name: str) -> Tree:
+    """A component as the chart's templates want it; NeedError if its catalog has no image of it."""
+    known, program = catalog.known()[name], PROGRAMS[name]
+    if not known.image:
+        raise NeedError(
+            f"{known.title} cannot run in a cluster: the catalog names no image of it.",
+            next_step="Name one in harness/stack/catalog.toml.",
+        )
+    files = dict(program.files(described))
+    if program.render is not None:
+        files[described.file(name).name] = program.render(described)
+    ready = urlsplit(program.ready(described))
+    return {
+        "image": known.image,
+        "args": program.arguments(described),
+        "files": {file: json.dumps(tree, sort_keys=True) for file, tree in sorted(files.items())},
+        "folder": str(described.folder),
+        "data": described.data(name),
+        "ports": {use: described.port(name, use) for use in known.ports},
+        "ready": {"path": ready.path or "/", "port": ready.port},
+        "memory": known.memory_mb,
+    }
+
+
+def images(given: Tree) -> list[str]:
+    """All images that these values name."""
+    return sorted({given["image"], *(one["image"] for one in given["components"].values())})

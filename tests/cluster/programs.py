@@ -1,0 +1,116 @@
+"""The programs of a test cluster, built from Go modules into the cache; `make test-cluster` asks.
+
+Users have kind, helm and docker on PATH and node images in a registry; where neither is to be had,
+these stand in for them. The cache is `cluster` beside that of the stack. What was built is used
+until its module's files here change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.linux import processes
+from harness.stack import supply, toolchain
+
+MODULES = Path(__file__).with_name("modules")
+KUBERNETES = "1.34.4"
+_SECONDS = 7200  # the seven programs of Kubernetes take ten minutes on two idle cores
+
+
+@dataclass(frozen=True)
+class Module:
+    """Go packages that are built in one module; a program is called as its package's last part."""
+
+    name: str
+    packages: tuple[str, ...]
+    flags: str = "-s -w"
+
+
+def _stamp() -> str:
+    """kubeadm compares versions, and kubelets tell theirs."""
+    major, minor, _ = KUBERNETES.split(".")
+    values = {"gitVersion": f"v{KUBERNETES}", "gitMajor": major, "gitMinor": minor}
+    values["gitTreeState"] = "clean"
+    return "".join(
+        f" -X k8s.io/{package}/version.{name}={value}"
+        for package in ("component-base", "client-go/pkg")
+        for name, value in values.items()
+    )
+
+
+_COMMANDS = (
+    "kubelet", "kubeadm", "kubectl", "kube-apiserver", "kube-controller-manager",
+    "kube-scheduler", "kube-proxy",
+)  # fmt: skip
+
+ALL = (
+    Module("kind", ("sigs.k8s.io/kind",)),
+    Module(
+        "helm",
+        ("helm.sh/helm/v3/cmd/helm",),
+        "-s -w -X helm.sh/helm/v3/internal/version.version=v3.19.5",
+    ),
+    Module("etcd", ("go.etcd.io/etcd/server/v3",)),
+    Module("coredns", ("github.com/coredns/coredns",)),
+    Module(
+        "kubernetes",
+        tuple(f"k8s.io/kubernetes/cmd/{name}" for name in _COMMANDS),
+        "-s -w" + _stamp(),
+    ),
+)
+
+
+def cache() -> Path:
+    """Where everything of a test cluster is kept between runs."""
+    return supply.cache().with_name("cluster")
+
+
+def folder(name: str) -> Path:
+    """Where the programs of a module are, or will be."""
+    module = next(each for each in ALL if each.name == name)
+    return cache() / "bin" / f"{name}-{_key(module)}"
+
+
+def path() -> str:
+    """What PATH has to begin with for kind, helm and kubectl."""
+    return ":".join(str(folder(name)) for name in ("kind", "helm", "kubernetes"))
+
+
+def build_all() -> None:
+    """Build what is not there; the module cache, which only builds need, is removed at the end."""
+    missing = [module for module in ALL if not folder(module.name).is_dir()]
+    for module in missing:
+        print(f"building {module.name}", flush=True)
+        _build(module)
+    if missing:
+        supply.tidy(cache())
+
+
+def _key(module: Module) -> str:
+    found = hashlib.sha256(f"{module.packages} {module.flags}".encode())
+    for file in sorted((MODULES / module.name).iterdir()):
+        found.update(file.read_bytes())
+    return found.hexdigest()[:12]
+
+
+def _build(module: Module) -> None:
+    draft = cache() / "draft" / module.name
+    shutil.rmtree(draft, ignore_errors=True)
+    shutil.copytree(MODULES / module.name, draft / "module")
+    go = toolchain.choose(draft / "module" / "go.mod")
+    argv = ["nice", "-n", "19", "go", "build", "-mod=mod", "-trimpath", "-ldflags", module.flags]
+    processes.run(
+        [*argv, "-o", f"{draft}/programs/", *module.packages],
+        cwd=draft / "module", env=toolchain.environment(go, cache()), timeout=_SECONDS,
+    )  # fmt: skip
+    folder(module.name).parent.mkdir(parents=True, exist_ok=True)
+    (draft / "programs").rename(folder(module.name))  # whole or not at all
+    shutil.rmtree(draft)
+
+
+if __name__ == "__main__":
+    sys.exit(build_all())

@@ -1,0 +1,74 @@
+"""The chart with the values that are made for it: helm has no complaint, and pods may little."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from harness.linux import processes
+from harness.targets.kubernetes import helm as product
+from harness.targets.kubernetes import values
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("chart") / "values.json"
+    made.write_text(json.dumps(values.values(values.stack("kind-shop"), "localhost/node:1")))
+    return made
+
+
+@pytest.fixture(scope="module")
+def objects(helm: str, given: Path) -> list[dict[str, Any]]:
+    argv = [helm, "template", "harness", str(product.CHART), "--kube-version=1.34.4"]
+    done = processes.run([*argv, f"--values={given}"])
+    return [each for each in yaml.safe_load_all(done.stdout) if each]
+
+
+def pods(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    kinds = ("Deployment", "DaemonSet")
+    return [each["spec"]["template"] for each in objects if each["kind"] in kinds]
+
+
+def test_helm_lints_it(helm: str, given: Path) -> None:
+    argv = [helm, "lint", "--strict", str(product.CHART), "--kube-version=1.34.4"]
+    processes.run([*argv, f"--values={given}"])
+
+
+def test_every_object_says_whose_it_is(objects: list[dict[str, Any]]) -> None:
+    for each in objects:
+        labels = each["metadata"]["labels"]
+        assert labels["app.kubernetes.io/part-of"] == "harness", each["metadata"]["name"]
+        assert "app.kubernetes.io/managed-by" in labels
+
+
+def test_only_agents_may_more_than_nothing(objects: list[dict[str, Any]]) -> None:
+    for pod in pods(objects):
+        name = pod["metadata"]["labels"]["app.kubernetes.io/name"]
+        for container in pod["spec"]["containers"]:
+            context = container["securityContext"]
+            assert context["readOnlyRootFilesystem"]
+            assert not context["allowPrivilegeEscalation"]
+            assert "privileged" not in context
+            assert context["capabilities"]["drop"] == ["ALL"]
+            assert ("add" in context["capabilities"]) == (name == "agents")
+        if name != "agents":
+            assert pod["spec"]["securityContext"]["runAsNonRoot"]
+
+
+def test_there_is_a_policy_for_every_pod(objects: list[dict[str, Any]]) -> None:
+    selected = set()
+    for each in objects:
+        if each["kind"] == "NetworkPolicy":
+            selector = each["spec"]["podSelector"]
+            selected.add(selector.get("matchLabels", {}).get("app.kubernetes.io/name"))
+            for expression in selector.get("matchExpressions", ()):
+                selected |= set(expression["values"])
+    assert {
+        pod["metadata"]["labels"]["app.kubernetes.io/name"] for pod in pods(objects)
+    } <= selected

@@ -1,0 +1,132 @@
+"""A real cluster of kind from nothing to nothing: up, up again, status, a fault, down.
+
+The tests of this file are one story and need each other, in their order.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.linux import processes
+from harness.linux.processes import Completed
+from tests.cluster import images
+from tests.cluster.engine import Engine
+
+pytestmark = pytest.mark.cluster
+
+HARNESS = str(Path(sys.executable).with_name("harness"))
+NAME = "harness-test"
+SECONDS = 1800
+Run = Callable[..., Completed]
+
+MISSING = """
+from pathlib import Path
+from harness.errors import HarnessError
+from harness.targets.kubernetes import chosen, helm, images, kind, values
+from harness.targets.kubernetes.kind import Kind
+own = Kind({name!r}, chosen.home({name!r}))
+cluster = kind.cluster(own, "harness")
+given = values.values(values.stack(cluster.context), images.name())
+given["components"]["jaeger"]["image"] = "localhost/absent:1"
+try:
+    helm.install(cluster, given)
+except HarnessError as error:
+    print(error)
+"""
+
+
+@pytest.fixture(scope="module")
+def run(docker: Engine, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Runs a command where the cluster can be reached."""
+    state = tmp_path_factory.mktemp("state")
+
+    def command(*words: str, check: bool = True) -> Completed:
+        environment = {**docker.environment, "XDG_STATE_HOME": str(state)}
+        return processes.run(docker.inside(words), env=environment, check=check, timeout=SECONDS)
+
+    return command
+
+
+def harness(run: Run, *words: str) -> Any:
+    done = run(HARNESS, words[0], "--target", "kind", "--name", NAME, *words[1:], check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+def test_up_makes_a_cluster_and_proves_it(run: Run) -> None:
+    made = harness(run, "up", "--image", images.NODE, "--json")
+    assert made["changed"]
+    assert {each["signal"] for each in made["proof"]} == {"traces", "metrics", "logs"}
+    assert set(made["phases"]) >= {"cluster", "images", "installation", "proof"}
+    assert "port-forward service/prometheus" in made["pages"]["Prometheus"]
+    print(made["phases"])
+
+
+def test_a_second_up_changes_nothing(run: Run) -> None:
+    assert not harness(run, "up", "--image", images.NODE, "--json")["changed"]
+    assert harness(run, "status", "-o", "json")["release"]["version"] == 1
+
+
+def test_status_tells_of_each_node_and_proves_it_again(run: Run) -> None:
+    found = harness(run, "status", "-o", "json")
+    assert found["ready"]
+    assert [each["agents_ready"] for each in found["nodes"]] == [True] * 3
+    assert set(found["proof"]) == {"traces", "metrics", "logs"}
+
+
+def test_nodes_have_what_collectors_look_for(run: Run) -> None:
+    for place in ("tracing/events", "debug/tracing"):
+        run("docker", "exec", f"{NAME}-worker", "ls", f"/sys/kernel/{place}")
+    run("docker", "exec", f"{NAME}-worker", "test", "-r", "/sys/kernel/btf/vmlinux")
+    kept = run("docker", "exec", f"{NAME}-worker", "stat", "-f", "-c", "%T", "/sys/fs/bpf")
+    assert kept.stdout.strip() == "bpf_fs"
+
+
+def test_pods_have_a_cgroup_each(run: Run) -> None:
+    root = "/sys/fs/cgroup"
+    if (
+        run(
+            "docker", "exec", f"{NAME}-worker", "test", "-e", f"{root}/unified", check=False
+        ).returncode
+        == 0
+    ):
+        root += "/unified"
+    words = ("find", root, "-name", "cgroup.controllers", "-path", "*pod*scope*")
+    assert len(run("docker", "exec", f"{NAME}-worker", *words).stdout.splitlines()) > 1
+
+
+def test_an_image_that_is_missing_names_the_pod_and_what_to_do(run: Run) -> None:
+    said = run(sys.executable, "-c", MISSING.format(name=NAME)).stdout
+    assert "jaeger does not start: its pod jaeger-" in said
+    assert "localhost/absent:1" in said
+    assert "Put the image where the nodes reach it" in said
+    assert harness(run, "status", "-o", "json")["ready"]  # it was rolled back
+
+
+def test_a_cluster_that_is_there_gets_a_namespace_and_loses_it_again(run: Run) -> None:
+    state = json.loads(run(HARNESS, "up", "--target", "kind", "--name", NAME, "--json").stdout)
+    words = ["--target", "existing", "--kubeconfig", state["kubeconfig"], "--namespace", "second"]
+    made = run(HARNESS, "up", *words, "--json", check=False)
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert len(json.loads(made.stdout)["proof"]) == 3
+    gone = run(HARNESS, "down", *words, "--verify", check=False)
+    assert gone.returncode == 0, gone.stdout + gone.stderr
+    assert "Nothing is left." in gone.stdout
+    assert harness(run, "status", "-o", "json")["ready"]
+
+
+def test_down_leaves_nothing(run: Run, docker: Engine) -> None:
+    done = run(HARNESS, "down", "--target", "kind", "--name", NAME, "--verify", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Nothing is left." in done.stdout
+    assert not docker.docker("ps", "--all", "--quiet").strip()
+    assert not docker.docker("volume", "ls", "--quiet").strip()
+    assert "kind" not in docker.docker("network", "ls", "--format", "{{.Name}}").split()
+    again = run(HARNESS, "down", "--target", "kind", "--name", NAME)
+    assert "Nothing is up there." in again.stdout

@@ -1,0 +1,41 @@
+"""What an agent in a pod takes for the cgroup of all pods, however a node's kubelet calls it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.linux import processes
+from harness.targets.kubernetes.images import FOLDER
+
+UID = "12-ab"
+PODS = {
+    "systemd": "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod12_ab.slice",
+    "kubelet alone": "kubepods/besteffort/pod12-ab",
+    "kind": "kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod12_ab.slice",
+    "kind beside v1": "unified/x/kubelet/kubepods/pod12-ab",
+}
+FOUND = {
+    "systemd": "kubepods.slice",
+    "kubelet alone": "kubepods",
+    "kind": "kubelet.slice/kubelet-kubepods.slice",
+    "kind beside v1": "unified/x/kubelet/kubepods",
+}
+
+
+@pytest.mark.parametrize("kubelet", list(PODS))
+def test_it_is_found_from_the_pods_own(kubelet: str, tmp_path: Path) -> None:
+    root = tmp_path / "groups"
+    (root / PODS[kubelet]).mkdir(parents=True)
+    (root / "memory" / "kubepods" / "pod12-ab").mkdir(parents=True)  # of v1
+    (root / PODS[kubelet] / "cgroup.controllers").touch()
+    python = tmp_path / "python3"
+    python.write_text('#!/bin/sh\necho "$@"\n')
+    python.chmod(0o755)
+    path = {"PATH": f"{tmp_path}:/usr/bin:/bin", "POD_UID": UID, "CGROUPS": str(root)}
+    done = processes.run([str(FOLDER / "agent"), "http", "--sample", "1"], env=path)
+    assert done.stdout.split() == [
+        "-m", "harness.agent", "http", "--sample", "1", "--cgroup", str(root / FOUND[kubelet]),
+        "--control", "/run/agent/http.sock",
+    ]  # fmt: skip

@@ -1,0 +1,79 @@
+"""Pods as the API tells of them, and what is said of those that are stuck."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness.targets.kubernetes import pods
+from harness.targets.kubernetes.kubectl import Cluster
+
+CLUSTER = Cluster("kind-shop", "harness")
+
+
+def pod(
+    waiting: dict[str, str] | None = None, restarts: int = 0, conditions: Any = ()
+) -> dict[str, Any]:
+    state = {"waiting": waiting} if waiting else {"running": {}}
+    return {
+        "metadata": {"name": "jaeger-1", "labels": {"app.kubernetes.io/name": "jaeger"}},
+        "spec": {"nodeName": "shop-worker"},
+        "status": {
+            "conditions": list(conditions),
+            "containerStatuses": [{"name": "jaeger", "state": state, "restartCount": restarts}],
+        },
+    }
+
+
+def only(found: dict[str, Any]) -> pods.Trouble:
+    (trouble,) = pods.troubles([found])
+    return trouble
+
+
+def test_a_pod_that_is_on_its_way_is_no_trouble() -> None:
+    assert not list(pods.troubles([pod({"reason": "ContainerCreating"}), pod()]))
+
+
+def test_a_missing_image_names_pod_component_and_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = "rpc error: pull access denied, repository does not exist"
+    monkeypatch.setattr(Cluster, "get", lambda *_: [{"message": said}, {"message": said}])
+    error = pods.failure(CLUSTER, only(pod({"reason": "ImagePullBackOff", "message": "Back-off"})))
+    assert error.what == (
+        "jaeger does not start: its pod jaeger-1 (container jaeger) is in ImagePullBackOff."
+    )
+    assert error.why.count(said) == 1
+    assert "where the nodes reach it" in error.next_step
+
+
+def test_a_crash_is_given_up_at_the_third_time() -> None:
+    crashing = {"reason": "CrashLoopBackOff", "message": "back-off 10s"}
+    assert not list(pods.troubles([pod(crashing, restarts=2)]))
+    assert only(pod(crashing, restarts=3)).kind == "crash"
+
+
+def test_a_crash_tells_the_last_lines_and_where_the_others_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Said:
+        stdout = "no cgroup\nbye\n"
+
+    monkeypatch.setattr(Cluster, "get", lambda *_: [])
+    monkeypatch.setattr(Cluster, "run", lambda *_, **__: Said)
+    error = pods.failure(CLUSTER, only(pod({"reason": "CrashLoopBackOff"}, restarts=5)))
+    assert "no cgroup bye" in error.why
+    assert "logs jaeger-1 -c jaeger --previous" in error.next_step
+
+
+def test_no_room_on_any_node() -> None:
+    full = {"type": "PodScheduled", "reason": "Unschedulable", "message": "0/3 nodes"}
+    assert only(pod(conditions=[full])).kind == "place"
+
+
+def test_a_pod_that_goes_is_not_ready() -> None:
+    ready = pod(conditions=[{"type": "Ready", "status": "True"}])
+    assert pods.is_ready(ready)
+    ready["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert not pods.is_ready(ready)

@@ -1,0 +1,136 @@
+"""Which cluster is meant, what kind is told, what is checked; with a kubectl of the test's own."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from harness.errors import InputError, NeedError
+from harness.targets.kubernetes import chosen, kind, preflight, rollout
+from harness.targets.kubernetes.chosen import Options
+from harness.targets.kubernetes.kind import Kind, Wanted
+from harness.targets.kubernetes.kubectl import Cluster
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
+    """Puts a shell script of this name before everything else on PATH."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def put(name: str, script: str) -> None:
+        path = tmp_path / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    return put
+
+
+def test_the_only_context_is_taken(program) -> None:
+    program("kubectl", "echo shop")
+    assert preflight.context("", "") == "shop"
+
+
+def test_of_several_contexts_one_must_be_named(program) -> None:
+    program("kubectl", "printf 'shop\\nbank\\n'")
+    with pytest.raises(InputError, match="Name one: --context"):
+        preflight.context("", "")
+    assert preflight.context("", "bank") == "bank"
+
+
+def test_a_context_that_is_not_there_is_refused(program) -> None:
+    program("kubectl", "echo shop")
+    with pytest.raises(InputError, match="There are: shop"):
+        preflight.context("", "bank")
+
+
+def test_a_cluster_that_does_not_answer_is_one_sentence(program) -> None:
+    program("kubectl", "echo connection refused >&2; exit 1")
+    with pytest.raises(NeedError, match="connection refused"):
+        preflight.require(preflight.cluster(Cluster("shop", "harness"), "x86_64"))
+
+
+NODE = {
+    "metadata": {"name": "worker"},
+    "status": {
+        "nodeInfo": {"operatingSystem": "linux", "architecture": "arm64", "kernelVersion": "6.1"},
+        "conditions": [{"type": "Ready", "status": "True"}],
+    },
+}
+
+
+def test_what_is_not_met_is_told_with_its_hints(program) -> None:
+    version = json.dumps({"serverVersion": {"major": "1", "minor": "26+", "gitVersion": "v1.26"}})
+    program(
+        "kubectl",
+        f"""case "$*" in
+*version*) echo '{version}';;
+*"can-i create daemonsets.apps"*) echo no; exit 1;;
+*can-i*) echo yes;;
+*"get nodes"*) echo '{json.dumps({"items": [NODE]})}';;
+esac""",
+    )
+    with pytest.raises(NeedError) as caught:
+        preflight.require(preflight.cluster(Cluster("shop", "harness"), "x86_64"))
+    assert "1.27 or later (v1.26)" in str(caught.value)
+    assert "may create daemonsets.apps" in str(caught.value)
+    assert "Linux on amd64 (linux/arm64, kernel 6.1)" in str(caught.value)
+    assert "Ask for a role that may create daemonsets.apps" in caught.value.next_step
+
+
+def test_one_node_is_the_control_plane(tmp_path: Path) -> None:
+    made = Kind("shop", tmp_path).configuration(Wanted("shop", 3))
+    assert [each["role"] for each in made["nodes"]] == ["control-plane", "worker", "worker"]
+
+
+def test_a_cluster_of_somebody_else_is_left_alone(program, tmp_path: Path) -> None:
+    program("kind", 'test "$1 $2" = "get clusters" && echo shop || echo "$@" >>"$0.done"')
+    with pytest.raises(NeedError, match="did not make"):
+        Kind("shop", tmp_path / "home").create(Wanted("shop"), print)
+    assert not (tmp_path / "kind.done").exists()
+
+
+def test_what_cannot_be_finished_is_deleted_again(program, tmp_path: Path) -> None:
+    program(
+        "kind",
+        'echo "$@" >>"$0.done"; test "$1" != create || { echo no room >&2; exit 1; }',
+    )
+    with pytest.raises(kind.ComponentError, match="no room"):
+        Kind("shop", tmp_path / "home").create(Wanted("shop"), print)
+    assert "delete cluster --name shop" in (tmp_path / "kind.done").read_text()
+    assert not (tmp_path / "home").exists()
+
+
+def test_what_cannot_be_finished_is_kept_if_asked(program, tmp_path: Path) -> None:
+    program("kind", 'echo "$@" >>"$0.done"; test "$1" != create || exit 1')
+    with pytest.raises(kind.ComponentError, match="It is kept"):
+        Kind("shop", tmp_path / "home").create(Wanted("shop"), print, keep=True)
+    assert "delete" not in (tmp_path / "kind.done").read_text()
+
+
+def test_two_at_once_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    options = Options("kind")
+    with chosen.alone(options), pytest.raises(NeedError, match="at work"):
+        rollout.down(options, print)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_target_is_refused() -> None:
+    with pytest.raises(InputError, match="local, kind or existing"):
+        rollout.up(Options("moon"), print)
+
+
+def test_a_plan_changes_nothing_and_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(rollout.images, "name", lambda: "localhost/node:1")
+    found = rollout.plan(Options("kind", nodes=2))
+    assert len(found["cluster"]["nodes"]) == 2
+    assert "localhost/node:1" in found["images"]
+    assert not [check for check in found["checks"] if check["ok"]]
+    assert not list(tmp_path.iterdir())
