@@ -147,7 +147,7 @@ class _Known:
             return None
         (effect,) = effects.fit(self.windows, [self.cell.contrast])
         within, mean, down = hierarchy.of(effect), effect.mean, effect.down
-        return Difference(self.cell, PERCENT, 100.0, cpu.WINDOWS, within, None, mean, down)
+        return Difference(self.cell, PERCENT, 100.0, cpu.WINDOWS, within, mean, down)
 
 
 @dataclass(frozen=True)

@@ -118,14 +118,13 @@ def by_process(
     cells: Sequence[Cell], seed: int
 ) -> Iterator[tuple[Cell, float, Within, Heterogeneity]]:
     """Of each cell: the level of the service's CPU (us), each block's effect with its error, and
-    what processes differ by in it. Left out are cells of which only sums can be compared.
+    what processes differ by in it.
     """
     found = [each for cell in cells if (each := _difference(cell, SERVICE, seed)) is not None]
     between = _between(found)
     for each in found:
-        if each.within is not None:
-            known = hierarchy.NONE if _is_null(each.cell) else between.get(_alike(each))
-            yield each.cell, each.level, each.within, known or hierarchy.NONE
+        known = between.get(_name(each), hierarchy.NONE)
+        yield each.cell, each.level, each.within, known
 
 
 def interactions(cell: Cell) -> Iterator[Comparison]:
