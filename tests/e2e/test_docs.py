@@ -56,6 +56,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     server.chmod(0o755)
     (locustfile,) = [body for _, body in _blocks("python") if "locust" in body]
     (path / "my_load.py").write_text(locustfile)
+    shutil.copytree(ROOT / "experiments/collectors", path / "experiments/collectors")
     for number, (_, body) in enumerate(EXPERIMENTS):
         (path / ("my.toml" if number == 0 else f"my{number}.toml")).write_text(body)
     for _, body in BUDGETS:
