@@ -1,4 +1,4 @@
-"""All commands, put together; `cli.main` runs them, and tests do."""
+"""All commands, put together; `main` runs them, and tests do."""
 
 from __future__ import annotations
 

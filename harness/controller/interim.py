@@ -1,4 +1,4 @@
-"""What is known while a run lasts, told after its trials; `evaluate` makes one, `block` asks it.
+"""What is known while a run lasts, told after its trials; `evaluate` makes one for its blocks.
 
 Analysis needs a CPU and the memory that services share with it. While windows are being measured it
 would disturb them, so it is done here and nowhere else: after a trial is stored and before the node

@@ -1,4 +1,4 @@
-"""What collectors cost at two rates, metered alike; for `bpf_time`, between `idle` and its slices.
+"""What collectors cost at two rates, metered alike; for `bpf_time`.
 
 With the cost of no request that makes three points, of which two make a line.
 """

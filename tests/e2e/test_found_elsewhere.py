@@ -16,9 +16,9 @@ import pytest
 from harness.errors import InputError
 from harness.linux import cgroup, containers, mount, processes
 from harness.linux.procfs import HOST, V2
+from harness.node import silence
 from harness.node.found import attach, check_scope
 from harness.node.machine import Machine
-from harness.node.service import answers
 from harness.wire.spec import Found
 
 pytestmark = [
@@ -98,7 +98,7 @@ def test_who_listens_in_another_network_namespace_is_named(
     apart: tuple[Path, str], root: Path, tmp_path: Path
 ) -> None:
     group, address = apart
-    eventually(lambda: answers(f"http://{address}:8000/"))
+    eventually(lambda: not silence.reason(f"http://{address}:8000/"))
     (pid,) = cgroup.processes(group)
     empty = root / f"{NAME}-empty"
     cgroup.create(empty)
@@ -207,7 +207,7 @@ def test_the_container_that_answers_is_named_by_its_id(
     empty = root / f"{NAME}-empty"
     cgroup.create(empty)
     try:
-        eventually(lambda: answers(f"http://127.0.0.1:{port}/"))
+        eventually(lambda: not silence.reason(f"http://127.0.0.1:{port}/"))
         with pytest.raises(InputError) as caught:
             check_scope(f"http://127.0.0.1:{port}/", empty)
     finally:
