@@ -29,7 +29,8 @@ def run(
     if not interval_of(agents) or not notes.spec.timing.idle:
         return
     switch_all(agents, True)
-    measure(testbed, agents, watched, notes, "idle", seconds_of(agents, notes.spec.timing))
+    lasted = seconds_of(agents, notes.spec.timing)
+    notes.add("idle_seconds", measure(testbed, agents, watched, notes, "idle", lasted), "s")
     switch_all(agents, False)
 
 
@@ -51,12 +52,15 @@ def measure(
     notes: TrialLog,
     part: str,
     seconds: float,
-) -> None:
-    """Note for so many seconds what collectors that are on cost, as values of this part."""
+) -> float:
+    """Note for so many seconds what collectors that are on cost, as values of this part.
+
+    Returns how long it was in the end.
+    """
     began, before, ran = time.monotonic(), _cpu(testbed, agents), watched.read()
     wait(testbed, seconds)
     after, found = _cpu(testbed, agents), delta(ran.values(), watched.read().values())
-    notes.add(f"{part}_seconds", time.monotonic() - began, "s")
+    lasted = time.monotonic() - began
     for agent in agents:
         inside = {number for number, hook in agent.hooks.items() if hook in IN_AGENT}
         own = [found[number] for number in agent.program_ids if number in found.keys() - inside]
@@ -64,6 +68,7 @@ def measure(
         used = after[agent.name] - before[agent.name]
         notes.add(f"{part}_agent_cpu_seconds", used, "s", collector=agent.name)
         notes.add(f"{part}_bpf_seconds", spent, "s", collector=agent.name)
+    return lasted
 
 
 def wait(testbed: Testbed, seconds: float) -> None:

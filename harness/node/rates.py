@@ -20,7 +20,7 @@ def run(
     """CPU of the agents and run time of the programs at a share of the rate, and at all of it."""
     if not (agents and notes.spec.timing.low_rate):
         return
-    for part, share in (("low_rate", notes.spec.timing.low_rate), ("full_rate", 1.0)):
+    for part, share in (("low", notes.spec.timing.low_rate), ("full", 1.0)):
         _at(testbed, agents, watched, notes, part, share * testbed.rate)
 
 
@@ -38,11 +38,13 @@ def _at(
     switch_all(agents, True)
     idle.wait(testbed, timing.settle + idle.interval_of(agents))
     began_ns = time.monotonic_ns()
-    idle.measure(testbed, agents, watched, notes, part, idle.seconds_of(agents, timing))
+    seconds = idle.seconds_of(agents, timing)
+    lasted = idle.measure(testbed, agents, watched, notes, f"{part}_rate", seconds)
     ended_ns = time.monotonic_ns()
     switch_all(agents, False)
     testbed.driver.finish(path)
     testbed.service.check()
     (answered,) = requests.within([(began_ns, ended_ns)], requests.read(path))
     path.unlink()
-    notes.add(f"{part}_requests", float(answered), "{request}")
+    notes.add(f"{part}_rate_requests", float(answered), "{request}")
+    notes.add(f"{part}_rate_seconds", lasted, "s")

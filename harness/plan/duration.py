@@ -64,7 +64,7 @@ def lasting(e: Experiment, whole: float) -> Experiment:
 
 def quick(e: Experiment) -> Experiment:
     """The same in about a minute a service, or the least that is possible."""
-    e = allotment.without(e)
+    e = replace(allotment.without(e), saturated_seconds=0.0, low_rate_fraction=0.0)
     least = _takes(_switching(e, SHORTEST), FEWEST)
     return lasting(e, max(QUICK_SECONDS * len(e.workloads), least))
 

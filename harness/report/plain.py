@@ -1,4 +1,4 @@
-"""The first screen's lines, one a collector and service in plain words; `html` and `markdown`.
+"""The first screen's lines, one a collector and service in plain words; for `html`.
 
 They say what the tables below them say, without the statistics' words, and with no more digits than
 the intervals allow.

@@ -40,7 +40,7 @@ def test_an_experiment_fills_the_time_that_it_is_given(
 
 
 def test_more_time_never_has_fewer_blocks() -> None:
-    blocks = [duration.lasting(STANDARD, s).blocks for s in range(60, 1800, 30)]
+    blocks = [duration.lasting(STANDARD, s).blocks for s in range(120, 1800, 30)]
     assert blocks == sorted(blocks)
 
 

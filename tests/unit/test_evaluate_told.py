@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.cli import app, evaluation
+from harness.cli.options import Options
 from harness.cli.screen import ERROR, INCONCLUSIVE
 from harness.controller.evaluate import Outcome
 from harness.errors import ComponentError, HarnessError, InputError
@@ -19,6 +20,7 @@ from tests.unit import synthetic
 E = synthetic.experiment(
     workloads=("go",), arms=(Arm("baseline"), Arm("http", ("http",))), switched_seconds=1.2
 )
+JSON = Options(as_json=True)
 
 
 def _run(folder: Path, arms: set[str], status: str) -> Run:
@@ -37,12 +39,12 @@ def test_a_run_that_tells_of_no_collector_is_no_success(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = _run(tmp_path, {"baseline"}, "skipped")
-    assert evaluation._told(Outcome(run), as_json=True) == INCONCLUSIVE
+    assert evaluation._told(Outcome(run), JSON) == INCONCLUSIVE
     assert "no trial of a collector is usable" in capsys.readouterr().err
 
 
 def test_a_run_of_all_arms_is(tmp_path: Path) -> None:
-    assert evaluation._told(Outcome(_run(tmp_path, {"baseline", "http"}, "")), as_json=True) == 0
+    assert evaluation._told(Outcome(_run(tmp_path, {"baseline", "http"}, "")), JSON) == 0
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,7 @@ def test_only_what_may_be_over_is_advised_to_be_gone_on_with(
     error: HarnessError, advised: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = Run.create(tmp_path / "r", E, ended_early={})
-    assert evaluation._told(Outcome(run, error), as_json=True) == ERROR
+    assert evaluation._told(Outcome(run, error), JSON) == ERROR
     assert ("Go on with" in capsys.readouterr().err) == advised
 
 
@@ -60,7 +62,7 @@ def test_why_the_first_trial_failed_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = _run(tmp_path, {"baseline"}, "failed")
-    assert evaluation._told(Outcome(run), as_json=True) == ERROR
+    assert evaluation._told(Outcome(run), JSON) == ERROR
     assert "The first failed: It cannot." in capsys.readouterr().err
 
 

@@ -11,6 +11,7 @@ from harness.analysis.summary import so_far, summarize
 from harness.cli import choice, live, screen
 from harness.controller.interim import LONGEST, SHARE, Interim, SoFar
 from harness.model import BASELINE, Arm, Comparison
+from harness.plan import allotment
 from harness.plan import experiment as experiments
 from tests.unit import synthetic
 
@@ -151,6 +152,8 @@ def test_an_evaluation_says_what_it_will_have_when() -> None:
     said = choice.promise(experiments.load(Path("quick")))
     assert "It takes about 9 minutes" in said or "It takes about 10 minutes" in said
     assert "first figures are there after about" in said
-    assert "a service is done every 3 minutes" in said
+    assert "a service is done" not in said  # with a pilot they take turns
+    plain = choice.promise(allotment.without(experiments.load(Path("quick"))))
+    assert "a service is done every" in plain
     assert "Ctrl-C ends it with a report" in said
     assert "every" not in choice.promise(experiments.load(Path("standard")))

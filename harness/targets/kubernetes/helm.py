@@ -41,7 +41,11 @@ def state(cluster: Cluster) -> dict[str, Any] | None:
     if done.returncode:
         if "not found" in done.stderr:
             return None
-        raise CommandError("`helm status` failed.", " ".join(done.stderr.split())[-400:])
+        raise CommandError(
+            "`helm status` failed.",
+            " ".join(done.stderr.split())[-400:],
+            "See whether the cluster answers: kubectl get nodes.",
+        )
     found = json.loads(done.stdout)
     values = found.get("config") or {}
     return {

@@ -58,7 +58,9 @@ class Cluster:
             if "NotFound" in done.stderr or "doesn't have a resource type" in done.stderr:
                 return []
             raise CommandError(
-                f"`kubectl get {' '.join(words)}` failed.", " ".join(done.stderr.split())[-400:]
+                f"`kubectl get {' '.join(words)}` failed.",
+                " ".join(done.stderr.split())[-400:],
+                "See whether the cluster answers: kubectl get nodes.",
             )
         found = json.loads(done.stdout)
         return list(found["items"]) if "items" in found else [found]

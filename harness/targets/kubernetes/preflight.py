@@ -87,13 +87,19 @@ def context(kubeconfig: str, given: str) -> str:
     argv = ["kubectl", *([f"--kubeconfig={kubeconfig}"] if kubeconfig else [])]
     done = processes.run([*argv, "config", "get-contexts", "--output=name"], check=False)
     if done.returncode:
-        raise CommandError("The kubeconfig cannot be read.", " ".join(done.stderr.split())[-300:])
+        raise CommandError(
+            "The kubeconfig cannot be read.",
+            " ".join(done.stderr.split())[-300:],
+            "Name another with --kubeconfig.",
+        )
     known = done.stdout.split()
     if given in known:
         return given
     if given:
         raise InputError(
-            f"There is no context {given!r}.", f"There are: {', '.join(known) or 'none'}."
+            f"There is no context {given!r}.",
+            f"There are: {', '.join(known) or 'none'}.",
+            "Name one of them with --context.",
         )
     if len(known) != 1:
         raise InputError(
