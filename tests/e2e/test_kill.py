@@ -209,6 +209,7 @@ def test_controller_and_node_killed_together_leave_it_to_clean(repeat: Repeat) -
             for pid in both:
                 os.kill(pid, signal.SIGKILL)
             evaluation.wait()
+            await_(lambda: HOST.started(both[1]) is None, lambda: "the end of the node")
             assert evaluation.left()
             assert "had been killed" in evaluation.harness("clean").stdout
 
