@@ -259,7 +259,7 @@ class Node:
         words = self._channel.last_words()
         return NodeError(
             "The node process was lost.",
-            f"Of it: {why}." + (f" Its last words: {words}" if words else ""),
+            f"Of it: {why.removesuffix('.')}." + (f" Its last words: {words}" if words else ""),
             "What was measured before is kept; the rest goes on with a new one, or resume the run.",
         )
 

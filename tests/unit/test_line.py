@@ -268,7 +268,17 @@ def test_a_node_that_cannot_be_ended_is_told_of_at_the_end(
 
 def test_nothing_is_said_to_a_node_that_was_lost(opened: Node, channel: Channel) -> None:
     """Its pipe is closed, and the number of that may be another one's by now."""
-    opened.close()
+    opened.lost = True
     channel.send = lambda _: pytest.fail("it was")  # type: ignore[method-assign]
     with pytest.raises(NodeError, match=r"was lost before\."):
         opened.ping()
+
+
+def test_a_node_that_does_not_listen_is_lost_with_one_sentence_of_why(
+    opened: Node, channel: Channel
+) -> None:
+    os.close(channel.far_source)
+    channel.far_source = os.open(os.devnull, os.O_RDONLY)
+    with pytest.raises(NodeError) as lost:
+        opened.ping()
+    assert lost.value.why == "Of it: The node does not listen any more. Its last words: Killed"
