@@ -296,6 +296,8 @@ def test_the_measured_node_hears_of_us_while_a_lost_one_is_closed(
     load = remote([first, second])
     node, pinged = Node(sides(lambda *_: None).channel), list[Node]()
     load.connect(node)
+    with load.driving(node):
+        pass
     closed = first.channel.close
 
     def close(meanwhile: Callable[[], None]) -> None:
