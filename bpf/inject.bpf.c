@@ -12,8 +12,8 @@
  *   calls it when it has answered pays there while nobody waits for it.
  *
  * `targ_ns` are beyond the time of one reading of the clock, which the program
- * without a burn takes, too. The clock is the machine's. Between two readings of it that lie far apart
- * something else ran: that is told, too.
+ * without a burn takes, too. The clock is the machine's. Between two readings of it that lie far
+ * apart something else ran: that is told, too.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_endian.h>
