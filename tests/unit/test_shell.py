@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -180,9 +181,9 @@ def test_a_place_that_a_process_is_refused_is_named_with_the_reason(tmp_path: Pa
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_being_told_to_stop_while_a_process_is_made_is_not_lost(tmp_path: Path) -> None:
     """Python prints and forgets what is raised within its callbacks around fork."""
-    armed = [os.getpid()]
+    armed = [threading.get_ident()]  # another thread of the tests may not take it
     os.register_at_fork(
-        after_in_parent=lambda: [os.kill(pid, signal.SIGTERM) for pid in armed] and time.sleep(0.01)
+        after_in_parent=lambda: [signal.pthread_kill(me, signal.SIGTERM) for me in armed]
     )
 
     def interrupt(*_: object) -> None:
