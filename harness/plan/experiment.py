@@ -1,24 +1,21 @@
-"""An experiment: its TOML file, its checks, and the seeded order of its trials; for `evaluate`."""
+"""An experiment: its TOML file, and the seeded order of its trials; for `evaluate`."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import random
-import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from harness.collectors.definition import EXPORT_SECONDS
 from harness.errors import InputError
-from harness.model import BASELINE, FACTORIAL, Arm, Arrivals, Load, StackKind, Trial
-from harness.plan import allotment, design, methods, saturation
+from harness.model import FACTORIAL, Arm, Load, StackKind, Trial
+from harness.plan import allotment, design, methods, problems, saturation
 from harness.plan.allotment import Allotment
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")  # they become parts of folder names
 SHIPPED = Path(__file__).resolve().parents[2] / "experiments"
 ASKING_SECONDS = 10.0  # until all is found that was sent, and exports by the clock are
 
@@ -84,7 +81,7 @@ class Experiment:
     allotted: Mapping[str, Allotment] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for problem in _problems(self):
+        for problem in problems.of(self):
             raise InputError(
                 f"The experiment {self.name!r} cannot be run: {problem}",
                 next_step="Correct it where it was asked for; docs/guide.md says what can be.",
@@ -315,115 +312,3 @@ def _arms(experiment: Experiment, block: int) -> list[str]:
 
 def _seed(seed: int, index: int) -> int:
     return random.Random(f"{seed}/{index}").getrandbits(32)
-
-
-def _arm_problems(arm: Arm) -> Iterator[str]:
-    named = [*arm.collectors, *arm.against]
-    switched = ("switch", FACTORIAL)
-    if arm.name == BASELINE and (named or arm.method not in switched):
-        yield f"arm {arm.name!r} has no collectors and is switched."
-    if not arm.collectors and arm.name != BASELINE and arm.method in switched:
-        yield f"arm {arm.name!r}: only {BASELINE!r} has no collectors."
-    if arm.method not in (*switched, "twin", "block"):
-        known = "switch, factorial, twin or block"
-        yield f"arm {arm.name!r}: its method is {known}, not {arm.method!r}."
-    if arm.against and arm.method != "switch":
-        yield f"arm {arm.name!r}: only a switched arm can be compared against collectors."
-    if any(len(set(each)) < len(each) for each in (arm.collectors, arm.against)):
-        yield f"arm {arm.name!r} names a collector twice."
-
-
-def _kinds(e: Experiment) -> Iterator[str]:
-    """What is no number where one is needed: TOML's nan and inf are none that can be compared."""
-    for each in dataclasses.fields(e):
-        value, default = getattr(e, each.name), each.default
-        if type(default) is int and type(value) is not int:
-            yield f"{each.name} must be a whole number."
-        optional = each.name in ("precision_percent", "budget_seconds") and value is not None
-        if (type(default) is float or optional) and not _is_number(value):
-            yield f"{each.name} must be a number."
-    for name, item in e.loads.items():
-        if type(item.connections) is not int:
-            yield f"loads.{name}.connections must be a whole number."
-        for key in ("rate", "fraction", "max_rate"):
-            value = getattr(item, key)
-            if value is not None and not _is_number(value):
-                yield f"loads.{name}.{key} must be a number."
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
-
-
-def _problems(e: Experiment) -> Iterator[str]:
-    yield from _kinds(e)
-    names = [arm.name for arm in e.arms]
-    if not e.workloads:
-        yield "it names no workload."
-    for kind, given in (("a workload", e.workloads), ("an arm", names)):
-        for name in given:
-            if not _NAME.fullmatch(name):
-                yield (
-                    f"{name!r} cannot name {kind}: only lower-case letters, digits, - and _ can, "
-                    "with a letter or a digit first."
-                )
-    if len(set(names)) < len(names):
-        yield "two arms have the same name."
-    if e.arms and BASELINE not in names:
-        yield f"it needs an arm named {BASELINE!r} without collectors, to know its own noise."
-    for arm in e.arms:
-        yield from _arm_problems(arm)
-    if not e.arms:
-        yield "it names no arms."
-    negative = ("warmup_seconds", "settle_seconds", "metered_seconds", "calibration_seconds")
-    for name in (*negative, "idle_seconds"):
-        if getattr(e, name) < 0:
-            yield f"{name} must not be negative."
-    if e.calibration_seconds < 0.5:
-        yield "calibration_seconds must be at least 0.5."
-    if e.blocks < 1:
-        yield "blocks must be at least 1."
-    if e.min_blocks < 1:
-        yield "min_blocks must be at least 1."
-    if e.warmup_limit_seconds < e.warmup_seconds:
-        yield "warmup_limit_seconds must not be less than warmup_seconds."
-    if not 0 <= e.replacements <= 5:
-        yield "replacements must lie between 0 and 5."
-    if type(e.service_cpus) is not int or e.service_cpus < 0:
-        yield "service_cpus must be a whole number, 0 (all that are left) or more."
-    for name in ("precision_percent", "budget_seconds"):
-        value = getattr(e, name)
-        if value is not None and value <= 0:
-            yield f"{name} must be positive."
-    if not 0.01 <= e.window_seconds <= 5:
-        yield "window_seconds must lie between 0.01 and 5."
-    if not 0 <= e.guard_seconds < e.window_seconds / 2:
-        yield "guard_seconds must be less than half of window_seconds."
-    if e.quadruples < 4:
-        yield "switched_seconds must hold at least 4 quadruples of windows."
-    yield from methods.problems(e)
-    yield from saturation.problems(e)
-    yield from allotment.problems(e)
-    if not 0 <= e.low_rate_fraction < 1:
-        yield "low_rate_fraction must lie in [0, 1); 0 is none."
-    if e.steady_seconds < 0.5:
-        yield "steady_seconds must be at least 0.5."
-    if e.stack not in ("sink", "full"):
-        yield f"its stack is sink or full, not {e.stack!r}."
-    if not 1 <= e.watched_seconds <= 300:
-        yield "watched_seconds must lie between 1 and 300."
-    if set(e.loads) - set(e.workloads):
-        yield f"loads are given for {', '.join(sorted(set(e.loads) - set(e.workloads)))}, not run."
-    for name, item in e.loads.items():
-        for key in ("rate", "max_rate"):
-            if (value := getattr(item, key)) is not None and value <= 0:
-                yield f"loads.{name}.{key} must be positive."
-        if not 0 < item.fraction <= 0.9:
-            yield f"loads.{name}.fraction must lie in (0, 0.9]."
-        if item.connections < 1:
-            yield f"loads.{name}.connections must be at least 1."
-        if item.arrivals not in get_args(Arrivals):
-            yield (
-                f"loads.{name}.arrivals is {' or '.join(get_args(Arrivals))}, "
-                f"not {item.arrivals!r}."
-            )

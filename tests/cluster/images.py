@@ -20,7 +20,6 @@ from tests.cluster.engine import Engine
 BASE = "harness-test/debian:bookworm"
 NODE = f"harness-test/node:v{programs.KUBERNETES}"
 _FILES = Path(__file__).with_name("images")
-_MIRROR = "http://deb.debian.org/debian"
 _SECONDS = 3600
 _STATIC = {
     "kube-apiserver": f"registry.k8s.io/kube-apiserver:v{programs.KUBERNETES}",
@@ -69,7 +68,7 @@ def _base(running: Engine) -> None:
     if not (root / "etc/debian_version").exists():
         print("debootstrap", flush=True)
         argv = ["debootstrap", "--variant=minbase", "--include=ca-certificates", "bookworm"]
-        processes.run([*argv, str(root), _MIRROR], timeout=_SECONDS)
+        processes.run([*argv, str(root)], timeout=_SECONDS)
     with tempfile.NamedTemporaryFile(suffix=".tar", dir=programs.cache()) as packed:
         argv = ["tar", "--create", "--numeric-owner", "--exclude=./var/cache/apt/archives/*.deb"]
         processes.run([*argv, f"--file={packed.name}", "--directory", str(root), "."], timeout=600)
