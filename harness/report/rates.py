@@ -60,15 +60,15 @@ def _sentence(summary: Summary, tenth: Comparison) -> str:
     assert request is not None
     text = (
         f"{tenth.workload}, by the second and by the request: {tenth.arm} takes "
-        f"{wording.plain(second.estimate)} thousandths of a CPU at any rate and "
-        f"{_us(request)} for each request, so that with ten times fewer requests each costs "
-        f"{_us(tenth)} {wording.spread(tenth)}"
+        f"{wording.plain(second.estimate)} thousandths of a CPU ({wording.spread(second)}) at any "
+        f"rate, and for each request {_us(request)}, so that with ten times fewer requests each "
+        f"costs {_us(tenth)}"
     )
     return f"{text}{_straight(left)}."
 
 
 def _us(row: Comparison) -> str:
-    return f"{wording.plain(row.estimate)} µs"
+    return f"{wording.plain(row.estimate)} µs ({wording.spread(row)})"
 
 
 def _straight(left: Comparison | None) -> str:

@@ -12,7 +12,9 @@ from harness.controller.beginning import beginning
 from harness.controller.resolved import check
 from harness.linux import processes
 from harness.node import machine
+from harness.plan import experiment
 from harness.plan.experiment import Experiment
+from harness.results.run import Run
 from harness.targets.local import Local
 
 HARNESS = [sys.executable, "-m", "harness"]
@@ -96,3 +98,21 @@ def evaluated(chosen: Experiment, path: Path) -> evaluate.Outcome:
     resolved = check(chosen)
     begin = beginning(path, chosen, resolved, command=[])
     return evaluate.evaluate(Local(), path.name, chosen, resolved, begin)
+
+
+def ended(text: str, folder: Path) -> evaluate.Outcome:
+    """An evaluation of the experiment that is this TOML text; nothing is left of it but its run."""
+    file = folder / "experiment.toml"
+    file.write_text(text)
+    outcome = evaluated(experiment.load(file), folder / "run")
+    assert outcome.error is None
+    assert machine.leftovers() == []
+    return outcome
+
+
+def completed(text: str, folder: Path) -> Run:
+    """The same of which every trial was measured."""
+    outcome = ended(text, folder)
+    assert outcome.left_out == 0, outcome.warnings
+    assert [r.reason for r in outcome.run.records() if r.status != "ok"] == []
+    return outcome.run

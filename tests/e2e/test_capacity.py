@@ -5,15 +5,10 @@ from __future__ import annotations
 import pytest
 
 from harness.analysis.summary import Summary, summarize
-from harness.controller import evaluate
-from harness.controller.beginning import beginning
-from harness.controller.resolved import check as look_up
-from harness.node import machine
-from harness.plan import experiment
 from harness.report import saturation
 from harness.results.check import check
 from harness.results.run import Run
-from harness.targets.local import Local
+from tests.e2e.evaluating import completed
 from tests.unit.documented import strangers
 
 pytestmark = pytest.mark.e2e
@@ -45,17 +40,7 @@ against = ["inject:ns={LESS_NS}"]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    folder = tmp_path_factory.mktemp("capacity")
-    file = folder / "full.toml"
-    file.write_text(TEXT)
-    chosen = experiment.load(file)
-    resolved = look_up(chosen)
-    begin = beginning(folder / "run", chosen, resolved, command=[])
-    outcome = evaluate.evaluate(Local(), "full", chosen, resolved, begin)
-    assert outcome.error is None
-    assert machine.leftovers() == []
-    assert [r.reason for r in outcome.run.records() if r.status != "ok"] == []
-    return outcome.run
+    return completed(TEXT, tmp_path_factory.mktemp("capacity"))
 
 
 @pytest.fixture(scope="module")

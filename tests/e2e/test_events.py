@@ -9,14 +9,9 @@ import pytest
 from harness.analysis import account
 from harness.analysis import cell as cells
 from harness.analysis.cell import Cell
-from harness.controller import evaluate
-from harness.controller.beginning import beginning
-from harness.controller.resolved import check as look_up
 from harness.model import Comparison
-from harness.node import machine
-from harness.plan import experiment
 from harness.results.run import Run
-from harness.targets.local import Local
+from tests.e2e.evaluating import completed
 from tests.unit.documented import strangers
 
 pytestmark = pytest.mark.e2e
@@ -43,19 +38,11 @@ name = "baseline"
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    folder = tmp_path_factory.mktemp("events")
     arms = [
         f'[[arms]]\nname = "{name}"\ncollectors = ["{name}"]\nmethod = "switch"\n'
         for name in COLLECTORS
     ]
-    (folder / "events.toml").write_text(EVENTS + "".join(arms))
-    chosen = experiment.load(folder / "events.toml")
-    begin = beginning(folder / "run", chosen, look_up(chosen), command=[])
-    outcome = evaluate.evaluate(Local(), "events", chosen, look_up(chosen), begin)
-    assert outcome.error is None
-    assert [r.reason for r in outcome.run.records() if r.status != "ok"] == []
-    assert machine.leftovers() == []
-    return outcome.run
+    return completed(EVENTS + "".join(arms), tmp_path_factory.mktemp("events"))
 
 
 @pytest.fixture(scope="module")

@@ -10,15 +10,11 @@ import pytest
 
 from harness.analysis.summary import Summary, summarize
 from harness.collectors import resolve
-from harness.controller import evaluate
-from harness.controller.beginning import beginning
-from harness.controller.resolved import check as look_up
 from harness.load import record
-from harness.node import machine
-from harness.plan import design, experiment
+from harness.plan import design
 from harness.results.check import check
 from harness.results.run import Run, TrialRecord
-from harness.targets.local import Local
+from tests.e2e.evaluating import completed, ended
 from tests.unit.documented import strangers
 
 pytestmark = pytest.mark.e2e
@@ -101,23 +97,9 @@ for line in stream:
 '''
 
 
-def measured(folder: Path, text: str) -> evaluate.Outcome:
-    file = folder / "shared.toml"
-    file.write_text(text)
-    chosen = experiment.load(file)
-    resolved = look_up(chosen)
-    begin = beginning(folder / "run", chosen, resolved, command=[])
-    outcome = evaluate.evaluate(Local(), "shared", chosen, resolved, begin)
-    assert outcome.error is None
-    assert machine.leftovers() == []
-    return outcome
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    found = measured(tmp_path_factory.mktemp("shared"), SHARED).run
-    assert [r.reason for r in found.records() if r.status != "ok"] == []
-    return found
+    return completed(SHARED, tmp_path_factory.mktemp("shared"))
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +194,7 @@ def test_a_collector_that_fails_does_not_take_the_others_with_it(tmp_path: Path)
     (tmp_path / "agent.py").write_text(AGENT)
     for name in ("lacking", "mortal"):
         (tmp_path / f"{name}.toml").write_text(OUTSIDE.format(name=name))
-    outcome = measured(tmp_path, FAILING.replace("{folder}", str(tmp_path)))
+    outcome = ended(FAILING.replace("{folder}", str(tmp_path)), tmp_path)
     run = outcome.run
     states = [(r.trial.kind, r.trial.attempt, r.status) for r in run.records()]
     assert states == [("switched", 0, "failed"), ("switched", 1, "ok"), ("metered", 0, "ok")]

@@ -9,15 +9,10 @@ from typing import Any
 import pytest
 
 from harness.analysis.growth import series
-from harness.controller import evaluate
-from harness.controller.beginning import beginning
-from harness.controller.resolved import check as look_up
-from harness.node import machine
 from harness.node.memory_log import SAMPLE_SECONDS
-from harness.plan import experiment
 from harness.results.check import check
 from harness.results.run import Run
-from harness.targets.local import Local
+from tests.e2e.evaluating import completed
 from tests.unit.documented import strangers
 
 pytestmark = pytest.mark.e2e
@@ -61,16 +56,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     for name, grows in (("leak", GROWS), ("still", 0)):
         text = OUTSIDE.format(name=name, grows=grows, script=HERE / "leaking.py")
         (folder / f"{name}.toml").write_text(text)
-    file = folder / "growth.toml"
-    file.write_text(EXPERIMENT.format(folder=folder, seconds=4 * SAMPLE_SECONDS))
-    chosen = experiment.load(file)
-    resolved = look_up(chosen)
-    begin = beginning(folder / "run", chosen, resolved, command=[])
-    outcome = evaluate.evaluate(Local(), "growth", chosen, resolved, begin)
-    assert outcome.error is None
-    assert machine.leftovers() == []
-    assert [r.reason for r in outcome.run.records() if r.status != "ok"] == []
-    return outcome.run
+    return completed(EXPERIMENT.format(folder=folder, seconds=4 * SAMPLE_SECONDS), folder)
 
 
 def samples(run: Run) -> list[dict[str, Any]]:

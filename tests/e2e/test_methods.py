@@ -11,16 +11,11 @@ import pytest
 
 from harness.analysis import compare, hierarchy, pairs, ranks
 from harness.analysis.compare import Quadruples
-from harness.controller import evaluate
-from harness.controller.beginning import beginning
-from harness.controller.resolved import check as look_up
 from harness.load import record
-from harness.node import machine
-from harness.plan import experiment
 from harness.plan.trials import installed_first
 from harness.results.check import check
 from harness.results.run import Run, TrialRecord
-from harness.targets.local import Local
+from tests.e2e.evaluating import completed
 from tests.unit.documented import strangers
 
 pytestmark = pytest.mark.e2e
@@ -63,18 +58,7 @@ method = "block"
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    folder = tmp_path_factory.mktemp("methods")
-    file = folder / "methods.toml"
-    file.write_text(METHODS)
-    chosen = experiment.load(file)
-    resolved = look_up(chosen)
-    begin = beginning(folder / "run", chosen, resolved, command=[])
-    outcome = evaluate.evaluate(Local(), "methods", chosen, resolved, begin)
-    assert (outcome.error, outcome.left_out) == (None, 0), outcome.warnings
-    run = outcome.run
-    assert [r.reason for r in run.records() if r.status != "ok"] == []
-    assert machine.leftovers() == []
-    return run
+    return completed(METHODS, tmp_path_factory.mktemp("methods"))
 
 
 def _sample(run: Run, arm: str, meters: tuple[str, ...] = ("cpu.workload",)) -> Quadruples:

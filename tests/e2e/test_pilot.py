@@ -7,15 +7,10 @@ from pathlib import Path
 import pytest
 
 from harness.analysis.summary import summarize
-from harness.controller import evaluate
-from harness.controller.beginning import beginning
-from harness.controller.resolved import check as look_up
 from harness.model import FACTORIAL
-from harness.node import machine
-from harness.plan import experiment
 from harness.report import conditions
 from harness.results.check import check
-from harness.targets.local import Local
+from tests.e2e.evaluating import ended
 
 pytestmark = pytest.mark.e2e
 
@@ -46,15 +41,7 @@ collectors = ["flows"]
 
 
 def test_what_the_pilot_gave_is_what_was_measured(tmp_path: Path) -> None:
-    file = tmp_path / "tiny.toml"
-    file.write_text(TINY)
-    chosen = experiment.load(file)
-    resolved = look_up(chosen)
-    begin = beginning(tmp_path / "run", chosen, resolved, command=[])
-    outcome = evaluate.evaluate(Local(), "tiny", chosen, resolved, begin)
-    assert outcome.error is None
-    assert machine.leftovers() == []
-    run = outcome.run
+    run = ended(TINY, tmp_path).run
     kept, decided = run.about().pilot, run.experiment()
     assert kept["workloads"].keys() == {"plain", "go"}
     beside = sum(each["overhead_seconds"] for each in kept["workloads"].values())
@@ -70,7 +57,7 @@ def test_what_the_pilot_gave_is_what_was_measured(tmp_path: Path) -> None:
         for record in measured:
             rows = run.windows(record.trial)
             after = record.trial.block >= 2
-            seconds = given.seconds[FACTORIAL] if after else chosen.switched_seconds
+            seconds = given.seconds[FACTORIAL] if after else decided.switched_seconds
             assert len(rows) == 8 * (int(seconds / 0.05 + 1e-9) // 8)
             steady = any(v.metric == "steady_requests" for v in record.values)
             assert steady == (record.trial.block < 3)

@@ -5,13 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.analysis import bill, rates, value
-from harness.controller import evaluate
-from harness.controller.beginning import beginning
-from harness.controller.resolved import check as look_up
-from harness.node import machine
-from harness.plan import experiment
 from harness.results.run import Run, TrialRecord
-from harness.targets.local import Local
+from tests.e2e.evaluating import completed
 from tests.unit.documented import strangers
 
 pytestmark = pytest.mark.e2e
@@ -41,16 +36,7 @@ collectors = ["http:interval=1"]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    folder = tmp_path_factory.mktemp("rates")
-    file = folder / "rates.toml"
-    file.write_text(TEXT)
-    chosen = experiment.load(file)
-    begin = beginning(folder / "run", chosen, look_up(chosen), command=[])
-    outcome = evaluate.evaluate(Local(), "rates", chosen, look_up(chosen), begin)
-    assert outcome.error is None
-    assert machine.leftovers() == []
-    assert [r.reason for r in outcome.run.records() if r.status != "ok"] == []
-    return outcome.run
+    return completed(TEXT, tmp_path_factory.mktemp("rates"))
 
 
 @pytest.fixture(scope="module")

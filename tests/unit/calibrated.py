@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
-from harness.analysis import switched
+from harness.analysis import switched, trust
 from harness.analysis.effects import Windows
 from harness.controller import calibrate
 from harness.model import BASELINE, Arm, Measurement, Trial, Window, WindowRow
@@ -27,6 +29,21 @@ AGENT_US = 4.0
 BURNT_US = 47.0  # less than 5 % of a CPU at this rate: what was burnt counts, not what was asked
 FACTS = {"cpu_model": "Synthetic", "cpus_online": 2, "kernel": "6.18", "distribution": "Debian"}
 LEVEL_US, RATE = 100.0, 1000.0
+FEW = {10.0: 40, 30.0: 20, 60.0: 20, 300.0: 10}  # draws for a power: enough for a test
+
+
+def few_draws() -> Iterator[None]:
+    """Meanwhile powers are drawn from few."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trust, "DRAWS", FEW)
+        yield
+
+
+def certified(folder: Path) -> Path:
+    """A whole calibration, as its folder."""
+    path = measured(folder)
+    calibrate.certify(path)
+    return path
 
 
 def rows(

@@ -30,22 +30,15 @@ from tests.unit.calibrated import (
     write,
 )
 
-FEW = {10.0: 40, 30.0: 20, 60.0: 20, 300.0: 10}  # draws for a power: enough for a test
-
 
 @pytest.fixture(scope="module", autouse=True)
 def few_draws() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trust, "DRAWS", FEW)
-        yield
+    yield from calibrated.few_draws()
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole calibration, as its folder."""
-    path = measured(tmp_path_factory.mktemp("reports") / "c")
-    calibrate.certify(path)
-    return path
+    return calibrated.certified(tmp_path_factory.mktemp("reports") / "c")
 
 
 @pytest.fixture(scope="module")

@@ -12,31 +12,24 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from harness.analysis import trust
 from harness.cli import app
 from harness.controller import calibrate
 from harness.errors import InputError, StoreError
 from harness.plan import calibration as planned_calibration
 from harness.plan.calibration import Asked
 from harness.results import certificates
-from tests.unit.calibrated import FACTS, measured
-
-FEW = {10.0: 40, 30.0: 20, 60.0: 20, 300.0: 10}  # draws for a power: enough for a test
+from tests.unit import calibrated
+from tests.unit.calibrated import FACTS
 
 
 @pytest.fixture(scope="module", autouse=True)
 def few_draws() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trust, "DRAWS", FEW)
-        yield
+    yield from calibrated.few_draws()
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole calibration, as its folder."""
-    path = measured(tmp_path_factory.mktemp("reports") / "c")
-    calibrate.certify(path)
-    return path
+    return calibrated.certified(tmp_path_factory.mktemp("reports") / "c")
 
 
 def test_a_plan_takes_the_time_that_it_was_given() -> None:

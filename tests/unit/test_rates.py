@@ -94,8 +94,9 @@ def test_the_report_says_how_to_read_it(tmp_path: Path) -> None:
     built = build.build(run)
     (sentence,) = words.sentences(built.summary)
     assert sentence.startswith(
-        "go, by the second and by the request: all takes 4.2 thousandths of a CPU at any rate and "
-        "3.0 µs for each request, so that with ten times fewer requests each costs 20 µs"
+        "go, by the second and by the request: all takes 4.2 thousandths of a CPU (the same in 2 "
+        "trials) at any rate, and for each request 3.0 µs (the same in 2 trials), so that with ten "
+        "times fewer requests each costs 20 µs (the same in 2 trials)"
     )
     assert sentence in built.markdown.read_text()
     page = built.html.read_text()

@@ -17,16 +17,13 @@ from harness.analysis.noise import Noise
 from harness.analysis.trust import Known
 from harness.model import Arm, Comparison, WindowRow
 from harness.plan import experiment as experiments
+from tests.unit import calibrated
 from tests.unit.calibrated import RATE, rows, sample
-
-FEW = {10.0: 40, 30.0: 20, 60.0: 20, 300.0: 10}  # draws for a power: enough for a test
 
 
 @pytest.fixture(scope="module", autouse=True)
 def few_draws() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trust, "DRAWS", FEW)
-        yield
+    yield from calibrated.few_draws()
 
 
 # how often intervals are right
