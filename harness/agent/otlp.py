@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import requests
@@ -22,7 +22,7 @@ from opentelemetry.sdk.metrics.export import (
     ResourceMetrics,
     ScopeMetrics,
 )
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -72,6 +72,12 @@ class NotTakenError(Exception):
     """Of a kind that exporters do not repeat for."""
 
 
+def resource(own: Mapping[str, str | int]) -> Resource:
+    """What telemetry is of: the host, what OTEL_RESOURCE_ATTRIBUTES says, and what is `own`."""
+    host = Resource({"host.name": socket.gethostname()})
+    return host.merge(OTELResourceDetector().detect()).merge(Resource(own))
+
+
 class Exporter:
     """Sends to one OTLP/HTTP receiver: what was seen of the service, and the agent's own.
 
@@ -88,12 +94,12 @@ class Exporter:
     ) -> None:
         self._url = url.rstrip("/")
         self._scope = InstrumentationScope(f"harness.{collector}")
-        self._resource = Resource({"service.name": service, "host.name": socket.gethostname()})
+        self._resource = resource({"service.name": service})
         if instance:
             self._resource = self._resource.merge(Resource({"service.instance.id": instance}))
         self._own_scope = InstrumentationScope("harness.agent")
         own = {"service.name": "harness-agent", "service.instance.id": instance or str(os.getpid())}
-        self._own = Resource({**own, "host.name": socket.gethostname(), "process.pid": os.getpid()})
+        self._own = resource({**own, "process.pid": os.getpid()})
         self._find_pid = find_pid
         # failures are raised below, where somebody can act on them
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)

@@ -18,7 +18,7 @@ from harness.collectors import Definition
 from harness.controller.remote_load import LoadTarget
 from harness.errors import InputError
 from harness.linux import arguments
-from harness.plan import duration, running, workloads
+from harness.plan import duration, running, trials, workloads
 from harness.plan.definitions import changed, from_dict
 from harness.plan.experiment import Experiment
 from harness.plan.running import Running
@@ -26,7 +26,7 @@ from harness.plan.url import address, without_login
 from harness.plan.workloads import Workload
 from harness.results import certificates
 from harness.results.run import Run
-from harness.targets.base import Target
+from harness.targets.base import OnMachine, Target
 from harness.targets.local import Local
 
 LOCAL = Local.name
@@ -89,7 +89,7 @@ def asked(options: Options, ends: ExitStack) -> Asked:
         )
     target = targets.target(options.target)
     own = _own(options, here=target.name == LOCAL)
-    load = _load(options, own)
+    load = _load(options, own, target)
     described = describe(target, options, ends)
     certificate = choice.certified(options.reports, described["facts"]) if described else {}
     if described and certificates.outdated(options.reports, described["facts"]):
@@ -100,10 +100,13 @@ def asked(options: Options, ends: ExitStack) -> Asked:
         )  # fmt: skip
     experiment = choice.chosen(
         options.name or DEFAULT, own=own, arms=options.arms or (),
-        workloads=options.workload or (), minutes=options.minutes, stack=options.stack,
+        workloads=_shipped(options), minutes=options.minutes, stack=options.stack,
         service_cpus=options.service_cpus, defaults=certificate,
     )  # fmt: skip
     experiment = _long(options, experiment)
+    for name in experiment.workloads:
+        service = own if own is not None and name == own.name else workloads.load(name)
+        target.check_service(trials.service(service))
     if load is not None:
         load.check(experiment)
         if not options.plan:
@@ -192,19 +195,34 @@ def _own_again(stored: Mapping[str, Any] | None, url: str) -> Workload | None:
     return None
 
 
+def _shipped(options: Options) -> list[str]:
+    """The services that ship among the workloads; NAMESPACE/NAME is one of a cluster."""
+    return [each for each in options.workload or () if "/" not in each]
+
+
 def _running(options: Options) -> Running | None:
+    shipped = _shipped(options)
+    deployed = [each for each in options.workload or () if each not in shipped]
+    if len(deployed) > 1:
+        raise InputError(
+            f"{' and '.join(deployed)} are {len(deployed)} services of your own.",
+            "A run measures one, or those that ship.",
+            "Give one of them.",
+        )
     found = {"--pid": options.pid is not None, "--cgroup": options.cgroup, "--unit": options.unit,
-             "--container": options.container}  # fmt: skip
+             "--container": options.container, "--workload": deployed}  # fmt: skip
     named = [option for option, value in found.items() if value]
     if not named:
         return None
-    other = {"--command": options.command, "--workload": options.workload}
+    other = {"--command": options.command, "--workload": shipped}
     if starts := [option for option, value in other.items() if value]:
         raise InputError(
             f"{starts[0]} starts a service, {named[0]} names one that runs already.",
             next_step="Give one of them.",
         )
-    return Running(options.url, options.pid, options.cgroup, options.unit, options.container)
+    return Running(
+        options.url, options.pid, options.cgroup, options.unit, options.container, *deployed
+    )
 
 
 def _own(options: Options, here: bool) -> Workload | None:
@@ -219,7 +237,7 @@ def _own(options: Options, here: bool) -> Workload | None:
     return None
 
 
-def _load(options: Options, own: Workload | None) -> LoadTarget | None:
+def _load(options: Options, own: Workload | None, target: Target) -> LoadTarget | None:
     """Where the load comes from, if not from beside the service."""
     if not options.load_target:
         if options.load_url:
@@ -234,7 +252,7 @@ def _load(options: Options, own: Workload | None) -> LoadTarget | None:
             "The load comes from there as it is.",
             "Leave --load-target out, or name another machine.",
         )
-    if own is None:
+    if own is None and isinstance(target, OnMachine):
         raise InputError(
             "--load-target needs a service of your own.",
             "The services that ship listen on the loopback address of the machine they run on.",

@@ -107,7 +107,12 @@ class Options:
     ] = None
     workload: Annotated[
         list[str] | None,
-        typer.Option("--workload", metavar="NAME", help="Measure this service; repeat for more."),
+        typer.Option(
+            "--workload",
+            metavar="NAME",
+            help="Measure this service that ships; repeat for more. In a cluster also one that "
+            "runs there: NAMESPACE/DEPLOYMENT.",
+        ),
     ] = None
     duration: Annotated[
         str,
@@ -154,13 +159,17 @@ class Options:
     ] = None
     target: Annotated[
         str,
-        typer.Option(metavar="local|ssh:HOST", help="Where it is measured: here, or on a machine."),
+        typer.Option(
+            metavar="local|ssh:HOST|kind|existing",
+            help="Where it is measured: here, on a machine, or on a node of a cluster "
+            "(kind,node=NAME; existing,context=NAME,node=NAME).",
+        ),
     ] = "local"
     load_target: Annotated[
         str,
         typer.Option(
-            metavar="local|ssh:HOST",
-            help="Where the load comes from.",
+            metavar="local|ssh:HOST|kind|existing",
+            help="Where the load comes from, as with --target.",
             show_default="beside the service",
         ),
     ] = ""

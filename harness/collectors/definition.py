@@ -22,7 +22,8 @@ class Definition:
 
     `signal` names what coverage counts, `telemetry` the kind whose delay is its data latency;
     each is None where there is nothing to count. `agent` is the name that `harness.agent` knows it
-    by, `accepts` the options that a spec may set; an external collector has a `command` instead.
+    by, `accepts` the options that a spec may set; an external collector has a `command` instead,
+    one that a cluster runs a `daemonset` (NAMESPACE/NAME), which the target moves.
     It cannot run without its `hooks` (by the names of `linux.bpf_features.PROBES`), and takes
     another one where the kernel refuses one of those that it `prefers`. One that
     `writes_profiles` is given a folder for them.
@@ -42,6 +43,7 @@ class Definition:
     hooks: tuple[str, ...] = ()
     prefers: tuple[str, ...] = ()
     writes_profiles: bool = False
+    daemonset: str = ""
 
     @property
     def slug(self) -> str:

@@ -3,6 +3,7 @@
 http                             an included collector
 profile:frequency=99,drain=0.5   the same with options of its agent; `_` stands for `-`
 path/to/collector.toml           an external one, which speaks the agents' control protocol
+daemonset:NAMESPACE/NAME         what a cluster runs on each node; it can be moved, not switched
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from harness.errors import InputError
 from harness.wire.telemetry import TelemetryKind, countable
 
 PLACEHOLDERS = ("cgroup", "otlp", "control", "service", "interval", "instance", "here", "python")
+DAEMONSET = "daemonset:"
 REQUIRED = ("name", "purpose", "command")
+_OBJECT = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")  # of Kubernetes
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _SHOWN = "docs/guide.md, *Your own collector*, shows one"
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -29,14 +32,33 @@ _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 def resolve(spec: str) -> Definition:
     """The collector that `spec` names; InputError if there is none such."""
     name, colon, text = spec.partition(":")
+    if is_placed(spec):
+        return _placed(text)
     if name in REGISTRY:
         return _with_options(REGISTRY[name], text, spec) if colon else REGISTRY[name]
     if spec.endswith(".toml"):
         return _external(Path(spec))
     raise InputError(
         f"The collector {spec!r} is not known.",
-        next_step=f"Known are: {', '.join(REGISTRY)}, or the path of a collector's .toml file.",
+        next_step=f"Known are: {', '.join(REGISTRY)}, or the path of a collector's .toml file; "
+        f"in a cluster {DAEMONSET}NAMESPACE/NAME.",
     )
+
+
+def is_placed(spec: str) -> bool:
+    """Whether it is one that a cluster runs, which is moved to a node and away from it."""
+    return spec.startswith(DAEMONSET)
+
+
+def _placed(given: str) -> Definition:
+    namespace, slash, name = given.partition("/")
+    if not slash or not all(map(_OBJECT.fullmatch, (namespace, name))):
+        raise InputError(
+            f"The collector {DAEMONSET + given!r} cannot be read.",
+            next_step=f"Write {DAEMONSET}NAMESPACE/NAME.",
+        )
+    purpose = f"the DaemonSet {given}, as the cluster runs it"
+    return Definition(name, purpose, None, None, daemonset=given, variant=namespace)
 
 
 def _with_options(definition: Definition, text: str, spec: str) -> Definition:

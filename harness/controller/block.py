@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,8 +23,9 @@ from harness.plan.trials import Definitions
 from harness.plan.workloads import Workload
 from harness.results.about import Capacity
 from harness.results.run import Run, TrialRecord
-from harness.wire.spec import BlockReady, BlockSpec, TrialResult
+from harness.wire.spec import BlockReady, BlockSpec, Found, Spawn, TrialResult
 
+Serving = Callable[[Spawn | Found, str], AbstractContextManager[Spawn | Found]]
 CULPRIT, LEFT_OUT = "failed_collector", "left_out"  # what a node tells of a shared trial
 
 
@@ -33,6 +35,7 @@ class Block:
 
     `skipped` are the arms that cannot run there, and why. The load is beside the service, unless
     `load` comes from another node. `look` is called between trials, when nothing is measured.
+    `serving` is a target's: it says how the node has the service, as long as the block lasts.
     """
 
     store: Run
@@ -45,6 +48,7 @@ class Block:
     skipped: Mapping[str, str] = field(default_factory=dict)
     load: RemoteLoad | None = None
     look: Callable[[Trial], None] = lambda _: None
+    serving: Serving = lambda asked, _: nullcontext(asked)
 
     def run(self, group: Sequence[Trial]) -> None:
         """Run these trials, which are of one block, and store each.
@@ -58,11 +62,13 @@ class Block:
         spec = specs.block(
             self.experiment, self.workload, first.block, self._known_rate(first.workload)
         )
-        if self.load is None:
-            self._run(spec, group)
-            return
-        with self.load.driving(self.node) as elsewhere:
-            self._run(replace(spec, elsewhere=elsewhere), group)
+        with self.serving(spec.service, spec.name) as service:
+            spec = replace(spec, service=service)
+            if self.load is None:
+                self._run(spec, group)
+                return
+            with self.load.driving(self.node) as elsewhere:
+                self._run(replace(spec, elsewhere=elsewhere), group)
 
     def _run(self, spec: BlockSpec, group: Sequence[Trial]) -> None:
         first = group[0]

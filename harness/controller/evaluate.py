@@ -112,12 +112,15 @@ def evaluate(
             hello = nodes.connect()
             skipped = skipping.skipped(target, experiment, resolved.definitions) or {}
             skipping.require_some(experiment, skipped)
+            nodes.clear(resolved.definitions)
             with target.out_of_the_way(hello.placement.orchestrator):
                 if remote is not None:
                     remote.connect(nodes.node())
                 run = begin(hello)
                 with run.lock():
                     outcome = Outcome(run, skipped=skipped)
+                    if target.caution:
+                        outcome.warn(target.caution)
                     watch = Watch(tell, show)
                     return _measured(outcome, nodes, remote, hello, resolved, watch, stop.shield)
         finally:
@@ -228,7 +231,7 @@ def _due(
         try:
             Block(
                 run, experiment, nodes.node(), resolved.workloads[name], resolved.definitions,
-                progress, outcome.warn, outcome.skipped, remote, interim.look,
+                progress, outcome.warn, outcome.skipped, remote, interim.look, nodes.serving,
             ).run(trials)  # fmt: skip
             nodes.held()
         except HarnessError as error:

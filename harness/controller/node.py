@@ -17,7 +17,7 @@ from harness.results.folder import writing
 from harness.targets.base import Channel
 from harness.wire import codec
 from harness.wire.code import digest
-from harness.wire.driving import Answer, Ask, Call
+from harness.wire.driving import Answer, Ask, Call, Displace, Place
 from harness.wire.frames import PIECE, Frame, FrameError, Reader, pack
 from harness.wire.spec import (
     BlockReady,
@@ -41,8 +41,9 @@ class Node:
     """A node process with a session; NodeError from every method when it is lost.
 
     Files that it sends go below `folder`, once that is known; where it speaks of its own folder,
-    the text says that one instead. What it asks for load from another node `drives` does; a node
-    `beside` it is pinged as well, since it must hear us while we wait for this one.
+    the text says that one instead. What it asks for load from another node `drives` does, what it
+    asks of the cluster that it is in `places`; a node `beside` it is pinged as well, since it must
+    hear us while we wait for this one.
     """
 
     def __init__(self, channel: Channel) -> None:
@@ -50,6 +51,7 @@ class Node:
         self.folder: Path | None = None
         self.lost = False
         self.drives: Ask | None = None
+        self.places: Ask | None = None
         self.beside: Node | None = None
         self._work = ""
         self._windows: list[WindowRow] = []  # of the trial under way
@@ -201,10 +203,12 @@ class Node:
 
     def _answer(self, frame: Frame) -> None:
         """Do what it asks for; what fails is told to it, as its own driver would."""
-        if self.drives is None:
-            raise self._loss("it asked for load, which nobody makes for it")
+        call = self._loaded(Call, frame.head["call"])
+        do = self.places if isinstance(call.does, Place | Displace) else self.drives
+        if do is None:
+            raise self._loss(f"it asked for {type(call.does).__name__}, which nobody does for it")
         try:
-            found, requests = self.drives(self._loaded(Call, frame.head["call"]))
+            found, requests = do(call)
         except HarnessError as error:
             if self.lost:
                 raise

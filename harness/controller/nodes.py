@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 from harness.controller.node import Node
 from harness.errors import HarnessError, InputError, NeedError, NodeError
+from harness.plan.trials import Definitions
 from harness.results import certificates
 from harness.targets.base import Target
-from harness.wire.spec import Hello
+from harness.wire.driving import Answer, Call, Displace, Place
+from harness.wire.spec import Found, Hello, Spawn
 
 AGAIN_SECONDS = 100.0  # a lost node's lease, and the time that it takes to undo what it did
 LOSSES = 3  # nodes in a row, after which there is no use in another one
@@ -31,6 +35,7 @@ class Nodes:
         """Start a node and open its session; InputError if it is another machine than the first."""
         self._node = Node(self._target.connect())
         self._node.folder, self._node.beside = self._folder, self.beside
+        self._node.places = partial(self._placed, self._node)
         hello = self._begin(self._node)
         if self._first is None:
             self._first = hello
@@ -49,6 +54,23 @@ class Nodes:
             self._connect_again()
         assert self._node is not None
         return self._node
+
+    def serving(self, asked: Spawn | Found, name: str) -> AbstractContextManager[Spawn | Found]:
+        """How the target's node has the service of a block of this name, while that lasts."""
+        return self._target.serving(asked, name)
+
+    def clear(self, definitions: Definitions) -> None:
+        """Have none of those on the measured node that a cluster runs: trials move them there."""
+        for each in definitions.values():
+            if each.daemonset:
+                self._target.place(each.daemonset, False, self.node().ping)
+
+    def _placed(self, node: Node, call: Call) -> Answer:
+        """Have the target move what a cluster runs to the node, or away; it hears us meanwhile."""
+        does = call.does
+        assert isinstance(does, Place | Displace)
+        there = isinstance(does, Place)
+        return {"containers": self._target.place(does.daemonset, there, node.ping)}, b""
 
     def current(self) -> Node | None:
         """The node that was had last, lost or not."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.collectors.spec import is_placed
 from harness.controller import telemetry
 from harness.errors import (
     InputError,
@@ -48,7 +49,7 @@ def check(
 
 
 def _check_own(arm: Arm, own: Workload) -> None:
-    if own.running is not None:
+    if own.running is not None and not all(map(is_placed, arm.collectors)):
         raise InputError(
             f"Arm {arm.name!r} needs a process of the program for each block.",
             f"{own.name!r} runs already, and is not ours to start or end.",

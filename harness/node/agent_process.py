@@ -62,6 +62,16 @@ class AgentProcess:
         """The process id of what was started; that may have started others."""
         return self._process.pid
 
+    @property
+    def counts(self) -> bool:
+        """Whether it tells what it saw, and is flushed."""
+        return True
+
+    @property
+    def cgroups(self) -> list[Path]:
+        """Those whose CPU time is its own; none if it has none of its own."""
+        return [self._own_cgroup] if self._own_cgroup else []
+
     def pids(self) -> list[int]:
         """All processes that it is made of now."""
         return cgroup.processes(self._own_cgroup) if self._own_cgroup else [self.pid]

@@ -142,8 +142,7 @@ def _group(agent: AgentProcess) -> str:
 
 def _cpu(testbed: Testbed, agents: Sequence[AgentProcess]) -> dict[str, float]:
     """CPU seconds so far of the service in scope, of the receiver and of each agent, by cgroup."""
-    of = testbed.machine.of
-    groups = {group: cpu_seconds(of(group)) for group in map(_group, agents)}
+    groups = {_group(agent): sum(map(cpu_seconds, agent.cgroups)) for agent in agents}
     own = {testbed.scope: testbed.cpu_seconds(), "sink": testbed.receiver_cpu_seconds()}
     return groups | own
 

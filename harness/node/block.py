@@ -61,7 +61,7 @@ def start(
     capacity = _capacity(spec, driving, attend, tell)
     doubts.append(_redirected(running.url, capacity))
     rate = _rate(spec, capacity)
-    testbed = Testbed(machine, placement, receiver, spec, running, driving, rate, attend)
+    testbed = Testbed(machine, placement, receiver, spec, running, driving, rate, attend, ask)
     tell("warming up")
     driving.start(rate)
     seconds, steady = await_steady(

@@ -22,14 +22,14 @@ Status = Literal["pass", "warn", "fail"]
 _ROOT = Path(__file__).parents[2]
 _SETUP = "Run `make setup`."
 # tool -> (severity where it is missing, what it is for)
-_TOOLS: dict[str, tuple[Status, str]] = {
+_BUILDING: dict[str, tuple[Status, str]] = {
     "clang": ("fail", "builds the collectors"),
     "bpftool": ("fail", "reads the kernel's types for the build"),
     "go": ("warn", "builds the Go workload"),
-    "java": ("warn", "runs the Java workload"),
     "javac": ("warn", "builds the Java workload"),
     "chromium": ("warn", "only the tests need it: they look at the report in it"),
 }
+_TOOLS: dict[str, tuple[Status, str]] = {"java": ("warn", "runs the Java workload")}
 # probes that no collector takes: who does, and what is to be known where they are refused
 _USED = {"hardware counters": "the meter of instructions a request"}
 _WITHOUT = {
@@ -149,7 +149,8 @@ def _mounts() -> Iterator[Finding]:
 
 def _tools() -> Iterator[Finding]:
     path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin:/usr/local/go/bin"
-    for tool, (severity, purpose) in _TOOLS.items():
+    builds = (_ROOT / "bpf" / "Makefile").exists()  # what was copied to a host is built
+    for tool, (severity, purpose) in (_BUILDING | _TOOLS if builds else _TOOLS).items():
         found = shutil.which(tool, path=path)
         fix = f"{_SETUP} It {purpose}." if tool != "chromium" else f"Nothing to do: {purpose}."
         yield _verdict(tool, found is not None, found or "absent", fix, severity)

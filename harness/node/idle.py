@@ -80,4 +80,4 @@ def wait(testbed: Testbed, seconds: float) -> None:
 
 
 def _cpu(testbed: Testbed, agents: Sequence[AgentProcess]) -> dict[str, float]:
-    return {agent.name: cpu_seconds(testbed.machine.of(f"agent-{agent.name}")) for agent in agents}
+    return {agent.name: sum(map(cpu_seconds, agent.cgroups)) for agent in agents}

@@ -14,6 +14,7 @@ from typing import TypeVar
 from harness.errors import CollectorError, HarnessError, NeedError
 from harness.node import found
 from harness.node.agent_process import AgentProcess
+from harness.node.placed_agent import PlacedAgent
 from harness.node.testbed import Testbed, TrialLog
 from harness.wire.spec import CollectorSpec
 
@@ -83,12 +84,15 @@ def _await(agent: AgentProcess, notes: TrialLog) -> None:
 
 def _detach(agent: AgentProcess, notes: TrialLog) -> None:
     detached = agent.switch(False)
-    notes.add("detach_seconds", detached["seconds"], "s", collector=agent.name)
+    if "seconds" in detached:
+        notes.add("detach_seconds", detached["seconds"], "s", collector=agent.name)
 
 
 def _process(
     testbed: Testbed, collector: CollectorSpec, folder: Path, notes: TrialLog
 ) -> AgentProcess:
+    if collector.daemonset:
+        return PlacedAgent(collector, testbed, folder)
     return AgentProcess(
         collector,
         target_cgroup=testbed.service.cgroup,

@@ -21,6 +21,7 @@ READY_SECONDS = 60.0
 POLL_SECONDS = 0.05
 SETTLE_SECONDS = 0.3  # a daemon's first process is gone by then
 GRACE_SECONDS = 5.0
+LOOPBACK = "127.0.0.1"
 WORKLOADS = Path(__file__).resolve().parents[2] / "workloads"
 
 
@@ -122,7 +123,8 @@ def _require_free(port: int) -> None:
 
 def filled(word: str, port: int = 0) -> str:
     """With what only this machine knows: its Python, its copy of the services that ship."""
-    word = word.replace("{port}", str(port)).replace("{python}", sys.executable)
+    word = word.replace("{port}", str(port)).replace("{host}", LOOPBACK)
+    word = word.replace("{python}", sys.executable)
     return word.replace("{workloads}", str(WORKLOADS))
 
 

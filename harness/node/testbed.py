@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import CollectorError
+from harness.meters import bpf_maps
 from harness.meters.cgroup import CgroupCpu
 from harness.model import Receiver, WindowRow
 from harness.node.agent_process import AgentProcess
 from harness.node.load_driver import LoadDriver
 from harness.node.machine import Machine
 from harness.node.service import Service
+from harness.wire.driving import Ask
 from harness.wire.spec import BlockSpec, Placement, TrialResult, TrialSpec, Value
 
 LOAD = "client"  # the cgroup of the load driver
@@ -27,7 +29,8 @@ Attend = Callable[[], None]
 class Testbed:
     """What runs while the trials of one block run; `rate` in arrivals per second.
 
-    Collectors observe the cgroup of `service`; `scope` is what that is called in the notes.
+    Collectors observe the cgroup of `service`; `scope` is what that is called in the notes. `ask`
+    asks the controller for what is not the node's own to do.
     """
 
     machine: Machine
@@ -38,6 +41,7 @@ class Testbed:
     driver: LoadDriver
     rate: float
     attend: Attend
+    ask: Ask
     scope: str = "workload"
 
     def load_cgroups(self) -> list[Path]:
@@ -81,6 +85,10 @@ class TrialLog:
 
         CollectorError if it did not see the service all the time: that is a part of no cost.
         """
+        if not agent.counts:
+            maps = bpf_maps.of_programs(agent.program_ids)
+            self.add("map_bytes", sum(each.bytes for each in maps), "By", collector=agent.name)
+            return
         _require_attached(agent, stats)
         if failed := stats.get("errors", 0):
             self.warn(

@@ -174,14 +174,14 @@ def open_edges(
 
     Instructions are counted of the service, and of those others.
     """
-    of, counted = testbed.machine.of, {"": testbed.service.cgroup}
+    counted = {"": testbed.service.cgroup}
     for metric, path in (others or {}).items():
         counted[f".{metric.partition('.')[2]}"] = path
     return Edges(
         {
             "cpu.workload": [testbed.service.cgroup],
             "cpu.client": testbed.load_cgroups(),
-            "cpu.agent": [of(f"agent-{agent.name}") for agent in agents],
+            "cpu.agent": [path for agent in agents for path in agent.cgroups],
             "cpu.sink": [*testbed.receiver.cgroups.values()],
             **{metric: [path] for metric, path in (others or {}).items()},
         },

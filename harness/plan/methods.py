@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from harness.collectors.spec import is_placed
 from harness.model import BASELINE, FACTORIAL, Arm
 from harness.plan import design, saturation
 
@@ -17,11 +18,22 @@ if TYPE_CHECKING:
 def chosen(arms: Sequence[Arm], named: Collection[str] = (), stack: str = "sink") -> list[Arm]:
     """The arms, those that are not `named` (which say it themselves) with the method of choice.
 
+    What a cluster runs on its nodes is installed and removed: nothing switches it.
     Two or more arms whose collectors can be switched share their windows. Not so versions of one
     collector, of which nobody runs two at once, nor the same collectors twice, and not where
     backends are asked what each arm's telemetry costs them.
     """
-    free = [a for a in arms if a.name not in named and a.collectors and not a.against]
+    arms = [
+        replace(a, method="block")
+        if a.name not in named and any(map(is_placed, a.collectors))
+        else a
+        for a in arms
+    ]
+    free = [
+        a
+        for a in arms
+        if a.name not in named and a.collectors and not a.against and a.method != "block"
+    ]
     told = [a for a in arms if a.name in named and a.method == FACTORIAL]
     versions = _versions([*free, *told])
     sets = Counter(frozenset(a.collectors) for a in (*free, *told))

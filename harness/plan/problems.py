@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, get_args
 
+from harness.collectors.spec import is_placed
 from harness.model import BASELINE, FACTORIAL, Arm, Arrivals
 from harness.plan import allotment, methods, saturation
 
@@ -105,6 +106,11 @@ def _of_arm(arm: Arm) -> Iterator[str]:
     if arm.method not in (*switched, "twin", "block"):
         known = "switch, factorial, twin or block"
         yield f"arm {arm.name!r}: its method is {known}, not {arm.method!r}."
+    if any(map(is_placed, named)) and arm.method != "block":
+        yield (
+            f"arm {arm.name!r} has what a cluster runs on its nodes, which nothing can switch: "
+            "its method is block."
+        )
     if arm.against and arm.method != "switch":
         yield f"arm {arm.name!r}: only a switched arm can be compared against collectors."
     if any(len(set(each)) < len(each) for each in (arm.collectors, arm.against)):

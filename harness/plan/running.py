@@ -23,6 +23,7 @@ class Running:
     cgroup: str = ""
     unit: str = ""
     container: str = ""
+    workload: str = ""
 
     def __post_init__(self) -> None:
         """InputError unless it is named once, and by something that can be."""
@@ -32,12 +33,14 @@ class Running:
                 f"{' and '.join(named)} each name a service that runs."
                 if named
                 else "Nothing names the service that runs.",
-                next_step="Give one of --pid, --cgroup, --unit, --container.",
+                next_step="Give one of --pid, --cgroup, --unit, --container, --workload.",
             )
         if self.pid is not None and self.pid < 1:
             raise InputError(
                 f"There is no process {self.pid}.", next_step="`pgrep -x NAME` says which there is."
             )
+        if self.workload and not self.url:
+            return  # its pods say on which port they answer
         if not self.url:
             raise InputError(
                 f"{named[0]} needs --url too.",
@@ -53,6 +56,7 @@ class Running:
             "--cgroup": self.cgroup,
             "--unit": self.unit,
             "--container": self.container,
+            "--workload": self.workload,
         }
         return [option for option, value in found.items() if value]
 
@@ -63,6 +67,7 @@ class Running:
         """
         container = self.container.rpartition("://")[2][:12]
         said = self.unit.removesuffix(".service") or Path(self.cgroup).name or container
+        said = said or self.workload.rpartition("/")[2]
         slug = re.sub(r"[^a-z0-9]+", "-", said.lower()).strip("-") or f"pid-{self.pid}"
         return f"own-{slug}" if slug in workloads.names() else slug
 
@@ -88,7 +93,7 @@ def service(running: Running, locustfile: Path | None = None) -> Workload:
         url=url,
         running=Found(
             name=name, url=url, pid=running.pid or 0, cgroup=running.cgroup,
-            unit=running.unit, container=running.container,
+            unit=running.unit, container=running.container, workload=running.workload,
         ),
         login=login,
     )  # fmt: skip

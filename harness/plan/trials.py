@@ -151,6 +151,7 @@ def collector(definition: Definition, instance: str = "") -> CollectorSpec:
         tells_instance=definition.tells_instance,
         by_socket=definition.by_socket,
         writes_profiles=definition.writes_profiles,
+        daemonset=definition.daemonset,
     )
 
 

@@ -49,8 +49,9 @@ class Build:
 class Workload:
     """A service that can be started; the fields are workload.toml's keys.
 
-    `command` and `environment` may hold {port}, {python} and {dir}. With a `url` the program is
-    the user's own: it must answer there. Without one it prints `{"ready": true, "port": N}`.
+    `command` and `environment` may hold {host}, {port}, {python} and {dir}. With a `url` the
+    program is the user's own: it must answer there. Without one it prints
+    `{"ready": true, "port": N}`.
     `login` (user:password, percent-encoded) is for the load driver alone and is never stored.
     """
 
@@ -75,9 +76,12 @@ class Workload:
 
     def argv(self, port: int = 0) -> list[str]:
         """The command on this port; 0 lets the program pick one."""
-        words = {"{port}": str(port), "{python}": sys.executable, "{dir}": str(self.directory)}
+        words = {
+            "{host}": "127.0.0.1", "{port}": str(port), "{python}": sys.executable,
+            "{dir}": str(self.directory),
+        }  # fmt: skip
         return [
-            re.sub(r"\{(port|python|dir)\}", lambda match: words[match[0]], word)
+            re.sub(r"\{(host|port|python|dir)\}", lambda match: words[match[0]], word)
             for word in self.command
         ]
 
@@ -129,7 +133,7 @@ def load(name: str) -> Workload:
         raise InputError(
             "The experiment measures a service of your own, and it is not said which.",
             next_step="Give --command and --url, or --url and one of --pid, --cgroup, --unit, "
-            "--container.",
+            "--container; in a cluster --workload NAMESPACE/DEPLOYMENT.",
         )
     if name not in names():
         raise InputError(

@@ -198,8 +198,14 @@ def arm_phrase(summary: Summary, arm: str) -> str:
 
 def place(target: str) -> str:
     """Where it was measured, as the beginning of a sentence."""
-    _, _, host = target.partition(":")
-    return f"On {host}" if host else "On this machine"
+    if target == "local":
+        return "On this machine"
+    if target.startswith("ssh:"):
+        return f"On {target.removeprefix('ssh:')}"
+    said = dict(word.split("=", 1) for word in target.split(",")[1:])
+    node = f"On the node {said['node']}" if "node" in said else "On a node"
+    name = said.get("context") or said.get("name")
+    return f"{node} of the cluster {name}" if name else f"{node} of a cluster"
 
 
 def instead(summary: Summary, row: Comparison) -> str:

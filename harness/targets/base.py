@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
-from harness.errors import HarnessError, NodeError
+from harness.errors import HarnessError, InputError, NodeError
 from harness.linux.processes import Completed
 from harness.wire import codec
+from harness.wire.spec import Found, Spawn
 
 Tell = Callable[[str], None]
 
@@ -39,11 +40,20 @@ class Target(Protocol):
 
     @property
     def name(self) -> str:
-        """As it is given: `local`, `ssh:HOST`."""
+        """As it is given: `local`, `ssh:HOST`, `kind`, `existing,context=NAME,node=NODE`."""
+        ...
+
+    @property
+    def caution(self) -> str:
+        """What a reader must know of figures from there, in a sentence; mostly nothing."""
         ...
 
     def check(self) -> None:
         """InputError or NeedError if nothing can be measured there; changes nothing."""
+        ...
+
+    def check_service(self, asked: Spawn | Found) -> None:
+        """InputError if a service of this kind cannot be measured there."""
         ...
 
     def prepare(self, tell: Tell) -> None:
@@ -61,6 +71,22 @@ class Target(Protocol):
         """
         ...
 
+    def serving(self, asked: Spawn | Found, name: str) -> AbstractContextManager[Spawn | Found]:
+        """What a node is told of the service of a block of this name, for as long as that lasts.
+
+        A machine's node starts or finds it itself. In a cluster it is a pod, which the cluster
+        starts. InputError or ComponentError where that cannot be had.
+        """
+        ...
+
+    def place(self, daemonset: str, there: bool, meanwhile: Callable[[], None]) -> list[str]:
+        """Have a DaemonSet of the cluster run on the measured node, or not run `there`.
+
+        The ids of its containers there, all ready. `meanwhile` is called at least every 15 s.
+        InputError if there is none such, ComponentError if it does not become ready or does not go.
+        """
+        ...
+
     def out_of_the_way(self, cpus: Sequence[int]) -> AbstractContextManager[None]:
         """Keep this process off the CPUs that are measured, where they are those of the node."""
         ...
@@ -68,6 +94,31 @@ class Target(Protocol):
     def remove(self) -> None:
         """Remove what `prepare` installed."""
         ...
+
+
+class OnMachine:
+    """What targets have in common whose node starts and finds services itself."""
+
+    caution = ""
+
+    def check_service(self, asked: Spawn | Found) -> None:
+        """InputError if it is a workload of a cluster."""
+        if isinstance(asked, Found) and asked.workload:
+            raise InputError(
+                f"{asked.workload} is a workload of a cluster, and a machine was named.",
+                next_step="Give --target kind or --target existing too.",
+            )
+
+    def serving(self, asked: Spawn | Found, name: str) -> AbstractContextManager[Spawn | Found]:
+        """The same: the node starts or finds it."""
+        return nullcontext(asked)
+
+    def place(self, daemonset: str, there: bool, meanwhile: Callable[[], None]) -> list[str]:
+        """InputError: a machine has none."""
+        raise InputError(
+            f"The DaemonSet {daemonset} is one of a cluster, and a machine is measured.",
+            next_step="Give --target kind or --target existing.",
+        )
 
 
 def arguments(question: str, about: Sequence[Any]) -> list[str]:

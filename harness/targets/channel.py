@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -81,3 +82,29 @@ class ProcessChannel:
         except OSError:
             return ""
         return " ".join(lines[-3:])
+
+
+class SaidChannel(ProcessChannel):
+    """What the node says on stderr is in a file without a name, which goes with both processes."""
+
+    def __init__(self, argv: Sequence[str], cpus: Sequence[int] = ()) -> None:
+        self._said, name = tempfile.mkstemp(prefix="harness-node-")
+        try:
+            super().__init__(argv, Path(name), cpus)
+        finally:
+            os.unlink(name)
+
+    def close(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Hang up, let it undo what it did, and wait for it; safe to call again."""
+        super().close(meanwhile)
+        self._words = self.last_words()
+        if self._said >= 0:
+            os.close(self._said)
+        self._said = -1
+
+    def last_words(self) -> str:
+        """The end of what it said on stderr."""
+        if self._said < 0:
+            return self._words
+        said = os.pread(self._said, 1 << 20, max(0, os.fstat(self._said).st_size - (1 << 20)))
+        return " ".join(said.decode(errors="replace").strip().splitlines()[-3:])

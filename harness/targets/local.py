@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from harness.errors import NeedError
 from harness.linux import processes
-from harness.targets.base import Tell, answer, arguments
-from harness.targets.channel import ProcessChannel
+from harness.targets.base import OnMachine, Tell, answer, arguments
+from harness.targets.channel import SaidChannel
 
 ANSWER_SECONDS = 660.0
 
 
-class Local:
+class Local(OnMachine):
     """Nothing has to be installed, and nothing is told over a network."""
 
     name = "local"
@@ -39,9 +37,9 @@ class Local:
     def prepare(self, tell: Tell) -> None:
         """Nothing."""
 
-    def connect(self) -> LocalChannel:
+    def connect(self) -> SaidChannel:
         """A node process, which ends in order when this one dies."""
-        return LocalChannel(self._cpus)
+        return SaidChannel([sys.executable, "-m", "harness.node"], self._cpus)
 
     def ask(self, question: str, *about: Any) -> Any:
         """What a node answers."""
@@ -60,29 +58,3 @@ class Local:
 
     def remove(self) -> None:
         """Nothing."""
-
-
-class LocalChannel(ProcessChannel):
-    """What the node says on stderr is in a file without a name, which goes with both processes."""
-
-    def __init__(self, cpus: Sequence[int]) -> None:
-        self._said, name = tempfile.mkstemp(prefix="harness-node-")
-        try:
-            super().__init__([sys.executable, "-m", "harness.node"], Path(name), cpus)
-        finally:
-            os.unlink(name)
-
-    def close(self, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Hang up, let it undo what it did, and wait for it; safe to call again."""
-        super().close(meanwhile)
-        self._words = self.last_words()
-        if self._said >= 0:
-            os.close(self._said)
-        self._said = -1
-
-    def last_words(self) -> str:
-        """The end of what it said on stderr."""
-        if self._said < 0:
-            return self._words
-        said = os.pread(self._said, 1 << 20, max(0, os.fstat(self._said).st_size - (1 << 20)))
-        return " ".join(said.decode(errors="replace").strip().splitlines()[-3:])

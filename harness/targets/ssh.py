@@ -14,7 +14,7 @@ from typing import Any
 from harness.errors import NeedError
 from harness.linux.processes import Completed
 from harness.targets import packages, ssh_host
-from harness.targets.base import Tell, answer, arguments
+from harness.targets.base import OnMachine, Tell, answer, arguments
 from harness.targets.bundle import Bundle, bundle
 from harness.targets.channel import ProcessChannel
 from harness.targets.openssh import Connection, host
@@ -27,7 +27,7 @@ LOOK_SECONDS = 60.0
 REMOVE_SECONDS = 300.0
 
 
-class Ssh:
+class Ssh(OnMachine):
     """The node runs on the host as root, from `<folder>/<hash>`; all talk is over one connection.
 
     `given` is `[USER@]HOST[:PORT]`.

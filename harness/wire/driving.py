@@ -1,4 +1,4 @@
-"""What a measured node asks of a load driver on another node; the controller carries it there."""
+"""What a measured node asks of the controller: load from another node, collectors of a cluster."""
 
 from __future__ import annotations
 
@@ -51,14 +51,31 @@ class End:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Have a cluster's DaemonSet, NAMESPACE/NAME, run on the measured node."""
+
+    daemonset: str
+
+
+@dataclass(frozen=True)
+class Displace:
+    """Have it run there no more."""
+
+    daemonset: str
+
+
+@dataclass(frozen=True)
 class Call:
     """One of them."""
 
-    does: Begin | FindCapacity | Start | Finish | End
+    does: Begin | FindCapacity | Start | Finish | End | Place | Displace
 
 
 Answer = tuple[Mapping[str, Any], bytes]
-"""What was found, and the file of requests of a phase that ended."""
+"""What was found, and the file of requests of a phase that ended.
+
+Of `Place` it is `containers`: the ids of what runs there by then.
+"""
 
 Ask = Callable[[Call], Answer]
 

@@ -70,8 +70,9 @@ class Hello:
 class Spawn:
     """A service that the node starts, in a cgroup that it makes.
 
-    `argv`, `cwd` and `environment` may hold {python}, {port}, and {workloads}, the node's own
-    services. Without a `url` the program prints `{"ready": true, "port": N}`.
+    `argv`, `cwd` and `environment` may hold {python}, {host} and {port} to listen on, and
+    {workloads}, the node's own services. Without a `url` the program prints
+    `{"ready": true, "port": N}`.
     """
 
     name: str
@@ -83,7 +84,10 @@ class Spawn:
 
 @dataclass(frozen=True)
 class Found:
-    """A service that runs already, by one of the four; it is left where it is, and running."""
+    """A service that runs already, by one of the five; it is left where it is, and running.
+
+    `workload`, NAMESPACE/NAME in a cluster, is for a target to find: a node is told a container.
+    """
 
     name: str
     url: str
@@ -91,6 +95,7 @@ class Found:
     cgroup: str = ""
     unit: str = ""
     container: str = ""
+    workload: str = ""
 
 
 @dataclass(frozen=True)
@@ -161,9 +166,10 @@ class CollectorSpec:
     """A collector as it is measured, resolved once by the controller.
 
     `name` is its own among all that a trial installs. `agent` is what `harness.agent` knows it by;
-    an external one has a `command` instead. `signal` is what coverage counts, `telemetry` the kind
-    whose delay is its data latency, `scope` the OTLP scope of both. One that is told `by_socket`
-    knows the service by the cgroup of its sockets; one that `writes_profiles` gets a folder.
+    an external one has a `command` instead, one that the cluster runs a `daemonset`. `signal` is
+    what coverage counts, `telemetry` the kind whose delay is its data latency, `scope` the OTLP
+    scope of both. One that is told `by_socket` knows the service by the cgroup of its sockets; one
+    that `writes_profiles` gets a folder.
     """
 
     name: str
@@ -177,6 +183,7 @@ class CollectorSpec:
     tells_instance: bool
     by_socket: bool = False
     writes_profiles: bool = False
+    daemonset: str = ""
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ ALL = (
         "-s -w -X helm.sh/helm/v3/internal/version.version=v3.19.5",
     ),
     Module("etcd", ("go.etcd.io/etcd/server/v3",)),
+    Module("kwok", ("sigs.k8s.io/kwok/cmd/kwok",)),
     Module("coredns", ("github.com/coredns/coredns",)),
     Module(
         "kubernetes",

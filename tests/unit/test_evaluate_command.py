@@ -92,7 +92,7 @@ def test_a_service_that_runs_is_named_to_who_measures_it(option: str) -> None:
     assert found.own.running is not None
     assert vars(found.own.running) == {
         "name": "pid-7" if option == "pid" else "name", "url": URL.rstrip("/"),
-        "pid": 0, "cgroup": "", "unit": "", "container": "", option: value,
+        "pid": 0, "cgroup": "", "unit": "", "container": "", "workload": "", option: value,
     }  # fmt: skip
     assert found.experiment.workloads == (found.own.name,)
 
@@ -187,3 +187,30 @@ def test_no_command_waits_for_libraries_that_it_does_not_use(words: list[str]) -
     )
     done = processes.run([sys.executable, "-c", code, *words])
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_workload_of_a_cluster_needs_no_url() -> None:
+    options = Options(workload=["shop/checkout"], target="kind", plan=True)
+    found = asked(options, ExitStack())
+    assert found.own is not None
+    assert found.own.running is not None
+    assert (found.own.name, found.own.running.workload) == ("checkout", "shop/checkout")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--workload", "shop/checkout"), "is a workload of a cluster"),
+        (("--workload", "a/b", "--workload", "c/d", "--target", "kind"), "2 services of your own"),
+        (("--workload", "a/b", "--workload", "go", "--target", "kind"), "names one that runs"),
+        (("--workload", "java", "--target", "kind"), "Our image has no Java"),
+        (("--command", "x", "--url", URL, "--target", "kind"), "in a cluster programs run in pods"),
+        (("--workload", "go", "--target", "kind,nod=x"), "cannot be read at 'nod=x'"),
+    ],
+)
+def test_what_no_cluster_or_no_machine_measures_is_refused(
+    words: tuple[str, ...], said: str
+) -> None:
+    done = _run("--plan", *words)
+    assert done.exit_code == 2, done.output
+    assert said in " ".join(done.output.split())

@@ -177,7 +177,7 @@ class Kind:
             argv = ["kind", "create", "cluster", "--name", self.name, "--config", file.name]
             argv += ["--kubeconfig", str(self.kubeconfig), "--retain", "--wait", "180s"]
             argv += ["--image", wanted.image] if wanted.image else []
-            processes.run(argv, timeout=CREATE_SECONDS)
+            _create(argv)
 
     def configuration(self, wanted: Wanted) -> dict[str, object]:
         """kind's configuration: one control plane, the other nodes workers."""
@@ -203,6 +203,20 @@ class Kind:
 def cluster(kind: Kind, namespace: str) -> Cluster:
     """How kubectl reaches it."""
     return Cluster(kind.context, namespace, kind.kubeconfig)
+
+
+def _create(argv: list[str]) -> None:
+    """Run it so that it dies with this process: it would go on with the next one's nodes."""
+    with tempfile.TemporaryDirectory(prefix="harness-kind-") as folder:
+        log = Path(folder) / "kind.log"
+        process = processes.spawn(argv, log=log)
+        try:
+            code = processes.ended(process, CREATE_SECONDS)
+        finally:
+            processes.stop(process)
+        if code:
+            said = " ".join(processes.last_words(log, 8))
+            raise CommandError("`kind create cluster` failed.", said, "Its words say why.")
 
 
 def _require_btf(node: str) -> None:

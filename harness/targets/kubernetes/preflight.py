@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from harness.errors import CommandError, InputError, NeedError
 from harness.linux import processes
@@ -17,6 +18,10 @@ _PERMISSIONS = (
     ("create", "services"), ("create", "configmaps"), ("create", "secrets"),
     ("create", "networkpolicies.networking.k8s.io"), ("create", "pods/portforward"),
     ("create", "pods/exec"), ("list", "events"), ("list", "nodes"),
+)  # fmt: skip
+_MEASURING = (
+    ("create", "namespaces"), ("create", "pods"), ("delete", "pods"), ("create", "pods/exec"),
+    ("create", "deployments.apps"), ("delete", "deployments.apps"), ("list", "nodes"),
 )  # fmt: skip
 _HINTS = {
     "kind": "Install kind: https://kind.sigs.k8s.io/docs/user/quick-start/#installation.",
@@ -50,23 +55,22 @@ def tools(names: Sequence[str]) -> Iterator[Check]:
 
 def cluster(where: Cluster, machine: str) -> Iterator[Check]:
     """What a cluster must offer: version, permissions, nodes that can load collectors."""
-    done = where.run("version", "--output=json", check=False, seconds=30.0)
-    try:
-        server = json.loads(done.stdout)["serverVersion"]
-    except (ValueError, KeyError):
-        said = " ".join(done.stderr.split())[-300:]
-        hint = f"See that `kubectl {' '.join(where.where)} version` answers."
-        yield Check("the API server answers", False, said, hint)
-        return
-    version = tuple(int("".join(filter(str.isdigit, server[key]))) for key in ("major", "minor"))
-    oldest = ".".join(map(str, OLDEST))
-    yield Check(
-        f"the API server is {oldest} or later", version >= OLDEST, server["gitVersion"],
-        "Take a newer cluster.",
-    )  # fmt: skip
-    for verb, resource in _PERMISSIONS:
-        yield _may(where, verb, resource)
-    yield from _nodes(where, _ARCHITECTURES.get(machine, machine))
+    version, answers = _version(where)
+    yield version
+    if answers:
+        yield from (_may(where, *each) for each in _PERMISSIONS)
+        for node in where.get("nodes"):
+            yield from _node(node, _ARCHITECTURES.get(machine, machine))
+
+
+def evaluation(where: Cluster, node: str, machine: str) -> Iterator[Check]:
+    """What an evaluation on this node needs: version, permissions, the node itself."""
+    version, answers = _version(where)
+    yield version
+    if answers:
+        yield from (_may(where, *each) for each in _MEASURING)
+        for each in where.get("nodes", node):
+            yield from _node(each, _ARCHITECTURES.get(machine, machine))
 
 
 def require(checks: Iterator[Check]) -> list[Check]:
@@ -117,17 +121,33 @@ def _may(where: Cluster, verb: str, resource: str) -> Check:
     return Check(f"may {verb} {resource}", allowed, "" if allowed else "no", hint)
 
 
-def _nodes(where: Cluster, architecture: str) -> Iterator[Check]:
-    for node in where.get("nodes"):
-        name, info = node["metadata"]["name"], node["status"]["nodeInfo"]
-        system = f"{info['operatingSystem']}/{info['architecture']}, kernel {info['kernelVersion']}"
-        ready = any(
-            each["type"] == "Ready" and each["status"] == "True"
-            for each in node["status"]["conditions"]
-        )
-        same = (info["operatingSystem"], info["architecture"]) == ("linux", architecture)
-        yield Check(f"node {name} is ready", ready, system, f"kubectl describe node {name}.")
-        yield Check(
-            f"node {name} is Linux on {architecture}", same, system,
-            "Agents are built for this machine's architecture; run it from such a machine.",
-        )  # fmt: skip
+def _version(where: Cluster) -> tuple[Check, bool]:
+    """Whether it is new enough, and whether the API server answers at all."""
+    done = where.run("version", "--output=json", check=False, seconds=30.0)
+    try:
+        server = json.loads(done.stdout)["serverVersion"]
+    except (ValueError, KeyError):
+        said = " ".join(done.stderr.split())[-300:]
+        hint = f"See that `kubectl {' '.join(where.where)} version` answers."
+        return Check("the API server answers", False, said, hint), False
+    version = tuple(int("".join(filter(str.isdigit, server[key]))) for key in ("major", "minor"))
+    oldest = ".".join(map(str, OLDEST))
+    return Check(
+        f"the API server is {oldest} or later", version >= OLDEST, server["gitVersion"],
+        "Take a newer cluster.",
+    ), True  # fmt: skip
+
+
+def _node(node: dict[str, Any], architecture: str) -> Iterator[Check]:
+    name, info = node["metadata"]["name"], node["status"]["nodeInfo"]
+    system = f"{info['operatingSystem']}/{info['architecture']}, kernel {info['kernelVersion']}"
+    ready = any(
+        each["type"] == "Ready" and each["status"] == "True"
+        for each in node["status"]["conditions"]
+    )
+    same = (info["operatingSystem"], info["architecture"]) == ("linux", architecture)
+    yield Check(f"node {name} is ready", ready, system, f"kubectl describe node {name}.")
+    yield Check(
+        f"node {name} is Linux on {architecture}", same, system,
+        "Agents are built for this machine's architecture; run it from such a machine.",
+    )  # fmt: skip

@@ -12,7 +12,17 @@ from typing import Any
 from harness.errors import NeedError
 from harness.stack import catalog
 from harness.stack.readback import Arrival
-from harness.targets.kubernetes import chosen, helm, images, kind, pods, preflight, proof, values
+from harness.targets.kubernetes import (
+    chosen,
+    helm,
+    images,
+    kind,
+    node_check,
+    pods,
+    preflight,
+    proof,
+    values,
+)
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kind import Kind, Wanted
 from harness.targets.kubernetes.kubectl import MANAGER, OURS, Cluster, labels
@@ -85,8 +95,10 @@ def _install(
         with _timed(phases, "images", tell):
             images.build(tell)
             Kind(options.name, chosen.home(options.name)).load(values.images(given), tell)
+    _namespace(cluster)
+    with _timed(phases, "node checks", tell):
+        node_check.require(cluster, image, node_check.COLLECTORS, tell)
     with _timed(phases, "installation", tell):
-        _namespace(cluster)
         helm.settle(cluster)
         helm.install(cluster, given)
     with _timed(phases, "proof", tell):

@@ -1,0 +1,60 @@
+"""Whether the nodes' kernels take the agents' programs, tried in a pod each; for `rollout`.
+
+What a node says of itself through the API does not tell: BTF, hooks and lockdown are to be tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.collectors import REGISTRY
+from harness.errors import HarnessError, NeedError
+from harness.linux import processes
+from harness.plan import trials
+from harness.targets.base import Tell, answer, arguments
+from harness.targets.kubernetes import node_pod
+from harness.targets.kubernetes.kubectl import Cluster
+
+COLLECTORS = ("http", "flows", "guard")
+"""Those of the agents' pods, as the chart's values have them."""
+_SECONDS = 120.0
+
+
+def require(cluster: Cluster, image: str, collectors: Sequence[str], tell: Tell) -> None:
+    """NeedError, naming the node and what its kernel refuses, if a collector cannot run there."""
+    asked = trials.needs({name: REGISTRY[name] for name in collectors})
+    said = []
+    for kernel, node in kernels(cluster.get("nodes")).items():
+        tell(f"trying the collectors' hooks on {node} (Linux {kernel})")
+        for told in (_unmet(cluster, image, node, asked) or {}).values():
+            said.append(f"On {node}, Linux {kernel}: {HarnessError.from_dict(told)}")
+    if said:
+        raise NeedError(
+            "A node cannot run all collectors.",
+            " ".join(said),
+            "Take nodes with another kernel, or leave those collectors out.",
+        )
+
+
+def kernels(nodes: list[dict[str, Any]]) -> dict[str, str]:
+    """One ready node of each kernel, by the kernel's release."""
+    found: dict[str, str] = {}
+    for node in sorted(nodes, key=lambda each: str(each["metadata"]["name"])):
+        if any(
+            c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"]
+        ):
+            found.setdefault(node["status"]["nodeInfo"]["kernelVersion"], node["metadata"]["name"])
+    return found
+
+
+def _unmet(cluster: Cluster, image: str, node: str, asked: Mapping[str, Any]) -> Any:
+    pod = node_pod.new(node)
+    cluster.apply(node_pod.manifest(pod, node, image))
+    try:
+        words = f"--field-selector=metadata.name={pod}"
+        node_pod.await_ready(cluster, words, "The pod that tries the collectors' hooks")
+        argv = node_pod.execute(cluster, pod, *arguments("unmet", (asked,)))
+        return answer("unmet", processes.run(argv, check=False, timeout=_SECONDS))
+    finally:
+        node_pod.remove(cluster, f"pod/{pod}")

@@ -1,0 +1,186 @@
+"""The pod in which a node side runs: made on a node of a cluster, asked, removed; for `target`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from harness.errors import CommandError, ComponentError, NeedError
+from harness.linux.procfs import HOST
+from harness.targets.kubernetes import pods
+from harness.targets.kubernetes.kubectl import MANAGER, Cluster, labels
+
+NAME = "app.kubernetes.io/name"
+POD, SERVICE = "harness-node", "harness-service"
+"""What is made for an evaluation, by the label `app.kubernetes.io/name`."""
+OWNER = "harness/owner"
+READY_SECONDS = 120.0
+GONE_SECONDS = 120.0
+_LOOK_SECONDS = 0.5
+_LONGEST_SECONDS = 24 * 3600  # a pod whose owner was killed ends then by itself
+_PATIENCE_SECONDS = 20.0  # for what may still come, as an image that is pulled again
+_FOLDERS = {
+    # what a node side changes and reads of its host: cgroups, what collectors look for, the journal
+    # of what has to be undone, what runtimes keep of containers
+    "cgroups": "/sys/fs/cgroup",
+    "kernel": "/sys/kernel",
+    "bpf": "/sys/fs/bpf",
+    "run": "/run",
+}
+
+Tree = dict[str, Any]
+
+
+def new(node: str) -> str:
+    """A name that no other pod of this node has."""
+    return f"{POD}-{secrets.token_hex(4)}"
+
+
+def manifest(name: str, node: str, image: str) -> Tree:
+    """A pod that does nothing but wait for what is executed in it.
+
+    It is privileged, for the time of an evaluation: it makes cgroups, loads programs and reads
+    what every process of its node does. `/run` is the node's own, so that runs on one node know of
+    each other and can undo what one left that was killed.
+    """
+    mounts = [
+        {"name": key, "mountPath": path, "mountPropagation": "HostToContainer"}
+        for key, path in _FOLDERS.items()
+    ]
+    volumes: list[Tree] = [
+        {"name": key, "hostPath": {"path": path}} for key, path in _FOLDERS.items()
+    ]
+    container = {
+        "name": "node",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["sleep", "infinity"],
+        "securityContext": {"privileged": True, "runAsUser": 0},
+        "volumeMounts": mounts,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "labels": labels({NAME: POD}),
+            "annotations": {OWNER: owner()},
+        },
+        "spec": {
+            "nodeName": node,
+            "hostPID": True,
+            "hostNetwork": True,
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 5,
+            "activeDeadlineSeconds": _LONGEST_SECONDS,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "containers": [container],
+            "volumes": volumes,
+        },
+    }
+
+
+def execute(cluster: Cluster, pod: str, *arguments: str) -> list[str]:
+    """The command that runs a node in the pod, with its stdin and stdout."""
+    argv = ["kubectl", *cluster.where, f"--namespace={cluster.namespace}", "exec", "--stdin", pod]
+    return [*argv, "--container=node", "--", "python3", "-m", "harness.node", *arguments]
+
+
+def is_running(cluster: Cluster, pod: str) -> bool:
+    """Whether it is there and ready."""
+    return any(map(pods.is_ready, cluster.get("pod", pod)))
+
+
+def await_ready(cluster: Cluster, selector: str, what: str) -> Tree:
+    """The one pod of this selector, once it is ready; ComponentError if it cannot become so."""
+    until = time.monotonic() + READY_SECONDS
+    since: dict[str, float] = {}
+    while True:
+        found = cluster.get("pods", selector)
+        if ready := [pod for pod in found if pods.is_ready(pod)]:
+            return ready[0]
+        now = time.monotonic()
+        for trouble in pods.troubles(found):
+            begun = since.setdefault(f"{trouble.pod}/{trouble.reason}", now)
+            if trouble.kind == "crash" or now - begun > _PATIENCE_SECONDS:
+                raise pods.failure(cluster, trouble)
+        if now > until:
+            raise ComponentError(
+                f"{what} is not ready after {READY_SECONDS:.0f} s.",
+                _state(found),
+                f"{cluster.shown} describe pods says more.",
+            )
+        time.sleep(_LOOK_SECONDS)
+
+
+def namespace(cluster: Cluster) -> None:
+    """Make the namespace of evaluations; NeedError if another's has its name."""
+    found = cluster.get("namespace", cluster.namespace)
+    if found and found[0]["metadata"].get("labels", {}).get(MANAGED) != MANAGER:
+        raise NeedError(
+            f"The namespace {cluster.namespace} is there, and `harness` did not make it.",
+            "What is in it could be another's.",
+            "Take another one: --target kind,namespace=NAME.",
+        )
+    privileged = {
+        f"pod-security.kubernetes.io/{mode}": "privileged" for mode in ("enforce", "warn")
+    }
+    metadata = {"name": cluster.namespace, "labels": labels(privileged)}
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+
+
+MANAGED = "app.kubernetes.io/managed-by"
+
+
+def owner() -> str:
+    """This process, on this host: who asks for a pod, and removes it."""
+    return json.dumps([socket.gethostname(), os.getpid(), HOST.started(os.getpid())])
+
+
+def is_orphan(item: Tree) -> bool:
+    """Whether the process that made it was of this host, and has ended without removing it."""
+    with contextlib.suppress(ValueError, TypeError):
+        host, pid, started = json.loads(item["metadata"].get("annotations", {}).get(OWNER, ""))
+        return bool(host == socket.gethostname() and HOST.started(pid) != started)
+    return False
+
+
+def remove_orphans(cluster: Cluster) -> None:
+    """Remove what evaluations made that were killed on this host."""
+    found = cluster.get("pods,deployments.apps", f"--selector={NAME} in ({POD},{SERVICE})")
+    for item in filter(is_orphan, found):
+        remove(cluster, f"{item['kind'].lower()}/{item['metadata']['name']}")
+
+
+def remove(cluster: Cluster, *what: str) -> None:
+    """Remove these objects, and wait until they are gone; fine where they are."""
+    if what:
+        words = ("delete", *what, "--ignore-not-found", "--wait", f"--timeout={GONE_SECONDS:.0f}s")
+        cluster.run(*words, seconds=GONE_SECONDS + 30)
+
+
+def remove_namespace(cluster: Cluster) -> None:
+    """Remove the namespace of evaluations, unless another one uses it or it is another's."""
+    found = cluster.get("namespace", cluster.namespace)
+    if not found or found[0]["metadata"].get("labels", {}).get(MANAGED) != MANAGER:
+        return
+    if not cluster.get("pods", f"--selector={NAME}={POD}"):
+        with contextlib.suppress(CommandError):  # another evaluation may remove it at this moment
+            remove(cluster, f"namespace/{cluster.namespace}")
+
+
+def _state(found: Sequence[Tree]) -> str:
+    if not found:
+        return "It was never made."
+    said = []
+    for pod in found:
+        status = pod.get("status", {})
+        said.append(f"{pod['metadata']['name']} is {status.get('phase', 'unknown')}")
+    return f"{'; '.join(said)}."

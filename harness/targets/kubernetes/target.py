@@ -1,0 +1,178 @@
+"""A node of a cluster as a target: the node side runs in a pod there, and its pipe is an exec."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
+from typing import Any
+
+from harness.errors import CommandError, InputError, NeedError
+from harness.linux import processes
+from harness.targets.base import Tell, answer, arguments
+from harness.targets.channel import SaidChannel
+from harness.targets.kubernetes import chosen, daemonsets, images, node_pod, preflight, services
+from harness.targets.kubernetes.chosen import Options
+from harness.targets.kubernetes.kind import Kind
+from harness.targets.kubernetes.kubectl import Cluster
+from harness.wire.spec import Found, Spawn
+
+NAMESPACE = "harness-evaluate"
+ANSWER_SECONDS = 660.0
+_KEYS = {
+    "kind": ("name", "node", "namespace"),
+    "existing": ("context", "kubeconfig", "node", "namespace"),
+}
+_UNSCHEDULED = {"NoSchedule", "NoExecute"}
+
+
+class InCluster:
+    """A node of a cluster that kind made, or of an existing one.
+
+    `given` is KEY=VALUE,...: `node` (else the first worker by name), `namespace` (of what is made
+    for the evaluation); `name` of kind's cluster; `context` and `kubeconfig` of an existing one.
+    """
+
+    def __init__(self, kind: str, given: str) -> None:
+        self.name = f"{kind},{given}" if given else kind
+        said = {"namespace": NAMESPACE, **_read(kind, given)}
+        self._node = said.pop("node", "")
+        self._options = Options(
+            kind, said.get("name", Options.name), kubeconfig=said.get("kubeconfig", ""),
+            context=said.get("context", ""), namespace=said["namespace"],
+        )  # fmt: skip
+        self._pod, self._moved = "", set[str]()
+
+    @property
+    def caution(self) -> str:
+        """What is shared that would be apart elsewhere."""
+        if self._options.target != "kind":
+            return ""
+        return (
+            "The nodes of a cluster of kind share this machine's kernel and CPUs: what runs on the "
+            "others, the control plane among them, takes CPU from what was measured."
+        )
+
+    def check(self) -> None:
+        """InputError or NeedError if the cluster cannot be reached, or nothing measured there."""
+        preflight.require(preflight.evaluation(self._cluster, self._place, platform.machine()))
+        _ = self._image
+
+    def check_service(self, asked: Spawn | Found) -> None:
+        """InputError if such a service cannot be measured there, as far as that is known."""
+        services.check(asked)
+        if self._pod and isinstance(asked, Found) and asked.workload:
+            services.theirs(self._cluster, self._place, asked)
+
+    def prepare(self, tell: Tell) -> None:
+        """Make the pod on the node, with the image of this code; what a killed run left goes."""
+        if self._pod and node_pod.is_running(self._cluster, self._pod):
+            return
+        self.check()
+        if self._options.target == "kind":
+            images.build(tell)
+            Kind(self._options.name, chosen.home(self._options.name)).load([self._image], tell)
+        node_pod.namespace(self._cluster)
+        node_pod.remove_orphans(self._cluster)
+        daemonsets.restore_orphans(self._cluster)
+        if self._pod:  # it was there, and is not any more
+            node_pod.remove(self._cluster, f"pod/{self._pod}")
+        tell(f"making a pod on {self._place}")
+        self._pod = node_pod.new(self._place)
+        self._cluster.apply(node_pod.manifest(self._pod, self._place, self._image))
+        words = f"--field-selector=metadata.name={self._pod}"
+        node_pod.await_ready(self._cluster, words, "The pod of the node side")
+
+    def connect(self) -> SaidChannel:
+        """A node process in the pod; it undoes what it did when the connection ends."""
+        try:
+            self.prepare(lambda _: None)
+        except CommandError as error:  # as while the API server is away: it is tried again
+            raise NeedError(error.what, error.why, error.next_step) from error
+        return SaidChannel(node_pod.execute(self._cluster, self._pod))
+
+    def ask(self, question: str, *about: Any) -> Any:
+        """What a node answers there."""
+        self.prepare(lambda _: None)
+        argv = node_pod.execute(self._cluster, self._pod, *arguments(question, about))
+        return answer(question, processes.run(argv, check=False, timeout=ANSWER_SECONDS))
+
+    @contextlib.contextmanager
+    def serving(self, asked: Spawn | Found, name: str) -> Iterator[Spawn | Found]:
+        """The container that serves: of a new pod for a service that ships, else of what runs."""
+        if isinstance(asked, Found):
+            yield services.theirs(self._cluster, self._place, asked) if asked.workload else asked
+            return
+        own = services.slug(f"{name}-{self._pod.removeprefix(node_pod.POD)}")
+        with services.ours(self._cluster, self._place, self._image, asked, own) as found:
+            yield found
+
+    def place(self, daemonset: str, there: bool, meanwhile: Callable[[], None]) -> list[str]:
+        """Move a DaemonSet to the measured node or away from it; its pods elsewhere stay."""
+        (node,) = self._cluster.get("nodes", self._place)
+        self._moved.add(daemonset)
+        if there:
+            return daemonsets.here(self._cluster, node, daemonset, meanwhile)
+        daemonsets.away(self._cluster, node, daemonset, meanwhile)
+        return []
+
+    def out_of_the_way(self, cpus: Sequence[int]) -> AbstractContextManager[None]:
+        """On kind's nodes this process runs on the same CPUs; elsewhere on another machine."""
+        return nullcontext()
+
+    def remove(self) -> None:
+        """Put back what was moved, remove the pod, and the namespace if nobody else uses it."""
+        while self._moved:
+            daemonsets.restore(self._cluster, self._moved.pop())
+        if self._pod:
+            node_pod.remove(self._cluster, f"pod/{self._pod}")
+            self._pod = ""
+        node_pod.remove_namespace(self._cluster)
+
+    @cached_property
+    def _cluster(self) -> Cluster:
+        return chosen.found(self._options)
+
+    @cached_property
+    def _image(self) -> str:
+        return images.name()
+
+    @cached_property
+    def _place(self) -> str:
+        """The node that is measured; InputError if it is not there or takes no pods."""
+        nodes = {each["metadata"]["name"]: each for each in self._cluster.get("nodes")}
+        if self._node:
+            if self._node not in nodes:
+                raise InputError(
+                    f"The cluster has no node {self._node!r}.",
+                    f"It has {', '.join(sorted(nodes))}.",
+                    "Name one of them: node=NODE.",
+                )
+            return self._node
+        taking = [name for name, node in sorted(nodes.items()) if not _tainted(node)]
+        return str((taking or sorted(nodes))[0])
+
+
+def in_cluster(kind: str) -> Callable[[str], InCluster]:
+    """What makes a target of this kind from what stands behind its name."""
+    return lambda given: InCluster(kind, given)
+
+
+def _read(kind: str, given: str) -> dict[str, str]:
+    said: dict[str, str] = {}
+    for word in filter(None, given.split(",")):
+        key, equals, value = word.partition("=")
+        if key not in _KEYS[kind] or not equals or not value or key in said:
+            raise InputError(
+                f"The target {kind},{given} cannot be read at {word!r}.",
+                f"Known are {', '.join(f'{each}=' for each in _KEYS[kind])} once each.",
+                f"Write {kind},{_KEYS[kind][0]}=VALUE,node=NODE.",
+            )
+        said[key] = value
+    return said
+
+
+def _tainted(node: dict[str, Any]) -> bool:
+    return any(each.get("effect") in _UNSCHEDULED for each in node["spec"].get("taints", ()))

@@ -1,0 +1,126 @@
+"""`harness up` that is killed, disturbed, or called twice: the next one completes, nothing is left.
+
+One story: each test begins with what the one before left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.linux import processes
+from harness.linux.processes import Completed, Process
+from tests.cluster import images
+from tests.cluster.engine import Engine
+
+pytestmark = pytest.mark.cluster
+
+HARNESS = str(Path(sys.executable).with_name("harness"))
+NAME = "harness-killed"
+CONTROL, WORKER = f"{NAME}-control-plane", f"{NAME}-worker"
+UP = (HARNESS, "up", "--target", "kind", "--name", NAME, "--nodes", "2", "--image", images.NODE)
+SECONDS = 1200
+
+
+@dataclass
+class There:
+    """Where the cluster is, will be, or half is."""
+
+    engine: Engine
+    environment: dict[str, str]
+    folder: Path
+
+    def run(self, *words: str) -> Completed:
+        argv = self.engine.inside(words)
+        return processes.run(argv, env=self.environment, check=False, timeout=SECONDS)
+
+    def up(self) -> dict[str, Any]:
+        done = self.run(*UP, "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    def status(self) -> dict[str, Any]:
+        done = self.run(HARNESS, "status", "--target", "kind", "--name", NAME, "-o", "json")
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    @contextlib.contextmanager
+    def going_up(self) -> Iterator[tuple[Process, Path]]:
+        log = self.folder / f"{time.monotonic_ns()}.log"
+        argv = self.engine.inside(UP)
+        process = processes.spawn(argv, log=log, env=self.environment)
+        try:
+            yield process, log
+        finally:
+            processes.stop(process, grace_seconds=120)
+
+    def kill_in(self, phase: str, seconds: float) -> None:
+        """Kill it alone, so many seconds after it has begun a phase."""
+        with self.going_up() as (process, log):
+            reach(process, log, f"{phase} ...")
+            time.sleep(seconds)
+            assert process.poll() is None, log.read_text()
+            os.kill(process.pid, signal.SIGKILL)
+            assert processes.ended(process, 30) == -signal.SIGKILL
+
+
+def reach(process: Process, log: Path, what: str) -> None:
+    deadline = time.monotonic() + 300
+    while what not in log.read_text():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def there(docker: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[There]:
+    environment = {**docker.environment, "XDG_STATE_HOME": str(tmp_path_factory.mktemp("state"))}
+    made = There(docker, environment, tmp_path_factory.mktemp("logs"))
+    yield made
+    done = made.run(HARNESS, "down", "--target", "kind", "--name", NAME, "--verify")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not docker.docker("ps", "--all", "--quiet").strip()
+
+
+@pytest.mark.parametrize(
+    ("phase", "seconds"), [("cluster", 10), ("images", 3), ("installation", 3), ("proof", 0.5)]
+)
+def test_one_that_is_killed_is_completed_by_the_next(
+    there: There, phase: str, seconds: float
+) -> None:
+    there.kill_in(phase, seconds)
+    there.up()
+    assert set(there.status()["proof"]) == {"traces", "metrics", "logs"}
+    assert not there.up()["changed"]
+    if phase != "proof":  # the next one has all phases before it again
+        there.run(HARNESS, "down", "--target", "kind", "--name", NAME)
+
+
+def test_two_at_once_are_refused(there: There) -> None:
+    with there.going_up() as (process, log):
+        reach(process, log, "checks ...")
+        second = there.run(*UP)
+        code = processes.ended(process, SECONDS)
+    assert code == 0, log.read_text()
+    assert second.returncode == 2
+    assert "is at work" in second.stderr
+    assert not there.up()["changed"]
+
+
+def test_a_node_that_restarts_comes_back_with_its_agents(there: There) -> None:
+    assert there.run("docker", "restart", WORKER).returncode == 0
+    there.up()
+    found = there.status()
+    assert found["ready"], found["troubles"]
+    assert [each["agents_ready"] for each in found["nodes"]] == [True, True]

@@ -1,0 +1,57 @@
+"""The agents' hooks are tried once a kernel, and what a node refuses is said with its name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from harness.errors import NeedError, UnavailableError
+from harness.targets.kubernetes import helm, node_check
+from harness.targets.kubernetes.kubectl import Cluster
+
+CLUSTER = Cluster("shop", "harness")
+
+
+def node(name: str, kernel: str, ready: str = "True") -> dict[str, Any]:
+    return {
+        "metadata": {"name": name},
+        "status": {
+            "nodeInfo": {"kernelVersion": kernel},
+            "conditions": [{"type": "Ready", "status": ready}],
+        },
+    }
+
+
+NODES = [node("c", "6.1"), node("a", "6.1", "False"), node("b", "5.4"), node("d", "6.1")]
+
+
+def test_one_ready_node_of_each_kernel_is_tried() -> None:
+    assert node_check.kernels(NODES) == {"5.4": "b", "6.1": "c"}
+
+
+def test_what_a_kernel_refuses_names_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = UnavailableError("Collector 'http' cannot run here.", "No BTF.", "").to_dict()
+    monkeypatch.setattr(Cluster, "get", lambda *_: NODES)
+
+    def unmet(_cluster: Cluster, _image: str, where: str, asked: Any) -> Any:
+        assert list(asked) == ["http", "flows"]
+        return {"http": refused} if where == "b" else {}
+
+    monkeypatch.setattr(node_check, "_unmet", unmet)
+    told: list[str] = []
+    with pytest.raises(NeedError, match=r"On b, Linux 5\.4: Collector 'http' cannot run here"):
+        node_check.require(CLUSTER, "image:1", ["http", "flows"], told.append)
+    assert len(told) == 2
+
+
+def test_the_collectors_are_those_of_the_chart() -> None:
+    chart = yaml.safe_load((helm.CHART / "values.yaml").read_text())
+    assert set(chart["agents"]["collectors"]) == set(node_check.COLLECTORS)
+
+
+def test_kernels_that_take_all_are_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Cluster, "get", lambda *_: NODES)
+    monkeypatch.setattr(node_check, "_unmet", lambda *_: None)
+    node_check.require(CLUSTER, "image:1", ["http"], lambda _: None)
