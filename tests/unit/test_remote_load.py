@@ -376,7 +376,7 @@ def test_while_one_node_is_waited_for_the_other_hears_of_us(
 
 def test_a_node_that_asks_for_load_which_nobody_makes_is_lost(sides: Any) -> None:
     node = Node(sides(lambda line, _: line.reply("ask", call=codec.dump(Call(End())))).channel)
-    with pytest.raises(NodeError, match="asked for load"):
+    with pytest.raises(NodeError, match="asked for End, which nobody does"):
         node.end_block(lambda _: None)
 
 

@@ -48,7 +48,7 @@ def test_chance_in_the_number_of_drawn_arrivals_is_no_shortcoming(tmp_path: Path
 
 
 def agent(name: str, kind: str = "profile") -> Any:
-    return SimpleNamespace(name=name, spec=trials.collector(REGISTRY[kind]))
+    return SimpleNamespace(name=name, counts=True, spec=trials.collector(REGISTRY[kind]))
 
 
 def notes() -> TrialLog:

@@ -49,10 +49,7 @@ def manifest(name: str, node: str, image: str) -> Tree:
     what every process of its node does. `/run` is the node's own, so that runs on one node know of
     each other and can undo what one left that was killed.
     """
-    mounts = [
-        {"name": key, "mountPath": path, "mountPropagation": "HostToContainer"}
-        for key, path in _FOLDERS.items()
-    ]
+    mounts = [{"name": key, "mountPath": path} for key, path in _FOLDERS.items()]
     volumes: list[Tree] = [
         {"name": key, "hostPath": {"path": path}} for key, path in _FOLDERS.items()
     ]
