@@ -58,7 +58,8 @@ def plan(options: Options, as_json: bool) -> None:
     for check in found["checks"]:
         said = "" if check["ok"] else f" {check['hint']}"
         out.print(escape(f"{check['what']}: {_said(check['ok'])}.{said}"), soft_wrap=True)
-    out.print(f"\nNext: harness up --target {options.target}")
+    command = f"harness up --target {options.target}{_given(options)}"
+    out.print(escape(f"\nNext: {command}"), soft_wrap=True)
 
 
 def status(options: Options, as_json: bool) -> None:
@@ -169,6 +170,13 @@ def _print_status(found: dict[str, Any]) -> None:
     for each in found["troubles"]:
         out.print(escape(f"{each['pod']}: {each['reason']}: {each['message']}"), soft_wrap=True)
     out.print("\nIt is ready." if found["ready"] else "\nIt is not ready.")
+
+
+def _given(options: Options) -> str:
+    """What a person said of images, as it is said."""
+    bundle, registry, secret = options.bundle, options.registry, options.pull_secret
+    names = {"bundle": bundle, "registry": registry, "pull-secret": secret, "image": options.image}
+    return "".join(f" --{name} {value}" for name, value in names.items() if value)
 
 
 def _said(true: bool) -> str:

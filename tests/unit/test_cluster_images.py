@@ -459,3 +459,11 @@ def test_what_is_for_clusters_does_not_go_with_this_machine(
 ) -> None:
     said = harness("up", option, "x", code=2).output
     assert f"{option} does not go with --target local" in said
+
+
+def test_a_plan_ends_with_the_command_that_it_is_of(
+    harness: Callable[..., Result], written: Path
+) -> None:
+    said = harness("up", "--target", "kind", "--bundle", str(written), "--plan").stdout
+    assert f"{OWN}, from {written}" in said
+    assert f"Next: harness up --target kind --bundle {written}\n" in said
