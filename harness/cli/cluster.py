@@ -1,10 +1,11 @@
-"""`harness up`, `harness status` and `harness down` in clusters; called by `rollout`."""
+"""`harness up`, `status` and `down` in clusters, their images; called by `rollout` and `images`."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -14,7 +15,8 @@ from rich.table import Table
 from harness.cli.screen import ERROR, err, out
 from harness.errors import InputError
 from harness.linux.stop_signals import interruptible
-from harness.targets.kubernetes import condition, rollout
+from harness.targets.kubernetes import condition, rollout, sources
+from harness.targets.kubernetes.archive import Archive
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.rollout import RolledOut
 
@@ -51,12 +53,13 @@ def plan(options: Options, as_json: bool) -> None:
     nodes = found["cluster"]["nodes"] if "cluster" in found else []
     what = f"a cluster of {len(nodes)} nodes, in it " if nodes else ""
     out.print(f"Would make {what}the namespace {found['namespace']}, from these images:")
-    for image in found["images"]:
-        out.print(f"  {escape(image)}")
+    for image, where in found["images"].items():
+        out.print(escape(f"  {image}, {where}"), soft_wrap=True)
     for check in found["checks"]:
         said = "" if check["ok"] else f" {check['hint']}"
         out.print(escape(f"{check['what']}: {_said(check['ok'])}.{said}"), soft_wrap=True)
-    out.print(f"\nNext: harness up --target {options.target}")
+    command = f"harness up --target {options.target}{_given(options)}"
+    out.print(escape(f"\nNext: {command}"), soft_wrap=True)
 
 
 def status(options: Options, as_json: bool) -> None:
@@ -89,6 +92,28 @@ def down(options: Options, verify: bool) -> None:
     out.print("Nothing is left.")
 
 
+def bundle(file: Path, node_image: str, prefix: str, as_json: bool) -> None:
+    """Write a bundle, then say how large it is and what is in it."""
+    with interruptible():
+        made = sources.bundle(file, tell, node_image=node_image, prefix=prefix)
+    if as_json:
+        told = {**asdict(made), "file": str(file), "size_bytes": file.stat().st_size}
+        out.print_json(json.dumps(told))
+    else:
+        _print_bundle(made)
+
+
+def push(prefix: str, file: Path | None) -> None:
+    """Push all images, then say what they are called."""
+    with interruptible():
+        pushed = sources.push(prefix, file, tell)
+    for image in pushed:
+        out.print(escape(image), soft_wrap=True)
+    given = f" --bundle {file}" if file else ""
+    command = f"harness up --target existing --registry {prefix}{given}"
+    out.print(escape(f"\nNext: {command}"), soft_wrap=True)
+
+
 def refuse(names: dict[str, Any], target: str) -> None:
     """InputError if an option was given that this target does not know."""
     given = [f"--{name}" for name, value in names.items() if value]
@@ -111,6 +136,25 @@ def _described(done: RolledOut) -> dict[str, Any]:
     }
 
 
+def _print_bundle(made: Archive) -> None:
+    nodes = [made.node] if made.node else []
+    size = made.file.stat().st_size / 1e6
+    said = f"Wrote {made.file}: {size:.0f} MB. In it are the chart, its values and:"
+    out.print(escape(said), soft_wrap=True)
+    for image in [*made.images, *nodes]:
+        known = f"{image.id[:19]}, {image.size_bytes / 1e6:.0f} MB unpacked"
+        out.print(escape(f"  {image.name} ({known})"), soft_wrap=True)
+    if not nodes:
+        said = "It has no image for the nodes of a new cluster of kind; --image would put one in."
+        out.print(said, soft_wrap=True)
+    out.print(f"It is for this code: harness {made.version} ({made.fingerprint}).\n")
+    following = [
+        f"harness up --target kind --bundle {made.file} needs no internet;",
+        f"harness images push --registry PREFIX --bundle {made.file} serves existing clusters.",
+    ]
+    out.print(escape(f"Next: {' '.join(following)}"), soft_wrap=True)
+
+
 def _print_status(found: dict[str, Any]) -> None:
     shown = Table("node", "ready", "agents", "kernel", box=None, pad_edge=False)
     for node in found["nodes"]:
@@ -126,6 +170,13 @@ def _print_status(found: dict[str, Any]) -> None:
     for each in found["troubles"]:
         out.print(escape(f"{each['pod']}: {each['reason']}: {each['message']}"), soft_wrap=True)
     out.print("\nIt is ready." if found["ready"] else "\nIt is not ready.")
+
+
+def _given(options: Options) -> str:
+    """What a person said of images, as it is said."""
+    bundle, registry, secret = options.bundle, options.registry, options.pull_secret
+    names = {"bundle": bundle, "registry": registry, "pull-secret": secret, "image": options.image}
+    return "".join(f" --{name} {value}" for name, value in names.items() if value)
 
 
 def _said(true: bool) -> str:

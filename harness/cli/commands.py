@@ -13,6 +13,7 @@ from harness.cli import (
     evaluation,
     export,
     gate,
+    images,
     machine,
     ramp,
     rollout,
@@ -37,8 +38,10 @@ app.command("doctor")(machine.doctor_command)
 app.command("up")(rollout.up_command)
 app.command("status")(rollout.status_command)
 app.command("down")(rollout.down_command)
+app.command("bundle")(images.bundle_command)
 app.command("ramp")(ramp.ramp_command)
 app.add_typer(collector.app, name="collector")
+app.add_typer(images.app, name="images")
 
 
 @app.callback(invoke_without_command=True)

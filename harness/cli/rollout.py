@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.cli import cluster
+from harness.cli.images import BundleFile, PullSecret, Registry
 from harness.cli.screen import ERROR, err, errors, out
 from harness.errors import InputError, NeedError
 from harness.linux.stop_signals import interruptible
@@ -75,6 +76,9 @@ def up_command(
     keep: Annotated[
         bool, typer.Option("--keep", help="kind: keep the cluster if it fails, to look into it.")
     ] = False,
+    bundle: BundleFile = None,
+    registry: Registry = "",
+    pull_secret: PullSecret = "",
     name: Name = "harness",
     kubeconfig: Kubeconfig = "",
     context: Context = "",
@@ -92,12 +96,18 @@ def up_command(
       harness up --require tempo --retention 48
 
       harness up --target kind
+
+      harness up --target kind --bundle harness.tar
     """
     if target != "local":
         cluster.refuse({"require": require, "bind": bind != "127.0.0.1"}, target)
-        given = Options(target, name, nodes, image, keep, kubeconfig, context, namespace, retention)
+        given = Options(
+            target, name, nodes, image, keep, kubeconfig, context, namespace, retention,
+            registry, bundle, pull_secret,
+        )  # fmt: skip
         (cluster.plan if plan else cluster.up)(given, as_json)
         return
+    cluster.refuse({"bundle": bundle, "registry": registry, "pull-secret": pull_secret}, target)
     roles = lifecycle.select(require or [])
     choices = lifecycle.plan(roles, supply.cache())
     if plan:

@@ -23,11 +23,15 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.fixture(scope="module")
-def objects(helm: str, given: Path) -> list[dict[str, Any]]:
-    argv = [helm, "template", "harness", str(product.CHART), "--kube-version=1.34.4"]
+def rendered(helm: str, given: Path, *more: str) -> list[dict[str, Any]]:
+    argv = [helm, "template", "harness", str(product.CHART), "--kube-version=1.34.4", *more]
     done = processes.run([*argv, f"--values={given}"])
     return [each for each in yaml.safe_load_all(done.stdout) if each]
+
+
+@pytest.fixture(scope="module")
+def objects(helm: str, given: Path) -> list[dict[str, Any]]:
+    return rendered(helm, given)
 
 
 def pods(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -72,3 +76,14 @@ def test_there_is_a_policy_for_every_pod(objects: list[dict[str, Any]]) -> None:
     assert {
         pod["metadata"]["labels"]["app.kubernetes.io/name"] for pod in pods(objects)
     } <= selected
+
+
+def test_every_pod_names_the_secret_to_pull_with_and_none_if_there_is_none(
+    helm: str, given: Path, objects: list[dict[str, Any]]
+) -> None:
+    assert not [pod for pod in pods(objects) if "imagePullSecrets" in pod["spec"]]
+    found = pods(rendered(helm, given, "--set=pullSecret=key"))
+    assert len(found) == len(pods(objects))
+    for pod in found:
+        assert pod["spec"]["imagePullSecrets"] == [{"name": "key"}], pod["metadata"]["labels"]
+        assert pod["spec"]["automountServiceAccountToken"] is False

@@ -1,4 +1,4 @@
-"""A real cluster of kind from nothing to nothing: up, up again, status, a fault, down.
+"""A real cluster of kind from nothing to nothing: up, up again, status, a fault, a bundle, down.
 
 The tests of this file are one story and need each other, in their order.
 """
@@ -38,6 +38,13 @@ try:
     helm.install(cluster, given)
 except HarnessError as error:
     print(error)
+"""
+
+LOAD = """
+from pathlib import Path
+from harness.targets.kubernetes import archive, chosen
+from harness.targets.kubernetes.kind import Kind
+archive.read(Path({file!r})).load_into(Kind({name!r}, chosen.home({name!r})), print)
 """
 
 
@@ -107,6 +114,21 @@ def test_an_image_that_is_missing_names_the_pod_and_what_to_do(run: Run) -> None
     assert "localhost/absent:1" in said
     assert "Put the image where the nodes reach it" in said
     assert harness(run, "status", "-o", "json")["ready"]  # it was rolled back
+
+
+def test_a_bundle_is_taken_and_gives_a_node_what_it_lacks(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "harness.tar"
+    made = json.loads(run(HARNESS, "bundle", str(file), "--json").stdout)
+    assert not harness(run, "up", "--bundle", str(file), "--json")["changed"]
+    image = next(each["name"] for each in made["images"] if "victoria" in each["name"])
+    ctr = ("docker", "exec", f"{NAME}-worker", "ctr", "--namespace=k8s.io", "images")
+    run(*ctr, "rm", image)
+    assert image not in run(*ctr, "ls", "--quiet").stdout.split()
+    said = run(sys.executable, "-c", LOAD.format(name=NAME, file=str(file))).stdout
+    assert said.splitlines() == [f"loading 5 images from harness.tar into {NAME}-worker"]
+    assert image in run(*ctr, "ls", "--quiet").stdout.split()
+    print(f"the bundle has {made['size_bytes'] / 1e6:.0f} MB")
+    file.unlink()  # pytest would keep it
 
 
 def test_a_cluster_that_is_there_gets_a_namespace_and_loses_it_again(run: Run) -> None:

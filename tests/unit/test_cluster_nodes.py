@@ -35,7 +35,7 @@ def test_what_a_kernel_refuses_names_the_node(monkeypatch: pytest.MonkeyPatch) -
     refused = UnavailableError("Collector 'http' cannot run here.", "No BTF.", "").to_dict()
     monkeypatch.setattr(Cluster, "get", lambda *_: NODES)
 
-    def unmet(_cluster: Cluster, _image: str, where: str, asked: Any) -> Any:
+    def unmet(_cluster: Cluster, _image: str, where: str, asked: Any, _secret: str) -> Any:
         assert list(asked) == ["http", "flows"]
         return {"http": refused} if where == "b" else {}
 
@@ -55,3 +55,20 @@ def test_kernels_that_take_all_are_passed(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(Cluster, "get", lambda *_: NODES)
     monkeypatch.setattr(node_check, "_unmet", lambda *_: None)
     node_check.require(CLUSTER, "image:1", ["http"], lambda _: None)
+
+
+@pytest.mark.parametrize("secret", ["", "key"])
+def test_the_pod_that_tries_them_pulls_as_the_others_do(
+    monkeypatch: pytest.MonkeyPatch, secret: str
+) -> None:
+    made: list[Any] = []
+    monkeypatch.setattr(Cluster, "get", lambda *_: NODES[:1])
+    monkeypatch.setattr(Cluster, "apply", lambda _, manifest: made.append(manifest["spec"]))
+    monkeypatch.setattr(node_check.node_pod, "await_ready", lambda *_: None)
+    monkeypatch.setattr(node_check.node_pod, "remove", lambda *_: None)
+    monkeypatch.setattr(node_check.processes, "run", lambda *_, **__: None)
+    monkeypatch.setattr(node_check, "answer", lambda *_: None)
+    node_check.require(CLUSTER, "there/image:1", ["http"], lambda _: None, secret)
+    (spec,) = made
+    assert spec["containers"][0]["image"] == "there/image:1"
+    assert spec.get("imagePullSecrets") == ([{"name": secret}] if secret else None)

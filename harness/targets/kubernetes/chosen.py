@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import InputError, NeedError
-from harness.targets.kubernetes import kind, preflight
+from harness.targets.kubernetes import kind, preflight, registry
 from harness.targets.kubernetes.kind import Kind
 from harness.targets.kubernetes.kubectl import Cluster
 
@@ -19,7 +19,11 @@ NAMESPACE = "harness"
 
 @dataclass(frozen=True)
 class Options:
-    """What a person says of a roll-out; `target` is `kind` or `existing`."""
+    """What a person says of a roll-out; `target` is `kind` or `existing`.
+
+    With `bundle` kind is given images from that file alone; below `registry` an existing cluster's
+    nodes find them.
+    """
 
     target: str
     name: str = "harness"
@@ -30,6 +34,9 @@ class Options:
     context: str = ""
     namespace: str = NAMESPACE
     retention_hours: int = 24
+    registry: str = ""
+    bundle: Path | None = None
+    pull_secret: str = ""
 
 
 def home(name: str) -> Path:
@@ -48,6 +55,17 @@ def check(options: Options) -> None:
         )
     if options.nodes < 1:
         raise InputError(f"{options.nodes} nodes are none.", next_step="Take --nodes 1 or more.")
+    if options.registry:
+        registry.check(options.registry)
+    if options.target == "kind":
+        _check_kind(options)
+    elif options.bundle and not options.registry:
+        raise InputError(
+            "A bundle by itself brings no image to the nodes of a cluster that is there.",
+            "They pull from a registry, or have the images already.",
+            f"Push them: harness images push --registry PREFIX --bundle {options.bundle}; and name "
+            "it here: --registry PREFIX. If every node has them, leave --bundle out.",
+        )
 
 
 def tools(options: Options) -> list[str]:
@@ -57,7 +75,12 @@ def tools(options: Options) -> list[str]:
 
 def require_tools(options: Options) -> None:
     """NeedError if one of them is missing."""
-    bad = [check for check in preflight.tools(tools(options)) if not check.ok]
+    require(tools(options))
+
+
+def require(programs: Sequence[str]) -> None:
+    """NeedError if one of these programs is missing."""
+    bad = [check for check in preflight.tools(programs) if not check.ok]
     if bad:
         raise NeedError(
             f"Not met: {'; '.join(each.what for each in bad)}.",
@@ -111,3 +134,14 @@ def alone(options: Options) -> Iterator[None]:
         for parent in (folder, folder.parent):
             with contextlib.suppress(OSError):
                 parent.rmdir()
+
+
+def _check_kind(options: Options) -> None:
+    for name, given in (("registry", options.registry), ("pull-secret", options.pull_secret)):
+        if given:
+            raise InputError(
+                f"--{name} does not go with --target kind.",
+                "The nodes that kind makes are given images by this machine.",
+                "To take them from a registry of your own: harness bundle FILE --registry PREFIX, "
+                "then harness up --target kind --bundle FILE.",
+            )

@@ -1,6 +1,7 @@
 """The images of a roll-out: ours are built here, those of others come from their projects.
 
-What the local docker has goes into kind's nodes as it is; the nodes pull the rest.
+What the local docker has goes into kind's nodes as it is; the nodes pull the rest. What they are
+called in a registry of one's own says `registry`.
 """
 
 from __future__ import annotations
@@ -40,8 +41,14 @@ def name() -> str:
 
 def present(image: str, environment: Mapping[str, str] | None = None) -> bool:
     """Whether the local docker has it."""
+    return bool(identity(image, environment))
+
+
+def identity(image: str, environment: Mapping[str, str] | None = None) -> str:
+    """The local docker's id of it; empty if it has none of this name."""
     argv = ["docker", "image", "inspect", "--format", "{{.Id}}", image]
-    return processes.run(argv, check=False, env=environment).returncode == 0
+    done = processes.run(argv, check=False, env=environment)
+    return "" if done.returncode else done.stdout.strip()
 
 
 def build(tell: Tell, *, environment: Mapping[str, str] | None = None, base: str = "") -> str:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,12 +135,16 @@ class Kind:
     def load(self, wanted: list[str], tell: Tell) -> list[str]:
         """Put into the nodes what the local docker has of these images; those that it had."""
         had = [image for image in wanted if images.present(image)]
-        missing = [image for image in had if not self._has_everywhere(image)]
+        missing = [image for image in had if self.nodes_without([image])]
         if missing:
             tell(f"loading {len(missing)} images into the nodes")
             argv = ["kind", "load", "docker-image", "--name", self.name, *missing]
             processes.run(argv, timeout=CREATE_SECONDS)
         return had
+
+    def nodes_without(self, wanted: Sequence[str]) -> list[str]:
+        """Its nodes that lack one of these images."""
+        return [node for node in self.nodes() if not _has(node, wanted)]
 
     def delete(self) -> None:
         """Delete the cluster with all that is in it, its kubeconfig, and docker's network for it.
@@ -189,16 +193,6 @@ class Kind:
             "nodes": [{"role": "control-plane"}, *workers],
         }
 
-    def _has_everywhere(self, image: str) -> bool:
-        wanted = image.removeprefix("docker.io/")
-        for node in self.nodes():
-            done = processes.run(
-                ["docker", "exec", node, "ctr", "--namespace=k8s.io", "images", "ls", "--quiet"]
-            )
-            if not any(each.removeprefix("docker.io/") == wanted for each in done.stdout.split()):
-                return False
-        return True
-
 
 def cluster(kind: Kind, namespace: str) -> Cluster:
     """How kubectl reaches it."""
@@ -226,6 +220,12 @@ def _require_btf(node: str) -> None:
             "Collectors are loaded with the types of the kernel (BTF).",
             "Take a kernel that is built with CONFIG_DEBUG_INFO_BTF.",
         )
+
+
+def _has(node: str, wanted: Sequence[str]) -> bool:
+    argv = ["docker", "exec", node, "ctr", "--namespace=k8s.io", "images", "ls", "--quiet"]
+    there = {each.removeprefix("docker.io/") for each in processes.run(argv).stdout.split()}
+    return all(image.removeprefix("docker.io/") in there for image in wanted)
 
 
 def _has_network() -> bool:

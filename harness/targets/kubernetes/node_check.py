@@ -21,13 +21,18 @@ COLLECTORS = ("http", "flows", "guard")
 _SECONDS = 120.0
 
 
-def require(cluster: Cluster, image: str, collectors: Sequence[str], tell: Tell) -> None:
-    """NeedError, naming the node and what its kernel refuses, if a collector cannot run there."""
+def require(
+    cluster: Cluster, image: str, collectors: Sequence[str], tell: Tell, pull_secret: str = ""
+) -> None:
+    """NeedError, naming the node and what its kernel refuses, if a collector cannot run there.
+
+    `pull_secret` is what nodes pull the image with, if they need one.
+    """
     asked = trials.needs({name: REGISTRY[name] for name in collectors})
     said = []
     for kernel, node in kernels(cluster.get("nodes")).items():
         tell(f"trying the collectors' hooks on {node} (Linux {kernel})")
-        for told in (_unmet(cluster, image, node, asked) or {}).values():
+        for told in (_unmet(cluster, image, node, asked, pull_secret) or {}).values():
             said.append(f"On {node}, Linux {kernel}: {HarnessError.from_dict(told)}")
     if said:
         raise NeedError(
@@ -48,9 +53,14 @@ def kernels(nodes: list[dict[str, Any]]) -> dict[str, str]:
     return found
 
 
-def _unmet(cluster: Cluster, image: str, node: str, asked: Mapping[str, Any]) -> Any:
+def _unmet(
+    cluster: Cluster, image: str, node: str, asked: Mapping[str, Any], pull_secret: str
+) -> Any:
     pod = node_pod.new(node)
-    cluster.apply(node_pod.manifest(pod, node, image))
+    manifest = node_pod.manifest(pod, node, image)
+    if pull_secret:
+        manifest["spec"]["imagePullSecrets"] = [{"name": pull_secret}]
+    cluster.apply(manifest)
     try:
         words = f"--field-selector=metadata.name={pod}"
         node_pod.await_ready(cluster, words, "The pod that tries the collectors' hooks")

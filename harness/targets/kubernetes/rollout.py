@@ -21,8 +21,10 @@ from harness.targets.kubernetes import (
     pods,
     preflight,
     proof,
+    sources,
     values,
 )
+from harness.targets.kubernetes.archive import Archive
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kind import Kind, Wanted
 from harness.targets.kubernetes.kubectl import MANAGER, OURS, Cluster, labels
@@ -55,22 +57,22 @@ def _up(options: Options, tell: Tell) -> RolledOut:
     phases: dict[str, float] = {}
     with _timed(phases, "checks", tell):
         chosen.require_tools(options)
-        image = images.name()
+        image, bundle = images.name(), sources.carried(options)
     fresh = False
     if options.target == "kind":
         own = Kind(options.name, chosen.home(options.name))
         if not own.is_whole:
             fresh = True
             with _timed(phases, "cluster", tell):
-                wanted = Wanted(options.name, options.nodes, options.image)
-                own.create(wanted, tell, keep=options.keep)
+                nodes = sources.node_image(options, bundle, tell)
+                own.create(Wanted(options.name, options.nodes, nodes), tell, keep=options.keep)
         else:
             own.complete()
         cluster = kind.cluster(own, options.namespace)
     else:
         cluster = chosen.existing(options)
     try:
-        return _install(options, cluster, image, phases, tell)
+        return _install(options, cluster, image, bundle, phases, tell)
     except BaseException:
         if fresh and not options.keep:
             tell("the cluster that was made for it is deleted again; --keep keeps it")
@@ -79,10 +81,15 @@ def _up(options: Options, tell: Tell) -> RolledOut:
 
 
 def _install(
-    options: Options, cluster: Cluster, image: str, phases: dict[str, float], tell: Tell
+    options: Options,
+    cluster: Cluster,
+    image: str,
+    bundle: Archive | None,
+    phases: dict[str, float],
+    tell: Tell,
 ) -> RolledOut:
     described = values.stack(cluster.context, options.retention_hours)
-    given = values.values(described, image)
+    given = values.values(described, image, options.registry, options.pull_secret)
     pages = _pages(cluster, described)
     now = helm.state(cluster)
     deployed = now is not None and now["status"] == "deployed"
@@ -91,13 +98,16 @@ def _install(
         return RolledOut(cluster, False, phases, (), pages)
     with _timed(phases, "cluster checks", tell):
         preflight.require(preflight.cluster(cluster, platform.machine()))
+        if options.pull_secret:
+            sources.require_pull_secret(cluster, options.pull_secret)
     if options.target == "kind":
         with _timed(phases, "images", tell):
-            images.build(tell)
-            Kind(options.name, chosen.home(options.name)).load(values.images(given), tell)
+            own = Kind(options.name, chosen.home(options.name))
+            sources.load(own, bundle, values.images(given), tell)
     _namespace(cluster)
     with _timed(phases, "node checks", tell):
-        node_check.require(cluster, image, node_check.COLLECTORS, tell)
+        checked = node_check.COLLECTORS
+        node_check.require(cluster, given["image"], checked, tell, options.pull_secret)
     with _timed(phases, "installation", tell):
         helm.settle(cluster)
         helm.install(cluster, given)
@@ -107,14 +117,18 @@ def _install(
 
 
 def plan(options: Options) -> dict[str, Any]:
-    """What `up` would make and from which images, and which programs it lacks; changes nothing."""
+    """What `up` would make, its images and where each is from, which programs it lacks.
+
+    It changes nothing.
+    """
     chosen.check(options)
     described = values.stack(options.name, options.retention_hours)
     own = Kind(options.name, chosen.home(options.name))
     made: dict[str, Any] = {"target": options.target, "namespace": options.namespace}
     if options.target == "kind":
         made["cluster"] = own.configuration(Wanted(options.name, options.nodes, options.image))
-    made["images"] = values.images(values.values(described, images.name()))
+    given = values.values(described, images.name(), options.registry, options.pull_secret)
+    made["images"] = sources.told(options, sources.carried(options), values.images(given))
     made["checks"] = [vars(check) for check in preflight.tools(chosen.tools(options))]
     return made
 

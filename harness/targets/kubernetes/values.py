@@ -13,6 +13,7 @@ from harness.errors import NeedError
 from harness.stack import catalog
 from harness.stack.config import PROGRAMS, Stack
 from harness.stack.config.description import KEEPS, Tree
+from harness.targets.kubernetes import registry
 
 FOLDER = Path("/harness")
 """Where a component's files are in its container."""
@@ -32,10 +33,17 @@ def stack(cluster: str, retention_hours: int = 24) -> Stack:
     )
 
 
-def values(described: Stack, image: str) -> Tree:
-    """The values of the chart: every component, and the image of everything of ours."""
+def values(described: Stack, image: str, prefix: str = "", pull_secret: str = "") -> Tree:
+    """The values of the chart: every component, and the image of everything of ours.
+
+    Images are called as they are below `prefix`, a registry of one's own, if there is one;
+    `pull_secret` is the Secret that nodes pull them with.
+    """
     components = {name: component(described, name) for name in described.hosts}
-    return {"image": image, "components": components}
+    for one in components.values():
+        one["image"] = registry.named(one["image"], prefix)
+    secret = {"pullSecret": pull_secret} if pull_secret else {}
+    return {"image": registry.named(image, prefix), "components": components, **secret}
 
 
 def component(described: Stack, name: str) -> Tree:

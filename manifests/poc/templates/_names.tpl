@@ -18,6 +18,16 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
+{{/* What every pod has: no token of the API, no variables for each Service, a secret to pull with if need be. */}}
+{{- define "harness.pod" -}}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with .Values.pullSecret }}
+imagePullSecrets:
+  - name: {{ . }}
+{{- end }}
+{{- end }}
+
 {{- define "harness.user" -}}
 runAsNonRoot: true
 runAsUser: 65534

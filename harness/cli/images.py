@@ -1,0 +1,100 @@
+"""`harness bundle` and `harness images push`; the options of `up` for images, too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli import cluster
+from harness.cli.screen import errors
+
+BundleFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--bundle",
+        metavar="FILE",
+        help="In a cluster: take images from what `harness bundle` wrote, from nowhere else.",
+    ),
+]
+Registry = Annotated[
+    str,
+    typer.Option(
+        "--registry",
+        metavar="PREFIX",
+        help="existing: the nodes pull PREFIX/NAME:TAG, as `harness images push` names them.",
+    ),
+]
+PullSecret = Annotated[
+    str,
+    typer.Option(
+        "--pull-secret",
+        metavar="NAME",
+        help="existing: the Secret in the namespace that the nodes pull images with.",
+    ),
+]
+
+app = typer.Typer(help="The images of a roll-out in a registry of your own.", no_args_is_help=True)
+
+
+@errors
+def bundle_command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What to write; it must not exist.")],
+    registry: Annotated[
+        str,
+        typer.Option(
+            "--registry",
+            metavar="PREFIX",
+            help="Pull what the local docker lacks as PREFIX/NAME:TAG, from a registry of yours.",
+        ),
+    ] = "",
+    image: Annotated[
+        str,
+        typer.Option(
+            "--image",
+            metavar="IMAGE",
+            help="The image of new nodes of kind, which its release notes name; none if left out.",
+        ),
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print what is in it as JSON.")] = False,
+) -> None:
+    """Write one file with every image that `up` needs in a cluster, for where there is no internet.
+
+    Our image is built first, what the local docker lacks is pulled. The chart and its values are in
+    the file, too. It goes with this very code: bring this folder along, with what is built in it.
+
+    Examples:
+
+      harness bundle harness.tar --image kindest/node:v1.34.0
+
+      harness up --target kind --bundle harness.tar
+    """
+    cluster.bundle(file, image, registry, as_json)
+
+
+@app.command("push")
+@errors
+def push_command(
+    registry: Annotated[
+        str,
+        typer.Option("--registry", metavar="PREFIX", help="Images become PREFIX/NAME:TAG."),
+    ],
+    bundle: Annotated[
+        Path | None,
+        typer.Option("--bundle", metavar="FILE", help="Push those that `harness bundle` wrote."),
+    ] = None,
+) -> None:
+    """Push every image that `up` needs in a cluster to a registry of your own, with docker.
+
+    A name there is the image's own without its registry: docker.io/prom/prometheus:v3.14.0 becomes
+    PREFIX/prom/prometheus:v3.14.0. Without --bundle our image is built first, and what the local
+    docker lacks is pulled.
+
+    Examples:
+
+      harness images push --registry registry.example/observability
+
+      harness images push --registry registry.example:5000 --bundle harness.tar
+    """
+    cluster.push(registry, bundle)

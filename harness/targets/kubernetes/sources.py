@@ -1,0 +1,116 @@
+"""Where a roll-out's images come from: a bundle, a registry of one's own, the local docker.
+
+`rollout` asks it; `cli` has bundles written and images pushed by it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from harness.errors import NeedError
+from harness.targets.kubernetes import archive, chosen, images, packing, registry, values
+from harness.targets.kubernetes.archive import Archive
+from harness.targets.kubernetes.chosen import Options
+from harness.targets.kubernetes.kind import Kind
+from harness.targets.kubernetes.kubectl import MANAGER, Cluster
+
+_PULL_TYPES = ("kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg")
+
+Tell = Callable[[str], None]
+
+
+def bundle(file: Path, tell: Tell, *, node_image: str = "", prefix: str = "") -> Archive:
+    """Write one file with all that `up` needs; what it holds. Below `prefix` images are pulled."""
+    if prefix:
+        registry.check(prefix)
+    chosen.require(["docker"])
+    return packing.write(file, tell, node_image=node_image, prefix=prefix)
+
+
+def push(prefix: str, file: Path | None, tell: Tell) -> list[str]:
+    """Push all images of a roll-out to a registry, those of a bundle if there is one; their names.
+
+    Without a bundle what the local docker lacks is built or pulled.
+    """
+    registry.check(prefix)
+    chosen.require(["docker"])
+    if file is None:
+        wanted = values.images(archive.own_values())
+        registry.gather(wanted, tell)
+    else:
+        carried = archive.read(file)
+        carried.load(tell)
+        wanted = carried.names
+    return registry.push(wanted, prefix, tell)
+
+
+def carried(options: Options) -> Archive | None:
+    """The bundle that is named, if one is; an error unless it is whole and of this very code."""
+    if options.bundle is None:
+        return None
+    found = archive.read(options.bundle)
+    found.require()
+    return found
+
+
+def node_image(options: Options, given: Archive | None, tell: Tell) -> str:
+    """The image of a new cluster's nodes, empty for kind's own; out of a bundle docker gets it."""
+    if given is None:
+        return options.image
+    named = given.node_image(options.image)
+    given.load_node_image(tell)
+    return named
+
+
+def load(own: Kind, given: Archive | None, wanted: list[str], tell: Tell) -> None:
+    """Put images into kind's nodes: a bundle's, or what the local docker has, ours built first."""
+    if given is not None:
+        given.load_into(own, tell)
+        return
+    images.build(tell)
+    own.load(wanted, tell)
+
+
+def told(options: Options, given: Archive | None, wanted: Sequence[str]) -> dict[str, str]:
+    """For a plan: each image by the name that it is asked for, and where it comes from."""
+    found = {image: _source(options, image) for image in wanted}
+    if options.target == "kind":
+        is_new = not chosen.home(options.name).exists()
+        node = given.node_image(options.image) if given and is_new else options.image
+        if node:
+            found[node] = "for kind's nodes" + (f", from {options.bundle}" if given else "")
+    return found
+
+
+def require_pull_secret(cluster: Cluster, name: str) -> None:
+    """NeedError unless nodes can pull with this Secret of our namespace."""
+    words = ("get", f"secret/{name}", "--output=jsonpath={.type}")
+    done = cluster.run(*words, check=False)
+    if not done.returncode and done.stdout.strip() in _PULL_TYPES:
+        return
+    namespace, kubectl = cluster.namespace, " ".join(["kubectl", *cluster.where])
+    made = [f"{cluster.shown} create secret docker-registry {name} --docker-server=..."]
+    if not cluster.get("namespace", namespace):
+        label = f"app.kubernetes.io/managed-by={MANAGER}"
+        made.insert(0, f"{kubectl} create namespace {namespace}")
+        made.insert(1, f"{kubectl} label namespace {namespace} {label}")
+    said = " ".join(done.stderr.split())[-300:] or f"It is of the type {done.stdout.strip()}."
+    raise NeedError(
+        f"There is no Secret {name} to pull images with in the namespace {namespace}.",
+        said,
+        f"Make it: {'; '.join(made)}.",
+    )
+
+
+def _source(options: Options, image: str) -> str:
+    own = images.name()
+    if options.target == "existing":
+        secret = f" with the Secret {options.pull_secret}" if options.pull_secret else ""
+        return "has to be on the nodes" if image == own else f"pulled by the nodes{secret}"
+    if options.bundle:
+        return f"from {options.bundle}"
+    if shutil.which("docker") and images.present(image):
+        return "from the local docker"
+    return "built here" if image == own else "pulled by the nodes"
