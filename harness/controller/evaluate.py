@@ -108,6 +108,7 @@ def evaluate(
         nodes = Nodes(target, lambda node: node.open(asked, partial(tell, 0.0, 1.0)))
         guard = experiment.guard_seconds
         remote = RemoteLoad(load, asked, guard, partial(tell, 0.0, 1.0)) if load else None
+        nodes.beside = remote
         try:
             hello = nodes.connect()
             skipped = skipping.skipped(target, experiment, resolved.definitions) or {}

@@ -50,11 +50,15 @@ class End:
     """End the driver."""
 
 
+Does = Begin | FindCapacity | Start | Finish | End
+"""What may be asked for."""
+
+
 @dataclass(frozen=True)
 class Call:
     """One of them."""
 
-    does: Begin | FindCapacity | Start | Finish | End
+    does: Does
 
 
 Answer = tuple[Mapping[str, Any], bytes]
