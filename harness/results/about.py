@@ -11,6 +11,7 @@ from types import NoneType
 from typing import Any, TypedDict, get_args, get_origin, get_type_hints
 
 from harness.errors import StoreError
+from harness.results.folder import unreadable
 
 FILE = "run.json"
 _BEGIN = "Take it from a backup, or begin a new run."
@@ -139,6 +140,8 @@ def read(run: Path) -> dict[str, Any]:
             f"{run} is not a run: it has no {FILE}.",
             next_step="`harness evaluate` makes one below reports/.",
         ) from error
+    except PermissionError as error:
+        raise unreadable(path, error) from error
     except ValueError as error:
         raise StoreError(f"{path} is damaged.", str(error), _BEGIN) from error
     if not isinstance(found, dict):
