@@ -20,7 +20,7 @@ SCHEMA = 1
 
 1: the first. idle_poll, instrument, warmups and ended_early came later, then components and
 spent_seconds, then target, collectors, facts_hash and broken_blocks, then refused and failures,
-then arrivals and load_node, then block_seconds and pilot.
+then arrivals and load_node, then block_seconds and pilot, then given_up.
 """
 
 
@@ -72,6 +72,14 @@ class BrokenBlock(TypedDict):
     reason: str
 
 
+class NotGoneOnWith(TypedDict):
+    """What trials in a row were spoilt by: those of an arm, or of all of a service (no `arm`)."""
+
+    workload: str
+    arm: str
+    reason: str
+
+
 class SkippedArm(TypedDict, total=False):
     """An arm that cannot run on the machine, and why."""
 
@@ -117,6 +125,7 @@ class About:
     block_seconds: tuple[BlockSeconds, ...] = ()
     pilot: Mapping[str, Any] = field(default_factory=dict)
     broken_blocks: tuple[BrokenBlock, ...] = ()
+    given_up: tuple[NotGoneOnWith, ...] = ()
     instrument: Mapping[str, Any] = field(default_factory=dict)
     claims: tuple[PublishedClaim, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)

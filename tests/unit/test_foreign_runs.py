@@ -181,7 +181,7 @@ def test_what_may_not_be_read_is_no_damage_and_no_empty_run(
         found = {each.name: each.how for each in ended.runs(reports)}
     assert refused.value.next_step
     assert found["closed"] == "you may not read it: ask its owner, or root"
-    assert found["run"] == "was killed"
+    assert found["run"] == "complete"
     (closed / part).chmod(0o755)
 
 

@@ -398,7 +398,8 @@ def test_the_load_hears_of_us_while_a_lost_measured_node_is_closed_and_replaced(
             raise NeedError("The run r is being measured.")
         return hello
 
-    nodes = Nodes(SimpleNamespace(connect=lambda: next(channels).channel), begin)  # type: ignore[arg-type]
+    target: Any = SimpleNamespace(connect=lambda: next(channels).channel)
+    nodes = Nodes(target, begin)
     nodes.beside = load
     nodes.connect()
     load.connect(lost := nodes.node())
