@@ -51,7 +51,7 @@ def replacement(
     such attempts, of which `spent` were made, are no replacements.
     """
     again = replace(record.trial, attempt=record.trial.attempt + 1)
-    culprits = {record.extra[CULPRIT]} if CULPRIT in record.extra else set()
+    culprits: set[str] = {record.extra[CULPRIT]} if CULPRIT in record.extra else set()
     blamed: Mapping[str, str] = record.extra.get(blame.BLAMED, {})
     gone = {*culprits, *blamed, *record.extra.get(factorial.LEFT_OUT, {})}
     if (culprits or blamed) and len(gone) >= len(experiment.arm(record.trial.arm).collectors):
