@@ -163,9 +163,7 @@ class Spoilt:
         told = f"{told} {_times(count)} {found.told} {found.mend}{ELSEWHERE}"
         return GivenUp(workload, told, FACTORIAL, name)
 
-    def _give_up(
-        self, experiment: Experiment, scope: Scope, count: int, found: Cause
-    ) -> GivenUp:
+    def _give_up(self, experiment: Experiment, scope: Scope, count: int, found: Cause) -> GivenUp:
         workload, what, arm = scope
         why = f"{_times(count)} {found.told} {found.mend}{found.then}"
         self._given_up[scope] = why

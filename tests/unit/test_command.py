@@ -30,7 +30,7 @@ from harness.plan import command
         ("HOME_OF=~ P=~/a:~/b:c~ ./server Q=~/a -v ~/x:~/y",
          {"HOME_OF": "/home/me", "P": "/home/me/a:/home/me/b:c~"},
          ("./server", "Q=~/a", "-v", "/home/me/x:~/y")),
-        (r"'~/a' \~/b "~/c" ~'/d' ~nobody-of-this-name/e ~:", {},
+        (r"""'~/a' \~/b "~/c" ~'/d' ~nobody-of-this-name/e ~:""", {},
          ("~/a", "~/b", "~/c", "~/d", "~nobody-of-this-name/e", "~:")),
         ("sh -c 'exec ~/server *.conf'", {}, ("sh", "-c", "exec ~/server *.conf")),
         ("java -cp 'lib/*' Main", {}, ("java", "-cp", "lib/*", "Main")),

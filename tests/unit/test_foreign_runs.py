@@ -26,7 +26,7 @@ from tests.unit import synthetic
 
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = 65534
-WHAT = synthetic.experiment(workloads=("go",), blocks=1, switched_seconds=1.2)
+WHAT = synthetic.experiment(workloads=("go",), blocks=2, switched_seconds=1.2)
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="root is needed to be somebody else")
 

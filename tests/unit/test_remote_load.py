@@ -406,7 +406,7 @@ def test_the_load_hears_of_us_while_a_lost_measured_node_is_closed_and_replaced(
     closed, told = first.channel.close, list[str]()
     hears, at = Node.hears, ["closed"]
 
-    def close(meanwhile: Callable[[], None]) -> None:
+    def close(meanwhile: Callable[[], None] = lambda: None) -> None:
         meanwhile()
         closed()
         at[0] = "replaced"

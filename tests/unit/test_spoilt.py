@@ -247,7 +247,8 @@ def test_all_connections_that_wait_go_with_a_missed_rate() -> None:
     schedule = Schedule(0, 100.0)
     phase = Phase(schedule)
     schedule.taken, phase.stopped = 100, Stopped(1.0, 0.1, 10)
-    assert "only 10 of 100 requests" in (said := phase.saturation(16))
+    said = phase.saturation(16)
+    assert "only 10 of 100 requests" in said
     told = Told()
     told.ends(trial("http"), MISSED, extra={"saturated": said})
     assert len(told.ends(trial("http", 1), MISSED, extra={"saturated": said})) == 1
