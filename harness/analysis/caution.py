@@ -34,12 +34,13 @@ def warnings(
     """Sentences, the gravest first."""
     yield from _unmeasured(trials)
     yield from _broken(about, experiment, trials)
+    yield from _given_up(about, experiment, trials)
     yield from (text for text in about.warnings if not _OF_A_TRIAL.match(text))
     if not about.complete:
-        yield (
-            f"The run did not end. {about.stopped_by} "
-            f"The figures rest on the {len(trials)} trials that were finished."
-        ).replace("  ", " ")
+        how = f"The run did not end. {about.stopped_by}".rstrip()
+        if about.ended and not about.stopped_by:
+            how = "Not all that was due was measured."
+        yield f"{how} The figures rest on the {len(trials)} trials that were finished."
     yield from spoiled(trials)
     yield from _in_part(trials)
     yield from unseen(rows)
@@ -71,6 +72,15 @@ def _broken(about: About, experiment: Experiment, trials: Sequence[Judged]) -> I
         block = each["workload"], each["block"]
         if {t.index for t in plan(experiment) if (t.workload, t.block) == block} - there:
             yield f"{block[0]}, block {block[1] + 1} ended early: {each['reason']}"
+
+
+def _given_up(about: About, experiment: Experiment, trials: Sequence[Judged]) -> Iterator[str]:
+    """What was not gone on with, unless it was measured since."""
+    there = {judged.record.trial.index for judged in trials}
+    left = [trial for trial in plan(experiment) if trial.index not in there]
+    for each in about.given_up:
+        if any(t.workload == each["workload"] and each["arm"] in ("", t.arm) for t in left):
+            yield each["reason"]
 
 
 def spoiled(trials: Sequence[Judged]) -> Iterator[str]:

@@ -27,13 +27,16 @@ MIN_WHOLE_SHARE = 0.8
 class Judged:
     """A trial with the rules that it broke, each a sentence; only usable ones are estimated.
 
-    `only_errors` is whether failed requests broke the only one. `blamed` are the collectors of a
-    shared trial that they go with, and why: the others are still told from windows without those.
+    `only_errors` is whether failed requests broke the only one, `passing` whether what may pass by
+    itself broke any: the machine, its neighbours, a limit that is nearly met. `blamed` are the
+    collectors of a shared trial that failed requests go with, and why: the others are still told
+    from windows without those.
     """
 
     record: TrialRecord
     violations: tuple[str, ...]
     only_errors: bool = False
+    passing: bool = False
     blamed: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -165,14 +168,18 @@ def judge(
         values.pop("cpu_pressure_share", None)
     errors = _errors_told(record, values)
     others = [text for rule in RULES if (text := rule(values))]
+    passing = bool(others)
     if record.trial.kind == "switched":
         others += [text for rule in SWITCHED_RULES if (text := rule(values))]
         if saturated := record.extra.get("saturated"):
             text = str(saturated).rstrip(".")
             others.append(f"{text[:1].upper()}{text[1:]}.")
+            passing |= failures.WAITING not in text  # else the driver fell behind by itself
     if record.trial.kind != "metered" and UNFILLED not in record.extra:
-        others += _lost(windows, quadruples, least_seconds, method)
-    return Judged(record, (*errors, *others), only_errors=bool(errors) and not others)
+        lost = _lost(windows, quadruples, least_seconds, method)
+        others, passing = others + lost, passing or bool(lost)
+    only_errors = bool(errors) and not others
+    return Judged(record, (*errors, *others), only_errors, passing)
 
 
 def _errors_told(record: TrialRecord, values: Mapping[str, float]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -173,6 +174,10 @@ def _advise_resuming(path: Path) -> None:
 def report_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print report.json.")] = False,
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", metavar="FOLDER", help="Where the files go.", show_default="RUN"),
+    ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Say too what the columns mean.")
     ] = False,
@@ -187,35 +192,55 @@ def report_command(
 
       harness report reports/RUN --json
 
+      harness report reports/RUN --to /tmp/report     where you may not write into the run
+
     Of published runs only the report is kept: they have no trials.
     """
     opened = Run.open(run)
     if who := holder(run):
         told = f"{run} is being measured by {who}: the report is of what is stored by now."
         err.print(f"[yellow]Note:[/] {escape(told)}", soft_wrap=True)
-    _finish(opened, as_json, verbose)
+    _finish(opened, as_json, verbose, to)
 
 
-def _finish(run: Run, as_json: bool, verbose: bool = False) -> bool:
+def _finish(run: Run, as_json: bool, verbose: bool = False, to: Path | None = None) -> bool:
     """Build and print the report; whether it tells of a collector."""
-    from harness.report import build, headline, saturation, terminal
+    from harness.report import build
 
-    built = build.build(run)
+    made = build.made(run)
+    page = made.write(to).html if to or os.access(run.path, os.W_OK) else None
     if as_json:
-        out.print_json(built.json.read_text())
+        out.print_json(made.json)
     else:
-        for line in terminal.lines(built.summary, out.width):
-            out.print(escape(line), soft_wrap=True)
-        out.print(escape(headline.verdict(built.summary)))
-        for text in (*headline.notes(built.summary), *saturation.sentences(built.summary)):
-            out.print(escape(text))
-        for text in terminal.LEGEND if verbose else ():
-            out.print(escape(text), style="dim")
-        for shown in _tables(built.summary):
-            out.print()
-            out.print(shown)
-        out.print(f"\nReport: {built.html}\nNext: open it in a browser.", soft_wrap=True)
-    return _tells(built.summary)
+        _print(made.summary, verbose)
+    if page is None:
+        _advise_elsewhere(run.path)
+    elif not as_json:
+        out.print(f"\nReport: {page}\nNext: open it in a browser.", soft_wrap=True)
+    return _tells(made.summary)
+
+
+def _print(summary: Summary, verbose: bool) -> None:
+    """The report in the terminal."""
+    from harness.report import headline, saturation, terminal
+
+    for line in terminal.lines(summary, out.width):
+        out.print(escape(line), soft_wrap=True)
+    out.print(escape(headline.verdict(summary)))
+    for text in (*headline.notes(summary), *saturation.sentences(summary)):
+        out.print(escape(text))
+    for text in terminal.LEGEND if verbose else ():
+        out.print(escape(text), style="dim")
+    for shown in _tables(summary):
+        out.print()
+        out.print(shown)
+
+
+def _advise_elsewhere(run: Path) -> None:
+    """The run is somebody else's: what was printed is all, and where the page could be had."""
+    told = f"You may not write into {run}: the report is printed, and no file of it was written."
+    err.print(f"\n[yellow]Note:[/] {escape(told)}", soft_wrap=True)
+    err.print(f"Next: harness report {escape(shlex.quote(str(run)))} --to FOLDER", soft_wrap=True)
 
 
 def _tells(summary: Summary) -> bool:

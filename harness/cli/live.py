@@ -42,7 +42,7 @@ def told(quiet: bool) -> Iterator[Told]:
     if not err.is_terminal:
         yield Told(screen.lines(quiet), lines())
         return
-    from harness.controller.progress import AGAIN
+    from harness.controller.progress import STAYING
 
     bar = screen.bar()
     task = bar.add_task("", total=None)
@@ -52,7 +52,7 @@ def told(quiet: bool) -> Iterator[Told]:
 
         def tell(done: float, total: float, label: str) -> None:
             bar.update(task, completed=done, total=total, description=escape(label))
-            if AGAIN in label:  # else the next step overwrites it at once
+            if any(mark in label for mark in STAYING):  # else the next step overwrites it
                 live.console.print(escape(label), soft_wrap=True)
             live.refresh()
 

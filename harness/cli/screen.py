@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import TYPE_CHECKING, ParamSpec, TextIO
+from typing import TYPE_CHECKING, ParamSpec, TextIO, TypeGuard
 
 import typer
 from rich.console import Console
@@ -51,11 +52,26 @@ def errors(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(INTERRUPTED) from None
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
-        except Exception:
-            defect()
+        except Exception as error:
+            if _is_forbidden(error):
+                complain(_forbidden(error))
+            else:
+                defect()
             raise typer.Exit(ERROR) from None
 
     return wrapped
+
+
+def _is_forbidden(error: Exception) -> TypeGuard[PermissionError]:
+    """Whether somebody who is not root asked for a file of somebody else: no defect of ours."""
+    return isinstance(error, PermissionError) and bool(error.filename) and os.geteuid() != 0
+
+
+def _forbidden(error: PermissionError) -> HarnessError:
+    return HarnessError(
+        f"{error.filename}: {error.strerror}.",
+        next_step="Ask its owner, or root, to let you at it and the folders above it.",
+    )
 
 
 @contextmanager

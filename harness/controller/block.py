@@ -11,9 +11,11 @@ from typing import Any
 from harness.analysis import blame, validity
 from harness.analysis.harms import DIED
 from harness.controller import skipping
+from harness.controller.due import CULPRIT, replacement
 from harness.controller.node import Node
 from harness.controller.progress import AGAIN, Progress
 from harness.controller.remote_load import RemoteLoad
+from harness.controller.spoilt import Spoilt
 from harness.errors import HarnessError, NodeError, StoreError, UnavailableError, WorkloadError
 from harness.model import FACTORIAL, Measurement, Trial, WindowRow
 from harness.plan import design
@@ -26,7 +28,7 @@ from harness.results.run import Run, TrialRecord
 from harness.wire.spec import BlockReady, BlockSpec, Found, Spawn, TrialResult
 
 Serving = Callable[[Spawn | Found, str], AbstractContextManager[Spawn | Found]]
-CULPRIT, LEFT_OUT = "failed_collector", "left_out"  # what a node tells of a shared trial
+LEFT_OUT = "left_out"  # what a node tells of a shared trial
 
 
 @dataclass
@@ -36,6 +38,7 @@ class Block:
     `skipped` are the arms that cannot run there, and why. The load is beside the service, unless
     `load` comes from another node. `look` is called between trials, when nothing is measured.
     `serving` is a target's: it says how the node has the service, as long as the block lasts.
+    `spoilt` knows what is not gone on with.
     """
 
     store: Run
@@ -49,13 +52,14 @@ class Block:
     load: RemoteLoad | None = None
     look: Callable[[Trial], None] = lambda _: None
     serving: Serving = lambda asked, _: nullcontext(asked)
+    spoilt: Spoilt = field(default_factory=Spoilt)
 
     def run(self, group: Sequence[Trial]) -> None:
         """Run these trials, which are of one block, and store each.
 
         An error that ends the block or the run is raised; trials that it left out are due again.
         """
-        if all(trial.arm in self.skipped for trial in group):  # as what is left of a block may be
+        if not any(map(self._is_measured, group)):  # as what is left of a block may be
             self._all(group)
             return
         first = group[0]
@@ -69,6 +73,9 @@ class Block:
                 return
             with self.load.driving(self.node) as elsewhere:
                 self._run(replace(spec, elsewhere=elsewhere), group)
+
+    def _is_measured(self, trial: Trial) -> bool:
+        return trial.arm not in self.skipped and not self.spoilt.reason(trial)
 
     def _run(self, spec: BlockSpec, group: Sequence[Trial]) -> None:
         first = group[0]
@@ -95,11 +102,15 @@ class Block:
             if trial.arm in self.skipped:
                 self._skip(trial)
                 continue
+            if self.spoilt.leaves_out(trial):
+                self.progress.skip([trial])
+                continue
             record, rows = self._one(trial)
             spent = len(self._failed_before(trial))
             if (again := replacement(self.experiment, record, rows, spent)) is not None:
                 waiting.append(again)
-                self._say_why(record, rows)
+                if not self.spoilt.reason(again):
+                    self._say_why(record, rows)
 
     def _say_why(self, record: TrialRecord, rows: Sequence[WindowRow]) -> None:
         """At once, not after the last: what spoils one trial mostly spoils the next, too."""
@@ -120,7 +131,7 @@ class Block:
         again = f", attempt {trial.attempt + 1}" if trial.attempt else ""
         what = f"{trial.arm} ({trial.kind}{again})"
         self.progress.tell(f"{trial.workload}, block {trial.block + 1}: {what}")
-        without = self._failed_before(trial)
+        without = {**self.spoilt.without(trial), **self._failed_before(trial)}
         spec = specs.trial(self.experiment, trial, self.definitions, without)
         self.store.folder(trial)
         try:
@@ -134,6 +145,7 @@ class Block:
         self.store.append(record, result.windows)
         self.node.stored(spec)
         self._note_trial(record)
+        self._note_spoilt(record, result)
         self.progress.finished(trial)
         self.look(trial)
         _raise_if_over(result, self.node.translated(result.error or {}))
@@ -219,6 +231,14 @@ class Block:
                 if arm.collectors or arm.name == trial.arm:
                     skipping.note(self.store, arm.name, record.reason)
 
+    def _note_spoilt(self, record: TrialRecord, result: TrialResult) -> None:
+        told = self.node.translated(result.error or {})
+        is_ours = self.workload.running is None
+        for given_up in self.spoilt.note(
+            self.experiment, record, result.windows, told, is_ours=is_ours
+        ):
+            self.progress.tell(given_up.reason)
+
     def _note_warmup(self, trial: Trial, took: Mapping[str, object]) -> None:
         """Add how long a process took to the run's `warmups`."""
         took = {"workload": trial.workload, "block": trial.block, **took}
@@ -259,24 +279,3 @@ def _raise_if_over(result: TrialResult, told: Mapping[str, str]) -> None:
         )
     if result.over:
         raise HarnessError.from_dict(told)
-
-
-def replacement(
-    experiment: Experiment, record: TrialRecord, rows: Sequence[WindowRow], spent: int = 0
-) -> Trial | None:
-    """The trial that stands in for one that broke a rule of validity; None if none is due.
-
-    The rules look at conditions, never at results, so that repeating does not choose results. One
-    that several arms share and one collector's failure ended is run again without that collector;
-    such attempts, of which `spent` were made, are no replacements.
-    """
-    if CULPRIT in record.extra:
-        others = len(experiment.arm(record.trial.arm).collectors) - record.trial.attempt - 1
-        return replace(record.trial, attempt=record.trial.attempt + 1) if others > 0 else None
-    blamed = len(record.extra.get(blame.BLAMED, {}))
-    if blamed and blamed == len(experiment.arm(record.trial.arm).collectors):
-        return None  # there is nothing left to measure
-    judged = validity.judge_of(experiment, record, rows)
-    if judged.status != "invalid" or record.trial.attempt - spent >= experiment.replacements:
-        return None
-    return replace(record.trial, attempt=record.trial.attempt + 1)

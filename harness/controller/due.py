@@ -1,11 +1,17 @@
-"""Which trials of a run are still due; for `evaluate`."""
+"""Which trials of a run are still due, and which are run again; for `evaluate` and `block`."""
 
 from __future__ import annotations
 
-from harness.controller.block import replacement
-from harness.model import Trial
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from harness.analysis import blame, factorial, validity
+from harness.model import Trial, WindowRow
 from harness.plan import experiment as experiments
-from harness.results.run import Run
+from harness.plan.experiment import Experiment
+from harness.results.run import Run, TrialRecord
+
+CULPRIT = "failed_collector"  # of a shared trial's extra: whose failure ended it
 
 
 def pending(run: Run) -> list[Trial]:
@@ -33,3 +39,26 @@ def set_failed_aside(run: Run) -> None:
     for record in run.records():
         if record.status == "failed":
             run.set_aside(record.trial)
+
+
+def replacement(
+    experiment: Experiment, record: TrialRecord, rows: Sequence[WindowRow], spent: int = 0
+) -> Trial | None:
+    """The trial that stands in for one that broke a rule of validity; None if none is due.
+
+    The rules look at conditions, never at results, so that repeating does not choose results. One
+    that several arms share and one collector's failure ended is run again without that collector;
+    such attempts, of which `spent` were made, are no replacements.
+    """
+    again = replace(record.trial, attempt=record.trial.attempt + 1)
+    culprits: set[str] = {record.extra[CULPRIT]} if CULPRIT in record.extra else set()
+    blamed: Mapping[str, str] = record.extra.get(blame.BLAMED, {})
+    gone = {*culprits, *blamed, *record.extra.get(factorial.LEFT_OUT, {})}
+    if (culprits or blamed) and len(gone) >= len(experiment.arm(record.trial.arm).collectors):
+        return None  # there is nothing left to measure
+    if culprits:
+        return again
+    judged = validity.judge_of(experiment, record, rows)
+    if judged.status != "invalid" or record.trial.attempt - spent >= experiment.replacements:
+        return None
+    return again

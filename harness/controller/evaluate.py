@@ -17,9 +17,10 @@ from harness.controller.due import pending, set_failed_aside
 from harness.controller.interim import Interim, Show
 from harness.controller.node import session
 from harness.controller.nodes import Nodes
-from harness.controller.progress import Progress, Tell
+from harness.controller.progress import GIVEN_UP, Progress, Tell
 from harness.controller.remote_load import LoadTarget, RemoteLoad
 from harness.controller.resolved import Resolved
+from harness.controller.spoilt import GivenUp, Spoilt
 from harness.controller.stopping import StoppingRule
 from harness.errors import (
     ComponentError,
@@ -40,16 +41,21 @@ from harness.wire.spec import Hello
 class Outcome:
     """How an evaluation ended: complete, or the error that stopped it; the run holds the rest.
 
-    `left_out` trials were not begun, because their block ended early. `skipped` arms cannot run
-    there: why, by their names.
+    `not_begun` are trials that were due: their block ended early, or what spoils them was known.
+    `skipped` arms cannot run there: why, by their names.
     """
 
     run: Run
     error: HarnessError | None = None
     warnings: list[str] = field(default_factory=list)
-    left_out: int = 0
+    not_begun: set[Trial] = field(default_factory=set)
     interrupted: bool = False
     skipped: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def left_out(self) -> int:
+        """How many trials were not begun."""
+        return len(self.not_begun)
 
     def warn(self, sentence: str) -> None:
         """Keep a sentence on the run as a whole, at once: what comes later may be lost."""
@@ -64,6 +70,17 @@ class Outcome:
         broken = {"workload": workload, "block": block, "reason": reason}
         with contextlib.suppress(StoreError):
             self.run.note(broken_blocks=[*self.run.about().broken_blocks, broken])
+
+    def give_up(self, given_up: GivenUp) -> None:
+        """Keep at once what is not gone on with; once it is measured, it is told no more."""
+        self.warnings.append(given_up.reason)
+        if given_up.collector:  # its trials have it in their records
+            return
+        what = {"workload": given_up.workload, "arm": given_up.arm}
+        told = {**what, "reason": given_up.reason}
+        with contextlib.suppress(StoreError):
+            known = [each for each in self.run.about().given_up if what.items() - each.items()]
+            self.run.note(given_up=[*known, told])
 
 
 @dataclass(frozen=True)
@@ -108,6 +125,7 @@ def evaluate(
         nodes = Nodes(target, lambda node: node.open(asked, partial(tell, 0.0, 1.0)))
         guard = experiment.guard_seconds
         remote = RemoteLoad(load, asked, guard, partial(tell, 0.0, 1.0)) if load else None
+        nodes.beside = remote
         try:
             hello = nodes.connect()
             skipped = skipping.skipped(target, experiment, resolved.definitions) or {}
@@ -194,10 +212,12 @@ def _blocks(
 ) -> None:
     """All blocks that are due; those of a pilot first, if it has not decided on the others."""
     rule, barren = StoppingRule(outcome.run), dict[str, int]()
+    spoilt = Spoilt(outcome.give_up, outcome.skipped)
     if outcome.run.experiment().awaits_pilot:
-        _due(outcome, nodes, remote, resolved, watch, rule, barren)
+        _due(outcome, nodes, remote, resolved, watch, rule, barren, spoilt)
         piloting.decide(outcome.run, rule.spent())
-    _due(outcome, nodes, remote, resolved, watch, rule, barren)
+    _due(outcome, nodes, remote, resolved, watch, rule, barren, spoilt)
+    outcome.not_begun.update(spoilt.left_out)
 
 
 def _due(
@@ -208,6 +228,7 @@ def _due(
     watch: Watch,
     rule: StoppingRule,
     barren: dict[str, int],
+    spoilt: Spoilt,
 ) -> None:
     """Block after block. One that ends early is told of, and the next one begins.
 
@@ -223,8 +244,8 @@ def _due(
         if rule.reached(name, number):
             progress.skip(trials)
             continue
-        if barren.get(name, 0) > 1:
-            outcome.left_out += len(trials)
+        if barren.get(name, 0) > 1 or spoilt.covers(trials):
+            outcome.not_begun.update(trials)
             progress.skip(trials)
             continue
         before = len(run.records())
@@ -232,6 +253,7 @@ def _due(
             Block(
                 run, experiment, nodes.node(), resolved.workloads[name], resolved.definitions,
                 progress, outcome.warn, outcome.skipped, remote, interim.look, nodes.serving,
+                spoilt,
             ).run(trials)  # fmt: skip
             nodes.held()
         except HarnessError as error:
@@ -239,9 +261,12 @@ def _due(
                 raise
             outcome.break_block(name, number, str(error))
             left = _left(run, trials)
-            outcome.left_out += len(left)
+            outcome.not_begun.update(left)
             progress.skip(left)
         barren[name] = 0 if len(run.records()) > before else barren.get(name, 0) + 1
+        if barren[name] > 1:
+            told = f"{name} {GIVEN_UP}: two blocks in a row ended before a trial, see above."
+            outcome.warnings.append(f"{told} Mend that, then resume the run.")
         rule.after(name, number)
 
 

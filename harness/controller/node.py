@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from harness import __version__
 from harness.controller.clocks import Exchange
@@ -37,6 +37,14 @@ Tell = Callable[[str], None]
 T = TypeVar("T")
 
 
+class Beside(Protocol):
+    """Somebody whose lease runs while we wait for another node."""
+
+    def hears(self) -> None:
+        """Let it know that we are there; one that is lost is left alone."""
+        ...
+
+
 class Node:
     """A node process with a session; NodeError from every method when it is lost.
 
@@ -52,7 +60,7 @@ class Node:
         self.lost = False
         self.drives: Ask | None = None
         self.places: Ask | None = None
-        self.beside: Node | None = None
+        self.beside: Beside | None = None
         self._work = ""
         self._windows: list[WindowRow] = []  # of the trial under way
         self._pings, self._requests = 0, list[bytes]()
@@ -90,10 +98,14 @@ class Node:
         """Into the stack that takes the telemetry; ComponentError if it refuses them."""
         self._ask("done", lambda _: None, "results", run=run, rows=[vars(row) for row in rows])
 
-    def drive(self, call: Call) -> Answer:
-        """What the load driver on this node does; LoadError if it fails."""
+    def drive(self, call: Call, silent_seconds: float) -> Answer:
+        """What the load driver on this node does; LoadError if it fails.
+
+        It is lost if it says nothing for `silent_seconds`, what it was asked for included.
+        """
         self._requests.clear()
-        found = self._ask("driven", lambda _: None, "drive", call=call)["found"]
+        asked = self._ask("driven", lambda _: None, "drive", silent_seconds, call=call)
+        found = asked["found"]
         return found, b"".join(self._requests)
 
     def clock(self) -> Exchange:
@@ -154,7 +166,10 @@ class Node:
                     return self._here(frame.head["warnings"])
         return [f"The node did not say within {CLOSE_SECONDS:.0f} s that it has undone everything."]
 
-    def _ask(self, wanted: str, tell: Tell, kind: str, **specs: Any) -> Mapping[str, Any]:
+    def _ask(
+        self, wanted: str, tell: Tell, kind: str, silent_seconds: float = 0.0, **specs: Any
+    ) -> Mapping[str, Any]:
+        allowed = silent_seconds or SILENT_SECONDS
         self._send(kind, **{name: codec.dump(spec) for name, spec in specs.items()})
         heard = pinged = time.monotonic()
         while True:
@@ -162,11 +177,12 @@ class Node:
             if now - pinged >= PING_SECONDS:  # also while it speaks: it must hear us
                 self.ping()
                 pinged = now
+            until = min(pinged + PING_SECONDS, heard + allowed)
             try:
-                frame = self._read(max(0.0, pinged + PING_SECONDS - now))
+                frame = self._read(max(0.0, until - now))
             except TimeoutError:
-                if time.monotonic() - heard > SILENT_SECONDS:
-                    raise self._loss(f"it said nothing for {SILENT_SECONDS:.0f} s") from None
+                if time.monotonic() - heard >= allowed:
+                    raise self._loss(f"it said nothing for {allowed:.0f} s") from None
                 continue
             heard = time.monotonic()
             if frame.kind == wanted:
@@ -178,10 +194,14 @@ class Node:
         self._send("ping")
         self._ping_beside()
 
+    def hears(self) -> None:
+        """Let it alone hear that we are there."""
+        with contextlib.suppress(NodeError):  # whoever asks it next finds that it is lost
+            self._send("ping")
+
     def _ping_beside(self) -> None:
         if self.beside is not None:
-            with contextlib.suppress(NodeError):  # whoever asks it next finds that it is lost
-                self.beside._send("ping")
+            self.beside.hears()
 
     def _meanwhile(self, frame: Frame, tell: Tell) -> None:
         if frame.kind == "pong":

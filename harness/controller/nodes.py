@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
-from harness.controller.node import Node
+from harness.controller.node import Beside, Node
 from harness.errors import HarnessError, InputError, NeedError, NodeError
 from harness.plan.trials import Definitions
 from harness.results import certificates
@@ -29,7 +29,7 @@ class Nodes:
         self._folder: Path | None = None
         self._losses = 0
         self._first: Hello | None = None
-        self.beside: Node | None = None  # one that is to hear of us while another one is had
+        self.beside: Beside | None = None  # who is to hear of us while a node is waited for
 
     def connect(self) -> Hello:
         """Start a node and open its session; InputError if it is another machine than the first."""
@@ -88,7 +88,7 @@ class Nodes:
                 if time.monotonic() > deadline:
                     raise
             if self.beside is not None:
-                self.beside.ping()
+                self.beside.hears()
             time.sleep(1.0)
 
     def held(self) -> None:

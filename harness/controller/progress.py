@@ -12,7 +12,9 @@ Tell = Callable[[float, float, str], None]
 """Called with seconds of work done, seconds of work in all, and what is happening now."""
 
 
-AGAIN = "is measured again"  # in a label that says why a trial was spoilt, which is to stay
+AGAIN = "is measured again"  # in a label that says why a trial was spoilt
+GIVEN_UP = "is given up"  # in one that says what is not gone on with
+STAYING = (AGAIN, GIVEN_UP)  # labels with one of these are to stay where they are read
 
 
 class Progress:

@@ -22,10 +22,11 @@ from harness.results import certificates
 from harness.results.run import Run
 from harness.targets.base import Target
 from harness.wire import codec
-from harness.wire.driving import Answer, Call, Course, End, Finish, Start
+from harness.wire.driving import Answer, Call, Course, Does, End, FindCapacity, Finish, Start
 from harness.wire.spec import Elsewhere, Session
 
 SUFFIX = "-load"  # of the session's name
+MARGIN_SECONDS = 30.0  # beyond its lease and what it was asked for, until its node is given up
 
 Tell = Callable[[str], None]
 
@@ -59,10 +60,18 @@ class RemoteLoad:
     def __init__(self, load: LoadTarget, session: Session, guard_seconds: float, tell: Tell):
         asked = replace(session, run=f"{session.run[:90]}{SUFFIX}", role="load", run_dir="")
         self._load, self._guard_seconds = load, guard_seconds
+        self._silent_seconds = session.lease_seconds + MARGIN_SECONDS
+        self._lasts_seconds = 0.0  # the phase that is under way, if it ends by itself
         self._nodes = Nodes(load.target, lambda node: node.open(asked, tell))
         self._facts: dict[str, Any] = {}
         self._before: Offset | None = None
         self._last: Offset | None = None
+
+    def hears(self) -> None:
+        """Let its node know that we are there, while a lost one of the measured is closed."""
+        node = self._nodes.current()
+        if node is not None and not node.lost:
+            node.hears()
 
     def connect(self, measured: Node) -> None:
         """Open its session; NeedError if its clock cannot be told well enough from this node's."""
@@ -93,22 +102,22 @@ class RemoteLoad:
     def driving(self, measured: Node) -> Iterator[Elsewhere]:
         """Do what the measured node asks for, as long as a block lasts; then end the driver.
 
-        The measured node hears of us while a lost node of the load is closed, also at the end.
+        Each node hears of us while the other one is waited for, or closed when it was lost.
         """
         self._nodes.beside = measured
         with contextlib.suppress(NodeError):  # it may have gone unnoticed
             self._nodes.node().clock()
         load = self._nodes.node()
-        measured.drives, measured.beside, load.beside = partial(self._do, measured), load, measured
+        measured.drives, measured.beside, load.beside = partial(self._do, measured), self, measured
         try:
             yield Elsewhere(self._load.target.name, self._load.url)
         except HarnessError:
-            _end(load)
+            self._end(load)
             raise
         else:  # after Ctrl-C it may still be at something: closing its session ends all
-            _end(load)
+            self._end(load)
         finally:
-            measured.drives = measured.beside = load.beside = None
+            measured.drives = load.beside = None
 
     def _do(self, measured: Node, call: Call) -> Answer:
         """The answer to a call, in the measured node's time; LoadError if the load is lost."""
@@ -118,7 +127,7 @@ class RemoteLoad:
         try:
             if isinstance(does, Start) and does.requests is None:
                 self._before = self._told(measured)
-            found, requests = load.drive(call)
+            found, requests = load.drive(call, self._silent_seconds + self._lasts(does))
             if isinstance(does, Start) and self._last is not None:
                 found = {"at_ns": found["at_ns"] - self._last.ahead_ns}
             if isinstance(does, Finish):
@@ -128,6 +137,14 @@ class RemoteLoad:
                 raise
             raise (self._lost(error.why) if load.lost else self._failed(error)) from error
         return found, requests
+
+    def _lasts(self, does: Does) -> float:
+        """Seconds that a call takes by what it asks for; its node says nothing meanwhile."""
+        if isinstance(does, FindCapacity):
+            return does.seconds
+        if isinstance(does, Start):
+            self._lasts_seconds = (does.requests or 0) / (does.rate or 1.0)
+        return self._lasts_seconds if isinstance(does, Finish) and does.is_counted else 0.0
 
     def _course(self, measured: Node, finish: Finish) -> Course:
         """How the clocks went in the phase that has ended; one of a number is counted, not timed.
@@ -149,6 +166,12 @@ class RemoteLoad:
         self._last = clocks.compare(measured.clock, load.clock)
         return self._last
 
+    def _end(self, load: Node) -> None:
+        """End its driver; one that does not end is ended by the next beginning, or its session."""
+        if not load.lost:
+            with contextlib.suppress(HarnessError):
+                load.drive(Call(End()), self._silent_seconds)
+
     def _lost(self, why: str) -> LoadError:
         return LoadError(
             f"The node that the load comes from, {self._load.target.name}, was lost.",
@@ -162,10 +185,3 @@ class RemoteLoad:
             " ".join(filter(None, (error.what, error.why))),
             "What was measured before is kept; the rest goes on with another driver there.",
         )
-
-
-def _end(load: Node) -> None:
-    """End its driver; one that does not end is ended by the next beginning, or with its session."""
-    if not load.lost:
-        with contextlib.suppress(HarnessError):
-            load.drive(Call(End()))

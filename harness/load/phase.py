@@ -118,7 +118,7 @@ class Phase:
         if behind > max((1 - MIN_SERVED) * due, connections):
             return (
                 f"only {end.started} of {due} requests that were due could be sent: all "
-                f"{connections} connections were waiting for answers"
+                f"{connections} {failures.WAITING}"
             )
         return ""
 

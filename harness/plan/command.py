@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -13,17 +14,19 @@ _PIECES = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*"|.""", re.DOTALL)
 _QUOTED = "\x00"  # stands for what is quoted: no part of a command
 # what a shell would not pass on to the program, where a person means it to be done
 _SYNTAX = re.compile(
-    r"\|\|?|&&|;|`|\$\(|\$\{?\w+\}?|(?<!\S)\d?[<>]+&?|&(?!\S)|(?<!\S)[({](?!\S)", re.ASCII
+    r"\|\|?|&&|;|`|\*|\$\(|\$\{?\w+\}?|(?<![-=])\d?[<>]+&?|&(?!\S)|(?<!\S)[({](?!\S)", re.ASCII
 )
+_OWNER = r"~[\w.+-]*"  # whose folder: one's own without a name
 
 
-def parse(command: str) -> tuple[dict[str, str], tuple[str, ...]]:
+def parse(command: str, *, here: bool = True) -> tuple[dict[str, str], tuple[str, ...]]:
     """The assignments before the program (`PORT=8080 ./server`), and its words; both may be empty.
 
-    InputError if quotes do not match, or if it asks for a shell.
+    A `~` is somebody's folder where a shell would read it so. InputError if quotes do not match, if
+    it asks for a shell, or for a folder of this machine where the program is not to run `here`.
     """
     try:
-        words = shlex.split(command)
+        shlex.split(command)
     except ValueError as error:
         raise InputError(
             f"--command cannot be read: {error}.",
@@ -37,6 +40,7 @@ def parse(command: str) -> tuple[dict[str, str], tuple[str, ...]]:
             "Have a shell run it, and the service in its place: --command \"sh -c '... && exec "
             "./server'\". Quote what is to reach the program as it stands.",
         )
+    words = shlex.split(_with_folders(command, here))
     variables = dict(_assignments(words))
     return variables, tuple(words[len(list(_assignments(words))) :])
 
@@ -55,3 +59,42 @@ def _shell_syntax(command: str) -> str:
     plain = "".join(piece if len(piece) == 1 else _QUOTED for piece in pieces)
     found = _SYNTAX.search(plain)
     return found[0].strip() if found else ""
+
+
+def _with_folders(command: str, here: bool) -> str:
+    """The command with the folders that its tildes stand for; one of nobody's stays as it is."""
+    for place in reversed(list(_tildes(command))):
+        owner = place[0]
+        folder = os.path.expanduser(owner)
+        if folder != owner and not here:
+            raise InputError(
+                f"--command holds {owner!r}, which would be {folder} of this machine.",
+                "The program is to run on another one.",
+                "Give the path as it is there.",
+            )
+        if folder != owner:
+            command = command[: place.start()] + shlex.quote(folder) + command[place.end() :]
+    return command
+
+
+def _tildes(command: str) -> Iterator[re.Match[str]]:
+    """Where a shell reads one as a folder: at the beginning of a word or of what is assigned.
+
+    There also after a colon, as in PATH=~/bin:~/more. Not within quotes.
+    """
+    word, assigned, program, begins = 0, False, False, True
+    for piece in _PIECES.finditer(command):
+        text, at = piece[0], piece.start()
+        if text.isspace():
+            program = program or (at > word and not assigned)
+            word, assigned, begins = piece.end(), False, True
+            continue
+        if text == "~" and begins:
+            ends = "/:" if assigned else "/"
+            if found := re.compile(rf"{_OWNER}(?=[{ends}\s]|$)", re.ASCII).match(command, at):
+                yield found
+        begins = False
+        if text == "=" and not (program or assigned):
+            assigned = begins = bool(_ASSIGNMENT.fullmatch(command, word, piece.end()))
+        elif text == ":" and assigned:
+            begins = True

@@ -156,7 +156,7 @@ def own(
     If it is not to run `here`, it is started in / there, and whether it exists is for the node to
     say.
     """
-    environment, words = commands.parse(command or "")
+    environment, words = commands.parse(command or "", here=here)
     if not words or not url:
         raise InputError(
             "A program of your own needs both --command and --url.",

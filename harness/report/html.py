@@ -35,6 +35,7 @@ from harness.report import (
 )
 from harness.results.run import Run
 
+MOST = 4  # columns that stand side by side on paper and narrow screens; of more, cells wrap
 FEWEST_SAMPLES = 50  # of a flame graph: fewer are told as a count by the coverage of `profile`
 
 
@@ -109,13 +110,21 @@ def page(run: Run, summary: Summary) -> str:
 
 
 def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["unbroken"] = _unbroken
+    environment.globals["MOST"] = MOST
+    return environment
+
+
+def _unbroken(text: str) -> str:
+    """With intervals that stay on one line, however narrow their column is."""
+    return re.sub(r"\[[^\]]*\]", lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
 
 
 def _section(run: Run, summary: Summary, workload: str) -> Section:

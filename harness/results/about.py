@@ -11,6 +11,7 @@ from types import NoneType
 from typing import Any, TypedDict, get_args, get_origin, get_type_hints
 
 from harness.errors import StoreError
+from harness.results.folder import unreadable
 
 FILE = "run.json"
 _BEGIN = "Take it from a backup, or begin a new run."
@@ -19,7 +20,7 @@ SCHEMA = 1
 
 1: the first. idle_poll, instrument, warmups and ended_early came later, then components and
 spent_seconds, then target, collectors, facts_hash and broken_blocks, then refused and failures,
-then arrivals and load_node, then block_seconds and pilot.
+then arrivals and load_node, then block_seconds and pilot, then given_up.
 """
 
 
@@ -71,6 +72,14 @@ class BrokenBlock(TypedDict):
     reason: str
 
 
+class NotGoneOnWith(TypedDict):
+    """What trials in a row were spoilt by: those of an arm, or of all of a service (no `arm`)."""
+
+    workload: str
+    arm: str
+    reason: str
+
+
 class SkippedArm(TypedDict, total=False):
     """An arm that cannot run on the machine, and why."""
 
@@ -116,6 +125,7 @@ class About:
     block_seconds: tuple[BlockSeconds, ...] = ()
     pilot: Mapping[str, Any] = field(default_factory=dict)
     broken_blocks: tuple[BrokenBlock, ...] = ()
+    given_up: tuple[NotGoneOnWith, ...] = ()
     instrument: Mapping[str, Any] = field(default_factory=dict)
     claims: tuple[PublishedClaim, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -139,6 +149,8 @@ def read(run: Path) -> dict[str, Any]:
             f"{run} is not a run: it has no {FILE}.",
             next_step="`harness evaluate` makes one below reports/.",
         ) from error
+    except PermissionError as error:
+        raise unreadable(path, error) from error
     except ValueError as error:
         raise StoreError(f"{path} is damaged.", str(error), _BEGIN) from error
     if not isinstance(found, dict):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.plan import experiment as experiments
 from harness.results.about import FILE
-from harness.results.folder import holder
+from harness.results.folder import holder, require_readable
 from harness.results.run import Run
 
 
@@ -25,14 +26,32 @@ class Ended:
 
 
 def runs(reports: Path) -> list[Ended]:
-    """The runs in this folder, the earliest first; a damaged one is told as that."""
-    found = [
-        _ended(path.parent) for path in reports.glob(f"*/{FILE}") if path.parent.name[0] != "."
-    ]
+    """The runs in this folder, the earliest first; one that cannot be read is told as that.
+
+    StoreError if what is in the folder cannot be seen.
+    """
+    require_readable(reports)
+    found = [_ended(path) for path in reports.glob("*") if path.name[0] != "." and _is_run(path)]
     return sorted(found, key=lambda each: (each.began, each.name))
 
 
+def _is_run(path: Path) -> bool:
+    """Whether it has a run.json, or may have: that of a closed folder is not seen."""
+    return os.path.lexists(path / FILE) or (path.is_dir() and _is_closed(path))
+
+
+def _is_closed(path: Path) -> bool:
+    """Whether it, its run.json or its trials are there and may not be read by this user."""
+    how = {path: os.R_OK | os.X_OK, path / FILE: os.R_OK, path / "trials": os.R_OK | os.X_OK}
+    return any(
+        os.path.lexists(part) and not os.access(part, mode, effective_ids=True)
+        for part, mode in how.items()
+    )
+
+
 def _ended(path: Path) -> Ended:
+    if _is_closed(path):
+        return Ended(path.name, "", "", "", "you may not read it: ask its owner, or root")
     try:
         run = Run.open(path)
         about, experiment, records = run.about(), run.experiment(), run.records()

@@ -55,6 +55,25 @@ def writing(path: Path, again: str) -> Iterator[None]:
         ) from error
 
 
+def unreadable(path: Path, error: OSError) -> StoreError:
+    """That this user may not read what is there."""
+    return StoreError(
+        f"{path} cannot be read: {error.strerror}.",
+        next_step="Ask its owner, or root, to let you read it and the folders above it.",
+    )
+
+
+def require_readable(folder: Path) -> None:
+    """StoreError if what is in this folder cannot be seen: `glob` would find nothing."""
+    try:
+        os.stat(folder / ".")
+        os.listdir(folder)
+    except PermissionError as error:
+        raise unreadable(folder, error) from error
+    except OSError:  # there is none
+        return
+
+
 def _exists(path: Path) -> StoreError:
     return StoreError(f"{path} exists already.", next_step="Name another run.")
 

@@ -32,7 +32,7 @@ from harness.plan.experiment import Experiment
 from harness.results import about as noted
 from harness.results import documents
 from harness.results.about import SCHEMA, About
-from harness.results.folder import alone, new_folder, writing
+from harness.results.folder import alone, new_folder, require_readable, unreadable, writing
 from harness.wire.files import whole, write_whole
 
 _UNITS = {
@@ -163,11 +163,14 @@ class Run:
     def records(self, *, set_aside: bool = False) -> list[TrialRecord]:
         """All finished trials in the order of the plan, repeated attempts after the first.
 
-        With those that were set aside because they failed, if asked for.
+        With those that were set aside because they failed, if asked for. StoreError where the user
+        may not look.
         """
+        folder = self.path / "trials"
+        require_readable(folder)
         found = [
             path
-            for path in (self.path / "trials").glob("*/trial.json")
+            for path in folder.glob("*/trial.json")
             if set_aside or not _SET_ASIDE.search(path.parent.name)
         ]
         return sorted(
@@ -203,14 +206,18 @@ class Run:
             for row in self.windows(record.trial):
                 yield from _melt(record.trial, row, names)
 
-    def write_text(self, name: str, text: str) -> Path:
-        """Write a file of the report whole or not at all; StoreError when the disk is full."""
-        self._write(self.path / name, text)
-        return self.path / name
+    def write_text(self, name: str, text: str, folder: Path | None = None) -> Path:
+        """Write a file of the report whole or not at all; StoreError when the disk is full.
 
-    def write_measurements(self) -> Path:
+        Into the run, or another folder that is there.
+        """
+        path = (folder or self.path) / name
+        self._write(path, text)
+        return path
+
+    def write_measurements(self, folder: Path | None = None) -> Path:
         """Write the long table as gzipped JSON lines beside the report; StoreError as above."""
-        path = self.path / "measurements.jsonl.gz"
+        path = (folder or self.path) / "measurements.jsonl.gz"
         with self._writing(path), whole(path) as out, documents.packed(out) as lines:
             for measurement in self.measurements():
                 lines.write(json.dumps(vars(measurement)) + "\n")
@@ -222,14 +229,19 @@ class Run:
             write_whole(path, text, lasting=True)
 
     def _writing(self, path: Path) -> AbstractContextManager[None]:
-        return writing(path, f"harness evaluate --resume {shlex.quote(str(self.path))}")
+        run = shlex.quote(str(self.path))
+        ours = path.is_relative_to(self.path)
+        again = f"harness evaluate --resume {run}" if ours else f"harness report {run} --to FOLDER"
+        return writing(path, again)
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Make what a damaged file of a trial leads to a sentence."""
+    """Make what a damaged file of a trial leads to, or one that may not be read, a sentence."""
     try:
         yield
+    except PermissionError as error:
+        raise unreadable(path, error) from error
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"{path} is damaged.", str(error), f"Remove {path.parent}, then resume the run."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,7 @@ def export(run: Run, folder: Path) -> list[Path]:
     found, paths = frames(run), []
     for name, frame in vars(found).items():
         path = folder / f"{name}.parquet"
-        with writing(path, "Make room, or export into another folder."):
+        with writing(path, f"harness export {shlex.quote(str(run.path))} --to FOLDER"):
             folder.mkdir(parents=True, exist_ok=True)
             with whole(path) as out:
                 frame.to_parquet(out, index=False)

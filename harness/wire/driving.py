@@ -64,11 +64,15 @@ class Displace:
     daemonset: str
 
 
+Does = Begin | FindCapacity | Start | Finish | End | Place | Displace
+"""What may be asked for."""
+
+
 @dataclass(frozen=True)
 class Call:
     """One of them."""
 
-    does: Begin | FindCapacity | Start | Finish | End | Place | Displace
+    does: Does
 
 
 Answer = tuple[Mapping[str, Any], bytes]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 _TOLD = 4  # kinds that a phrase names
+WAITING = "connections were waiting for answers"  # so a driver tells of a service that is too slow
 
 
 def told(failures: Mapping[str, int]) -> str:

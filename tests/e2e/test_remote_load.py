@@ -9,12 +9,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from harness.controller import evaluate, node, remote_load
 from harness.controller.evaluate import Outcome
 from harness.errors import InputError, NeedError
 from harness.linux import cgroup, mount, processes
@@ -24,6 +28,7 @@ from harness.model import Trial, WindowRow
 from harness.node.requests import within
 from harness.report import build
 from harness.results.run import Run, TrialRecord
+from harness.targets import channel
 from harness.targets.openssh import CONFIGURATION
 from tests.e2e import apart, sshd
 from tests.e2e.apart import AHEAD_SECONDS, RUN, Pair
@@ -202,6 +207,53 @@ def test_losing_a_side_ends_its_block_and_the_next_one_is_measured(
     assert found.error is None
     assert found.left_out == 2
     assert ("load" if load else "The node process was lost") in records[0].reason
+
+
+LEASE_SECONDS = 2.5
+
+
+@pytest.fixture
+def short_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each side gives the other one up after seconds, where a user's waits for minutes."""
+
+    def short(run: str, **how: Any) -> Any:
+        return replace(node.session(run, **how), lease_seconds=LEASE_SECONDS)
+
+    monkeypatch.setattr(evaluate, "session", short)
+    monkeypatch.setattr(node, "PING_SECONDS", LEASE_SECONDS / 4)
+    monkeypatch.setattr(node, "SILENT_SECONDS", 3 * LEASE_SECONDS)
+    monkeypatch.setattr(remote_load, "MARGIN_SECONDS", LEASE_SECONDS)
+    monkeypatch.setattr(channel, "END_SECONDS", 2 * LEASE_SECONDS)
+    monkeypatch.setattr(channel, "_MEANWHILE_SECONDS", LEASE_SECONDS / 4)
+
+
+@pytest.mark.parametrize("load", [True, False], ids=["load", "measured"])
+def test_a_side_that_stands_still_is_given_up_and_the_other_one_stays(
+    pair: Pair, load: bool, short_lease: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To close it takes longer than the other one's lease, which hears of us meanwhile."""
+    there = {True: pair.load, False: pair.measured}
+    begun = {True: 0, False: 0}
+
+    def counted(which: bool, connect: Callable[[], Any]) -> Any:
+        begun[which] += 1
+        return connect()
+
+    for which, machine in there.items():
+        monkeypatch.setattr(machine, "connect", partial(counted, which, machine.connect))
+
+    def stop() -> None:
+        (pid,) = pair.running("harness.node", load=load)
+        os.kill(pid, signal.SIGSTOP)
+
+    run = pair.folder / f"still-{'load' if load else 'measured'}"
+    found = during_the_first_trial(pair, run, stop)
+    records = found.run.records()
+    assert found.error is None
+    assert [r.status for r in records if r.trial.block == 0] == ["failed"]
+    assert "it said nothing for" in records[0].reason
+    assert [r.status for r in records if r.trial.block == 1] == ["ok"] * 3
+    assert begun == {load: 2, not load: 1}
 
 
 COMMANDED = """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -70,6 +72,52 @@ def test_what_a_page_would_fetch_is_refused_aloud(page: Path, tmp_path: Path) ->
     spoiled.write_text(page.read_text().replace("</main>", f"{image}</main>"))
     done = browse(spoiled, tmp_path / "profile", "--dump-dom")
     assert "Content Security Policy" in "".join(re.findall(r".*CONSOLE.*", done.stderr))
+
+
+PROBE = """<script>addEventListener("load", () => {
+  const wide = [...document.querySelectorAll(".scroll, pre, figure, nav ul")]
+    .filter(each => each.scrollWidth > each.clientWidth + 1)
+    .map(each => `${(each.querySelector("caption") || each).textContent.trim().slice(0, 60)}: `
+      + `${each.scrollWidth} of ${each.clientWidth}`);
+  const page = document.documentElement;
+  if (page.scrollWidth > page.clientWidth + 1) wide.push(`the page: ${page.scrollWidth}`);
+  document.body.dataset.wide = JSON.stringify(wide);
+})</script></body>"""
+
+
+@pytest.mark.parametrize(
+    ("width", "medium"),
+    [(800, "(prefers-color-scheme: dark)"), (718, "print")],  # 718: a sheet of A4 in its margins
+)
+def test_nothing_lies_beyond_a_narrow_screen_or_a_sheet_of_paper(
+    page: Path, tmp_path: Path, width: int, medium: str
+) -> None:
+    """Columns that one has to scroll to are not seen, and on paper they are not there."""
+    text = page.read_text().replace("<details>", "<details open>")
+    assert f"@media {medium}" in text
+    probed = tmp_path / "probed.html"
+    probed.write_text(text.replace(f"@media {medium}", "@media all").replace("</body>", PROBE))
+    done = browse(probed, tmp_path / "profile", "--dump-dom", f"--window-size={width},1200")
+    (found,) = re.findall(r'data-wide="(.*?)"', done.stdout)
+    assert json.loads(html.unescape(found)) == []
+
+
+def test_columns_that_do_not_stand_side_by_side_are_named_in_each_cell(page: Path) -> None:
+    (life, *_) = re.findall(
+        r'<table class="details many[^"]*">\s*<caption>Attaching.*?</table>',
+        page.read_text(), re.DOTALL,
+    )  # fmt: skip
+    names = re.findall(r'<th scope="col">([^<]+)', life)
+    assert len(names) > 8
+    for row in life.split("<tr>")[2:]:
+        assert re.findall(r'<td [^>]*data-name="([^"]*)"', row) == names
+
+
+def test_an_interval_stands_on_one_line(page: Path) -> None:
+    cells = "".join(re.findall(r"<td .*?</td>", page.read_text()))
+    intervals = re.findall(r"\[[^\]<]*, [^\]<]*\]", cells)
+    assert intervals == []
+    assert re.search(r"\[[^\]<]*,\N{NO-BREAK SPACE}[^\]<]*\]", cells)
 
 
 @pytest.mark.parametrize("width", [1400, 420])

@@ -14,6 +14,7 @@ from harness.results.about import (
     BrokenBlock,
     Capacity,
     EndedEarly,
+    NotGoneOnWith,
     PublishedClaim,
     SkippedArm,
     WarmUp,
@@ -53,6 +54,7 @@ def _nested(about: About) -> Iterator[str]:
         ("warmups", WarmUp, about.warmups),
         ("ended_early", EndedEarly, about.ended_early.values()),
         ("broken_blocks", BrokenBlock, about.broken_blocks),
+        ("given_up", NotGoneOnWith, about.given_up),
         ("skipped_arms", SkippedArm, about.skipped_arms),
         ("claims", PublishedClaim, about.claims),
     ]

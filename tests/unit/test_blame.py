@@ -12,7 +12,7 @@ import pytest
 
 from harness.analysis import blame
 from harness.analysis.summary import Summary, summarize
-from harness.controller.block import replacement
+from harness.controller.due import replacement
 from harness.model import WindowRow
 from harness.results import requests
 from harness.results.run import Run

@@ -16,7 +16,7 @@ import pytest
 from harness.analysis import budgets, gates
 from harness.analysis.capacity import Saturation
 from harness.analysis.summary import Summary, summarize
-from harness.controller.block import replacement
+from harness.controller.due import replacement
 from harness.errors import InputError
 from harness.model import Arm, Trial, Window, WindowRow
 from harness.node import requests

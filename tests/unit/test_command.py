@@ -24,11 +24,26 @@ from harness.plan import command
         (r"./server \$x a\;b", {}, ("./server", "$x", "a;b")),
         ("./server http://h/?a=1&b=2 x->y {port}", {},
          ("./server", "http://h/?a=1&b=2", "x->y", "{port}")),
+        ("~/bin/server ~/a b~ =~ x~/y", {},
+         ("/home/me/bin/server", "/home/me/a", "b~", "=~", "x~/y")),
+        ("~", {}, ("/home/me",)),
+        ("HOME_OF=~ P=~/a:~/b:c~ ./server Q=~/a -v ~/x:~/y",
+         {"HOME_OF": "/home/me", "P": "/home/me/a:/home/me/b:c~"},
+         ("./server", "Q=~/a", "-v", "/home/me/x:~/y")),
+        (r"""'~/a' \~/b "~/c" ~'/d' ~nobody-of-this-name/e ~:""", {},
+         ("~/a", "~/b", "~/c", "~/d", "~nobody-of-this-name/e", "~:")),
+        ("sh -c 'exec ~/server *.conf'", {}, ("sh", "-c", "exec ~/server *.conf")),
+        ("java -cp 'lib/*' Main", {}, ("java", "-cp", "lib/*", "Main")),
+        ("~root/x", {}, ("/root/x",)),
     ],
 )  # fmt: skip
 def test_words_are_read_as_in_a_shell(
-    text: str, variables: dict[str, str], words: tuple[str, ...]
+    text: str,
+    variables: dict[str, str],
+    words: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
     assert command.parse(text) == (variables, words)
 
 
@@ -43,6 +58,10 @@ def test_words_are_read_as_in_a_shell(
         ("./server $(cat port)", "$("),
         ("./server `cat port`", "`"),
         ("./server > log", ">"),
+        ("./server>log", ">"),
+        ("java -cp lib/* Main", "*"),
+        ("LOGS=*.log ./server", "*"),
+        ("$HOME/server", "$HOME"),
         ("./server 2>&1", "2>&"),
         ("./server &", "&"),
         ("( ./server )", "("),
@@ -53,6 +72,13 @@ def test_what_needs_a_shell_is_named(text: str, found: str) -> None:
         command.parse(text)
     assert f"{found!r}, which is for a shell" in raised.value.what
     assert "sh -c" in raised.value.next_step
+
+
+def test_a_folder_of_this_machine_is_none_of_another_one() -> None:
+    with pytest.raises(InputError, match="holds '~', which would be") as raised:
+        command.parse("PORT=1 ~/bin/server", here=False)
+    assert "on another one" in raised.value.why
+    assert command.parse("'~/bin/server' b~", here=False) == ({}, ("~/bin/server", "b~"))
 
 
 def test_a_quote_that_does_not_end_is_told() -> None:

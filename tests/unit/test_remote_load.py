@@ -16,6 +16,7 @@ import pytest
 
 from harness.controller import clocks, remote_load
 from harness.controller.node import Node, session
+from harness.controller.nodes import Nodes
 from harness.controller.remote_load import LoadTarget, RemoteLoad
 from harness.errors import HarnessError, InputError, LoadError, NeedError, NodeError
 from harness.load import record
@@ -82,6 +83,7 @@ class Driven:
     def __init__(self, tmp_path: Path) -> None:
         self.calls: list[Any] = []
         self.fails: HarnessError | None = None
+        self.stands_still = False
         self._path = tmp_path / "made.npz"
 
     def __call__(self, line: Line, frame: Any) -> None:
@@ -90,6 +92,8 @@ class Driven:
             return
         does = codec.load(Call, frame.head["call"]).does
         self.calls.append(does)
+        if self.stands_still and isinstance(does, Finish):
+            return
         if self.fails is not None and not isinstance(does, End):
             line.reply("failed", error=self.fails.to_dict())
             return
@@ -140,11 +144,13 @@ def sides() -> Iterator[Callable[..., Side]]:
         yield make
 
 
-def remote(side: Sequence[Side], guard: float = GUARD, url: str = "") -> RemoteLoad:
+def remote(
+    side: Sequence[Side], guard: float = GUARD, url: str = "", lease: float = 60.0
+) -> RemoteLoad:
     """Load from these nodes, one after the other."""
     waiting = iter(side)
     target: Any = SimpleNamespace(name="ssh:far", connect=lambda: next(waiting).channel)
-    asked = session("r", receiver="sink", idle_poll=False)
+    asked = replace(session("r", receiver="sink", idle_poll=False), lease_seconds=lease)
     return RemoteLoad(LoadTarget(target, url), asked, guard, lambda _: None)
 
 
@@ -283,7 +289,7 @@ def test_the_measured_node_is_kept_while_another_one_for_the_load_is_waited_for(
     load.connect(node)
     first.hang_up()
     monkeypatch.setattr("harness.controller.nodes.time.sleep", lambda _: None)
-    monkeypatch.setattr(Node, "ping", lambda self: pinged.append(self))
+    monkeypatch.setattr(Node, "hears", lambda self: pinged.append(self))
     with load.driving(node):
         assert pinged == [node]
 
@@ -325,6 +331,111 @@ def test_the_measured_node_hears_of_us_while_the_load_says_its_last_words(
     monkeypatch.setattr(node, "_send", pinged.append)
     assert load.close() == ["The node did not say within 0 s that it has undone everything."]
     assert set(pinged) == {"ping"}
+
+
+def test_a_node_of_the_load_that_stands_still_is_given_up_and_another_one_takes_its_place(
+    sides: Any, ask: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After its lease and a margin; a measured node is waited for much longer."""
+    monkeypatch.setattr(remote_load, "MARGIN_SECONDS", 0.1)
+    still, driven = Driven(tmp_path), Driven(tmp_path)
+    still.stands_still = True
+    load = remote([sides(still), sides(driven)], lease=0.2)
+
+    def phase(line: Line) -> dict[str, Any]:
+        driver = RemoteDriver(line.ask, SPEC, URL)
+        driver.start(100.0)
+        driver.finish(tmp_path / "requests.npz")
+        return {}
+
+    with pytest.raises(LoadError, match=r"ssh:far, was lost\..* said nothing for") as lost:
+        ask(load, phase)
+    assert lost.value.ends == "block"
+    node = Node(sides(lambda line, _: line.reply("done", warnings=[])).channel)
+    with load.driving(node):
+        assert node.end_block(lambda _: None) == []
+    assert driven.calls == [End()]
+
+
+def test_what_was_asked_for_may_last_before_silence_is_a_loss(
+    sides: Any, ask: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed: list[tuple[str, float]] = []
+    drive = Node.drive
+
+    def noted(self: Node, call: Call, silent_seconds: float) -> Any:
+        allowed.append((type(call.does).__name__, silent_seconds))
+        return drive(self, call, silent_seconds)
+
+    monkeypatch.setattr(Node, "drive", noted)
+
+    def phases(line: Line) -> dict[str, Any]:
+        driver = RemoteDriver(line.ask, SPEC, URL)
+        driver.capacity(400.0)
+        driver.start(10.0, 5000)
+        driver.wait(tmp_path / "steady.npz")
+        driver.start(10.0)
+        driver.finish(tmp_path / "requests.npz")
+        return {}
+
+    ask(remote([sides(Driven(tmp_path))]), phases)
+    assert allowed == [
+        ("Begin", 90.0), ("FindCapacity", 490.0), ("Start", 90.0), ("Finish", 590.0),
+        ("Start", 90.0), ("Finish", 90.0), ("End", 90.0),
+    ]  # fmt: skip
+
+
+def test_the_load_hears_of_us_while_a_lost_measured_node_is_closed_and_replaced(
+    sides: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease is shorter than the time that closing a node which stands still takes."""
+    load = remote([sides(Driven(tmp_path))])
+    first, third = sides(lambda *_: None), sides(lambda *_: None)
+    channels, hellos = iter([first, sides(lambda *_: None), third]), iter([HELLO, None, HELLO])
+
+    def begin(_node: Node) -> Hello:
+        if (hello := next(hellos)) is None:
+            raise NeedError("The run r is being measured.")
+        return hello
+
+    target: Any = SimpleNamespace(connect=lambda: next(channels).channel)
+    nodes = Nodes(target, begin)
+    nodes.beside = load
+    nodes.connect()
+    load.connect(lost := nodes.node())
+    closed, told = first.channel.close, list[str]()
+    hears, at = Node.hears, ["closed"]
+
+    def close(meanwhile: Callable[[], None] = lambda: None) -> None:
+        meanwhile()
+        closed()
+        at[0] = "replaced"
+
+    def noted(self: Node) -> None:
+        told.append(at[0])
+        hears(self)
+
+    monkeypatch.setattr(first.channel, "close", close)
+    monkeypatch.setattr(Node, "hears", noted)
+    monkeypatch.setattr("harness.controller.nodes.time.sleep", lambda _: None)
+    lost.lost = True
+    assert nodes.node() is not lost
+    assert told == ["closed", "replaced"]
+    assert load.close() == []
+    load.hears()  # there is nobody to tell any more
+
+
+def test_what_the_measured_node_drives_is_let_go_but_not_forgotten_after_a_block(
+    sides: Any, tmp_path: Path
+) -> None:
+    """Between blocks, too, the measured node may be waited for longer than a lease lasts."""
+    load = remote([sides(Driven(tmp_path))])
+    node = Node(sides(lambda *_: None).channel)
+    load.connect(node)
+    with load.driving(node):
+        pass
+    assert node.drives is None
+    assert node.beside is load
 
 
 def test_losing_the_measured_node_is_no_loss_of_the_load(sides: Any, tmp_path: Path) -> None:

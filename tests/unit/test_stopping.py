@@ -11,8 +11,7 @@ import pytest
 
 from harness.analysis import sequential
 from harness.controller import evaluate
-from harness.controller.block import replacement
-from harness.controller.due import pending, set_failed_aside
+from harness.controller.due import pending, replacement, set_failed_aside
 from harness.controller.stopping import StoppingRule
 from harness.model import Arm, Measurement, Trial
 from harness.plan.experiment import Experiment, plan
