@@ -19,7 +19,11 @@ NAMESPACE = "harness"
 
 @dataclass(frozen=True)
 class Options:
-    """What a person says of a roll-out; `target` is `kind` or `existing`."""
+    """What a person says of a roll-out; `target` is `kind` or `existing`.
+
+    The last four go with the profile `production`: a folder of charts' archives, RELEASE=FILE of
+    further values, and what `down` removes besides.
+    """
 
     target: str
     name: str = "harness"
@@ -30,6 +34,11 @@ class Options:
     context: str = ""
     namespace: str = NAMESPACE
     retention_hours: int = 24
+    profile: str = "poc"
+    charts: str = ""
+    values: tuple[str, ...] = ()
+    crds: bool = False
+    volumes: bool = False
 
 
 def home(name: str) -> Path:
