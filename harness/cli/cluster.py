@@ -15,7 +15,7 @@ from rich.table import Table
 from harness.cli.screen import ERROR, err, out
 from harness.errors import InputError
 from harness.linux.stop_signals import interruptible
-from harness.targets.kubernetes import condition, rollout, sources
+from harness.targets.kubernetes import profiles, sources
 from harness.targets.kubernetes.archive import Archive
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.rollout import RolledOut
@@ -26,7 +26,7 @@ tell = partial(err.print, markup=False, soft_wrap=True)
 def up(options: Options, as_json: bool) -> None:
     """Roll out, then say what was found and where."""
     with interruptible():
-        done = rollout.up(options, tell)
+        done = profiles.of(options).up(options, tell)
     if as_json:
         out.print_json(json.dumps(_described(done)))
         return
@@ -40,31 +40,31 @@ def up(options: Options, as_json: bool) -> None:
         out.print(f"Time: {spent}; {sum(done.phases.values()):.0f} s in all.\n", soft_wrap=True)
     for title, command in done.pages.items():
         out.print(escape(f"{title}: {command}"), soft_wrap=True)
-    target = f"--target {options.target}"
-    out.print(f"\nNext: harness status {target} proves it again, harness down {target} removes it.")
+    where = _where(options)
+    said = f"\nNext: harness status {where} proves it again, harness down {where} removes it."
+    out.print(escape(said), soft_wrap=True)
 
 
 def plan(options: Options, as_json: bool) -> None:
     """Say what `up` would do."""
-    found = rollout.plan(options)
+    found = profiles.of(options).plan(options)
     if as_json:
         out.print_json(json.dumps(found))
         return
-    nodes = found["cluster"]["nodes"] if "cluster" in found else []
-    what = f"a cluster of {len(nodes)} nodes, in it " if nodes else ""
-    out.print(f"Would make {what}the namespace {found['namespace']}, from these images:")
-    for image, where in found["images"].items():
-        out.print(escape(f"  {image}, {where}"), soft_wrap=True)
+    if "charts" in found:
+        _print_charts(found)
+    else:
+        _print_images(found)
     for check in found["checks"]:
         said = "" if check["ok"] else f" {check['hint']}"
         out.print(escape(f"{check['what']}: {_said(check['ok'])}.{said}"), soft_wrap=True)
-    command = f"harness up --target {options.target}{_given(options)}"
+    command = f"harness up {_where(options)}{_given(options)}"
     out.print(escape(f"\nNext: {command}"), soft_wrap=True)
 
 
 def status(options: Options, as_json: bool) -> None:
     """Say how it is; exit code 2 if it is not ready."""
-    found = condition.status(options)
+    found = profiles.of(options).status(options)
     if as_json:
         out.print_json(json.dumps(found))
     else:
@@ -77,14 +77,14 @@ def down(options: Options, verify: bool) -> None:
     """Remove it; with `verify` exit code 2 if something is left."""
     with interruptible() as stopping:
         stopping.shield()  # half of a cluster is of no use
-        done = rollout.down(options, tell)
+        done = profiles.of(options).down(options, tell)
     for line in done:
         out.print(escape(line), soft_wrap=True)
     if not done:
         out.print("Nothing is up there.")
     if not verify:
         return
-    left = rollout.left(options)
+    left = profiles.of(options).left(options)
     for line in left:
         out.print(escape(f"Left: {line}"), soft_wrap=True)
     if left:
@@ -124,6 +124,32 @@ def refuse(names: dict[str, Any], target: str) -> None:
         )
 
 
+def _where(options: Options) -> str:
+    """What else has to be said to mean the same roll-out."""
+    profile = "" if options.profile == Options.profile else f" --profile {options.profile}"
+    return f"--target {options.target}{profile}"
+
+
+def _print_images(found: dict[str, Any]) -> None:
+    nodes = found["cluster"]["nodes"] if "cluster" in found else []
+    what = f"a cluster of {len(nodes)} nodes, in it " if nodes else ""
+    out.print(f"Would make {what}the namespace {found['namespace']}, from these images:")
+    for image, where in found["images"].items():
+        out.print(escape(f"  {image}, {where}"), soft_wrap=True)
+
+
+def _print_charts(found: dict[str, Any]) -> None:
+    out.print(f"Would install into the namespace {found['namespace']}, in this order:")
+    for row in found["charts"]:
+        what = "{release}: {chart} {version} ({licence}) {does}".format(**row)
+        out.print(escape(f"  {what}"), soft_wrap=True)
+        if row["repository"]:
+            out.print(escape(f"    from {row['repository']}"), soft_wrap=True)
+        for volume in row["volumes"]:
+            out.print("    keeps {of}: {count} x {gib} GiB".format(**volume))
+    out.print(f"Volumes of {found['gib']} GiB in all, and our image on each node.")
+
+
 def _described(done: RolledOut) -> dict[str, Any]:
     return {
         "changed": done.changed,
@@ -160,6 +186,10 @@ def _print_status(found: dict[str, Any]) -> None:
     for node in found["nodes"]:
         cells = (node["name"], _said(node["ready"]), _said(node["agents_ready"]), node["kernel"])
         shown.add_row(*cells)
+    for name, release in found.get("releases", {}).items():
+        if release is None or release["status"] != "deployed":
+            how = "not there" if release is None else release["status"]
+            out.print(escape(f"The release {name} is {how}."), soft_wrap=True)
     out.print(shown)
     shown = Table("\npod", "\nready", "\nrestarts", "\nnode", box=None, pad_edge=False)
     for pod in found["pods"]:

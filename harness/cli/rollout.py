@@ -35,6 +35,12 @@ Kubeconfig = Annotated[
     str, typer.Option("--kubeconfig", metavar="FILE", help="existing: where it is described.")
 ]
 Namespace = Annotated[str, typer.Option("--namespace", help="In a cluster: the namespace.")]
+Profile = Annotated[
+    str,
+    typer.Option(
+        "--profile", metavar="poc|production", help="In a cluster: to try it, or to stay."
+    ),
+]
 
 WIDE = 110  # columns that a table of the plan needs
 NEXT = (
@@ -83,6 +89,21 @@ def up_command(
     kubeconfig: Kubeconfig = "",
     context: Context = "",
     namespace: Namespace = "harness",
+    profile: Profile = "poc",
+    charts: Annotated[
+        str,
+        typer.Option(
+            "--charts", metavar="DIR", help="production: the charts' archives, without a network."
+        ),
+    ] = "",
+    values: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--values",
+            metavar="RELEASE=FILE",
+            help="production: further values of a chart; may be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Start the observability stack and prove that data flows through it.
 
@@ -98,16 +119,20 @@ def up_command(
       harness up --target kind
 
       harness up --target kind --bundle harness.tar
+
+      harness up --target existing --context my-cluster --profile production --plan
     """
     if target != "local":
         cluster.refuse({"require": require, "bind": bind != "127.0.0.1"}, target)
         given = Options(
             target, name, nodes, image, keep, kubeconfig, context, namespace, retention,
             registry, bundle, pull_secret,
+            profile=profile, charts=charts, values=tuple(values or ()),
         )  # fmt: skip
         (cluster.plan if plan else cluster.up)(given, as_json)
         return
     cluster.refuse({"bundle": bundle, "registry": registry, "pull-secret": pull_secret}, target)
+    cluster.refuse({"profile": profile != "poc", "charts": charts, "values": values}, target)
     roles = lifecycle.select(require or [])
     choices = lifecycle.plan(roles, supply.cache())
     if plan:
@@ -140,6 +165,7 @@ def status_command(
     kubeconfig: Kubeconfig = "",
     context: Context = "",
     namespace: Namespace = "harness",
+    profile: Profile = "poc",
 ) -> None:
     """Say how the stack is, and prove again that data flows; exit code 2 if it is not ready.
 
@@ -152,9 +178,13 @@ def status_command(
     if output not in ("", "json"):
         raise InputError(f"There is no output {output!r}.", next_step="Take json.")
     if target != "local":
-        given = Options(target, name, kubeconfig=kubeconfig, context=context, namespace=namespace)
+        given = Options(
+            target, name, kubeconfig=kubeconfig, context=context, namespace=namespace,
+            profile=profile,
+        )  # fmt: skip
         cluster.status(given, bool(output))
         return
+    cluster.refuse({"profile": profile != "poc"}, target)
     _local_status(bool(output))
 
 
@@ -168,11 +198,19 @@ def down_command(
     kubeconfig: Kubeconfig = "",
     context: Context = "",
     namespace: Namespace = "harness",
+    profile: Profile = "poc",
+    volumes: Annotated[
+        bool, typer.Option("--volumes", help="production: delete the data, too.")
+    ] = False,
+    crds: Annotated[
+        bool,
+        typer.Option("--crds", help="production: delete the kinds of objects of Prometheus, too."),
+    ] = False,
 ) -> None:
     """Take the stack down: its processes, cgroups, data and configuration; the cache stays.
 
     On this machine that needs root. A cluster of kind that `up` made is deleted; in an existing one
-    the namespace is.
+    the namespace is. Of the profile production data stay, unless --volumes says otherwise.
 
     Examples:
 
@@ -181,10 +219,14 @@ def down_command(
       harness down --target kind --verify
     """
     if target != "local":
-        given = Options(target, name, kubeconfig=kubeconfig, context=context, namespace=namespace)
+        given = Options(
+            target, name, kubeconfig=kubeconfig, context=context, namespace=namespace,
+            profile=profile, crds=crds, volumes=volumes,
+        )  # fmt: skip
         cluster.down(given, verify)
         return
-    cluster.refuse({"verify": verify}, target)
+    asked = {"verify": verify, "profile": profile != "poc", "volumes": volumes, "crds": crds}
+    cluster.refuse(asked, target)
     with interruptible() as stopping:
         stopping.shield()  # half of a stack is of no use
         done = lifecycle.down()

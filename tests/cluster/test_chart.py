@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from harness.linux import processes
+from harness.targets.kubernetes import charts, values
 from harness.targets.kubernetes import helm as product
-from harness.targets.kubernetes import values
 
 pytestmark = pytest.mark.cluster
 
@@ -87,3 +87,26 @@ def test_every_pod_names_the_secret_to_pull_with_and_none_if_there_is_none(
     for pod in found:
         assert pod["spec"]["imagePullSecrets"] == [{"name": "key"}], pod["metadata"]["labels"]
         assert pod["spec"]["automountServiceAccountToken"] is False
+
+
+@pytest.fixture(scope="module")
+def production(helm: str, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What the same chart makes for the production profile, of which it is only the agents."""
+    ours = charts.known()[-1]
+    image = tmp_path_factory.mktemp("production") / "values.json"
+    image.write_text(json.dumps({"image": "localhost/node:1"}))
+    argv = [helm, "template", ours.release, *ours.place(), "--kube-version=1.34.4"]
+    done = processes.run([*argv, f"--values={ours.file}", f"--values={image}"])
+    return [each for each in yaml.safe_load_all(done.stdout) if each]
+
+
+def test_in_production_it_makes_agents_and_what_the_proof_asks(
+    production: list[dict[str, Any]],
+) -> None:
+    made = {each["metadata"]["labels"]["app.kubernetes.io/name"] for each in pods(production)}
+    assert made == {"agents", "go"}
+    for pod in pods(production):
+        for container in pod["spec"]["containers"]:
+            assert container["image"] == "localhost/node:1"
+            if pod["metadata"]["labels"]["app.kubernetes.io/name"] == "agents":
+                assert "--otlp=http://otel-gateway:4318" in container["args"]

@@ -22,7 +22,8 @@ class Options:
     """What a person says of a roll-out; `target` is `kind` or `existing`.
 
     With `bundle` kind is given images from that file alone; below `registry` an existing cluster's
-    nodes find them.
+    nodes find them. The last four go with the profile `production`: a folder of charts' archives,
+    RELEASE=FILE of further values, and what `down` removes besides.
     """
 
     target: str
@@ -37,6 +38,11 @@ class Options:
     registry: str = ""
     bundle: Path | None = None
     pull_secret: str = ""
+    profile: str = "poc"
+    charts: str = ""
+    values: tuple[str, ...] = ()
+    crds: bool = False
+    volumes: bool = False
 
 
 def home(name: str) -> Path:

@@ -5,27 +5,44 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from harness.stack.config import Stack
 from harness.targets.kubernetes import chosen, helm, pods, proof, values
 from harness.targets.kubernetes.chosen import Options
+from harness.targets.kubernetes.kubectl import Cluster
 
 
 def status(options: Options, *, prove: bool = True) -> dict[str, Any]:
     """The roll-out as it is now: nodes, components, the release, and the proof made again."""
     cluster = chosen.found(options)
     release = helm.state(cluster)
-    found = pods.ours(cluster)
+    whole = release is not None and release["status"] == "deployed"
+    described = values.stack(cluster.context, options.retention_hours)
+    asked = proof.ONE if prove else None
+    return {
+        **told(options, cluster, pods.ours(cluster), whole, described, asked),
+        "release": release,
+    }
+
+
+def told(
+    options: Options,
+    cluster: Cluster,
+    found: Sequence[dict[str, Any]],
+    whole: bool,
+    described: Stack,
+    asked: proof.Asked | None,
+) -> dict[str, Any]:
+    """Of these pods and their nodes; ready if all is `whole`, which is then proved if so asked."""
     nodes = [_node(each, found) for each in cluster.get("nodes")]
     components = [_pod(each) for each in found]
-    whole = release is not None and release["status"] == "deployed"
-    ready = bool(components) and all(each["ready"] for each in components)
+    ready = whole and bool(components) and all(each["ready"] for each in components)
     answer: dict[str, Any] = {
         "target": options.target, "context": cluster.context, "namespace": cluster.namespace,
-        "release": release, "ready": whole and ready, "nodes": nodes, "pods": components,
+        "ready": ready, "nodes": nodes, "pods": components,
         "troubles": [vars(each) for each in pods.troubles(found)],
     }  # fmt: skip
-    if prove and whole and ready:
-        described = values.stack(cluster.context, options.retention_hours)
-        arrivals = proof.prove(cluster, described)
+    if asked is not None and ready:
+        arrivals = proof.prove(cluster, described, asked)
         answer["proof"] = {each.signal: [each.backend, each.seconds] for each in arrivals}
     return answer
 

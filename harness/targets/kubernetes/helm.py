@@ -1,4 +1,4 @@
-"""Installs, asks and removes the chart by helm, as a subprocess; `rollout` calls it."""
+"""Installs, asks and removes charts by helm, as a subprocess; for `rollout` and `production`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import hashlib
 import json
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import CommandError
+from harness.errors import CommandError, HarnessError
 from harness.linux import processes
 from harness.linux.processes import Process
 from harness.targets.bundle import ROOT
@@ -22,8 +24,28 @@ RELEASE = "harness"
 READY_SECONDS = 300
 _LOOK_SECONDS = 2.0
 _PATIENCE_SECONDS = 20.0  # for what may still come: an image that is pulled again, room on a node
+_UNDO_SECONDS = 180.0
 
 Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Release:
+    """What is installed under a name, and whose readiness it is done with.
+
+    `chart` are the words that tell helm where the chart is, `note` is kept as the revision's
+    description. All pods that `pods` finds must be ready, and `is_whole` says whether those are
+    all; `patience` are the seconds that a pod that cannot start is given.
+    """
+
+    name: str
+    chart: Sequence[str]
+    values: Sequence[Path]
+    note: str = ""
+    pods: Callable[[Cluster], list[dict[str, Any]]] = pods.ours
+    is_whole: Callable[[Cluster], bool] = lambda cluster: True
+    patience: float = _PATIENCE_SECONDS
+    seconds: int = READY_SECONDS
 
 
 def fingerprint(values: Values) -> str:
@@ -35,9 +57,9 @@ def fingerprint(values: Values) -> str:
     return found.hexdigest()[:16]
 
 
-def state(cluster: Cluster) -> dict[str, Any] | None:
-    """The release as helm knows it: `status`, `version`, `fingerprint`; None if there is none."""
-    done = _helm(cluster, "status", RELEASE, "--output=json", check=False)
+def state(cluster: Cluster, release: str = RELEASE) -> dict[str, Any] | None:
+    """The release as helm knows it: `status`, `version`, `fingerprint`, `note`; None if none is."""
+    done = _helm(cluster, "status", release, "--output=json", check=False)
     if done.returncode:
         if "not found" in done.stderr:
             return None
@@ -52,83 +74,112 @@ def state(cluster: Cluster) -> dict[str, Any] | None:
         "status": found["info"]["status"],
         "version": found["version"],
         "fingerprint": values.get("fingerprint", ""),
+        "note": found["info"].get("description", ""),
     }
 
 
-def settle(cluster: Cluster) -> None:
+def settle(cluster: Cluster, release: str = RELEASE) -> None:
     """Undo what a killed `up` left half done: helm refuses to go on from there."""
-    now = state(cluster)
+    now = state(cluster, release)
     if now is None:
         return
     if now["status"] == "pending-install" or (now["status"] == "failed" and now["version"] == 1):
-        remove(cluster)
+        remove(cluster, release)
     elif now["status"].startswith("pending"):
-        _helm(cluster, "rollback", RELEASE, "--wait", f"--timeout={READY_SECONDS}s")
+        _helm(cluster, "rollback", release, "--wait", f"--timeout={READY_SECONDS}s")
 
 
 def install(cluster: Cluster, values: Values) -> None:
-    """Install or upgrade and wait until all is ready; undone again if it does not become so.
+    """Install or upgrade our chart and wait until all is ready; undone if it does not become so.
 
     ComponentError names the pod that is stuck, why, and what to do.
     """
-    before = state(cluster)
     with tempfile.TemporaryDirectory(prefix="harness-helm-") as folder:
-        file, log = Path(folder) / "values.json", Path(folder) / "helm.log"
+        file = Path(folder) / "values.json"
         file.write_text(json.dumps({**values, "fingerprint": fingerprint(values)}))
-        words = ("upgrade", "--install", RELEASE, str(CHART), f"--values={file}", "--wait")
-        argv = [*_argv(cluster), *words, f"--timeout={READY_SECONDS}s", "--history-max=5"]
+        upgrade(cluster, Release(RELEASE, (str(CHART),), (file,)))
+
+
+def upgrade(cluster: Cluster, release: Release) -> None:
+    """Install or upgrade a release and wait until it is ready; undone if it does not become so.
+
+    ComponentError names the pod that is stuck, why, and what to do.
+    """
+    before = state(cluster, release.name)
+    argv = [*_argv(cluster), "upgrade", "--install", release.name, *release.chart]
+    argv += [f"--values={file}" for file in release.values]
+    argv += ["--wait", f"--timeout={release.seconds}s", "--history-max=5"]
+    argv += [f"--description={release.note}"] if release.note else []
+    with tempfile.TemporaryDirectory(prefix="harness-helm-") as folder:
+        log = Path(folder) / "helm.log"
         process = processes.spawn(argv, log=log, env=cluster.environment)
         try:
-            _await(cluster, process, log)
+            _await(cluster, release, process, log)
         except BaseException:
             processes.stop(process)
             with contextlib.suppress(CommandError):
-                _undo(cluster, before)
+                _undo(cluster, release, before)
             raise
 
 
-def remove(cluster: Cluster) -> bool:
+def remove(cluster: Cluster, release: str = RELEASE) -> bool:
     """Uninstall the release; whether there was one."""
-    words = ("uninstall", RELEASE, "--ignore-not-found", "--wait", "--timeout=180s")
-    return "uninstalled" in _helm(cluster, *words, seconds=240.0).stdout
+    if state(cluster, release) is None:  # helm says that it uninstalled what was not there
+        return False
+    words = ("uninstall", release, "--ignore-not-found", "--wait", "--timeout=180s")
+    _helm(cluster, *words, seconds=240.0)
+    return True
 
 
-def _await(cluster: Cluster, process: Process, log: Path) -> None:
+def _await(cluster: Cluster, release: Release, process: Process, log: Path) -> None:
     """Until helm has ended and every pod is ready: of a DaemonSet helm does not wait for each."""
     since: dict[str, float] = {}
-    until = time.monotonic() + READY_SECONDS
-    while process.poll() is None or (not process.returncode and not _all_ready(cluster)):
+    until = time.monotonic() + release.seconds
+    while process.poll() is None or (not process.returncode and not _is_ready(cluster, release)):
         now = time.monotonic()
         if now > until:
             break
-        stuck = {f"{each.pod}/{each.container}": each for each in pods.troubles(pods.ours(cluster))}
+        found = pods.troubles(release.pods(cluster))
+        stuck = {f"{each.pod}/{each.container}": each for each in found}
         since = {key: since.get(key, now) for key in stuck}
         for key, trouble in stuck.items():
-            if trouble.kind == "crash" or now - since[key] > _PATIENCE_SECONDS:
+            if trouble.kind == "crash" or now - since[key] > release.patience:
                 raise pods.failure(cluster, trouble)
         time.sleep(_LOOK_SECONDS)
-    if process.returncode or not _all_ready(cluster):
-        for trouble in pods.troubles(pods.ours(cluster)):
-            raise pods.failure(cluster, trouble)
-        late = [each["metadata"]["name"] for each in pods.ours(cluster) if not pods.is_ready(each)]
-        raise CommandError(
-            "helm did not bring the stack up."
-            + (f" Not ready: {', '.join(late)}." if late else ""),
-            " ".join(processes.last_words(log)),
-            f"{cluster.shown} describe pods says more.",
-        )
+    if process.returncode or not _is_ready(cluster, release):
+        raise _failure(cluster, release, log)
 
 
-def _all_ready(cluster: Cluster) -> bool:
-    return all(map(pods.is_ready, pods.ours(cluster)))
+def _failure(cluster: Cluster, release: Release, log: Path) -> HarnessError:
+    found = release.pods(cluster)
+    for trouble in pods.troubles(found):
+        return pods.failure(cluster, trouble)
+    said = " ".join(processes.last_words(log))
+    late = [each["metadata"]["name"] for each in found if not pods.is_ready(each)]
+    if late and (warnings := pods.events(cluster, late[0])):
+        said += f" Events of {late[0]}: {'; '.join(warnings)}."
+    return CommandError(
+        "helm did not bring the stack up." + (f" Not ready: {', '.join(late)}." if late else ""),
+        said.strip(),
+        f"{cluster.shown} describe pods says more.",
+    )
 
 
-def _undo(cluster: Cluster, before: dict[str, Any] | None) -> None:
-    if before is None or before["status"] != "deployed":
-        remove(cluster)
-    else:
-        words = ("rollback", RELEASE, str(before["version"]), "--wait", "--timeout=180s")
-        _helm(cluster, *words, seconds=240.0)
+def _is_ready(cluster: Cluster, release: Release) -> bool:
+    return release.is_whole(cluster) and all(map(pods.is_ready, release.pods(cluster)))
+
+
+def _undo(cluster: Cluster, release: Release, before: dict[str, Any] | None) -> None:
+    if before is None or (before["status"] != "deployed" and before["version"] == 1):
+        remove(cluster, release.name)
+    elif before["status"] == "deployed":  # else there is nothing good to go back to
+        _helm(cluster, "rollback", release.name, str(before["version"]))
+        for trouble in pods.troubles(release.pods(cluster)):
+            # a StatefulSet waits for its broken pod for ever, whatever it is told meanwhile
+            cluster.run("delete", "pod", trouble.pod, "--ignore-not-found", "--wait=false")
+        until = time.monotonic() + _UNDO_SECONDS
+        while not _is_ready(cluster, release) and time.monotonic() < until:
+            time.sleep(_LOOK_SECONDS)
 
 
 def _argv(cluster: Cluster) -> list[str]:

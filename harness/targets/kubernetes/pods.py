@@ -63,7 +63,8 @@ def failure(cluster: Cluster, trouble: Trouble) -> ComponentError:
     """The error that names the component, the pod, its last events and lines, and what to do."""
     said = [trouble.message or trouble.reason]
     if trouble.kind != "place":
-        said += [f"Events: {'; '.join(events(cluster, trouble.pod))}."]
+        told = events(cluster, trouble.pod)
+        said += [f"Events: {'; '.join(told)}."] if told else []
     if lines := _lines(cluster, trouble):
         said += [f"It said last: {lines}"]
     logs = f"{cluster.shown} logs {trouble.pod} -c {trouble.container} --previous"

@@ -11,42 +11,56 @@ import dataclasses
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import cast
 
 from harness.errors import CommandError, ComponentError
 from harness.stack import backends, readback
-from harness.stack.config import Stack
+from harness.stack.config import PROGRAMS, Stack
 from harness.stack.config.prometheus import metric
 from harness.stack.questions import Logs, Metrics, Traces
 from harness.stack.readback import Arrival
 from harness.targets.kubernetes.kubectl import OURS, Cluster
 
 SECONDS = 60.0
-SERVICE, PORT = "go", 8080  # which is asked
 PROGRAM = "program/.output/nothing"
 _POLL_SECONDS = 0.25
-_REQUEST = (
-    "import urllib.request; "
-    "print(urllib.request.urlopen('http://{service}:{port}/exec?proof={mark}', timeout=10).status)"
-)
+_REQUEST = """import urllib.request
+for _ in range({times}):
+    answer = urllib.request.urlopen('http://{service}:{port}/exec?proof={mark}', timeout=10)
+print(answer.status)
+"""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Whom the request is made to, and how often where agents make a span of some only."""
+
+    service: str = "go"
+    port: int = 8080
+    times: int = 1
+
+
+ONE = Asked()
 
 
 @contextlib.contextmanager
 def reached(cluster: Cluster, stack: Stack) -> Iterator[Stack]:
     """The same stack as it is reached from here, through the cluster's API, while it lasts."""
-    services = {name: stack.port(name, "http") for name in stack.hosts}
+    services = {host: stack.port(name, "http") for name, host in stack.hosts.items()}
     with cluster.forwarded(services) as ports:
         yield dataclasses.replace(
             stack,
             bind="127.0.0.1",
             hosts={},
-            ports={**stack.ports, **{f"{name}.http": port for name, port in ports.items()}},
+            ports={
+                **stack.ports,
+                **{f"{name}.http": ports[host] for name, host in stack.hosts.items()},
+            },
         )
 
 
-def prove(
-    cluster: Cluster, stack: Stack, service: str = SERVICE, port: int = PORT
-) -> list[Arrival]:
+def prove(cluster: Cluster, stack: Stack, asked: Asked = ONE) -> list[Arrival]:
     """Make the request and find its span, metric and log line; ComponentError names what is not.
 
     One record of each signal is sent to the Collector before, so that what does not arrive from an
@@ -54,11 +68,11 @@ def prove(
     """
     with reached(cluster, stack) as here:
         readback.prove(here, SECONDS)
-        node = _node(cluster, service)
+        node = _node(cluster, asked.service)
         mark, since = secrets.token_hex(8), time.time_ns()
         before = _requests(here, node)
         began = time.monotonic()
-        _make_request(cluster, service, port, mark)
+        _make_request(cluster, asked, mark)
         wanted: dict[str, Callable[[], bool]] = {
             "traces": lambda: _has_span(here, mark),
             "metrics": lambda: _requests(here, node) > before,
@@ -84,13 +98,13 @@ def _found(here: Stack, wanted: dict[str, Callable[[], bool]], began: float) -> 
     return [arrived[signal] for signal in wanted]
 
 
-def _make_request(cluster: Cluster, service: str, port: int, mark: str) -> None:
-    script = _REQUEST.format(service=service, port=port, mark=mark)
+def _make_request(cluster: Cluster, asked: Asked, mark: str) -> None:
+    script = _REQUEST.format(**vars(asked), mark=mark)
     words = ("exec", "daemonset/agents", "--container=http", "--", "python3", "-c", script)
     done = cluster.run(*words, check=False)
     if done.returncode or "200" not in done.stdout:
         raise CommandError(
-            f"A pod's request to http://{service}:{port}/exec was not answered.",
+            f"A pod's request to http://{asked.service}:{asked.port}/exec was not answered.",
             " ".join((done.stderr or done.stdout).split())[-400:],
             f"See that the cluster's DNS answers, and {cluster.shown} get pods.",
         )
@@ -121,9 +135,12 @@ def _requests(here: Stack, node: str) -> float:
 def _has_line(here: Stack, node: str, since: int) -> bool:
     """An execution of the program that the request asks for."""
     keeper = cast(Logs, backends.keeper(here, "logs"))
+    store = PROGRAMS[here.keeps["logs"]].store
+    assert store is not None
+    path = store.called("process.executable.path")
     lines = keeper.lines(f"guard@{node}", since)
     return any(
-        name.endswith("process.executable.path") and str(value).endswith(PROGRAM)
+        name.endswith(path) and str(value).endswith(PROGRAM)
         for line in lines
         for name, value in line.labels
     )

@@ -43,17 +43,21 @@ class RolledOut:
     pages: Mapping[str, str] = field(default_factory=dict)
 
 
-def up(options: Options, tell: Tell) -> RolledOut:
+Install = Callable[[Options, Cluster, str, Archive | None, dict[str, float], Tell], RolledOut]
+
+
+def up(options: Options, tell: Tell, install: Install | None = None) -> RolledOut:
     """Make or take the cluster, install, prove; what this call made goes again if it fails.
 
-    A second call with the same options, code and images changes nothing.
+    A second call with the same options, code and images changes nothing. `install` is another way
+    to install and prove than the proof of concept's.
     """
     chosen.check(options)
     with chosen.alone(options):
-        return _up(options, tell)
+        return _up(options, tell, install or _install)
 
 
-def _up(options: Options, tell: Tell) -> RolledOut:
+def _up(options: Options, tell: Tell, install: Install) -> RolledOut:
     phases: dict[str, float] = {}
     with _timed(phases, "checks", tell):
         chosen.require_tools(options)
@@ -72,7 +76,7 @@ def _up(options: Options, tell: Tell) -> RolledOut:
     else:
         cluster = chosen.existing(options)
     try:
-        return _install(options, cluster, image, bundle, phases, tell)
+        return install(options, cluster, image, bundle, phases, tell)
     except BaseException:
         if fresh and not options.keep:
             tell("the cluster that was made for it is deleted again; --keep keeps it")

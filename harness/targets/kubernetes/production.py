@@ -1,0 +1,260 @@
+"""Rolls the stack out by its projects' own charts, to stay: `--profile production`; `cli` calls it.
+
+The cluster is made or taken as for the proof of concept; what goes into it is in charts.toml.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import secrets
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import ComponentError, HarnessError, NeedError
+from harness.stack.config import Stack
+from harness.targets.kubernetes import (
+    charts,
+    chosen,
+    condition,
+    helm,
+    needs,
+    pods,
+    preflight,
+    proof,
+    rollout,
+    sources,
+    values,
+)
+from harness.targets.kubernetes.archive import Archive
+from harness.targets.kubernetes.charts import Chart
+from harness.targets.kubernetes.chosen import Options
+from harness.targets.kubernetes.kind import Kind
+from harness.targets.kubernetes.kubectl import Cluster, labels
+from harness.targets.kubernetes.preflight import Check
+from harness.targets.kubernetes.rollout import RolledOut, Tell
+
+MANAGER = "harness-production"
+"""Who made the namespace: with the name of the proof of concept its `down` would delete it all."""
+PASSWORD = "grafana-admin"
+SAMPLE = 10  # requests for one span, as manifests/production/harness-agents.yaml has it
+ASKED = proof.Asked(times=10 * SAMPLE)
+KEEPS = {"traces": "tempo", "metrics": "prometheus", "logs": "loki"}
+HOSTS = {
+    "otelcol": "otel-gateway", "prometheus": "monitoring-prometheus",
+    "tempo": "tempo", "loki": "loki",
+}  # fmt: skip
+_SECONDS, _PATIENCE_SECONDS = 600, 180.0  # a volume may have to be made, a node to be added
+
+
+@dataclass(frozen=True)
+class Step:
+    """One chart with the files and values that it is given, and what tells that they changed."""
+
+    chart: Chart
+    files: Sequence[Path]
+    more: Mapping[str, Any]
+
+    @property
+    def note(self) -> str:
+        """What the release's revision is described by."""
+        return f"harness {charts.fingerprint(self.chart, self.files, self.more)}"
+
+
+def up(options: Options, tell: Tell) -> RolledOut:
+    """Make or take the cluster, install chart after chart, prove; a failed release is undone.
+
+    Releases that are there with this version and these values are left as they are.
+    """
+    chosen.check(options)
+    charts.require(options.charts)
+    charts.given(options.values)
+    return rollout.up(options, tell, install)
+
+
+def install(
+    options: Options,
+    cluster: Cluster,
+    image: str,
+    bundle: Archive | None,
+    phases: dict[str, float],
+    tell: Tell,
+) -> RolledOut:
+    """What goes into a cluster that is there; `rollout` calls it, without a bundle."""
+    steps, described, pages = _steps(options, image), stack(), _pages(cluster)
+    due = [step for step in steps if not _is_there(cluster, step)]
+    if not due and all(map(pods.is_ready, running(cluster))):
+        return RolledOut(cluster, False, phases, (), pages)
+    with _timed(phases, "cluster checks", tell):
+        preflight.require(needs.checks(cluster, platform.machine()))
+        _require_namespace(cluster)
+    if options.target == "kind":
+        with _timed(phases, "images", tell):
+            sources.load(Kind(options.name, chosen.home(options.name)), None, [image], tell)
+    _make_namespace(cluster)
+    for step in due or steps:
+        with _timed(phases, step.chart.release, tell):
+            _install(cluster, step, options.charts)
+    with _timed(phases, "proof", tell):
+        arrivals = proof.prove(cluster, described, ASKED)
+    return RolledOut(cluster, True, phases, arrivals, pages)
+
+
+def stack() -> Stack:
+    """The stack as its services are called, for the proof."""
+    return Stack(values.FOLDER, keeps=KEEPS, hosts=HOSTS)
+
+
+def plan(options: Options) -> dict[str, Any]:
+    """Which charts `up` would install, what they keep and where; changes nothing."""
+    chosen.check(options)
+    rows = [
+        {
+            "title": each.title, "chart": each.chart, "version": each.version,
+            "licence": each.licence, "repository": each.repository, "release": each.release,
+            "namespace": options.namespace, "does": each.does, "gib": each.gib,
+            "volumes": [vars(volume) for volume in each.volumes],
+        }
+        for each in charts.known()
+    ]  # fmt: skip
+    checks = list(preflight.tools(chosen.tools(options)))
+    if options.target == "existing" and all(check.ok for check in checks):
+        checks += _checks(options)
+    made: dict[str, Any] = {"target": options.target, "profile": options.profile}
+    made |= {
+        "namespace": options.namespace,
+        "charts": rows,
+        "gib": sum(each.gib for each in charts.known()),
+    }
+    return made | {"checks": [vars(check) for check in checks]}
+
+
+def status(options: Options, *, prove: bool = True) -> dict[str, Any]:
+    """The releases, nodes and pods as they are now, and the proof made again."""
+    cluster = chosen.found(options)
+    found = {each.release: helm.state(cluster, each.release) for each in charts.known()}
+    whole = all(each is not None and each["status"] == "deployed" for each in found.values())
+    whole = whole and all(_has_all(cluster, each) for each in charts.known())
+    asked = ASKED if prove else None
+    told = condition.told(options, cluster, running(cluster), whole, stack(), asked)
+    return {**told, "profile": options.profile, "releases": found}
+
+
+def running(cluster: Cluster) -> list[dict[str, Any]]:
+    """All pods of the namespace but those that have done what they were for."""
+    found = cluster.get("pods")
+    return [each for each in found if each.get("status", {}).get("phase") != "Succeeded"]
+
+
+def is_ours(cluster: Cluster) -> bool:
+    """Whether the namespace is one that `up` made with this profile."""
+    found = cluster.get("namespace", cluster.namespace)
+    given = found[0]["metadata"].get("labels", {}) if found else {}
+    return bool(given.get("app.kubernetes.io/managed-by") == MANAGER)
+
+
+def _steps(options: Options, image: str) -> list[Step]:
+    further = charts.given(options.values)
+    return [
+        Step(each, [each.file, *further[each.release]], {} if each.repository else {"image": image})
+        for each in charts.known()
+    ]
+
+
+def _is_there(cluster: Cluster, step: Step) -> bool:
+    now = helm.state(cluster, step.chart.release)
+    return now is not None and (now["status"], now["note"]) == ("deployed", step.note)
+
+
+def _install(cluster: Cluster, step: Step, archives: str) -> None:
+    chart = step.chart
+    with tempfile.TemporaryDirectory(prefix="harness-helm-") as folder:
+        more = Path(folder) / "values.json"
+        more.write_text(json.dumps(step.more))
+        release = helm.Release(
+            chart.release, chart.place(archives), [*step.files, *([more] if step.more else [])],
+            note=step.note, pods=running, is_whole=lambda there: _has_all(there, chart),
+            patience=_PATIENCE_SECONDS, seconds=_SECONDS,
+        )  # fmt: skip
+        try:
+            helm.settle(cluster, chart.release)
+            helm.upgrade(cluster, release)
+        except HarnessError as error:
+            raise ComponentError(
+                f"The chart {chart.chart} {chart.version} (release {chart.release}) could not be "
+                f"installed. {error.what}",
+                f"{error.why} {_undone(cluster, chart)}".strip(),
+                error.next_step,
+            ) from error
+
+
+def _undone(cluster: Cluster, chart: Chart) -> str:
+    now = helm.state(cluster, chart.release)
+    if now is None:
+        return "What was made of it was removed again; its volume claims stay."
+    if now["status"] == "deployed" and all(map(pods.is_ready, running(cluster))):
+        return "The revision before it runs again."
+    if now["status"] == "deployed":
+        return "helm went back to the revision before it, and not all pods are ready."
+    return f"It could not be undone: helm calls it {now['status']}."
+
+
+def _has_all(cluster: Cluster, chart: Chart) -> bool:
+    """Whether what an operator makes after helm has ended is there, with all its pods."""
+    found = {each["metadata"]["name"]: each for each in cluster.get("statefulsets")}
+    return all(
+        name in found
+        and found[name].get("status", {}).get("readyReplicas", 0) == found[name]["spec"]["replicas"]
+        for name in chart.statefulsets
+    )
+
+
+def _checks(options: Options) -> Iterator[Check]:
+    try:
+        yield from needs.checks(chosen.existing(options), platform.machine())
+    except HarnessError as error:
+        yield Check("the cluster can be asked", False, error.what, error.next_step)
+
+
+def _require_namespace(cluster: Cluster) -> None:
+    if cluster.get("namespace", cluster.namespace) and not is_ours(cluster):
+        raise NeedError(
+            f"The namespace {cluster.namespace} is there, and it is not of this profile.",
+            "What is in it is another's, or a proof of concept.",
+            "Take another one (--namespace), or remove it: harness down.",
+        )
+
+
+def _make_namespace(cluster: Cluster) -> None:
+    """The namespace, and Grafana's password in it, which is made once and told to nobody."""
+    security = {f"pod-security.kubernetes.io/{mode}": "privileged" for mode in ("enforce", "warn")}
+    own = labels({**security, "app.kubernetes.io/managed-by": MANAGER})
+    metadata = {"name": cluster.namespace, "labels": own}
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    if not cluster.get("secret", PASSWORD):
+        data = {"admin-user": "admin", "admin-password": secrets.token_urlsafe(24)}
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": PASSWORD}}
+        cluster.apply({**secret, "stringData": data})
+
+
+def _pages(cluster: Cluster) -> dict[str, str]:
+    forward = f"{cluster.shown} port-forward service"
+    password = f"{cluster.shown} get secret {PASSWORD} -o jsonpath={{.data.admin-password}}"
+    return {
+        "Grafana": f"{forward}/monitoring-grafana 3000:80  # http://127.0.0.1:3000, user admin",
+        "Grafana's password": f"{password} | base64 -d",
+        "Prometheus": f"{forward}/monitoring-prometheus 9090  # http://127.0.0.1:9090",
+    }
+
+
+@contextmanager
+def _timed(phases: dict[str, float], name: str, tell: Tell) -> Iterator[None]:
+    tell(f"{name} ...")
+    began = time.monotonic()
+    yield
+    phases[name] = time.monotonic() - began

@@ -1,0 +1,124 @@
+"""Takes the production profile out of a cluster again, and says what is left; for `cli`.
+
+Volume claims with the namespace, and custom resource definitions, stay unless they are named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from harness.targets.kubernetes import charts, chosen, helm, needs, production, rollout
+from harness.targets.kubernetes.chosen import Options
+from harness.targets.kubernetes.kubectl import Cluster
+from harness.targets.kubernetes.rollout import Tell
+
+_GROUP = ".monitoring.coreos.com"
+_WIDE = (
+    "clusterroles,clusterrolebindings,validatingwebhookconfigurations,mutatingwebhookconfigurations"
+)
+
+
+def down(options: Options, tell: Tell) -> list[str]:
+    """Uninstall the releases, the last one first; what was done and kept, in sentences.
+
+    Of kind the whole cluster is deleted.
+    """
+    chosen.check(options)
+    if options.target == "kind":
+        return rollout.down(options, tell)
+    with chosen.alone(options):
+        cluster = chosen.existing(options)
+        done = list(_uninstalled(cluster, tell)) if production.is_ours(cluster) else []
+        if production.is_ours(cluster):
+            done += _namespace(cluster, tell) if options.volumes else _kept(cluster)
+        if options.crds:
+            done += _definitions(cluster)
+        return done
+
+
+def left(options: Options) -> list[str]:
+    """What is there of it, in sentences; none where all is gone."""
+    if options.target == "kind":
+        return rollout.left(options)
+    cluster = chosen.existing(options)
+    there = [each.release for each in charts.known() if helm.state(cluster, each.release)]
+    said = [f"The release {each} is there." for each in there]
+    said += [f"{each['kind']} {each['metadata']['name']} is there." for each in _wide(cluster)]
+    if production.is_ours(cluster):
+        said += [f"The volume claim {each} is there." for each in _claims(cluster)]
+        said += [f"The namespace {cluster.namespace} is there."]
+    for each in _leaves():
+        if cluster.run("get", *each, "--ignore-not-found", "--output=name").stdout.strip():
+            said.append(f"{each[0]} is there ({each[1]}).")
+    return said + [f"The definition {each} is there." for each in _defined(cluster)]
+
+
+def _uninstalled(cluster: Cluster, tell: Tell) -> Iterator[str]:
+    for each in reversed(charts.known()):
+        tell(f"uninstalling {each.release} ...")
+        if helm.remove(cluster, each.release):
+            yield f"The release {each.release} was uninstalled."
+        for words in each.leaves:
+            cluster.run("delete", *words.split(), "--ignore-not-found")
+
+
+def _namespace(cluster: Cluster, tell: Tell) -> list[str]:
+    claims = _claims(cluster)
+    tell(f"waiting until the namespace {cluster.namespace} is gone")
+    cluster.run("delete", "namespace", cluster.namespace, "--wait", seconds=300.0)
+    return [
+        f"The namespace {cluster.namespace} was deleted, with {len(claims)} volume claims: whether "
+        "their data are kept is what their StorageClass says."
+    ]
+
+
+def _kept(cluster: Cluster) -> list[str]:
+    return [
+        f"Kept: the namespace {cluster.namespace} with {len(_claims(cluster))} volume claims and "
+        "Grafana's password; `harness down` with --volumes deletes them."
+    ]
+
+
+def _definitions(cluster: Cluster) -> list[str]:
+    """Delete those of which nobody has an object and no operator needs: they take objects along."""
+    other = needs.alone(cluster)
+    if not other.ok:
+        return [
+            f"Kept: the definitions of *{_GROUP}; a Prometheus operator needs them: {other.found}."
+        ]
+    done = []
+    for name in _defined(cluster):
+        if used := cluster.get(name, "--all-namespaces"):
+            where = sorted({each["metadata"].get("namespace", "") for each in used})
+            done.append(f"Kept: {name}, of which objects are in {', '.join(where)}.")
+        else:
+            cluster.run("delete", "customresourcedefinition", name, "--wait")
+            done.append(f"The definition {name} was deleted.")
+    return done
+
+
+def _defined(cluster: Cluster) -> list[str]:
+    said = cluster.run("get", "customresourcedefinitions", "--output=name").stdout.split()
+    names = [each.partition("/")[2] for each in said]
+    return [name for name in names if name.endswith(_GROUP)]
+
+
+def _claims(cluster: Cluster) -> list[str]:
+    return [each["metadata"]["name"] for each in cluster.get("persistentvolumeclaims")]
+
+
+def _wide(cluster: Cluster) -> list[dict[str, Any]]:
+    """What is in no namespace and says that it was made by a release in ours."""
+    releases = ",".join(each.release for each in charts.known())
+    found = cluster.get(_WIDE, f"--selector=app.kubernetes.io/instance in ({releases})")
+    return [
+        each
+        for each in found
+        if each["metadata"].get("annotations", {}).get("meta.helm.sh/release-namespace")
+        == cluster.namespace
+    ]
+
+
+def _leaves() -> list[list[str]]:
+    return [words.split() for each in charts.known() for words in each.leaves]

@@ -1,0 +1,505 @@
+"""The production profile, with a helm and a kubectl of the test's own that note what they hear."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli import app
+from harness.errors import ComponentError, HarnessError, InputError, NeedError
+from harness.linux import processes
+from harness.stack.questions import Event
+from harness.targets.kubernetes import charts, helm, images, production, profiles, proof, removal
+from harness.targets.kubernetes.chosen import Options
+from harness.targets.kubernetes.kubectl import Cluster
+
+RELEASES = [each.release for each in charts.known()]
+PRODUCTION = Options("existing", context="shop", profile="production")
+ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+NODE = {
+    "metadata": {"name": "worker"},
+    "status": {
+        "nodeInfo": {
+            "operatingSystem": "linux", "architecture": ARCHITECTURE, "kernelVersion": "6.1",
+        },
+        "conditions": [{"type": "Ready", "status": "True"}],
+    },
+}  # fmt: skip
+DEFAULT = {
+    "metadata": {
+        "name": "fast",
+        "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+    }
+}
+HELM = """
+folder=$(dirname "$0")
+shift 2
+[ "$1" = status ] || echo "$@" >>"$0.done"
+case "$1" in
+status)
+    [ -e "$0.$2.note" ] || { echo "Error: release: not found" >&2; exit 1; }
+    printf '{"info": {"status": "%s", "description": "%s"}, "version": %s}' \\
+        "$(cat "$0.$2.status" 2>/dev/null || echo deployed)" \\
+        "$(cat "$0.$2.note")" "$(cat "$0.$2.version")";;
+upgrade)
+    if [ -e "$0.$3.fails" ]; then
+        cp "$0.$3.fails" "$folder/kubectl.pods"
+        [ -e "$0.$3.note" ] || { echo new | tee "$0.$3.note"; echo 1 >"$0.$3.version"
+            echo failed >"$0.$3.status"; }
+        echo "Error: context deadline exceeded" >&2
+        exit 1
+    fi
+    for word; do case "$word" in --description=*) echo "${word#*=}" >"$0.$3.note";; esac; done
+    echo $(($(cat "$0.$3.version" 2>/dev/null || echo 0) + 1)) >"$0.$3.version";;
+uninstall)
+    [ ! -e "$0.$2.note" ] || { rm "$0.$2.note"; echo "release \\"$2\\" uninstalled"; };;
+esac
+"""
+KUBECTL = """
+items() { if [ -e "$0.$1" ]; then cat "$0.$1"; else echo '{"items": []}'; fi; }
+case "$*" in
+*get-contexts*) echo shop;;
+*" version "*) echo '{"serverVersion": {"major": "1", "minor": "34", "gitVersion": "v1.34"}}';;
+*can-i*) echo yes;;
+*"delete pod "*) echo "$@" >>"$0.done"; rm -f "$0.pods";;
+*" get service/"*|*" get customresourcedefinitions "*) cat "$0.names" 2>/dev/null || true;;
+*" get "*) shift 3; items "$(echo "$1" | cut -d, -f1)";;
+*)
+    echo "$@" >>"$0.done"
+    for word; do
+        case "$word" in --filename=*)
+            cat "${word#*=}" >>"$0.applied"; echo >>"$0.applied"
+            case "$(cat "${word#*=}")" in *'"Namespace"'*) cp "${word#*=}" "$0.namespace";;
+            *) cp "${word#*=}" "$0.secret";; esac;;
+        esac
+    done;;
+esac
+"""
+
+
+class Told:
+    """The two programs: what they answer, and what they were told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def answers(self, kind: str, *items: Any) -> None:
+        """What `kubectl get` says of a kind from now on."""
+        (self.folder / f"kubectl.{kind}").write_text(json.dumps({"items": items}))
+
+    def breaks(self, release: str, *pods: Any) -> None:
+        """Let a release fail from now on, and these be the pods that there are then."""
+        (self.folder / f"helm.{release}.fails").write_text(json.dumps({"items": pods}))
+
+    @property
+    def helm(self) -> list[list[str]]:
+        """What helm was told to change, word by word."""
+        return self._lines("helm.done")
+
+    @property
+    def kubectl(self) -> list[list[str]]:
+        return self._lines("kubectl.done")
+
+    @property
+    def applied(self) -> list[Any]:
+        return [json.loads(" ".join(line)) for line in self._lines("kubectl.applied")]
+
+    def forget(self) -> None:
+        for name in ("helm.done", "kubectl.done", "kubectl.applied"):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _lines(self, name: str) -> list[list[str]]:
+        file = self.folder / name
+        return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
+
+
+@pytest.fixture
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
+    """A cluster with one node and a default StorageClass, in which nothing is."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, script in (("helm", HELM), ("kubectl", KUBECTL)):
+        (folder / name).write_text(f"#!/bin/sh\n{script}")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(images, "name", lambda: "localhost/node:1")
+    monkeypatch.setattr(helm, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(proof, "prove", lambda *_: [])
+    made = Told(folder)
+    made.answers("nodes", NODE)
+    made.answers("storageclasses", DEFAULT)
+    names = [name for chart in charts.known() for name in chart.statefulsets]
+    made.answers("statefulsets", *(statefulset(name) for name in names))
+    return made
+
+
+def statefulset(name: str, ready: int = 2) -> dict[str, Any]:
+    metadata = {"name": name}
+    return {"metadata": metadata, "spec": {"replicas": 2}, "status": {"readyReplicas": ready}}
+
+
+def pod(waiting: dict[str, str] | None = None, phase: str = "Running") -> dict[str, Any]:
+    state = {"waiting": waiting} if waiting else {"running": {}}
+    ready = "False" if waiting else "True"
+    return {
+        "metadata": {"name": "tempo-0", "labels": {"app.kubernetes.io/name": "tempo"}},
+        "spec": {"nodeName": "worker", "containers": [{"image": "tempo"}]},
+        "status": {
+            "phase": phase,
+            "conditions": [{"type": "Ready", "status": ready}],
+            "containerStatuses": [{"name": "tempo", "state": state, "restartCount": 0}],
+        },
+    }
+
+
+def up(options: Options = PRODUCTION) -> production.RolledOut:
+    return production.up(options, lambda _: None)
+
+
+def upgraded(lines: Sequence[Sequence[str]]) -> list[str]:
+    return [line[2] for line in lines if line[0] == "upgrade"]
+
+
+def test_charts_are_installed_in_order_from_their_projects_at_their_versions(told: Told) -> None:
+    done = up()
+    assert done.changed
+    assert upgraded(told.helm) == RELEASES
+    for chart, line in zip(charts.known(), told.helm, strict=True):
+        assert line[:2] == ["upgrade", "--install"]
+        assert {"--wait", f"--values={chart.file}"} <= set(line)
+        assert any(word.startswith("--timeout=") for word in line)
+        if chart.repository:
+            assert line[3] == chart.chart
+            assert {f"--repo={chart.repository}", f"--version={chart.version}"} <= set(line)
+        else:
+            assert Path(line[3]).is_dir()
+
+
+def test_the_password_is_made_once_and_is_in_no_argument(told: Told) -> None:
+    up()
+    namespace, secret = told.applied
+    assert namespace["metadata"]["labels"]["app.kubernetes.io/managed-by"] == production.MANAGER
+    password = secret["stringData"]["admin-password"]
+    assert secret["metadata"]["name"] == production.PASSWORD
+    assert len(password) >= 32
+    assert password not in json.dumps([told.helm, told.kubectl])
+    told.forget()
+    (told.folder / "helm.tempo.note").unlink()
+    up()
+    assert [each["kind"] for each in told.applied] == ["Namespace"]
+
+
+def test_a_second_time_nothing_is_changed(told: Told) -> None:
+    up()
+    told.forget()
+    done = up()
+    assert not done.changed
+    assert not told.helm
+    assert not told.kubectl
+
+
+def test_values_of_ones_own_change_their_release_only(told: Told, tmp_path: Path) -> None:
+    up()
+    told.forget()
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("persistence: {size: 200Gi}\n")
+    options = Options("existing", context="shop", profile="production", values=(f"tempo={mine}",))
+    assert up(options).changed
+    (line,) = told.helm
+    assert line[2] == "tempo"
+    ours = line.index(f"--values={charts.VALUES / 'tempo.yaml'}")
+    assert line[ours + 1] == f"--values={mine}"  # after ours: helm lets the last one win
+
+
+def test_a_failed_chart_names_itself_its_pod_and_the_events_and_is_removed(told: Told) -> None:
+    told.breaks("tempo", pod({"reason": "ImagePullBackOff", "message": "Back-off"}))
+    told.answers("events", {"message": "pull access denied"})
+    with pytest.raises(ComponentError) as caught:
+        up()
+    assert "The chart tempo 2.2.4 (release tempo) could not be installed" in caught.value.what
+    assert "pod tempo-0 (container tempo) is in ImagePullBackOff" in caught.value.what
+    assert "pull access denied" in caught.value.why
+    assert "removed again" in caught.value.why
+    assert upgraded(told.helm) == ["monitoring", "tempo"]
+    assert told.helm[-1][:2] == ["uninstall", "tempo"]
+
+
+def test_a_failed_upgrade_is_rolled_back_to_what_ran(told: Told, tmp_path: Path) -> None:
+    up()
+    told.forget()
+    told.breaks("loki", pod({"reason": "ImagePullBackOff", "message": "Back-off"}))
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("singleBinary: {replicas: 3}\n")
+    options = Options("existing", context="shop", profile="production", values=(f"loki={mine}",))
+    with pytest.raises(ComponentError, match="The revision before it runs again"):
+        up(options)
+    assert told.helm[-1][:3] == ["rollback", "loki", "1"]
+    assert ["delete", "pod", "tempo-0"] in [line[2:5] for line in told.kubectl]
+    assert not [line for line in told.helm if line[0] == "uninstall"]
+
+
+def test_without_a_default_storage_class_nothing_is_made(told: Told) -> None:
+    told.answers("storageclasses", {"metadata": {"name": "slow"}})
+    with pytest.raises(NeedError, match=r"default StorageClass \(there are slow\)") as caught:
+        up()
+    assert "kubectl annotate storageclass" in caught.value.next_step
+    assert not told.helm
+    assert not told.kubectl
+
+
+def test_a_second_operator_is_refused(told: Told) -> None:
+    told.answers("deployments", {"metadata": {"name": "operator", "namespace": "monitoring"}})
+    with pytest.raises(NeedError, match="one is in monitoring"):
+        up()
+    assert not told.helm
+    told.answers("deployments", {"metadata": {"name": "operator", "namespace": "harness"}})
+    assert up().changed
+
+
+def test_a_namespace_of_a_proof_of_concept_is_left_alone(told: Told) -> None:
+    labels = {"app.kubernetes.io/managed-by": "harness"}
+    told.answers("namespace", {"metadata": {"name": "harness", "labels": labels}})
+    with pytest.raises(NeedError, match="not of this profile"):
+        up()
+    assert not told.helm
+    assert removal.down(PRODUCTION, print) == []
+
+
+def test_what_an_operator_makes_is_waited_for(told: Told) -> None:
+    chart, cluster = charts.known()[0], Cluster("shop", "harness")
+    assert production._has_all(cluster, chart)
+    told.answers("statefulsets", *(statefulset(name, ready=1) for name in chart.statefulsets))
+    assert not production._has_all(cluster, chart)
+    told.answers("statefulsets", statefulset(chart.statefulsets[0]))
+    assert not production._has_all(cluster, chart)
+
+
+def test_a_pod_that_has_done_its_work_is_not_waited_for(told: Told) -> None:
+    told.answers("pods", pod(), pod({"reason": "Completed"}, phase="Succeeded"))
+    assert len(production.running(Cluster("shop", "harness"))) == 1
+
+
+def archives(folder: Path) -> str:
+    folder.mkdir()
+    for chart in charts.known():
+        if chart.repository:
+            (folder / chart.archive).touch()
+    return str(folder)
+
+
+def test_archives_stand_in_for_the_network(told: Told, tmp_path: Path) -> None:
+    folder = archives(tmp_path / "charts")
+    up(Options("existing", context="shop", profile="production", charts=folder))
+    assert not [word for line in told.helm for word in line if word.startswith("--repo")]
+    assert told.helm[1][3] == f"{folder}/tempo-2.2.4.tgz"
+
+
+def test_a_missing_archive_is_told_before_anything(told: Told, tmp_path: Path) -> None:
+    folder = archives(tmp_path / "charts")
+    (Path(folder) / "loki-18.11.0.tgz").unlink()
+    with pytest.raises(NeedError, match=r"lacks loki-18\.11\.0\.tgz\."):
+        up(Options("existing", context="shop", profile="production", charts=folder))
+    assert not told.helm
+
+
+def test_down_goes_backwards_and_keeps_the_data(told: Told) -> None:
+    up()
+    told.forget()
+    told.answers("persistentvolumeclaims", {"metadata": {"name": "storage-tempo-0"}})
+    done = removal.down(PRODUCTION, lambda _: None)
+    assert [line[1] for line in told.helm if line[0] == "uninstall"] == RELEASES[::-1]
+    assert "with 1 volume claims" in done[-1]
+    assert ["service/monitoring-kubelet", "--namespace=kube-system"] in [
+        line[-3:-1] for line in told.kubectl
+    ]
+    assert not [line for line in told.kubectl if "namespace" in line]
+
+
+def test_down_takes_the_data_if_it_is_told_to(told: Told) -> None:
+    up()
+    options = Options("existing", context="shop", profile="production", volumes=True)
+    assert "The namespace harness was deleted" in removal.down(options, lambda _: None)[-1]
+    assert ["delete", "namespace", "harness", "--wait"] in [line[2:] for line in told.kubectl]
+
+
+def test_definitions_go_only_where_nobody_has_an_object_of_them(told: Told) -> None:
+    up()
+    told.forget()
+    kinds = ("rules.monitoring.coreos.com", "probes.monitoring.coreos.com", "others.example.org")
+    names = "\n".join(f"customresourcedefinition.apiextensions.k8s.io/{each}" for each in kinds)
+    (told.folder / "kubectl.names").write_text(f"{names}\n")
+    told.answers("rules.monitoring.coreos.com", {"metadata": {"name": "r", "namespace": "shop"}})
+    options = Options("existing", context="shop", profile="production", crds=True)
+    done = removal.down(options, lambda _: None)
+    assert "Kept: rules.monitoring.coreos.com, of which objects are in shop." in done
+    deleted = [line[-2] for line in told.kubectl if "customresourcedefinition" in line]
+    assert deleted == ["probes.monitoring.coreos.com"]
+
+
+def test_what_is_left_is_listed(told: Told) -> None:
+    up()
+    told.answers("persistentvolumeclaims", {"metadata": {"name": "storage-tempo-0"}})
+    said = removal.left(PRODUCTION)
+    assert "The release tempo is there." in said
+    assert "The volume claim storage-tempo-0 is there." in said
+    assert "The namespace harness is there." in said
+    (told.folder / "kubectl.namespace").unlink()
+    for release in RELEASES:
+        (told.folder / f"helm.{release}.note").unlink()
+    assert removal.left(PRODUCTION) == []
+
+
+def test_a_plan_tells_charts_storage_and_checks_and_changes_nothing(told: Told) -> None:
+    told.answers("storageclasses")
+    argv = ["up", "--target", "existing", "--context", "shop", "--profile", "production", "--plan"]
+    done = CliRunner().invoke(app, argv)
+    assert done.exit_code == 0, done.output
+    for chart in charts.known():
+        assert f"{chart.release}: {chart.chart} {chart.version}" in done.stdout
+    assert "Prometheus: 2 x 50 GiB" in done.stdout
+    assert f"Volumes of {sum(each.gib for each in charts.known())} GiB" in done.stdout
+    assert "there is a default StorageClass: no." in done.stdout
+    assert not told.helm
+    assert not told.kubectl
+
+
+def test_the_status_tells_the_releases_and_proves_again(told: Told) -> None:
+    told.answers("pods", pod())
+    up()
+    found = production.status(PRODUCTION)
+    assert found["ready"]
+    assert found["proof"] == {}
+    assert list(found["releases"]) == RELEASES
+    (told.folder / "helm.loki.note").unlink()
+    found = production.status(PRODUCTION)
+    assert not found["ready"]
+    assert "proof" not in found
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (Options("existing", profile="large"), "There are: poc, production"),
+        (Options("existing", charts="x"), "--charts does not go with --profile poc"),
+        (Options("existing", crds=True), "--crds does not go with --profile poc"),
+        (Options("existing", profile="production", retention_hours=48), "--retention does not go"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: Options, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        profiles.of(options)
+
+
+@pytest.mark.parametrize("word", ["mimir=x.yaml", "tempo=/does/not/exist", "tempo"])
+def test_values_of_no_release_or_file_are_refused(word: str) -> None:
+    with pytest.raises(InputError, match=r"There is no (release|file)"):
+        charts.given([word])
+
+
+@pytest.mark.parametrize("command", ["up", "status", "down"])
+def test_a_profile_does_not_go_with_one_machine(command: str) -> None:
+    done = CliRunner().invoke(app, [command, "--profile", "production"])
+    assert done.exit_code == 2
+    assert "--profile does not go with --target local" in done.output
+
+
+def test_the_proof_asks_the_services_by_the_names_that_they_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: dict[str, int] = {}
+
+    class Forwarded:
+        def __init__(self, services: dict[str, int]) -> None:
+            asked.update(services)
+
+        def __enter__(self) -> dict[str, int]:
+            return {service: 1000 + number for number, service in enumerate(asked)}
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(Cluster, "forwarded", Forwarded)
+    with proof.reached(Cluster("shop", "harness"), production.stack()) as here:
+        assert asked == {
+            "otel-gateway": 4318, "monitoring-prometheus": 9090, "tempo": 3200, "loki": 3100,
+        }  # fmt: skip
+        assert here.otlp_url == "http://127.0.0.1:1000"
+        assert here.url("prometheus") == "http://127.0.0.1:1001"
+        assert here.url("loki") == "http://127.0.0.1:1003"
+
+
+def test_the_request_is_made_as_often_as_a_span_needs() -> None:
+    seen: list[str] = []
+
+    class Service(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        asked = proof.Asked("127.0.0.1", server.server_port, 3)
+        script = proof._REQUEST.format(**vars(asked), mark="ab")
+        done = processes.run([sys.executable, "-c", script])
+        server.shutdown()
+    assert done.stdout.strip() == "200"
+    assert seen == ["/exec?proof=ab"] * 3
+
+
+@pytest.mark.parametrize(
+    ("keeper", "called"),
+    [("loki", "process_executable_path"), ("victorialogs", "process.executable.path")],
+)
+def test_a_log_line_is_known_by_what_its_keeper_calls_the_program(
+    keeper: str, called: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Keeper:
+        def lines(self, *_: object) -> list[Event]:
+            return [Event(1, 1, labels=frozenset({(called, f"/opt/{proof.PROGRAM}")}))]
+
+    monkeypatch.setattr(proof.backends, "keeper", lambda *_: Keeper())
+    here = replace(production.stack(), keeps={**production.KEEPS, "logs": keeper})
+    assert proof._has_line(here, "worker", 0)
+    other = Event(1, 1, labels=frozenset({(called, "x")}))
+    monkeypatch.setattr(Keeper, "lines", lambda *_: [other])
+    assert not proof._has_line(here, "worker", 0)
+
+
+def test_a_chart_of_ours_is_another_one_when_its_files_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = charts.known()[-1]
+    (tmp_path / ours.chart).mkdir(parents=True)
+    template = tmp_path / ours.chart / "agents.yaml"
+    monkeypatch.setattr(charts, "ROOT", tmp_path)
+    template.write_text("a")
+    before = charts.fingerprint(ours, [], {"image": "node:1"})
+    assert charts.fingerprint(ours, [], {"image": "node:1"}) == before
+    assert charts.fingerprint(ours, [], {"image": "node:2"}) != before
+    template.write_text("b")
+    assert charts.fingerprint(ours, [], {"image": "node:1"}) != before
+
+
+def test_an_error_of_the_cluster_is_a_check_of_the_plan_that_is_not_met(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> Callable[..., object]:
+        raise HarnessError("It does not answer.", next_step="See kubectl.")
+
+    monkeypatch.setattr(production.needs, "checks", refuse)
+    (last,) = [each for each in production.plan(PRODUCTION)["checks"] if not each["ok"]]
+    assert last["found"] == "It does not answer."
