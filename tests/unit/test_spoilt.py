@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -326,7 +327,10 @@ def evaluated(run: Run, does: Callable[[TrialSpec], TrialResult]) -> tuple[Outco
     """All blocks on a node that is scripted."""
     node, outcome, told = Scripted(does), Outcome(run), list[str]()
     nodes: Any = SimpleNamespace(
-        node=lambda: node, held=lambda: None, lost_too_often=lambda _: False
+        serving=lambda asked, _: contextlib.nullcontext(asked),
+        node=lambda: node,
+        held=lambda: None,
+        lost_too_often=lambda _: False,
     )
     resolved: Any = SimpleNamespace(
         workloads={"go": workloads.load("go")}, definitions=resolve_all(WHAT)
