@@ -54,8 +54,8 @@ class Outcome:
 
     @property
     def left_out(self) -> int:
-        """How many trials were not begun."""
-        return len(self.not_begun)
+        """How many trials were not begun; repetitions count where nothing else was left out."""
+        return len([each for each in self.not_begun if not each.attempt] or self.not_begun)
 
     def warn(self, sentence: str) -> None:
         """Keep a sentence on the run as a whole, at once: what comes later may be lost."""
@@ -253,7 +253,7 @@ def _due(
             Block(
                 run, experiment, nodes.node(), resolved.workloads[name], resolved.definitions,
                 progress, outcome.warn, outcome.skipped, remote, interim.look, nodes.serving,
-                spoilt,
+                spoilt=spoilt,
             ).run(trials)  # fmt: skip
             nodes.held()
         except HarnessError as error:

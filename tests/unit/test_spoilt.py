@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -327,10 +327,10 @@ def evaluated(run: Run, does: Callable[[TrialSpec], TrialResult]) -> tuple[Outco
     """All blocks on a node that is scripted."""
     node, outcome, told = Scripted(does), Outcome(run), list[str]()
     nodes: Any = SimpleNamespace(
-        serving=lambda asked, _: contextlib.nullcontext(asked),
         node=lambda: node,
         held=lambda: None,
         lost_too_often=lambda _: False,
+        serving=lambda asked, _: nullcontext(asked),
     )
     resolved: Any = SimpleNamespace(
         workloads={"go": workloads.load("go")}, definitions=resolve_all(WHAT)
