@@ -8,6 +8,7 @@ stops. To build images it runs without a network of its own: RUN then has the ma
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import time
@@ -52,6 +53,14 @@ def running(folder: Path, *, building: bool = False) -> Iterator[Engine]:
     """A daemon whose files are in `folder`, its images in the cache; ended and cleaned up after."""
     data = programs.cache() / "engine"
     data.mkdir(parents=True, exist_ok=True)
+    with (programs.cache() / "engine.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two daemons of one folder would harm each other
+        with _running(folder, data, building) as engine:
+            yield engine
+
+
+@contextlib.contextmanager
+def _running(folder: Path, data: Path, building: bool) -> Iterator[Engine]:
     flags = [
         f"--host=unix://{folder}/docker.sock", f"--data-root={data}", f"--exec-root={folder}/exec",
         f"--pidfile={folder}/docker.pid", "--storage-driver=overlay2",
