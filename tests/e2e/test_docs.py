@@ -82,7 +82,7 @@ def test_there_are_examples() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command(command: str, place: Path) -> None:
-    words = shlex.split(command)
+    words = shlex.split(command, comments=True)
     if words[0] == "make":
         assert (
             processes.run(["make", "-n", "-C", str(ROOT), *words[1:]], check=False).returncode == 0
@@ -90,7 +90,8 @@ def test_command(command: str, place: Path) -> None:
     elif words[0].endswith("harness"):
         measures = words[1] in ("evaluate", "calibrate", "ramp") and "--report" not in words
         plan = ["--plan"] if measures and "--plan" not in words else []
-        if words[1] in ("up", "status", "down") and "--target" in words:
+        cluster = words[1] in ("up", "status", "down") and "--target" in words
+        if cluster or words[1] in ("bundle", "images"):
             plan = ["--help"]  # says whether there are such options; tests/cluster runs them
         done = processes.run(
             [sys.executable, "-m", "harness", *words[1:], *plan],
@@ -98,6 +99,8 @@ def test_command(command: str, place: Path) -> None:
         )  # fmt: skip
         fine = (0, 1, 3) if words[1] == "gate" else (0,)
         assert done.returncode in fine, done.stderr
+    elif words[0] == "kubectl":  # needs a cluster: tests/cluster says the same to one
+        assert words[1] in ("create", "label") or words[3] == "create"
     elif words[1:3] == ["-m", "harness.stack.grafana"]:
         processes.run([sys.executable, *words[1:]], cwd=place)
     else:
