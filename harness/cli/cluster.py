@@ -195,6 +195,8 @@ def _print_status(found: dict[str, Any]) -> None:
     for pod in found["pods"]:
         shown.add_row(pod["name"], _said(pod["ready"]), str(pod["restarts"]), pod["node"])
     out.print(shown)
+    if "unproved" in found:
+        out.print(escape(f"It was not proved: {found['unproved']}"), soft_wrap=True)
     for signal, (backend, seconds) in found.get("proof", {}).items():
         out.print(f"One request's {signal}: found in {backend} after {seconds:.1f} s")
     for each in found["troubles"]:

@@ -196,7 +196,7 @@ def test_a_service_pod_that_is_deleted_ends_its_block_and_no_more(there: There) 
             "delete", "pods", "-n", SPACE, "-l", "app.kubernetes.io/name=harness-service",
             "--grace-period=0", "--force",
         )  # fmt: skip
-        assert processes.ended(process, SECONDS) in (0, 1), log.read_text()
+        assert processes.ended(process, SECONDS) == 2, log.read_text()  # some were not measured
     found = there.report("deleted")
     broken = json.loads((there.folder / "deleted" / "run.json").read_text())["broken_blocks"]
     assert [each["block"] for each in broken] == [0]
@@ -211,7 +211,7 @@ def test_a_node_pod_that_is_deleted_is_made_again(there: There) -> None:
             "delete", "pods", "-n", SPACE, "-l", "app.kubernetes.io/name=harness-node",
             "--grace-period=1",
         )  # fmt: skip
-        assert processes.ended(process, SECONDS) in (0, 1), log.read_text()
+        assert processes.ended(process, SECONDS) == 2, log.read_text()  # some were not measured
     kept = there.folder / "replaced" / "trials"
     second = [json.loads(path.read_text())["status"] for path in kept.glob("*-b1-*/trial.json")]
     assert second == ["ok"] * 3

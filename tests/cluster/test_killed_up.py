@@ -120,7 +120,9 @@ def test_two_at_once_are_refused(there: There) -> None:
 
 def test_a_node_that_restarts_comes_back_with_its_agents(there: There) -> None:
     assert there.run("docker", "restart", WORKER).returncode == 0
-    there.up()
-    found = there.status()
-    assert found["ready"], found["troubles"]
+    deadline = time.monotonic() + 180  # until the API has noticed, and all of it is back
+    while not (found := there.status())["ready"]:
+        assert time.monotonic() < deadline, found
+        time.sleep(3)
+    assert set(found["proof"]) == {"traces", "metrics", "logs"}
     assert [each["agents_ready"] for each in found["nodes"]] == [True, True]

@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
-from harness.targets.kubernetes import pods
+from harness.errors import ComponentError
+from harness.targets.kubernetes import condition, pods, proof, values
+from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kubectl import Cluster
 
 CLUSTER = Cluster("kind-shop", "harness")
+STACK = values.stack("kind-shop")
 
 
 def pod(
@@ -77,3 +80,18 @@ def test_a_pod_that_goes_is_not_ready() -> None:
     assert pods.is_ready(ready)
     ready["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     assert not pods.is_ready(ready)
+
+
+def test_what_cannot_be_proved_is_not_ready_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def prove(*_: Any) -> Any:
+        raise ComponentError("No span came.", "Jaeger knows none.", "Look at the agents.")
+
+    monkeypatch.setattr(Cluster, "get", lambda *_: [])
+    monkeypatch.setattr(proof, "prove", prove)
+    ready = pod(conditions=[{"type": "Ready", "status": "True"}])
+    asked = condition.told(
+        Options("kind"), CLUSTER, [{**ready, "spec": {"containers": []}}], True, STACK, proof.ONE
+    )
+    assert not asked["ready"]
+    assert asked["unproved"].startswith("No span came.")
+    assert "proof" not in asked

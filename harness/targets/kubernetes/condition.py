@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from harness.errors import HarnessError
 from harness.stack.config import Stack
 from harness.targets.kubernetes import chosen, helm, pods, proof, values
 from harness.targets.kubernetes.chosen import Options
@@ -32,7 +33,10 @@ def told(
     described: Stack,
     asked: proof.Asked | None,
 ) -> dict[str, Any]:
-    """Of these pods and their nodes; ready if all is `whole`, which is then proved if so asked."""
+    """Of these pods and their nodes; ready if all is `whole`, which is then proved if so asked.
+
+    What could not be proved is not ready: `unproved` says why.
+    """
     nodes = [_node(each, found) for each in cluster.get("nodes")]
     components = [_pod(each) for each in found]
     ready = whole and bool(components) and all(each["ready"] for each in components)
@@ -42,7 +46,10 @@ def told(
         "troubles": [vars(each) for each in pods.troubles(found)],
     }  # fmt: skip
     if asked is not None and ready:
-        arrivals = proof.prove(cluster, described, asked)
+        try:
+            arrivals = proof.prove(cluster, described, asked)
+        except HarnessError as error:  # pods may be ready that are not heard
+            return {**answer, "ready": False, "unproved": str(error)}
         answer["proof"] = {each.signal: [each.backend, each.seconds] for each in arrivals}
     return answer
 
