@@ -24,7 +24,7 @@ PAGE = 200  # objects that one answer may hold
 SCRIPT = """
 import json, platform, resource, sys, time
 from pathlib import Path
-from harness.targets.kubernetes import condition, helm, preflight, rollout, values
+from harness.targets.kubernetes import condition, helm, namespaces, preflight, values
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kubectl import Cluster
 options = Options("existing", kubeconfig=sys.argv[1], context="simulated")
@@ -32,7 +32,7 @@ cluster = Cluster("simulated", options.namespace, Path(sys.argv[1]))
 def do_up():
     preflight.require(preflight.cluster(cluster, "x86_64"))
     given = values.values(values.stack("simulated", options.retention_hours), "localhost/node:1")
-    rollout._namespace(cluster)
+    namespaces.make(cluster, "--namespace")
     helm.install(cluster, given)
 def do_status():
     found = condition.status(options, prove=False)

@@ -14,7 +14,7 @@ from harness import targets
 from harness.errors import InputError, NeedError
 from harness.linux.procfs import HOST
 from harness.plan import trials, workloads
-from harness.targets.kubernetes import node_pod, services
+from harness.targets.kubernetes import images, namespaces, node_pod, services
 from harness.targets.kubernetes.kubectl import Cluster
 from harness.targets.kubernetes.target import InCluster
 from harness.wire.spec import Found, Spawn
@@ -155,7 +155,7 @@ def test_what_a_killed_evaluation_of_this_host_left_is_told_from_the_rest() -> N
 def test_a_namespace_of_others_is_not_used(api) -> None:
     api(namespace=[{"metadata": {"labels": {}}}])
     with pytest.raises(NeedError, match="did not make it"):
-        node_pod.namespace(CLUSTER)
+        namespaces.make(CLUSTER, "--namespace")
 
 
 def test_a_target_is_read_and_kept_as_it_was_given() -> None:
@@ -164,6 +164,13 @@ def test_a_target_is_read_and_kept_as_it_was_given() -> None:
     assert targets.target("kind").name == "kind"
     assert "share this machine's kernel" in targets.target("kind").caution
     assert targets.target(given).caution == ""
+
+
+def test_nodes_of_others_find_our_image_below_a_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "name", lambda: "localhost/harness-node:abc")
+    found = InCluster("existing", "registry=registry.shop:5000/tools,context=x")
+    assert found._image == "registry.shop:5000/tools/harness-node:abc"
+    assert InCluster("kind", "")._image == "localhost/harness-node:abc"
 
 
 @pytest.mark.parametrize("given", ["context=x", "node", "node=", "node=a,node=b", "colour=red"])

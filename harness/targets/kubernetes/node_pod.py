@@ -11,10 +11,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from harness.errors import CommandError, ComponentError, NeedError
+from harness.errors import CommandError, ComponentError
 from harness.linux.procfs import HOST
-from harness.targets.kubernetes import pods
-from harness.targets.kubernetes.kubectl import MANAGER, Cluster, labels
+from harness.targets.kubernetes import namespaces, pods
+from harness.targets.kubernetes.kubectl import Cluster, labels
 
 NAME = "app.kubernetes.io/name"
 POD, SERVICE = "harness-node", "harness-service"
@@ -117,25 +117,6 @@ def await_ready(cluster: Cluster, selector: str, what: str) -> Tree:
         time.sleep(_LOOK_SECONDS)
 
 
-def namespace(cluster: Cluster) -> None:
-    """Make the namespace of evaluations; NeedError if another's has its name."""
-    found = cluster.get("namespace", cluster.namespace)
-    if found and found[0]["metadata"].get("labels", {}).get(MANAGED) != MANAGER:
-        raise NeedError(
-            f"The namespace {cluster.namespace} is there, and `harness` did not make it.",
-            "What is in it could be another's.",
-            "Take another one: --target kind,namespace=NAME.",
-        )
-    privileged = {
-        f"pod-security.kubernetes.io/{mode}": "privileged" for mode in ("enforce", "warn")
-    }
-    metadata = {"name": cluster.namespace, "labels": labels(privileged)}
-    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
-
-
-MANAGED = "app.kubernetes.io/managed-by"
-
-
 def owner() -> str:
     """This process, on this host: who asks for a pod, and removes it."""
     return json.dumps([socket.gethostname(), os.getpid(), HOST.started(os.getpid())])
@@ -165,8 +146,7 @@ def remove(cluster: Cluster, *what: str) -> None:
 
 def remove_namespace(cluster: Cluster) -> None:
     """Remove the namespace of evaluations, unless another one uses it or it is another's."""
-    found = cluster.get("namespace", cluster.namespace)
-    if not found or found[0]["metadata"].get("labels", {}).get(MANAGED) != MANAGER:
+    if not namespaces.is_ours(cluster):
         return
     if not cluster.get("pods", f"--selector={NAME}={POD}"):
         with contextlib.suppress(CommandError):  # another evaluation may remove it at this moment

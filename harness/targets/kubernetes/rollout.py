@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.errors import NeedError
+from harness.errors import CommandError
 from harness.stack import catalog
 from harness.stack.readback import Arrival
 from harness.targets.kubernetes import (
@@ -17,6 +17,7 @@ from harness.targets.kubernetes import (
     helm,
     images,
     kind,
+    namespaces,
     node_check,
     pods,
     preflight,
@@ -27,7 +28,7 @@ from harness.targets.kubernetes import (
 from harness.targets.kubernetes.archive import Archive
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kind import Kind, Wanted
-from harness.targets.kubernetes.kubectl import MANAGER, OURS, Cluster, labels
+from harness.targets.kubernetes.kubectl import OURS, Cluster
 
 Tell = Callable[[str], None]
 
@@ -108,16 +109,29 @@ def _install(
         with _timed(phases, "images", tell):
             own = Kind(options.name, chosen.home(options.name))
             sources.load(own, bundle, values.images(given), tell)
-    _namespace(cluster)
-    with _timed(phases, "node checks", tell):
-        checked = node_check.COLLECTORS
-        node_check.require(cluster, given["image"], checked, tell, options.pull_secret)
-    with _timed(phases, "installation", tell):
-        helm.settle(cluster)
-        helm.install(cluster, given)
+    with _removed_if_new(cluster):
+        with _timed(phases, "node checks", tell):
+            checked = node_check.COLLECTORS
+            node_check.require(cluster, given["image"], checked, tell, options.pull_secret)
+        with _timed(phases, "installation", tell):
+            helm.settle(cluster)
+            helm.install(cluster, given)
     with _timed(phases, "proof", tell):
         arrivals = proof.prove(cluster, described)
     return RolledOut(cluster, True, phases, arrivals, pages)
+
+
+@contextlib.contextmanager
+def _removed_if_new(cluster: Cluster) -> Iterator[None]:
+    """Our namespace; one that was made for this goes again if what is done in it fails."""
+    is_new = namespaces.make(cluster, "--namespace")
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            with contextlib.suppress(CommandError):
+                cluster.run("delete", "namespace", cluster.namespace, "--wait=false")
+        raise
 
 
 def plan(options: Options) -> dict[str, Any]:
@@ -148,7 +162,7 @@ def down(options: Options, tell: Tell) -> list[str]:
             return [f"The cluster {options.name} was deleted."]
         cluster = chosen.existing(options)
         done = ["The release was uninstalled."] if helm.remove(cluster) else []
-        if _is_ours(cluster):
+        if namespaces.is_ours(cluster):
             tell(f"waiting until the namespace {cluster.namespace} is gone")
             cluster.run("delete", "namespace", cluster.namespace, "--wait", seconds=300.0)
             done.append(f"The namespace {cluster.namespace} was deleted.")
@@ -164,25 +178,6 @@ def left(options: Options) -> list[str]:
     kinds = "all,configmaps,secrets,serviceaccounts,networkpolicies"
     found += cluster.get(kinds, f"--selector={OURS}")
     return [f"{each['kind']} {each['metadata']['name']} is there." for each in found]
-
-
-def _namespace(cluster: Cluster) -> None:
-    """Make it, unless it is there and not ours; agents need more than other pods may have."""
-    if cluster.get("namespace", cluster.namespace) and not _is_ours(cluster):
-        raise NeedError(
-            f"The namespace {cluster.namespace} is there, and `harness` did not make it.",
-            "What is in it could be another's.",
-            "Take another one: --namespace.",
-        )
-    security = {f"pod-security.kubernetes.io/{mode}": "privileged" for mode in ("enforce", "warn")}
-    metadata = {"name": cluster.namespace, "labels": labels(security)}
-    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
-
-
-def _is_ours(cluster: Cluster) -> bool:
-    found = cluster.get("namespace", cluster.namespace)
-    given = found[0]["metadata"].get("labels", {}) if found else {}
-    return given.get("app.kubernetes.io/managed-by") == MANAGER
 
 
 def _pages(cluster: Cluster, described: Any) -> dict[str, str]:

@@ -13,7 +13,16 @@ from harness.errors import CommandError, InputError, NeedError
 from harness.linux import processes
 from harness.targets.base import Tell, answer, arguments
 from harness.targets.channel import SaidChannel
-from harness.targets.kubernetes import chosen, daemonsets, images, node_pod, preflight, services
+from harness.targets.kubernetes import (
+    chosen,
+    daemonsets,
+    images,
+    namespaces,
+    node_pod,
+    preflight,
+    registry,
+    services,
+)
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kind import Kind
 from harness.targets.kubernetes.kubectl import Cluster
@@ -23,7 +32,7 @@ NAMESPACE = "harness-evaluate"
 ANSWER_SECONDS = 660.0
 _KEYS = {
     "kind": ("name", "node", "namespace"),
-    "existing": ("context", "kubeconfig", "node", "namespace"),
+    "existing": ("context", "kubeconfig", "node", "namespace", "registry"),
 }
 _UNSCHEDULED = {"NoSchedule", "NoExecute"}
 
@@ -32,7 +41,8 @@ class InCluster:
     """A node of a cluster that kind made, or of an existing one.
 
     `given` is KEY=VALUE,...: `node` (else the first worker by name), `namespace` (of what is made
-    for the evaluation); `name` of kind's cluster; `context` and `kubeconfig` of an existing one.
+    for the evaluation); `name` of kind's cluster; `context` and `kubeconfig` of an existing one,
+    and the `registry` below which its nodes find our image.
     """
 
     def __init__(self, kind: str, given: str) -> None:
@@ -42,6 +52,7 @@ class InCluster:
         self._options = Options(
             kind, said.get("name", Options.name), kubeconfig=said.get("kubeconfig", ""),
             context=said.get("context", ""), namespace=said["namespace"],
+            registry=said.get("registry", ""),
         )  # fmt: skip
         self._pod, self._moved = "", set[str]()
 
@@ -74,7 +85,7 @@ class InCluster:
         if self._options.target == "kind":
             images.build(tell)
             Kind(self._options.name, chosen.home(self._options.name)).load([self._image], tell)
-        node_pod.namespace(self._cluster)
+        namespaces.make(self._cluster, "--target KIND,namespace=NAME")
         node_pod.remove_orphans(self._cluster)
         daemonsets.restore_orphans(self._cluster)
         if self._pod:  # it was there, and is not any more
@@ -137,7 +148,7 @@ class InCluster:
 
     @cached_property
     def _image(self) -> str:
-        return images.name()
+        return registry.named(images.name(), self._options.registry)
 
     @cached_property
     def _place(self) -> str:
