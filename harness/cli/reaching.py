@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from harness.cli.screen import err
 from harness.errors import HarnessError
+from harness.linux.stop_signals import interruptible
 from harness.targets.base import Target
 
 
@@ -20,7 +21,9 @@ def reached(target: Target) -> Iterator[None]:
         target.prepare(lambda what: err.print(escape(what), soft_wrap=True))
         yield
     finally:
-        try:
-            target.remove()
-        except HarnessError as error:
-            err.print(f"[yellow]Warning:[/] {escape(str(error))}", soft_wrap=True)
+        with interruptible() as stopping:
+            stopping.shield()  # what was moved or made there is to be undone
+            try:
+                target.remove()
+            except HarnessError as error:
+                err.print(f"[yellow]Warning:[/] {escape(str(error))}", soft_wrap=True)

@@ -27,7 +27,7 @@ class Nodes:
         self._target, self._begin = target, begin
         self._node: Node | None = None
         self._folder: Path | None = None
-        self._losses = 0
+        self._losses, self._daemonsets = 0, list[str]()
         self._first: Hello | None = None
         self.beside: Beside | None = None  # who is to hear of us while a node is waited for
 
@@ -57,13 +57,20 @@ class Nodes:
 
     def serving(self, asked: Spawn | Found, name: str) -> AbstractContextManager[Spawn | Found]:
         """How the target's node has the service of a block of this name, while that lasts."""
-        return self._target.serving(asked, name)
+        self._clear()
+        return self._target.serving(asked, name, self.node().ping)
 
     def clear(self, definitions: Definitions) -> None:
-        """Have none of those on the measured node that a cluster runs: trials move them there."""
-        for each in definitions.values():
-            if each.daemonset:
-                self._target.place(each.daemonset, False, self.node().ping)
+        """Have none of those on the measured node that a cluster runs: trials move them there.
+
+        Before each block again: a node that was lost may have left one.
+        """
+        self._daemonsets = [each.daemonset for each in definitions.values() if each.daemonset]
+        self._clear()
+
+    def _clear(self) -> None:
+        for each in self._daemonsets:
+            self._target.place(each, False, self.node().ping)
 
     def _placed(self, node: Node, call: Call) -> Answer:
         """Have the target move what a cluster runs to the node, or away; it hears us meanwhile."""

@@ -16,7 +16,8 @@ from harness.node import found
 from harness.node.agent_process import AgentProcess
 from harness.node.placed_agent import PlacedAgent
 from harness.node.testbed import Testbed, TrialLog
-from harness.wire.spec import CollectorSpec
+from harness.wire.driving import Call, Displace
+from harness.wire.spec import CollectorSpec, TrialSpec
 
 T = TypeVar("T", CollectorSpec, AgentProcess)
 
@@ -106,8 +107,26 @@ def _process(
     )
 
 
-def remove(agents: Sequence[AgentProcess], notes: TrialLog) -> None:
-    """End the agents; what was measured does not depend on how gracefully they go."""
+def require_absent(testbed: Testbed, spec: TrialSpec) -> None:
+    """CollectorError if a collector that the cluster runs is on the node; it is moved away then."""
+    for each in spec.candidates:
+        if not each.daemonset:
+            continue
+        found, _ = testbed.ask(Call(Displace(each.daemonset)))
+        if found["containers"]:
+            raise CollectorError(
+                f"Collector {each.name!r} was there in the half of a trial without it.",
+                f"Something put the DaemonSet {each.daemonset} back on the node.",
+                "Pause what keeps its template, such as a GitOps controller, then resume.",
+                collector=each.name,
+            )
+
+
+def remove(agents: Sequence[AgentProcess], notes: TrialLog, *, strictly: bool = False) -> None:
+    """End the agents; what was measured does not depend on how gracefully they go.
+
+    Where something is to be measured without them yet it does: `strictly` raises what goes wrong.
+    """
     for agent in agents:
         try:
             if unsent := agent.remove().get("unsent", 0):
@@ -115,4 +134,6 @@ def remove(agents: Sequence[AgentProcess], notes: TrialLog) -> None:
                     f"{agent.name}: {unsent} spans and log records were taken by no receiver."
                 )
         except CollectorError as error:
+            if strictly:
+                raise
             notes.warn(str(error))

@@ -13,7 +13,7 @@ from pathlib import Path
 from harness.model import Window, WindowRow
 from harness.node import requests
 from harness.node.agent_process import AgentProcess, switch_all
-from harness.node.install import install, remove
+from harness.node.install import install, remove, require_absent
 from harness.node.switch import note_injected
 from harness.node.testbed import Finish, Testbed, TrialLog
 from harness.node.windows import open_edges, sleep_until, undisturbed
@@ -35,10 +35,12 @@ def run(
     if first:
         on = half.meter(0, agents)
         half.end(agents)
-        remove(agents, notes)
+        remove(agents, notes, strictly=True)
         rows = [on, half.meter(1)]
+        require_absent(testbed, notes.spec)
     else:
         off = half.meter(0)
+        require_absent(testbed, notes.spec)
         agents = half.begin()
         rows = [off, half.meter(1, agents)]
         half.end(agents)

@@ -7,11 +7,14 @@ memory that of their processes, its programs those that appear with it.
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UnavailableError
+from harness.errors import CollectorError, HarnessError, InputError, UnavailableError
 from harness.linux import bpf_programs, cgroup
+from harness.linux.procfs import HOST
+from harness.meters.bpfstats import Watched
 from harness.node import subject
 from harness.node.agent_process import AgentProcess
 from harness.node.line import Gone
@@ -19,6 +22,7 @@ from harness.node.testbed import Testbed
 from harness.wire.driving import Call, Displace, Place
 from harness.wire.spec import CollectorSpec, Found
 
+_OF_RUNTIMES = {"cgroup_device"}  # what a container's runtime loads for each container
 CALM_SECONDS = 3.0  # without another program, it has loaded what it loads
 LOADING_SECONDS = 30.0  # at most; some go on for ever, as processes come and go
 
@@ -54,12 +58,19 @@ class PlacedAgent(AgentProcess):
     def start(self) -> None:
         """Have it moved here, and wait until its containers are ready."""
         self._before, self._is_there = bpf_programs.ids(), True
-        found, _ = self._ask(Call(Place(self.spec.daemonset)))
+        try:
+            found, _ = self._ask(Call(Place(self.spec.daemonset)))
+        except HarnessError as error:
+            self.kill()  # it may come after all
+            raise self._failed(error) from error
         self._containers = [str(each) for each in found["containers"]]
 
     def await_ready(self) -> None:
         """Find its cgroups and programs; UnavailableError if it shares a cgroup with others."""
-        homes = [subject.of(Found(self.name, "", container=each)) for each in self._containers]
+        try:
+            homes = [subject.of(Found(self.name, "", container=each)) for each in self._containers]
+        except InputError as error:  # a container that was started anew meanwhile
+            raise self._failed(error) from error
         if shared := [each for each in homes if each.strangers()]:
             raise UnavailableError(
                 f"Collector {self.name!r} shares the cgroup v2 {shared[0].home} with others.",
@@ -95,18 +106,27 @@ class PlacedAgent(AgentProcess):
         return {}
 
     def kill(self) -> None:
-        """Have it moved away, if it is here; a controller that is gone does that itself."""
+        """Have it moved away, if it is here; a controller that is gone does so before a block."""
         if not self._is_there:
             return
-        self._is_there, self._places = False, []
         try:
             self._ask(Call(Displace(self.spec.daemonset)))
         except Gone:
+            self._is_there = False
             return
+        except HarnessError as error:
+            raise self._failed(error) from error
+        self._is_there, self._places = False, []
         self._require_unloaded()
 
+    def _failed(self, error: HarnessError) -> CollectorError:
+        return CollectorError(error.what, error.why, error.next_step, collector=self.name)
+
     def _loaded(self) -> set[int]:
-        """The programs that were loaded since it was asked for, once no more come."""
+        """The programs that were loaded since it was asked for, once no more come.
+
+        Those that another process holds are not its own; what nobody holds is pinned or attached.
+        """
         begun = calm = time.monotonic()
         known: frozenset[int] = frozenset()
         while time.monotonic() - calm < CALM_SECONDS and time.monotonic() - begun < LOADING_SECONDS:
@@ -114,5 +134,8 @@ class PlacedAgent(AgentProcess):
                 known, calm = now, time.monotonic()
             self._attend()
             time.sleep(0.1)
-        held = {each for pid in self.pids() for each in bpf_programs.held(pid)}
-        return set(known & held) or set(known)
+        mine = set(self.pids())
+        others = {each for pid in HOST.pids() if pid not in mine for each in bpf_programs.held(pid)}
+        with closing(Watched(known)) as watched:
+            runtimes = {i for i, each in watched.read().items() if each.type in _OF_RUNTIMES}
+        return set(known) - others - runtimes

@@ -71,18 +71,21 @@ class Target(Protocol):
         """
         ...
 
-    def serving(self, asked: Spawn | Found, name: str) -> AbstractContextManager[Spawn | Found]:
+    def serving(
+        self, asked: Spawn | Found, name: str, meanwhile: Callable[[], None]
+    ) -> AbstractContextManager[Spawn | Found]:
         """What a node is told of the service of a block of this name, for as long as that lasts.
 
         A machine's node starts or finds it itself. In a cluster it is a pod, which the cluster
-        starts. InputError or ComponentError where that cannot be had.
+        starts; `meanwhile` is called while it is waited for. WorkloadError where it cannot be had.
         """
         ...
 
     def place(self, daemonset: str, there: bool, meanwhile: Callable[[], None]) -> list[str]:
         """Have a DaemonSet of the cluster run on the measured node, or not run `there`.
 
-        The ids of its containers there, all ready. `meanwhile` is called at least every 15 s.
+        The ids of its containers there, all ready; of those that were there before it went.
+        `meanwhile` is called while it is waited for.
         InputError if there is none such, ComponentError if it does not become ready or does not go.
         """
         ...
@@ -109,7 +112,9 @@ class OnMachine:
                 next_step="Give --target kind or --target existing too.",
             )
 
-    def serving(self, asked: Spawn | Found, name: str) -> AbstractContextManager[Spawn | Found]:
+    def serving(
+        self, asked: Spawn | Found, name: str, meanwhile: Callable[[], None]
+    ) -> AbstractContextManager[Spawn | Found]:
         """The same: the node starts or finds it."""
         return nullcontext(asked)
 

@@ -112,12 +112,17 @@ class There:
             time.sleep(0.2)
 
     def nothing_is_left(self) -> None:
-        """No namespace, no pod, and on the node no cgroup, journal or program of ours."""
+        """No namespace, nothing moved, and on the nodes no cgroup and no journal of ours."""
         assert SPACE not in self.kubectl("get", "namespaces", "--output=name")
-        journal = self.run("docker", "exec", WORKER, "ls", "/run/harness").stdout.split()
-        assert journal in ([], ["lock"])
-        cgroups = ("find", "/sys/fs/cgroup", "-type", "d", "-path", "*/harness/run-*")
-        assert not self.run("docker", "exec", WORKER, *cgroups).stdout.split()
+        moved = ("get", "daemonsets", "--all-namespaces", "--selector=harness/moved")
+        assert not self.kubectl(*moved, "--output=name")
+        for node in (WORKER, OTHER):
+            words = ("docker", "exec", node)
+            run = self.run(*words, "ls", "/run", check=True).stdout.split()
+            assert "harness" not in run
+            cgroups = ("find", "/sys/fs/cgroup", "-type", "d", "-path", "*/harness/run-*")
+            found = self.run(*words, *cgroups)
+            assert not found.stdout.split(), found.stderr
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +173,10 @@ def test_a_service_that_runs_there_is_measured_and_left(there: There) -> None:
 
 def test_a_daemonset_is_installed_for_half_a_trial_and_put_back(there: There) -> None:
     """What runs on the other node is never restarted; what it costs itself is known."""
-    template = ("get", "daemonset", "-n", "harness", "agents", "-o", "jsonpath={.spec}")
+    template = (
+        "get", "daemonset", "-n", "harness", "agents", "-o",
+        "jsonpath={.spec}{.metadata.labels}",
+    )  # fmt: skip
     on_other = (
         "get", "pods", "-n", "harness", "-l", "app.kubernetes.io/name=agents",
         f"--field-selector=spec.nodeName={OTHER}", "-o", "jsonpath={.items[*].metadata.uid}",
@@ -186,6 +194,21 @@ def test_a_daemonset_is_installed_for_half_a_trial_and_put_back(there: There) ->
     for metric in ("agent_pss_bytes", "map_bytes", "steady_agent_cpu_seconds", "bpf_run_count"):
         assert (metric, "agents-harness") in values
     assert (there.kubectl(*template), there.kubectl(*on_other)) == before
+    there.nothing_is_left()
+
+
+def test_a_daemonset_is_put_back_after_the_run_was_killed(there: There) -> None:
+    template = ("get", "daemonset", "-n", "harness", "agents", "-o", "jsonpath={.spec}")
+    before = there.kubectl(*template)
+    text = EXPERIMENT.replace(f"inject:ns={KNOWN_NS}", "daemonset:harness/agents")
+    with there.started(there.evaluate("stopped", text)) as (process, log):
+        there.await_(lambda: "known (switched)" in log.read_text(), log.read_text)
+        os.killpg(process.pid, signal.SIGKILL)
+        processes.ended(process, SECONDS)
+    assert there.kubectl(*template) != before
+    done = there.run(HARNESS, "clean", "--target", f"kind,name={NAME},node={WORKER}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert there.kubectl(*template) == before
     there.nothing_is_left()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.collectors import resolve
-from harness.errors import InputError
+from harness.errors import InputError, NeedError
 from harness.model import Arm
 from harness.plan import methods
 from harness.targets import target
@@ -41,7 +41,7 @@ class Store:
     def get(self, cluster: Cluster, *words: str) -> list[dict[str, Any]]:
         if words[0] == "pods":
             assert "--field-selector=spec.nodeName=worker" in words
-            return [] if self.is_away() else [POD]
+            return [OTHERS] if self.is_away() else [POD, OTHERS]
         if "--all-namespaces" in words:
             moved = daemonsets.MOVED in self.object["metadata"].get("labels", {})
             return [copy.deepcopy(self.object)] if moved else []
@@ -66,12 +66,17 @@ class Store:
 
 
 POD = {
-    "metadata": {"name": "beyla-x"},
+    "metadata": {"name": "beyla-x", "ownerReferences": [{"name": "beyla", "controller": True}]},
     "status": {
         "conditions": [{"type": "Ready", "status": "True"}],
+        "initContainerStatuses": [
+            {"name": "once", "containerID": "containerd://old", "state": {"terminated": {}}},
+            {"name": "sidecar", "containerID": "containerd://def", "state": {"running": {}}},
+        ],
         "containerStatuses": [{"name": "beyla", "containerID": "containerd://abc"}],
     },
 }
+OTHERS = {"metadata": {"name": "of-others"}, "status": POD["status"]}
 RULE = {"key": "disk", "operator": "Exists"}
 AFFINITY = {
     "podAffinity": {"any": "thing"},
@@ -103,10 +108,11 @@ def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> St
 
 def test_it_goes_comes_and_is_what_it_was(store: Store) -> None:
     before = copy.deepcopy(store.object)
-    daemonsets.away(CLUSTER, NODE, "obs/beyla", lambda: None)
+    both = ["containerd://def", "containerd://abc"]  # a sidecar is an init container that goes on
+    assert daemonsets.away(CLUSTER, NODE, "obs/beyla", lambda: None) == both
     assert store.is_away()
-    found = daemonsets.here(CLUSTER, NODE, "obs/beyla", lambda: None)
-    assert found == ["containerd://abc"]
+    assert daemonsets.away(CLUSTER, NODE, "obs/beyla", lambda: None) == []
+    assert daemonsets.here(CLUSTER, NODE, "obs/beyla", lambda: None) == both
     daemonsets.away(CLUSTER, NODE, "obs/beyla", lambda: None)
     assert store.is_away()
     daemonsets.restore(CLUSTER, "obs/beyla")
@@ -133,7 +139,7 @@ def test_each_of_its_terms_excludes_the_node() -> None:
 
 def test_one_that_was_never_moved_is_here_as_it_is(store: Store) -> None:
     before = copy.deepcopy(store.object)
-    assert daemonsets.here(CLUSTER, NODE, "obs/beyla", lambda: None) == ["containerd://abc"]
+    assert "containerd://abc" in daemonsets.here(CLUSTER, NODE, "obs/beyla", lambda: None)
     daemonsets.restore(CLUSTER, "obs/beyla")
     assert store.object == before
 
@@ -147,6 +153,28 @@ def test_what_a_killed_evaluation_moved_is_put_back(
     monkeypatch.setattr(node_pod, "is_orphan", lambda _: True)
     daemonsets.restore_orphans(CLUSTER)
     assert not store.is_away()
+
+
+def test_one_that_another_evaluation_moves_is_left_to_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemonsets.away(CLUSTER, NODE, "obs/beyla", lambda: None)
+    monkeypatch.setattr(node_pod, "owner", lambda: '["elsewhere", 7, 1]')
+    with pytest.raises(NeedError, match="moved by another evaluation"):
+        daemonsets.away(CLUSTER, NODE, "obs/beyla", lambda: None)
+    daemonsets.restore(CLUSTER, "obs/beyla")
+    assert store.is_away()
+
+
+def test_what_a_killed_one_kept_is_what_it_was(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = copy.deepcopy(store.object["spec"])
+    daemonsets.away(CLUSTER, NODE, "obs/beyla", lambda: None)
+    monkeypatch.setattr(node_pod, "is_orphan", lambda _: True)
+    daemonsets.away(CLUSTER, NODE, "obs/beyla", lambda: None)  # takes it over
+    daemonsets.restore(CLUSTER, "obs/beyla")
+    assert store.object["spec"] == before
 
 
 def test_one_that_is_not_there_is_named(store: Store) -> None:

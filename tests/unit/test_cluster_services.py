@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from harness import targets
-from harness.errors import InputError, NeedError
+from harness.errors import CommandError, InputError, NeedError
 from harness.linux.procfs import HOST
 from harness.plan import trials, workloads
-from harness.targets.kubernetes import images, namespaces, node_pod, services
+from harness.targets.kubernetes import daemonsets, images, namespaces, node_pod, services
 from harness.targets.kubernetes.kubectl import Cluster
 from harness.targets.kubernetes.target import InCluster
 from harness.wire.spec import Found, Spawn
@@ -25,7 +25,10 @@ SHOP = Found("shop", "", workload="bank/shop")
 
 def pod(node: str = "worker", address: str = "10.244.1.7", name: str = "shop-1") -> dict[str, Any]:
     return {
-        "metadata": {"name": name},
+        "metadata": {
+            "name": name,
+            "ownerReferences": [{"name": "shop-7c9f", "controller": True}],
+        },
         "spec": {
             "nodeName": node,
             "containers": [
@@ -44,6 +47,12 @@ def pod(node: str = "worker", address: str = "10.244.1.7", name: str = "shop-1")
     }
 
 
+REPLICASETS = [
+    {"metadata": {"name": "shop-7c9f", "ownerReferences": [{"name": "shop", "controller": True}]}},
+    {"metadata": {"name": "bank-1", "ownerReferences": [{"name": "bank", "controller": True}]}},
+]
+
+
 class Api:
     """Answers `kubectl get` from a table, whatever the namespace."""
 
@@ -53,6 +62,8 @@ class Api:
 
     def get(self, cluster: Cluster, *words: str) -> list[dict[str, Any]]:
         self.asked.append((cluster.namespace, *words))
+        if words[0] == "replicasets.apps":
+            return REPLICASETS
         return self._objects.get(words[0], [])
 
 
@@ -70,7 +81,8 @@ DEPLOYMENT = {"spec": {"selector": {"matchLabels": {"app": "shop"}}}}
 
 
 def test_a_workload_that_runs_is_the_container_that_has_its_port(api) -> None:
-    asked = api(deployment=[DEPLOYMENT], pods=[pod("other"), pod()])
+    stranger = {**pod(), "metadata": {"name": "with-its-labels"}}
+    asked = api(deployment=[DEPLOYMENT], pods=[pod("other"), stranger, pod()])
     there = services.theirs(
         CLUSTER, "worker", Found("shop", "http://pod:9000/a", workload="bank/shop")
     )
@@ -78,16 +90,27 @@ def test_a_workload_that_runs_is_the_container_that_has_its_port(api) -> None:
     assert ("bank", "pods", "--selector=app=shop") in asked.asked
 
 
-def test_without_a_url_it_is_the_first_port_that_its_pod_declares(api) -> None:
-    api(deployment=[DEPLOYMENT], pods=[pod(address="fd00::7")])
+def test_without_a_url_it_is_the_one_port_that_its_pod_declares(api) -> None:
+    alone = pod(address="fd00::7")
+    del alone["spec"]["containers"][0]["ports"]
+    api(deployment=[DEPLOYMENT], pods=[alone])
     assert services.theirs(CLUSTER, "worker", SHOP) == Found(
-        "shop", "http://[fd00::7]:15001/", container="containerd://aaa"
+        "shop", "http://[fd00::7]:9000/", container="containerd://bbb"
     )
 
 
+def test_of_several_ports_one_is_to_be_named(api) -> None:
+    api(deployment=[DEPLOYMENT], pods=[pod()])
+    with pytest.raises(InputError, match="They name 15001, 9000"):
+        services.theirs(CLUSTER, "worker", SHOP)
+
+
 def test_a_workload_of_another_kind_is_found_too(api) -> None:
-    api(daemonset=[DEPLOYMENT], pods=[pod()])
-    assert services.theirs(CLUSTER, "worker", SHOP).container == "containerd://aaa"
+    own = pod()
+    own["metadata"]["ownerReferences"][0]["name"] = "shop"
+    api(daemonset=[DEPLOYMENT], pods=[own])
+    url = Found("shop", "http://pod:9000/", workload="bank/shop")
+    assert services.theirs(CLUSTER, "worker", url).container == "containerd://bbb"
 
 
 def test_a_workload_that_is_not_there_says_what_was_looked_for(api) -> None:
@@ -158,6 +181,35 @@ def test_a_namespace_of_others_is_not_used(api) -> None:
         namespaces.make(CLUSTER, "--namespace")
 
 
+def test_the_namespace_of_a_stack_is_not_used_for_an_evaluation(api) -> None:
+    """It would go at its end, with all that is in it."""
+    api(namespace=[{"metadata": {"labels": {"app.kubernetes.io/managed-by": "harness"}}}])
+    with pytest.raises(NeedError, match="would go with it"):
+        namespaces.make(CLUSTER, "--target KIND,namespace=NAME", namespaces.EVALUATION)
+    assert not namespaces.is_ours(CLUSTER, namespaces.EVALUATION)
+    assert namespaces.is_ours(CLUSTER)
+
+
+def test_what_cannot_be_put_back_is_named_and_the_rest_is_removed(
+    api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api(nodes=[node("a")])
+    removed: list[str] = []
+
+    def refuse(_cluster: Cluster, daemonset: str) -> None:
+        raise CommandError("The API is away.", daemonset, "Wait.")
+
+    monkeypatch.setattr(InCluster, "_cluster", CLUSTER)
+    monkeypatch.setattr(daemonsets, "restore", refuse)
+    monkeypatch.setattr(node_pod, "remove", lambda _, *what: removed.extend(what))
+    target = InCluster("kind", "")
+    target._pod, target._moved = "x", {"obs/beyla", "obs/tetragon"}
+    with pytest.raises(NeedError, match=r"obs/beyla is still kept off a: .*obs/tetragon") as caught:
+        target.remove()
+    assert removed == ["pod/x"]
+    assert "harness clean --target kind,node=a" in caught.value.next_step
+
+
 def test_a_target_is_read_and_kept_as_it_was_given() -> None:
     given = "existing,context=a@b:c,node=n1"
     assert targets.target(given).name == given
@@ -189,6 +241,7 @@ def test_the_first_node_that_takes_pods_is_measured(api, monkeypatch) -> None:
     target = InCluster("kind", "")
     monkeypatch.setattr(InCluster, "_cluster", CLUSTER)
     assert target._place == "b"
+    assert target.name == "kind,node=b"
     with pytest.raises(InputError, match="It has a, b, c"):
         _ = InCluster("kind", "node=d")._place
 

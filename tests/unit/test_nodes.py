@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from harness.collectors import resolve
 from harness.controller.nodes import LOSSES, Nodes
 from harness.errors import InputError, NeedError, NodeError, WorkloadError
-from harness.wire.spec import Hello, Placement
+from harness.wire.spec import Hello, Placement, Spawn
 
 PLACE = Placement((0,), (1,), (1,), (1,), "two CPUs")
 HELLO = Hello({"kernel": "6", "cpus_online": 2}, PLACE, True, "/w", "http://127.0.0.1:1")
+
+SPAWN = Spawn("go", ("./server",), "/")
 
 
 def _nodes(answers: list[Any]) -> Nodes:
@@ -76,3 +80,15 @@ def test_only_losses_in_a_row_are_too_many() -> None:
     for _ in range(LOSSES - 1):
         assert not nodes.lost_too_often(lost)
     assert nodes.lost_too_often(lost)
+
+
+def test_what_a_cluster_runs_is_off_the_node_before_each_block() -> None:
+    """A node that was lost may have left it there."""
+    nodes, moved = _nodes([HELLO]), list[tuple[str, bool]]()
+    nodes._target.place = lambda name, there, _: moved.append((name, there))  # type: ignore[method-assign,assign]
+    nodes._target.serving = lambda asked, *_: nullcontext(asked)  # type: ignore[method-assign]
+    nodes.connect()
+    nodes.clear({"beyla": resolve("daemonset:obs/beyla"), "http": resolve("http")})
+    with nodes.serving(SPAWN, "go-b0") as served:
+        assert served is SPAWN
+    assert moved == [("obs/beyla", False)] * 2

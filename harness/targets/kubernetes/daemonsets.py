@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.errors import CommandError, ComponentError, InputError
+from harness.errors import CommandError, ComponentError, InputError, NeedError
 from harness.targets.kubernetes import node_pod, pods
 from harness.targets.kubernetes.kubectl import Cluster
 from harness.targets.kubernetes.node_pod import OWNER
@@ -31,15 +31,21 @@ Tree = dict[str, Any]
 Meanwhile = Callable[[], None]
 
 
-def away(cluster: Cluster, node: Tree, daemonset: str, meanwhile: Meanwhile) -> None:
-    """Have none of its pods on the node; InputError if there is no such DaemonSet."""
+def away(cluster: Cluster, node: Tree, daemonset: str, meanwhile: Meanwhile) -> list[str]:
+    """Have none of its pods on the node; the ids of the containers that were there.
+
+    InputError if there is no such DaemonSet, NeedError if another evaluation moves it.
+    """
     there, name = _place(cluster, daemonset)
     found = _get(there, name)
-    if MOVED not in found["metadata"].get("labels", {}):
+    _require_free(daemonset, found)
+    if MOVED not in found["metadata"].get("labels", {}) or node_pod.is_orphan(found):
         found = _note(there, found)
+    before = _on(there, found, node)
     hostname = node["metadata"]["labels"].get(_HOSTNAME, node["metadata"]["name"])
     _patch(there, name, _affinity(found, without(_original(found)["affinity"], hostname)))
     _await(there, found, node, meanwhile, lambda on_it: not on_it)
+    return [each for pod in before for each in _containers(pod)]
 
 
 def here(cluster: Cluster, node: Tree, daemonset: str, meanwhile: Meanwhile) -> list[str]:
@@ -51,23 +57,25 @@ def here(cluster: Cluster, node: Tree, daemonset: str, meanwhile: Meanwhile) -> 
     on_it = _await(
         there, found, node, meanwhile, lambda on_it: bool(on_it) and all(map(pods.is_ready, on_it))
     )
-    return [each["containerID"] for pod in on_it for each in pod["status"]["containerStatuses"]]
+    return [each for pod in on_it for each in _containers(pod)]
 
 
 def restore(cluster: Cluster, daemonset: str) -> None:
     """Put it back to what it was before it was moved."""
     there, name = _place(cluster, daemonset)
     found = _get(there, name)
-    if MOVED in found["metadata"].get("labels", {}):
+    if MOVED in found["metadata"].get("labels", {}) and _is_mine(found):
         _restore(there, found)
 
 
 def restore_orphans(cluster: Cluster) -> None:
     """Put back what evaluations moved that were killed on this host, where all may be listed."""
+    found: list[Tree] = []
     with contextlib.suppress(CommandError):
-        for each in cluster.get("daemonsets.apps", "--all-namespaces", f"--selector={MOVED}"):
-            if node_pod.is_orphan(each):
-                _restore(replace(cluster, namespace=each["metadata"]["namespace"]), each)
+        found = cluster.get("daemonsets.apps", "--all-namespaces", f"--selector={MOVED}")
+    for each in filter(node_pod.is_orphan, found):
+        with contextlib.suppress(CommandError):  # that of another team may not be ours to patch
+            _restore(replace(cluster, namespace=each["metadata"]["namespace"]), each)
 
 
 def without(affinity: Tree | None, hostname: str) -> Tree:
@@ -98,17 +106,54 @@ def _get(there: Cluster, name: str) -> Tree:
     )
 
 
+def _is_mine(found: Tree) -> bool:
+    return bool(found["metadata"].get("annotations", {}).get(OWNER) == node_pod.owner())
+
+
+def _require_free(daemonset: str, found: Tree) -> None:
+    is_moved = MOVED in found["metadata"].get("labels", {})
+    if is_moved and not _is_mine(found) and not node_pod.is_orphan(found):
+        who = found["metadata"].get("annotations", {}).get(OWNER, "?")
+        raise NeedError(
+            f"The DaemonSet {daemonset} is being moved by another evaluation: {who}.",
+            "That is host, process and its start. Two would undo what the other one does.",
+            f"Wait until it has ended; if it was killed on another host, put back by hand what "
+            f"the annotation {BEFORE} says, and take the label {MOVED} off.",
+        )
+
+
+def _containers(pod: Tree) -> list[str]:
+    """The ids of those that run: sidecars may be init containers that go on."""
+    status = pod.get("status", {})
+    begun = status.get("initContainerStatuses", [])
+    going_on = [each for each in begun if "running" in each.get("state", {})]
+    return [each["containerID"] for each in (*going_on, *status.get("containerStatuses", ()))
+            if each.get("containerID")]  # fmt: skip
+
+
+def _on(there: Cluster, found: Tree, node: Tree) -> list[Tree]:
+    """Its pods on the node."""
+    where, name = node["metadata"]["name"], found["metadata"]["name"]
+    words = (*pods.selector(found), f"--field-selector=spec.nodeName={where}")
+    return [pod for pod in there.get("pods", *words) if pods.owner(pod) == name]
+
+
 def _original(found: Tree) -> Tree:
     kept: Tree = json.loads(found["metadata"]["annotations"][BEFORE])
     return kept
 
 
 def _note(there: Cluster, found: Tree) -> Tree:
-    """Keep what it was, and let a changed template restart no pod."""
+    """Keep what it was, and let a changed template restart no pod.
+
+    What a killed evaluation kept stays: that is what it was.
+    """
     kept = {
         "strategy": found["spec"].get("updateStrategy"),
         "affinity": found["spec"]["template"]["spec"].get("affinity"),
     }
+    if MOVED in found["metadata"].get("labels", {}):
+        kept = _original(found)
     noted = {
         "metadata": {
             "labels": {MOVED: "true"},
@@ -156,12 +201,9 @@ def _await(
 ) -> list[Tree]:
     """Its pods on the node, once they are as they should be; ComponentError if they never are."""
     name, where = found["metadata"]["name"], node["metadata"]["name"]
-    labels = found["spec"]["selector"].get("matchLabels", {})
-    selector = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
-    words = (f"--selector={selector}", f"--field-selector=spec.nodeName={where}")
     begun = told = time.monotonic()
     while True:
-        on_it = there.get("pods", *words)
+        on_it = _on(there, found, node)
         if holds(on_it):
             return on_it
         now = time.monotonic()
@@ -176,7 +218,7 @@ def _await(
                 f"{there.shown} describe daemonset {name} says more; see that nothing else, such "
                 "as a GitOps controller, puts its template back.",
             )
-        if now - told > 10:
+        if now - told > node_pod.MEANWHILE_SECONDS:
             meanwhile()
             told = now
         time.sleep(_LOOK_SECONDS)

@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from harness.errors import CommandError, ComponentError
@@ -22,6 +22,7 @@ POD, SERVICE = "harness-node", "harness-service"
 OWNER = "harness/owner"
 READY_SECONDS = 120.0
 GONE_SECONDS = 120.0
+MEANWHILE_SECONDS = 10.0
 _LOOK_SECONDS = 0.5
 _LONGEST_SECONDS = 24 * 3600  # a pod whose owner was killed ends then by itself
 _PATIENCE_SECONDS = 20.0  # for what may still come, as an image that is pulled again
@@ -95,15 +96,20 @@ def is_running(cluster: Cluster, pod: str) -> bool:
     return any(map(pods.is_ready, cluster.get("pod", pod)))
 
 
-def await_ready(cluster: Cluster, selector: str, what: str) -> Tree:
+def await_ready(
+    cluster: Cluster, selector: str, what: str, meanwhile: Callable[[], None] = lambda: None
+) -> Tree:
     """The one pod of this selector, once it is ready; ComponentError if it cannot become so."""
-    until = time.monotonic() + READY_SECONDS
+    until, told = time.monotonic() + READY_SECONDS, time.monotonic()
     since: dict[str, float] = {}
     while True:
         found = cluster.get("pods", selector)
         if ready := [pod for pod in found if pods.is_ready(pod)]:
             return ready[0]
         now = time.monotonic()
+        if now - told > MEANWHILE_SECONDS:
+            meanwhile()
+            told = now
         for trouble in pods.troubles(found):
             begun = since.setdefault(f"{trouble.pod}/{trouble.reason}", now)
             if trouble.kind == "crash" or now - begun > _PATIENCE_SECONDS:
@@ -146,7 +152,7 @@ def remove(cluster: Cluster, *what: str) -> None:
 
 def remove_namespace(cluster: Cluster) -> None:
     """Remove the namespace of evaluations, unless another one uses it or it is another's."""
-    if not namespaces.is_ours(cluster):
+    if not namespaces.is_ours(cluster, namespaces.EVALUATION):
         return
     if not cluster.get("pods", f"--selector={NAME}={POD}"):
         with contextlib.suppress(CommandError):  # another evaluation may remove it at this moment

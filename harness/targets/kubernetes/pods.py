@@ -89,6 +89,19 @@ def ours(cluster: Cluster) -> list[dict[str, Any]]:
     return cluster.get("pods", f"--selector={OURS}")
 
 
+def selector(workload: dict[str, Any]) -> list[str]:
+    """kubectl's words for the pods that a workload may own; `owner` tells which it does."""
+    labels = workload["spec"]["selector"].get("matchLabels", {})
+    chosen = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+    return [f"--selector={chosen}"] if chosen else []
+
+
+def owner(item: dict[str, Any]) -> str:
+    """The name of what made it; empty if nobody did."""
+    owners = item["metadata"].get("ownerReferences", ())
+    return next((str(each["name"]) for each in owners if each.get("controller")), "")
+
+
 def is_ready(pod: dict[str, Any]) -> bool:
     """Whether all its containers are ready, and it is not on its way out."""
     conditions = pod.get("status", {}).get("conditions", ())

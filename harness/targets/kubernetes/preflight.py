@@ -20,8 +20,10 @@ _PERMISSIONS = (
     ("create", "pods/exec"), ("list", "events"), ("list", "nodes"),
 )  # fmt: skip
 _MEASURING = (
-    ("create", "namespaces"), ("create", "pods"), ("delete", "pods"), ("create", "pods/exec"),
-    ("create", "deployments.apps"), ("delete", "deployments.apps"), ("list", "nodes"),
+    ("create", "namespaces"), ("patch", "namespaces"), ("delete", "namespaces"),
+    ("create", "pods"), ("patch", "pods"), ("list", "pods"), ("delete", "pods"),
+    ("create", "pods/exec"), ("create", "deployments.apps"), ("patch", "deployments.apps"),
+    ("delete", "deployments.apps"), ("list", "nodes"),
 )  # fmt: skip
 _HINTS = {
     "kind": "Install kind: https://kind.sigs.k8s.io/docs/user/quick-start/#installation.",

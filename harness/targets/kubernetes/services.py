@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -50,12 +50,19 @@ def check(asked: Spawn | Found) -> None:
 
 
 @contextlib.contextmanager
-def ours(cluster: Cluster, node: str, image: str, asked: Spawn, name: str) -> Iterator[Found]:
+def ours(
+    cluster: Cluster,
+    node: str,
+    image: str,
+    asked: Spawn,
+    name: str,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> Iterator[Found]:
     """A Deployment of one of the services that ship, pinned to the node: a new pod, gone after."""
     cluster.apply(deployment(name, node, image, asked))
     try:
         selector = f"--selector=app.kubernetes.io/instance={name}"
-        pod = node_pod.await_ready(cluster, selector, f"The service {asked.name!r}")
+        pod = node_pod.await_ready(cluster, selector, f"The service {asked.name!r}", meanwhile)
         yield found(asked.name, f"http://{POD_HOST}:{PORT}", pod)
     finally:
         node_pod.remove(cluster, f"deployment/{name}")
@@ -77,16 +84,18 @@ def theirs(cluster: Cluster, node: str, asked: Found) -> Found:
             f"Looked for: {', '.join((kind,) if kind else _KINDS)}.",
             f"{there.shown} get deployments lists them.",
         )
-    chosen = items[0]["spec"]["selector"].get("matchLabels", {})
-    selector = ",".join(f"{key}={value}" for key, value in sorted(chosen.items()))
-    all_of_it = there.get("pods", f"--selector={selector}")
+    all_of_it = [
+        pod
+        for pod in there.get("pods", *pods.selector(items[0]))
+        if pods.owner(pod) in (name, *_made_by(there, name))
+    ]
     here = [pod for pod in all_of_it if pod["spec"].get("nodeName") == node]
     ready = [pod for pod in here if pods.is_ready(pod)]
     if not ready:
         raise InputError(
             f"No pod of {asked.workload} is ready on the node {node}.",
             f"Its pods are on {_places(all_of_it)}.",
-            "Name the node of one of them: --target kind,node=NODE.",
+            "Name the node of one of them in --target: node=NODE.",
         )
     if len(ready) > 1:
         raise InputError(
@@ -188,13 +197,19 @@ def _split(given: str) -> tuple[str, str, str]:
 
 
 def _first_url(workload: str, pod: Tree) -> str:
-    for container in pod["spec"]["containers"]:
-        for port in container.get("ports", ()):
-            if port.get("protocol", "TCP") == "TCP":
-                return f"http://{POD_HOST}:{port['containerPort']}/"
+    told = [
+        port["containerPort"]
+        for container in pod["spec"]["containers"]
+        for port in container.get("ports", ())
+        if port.get("protocol", "TCP") == "TCP"
+    ]
+    if len(told) == 1:
+        return f"http://{POD_HOST}:{told[0]}/"
+    several = f"They name {', '.join(map(str, told))}." if told else ""
     raise InputError(
         f"The pods of {workload} do not say on which port they answer.",
-        next_step=f"Say it: --url http://{POD_HOST}:PORT/.",
+        several,
+        f"Say it: --url http://{POD_HOST}:PORT/.",
     )
 
 
@@ -205,6 +220,15 @@ def _serving(pod: Tree, port: int) -> str:
         if any(one.get("containerPort") == port for one in each.get("ports", ())):
             return str(each["name"])
     return str(containers[0]["name"])
+
+
+def _made_by(there: Cluster, name: str) -> list[str]:
+    """The ReplicaSets of a Deployment, which own its pods."""
+    return [
+        each["metadata"]["name"]
+        for each in there.get("replicasets.apps")
+        if pods.owner(each) == name
+    ]
 
 
 def _places(found: list[Tree]) -> str:

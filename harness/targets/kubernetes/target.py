@@ -9,7 +9,14 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any
 
-from harness.errors import CommandError, InputError, NeedError
+from harness.errors import (
+    CommandError,
+    ComponentError,
+    HarnessError,
+    InputError,
+    NeedError,
+    WorkloadError,
+)
 from harness.linux import processes
 from harness.targets.base import Tell, answer, arguments
 from harness.targets.channel import SaidChannel
@@ -85,7 +92,8 @@ class InCluster:
         if self._options.target == "kind":
             images.build(tell)
             Kind(self._options.name, chosen.home(self._options.name)).load([self._image], tell)
-        namespaces.make(self._cluster, "--target KIND,namespace=NAME")
+        option = "--target KIND,namespace=NAME"
+        namespaces.make(self._cluster, option, namespaces.EVALUATION)
         node_pod.remove_orphans(self._cluster)
         daemonsets.restore_orphans(self._cluster)
         if self._pod:  # it was there, and is not any more
@@ -111,36 +119,70 @@ class InCluster:
         return answer(question, processes.run(argv, check=False, timeout=ANSWER_SECONDS))
 
     @contextlib.contextmanager
-    def serving(self, asked: Spawn | Found, name: str) -> Iterator[Spawn | Found]:
-        """The container that serves: of a new pod for a service that ships, else of what runs."""
-        if isinstance(asked, Found):
-            yield services.theirs(self._cluster, self._place, asked) if asked.workload else asked
-            return
-        own = services.slug(f"{name}-{self._pod.removeprefix(node_pod.POD)}")
-        with services.ours(self._cluster, self._place, self._image, asked, own) as found:
+    def serving(
+        self, asked: Spawn | Found, name: str, meanwhile: Callable[[], None]
+    ) -> Iterator[Spawn | Found]:
+        """The container that serves: of a new pod for a service that ships, else of what runs.
+
+        WorkloadError where it cannot be had at this moment: another block may find it.
+        """
+        with contextlib.ExitStack() as ends:
+            try:
+                found = self._service(asked, name, ends, meanwhile)
+            except (InputError, ComponentError) as error:
+                raise WorkloadError(error.what, error.why, error.next_step) from error
             yield found
+
+    def _service(
+        self,
+        asked: Spawn | Found,
+        name: str,
+        ends: contextlib.ExitStack,
+        meanwhile: Callable[[], None],
+    ) -> Spawn | Found:
+        if isinstance(asked, Found):
+            return services.theirs(self._cluster, self._place, asked) if asked.workload else asked
+        own = services.slug(f"{name}-{self._pod.removeprefix(node_pod.POD)}")
+        return ends.enter_context(
+            services.ours(self._cluster, self._place, self._image, asked, own, meanwhile)
+        )
 
     def place(self, daemonset: str, there: bool, meanwhile: Callable[[], None]) -> list[str]:
         """Move a DaemonSet to the measured node or away from it; its pods elsewhere stay."""
-        (node,) = self._cluster.get("nodes", self._place)
+        move = daemonsets.here if there else daemonsets.away
+        found = move(self._cluster, self._measured, daemonset, meanwhile)
         self._moved.add(daemonset)
-        if there:
-            return daemonsets.here(self._cluster, node, daemonset, meanwhile)
-        daemonsets.away(self._cluster, node, daemonset, meanwhile)
-        return []
+        return found
 
     def out_of_the_way(self, cpus: Sequence[int]) -> AbstractContextManager[None]:
         """On kind's nodes this process runs on the same CPUs; elsewhere on another machine."""
         return nullcontext()
 
     def remove(self) -> None:
-        """Put back what was moved, remove the pod, and the namespace if nobody else uses it."""
-        while self._moved:
-            daemonsets.restore(self._cluster, self._moved.pop())
-        if self._pod:
-            node_pod.remove(self._cluster, f"pod/{self._pod}")
-            self._pod = ""
-        node_pod.remove_namespace(self._cluster)
+        """Put back what was moved, remove the pod, and the namespace if nobody else uses it.
+
+        Each is tried; NeedError names what could not be undone, and how to do it.
+        """
+        left = []
+        for daemonset in sorted(self._moved):
+            try:
+                daemonsets.restore(self._cluster, daemonset)
+                self._moved.discard(daemonset)
+            except HarnessError as error:
+                left.append(f"The DaemonSet {daemonset} is still kept off {self._place}: {error}")
+        try:
+            if self._pod:
+                node_pod.remove(self._cluster, f"pod/{self._pod}")
+                self._pod = ""
+            node_pod.remove_namespace(self._cluster)
+        except HarnessError as error:
+            left.append(f"The namespace {self._options.namespace} is still there: {error}")
+        if left:
+            raise NeedError(
+                f"Not all could be removed from {self.name}.",
+                " ".join(left),
+                f"Once the cluster answers: harness clean --target {self.name}.",
+            )
 
     @cached_property
     def _cluster(self) -> Cluster:
@@ -150,9 +192,14 @@ class InCluster:
     def _image(self) -> str:
         return registry.named(images.name(), self._options.registry)
 
-    @cached_property
+    @property
     def _place(self) -> str:
-        """The node that is measured; InputError if it is not there or takes no pods."""
+        """The name of the node that is measured."""
+        return str(self._measured["metadata"]["name"])
+
+    @cached_property
+    def _measured(self) -> dict[str, Any]:
+        """The node that is measured, which the name tells from then on; InputError if it is not."""
         nodes = {each["metadata"]["name"]: each for each in self._cluster.get("nodes")}
         if self._node:
             if self._node not in nodes:
@@ -161,9 +208,11 @@ class InCluster:
                     f"It has {', '.join(sorted(nodes))}.",
                     "Name one of them: node=NODE.",
                 )
-            return self._node
+            return nodes[self._node]
         taking = [name for name, node in sorted(nodes.items()) if not _tainted(node)]
-        return str((taking or sorted(nodes))[0])
+        found = nodes[(taking or sorted(nodes))[0]]
+        self.name += f",node={found['metadata']['name']}"  # a run that goes on goes on there
+        return found
 
 
 def in_cluster(kind: str) -> Callable[[str], InCluster]:
