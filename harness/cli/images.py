@@ -1,4 +1,4 @@
-"""`harness bundle` and `harness images push`; the options of `up` for images, too."""
+"""`harness bundle` and `harness images push`; options for the images of a roll-out."""
 
 from __future__ import annotations
 

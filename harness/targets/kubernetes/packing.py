@@ -1,4 +1,4 @@
-"""Writes the one file that a roll-out needs where nothing can be pulled; `rollout` calls it.
+"""Writes the one file that a roll-out needs where nothing can be pulled; `sources` calls it.
 
 What is in it, and how it is read, is in `archive`.
 """

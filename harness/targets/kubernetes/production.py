@@ -1,4 +1,4 @@
-"""Rolls the stack out by its projects' own charts, to stay: `--profile production`; `cli` calls it.
+"""Rolls the stack out by its projects' own charts, to stay: `--profile production`; for `profiles`.
 
 The cluster is made or taken as for the proof of concept; what goes into it is in charts.toml.
 """

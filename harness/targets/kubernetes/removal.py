@@ -1,4 +1,4 @@
-"""Takes the production profile out of a cluster again, and says what is left; for `cli`.
+"""Takes the production profile out of a cluster again, and says what is left; for `profiles`.
 
 Volume claims with the namespace, and custom resource definitions, stay unless they are named.
 """
