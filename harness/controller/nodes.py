@@ -9,7 +9,14 @@ from functools import partial
 from pathlib import Path
 
 from harness.controller.node import Beside, Node
-from harness.errors import HarnessError, InputError, NeedError, NodeError
+from harness.errors import (
+    ComponentError,
+    HarnessError,
+    InputError,
+    NeedError,
+    NodeError,
+    WorkloadError,
+)
 from harness.plan.trials import Definitions
 from harness.results import certificates
 from harness.targets.base import Target
@@ -57,7 +64,10 @@ class Nodes:
 
     def serving(self, asked: Spawn | Found, name: str) -> AbstractContextManager[Spawn | Found]:
         """How the target's node has the service of a block of this name, while that lasts."""
-        self._clear()
+        try:
+            self._clear()
+        except (InputError, ComponentError) as error:  # another block may find it gone
+            raise WorkloadError(error.what, error.why, error.next_step) from error
         return self._target.serving(asked, name, self.node().ping)
 
     def clear(self, definitions: Definitions) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from harness.collectors import resolve
 from harness.controller.nodes import LOSSES, Nodes
-from harness.errors import InputError, NeedError, NodeError, WorkloadError
+from harness.errors import ComponentError, InputError, NeedError, NodeError, WorkloadError
 from harness.wire.spec import Hello, Placement, Spawn
 
 PLACE = Placement((0,), (1,), (1,), (1,), "two CPUs")
@@ -92,3 +92,14 @@ def test_what_a_cluster_runs_is_off_the_node_before_each_block() -> None:
     with nodes.serving(SPAWN, "go-b0") as served:
         assert served is SPAWN
     assert moved == [("obs/beyla", False)] * 2
+
+
+def test_what_does_not_leave_the_node_ends_a_block_and_not_the_run() -> None:
+    def place(*_: Any) -> Any:
+        raise ComponentError("It is not where it should be.", "", "Look.")
+
+    nodes = _nodes([HELLO])
+    nodes._daemonsets, nodes._target.place = ["obs/beyla"], place  # type: ignore[method-assign]
+    nodes.connect()
+    with pytest.raises(WorkloadError, match="not where it should be"):
+        nodes.serving(SPAWN, "go-b0")

@@ -20,7 +20,16 @@ from harness.cli import app
 from harness.errors import ComponentError, HarnessError, InputError, NeedError
 from harness.linux import processes
 from harness.stack.questions import Event
-from harness.targets.kubernetes import charts, helm, images, production, profiles, proof, removal
+from harness.targets.kubernetes import (
+    charts,
+    helm,
+    images,
+    namespaces,
+    production,
+    profiles,
+    proof,
+    removal,
+)
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kubectl import Cluster
 
@@ -190,7 +199,9 @@ def test_charts_are_installed_in_order_from_their_projects_at_their_versions(tol
 def test_the_password_is_made_once_and_is_in_no_argument(told: Told) -> None:
     up()
     namespace, secret = told.applied
-    assert namespace["metadata"]["labels"]["app.kubernetes.io/managed-by"] == production.MANAGER
+    labels = namespace["metadata"]["labels"]
+    assert labels["app.kubernetes.io/managed-by"] == "harness"
+    assert labels[namespaces.PURPOSE] == namespaces.PRODUCTION  # not that of a proof of concept
     password = secret["stringData"]["admin-password"]
     assert secret["metadata"]["name"] == production.PASSWORD
     assert len(password) >= 32
@@ -271,7 +282,7 @@ def test_a_second_operator_is_refused(told: Told) -> None:
 def test_a_namespace_of_a_proof_of_concept_is_left_alone(told: Told) -> None:
     labels = {"app.kubernetes.io/managed-by": "harness"}
     told.answers("namespace", {"metadata": {"name": "harness", "labels": labels}})
-    with pytest.raises(NeedError, match="not of this profile"):
+    with pytest.raises(NeedError, match="did not make it for this"):
         up()
     assert not told.helm
     assert removal.down(PRODUCTION, print) == []

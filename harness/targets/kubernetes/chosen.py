@@ -95,19 +95,19 @@ def require(programs: Sequence[str]) -> None:
         )
 
 
-def existing(options: Options) -> Cluster:
-    """The cluster of a kubeconfig and a context."""
-    require_tools(options)
+def existing(options: Options, programs: Sequence[str] = ()) -> Cluster:
+    """The cluster of a kubeconfig and a context; `programs` are needed, or those of a roll-out."""
+    require(programs or tools(options))
     context = preflight.context(options.kubeconfig, options.context)
     file = Path(options.kubeconfig) if options.kubeconfig else None
     return Cluster(context, options.namespace, file)
 
 
-def found(options: Options) -> Cluster:
+def found(options: Options, programs: Sequence[str] = ()) -> Cluster:
     """The cluster that is rolled out to; NeedError if `up` made none."""
     check(options)
     if options.target == "existing":
-        return existing(options)
+        return existing(options, programs)
     own = Kind(options.name, home(options.name))
     if not own.home.exists() or not own.is_whole:
         raise NeedError(

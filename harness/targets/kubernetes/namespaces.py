@@ -1,4 +1,4 @@
-"""A namespace that is ours: made, told from another's; `rollout` and `node_pod` use it."""
+"""A namespace that is ours: made, told from another's; `rollout` and `target` use it."""
 
 from __future__ import annotations
 
@@ -9,26 +9,36 @@ MANAGED = "app.kubernetes.io/managed-by"
 
 
 PURPOSE = "harness/purpose"
-STACK, EVALUATION = "stack", "evaluation"
+STACK, PRODUCTION, EVALUATION = "stack", "production", "evaluation"
+"""What it is for: what removes those of one purpose leaves the others alone."""
 
 
 def make(cluster: Cluster, option: str, purpose: str = STACK) -> bool:
     """Make it, with room for pods that need more than others may have; whether it was not there.
 
-    NeedError if it is there and not ours, or ours for another purpose; `option` names another one.
+    NeedError as `require` has it.
     """
-    found = cluster.get("namespace", cluster.namespace)
-    if found and not is_ours(cluster, purpose):
+    is_new = require(cluster, option, purpose)
+    security = {f"pod-security.kubernetes.io/{mode}": "privileged" for mode in ("enforce", "warn")}
+    given = labels({**security, **({} if purpose == STACK else {PURPOSE: purpose})})
+    metadata = {"name": cluster.namespace, "labels": given}
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    return is_new
+
+
+def require(cluster: Cluster, option: str, purpose: str = STACK) -> bool:
+    """Whether it is not there; NeedError if it is and is not ours, or ours for another purpose.
+
+    `option` is how another one is named.
+    """
+    is_new = not cluster.get("namespace", cluster.namespace)
+    if not is_new and not is_ours(cluster, purpose):
         raise NeedError(
             f"The namespace {cluster.namespace} is there, and `harness` did not make it for this.",
             "What is in it could be another's, and would go with it.",
             f"Take another one: {option}.",
         )
-    security = {f"pod-security.kubernetes.io/{mode}": "privileged" for mode in ("enforce", "warn")}
-    given = labels({**security, **({} if purpose == STACK else {PURPOSE: purpose})})
-    metadata = {"name": cluster.namespace, "labels": given}
-    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
-    return not found
+    return is_new
 
 
 def is_ours(cluster: Cluster, purpose: str = STACK) -> bool:

@@ -56,7 +56,7 @@ def kernels(nodes: list[dict[str, Any]]) -> dict[str, str]:
 def _unmet(
     cluster: Cluster, image: str, node: str, asked: Mapping[str, Any], pull_secret: str
 ) -> Any:
-    pod = node_pod.new(node)
+    pod = node_pod.new()
     manifest = node_pod.manifest(pod, node, image)
     if pull_secret:
         manifest["spec"]["imagePullSecrets"] = [{"name": pull_secret}]

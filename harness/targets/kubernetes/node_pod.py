@@ -38,8 +38,8 @@ _FOLDERS = {
 Tree = dict[str, Any]
 
 
-def new(node: str) -> str:
-    """A name that no other pod of this node has."""
+def new() -> str:
+    """A name that no other pod has."""
     return f"{POD}-{secrets.token_hex(4)}"
 
 
@@ -144,9 +144,10 @@ def remove_orphans(cluster: Cluster) -> None:
 
 
 def remove(cluster: Cluster, *what: str) -> None:
-    """Remove these objects, and wait until they are gone; fine where they are."""
+    """Remove these objects and what they own, and wait until it is gone; fine where it is."""
     if what:
-        words = ("delete", *what, "--ignore-not-found", "--wait", f"--timeout={GONE_SECONDS:.0f}s")
+        wait = ("--ignore-not-found", "--cascade=foreground", "--wait")
+        words = ("delete", *what, *wait, f"--timeout={GONE_SECONDS:.0f}s")
         cluster.run(*words, seconds=GONE_SECONDS + 30)
 
 

@@ -17,8 +17,8 @@ _HOPELESS = {
 }  # fmt: skip
 _NEXT = {
     "image": "Put the image where the nodes reach it, or into this machine's docker, and run "
-    "`harness up` again.",
-    "configuration": "Its Secret or ConfigMap is missing: run `harness down`, then `harness up`.",
+    "the command again.",
+    "configuration": "Its Secret or ConfigMap is missing: make it; ours are made by `harness up`.",
     "container": "The node's container runtime refuses it; its kubelet's log says more.",
     "crash": "What it said last is above; the whole: {logs}",
     "place": "Give the cluster room (CPU, memory, a node without taints), then run it again.",

@@ -81,7 +81,7 @@ def require(checks: Iterator[Check]) -> list[Check]:
     if bad := [check for check in made if not check.ok]:
         said = " ".join(f"Not met: {c.what}{f' ({c.found})' if c.found else ''}." for c in bad)
         hints = " ".join(dict.fromkeys(check.hint for check in bad if check.hint))
-        raise NeedError("The cluster cannot be rolled out to.", said, hints)
+        raise NeedError("The cluster lacks what is needed.", said, hints)
     return made
 
 

@@ -9,20 +9,19 @@ import json
 import platform
 import secrets
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import ComponentError, HarnessError, NeedError
+from harness.errors import ComponentError, HarnessError
 from harness.stack.config import Stack
 from harness.targets.kubernetes import (
     charts,
     chosen,
     condition,
     helm,
+    namespaces,
     needs,
     pods,
     preflight,
@@ -35,12 +34,10 @@ from harness.targets.kubernetes.archive import Archive
 from harness.targets.kubernetes.charts import Chart
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kind import Kind
-from harness.targets.kubernetes.kubectl import Cluster, labels
+from harness.targets.kubernetes.kubectl import Cluster
 from harness.targets.kubernetes.preflight import Check
-from harness.targets.kubernetes.rollout import RolledOut, Tell
+from harness.targets.kubernetes.rollout import RolledOut, Tell, timed
 
-MANAGER = "harness-production"
-"""Who made the namespace: with the name of the proof of concept its `down` would delete it all."""
 PASSWORD = "grafana-admin"
 SAMPLE = 10  # requests for one span, as manifests/production/harness-agents.yaml has it
 ASKED = proof.Asked(times=10 * SAMPLE)
@@ -90,17 +87,18 @@ def install(
     due = [step for step in steps if not _is_there(cluster, step)]
     if not due and all(map(pods.is_ready, running(cluster))):
         return RolledOut(cluster, False, phases, (), pages)
-    with _timed(phases, "cluster checks", tell):
+    with timed(phases, "cluster checks", tell):
         preflight.require(needs.checks(cluster, platform.machine()))
-        _require_namespace(cluster)
+        namespaces.require(cluster, "--namespace", namespaces.PRODUCTION)
     if options.target == "kind":
-        with _timed(phases, "images", tell):
+        with timed(phases, "images", tell):
             sources.load(Kind(options.name, chosen.home(options.name)), None, [image], tell)
-    _make_namespace(cluster)
+    namespaces.make(cluster, "--namespace", namespaces.PRODUCTION)
+    _make_password(cluster)
     for step in due or steps:
-        with _timed(phases, step.chart.release, tell):
+        with timed(phases, step.chart.release, tell):
             _install(cluster, step, options.charts)
-    with _timed(phases, "proof", tell):
+    with timed(phases, "proof", tell):
         arrivals = proof.prove(cluster, described, ASKED)
     return RolledOut(cluster, True, phases, arrivals, pages)
 
@@ -153,9 +151,7 @@ def running(cluster: Cluster) -> list[dict[str, Any]]:
 
 def is_ours(cluster: Cluster) -> bool:
     """Whether the namespace is one that `up` made with this profile."""
-    found = cluster.get("namespace", cluster.namespace)
-    given = found[0]["metadata"].get("labels", {}) if found else {}
-    return bool(given.get("app.kubernetes.io/managed-by") == MANAGER)
+    return namespaces.is_ours(cluster, namespaces.PRODUCTION)
 
 
 def _steps(options: Options, image: str) -> list[Step]:
@@ -221,21 +217,8 @@ def _checks(options: Options) -> Iterator[Check]:
         yield Check("the cluster can be asked", False, error.what, error.next_step)
 
 
-def _require_namespace(cluster: Cluster) -> None:
-    if cluster.get("namespace", cluster.namespace) and not is_ours(cluster):
-        raise NeedError(
-            f"The namespace {cluster.namespace} is there, and it is not of this profile.",
-            "What is in it is another's, or a proof of concept.",
-            "Take another one (--namespace), or remove it: harness down.",
-        )
-
-
-def _make_namespace(cluster: Cluster) -> None:
-    """The namespace, and Grafana's password in it, which is made once and told to nobody."""
-    security = {f"pod-security.kubernetes.io/{mode}": "privileged" for mode in ("enforce", "warn")}
-    own = labels({**security, "app.kubernetes.io/managed-by": MANAGER})
-    metadata = {"name": cluster.namespace, "labels": own}
-    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+def _make_password(cluster: Cluster) -> None:
+    """Grafana's, which is made once and told to nobody."""
     if not cluster.get("secret", PASSWORD):
         data = {"admin-user": "admin", "admin-password": secrets.token_urlsafe(24)}
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": PASSWORD}}
@@ -250,11 +233,3 @@ def _pages(cluster: Cluster) -> dict[str, str]:
         "Grafana's password": f"{password} | base64 -d",
         "Prometheus": f"{forward}/monitoring-prometheus 9090  # http://127.0.0.1:9090",
     }
-
-
-@contextmanager
-def _timed(phases: dict[str, float], name: str, tell: Tell) -> Iterator[None]:
-    tell(f"{name} ...")
-    began = time.monotonic()
-    yield
-    phases[name] = time.monotonic() - began

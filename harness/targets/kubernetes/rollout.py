@@ -60,7 +60,7 @@ def up(options: Options, tell: Tell, install: Install | None = None) -> RolledOu
 
 def _up(options: Options, tell: Tell, install: Install) -> RolledOut:
     phases: dict[str, float] = {}
-    with _timed(phases, "checks", tell):
+    with timed(phases, "checks", tell):
         chosen.require_tools(options)
         image, bundle = images.name(), sources.carried(options)
     fresh = False
@@ -68,7 +68,7 @@ def _up(options: Options, tell: Tell, install: Install) -> RolledOut:
         own = Kind(options.name, chosen.home(options.name))
         if not own.is_whole:
             fresh = True
-            with _timed(phases, "cluster", tell):
+            with timed(phases, "cluster", tell):
                 nodes = sources.node_image(options, bundle, tell)
                 own.create(Wanted(options.name, options.nodes, nodes), tell, keep=options.keep)
         else:
@@ -101,22 +101,22 @@ def _install(
     same = now is not None and now["fingerprint"] == helm.fingerprint(given)
     if deployed and same and all(map(pods.is_ready, pods.ours(cluster))):
         return RolledOut(cluster, False, phases, (), pages)
-    with _timed(phases, "cluster checks", tell):
+    with timed(phases, "cluster checks", tell):
         preflight.require(preflight.cluster(cluster, platform.machine()))
         if options.pull_secret:
             sources.require_pull_secret(cluster, options.pull_secret)
     if options.target == "kind":
-        with _timed(phases, "images", tell):
+        with timed(phases, "images", tell):
             own = Kind(options.name, chosen.home(options.name))
             sources.load(own, bundle, values.images(given), tell)
     with _removed_if_new(cluster):
-        with _timed(phases, "node checks", tell):
+        with timed(phases, "node checks", tell):
             checked = node_check.COLLECTORS
             node_check.require(cluster, given["image"], checked, tell, options.pull_secret)
-        with _timed(phases, "installation", tell):
+        with timed(phases, "installation", tell):
             helm.settle(cluster)
             helm.install(cluster, given)
-    with _timed(phases, "proof", tell):
+    with timed(phases, "proof", tell):
         arrivals = proof.prove(cluster, described)
     return RolledOut(cluster, True, phases, arrivals, pages)
 
@@ -193,7 +193,8 @@ def _pages(cluster: Cluster, described: Any) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _timed(phases: dict[str, float], name: str, tell: Tell) -> Iterator[None]:
+def timed(phases: dict[str, float], name: str, tell: Tell) -> Iterator[None]:
+    """Tell of a phase, and keep how many seconds it took."""
     tell(f"{name} ...")
     began = time.monotonic()
     yield

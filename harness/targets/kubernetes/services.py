@@ -214,7 +214,7 @@ def _first_url(workload: str, pod: Tree) -> str:
 
 
 def _serving(pod: Tree, port: int) -> str:
-    """The container that declares the port, else the first: sidecars come after."""
+    """The container that declares the port, else the first."""
     containers = pod["spec"]["containers"]
     for each in containers:
         if any(one.get("containerPort") == port for one in each.get("ports", ())):

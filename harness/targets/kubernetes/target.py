@@ -99,7 +99,7 @@ class InCluster:
         if self._pod:  # it was there, and is not any more
             node_pod.remove(self._cluster, f"pod/{self._pod}")
         tell(f"making a pod on {self._place}")
-        self._pod = node_pod.new(self._place)
+        self._pod = node_pod.new()
         self._cluster.apply(node_pod.manifest(self._pod, self._place, self._image))
         words = f"--field-selector=metadata.name={self._pod}"
         node_pod.await_ready(self._cluster, words, "The pod of the node side")
@@ -186,7 +186,7 @@ class InCluster:
 
     @cached_property
     def _cluster(self) -> Cluster:
-        return chosen.found(self._options)
+        return chosen.found(self._options, ["kubectl"])  # nothing is installed by helm
 
     @cached_property
     def _image(self) -> str:
