@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,16 +18,15 @@ from typing import Any
 import pytest
 
 from harness.linux import processes
-from harness.linux.processes import Completed, Process
+from harness.linux.processes import Process
 from tests.cluster import images
 from tests.cluster.engine import Engine
+from tests.cluster.reached import HARNESS, SECONDS, Reached
 
 pytestmark = pytest.mark.cluster
 
-HARNESS = str(Path(sys.executable).with_name("harness"))
 NAME, SPACE = "harness-measured", "harness-evaluate"
 WORKER, OTHER = f"{NAME}-worker", f"{NAME}-control-plane"
-SECONDS = 1200
 KNOWN_NS = 500_000
 EXPERIMENT = f"""
 workloads = ["plain"]
@@ -56,17 +54,10 @@ POD = "jsonpath={.items[0].metadata.uid} {.items[0].spec.nodeName}"
 
 
 @dataclass
-class There:
-    """The cluster, and commands that reach it."""
+class There(Reached):
+    """The cluster by kubectl's options, and evaluations in it."""
 
-    engine: Engine
-    environment: dict[str, str]
     where: list[str]
-    folder: Path
-
-    def run(self, *words: str, check: bool = False) -> Completed:
-        argv = self.engine.inside(words)
-        return processes.run(argv, env=self.environment, check=check, timeout=SECONDS)
 
     def kubectl(self, *words: str) -> str:
         return self.run("kubectl", *self.where, *words, check=True).stdout
@@ -127,10 +118,8 @@ class There:
 
 @pytest.fixture(scope="module")
 def there(docker: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[There]:
-    folder = tmp_path_factory.mktemp("reports")
-    environment = {**docker.environment, "XDG_STATE_HOME": str(tmp_path_factory.mktemp("state"))}
     up = (HARNESS, "up", "--target", "kind", "--name", NAME, "--nodes", "2")
-    made = There(docker, environment, [], folder)
+    made = There(docker, tmp_path_factory.mktemp("reports"), [])
     try:
         done = made.run(*up, "--image", images.NODE, "--json")
         assert done.returncode == 0, done.stdout + done.stderr

@@ -9,40 +9,28 @@ import contextlib
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.linux import processes
-from harness.linux.processes import Completed, Process
+from harness.linux.processes import Process
 from tests.cluster import images
 from tests.cluster.engine import Engine
+from tests.cluster.reached import HARNESS, SECONDS, Reached
 
 pytestmark = pytest.mark.cluster
 
-HARNESS = str(Path(sys.executable).with_name("harness"))
 NAME = "harness-killed"
 CONTROL, WORKER = f"{NAME}-control-plane", f"{NAME}-worker"
 UP = (HARNESS, "up", "--target", "kind", "--name", NAME, "--nodes", "2", "--image", images.NODE)
-SECONDS = 1200
 
 
-@dataclass
-class There:
+class There(Reached):
     """Where the cluster is, will be, or half is."""
-
-    engine: Engine
-    environment: dict[str, str]
-    folder: Path
-
-    def run(self, *words: str) -> Completed:
-        argv = self.engine.inside(words)
-        return processes.run(argv, env=self.environment, check=False, timeout=SECONDS)
 
     def up(self) -> dict[str, Any]:
         done = self.run(*UP, "--json")
@@ -85,8 +73,7 @@ def reach(process: Process, log: Path, what: str) -> None:
 
 @pytest.fixture(scope="module")
 def there(docker: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[There]:
-    environment = {**docker.environment, "XDG_STATE_HOME": str(tmp_path_factory.mktemp("state"))}
-    made = There(docker, environment, tmp_path_factory.mktemp("logs"))
+    made = There(docker, tmp_path_factory.mktemp("killed"))
     yield made
     done = made.run(HARNESS, "down", "--target", "kind", "--name", NAME, "--verify")
     assert done.returncode == 0, done.stdout + done.stderr

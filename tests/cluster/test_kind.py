@@ -13,16 +13,14 @@ from typing import Any
 
 import pytest
 
-from harness.linux import processes
 from harness.linux.processes import Completed
 from tests.cluster import images
 from tests.cluster.engine import Engine
+from tests.cluster.reached import HARNESS, Reached
 
 pytestmark = pytest.mark.cluster
 
-HARNESS = str(Path(sys.executable).with_name("harness"))
 NAME = "harness-test"
-SECONDS = 1800
 Run = Callable[..., Completed]
 
 MISSING = """
@@ -51,11 +49,10 @@ archive.read(Path({file!r})).load_into(Kind({name!r}, chosen.home({name!r})), pr
 @pytest.fixture(scope="module")
 def run(docker: Engine, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Runs a command where the cluster can be reached."""
-    state = tmp_path_factory.mktemp("state")
+    there = Reached(docker, tmp_path_factory.mktemp("kind"))
 
     def command(*words: str, check: bool = True) -> Completed:
-        environment = {**docker.environment, "XDG_STATE_HOME": str(state)}
-        return processes.run(docker.inside(words), env=environment, check=check, timeout=SECONDS)
+        return there.run(*words, check=check)
 
     return command
 
