@@ -136,6 +136,10 @@ def _print_images(found: dict[str, Any]) -> None:
     out.print(f"Would make {what}the namespace {found['namespace']}, from these images:")
     for image, where in found["images"].items():
         out.print(escape(f"  {image}, {where}"), soft_wrap=True)
+    if volumes := found.get("volumes"):
+        of = f" of class {volumes['class']}" if volumes["class"] else ""
+        count = len(volumes["of"])
+        out.print(escape(f"Their data would be in {count} volumes of {volumes['size']}{of}."))
 
 
 def _print_charts(found: dict[str, Any]) -> None:
@@ -207,7 +211,10 @@ def _print_status(found: dict[str, Any]) -> None:
 def _given(options: Options) -> str:
     """What a person said of images, as it is said."""
     bundle, registry, secret = options.bundle, options.registry, options.pull_secret
-    names = {"bundle": bundle, "registry": registry, "pull-secret": secret, "image": options.image}
+    names = {
+        "bundle": bundle, "registry": registry, "pull-secret": secret, "image": options.image,
+        "storage": options.storage, "storage-class": options.storage_class,
+    }  # fmt: skip
     return "".join(f" --{name} {value}" for name, value in names.items() if value)
 
 

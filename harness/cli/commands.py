@@ -18,6 +18,7 @@ from harness.cli import (
     ramp,
     rollout,
     runs,
+    tuning,
 )
 from harness.cli.screen import out
 
@@ -35,6 +36,8 @@ app.command("export")(export.export_command)
 app.command("gate")(gate.gate_command)
 app.command("clean")(machine.clean_command)
 app.command("doctor")(machine.doctor_command)
+app.command("tune")(tuning.tune_command)
+app.command("restore")(tuning.restore_command)
 app.command("up")(rollout.up_command)
 app.command("status")(rollout.status_command)
 app.command("down")(rollout.down_command)

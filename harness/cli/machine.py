@@ -18,14 +18,14 @@ from harness.targets import packages
 from harness.targets import target as named
 from harness.targets.local import Local
 
-_Target = Annotated[
+TargetName = Annotated[
     str, typer.Option("--target", metavar="local|ssh:HOST", help="Here, or on a machine.")
 ]
 
 
 @errors
 def clean_command(
-    target: _Target = Local.name,
+    target: TargetName = Local.name,
     cache: Annotated[
         bool, typer.Option("--cache", help="Also what was built or fetched: programs, packages.")
     ] = False,
@@ -40,7 +40,7 @@ def clean_command(
 
       harness clean --target ssh:HOST --cache
     """
-    found = _answer(target, "clean")
+    found = answered(target, "clean")
     done, left = list(found["done"]), list(found["left"])
     for folder in (supply.cache(), packages.cache()) if cache else ():
         if freed := supply.empty(folder):
@@ -56,7 +56,7 @@ def clean_command(
 
 @errors
 def doctor_command(
-    target: _Target = Local.name,
+    target: TargetName = Local.name,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Say what can run on this machine, and the fix for each thing that cannot.
@@ -68,7 +68,7 @@ def doctor_command(
       harness doctor --target ssh:HOST --json
     """
     needs = trials.needs(REGISTRY)
-    findings = _answer(target, "doctor", list(needs.values()))
+    findings = answered(target, "doctor", list(needs.values()))
     failed = any(finding["status"] == "fail" for finding in findings)
     if as_json:
         out.print_json(json.dumps(findings))
@@ -85,7 +85,7 @@ def doctor_command(
         raise typer.Exit(1)
 
 
-def _answer(name: str, question: str, *about: Any) -> Any:
+def answered(name: str, question: str, *about: Any) -> Any:
     """What a node says; on another machine it is installed for that, and removed again."""
     target = named(name)
     if target.name == Local.name:

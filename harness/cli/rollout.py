@@ -85,6 +85,17 @@ def up_command(
     bundle: BundleFile = None,
     registry: Registry = "",
     pull_secret: PullSecret = "",
+    storage: Annotated[
+        str,
+        typer.Option(
+            "--storage",
+            metavar="SIZE",
+            help="In a cluster: a volume for each component, as 10Gi; else data go with pods.",
+        ),
+    ] = "",
+    storage_class: Annotated[
+        str, typer.Option("--storage-class", help="Of those volumes, if not the default one.")
+    ] = "",
     name: Name = "harness",
     kubeconfig: Kubeconfig = "",
     context: Context = "",
@@ -126,12 +137,13 @@ def up_command(
         cluster.refuse({"require": require, "bind": bind != "127.0.0.1"}, target)
         given = Options(
             target, name, nodes, image, keep, kubeconfig, context, namespace, retention,
-            registry, bundle, pull_secret,
+            registry, bundle, pull_secret, storage, storage_class,
             profile=profile, charts=charts, values=tuple(values or ()),
         )  # fmt: skip
         (cluster.plan if plan else cluster.up)(given, as_json)
         return
     cluster.refuse({"bundle": bundle, "registry": registry, "pull-secret": pull_secret}, target)
+    cluster.refuse({"storage": storage, "storage-class": storage_class}, target)
     cluster.refuse({"profile": profile != "poc", "charts": charts, "values": values}, target)
     roles = lifecycle.select(require or [])
     choices = lifecycle.plan(roles, supply.cache())

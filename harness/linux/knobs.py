@@ -11,7 +11,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.linux import cpu_idle
+from harness.linux import cpu_idle, units
+from harness.linux.tunables import BACKGROUND
 from harness.model import IDLE_CPUS
 from harness.wire.placement import names, parse_cpus
 from harness.wire.spec import Placement
@@ -127,6 +128,13 @@ def _sampling(root: Path, place: Placement) -> State | None:
     return State(f"{text} a second at most", int(text) >= _SAMPLES) if text else None
 
 
+def _timers(root: Path, place: Placement) -> State | None:
+    if root != Path("/") or not units.SYSTEMD.is_dir():
+        return None
+    found = units.active(*(f"{name}.timer" for name in BACKGROUND))
+    return State(", ".join(found) or "none", not found)
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text().strip()
@@ -183,6 +191,12 @@ KNOBS = (
         _layout,
         "Run `sysctl kernel.randomize_va_space=2`: fresh processes stand for one another only if "
         "their layouts differ.",
+    ),
+    Knob(
+        "background timers",
+        _timers,
+        "Stop them for the time of the measurement (`systemctl stop NAME`): what they start takes "
+        "CPU and disk at times of their own.",
     ),
     Knob("swap", _swap, "Run `swapoff -a` for the time of the measurement, or free memory."),
     Knob(

@@ -83,3 +83,13 @@ def of(path: str) -> str:
 def is_of_systemd(path: str) -> bool:
     """Whether a cgroup is kept by systemd: a unit's, a slice's, or below one."""
     return any(_UNIT.fullmatch(part) for part in path.split("/"))
+
+
+def active(*names: str) -> list[str]:
+    """Those of these units that are active; none where systemd does not run."""
+    if not names or not SYSTEMD.is_dir():
+        return []
+    # one line each, in their order; it ends with 3 if any is not
+    done = processes.run(["systemctl", "is-active", "--", *names], check=False, timeout=20)
+    states = done.stdout.split()
+    return [name for name, state in zip(names, states, strict=False) if state == "active"]

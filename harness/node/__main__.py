@@ -25,6 +25,9 @@ ANSWERS: Mapping[str, Callable[..., Any]] = {
     "clean": answers.clean,
     "entry": answers.entry,
     "rehearse": answers.rehearse,
+    "tuning": answers.tuning,
+    "tune": answers.tune,
+    "restore": answers.restore,
 }
 
 

@@ -10,7 +10,8 @@ from dataclasses import asdict
 from typing import Any
 
 from harness.errors import DEFECT, CommandError
-from harness.linux import facts, placement, processes
+from harness.linux import facts, knobs, placement, processes, tunables
+from harness.linux import tuning as tuning_of
 from harness.node import doctor as checks
 from harness.node import machine, needs, rehearsal
 from harness.stack import affinity, ledger
@@ -47,6 +48,39 @@ def unmet(asked: Mapping[str, Any]) -> dict[str, dict[str, str]] | None:
 def clean() -> dict[str, list[str]]:
     """Undo what runs left that were killed; what was `done`, and what is `left`, in sentences."""
     return {"done": [*machine.clean(), *affinity.free()], "left": machine.leftovers()}
+
+
+def tuning() -> list[dict[str, Any]]:
+    """Each setting that disturbs a measurement: how it is `now`, is that `good`, what `tune` sets.
+
+    `advice` is for those of which it sets nothing.
+    """
+    place = placement.placement()
+    wished: dict[str, list[dict[str, str]]] = {}
+    for wish in tunables.wishes(place):
+        wished.setdefault(wish.knob, []).append(asdict(wish))
+    return [
+        {
+            "name": knob.name, "now": state.text, "good": state.good,
+            "set": wished.get(knob.name, []), "advice": knob.advice,
+        }
+        for knob, state in knobs.states(place)
+    ]  # fmt: skip
+
+
+def tune() -> dict[str, list[str]]:
+    """Set what can be set for a measurement: what was `done`, and `refused`, in sentences.
+
+    NeedError while something is measured, which would change in the middle; `restore` as well.
+    """
+    machine.refuse_beside_another()
+    return asdict(tuning_of.tune(placement.placement()))
+
+
+def restore() -> dict[str, list[str]]:
+    """Give back what `tune` set: what was `done`, and `refused`, in sentences."""
+    machine.refuse_beside_another()
+    return asdict(tuning_of.restore())
 
 
 def rehearse(collector: Mapping[str, Any]) -> list[dict[str, Any]]:

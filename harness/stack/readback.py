@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +26,23 @@ class Arrival:
     seconds: float
 
 
+class NotArrivedError(ComponentError):
+    """What was sent was not found in these of the backends, by their names."""
+
+    def __init__(self, missing: Sequence[str], stack: Stack, seconds: float) -> None:
+        super().__init__(
+            f"What was sent to the Collector was not found in {', '.join(missing)} within "
+            f"{seconds:.0f} s.",
+            next_step=f"Look into the logs in {stack.folder / 'logs'}.",
+        )
+        self.missing = tuple(missing)
+
+
 def prove(stack: Stack, limit_seconds: float = 60.0) -> list[Arrival]:
     """Send one of each signal to the Collector and find it where it is kept.
 
     The seconds count from before the post until the answer to the query that found it. A poll
-    every 50 ms is the resolution. ComponentError names what did not arrive in time.
+    every 50 ms is the resolution. NotArrivedError names what did not arrive in time.
     """
     mark = secrets.token_hex(16)
     sent = dict[str, float]()
@@ -47,11 +60,7 @@ def prove(stack: Stack, limit_seconds: float = 60.0) -> list[Arrival]:
         time.sleep(_POLL_SECONDS)
     missing = [keeper for signal, keeper in stack.keeps.items() if signal not in arrived]
     if missing:
-        raise ComponentError(
-            f"What was sent to the Collector was not found in {', '.join(missing)} within "
-            f"{limit_seconds:.0f} s.",
-            next_step=f"Look into the logs in {stack.folder / 'logs'}.",
-        )
+        raise NotArrivedError(missing, stack, limit_seconds)
     return [arrived[signal] for signal in stack.keeps]
 
 

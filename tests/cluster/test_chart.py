@@ -15,6 +15,8 @@ from harness.targets.kubernetes import helm as product
 
 pytestmark = pytest.mark.cluster
 
+CLAIM, NAMED = "PersistentVolumeClaim", "app.kubernetes.io/name"
+
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -87,6 +89,23 @@ def test_every_pod_names_the_secret_to_pull_with_and_none_if_there_is_none(
     for pod in found:
         assert pod["spec"]["imagePullSecrets"] == [{"name": "key"}], pod["metadata"]["labels"]
         assert pod["spec"]["automountServiceAccountToken"] is False
+
+
+def test_each_component_has_a_volume_if_so_asked_and_else_none(
+    helm: str, given: Path, objects: list[dict[str, Any]]
+) -> None:
+    assert not [each for each in objects if each["kind"] == CLAIM]
+    found = rendered(helm, given, "--set=storage.size=10Gi,storage.class=fast")
+    claims = {each["metadata"]["name"]: each for each in found if each["kind"] == CLAIM}
+    assert set(claims) == {"otelcol", "prometheus", "jaeger", "victorialogs"}
+    for name, each in claims.items():
+        assert each["spec"]["resources"]["requests"] == {"storage": "10Gi"}
+        assert each["spec"]["storageClassName"] == "fast"
+        (pod,) = [p for p in pods(found) if p["metadata"]["labels"][NAMED] == name]
+        volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+        assert volumes["data"] == {"name": "data", "persistentVolumeClaim": {"claimName": name}}
+    default = rendered(helm, given, "--set=storage.size=10Gi")
+    assert all("storageClassName" not in each["spec"] for each in default if each["kind"] == CLAIM)
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 
 from harness.linux.processes import Completed
-from tests.cluster import images
+from tests.cluster import images, volumes
 from tests.cluster.engine import Engine
 from tests.cluster.reached import HARNESS, Reached
 
 pytestmark = pytest.mark.cluster
 
 NAME = "harness-test"
+WORKER = f"{NAME}-worker"
 Run = Callable[..., Completed]
 
 MISSING = """
@@ -36,6 +37,24 @@ try:
     helm.install(cluster, given)
 except HarnessError as error:
     print(error)
+"""
+
+KEPT = """
+import sys, time
+from pathlib import Path
+from harness.stack import readback
+from harness.targets.kubernetes import proof, values
+from harness.targets.kubernetes.kubectl import Cluster
+mark, *send = sys.argv[1:]
+cluster = Cluster({context!r}, "second", Path({kubeconfig!r}))
+with proof.reached(cluster, values.stack(cluster.context)) as here:
+    for signal in send:
+        readback.send(here, signal, mark)
+    lacking, until = set(here.keeps), time.monotonic() + 60
+    while lacking and time.monotonic() < until:
+        lacking -= {{each for each in lacking if readback.found(here, each, mark)}}
+        time.sleep(0.2)
+print(sorted(lacking))
 """
 
 LOAD = """
@@ -86,23 +105,18 @@ def test_status_tells_of_each_node_and_proves_it_again(run: Run) -> None:
 
 def test_nodes_have_what_collectors_look_for(run: Run) -> None:
     for place in ("tracing/events", "debug/tracing"):
-        run("docker", "exec", f"{NAME}-worker", "ls", f"/sys/kernel/{place}")
-    run("docker", "exec", f"{NAME}-worker", "test", "-r", "/sys/kernel/btf/vmlinux")
-    kept = run("docker", "exec", f"{NAME}-worker", "stat", "-f", "-c", "%T", "/sys/fs/bpf")
+        run("docker", "exec", WORKER, "ls", f"/sys/kernel/{place}")
+    run("docker", "exec", WORKER, "test", "-r", "/sys/kernel/btf/vmlinux")
+    kept = run("docker", "exec", WORKER, "stat", "-f", "-c", "%T", "/sys/fs/bpf")
     assert kept.stdout.strip() == "bpf_fs"
 
 
 def test_pods_have_a_cgroup_each(run: Run) -> None:
     root = "/sys/fs/cgroup"
-    if (
-        run(
-            "docker", "exec", f"{NAME}-worker", "test", "-e", f"{root}/unified", check=False
-        ).returncode
-        == 0
-    ):
+    if run("docker", "exec", WORKER, "test", "-e", f"{root}/unified", check=False).returncode == 0:
         root += "/unified"
     words = ("find", root, "-name", "cgroup.controllers", "-path", "*pod*scope*")
-    assert len(run("docker", "exec", f"{NAME}-worker", *words).stdout.splitlines()) > 1
+    assert len(run("docker", "exec", WORKER, *words).stdout.splitlines()) > 1
 
 
 def test_an_image_that_is_missing_names_the_pod_and_what_to_do(run: Run) -> None:
@@ -118,23 +132,64 @@ def test_a_bundle_is_taken_and_gives_a_node_what_it_lacks(run: Run, tmp_path: Pa
     made = json.loads(run(HARNESS, "bundle", str(file), "--json").stdout)
     assert not harness(run, "up", "--bundle", str(file), "--json")["changed"]
     image = next(each["name"] for each in made["images"] if "victoria" in each["name"])
-    ctr = ("docker", "exec", f"{NAME}-worker", "ctr", "--namespace=k8s.io", "images")
+    ctr = ("docker", "exec", WORKER, "ctr", "--namespace=k8s.io", "images")
     run(*ctr, "rm", image)
     assert image not in run(*ctr, "ls", "--quiet").stdout.split()
     said = run(sys.executable, "-c", LOAD.format(name=NAME, file=str(file))).stdout
-    assert said.splitlines() == [f"loading 5 images from harness.tar into {NAME}-worker"]
+    assert said.splitlines() == [f"loading 5 images from harness.tar into {WORKER}"]
     assert image in run(*ctr, "ls", "--quiet").stdout.split()
     print(f"the bundle has {made['size_bytes'] / 1e6:.0f} MB")
     file.unlink()  # pytest would keep it
 
 
-def test_a_cluster_that_is_there_gets_a_namespace_and_loses_it_again(run: Run) -> None:
+def second(run: Run) -> list[str]:
+    """What names the namespace `second` in the cluster as one that is there."""
     state = json.loads(run(HARNESS, "up", "--target", "kind", "--name", NAME, "--json").stdout)
-    words = ["--target", "existing", "--kubeconfig", state["kubeconfig"], "--namespace", "second"]
-    made = run(HARNESS, "up", *words, "--json", check=False)
+    return ["--target", "existing", "--kubeconfig", state["kubeconfig"], "--namespace", "second"]
+
+
+def test_volumes_keep_data_over_an_upgrade(run: Run, tmp_path: Path) -> None:
+    words = second(run)
+    kubectl = ["kubectl", f"--kubeconfig={words[3]}"]
+    claims = [f"second/{name}" for name in ("otelcol", "prometheus", "jaeger", "victorialogs")]
+    volumes.make(run, kubectl, WORKER, claims, tmp_path / "volumes.json")
+    asked = ["--storage", volumes.SIZE, "--storage-class", volumes.CLASS]
+    made = run(HARNESS, "up", *words, *asked, "--json", check=False)
     assert made.returncode == 0, made.stdout + made.stderr
     assert len(json.loads(made.stdout)["proof"]) == 3
-    gone = run(HARNESS, "down", *words, "--verify", check=False)
+    kept = KEPT.format(context=f"kind-{NAME}", kubeconfig=words[3])
+    mark = "5ec0" * 8
+    script = (sys.executable, "-c", kept, mark)
+    assert run(*script, "traces", "metrics", "logs").stdout.strip() == "[]"
+    pods = [
+        *kubectl,
+        "get",
+        "pods",
+        "--namespace=second",
+        "--output=jsonpath={.items[*].metadata.uid}",
+    ]
+    before = set(run(*pods).stdout.split())
+    upgraded = run(HARNESS, "up", *words, "--retention", "48", "--json")  # nothing of volumes
+    assert json.loads(upgraded.stdout)["changed"]
+    assert not before & set(run(*pods, "--selector=app.kubernetes.io/name=jaeger").stdout.split())
+    assert run(*script).stdout.strip() == "[]"
+
+
+def test_a_full_volume_is_named(run: Run) -> None:
+    words = second(run)
+    volumes.fill(run, WORKER, "victorialogs")
+    done = run(HARNESS, "status", *words, "-o", "json", check=False)
+    volumes.empty(run, WORKER, "victorialogs")
+    assert done.returncode == 2, done.stdout + done.stderr
+    said = json.loads(done.stdout)["unproved"]
+    assert "not found in victorialogs" in said
+    assert "read-only" in said or "no space left" in said
+    again = run(HARNESS, "status", *words, "-o", "json", check=False)
+    assert again.returncode == 0, again.stdout + again.stderr
+
+
+def test_a_cluster_that_is_there_loses_the_namespace_again(run: Run) -> None:
+    gone = run(HARNESS, "down", *second(run), "--verify", check=False)
     assert gone.returncode == 0, gone.stdout + gone.stderr
     assert "Nothing is left." in gone.stdout
     assert harness(run, "status", "-o", "json")["ready"]

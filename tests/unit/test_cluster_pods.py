@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
 
 from harness.errors import ComponentError
+from harness.stack import readback
 from harness.targets.kubernetes import condition, pods, proof, values
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kubectl import Cluster
@@ -95,3 +97,31 @@ def test_what_cannot_be_proved_is_not_ready_and_says_why(monkeypatch: pytest.Mon
     assert not asked["ready"]
     assert asked["unproved"].startswith("No span came.")
     assert "proof" not in asked
+
+
+def test_a_claim_without_a_volume_is_told_from_a_full_cluster() -> None:
+    said = "0/3 nodes are available: 3 node(s) didn't find available persistent volumes to bind."
+    waiting = {"type": "PodScheduled", "reason": "Unschedulable", "message": said}
+    trouble = only(pod(conditions=[waiting]))
+    assert trouble.kind == "volume"
+    assert "--storage-class" in pods.failure(CLUSTER, trouble).next_step
+
+
+def test_what_no_backend_kept_is_told_with_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Said:
+        returncode = 0
+
+        def __init__(self, *words: str) -> None:
+            self.stdout = f"last line of {words[1]}\n"
+
+    def prove(here: Any, seconds: float) -> Any:
+        raise readback.NotArrivedError(["victorialogs"], here, seconds)
+
+    monkeypatch.setattr(Cluster, "run", lambda _, *words, **__: Said(*words))
+    monkeypatch.setattr(Cluster, "forwarded", lambda _, services: contextlib.nullcontext(services))
+    monkeypatch.setattr(readback, "prove", prove)
+    with pytest.raises(ComponentError, match="not found in victorialogs") as caught:
+        proof.prove(CLUSTER, STACK)
+    assert "otelcol says: last line of service/otelcol" in caught.value.why
+    assert "victorialogs says: last line of service/victorialogs" in caught.value.why
+    assert caught.value.next_step.endswith("logs service/victorialogs says more.")

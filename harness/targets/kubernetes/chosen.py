@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import InputError, NeedError
-from harness.targets.kubernetes import kind, preflight, registry
+from harness.targets.kubernetes import kind, preflight, registry, storage
 from harness.targets.kubernetes.kind import Kind
 from harness.targets.kubernetes.kubectl import Cluster
 
@@ -22,8 +22,9 @@ class Options:
     """What a person says of a roll-out; `target` is `kind` or `existing`.
 
     With `bundle` kind is given images from that file alone; below `registry` an existing cluster's
-    nodes find them. The last four go with the profile `production`: a folder of charts' archives,
-    RELEASE=FILE of further values, and what `down` removes besides.
+    nodes find them. `storage` is the size of each component's volume, of `storage_class`; empty:
+    those that are there already, else none. The last four go with the profile `production`: a
+    folder of charts' archives, RELEASE=FILE of further values, and what `down` removes besides.
     """
 
     target: str
@@ -38,6 +39,8 @@ class Options:
     registry: str = ""
     bundle: Path | None = None
     pull_secret: str = ""
+    storage: str = ""
+    storage_class: str = ""
     profile: str = "poc"
     charts: str = ""
     values: tuple[str, ...] = ()
@@ -63,6 +66,7 @@ def check(options: Options) -> None:
         raise InputError(f"{options.nodes} nodes are none.", next_step="Take --nodes 1 or more.")
     if options.registry:
         registry.check(options.registry)
+    storage.check(options.storage, options.storage_class)
     if options.target == "kind":
         _check_kind(options)
     elif options.bundle and not options.registry:

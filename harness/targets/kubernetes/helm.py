@@ -58,7 +58,9 @@ def fingerprint(values: Values) -> str:
 
 
 def state(cluster: Cluster, release: str = RELEASE) -> dict[str, Any] | None:
-    """The release as helm knows it: `status`, `version`, `fingerprint`, `note`; None if none is."""
+    """The release as helm knows it: `status`, `version`, `note`...; None if there is none.
+
+    `fingerprint` and `storage` are of our own chart."""
     done = _helm(cluster, "status", release, "--output=json", check=False)
     if done.returncode:
         if "not found" in done.stderr:
@@ -75,6 +77,7 @@ def state(cluster: Cluster, release: str = RELEASE) -> dict[str, Any] | None:
         "version": found["version"],
         "fingerprint": values.get("fingerprint", ""),
         "note": found["info"].get("description", ""),
+        "storage": values.get("storage") or {},
     }
 
 

@@ -1,6 +1,6 @@
 """What the production profile needs of a cluster beside what every roll-out does.
 
-`production` asks before it makes anything, and for its plan.
+`production` asks before it makes anything, and for its plan; `storage` whether volumes are made.
 """
 
 from __future__ import annotations

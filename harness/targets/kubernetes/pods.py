@@ -22,6 +22,8 @@ _NEXT = {
     "container": "The node's container runtime refuses it; its kubelet's log says more.",
     "crash": "What it said last is above; the whole: {logs}",
     "place": "Give the cluster room (CPU, memory, a node without taints), then run it again.",
+    "volume": "Somebody has to make its volume: kubectl get persistentvolumes,storageclasses; "
+    "another class is named with --storage-class.",
 }
 _CRASHES = 3
 """Restarts after which a container is given up: an agent may wait for the first pods' cgroup."""
@@ -48,21 +50,23 @@ def troubles(pods: Sequence[dict[str, Any]]) -> Iterator[Trouble]:
         for condition in status.get("conditions", ()):
             if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
                 said = condition.get("message", "")
-                yield Trouble(component, name, "", "place", "Unschedulable", said)
+                kind = "volume" if "persistent" in said.lower() else "place"
+                yield Trouble(component, name, "", kind, "Unschedulable", said)
         statuses = status.get("initContainerStatuses", []) + status.get("containerStatuses", [])
         for one in statuses:
             waiting = one.get("state", {}).get("waiting", {})
-            kind = _HOPELESS.get(waiting.get("reason", ""))
-            if kind is None or (kind == "crash" and one.get("restartCount", 0) < _CRASHES):
+            hopeless = _HOPELESS.get(waiting.get("reason", ""))
+            restarts = one.get("restartCount", 0)
+            if hopeless is None or (hopeless == "crash" and restarts < _CRASHES):
                 continue
             said = waiting.get("message", "")
-            yield Trouble(component, name, one["name"], kind, waiting["reason"], said)
+            yield Trouble(component, name, one["name"], hopeless, waiting["reason"], said)
 
 
 def failure(cluster: Cluster, trouble: Trouble) -> ComponentError:
     """The error that names the component, the pod, its last events and lines, and what to do."""
     said = [trouble.message or trouble.reason]
-    if trouble.kind != "place":
+    if trouble.container:
         told = events(cluster, trouble.pod)
         said += [f"Events: {'; '.join(told)}."] if told else []
     if lines := _lines(cluster, trouble):

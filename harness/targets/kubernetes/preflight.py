@@ -60,7 +60,7 @@ def cluster(where: Cluster, machine: str) -> Iterator[Check]:
     version, answers = _version(where)
     yield version
     if answers:
-        yield from (_may(where, *each) for each in _PERMISSIONS)
+        yield from (may(where, *each) for each in _PERMISSIONS)
         for node in where.get("nodes"):
             yield from _node(node, _ARCHITECTURES.get(machine, machine))
 
@@ -70,7 +70,7 @@ def evaluation(where: Cluster, node: str, machine: str) -> Iterator[Check]:
     version, answers = _version(where)
     yield version
     if answers:
-        yield from (_may(where, *each) for each in _MEASURING)
+        yield from (may(where, *each) for each in _MEASURING)
         for each in where.get("nodes", node):
             yield from _node(each, _ARCHITECTURES.get(machine, machine))
 
@@ -116,7 +116,8 @@ def context(kubeconfig: str, given: str) -> str:
     return str(known[0])
 
 
-def _may(where: Cluster, verb: str, resource: str) -> Check:
+def may(where: Cluster, verb: str, resource: str) -> Check:
+    """Whether this user may do that in our namespace."""
     done = where.run("auth", "can-i", verb, resource, check=False)
     allowed = done.stdout.strip().startswith("yes")
     hint = f"Ask for a role that may {verb} {resource} in the namespace {where.namespace}."

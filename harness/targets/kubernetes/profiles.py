@@ -32,7 +32,7 @@ PROFILES = {
 
 _OTHERS = {
     "production": ("charts", "values", "crds", "volumes"),
-    "poc": ("bundle", "registry", "pull_secret"),
+    "poc": ("bundle", "registry", "pull_secret", "storage", "storage_class"),
 }
 """What only one of them knows."""
 

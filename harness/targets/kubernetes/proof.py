@@ -19,12 +19,13 @@ from harness.stack import backends, readback
 from harness.stack.config import PROGRAMS, Stack
 from harness.stack.config.prometheus import metric
 from harness.stack.questions import Logs, Metrics, Traces
-from harness.stack.readback import Arrival
+from harness.stack.readback import Arrival, NotArrivedError
 from harness.targets.kubernetes.kubectl import OURS, Cluster
 
 SECONDS = 60.0
 PROGRAM = "program/.output/nothing"
 _POLL_SECONDS = 0.25
+_LINES, _CHARACTERS = 3, 500  # of what a backend says that kept nothing
 _REQUEST = """import urllib.request
 for _ in range({times}):
     answer = urllib.request.urlopen('http://{service}:{port}/exec?proof={mark}', timeout=10)
@@ -67,7 +68,7 @@ def prove(cluster: Cluster, stack: Stack, asked: Asked = ONE) -> list[Arrival]:
     agent is told from what no backend keeps.
     """
     with reached(cluster, stack) as here:
-        readback.prove(here, SECONDS)
+        _prove_backends(cluster, stack, here)
         node = _node(cluster, asked.service)
         mark, since = secrets.token_hex(8), time.time_ns()
         before = _requests(here, node)
@@ -79,6 +80,24 @@ def prove(cluster: Cluster, stack: Stack, asked: Asked = ONE) -> list[Arrival]:
             "logs": lambda: _has_line(here, node, since),
         }
         return _found(here, wanted, began)
+
+
+def _prove_backends(cluster: Cluster, stack: Stack, here: Stack) -> None:
+    """What is sent to the Collector is kept; else what those say that did not keep it."""
+    try:
+        readback.prove(here, SECONDS)
+    except NotArrivedError as error:
+        names = [stack.hosts[name] for name in ("otelcol", *error.missing)]
+        said = [f"{name} says: {lines}" for name in names if (lines := _last_words(cluster, name))]
+        raise ComponentError(
+            error.what, " ".join(said), f"{cluster.shown} logs service/{names[-1]} says more."
+        ) from error
+
+
+def _last_words(cluster: Cluster, service: str) -> str:
+    """The last lines of a service's pod."""
+    done = cluster.run("logs", f"service/{service}", f"--tail={_LINES}", check=False)
+    return "" if done.returncode else " ".join(done.stdout.split())[-_CHARACTERS:]
 
 
 def _found(here: Stack, wanted: dict[str, Callable[[], bool]], began: float) -> list[Arrival]:

@@ -23,6 +23,7 @@ from harness.targets.kubernetes import (
     preflight,
     proof,
     sources,
+    storage,
     values,
 )
 from harness.targets.kubernetes.archive import Archive
@@ -94,15 +95,17 @@ def _install(
     tell: Tell,
 ) -> RolledOut:
     described = values.stack(cluster.context, options.retention_hours)
-    given = values.values(described, image, options.registry, options.pull_secret)
-    pages = _pages(cluster, described)
     now = helm.state(cluster)
+    volumes = storage.wanted(options.storage, options.storage_class, now)
+    given = values.values(described, image, options.registry, options.pull_secret, volumes)
+    pages = _pages(cluster, described)
     deployed = now is not None and now["status"] == "deployed"
     same = now is not None and now["fingerprint"] == helm.fingerprint(given)
     if deployed and same and all(map(pods.is_ready, pods.ours(cluster))):
         return RolledOut(cluster, False, phases, (), pages)
     with timed(phases, "cluster checks", tell):
         preflight.require(preflight.cluster(cluster, platform.machine()))
+        preflight.require(storage.checks(cluster, volumes))
         if options.pull_secret:
             sources.require_pull_secret(cluster, options.pull_secret)
     if options.target == "kind":
@@ -145,7 +148,10 @@ def plan(options: Options) -> dict[str, Any]:
     made: dict[str, Any] = {"target": options.target, "namespace": options.namespace}
     if options.target == "kind":
         made["cluster"] = own.configuration(Wanted(options.name, options.nodes, options.image))
-    given = values.values(described, images.name(), options.registry, options.pull_secret)
+    volumes = storage.wanted(options.storage, options.storage_class, None)
+    given = values.values(described, images.name(), options.registry, options.pull_secret, volumes)
+    if volumes:
+        made["volumes"] = {"of": sorted(given["components"]), **volumes}
     made["images"] = sources.told(options, sources.carried(options), values.images(given))
     made["checks"] = [vars(check) for check in preflight.tools(chosen.tools(options))]
     return made
@@ -175,7 +181,7 @@ def left(options: Options) -> list[str]:
         return list(Kind(options.name, chosen.home(options.name)).left())
     cluster = chosen.existing(options)
     found = cluster.get("namespace", cluster.namespace)
-    kinds = "all,configmaps,secrets,serviceaccounts,networkpolicies"
+    kinds = "all,configmaps,secrets,serviceaccounts,networkpolicies,persistentvolumeclaims"
     found += cluster.get(kinds, f"--selector={OURS}")
     return [f"{each['kind']} {each['metadata']['name']} is there." for each in found]
 

@@ -6,6 +6,7 @@ A component's pod is made of the same record and the same module as its process 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -33,17 +34,24 @@ def stack(cluster: str, retention_hours: int = 24) -> Stack:
     )
 
 
-def values(described: Stack, image: str, prefix: str = "", pull_secret: str = "") -> Tree:
+def values(
+    described: Stack,
+    image: str,
+    prefix: str = "",
+    pull_secret: str = "",
+    volumes: Mapping[str, str] | None = None,
+) -> Tree:
     """The values of the chart: every component, and the image of everything of ours.
 
     Images are called as they are below `prefix`, a registry of one's own, if there is one;
-    `pull_secret` is the Secret that nodes pull them with.
+    `pull_secret` is the Secret that nodes pull them with. `volumes` have a `size` and a `class`.
     """
     components = {name: component(described, name) for name in described.hosts}
     for one in components.values():
         one["image"] = registry.named(one["image"], prefix)
     secret = {"pullSecret": pull_secret} if pull_secret else {}
-    return {"image": registry.named(image, prefix), "components": components, **secret}
+    kept = {"storage": dict(volumes)} if volumes else {}
+    return {"image": registry.named(image, prefix), "components": components, **secret, **kept}
 
 
 def component(described: Stack, name: str) -> Tree:

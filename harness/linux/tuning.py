@@ -1,0 +1,136 @@
+"""Sets what disturbs a measurement as it is wanted, and gives back what was; a node's answers do.
+
+What each thing was is noted in /run before anything is changed. The note is gone when the machine
+starts anew, as is all that was set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from harness.errors import HarnessError, NeedError
+from harness.linux.tunables import KINDS, ROOT, Wish, wishes
+from harness.wire.spec import Placement
+
+NOTE = Path("/run/harness-tuned.json")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was set or given back, and what was not and why, in sentences."""
+
+    done: list[str]
+    refused: list[str]
+
+
+def tune(place: Placement, note: Path = NOTE, root: Path = ROOT) -> Outcome:
+    """Set all of it; what was is noted first, and kept by a second call.
+
+    NeedError if another process sets or gives back at this moment.
+    """
+    with _noted(note) as (earlier, keep):
+        known = {(each.kind, each.what) for each in earlier}
+        asked = wishes(place, root)
+        mine = [*earlier, *(each for each in asked if (each.kind, each.what) not in known)]
+        keep(mine)
+        outcome, failed = Outcome([], []), []
+        for each in asked:
+            try:
+                _set(each, each.wanted)
+            except (OSError, HarnessError) as error:
+                outcome.refused.append(f"{each.knob}: {each.what} cannot be set: {_said(error)}")
+                failed.append(each)
+            else:
+                outcome.done.append(
+                    f"{each.knob}: {each.what} is {each.wanted} (was {each.before})"
+                )
+        keep([each for each in mine if each not in failed])
+    return outcome
+
+
+def restore(note: Path = NOTE) -> Outcome:
+    """Give back what was before `tune`, the last thing first; what others set since is left."""
+    with _noted(note) as (earlier, keep):
+        outcome, left = Outcome([], []), list[Wish]()
+        for each in reversed(earlier):
+            try:
+                now = KINDS[each.kind].read(each.what)
+                if now not in (each.before, each.wanted):
+                    outcome.refused.append(
+                        f"{each.knob}: {each.what} was set to {now} by somebody else: it is left so"
+                    )
+                    continue
+                if now != each.before:
+                    _set(each, each.before)
+            except (OSError, HarnessError) as error:
+                outcome.refused.append(f"{each.knob}: {each.what} stays: {_said(error)}")
+                left.insert(0, each)
+            else:
+                outcome.done.append(f"{each.knob}: {each.what} is {each.before} again")
+        keep(left)
+    return outcome
+
+
+def noted(note: Path = NOTE) -> list[Wish]:
+    """What `tune` set and `restore` would give back."""
+    try:
+        return _parsed(note.read_text())
+    except FileNotFoundError:
+        return []
+
+
+def _set(wish: Wish, value: str) -> None:
+    kind = KINDS[wish.kind]
+    kind.write(wish.what, value)
+    if (now := kind.read(wish.what)) != value:
+        raise NeedError(f"It is {now} after {value} was written.")
+
+
+@contextlib.contextmanager
+def _noted(note: Path) -> Iterator[tuple[list[Wish], Callable[[Sequence[Wish]], None]]]:
+    """What is noted, and what keeps other things instead; the file goes when nothing is."""
+
+    def keep(kept: Sequence[Wish]) -> None:
+        text = json.dumps([asdict(each) for each in kept]).encode() + b"\n"
+        os.pwrite(descriptor, text, 0)  # its first line counts, should we be killed here
+        os.ftruncate(descriptor, len(text))
+        os.fsync(descriptor)
+
+    try:
+        descriptor = os.open(note, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise NeedError(
+            f"{note} cannot be written: {error.strerror}.",
+            "Nothing is set that could not be given back.",
+            "Run it as root.",
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            note.stat()
+        except (BlockingIOError, FileNotFoundError):  # or who was at work has just removed it
+            raise NeedError(
+                "Another `harness tune` or `harness restore` is at work on this machine.",
+                next_step="Wait until it has ended.",
+            ) from None
+        try:
+            yield _parsed(note.read_text()), keep
+        finally:
+            if not _parsed(note.read_text()):
+                note.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _parsed(text: str) -> list[Wish]:
+    return [Wish(**each) for each in json.loads(text.partition("\n")[0] or "[]")]
+
+
+def _said(error: Exception) -> str:
+    return f"{error.strerror}." if isinstance(error, OSError) and error.strerror else str(error)
