@@ -26,7 +26,7 @@ from harness.plan.experiment import Experiment
 from harness.results.run import TrialRecord
 
 PERCENT, PER_S = "capacity_percent", "capacity_per_s"
-DRIVER_FULL = 0.85  # of one CPU: the driver is one thread, the same limit as at a rate
+DRIVER_FULL = 0.85  # of a CPU for each of its threads, of which it has one; as at a rate
 SERVICE_FULL = 0.85  # of all CPUs that it may use, what others and the hypervisor took added
 SEEN = 0.05  # of the time: what others take below that is not worth a word
 FULL = (
@@ -41,9 +41,10 @@ class Saturation:
 
     `service_share`: CPU of the service over that of all `cpus` it may use, in the state (on, off,
     nothing on) in which that is least; `driver_share`: of the load driver's one CPU, in that in
-    which it is most. `per_s`: requests answered well a second, on and off; `failed_share` of the
-    requests were not. `service_on` and `load_on` are CPU numbers, as they are known. `limit`: why
-    there is no figure, as a sentence; `doubt`: what is to be known of one.
+    which it is most; with several load workers of all their CPUs, or of that of the busiest.
+    `per_s`: requests answered well a second, on and off; `failed_share` of the requests were not.
+    `service_on` and `load_on` are CPU numbers, as they are known. `limit`: why there is no figure,
+    as a sentence; `doubt`: what is to be known of one.
     """
 
     workload: str
@@ -160,6 +161,7 @@ class Counted:
 
     connections: int
     cpus: int
+    driver_cpus: int
     service: float
     driver: float
     starved: float
@@ -171,10 +173,14 @@ class Counted:
         """Of these trials and their windows by state, at least one of each."""
         cpus = max(1, round(_mean(records, "saturated_cpus")))
         # load from another node has no cgroup here, but tells its own share
-        driver = [share for part in states if (share := _share(part, CLIENT))]
+        driver_cpus = max(1, round(_mean(records, "saturated_driver_cpus")))
+        driver = [share / driver_cpus for part in states if (share := _share(part, CLIENT))]
+        if driver_cpus > 1:  # one of several workers may be full by itself
+            driver.append(_mean(records, "driver_cpu_share"))
         return cls(
             round(_mean(records, "saturated_connections")),
             cpus,
+            driver_cpus,
             min(_share(part, "cpu.workload") for part in states) / cpus,
             max(driver, default=_mean(records, "driver_cpu_share")),
             _mean(records, "service_starved_share"),
@@ -198,16 +204,17 @@ def _limit(workload: str, told: Counted, per_s: float) -> str:
     """Why what was reached is not the service's capacity; empty if it is."""
     cpus = f"{told.cpus} CPUs" if told.cpus > 1 else "one CPU"
     service = f"the service {told.service:.0%} of its {cpus}"
+    driver = "CPU" if told.driver_cpus == 1 else f"{told.driver_cpus} CPUs"
     fewer = ", or give the service fewer CPUs (service_cpus)" if told.cpus > 1 else ""
     if not per_s:
         return "The full service answered no request well."
     if told.driver + told.driver_starved > DRIVER_FULL:
-        used = f"{told.driver:.0%} of its CPU{_others(told.driver_starved)}, {service}"
+        used = f"{told.driver:.0%} of its {driver}{_others(told.driver_starved)}, {service}"
         return FULL.format(used, f"{per_s:,.0f}", fewer)
     if told.service + told.starved + told.stolen < SERVICE_FULL:
         return (
-            f"Neither was full: the load driver used {told.driver:.0%} of its CPU, {service}, at "
-            f"{per_s:,.0f} requests a second. {told.connections} connections, or a lock of the "
+            f"Neither was full: the load driver used {told.driver:.0%} of its {driver}, {service}, "
+            f"at {per_s:,.0f} requests a second. {told.connections} connections, or a lock of the "
             f"service's own, were the limit. Set loads.{workload}.connections higher{fewer}."
         )
     return ""

@@ -38,7 +38,7 @@ _PLANNING = {
     "--locustfile": "locustfile", "--arm": "arms", "--workload": "workload",
     "--duration": "duration", "--quick": "quick", "--rigorous": "rigorous", "--blocks": "blocks",
     "--minutes": "minutes", "--run": "run_name", "--stack": "stack",
-    "--service-cpus": "service_cpus", "--target": "target",
+    "--service-cpus": "service_cpus", "--load-workers": "load_workers", "--target": "target",
     "--load-target": "load_target", "--load-url": "load_url",
 }  # fmt: skip
 
@@ -101,7 +101,8 @@ def asked(options: Options, ends: ExitStack) -> Asked:
     experiment = choice.chosen(
         options.name or DEFAULT, own=own, arms=options.arms or (),
         workloads=_shipped(options), minutes=options.minutes, stack=options.stack,
-        service_cpus=options.service_cpus, defaults=certificate,
+        service_cpus=options.service_cpus, load_workers=options.load_workers,
+        defaults=certificate,
     )  # fmt: skip
     experiment = _long(options, experiment)
     for name in experiment.workloads:

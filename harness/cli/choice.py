@@ -55,6 +55,7 @@ def chosen(
     minutes: float | None = None,
     stack: str | None = None,
     service_cpus: int | None = None,
+    load_workers: int | None = None,
     defaults: Mapping[str, Any] | None = None,
 ) -> Experiment:
     """The experiment of this file or name, with what the other options replace in it.
@@ -89,6 +90,8 @@ def chosen(
         e = replace(e, budget_seconds=60 * minutes)
     if service_cpus is not None:
         e = replace(e, service_cpus=service_cpus)
+    if load_workers is not None:
+        e = replace(e, load_workers=load_workers)
     return e
 
 
@@ -148,7 +151,8 @@ def plan(
     for arm in e.arms:
         yield f"  arm {arm.name}: {_describe(arm)}"
     for name in e.workloads:
-        yield f"  load of {name}: {e.load(name).arrivals} arrivals"
+        by = f", made by {e.load_workers} processes" if e.load_workers > 1 else ""
+        yield f"  load of {name}: {e.load(name).arrivals} arrivals{by}"
     if e.has_shared:
         yield f"  {_shared(e)}"
     window, guard = 1000 * e.window_seconds, 1000 * e.guard_seconds
@@ -244,7 +248,7 @@ def lasts(seconds: float) -> str:
 def _placed(e: Experiment, described: Mapping[str, Any]) -> str:
     """How many CPUs the service would have there, and who the others."""
     siblings = {int(cpu): threads for cpu, threads in described["siblings"].items()}
-    return placement.plan(sorted(siblings), siblings, e.service_cpus).why
+    return placement.plan(sorted(siblings), siblings, e.service_cpus, e.load_workers).why
 
 
 def _shared(e: Experiment) -> str:

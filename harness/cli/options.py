@@ -157,6 +157,14 @@ class Options:
             show_default="0",
         ),
     ] = None
+    load_workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Drive the load by so many processes side by side, where one is not enough.",
+            show_default="1",
+        ),
+    ] = None
     target: Annotated[
         str,
         typer.Option(

@@ -120,6 +120,7 @@ def evaluate(
             receiver=experiment.stack,
             idle_poll=experiment.idle_poll,
             service_cpus=experiment.service_cpus,
+            load_workers=experiment.load_workers,
             run_dir=str(run_dir.absolute()) if run_dir and target.name == "local" else "",
         )
         nodes = Nodes(target, lambda node: node.open(asked, partial(tell, 0.0, 1.0)))

@@ -289,7 +289,13 @@ class Node:
 
 
 def session(
-    run: str, *, receiver: Any, idle_poll: bool, service_cpus: int = 0, run_dir: str = ""
+    run: str,
+    *,
+    receiver: Any,
+    idle_poll: bool,
+    service_cpus: int = 0,
+    load_workers: int = 1,
+    run_dir: str = "",
 ) -> Session:
     """What a controller of this code asks for."""
     return Session(
@@ -299,5 +305,6 @@ def session(
         receiver=receiver,
         idle_poll=idle_poll,
         service_cpus=service_cpus,
+        load_workers=load_workers,
         run_dir=run_dir,
     )

@@ -11,10 +11,10 @@ from harness.wire.spec import Placement
 _TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
 
-def placement(service_cpus: int = 0) -> Placement:
-    """The plan for the CPUs that this process may use; `service_cpus` as `plan` takes it."""
+def placement(service_cpus: int = 0, load_workers: int = 1) -> Placement:
+    """The plan for the CPUs that this process may use; the others as `plan` takes them."""
     cpus = sorted(os.sched_getaffinity(0))
-    return plan(cpus, {cpu: siblings(cpu) for cpu in cpus}, service_cpus)
+    return plan(cpus, {cpu: siblings(cpu) for cpu in cpus}, service_cpus, load_workers)
 
 
 def beside(place: Placement) -> tuple[int, ...]:

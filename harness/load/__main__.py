@@ -18,6 +18,7 @@ import gevent
 from harness.errors import HarnessError
 from harness.load import LOGIN
 from harness.load.driver import Driver
+from harness.load.schedule import Share
 from harness.load.standard_output import StandardOutput
 from harness.model import Arrivals
 from harness.wire.control import Server
@@ -45,6 +46,7 @@ def main() -> int:
             arguments.twin_url,
             login,
             arguments.arrivals,
+            Share(arguments.worker, arguments.workers),
         )
     except HarnessError as error:
         told = {"what": error.what, "why": error.why, "next_step": error.next_step}
@@ -80,10 +82,12 @@ def _go_first() -> None:
 
 def _handlers(driver: Driver) -> dict[str, Any]:
     return {
-        "capacity": lambda request: driver.capacity(float(request["seconds"])),
-        "start": lambda request: driver.start(_rate(request), request.get("requests")),
+        "capacity": lambda request: driver.capacity(float(request["seconds"]), _at(request)),
+        "start": lambda request: driver.start(
+            _rate(request), request.get("requests"), _at(request)
+        ),
         "aim": lambda request: driver.aim(bool(request["twin"])),
-        "finish": lambda request: driver.finish(Path(request["path"])),
+        "finish": lambda request: driver.finish(Path(request["path"]), _at(request)),
         "wait": lambda request: driver.wait(Path(request["path"])),
     }
 
@@ -92,6 +96,11 @@ def _rate(request: dict[str, Any]) -> float | None:
     """None for a closed loop."""
     rate = request["rate"]
     return None if rate is None else float(rate)
+
+
+def _at(request: dict[str, Any]) -> int:
+    """When, of CLOCK_MONOTONIC; 0 if that was not told."""
+    return int(request.get("at_ns", 0))
 
 
 def _arguments() -> argparse.Namespace:
@@ -107,6 +116,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--arrivals", choices=get_args(Arrivals), default="periodic", help="how they are spaced"
     )
+    parser.add_argument("--workers", type=int, default=1, help="processes that are one load")
+    parser.add_argument("--worker", type=int, default=0, help="which of them this is, from 0")
     return parser.parse_args()
 
 

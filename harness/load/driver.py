@@ -13,7 +13,7 @@ from gevent.event import Event
 from harness.errors import LoadError
 from harness.load import failures
 from harness.load.phase import Phase
-from harness.load.schedule import Schedule, scheduled
+from harness.load.schedule import NS_PER_SECOND, WHOLE, Schedule, Share, scheduled
 from harness.load.seats import Line, Seat, Side, await_idle, crew, shares
 from harness.load.timer import Timer
 from harness.load.users import Crowd, User
@@ -28,7 +28,9 @@ class Driver:
     """`connections` users of a locustfile, driven in phases, one phase at a time.
 
     With a `twin_url` as many others are at that service, and `aim` says who gets what is due.
-    Both are asked with the `login`, user:password, if there is one.
+    Both are asked with the `login`, user:password, if there is one. Of several drivers that are one
+    load each has its `share` of users and arrivals; they are told the moments at which they begin
+    and end together.
     """
 
     def __init__(
@@ -40,51 +42,61 @@ class Driver:
         twin_url: str = "",
         login: str = "",
         arrivals: Arrivals = "periodic",
+        share: Share = WHOLE,
     ) -> None:
-        self._connections, self._seed, self._arrivals = connections, seed, arrivals
+        self._connections, self._seed, self._arrivals = share.of(connections), seed, arrivals
+        self._share, own_seed = share, seed + share.worker  # or all would ask for one thing at once
         self._phases = 0
         self._seats: dict[User, Seat] = {}
         self._phase: Phase | None = None
         self._issued, self._complete = Event(), Event()
         self._hub = gevent.get_hub()
         self._timer = Timer(self._fired)
-        self._crowd = Crowd(locustfile, url, self, seed, login)
+        self._crowd = Crowd(locustfile, url, self, own_seed, login)
         kinds = [(kind.weight, kind.fixed_count) for kind in self._crowd.classes]
         weights = shares(kinds, connections)
         urls = [url, twin_url] if twin_url else [url]
-        self._sides = [Side(each, bool(i), weights, seed) for i, each in enumerate(urls)]
+        self._sides = [Side(each, bool(i), weights, own_seed) for i, each in enumerate(urls)]
         self._lines = [line for side in self._sides for line in side.lines]
         self._order = self._sides[0].order
         for side in self._sides:
-            for index in crew(weights, connections):
+            for index in crew(weights, self._connections):
                 user = self._crowd.spawn(self._crowd.classes[index], side.url)
                 self._seats[user] = Seat(side.lines[index])
         await_idle(self._sides, self._seats)
         gc.collect()
         gc.freeze()
 
-    def capacity(self, seconds: float) -> dict[str, Any]:
+    def capacity(self, seconds: float, at_ns: int = 0) -> dict[str, Any]:
         """Every user of the first service without a pause for that long: what came of it.
 
         A task is what a schedule makes due; in most locustfiles it is one request.
         """
+        _sleep_until(at_ns)
         phase = self._press()
         gevent.sleep(seconds)
         phase.stop()
         self._end()
         return phase.capacity()
 
-    def start(self, rate: float | None, requests: int | None = None) -> dict[str, Any]:
+    def start(
+        self, rate: float | None, requests: int | None = None, at_ns: int = 0
+    ) -> dict[str, Any]:
         """Begin a phase of `rate` slots a second, `requests` of them or until `finish`.
 
-        Without a rate it is a closed loop, as in `capacity`.
+        Without a rate it is a closed loop, as in `capacity`. It begins at `at_ns`, or soon.
         """
         if rate is None:
+            _sleep_until(at_ns)
             return {"at_ns": self._press().began_ns}
         self._phases += 1
-        schedule = scheduled(self._arrivals, rate, requests, f"{self._seed}/{self._phases}")
+        schedule = scheduled(
+            self._arrivals, rate, requests, f"{self._seed}/{self._phases}", self._share
+        )
         self._begin(schedule)
-        schedule.start_ns = time.monotonic_ns() + START_DELAY_NS
+        if schedule.exhausted:  # of a few requests there may be none for this one of several
+            self._issued.set()
+        schedule.start_ns = at_ns or time.monotonic_ns() + START_DELAY_NS
         self._timer.arm(schedule.next_ns)
         return {"at_ns": schedule.start_ns}
 
@@ -102,8 +114,14 @@ class Driver:
         self._hub.loop.run_callback(self._hand_out)
         return {"at_ns": at_ns}
 
-    def finish(self, path: Path) -> dict[str, Any]:
-        """Stop issuing, wait for the answers to what was due, write the requests to `path`."""
+    def finish(self, path: Path, at_ns: int = 0) -> dict[str, Any]:
+        """Stop issuing, wait for the answers to what was due, write the requests to `path`.
+
+        What is due after `at_ns`, if that is told, is not issued; nor is it waited for before.
+        """
+        if self._phase is not None and self._phase.schedule is not None:
+            self._phase.schedule.until_ns = at_ns
+        _sleep_until(at_ns)
         if (pressed := self._phase) is not None and pressed.schedule is None:
             pressed.stop()
             return self._written(pressed, path)  # nothing was due: what is under way is not missed
@@ -285,3 +303,9 @@ class Driver:
             now_ns = time.monotonic_ns()
             self._phase.failures[how] += 1
             self._phase.record.add(due_ns, now_ns, now_ns, 0, True, name, 0, line.twin)
+
+
+def _sleep_until(at_ns: int) -> None:
+    """Until this time of CLOCK_MONOTONIC; not at all if it has passed."""
+    if (left_ns := at_ns - time.monotonic_ns()) > 0:
+        gevent.sleep(left_ns / NS_PER_SECOND)

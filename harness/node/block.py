@@ -8,9 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from harness.errors import WorkloadError
+from harness.load.schedule import Share
 from harness.model import Receiver
 from harness.node import found, outside, service
 from harness.node.load_driver import Capacity, Driver, LoadDriver
+from harness.node.load_workers import drivers, own
 from harness.node.locustfile import placed
 from harness.node.machine import Machine
 from harness.node.reach import url_from
@@ -108,20 +110,27 @@ def driver(
     log: Path,
     control: str,
     file: Path,
-) -> Driver:
+) -> LoadDriver:
     """A load driver of this service, or of it and its twin; `file` may take the locustfile."""
-    return Driver(
-        *urls,
-        login=spec.login,
-        locustfile=placed(spec.locustfile, file),
-        connections=spec.connections,
-        seed=spec.driver_seed,
-        arrivals=spec.arrivals,
-        cgroup=machine.make(LOAD),
-        cpus=placement.load,
-        log=log,
-        control=machine.scratch / control,
-    )
+    locustfile, cgroup = placed(spec.locustfile, file), machine.make(LOAD)
+
+    def start(share: Share) -> Driver:
+        return Driver(
+            *urls,
+            login=spec.login,
+            locustfile=locustfile,
+            connections=spec.connections,
+            seed=spec.driver_seed,
+            arrivals=spec.arrivals,
+            cgroup=cgroup,
+            cpus=placement.load,
+            log=own(log, share),
+            control=own(machine.scratch / control, share),
+            share=share,
+            awaited=False,
+        )
+
+    return drivers(spec.load_workers, start, placement.load)
 
 
 def _capacity(spec: BlockSpec, driving: LoadDriver, attend: Attend, tell: Tell) -> Capacity | None:

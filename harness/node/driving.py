@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import DEFECT, InputError, NodeError
+from harness.load.schedule import Share
 from harness.node import silence
-from harness.node.load_driver import Driver
+from harness.node.load_driver import Driver, LoadDriver
+from harness.node.load_workers import drivers, own
 from harness.node.locustfile import placed
 from harness.node.machine import Machine
 from harness.node.testbed import LOAD
@@ -26,7 +28,7 @@ class Driving:
 
     def __init__(self, machine: Machine, placement: Placement) -> None:
         self._machine, self._placement = machine, placement
-        self._driver: Driver | None = None
+        self._driver: LoadDriver | None = None
 
     def do(self, call: Call) -> tuple[Mapping[str, Any], Path | None]:
         """What was found, and where the requests of a phase are that ended; LoadError if it fails.
@@ -57,20 +59,29 @@ class Driving:
     def _begin(self, asked: Begin) -> None:
         self.stop()
         _require_answer(asked.url)
-        self._driver = Driver(
-            asked.url,
-            login=asked.login,
-            locustfile=placed(asked.locustfile, self._machine.scratch / "locustfile.py"),
-            connections=asked.connections,
-            seed=asked.seed,
-            arrivals=asked.arrivals,
-            cgroup=self._machine.make(LOAD),
-            cpus=self._placement.load,
-            log=self._machine.work / "logs" / f"{asked.name}.log",
-            control=self._machine.scratch / "load.sock",
-        )
+        scratch, load = self._machine.scratch, self._placement.load
+        locustfile = placed(asked.locustfile, scratch / "locustfile.py")
+        cgroup = self._machine.make(LOAD)
 
-    def _running(self) -> Driver:
+        def start(share: Share) -> Driver:
+            return Driver(
+                asked.url,
+                login=asked.login,
+                locustfile=locustfile,
+                connections=asked.connections,
+                seed=asked.seed,
+                arrivals=asked.arrivals,
+                cgroup=cgroup,
+                cpus=load,
+                log=own(self._machine.work / "logs" / f"{asked.name}.log", share),
+                control=own(scratch / "load.sock", share),
+                share=share,
+                awaited=False,
+            )
+
+        self._driver = drivers(asked.workers, start, load)
+
+    def _running(self) -> LoadDriver:
         if self._driver is None:
             raise NodeError(
                 "There is no load driver on this node.", "Its beginning comes first.", DEFECT

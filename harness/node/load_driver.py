@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 from harness.errors import LoadError, StoreError
 from harness.linux import processes
 from harness.load import LOGIN
+from harness.load.schedule import WHOLE, Share
 from harness.model import Arrivals
 from harness.wire import failures
 from harness.wire.control import Client, ControlError
@@ -18,6 +20,7 @@ from harness.wire.files import is_full
 
 READY_SECONDS = 60.0
 MARGIN_SECONDS = 30.0
+Answer = Callable[[], dict[str, Any]]
 _DOING = {"capacity": "find the service's capacity"}  # of commands that are no verbs
 
 
@@ -50,7 +53,8 @@ class LoadSummary:
 
     `failures`: how many failed, by kind; a request whose connection was closed before its answer
     is one, and is not sent again. `due_per_second` is the rate of the arrivals as they were drawn.
-    `clock`: of a driver on another node, how its clock was told.
+    `clock`: of a driver on another node, how its clock was told. `workers`: of several processes
+    that are one load, what each of them did; `late_p99_ms` and `cpu_share` are then the most.
     """
 
     requests: int
@@ -62,6 +66,7 @@ class LoadSummary:
     failures: Mapping[str, int] = field(default_factory=dict)
     due_per_second: float = 0.0
     clock: Mapping[str, int] = field(default_factory=dict)
+    workers: Sequence[Mapping[str, float]] = ()
 
 
 class LoadDriver(Protocol):
@@ -106,7 +111,8 @@ class Driver:
     The process runs in `cgroup` on `cpus`; `control` is a socket path that it makes and removes.
     Without a locustfile it requests the URL itself. With a `twin_url` it has `connections` more,
     to that service, and `aim` chooses between the two. `login` is user:password, percent-encoded
-    as in a URL; nobody but root can read it from the process.
+    as in a URL; nobody but root can read it from the process. Of several drivers that are one load
+    it has this `share`. One that is not `awaited` is ready only after `await_ready`.
     """
 
     def __init__(
@@ -123,6 +129,8 @@ class Driver:
         arrivals: Arrivals = "periodic",
         cgroup: Path | None = None,
         cpus: Sequence[int] = (),
+        share: Share = WHOLE,
+        awaited: bool = True,
     ) -> None:
         argv = [sys.executable, "-m", "harness.load", "--url", url, "--control", str(control)]
         argv += ["--connections", str(connections), "--seed", str(seed), "--arrivals", arrivals]
@@ -130,16 +138,14 @@ class Driver:
             argv += ["--twin-url", twin_url]
         if locustfile is not None:
             argv += ["--locustfile", str(locustfile)]
-        self._control, self._log, self._rate = control, log, 1.0
-        self._requests = 0
+        if share.workers > 1:
+            argv += ["--worker", str(share.worker), "--workers", str(share.workers)]
+        self._control, self._log, self.lasts_seconds = control, log, 0.0
         self._aiming: Client | None = None
         env = {LOGIN: login} if login else None
         self.process = processes.spawn(argv, log=log, env=env, cgroup=cgroup, cpus=cpus)
-        try:
-            self._await_ready()
-        except BaseException:
-            self.stop()
-            raise
+        if awaited:
+            self.await_ready()
 
     @property
     def pid(self) -> int:
@@ -152,7 +158,7 @@ class Driver:
 
     def start(self, rate: float | None, requests: int | None = None) -> int:
         """Begin `rate` arrivals a second, or a closed loop; returns when (ns)."""
-        self._rate, self._requests = rate or 1.0, requests or 0
+        self.expect(rate, requests)
         return int(self._call("start", rate=rate, requests=requests)["at_ns"])
 
     def aim(self, twin: bool) -> int:
@@ -170,8 +176,7 @@ class Driver:
 
     def wait(self, path: Path) -> LoadSummary:
         """Wait until the phase's `requests` were made, then as finish."""
-        seconds = self._requests / self._rate
-        return LoadSummary(**self._call("wait", seconds, path=str(path)))
+        return LoadSummary(**self._call("wait", self.lasts_seconds, path=str(path)))
 
     def stop(self) -> None:
         """End the process; safe to call again. ComponentError if it cannot be ended."""
@@ -185,13 +190,36 @@ class Driver:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _call(self, cmd: str, takes_seconds: float = 0.0, /, **arguments: Any) -> dict[str, Any]:
+    def expect(self, rate: float | None, requests: int | None) -> None:
+        """Note how long the phase will last that is about to be begun, if it ends by itself."""
+        self.lasts_seconds = (requests or 0) / (rate or 1.0)
+
+    def gone(self, cmd: str) -> LoadError | StoreError | None:
+        """Why it cannot be told to do this, if its process has ended."""
+        return self._failed(cmd, OSError()) if self.process.poll() is not None else None
+
+    def ask(self, cmd: str, takes_seconds: float = 0.0, /, **arguments: Any) -> Answer:
+        """Tell it what to do; what is returned waits for the answer, and must be called."""
         self._hang_up()
-        try:
-            with Client(self._control, takes_seconds + MARGIN_SECONDS) as client:
-                return client.call(cmd, **arguments)
-        except (ControlError, OSError) as error:
-            raise self._failed(cmd, error) from error
+        with ExitStack() as ends:
+            try:
+                client = ends.enter_context(Client(self._control, takes_seconds + MARGIN_SECONDS))
+                client.send(cmd, **arguments)
+            except (ControlError, OSError) as error:
+                raise self._failed(cmd, error) from error
+            ends.pop_all()
+
+        def answer() -> dict[str, Any]:
+            try:
+                with client:
+                    return client.receive()
+            except (ControlError, OSError) as error:
+                raise self._failed(cmd, error) from error
+
+        return answer
+
+    def _call(self, cmd: str, takes_seconds: float = 0.0, /, **arguments: Any) -> dict[str, Any]:
+        return self.ask(cmd, takes_seconds, **arguments)()
 
     def _hang_up(self) -> None:
         """The process serves one connection at a time."""
@@ -210,6 +238,14 @@ class Driver:
         why = str(error) if code is None else f"It ended ({code}). {self._last_words()}"
         what = f"The load driver failed to {_DOING.get(cmd, cmd)}."
         return LoadError(what, why, f"Its log is {self._log}.")
+
+    def await_ready(self) -> None:
+        """Wait until it can be told what to do; it is ended, and LoadError raised, if it cannot."""
+        try:
+            self._await_ready()
+        except BaseException:
+            self.stop()
+            raise
 
     def _await_ready(self) -> None:
         answer = processes.announced(self.process, READY_SECONDS)

@@ -20,7 +20,7 @@ class RemoteDriver:
         self._ask = ask
         begin = Begin(
             f"{spec.name}-load", url, spec.locustfile, spec.connections, spec.driver_seed,
-            spec.arrivals, spec.login,
+            spec.arrivals, spec.login, spec.load_workers,
         )  # fmt: skip
         ask(Call(begin))
 

@@ -36,6 +36,8 @@ def note_load(summary: LoadSummary, path: Path, rate: float, notes: TrialLog) ->
         notes.details["failures"] = dict(summary.failures)
     if summary.clock:
         notes.details["clock"] = dict(summary.clock)
+    if summary.workers:
+        notes.details["load_workers"] = [dict(each) for each in summary.workers]
     if summary.saturated:
         notes.details["saturated"] = summary.reason
 

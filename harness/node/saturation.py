@@ -101,6 +101,9 @@ def _note(
     notes.add("saturated_connections", testbed.block.connections, "{connection}")
     notes.add("saturated_cpus", len(cpus), "{cpu}")
     notes.add("driver_cpu_share", summary.cpu_share, "1")
+    if summary.workers and not testbed.block.elsewhere:
+        usable = min(len(summary.workers), len(testbed.placement.load))
+        notes.add("saturated_driver_cpus", usable, "{cpu}")
     notes.details["saturated_on"] = {"service": list(cpus), "load": _load_cpus(testbed)}
 
 

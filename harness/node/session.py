@@ -95,7 +95,10 @@ class NodeSession:
         self._undo.later(self._send_rest)
         for name in ("trials", "logs"):
             (machine.work / name).mkdir(exist_ok=True)
-        found, self._place = facts.facts(), placement.placement(session.service_cpus)
+        found, self._place = (
+            facts.facts(),
+            placement.placement(session.service_cpus, session.load_workers),
+        )
         ends = ExitStack()
         self._undo.later(ends.close)
         if session.role == "measure":

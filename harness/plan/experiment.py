@@ -35,6 +35,7 @@ class Experiment:
     run again up to `replacements` times. `idle_poll` keeps idle CPUs from halting.
     `count_instructions` reads the processor's counters where it has some.
     The service gets `service_cpus` CPUs at most; with 0 all that load and collectors leave.
+    The load is made by `load_workers` processes side by side.
 
     With `low_rate_fraction` metered trials also tell what collectors cost at that share of a rate.
     With `saturated_seconds` each block ends with trials in which a closed loop keeps the service
@@ -63,6 +64,7 @@ class Experiment:
     idle_poll: bool = True
     count_instructions: bool = True
     service_cpus: int = 0
+    load_workers: int = 1
     stack: StackKind = "sink"
     warmup_seconds: float = 3.0
     warmup_limit_seconds: float = 30.0

@@ -58,6 +58,7 @@ def of(e: Experiment) -> Iterator[str]:
         yield "replacements must lie between 0 and 5."
     if type(e.service_cpus) is not int or e.service_cpus < 0:
         yield "service_cpus must be a whole number, 0 (all that are left) or more."
+    yield from _load_workers(e)
     for name in ("precision_percent", "budget_seconds"):
         value = getattr(e, name)
         if value is not None and value <= 0:
@@ -94,6 +95,25 @@ def of(e: Experiment) -> Iterator[str]:
                 f"loads.{name}.arrivals is {' or '.join(get_args(Arrivals))}, "
                 f"not {item.arrivals!r}."
             )
+
+
+def _load_workers(e: Experiment) -> Iterator[str]:
+    if type(e.load_workers) is not int or e.load_workers < 1:
+        yield "load_workers must be a whole number, 1 or more."
+        return
+    for name in e.workloads:
+        if e.load_workers > (connections := e.load(name).connections):
+            yield (
+                f"{e.load_workers} load workers cannot share the {connections} connections to "
+                f"{name!r}: each needs one. Set load_workers lower, or loads.{name}.connections "
+                "higher."
+            )
+    twins = [arm.name for arm in e.arms if arm.method == "twin"]
+    if e.load_workers > 1 and twins:
+        yield (
+            f"arm {twins[0]!r} has the method twin, whose load is aimed at the edge of each window "
+            "and so comes from one process: load_workers is 1 there."
+        )
 
 
 def _of_arm(arm: Arm) -> Iterator[str]:

@@ -64,6 +64,7 @@ def block(e: Experiment, workload: Workload, number: int, rate: float | None) ->
         arrivals=load.arrivals,
         login=workload.login,
         count_instructions=e.count_instructions,
+        load_workers=e.load_workers,
     )
 
 

@@ -32,6 +32,7 @@ def measuring(summary: Summary) -> list[tuple[str, str]]:
         ("settings that disturb", _knobs(summary.about)),
         *_instructions(summary),
         ("cost of entry", _entry(summary.about)),
+        *_workers(e),
         *_load(summary),
         ("telemetry", _telemetry(summary)),
         ("blocks", _blocks(summary)),
@@ -78,6 +79,13 @@ def _arrivals(e: Experiment) -> str:
     if len(kinds) == 1:
         return kinds.pop()
     return "; ".join(f"{name}: {kind}" for name, kind in found.items())
+
+
+def _workers(e: Experiment) -> list[tuple[str, str]]:
+    """How many processes were the load, where it was more than one."""
+    if e.load_workers == 1:
+        return []
+    return [("load workers", f"{e.load_workers} processes, each with its share of the arrivals")]
 
 
 def _service_cpus(summary: Summary) -> str:

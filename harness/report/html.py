@@ -169,7 +169,9 @@ def _driven(summary: Summary, workload: str) -> str:
         if known.get("failures"):
             text += f", beside {known['refused']:,.0f} a second not answered well"
         if "driver_cpu_share" in known:
-            text += f" (driver at {known['driver_cpu_share']:.0%} of its CPU)".replace("%", " %")
+            workers = summary.experiment.load_workers
+            who = "driver" if workers == 1 else f"busiest of {workers} load workers"
+            text += f" ({who} at {known['driver_cpu_share']:.0%} of its CPU)".replace("%", " %")
     row = summary.row(workload, BASELINE, "workload_cpu_us")
     return text + (f"; {wording.plain(row.level)} µs of CPU a request." if row else ".")
 

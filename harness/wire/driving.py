@@ -12,7 +12,7 @@ from harness.wire.spec import Locustfile
 
 @dataclass(frozen=True)
 class Begin:
-    """Start a driver of the service at `url`; `name` is that of its log."""
+    """Start a driver of the service at `url`, or several; `name` is that of its log."""
 
     name: str
     url: str
@@ -21,6 +21,7 @@ class Begin:
     seed: int
     arrivals: Arrivals
     login: str = field(default="", repr=False)
+    workers: int = 1
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,18 @@ Cores = list[tuple[int, ...]]  # the usable hardware threads of each core
 
 
 def plan(
-    cpus: Sequence[int], siblings: Mapping[int, Sequence[int]], service_cpus: int = 0
+    cpus: Sequence[int],
+    siblings: Mapping[int, Sequence[int]],
+    service_cpus: int = 0,
+    load_workers: int = 1,
 ) -> Placement:
     """Share out `cpus`; `siblings` maps each to the hardware threads of its core.
 
     With one CPU all share it, with two the service has the first, with three each role has one.
     From four on the load and the collectors have a core each, and the service all that is left,
     or `service_cpus` of it if that is not 0. The load needs no more than a core on any machine: its
-    driver is one thread. Cores are kept whole where there are three or more.
+    driver is one thread. Where it is `load_workers` threads it has so many more cores as hold them,
+    while one is left for the service. Cores are kept whole where there are three or more.
     """
     cores = _cores(cpus, siblings)
     if len(cpus) < 3:
@@ -33,9 +37,10 @@ def plan(
     elif len(cores) < 3:
         place = _few_cores(cores)
     else:
-        place = _core_each(cores)
+        place = _core_each(cores, load_workers)
     limited = _limited(place, cores, service_cpus)
     told = [_shares(limited, cpus), *_doubts(limited, cores, len(place.workload), service_cpus)]
+    told += _of_load(limited, load_workers)
     return replace(limited, why=" ".join(told))
 
 
@@ -72,11 +77,17 @@ def _few_cores(cores: Cores) -> Placement:
     return Placement(service, load, others, others[-1:], "")
 
 
-def _core_each(cores: Cores) -> Placement:
-    """Three cores or more: the load and the collectors have the smallest, the last of them."""
-    load, collector = sorted(sorted(cores, key=lambda core: (len(core), -core[0]))[:2])
-    service = sorted(cpu for core in cores if core not in (load, collector) for cpu in core)
-    return Placement(tuple(service), load, collector, collector[-1:], "")
+def _core_each(cores: Cores, load_workers: int) -> Placement:
+    """Three cores or more: the load and the collectors have the smallest, the last of them.
+
+    Several load workers have as many more of these as they need, while the service keeps one.
+    """
+    in_turn = sorted(cores, key=lambda core: (len(core), -core[0]))
+    load, collector = sorted(in_turn[:2])
+    for core in in_turn[2:-1]:
+        load += core if len(load) < load_workers else ()
+    service = sorted(cpu for core in cores for cpu in core if cpu not in (*load, *collector))
+    return Placement(tuple(service), tuple(sorted(load)), collector, collector[-1:], "")
 
 
 def _limited(place: Placement, cores: Cores, most: int) -> Placement:
@@ -113,7 +124,16 @@ def _doubts(place: Placement, cores: Cores, left: int, most: int) -> Iterable[st
     }
     if beside_it:
         yield f"On a core with the service, so that each slows the other: {names(beside_it)}."
-    if len(place.workload) >= MANY:
+
+
+def _of_load(place: Placement, workers: int) -> Iterable[str]:
+    """What may limit the load before the service is full."""
+    if workers > len(place.load):
+        yield (
+            f"The {workers} load workers share {names(place.load)}: that many send no more than "
+            f"{len(place.load)} would."
+        )
+    elif workers == 1 and len(place.workload) >= MANY:
         yield (
             "The load is driven by one thread, whatever the service has: what one CPU can send is "
             "the most that it gets."

@@ -43,6 +43,7 @@ class Session:
     receiver: StackKind = "sink"
     idle_poll: bool = True
     service_cpus: int = 0
+    load_workers: int = 1
     lease_seconds: float = 60.0
     run_dir: str = ""
     role: Literal["measure", "load"] = "measure"
@@ -123,8 +124,8 @@ class BlockSpec:
     Without a `rate` the capacity is found, and its `fraction` is taken, `max_rate` at most. A rate
     that puts less than `least_requests` into a window of `window_seconds` is refused. When
     `arrivals` are due is drawn by `driver_seed`, if it is drawn. `login`, user:password as in a
-    URL, is for the load driver alone. Without `elsewhere` that runs here. The processor's counters
-    are read with `count_instructions`, where it has some.
+    URL, is for the load driver alone, which is `load_workers` processes. Without `elsewhere` that
+    runs here. The processor's counters are read with `count_instructions`, where it has some.
     """
 
     name: str
@@ -145,6 +146,7 @@ class BlockSpec:
     login: str = field(default="", repr=False)
     elsewhere: Elsewhere | None = None
     count_instructions: bool = True
+    load_workers: int = 1
 
 
 @dataclass(frozen=True)

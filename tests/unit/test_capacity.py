@@ -174,6 +174,20 @@ def test_a_driver_that_had_to_wait_for_its_cpu_was_full_too(tmp_path: Path) -> N
     assert "60% of its CPU and waited for it in 30% of the time" in full(summary, "http").limit
 
 
+def test_several_load_workers_are_full_when_their_cpus_are_or_one_of_them_is(
+    tmp_path: Path,
+) -> None:
+    """Together they used more than one CPU, and less than the two that they had."""
+    truth = dataclasses.replace(NOISY, driver_share=1.2)
+    run = synthetic.write(tmp_path / "run", experiment(), truth)
+    assert "it used 120% of its CPU" in full(summarize(run), "http").limit  # as of one process
+    summary = edited(run, saturated_driver_cpus=2.0, driver_cpu_share=0.6)
+    assert full(summary, "http").limit == ""
+    assert full(summary, "http").driver_share == pytest.approx(0.6)
+    summary = edited(run, saturated_driver_cpus=2.0, driver_cpu_share=0.95)
+    assert "it used 95% of its 2 CPUs" in full(summary, "http").limit
+
+
 def test_a_service_that_is_not_full_has_no_capacity(tmp_path: Path) -> None:
     run = synthetic.write(tmp_path / "run", experiment(), NOISY)
     summary = edited(run, saturated_cpus=4.0)

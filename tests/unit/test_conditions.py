@@ -77,6 +77,17 @@ def test_the_service_s_cpus_and_settings_that_disturb_are_told(tmp_path: Path) -
     assert told["settings that disturb"] == "boost: on"
 
 
+def test_several_load_workers_are_told_and_one_is_not_worth_a_word(tmp_path: Path) -> None:
+    for workers in (1, 2):
+        what = experiment(Arm("http", ("http",)), switched_seconds=1.2, load_workers=workers)
+        run = synthetic.write(tmp_path / f"run{workers}", what, LOUD)
+        told, page = dict(conditions.measuring(summarize(run))), build.build(run).html.read_text()
+        several = "2 processes, each with its share of the arrivals"
+        assert told.get("load workers") == (several if workers == 2 else None)
+        assert ("(driver at 73 % of its CPU)" in page) == (workers == 1)
+        assert ("(busiest of 2 load workers at 73 % of its CPU)" in page) == (workers == 2)
+
+
 def test_where_the_load_came_from_and_how_well_its_clock_was_known_are_told(tmp_path: Path) -> None:
     what = experiment(Arm("http", ("http",)), switched_seconds=1.2)
     node = {"target": "ssh:far", "url": "http://192.0.2.7/", "facts": {}}

@@ -72,6 +72,8 @@ def test_a_record_reaches_the_command_as_it_was_given() -> None:
             "x is not a URL of a service",
         ),
         (("--service-cpus", "-1"), "service_cpus must be a whole number"),
+        (("--load-workers", "0"), "load_workers must be a whole number, 1 or more"),
+        (("--load-workers", "99"), "99 load workers cannot share the 16 connections to"),
     ],
 )
 def test_what_contradicts_itself_is_refused_with_a_next_step(
@@ -151,6 +153,15 @@ def test_the_plan_is_of_the_machine_that_is_asked_and_keeps_the_limit() -> None:
         assert any(has in line for line in choice.plan(e, node))
 
 
+def test_the_plan_warns_of_more_load_workers_than_cpus() -> None:
+    node: dict[str, Any] = {"siblings": {"0": [0], "1": [1]}, "stack_up": False}
+    said = ["\n".join(choice.plan(choice.chosen("quick", load_workers=n), node)) for n in (1, 2)]
+    warning = "The 2 load workers share CPU 1: that many send no more than 1 would."
+    assert [warning in text for text in said] == [False, True]
+    assert "arrivals, made by 2 processes" in said[1]
+    assert "made by" not in said[0]
+
+
 def test_a_plan_needs_no_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Local, "check", lambda _: pytest.fail("root was asked for"))
     own = {"command": f"{sys.executable} -m http.server", "url": URL}
@@ -159,10 +170,13 @@ def test_a_plan_needs_no_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_options_reach_the_experiment() -> None:
     own = {"command": f"{sys.executable} -m http.server", "url": URL}
-    given = Options("standard", **own, minutes=2, service_cpus=3, run_name="mine", plan=True)
+    given = Options(
+        "standard", **own, minutes=2, service_cpus=3, load_workers=2, run_name="mine", plan=True
+    )
     found = asked(given, ExitStack())
     assert found.experiment.budget_seconds == 120
     assert found.experiment.service_cpus == 3
+    assert found.experiment.load_workers == 2
     assert found.path == Path("reports/mine")
     assert found.own is not None
     assert found.run is None

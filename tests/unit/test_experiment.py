@@ -71,6 +71,15 @@ def test_shipped_experiments_load_and_survive_the_store(name: str) -> None:
         ('workloads = ["go"]\narms = [{name = "baseline"}]\nblock = 3', "unknown keys: block"),
         ('workloads = ["go"]\narms = [{name = "http", collectors = ["http"]}]', "'baseline'"),
         ('workloads = ["go"]\narms = [{name = "baseline"}]\nblocks = 0', "at least 1"),
+        (
+            'workloads = ["go"]\narms = [{name = "baseline"}]\nload_workers = 1.5',
+            "load_workers must be a whole",
+        ),
+        (
+            'workloads = ["go"]\nload_workers = 2\narms = [{name = "baseline"}, '
+            '{name = "a", collectors = ["http"], method = "twin"}]',
+            "method twin, whose load",
+        ),
         ('workloads = ["go"]\narms = [{name = "baseline"}]\nguard_seconds = 0.06', "half"),
         ('workloads = ["go"]\narms = [{name = "baseline"}]\n[loads.java]\nrate = 5', "java"),
         ('workloads = ["go"]\narms = [{name = "baseline"}]\n[loads.go]\nrate = -5', "positive"),

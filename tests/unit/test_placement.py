@@ -98,6 +98,17 @@ def test_smallest_cores_drive_and_collect() -> None:
     assert _roles(plan(range(7), siblings))[:3] == ((0, 1, 2, 3, 4), (5,), (6,))
 
 
+def test_several_load_workers_have_more_cores_while_the_service_keeps_one() -> None:
+    siblings = {cpu: [cpu % 4, cpu % 4 + 4] for cpu in range(8)}
+    wanted = {1: (2, 6), 2: (2, 6), 3: (1, 2, 5, 6), 4: (1, 2, 5, 6), 99: (1, 2, 5, 6)}
+    for workers, load in wanted.items():
+        place = plan(range(8), siblings, load_workers=workers)
+        assert place.load == load
+        assert place.collector == (3, 7)
+        assert sorted(place.workload + load) == [0, 1, 2, 4, 5, 6]
+        assert ("load workers share" in place.why) == (workers > 4)
+
+
 def test_a_limited_service_has_cores_of_its_own_first() -> None:
     siblings = {cpu: [cpu % 4, cpu % 4 + 4] for cpu in range(8)}
     one, two, three = (plan(range(8), siblings, most) for most in (1, 2, 3))
