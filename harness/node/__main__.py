@@ -1,7 +1,7 @@
 """`python -m harness.node`: the node side of an evaluation; a target starts it.
 
 python -m harness.node                    a session on stdin and stdout, see wire.frames
-python -m harness.node describe|doctor|unmet|clean|entry [JSON]   one answer as JSON on stdout
+python -m harness.node QUESTION [JSON]   one answer as JSON on stdout: ANSWERS
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ ANSWERS: Mapping[str, Callable[..., Any]] = {
     "clean": answers.clean,
     "entry": answers.entry,
     "rehearse": answers.rehearse,
+    "require_here": answers.require_here,
 }
 
 
