@@ -186,8 +186,11 @@ def _errors_told(record: TrialRecord, values: Mapping[str, float]) -> list[str]:
     """That too many requests failed, and how; nothing if they did not."""
     if not (text := _errors(values)):
         return []
-    kinds = record.extra.get("failures")
-    return [text, f"How they failed: {failures.told(kinds)}."] if kinds else [text]
+    if not (kinds := record.extra.get("failures")):
+        return [text]
+    first = record.extra.get("first_failed")
+    where = f", first {first}" if first else ""
+    return [text, f"How they failed: {failures.told(kinds)}{where}."]
 
 
 def _lost(

@@ -15,8 +15,8 @@ from rich.table import Table
 from harness import targets
 from harness.cli.options import run_folder
 from harness.cli.reaching import reached
-from harness.cli.screen import INTERRUPTED, err, errors, out, progress
-from harness.errors import InputError
+from harness.cli.screen import ERROR, INTERRUPTED, complain, err, errors, out, progress
+from harness.errors import HarnessError, InputError, StoreError
 from harness.targets.local import Local
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def calibrate_command(
         path = run_folder(reports, run_name, "calibrate")
     else:
         asked, path = calibrate.asked_of(resume), resume
+    if resume is None and path.exists():
+        raise StoreError(f"{path} exists already.", next_step="Name another run.")
     place = targets.target(asked.target)
     if plan:
         _show_plan(asked)
@@ -87,24 +89,27 @@ def calibrate_command(
     with reached(place):
         if resume is None:
             calibrate.create(path, asked)
-        certificate = _calibrated(path, place, quiet)
+        certificate = _calibrated(path, place, quiet, is_new=resume is None)
     _show(path, certificate, as_json)
 
 
-def _calibrated(path: Path, place: targets.Target, quiet: bool) -> dict[str, Any]:
-    """The certificate; if there is none, how to go on is said."""
+def _calibrated(path: Path, place: targets.Target, quiet: bool, is_new: bool) -> dict[str, Any]:
+    """The certificate; if there is none, how to go on is said, once there is something to."""
     from harness.controller import calibrate
 
-    again = f"Go on with: harness calibrate --resume {shlex.quote(str(path))}"
     try:
         with progress(quiet) as tell:
             return calibrate.calibrate(path, place, tell)
     except KeyboardInterrupt:
-        err.print(f"[yellow]Interrupted.[/] What was measured is kept.\n{again}", soft_wrap=True)
-        raise typer.Exit(INTERRUPTED) from None
-    except Exception:
-        err.print(again, soft_wrap=True)
-        raise
+        err.print("[yellow]Interrupted.[/] What was started has been ended.")
+        code, is_over = INTERRUPTED, False
+    except HarnessError as error:
+        complain(error)
+        code, is_over = ERROR, isinstance(error, InputError)
+    if not (is_new and calibrate.withdraw(path)) and not is_over:
+        again = f"harness calibrate --resume {shlex.quote(str(path))}"
+        err.print(f"What was measured is kept. Go on with: {escape(again)}", soft_wrap=True)
+    raise typer.Exit(code)
 
 
 def _show(path: Path, certificate: dict[str, Any], as_json: bool) -> None:

@@ -172,7 +172,7 @@ def plan(
     if e.precision_percent is not None:
         yield (
             f"  a workload's blocks end after {e.min_blocks} or more once every arm's interval is "
-            f"within +-{e.precision_percent:g} %"
+            f"within ±{e.precision_percent:g} %"
         )
     if e.budget_seconds is not None:
         yield f"  no block begins after {e.budget_seconds / 60:.3g} minutes"
@@ -184,6 +184,9 @@ def plan(
         yield f"  {trial.name}{' (skipped)' if none else ''}"
     if e.awaits_pilot:
         yield "  and what the pilot gives"
+    if due is not None and not due and not e.awaits_pilot:
+        yield "Next: `harness report` shows what was found."
+        return
     yield promise(e)
     yield "Next: the same command without --plan."
 

@@ -80,14 +80,17 @@ def _nothing_named() -> None:
 def _measured(asked: Asked, options: Options) -> Outcome | None:
     """How it ended; None where only the plan was wanted. Nothing else here calls the controller."""
     from harness.cli import choice
-    from harness.controller import beginning, evaluate, resolved
+    from harness.controller import beginning, due, evaluate, resolved
 
     found = resolved.check(asked.experiment, asked.own, asked.definitions())
+    if asked.run is None and asked.path.exists():
+        raise StoreError(f"{asked.path} exists already.", next_step="Name another run.")
     if options.plan:
         _plan(asked, found)
         return None
-    if asked.run is None and asked.path.exists():
-        raise StoreError(f"{asked.path} exists already.", next_step="Name another run.")
+    if asked.run is not None and due.is_done(asked.run):
+        err.print(f"Nothing is left to measure in {escape(str(asked.path))}.", soft_wrap=True)
+        return evaluate.Outcome(asked.run)
     begin = beginning.beginning(
         asked.path, asked.experiment, found, asked.run, anyway=asked.anyway,
         command=choice.repeatable(sys.argv[1:]), instrument=asked.certificate,
@@ -132,7 +135,7 @@ def _plan(asked: Asked, found: Resolved) -> None:
     if asked.described is not None:  # there is a node that can be asked
         skipped = skipping.skipped(asked.target, asked.experiment, found.definitions)
     load = asked.load.described() if asked.load else ""
-    left = due.pending(asked.run) if asked.run is not None else None
+    left = due.left(asked.run) if asked.run is not None else None
     for line in choice.plan(asked.experiment, asked.described, skipped, load, left):
         out.print(escape(line))
     skipping.require_some(asked.experiment, skipped or {})
@@ -162,12 +165,17 @@ def _told(outcome: Outcome, options: Options) -> int:
         )
         return INCONCLUSIVE
     if not isinstance(outcome.error, InputError):  # a run that goes on asks for the same again
-        _advise_resuming(outcome.run.path)
+        _advise_resuming(outcome.run.path, is_begun=bool(records))
     return ERROR
 
 
-def _advise_resuming(path: Path) -> None:
-    err.print(f"Go on with: harness evaluate --resume {shlex.quote(str(path))}", soft_wrap=True)
+def _advise_resuming(path: Path, is_begun: bool = True) -> None:
+    """How to go on; with a run of which no trial was begun that helps only if it was named well."""
+    again = f"Go on with: harness evaluate --resume {shlex.quote(str(path))}"
+    if not is_begun:
+        err.print("Nothing was measured. A command, URL or option that is wrong takes a new run.")
+        again = f"What is wrong with the service itself, mend there. {again}"
+    err.print(escape(again), soft_wrap=True)
 
 
 @errors

@@ -51,6 +51,15 @@ def create(path: Path, asked: Asked) -> None:
         (draft / ASKED).write_text(json.dumps(asdict(asked), indent=1) + "\n")
 
 
+def withdraw(path: Path) -> bool:
+    """Remove the folder of a calibration of which nothing was begun; whether it was that."""
+    if any(each.name != ASKED for each in path.iterdir()):
+        return False
+    (path / ASKED).unlink()
+    path.rmdir()
+    return True
+
+
 def asked_of(path: Path) -> Asked:
     """What an existing calibration was asked for; StoreError if the folder is none."""
     try:

@@ -1,4 +1,4 @@
-"""Which trials of a run are still due, and which are run again; for `evaluate` and `block`."""
+"""Which trials of a run are still due, and which are run again; for `evaluate`, `block`, `cli`."""
 
 from __future__ import annotations
 
@@ -32,6 +32,21 @@ def pending(run: Run) -> list[Trial]:
         for planned in experiments.plan(experiment)
         if (trial := latest.get(planned.index, planned)) is not None
     ]
+
+
+def left(run: Run) -> list[Trial]:
+    """Those of them that will be run: the blocks that the stopping rule left out will not."""
+    ended = run.about().ended_early
+    return [
+        trial
+        for trial in pending(run)
+        if trial.workload not in ended or trial.block < int(ended[trial.workload]["blocks"])
+    ]
+
+
+def is_done(run: Run) -> bool:
+    """Whether it ended as it was to: nothing is left, nor will be once a pilot has decided."""
+    return run.about().complete and not run.experiment().awaits_pilot and not left(run)
 
 
 def set_failed_aside(run: Run) -> None:

@@ -46,7 +46,7 @@ class Driver:
     ) -> None:
         self._connections, self._seed, self._arrivals = share.of(connections), seed, arrivals
         self._share, own_seed = share, seed + share.worker  # or all would ask for one thing at once
-        self._phases = 0
+        self._phases, self._first_failed = 0, ""
         self._seats: dict[User, Seat] = {}
         self._phase: Phase | None = None
         self._issued, self._complete = Event(), Event()
@@ -63,7 +63,7 @@ class Driver:
             for index in crew(weights, self._connections):
                 user = self._crowd.spawn(self._crowd.classes[index], side.url)
                 self._seats[user] = Seat(side.lines[index])
-        await_idle(self._sides, self._seats)
+        await_idle(self._sides, self._seats, lambda: self._first_failed)
         gc.collect()
         gc.freeze()
 
@@ -174,14 +174,17 @@ class Driver:
     def answered(self, user: User, end_ns: int, meta: dict[str, Any]) -> None:
         """Record a request; the first one of a slot counts from when the slot was due."""
         seat = self._seats[user]
-        if seat.phase is None or seat.phase is not self._phase:
-            return
-        start_ns = end_ns - int(meta["response_time"] * 1e6)
         response, error = meta.get("response"), meta.get("exception")
         status = getattr(response, "status_code", 0) or 0
         how = failures.of(status, response, error)
         if failed := bool(how):
+            self._first_failed = self._first_failed or f"{failures.asked(meta)} -> {how}"
+        if seat.phase is None or seat.phase is not self._phase:
+            return
+        start_ns = end_ns - int(meta["response_time"] * 1e6)
+        if failed:
             seat.phase.failures[how] += 1
+            seat.phase.first_failed = seat.phase.first_failed or failures.asked(meta)
         size = meta.get("response_length") or 0
         due_ns = seat.due_ns or start_ns
         seat.phase.record.add(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import http.client
+from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
 
 REFUSED = "connection refused"
 CLOSED = "connection closed without a whole answer"
@@ -29,6 +32,12 @@ def of(status: int, response: object, error: object) -> str:
     if status >= 400:
         return f"{status} {_phrase(status)}".strip()
     return f"{status}, a failure by the locustfile" if status else _broken(error)
+
+
+def asked(meta: Mapping[str, Any]) -> str:
+    """A request that Locust tells of, as `POST /login`: by its path, not by its name."""
+    place = str(meta.get("url") or meta.get("name") or "")
+    return f"{meta.get('request_type') or ''} {urlsplit(place).path or '/'}".strip()
 
 
 def _phrase(status: int) -> str:

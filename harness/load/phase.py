@@ -26,12 +26,14 @@ class Phase:
     """Counts of one phase; without a schedule it is a closed loop: users never wait.
 
     `late_ns` holds, for each slot that found an idle user, how long after it was due it was given.
-    `failures` counts the failed requests of the record, see harness.load.failures.
+    `failures` counts the failed requests of the record, `first_failed` is the first of them: see
+    harness.load.failures.
     """
 
     schedule: Schedule | None
     record: Record = field(default_factory=Record)
     failures: Counter[str] = field(default_factory=Counter)
+    first_failed: str = ""
     late_ns: array[int] = field(default_factory=lambda: array("q"))
     started: int = 0
     done: int = 0
@@ -73,10 +75,17 @@ class Phase:
                     next_step="Give it longer: warmup_seconds and calibration_seconds in an "
                     "experiment file; and window_seconds, if a request takes longer than that.",
                 )
+            if not made:
+                raise LoadError(
+                    "The users of the locustfile made no request.",
+                    f"They ran {self.done:,} tasks without one.",
+                    "Its tasks are to ask by self.client; `locust --headless` shows what they do.",
+                )
             told = failures.told(self.failures)
+            first = f", first {self.first_failed}" if self.first_failed else ""
             raise LoadError(
                 "The service answered no request well.",
-                f"{made:,} were made: {told}." if made else "The users made none.",
+                f"{made:,} were made: {told}{first}.",
                 "Only 2xx and 3xx count, or what the locustfile calls a success: give a --url that "
                 "answers so, or a --locustfile.",
             )
@@ -99,6 +108,7 @@ class Phase:
             "saturated": bool(reason),
             "reason": reason,
             "failures": dict(self.failures),
+            "first_failed": self.first_failed,
             "due_per_second": self.schedule.drawn_rate if self.schedule else 0.0,
         }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,8 +75,11 @@ def crew(weights: Sequence[int], connections: int) -> list[int]:
     return (first + others)[: max(connections, len(first))]
 
 
-def await_idle(sides: Sequence[Side], seats: Mapping[Any, Seat]) -> None:
-    """Wait until every user asked for a slot; LoadError if some never do."""
+def await_idle(sides: Sequence[Side], seats: Mapping[Any, Seat], failed: Callable[[], str]) -> None:
+    """Wait until every user asked for a slot; LoadError if some never do.
+
+    `failed` tells the first request that failed meanwhile, if one did: `POST /login -> 401 ...`.
+    """
     lines, wanted = [line for side in sides for line in side.lines], len(seats)
     users = list(seats)  # who ends is taken out
     with gevent.Timeout(READY_SECONDS, False):
@@ -84,9 +87,10 @@ def await_idle(sides: Sequence[Side], seats: Mapping[Any, Seat]) -> None:
             gevent.sleep(0.005)
     idle = sum(len(line.idle) for line in lines)
     if idle < wanted:
+        request = failed()
         raise LoadError(
             f"{wanted - idle} of {wanted} users did not get past on_start.",
-            _first_error(users),
+            " ".join(filter(None, (request and f"{request}.", _first_error(users)))),
             "Try the locustfile with `locust --headless`; *-load.log in the run's logs has more.",
         )
 

@@ -1,7 +1,7 @@
 """`python -m harness.node`: the node side of an evaluation; a target starts it.
 
 python -m harness.node                    a session on stdin and stdout, see wire.frames
-python -m harness.node describe|doctor|unmet|clean|entry [JSON]   one answer as JSON on stdout
+python -m harness.node QUESTION [JSON]   one answer as JSON on stdout: ANSWERS
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ ANSWERS: Mapping[str, Callable[..., Any]] = {
     "tuning": answers.tuning,
     "tune": answers.tune,
     "restore": answers.restore,
+    "require_here": answers.require_here,
 }
 
 

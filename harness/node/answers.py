@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from harness.errors import DEFECT, CommandError
-from harness.linux import facts, knobs, placement, processes, tunables
+from harness.linux import facts, knobs, placement, processes, routes, tunables
 from harness.linux import tuning as tuning_of
 from harness.node import doctor as checks
 from harness.node import machine, needs, rehearsal
@@ -87,6 +87,11 @@ def rehearse(collector: Mapping[str, Any]) -> list[dict[str, Any]]:
     """How a collector answers to what a trial tells it: `doctor.Finding`s; five seconds."""
     spec = codec.load(CollectorSpec, collector)
     return [asdict(finding) for finding in rehearsal.rehearse(spec)]
+
+
+def require_here(url: str) -> None:
+    """InputError if a service that is started here could not answer at this URL."""
+    routes.require_here(url)
 
 
 def entry() -> dict[str, Any]:

@@ -90,9 +90,9 @@ class Driving:
 
 
 def _require_answer(url: str) -> None:
-    deadline = time.monotonic() + REACH_SECONDS
-    while why := silence.reason(url):
-        if time.monotonic() > deadline:
+    asked = silence.Asked(url, REACH_SECONDS)
+    while why := asked.why():
+        if asked.over:
             raise InputError(
                 f"Nothing answers at {url}, asked from the node of the load.",
                 f"{why} It does answer on the machine that is measured.",

@@ -70,16 +70,13 @@ class FoundService:
 
     def await_answer(self) -> None:
         """Wait until its URL answers, whatever it says; WorkloadError if it never does."""
-        deadline = time.monotonic() + ANSWER_SECONDS
-        while why := silence.reason(self.url):
+        asked = silence.Asked(self.url, ANSWER_SECONDS)
+        while why := asked.why():
             self.check()
-            if time.monotonic() > deadline:
+            if asked.over:
                 there = ", ".join(map(str, listeners.held(self.pids()))) or "no TCP port"
-                raise WorkloadError(
-                    f"{self.name!r} runs, but nothing answers at {self.url}.",
-                    f"{why} Its processes listen on {there}.",
-                    "Check --url: address, port and path.",
-                )
+                what, next_step = asked.told(self.name)
+                raise WorkloadError(what, f"{why} Its processes listen on {there}.", next_step)
             time.sleep(0.1)
 
     def _end(self) -> str:

@@ -52,9 +52,10 @@ class LoadSummary:
     the driver's share of one CPU, and why its latencies are not to be trusted, if so.
 
     `failures`: how many failed, by kind; a request whose connection was closed before its answer
-    is one, and is not sent again. `due_per_second` is the rate of the arrivals as they were drawn.
-    `clock`: of a driver on another node, how its clock was told. `workers`: of several processes
-    that are one load, what each of them did; `late_p99_ms` and `cpu_share` are then the most.
+    is one, and is not sent again; `first_failed` is the first, as `POST /login`. `due_per_second`
+    is the rate of the arrivals as they were drawn. `clock`: of a driver on another node, how its
+    clock was told. `workers`: of several processes that are one load, what each of them did;
+    `late_p99_ms` and `cpu_share` are then the most.
     """
 
     requests: int
@@ -64,6 +65,7 @@ class LoadSummary:
     saturated: bool
     reason: str
     failures: Mapping[str, int] = field(default_factory=dict)
+    first_failed: str = ""
     due_per_second: float = 0.0
     clock: Mapping[str, int] = field(default_factory=dict)
     workers: Sequence[Mapping[str, float]] = ()

@@ -187,6 +187,7 @@ def joint_summary(found: Sequence[LoadSummary], cpus: Sequence[int]) -> LoadSumm
         saturated=bool(reasons),
         reason=reasons[0] if reasons else "",
         failures=_summed(each.failures for each in found),
+        first_failed=next(filter(None, (each.first_failed for each in found)), ""),
         due_per_second=sum(each.due_per_second for each in found),
         workers=tuple(
             {"requests": e.requests, "cpu_share": e.cpu_share, "late_p99_ms": e.late_p99_ms}

@@ -34,6 +34,7 @@ def note_load(summary: LoadSummary, path: Path, rate: float, notes: TrialLog) ->
     notes.add("driver_cpu_share", summary.cpu_share, "1")
     if summary.failures:
         notes.details["failures"] = dict(summary.failures)
+        notes.details["first_failed"] = summary.first_failed
     if summary.clock:
         notes.details["clock"] = dict(summary.clock)
     if summary.workers:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from harness.errors import NeedError, WorkloadError
 from harness.linux import cgroup as cgroups
-from harness.linux import ports, processes
+from harness.linux import ports, processes, routes
 from harness.node import silence
 from harness.wire.spec import Spawn
 
@@ -70,7 +70,7 @@ def spawn(
     attend: Callable[[], None] = lambda: None,
 ) -> SpawnedService:
     """Start it and wait until it answers; WorkloadError if it does not or cannot be started,
-    NeedError if its port is taken.
+    NeedError if its port is taken, InputError if its URL leads to another machine.
 
     Connections of the process before may still have its port (TIME_WAIT). Most servers do not
     mind. One that does not start is started again once they are gone, a minute at most later:
@@ -78,6 +78,7 @@ def spawn(
     """
     port = _port(asked.url) if asked.url else 0
     if asked.url:
+        routes.require_here(asked.url)
         _require_free(port)
     is_kept = asked.url and ports.lingering(port)
     try:
@@ -185,8 +186,8 @@ class SpawnedService:
 
     def await_answer(self) -> None:
         """Wait until its URL answers, whatever it says; WorkloadError if it ends or never does."""
-        deadline = time.monotonic() + READY_SECONDS
-        while why := silence.reason(self.url):
+        asked = silence.Asked(self.url, READY_SECONDS)
+        while why := asked.why():
             if not self.alive():
                 raise WorkloadError(
                     f"{self.name!r} ended {_how(self.process.returncode)} before it answered "
@@ -194,12 +195,9 @@ class SpawnedService:
                     _last_words(self.log),
                     "Its command must stay in the foreground, as long as it serves.",
                 )
-            if time.monotonic() > deadline:
-                raise WorkloadError(
-                    f"{self.name!r} runs, but nothing answers at {self.url}.",
-                    f"{why} {_last_words(self.log)}",
-                    "Check --url: address, port and path.",
-                )
+            if asked.over:
+                what, next_step = asked.told(self.name)
+                raise WorkloadError(what, f"{why} {_last_words(self.log)}", next_step)
             time.sleep(POLL_SECONDS)
         time.sleep(SETTLE_SECONDS)
         if not self.alive():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from harness.collectors.definition import EXPORT_SECONDS
 from harness.errors import InputError
 from harness.model import FACTORIAL, Arm, Load, StackKind, Trial
-from harness.plan import allotment, design, methods, problems, saturation
+from harness.plan import allotment, design, keys, methods, problems, saturation
 from harness.plan.allotment import Allotment
 
 SHIPPED = Path(__file__).resolve().parents[2] / "experiments"
@@ -218,25 +218,17 @@ def load(path: Path, defaults: Mapping[str, Any] | None = None) -> Experiment:
 def from_dict(data: Mapping[str, Any], origin: str = "the experiment") -> Experiment:
     """Build an experiment from TOML's or run.json's keys, which equal the dataclass's fields."""
     known = {f.name for f in dataclasses.fields(Experiment)} - {"allotted"}
-    unknown = sorted(set(data) - known)
-    if unknown:
-        raise InputError(
-            f"{origin} has unknown keys: {', '.join(unknown)}.",
-            next_step=f"Known are: {', '.join(sorted(known))}.",
-        )
+    keys.check(data, known, origin)
+    named, arms = (keys.required(data, key, origin) for key in ("workloads", "arms"))
     try:
         return Experiment(
             **{
                 **data,
-                "workloads": tuple(data["workloads"]),
-                "arms": _arms_of(data["arms"], data.get("stack", "sink")),
-                "loads": {name: Load(**keys) for name, keys in data.get("loads", {}).items()},
+                "workloads": keys.strings(named, "workloads", origin),
+                "arms": _arms_of(arms, data.get("stack", "sink"), origin),
+                "loads": _loads_of(data.get("loads", {}), origin),
             }
         )
-    except KeyError as error:
-        raise InputError(
-            f"{origin} lacks the key {error}.", next_step="Add it; docs/guide.md shows an example."
-        ) from error
     except (TypeError, AttributeError) as error:
         raise InputError(
             f"{origin} has a key of the wrong kind.",
@@ -245,17 +237,28 @@ def from_dict(data: Mapping[str, Any], origin: str = "the experiment") -> Experi
         ) from error
 
 
-def _arms_of(data: Sequence[Mapping[str, Any]], stack: str) -> tuple[Arm, ...]:
-    arms = [
-        Arm(
-            str(arm["name"]),
-            tuple(arm.get("collectors", ())),
-            tuple(arm.get("against", ())),
-            arm.get("method", "switch"),
-        )
-        for arm in data
-    ]
-    return tuple(methods.chosen(arms, [str(arm["name"]) for arm in data if "method" in arm], stack))
+def _arms_of(data: Any, stack: str, origin: str) -> tuple[Arm, ...]:
+    tables = keys.tables(data, f"arms of {origin}", "[[arms]]")
+    arms = [_arm_of(table, f"Arm {i} of {origin}") for i, table in enumerate(tables, 1)]
+    named = [arm.name for arm, table in zip(arms, tables, strict=True) if "method" in table]
+    return tuple(methods.chosen(arms, named, stack))
+
+
+def _arm_of(table: Any, where: str) -> Arm:
+    keys.check(table, [f.name for f in dataclasses.fields(Arm)], where, "[[arms]]")
+    collectors, against = (
+        keys.strings(table.get(key, ()), key, where) for key in ("collectors", "against")
+    )
+    name = str(keys.required(table, "name", where))
+    return Arm(name, collectors, against, table.get("method", "switch"))
+
+
+def _loads_of(data: Any, origin: str) -> dict[str, Load]:
+    known = [f.name for f in dataclasses.fields(Load)]
+    return {
+        name: Load(**keys.check(table, known, f"[loads.{name}] of {origin}", f"[loads.{name}]"))
+        for name, table in data.items()
+    }
 
 
 def to_dict(experiment: Experiment) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from harness.errors import NeedError
 from harness.linux import processes
 from harness.targets.base import OnMachine, Tell, answer, arguments
 from harness.targets.channel import SaidChannel
+from harness.wire.spec import Found, Spawn
 
 ANSWER_SECONDS = 660.0
 
@@ -33,6 +34,12 @@ class Local(OnMachine):
                 "The kernel lets only root load BPF programs and make cgroups.",
                 "Run the command again with sudo.",
             )
+
+    def check_service(self, asked: Spawn | Found) -> None:
+        """InputError too if what is started would be asked for on another machine."""
+        super().check_service(asked)
+        if isinstance(asked, Spawn) and asked.url:
+            self.ask("require_here", asked.url)
 
     def prepare(self, tell: Tell) -> None:
         """Nothing."""

@@ -60,10 +60,11 @@ class Server:
         for line in stream:
             try:
                 request = json.loads(line)
-                reply = {"ok": True, **self._handlers[request["cmd"]](request)}
+                reply = {"ok": True, **self._handler(request)(request)}
             except Exception as error:
                 # an error of ours is whole sentences; its class is not imported, see above
-                kind = "" if hasattr(error, "next_step") else f"{type(error).__name__}: "
+                whole = hasattr(error, "next_step") or isinstance(error, ControlError)
+                kind = "" if whole else f"{type(error).__name__}: "
                 reply = {"ok": False, "error": f"{kind}{error}"}
                 if isinstance(error, OSError) and error.errno:
                     reply["errno"] = error.errno
@@ -72,6 +73,12 @@ class Server:
                 stream.flush()
             if self._stopped.is_set():
                 return
+
+    def _handler(self, request: dict[str, Any]) -> Handler:
+        cmd: Any = request.get("cmd")
+        if cmd not in self._handlers:
+            raise ControlError(f"There is no command {cmd!r}; {', '.join(self._handlers)} are.")
+        return self._handlers[cmd]
 
 
 class Client:

@@ -111,6 +111,31 @@ def test_interrupt_keeps_what_was_measured_and_resume_goes_on(small: Path, tmp_p
     assert json.loads((run / "run.json").read_text())["complete"]
 
 
+def test_what_is_refused_while_a_run_is_measured_leaves_nothing(
+    small: Path, tmp_path: Path
+) -> None:
+    small.write_text(SMALL.replace("blocks = 1", "blocks = 9"))
+    run = tmp_path / "r"
+    process = _start(tmp_path, "evaluate", small, "--reports", tmp_path, "--run", "r")
+    try:
+        _await(lambda: _trials(run) == 1, "the first trial")
+        for words in (
+            ("evaluate", small, "--run", "second", "--reports", tmp_path),
+            ("calibrate", "--run", "second", "--reports", tmp_path, "--minutes", "2"),
+            ("evaluate", "--resume", run),
+        ):
+            done = command(*words, check=False)
+            assert done.returncode == 2
+            assert "is being measured by process " in done.stderr
+            assert "Go on with" not in done.stderr
+            assert "not measured" not in done.stdout
+            assert not (tmp_path / "second").exists()
+            assert not (run / "report.html").exists()
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+
+
 def test_killed_run_leaves_nothing_and_is_resumed(small: Path, tmp_path: Path) -> None:
     run = tmp_path / "r"
     process = _start(tmp_path, "evaluate", small, "--reports", tmp_path, "--run", "r")

@@ -19,6 +19,13 @@ pytestmark = pytest.mark.e2e
 SLOW = VISITOR.replace("FastHttpUser)", "HttpUser)")
 POSTING = VISITOR.replace('.get("/")', '.post("/", json={})')
 LIMIT = "429 Too Many Requests"
+LOGGING_IN = (
+    SLOW
+    + """
+    def on_start(self):
+        self.token = self.client.post("/login", name="log in").json()["token"]
+"""
+)
 
 
 @pytest.fixture
@@ -55,9 +62,19 @@ def test_a_service_that_only_refuses_is_told(tmp_path: Path, server: Server) -> 
     server.limit = 0
     with (
         drive(tmp_path, server.url) as driver,
-        pytest.raises(LoadError, match=rf"no request well.*x {LIMIT}"),
+        pytest.raises(LoadError, match=rf"no request well.*x {LIMIT}, first GET /\."),
     ):
         driver.capacity(0.3)
+
+
+@pytest.mark.parametrize(("path", "asked"), [("", "/login"), ("/health", "/health/login")])
+def test_a_login_that_is_refused_is_told_with_the_path_that_was_asked(
+    tmp_path: Path, server: Server, path: str, asked: str
+) -> None:
+    """A --url with a path is the base of a locustfile's paths: who did not mean that sees it."""
+    server.limit = 0
+    with pytest.raises(LoadError, match=rf"past on_start\. POST {asked} -> {LIMIT}\. \w+Error: "):
+        drive(tmp_path, server.url + path, LOGGING_IN)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from harness import targets
 from harness.cli import app
 from harness.controller import calibrate
-from harness.errors import NodeError
+from harness.errors import HarnessError, InputError, NodeError
 
 HOST = "ssh:host"
 
@@ -22,6 +22,8 @@ class Host:
 
     def __init__(self) -> None:
         self.did: list[str] = []
+        self.begins = True
+        self.error: HarnessError = NodeError("It is only pretended.")
 
     def check(self) -> None:
         self.did.append("check")
@@ -42,7 +44,9 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
         assert target is found
         assert calibrate.asked_of(path).target == HOST
         found.did.append("calibrate")
-        raise NodeError("It is only pretended.")
+        if found.begins:
+            (path / calibrate.NOISE).mkdir(exist_ok=True)
+        raise found.error
 
     monkeypatch.setattr(calibrate, "calibrate", calibrated)
     return found
@@ -57,8 +61,10 @@ def test_another_machine_is_calibrated_where_it_is_and_nothing_of_it_stays(
 ) -> None:
     done = run(tmp_path, "--target", HOST, "--run", "c")
     assert done.exit_code == 2
-    assert "It is only pretended." in done.stderr
-    assert "calibrate --resume" in done.stderr
+    error, resume = (
+        done.stderr.index(each) for each in ("It is only pretended.", "calibrate --resume")
+    )
+    assert error < resume
     assert host.did == ["check", "prepare", "calibrate", "remove"]
 
 
@@ -78,3 +84,29 @@ def test_a_machine_that_is_not_known_is_refused_before_anything_is_made(tmp_path
     assert done.exit_code == 2
     assert "There is no target 'moon'" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_that_was_refused_leaves_no_folder_and_advises_nothing(
+    host: Host, tmp_path: Path
+) -> None:
+    host.begins = False
+    done = run(tmp_path, "--target", HOST, "--run", "c")
+    assert done.exit_code == 2
+    assert done.stderr.count("It is only pretended.") == 1
+    assert "--resume" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_that_was_there_before_is_kept(host: Host, tmp_path: Path) -> None:
+    run(tmp_path, "--target", HOST, "--run", "c")
+    (tmp_path / "c" / calibrate.NOISE).rmdir()
+    host.begins = False
+    run(tmp_path, "--resume", str(tmp_path / "c"))
+    assert (tmp_path / "c" / calibrate.ASKED).exists()
+
+
+def test_what_would_be_refused_again_is_not_advised(host: Host, tmp_path: Path) -> None:
+    host.error = InputError("It cannot go on here.")
+    done = run(tmp_path, "--target", HOST, "--run", "c")
+    assert "It cannot go on here." in done.stderr
+    assert "--resume" not in done.stderr

@@ -163,7 +163,8 @@ def test_how_requests_failed_is_told(tmp_path: Path) -> None:
             dataclasses.replace(v, value=float(lost)) if v.metric == "errors_total" else v
             for v in record.values
         )
-        extra = {**record.extra, "failures": {"connection closed without a whole answer": lost}}
+        kinds = {"connection closed without a whole answer": lost}
+        extra = {**record.extra, "failures": kinds, "first_failed": "GET /api"}
         spoiled = dataclasses.replace(record, values=values, extra=extra)
         run.append(spoiled, run.windows(record.trial))
     summary = summarize(run)
@@ -172,7 +173,9 @@ def test_how_requests_failed_is_told(tmp_path: Path) -> None:
         "whole answer." in summary.warnings
     )
     (bad,) = [judged for judged in summary.trials if not judged.usable]
-    assert bad.reason.endswith("How they failed: 500 x connection closed without a whole answer.")
+    assert bad.reason.endswith(
+        "How they failed: 500 x connection closed without a whole answer, first GET /api."
+    )
 
 
 def test_requests_beside_the_measured_port_are_told(tmp_path: Path) -> None:

@@ -30,6 +30,10 @@ def test_an_error_in_sentences_is_told_as_it_is_and_a_defect_by_its_class(tmp_pa
                 client.call("refuse")
             with pytest.raises(ControlError, match=r"^KeyError: 'x'$"):
                 client.call("fail")
+            with pytest.raises(
+                ControlError, match=r"^There is no command 'nonsense'; refuse, fail are\.$"
+            ):
+                client.call("nonsense")
     finally:
         server.stop()
         thread.join(10)

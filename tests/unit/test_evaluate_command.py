@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from harness.cli import app, choice, evaluation
 from harness.cli.asked import asked
 from harness.cli.options import Options, taking
-from harness.linux import processes
+from harness.linux import processes, routes
+from harness.node.__main__ import ANSWERS
 from harness.plan import running
 from harness.plan.running import Running
 from harness.plan.workloads import Workload
@@ -84,6 +85,16 @@ def test_what_contradicts_itself_is_refused_with_a_next_step(
     text = " ".join(done.output.split())
     assert said in text
     assert len(done.stderr.strip().splitlines()) >= 2
+
+
+def test_a_command_that_would_be_asked_for_elsewhere_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(routes, "leads_away", lambda *_: True)
+    monkeypatch.setattr(Local, "ask", lambda _, question, *about: ANSWERS[question](*about))
+    done = _run("--plan", "--command", "sh", "--url", "http://198.51.100.7/")
+    assert done.exit_code == 2
+    assert "http://198.51.100.7 is not on this machine" in done.stderr
 
 
 @pytest.mark.parametrize("option", ["pid", "cgroup", "unit", "container"])

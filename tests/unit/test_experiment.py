@@ -68,7 +68,44 @@ def test_shipped_experiments_load_and_survive_the_store(name: str) -> None:
     [
         ("x =", "not valid TOML"),
         ('workloads = ["go"]', "lacks the key 'arms'"),
-        ('workloads = ["go"]\narms = [{name = "baseline"}]\nblock = 3', "unknown keys: block"),
+        (
+            'workloads = ["go"]\narms = [{name = "baseline"}]\nblock = 3',
+            "unknown keys: block. Instead of block it may be blocks.",
+        ),
+        (
+            'workloads = ["go"]\narms = [{name = "baseline"}]\nzzz = 3',
+            "unknown keys: zzz. Leave zzz out. docs/guide.md",
+        ),
+        (
+            'workloads = ["go"]\narms = [{name = "baseline"}, {nmae = "http"}]',
+            "Arm 2 of .* has unknown keys: nmae. Instead of nmae it may be name. There are: ",
+        ),
+        (
+            'workloads = ["go"]\narms = [{name = "a", collectors = ["http"], agianst = ["x"]}]',
+            "Instead of agianst it may be against.",
+        ),
+        (
+            'workloads = ["go"]\narms = [{collectors = ["http"]}]',
+            "Arm 1 of .* lacks the key 'name'",
+        ),
+        (
+            'workloads = ["go"]\narms = [{name = "a", collectors = "http"}]',
+            r"""collectors must be a list of names, not 'http'. Write collectors = \["http"\]""",
+        ),
+        ('workloads = "go"\narms = []', r"workloads must be a list of names, not 'go'"),
+        (
+            'workloads = ["go"]\n[arms]\nname = "baseline"',
+            r"is no list. Begin each with .*\[\[arms",
+        ),
+        ('workloads = ["go"]\narms = ["http"]', r"Arm 1 of .* is not a table. Begin it with"),
+        (
+            'workloads = ["go"]\narms = [{name = "baseline"}]\n[loads.go]\nrates = 5',
+            r"\[loads.go\] of .* has unknown keys: rates. Instead of rates it may be rate.",
+        ),
+        (
+            'workloads = ["go"]\narms = [{name = "baseline"}]\nloads = {go = 5}',
+            r"\[loads.go\] of .* is not a table.",
+        ),
         ('workloads = ["go"]\narms = [{name = "http", collectors = ["http"]}]', "'baseline'"),
         ('workloads = ["go"]\narms = [{name = "baseline"}]\nblocks = 0', "at least 1"),
         (

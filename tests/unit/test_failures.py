@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,26 @@ def test_an_answer_to_a_second_try_is_a_failure() -> None:
 
     assert failures.of(200, answer("reset"), None) == failures.SENT_AGAIN
     assert failures.of(200, answer(), None) == ""
+
+
+@pytest.mark.parametrize(
+    ("meta", "said"),
+    [
+        (
+            {
+                "request_type": "POST",
+                "name": "log in",
+                "url": "http://127.0.0.1:1/health/login?a=b",
+            },
+            "POST /health/login",
+        ),
+        ({"request_type": "GET", "name": "http://127.0.0.1:1"}, "GET /"),
+        ({"request_type": "grpc", "name": "/shop.Cart/Add", "url": None}, "grpc /shop.Cart/Add"),
+        ({}, "/"),
+    ],
+)
+def test_a_request_is_told_by_its_path(meta: dict[str, Any], said: str) -> None:
+    assert failures.asked(meta) == said
 
 
 def test_the_most_frequent_come_first_and_the_rare_are_added_up() -> None:

@@ -134,12 +134,20 @@ def test_a_phase_is_the_sum_of_its_workers_with_the_worst_of_their_lateness() ->
     found = joint_summary(
         [
             told(errors=2, failures={"timed out": 2}),
-            told(requests=99, late_p99_ms=7.0, cpu_share=0.7, errors=1, failures={"timed out": 1}),
+            told(
+                requests=99,
+                late_p99_ms=7.0,
+                cpu_share=0.7,
+                errors=1,
+                failures={"timed out": 1},
+                first_failed="GET /slow",
+            ),
         ],
         [4, 5],
     )
     assert (found.requests, found.errors, found.late_p99_ms) == (199, 3, 7.0)
     assert (found.failures, found.due_per_second) == ({"timed out": 3}, 100.0)
+    assert found.first_failed == "GET /slow"
     assert (found.cpu_share, found.saturated, found.reason) == (0.7, False, "")
     assert [each["requests"] for each in found.workers] == [100, 99]
 

@@ -70,7 +70,14 @@ def test_a_limit_on_requests_is_no_limit_on_whole_tasks() -> None:
 def test_a_service_that_answers_nothing_well_says_what_it_answered() -> None:
     with pytest.raises(LoadError, match=r"no request well.* 50 were made: 50 x 429 Too Many"):
         pressed(0, 50, 50).capacity()
-    with pytest.raises(LoadError, match="made none"):
+    refused = pressed(0, 50, 50)
+    refused.first_failed = "POST /login"
+    with pytest.raises(LoadError, match=r"50 x 429 Too Many Requests, first POST /login\. Only"):
+        refused.capacity()
+
+
+def test_a_locustfile_that_asks_for_nothing_is_told_as_that() -> None:
+    with pytest.raises(LoadError, match=r"made no request\. They ran 50 tasks without one\."):
         pressed(0, 0, 50).capacity()
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from harness.analysis import sequential
 from harness.controller import evaluate
-from harness.controller.due import pending, replacement, set_failed_aside
+from harness.controller.due import is_done, left, pending, replacement, set_failed_aside
 from harness.controller.stopping import StoppingRule
 from harness.model import Arm, Measurement, Trial
 from harness.plan.experiment import Experiment, plan
@@ -190,3 +190,15 @@ def test_warnings_of_the_session_before_are_kept(tmp_path: Path) -> None:
             outcome.warn(sentence)
             assert sentence in run.about().warnings  # at once: what comes later may be lost
     assert run.about().warnings == ("one", "two", "three")
+
+
+def test_what_a_stopping_rule_left_out_is_not_left_to_measure(tmp_path: Path) -> None:
+    run = _run(tmp_path)
+    run.note(ended_early={"go": {"blocks": 2, "reason": "Narrow enough."}})
+    assert {t.block for t in left(run) if t.workload == "go"} == {0, 1}
+    assert {t.block for t in left(run) if t.workload == "java"} == {0, 1, 2, 3}
+    _finish(run, left(run))
+    assert left(run) == []
+    assert not is_done(run)  # it was interrupted after its last trial, and never ended
+    run.note(complete=True)
+    assert is_done(run)
