@@ -17,6 +17,8 @@
 #define SIGKILL	 9
 #define ARGS_LEN 256
 #define COMM_LEN 16
+/* of struct file: the kernel has it for itself, as an overlay has the file of a layer */
+#define FMODE_NOACCOUNT (1U << 29)
 
 enum kind { EXEC = 1, OPEN = 2, CONNECT = 3 };
 
@@ -202,6 +204,12 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	return 0;
 }
 
+/* by a process of the cgroup; what the kernel opens below that is no opening of its own */
+static bool is_opened(const struct file *file)
+{
+	return !(file->f_mode & FMODE_NOACCOUNT) && in_scope();
+}
+
 SEC("lsm/file_open")
 int BPF_PROG(on_open_lsm, struct file *file)
 {
@@ -209,7 +217,7 @@ int BPF_PROG(on_open_lsm, struct file *file)
 		__sync_fetch_and_add(&events, 1);
 		return 0;
 	}
-	return in_scope() && judge(&file->f_path, OPEN) == DENY ? -EPERM : 0;
+	return is_opened(file) && judge(&file->f_path, OPEN) == DENY ? -EPERM : 0;
 }
 
 SEC("fentry/security_file_open")
@@ -217,7 +225,7 @@ int BPF_PROG(on_open_fentry, struct file *file)
 {
 	if (targ_probe)
 		__sync_fetch_and_add(&events, 1);
-	else if (in_scope())
+	else if (is_opened(file))
 		judge(&file->f_path, OPEN);
 	return 0;
 }

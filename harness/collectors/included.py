@@ -44,7 +44,7 @@ FLOWS = Definition(
     agent="flows",
     accepts=_EVERY,
     scope="harness.flows",
-    hooks=("tp_btf", "iter"),
+    hooks=("tp_btf", "iter", "atomics"),
 )
 
 PROFILE = Definition(
@@ -89,7 +89,7 @@ GUARD = Definition(
     accepts=(*_EVERY, "policy", "watch", "open-hook"),
     options={"watch": "{workloads}/*/watched.txt"},  # which the services that ship open
     scope="harness.guard",
-    hooks=("tp_btf", "cgroup/connect4", "ring buffer"),
+    hooks=("tp_btf", "cgroup/connect4", "ring buffer", "bpf_loop"),
     prefers=("lsm", "fentry"),
 )
 
@@ -101,7 +101,7 @@ INJECT = Definition(
     agent="inject",
     accepts=(*_EVERY, "ns", "at", "agent-percent"),
     scope="harness.inject",
-    hooks=("cgroup_skb", "cgroup/getsockopt"),
+    hooks=("cgroup_skb", "cgroup/getsockopt", "bpf_loop"),
 )
 
 SHAM = Definition(

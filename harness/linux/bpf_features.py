@@ -1,11 +1,12 @@
 """What this kernel lets root load and attach, found by trying; `doctor` asks.
 
-Every probe is a tiny program that is unloaded at once. Where one is attached, it is to a function
-or a tracepoint that costs nothing.
+Every probe is a tiny program that is unloaded at once. Where one is attached, it is to what costs
+nothing, and for a moment.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -19,6 +20,15 @@ BTF = Path("/sys/kernel/btf/vmlinux")
 _PMUS = Path("/sys/bus/event_source/devices")
 _PERF_SOFTWARE, _CPU_CLOCK, _PERF_HARDWARE, _INSTRUCTIONS = 1, 0, 0, 1
 _TYPEDEF, _FUNC = 8, 12
+_RUNS = slice(200, 208)  # run_cnt of struct bpf_prog_info
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")  # of a kernel that counts it as locked memory, little
+_COMPARE_AND_SWAP = bytes.fromhex(
+    "7a0af8ff00000000"  # *(u64 *)(r10 - 8) = 0
+    "b700000000000000"  # r0 = 0
+    "b701000001000000"  # r1 = 1
+    "db1af8fff1000000"  # r0 = cmpxchg(r10 - 8, r0, r1)
+    "b7000000000000009500000000000000"  # return 0
+)
 
 # bytes after a BTF type's 12: fixed, and for each member; by kind, absent means none
 _FIXED = {1: 4, 3: 12, 14: 4, 17: 4}
@@ -40,10 +50,12 @@ PROBES: dict[str, Callable[[], None]] = {
     "iter": lambda: _load_tracing("bpf_iter_tcp", syscall.TRACING, syscall.TRACE_ITER),
     "perf_event": lambda: _sample(),
     "uprobe": lambda: _load_for_pmu(syscall.KPROBE, "uprobe"),
-    "ring buffer": lambda: os.close(syscall.create_map(syscall.RINGBUF, 0, 0, 65536)),
+    "ring buffer": lambda: os.close(syscall.create_map(syscall.RINGBUF, 0, 0, _PAGE_BYTES)),
+    "bpf_loop": lambda: _known("BPF_FUNC_loop"),
+    "atomics": lambda: _load(syscall.SOCKET_FILTER, _COMPARE_AND_SWAP),
     "kprobe": lambda: _load_for_pmu(syscall.KPROBE, "kprobe"),
     "fentry": lambda: _trace(_FUNC, "bpf_fentry_test1", syscall.TRACE_FENTRY),
-    "lsm": lambda: _load_tracing("bpf_lsm_file_open", syscall.LSM, syscall.LSM_MAC),
+    "lsm": lambda: _run_by_security("bpf_lsm_file_open"),
     "tc": lambda: _load(syscall.SCHED_CLS),
     "xdp": lambda: _load(syscall.XDP),
     "hardware counters": lambda: os.close(
@@ -109,6 +121,32 @@ def _trace(kind: int, target: str, attach_type: int) -> None:
 def _load_tracing(target: str, program_type: int, attach_type: int) -> None:
     btf_id = find_type(BTF.read_bytes(), _FUNC, target)
     os.close(syscall.load_program(program_type, name=NAME, attach_type=attach_type, btf_id=btf_id))
+
+
+def _known(helper: str) -> None:
+    """Each helper is a constant in the kernel's type information."""
+    if b"\0" + helper.encode() + b"\0" not in BTF.read_bytes():
+        raise LookupError(f"the kernel's type information has no {helper}")
+
+
+def _run_by_security(target: str) -> None:
+    """Where `bpf` is no active security module, such a program is loaded and never run."""
+    btf_id = find_type(BTF.read_bytes(), _FUNC, target)
+    info = ctypes.create_string_buffer(_RUNS.stop)
+    program = syscall.load_program(
+        syscall.LSM, name=NAME, attach_type=syscall.LSM_MAC, btf_id=btf_id
+    )
+    counting = syscall.enable_bpf_stats()
+    try:
+        attached = syscall.attach_tracing(program)
+        os.close(os.open(os.devnull, os.O_RDONLY))
+        os.close(attached)
+        syscall.object_info(program, info)
+    finally:
+        os.close(counting)
+        os.close(program)
+    if not any(info.raw[_RUNS]):
+        raise LookupError("the kernel never runs such programs: boot it with lsm=...,bpf")
 
 
 def _sample() -> None:

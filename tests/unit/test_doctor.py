@@ -100,6 +100,17 @@ def test_interrupts_that_are_counted_apart(
     assert _named("interrupt time").status == status
 
 
+@pytest.mark.parametrize(
+    ("texts", "there"), [(b"\0BPF_FUNC_loop\0", True), (b"\0BPF_FUNC_loops\0", False)]
+)
+def test_a_helper_is_there_if_the_kernel_names_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, texts: bytes, there: bool
+) -> None:
+    monkeypatch.setattr(bpf_features, "BTF", tmp_path / "btf")
+    (tmp_path / "btf").write_bytes(texts)
+    assert (bpf_features.refusal("bpf_loop") == "") == there
+
+
 def test_a_type_is_found_by_kind_and_name() -> None:
     texts = b"\0int\0task\0vfs_read\0"
     integer = _type(1, 1, 0, 4) + b"\0\0\0\x20"
