@@ -31,7 +31,8 @@ struct http_segment {
 
 const volatile __u64 targ_duration_bounds[DURATIONS];
 const volatile __u64 targ_size_bounds[SIZES];
-const volatile __u32 targ_sample; /* a span if a random number is not above */
+const volatile __u32 targ_sample;    /* a span if a random number is not above */
+const volatile bool targ_containers; /* whether records tell the cgroup that they are of */
 
 __u32 generation = 0; /* raised by each `on`: state from before an `off` is void */
 __u64 lost = 0;
@@ -49,8 +50,8 @@ struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 512);
-	__type(key, struct http_key);
-	__type(value, struct http_totals);
+	__uint(key_size, sizeof(struct http_series)); /* no type: it may be cut down */
+	__uint(value_size, sizeof(struct http_totals));
 } series SEC(".maps");
 
 /* what `series` has no room for, with the route "other" */
@@ -58,8 +59,8 @@ struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 512);
-	__type(key, struct http_key);
-	__type(value, struct http_totals);
+	__uint(key_size, sizeof(struct http_series));
+	__uint(value_size, sizeof(struct http_totals));
 } overflow SEC(".maps");
 
 struct {
@@ -144,29 +145,29 @@ static __always_inline __u32 bucket(const volatile __u64 *bounds, __u32 count, _
 	return i;
 }
 
-static __always_inline struct http_totals *totals_of(struct http_key *key)
+static __always_inline struct http_totals *totals_of(struct http_series *one)
 {
-	struct http_totals *found = bpf_map_lookup_elem(&series, key);
+	struct http_totals *found = bpf_map_lookup_elem(&series, one);
 
 	if (found)
 		return found;
-	bpf_map_update_elem(&series, key, &zero, BPF_NOEXIST);
-	found = bpf_map_lookup_elem(&series, key);
+	bpf_map_update_elem(&series, one, &zero, BPF_NOEXIST);
+	found = bpf_map_lookup_elem(&series, one);
 	if (found)
 		return found;
-	__builtin_memset(key->route, 0, ROUTE);
-	__builtin_memcpy(key->route, "other", 5);
-	found = bpf_map_lookup_elem(&overflow, key);
+	__builtin_memset(one->key.route, 0, ROUTE);
+	__builtin_memcpy(one->key.route, "other", 5);
+	found = bpf_map_lookup_elem(&overflow, one);
 	if (found)
 		return found;
-	bpf_map_update_elem(&overflow, key, &zero, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&overflow, key);
+	bpf_map_update_elem(&overflow, one, &zero, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&overflow, one);
 }
 
-static __always_inline void count(struct http_conn *conn, struct http_key *key, __u64 now,
+static __always_inline void count(struct http_conn *conn, struct http_series *one, __u64 now,
 				  __u64 length)
 {
-	struct http_totals *totals = totals_of(key);
+	struct http_totals *totals = totals_of(one);
 	__u64 duration = now - conn->start_ns;
 	__u32 i;
 
@@ -192,7 +193,7 @@ static __always_inline void count(struct http_conn *conn, struct http_key *key, 
 	}
 }
 
-static __always_inline void tell(struct http_conn *conn, struct http_key *key, __u64 now,
+static __always_inline void tell(struct http_conn *conn, struct http_series *one, __u64 now,
 				 __u64 length)
 {
 	struct http_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
@@ -205,7 +206,7 @@ static __always_inline void tell(struct http_conn *conn, struct http_key *key, _
 	event->end_ns = now;
 	event->request_bytes = conn->request_bytes;
 	event->response_bytes = length;
-	event->key = *key;
+	event->series = *one;
 	__builtin_memcpy(event->target, conn->target, TARGET);
 	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 }
@@ -294,8 +295,8 @@ int egress(struct __sk_buff *skb)
 {
 	struct http_head head;
 	struct http_segment seg;
+	struct http_series one;
 	struct http_conn *conn;
-	struct http_key key;
 	const char *text = head.text;
 	__u64 now;
 	__u32 end;
@@ -320,14 +321,15 @@ int egress(struct __sk_buff *skb)
 	}
 	conn->pending = 0;
 	now = bpf_ktime_get_ns();
-	key = conn->key;
-	key.minor = text[7] - '0';
-	key.status = (text[9] - '0') * 100 + (text[10] - '0') * 10 + text[11] - '0';
-	if (key.method == M_HEAD || key.status == 204 || key.status == 304)
+	one.key = conn->key;
+	one.cgroup = targ_containers ? bpf_skb_cgroup_id(skb) : 0;
+	one.key.minor = text[7] - '0';
+	one.key.status = (text[9] - '0') * 100 + (text[10] - '0') * 10 + text[11] - '0';
+	if (one.key.method == M_HEAD || one.key.status == 204 || one.key.status == 304)
 		head.length = 0;
-	count(conn, &key, now, head.length);
+	count(conn, &one, now, head.length);
 	if (conn->sampled)
-		tell(conn, &key, now, head.length);
+		tell(conn, &one, now, head.length);
 	return 1;
 }
 

@@ -33,6 +33,12 @@ struct http_key {
 	__u16 unused;
 } __attribute__((aligned(8))); /* compared by words */
 
+/* what is added up apart: user space cuts it down to `key` where records tell no cgroup */
+struct http_series {
+	struct http_key key;
+	__u64 cgroup; /* of the socket; 0 unless targ_containers */
+};
+
 struct http_totals {
 	__u64 duration[DURATIONS + 1];
 	__u64 duration_ns;
@@ -47,7 +53,7 @@ struct http_event {
 	__u64 end_ns;
 	__u64 request_bytes;
 	__u64 response_bytes;
-	struct http_key key;
+	struct http_series series;
 	char target[TARGET];
 };
 

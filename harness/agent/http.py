@@ -8,16 +8,29 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ctypes import c_char, c_uint8, c_uint16, c_uint64
 from dataclasses import dataclass
 from itertools import accumulate
+from operator import add
 
 from opentelemetry.sdk.metrics.export import Metric
 
+from harness.agent import containers
+from harness.agent.container import Container
+from harness.agent.containers import Containers
 from harness.agent.libbpf import Link, Map, Object, RingBuffer, attached_to
-from harness.agent.telemetry import Attributes, Buckets, Counts, Span, Telemetry, histogram
+from harness.agent.telemetry import (
+    Attributes,
+    Buckets,
+    Counts,
+    Span,
+    Telemetry,
+    by_container,
+    histogram,
+)
 from harness.agent.text import text
 
 # enum http_method in bpf/http.h
@@ -28,6 +41,7 @@ DURATION_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5
 SIZE_BOUNDS = (0, *(1 << power for power in range(10, 26, 2)))  # 1 KiB to 16 MiB
 
 _UNKNOWN = (1 << 64) - 1
+_SERIES_OF_CONTAINERS = 4096  # of all containers of a node, in each of two maps
 
 
 class _Key(ctypes.Structure):
@@ -52,14 +66,20 @@ class _Event(ctypes.Structure):
         ("request_bytes", c_uint64),
         ("response_bytes", c_uint64),
         ("key", _Key),
+        ("cgroup", c_uint64),
         ("target", c_char * 128),
     )
+
+
+_KEY_BYTES = ctypes.sizeof(_Key)
+_Series = tuple[Container | None, bytes]  # and the bytes of a _Key
 
 
 @dataclass(frozen=True)
 class _Totals:
     """One series of struct http_totals, all CPUs added up."""
 
+    container: Container | None
     attributes: Attributes
     duration: Sequence[int]
     duration_ns: int
@@ -75,11 +95,12 @@ class Http:
 
     name = "http"
 
-    def __init__(self, sample: int) -> None:
-        self._sample = sample
+    def __init__(self, sample: int, containers: Containers | None = None) -> None:
+        self._sample, self._containers = sample, containers
         self._generation = 0
         self._spans: list[Span] = []
-        self._slowest: dict[bytes, Span] = {}
+        self._slowest: dict[_Series, Span] = {}
+        self._forgotten = 0  # requests of series that are counted no more
 
     def configure(self, obj: Object) -> None:
         """Give the kernel the bounds of the histograms and the share of spans."""
@@ -87,6 +108,12 @@ class Http:
         obj.set("targ_duration_bounds", struct.pack(f"={len(nanoseconds)}Q", *nanoseconds))
         obj.set("targ_size_bounds", struct.pack(f"={len(SIZE_BOUNDS)}Q", *SIZE_BOUNDS))
         obj.set("targ_sample", (1 << 32) // self._sample - 1)
+        obj.set("targ_containers", self._containers is not None)
+        for each in (obj.map("series"), obj.map("overflow")):
+            if self._containers is None:
+                each.cut_keys(_KEY_BYTES)
+            else:
+                each.resize(_SERIES_OF_CONTAINERS)
 
     def start(self, obj: Object) -> None:
         """Map the ring buffer."""
@@ -97,6 +124,8 @@ class Http:
     def aim(self, obj: Object, directory: int) -> None:
         """See the requests of this cgroup with the next `attach`."""
         self._directory = directory
+        if self._containers is not None:
+            self._containers.look()
 
     def attach(self, obj: Object) -> Sequence[Link]:
         """Void the state of connections from before, then see both directions."""
@@ -111,8 +140,11 @@ class Http:
         if not metrics:
             return Telemetry(spans=spans)
         slowest, self._slowest = self._slowest, {}
+        self._forget()
         totals = list(self._totals(slowest))
-        return Telemetry(metrics=_metrics(totals), spans=spans, counts=self._counts(totals))
+        own, contained = by_container(totals)
+        told = {each: _metrics(some) for each, some in contained.items()}
+        return Telemetry(_metrics(own), spans, (), self._counts(totals), told)
 
     def counts(self) -> Counts:
         """Requests answered, and those that no map had room for."""
@@ -121,33 +153,55 @@ class Http:
     def close(self) -> None:
         """Unmap the ring buffer."""
         self._events.close()
+        if self._containers is not None:
+            self._containers.close()
 
     def _counts(self, totals: Iterable[_Totals]) -> Counts:
         events = sum(sum(each.duration) for each in totals)
-        return Counts(events, int.from_bytes(self._object.get("lost"), "little"))
+        return Counts(events + self._forgotten, int.from_bytes(self._object.get("lost"), "little"))
 
     def _take(self, record: bytes) -> None:
         event = _Event.from_buffer_copy(record)
-        span, series = _span(event), bytes(event.key)
+        container = self._container(event.cgroup)
+        span, series = _span(event, container), (container, bytes(event.key))
         self._spans.append(span)
         slowest = self._slowest.get(series)
         if slowest is None or span.seconds > slowest.seconds:
             self._slowest[series] = span
 
-    def _totals(self, examples: Mapping[bytes, Span]) -> Iterator[_Totals]:
+    def _container(self, cgroup: int) -> Container | None:
+        return None if self._containers is None else self._containers.find(cgroup)
+
+    def _totals(self, examples: Mapping[_Series, Span]) -> Iterator[_Totals]:
+        """Each series once: a container may have several cgroups, a map what another overflowed."""
+        added: dict[_Series, list[int]] = {}
         for each in self._maps:
             for key, value in each.items():
-                yield _added(_Key.from_buffer_copy(key), each, value, examples.get(key))
+                series = self._container(_cgroup(key)), key[:_KEY_BYTES]
+                figures, before = _figures(each, value), added.get(series)
+                added[series] = figures if before is None else list(map(add, before, figures))
+        for series, figures in added.items():
+            yield _added(series, figures, examples.get(series))
+
+    def _forget(self) -> None:
+        """Give the room of containers that are long gone to those that come."""
+        gone = set() if self._containers is None else self._containers.forgotten()
+        for each in self._maps if gone else ():
+            for key, value in list(each.items()):
+                if _cgroup(key) in gone:
+                    self._forgotten += sum(_figures(each, value)[: len(DURATION_BOUNDS) + 1])
+                    each.delete(key)
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """`--sample N`: one span in N requests."""
+    """`--sample N`: one span in N requests; --containers."""
+    containers.add_option(parser)
     parser.add_argument("--sample", type=_positive, default=100, help="one span in N requests")
 
 
 def create(options: Namespace) -> Http:
     """The collector as the command line asks for it."""
-    return Http(options.sample)
+    return Http(options.sample, containers.asked(options))
 
 
 def _positive(text: str) -> int:
@@ -156,13 +210,23 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _added(key: _Key, source: Map, value: bytes, example: Span | None) -> _Totals:
+def _cgroup(key: bytes) -> int:
+    """That of a struct http_series; 0 where keys have none."""
+    return int.from_bytes(key[_KEY_BYTES:], sys.byteorder)
+
+
+def _figures(source: Map, value: bytes) -> list[int]:
     cpus = [struct.unpack(f"={source.value_size // 8}Q", each) for each in source.cpu_values(value)]
-    figures = [sum(figure) for figure in zip(*cpus, strict=True)]
+    return [sum(figure) for figure in zip(*cpus, strict=True)]
+
+
+def _added(series: _Series, figures: Sequence[int], example: Span | None) -> _Totals:
+    container, key = series
     durations, sizes = len(DURATION_BOUNDS) + 1, len(SIZE_BOUNDS) + 1
     ends = list(accumulate((durations, 1, sizes, 1, sizes, 1)))
     return _Totals(
-        _attributes(key),
+        container,
+        _attributes(_Key.from_buffer_copy(key)),
         figures[: ends[0]],
         figures[ends[0]],
         figures[ends[1] : ends[2]],
@@ -200,7 +264,7 @@ def _metrics(totals: Sequence[_Totals]) -> list[Metric]:
     ]
 
 
-def _span(event: _Event) -> Span:
+def _span(event: _Event, container: Container | None) -> Span:
     key = event.key
     attributes = _attributes(key)
     target = text(event.target.split(b" ", 1)[0])
@@ -216,4 +280,5 @@ def _span(event: _Event) -> Span:
         event.end_ns,
         attributes,
         error=key.status >= 500,
+        container=container,
     )

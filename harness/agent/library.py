@@ -48,6 +48,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_map__key_size": (_U32, (_PTR,)),
     "bpf_map__value_size": (_U32, (_PTR,)),
     "bpf_map__max_entries": (_U32, (_PTR,)),
+    "bpf_map__set_key_size": (_INT, (_PTR, _U32)),
     "bpf_map__set_max_entries": (_INT, (_PTR, _U32)),
     "bpf_map__set_autocreate": (_INT, (_PTR, c_bool)),
     "bpf_map__initial_value": (_PTR, (_PTR, ctypes.POINTER(c_size_t))),

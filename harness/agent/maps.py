@@ -50,6 +50,12 @@ class Map:
         code = LIB.bpf_map__set_max_entries(self._pointer, entries)
         checked(code, f"The map {self.name} cannot be resized to {entries}.")
 
+    def cut_keys(self, size: int) -> None:
+        """Take only so many bytes of each key, before load; for maps whose keys have no type."""
+        code = LIB.bpf_map__set_key_size(self._pointer, size)
+        checked(code, f"The keys of {self.name} cannot have {size} bytes.")
+        self.key_size = size
+
     def skip(self) -> None:
         """Do not create it, before load; no loaded program may use it."""
         checked(LIB.bpf_map__set_autocreate(self._pointer, False), f"{self.name} must be created.")

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import requests
@@ -28,10 +29,12 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
+from harness.agent.container import Container
 from harness.agent.errors import AgentError, RefusedError
 from harness.agent.telemetry import Log, Span, unix_ns
 
 _TIMEOUT_SECONDS = 5.0
+_MOST_CONTAINERS = 4096  # whose resources are kept
 _LATER = (408, 429)  # what is refused now, and may be taken at another time; so may all from 500 on
 
 
@@ -78,6 +81,16 @@ def resource(own: Mapping[str, str | int]) -> Resource:
     return host.merge(OTELResourceDetector().detect()).merge(Resource(own))
 
 
+def of_container(container: Container) -> Resource:
+    """What telemetry of a container is of: its ids, and where it runs.
+
+    The container is the instance of its service. Which service that is says who knows its pod.
+    """
+    own = {"container.id": container.id, "k8s.pod.uid": container.pod}
+    own["service.instance.id"] = container.id or container.pod
+    return resource({name: value for name, value in own.items() if value})
+
+
 class Exporter:
     """Sends to one OTLP/HTTP receiver: what was seen of the service, and the agent's own.
 
@@ -100,6 +113,7 @@ class Exporter:
         self._own_scope = InstrumentationScope("harness.agent")
         own = {"service.name": "harness-agent", "service.instance.id": instance or str(os.getpid())}
         self._own = resource({**own, "process.pid": os.getpid()})
+        self._contained: dict[Container, Resource] = {}
         self._find_pid = find_pid
         # failures are raised below, where somebody can act on them
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
@@ -121,11 +135,20 @@ class Exporter:
             if pid is not None:
                 self._resource = self._resource.merge(Resource({"process.pid": pid}))
 
-    def send_metrics(self, metrics: Sequence[Metric], own: Sequence[Metric] = ()) -> None:
-        """Export metrics, and the agent's `own` of itself."""
+    def send_metrics(
+        self,
+        metrics: Sequence[Metric],
+        own: Sequence[Metric] = (),
+        contained: Mapping[Container, Sequence[Metric]] = MappingProxyType({}),
+    ) -> None:
+        """Export metrics, the agent's `own` of itself, and those of containers."""
         if metrics:
             self._name_process()
-        parts = ((self._own, self._own_scope, own), (self._resource, self._scope, metrics))
+        parts = [
+            (self._own, self._own_scope, own),
+            (self._resource, self._scope, metrics),
+            *((self._of(each), self._scope, some) for each, some in contained.items()),
+        ]
         data = MetricsData(
             [
                 ResourceMetrics(resource, [ScopeMetrics(scope, some, "")], "")
@@ -147,6 +170,15 @@ class Exporter:
         self._name_process()
         done = self._log_exporter.export([self._readable_log(each) for each in logs])
         self._acknowledged(done is LogRecordExportResult.SUCCESS, "logs")
+
+    def _of(self, container: Container | None) -> Resource:
+        if container is None:
+            return self._resource
+        if container not in self._contained:
+            if len(self._contained) >= _MOST_CONTAINERS:
+                self._contained.clear()
+            self._contained[container] = of_container(container)
+        return self._contained[container]
 
     def _acknowledged(self, done: bool, what: str) -> None:
         if done:
@@ -176,7 +208,7 @@ class Exporter:
         return ReadableSpan(
             name=span.name,
             context=context,
-            resource=self._resource,
+            resource=self._of(span.container),
             attributes=dict(span.attributes),
             kind=SpanKind.SERVER,
             status=Status(StatusCode.ERROR if span.error else StatusCode.UNSET),
@@ -196,4 +228,4 @@ class Exporter:
             attributes=dict(log.attributes),
             event_name=log.event_name,
         )
-        return ReadableLogRecord(record, self._resource, self._scope)
+        return ReadableLogRecord(record, self._of(log.container), self._scope)

@@ -6,8 +6,9 @@ Metrics need no keeping: they are cumulative, so that the next export tells what
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from harness.agent.errors import RefusedError
@@ -15,6 +16,8 @@ from harness.agent.telemetry import Log, Span, Telemetry
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import Metric
+
+    from harness.agent.container import Container
 
 WAITING = 8192  # spans, and as many log records: some 6 MB of each while a receiver is away
 
@@ -24,8 +27,13 @@ T = TypeVar("T")
 class Sends(Protocol):
     """What an Exporter does; AgentError where it was not acknowledged."""
 
-    def send_metrics(self, metrics: Sequence[Metric], own: Sequence[Metric]) -> None:
-        """Export metrics, and the agent's `own` of itself."""
+    def send_metrics(
+        self,
+        metrics: Sequence[Metric],
+        own: Sequence[Metric],
+        contained: Mapping[Container, Sequence[Metric]],
+    ) -> None:
+        """Export metrics, the agent's `own` of itself, and those of containers."""
         ...
 
     def send_spans(self, spans: Sequence[Span]) -> None:
@@ -66,7 +74,7 @@ class Outbox:
         refused: RefusedError | None = None
         try:
             for step in (
-                partial(self._send_metrics, telemetry.metrics, own),
+                partial(self._send_metrics, telemetry, own),
                 self._send_spans,
                 self._send_logs,
             ):
@@ -85,10 +93,12 @@ class Outbox:
         self.lost += left
         return left
 
-    def _send_metrics(self, metrics: Sequence[Metric], own: Sequence[Metric]) -> None:
-        if metrics or own:
-            self._exporter.send_metrics(metrics, own)
-            self.exported += sum(len(each.data.data_points) for each in metrics)
+    def _send_metrics(self, telemetry: Telemetry, own: Sequence[Metric]) -> None:
+        metrics, contained = telemetry.metrics, telemetry.contained
+        if metrics or own or contained:
+            self._exporter.send_metrics(metrics, own, contained)
+            seen = chain(metrics, *contained.values())
+            self.exported += sum(len(each.data.data_points) for each in seen)
 
     def _send_spans(self) -> None:
         taken = self._take(self._spans, self._exporter.send_spans)

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 from opentelemetry.sdk.metrics import Exemplar
 from opentelemetry.sdk.metrics.export import (
@@ -29,6 +30,8 @@ from opentelemetry.sdk.metrics.export import (
     NumberDataPoint,
     Sum,
 )
+
+from harness.agent.container import Container
 
 Value = str | int | float | bool | Sequence[str]
 Attributes = Mapping[str, Value]
@@ -53,6 +56,7 @@ class Span:
     end_ns: int
     attributes: Attributes
     error: bool = False
+    container: Container | None = None
     trace_id: int = field(default_factory=lambda: random.getrandbits(128) or 1)
     span_id: int = field(default_factory=lambda: random.getrandbits(64) or 1)
 
@@ -83,6 +87,7 @@ class Log:
     at_ns: int
     attributes: Attributes
     body: str = ""
+    container: Container | None = None
 
 
 @dataclass(frozen=True)
@@ -101,13 +106,37 @@ class Counts:
 class Telemetry:
     """What a collector hands over at once.
 
-    `counts` are those of `metrics`, where reading them once more would cost as much as the metrics.
+    `contained` are metrics of containers, where these are told apart; `counts` are those of
+    all metrics, where reading them once more would cost as much as the metrics.
     """
 
     metrics: Sequence[Metric] = field(default=())
     spans: Sequence[Span] = field(default=())
     logs: Sequence[Log] = field(default=())
     counts: Counts | None = None
+    contained: Mapping[Container, Sequence[Metric]] = field(default_factory=dict)
+
+
+class Contained(Protocol):
+    """Something that was seen of a container, or of none that is told."""
+
+    @property
+    def container(self) -> Container | None:
+        """Which."""
+        ...
+
+
+C = TypeVar("C", bound=Contained)
+
+
+def by_container(seen: Iterable[C]) -> tuple[list[C], dict[Container, list[C]]]:
+    """What is of no container, and the rest, each container's apart."""
+    own: list[C] = []
+    contained: dict[Container, list[C]] = {}
+    for each in seen:
+        of = own if each.container is None else contained.setdefault(each.container, [])
+        of.append(each)
+    return own, contained
 
 
 def unix_ns(monotonic_ns: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -32,9 +33,10 @@ def up(options: Options, as_json: bool) -> None:
         return
     if not done.changed:
         out.print("It is up already, with this configuration and images: nothing was changed.")
-    for arrival in done.arrivals:
+    for arrival in done.proved.arrivals:
         found = f"found in {arrival.backend} after {arrival.seconds:.1f} s"
         out.print(f"One request's {arrival.signal}: {found}")
+    _print_pod(done.proved.origin)
     if done.changed:
         spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in done.phases.items())
         out.print(f"Time: {spent}; {sum(done.phases.values()):.0f} s in all.\n", soft_wrap=True)
@@ -161,7 +163,8 @@ def _described(done: RolledOut) -> dict[str, Any]:
         "namespace": done.cluster.namespace,
         "kubeconfig": str(done.cluster.kubeconfig or ""),
         "phases": done.phases,
-        "proof": [asdict(arrival) for arrival in done.arrivals],
+        "proof": [asdict(arrival) for arrival in done.proved.arrivals],
+        "origin": dict(done.proved.origin),
         "pages": dict(done.pages),
     }
 
@@ -203,9 +206,16 @@ def _print_status(found: dict[str, Any]) -> None:
         out.print(escape(f"It was not proved: {found['unproved']}"), soft_wrap=True)
     for signal, (backend, seconds) in found.get("proof", {}).items():
         out.print(f"One request's {signal}: found in {backend} after {seconds:.1f} s")
+    _print_pod(found.get("origin", {}))
     for each in found["troubles"]:
         out.print(escape(f"{each['pod']}: {each['reason']}: {each['message']}"), soft_wrap=True)
     out.print("\nIt is ready." if found["ready"] else "\nIt is not ready.")
+
+
+def _print_pod(origin: Mapping[str, str]) -> None:
+    if origin:
+        where = "/".join(origin.get(f"k8s.{of}.name", "") for of in ("namespace", "pod"))
+        out.print(escape(f"Its span says where it was made: pod {where}"), soft_wrap=True)
 
 
 def _given(options: Options) -> str:

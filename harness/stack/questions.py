@@ -59,8 +59,8 @@ class Traces(Keeper, Protocol):
         """All spans of an instance that a search finds now, or those of traces that ended since."""
         ...
 
-    def tells(self, attribute: str, value: str) -> bool:
-        """Whether a search finds a span that has this attribute now."""
+    def origin(self, attribute: str, value: str) -> Mapping[str, str] | None:
+        """What is said of where a span with this attribute was made; None if none is found now."""
         ...
 
     def size(self, trace: str) -> int:

@@ -113,6 +113,7 @@ class Receiver:
         self.metrics: list[Any] = []
         self.spans: list[Any] = []
         self.logs: list[Any] = []
+        self.told: list[tuple[dict[str, Any], Any]] = []  # each of them with its resource
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -140,13 +141,18 @@ class Receiver:
         if path == "/v1/metrics":
             for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics:
                 self.resources.append(self.attributes(resource.resource))
-                self.metrics += [m for scope in resource.scope_metrics for m in scope.metrics]
+                self._take(resource, resource.scope_metrics, "metrics")
         elif path == "/v1/traces":
             for spans in ExportTraceServiceRequest.FromString(body).resource_spans:
-                self.spans += [s for scope in spans.scope_spans for s in scope.spans]
+                self._take(spans, spans.scope_spans, "spans")
         elif path == "/v1/logs":
             for logs in ExportLogsServiceRequest.FromString(body).resource_logs:
-                self.logs += [r for scope in logs.scope_logs for r in scope.log_records]
+                self._take(logs, logs.scope_logs, "log_records")
+
+    def _take(self, group: Any, scopes: Any, kind: str) -> None:
+        of, records = self.attributes(group.resource), [r for s in scopes for r in getattr(s, kind)]
+        getattr(self, "logs" if kind == "log_records" else kind).extend(records)
+        self.told += [(of, record) for record in records]
 
     def points(self, name: str) -> list[Any]:
         """The data points of the metric `name` as it arrived last; [] if it never did."""

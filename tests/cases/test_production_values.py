@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from harness.stack import catalog
+from harness.stack.config import otelcol, prometheus
 from harness.targets.bundle import ROOT
 from harness.targets.kubernetes import charts, production
 from harness.targets.kubernetes.charts import Chart
@@ -129,6 +130,20 @@ def test_what_a_collector_sends_is_as_the_proof_expects() -> None:
     assert production.ASKED.times >= 10 * production.SAMPLE
     assert ours["agents"]["otlp"] == f"http://{production.HOSTS['otelcol']}:4318"
     assert production.ASKED.service not in ours["workloads"]  # so that it is left as it is
+
+
+def test_the_gateway_names_pods_as_the_collector_of_the_proof_of_concept_does() -> None:
+    config = values("otel-gateway.yaml")["config"]
+    assert config["processors"][otelcol.PODS] == otelcol.pods()
+    for pipeline in config["service"]["pipelines"].values():
+        assert pipeline["processors"] == ["memory_limiter", otelcol.PODS, "resource/nameless"]
+    (rule,) = values("otel-gateway.yaml")["clusterRole"]["rules"]
+    assert rule["resources"] == ["pods"]
+
+
+def test_prometheus_has_the_same_labels_as_in_the_proof_of_concept() -> None:
+    otlp = values("kube-prometheus-stack.yaml")["prometheus"]["prometheusSpec"]["otlp"]
+    assert set(otlp["promoteResourceAttributes"]) == set(prometheus.PROMOTED)
 
 
 def test_versions_are_those_that_are_written_elsewhere() -> None:

@@ -41,15 +41,27 @@ def make_all(running: Engine) -> None:
             _node(running, Path(draft))
     for name in ("otelcol", "prometheus", "jaeger", "victorialogs"):
         component = catalog.known()[name]
-        if not _has(running, component.image):
-            program = supply.get(component, supply.cache(), print)
+        program = (
+            _collector() if name == "otelcol" else supply.get(component, supply.cache(), print)
+        )
+        if not _has(running, component.image, "--filter", f"label={_made_of(program)}"):
             _program(running, name, program, component.image)
     made = product.build(print, environment=running.environment, base=BASE)
     _forget_others(running, made)
 
 
-def _has(running: Engine, name: str) -> bool:
-    return bool(running.docker("images", "--quiet", name).strip())
+def _has(running: Engine, name: str, *only: str) -> bool:
+    return bool(running.docker("images", "--quiet", *only, name).strip())
+
+
+def _collector() -> Path:
+    """The one of a cluster, which names pods; on one machine it would be built for nothing."""
+    return programs.folder("otelcol") / "otelcol"
+
+
+def _made_of(program: Path) -> str:
+    """What tells an image of this program from one of an earlier program under the same name."""
+    return f"harness.program={program.parent.name}"
 
 
 def _forget_others(running: Engine, made: str) -> None:
@@ -84,7 +96,8 @@ def _program(running: Engine, name: str, program: Path, tag: str) -> None:
         _link(program, context / name)
         text = (_FILES / "program" / "Containerfile").read_text()
         (context / "Containerfile").write_text(text.replace("PROGRAM", name))
-        running.docker("build", "--tag", tag, "--file", f"{draft}/Containerfile", draft)
+        label = f"--label={_made_of(program)}"
+        running.docker("build", label, "--tag", tag, "--file", f"{draft}/Containerfile", draft)
 
 
 def _node(running: Engine, draft: Path) -> None:

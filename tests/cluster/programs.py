@@ -54,6 +54,7 @@ ALL = (
         ("helm.sh/helm/v3/cmd/helm",),
         "-s -w -X helm.sh/helm/v3/internal/version.version=v3.19.5",
     ),
+    Module("otelcol", (".",)),
     Module("etcd", ("go.etcd.io/etcd/server/v3",)),
     Module("kwok", ("sigs.k8s.io/kwok/cmd/kwok",)),
     Module("coredns", ("github.com/coredns/coredns",)),

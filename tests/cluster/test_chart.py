@@ -88,7 +88,53 @@ def test_every_pod_names_the_secret_to_pull_with_and_none_if_there_is_none(
     assert len(found) == len(pods(objects))
     for pod in found:
         assert pod["spec"]["imagePullSecrets"] == [{"name": "key"}], pod["metadata"]["labels"]
-        assert pod["spec"]["automountServiceAccountToken"] is False
+
+
+def test_only_the_collector_has_a_token_and_may_read_pods_and_nothing_else(
+    objects: list[dict[str, Any]],
+) -> None:
+    mounts = {
+        pod["metadata"]["labels"]["app.kubernetes.io/name"]
+        for pod in pods(objects)
+        if pod["spec"]["automountServiceAccountToken"]
+    }
+    assert mounts == {"otelcol"}
+    (role,) = (each for each in objects if each["kind"] == "ClusterRole")
+    (binding,) = (each for each in objects if each["kind"] == "ClusterRoleBinding")
+    assert (
+        role["metadata"]["name"] == "harness-default-otelcol"
+    )  # of this release in this namespace
+    assert role["rules"] == [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
+    ]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert binding["subjects"] == [
+        {"kind": "ServiceAccount", "name": "otelcol", "namespace": "default"}
+    ]
+    (collector,) = (
+        each["spec"]["template"]["spec"]
+        for each in objects
+        if (each["kind"], each["metadata"]["name"]) == ("Deployment", "otelcol")
+    )
+    assert collector["serviceAccountName"] == "otelcol"
+
+
+def test_no_service_is_called_as_the_release(objects: list[dict[str, Any]]) -> None:
+    for pod in pods(objects):
+        said = pod["metadata"]["annotations"]["resource.opentelemetry.io/service.name"]
+        assert said == pod["metadata"]["labels"]["app.kubernetes.io/name"]
+
+
+def test_agents_tell_containers_apart(
+    helm: str, given: Path, objects: list[dict[str, Any]]
+) -> None:
+    def telling(made: list[dict[str, Any]]) -> set[str]:
+        (agents,) = (each for each in made if each["kind"] == "DaemonSet")
+        containers = agents["spec"]["template"]["spec"]["containers"]
+        return {each["name"] for each in containers if "--containers" in each["args"]}
+
+    assert telling(objects) == {"http"}
+    assert telling(rendered(helm, given, "--set=agents.containers=null")) == set()
 
 
 def test_each_component_has_a_volume_if_so_asked_and_else_none(

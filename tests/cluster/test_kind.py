@@ -88,6 +88,12 @@ def test_up_makes_a_cluster_and_proves_it(run: Run) -> None:
     assert {each["signal"] for each in made["proof"]} == {"traces", "metrics", "logs"}
     assert set(made["phases"]) >= {"cluster", "images", "installation", "proof"}
     assert "port-forward service/prometheus" in made["pages"]["Prometheus"]
+    origin = made["origin"]
+    assert origin["k8s.pod.name"].startswith("go-")
+    assert (origin["k8s.namespace.name"], origin["k8s.deployment.name"]) == ("harness", "go")
+    assert origin["service.name"] == "go"
+    assert origin["service.instance.id"] == origin["container.id"]
+    print(origin)
     print(made["phases"])
 
 
@@ -101,6 +107,7 @@ def test_status_tells_of_each_node_and_proves_it_again(run: Run) -> None:
     assert found["ready"]
     assert [each["agents_ready"] for each in found["nodes"]] == [True] * 3
     assert set(found["proof"]) == {"traces", "metrics", "logs"}
+    assert found["origin"]["k8s.deployment.name"] == "go"
 
 
 def test_nodes_have_what_collectors_look_for(run: Run) -> None:

@@ -17,6 +17,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from harness.agent.container import Container
 from harness.agent.errors import AgentError, RefusedError
 from harness.agent.otlp import Exporter
 from harness.agent.outbox import Outbox
@@ -156,6 +157,37 @@ def test_what_the_agent_says_of_itself_is_apart(received: Any) -> None:
     assert outbox.exported == 1
     request = ExportMetricsServiceRequest.FromString(received[1]["/v1/metrics"])
     assert len(request.resource_metrics) == 1
+
+
+def test_what_is_of_a_container_has_its_resource(received: Any) -> None:
+    container, now = Container("c0ffee", "uid-1"), time.monotonic_ns()
+    telemetry = Telemetry(
+        metrics=[gauge("seen", "1", [Point({}, 1)])],
+        contained={container: [gauge("seen", "1", [Point({}, 2), Point({"a": 1}, 3)])]},
+        spans=[Span("GET /", now, now, {}), Span("GET /", now, now, {}, container=container)],
+        logs=[Log("file.open", now, {}, container=container)],
+    )
+    assert exported(received, telemetry) == 3 + 2 + 1
+    requests = {
+        "metrics": ExportMetricsServiceRequest, "traces": ExportTraceServiceRequest,
+        "logs": ExportLogsServiceRequest,
+    }  # fmt: skip
+    told = {}
+    for signal, kind in requests.items():
+        request = kind.FromString(received[1][f"/v1/{signal}"])
+        (groups,) = (value for _, value in request.ListFields())
+        told[signal] = [
+            {each.key: each.value.string_value for each in group.resource.attributes}
+            for group in groups
+        ]
+    own = {"container.id": "c0ffee", "k8s.pod.uid": "uid-1", "service.instance.id": "c0ffee"}
+    for signal, resources in told.items():
+        (found,) = (each for each in resources if "container.id" in each)
+        assert own.items() <= found.items(), signal
+        assert "service.name" not in found
+        assert len(resources) == (1 if signal == "logs" else 2)
+        others = [each for each in resources if each is not found]
+        assert [each["service.name"] for each in others] == ["shop"] * len(others)
 
 
 def test_spans_are_in_unix_time_and_keep_their_length(received: Any) -> None:

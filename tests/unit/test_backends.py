@@ -55,6 +55,24 @@ def test_jaeger_tells_the_spans_of_one_instance_with_their_ends() -> None:
     assert list(jaeger.spans({"data": None}, "http-1")) == []
 
 
+def test_a_span_that_is_found_tells_where_it_was_made() -> None:
+    assert jaeger.origin(JAEGER, "span.kind", "server") == {
+        "service.name": "go", "service.instance.id": "http-1", "host.name": "box",
+    }  # fmt: skip
+    assert jaeger.origin(JAEGER, "span.kind", "client") is None
+    assert jaeger.origin({"data": None}, "span.kind", "server") is None
+    tree = {
+        "resource": {"attributes": [{"key": "k8s.pod.name", "value": {"stringValue": "go-1"}}]},
+        "scopeSpans": [
+            {"spans": [{"attributes": [{"key": "url.query", "value": {"stringValue": "a=1"}}]}]}
+        ],
+    }
+    for answer in ({"batches": [{}, tree]}, {"trace": {"resourceSpans": [tree]}}):
+        assert tempo.origin(answer, "url.query", "a=1") == {"k8s.pod.name": "go-1"}
+        assert tempo.origin(answer, "url.query", "a=2") is None
+    assert tempo.origin(None, "url.query", "a=1") is None
+
+
 def test_victorialogs_tells_lines_to_the_nanosecond_and_equal_ones_apart() -> None:
     found = list(victorialogs.lines(ROWS))
     assert len({line.key for line in found}) == len(found) == 3

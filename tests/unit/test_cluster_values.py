@@ -58,7 +58,29 @@ def test_nothing_in_a_pod_is_on_loopback(name: str) -> None:
 
 def test_a_record_says_of_which_cluster_it_is() -> None:
     attributes = configuration("otelcol")["processors"]["resource"]["attributes"]
-    assert {each["key"]: each["value"] for each in attributes} == {"k8s.cluster.name": "kind-shop"}
+    assert {each["key"]: each["value"] for each in attributes} == {
+        "k8s.cluster.name": "kind-shop", "service.name": "unknown_service",
+    }  # fmt: skip
+    assert {each["action"] for each in attributes} == {"insert"}
+
+
+def test_every_record_gets_the_names_of_its_pod_before_what_is_said_of_the_nameless() -> None:
+    made = configuration("otelcol")
+    for pipeline in made["service"]["pipelines"].values():
+        assert pipeline["processors"] == ["memory_limiter", "k8s_attributes", "resource"]
+    by = [each["sources"][0] for each in made["processors"]["k8s_attributes"]["pod_association"]]
+    assert by == [
+        {"from": "resource_attribute", "name": "k8s.pod.uid"},
+        {"from": "resource_attribute", "name": "container.id"},
+    ]
+    assert values.component(STACK, "otelcol")["readsPods"]
+    assert "readsPods" not in values.component(STACK, "jaeger")
+
+
+def test_on_one_machine_nobody_asks_a_cluster() -> None:
+    alone = PROGRAMS["otelcol"].render
+    assert alone is not None
+    assert "k8s_attributes" not in json.dumps(alone(dataclasses.replace(STACK, names_pods=False)))
 
 
 def test_prometheus_scrapes_each_component_where_it_is() -> None:

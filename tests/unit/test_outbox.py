@@ -37,7 +37,7 @@ class Scripted:
         self.answers.get(kind, lambda: None)()
         self.took += names
 
-    def send_metrics(self, metrics: Sequence[Any], own: Sequence[Any]) -> None:
+    def send_metrics(self, metrics: Sequence[Any], own: Sequence[Any], _: Any) -> None:
         self._answer("metrics", [each.name for each in (*metrics, *own)])
 
     def send_spans(self, spans: Sequence[Span]) -> None:

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from harness.cli import app
 from harness.errors import ComponentError, HarnessError, InputError, NeedError
 from harness.linux import processes
-from harness.stack.questions import Event
+from harness.stack.questions import Event, Series
 from harness.targets.kubernetes import (
     charts,
     helm,
@@ -145,7 +145,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr(images, "name", lambda: "localhost/node:1")
     monkeypatch.setattr(helm, "_LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(proof, "prove", lambda *_: [])
+    monkeypatch.setattr(proof, "prove", lambda *_: proof.Proved())
     made = Told(folder)
     made.answers("nodes", NODE)
     made.answers("storageclasses", DEFAULT)
@@ -448,6 +448,45 @@ def test_the_proof_asks_the_services_by_the_names_that_they_have(
         assert here.otlp_url == "http://127.0.0.1:1000"
         assert here.url("prometheus") == "http://127.0.0.1:1001"
         assert here.url("loki") == "http://127.0.0.1:1003"
+
+
+POD = {
+    "metadata": {"name": "go-7"},
+    "status": {"containerStatuses": [{"containerID": "containerd://c0ffee"}]},
+}
+
+
+def test_a_span_that_names_no_pod_is_no_proof_and_says_who_is_to_be_asked() -> None:
+    cluster, stack = Cluster("shop", "harness"), production.stack()
+
+    def named(**origin: str) -> None:
+        said = {f"k8s.pod.{name}": value for name, value in origin.items()}
+        proof._require_named(cluster, stack, [POD], said)
+
+    named(name="go-7", uid="1")
+    with pytest.raises(ComponentError, match="found no container") as no_container:
+        named()
+    assert "daemonset/agents" in no_container.value.next_step
+    with pytest.raises(
+        ComponentError, match=r"uid is 1, .* knew no name \(it says none\)"
+    ) as no_name:
+        named(uid="1")
+    assert "deployment/otel-gateway" in no_name.value.next_step
+    with pytest.raises(ComponentError, match=r"it says other-2"):
+        named(uid="1", name="other-2")
+
+
+def test_requests_are_counted_by_the_containers_of_the_service(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Keeper:
+        def counters(self, instance: str, *_: object) -> list[Series]:
+            labels = frozenset({("http_route", "/exec")})
+            return [Series(labels, ((1, 2.0), (2, 3.0)))] if instance == "c0ffee" else []
+
+    monkeypatch.setattr(proof.backends, "keeper", lambda *_: Keeper())
+    assert proof._requests(production.stack(), [POD]) == 3.0
+    assert proof._requests(production.stack(), [{**POD, "status": {}}]) == 0
 
 
 def test_the_request_is_made_as_often_as_a_span_needs() -> None:

@@ -27,7 +27,8 @@ class Stack:
     catalog's, by component and what they are for: `prometheus.http`.
     `profiles_url` is of a Pyroscope that runs elsewhere, to which Grafana then links.
     `hosts` are the names of components that each have an address of their own, as in a cluster;
-    `resource` is said there of records that say nothing of where they are from.
+    `resource` is said there of records that say nothing of where they are from. With `names_pods`
+    the Collector asks the cluster's API what the pods are called that records are of.
     """
 
     folder: Path
@@ -41,6 +42,7 @@ class Stack:
     profiles_url: str = ""
     hosts: Mapping[str, str] = field(default_factory=dict)
     resource: Mapping[str, str] = field(default_factory=dict)
+    names_pods: bool = False
 
     def data(self, component: str) -> str:
         """The folder for a component's data."""

@@ -84,9 +84,10 @@ class Jaeger:
             found |= {event.key: event for event in spans(answer, instance)}
         return list(found.values())
 
-    def tells(self, attribute: str, value: str) -> bool:
-        """Whether a search finds a span that has this attribute now."""
-        return any(answer.get("data") for answer in self._search({attribute: value}, 0))
+    def origin(self, attribute: str, value: str) -> dict[str, str] | None:
+        """What is said of where a span with this attribute was made; None if none is found now."""
+        found = (origin(each, attribute, value) for each in self._search({attribute: value}, 0))
+        return next((each for each in found if each is not None), None)
 
     def _search(self, tags: dict[str, str], since_unix_ns: int) -> Iterator[Any]:
         """Its answers, one of each service: it searches no further."""
@@ -105,6 +106,21 @@ class Jaeger:
         """How many spans of this trace it has."""
         answer = client.ask(f"{self._url}/api/traces/{trace}") or {}
         return sum(len(one.get("spans", ())) for one in answer.get("data") or ())
+
+
+def origin(answer: Any, attribute: str, value: str) -> dict[str, str] | None:
+    """The resource of the first span with this attribute in its answer to a search."""
+    for trace in answer.get("data") or ():
+        for span in trace.get("spans", ()):
+            if _has(span, attribute, value):
+                process = (trace.get("processes") or {}).get(span.get("processID"), {})
+                said = {tag["key"]: str(tag["value"]) for tag in process.get("tags") or ()}
+                return {"service.name": str(process.get("serviceName", "")), **said}
+    return None
+
+
+def _has(span: Any, key: str, value: str) -> bool:
+    return any((tag["key"], tag["value"]) == (key, value) for tag in span.get("tags") or ())
 
 
 def spans(answer: Any, instance: str) -> Iterator[Event]:

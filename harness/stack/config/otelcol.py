@@ -8,6 +8,21 @@ from collections.abc import Mapping
 from harness.stack.config.description import Program, Stack, Tree
 
 QUEUE = "file_storage/queue"
+PODS = "k8s_attributes"
+NAMED = (
+    "k8s.namespace.name",
+    "k8s.pod.name",
+    "k8s.pod.uid",
+    "k8s.node.name",
+    "k8s.deployment.name",
+    "k8s.statefulset.name",
+    "k8s.daemonset.name",
+    "k8s.job.name",
+    "k8s.container.name",
+    "service.name",
+)
+"""What the cluster's API is asked of a pod, for each record that says of which one it is."""
+NAMELESS = "unknown_service"  # what OpenTelemetry calls a service of which nobody knows the name
 
 
 def render(stack: Stack, programs: Mapping[str, Program]) -> Tree:
@@ -23,7 +38,7 @@ def render(stack: Stack, programs: Mapping[str, Program]) -> Tree:
         assert store is not None
         kind, settings = store.exporter(stack)
         exporters[f"{kind}/{keeper}"] = {**settings, **_delivery(stack)}
-        pipelines[signal] = _pipeline(f"{kind}/{keeper}")
+        pipelines[signal] = _pipeline(stack, f"{kind}/{keeper}")
     return {
         "extensions": {
             "health_check": {"endpoint": stack.listens("otelcol", "health")},
@@ -43,7 +58,8 @@ def render(stack: Stack, programs: Mapping[str, Program]) -> Tree:
                 "limit_mib": stack.collector_memory_mb,
                 "spike_limit_mib": stack.collector_memory_mb // 4,
             },
-            "resource": {"attributes": _inserted_all(stack.resource or host())},
+            **({PODS: pods()} if stack.names_pods else {}),
+            "resource": {"attributes": _inserted_all(_said(stack))},
         },
         "exporters": exporters,
         "service": {
@@ -68,6 +84,37 @@ def host() -> dict[str, str]:
     }
 
 
+def pods() -> Tree:
+    """How a record gets the names of its pod: by the pod's uid, where it has none by its container.
+
+    The first of both that a record has is taken, known to the API or not. The sender's address
+    says nothing: agents tell of others' pods. A Deployment's name is that of its ReplicaSet without
+    the hash, so that nothing but pods need be watched. It waits until it knows them: what comes
+    before would have no names.
+    """
+    by = ("k8s.pod.uid", "container.id")
+    return {
+        "extract": {
+            "metadata": list(NAMED),
+            "otel_annotations": True,
+            "deployment_name_from_replicaset": True,
+        },
+        "pod_association": [
+            {"sources": [{"from": "resource_attribute", "name": name}]} for name in by
+        ],
+        "wait_for_metadata": True,
+        "wait_for_metadata_timeout": "60s",
+    }
+
+
+def _said(stack: Stack) -> Mapping[str, str]:
+    """What is said of records that do not say it themselves."""
+    return {
+        **(stack.resource or host()),
+        **({"service.name": NAMELESS} if stack.names_pods else {}),
+    }
+
+
 def _inserted_all(values: Mapping[str, str]) -> list[Tree]:
     return [{"key": key, "value": value, "action": "insert"} for key, value in values.items()]
 
@@ -89,8 +136,8 @@ def _delivery(stack: Stack) -> Tree:
     }
 
 
-def _pipeline(exporter: str) -> Tree:
-    processors = ["memory_limiter", "resource"]
+def _pipeline(stack: Stack, exporter: str) -> Tree:
+    processors = ["memory_limiter", *([PODS] if stack.names_pods else []), "resource"]
     return {"receivers": ["otlp"], "processors": processors, "exporters": [exporter]}
 
 

@@ -23,6 +23,8 @@ PROMOTED = (
     "k8s.pod.name",
     "k8s.node.name",
     "k8s.deployment.name",
+    "k8s.statefulset.name",
+    "k8s.daemonset.name",
     "k8s.cluster.name",
     "harness.run",
 )

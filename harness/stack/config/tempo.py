@@ -112,10 +112,14 @@ class Tempo:
             raise too_many()
         return spans(answer)
 
-    def tells(self, attribute: str, value: str) -> bool:
-        """Whether a search finds a span that has this attribute now."""
+    def origin(self, attribute: str, value: str) -> dict[str, str] | None:
+        """What is said of where a span with this attribute was made; None if none is found now."""
         query = {"q": f"{{span.{attribute}={quoted(value)}}}", "limit": "1"}
-        return bool(asked("Tempo", f"{self._url}/api/search", query).get("traces"))
+        found = asked("Tempo", f"{self._url}/api/search", query).get("traces")
+        if not found:
+            return None
+        whole = client.ask(f"{self._url}/api/traces/{found[0]['traceID']}")
+        return origin(whole, attribute, value) or {}
 
     def size(self, trace: str) -> int:
         """How many spans of this trace it has."""
@@ -138,13 +142,34 @@ def spans(answer: Any) -> list[Event]:
 
 
 def size(answer: Any) -> int:
-    """Spans in its answer, which calls the groups as OTLP did once or does now."""
-    if not isinstance(answer, dict):
-        return 0
-    groups = answer.get("batches") or answer.get("trace", answer).get("resourceSpans") or []
+    """Spans in its answer."""
     return sum(
-        len(scope.get("spans", ())) for group in groups for scope in group.get("scopeSpans", ())
+        len(scope.get("spans", ()))
+        for group in _groups(answer)
+        for scope in group.get("scopeSpans", ())
     )
+
+
+def origin(answer: Any, attribute: str, value: str) -> dict[str, str] | None:
+    """The resource of the first span with this attribute in its answer."""
+    for group in _groups(answer):
+        for scope in group.get("scopeSpans", ()):
+            if any(_texts(span).get(attribute) == value for span in scope.get("spans", ())):
+                return _texts(group.get("resource", {}))
+    return None
+
+
+def _texts(said: Any) -> dict[str, str]:
+    """The attributes of a resource or span that are text."""
+    pairs = ((each["key"], each.get("value", {})) for each in said.get("attributes", ()))
+    return {key: value["stringValue"] for key, value in pairs if "stringValue" in value}
+
+
+def _groups(answer: Any) -> Sequence[Any]:
+    """Spans by their resource, as OTLP called them once or does now."""
+    if not isinstance(answer, dict):
+        return ()
+    return answer.get("batches") or answer.get("trace", answer).get("resourceSpans") or ()
 
 
 def _spansets(trace: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

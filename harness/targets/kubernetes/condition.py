@@ -47,10 +47,11 @@ def told(
     }  # fmt: skip
     if asked is not None and ready:
         try:
-            arrivals = proof.prove(cluster, described, asked)
+            proved = proof.prove(cluster, described, asked)
         except HarnessError as error:  # pods may be ready that are not heard
             return {**answer, "ready": False, "unproved": str(error)}
-        answer["proof"] = {each.signal: [each.backend, each.seconds] for each in arrivals}
+        answer["proof"] = {each.signal: [each.backend, each.seconds] for each in proved.arrivals}
+        answer["origin"] = dict(proved.origin)
     return answer
 
 

@@ -13,8 +13,6 @@ from harness.targets.kubernetes.preflight import Check
 
 _PERMISSIONS = (
     "customresourcedefinitions.apiextensions.k8s.io",
-    "clusterroles.rbac.authorization.k8s.io",
-    "clusterrolebindings.rbac.authorization.k8s.io",
     "validatingwebhookconfigurations.admissionregistration.k8s.io",
     "statefulsets.apps",
     "persistentvolumeclaims",

@@ -18,6 +18,12 @@ _PERMISSIONS = (
     ("create", "services"), ("create", "configmaps"), ("create", "secrets"),
     ("create", "networkpolicies.networking.k8s.io"), ("create", "pods/portforward"),
     ("create", "pods/exec"), ("list", "events"), ("list", "nodes"),
+    ("create", "serviceaccounts"),
+)  # fmt: skip
+_WIDELY = (
+    ("create", "clusterroles.rbac.authorization.k8s.io"),
+    ("create", "clusterrolebindings.rbac.authorization.k8s.io"),
+    ("list", "pods"), ("watch", "pods"),  # nobody may give a right away that he has not
 )  # fmt: skip
 _MEASURING = (
     ("create", "namespaces"), ("patch", "namespaces"), ("delete", "namespaces"),
@@ -61,6 +67,7 @@ def cluster(where: Cluster, machine: str) -> Iterator[Check]:
     yield version
     if answers:
         yield from (may(where, *each) for each in _PERMISSIONS)
+        yield from (may(where, *each, everywhere=True) for each in _WIDELY)
         for node in where.get("nodes"):
             yield from _node(node, _ARCHITECTURES.get(machine, machine))
 
@@ -116,12 +123,15 @@ def context(kubeconfig: str, given: str) -> str:
     return str(known[0])
 
 
-def may(where: Cluster, verb: str, resource: str) -> Check:
-    """Whether this user may do that in our namespace."""
-    done = where.run("auth", "can-i", verb, resource, check=False)
+def may(where: Cluster, verb: str, resource: str, *, everywhere: bool = False) -> Check:
+    """Whether this user may do that in our namespace, or `everywhere`."""
+    more = ["--all-namespaces"] if everywhere else []
+    done = where.run("auth", "can-i", verb, resource, *more, check=False)
     allowed = done.stdout.strip().startswith("yes")
-    hint = f"Ask for a role that may {verb} {resource} in the namespace {where.namespace}."
-    return Check(f"may {verb} {resource}", allowed, "" if allowed else "no", hint)
+    place = "the whole cluster" if everywhere else f"the namespace {where.namespace}"
+    hint = f"Ask for a role that may {verb} {resource} in {place}."
+    what = f"may {verb} {resource}" + (" in all namespaces" if everywhere else "")
+    return Check(what, allowed, "" if allowed else "no", hint)
 
 
 def _version(where: Cluster) -> tuple[Check, bool]:

@@ -86,7 +86,7 @@ def install(
     steps, described, pages = _steps(options, image), stack(), _pages(cluster)
     due = [step for step in steps if not _is_there(cluster, step)]
     if not due and all(map(pods.is_ready, running(cluster))):
-        return RolledOut(cluster, False, phases, (), pages)
+        return RolledOut(cluster, False, phases, pages=pages)
     with timed(phases, "cluster checks", tell):
         preflight.require(needs.checks(cluster, platform.machine()))
         namespaces.require(cluster, "--namespace", namespaces.PRODUCTION)
@@ -99,8 +99,8 @@ def install(
         with timed(phases, step.chart.release, tell):
             _install(cluster, step, options.charts)
     with timed(phases, "proof", tell):
-        arrivals = proof.prove(cluster, described, ASKED)
-    return RolledOut(cluster, True, phases, arrivals, pages)
+        proved = proof.prove(cluster, described, ASKED)
+    return RolledOut(cluster, True, phases, proved, pages)
 
 
 def stack() -> Stack:

@@ -1,7 +1,8 @@
 """Proves a roll-out: one request in the cluster, and what it left in each backend; for `rollout`.
 
 The request is made from a pod to a service by its name, with a mark in its query. Its span is found
-by that mark, its metric by the counter that grew, its log line by the program that it had executed.
+by that mark, its metric by the counter that grew, its log line by the program that it had executed;
+the span must say in which pod it was made.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ import contextlib
 import dataclasses
 import secrets
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 from harness.errors import CommandError, ComponentError
 from harness.stack import backends, readback
@@ -21,6 +22,8 @@ from harness.stack.config.prometheus import metric
 from harness.stack.questions import Logs, Metrics, Traces
 from harness.stack.readback import Arrival, NotArrivedError
 from harness.targets.kubernetes.kubectl import OURS, Cluster
+
+Pod = dict[str, Any]
 
 SECONDS = 60.0
 PROGRAM = "program/.output/nothing"
@@ -45,6 +48,14 @@ class Asked:
 ONE = Asked()
 
 
+@dataclass(frozen=True)
+class Proved:
+    """What was found of the request, and what its span says of where it was made."""
+
+    arrivals: Sequence[Arrival] = ()
+    origin: Mapping[str, str] = field(default_factory=dict)
+
+
 @contextlib.contextmanager
 def reached(cluster: Cluster, stack: Stack) -> Iterator[Stack]:
     """The same stack as it is reached from here, through the cluster's API, while it lasts."""
@@ -61,7 +72,7 @@ def reached(cluster: Cluster, stack: Stack) -> Iterator[Stack]:
         )
 
 
-def prove(cluster: Cluster, stack: Stack, asked: Asked = ONE) -> list[Arrival]:
+def prove(cluster: Cluster, stack: Stack, asked: Asked = ONE) -> Proved:
     """Make the request and find its span, metric and log line; ComponentError names what is not.
 
     One record of each signal is sent to the Collector before, so that what does not arrive from an
@@ -69,17 +80,23 @@ def prove(cluster: Cluster, stack: Stack, asked: Asked = ONE) -> list[Arrival]:
     """
     with reached(cluster, stack) as here:
         _prove_backends(cluster, stack, here)
-        node = _node(cluster, asked.service)
+        pods = _pods(cluster, asked.service)
+        node = str(pods[0]["spec"]["nodeName"])
+        origin: dict[str, str] = {}
         mark, since = secrets.token_hex(8), time.time_ns()
-        before = _requests(here, node)
+        before = _requests(here, pods)
         began = time.monotonic()
         _make_request(cluster, asked, mark)
         wanted: dict[str, Callable[[], bool]] = {
-            "traces": lambda: _has_span(here, mark),
-            "metrics": lambda: _requests(here, node) > before,
+            "traces": lambda: _has_span(here, mark, origin),
+            "metrics": lambda: _requests(here, pods) > before,
             "logs": lambda: _has_line(here, node, since),
         }
-        return _found(here, wanted, began)
+        arrived = _found(here, wanted, began)
+    if "traces" in arrived:
+        _require_named(cluster, stack, pods, origin)
+    _require_all(list(wanted), arrived)
+    return Proved([arrived[signal] for signal in wanted], origin)
 
 
 def _prove_backends(cluster: Cluster, stack: Stack, here: Stack) -> None:
@@ -100,13 +117,17 @@ def _last_words(cluster: Cluster, service: str) -> str:
     return "" if done.returncode else " ".join(done.stdout.split())[-_CHARACTERS:]
 
 
-def _found(here: Stack, wanted: dict[str, Callable[[], bool]], began: float) -> list[Arrival]:
+def _found(here: Stack, wanted: dict[str, Callable[[], bool]], began: float) -> dict[str, Arrival]:
     arrived: dict[str, Arrival] = {}
     while len(arrived) < len(wanted) and time.monotonic() - began < SECONDS:
         for signal, is_there in wanted.items():
             if signal not in arrived and is_there():
                 arrived[signal] = Arrival(signal, here.keeps[signal], time.monotonic() - began)
         time.sleep(_POLL_SECONDS)
+    return arrived
+
+
+def _require_all(wanted: Sequence[str], arrived: Mapping[str, Arrival]) -> None:
     if missing := [signal for signal in wanted if signal not in arrived]:
         raise ComponentError(
             f"A request was answered in the cluster, and of its {' and '.join(missing)} nothing "
@@ -114,7 +135,6 @@ def _found(here: Stack, wanted: dict[str, Callable[[], bool]], began: float) -> 
             "The Collector and the backends keep what is sent to them: the agents sent nothing.",
             "See what they say: kubectl logs daemonset/agents --all-containers.",
         )
-    return [arrived[signal] for signal in wanted]
 
 
 def _make_request(cluster: Cluster, asked: Asked, mark: str) -> None:
@@ -129,25 +149,56 @@ def _make_request(cluster: Cluster, asked: Asked, mark: str) -> None:
         )
 
 
-def _node(cluster: Cluster, service: str) -> str:
-    """The node that the service's pod is on."""
-    pods = cluster.get("pods", f"--selector={OURS},app.kubernetes.io/name={service}")
-    return str(pods[0]["spec"]["nodeName"])
+def _require_named(
+    cluster: Cluster, stack: Stack, pods: Sequence[Pod], origin: Mapping[str, str]
+) -> None:
+    """That the span says which of these pods it is from; ComponentError says who did not."""
+    if origin.get("k8s.pod.name") in {pod["metadata"]["name"] for pod in pods}:
+        return
+    collector = stack.hosts["otelcol"]
+    what = "A request's span was found, and it does not say in which pod it was made."
+    if not origin.get("k8s.pod.uid"):
+        raise ComponentError(
+            what,
+            "It has no k8s.pod.uid: the agent found no container for the request's cgroup.",
+            f"See what it says: {cluster.shown} logs daemonset/agents --container=http.",
+        )
+    raise ComponentError(
+        what,
+        f"Its k8s.pod.uid is {origin['k8s.pod.uid']}, of which the Collector knew no name (it says "
+        f"{origin.get('k8s.pod.name', 'none')}).",
+        f"See whether it may list pods: {cluster.shown} logs deployment/{collector}.",
+    )
 
 
-def _has_span(here: Stack, mark: str) -> bool:
+def _pods(cluster: Cluster, service: str) -> list[Pod]:
+    return cluster.get("pods", f"--selector={OURS},app.kubernetes.io/name={service}")
+
+
+def _instances(pods: Sequence[Pod]) -> list[str]:
+    """What agents call the containers of these pods: by their ids."""
+    statuses = [each for pod in pods for each in pod["status"].get("containerStatuses", ())]
+    return [str(each["containerID"]).rpartition("://")[2] for each in statuses]
+
+
+def _has_span(here: Stack, mark: str, origin: dict[str, str]) -> bool:
+    """Whether it is there; what it says of where it was made is added to `origin`."""
     keeper = cast(Traces, backends.keeper(here, "traces"))
-    return keeper.tells("url.query", f"proof={mark}")
+    found = keeper.origin("url.query", f"proof={mark}")
+    origin.update(found or {})
+    return found is not None
 
 
-def _requests(here: Stack, node: str) -> float:
-    """Requests for /exec that the agent of a node counted."""
+def _requests(here: Stack, pods: Sequence[Pod]) -> float:
+    """Requests for /exec that agents counted in these pods."""
     keeper = cast(Metrics, backends.keeper(here, "metrics"))
     since = time.time_ns() - 3600 * 10**9
     counted = metric("http.server.request.duration")
-    found = keeper.counters(f"http@{node}", counted, since)
     return sum(
-        one.points[-1][1] for one in found if one.points and ("http_route", "/exec") in one.labels
+        one.points[-1][1]
+        for instance in _instances(pods)
+        for one in keeper.counters(instance, counted, since)
+        if one.points and ("http_route", "/exec") in one.labels
     )
 
 

@@ -6,17 +6,13 @@ Volume claims with the namespace, and custom resource definitions, stay unless t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-from harness.targets.kubernetes import charts, chosen, helm, needs, production, rollout
+from harness.targets.kubernetes import charts, chosen, helm, needs, production, rollout, wide
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kubectl import Cluster
 from harness.targets.kubernetes.rollout import Tell
 
 _GROUP = ".monitoring.coreos.com"
-_WIDE = (
-    "clusterroles,clusterrolebindings,validatingwebhookconfigurations,mutatingwebhookconfigurations"
-)
 
 
 def down(options: Options, tell: Tell) -> list[str]:
@@ -42,9 +38,9 @@ def left(options: Options) -> list[str]:
     if options.target == "kind":
         return rollout.left(options)
     cluster = chosen.existing(options)
-    there = [each.release for each in charts.known() if helm.state(cluster, each.release)]
+    there = [each for each in _releases() if helm.state(cluster, each)]
     said = [f"The release {each} is there." for each in there]
-    said += [f"{each['kind']} {each['metadata']['name']} is there." for each in _wide(cluster)]
+    said += [f"{wide.called(each)} is there." for each in wide.of(cluster, _releases())]
     if production.is_ours(cluster):
         said += [f"The volume claim {each} is there." for each in _claims(cluster)]
         said += [f"The namespace {cluster.namespace} is there."]
@@ -108,16 +104,8 @@ def _claims(cluster: Cluster) -> list[str]:
     return [each["metadata"]["name"] for each in cluster.get("persistentvolumeclaims")]
 
 
-def _wide(cluster: Cluster) -> list[dict[str, Any]]:
-    """What is in no namespace and says that it was made by a release in ours."""
-    releases = ",".join(each.release for each in charts.known())
-    found = cluster.get(_WIDE, f"--selector=app.kubernetes.io/instance in ({releases})")
-    return [
-        each
-        for each in found
-        if each["metadata"].get("annotations", {}).get("meta.helm.sh/release-namespace")
-        == cluster.namespace
-    ]
+def _releases() -> list[str]:
+    return [each.release for each in charts.known()]
 
 
 def _leaves() -> list[list[str]]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from harness.errors import CommandError
 from harness.stack import catalog
-from harness.stack.readback import Arrival
 from harness.targets.kubernetes import (
     chosen,
     helm,
@@ -25,11 +24,13 @@ from harness.targets.kubernetes import (
     sources,
     storage,
     values,
+    wide,
 )
 from harness.targets.kubernetes.archive import Archive
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kind import Kind, Wanted
 from harness.targets.kubernetes.kubectl import OURS, Cluster
+from harness.targets.kubernetes.proof import Proved
 
 Tell = Callable[[str], None]
 
@@ -41,7 +42,7 @@ class RolledOut:
     cluster: Cluster
     changed: bool
     phases: dict[str, float] = field(default_factory=dict)
-    arrivals: Sequence[Arrival] = ()
+    proved: Proved = field(default_factory=Proved)
     pages: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -102,7 +103,7 @@ def _install(
     deployed = now is not None and now["status"] == "deployed"
     same = now is not None and now["fingerprint"] == helm.fingerprint(given)
     if deployed and same and all(map(pods.is_ready, pods.ours(cluster))):
-        return RolledOut(cluster, False, phases, (), pages)
+        return RolledOut(cluster, False, phases, pages=pages)
     with timed(phases, "cluster checks", tell):
         preflight.require(preflight.cluster(cluster, platform.machine()))
         preflight.require(storage.checks(cluster, volumes))
@@ -120,8 +121,8 @@ def _install(
             helm.settle(cluster)
             helm.install(cluster, given)
     with timed(phases, "proof", tell):
-        arrivals = proof.prove(cluster, described)
-    return RolledOut(cluster, True, phases, arrivals, pages)
+        proved = proof.prove(cluster, described)
+    return RolledOut(cluster, True, phases, proved, pages)
 
 
 @contextlib.contextmanager
@@ -168,11 +169,22 @@ def down(options: Options, tell: Tell) -> list[str]:
             return [f"The cluster {options.name} was deleted."]
         cluster = chosen.existing(options)
         done = ["The release was uninstalled."] if helm.remove(cluster) else []
+        done += _widely_removed(cluster)
         if namespaces.is_ours(cluster):
             tell(f"waiting until the namespace {cluster.namespace} is gone")
             cluster.run("delete", "namespace", cluster.namespace, "--wait", seconds=300.0)
             done.append(f"The namespace {cluster.namespace} was deleted.")
         return done
+
+
+def _widely_removed(cluster: Cluster) -> list[str]:
+    """Delete what helm did not, as of a release that went with its namespace."""
+    with contextlib.suppress(CommandError):  # who may not ask has made none
+        found = wide.of(cluster, [helm.RELEASE])
+        for each in found:
+            wide.delete(cluster, each)
+        return [f"{wide.called(each)} was deleted." for each in found]
+    return []
 
 
 def left(options: Options) -> list[str]:
@@ -183,7 +195,8 @@ def left(options: Options) -> list[str]:
     found = cluster.get("namespace", cluster.namespace)
     kinds = "all,configmaps,secrets,serviceaccounts,networkpolicies,persistentvolumeclaims"
     found += cluster.get(kinds, f"--selector={OURS}")
-    return [f"{each['kind']} {each['metadata']['name']} is there." for each in found]
+    found += wide.of(cluster, [helm.RELEASE])
+    return [f"{wide.called(each)} is there." for each in found]
 
 
 def _pages(cluster: Cluster, described: Any) -> dict[str, str]:

@@ -29,6 +29,7 @@ def stack(cluster: str, retention_hours: int = 24) -> Stack:
         keeps=keeps,
         hosts={name: name for name in names},
         resource={"k8s.cluster.name": cluster},
+        names_pods=True,
         retention_hours=retention_hours,
         collector_memory_mb=catalog.known()["otelcol"].memory_mb * 3 // 4,
     )
@@ -66,7 +67,9 @@ def component(described: Stack, name: str) -> Tree:
     if program.render is not None:
         files[described.file(name).name] = program.render(described)
     ready = urlsplit(program.ready(described))
+    reads = name == "otelcol" and described.names_pods
     return {
+        **({"readsPods": True} if reads else {}),
         "image": known.image,
         "args": program.arguments(described),
         "files": {file: json.dumps(tree, sort_keys=True) for file, tree in sorted(files.items())},

@@ -18,14 +18,23 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
-{{/* What every pod has: no token of the API, no variables for each Service, a secret to pull with if need be. */}}
+{{/* What every pod has: no variables for each Service, a secret to pull with if need be. */}}
 {{- define "harness.pod" -}}
-automountServiceAccountToken: false
 enableServiceLinks: false
 {{- with .Values.pullSecret }}
 imagePullSecrets:
   - name: {{ . }}
 {{- end }}
+{{- end }}
+
+{{/* What the service of a pod is called in telemetry: by its labels it would be the release. */}}
+{{- define "harness.service" -}}
+resource.opentelemetry.io/service.name: {{ . }}
+{{- end }}
+
+{{/* What nothing else in the cluster is called: whose it is, and of which of our installations. */}}
+{{- define "harness.wide" -}}
+{{ .root.Release.Name }}-{{ .root.Release.Namespace }}-{{ .name }}
 {{- end }}
 
 {{- define "harness.user" -}}

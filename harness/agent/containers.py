@@ -1,0 +1,139 @@
+"""Which container a record's cgroup is of, remembered while it lasts and after; used by collectors.
+
+The kernel tells a cgroup's id, in cgroup v2 its directory's inode. When a record is read its cgroup
+may be gone, so each is looked at when it is made: a thread follows the tree by inotify.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from argparse import ArgumentParser, Namespace
+from collections import OrderedDict
+from pathlib import Path
+
+from harness.agent.container import Container, of_path
+from harness.agent.errors import AgentError
+from harness.agent.inotify import Inotify
+from harness.agent.responder import Responder
+
+KEPT_SECONDS = 180.0
+"""How long the cgroups of a container are known after it is gone."""
+MOST_GONE = 4096
+_LOOK_SECONDS = 5.0  # between walks of the tree for a cgroup that is not known
+_log = logging.getLogger("harness.agent")
+
+
+def add_option(parser: ArgumentParser) -> None:
+    """`--containers`: tell of each record which container and pod it is of."""
+    parser.add_argument(
+        "--containers",
+        action="store_true",
+        help="tell of each record which container below the cgroup it is of",
+    )
+
+
+def asked(options: Namespace) -> Containers | None:
+    """Who follows the containers below `--cgroup`, if that was asked for."""
+    return Containers(options.cgroup) if options.containers else None
+
+
+class Containers:
+    """The cgroups below `scope` by their ids; `find` and `forgotten` are of any thread."""
+
+    def __init__(self, scope: Path, kept_seconds: float = KEPT_SECONDS) -> None:
+        self._scope, self._kept_seconds = scope, kept_seconds
+        self._lock = threading.RLock()
+        self._known: dict[int, Container | None] = {}  # those that are there, and `_gone`
+        self._there: dict[Path, tuple[int, int | None]] = {}  # id, and the watch on it
+        self._folders: dict[int, Path] = {}  # by watch
+        self._gone: OrderedDict[int, float] = OrderedDict()  # when each went
+        self._looked, self._warned = 0.0, False
+        self._inotify = Inotify()
+        self.look()
+        self._thread = Responder({self._inotify.fd: self._follow})
+
+    def find(self, cgroup: int) -> Container | None:
+        """The container that this cgroup is of, or was; None if it is of none."""
+        if not cgroup:
+            return None
+        with self._lock:
+            if cgroup not in self._known:  # made this moment
+                self._follow()
+            if cgroup not in self._known and time.monotonic() - self._looked > _LOOK_SECONDS:
+                self.look()
+            return self._known.get(cgroup)
+
+    def forgotten(self) -> set[int]:
+        """The cgroups that went so long ago that they are known no more, each told once."""
+        with self._lock:
+            oldest, found = time.monotonic() - self._kept_seconds, set()
+            while self._gone:
+                cgroup, went = next(iter(self._gone.items()))
+                if went > oldest and len(self._gone) <= MOST_GONE:
+                    break
+                del self._gone[cgroup]
+                self._known.pop(cgroup, None)
+                found.add(cgroup)
+            return found
+
+    def look(self) -> None:
+        """Walk the whole tree: at the start, and when something may have been missed."""
+        with self._lock:
+            self._looked = time.monotonic()
+            for path in [path for path in self._there if not path.is_dir()]:
+                self._went(path)
+            self._came(self._scope)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.close()
+        self._inotify.close()
+
+    def _follow(self) -> None:
+        with self._lock:
+            for change in self._inotify.read():
+                folder = self._folders.get(change.watch)
+                if folder is not None:
+                    (self._came if change.made else self._went)(folder / change.name)
+            if self._inotify.overflowed:
+                self._inotify.overflowed = False
+                self.look()
+
+    def _came(self, path: Path) -> None:
+        """Remember a cgroup and watch it, then those that were made in it meanwhile."""
+        try:
+            number = os.stat(path).st_ino
+        except OSError:  # it is gone again
+            return
+        if path in self._there and self._there[path][0] != number:
+            self._went(path)
+        watch = self._watch(path)
+        self._there[path] = number, watch
+        self._known[number] = of_path(str(path.relative_to(self._scope)))
+        if watch is not None:
+            self._folders[watch] = path
+        with contextlib.suppress(OSError):
+            for each in os.scandir(path):
+                if each.is_dir(follow_symlinks=False):
+                    self._came(Path(each.path))
+
+    def _watch(self, path: Path) -> int | None:
+        try:
+            return self._inotify.watch(path)
+        except AgentError as error:  # what is made in there is found by a walk, if it lasts
+            if not self._warned:
+                self._warned = True
+                _log.warning("%s", error)
+            return None
+
+    def _went(self, path: Path) -> None:
+        number, watch = self._there.pop(path, (None, None))
+        if number is None:
+            return
+        self._gone[number] = time.monotonic()
+        if watch is not None:
+            self._folders.pop(watch, None)

@@ -1,0 +1,185 @@
+"""Which container a cgroup is of: by its path, and by its id while it lasts and after."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.agent import inotify
+from harness.agent.container import Container, of_path
+from harness.agent.containers import Containers
+from harness.agent.otlp import of_container
+
+ID, OTHER = "0af1" * 16, "b2c3" * 16
+UID = "2a6f4d5e-1b2c-4d3e-8f90-0123456789ab"
+LOW = UID.replace("-", "_")
+STATIC = "f" * 32
+
+
+@pytest.mark.parametrize(
+    ("path", "container"),
+    [
+        (f"kubepods/burstable/pod{UID}/{ID}", Container(ID, UID)),
+        (f"kubepods/pod{UID}/{ID}", Container(ID, UID)),
+        (
+            "kubepods.slice/kubepods-burstable.slice/"
+            f"kubepods-burstable-pod{LOW}.slice/cri-containerd-{ID}.scope",
+            Container(ID, UID),
+        ),
+        (f"kubepods-pod{LOW}.slice/crio-{ID}.scope", Container(ID, UID)),
+        (f"kubelet-kubepods-besteffort-pod{LOW}.slice/docker-{ID}.scope", Container(ID, UID)),
+        (f"kubepods/burstable/pod{STATIC}/{ID}", Container(ID)),
+        (f"kubepods/burstable/pod{STATIC}", None),
+        (f"kubepods/burstable/pod{UID}/{ID}/init.scope/deeper", Container(ID, UID)),
+        (f"kubepods/burstable/pod{UID}/{ID}/kubepods/pod{STATIC}/{OTHER}", Container(ID, UID)),
+        (f"pod{UID}/crio-conmon-{OTHER}.scope", Container("", UID)),
+        (f"pod{UID}", Container("", UID)),
+        (f"system.slice/docker-{ID}.scope", Container(ID)),
+        (f"docker/{ID}", Container(ID)),
+        ("system.slice/nginx.service", None),
+        ("runc-test", None),
+        (".", None),
+        (f"kubepods/burstable/pod{UID[:-1]}", None),
+        (f"x{ID}", None),
+    ],
+)
+def test_a_path_tells_container_and_pod(path: str, container: Container | None) -> None:
+    assert of_path(path) == container
+
+
+def test_a_container_is_the_instance_and_its_service_is_for_others_to_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "k8s.node.name=worker")
+    said = dict(of_container(Container(ID, UID)).attributes)
+    assert said.pop("host.name")
+    assert said == {
+        "container.id": ID, "k8s.pod.uid": UID, "service.instance.id": ID,
+        "k8s.node.name": "worker",
+    }  # fmt: skip
+    assert of_container(Container("", UID)).attributes["service.instance.id"] == UID
+
+
+def test_the_agent_of_a_host_without_room_for_watches_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(inotify._C, "inotify_init1", lambda _: -1)
+    with pytest.raises(inotify.AgentError, match=r"max_user_instances"):
+        inotify.Inotify()
+
+
+@pytest.fixture
+def scope() -> Iterator[Path]:
+    """A cgroup of one's own, where there is v2 and this user may; else what is like it."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    mounts = [line.split(" - ") for line in lines if line.split(" - ")[1].startswith("cgroup2 ")]
+    if not mounts or os.geteuid() != 0:
+        pytest.skip("making cgroups needs root and cgroup v2")
+    made = Path(mounts[0][0].split()[4]) / f"harness-test-{os.getpid()}-containers"
+    made.mkdir()
+    yield made
+    for folder, _, _ in os.walk(made, topdown=False):
+        os.rmdir(folder)
+
+
+@pytest.fixture
+def follow(scope: Path) -> Iterator[Callable[..., Containers]]:
+    made: list[Containers] = []
+
+    def start(kept_seconds: float = 60.0) -> Containers:
+        made.append(Containers(scope, kept_seconds))
+        return made[-1]
+
+    yield start
+    for each in made:
+        each.close()
+
+
+def make(*parts: Path) -> int:
+    for path in parts:
+        path.mkdir()
+    return parts[-1].stat().st_ino
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    for _ in range(500):
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_those_that_are_there_are_known(scope: Path, follow: Callable[..., Containers]) -> None:
+    pod = scope / f"pod{UID}"
+    number = make(pod, pod / ID)
+    found = follow()
+    assert found.find(number) == Container(ID, UID)
+    assert found.find(pod.stat().st_ino) == Container("", UID)
+    assert found.find(scope.stat().st_ino) is None
+    assert found.find(0) is None
+
+
+def test_one_that_is_gone_before_anybody_asks_is_known(
+    scope: Path, follow: Callable[..., Containers]
+) -> None:
+    found = follow()
+    pod = scope / f"pod{UID}"
+    first = make(pod, pod / ID)
+    time.sleep(0.5)  # it lives half a second
+    (pod / ID).rmdir()
+    second = make(pod / OTHER, pod / OTHER / "below")
+    time.sleep(0.5)
+    for each in (pod / OTHER / "below", pod / OTHER, pod):
+        each.rmdir()
+    assert found.find(first) == Container(ID, UID)
+    assert found.find(second) == Container(OTHER, UID)
+
+
+def test_what_went_long_ago_is_forgotten_once(
+    scope: Path, follow: Callable[..., Containers]
+) -> None:
+    found = follow(0.0)
+    number = make(scope / ID)
+    assert until(lambda: found.find(number) == Container(ID))
+    assert found.forgotten() == set()
+    (scope / ID).rmdir()
+    gone: set[int] = set()
+    assert until(lambda: bool(gone.update(found.forgotten()) or gone))
+    assert gone == {number}
+    assert found.find(number) is None
+    assert found.forgotten() == set()
+
+
+def test_what_was_not_told_is_found_by_looking(
+    scope: Path, follow: Callable[..., Containers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inotify.Inotify, "read", lambda _: [])
+    found = follow()
+    number = make(scope / ID)
+    found.look()
+    assert found.find(number) == Container(ID)
+
+
+def test_it_goes_on_where_folders_cannot_be_watched(
+    scope: Path, follow: Callable[..., Containers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def watch(*_: object) -> int:
+        raise inotify.AgentError("no room")
+
+    monkeypatch.setattr(inotify.Inotify, "watch", watch)
+    number = make(scope / ID)
+    assert follow().find(number) == Container(ID)
+
+
+def test_a_scope_that_is_made_anew_is_followed_again(
+    scope: Path, follow: Callable[..., Containers]
+) -> None:
+    found = follow()
+    scope.rmdir()
+    make(scope)
+    found.look()
+    assert found.find(make(scope / ID)) == Container(ID)
