@@ -86,10 +86,13 @@ def is_of_systemd(path: str) -> bool:
 
 
 def active(*names: str) -> list[str]:
-    """Those of these units that are active; none where systemd does not run."""
+    """Those of these units that are active; none where systemd cannot be asked, as in a container."""
     if not names or not SYSTEMD.is_dir():
         return []
-    # one line each, in their order; it ends with 3 if any is not
-    done = processes.run(["systemctl", "is-active", "--", *names], check=False, timeout=20)
+    try:
+        # one line each, in their order; it ends with 3 if any is not
+        done = processes.run(["systemctl", "is-active", "--", *names], check=False, timeout=20)
+    except (NeedError, CommandError):
+        return []
     states = done.stdout.split()
     return [name for name, state in zip(names, states, strict=False) if state == "active"]

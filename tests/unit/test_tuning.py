@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import NeedError
-from harness.linux import tunables, tuning
+from harness.linux import tunables, tuning, units
 from harness.linux.tunables import KINDS, Kind, Wish
 from harness.wire.spec import Placement
 
@@ -195,3 +195,15 @@ def test_swap_that_is_in_use_is_switched_off_and_on_with_its_priority(
     KINDS["swap"].write("/c", "on, priority 5")
     KINDS["swap"].write("/c", "on, priority -2")
     assert ran == [["swapoff", "/c"], ["swapon", "--priority=5", "/c"], ["swapon", "/c"]]
+
+
+def test_timers_of_a_machine_whose_systemd_cannot_be_asked_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units, "SYSTEMD", tmp_path)  # a pod sees its node's /run
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert units.active("apt-daily.timer") == []
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text("#!/bin/sh\nprintf 'inactive\\nactive\\n'; exit 3\n")
+    systemctl.chmod(0o755)
+    assert units.active("fstrim.timer", "apt-daily.timer") == ["apt-daily.timer"]
