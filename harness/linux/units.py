@@ -86,7 +86,7 @@ def is_of_systemd(path: str) -> bool:
 
 
 def active(*names: str) -> list[str]:
-    """Those of these units that are active; none where systemd cannot be asked, as in a container."""
+    """Those of these units that are active; none where systemd cannot be asked, as in a pod."""
     if not names or not SYSTEMD.is_dir():
         return []
     try:
