@@ -28,6 +28,13 @@ struct flow_key {
 	__u8 peer[16];
 };
 
+/* what is counted apart: user space cuts it down to `key` where records tell no cgroup */
+struct flow_series {
+	struct flow_key key;
+	__u32 unused;
+	__u64 cgroup; /* of the socket; 0 unless targ_containers, and of overflow */
+};
+
 struct flow {
 	__u64 opened;
 	__u64 closed;
@@ -49,6 +56,8 @@ struct connection {
 	__u32 closed;
 };
 
+const volatile bool targ_containers = false;
+
 __u64 targ_cgroup = 0; /* another one when the cgroup is made anew */
 __u64 pass = 0;
 __u64 opened = 0;
@@ -58,8 +67,9 @@ __u64 lost = 0;
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_FLOWS);
-	__type(key, struct flow_key);
-	__type(value, struct flow);
+	__uint(key_size,
+	       sizeof(struct flow_series)); /* without a type, so that it can be cut down */
+	__uint(value_size, sizeof(struct flow));
 } flows SEC(".maps");
 
 struct {
@@ -129,20 +139,29 @@ static void read_key(const struct sock *sk, __u32 role, struct flow_key *key)
 	}
 }
 
+static __u64 cgroup_of(const struct sock *sk)
+{
+	struct cgroup *cgroup = sk->sk_cgrp_data.cgroup;
+
+	return BPF_CORE_READ(cgroup, kn, id);
+}
+
 static struct flow *find_flow(const struct sock *sk, __u32 role)
 {
-	struct flow_key key = {};
+	struct flow_series one = {};
 	struct flow *flow;
 
-	read_key(sk, role, &key);
-	flow = bpf_map_lookup_elem(&flows, &key);
+	read_key(sk, role, &one.key);
+	if (targ_containers)
+		one.cgroup = cgroup_of(sk);
+	flow = bpf_map_lookup_elem(&flows, &one);
 	if (flow)
 		return flow;
-	if (bpf_map_update_elem(&flows, &key, &no_flow, BPF_NOEXIST) == -E2BIG) {
-		__builtin_memset(&key, 0, sizeof(key));
-		key.overflow = 1; /* entered by user space beforehand */
+	if (bpf_map_update_elem(&flows, &one, &no_flow, BPF_NOEXIST) == -E2BIG) {
+		__builtin_memset(&one, 0, sizeof(one));
+		one.key.overflow = 1; /* entered by user space beforehand */
 	}
-	return bpf_map_lookup_elem(&flows, &key);
+	return bpf_map_lookup_elem(&flows, &one);
 }
 
 /*

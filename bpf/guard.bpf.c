@@ -29,6 +29,7 @@ struct address_key {
 
 struct event {
 	__u64 at_ns;
+	__u64 cgroup; /* of the process, as below; 0 unless targ_containers */
 	__u32 kind;
 	__u32 action;
 	__u32 rule;
@@ -52,17 +53,20 @@ struct peer {
 struct connects {
 	__u64 count;
 	__u64 first_ns;
+	__u64 cgroup;
 	__u32 rule;
 	__u32 parent_pid;
 };
 
 struct ended {
 	__u64 at_ns;
+	__u64 cgroup;
 	__u32 parent_pid;
 	char comm[COMM_LEN];
 };
 
 const volatile bool targ_probe = false;
+const volatile bool targ_containers = false;
 
 __u64 events = 0;
 __u64 lost = 0;
@@ -115,6 +119,11 @@ static bool in_scope(void)
 	return bpf_current_task_under_cgroup(&scope, 0) == 1;
 }
 
+static __u64 own_cgroup(void)
+{
+	return targ_containers ? bpf_get_current_cgroup_id() : 0;
+}
+
 static __u32 own_pid(void)
 {
 	return seen_process((struct task_struct *)bpf_get_current_task());
@@ -151,6 +160,7 @@ static void tell(struct scratch *s, struct rule rule, __u32 kind)
 		return;
 	}
 	event->at_ns = bpf_ktime_get_ns();
+	event->cgroup = own_cgroup();
 	event->kind = kind;
 	event->action = rule.action;
 	event->rule = rule.index;
@@ -198,6 +208,7 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	if (task->pid != task->tgid || !in_scope())
 		return 0;
 	value.at_ns = bpf_ktime_get_ns();
+	value.cgroup = own_cgroup();
 	value.parent_pid = parent_pid();
 	bpf_get_current_comm(value.comm, sizeof(value.comm));
 	bpf_map_update_elem(&ended, &pid, &value, BPF_ANY);
@@ -236,6 +247,7 @@ static void count_connect(struct peer *peer, struct rule rule)
 	struct connects first = {
 		.count = 1,
 		.first_ns = bpf_ktime_get_ns(),
+		.cgroup = own_cgroup(),
 		.rule = rule.index,
 		.parent_pid = parent_pid(),
 	};

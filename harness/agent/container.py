@@ -1,9 +1,10 @@
-"""What a cgroup's path says of the container and the pod that it is of; for `containers`."""
+"""The container and the pod that a cgroup's path tells; for `containers`."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 _HEX = r"[0-9a-f]"
 _ID = re.compile(rf"(?:^|/)(?:[a-z]+(?:-[a-z]+)*-)?({_HEX}{{64}})(?:\.scope)?(?=/|$)")
@@ -20,6 +21,15 @@ class Container:
 
     id: str = ""
     pod: str = ""
+
+
+def of_process(pid: int) -> Container | None:
+    """The container that a process is in now; None if it has ended, or is in none."""
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text(errors="replace").splitlines()
+    except OSError:
+        return None
+    return next((of_path(line[3:]) for line in lines if line.startswith("0::")), None)
 
 
 def of_path(path: str) -> Container | None:

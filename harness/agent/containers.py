@@ -13,11 +13,13 @@ import threading
 import time
 from argparse import ArgumentParser, Namespace
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 
-from harness.agent.container import Container, of_path
+from harness.agent.container import Container, of_path, of_process
 from harness.agent.errors import AgentError
 from harness.agent.inotify import Inotify
+from harness.agent.libbpf import Object
 from harness.agent.responder import Responder
 
 KEPT_SECONDS = 180.0
@@ -36,13 +38,51 @@ def add_option(parser: ArgumentParser) -> None:
     )
 
 
-def asked(options: Namespace) -> Containers | None:
+def asked(options: Namespace) -> Together:
     """Who follows the containers below `--cgroup`, if that was asked for."""
-    return Containers(options.cgroup) if options.containers else None
+    return Containers(options.cgroup) if options.containers else Together()
 
 
-class Containers:
+class Together:
+    """Where containers are not told apart: every record is of none."""
+
+    apart = False
+
+    def prepare(self, obj: Object, maps: Sequence[str], key_bytes: int, entries: int) -> None:
+        """Let the programs tell cgroups, or not, before they are loaded.
+
+        The maps whose keys end with one have no such end otherwise, and room for `entries` with it.
+        """
+        obj.set("targ_containers", self.apart)
+        for each in map(obj.map, maps):
+            if self.apart:
+                each.resize(entries)
+            else:
+                each.cut_keys(key_bytes)
+
+    def find(self, cgroup: int) -> Container | None:
+        """The container that this cgroup is of, or was; None if it is of none."""
+        return None
+
+    def find_process(self, pid: int) -> Container | None:
+        """The container that a process is in."""
+        return of_process(pid) if self.apart else None
+
+    def forgotten(self) -> set[int]:
+        """The cgroups that went so long ago that they are known no more, each told once."""
+        return set()
+
+    def look(self) -> None:
+        """Walk the whole tree: at the start, and when something may have been missed."""
+
+    def close(self) -> None:
+        """End what follows it."""
+
+
+class Containers(Together):
     """The cgroups below `scope` by their ids; `find` and `forgotten` are of any thread."""
+
+    apart = True
 
     def __init__(self, scope: Path, kept_seconds: float = KEPT_SECONDS) -> None:
         self._scope, self._kept_seconds = scope, kept_seconds
@@ -57,7 +97,7 @@ class Containers:
         self._thread = Responder({self._inotify.fd: self._follow})
 
     def find(self, cgroup: int) -> Container | None:
-        """The container that this cgroup is of, or was; None if it is of none."""
+        """By what was remembered, else by a look at what is there."""
         if not cgroup:
             return None
         with self._lock:
@@ -68,7 +108,7 @@ class Containers:
             return self._known.get(cgroup)
 
     def forgotten(self) -> set[int]:
-        """The cgroups that went so long ago that they are known no more, each told once."""
+        """Forget, and tell which."""
         with self._lock:
             oldest, found = time.monotonic() - self._kept_seconds, set()
             while self._gone:
@@ -81,7 +121,7 @@ class Containers:
             return found
 
     def look(self) -> None:
-        """Walk the whole tree: at the start, and when something may have been missed."""
+        """Take what came, and what went, since."""
         with self._lock:
             self._looked = time.monotonic()
             for path in [path for path in self._there if not path.is_dir()]:

@@ -17,23 +17,33 @@ from __future__ import annotations
 import ipaddress
 import os
 import struct
+import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator as Each
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import add
 from typing import Any
 
 from opentelemetry.sdk.metrics.export import Metric
 
+from harness.agent import containers
 from harness.agent.collector import Attachment
+from harness.agent.container import Container
+from harness.agent.containers import Together
 from harness.agent.iterator import Iterator
 from harness.agent.libbpf import Object
-from harness.agent.telemetry import Counts, Point, Telemetry, counter, gauge
+from harness.agent.telemetry import Counts, Point, Telemetry, by_container, counter, gauge
 
 _KEY = struct.Struct("=BBH16s")  # struct flow_key
 _FLOW = struct.Struct("=8Q13I4x")  # struct flow
+_CGROUP_AT = 24  # in struct flow_series, which begins with the key
+_FLOWS_OF_CONTAINERS = 16384  # of all containers of a node
 _SERVER = 2
+_STATE_COUNT = 13
 _IO = "network.io.direction"
 _OVERFLOW_KEY = _KEY.pack(0, 1, 0, bytes(16))
+_Series = tuple[Container | None, bytes]  # and a struct flow_key
 _STATES = {
     1: "established",
     2: "syn_sent",
@@ -50,12 +60,13 @@ _STATES = {
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """It has none of its own."""
+    """`--containers`, and none of its own."""
+    containers.add_option(parser)
 
 
 def create(options: Namespace) -> Flows:
-    """The collector; it has no options of its own."""
-    return Flows()
+    """The collector as the command line asks for it."""
+    return Flows(containers.asked(options))
 
 
 @dataclass
@@ -74,6 +85,7 @@ class _Reading:
 class Flow:
     """The counters of one (role, port, peer); `open` is by TCP state."""
 
+    container: Container | None
     attributes: dict[str, str | int | bool]
     opened: int
     closed: int
@@ -90,19 +102,22 @@ class Flows:
 
     name = "flows"
 
-    def __init__(self) -> None:
+    def __init__(self, containers: Together) -> None:
+        self._containers = containers
         self._reading = _Reading("", on=False)
         self._walk_due = self._read_due = False
         self._pass = 0
-        self._rtt: dict[bytes, tuple[int, int]] = {}
+        self._rtt: dict[_Series, tuple[int, int]] = {}
 
     def configure(self, obj: Object) -> None:
-        """Nothing is set before the object is loaded."""
+        """Tell connections of containers apart, or not."""
+        self._containers.prepare(obj, ["flows"], _KEY.size, _FLOWS_OF_CONTAINERS)
 
     def start(self, obj: Object) -> None:
         """Make the iterators ready."""
         self._object = obj
-        obj.map("flows").update(_OVERFLOW_KEY, bytes(_FLOW.size))
+        flows = obj.map("flows")
+        flows.update(_OVERFLOW_KEY.ljust(flows.key_size, b"\0"), bytes(_FLOW.size))
         self._known = Iterator(obj.program("read_open"), over=obj.map("connections"))
         self._all = Iterator(obj.program("find_open"))
 
@@ -112,6 +127,7 @@ class Flows:
         The programs know it by its inode, which is the id that the kernel knows it by.
         """
         obj.set("targ_cgroup", os.fstat(directory).st_ino)
+        self._containers.look()
         self._all.run()
 
     def attach(self, obj: Object) -> Sequence[Attachment]:
@@ -128,7 +144,10 @@ class Flows:
         if self._reading.on or self._read_due:
             self._read_due = self._reading.on
             self._read_open()
-        return Telemetry(metrics=_metrics(list(self._flows())))
+        self._forget()
+        own, contained = by_container(self._flows())
+        told = {each: _metrics(some) for each, some in contained.items()}
+        return Telemetry(_metrics(own), contained=told)
 
     def counts(self) -> Counts:
         """`events` are connections opened and closed."""
@@ -139,6 +158,7 @@ class Flows:
         """Give up the iterators."""
         self._known.close()
         self._all.close()
+        self._containers.close()
 
     def _read_open(self) -> None:
         if self._walk_due and self._reading.on:
@@ -148,18 +168,15 @@ class Flows:
         self._object.set("pass", self._pass)
         self._known.run()
 
-    def _flows(self) -> Iterable[Flow]:
-        for key, value in self._object.map("flows").items():
-            opened, closed, sent, received, retransmits, rtt_us, readings, seen, *states = (
-                _FLOW.unpack(value)
-            )
-            if not opened:
-                continue
-            before_us, before = self._rtt.get(key, (0, 0))
-            self._rtt[key] = (rtt_us, readings)
-            still_open = states if seen == self._pass else [0] * len(states)
+    def _flows(self) -> Each[Flow]:
+        rtt, self._rtt = self._rtt, {}
+        for series, figures in self._added().items():
+            opened, closed, sent, received, retransmits, rtt_us, readings, *states = figures
+            before_us, before = rtt.get(series, (0, 0))
+            self._rtt[series] = (rtt_us, readings)
             yield Flow(
-                _attributes(key),
+                series[0],
+                _attributes(series[1]),
                 opened,
                 closed,
                 sent,
@@ -167,11 +184,38 @@ class Flows:
                 retransmits,
                 rtt_us - before_us,
                 readings - before,
-                _by_name(still_open),
+                _by_name(states),
             )
+
+    def _added(self) -> dict[_Series, list[int]]:
+        """The figures of each series: a container may have several cgroups."""
+        added: dict[_Series, list[int]] = {}
+        for key, value in self._object.map("flows").items():
+            *counted, seen = _FLOW.unpack(value)[:8]
+            if not counted[0]:
+                continue
+            states = _FLOW.unpack(value)[8:] if seen == self._pass else [0] * _STATE_COUNT
+            series = self._containers.find(_cgroup(key)), key[: _KEY.size]
+            figures = [*counted, *states]
+            before = added.get(series)
+            added[series] = figures if before is None else list(map(add, before, figures))
+        return added
+
+    def _forget(self) -> None:
+        """Give the room of containers that are long gone to those that come."""
+        gone = self._containers.forgotten()
+        flows = self._object.map("flows")
+        for key, _ in list(flows.items()) if gone else ():
+            if _cgroup(key) in gone:
+                flows.delete(key)
 
     def _global(self, name: str) -> int:
         return int.from_bytes(self._object.get(name), "little")
+
+
+def _cgroup(key: bytes) -> int:
+    """That of a struct flow_series; 0 where keys have none."""
+    return int.from_bytes(key[_CGROUP_AT:], sys.byteorder)
 
 
 def _attributes(key: bytes) -> dict[str, str | int | bool]:
@@ -225,5 +269,5 @@ def _rtt(flows: Sequence[Flow]) -> list[Point]:
     return [
         Point(flow.attributes, flow.rtt_us / flow.rtt_readings / 1e6)
         for flow in flows
-        if flow.rtt_readings
+        if flow.rtt_readings > 0
     ]

@@ -16,12 +16,14 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from opentelemetry.sdk.metrics.export import Metric
 
-from harness.agent import cgroup, open_hook, pid_namespace, policy
+from harness.agent import cgroup, containers, open_hook, pid_namespace, policy
 from harness.agent.collector import Attachment
+from harness.agent.containers import Together
 from harness.agent.errors import AgentError
 from harness.agent.libbpf import Object, RingBuffer, attached_to
 from harness.agent.opens import Opens, listed
@@ -30,16 +32,17 @@ from harness.agent.responder import Responder
 from harness.agent.telemetry import Counts, Log, Point, Telemetry, Value, counter
 from harness.agent.text import text
 
-_EVENT = struct.Struct("=Q6I16s256s256s")  # struct event
+_EVENT = struct.Struct("=QQ6I16s256s256s")  # struct event
 _PEER = struct.Struct("=IHBB16s16s")  # struct peer
-_CONNECTS = struct.Struct("=QQII")  # struct connects
+_CONNECTS = struct.Struct("=QQQII")  # struct connects
 _EVENT_NAMES = {1: "process.exec", 2: "file.open"}
 _TRANSPORTS = {6: "tcp", 17: "udp"}
 _REMEMBERED = 4096
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """--policy, --watch, --open-hook."""
+    """--policy, --watch, --open-hook, --containers."""
+    containers.add_option(parser)
     parser.add_argument("--policy", type=Path, help="what to watch, in TOML; else the default")
     parser.add_argument("--watch", help="files to watch besides those of the default")
     parser.add_argument(
@@ -58,7 +61,7 @@ def create(options: Namespace) -> Guard:
     def find_hook() -> str | None:
         return open_hook.found(options.open_hook, options.bpf / "guard.bpf.o", options.btf)
 
-    return Guard(options.cgroup, rules, find_hook)
+    return Guard(options.cgroup, rules, find_hook, containers.asked(options))
 
 
 class Guard:
@@ -67,9 +70,13 @@ class Guard:
     name = "guard"
 
     def __init__(
-        self, cgroup: Path, rules: Sequence[Rule], find_hook: Callable[[], str | None]
+        self,
+        cgroup: Path,
+        rules: Sequence[Rule],
+        find_hook: Callable[[], str | None],
+        containers: Together,
     ) -> None:
-        self._cgroup, self._rules = cgroup, rules
+        self._cgroup, self._rules, self._containers = cgroup, rules, containers
         watched = {rule.event for rule in rules if rule.action != "ignore"}
         self._hook = find_hook() if "open" in watched else None
         self._watches_files = "open" in watched and self._hook is None
@@ -86,6 +93,7 @@ class Guard:
             if program.name not in self._programs:
                 program.skip()
         obj.set("targ_pid_ns", pid_namespace.inode())
+        self._containers.prepare(obj, (), 0, 0)
         obj.set("filter_suffixes", bool(policy.path_tries(self._rules)[1]))
 
     def start(self, obj: Object) -> None:
@@ -97,7 +105,7 @@ class Guard:
         if any(rule.event == "connect" and rule.action == "kill" for rule in self._rules):
             callbacks[obj.map("condemned").fd] = self._condemned.consume
         if self._watches_files:
-            self._opens = Opens(self._cgroup, self._rules, obj.map("ended"))
+            self._opens = Opens(self._cgroup, self._rules, obj.map("ended"), self._containers)
         if callbacks:
             self._responder = Responder(callbacks)
 
@@ -106,6 +114,7 @@ class Guard:
         self._directory = directory
         obj.map("scope").update(bytes(4), directory.to_bytes(4, sys.byteorder))
         self._fill()
+        self._containers.look()
         if self._opens is not None:
             self._opens.expire()
 
@@ -122,6 +131,7 @@ class Guard:
 
     def collect(self, *, metrics: bool) -> Telemetry:
         """The events since the last time, and how many there were in all."""
+        self._containers.forgotten()  # no map keeps anything of them
         self._ring.consume()
         self._logs = [self._with_executable(log) for log in self._logs]
         for key, value in self._object.map("peers").drain():
@@ -148,6 +158,7 @@ class Guard:
             self._opens.close()
         self._ring.close()
         self._condemned.close()
+        self._containers.close()
 
     def _fill(self) -> None:
         prefixes, suffixes = policy.path_tries(self._rules)
@@ -175,7 +186,7 @@ class Guard:
         cgroup.kill(int.from_bytes(record, sys.byteorder), self._cgroup)
 
     def _take(self, record: bytes) -> None:
-        at_ns, kind, _, rule, pid, parent, args_len, comm, path, args = _EVENT.unpack(record)
+        at_ns, group, kind, _, rule, pid, parent, args_len, comm, path, args = _EVENT.unpack(record)
         executed = kind == policy.EVENTS["exec"]
         attributes: dict[str, Value] = {
             **_process(pid, parent, comm),
@@ -187,11 +198,12 @@ class Guard:
             attributes["process.command_args"] = [
                 text(each) for each in args[:args_len].rstrip(b"\0").split(b"\0")
             ]
-        self._logs.append(Log(_EVENT_NAMES[kind], at_ns, attributes))
+        of = self._containers.find(group)
+        self._logs.append(Log(_EVENT_NAMES[kind], at_ns, attributes, container=of))
 
     def _connect_log(self, key: bytes, value: bytes) -> Log:
         pid, port, protocol, _, raw, comm = _PEER.unpack(key)
-        count, first_ns, rule, parent = _CONNECTS.unpack(value)
+        count, first_ns, group, rule, parent = _CONNECTS.unpack(value)
         address = ipaddress.IPv6Address(raw)
         peer = address.ipv4_mapped or address
         attributes: dict[str, Value] = {
@@ -203,7 +215,8 @@ class Guard:
             "network.peer.port": port,
             "guard.count": count,
         }
-        return self._with_executable(Log("network.connect", first_ns, attributes))
+        of = self._containers.find(group)
+        return self._with_executable(Log("network.connect", first_ns, attributes, container=of))
 
     def _outcome(self, rule: int) -> dict[str, Value]:
         return {"guard.rule": self._rules[rule].name, "guard.action": self._rules[rule].action}
@@ -220,7 +233,8 @@ class Guard:
         path = self._executables.get(pid) if isinstance(pid, int) else None
         if path is None or "process.executable.path" in log.attributes:
             return log
-        return Log(log.event_name, log.at_ns, {**log.attributes, "process.executable.path": path})
+        named = {**log.attributes, "process.executable.path": path}
+        return replace(log, attributes=named)
 
 
 def _programs(watched: set[str], open_hook: str | None) -> set[str]:

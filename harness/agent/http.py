@@ -20,7 +20,7 @@ from opentelemetry.sdk.metrics.export import Metric
 
 from harness.agent import containers
 from harness.agent.container import Container
-from harness.agent.containers import Containers
+from harness.agent.containers import Together
 from harness.agent.libbpf import Link, Map, Object, RingBuffer, attached_to
 from harness.agent.telemetry import (
     Attributes,
@@ -41,6 +41,7 @@ DURATION_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5
 SIZE_BOUNDS = (0, *(1 << power for power in range(10, 26, 2)))  # 1 KiB to 16 MiB
 
 _UNKNOWN = (1 << 64) - 1
+_MAPS = ("series", "overflow")
 _SERIES_OF_CONTAINERS = 4096  # of all containers of a node, in each of two maps
 
 
@@ -95,7 +96,7 @@ class Http:
 
     name = "http"
 
-    def __init__(self, sample: int, containers: Containers | None = None) -> None:
+    def __init__(self, sample: int, containers: Together) -> None:
         self._sample, self._containers = sample, containers
         self._generation = 0
         self._spans: list[Span] = []
@@ -108,24 +109,18 @@ class Http:
         obj.set("targ_duration_bounds", struct.pack(f"={len(nanoseconds)}Q", *nanoseconds))
         obj.set("targ_size_bounds", struct.pack(f"={len(SIZE_BOUNDS)}Q", *SIZE_BOUNDS))
         obj.set("targ_sample", (1 << 32) // self._sample - 1)
-        obj.set("targ_containers", self._containers is not None)
-        for each in (obj.map("series"), obj.map("overflow")):
-            if self._containers is None:
-                each.cut_keys(_KEY_BYTES)
-            else:
-                each.resize(_SERIES_OF_CONTAINERS)
+        self._containers.prepare(obj, _MAPS, _KEY_BYTES, _SERIES_OF_CONTAINERS)
 
     def start(self, obj: Object) -> None:
         """Map the ring buffer."""
         self._object = obj
-        self._maps = [obj.map("series"), obj.map("overflow")]
+        self._maps = [obj.map(name) for name in _MAPS]
         self._events = RingBuffer(obj.map("events"), self._take)
 
     def aim(self, obj: Object, directory: int) -> None:
         """See the requests of this cgroup with the next `attach`."""
         self._directory = directory
-        if self._containers is not None:
-            self._containers.look()
+        self._containers.look()
 
     def attach(self, obj: Object) -> Sequence[Link]:
         """Void the state of connections from before, then see both directions."""
@@ -153,8 +148,7 @@ class Http:
     def close(self) -> None:
         """Unmap the ring buffer."""
         self._events.close()
-        if self._containers is not None:
-            self._containers.close()
+        self._containers.close()
 
     def _counts(self, totals: Iterable[_Totals]) -> Counts:
         events = sum(sum(each.duration) for each in totals)
@@ -162,22 +156,19 @@ class Http:
 
     def _take(self, record: bytes) -> None:
         event = _Event.from_buffer_copy(record)
-        container = self._container(event.cgroup)
+        container = self._containers.find(event.cgroup)
         span, series = _span(event, container), (container, bytes(event.key))
         self._spans.append(span)
         slowest = self._slowest.get(series)
         if slowest is None or span.seconds > slowest.seconds:
             self._slowest[series] = span
 
-    def _container(self, cgroup: int) -> Container | None:
-        return None if self._containers is None else self._containers.find(cgroup)
-
     def _totals(self, examples: Mapping[_Series, Span]) -> Iterator[_Totals]:
         """Each series once: a container may have several cgroups, a map what another overflowed."""
         added: dict[_Series, list[int]] = {}
         for each in self._maps:
             for key, value in each.items():
-                series = self._container(_cgroup(key)), key[:_KEY_BYTES]
+                series = self._containers.find(_cgroup(key)), key[:_KEY_BYTES]
                 figures, before = _figures(each, value), added.get(series)
                 added[series] = figures if before is None else list(map(add, before, figures))
         for series, figures in added.items():
@@ -185,7 +176,7 @@ class Http:
 
     def _forget(self) -> None:
         """Give the room of containers that are long gone to those that come."""
-        gone = set() if self._containers is None else self._containers.forgotten()
+        gone = self._containers.forgotten()
         for each in self._maps if gone else ():
             for key, value in list(each.items()):
                 if _cgroup(key) in gone:

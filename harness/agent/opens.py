@@ -18,11 +18,14 @@ import struct
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from harness.agent import cgroup, opener
 from harness.agent.answerer_process import AnswererProcess
+from harness.agent.container import Container
+from harness.agent.containers import Together
 from harness.agent.errors import AgentError
 from harness.agent.fanotify import File, Group
 from harness.agent.maps import Map
@@ -30,7 +33,7 @@ from harness.agent.policy import ACTIONS, Rule
 from harness.agent.telemetry import Log, Value
 from harness.agent.text import text
 
-_ENDED = struct.Struct("=QI16s4x")  # struct ended
+_ENDED = struct.Struct("=QQI16s4x")  # struct ended
 _REFRESH_SECONDS = 10.0
 _log = logging.getLogger("harness.agent")
 
@@ -38,8 +41,15 @@ _log = logging.getLogger("harness.agent")
 class Opens:
     """Watches the files of the open rules while it is on; an Attachment."""
 
-    def __init__(self, scope: Path, rules: Sequence[Rule], ended: Map) -> None:
+    def __init__(
+        self,
+        scope: Path,
+        rules: Sequence[Rule],
+        ended: Map,
+        containers: Together,
+    ) -> None:
         self._scope, self._rules, self._ended = scope, rules, ended
+        self._containers = containers
         self._told = Group(asks=False)
         asks = any(rule.event == "open" and rule.action == "kill" for rule in rules)
         self._answerer = AnswererProcess(scope) if asks else None
@@ -110,9 +120,13 @@ class Opens:
             opened += [(e.pid, self._path_and_rule(e.file, e.path, "report")) for e in some]
         members = set(cgroup.pids(self._scope)) if opened else set()
         for pid, (path, rule) in opened:
-            process = opener.described(pid) if pid in members else self._remembered(pid)
-            if process is not None:
-                yield _event(time.monotonic_ns(), process, path, self._rules[rule])
+            process, of = self._running(pid) if pid in members else self._remembered(pid)
+            if process:
+                log = _event(time.monotonic_ns(), process, path, self._rules[rule])
+                yield replace(log, container=of)
+
+    def _running(self, pid: int) -> tuple[Mapping[str, Value], Container | None]:
+        return opener.described(pid), self._containers.find_process(pid)
 
     def _mark(self) -> None:
         asked = [path for path, (_, rule) in self._files.items() if self._kills(rule)]
@@ -173,16 +187,17 @@ class Opens:
         opens = [index for index, rule in rules if rule.event == "open"]
         return path, next((i for i in opens if self._rules[i].action == action), opens[0])
 
-    def _remembered(self, pid: int) -> Mapping[str, Value] | None:
+    def _remembered(self, pid: int) -> tuple[Mapping[str, Value], Container | None]:
         value = self._ended.lookup(pid.to_bytes(4, "little"))
         if value is None:
-            return None
-        _, parent, comm = _ENDED.unpack(value)
-        return {
+            return {}, None
+        _, group, parent, comm = _ENDED.unpack(value)
+        process: dict[str, Value] = {
             "process.pid": pid,
             "process.parent_pid": parent,
             "process.executable.name": text(comm.split(b"\0", 1)[0]),
         }
+        return process, self._containers.find(group)
 
 
 def listed(rules: Sequence[Rule], scope: Path) -> dict[str, tuple[str, int]]:

@@ -133,3 +133,122 @@ def test_without_it_nothing_is_told_apart_and_series_have_no_cgroup(
     assert requests(receiver) == {"": 8}
     (series,) = {p.count for p in receiver.points("http.server.request.duration")}
     assert series == 4  # by port, as ever
+
+
+def told(receiver: Any, name: str) -> dict[str, list[dict[str, Any]]]:
+    """What log records of this name say, by the container that they are of."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for of, record in receiver.told:
+        if getattr(record, "event_name", "") == name:
+            found.setdefault(of.get("container.id", ""), []).append(receiver.attributes(record))
+    return found
+
+
+def opened(receiver: Any) -> dict[str, int]:
+    """Connections that servers took, by container; empty: of none."""
+    found: dict[str, int] = {}
+    for of, record in receiver.told:
+        if getattr(record, "name", "") == "tcp.connections.opened":
+            points = [
+                point.as_int
+                for point in record.sum.data_points
+                if receiver.attributes(point)["tcp.role"] == "server"
+            ]
+            found[of.get("container.id", "")] = sum(points)
+    return found
+
+
+def test_connections_of_two_containers_and_of_none_are_told_apart(
+    start_agent: Any, receiver: Any, service: Any, make: Make
+) -> None:
+    ports = [make(ONE).serve(), make(OTHER).serve()]
+    ports.append(service.serve(sys.executable, str(SERVER), "127.0.0.1"))
+    agent = start_agent("flows", "--containers", "--service-name=node")
+    for port, times in zip(ports, (23, 5, 2), strict=True):
+        for _ in range(times):
+            ask(port, 1)
+    agent.call("flush")
+    assert opened(receiver) == {ONE: 23, OTHER: 5, "": 2}
+
+
+def test_connections_of_a_container_that_is_gone_are_its_own(
+    start_agent: Any, receiver: Any, make: Make
+) -> None:
+    agent = start_agent("flows", "--containers", "--interval=100")
+    short = make(ONE)
+    port = short.serve()
+    for _ in range(5):
+        ask(port, 1)
+    short.remove()
+    agent.call("flush")
+    assert opened(receiver) == {ONE: 5}
+
+
+POLICY = """
+[[rules]]
+name = "started"
+event = "exec"
+match = "*"
+action = "report"
+
+[[rules]]
+name = "connected"
+event = "connect"
+match = ["127.0.0.0/8"]
+action = "report"
+"""
+
+
+def test_executions_and_connects_of_containers_are_told_apart(
+    start_agent: Any, receiver: Any, service: Any, make: Make, tmp_path: Path
+) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text(POLICY)
+    port = service.serve(sys.executable, str(SERVER), "127.0.0.1")
+    agent = start_agent("guard", "--containers", "--policy", str(policy), "--drain=100")
+    program = f"import socket; socket.create_connection(('127.0.0.1', {port}))"
+    for container, times in ((make(ONE), 3), (make(OTHER), 1)):
+        for _ in range(times):
+            processes.spawn(
+                [sys.executable, "-c", program], log=container.log, cgroup=container.path
+            ).wait(30)
+        container.remove()
+    agent.call("flush")
+    executed = told(receiver, "process.exec")
+    assert {of: len(events) for of, events in executed.items()} == {ONE: 3, OTHER: 1}
+    connected = told(receiver, "network.connect")
+    assert {of: len(events) for of, events in connected.items()} == {ONE: 3, OTHER: 1}
+
+
+OPENER = """
+import time
+held = open({secret!r})
+print('{{"ready": true}}', flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("hook", ["best", "fanotify"])
+def test_opened_files_of_containers_are_told_apart(
+    start_agent: Any, receiver: Any, make: Make, tmp_path: Path, hook: str
+) -> None:
+    secret = tmp_path / "secret"
+    secret.touch()
+    policy = tmp_path / "policy.toml"
+    policy.write_text(
+        f'[[rules]]\nname = "secret"\nevent = "open"\nmatch = ["{secret}"]\naction = "report"\n'
+    )
+    agent = start_agent(
+        "guard", "--containers", "--policy", str(policy), "--drain=100", "--open-hook", hook
+    )
+    ended, running = make(ONE), make(OTHER)
+    processes.spawn(["cat", str(secret)], log=ended.log, cgroup=ended.path).wait(30)
+    ended.remove()
+    script = OPENER.format(secret=str(secret))
+    running.process = processes.spawn(
+        [sys.executable, "-c", script], log=running.log, cgroup=running.path
+    )
+    assert processes.announced(running.process, 30) is not None
+    agent.call("flush")
+    opens = told(receiver, "file.open")
+    assert {of: len(events) for of, events in opens.items()} == {ONE: 1, OTHER: 1}

@@ -133,7 +133,7 @@ def test_agents_tell_containers_apart(
         containers = agents["spec"]["template"]["spec"]["containers"]
         return {each["name"] for each in containers if "--containers" in each["args"]}
 
-    assert telling(objects) == {"http"}
+    assert telling(objects) == {"http", "flows", "guard"}
     assert telling(rendered(helm, given, "--set=agents.containers=null")) == set()
 
 

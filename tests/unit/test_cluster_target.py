@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from harness.errors import InputError, NeedError
+from harness.errors import CommandError, InputError, NeedError
 from harness.targets.kubernetes import chosen, kind, preflight, rollout
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kind import Kind, Wanted
@@ -68,6 +69,7 @@ def test_what_is_not_met_is_told_with_its_hints(program) -> None:
         f"""case "$*" in
 *version*) echo '{version}';;
 *"can-i create daemonsets.apps"*) echo no; exit 1;;
+*"can-i list pods --all-namespaces"*) echo no; exit 1;;
 *can-i*) echo yes;;
 *"get nodes"*) echo '{json.dumps({"items": [NODE]})}';;
 esac""",
@@ -77,7 +79,40 @@ esac""",
     assert "1.27 or later (v1.26)" in str(caught.value)
     assert "may create daemonsets.apps" in str(caught.value)
     assert "Linux on amd64 (linux/arm64, kernel 6.1)" in str(caught.value)
-    assert "Ask for a role that may create daemonsets.apps" in caught.value.next_step
+    assert "may list pods in all namespaces" in str(caught.value)
+    assert "Ask for a role that may create daemonsets.apps in the namespace harness" in (
+        caught.value.next_step
+    )
+    assert "Ask for a role that may list pods in the whole cluster" in caught.value.next_step
+
+
+def test_what_is_in_no_namespace_is_known_by_its_release_and_goes_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def role(name: str, namespace: str) -> dict[str, Any]:
+        said = {"meta.helm.sh/release-namespace": namespace}
+        return {"kind": "ClusterRole", "metadata": {"name": name, "annotations": said}}
+
+    others = {"kind": "ClusterRole", "metadata": {"name": "somebody's"}}
+    asked: list[tuple[str, ...]] = []
+    found = [role("harness-harness-otelcol", "harness"), role("harness-b-otelcol", "b"), others]
+    monkeypatch.setattr(Cluster, "get", lambda _, *words: asked.append(words) or found)
+    told: list[tuple[str, ...]] = []
+    monkeypatch.setattr(Cluster, "run", lambda _, *words: told.append(words))
+    said = rollout._widely_removed(Cluster("shop", "harness"))
+    assert said == ["ClusterRole harness-harness-otelcol was deleted."]
+    assert told == [("delete", "ClusterRole", "harness-harness-otelcol", "--ignore-not-found")]
+    assert "app.kubernetes.io/instance in (harness)" in asked[0][1]
+
+
+def test_who_may_not_look_outside_of_a_namespace_may_take_it_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(*_: object) -> None:
+        raise CommandError("forbidden")
+
+    monkeypatch.setattr(Cluster, "get", refused)
+    assert rollout._widely_removed(Cluster("shop", "harness")) == []
 
 
 def test_one_node_is_the_control_plane(tmp_path: Path) -> None:

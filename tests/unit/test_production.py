@@ -523,10 +523,10 @@ def test_a_log_line_is_known_by_what_its_keeper_calls_the_program(
 
     monkeypatch.setattr(proof.backends, "keeper", lambda *_: Keeper())
     here = replace(production.stack(), keeps={**production.KEEPS, "logs": keeper})
-    assert proof._has_line(here, "worker", 0)
+    assert proof._has_line(here, [POD], 0)
     other = Event(1, 1, labels=frozenset({(called, "x")}))
     monkeypatch.setattr(Keeper, "lines", lambda *_: [other])
-    assert not proof._has_line(here, "worker", 0)
+    assert not proof._has_line(here, [POD], 0)
 
 
 def test_a_chart_of_ours_is_another_one_when_its_files_change(

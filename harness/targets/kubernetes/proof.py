@@ -81,7 +81,6 @@ def prove(cluster: Cluster, stack: Stack, asked: Asked = ONE) -> Proved:
     with reached(cluster, stack) as here:
         _prove_backends(cluster, stack, here)
         pods = _pods(cluster, asked.service)
-        node = str(pods[0]["spec"]["nodeName"])
         origin: dict[str, str] = {}
         mark, since = secrets.token_hex(8), time.time_ns()
         before = _requests(here, pods)
@@ -90,7 +89,7 @@ def prove(cluster: Cluster, stack: Stack, asked: Asked = ONE) -> Proved:
         wanted: dict[str, Callable[[], bool]] = {
             "traces": lambda: _has_span(here, mark, origin),
             "metrics": lambda: _requests(here, pods) > before,
-            "logs": lambda: _has_line(here, node, since),
+            "logs": lambda: _has_line(here, pods, since),
         }
         arrived = _found(here, wanted, began)
     if "traces" in arrived:
@@ -202,15 +201,15 @@ def _requests(here: Stack, pods: Sequence[Pod]) -> float:
     )
 
 
-def _has_line(here: Stack, node: str, since: int) -> bool:
-    """An execution of the program that the request asks for."""
+def _has_line(here: Stack, pods: Sequence[Pod], since: int) -> bool:
+    """An execution in these pods of the program that the request asks for."""
     keeper = cast(Logs, backends.keeper(here, "logs"))
     store = PROGRAMS[here.keeps["logs"]].store
     assert store is not None
     path = store.called("process.executable.path")
-    lines = keeper.lines(f"guard@{node}", since)
     return any(
         name.endswith(path) and str(value).endswith(PROGRAM)
-        for line in lines
+        for instance in _instances(pods)
+        for line in keeper.lines(instance, since)
         for name, value in line.labels
     )
