@@ -15,6 +15,7 @@ from harness.cli import (
     gate,
     images,
     machine,
+    opening,
     ramp,
     rollout,
     runs,
@@ -37,6 +38,7 @@ app.command("clean")(machine.clean_command)
 app.command("doctor")(machine.doctor_command)
 app.command("up")(rollout.up_command)
 app.command("status")(rollout.status_command)
+app.command("open")(opening.open_command)
 app.command("down")(rollout.down_command)
 app.command("bundle")(images.bundle_command)
 app.command("ramp")(ramp.ramp_command)

@@ -19,6 +19,7 @@ from harness.targets.kubernetes import (
     kind,
     namespaces,
     node_check,
+    pages,
     pods,
     preflight,
     proof,
@@ -29,8 +30,10 @@ from harness.targets.kubernetes.archive import Archive
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kind import Kind, Wanted
 from harness.targets.kubernetes.kubectl import OURS, Cluster
+from harness.targets.kubernetes.pages import Page, Pages
 
 Tell = Callable[[str], None]
+PATHS = {"victorialogs": "/select/vmui/"}  # of pages that are not where a host's begin
 
 
 @dataclass
@@ -95,12 +98,12 @@ def _install(
 ) -> RolledOut:
     described = values.stack(cluster.context, options.retention_hours)
     given = values.values(described, image, options.registry, options.pull_secret)
-    pages = _pages(cluster, described)
+    shown = pages.commands(cluster, pages_of(options))
     now = helm.state(cluster)
     deployed = now is not None and now["status"] == "deployed"
     same = now is not None and now["fingerprint"] == helm.fingerprint(given)
     if deployed and same and all(map(pods.is_ready, pods.ours(cluster))):
-        return RolledOut(cluster, False, phases, (), pages)
+        return RolledOut(cluster, False, phases, (), shown)
     with timed(phases, "cluster checks", tell):
         preflight.require(preflight.cluster(cluster, platform.machine()))
         if options.pull_secret:
@@ -118,7 +121,7 @@ def _install(
             helm.install(cluster, given)
     with timed(phases, "proof", tell):
         arrivals = proof.prove(cluster, described)
-    return RolledOut(cluster, True, phases, arrivals, pages)
+    return RolledOut(cluster, True, phases, arrivals, shown)
 
 
 @contextlib.contextmanager
@@ -180,16 +183,15 @@ def left(options: Options) -> list[str]:
     return [f"{each['kind']} {each['metadata']['name']} is there." for each in found]
 
 
-def _pages(cluster: Cluster, described: Any) -> dict[str, str]:
-    """How to reach each page that a person may look at."""
-    pages = {}
+def pages_of(options: Options) -> Pages:
+    """Each page that a person may look at."""
+    described = values.stack(options.name)
+    found = {}
     for name in described.hosts:
-        port = described.port(name, "http")
         if name != "otelcol":
-            pages[catalog.known()[name].title] = (
-                f"{cluster.shown} port-forward service/{name} {port}  # http://127.0.0.1:{port}"
-            )
-    return pages
+            port, path = described.port(name, "http"), PATHS.get(name, "/")
+            found[name] = Page(catalog.known()[name].title, name, port, port, path)
+    return found
 
 
 @contextlib.contextmanager
