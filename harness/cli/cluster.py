@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
@@ -42,8 +43,11 @@ def up(options: Options, as_json: bool) -> None:
         out.print(f"Time: {spent}; {sum(done.phases.values()):.0f} s in all.\n", soft_wrap=True)
     for title, command in done.pages.items():
         out.print(escape(f"{title}: {command}"), soft_wrap=True)
-    where = _where(options)
-    said = f"\nNext: harness status {where} proves it again, harness down {where} removes it."
+    where, page = _where(options), next(iter(profiles.of(options).pages(options)))
+    said = (
+        f"\nNext: harness open {page} {where} opens that page, harness status {where} proves it "
+        f"again, harness down {where} removes it."
+    )
     out.print(escape(said), soft_wrap=True)
 
 
@@ -70,7 +74,7 @@ def status(options: Options, as_json: bool) -> None:
     if as_json:
         out.print_json(json.dumps(found))
     else:
-        _print_status(found)
+        _print_status(found, options)
     if not found["ready"]:
         raise typer.Exit(ERROR)
 
@@ -128,8 +132,13 @@ def refuse(names: dict[str, Any], target: str) -> None:
 
 def _where(options: Options) -> str:
     """What else has to be said to mean the same roll-out."""
-    profile = "" if options.profile == Options.profile else f" --profile {options.profile}"
-    return f"--target {options.target}{profile}"
+    given = ("name", "kubeconfig", "context", "namespace", "profile")
+    more = [
+        f" --{each} {shlex.quote(value)}"
+        for each in given
+        if (value := getattr(options, each)) != getattr(Options, each)
+    ]
+    return f"--target {options.target}{''.join(more)}"
 
 
 def _print_images(found: dict[str, Any]) -> None:
@@ -188,7 +197,7 @@ def _print_bundle(made: Archive) -> None:
     out.print(escape(f"Next: {' '.join(following)}"), soft_wrap=True)
 
 
-def _print_status(found: dict[str, Any]) -> None:
+def _print_status(found: dict[str, Any], options: Options) -> None:
     shown = Table("node", "ready", "agents", "kernel", box=None, pad_edge=False)
     for node in found["nodes"]:
         cells = (node["name"], _said(node["ready"]), _said(node["agents_ready"]), node["kernel"])
@@ -210,6 +219,10 @@ def _print_status(found: dict[str, Any]) -> None:
     for each in found["troubles"]:
         out.print(escape(f"{each['pod']}: {each['reason']}: {each['message']}"), soft_wrap=True)
     out.print("\nIt is ready." if found["ready"] else "\nIt is not ready.")
+    if found["ready"]:
+        names = ", ".join(profiles.of(options).pages(options))
+        said = f"Next: harness open NAME {_where(options)} opens a page: {names}."
+        out.print(escape(said), soft_wrap=True)
 
 
 def _print_pod(origin: Mapping[str, str]) -> None:

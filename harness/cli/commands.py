@@ -15,6 +15,7 @@ from harness.cli import (
     gate,
     images,
     machine,
+    opening,
     ramp,
     rollout,
     runs,
@@ -40,6 +41,7 @@ app.command("tune")(tuning.tune_command)
 app.command("restore")(tuning.restore_command)
 app.command("up")(rollout.up_command)
 app.command("status")(rollout.status_command)
+app.command("open")(opening.open_command)
 app.command("down")(rollout.down_command)
 app.command("bundle")(images.bundle_command)
 app.command("ramp")(ramp.ramp_command)

@@ -44,8 +44,8 @@ Profile = Annotated[
 
 WIDE = 110  # columns that a table of the plan needs
 NEXT = (
-    "harness evaluate --stack full measures with it, harness ramp says how much it takes, "
-    "harness down takes it down."
+    "harness open NAME opens a page, harness evaluate --stack full measures with it, harness ramp "
+    "says how much it takes, harness down takes it down."
 )
 
 
@@ -263,6 +263,8 @@ def _local_status(as_json: bool) -> None:
     if lacking:
         err.print(f"The stack lacks {', '.join(lacking)}.")
         raise typer.Exit(ERROR)
+    if not as_json:
+        out.print(f"\nNext: {NEXT}", soft_wrap=True)
 
 
 def _print_plan(choices: list[Choice], as_json: bool) -> None:

@@ -57,6 +57,41 @@ with proof.reached(cluster, values.stack(cluster.context)) as here:
 print(sorted(lacking))
 """
 
+OPEN = """
+import signal, time, urllib.request
+from harness.linux import processes
+from pathlib import Path
+log = Path({log!r})
+opened = processes.spawn([{harness!r}, "open", "prometheus", "--target", "kind", "--name", {name!r},
+                          "--no-browser", "--port", "19090"], log=log)
+
+def answers():
+    try:
+        with urllib.request.urlopen("http://127.0.0.1:19090/-/ready", timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+def await_that(what):
+    deadline = time.monotonic() + 120
+    while not what():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.5)
+
+try:
+    await_that(answers)
+    there = {kubectl!r}.split()
+    processes.run([*there, "delete", "pod", "-l", "app.kubernetes.io/name=prometheus", "--wait"],
+                  timeout=120)
+    await_that(lambda: "is reached again" in log.read_text() and answers())
+    opened.send_signal(signal.SIGINT)
+    assert opened.wait(30) == 0, log.read_text()
+    assert not answers()
+finally:
+    processes.stop(opened)
+print(log.read_text())
+"""
+
 LOAD = """
 from pathlib import Path
 from harness.targets.kubernetes import archive, chosen
@@ -108,6 +143,18 @@ def test_status_tells_of_each_node_and_proves_it_again(run: Run) -> None:
     assert [each["agents_ready"] for each in found["nodes"]] == [True] * 3
     assert set(found["proof"]) == {"traces", "metrics", "logs"}
     assert found["origin"]["k8s.deployment.name"] == "go"
+
+
+def test_a_page_is_held_open_while_its_pod_is_replaced(run: Run, tmp_path: Path) -> None:
+    made = harness(run, "up", "--image", images.NODE, "--json")
+    kubectl = made["pages"]["Prometheus"].partition(" port-forward")[0]
+    script = OPEN.format(
+        log=str(tmp_path / "open.log"), harness=HARNESS, name=NAME, kubectl=kubectl
+    )
+    said = run(sys.executable, "-c", script, check=False)
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert said.stdout.splitlines()[0] == "http://127.0.0.1:19090/"
+    assert "is not reached any more" in said.stdout
 
 
 def test_nodes_have_what_collectors_look_for(run: Run) -> None:

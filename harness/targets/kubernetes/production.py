@@ -23,6 +23,7 @@ from harness.targets.kubernetes import (
     helm,
     namespaces,
     needs,
+    pages,
     pods,
     preflight,
     proof,
@@ -35,6 +36,7 @@ from harness.targets.kubernetes.charts import Chart
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kind import Kind
 from harness.targets.kubernetes.kubectl import Cluster
+from harness.targets.kubernetes.pages import Page
 from harness.targets.kubernetes.preflight import Check
 from harness.targets.kubernetes.rollout import RolledOut, Tell, timed
 
@@ -45,6 +47,13 @@ KEEPS = {"traces": "tempo", "metrics": "prometheus", "logs": "loki"}
 HOSTS = {
     "otelcol": "otel-gateway", "prometheus": "monitoring-prometheus",
     "tempo": "tempo", "loki": "loki",
+}  # fmt: skip
+PAGES = {
+    "grafana": Page(
+        "Grafana", "monitoring-grafana", 80, 3000,
+        user="admin", secret=(PASSWORD, "admin-password"),
+    ),
+    "prometheus": Page("Prometheus", "monitoring-prometheus", 9090, 9090),
 }  # fmt: skip
 _SECONDS, _PATIENCE_SECONDS = 600, 180.0  # a volume may have to be made, a node to be added
 
@@ -83,10 +92,11 @@ def install(
     tell: Tell,
 ) -> RolledOut:
     """What goes into a cluster that is there; `rollout` calls it, without a bundle."""
-    steps, described, pages = _steps(options, image), stack(), _pages(cluster)
+    steps, described = _steps(options, image), stack()
+    shown = pages.commands(cluster, PAGES)
     due = [step for step in steps if not _is_there(cluster, step)]
     if not due and all(map(pods.is_ready, running(cluster))):
-        return RolledOut(cluster, False, phases, pages=pages)
+        return RolledOut(cluster, False, phases, pages=shown)
     with timed(phases, "cluster checks", tell):
         preflight.require(needs.checks(cluster, platform.machine()))
         namespaces.require(cluster, "--namespace", namespaces.PRODUCTION)
@@ -100,7 +110,7 @@ def install(
             _install(cluster, step, options.charts)
     with timed(phases, "proof", tell):
         proved = proof.prove(cluster, described, ASKED)
-    return RolledOut(cluster, True, phases, proved, pages)
+    return RolledOut(cluster, True, phases, proved, shown)
 
 
 def stack() -> Stack:
@@ -223,13 +233,3 @@ def _make_password(cluster: Cluster) -> None:
         data = {"admin-user": "admin", "admin-password": secrets.token_urlsafe(24)}
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": PASSWORD}}
         cluster.apply({**secret, "stringData": data})
-
-
-def _pages(cluster: Cluster) -> dict[str, str]:
-    forward = f"{cluster.shown} port-forward service"
-    password = f"{cluster.shown} get secret {PASSWORD} -o jsonpath={{.data.admin-password}}"
-    return {
-        "Grafana": f"{forward}/monitoring-grafana 3000:80  # http://127.0.0.1:3000, user admin",
-        "Grafana's password": f"{password} | base64 -d",
-        "Prometheus": f"{forward}/monitoring-prometheus 9090  # http://127.0.0.1:9090",
-    }

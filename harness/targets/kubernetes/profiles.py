@@ -9,6 +9,7 @@ from typing import Any
 from harness.errors import InputError
 from harness.targets.kubernetes import condition, production, removal, rollout
 from harness.targets.kubernetes.chosen import Options
+from harness.targets.kubernetes.pages import Pages
 from harness.targets.kubernetes.rollout import RolledOut, Tell
 
 
@@ -21,12 +22,20 @@ class Profile:
     status: Callable[[Options], dict[str, Any]]
     down: Callable[[Options, Tell], list[str]]
     left: Callable[[Options], list[str]]
+    pages: Callable[[Options], Pages]
 
 
 PROFILES = {
-    "poc": Profile(rollout.up, rollout.plan, condition.status, rollout.down, rollout.left),
+    "poc": Profile(
+        rollout.up, rollout.plan, condition.status, rollout.down, rollout.left, rollout.pages_of
+    ),
     "production": Profile(
-        production.up, production.plan, production.status, removal.down, removal.left
+        production.up,
+        production.plan,
+        production.status,
+        removal.down,
+        removal.left,
+        lambda _: production.PAGES,
     ),
 }
 

@@ -18,6 +18,7 @@ from harness.targets.kubernetes import (
     kind,
     namespaces,
     node_check,
+    pages,
     pods,
     preflight,
     proof,
@@ -30,9 +31,11 @@ from harness.targets.kubernetes.archive import Archive
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kind import Kind, Wanted
 from harness.targets.kubernetes.kubectl import OURS, Cluster
+from harness.targets.kubernetes.pages import Page, Pages
 from harness.targets.kubernetes.proof import Proved
 
 Tell = Callable[[str], None]
+PATHS = {"victorialogs": "/select/vmui/"}  # of pages that are not where a host's begin
 
 
 @dataclass
@@ -96,14 +99,14 @@ def _install(
     tell: Tell,
 ) -> RolledOut:
     described = values.stack(cluster.context, options.retention_hours)
+    shown = pages.commands(cluster, pages_of(options))
     now = helm.state(cluster)
     volumes = storage.wanted(options.storage, options.storage_class, now)
     given = values.values(described, image, options.registry, options.pull_secret, volumes)
-    pages = _pages(cluster, described)
     deployed = now is not None and now["status"] == "deployed"
     same = now is not None and now["fingerprint"] == helm.fingerprint(given)
     if deployed and same and all(map(pods.is_ready, pods.ours(cluster))):
-        return RolledOut(cluster, False, phases, pages=pages)
+        return RolledOut(cluster, False, phases, pages=shown)
     with timed(phases, "cluster checks", tell):
         preflight.require(preflight.cluster(cluster, platform.machine()))
         preflight.require(storage.checks(cluster, volumes))
@@ -122,7 +125,7 @@ def _install(
             helm.install(cluster, given)
     with timed(phases, "proof", tell):
         proved = proof.prove(cluster, described)
-    return RolledOut(cluster, True, phases, proved, pages)
+    return RolledOut(cluster, True, phases, proved, shown)
 
 
 @contextlib.contextmanager
@@ -199,16 +202,15 @@ def left(options: Options) -> list[str]:
     return [f"{wide.called(each)} is there." for each in found]
 
 
-def _pages(cluster: Cluster, described: Any) -> dict[str, str]:
-    """How to reach each page that a person may look at."""
-    pages = {}
+def pages_of(options: Options) -> Pages:
+    """Each page that a person may look at."""
+    described = values.stack(options.name)
+    found = {}
     for name in described.hosts:
-        port = described.port(name, "http")
         if name != "otelcol":
-            pages[catalog.known()[name].title] = (
-                f"{cluster.shown} port-forward service/{name} {port}  # http://127.0.0.1:{port}"
-            )
-    return pages
+            port, path = described.port(name, "http"), PATHS.get(name, "/")
+            found[name] = Page(catalog.known()[name].title, name, port, port, path)
+    return found
 
 
 @contextlib.contextmanager
