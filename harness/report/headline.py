@@ -122,7 +122,7 @@ def _told(summary: Summary, row: Comparison) -> str:
 
 def notes(summary: Summary) -> Sequence[str]:
     """What must stand beside the first sentence wherever that is shown."""
-    return [*caution.spoiled(summary.trials), *caution.unseen(summary.rows)]
+    return [*caution.unseen(summary.rows), *caution.spoiled(summary.trials)]
 
 
 def cpu_verdict(summary: Summary) -> str:
