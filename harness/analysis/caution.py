@@ -54,9 +54,18 @@ def warnings(
     yield from _refused(about)
     yield from _failed(trials)
     yield from _beside(trials)
+    yield from _of_trials(trials)
+
+
+def _of_trials(trials: Sequence[Judged]) -> Iterator[str]:
+    """What single trials warned of, the same of several once."""
+    found: dict[str, list[str]] = {}
     for judged in trials:
-        for text in judged.record.extra.get("warnings", ()):
-            yield f"{judged.record.trial.name}: {text}"
+        for text in dict.fromkeys(judged.record.extra.get("warnings", ())):
+            found.setdefault(text, []).append(judged.record.trial.name)
+    for text, names in found.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        yield f"{names[0]}{more}: {text}"
 
 
 def _unmeasured(trials: Sequence[Judged]) -> Iterator[str]:

@@ -295,6 +295,16 @@ def test_a_baseline_that_shows_an_effect_is_warned_about(tmp_path: Path) -> None
     )
 
 
+def test_what_several_trials_warn_of_is_told_once(tmp_path: Path) -> None:
+    run = partial(tmp_path, 99)
+    records = run.records()
+    for record in records[:3]:
+        extra = {**record.extra, "warnings": ["Another program was loaded."]}
+        run.append(dataclasses.replace(record, extra=extra), run.windows(record.trial))
+    (said,) = (text for text in summarize(run).warnings if "was loaded" in text)
+    assert said == f"{records[0].trial.name} and 2 more: Another program was loaded."
+
+
 def test_blocks_that_disagree_are_warned_about(tmp_path: Path) -> None:
     what = synthetic.experiment(workloads=("go",), arms=ARMS[:2], switched_seconds=4.0)
     run = synthetic.write(tmp_path / "run", what, LOUD)
