@@ -44,6 +44,7 @@ def warnings(
     yield from spoiled(trials)
     yield from _in_part(trials)
     yield from unseen(rows)
+    yield from _untold(trials)
     yield from _repeats(about)
     yield from _nulls(experiment, rows)
     yield from _slow(experiment, routes)
@@ -53,9 +54,18 @@ def warnings(
     yield from _refused(about)
     yield from _failed(trials)
     yield from _beside(trials)
+    yield from _of_trials(trials)
+
+
+def _of_trials(trials: Sequence[Judged]) -> Iterator[str]:
+    """What single trials warned of, the same of several once."""
+    found: dict[str, list[str]] = {}
     for judged in trials:
-        for text in judged.record.extra.get("warnings", ()):
-            yield f"{judged.record.trial.name}: {text}"
+        for text in dict.fromkeys(judged.record.extra.get("warnings", ())):
+            found.setdefault(text, []).append(judged.record.trial.name)
+    for text, names in found.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        yield f"{names[0]}{more}: {text}"
 
 
 def _unmeasured(trials: Sequence[Judged]) -> Iterator[str]:
@@ -131,6 +141,23 @@ def unseen(rows: Sequence[Comparison]) -> Iterator[str]:
             )
 
 
+def _untold(trials: Sequence[Judged]) -> Iterator[str]:
+    """Collectors that told of no BPF programs: what those take, if there are some, is not known."""
+    found: dict[tuple[str, str], None] = {}
+    for judged in trials:
+        counted = {
+            metric: {v.labels["collector"] for v in judged.record.values if v.metric == metric}
+            for metric in ("metered_events", "bpf_run_count")
+        }
+        silent = counted["metered_events"] - counted["bpf_run_count"] if judged.usable else ()
+        found |= {(judged.record.trial.workload, name): None for name in sorted(silent)}
+    for workload, name in found:
+        yield (
+            f"{workload}: {name} told of no BPF programs. If it has some, their time is missing "
+            "from its bill."
+        )
+
+
 def _repeats(about: About) -> Iterator[str]:
     """Of a service that was found running: what a block is, and what intervals do not hold."""
     own = about.own_workload or {}
@@ -149,7 +176,7 @@ def _nulls(experiment: Experiment, rows: Sequence[Comparison]) -> Iterator[str]:
             named = "" if row.arm == BASELINE else f", {row.arm}"
             yield (
                 f"{row.workload}{named}: with nothing installed the difference is not zero "
-                f"({row.estimate:+.2f} us [{row.low:+.2f}, {row.high:+.2f}]): "
+                f"({_us(row.estimate)} µs [{_us(row.low)}, {_us(row.high)}]): "
                 "effects of that size or smaller are not to be believed."
             )
 
@@ -184,14 +211,18 @@ def _ms(us: float) -> str:
     return f"{us / 1e3:.2g} ms" if us < 1e4 else f"{us / 1e3:.0f} ms"
 
 
+def _us(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
 def _disagreeing(blocks: Sequence[BlockRow]) -> Iterator[str]:
     for workload, arm in sorted({(b.workload, b.arm) for b in blocks}):
         mine = [b for b in blocks if (b.workload, b.arm) == (workload, arm)]
         estimates = [Estimate.of(block) for block in mine]
         if compare.disagreement(estimates) < UNLIKELY:
-            each = ", ".join(f"{b.estimate:+.2f}" for b in mine)
+            each = ", ".join(_us(b.estimate) for b in mine)
             yield (
-                f"{workload}, {arm}: the blocks disagree beyond their own intervals ({each} us). "
+                f"{workload}, {arm}: the blocks disagree beyond their own intervals ({each} µs). "
                 "The interval shown is widened by what this service's arms of as many collectors "
                 "show of that together; "
                 f"{len(mine)} blocks tell little of how much processes differ."

@@ -312,6 +312,8 @@ def _unrecorded(summary: Summary, workload: str, arm: str, metric: str) -> str:
         routes = (r for r in summary.routes if (r.workload, r.arm) == (workload, arm))
         told = (route.missing[metric] for route in routes if metric in route.missing)
         return next(told, "No request of this route was due in a window.")
+    if metric.startswith("coverage_percent") and (silent := _signalless(summary, arm)):
+        return f"{' and '.join(silent)} names no signal that could be counted."
     if metric.startswith("data_latency") and summary.experiment.stack == "full":
         return "Too few records were found while the backends were watched."
     if metric == "entry_us" and summary.row(workload, arm, "bpf_us"):
@@ -346,3 +348,11 @@ def _unrecorded(summary: Summary, workload: str, arm: str, metric: str) -> str:
             return _missing(summary, workload, arm, "bpf_us")
         return "The host's extra CPU cannot be told from zero: there is no share of it."
     return "The trials did not record it."
+
+
+def _signalless(summary: Summary, arm: str) -> list[str]:
+    """The collectors of an arm by their names, if it is known that none tells what it sees."""
+    specs = summary.experiment.arm(arm).collectors
+    known = [summary.about.collectors.get(spec, {}) for spec in specs]
+    names = [str(each["name"]) for each in known if "name" in each and not each.get("signal")]
+    return names if len(names) == len(specs) else []

@@ -223,8 +223,9 @@ def offers() -> Iterator[str]:
     yield "Services that ship, with the included collectors:"
     for name in ("quick", "standard"):
         e = experiment.load(Path(name))
-        collectors = ", ".join(dict.fromkeys(c for arm in e.arms for c in arm.collectors))
-        what = f"{', '.join(e.workloads)}: {collectors}; about {lasts(e.expected_seconds())}"
+        collectors = len({c for arm in e.arms for c in arm.collectors})
+        what = f"{', '.join(e.workloads)}; {_count(collectors, 'collector')}; "
+        what += f"about {lasts(e.expected_seconds())}"
         yield f"  {f'harness evaluate {name}':<27} {what}"
     yield "  harness evaluate --workload go --quick       a first look in a minute"
     yield "Options say which collectors (--arm), and how long (--duration 3m)."

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, ParamSpec, TextIO, TypeGuard
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from harness.errors import HarnessError
 
@@ -88,25 +97,41 @@ def progress(quiet: bool) -> Iterator[Told]:
         )
 
 
-def bar() -> Progress:
-    """How far something is, what is left, and what happens now, in 80 columns."""
+def bar(width: int | None = None) -> Progress:
+    """How far something is, what is left, and what happens now, in one line of the terminal."""
     columns = (
-        BarColumn(20), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(),
+        BarColumn(12), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(),
         TextColumn("gone,"), TimeRemainingColumn(), TextColumn("left"),
-        TextColumn("{task.description}"),
+        _Doing((width or err.width) - 46),
     )  # fmt: skip
     return Progress(*columns, console=err, auto_refresh=False)
 
 
+class _Doing(ProgressColumn):
+    """What happens now, as far as the other columns leave room: else all would be cut."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self._room = max(room, 1)
+
+    def render(self, task: Task) -> Text:
+        """Called by the bar, whenever it is drawn."""
+        told = Text.from_markup(task.description)
+        told.truncate(self._room, overflow="ellipsis")
+        return told
+
+
 def lines(quiet: bool) -> Told:
     """A line when something new begins, and at the end."""
-    said = ""
+    said, is_over = "", False
 
     def tell(done: float, total: float, label: str) -> None:
-        nonlocal said
-        if not quiet and (label != said or done >= total):
-            said = label
-            err.print(f"{max(0.0, 100 * done / total):3.0f} %  {escape(label)}", soft_wrap=True)
+        nonlocal said, is_over
+        is_new, ends = label != said, done >= total and not is_over
+        if not quiet and (is_new or ends):
+            said, is_over = label, done >= total
+            words = f"  {escape(label)}" if is_new else ""
+            err.print(f"{max(0.0, 100 * done / total):3.0f} %{words}", soft_wrap=True)
 
     return tell
 

@@ -28,6 +28,7 @@ class Progress:
         if experiment.awaits_pilot:  # trials that are not known yet take the rest
             whole = max(whole, self._total)
         self._left = {index: w / whole * self._total for index, w in weights.items()}
+        self._unknown = self._total - sum(self._left.values())
         self._label = ""
 
     def expect(self, trials: Sequence[Trial]) -> None:
@@ -42,7 +43,8 @@ class Progress:
     def tell(self, label: str) -> None:
         """Say what is happening."""
         self._label = label
-        self._tell(self._total - sum(self._left.values()), self._total, label)
+        done = self._total - self._unknown - sum(self._left.values())
+        self._tell(done, self._total, label)
 
     def finished(self, trial: Trial) -> None:
         """A trial is done; a repeated one is not counted again."""

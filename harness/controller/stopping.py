@@ -56,7 +56,7 @@ class StoppingRule:
             self._note(
                 workload, done,
                 "Every arm's 95 % interval of the workload's CPU was within "
-                f"+-{e.precision_percent:g} % after {done} of {planned} blocks.",
+                f"±{e.precision_percent:g} % after {done} of {planned} blocks.",
             )  # fmt: skip
 
     def _done(self, workload: str) -> int:

@@ -162,7 +162,7 @@ def _pilot(summary: Summary) -> list[tuple[str, str]]:
     if not found:
         return [("pilot", "the run ended before it had decided")]
     expected = ", ".join(
-        f"{workload} +-{each['expected_percent']:.2g} %"
+        f"{workload} ±{each['expected_percent']:.2g} %"
         for workload, each in found["workloads"].items()
     )
     return [

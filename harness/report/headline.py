@@ -34,12 +34,31 @@ SAME = {"workload_cpu_percent", "capacity_per_s"}  # as another row, in another 
 
 
 def verdict(summary: Summary) -> str:
-    """Harms, the service's CPU, and where nothing was resolved of that, what is known instead."""
+    """Harms, who saw nothing, the service's CPU, and what is known where that was not resolved."""
     said = [harm.sentence for harm in summary.harms[:1]]
-    said.append(cpu_verdict(summary))
+    said += [blind(summary), cpu_verdict(summary)]
     if not any(_is_told(summary, row) for row in costs(summary)):
         said += [besides(summary), bill(summary)]
     return " ".join(text for text in said if text)
+
+
+def blind(summary: Summary) -> str:
+    """That a collector told of nothing: its costs, told or not, are no answer; empty if none did.
+
+    Of a service that speaks TLS `http` would else look as if it came for nothing.
+    """
+    rows = [r for r in summary.rows if r.metric.startswith("coverage_percent") and r.estimate == 0]
+    if not rows:
+        return ""
+    row = max(rows, key=lambda r: r.n)
+    signal = row.metric.partition("[")[2].rstrip("]")
+    tls = " (is it encrypted, by TLS?)" if signal == "requests" else ""
+    more = f"; so it is in {len(rows) - 1} more rows" if len(rows) > 1 else ""
+    phrase = wording.arm_phrase(summary, row.arm)
+    return (
+        f"{phrase[:1].upper()}{phrase[1:]} saw none of {row.n:,} {signal} of the {row.workload} "
+        f"service{tls}: what is told of it is what looking costs{more}."
+    )
 
 
 def _is_told(summary: Summary, row: Comparison) -> bool:
@@ -72,8 +91,8 @@ def besides(summary: Summary) -> str:
     what = "difference was" if len(rows) == 1 else "differences were"
     if not told:
         return (
-            f"{len(rows)} other {what} resolved in the tables, each among those of its own "
-            "question; in so many questions chance makes some."
+            f"{len(rows)} other {what} resolved in the tables; in so many questions chance makes "
+            "some."
         )
     more = len(rows) - len(told)
     rest = f"; {more} more" if more else ""
@@ -122,7 +141,7 @@ def _told(summary: Summary, row: Comparison) -> str:
 
 def notes(summary: Summary) -> Sequence[str]:
     """What must stand beside the first sentence wherever that is shown."""
-    return [*caution.spoiled(summary.trials), *caution.unseen(summary.rows)]
+    return [*caution.spoiled(summary.trials)]
 
 
 def cpu_verdict(summary: Summary) -> str:

@@ -36,6 +36,7 @@ from harness.report import (
 from harness.results.run import Run
 
 MOST = 4  # columns that stand side by side on paper and narrow screens; of more, cells wrap
+WIDEST = 10  # those that do on any screen: the page has a width, whatever the screen has
 FEWEST_SAMPLES = 50  # of a flame graph: fewer are told as a count by the coverage of `profile`
 
 
@@ -118,7 +119,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["unbroken"] = _unbroken
-    environment.globals["MOST"] = MOST
+    environment.globals |= {"MOST": MOST, "WIDEST": WIDEST}
     return environment
 
 

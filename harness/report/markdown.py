@@ -15,6 +15,7 @@ from harness.report import (
     rates,
     saturation,
     table,
+    terminal,
 )
 from harness.report.sheets import Sheet
 
@@ -26,6 +27,7 @@ def text(summary: Summary) -> str:
         "\n".join(
             f"- {sentence}"
             for sentence in (
+                *_driven(summary),
                 *headline.sentences(summary),
                 *saturation.sentences(summary),
                 *rates.sentences(summary),
@@ -51,6 +53,11 @@ def text(summary: Summary) -> str:
     parts += _followed(summary)
     parts.append(f"Again: `{shlex.join(summary.about.command)}`")
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _driven(summary: Summary) -> list[str]:
+    """At which rate each service was driven, and what a request cost it with nothing installed."""
+    return [f"{name}: {terminal.driven(summary, name)}." for name in summary.experiment.workloads]
 
 
 def _stack(summary: Summary) -> list[str]:

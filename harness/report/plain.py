@@ -141,6 +141,8 @@ def _told(row: Comparison) -> str:
         tls = " (is it encrypted?)" if signal == "requests" else ""
         return f"none of {row.n:,} {signal}{tls}: what it costs is what looking costs"
     text, _ = table.arrived(row)
+    if SIGNALS[signal].is_probed:
+        return f"{text} for {signal}"
     return f"{text} of {signal}" if text.endswith("%") else text
 
 

@@ -58,7 +58,11 @@ def _ended(path: Path) -> Ended:
     except HarnessError as error:
         return Ended(path.name, "", "", "", f"damaged: {error.what}")
     done = {record.trial.index for record in records if record.status in ("ok", "skipped")}
-    planned = len(experiments.plan(experiment))
+    early = about.ended_early
+    planned = sum(
+        t.workload not in early or t.block < int(early[t.workload]["blocks"])
+        for t in experiments.plan(experiment)
+    )
     who = holder(path)
     how, resumable = f"is being measured by {who}", False
     if not who:

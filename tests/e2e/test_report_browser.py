@@ -6,6 +6,8 @@ import html
 import json
 import re
 import shutil
+import zlib
+from contextlib import suppress
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -87,9 +89,10 @@ PROBE = """<script>addEventListener("load", () => {
 
 @pytest.mark.parametrize(
     ("width", "medium"),
-    [(800, "(prefers-color-scheme: dark)"), (718, "print")],  # 718: a sheet of A4 in its margins
+    [(width, "(prefers-color-scheme: dark)") for width in (1400, 1024, 821, 800)]
+    + [(718, "print")],  # a sheet of A4 in its margins
 )
-def test_nothing_lies_beyond_a_narrow_screen_or_a_sheet_of_paper(
+def test_nothing_lies_beyond_a_screen_or_a_sheet_of_paper(
     page: Path, tmp_path: Path, width: int, medium: str
 ) -> None:
     """Columns that one has to scroll to are not seen, and on paper they are not there."""
@@ -128,3 +131,28 @@ def test_it_is_drawn(page: Path, tmp_path: Path, width: int) -> None:
     assert pixels.shape[:2] == (2400, width)
     for quarter in range(4):  # something stands in each quarter of its height
         assert pixels[600 * quarter : 600 * (quarter + 1), :, :3].std() > 0.02
+
+
+def printed(page: Path, tmp_path: Path) -> tuple[int, int]:
+    """On how many sheets of paper a page comes out, and how many letters stand on them."""
+    pdf = tmp_path / f"{page.stem}.pdf"
+    browse(page, tmp_path / "profile", f"--print-to-pdf={pdf}", "--no-pdf-header-footer")
+    data = pdf.read_bytes()
+    drawn = b""
+    for packed in re.findall(rb"stream\r?\n(.*?)endstream", data, re.DOTALL):
+        with suppress(zlib.error):  # a picture, a font
+            drawn += zlib.decompressobj().decompress(packed)
+    letters = sum(len(each) // 4 for each in re.findall(rb"<([0-9A-Fa-f]{4,})>\s*T[jJ]", drawn))
+    return len(re.findall(rb"/Type\s*/Page\b", data)), letters
+
+
+def test_what_is_folded_is_on_paper(page: Path, tmp_path: Path) -> None:
+    """As much as if all of it were open; a sheet of paper cannot be clicked on."""
+    text = page.read_text()
+    assert text.count("<details>") > 6
+    opened, without = tmp_path / "opened.html", tmp_path / "without.html"
+    opened.write_text(text.replace("<details>", "<details open>"))
+    without.write_text(re.sub(r"<details>.*?</details>", "", text, flags=re.DOTALL))
+    sheets, letters = printed(page, tmp_path)
+    assert (sheets, letters) == printed(opened, tmp_path)
+    assert letters > printed(without, tmp_path)[1] + 1000

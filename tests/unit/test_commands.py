@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,4 +72,17 @@ def test_who_names_nothing_is_told_what_could_be_measured() -> None:
     assert done.exit_code == 2
     assert "Nothing has been started" in done.stdout
     assert "harness evaluate quick" in done.stdout
-    assert max(map(len, done.stdout.splitlines())) <= 100
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_a_home_that_cannot_be_written_is_told_nobody(tmp_path: Path) -> None:
+    """As under `sudo -u nobody` or in a container: the library that draws warns of its cache."""
+    what = synthetic.experiment(workloads=("go",), blocks=1, switched_seconds=1.2)
+    run = synthetic.write(tmp_path / "r", what)
+    known = {k: v for k, v in os.environ.items() if k not in ("MPLCONFIGDIR", "XDG_CONFIG_HOME")}
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "report", str(run.path)],
+        env={**known, "HOME": "/proc/none", "XDG_CACHE_HOME": "/proc/none"},
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert done.stderr == ""

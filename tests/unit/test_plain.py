@@ -166,3 +166,9 @@ def test_the_page_shows_them_before_anything_else(tmp_path: Path) -> None:
     run = synthetic.write(tmp_path / "r", synthetic.experiment(workloads=("go",)))
     page = html.page(run, summarize(run))
     assert page.index('class="plain"') < page.index('class="tiles"') < page.index('id="cost"')
+
+
+def test_probes_are_told_with_what_they_were_for(tmp_path: Path) -> None:
+    """A line of several collectors has several of them."""
+    found = _line(summarize(golden.factorial(tmp_path / "r")), "all")
+    assert found.seen == "saw 20 of 20 probes for connections, 100 % of requests"

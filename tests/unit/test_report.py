@@ -236,6 +236,33 @@ def test_a_metric_that_is_absent_is_called_not_measured(
     assert "not measured" in [cell.text for cell in line.cells]
 
 
+def test_a_collector_that_names_no_signal_is_not_blamed_on_the_trials(tmp_path: Path) -> None:
+    run = partial(tmp_path, 99)
+    for record in run.records():
+        changed = dataclasses.replace(record, **without(record, "signal_made"))
+        run.append(changed, run.windows(record.trial))
+    run.note(collectors={"http": {"name": "mine", "signal": None}})
+    found = summarize(run)
+    row = "coverage_percent[requests]"
+    assert found.missing("go", "http", row) == "mine names no signal that could be counted."
+    assert found.missing("go", "all", row) == "The trials did not record it."
+
+
+def test_programs_that_were_not_told_are_not_called_free(tmp_path: Path) -> None:
+    run = partial(tmp_path, 99)
+    said = "go: http told of no BPF programs. If it has some, their time is missing from its bill."
+    assert said not in summarize(run).warnings
+    for record in run.records():
+        if record.trial.kind == "metered":
+            told = tuple(
+                v
+                for v in record.values
+                if v.metric != "bpf_run_count" or v.labels["collector"] != "http"
+            )
+            run.append(dataclasses.replace(record, values=told), run.windows(record.trial))
+    assert summarize(run).warnings.count(said) == 1
+
+
 def test_an_invalid_trial_is_left_out_by_its_rule(tmp_path: Path) -> None:
     run = partial(tmp_path, 99)
     for record in run.records():
@@ -259,8 +286,47 @@ def test_a_baseline_that_shows_an_effect_is_warned_about(tmp_path: Path) -> None
             for row in rows:
                 row.meters["cpu.workload"] *= 1.5 if row.window.on else 1.0
             run.append(record, rows)
-    warnings = summarize(run).warnings
-    assert any("with nothing installed the difference is not zero" in text for text in warnings)
+    warnings = " ".join(summarize(run).warnings)
+    shown = (
+        rf"[+{wording.MINUS}]\d+\.\d\d"  # as everywhere on the page: no hyphen for a minus, no us
+    )
+    assert re.search(
+        rf"with nothing installed the difference is not zero \({shown} µs \[{shown}, ", warnings
+    )
+
+
+def test_what_several_trials_warn_of_is_told_once(tmp_path: Path) -> None:
+    run = partial(tmp_path, 99)
+    records = run.records()
+    for record in records[:3]:
+        extra = {**record.extra, "warnings": ["Another program was loaded."]}
+        run.append(dataclasses.replace(record, extra=extra), run.windows(record.trial))
+    (said,) = (text for text in summarize(run).warnings if "was loaded" in text)
+    assert said == f"{records[0].trial.name} and 2 more: Another program was loaded."
+
+
+def test_blocks_that_disagree_are_warned_about(tmp_path: Path) -> None:
+    what = synthetic.experiment(workloads=("go",), arms=ARMS[:2], switched_seconds=4.0)
+    run = synthetic.write(tmp_path / "run", what, LOUD)
+    for record in run.records():
+        if record.trial.arm == "baseline":
+            rows = run.windows(record.trial)
+            for row in rows:
+                is_more = row.window.on == bool(record.trial.block)  # off in the first, then on
+                row.meters["cpu.workload"] *= 1.5 if is_more else 1.0
+            run.append(record, rows)
+    (said,) = (text for text in summarize(run).warnings if "the blocks disagree" in text)
+    assert re.search(rf"own intervals \({wording.MINUS}\d+\.\d\d, \+\d+\.\d\d µs\)", said), said
+
+
+@pytest.mark.parametrize(("each", "drawn"), [(4, False), (24, False), (25, True)])
+def test_a_few_samples_are_no_flame_graph(tmp_path: Path, each: int, drawn: bool) -> None:
+    run = partial(tmp_path, 99)
+    found = list(run.path.glob("trials/*/pprof/profile.folded"))
+    assert len(found) == 2  # of which one graph is made
+    for path in found:
+        path.write_text(f"main;work {each}\n")
+    assert ("CPU profile of go" in html_of(run)) == drawn
 
 
 def test_brackets_say_what_they_are(built: BuiltReport) -> None:
