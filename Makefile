@@ -4,11 +4,12 @@
 # make test-stack the same, and only its tests
 # make data      install pandas and pyarrow too: harness export, harness.results.frames
 # make test-cluster real Kubernetes in kind, and only its tests (the first time it builds for half an hour)
+# make test-kernels boots kernels of distributions in QEMU, and writes docs/kernels.md (minutes a kernel)
 # make golden    write again what is printed of made-up runs: tests/cases/report (then look at git diff)
 # make lint       style, types, import layers
 # make clean      take the stack down, remove what was built and installed here (not packages, not reports)
 .DELETE_ON_ERROR:
-.PHONY: evaluate test data stack test-stack test-cluster golden lint setup setup-test bpf workloads clean format lock
+.PHONY: evaluate test data stack test-stack test-cluster test-kernels golden lint setup setup-test bpf workloads clean format lock
 
 PYTHON ?= $(shell for p in /usr/bin/python3 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -39,6 +40,11 @@ test-cluster: setup setup-test .cache/packages-cluster stack
 	$(BIN)/python -m tests.cluster.images
 	HARNESS_CLUSTER=1 $(BIN)/python -m pytest -m cluster $(PYTEST_ARGS)
 
+# HARNESS_KERNEL_SUITES="bookworm trixie": these alone. HARNESS_KERNEL_TESTS=tests/bpf: its tests there, too.
+test-kernels: setup setup-test .cache/packages-kernels
+	HARNESS_KERNELS=1 $(BIN)/python -m pytest -m kernels $(PYTEST_ARGS); \
+	said=$$?; $(BIN)/python -m tests.kernels.page && exit $$said
+
 golden: .venv/ready
 	$(BIN)/python -m tests.cases.golden
 
@@ -58,6 +64,8 @@ setup-test: .cache/packages-test .venv/data
 	@mkdir -p $(@D) && .ci/packages evaluate && touch $@
 .cache/packages-cluster: .ci/packages
 	@mkdir -p $(@D) && .ci/packages cluster && touch $@
+.cache/packages-kernels: .ci/packages
+	@mkdir -p $(@D) && .ci/packages kernels && touch $@
 .cache/packages-test: .ci/packages
 	@mkdir -p $(@D) && .ci/packages test && touch $@
 

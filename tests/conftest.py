@@ -1,7 +1,7 @@
 """In CI a skipped test fails: a suite that must run and did not is not a pass.
 
-Tests of the observability stack and of clusters are excepted: they need programs that take ten
-minutes and more to build; `make test-stack` and `make test-cluster` run them.
+Tests of the observability stack, of clusters and of other kernels are excepted: they need what
+takes ten minutes and more; `make test-stack`, `make test-cluster` and `make test-kernels` run them.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from collections.abc import Generator
 
 import pytest
 
+_APART = ("stack", "cluster", "kernels")
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    apart = item.get_closest_marker("stack") or item.get_closest_marker("cluster")
+    apart = any(item.get_closest_marker(name) for name in _APART)
     excepted = hasattr(report, "wasxfail") or apart
     if report.skipped and os.environ.get("CI") and not excepted:
         report.outcome = "failed"

@@ -21,23 +21,33 @@ def found(wanted: str, path: Path, btf: Path) -> str | None:
 
     AgentError if one was wanted that is not.
     """
+    why = ""
     for name in (name for hook, name in _PROGRAMS.items() if wanted in ("best", hook)):
-        obj = Object(path, btf)
-        for program in obj.programs:
-            if program.name != name:
-                program.skip()
-        obj.set("targ_probe", 1)
-        with contextlib.suppress(AgentError), contextlib.closing(obj):
-            obj.load()
-            link = obj.program(name).attach()
-            os.close(os.open(os.devnull, os.O_RDONLY))
-            link.destroy()
-            if int.from_bytes(obj.get("events"), "little"):
+        try:
+            if _is_called(name, path, btf):
                 return name
+            why = "The kernel loads such a program, and never runs it."
+        except AgentError as error:
+            why = error.why
     if wanted in _PROGRAMS:
         raise AgentError(
             f"Opened files cannot be seen by {wanted}.",
-            "The kernel does not load such a program, or does not run it.",
+            why,
             "Leave --open-hook out, or give another one.",
         )
     return None
+
+
+def _is_called(name: str, path: Path, btf: Path) -> bool:
+    """Whether an opening runs this program; AgentError if the kernel refuses it."""
+    obj = Object(path, btf)
+    for program in obj.programs:
+        if program.name != name:
+            program.skip()
+    obj.set("targ_probe", 1)
+    with contextlib.closing(obj):
+        obj.load()
+        link = obj.program(name).attach()
+        os.close(os.open(os.devnull, os.O_RDONLY))
+        link.destroy()
+        return bool(int.from_bytes(obj.get("events"), "little"))

@@ -24,6 +24,7 @@ from harness.linux import processes
 from harness.wire import control
 
 ROOT = Path(__file__).parents[2]
+READY_SECONDS = float(os.environ.get("HARNESS_READY_SECONDS", "60"))  # emulated CPUs take longer
 
 
 def cgroup2_mount() -> Path | None:
@@ -59,7 +60,7 @@ class Service:
 
     def serve(self, *argv: str) -> int:
         """Start a server that says when it is ready; its port."""
-        told = processes.announced(self.start(*argv), 30)
+        told = processes.announced(self.start(*argv), READY_SECONDS)
         assert told is not None, self.log.read_text()
         return int(told["port"])
 
@@ -252,6 +253,6 @@ def _launch(
     process = processes.spawn(
         [*through, *argv, "--control", str(socket), *options], log=log, cwd=ROOT
     )
-    ready = processes.announced(process, 60)
+    ready = processes.announced(process, READY_SECONDS)
     assert ready is not None, log.read_text()
     return process, ready

@@ -1,0 +1,243 @@
+"""23 events of each kind, and what the collector says it saw of them; `inside` runs them all.
+
+The events are those of tests/bpf, which say more of each; here all collectors and hooks are in one
+list, for a table.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.linux import processes
+from harness.meters import bpfstats
+from tests.bpf.conftest import Receiver, Service
+from tests.bpf.layers import overlay
+from tests.kernels.debian import ROOT
+
+EVENTS = 23
+SERVER = ROOT / "tests" / "bpf" / "http_server.py"
+_TRIES, _PAUSE_SECONDS = 300, 0.2
+_EXTRA = 1.2  # what is sent again counts as a response, too: as much more at most
+_SPAWN = "import subprocess, sys\nfor _ in range(int(sys.argv[1])): subprocess.run(['/bin/true'])"
+_CONNECT = (
+    "import socket, sys\nfor _ in range(int(sys.argv[2])):\n"
+    "    socket.create_connection(('127.0.0.1', int(sys.argv[1]))).close()"
+)
+_OPEN = (
+    "import os, sys\nfor _ in range(int(sys.argv[2])):\n"
+    "    if os.fork() == 0:\n        os.open(sys.argv[1], os.O_RDONLY)\n        os._exit(0)\n"
+    "    os.wait()"
+)
+_OPTIONS = "import socket\ns = socket.socket()\nfor _ in range(23): s.getsockopt(1, 3)"
+_BURN = "while True: pass"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A collector that is on, the cgroup it watches, and what it told."""
+
+    call: Callable[[str], dict[str, Any]]
+    ready: dict[str, Any]
+    service: Service
+    receiver: Receiver
+    folder: Path
+
+    def run(self, *argv: str) -> int:
+        """Run a program in the cgroup to its end; its exit code."""
+        return processes.ended(self.service.start(*argv), 120)
+
+    def python(self, code: str, *words: str) -> None:
+        """Run a piece of Python there that imports little."""
+        assert self.run(sys.executable, "-S", "-c", code, *words) == 0, self.log()
+
+    def log(self) -> str:
+        """What the programs there said."""
+        return self.service.log.read_text()
+
+    def told(self, name: str, **attributes: str) -> int:
+        """How many records of this name and with these attributes the receiver has."""
+        self.call("flush")
+        found = [self.receiver.attributes(r) for r in self.receiver.logs if r.event_name == name]
+        return sum(attributes.items() <= each.items() for each in found)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Options of a collector, what they are called in the table, and how events are made."""
+
+    collector: str
+    what: str
+    act: Callable[[Scene], int]
+    options: tuple[str, ...] = ()
+    policy: tuple[str, str, str] | None = None  # event, match, action
+
+    def prepare(self, folder: Path) -> list[str]:
+        """Its options, with a policy file and what that names in `folder`."""
+        if self.policy is None:
+            return list(self.options)
+        event, match, action = self.policy
+        (folder / "secret").write_text("secret\n")
+        (folder / "merged").mkdir()  # where a test mounts an overlay, of which the agent hears now
+        (folder / "policy.toml").write_text(
+            f'[[rules]]\nevent = "{event}"\nmatch = "{match.format(folder=folder)}"\n'
+            f'action = "{action}"\n'
+        )
+        return [*self.options, "--policy", str(folder / "policy.toml")]
+
+
+def _requests(scene: Scene, path: str = "/") -> None:
+    port = scene.service.serve(sys.executable, str(SERVER), "127.0.0.1")
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        for _ in range(EVENTS):
+            connection.request("GET", path)
+            connection.getresponse().read()
+
+
+def requests(scene: Scene) -> int:
+    """HTTP requests on one connection."""
+    _requests(scene)
+    return int(scene.call("flush")["events"])
+
+
+def connections(scene: Scene) -> int:
+    """TCP connections, each of which must be seen opening and closing."""
+    port = scene.service.serve(sys.executable, str(SERVER), "127.0.0.1")
+    for _ in range(EVENTS):
+        socket.create_connection(("127.0.0.1", port)).close()
+    names = ("tcp.connections.opened", "tcp.connections.closed")
+    seen = [0, 0]
+    for _ in range(_TRIES):  # they end a little after close() returns
+        scene.call("flush")
+        seen = [sum(p.as_int for p in scene.receiver.points(name)) for name in names]
+        if min(seen) >= EVENTS:
+            break
+        time.sleep(_PAUSE_SECONDS)
+    return min(seen) if max(seen) <= EVENTS else max(seen)
+
+
+def samples(scene: Scene) -> int:
+    """Samples of a process that burns; all that the kernel took must be told as its own."""
+    process = scene.service.start(sys.executable, "-S", "-c", _BURN)
+    for _ in range(_TRIES):
+        if scene.call("stats")["events"] >= EVENTS:
+            break
+        time.sleep(_PAUSE_SECONDS)
+    scene.call("off")
+    told = scene.call("flush")
+    own = [
+        point.as_int
+        for point in scene.receiver.points("profile.samples")
+        if scene.receiver.attributes(point)["process.pid"] == process.pid
+    ]
+    return min(EVENTS, sum(own)) if sum(own) == told["events"] and not told["lost"] else sum(own)
+
+
+def executions(scene: Scene) -> int:
+    """Executions of /bin/true."""
+    scene.python(_SPAWN, str(EVENTS))
+    return scene.told("process.exec", **{"process.executable.path": os.path.realpath("/bin/true")})
+
+
+def killed(scene: Scene) -> int:
+    """Shells that are killed before they do anything; those outside go on."""
+    ended = [scene.run("/bin/sh", "-c", "exit 7") for _ in range(EVENTS)]
+    assert processes.run(["/bin/sh", "-c", "exit 7"], check=False).returncode == 7
+    told = scene.told("process.exec", **{"guard.action": "kill"})
+    return min(ended.count(-9), told)
+
+
+def connects(scene: Scene) -> int:
+    """Connections that the service makes."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
+        scene.python(_CONNECT, str(listening.getsockname()[1]), str(EVENTS))
+    scene.call("flush")
+    found = [scene.receiver.attributes(r) for r in scene.receiver.logs]
+    return sum(int(each.get("guard.count", 0)) for each in found)
+
+
+def opens(scene: Scene) -> int:
+    """Openings of one file, by processes that end at once."""
+    scene.python(_OPEN, str(scene.folder / "secret"), str(EVENTS))
+    return scene.told("file.open")
+
+
+def denied(scene: Scene) -> int:
+    """Processes that are killed for opening a file, and read nothing of it; others read it."""
+    secret = str(scene.folder / "secret")
+    ended = [scene.run("/bin/cat", secret) for _ in range(EVENTS)]
+    assert processes.run(["/bin/cat", secret]).stdout == "secret\n"
+    assert "secret" not in scene.log()
+    return min(ended.count(-9), scene.told("file.open", **{"guard.action": "kill"}))
+
+
+def opens_of_overlay(scene: Scene) -> int:
+    """Openings of a file in a file system of layers, as containers have it."""
+    with overlay(scene.folder) as merged:
+        scene.call("off")
+        scene.call("on")
+        scene.python(_OPEN, str(merged / "watched"), str(EVENTS))
+        return scene.told("file.open")
+
+
+def burns(scene: Scene) -> int:
+    """Responses before which it burnt; a few are sent again and counted again."""
+    _requests(scene, "/status/204")
+    return _at_least(int(scene.call("stats")["injected_events"]))
+
+
+def burns_aside(scene: Scene) -> int:
+    """Calls of getsockopt; the interpreter may make some of its own."""
+    scene.python(_OPTIONS)
+    return _at_least(int(scene.call("stats")["injected_events"]))
+
+
+def _at_least(count: int) -> int:
+    return EVENTS if EVENTS <= count <= _EXTRA * EVENTS + 1 else count
+
+
+def runs(scene: Scene) -> int:
+    """Runs of each of its empty programs, for as many connections, at most as many."""
+    own = {program["id"] for program in scene.ready["programs"]}
+    with bpfstats.StatsEnabled():
+        port = scene.service.serve(sys.executable, str(SERVER), "127.0.0.1")
+        for _ in range(EVENTS):
+            socket.create_connection(("127.0.0.1", port)).close()
+        counts = [each.run_cnt for each in bpfstats.programs() if each.id in own]
+    return min(EVENTS, *counts)
+
+
+_SECRET = ("open", "{folder}/secret", "report")
+_DENIED = ("open", "{folder}/secret", "kill")
+_LAYERED = ("open", "{folder}/merged/watched", "report")
+_HOOKS = ("best", "lsm", "fentry", "fanotify")
+CASES = (
+    Case("http", "requests", requests),
+    Case("flows", "connections", connections),
+    Case("profile", "samples", samples, ("--frequency=99",)),
+    Case("guard", "executions", executions, (), ("exec", "*", "report")),
+    Case("guard", "executions killed", killed, (), ("exec", "/bin/sh", "kill")),
+    Case("guard", "connections made", connects, (), ("connect", "0.0.0.0/0", "report")),
+    *(Case("guard", f"files opened, {h}", opens, (f"--open-hook={h}",), _SECRET) for h in _HOOKS),
+    *(
+        Case("guard", f"files denied, {h}", denied, (f"--open-hook={h}",), _DENIED)
+        for h in _HOOKS[1:]
+    ),
+    *(
+        Case(
+            "guard", f"files of an overlay, {h}", opens_of_overlay, (f"--open-hook={h}",), _LAYERED
+        )
+        for h in _HOOKS[1:]
+    ),
+    Case("inject", "responses", burns, ("--ns=1000",)),
+    Case("inject", "system calls", burns_aside, ("--ns=1000", "--at=getsockopt")),
+    Case("sham", "connections", runs),
+)
