@@ -6,13 +6,13 @@ import platform
 import shutil
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from harness.errors import NeedError
-from harness.linux import processes
+from harness.linux import listeners, network_namespace, processes
 from harness.node.testbed import Testbed
 from harness.wire.telemetry import Made
 
@@ -37,8 +37,9 @@ class Known:
 
 def make(testbed: Testbed, folder: Path, count: int) -> dict[Made, Known]:
     """Make `count` connections from an address of our own and as many executions in the scope."""
+    url, pids = testbed.service.url, testbed.service.pids()
     executable = (folder / "probe").resolve()  # not below /run, which is often mounted noexec
-    connects = _until_one_fails(count, PROBE_SOURCE, lambda: _connect(testbed.service.url))
+    connects = _until_one_fails(count, PROBE_SOURCE, lambda: connect(url, pids))
     testbed.service.check()
     write_program(executable)
     try:
@@ -60,16 +61,32 @@ def _until_one_fails(count: int, mark: str, event: Callable[[], str]) -> Known:
     return Known(count, mark)
 
 
-def _connect(url: str) -> str:
+def connect(url: str, pids: Sequence[int]) -> str:
+    """One connection from PROBE_SOURCE to the service of these processes; why it failed, or ""."""
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
+    where = (parts.hostname or "127.0.0.1", port)
+
+    def make() -> None:
+        socket.create_connection(where, timeout=5, source_address=(PROBE_SOURCE, 0)).close()
+
     try:
-        socket.create_connection(
-            (parts.hostname or "127.0.0.1", port), timeout=5, source_address=(PROBE_SOURCE, 0)
-        ).close()
+        pid = _elsewhere(where[0], pids)
+        network_namespace.inside(pid, make) if pid else make()
     except OSError as error:  # an IPv6 or a distant address: nobody connects there from loopback
         return f"a connection from {PROBE_SOURCE} failed ({error.strerror or error})"
     return ""
+
+
+def _elsewhere(host: str, pids: Sequence[int]) -> int:
+    """One of the processes, if that address is theirs and not ours, as a pod's is; else 0.
+
+    From loopback it can be reached there alone.
+    """
+    found = listeners.resolved(host)
+    if any(listeners.is_local(each) for each in found):
+        return 0
+    return next((pid for pid in pids for each in found if listeners.is_local(each, pid)), 0)
 
 
 def _execute(executable: Path, log: Path, cgroup: Path) -> str:

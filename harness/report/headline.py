@@ -29,8 +29,15 @@ NAMES = {
     "bpf_difference_us": "time in BPF programs a request",
     "agent_difference_us": "the agents' CPU a request",
     "agent_memory_difference_mb": "the agents' memory",
+    "residual_us": "CPU of service and client a request beyond the BPF programs",
+    "unexplained_us": "the host's CPU a request that no cgroup pays",
+    "interaction_us": "what collectors cost together beyond the sum of each alone",
+    "instructions_per_request": "the service's instructions a request",
+    "cycles_per_request": "the service's cycles a request",
+    "instructions_per_cycle": "the service's instructions in a cycle",
+    "cache_misses_per_request": "the service's cache misses a request",
 }  # of rows that are worth a place in the first sentences, in this order
-SAME = {"workload_cpu_percent", "capacity_per_s"}  # as another row, in another unit
+SAME = {"workload_cpu_percent", "capacity_per_s", "instructions_percent"}  # as another row, in another unit
 
 
 def verdict(summary: Summary) -> str:

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InputError
-from harness.linux import cgroup, containers, mount, processes
+from harness.linux import cgroup, containers, mount, network_namespace, processes
 from harness.linux.procfs import HOST, V2
-from harness.node import silence
+from harness.node import known_events, silence
 from harness.node.found import attach, check_scope
 from harness.node.machine import Machine
 from harness.wire.spec import Found
@@ -78,6 +78,7 @@ def apart(root: Path, tmp_path: Path) -> Iterator[tuple[Path, str]]:
         processes.run(["ip", "link", "set", here, "up"])
         processes.run([*inside, "address", "add", f"{address}/24", "dev", there])
         processes.run([*inside, "link", "set", there, "up"])
+        processes.run([*inside, "link", "set", "lo", "up"])
         yield group, address
     finally:
         processes.stop(server, grace_seconds=0)
@@ -109,6 +110,18 @@ def test_who_listens_in_another_network_namespace_is_named(
         cgroup.remove(empty)
     assert f"by process {pid} (python3) of the cgroup /{NAME}." in caught.value.what
     assert f"--pid {pid}" in caught.value.next_step
+
+
+def test_a_probe_reaches_it_from_an_address_of_its_own(apart: tuple[Path, str]) -> None:
+    group, address = apart
+    url = f"http://{address}:8000/"
+    eventually(lambda: not silence.reason(url))
+    own = HOST.namespace("thread-self", "net")
+    assert known_events.connect(url, cgroup.processes(group)) == ""
+    assert "failed" in known_events.connect(url, [])  # from here nobody answers to loopback
+    assert HOST.namespace("thread-self", "net") == own
+    with pytest.raises(OSError, match="No such file"):
+        network_namespace.inside(0, lambda: None)
 
 
 def bundle(folder: Path, port: int, group: str) -> Path:

@@ -230,3 +230,8 @@ def test_a_collector_that_saw_nothing_is_told_of() -> None:
         "http told of none of 10,000 requests" in text for text in caution.unseen(found.rows)
     )
     assert "saw none" not in headline.verdict(with_coverage(found, "coverage_percent[x]", 0.1, 9))
+
+
+def test_no_sentence_calls_a_difference_by_the_name_of_its_key() -> None:
+    differences = {name for name, each in metrics.METRICS.items() if each.difference}
+    assert differences <= {*headline.NAMES, *headline.SAME}
