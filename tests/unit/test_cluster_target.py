@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.errors import CommandError, InputError, NeedError
-from harness.targets.kubernetes import chosen, kind, preflight, rollout
+from harness.targets.kubernetes import chosen, helm, kind, preflight, rollout
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kind import Kind, Wanted
 from harness.targets.kubernetes.kubectl import Cluster
@@ -45,6 +45,26 @@ def test_a_context_that_is_not_there_is_refused(program) -> None:
     program("kubectl", "echo shop")
     with pytest.raises(InputError, match="There are: shop"):
         preflight.context("", "bank")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Unable to connect to the server: net/http: TLS handshake timeout",
+        "The connection to the server 127.0.0.1:1 was refused - did you specify the right host?",
+    ],
+)
+def test_an_api_that_is_silent_is_called_so_whatever_was_asked(program, said: str) -> None:
+    program("kubectl", f"echo '{said}' >&2; exit 1")
+    program("helm", f"echo 'Error: Kubernetes cluster unreachable: {said}' >&2; exit 1")
+    for ask in (lambda: Cluster("shop", "harness").get("nodes"),
+                lambda: helm.state(Cluster("shop", "harness"))):  # fmt: skip
+        with pytest.raises(CommandError, match=r"^The cluster's API does not answer") as found:
+            ask()
+        assert said in found.value.why
+    program("kubectl", "echo forbidden >&2; exit 1")
+    with pytest.raises(CommandError, match="`kubectl get nodes` failed"):
+        Cluster("shop", "harness").get("nodes")
 
 
 def test_a_cluster_that_does_not_answer_is_one_sentence(program) -> None:

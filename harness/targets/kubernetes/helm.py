@@ -17,7 +17,7 @@ from harness.linux import processes
 from harness.linux.processes import Process
 from harness.targets.bundle import ROOT
 from harness.targets.kubernetes import pods
-from harness.targets.kubernetes.kubectl import Cluster
+from harness.targets.kubernetes.kubectl import Cluster, refusal
 
 CHART = ROOT / "manifests" / "poc"
 RELEASE = "harness"
@@ -60,16 +60,16 @@ def fingerprint(values: Values) -> str:
 def state(cluster: Cluster, release: str = RELEASE) -> dict[str, Any] | None:
     """The release as helm knows it: `status`, `version`, `note`...; None if there is none.
 
-    `fingerprint` and `storage` are of our own chart."""
-    done = _helm(cluster, "status", release, "--output=json", check=False)
+    `fingerprint` and `storage` are of our own chart.
+    """
+    try:
+        done = _helm(cluster, "status", release, "--output=json", check=False)
+    except CommandError as error:  # it did not end
+        raise refusal("`helm status`", error.what) from error
     if done.returncode:
         if "not found" in done.stderr:
             return None
-        raise CommandError(
-            "`helm status` failed.",
-            " ".join(done.stderr.split())[-400:],
-            "See whether the cluster answers: kubectl get nodes.",
-        )
+        raise refusal("`helm status`", done.stderr)
     found = json.loads(done.stdout)
     values = found.get("config") or {}
     return {

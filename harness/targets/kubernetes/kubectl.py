@@ -21,6 +21,10 @@ OURS = f"app.kubernetes.io/part-of={MANAGER}"
 """What selects our objects: helm writes its own name into the label `managed-by`."""
 _SECONDS = 60.0
 _FORWARD_SECONDS = 30.0
+_SILENT = (
+    "Unable to connect to the server", "The connection to the server", "cluster unreachable",
+    "handshake timeout", "i/o timeout", "did not end within",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,15 +57,14 @@ class Cluster:
 
     def get(self, *words: str) -> list[dict[str, Any]]:
         """The objects that `kubectl get` finds, read in pages; none where their kind is unknown."""
-        done = self.run("get", *words, "--chunk-size=200", "--output=json", check=False)
+        try:
+            done = self.run("get", *words, "--chunk-size=200", "--output=json", check=False)
+        except CommandError as error:  # it did not end
+            raise refusal(f"`kubectl get {' '.join(words)}`", error.what) from error
         if done.returncode:
             if "NotFound" in done.stderr or "doesn't have a resource type" in done.stderr:
                 return []
-            raise CommandError(
-                f"`kubectl get {' '.join(words)}` failed.",
-                " ".join(done.stderr.split())[-400:],
-                "See whether the cluster answers: kubectl get nodes.",
-            )
+            raise refusal(f"`kubectl get {' '.join(words)}`", done.stderr)
         found = json.loads(done.stdout)
         return list(found["items"]) if "items" in found else [found]
 
@@ -89,6 +92,20 @@ class Cluster:
             for service, port in ports.items():
                 _await(service, port, folder / f"{service}.log")
             yield ports
+
+
+def refusal(what: str, said: str) -> CommandError:
+    """The error of a command that asked the API; where that does not answer, it says just that."""
+    words = " ".join(said.split())[-400:]
+    if any(each in said for each in _SILENT):
+        return CommandError(
+            "The cluster's API does not answer.",
+            f"Of {what}: {words}",
+            "Wait until it does (kubectl get nodes), then run the command again.",
+        )
+    return CommandError(
+        f"{what} failed.", words, "See whether the cluster answers: kubectl get nodes."
+    )
 
 
 def _free() -> int:
