@@ -7,7 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from harness.analysis import compare
+from harness.analysis import compare, sight
 from harness.analysis.compare import Estimate
 from harness.analysis.cpu import BlockRow
 from harness.analysis.latency_rows import Route
@@ -43,8 +43,8 @@ def warnings(
         yield f"{how} The figures rest on the {len(trials)} trials that were finished."
     yield from spoiled(trials)
     yield from _in_part(trials)
-    yield from unseen(rows)
-    yield from _untold(trials)
+    yield from sight.unseen(rows)
+    yield from sight.untold(trials)
     yield from _repeats(about)
     yield from _nulls(experiment, rows)
     yield from _slow(experiment, routes)
@@ -53,7 +53,7 @@ def warnings(
     yield from _cold(about)
     yield from _refused(about)
     yield from _failed(trials)
-    yield from _beside(trials)
+    yield from sight.beside(trials)
     yield from _of_trials(trials)
 
 
@@ -126,35 +126,6 @@ def _in_part(trials: Sequence[Judged]) -> Iterator[str]:
             f"are told from the windows without {names}, in which their states are balanced as "
             f"before, so that this puts no bias on them; nothing of {names} is, nor what only its "
             "steady part tells, in which all are on."
-        )
-
-
-def unseen(rows: Sequence[Comparison]) -> Iterator[str]:
-    """Collectors that told of nothing: what they cost is what it costs to look."""
-    for row in rows:
-        base, _, signal = row.metric.partition("[")
-        if base == "coverage_percent" and row.estimate == 0:
-            tls = " Is it encrypted (TLS)?" if signal.rstrip("]") == "requests" else ""
-            yield (
-                f"{row.workload}: {row.arm} told of none of {row.n:,} {signal.rstrip(']')}: what "
-                f"was measured is what it costs to look, and finds nothing.{tls}"
-            )
-
-
-def _untold(trials: Sequence[Judged]) -> Iterator[str]:
-    """Collectors that told of no BPF programs: what those take, if there are some, is not known."""
-    found: dict[tuple[str, str], None] = {}
-    for judged in trials:
-        counted = {
-            metric: {v.labels["collector"] for v in judged.record.values if v.metric == metric}
-            for metric in ("metered_events", "bpf_run_count")
-        }
-        silent = counted["metered_events"] - counted["bpf_run_count"] if judged.usable else ()
-        found |= {(judged.record.trial.workload, name): None for name in sorted(silent)}
-    for workload, name in found:
-        yield (
-            f"{workload}: {name} told of no BPF programs. If it has some, their time is missing "
-            "from its bill."
         )
 
 
@@ -284,20 +255,3 @@ def _failed(trials: Sequence[Judged]) -> Iterator[str]:
                 f"{workload}: {found.total():,} of the requests in trials that are used failed: "
                 f"{failures.told(found)}."
             )
-
-
-def _beside(trials: Sequence[Judged]) -> Iterator[str]:
-    """Requests that were told of the service's other ports: they are not in the coverage."""
-    seen: dict[tuple[str, str, str], float] = defaultdict(float)
-    for judged in trials:
-        for value in judged.record.values if judged.usable else ():
-            if value.metric == "signal_beside":
-                named = value.labels["collector"], value.labels["port"]
-                seen[judged.record.trial.workload, *named] += value.value
-    for (workload, collector, port), count in seen.items():
-        yield (
-            f"{workload}: {collector} also told of {count:,.0f} requests at port {port}, another "
-            "of the service's: a proxy and what is behind it, a sidecar, or calls of its own. "
-            "They are not in the coverage, which is that of the measured port; what they cost is "
-            "part of the cost of a request."
-        )

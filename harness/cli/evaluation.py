@@ -97,7 +97,7 @@ def _measured(asked: Asked, options: Options) -> Outcome | None:
         target=asked.target.name,
     )  # fmt: skip
     if not options.quiet:
-        err.print(escape(choice.promise(asked.experiment)), soft_wrap=True)
+        err.print(escape(choice.promise(asked.experiment)), soft_wrap=not err.is_terminal)
     try:
         with live.told(options.quiet) as told:
             return evaluate.evaluate(
@@ -144,7 +144,8 @@ def _plan(asked: Asked, found: Resolved) -> None:
 def _told(outcome: Outcome, options: Options) -> int:
     """The exit code of an evaluation that ended, after its report and what there is to say."""
     for warning in outcome.warnings:
-        err.print(f"[yellow]Warning:[/] {escape(warning)}", soft_wrap=True)
+        told = f"[yellow]Warning:[/] {escape(warning)}"
+        err.print(told, soft_wrap=not err.is_terminal)  # a terminal breaks lines within words
     records = outcome.run.records()
     statuses = [record.status for record in records]
     usable = _finish(outcome.run, options.as_json, options.verbose) if "ok" in statuses else False

@@ -53,7 +53,7 @@ def told(quiet: bool) -> Iterator[Told]:
         def tell(done: float, total: float, label: str) -> None:
             bar.update(task, completed=done, total=total, description=escape(label))
             if any(mark in label for mark in STAYING):  # else the next step overwrites it
-                live.console.print(escape(label), soft_wrap=True)
+                live.console.print(escape(label))
             live.refresh()
 
         def show(found: SoFar) -> None:

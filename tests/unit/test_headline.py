@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from harness.analysis import caution, metrics, unseen
+from harness.analysis import metrics, sight, unseen
 from harness.analysis.summary import Summary, summarize
 from harness.model import Arm, Comparison
 from harness.report import headline, table, tiles, wording
@@ -226,9 +226,7 @@ def test_a_collector_that_saw_nothing_is_told_of() -> None:
     found = with_coverage(summary(COSTS), "coverage_percent[requests]", 0.0, 10_000)
     said = headline.verdict(found)
     assert said.startswith("`http` saw none of 10,000 requests of the go service (is it encrypted")
-    assert any(
-        "http told of none of 10,000 requests" in text for text in caution.unseen(found.rows)
-    )
+    assert any("http told of none of 10,000 requests" in text for text in sight.unseen(found.rows))
     assert "saw none" not in headline.verdict(with_coverage(found, "coverage_percent[x]", 0.1, 9))
 
 

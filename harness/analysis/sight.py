@@ -1,0 +1,55 @@
+"""What collectors saw nothing of, did not tell, or saw beside the measured port; `caution` asks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from harness.analysis.validity import Judged
+from harness.model import Comparison
+
+
+def unseen(rows: Sequence[Comparison]) -> Iterator[str]:
+    """Collectors that told of nothing: what they cost is what it costs to look."""
+    for row in rows:
+        base, _, signal = row.metric.partition("[")
+        if base == "coverage_percent" and row.estimate == 0:
+            tls = " Is it encrypted (TLS)?" if signal.rstrip("]") == "requests" else ""
+            yield (
+                f"{row.workload}: {row.arm} told of none of {row.n:,} {signal.rstrip(']')}: what "
+                f"was measured is what it costs to look, and finds nothing.{tls}"
+            )
+
+
+def untold(trials: Sequence[Judged]) -> Iterator[str]:
+    """Collectors that told of no BPF programs: what those take, if there are some, is not known."""
+    found: dict[tuple[str, str], None] = {}
+    for judged in trials:
+        counted = {
+            metric: {v.labels["collector"] for v in judged.record.values if v.metric == metric}
+            for metric in ("metered_events", "bpf_run_count")
+        }
+        silent = counted["metered_events"] - counted["bpf_run_count"] if judged.usable else ()
+        found |= {(judged.record.trial.workload, name): None for name in sorted(silent)}
+    for workload, name in found:
+        yield (
+            f"{workload}: {name} told of no BPF programs. If it has some, their time is missing "
+            "from its bill."
+        )
+
+
+def beside(trials: Sequence[Judged]) -> Iterator[str]:
+    """Requests that were told of the service's other ports: they are not in the coverage."""
+    seen: dict[tuple[str, str, str], float] = defaultdict(float)
+    for judged in trials:
+        for value in judged.record.values if judged.usable else ():
+            if value.metric == "signal_beside":
+                named = value.labels["collector"], value.labels["port"]
+                seen[judged.record.trial.workload, *named] += value.value
+    for (workload, collector, port), count in seen.items():
+        yield (
+            f"{workload}: {collector} also told of {count:,.0f} requests at port {port}, another "
+            "of the service's: a proxy and what is behind it, a sidecar, or calls of its own. "
+            "They are not in the coverage, which is that of the measured port; what they cost is "
+            "part of the cost of a request."
+        )
