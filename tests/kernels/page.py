@@ -111,7 +111,7 @@ def _suites(kept: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     ran = {each["release"]: each["tests"] for each in kept.values() if each["tests"]}
     if not ran:
         return
-    yield "\n## tests/bpf there\n"
+    yield "\n## Tests of tests/bpf that ran there\n"
     yield from _table(
         ["kernel", "passed", "failed", "skipped"],
         (
