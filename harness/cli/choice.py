@@ -160,7 +160,7 @@ def plan(
     if described is None:
         yield "  the machine is asked what it is when it begins, not for a plan"
     else:
-        yield f"  {_placed(e, described)}"
+        yield f"  {_placed(replace(e, load_workers=1) if load else e, described)}"
         yield from _runnable(e, skipped)
     if load:
         yield (

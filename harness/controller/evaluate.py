@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -123,7 +123,8 @@ def evaluate(
             load_workers=experiment.load_workers,
             run_dir=str(run_dir.absolute()) if run_dir and target.name == "local" else "",
         )
-        nodes = Nodes(target, lambda node: node.open(asked, partial(tell, 0.0, 1.0)))
+        measured = replace(asked, load_workers=1) if load else asked  # no CPU for those elsewhere
+        nodes = Nodes(target, lambda node: node.open(measured, partial(tell, 0.0, 1.0)))
         guard = experiment.guard_seconds
         remote = RemoteLoad(load, asked, guard, partial(tell, 0.0, 1.0)) if load else None
         nodes.beside = remote

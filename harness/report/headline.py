@@ -37,7 +37,11 @@ NAMES = {
     "instructions_per_cycle": "the service's instructions in a cycle",
     "cache_misses_per_request": "the service's cache misses a request",
 }  # of rows that are worth a place in the first sentences, in this order
-SAME = {"workload_cpu_percent", "capacity_per_s", "instructions_percent"}  # as another row, in another unit
+SAME = {
+    "workload_cpu_percent",
+    "capacity_per_s",
+    "instructions_percent",
+}  # as another row, in another unit
 
 
 def verdict(summary: Summary) -> str:

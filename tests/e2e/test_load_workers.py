@@ -6,8 +6,10 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +20,13 @@ from harness.load import record
 from harness.load.schedule import Share, scheduled
 from harness.model import Arrivals
 from harness.node import load_driver
+from harness.node.driving import Driving
 from harness.node.load_driver import Driver
 from harness.node.load_workers import Workers, own
 from harness.results.run import Run
+from harness.wire import codec
+from harness.wire.driving import Begin, Call, Does, Finish, Start
+from harness.wire.spec import Placement
 from tests.e2e.driven import MIXED, MS, Server, serving
 from tests.e2e.evaluating import HARNESS, ROOT, SMALL, clean_machine, command
 
@@ -229,3 +235,26 @@ def test_an_evaluation_loses_a_trial_with_a_worker_and_goes_on_with_as_many(tmp_
             made = record.read(run / "trials" / each.trial.name / "requests.npz")
             assert len(made.due_ns) == told["requests_total"]
             assert told["rate_achieved"] == pytest.approx(300, rel=0.05)
+
+
+def test_a_node_of_the_load_drives_with_as_many_as_it_is_asked_for(
+    tmp_path: Path, server: Server
+) -> None:
+    (tmp_path / "logs").mkdir()
+    cpus = tuple(sorted(os.sched_getaffinity(0)))
+    machine: Any = SimpleNamespace(scratch=tmp_path, work=tmp_path, make=lambda _: None)
+    driving = Driving(machine, Placement(cpus, cpus, cpus, cpus, ""))
+
+    def do(does: Does) -> tuple[Mapping[str, Any], Path | None]:
+        return driving.do(codec.load(Call, json.loads(json.dumps(codec.dump(Call(does))))))
+
+    try:
+        do(Begin("far", server.url, None, 8, SEED, "poisson", workers=2))
+        do(Start(200.0, 41))
+        found, path = do(Finish(is_counted=True))
+        assert path is not None
+        assert len(record.read(path).due_ns) == 41 == server.paths["/"] - 1  # and one look before
+        assert json.loads(json.dumps(found))["summary"]["workers"][1]["requests"] == 20
+    finally:
+        driving.stop()
+    assert {each.name for each in (tmp_path / "logs").iterdir()} == {"far.log", "far-2.log"}

@@ -171,6 +171,9 @@ def test_the_plan_warns_of_more_load_workers_than_cpus() -> None:
     assert [warning in text for text in said] == [False, True]
     assert "arrivals, made by 2 processes" in said[1]
     assert "made by" not in said[0]
+    e = choice.chosen("quick", load_workers=2)
+    elsewhere = "\n".join(choice.plan(e, node, load="from far"))
+    assert warning not in elsewhere
 
 
 def test_a_plan_needs_no_root(monkeypatch: pytest.MonkeyPatch) -> None:
