@@ -15,7 +15,7 @@ import matplotlib.image
 import pytest
 
 from harness.linux import processes
-from harness.report import build
+from harness.report import build, flamegraph
 from tests.unit import synthetic
 
 pytestmark = pytest.mark.e2e
@@ -156,3 +156,55 @@ def test_what_is_folded_is_on_paper(page: Path, tmp_path: Path) -> None:
     sheets, letters = printed(page, tmp_path)
     assert (sheets, letters) == printed(opened, tmp_path)
     assert letters > printed(without, tmp_path)[1] + 1000
+
+
+JUMPS = """<script>addEventListener("load", () => setTimeout(() => {
+  const links = [...document.querySelectorAll('a[href^="#"]')].map(each => each.hash.slice(1));
+  const named = name => document.querySelectorAll(`[id="${name}"]`);
+  const lost = links.filter(name => named(name).length !== 1);
+  const at = document.getElementById(location.hash.slice(1)).getBoundingClientRect();
+  const seen = at.height > 0 && at.top >= -1 && at.top < innerHeight;
+  document.body.dataset.jumps = JSON.stringify([lost, links.length, seen, scrollY > 0]);
+}, 2000))</script></body>"""
+
+
+@pytest.mark.parametrize("aim", ["again", "method"])
+def test_each_jump_leads_to_what_it_names(page: Path, tmp_path: Path, aim: str) -> None:
+    probed = tmp_path / "probed.html"
+    text = page.read_text().replace("scroll-behavior: smooth", "scroll-behavior: auto")
+    probed.write_text(text.replace("</body>", JUMPS))
+    argv = [BROWSER, *QUIET, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    argv += ["--virtual-time-budget=10000"]  # the browser scrolls after the page is there
+    done = processes.run([*argv, f"{probed.as_uri()}#{aim}"], timeout=180)
+    (found,) = re.findall(r'data-jumps="(.*?)"', done.stdout)
+    lost, links, seen, scrolled = json.loads(html.unescape(found))
+    assert lost == []
+    assert links > 10
+    assert seen
+    assert scrolled
+
+
+FLAMES = """<script>addEventListener("load", () => {
+  const frames = [...document.querySelectorAll(".flame .f")];
+  const name = each => each.querySelector("title").textContent.split(":")[0];
+  const shown = () => frames.filter(each => each.style.display !== "none").map(name).sort();
+  const click = what => frames.find(each => name(each) === what).dispatchEvent(new Event("click"));
+  const seen = [shown()];
+  for (const what of ["parse", "all"]) {
+    click(what);
+    seen.push(shown());
+  }
+  document.body.dataset.seen = JSON.stringify(seen);
+})</script></body>"""
+
+
+def test_a_frame_of_a_flame_graph_is_named_and_enlarged(page: Path, tmp_path: Path) -> None:
+    """A frame says what it is when one points at it, and fills the width when it is chosen."""
+    stacks = {"serve;parse;read": 30, "serve;answer": 60, "wait": 10}
+    drawn = tmp_path / "flames.html"
+    drawn.write_text(f"<body>{flamegraph.render(stacks, 'samples')}{FLAMES}")
+    done = browse(drawn, tmp_path / "profile", "--dump-dom")
+    (found,) = re.findall(r'data-seen="(.*?)"', done.stdout)
+    before, chosen, after = json.loads(html.unescape(found))
+    assert before == after == ["all", "answer", "parse", "read", "serve", "wait"]
+    assert chosen == ["all", "parse", "read", "serve"]
