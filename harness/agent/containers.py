@@ -68,9 +68,13 @@ class Together:
         """The container that a process is in."""
         return of_process(pid) if self.apart else None
 
-    def forgotten(self) -> set[int]:
+    def forgotten(self) -> dict[int, Container | None]:
         """The cgroups that went so long ago that they are known no more, each told once."""
-        return set()
+        return {}
+
+    def lasts(self, container: Container | None) -> bool:
+        """Whether it still has a cgroup; what is of none has no end."""
+        return container is None
 
     def look(self) -> None:
         """Walk the whole tree: at the start, and when something may have been missed."""
@@ -107,18 +111,24 @@ class Containers(Together):
                 self.look()
             return self._known.get(cgroup)
 
-    def forgotten(self) -> set[int]:
+    def forgotten(self) -> dict[int, Container | None]:
         """Forget, and tell which."""
         with self._lock:
-            oldest, found = time.monotonic() - self._kept_seconds, set()
+            oldest = time.monotonic() - self._kept_seconds
+            found: dict[int, Container | None] = {}
             while self._gone:
                 cgroup, went = next(iter(self._gone.items()))
                 if went > oldest and len(self._gone) <= MOST_GONE:
                     break
                 del self._gone[cgroup]
-                self._known.pop(cgroup, None)
-                found.add(cgroup)
+                found[cgroup] = self._known.pop(cgroup, None)
             return found
+
+    def lasts(self, container: Container | None) -> bool:
+        """By what is there now."""
+        with self._lock:
+            there = (each for number, each in self._known.items() if number not in self._gone)
+            return container is None or container in there
 
     def look(self) -> None:
         """Take what came, and what went, since."""
@@ -154,6 +164,7 @@ class Containers(Together):
         watch = self._watch(path)
         self._there[path] = number, watch
         self._known[number] = of_path(str(path.relative_to(self._scope)))
+        self._gone.pop(number, None)  # a deletion that was read late was of the one before it
         if watch is not None:
             self._folders[watch] = path
         with contextlib.suppress(OSError):

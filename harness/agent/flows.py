@@ -108,6 +108,8 @@ class Flows:
         self._walk_due = self._read_due = False
         self._pass = 0
         self._rtt: dict[_Series, tuple[int, int]] = {}
+        # of cgroups that went before their container: counters only grow
+        self._kept: dict[_Series, list[int]] = {}
 
     def configure(self, obj: Object) -> None:
         """Tell connections of containers apart, or not."""
@@ -189,7 +191,7 @@ class Flows:
 
     def _added(self) -> dict[_Series, list[int]]:
         """The figures of each series: a container may have several cgroups."""
-        added: dict[_Series, list[int]] = {}
+        added = dict(self._kept)
         for key, value in self._object.map("flows").items():
             *counted, seen = _FLOW.unpack(value)[:8]
             if not counted[0]:
@@ -205,9 +207,15 @@ class Flows:
         """Give the room of containers that are long gone to those that come."""
         gone = self._containers.forgotten()
         flows = self._object.map("flows")
-        for key, _ in list(flows.items()) if gone else ():
-            if _cgroup(key) in gone:
+        for key, value in list(flows.items()) if gone else ():
+            if (cgroup := _cgroup(key)) in gone:
+                series = gone[cgroup], key[: _KEY.size]
+                figures = [*_FLOW.unpack(value)[:7], *[0] * _STATE_COUNT]  # none is open
+                before = self._kept.get(series)
+                self._kept[series] = list(map(add, before, figures)) if before else figures
                 flows.delete(key)
+        for series in [each for each in self._kept if not self._containers.lasts(each[0])]:
+            del self._kept[series]
 
     def _global(self, name: str) -> int:
         return int.from_bytes(self._object.get(name), "little")

@@ -101,6 +101,8 @@ class Http:
         self._generation = 0
         self._spans: list[Span] = []
         self._slowest: dict[_Series, Span] = {}
+        # of cgroups that went before their container: counters only grow
+        self._kept: dict[_Series, list[int]] = {}
         self._forgotten = 0  # requests of series that are counted no more
 
     def configure(self, obj: Object) -> None:
@@ -165,7 +167,7 @@ class Http:
 
     def _totals(self, examples: Mapping[_Series, Span]) -> Iterator[_Totals]:
         """Each series once: a container may have several cgroups, a map what another overflowed."""
-        added: dict[_Series, list[int]] = {}
+        added = dict(self._kept)
         for each in self._maps:
             for key, value in each.items():
                 series = self._containers.find(_cgroup(key)), key[:_KEY_BYTES]
@@ -179,9 +181,13 @@ class Http:
         gone = self._containers.forgotten()
         for each in self._maps if gone else ():
             for key, value in list(each.items()):
-                if _cgroup(key) in gone:
-                    self._forgotten += sum(_figures(each, value)[: len(DURATION_BOUNDS) + 1])
+                if (cgroup := _cgroup(key)) in gone:
+                    series = gone[cgroup], key[:_KEY_BYTES]
+                    figures, before = _figures(each, value), self._kept.get(series)
+                    self._kept[series] = list(map(add, before, figures)) if before else figures
                     each.delete(key)
+        for series in [each for each in self._kept if not self._containers.lasts(each[0])]:
+            self._forgotten += sum(self._kept.pop(series)[: len(DURATION_BOUNDS) + 1])
 
 
 def add_options(parser: ArgumentParser) -> None:

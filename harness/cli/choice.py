@@ -160,7 +160,8 @@ def plan(
     if described is None:
         yield "  the machine is asked what it is when it begins, not for a plan"
     else:
-        yield f"  {_placed(replace(e, load_workers=1) if load else e, described)}"
+        here = 0 if load and e.load_workers > 1 else e.load_workers
+        yield f"  {_placed(e, described, here)}"
         yield from _runnable(e, skipped)
     if load:
         yield (
@@ -249,10 +250,10 @@ def lasts(seconds: float) -> str:
     return _count(round(seconds / 60), "minute") if seconds >= 90 else f"{seconds:.0f} seconds"
 
 
-def _placed(e: Experiment, described: Mapping[str, Any]) -> str:
-    """How many CPUs the service would have there, and who the others."""
+def _placed(e: Experiment, described: Mapping[str, Any], load_workers: int) -> str:
+    """How many CPUs the service would have beside so many load workers, and who the others."""
     siblings = {int(cpu): threads for cpu, threads in described["siblings"].items()}
-    return placement.plan(sorted(siblings), siblings, e.service_cpus, e.load_workers).why
+    return placement.plan(sorted(siblings), siblings, e.service_cpus, load_workers).why
 
 
 def _shared(e: Experiment) -> str:

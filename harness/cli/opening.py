@@ -6,7 +6,6 @@ import difflib
 import os
 import webbrowser
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -110,7 +109,7 @@ def _hold(options: Options, page: str, port: int | None, no_browser: bool) -> No
     others = [name for name, each in profiles.PROFILES.items() if page in each.pages(options)]
     hint = f"It is in the profile {others[0]}: --profile {others[0]}." if others else ""
     _require_known(page, known, hint)
-    found = known[page]
+    found, shown = known[page], list[str]()
     try:
         with interruptible():
             cluster = chosen.found(options, ["kubectl"])
@@ -118,10 +117,15 @@ def _hold(options: Options, page: str, port: int | None, no_browser: bool) -> No
             pages.require(cluster, found, here)
             if command := found.password(cluster):
                 tell(f"The user is {found.user}, the password is told by: {command}")
-            reached = partial(_reached, found, here, no_browser)
+
+            def reached() -> None:
+                shown.append(found.url(here))
+                _reached(found, here, no_browser)
+
             pages.hold(cluster, found, here, reached, tell)
     except KeyboardInterrupt:
-        return
+        if not shown:  # it was given up before there was anything to see
+            raise
 
 
 def _reached(page: Page, port: int, no_browser: bool) -> None:

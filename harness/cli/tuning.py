@@ -11,7 +11,10 @@ from rich.markup import escape
 
 from harness.cli.machine import TargetName, answered
 from harness.cli.screen import ERROR, err, errors, out
+from harness.errors import InputError
 from harness.targets.local import Local
+
+_TARGETS = ("local", "ssh")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 
@@ -36,6 +39,7 @@ def tune_command(
 
       harness tune --target ssh:HOST
     """
+    _require_machine(target)
     if plan:
         rows = answered(target, "tuning")
         if as_json:
@@ -59,10 +63,20 @@ def restore_command(target: TargetName = Local.name, as_json: AsJson = False) ->
 
       harness restore --target ssh:HOST
     """
+    _require_machine(target)
     found = answered(target, "restore")
     _print(found, as_json, "Nothing had been set.")
     if found["refused"]:
         raise typer.Exit(ERROR)
+
+
+def _require_machine(target: str) -> None:
+    if target.partition(":")[0].partition(",")[0] not in _TARGETS:
+        raise InputError(
+            f"{target} is not tuned from within.",
+            "A pod sees the files of a machine, but neither its systemd nor what outlives a node.",
+            "Tune the machine: --target ssh:HOST, or run it there.",
+        )
 
 
 def _print(found: Mapping[str, list[str]], as_json: bool, nothing: str) -> None:

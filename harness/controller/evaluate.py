@@ -123,7 +123,9 @@ def evaluate(
             load_workers=experiment.load_workers,
             run_dir=str(run_dir.absolute()) if run_dir and target.name == "local" else "",
         )
-        measured = replace(asked, load_workers=1) if load else asked  # no CPU for those elsewhere
+        # those that are elsewhere have no CPU here
+        elsewhere = load is not None and asked.load_workers > 1
+        measured = replace(asked, load_workers=0) if elsewhere else asked
         nodes = Nodes(target, lambda node: node.open(measured, partial(tell, 0.0, 1.0)))
         guard = experiment.guard_seconds
         remote = RemoteLoad(load, asked, guard, partial(tell, 0.0, 1.0)) if load else None

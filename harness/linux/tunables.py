@@ -130,10 +130,13 @@ def _running() -> Iterator[Wish]:
 
 
 def _swaps(root: Path) -> Iterator[Wish]:
-    """Areas of which something is in use: of the others nothing of a service comes back late."""
-    for place, used, priority in _areas(root):
+    """Areas of which something is in use: of the others nothing of a service comes back late.
+
+    The one that is preferred comes last, and back first.
+    """
+    for place, used, priority in sorted(_areas(root), key=lambda area: int(area[2])):
         if used:
-            yield Wish("swap", "swap", place, f"on, priority {priority}", "off")
+            yield Wish("swap", "swap", place, _switched_on(priority), "off")
 
 
 def _areas(root: Path = ROOT) -> Iterator[tuple[str, int, str]]:
@@ -145,16 +148,20 @@ def _areas(root: Path = ROOT) -> Iterator[tuple[str, int, str]]:
 
 def _read_swap(place: str) -> str:
     found = {each: priority for each, _, priority in _areas()}
-    return f"on, priority {found[place]}" if place in found else "off"
+    return _switched_on(found[place]) if place in found else "off"
+
+
+def _switched_on(priority: str) -> str:
+    """With the priority that was asked for; a negative one the kernel gives in turn."""
+    return "on" if priority.startswith("-") else f"on, priority {priority}"
 
 
 def _write_swap(place: str, value: str) -> None:
     if value == "off":
         processes.run(["swapoff", place], timeout=600)
         return
-    priority = value.rsplit(maxsplit=1)[-1]
-    # a negative one is what the kernel gives an area for which none was asked
-    asked = [] if priority.startswith("-") else [f"--priority={priority}"]
+    _, _, priority = value.partition(", priority ")
+    asked = [f"--priority={priority}"] if priority else []
     processes.run(["swapon", *asked, place], timeout=60)
 
 

@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from harness.errors import HarnessError, NeedError
@@ -39,18 +39,18 @@ def tune(place: Placement, note: Path = NOTE, root: Path = ROOT) -> Outcome:
         asked = wishes(place, root)
         mine = [*earlier, *(each for each in asked if (each.kind, each.what) not in known)]
         keep(mine)
-        outcome, failed = Outcome([], []), []
+        outcome, now = Outcome([], []), {(each.kind, each.what): each for each in mine}
         for each in asked:
             try:
                 _set(each, each.wanted)
             except (OSError, HarnessError) as error:
                 outcome.refused.append(f"{each.knob}: {each.what} cannot be set: {_said(error)}")
-                failed.append(each)
+                _correct(now, each)
             else:
                 outcome.done.append(
                     f"{each.knob}: {each.what} is {each.wanted} (was {each.before})"
                 )
-        keep([each for each in mine if each not in failed])
+        keep(list(now.values()))
     return outcome
 
 
@@ -70,7 +70,9 @@ def restore(note: Path = NOTE) -> Outcome:
                     _set(each, each.before)
             except (OSError, HarnessError) as error:
                 outcome.refused.append(f"{each.knob}: {each.what} stays: {_said(error)}")
-                left.insert(0, each)
+                # a device's interrupt may be gone for good; a CPU that is off comes back
+                if each.knob != "interrupt affinity" or Path(each.what).exists():
+                    left.insert(0, each)
             else:
                 outcome.done.append(f"{each.knob}: {each.what} is {each.before} again")
         keep(left)
@@ -83,6 +85,17 @@ def noted(note: Path = NOTE) -> list[Wish]:
         return _parsed(note.read_text())
     except FileNotFoundError:
         return []
+
+
+def _correct(noted: dict[tuple[str, str], Wish], wish: Wish) -> None:
+    """Of one that could not be set keep what it is now; forget it if that is what it was."""
+    key, found = (wish.kind, wish.what), ""
+    with contextlib.suppress(OSError, HarnessError):
+        found = KINDS[wish.kind].read(wish.what)
+    if found in ("", noted[key].before):
+        del noted[key]
+    else:
+        noted[key] = replace(noted[key], wanted=found)
 
 
 def _set(wish: Wish, value: str) -> None:
@@ -113,7 +126,8 @@ def _noted(note: Path) -> Iterator[tuple[list[Wish], Callable[[Sequence[Wish]], 
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            note.stat()
+            if not os.path.samestat(os.fstat(descriptor), note.stat()):
+                raise FileNotFoundError(note)
         except (BlockingIOError, FileNotFoundError):  # or who was at work has just removed it
             raise NeedError(
                 "Another `harness tune` or `harness restore` is at work on this machine.",

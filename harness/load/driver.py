@@ -55,6 +55,12 @@ class Driver:
         self._crowd = Crowd(locustfile, url, self, own_seed, login)
         kinds = [(kind.weight, kind.fixed_count) for kind in self._crowd.classes]
         weights = shares(kinds, connections)
+        if share.workers > 1 and sum(map(bool, weights)) > self._connections:
+            raise LoadError(
+                f"{connections} connections are too few for {share.workers} load workers.",
+                f"Each has a user of each of the {len(weights)} user classes, one a connection.",
+                "Set connections higher, or load_workers lower.",
+            )
         urls = [url, twin_url] if twin_url else [url]
         self._sides = [Side(each, bool(i), weights, own_seed) for i, each in enumerate(urls)]
         self._lines = [line for side in self._sides for line in side.lines]

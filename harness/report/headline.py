@@ -31,6 +31,7 @@ NAMES = {
     "agent_memory_difference_mb": "the agents' memory",
     "residual_us": "CPU of service and client a request beyond the BPF programs",
     "unexplained_us": "the host's CPU a request that no cgroup pays",
+    "unexplained_percent": "the host's CPU that no cgroup pays, in percent",
     "interaction_us": "what collectors cost together beyond the sum of each alone",
     "instructions_per_request": "the service's instructions a request",
     "cycles_per_request": "the service's cycles a request",

@@ -27,7 +27,8 @@ def plan(
     From four on the load and the collectors have a core each, and the service all that is left,
     or `service_cpus` of it if that is not 0. The load needs no more than a core on any machine: its
     driver is one thread. Where it is `load_workers` threads it has so many more cores as hold them,
-    while one is left for the service. Cores are kept whole where there are three or more.
+    while one is left for the service; none says that they are elsewhere. Cores are kept whole where
+    there are three or more.
     """
     cores = _cores(cpus, siblings)
     if len(cpus) < 3:

@@ -14,18 +14,22 @@ from pathlib import Path
 
 from harness.linux import processes
 from tests.kernels import initramfs
-from tests.kernels.debian import ROOT, Kernel, Missing
+from tests.kernels.debian import ROOT, Kernel
 
 QEMU = "qemu-system-x86_64"
 _SCRIPT = Path(__file__).with_name("first.sh")
 _SHARED = "security_model=none,multidevs=remap"
 
 
+class DiedError(Exception):
+    """A guest that did not come to its end: what it was asked may be why."""
+
+
 def run(kernel: Kernel, folder: Path, seconds: float, *also: str) -> Path:
     """Boot it, let it do all, and wait for its end: the folder of what it left.
 
-    `also` are files of tests that pytest runs there when the events were counted. Missing says what
-    the console said last if the guest did not come to its end.
+    `also` are files of tests that pytest runs there when the events were counted. DiedError says
+    what the console said last if the guest did not come to its end.
     """
     results, console = folder / "results", folder / "console.log"
     shutil.rmtree(folder, ignore_errors=True)
@@ -42,7 +46,7 @@ def run(kernel: Kernel, folder: Path, seconds: float, *also: str) -> Path:
     if not (results / "exit").exists():
         how = "ended too early" if ended else f"did not end in {seconds:.0f} s"
         said = _last(console) or _last(folder / "qemu.log") or "nothing"
-        raise Missing(f"The guest {how}. It said last: {said}")
+        raise DiedError(f"The guest {how}. It said last: {said}")
     return results
 
 

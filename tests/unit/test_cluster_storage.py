@@ -30,7 +30,8 @@ def test_a_class_without_a_size_is_refused() -> None:
 
 def test_a_release_that_has_volumes_keeps_them_unless_others_are_asked_for() -> None:
     assert storage.wanted("", "", RELEASE) == RELEASE["storage"]
-    assert storage.wanted("20Gi", "", RELEASE) == {"size": "20Gi", "class": ""}
+    assert storage.wanted("20Gi", "", RELEASE) == {"size": "20Gi", "class": "fast"}
+    assert storage.wanted("20Gi", "slow", RELEASE) == {"size": "20Gi", "class": "slow"}
     assert storage.wanted("", "", {"storage": {}}) == {}
     assert storage.wanted("", "", None) == {}
 

@@ -129,10 +129,11 @@ def test_who_may_not_look_outside_of_a_namespace_may_take_it_down(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refused(*_: object) -> None:
-        raise CommandError("forbidden")
+        raise CommandError("It failed.", "clusterroles is forbidden")
 
     monkeypatch.setattr(Cluster, "get", refused)
-    assert rollout._widely_removed(Cluster("shop", "harness")) == []
+    (said,) = rollout._widely_removed(Cluster("shop", "harness"))
+    assert "could not be seen: clusterroles is forbidden" in said
 
 
 def test_one_node_is_the_control_plane(tmp_path: Path) -> None:

@@ -188,12 +188,16 @@ def test_swap_that_is_in_use_is_switched_off_and_on_with_its_priority(
     assert not [each for each in tunables.wishes(PLACE, root) if each.kind == "swap"]
     swaps.write_text(table.format(12))
     (wish, *_) = tunables.wishes(PLACE, root)
-    assert wish == Wish("swap", "swap", "/a b", "on, priority -2", "off")
+    assert wish == Wish("swap", "swap", "/a b", "on", "off")
+    both = [line.replace(" 0 5", " 8 5") for line in table.format(12).splitlines()]
+    swaps.write_text("\n".join(both))
+    areas = [each.what for each in tunables.wishes(PLACE, root) if each.kind == "swap"]
+    assert areas == ["/a b", "/c"]  # and so the preferred one is switched on first again
     ran: list[list[str]] = []
     monkeypatch.setattr(tunables.processes, "run", lambda argv, **_: ran.append(argv))
     KINDS["swap"].write("/c", "off")
     KINDS["swap"].write("/c", "on, priority 5")
-    KINDS["swap"].write("/c", "on, priority -2")
+    KINDS["swap"].write("/c", "on")
     assert ran == [["swapoff", "/c"], ["swapon", "--priority=5", "/c"], ["swapon", "/c"]]
 
 
@@ -207,3 +211,26 @@ def test_timers_of_a_machine_whose_systemd_cannot_be_asked_are_none(
     systemctl.write_text("#!/bin/sh\nprintf 'inactive\\nactive\\n'; exit 3\n")
     systemctl.chmod(0o755)
     assert units.active("fstrim.timer", "apt-daily.timer") == ["apt-daily.timer"]
+
+
+def test_what_was_changed_to_something_else_is_given_back(
+    root: Path, note: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, plain = now(root), KINDS["file"]
+    other = {"performance": "ondemand"}  # as a driver that rounds what it is told
+    with monkeypatch.context() as patched:
+        patched.setitem(
+            KINDS, "file", Kind(plain.read, lambda place, v: plain.write(place, other.get(v, v)))
+        )
+        (said,) = tuning.tune(PLACE, note, root).refused
+    assert "It is ondemand after performance was written." in said
+    assert not tuning.restore(note).refused
+    assert now(root) == before
+
+
+def test_an_interrupt_of_a_device_that_is_gone_is_told_once(root: Path, note: Path) -> None:
+    tuning.tune(PLACE, note, root)
+    (root / "proc/irq/4/smp_affinity_list").unlink()
+    (said,) = tuning.restore(note).refused
+    assert said.startswith("interrupt affinity: ")
+    assert not note.exists()

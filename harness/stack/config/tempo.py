@@ -119,7 +119,7 @@ class Tempo:
         if not found:
             return None
         whole = client.ask(f"{self._url}/api/traces/{found[0]['traceID']}")
-        return origin(whole, attribute, value) or {}
+        return origin(whole, attribute, value)  # None: not readable yet, and asked again
 
     def size(self, trace: str) -> int:
         """How many spans of this trace it has."""

@@ -21,8 +21,11 @@ _PERMISSIONS = (
     ("create", "serviceaccounts"),
 )  # fmt: skip
 _WIDELY = (
-    ("create", "clusterroles.rbac.authorization.k8s.io"),
-    ("create", "clusterrolebindings.rbac.authorization.k8s.io"),
+    *((verb, "clusterroles.rbac.authorization.k8s.io") for verb in ("create", "list", "delete")),
+    *(
+        (verb, "clusterrolebindings.rbac.authorization.k8s.io")
+        for verb in ("create", "list", "delete")
+    ),
     ("list", "pods"), ("watch", "pods"),  # nobody may give a right away that he has not
 )  # fmt: skip
 _MEASURING = (

@@ -177,7 +177,8 @@ def _pods(cluster: Cluster, service: str) -> list[Pod]:
 def _instances(pods: Sequence[Pod]) -> list[str]:
     """What agents call the containers of these pods: by their ids."""
     statuses = [each for pod in pods for each in pod["status"].get("containerStatuses", ())]
-    return [str(each["containerID"]).rpartition("://")[2] for each in statuses]
+    known = [str(each["containerID"]) for each in statuses if each.get("containerID")]
+    return [each.rpartition("://")[2] for each in known]
 
 
 def _has_span(here: Stack, mark: str, origin: dict[str, str]) -> bool:

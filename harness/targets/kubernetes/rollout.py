@@ -182,12 +182,13 @@ def down(options: Options, tell: Tell) -> list[str]:
 
 def _widely_removed(cluster: Cluster) -> list[str]:
     """Delete what helm did not, as of a release that went with its namespace."""
-    with contextlib.suppress(CommandError):  # who may not ask has made none
-        found = wide.of(cluster, [helm.RELEASE])
-        for each in found:
-            wide.delete(cluster, each)
-        return [f"{wide.called(each)} was deleted." for each in found]
-    return []
+    try:
+        found = wide.of(cluster, [helm.RELEASE], wide.ROLES)
+    except CommandError as error:
+        return [f"Whether it left roles of the whole cluster could not be seen: {error.why}"]
+    for each in found:
+        wide.delete(cluster, each)
+    return [f"{wide.called(each)} was deleted." for each in found]
 
 
 def left(options: Options) -> list[str]:
@@ -198,7 +199,7 @@ def left(options: Options) -> list[str]:
     found = cluster.get("namespace", cluster.namespace)
     kinds = "all,configmaps,secrets,serviceaccounts,networkpolicies,persistentvolumeclaims"
     found += cluster.get(kinds, f"--selector={OURS}")
-    found += wide.of(cluster, [helm.RELEASE])
+    found += wide.of(cluster, [helm.RELEASE], wide.ROLES)
     return [f"{wide.called(each)} is there." for each in found]
 
 

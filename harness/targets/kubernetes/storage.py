@@ -37,9 +37,8 @@ def wanted(size: str, name: str, release: Mapping[str, Any] | None) -> dict[str,
 
     A release that has volumes keeps them when nothing is said of them: an upgrade loses no data.
     """
-    if size:
-        return {"size": size, "class": name}
-    return dict(release["storage"]) if release else {}
+    there = dict(release["storage"]) if release else {}
+    return {"size": size, "class": name or there.get("class", "")} if size else there
 
 
 def checks(cluster: Cluster, asked: Mapping[str, str]) -> Iterator[Check]:

@@ -7,14 +7,13 @@ from typing import Any
 
 from harness.targets.kubernetes.kubectl import Cluster
 
-_KINDS = (
-    "clusterroles,clusterrolebindings,validatingwebhookconfigurations,mutatingwebhookconfigurations"
-)
+ROLES = "clusterroles,clusterrolebindings"
+ALL = f"{ROLES},validatingwebhookconfigurations,mutatingwebhookconfigurations"
 
 
-def of(cluster: Cluster, releases: Sequence[str]) -> list[dict[str, Any]]:
-    """What says that it was made by one of these releases in our namespace."""
-    found = cluster.get(_KINDS, f"--selector=app.kubernetes.io/instance in ({','.join(releases)})")
+def of(cluster: Cluster, releases: Sequence[str], kinds: str = ALL) -> list[dict[str, Any]]:
+    """What of these kinds says that it was made by one of these releases in our namespace."""
+    found = cluster.get(kinds, f"--selector=app.kubernetes.io/instance in ({','.join(releases)})")
     return [
         each
         for each in found
