@@ -102,7 +102,10 @@ def _set(wish: Wish, value: str) -> None:
     kind = KINDS[wish.kind]
     kind.write(wish.what, value)
     if (now := kind.read(wish.what)) != value:
-        raise NeedError(f"It is {now} after {value} was written.")
+        raise NeedError(
+            f"It is {now} after {value} was written.",
+            next_step="See who else sets it, or leave it.",
+        )
 
 
 @contextlib.contextmanager

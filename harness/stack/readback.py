@@ -26,23 +26,31 @@ class Arrival:
     seconds: float
 
 
-class NotArrivedError(ComponentError):
-    """What was sent was not found in these of the backends, by their names."""
-
-    def __init__(self, missing: Sequence[str], stack: Stack, seconds: float) -> None:
-        super().__init__(
-            f"What was sent to the Collector was not found in {', '.join(missing)} within "
-            f"{seconds:.0f} s.",
-            next_step=f"Look into the logs in {stack.folder / 'logs'}.",
-        )
-        self.missing = tuple(missing)
-
-
 def prove(stack: Stack, limit_seconds: float = 60.0) -> list[Arrival]:
     """Send one of each signal to the Collector and find it where it is kept.
 
+    ComponentError names what did not arrive in time.
+    """
+    arrived, missing = look(stack, limit_seconds)
+    if missing:
+        raise ComponentError(
+            unkept(missing, limit_seconds),
+            next_step=f"Look into the logs in {stack.folder / 'logs'}.",
+        )
+    return arrived
+
+
+def unkept(missing: Sequence[str], seconds: float) -> str:
+    """What did not arrive, as a sentence."""
+    where = ", ".join(missing)
+    return f"What was sent to the Collector was not found in {where} within {seconds:.0f} s."
+
+
+def look(stack: Stack, limit_seconds: float) -> tuple[list[Arrival], list[str]]:
+    """Send one of each signal to the Collector: what was found in time, and who kept nothing.
+
     The seconds count from before the post until the answer to the query that found it. A poll
-    every 50 ms is the resolution. NotArrivedError names what did not arrive in time.
+    every 50 ms is the resolution.
     """
     mark = secrets.token_hex(16)
     sent = dict[str, float]()
@@ -59,9 +67,7 @@ def prove(stack: Stack, limit_seconds: float = 60.0) -> list[Arrival]:
             break
         time.sleep(_POLL_SECONDS)
     missing = [keeper for signal, keeper in stack.keeps.items() if signal not in arrived]
-    if missing:
-        raise NotArrivedError(missing, stack, limit_seconds)
-    return [arrived[signal] for signal in stack.keeps]
+    return [arrived[signal] for signal in stack.keeps if signal in arrived], missing
 
 
 def send(stack: Stack, signal: str, mark: str) -> None:

@@ -17,6 +17,7 @@ from tests.unit.documented import strangers
 pytestmark = pytest.mark.e2e
 
 Rows = Mapping[tuple[str, str], Comparison]
+MORE = {"profile": "profile:frequency=499"}  # at 19 Hz a few seconds may hold no sample at all
 COLLECTORS = ("http", "flows", "profile", "guard", "sham")
 EVENTS = """
 workloads = ["go"]
@@ -39,7 +40,7 @@ name = "baseline"
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     arms = [
-        f'[[arms]]\nname = "{name}"\ncollectors = ["{name}"]\nmethod = "switch"\n'
+        f'[[arms]]\nname = "{name}"\ncollectors = ["{MORE.get(name, name)}"]\nmethod = "switch"\n'
         for name in COLLECTORS
     ]
     return completed(EVENTS + "".join(arms), tmp_path_factory.mktemp("events"))

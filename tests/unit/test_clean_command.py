@@ -16,7 +16,7 @@ def test_all_that_was_fetched_or_built_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(machine, "_answer", lambda *_: {"done": [], "left": []})
+    monkeypatch.setattr(machine, "answered", lambda *_: {"done": [], "left": []})
     for folder in (supply.cache(), packages.cache()):
         folder.mkdir(parents=True)
         (folder / "kept").write_bytes(bytes(3_000_000))

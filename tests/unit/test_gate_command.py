@@ -77,7 +77,7 @@ def test_an_earlier_run_is_pooled_and_named(tmp_path: Path) -> None:
     done = run_gate(tmp_path, budget, "--earlier", str(before), "--json")
     assert done.exit_code == 0, done.output
     document = json.loads(done.stdout)
-    assert document["earlier"] == ["standard"]
+    assert document["earlier"] == [json.loads((before / "report.json").read_text())["run"]]
     (verdict,) = document["verdicts"]
     assert verdict["confidence"] == 0.975
     alone = json.loads(run_gate(tmp_path, budget, "--json").stdout)["verdicts"][0]

@@ -20,7 +20,7 @@ from harness.stack import backends, readback
 from harness.stack.config import PROGRAMS, Stack
 from harness.stack.config.prometheus import metric
 from harness.stack.questions import Logs, Metrics, Traces
-from harness.stack.readback import Arrival, NotArrivedError
+from harness.stack.readback import Arrival
 from harness.targets.kubernetes.kubectl import OURS, Cluster
 
 Pod = dict[str, Any]
@@ -100,14 +100,14 @@ def prove(cluster: Cluster, stack: Stack, asked: Asked = ONE) -> Proved:
 
 def _prove_backends(cluster: Cluster, stack: Stack, here: Stack) -> None:
     """What is sent to the Collector is kept; else what those say that did not keep it."""
-    try:
-        readback.prove(here, SECONDS)
-    except NotArrivedError as error:
-        names = [stack.hosts[name] for name in ("otelcol", *error.missing)]
+    _, missing = readback.look(here, SECONDS)
+    if missing:
+        names = [stack.hosts[name] for name in ("otelcol", *missing)]
         said = [f"{name} says: {lines}" for name in names if (lines := _last_words(cluster, name))]
         raise ComponentError(
-            error.what, " ".join(said), f"{cluster.shown} logs service/{names[-1]} says more."
-        ) from error
+            readback.unkept(missing, SECONDS), " ".join(said),
+            f"{cluster.shown} logs service/{names[-1]} says more.",
+        )  # fmt: skip
 
 
 def _last_words(cluster: Cluster, service: str) -> str:
