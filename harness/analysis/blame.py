@@ -17,7 +17,7 @@ from scipy import stats
 from harness.analysis import effects, factorial, redraw, tallies
 from harness.analysis.compare import Array
 from harness.analysis.harms import UNLIKELY
-from harness.analysis.validity import MAX_ERROR_SHARE
+from harness.analysis.validity import MAX_ERROR_SHARE, Judged
 from harness.model import FACTORIAL, WindowRow
 from harness.results import requests
 from harness.results.requests import Requests
@@ -75,6 +75,16 @@ def without(
     kept = [row for row in rows if not any(row.window.states[i] for i in out)]
     extra = {**record.extra, factorial.LEFT_OUT: {**_left_out(record), **blamed}}
     return replace(record, values=(), extra=extra), kept
+
+
+def sound(
+    judged: Judged, rows: tuple[WindowRow, ...], names: Sequence[str]
+) -> tuple[TrialRecord, tuple[WindowRow, ...]]:
+    """A chosen trial with its windows, as far as no collector made its requests fail."""
+    if judged.usable:
+        return judged.record, rows
+    record, kept = without(judged.record, rows, names, judged.blamed)
+    return record, tuple(kept)
 
 
 def _left_out(record: TrialRecord) -> Mapping[str, str]:

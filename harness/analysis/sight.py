@@ -1,4 +1,4 @@
-"""What collectors saw nothing of, did not tell, or saw beside the measured port; `caution` asks."""
+"""What collectors saw nothing of, did not tell, or saw beside the measured port; for `caution`, `headline`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ from harness.analysis.validity import Judged
 from harness.model import Comparison
 
 
-def unseen(rows: Sequence[Comparison]) -> Iterator[str]:
-    """Collectors that told of nothing: what they cost is what it costs to look."""
+def nothing(rows: Sequence[Comparison]) -> Iterator[tuple[Comparison, str]]:
+    """The rows of which nothing was seen, each with its signal."""
     for row in rows:
         base, _, signal = row.metric.partition("[")
         if base == "coverage_percent" and row.estimate == 0:
-            tls = " Is it encrypted (TLS)?" if signal.rstrip("]") == "requests" else ""
-            yield (
-                f"{row.workload}: {row.arm} told of none of {row.n:,} {signal.rstrip(']')}: what "
-                f"was measured is what it costs to look, and finds nothing.{tls}"
-            )
+            yield row, signal.rstrip("]")
+
+
+def unseen(rows: Sequence[Comparison]) -> Iterator[str]:
+    """Collectors that told of nothing: what they cost is what it costs to look."""
+    for row, signal in nothing(rows):
+        tls = " Is it encrypted (TLS)?" if signal == "requests" else ""
+        yield (
+            f"{row.workload}: {row.arm} told of none of {row.n:,} {signal}: what was measured is "
+            f"what it costs to look, and finds nothing.{tls}"
+        )
 
 
 def untold(trials: Sequence[Judged]) -> Iterator[str]:

@@ -20,6 +20,7 @@ from harness.analysis import (
     harms,
     latency_rows,
     metrics,
+    missing,
     quality,
     tallies,
     upkeep,
@@ -40,24 +41,12 @@ from harness.analysis.validity import Judged
 from harness.analysis.validity import least as least
 from harness.analysis.value import CANDIDATE, REFERENCE
 from harness.model import BASELINE, FACTORIAL, Arm, Comparison, WindowRow
-from harness.plan.experiment import Experiment, plan
+from harness.plan.experiment import Experiment
 from harness.results.about import About
 from harness.results.check import check
 from harness.results.run import Run, TrialRecord
 
-METERED = (
-    "bpf_us", "entry_us", "bill_us", "bill_percent", "bpf_difference_us",
-    "idle_mcpu", "agent_driven_us", "runs_per_request", "events_per_request", "spans_per_request",
-    "bpf_event_us", "bill_event_us",
-    "per_second_mcpu", "per_request_us", "tenth_rate_us", "line_residual_mcpu",
-)  # fmt: skip
-
-CAPACITY = ("capacity_per_s", "capacity_percent")
-COUNTED = ("instructions_", "cycles_", "cache_misses_")
 SO_FAR = ("bill_us", "bill_percent")
-PARTLY = "Only windows without the collectors to blame are sound, and it is told of all together."
-
-OF_CLIENT = ("client_cpu_us", "context_cpu_us", "residual_us", "interaction_us")
 
 
 @dataclass(frozen=True)
@@ -93,7 +82,7 @@ class Summary:
 
     def missing(self, workload: str, arm: str, metric: str) -> str:
         """Why there is no such row, as a sentence."""
-        return _missing(self, workload, arm, metric)
+        return missing.why(self, workload, arm, metric)
 
 
 def summarize(run: Run) -> Summary:
@@ -167,12 +156,6 @@ def so_far(run: Run, workload: str) -> list[Comparison]:
     return rows
 
 
-def entry_ns(about: About) -> Mapping[str, Mapping[str, Any]]:
-    """Calibrated cost of entering a program by type of hook; empty without a certificate."""
-    found = about.instrument.get("entry_ns") or {}
-    return {hook: cost for hook, cost in found.items() if isinstance(cost, Mapping)}
-
-
 Windows = Mapping[Any, tuple[WindowRow, ...]]
 
 
@@ -215,21 +198,11 @@ def _chosen(trials: Iterable[Judged]) -> Iterator[Judged]:
             yield judged
 
 
-def _sound(
-    judged: Judged, rows: tuple[WindowRow, ...], names: Sequence[str]
-) -> tuple[TrialRecord, tuple[WindowRow, ...]]:
-    """A chosen trial with its windows, as far as no collector made its requests fail."""
-    if judged.usable:
-        return judged.record, rows
-    record, kept = blame.without(judged.record, rows, names, judged.blamed)
-    return record, tuple(kept)
-
-
 def _cells(
     about: About, experiment: Experiment, trials: Sequence[Judged], windows: Windows
 ) -> Iterator[Cell]:
     names = factorial.names(about, experiment)
-    chosen = [_sound(each, windows[each.record.trial], names) for each in _chosen(trials)]
+    chosen = [blame.sound(each, windows[each.record.trial], names) for each in _chosen(trials)]
     chosen.sort(key=lambda each: each[0].trial.index)
 
     def of(workload: str, arm: Arm, kind: str, view: View) -> tuple[Trial, ...]:
@@ -249,7 +222,7 @@ def _cells(
             switched = of(workload, arm, "switched", view)
             metered = of(workload, arm, "metered", view) if arm.collectors else ()
             yield Cell(
-                workload, arm, switched, metered, least(experiment), entry_ns(about), view,
+                workload, arm, switched, metered, least(experiment), about.entry_ns, view,
                 of(workload, arm, "saturated", view),
             )  # fmt: skip
 
@@ -272,87 +245,3 @@ def _programs(cell: Cell) -> Iterator[ProgramCost]:
     for role in roles:
         for trial in cell.metering(role or CANDIDATE):
             yield from bill.programs(trial, cell.arm.name, cell.entry, role)
-
-
-def _missing(summary: Summary, workload: str, arm: str, metric: str) -> str:
-    for skipped in summary.about.skipped_arms:
-        if skipped.get("arm") == arm:
-            return f"The arm was skipped: {skipped.get('reason', 'no reason was given')}"
-    kind = "metered" if metric in METERED else "saturated" if metric in CAPACITY else "switched"
-    wanted = (workload, summary.experiment.trial_arm(arm), kind)
-    if not any((t.workload, t.arm, t.kind) == wanted for t in plan(summary.experiment)):
-        return "The plan has no trial that measures it."
-    trials = [
-        judged for judged in summary.trials
-        if (judged.record.trial.workload, judged.record.trial.arm, judged.record.trial.kind)
-        == wanted
-    ]  # fmt: skip
-    if not trials:
-        return "The run ended before a trial that measures it."
-    usable = [judged for judged in trials if judged.usable or judged.blamed]
-    if not usable:
-        return f"No usable trial ({trials[0].status}): {trials[0].reason}"
-    view = factorial.view(summary.about, summary.experiment, summary.experiment.arm(arm))
-    names = factorial.names(summary.about, summary.experiment)
-    sound = [_sound(judged, (), names)[0] for judged in usable]
-    if not any(view.has(record) for record in sound):
-        left = sound[0].extra[factorial.LEFT_OUT]
-        return f"It was left out: {next(left[name] for name in view.collectors if name in left)}"
-    if not any(judged.usable for judged in usable):
-        return f"{PARTLY} {' '.join(usable[0].blamed.values())}"
-    return _unrecorded(summary, workload, arm, metric)
-
-
-def _unrecorded(summary: Summary, workload: str, arm: str, metric: str) -> str:
-    """Why usable trials do not tell it."""
-    if metric in CAPACITY:
-        mine = (s for s in summary.saturations if (s.workload, s.arm) == (workload, arm))
-        return next((s.limit for s in mine if s.limit), "Too few windows were counted.")
-    if metric.startswith("latency"):
-        routes = (r for r in summary.routes if (r.workload, r.arm) == (workload, arm))
-        told = (route.missing[metric] for route in routes if metric in route.missing)
-        return next(told, "No request of this route was due in a window.")
-    if metric.startswith("coverage_percent") and (silent := _signalless(summary, arm)):
-        return f"{' and '.join(silent)} names no signal that could be counted."
-    if metric.startswith("data_latency") and summary.experiment.stack == "full":
-        return "Too few records were found while the backends were watched."
-    if metric == "entry_us" and summary.row(workload, arm, "bpf_us"):
-        if not entry_ns(summary.about):
-            return "No certificate of this machine: `harness calibrate` measures what entry costs."
-        return (
-            "The cost of entry is not calibrated for a hook that ran, or hooks were not recorded."
-        )
-    if metric == "sink_us" and summary.experiment.arm(arm).method == FACTORIAL:
-        return "The receiver took the telemetry of all collectors: no share of its CPU is one's."
-    if summary.about.load_node and metric in OF_CLIENT:
-        return "The load came from another machine, whose CPU is in no figure."
-    if metric == "interaction_us" and len(summary.experiment.arm(arm).collectors) > 1:
-        return "Not each of its collectors has an arm of its own, compared by the same method."
-    if metric.startswith((growth.SLOPE, growth.WATCHED)):
-        return (
-            f"The collectors stayed on for {summary.experiment.steady_seconds:g} s: a slope of "
-            f"their memory takes {growth.least_minutes():.0f} minutes (`harness evaluate hour`)."
-        )
-    if metric.startswith(COUNTED):
-        return "The processor's counters were not read: `harness doctor` says what the machine has."
-    if metric.endswith("_event_us") and summary.row(workload, arm, "runs_per_request"):
-        if len(summary.experiment.arm(arm).collectors) > 1:
-            return "Events of several collectors are of different kinds."
-        return "The load made no events for its programs, or it does not count them."
-    if metric.startswith("bill") and summary.row(workload, arm, "bpf_us"):
-        return _missing(summary, workload, arm, "agent_us")
-    if metric.startswith(("unexplained", "residual")) and summary.experiment.arm(arm).against:
-        return "The arm compares two sets: its differences are not one set's."
-    if metric.startswith("unexplained") and summary.row(workload, arm, "host_cpu_us"):
-        if summary.row(workload, arm, "bpf_us") is None:
-            return _missing(summary, workload, arm, "bpf_us")
-        return "The host's extra CPU cannot be told from zero: there is no share of it."
-    return "The trials did not record it."
-
-
-def _signalless(summary: Summary, arm: str) -> list[str]:
-    """The collectors of an arm by their names, if it is known that none tells what it sees."""
-    specs = summary.experiment.arm(arm).collectors
-    known = [summary.about.collectors.get(spec, {}) for spec in specs]
-    names = [str(each["name"]) for each in known if "name" in each and not each.get("signal")]
-    return names if len(names) == len(specs) else []

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from harness.errors import WorkloadError
-from harness.load.schedule import Share
 from harness.model import Receiver
 from harness.node import found, outside, service
 from harness.node.load_driver import Capacity, Driver, LoadDriver
-from harness.node.load_workers import drivers, own
+from harness.node.load_workers import drivers
 from harness.node.locustfile import placed
 from harness.node.machine import Machine
 from harness.node.reach import url_from
@@ -112,25 +112,19 @@ def driver(
     file: Path,
 ) -> LoadDriver:
     """A load driver of this service, or of it and its twin; `file` may take the locustfile."""
-    locustfile, cgroup = placed(spec.locustfile, file), machine.make(LOAD)
-
-    def start(share: Share) -> Driver:
-        return Driver(
-            *urls,
-            login=spec.login,
-            locustfile=locustfile,
-            connections=spec.connections,
-            seed=spec.driver_seed,
-            arrivals=spec.arrivals,
-            cgroup=cgroup,
-            cpus=placement.load,
-            log=own(log, share),
-            control=own(machine.scratch / control, share),
-            share=share,
-            awaited=False,
-        )
-
-    return drivers(spec.load_workers, start, placement.load)
+    made = partial(
+        Driver,
+        *urls,
+        login=spec.login,
+        locustfile=placed(spec.locustfile, file),
+        connections=spec.connections,
+        seed=spec.driver_seed,
+        arrivals=spec.arrivals,
+        cgroup=machine.make(LOAD),
+        cpus=placement.load,
+    )
+    control_file = machine.scratch / control
+    return drivers(spec.load_workers, made, placement.load, log=log, control=control_file)
 
 
 def _capacity(spec: BlockSpec, driving: LoadDriver, attend: Attend, tell: Tell) -> Capacity | None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from harness.errors import DEFECT, InputError, NodeError
-from harness.load.schedule import Share
 from harness.node import silence
 from harness.node.load_driver import Driver, LoadDriver
-from harness.node.load_workers import drivers, own
+from harness.node.load_workers import drivers
 from harness.node.locustfile import placed
 from harness.node.machine import Machine
 from harness.node.testbed import LOAD
@@ -60,26 +60,19 @@ class Driving:
         self.stop()
         _require_answer(asked.url)
         scratch, load = self._machine.scratch, self._placement.load
-        locustfile = placed(asked.locustfile, scratch / "locustfile.py")
-        cgroup = self._machine.make(LOAD)
-
-        def start(share: Share) -> Driver:
-            return Driver(
-                asked.url,
-                login=asked.login,
-                locustfile=locustfile,
-                connections=asked.connections,
-                seed=asked.seed,
-                arrivals=asked.arrivals,
-                cgroup=cgroup,
-                cpus=load,
-                log=own(self._machine.work / "logs" / f"{asked.name}.log", share),
-                control=own(scratch / "load.sock", share),
-                share=share,
-                awaited=False,
-            )
-
-        self._driver = drivers(asked.workers, start, load)
+        made = partial(
+            Driver,
+            asked.url,
+            login=asked.login,
+            locustfile=placed(asked.locustfile, scratch / "locustfile.py"),
+            connections=asked.connections,
+            seed=asked.seed,
+            arrivals=asked.arrivals,
+            cgroup=self._machine.make(LOAD),
+            cpus=load,
+        )
+        log = self._machine.work / "logs" / f"{asked.name}.log"
+        self._driver = drivers(asked.workers, made, load, log=log, control=scratch / "load.sock")
 
     def _running(self) -> LoadDriver:
         if self._driver is None:

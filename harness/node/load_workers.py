@@ -34,8 +34,18 @@ def own(path: Path, share: Share) -> Path:
     return path.with_stem(f"{path.stem}-{share.worker + 1}") if share.worker else path
 
 
-def drivers(workers: int, start: Start, cpus: Sequence[int]) -> LoadDriver:
-    """One driver, or so many on these CPUs; LoadError if one of them does not start."""
+def drivers(
+    workers: int, made: Callable[..., Driver], cpus: Sequence[int], *, log: Path, control: Path
+) -> LoadDriver:
+    """One driver, or so many on these CPUs; LoadError if one of them does not start.
+
+    `made` is Driver with all that they have in common.
+    """
+
+    def start(share: Share) -> Driver:
+        files = {"log": own(log, share), "control": own(control, share)}
+        return made(**files, share=share, awaited=False)
+
     if workers > 1:
         return Workers(workers, start, cpus)
     one = start(Share())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from harness.analysis.summary import Summary, entry_ns
+from harness.analysis.summary import Summary
 from harness.analysis.validity import Judged
 from harness.model import FACTORIAL, IDLE_CPUS
 from harness.plan import allotment, design
@@ -119,7 +119,7 @@ def _knobs(about: About) -> str:
 
 
 def _entry(about: About) -> str:
-    hooks = entry_ns(about)
+    hooks = about.entry_ns
     if not hooks:
         return "not calibrated on this machine: left out of the bill"
     each = (f"{hook} {cost['entry_ns']:.0f} ns" for hook, cost in hooks.items()

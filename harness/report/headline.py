@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from harness.analysis import caution, family, metrics
+from harness.analysis import caution, family, metrics, sight
 from harness.analysis.summary import Summary
 from harness.model import BASELINE, Comparison
 from harness.report import wording
@@ -59,11 +59,10 @@ def blind(summary: Summary) -> str:
 
     Of a service that speaks TLS `http` would else look as if it came for nothing.
     """
-    rows = [r for r in summary.rows if r.metric.startswith("coverage_percent") and r.estimate == 0]
+    rows = list(sight.nothing(summary.rows))
     if not rows:
         return ""
-    row = max(rows, key=lambda r: r.n)
-    signal = row.metric.partition("[")[2].rstrip("]")
+    row, signal = max(rows, key=lambda each: each[0].n)
     tls = " (is it encrypted, by TLS?)" if signal == "requests" else ""
     more = f"; so it is in {len(rows) - 1} more rows" if len(rows) > 1 else ""
     phrase = wording.arm_phrase(summary, row.arm)

@@ -19,6 +19,9 @@ COLUMNS = {
     "off the line": ("line_residual_mcpu", "the rate in between, metered less the line"),
 }
 
+OFF = "line_residual_mcpu"
+BY_THE_LINE = ("per_request_us", "tenth_rate_us")  # what only a straight line tells
+
 
 def sheet(summary: Summary, workload: str) -> Sheet:
     """A row for each arm whose cost was metered at two rates; or none."""
@@ -34,8 +37,16 @@ def sheet(summary: Summary, workload: str) -> Sheet:
 
 
 def _cells(summary: Summary, workload: str, arm: str) -> tuple[Cell, ...]:
-    found = (summary.row(workload, arm, metric) for metric, _ in COLUMNS.values())
-    return tuple(sheets.value(row) if row else Cell("no third rate", "", "none") for row in found)
+    bent = _is_bent(summary.row(workload, arm, OFF))
+    rows = {metric: summary.row(workload, arm, metric) for metric, _ in COLUMNS.values()}
+    return tuple(
+        Cell("no third rate", "", "none")
+        if row is None
+        else Cell("not told", "a third rate lies off the line", "none")
+        if bent and metric in BY_THE_LINE
+        else sheets.value(row)
+        for metric, row in rows.items()
+    )
 
 
 def sentences(summary: Summary) -> list[str]:
@@ -54,15 +65,21 @@ def _size(summary: Summary, row: Comparison) -> int:
 def _sentence(summary: Summary, tenth: Comparison) -> str:
     second, request, left = (
         summary.row(tenth.workload, tenth.arm, metric)
-        for metric in ("per_second_mcpu", "per_request_us", "line_residual_mcpu")
+        for metric in ("per_second_mcpu", "per_request_us", OFF)
     )
     assert second is not None, "they come together"
     assert request is not None
+    begin = f"{tenth.workload}, by the second and by the request:"
+    idle = f"{wording.plain(second.estimate)} thousandths of a CPU ({wording.spread(second)})"
+    if left is not None and _is_bent(left):
+        return (
+            f"{begin} not told. {tenth.arm} takes {idle} while no request comes, and at the rate "
+            f"in between it is off a line from there to the whole rate ({_by(left)}): what requests "
+            "cost depends on the rate, and of other rates nothing is known."
+        )
     text = (
-        f"{tenth.workload}, by the second and by the request: {tenth.arm} takes "
-        f"{wording.plain(second.estimate)} thousandths of a CPU ({wording.spread(second)}) at any "
-        f"rate, and for each request {_us(request)}, so that with ten times fewer requests each "
-        f"costs {_us(tenth)}"
+        f"{begin} {tenth.arm} takes {idle} at any rate, and for each request {_us(request)}, so "
+        f"that with ten times fewer requests each costs {_us(tenth)}"
     )
     return f"{text}{_straight(left)}."
 
@@ -71,14 +88,20 @@ def _us(row: Comparison) -> str:
     return f"{wording.plain(row.estimate)} µs ({wording.spread(row)})"
 
 
+def _is_bent(left: Comparison | None) -> bool:
+    """Whether a third rate lies off the line through the two others."""
+    return left is not None and left.low < left.high and wording.apart(left)
+
+
+def _by(left: Comparison) -> str:
+    return f"{wording.plain(left.estimate)} mCPU, {wording.spread(left)}"
+
+
 def _straight(left: Comparison | None) -> str:
-    """Whether a third rate agrees with the line."""
+    """That a third rate agrees with the line, where there is one that can tell."""
     if left is None or not left.low < left.high:
         return ""
-    by = f"{wording.plain(left.estimate)} mCPU, {wording.spread(left)}"
-    if wording.apart(left):
-        return f"; a third rate lies off that line ({by}): what requests cost depends on the rate"
-    return f"; a third rate agrees with that line ({by})"
+    return f"; a third rate agrees with that line ({_by(left)})"
 
 
 def _rows(summary: Summary, workload: str, metric: str) -> list[Comparison]:

@@ -138,6 +138,12 @@ class About:
     stopped_by: str = ""
     ended: str | None = None
 
+    @property
+    def entry_ns(self) -> Mapping[str, Mapping[str, Any]]:
+        """Calibrated cost of entering a program by type of hook; empty without a certificate."""
+        found = self.instrument.get("entry_ns") or {}
+        return {hook: cost for hook, cost in found.items() if isinstance(cost, Mapping)}
+
 
 def read(run: Path) -> dict[str, Any]:
     """All keys of a run's run.json, those of a later version among them; StoreError without one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,24 @@ def test_the_report_says_how_to_read_it(tmp_path: Path) -> None:
     page = built.html.read_text()
     assert "by the second and by the request" in page
     assert "a request at a tenth of the rate" in page
+
+
+@pytest.mark.parametrize("off", [-7.5, 7.5])
+def test_what_a_third_rate_refutes_is_not_told(tmp_path: Path, off: float) -> None:
+    summary = made(tmp_path)
+    bent = tuple(
+        replace(each, estimate=off, low=off - 4, high=off + 4)
+        if each.metric == "line_residual_mcpu"
+        else each
+        for each in summary.rows
+    )
+    summary = replace(summary, rows=bent)
+    (sentence,) = words.sentences(summary)
+    assert "not told. all takes 4.2 thousandths of a CPU" in sentence
+    assert "ten times fewer" not in sentence
+    (_, _, cells), *_ = words.sheet(summary, "go").rows
+    assert [cell.text for cell in cells][1:3] == ["not told", "not told"]
+    assert cells[0].text != "not told"
 
 
 def test_a_share_of_the_rate_is_asked_for_in_metered_trials() -> None:
