@@ -1,4 +1,7 @@
-"""What collectors saw nothing of, did not tell, or saw beside the measured port; for `caution`, `headline`."""
+"""What collectors saw nothing of, did not tell, or saw beside the measured port.
+
+`caution` and `headline` ask.
+"""
 
 from __future__ import annotations
 

@@ -74,8 +74,8 @@ def _sentence(summary: Summary, tenth: Comparison) -> str:
     if left is not None and _is_bent(left):
         return (
             f"{begin} not told. {tenth.arm} takes {idle} while no request comes, and at the rate "
-            f"in between it is off a line from there to the whole rate ({_by(left)}): what requests "
-            "cost depends on the rate, and of other rates nothing is known."
+            f"in between it is off a line from there to the whole rate ({_by(left)}): what "
+            "requests cost depends on the rate, and of other rates nothing is known."
         )
     text = (
         f"{begin} {tenth.arm} takes {idle} at any rate, and for each request {_us(request)}, so "
