@@ -51,6 +51,8 @@ collectors = ["inject:ns={KNOWN_NS}"]
 """
 GO = "app.kubernetes.io/name=go"
 POD = "jsonpath={.items[0].metadata.uid} {.items[0].spec.nodeName}"
+MINUTE = 60.0
+API = 'for p in /proc/[0-9]*; do [ "$(cat $p/comm)" = kube-apiserver ] && echo ${p#/proc/}; done'
 
 
 @dataclass
@@ -101,6 +103,17 @@ class There(Reached):
         while not holds():
             assert time.monotonic() < deadline, f"waited in vain: {what()}"
             time.sleep(0.2)
+
+    @contextlib.contextmanager
+    def still(self) -> Iterator[None]:
+        """The API server stands still: it takes connections, and answers nothing."""
+        words = ("docker", "exec", OTHER)
+        pid = self.run(*words, "sh", "-c", API).stdout.strip()
+        self.run(*words, "kill", "-STOP", pid, check=True)
+        try:
+            yield
+        finally:
+            self.run(*words, "kill", "-CONT", pid, check=True)
 
     def nothing_is_left(self) -> None:
         """No namespace, nothing moved, and on the nodes no cgroup and no journal of ours."""
@@ -227,6 +240,35 @@ def test_a_node_pod_that_is_deleted_is_made_again(there: There) -> None:
     kept = there.folder / "replaced" / "trials"
     second = [json.loads(path.read_text())["status"] for path in kept.glob("*-b1-*/trial.json")]
     assert second == ["ok"] * 3
+    there.nothing_is_left()
+
+
+def test_an_api_that_stands_still_for_a_minute_costs_a_block_at_most(there: There) -> None:
+    """What was measured is kept, what was not is named, and the run goes on to its end."""
+    status = (HARNESS, "status", "--target", "kind", "--name", NAME)
+    run = there.folder / "still"
+    with there.started(there.evaluate("still", EXPERIMENT)) as (process, log):
+        there.await_(lambda: "known (switched)" in log.read_text(), log.read_text)
+        with there.still():
+            began = time.monotonic()
+            said = there.run(*status)
+            time.sleep(max(0.0, MINUTE - (time.monotonic() - began)))
+        code = processes.ended(process, SECONDS)
+    print(log.read_text(), said.stderr)
+    assert said.returncode == 2
+    assert "Error: The cluster's API" in said.stderr
+    assert "Traceback" not in said.stderr + log.read_text()
+    kept = {path: path.stat().st_mtime_ns for path in run.glob("trials/*/trial.json")}
+    if code != 0:
+        assert f"harness evaluate --resume {run}" in log.read_text()
+        done = there.run(HARNESS, "evaluate", "--resume", str(run))
+        assert done.returncode == 0, done.stdout + done.stderr
+    found = [json.loads(path.read_text()) for path in run.glob("trials/*/trial.json")]
+    ok = [each for each in found if each["status"] == "ok"]
+    assert len(ok) == 6, [each["reason"] for each in found]
+    assert {path for path, at in kept.items() if path.stat().st_mtime_ns == at}
+    assert there.report("still")["complete"]
+    assert there.run(*status).returncode == 0
     there.nothing_is_left()
 
 
