@@ -25,14 +25,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from harness.analysis import hierarchy
+from harness.analysis import hierarchy, injection
 from harness.linux import processes
+from harness.results.run import Run
 
 CI = Path(__file__).resolve().parent
 EXPERIMENT, BUDGET = CI / "regression.toml", CI / "regression-budget.toml"
 LIMIT = 1.0  # % of the service's CPU per request, in the budget of either metric
 METRICS = {"bpf_difference_us": "max_percent", "workload_cpu_percent": "max"}
 CODES = {"pass": 0, "fail": 1, "inconclusive": 3}
+NOTHING = (math.nan, "", "", "", math.nan, math.nan, math.nan)  # of a Row without a verdict
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,19 @@ class Row:
     limit: str
     cpu: str
     cpu_percent: float
+    burnt_us: float  # a request, by the injecting program's own clock
+    level_us: float
+
+    @property
+    def truth(self) -> float:
+        """The share that was burnt in truth, %: what was asked for where it is not known."""
+        found = 100 * self.burnt_us / self.level_us
+        return found if math.isfinite(found) else self.effect
 
     @property
     def right(self) -> bool:
         """It was judged as it must be; near the limit it may be inconclusive."""
-        may = {wanted(self.effect)} if far(self.effect) else {wanted(self.effect), "inconclusive"}
+        may = {wanted(self.truth)} if far(self.effect) else {wanted(self.truth), "inconclusive"}
         may |= {"pass", "fail", "inconclusive"} if self.effect == LIMIT else set()
         return self.outcome in may and self.code == CODES[self.outcome]
 
@@ -73,7 +83,7 @@ def main() -> int:
     options = _options()
     options.reports.mkdir(parents=True, exist_ok=True)
     sizes = _sized(options)
-    _say(f"{sizes.level:.1f} us a request, {sizes.events:.2f} events each")
+    _say(f"{sizes.level:.1f} us a request, {sizes.events:.2f} burns each")
     rows: list[Row] = []
     for number in range(1, options.runs + 1):
         for effect in options.effects[:: 1 if number % 2 else -1]:
@@ -97,13 +107,13 @@ def _options() -> argparse.Namespace:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The service's level (us a request), and how often the injecting program runs for each."""
+    """The service's level (us a request), and how often the injecting program burns for each."""
 
     level: float
     events: float
 
     def ns(self, effect: float) -> int:
-        """What is to be burnt at each event."""
+        """How long each burn is to take."""
         return round(10 * effect * self.level / self.events)
 
 
@@ -112,31 +122,43 @@ def _sized(options: argparse.Namespace) -> Sizes:
     _evaluate(options, "sizing", 0, seed=1000)
     report = _report(options.reports, "sizing")
     level = _measured(report, "workload_cpu_us")["level"]
-    runs = [p["runs_per_request"] for p in report["programs"] if p["collector"][:6] == "inject"]
-    return Sizes(level, statistics.fmean(runs))
+    # not how often it runs: it passes segments without payload untouched
+    return Sizes(
+        level, statistics.fmean(i.events_per_request for i in _injected(options, "sizing"))
+    )
+
+
+def _injected(options: argparse.Namespace, name: str) -> list[injection.Injected]:
+    """What each usable trial of a run burnt, by the injecting program's own clock."""
+    run = Run.open(options.reports / name)
+    records = [each for each in run.records() if each.status == "ok" and each.trial.arm == "new"]
+    found = (injection.truth(record, 0.0, stolen=False) for record in records)
+    return [each for each in found if each]
 
 
 def _row(options: argparse.Namespace, effect: float, number: int, ns: int) -> Row:
     name, reports = f"e{effect:g}-{number:02d}", options.reports
     code = _evaluate(options, name, ns, seed=round(1000 * effect) + 10_000 + number)
     if code not in (0, 3):
-        return Row(name, effect, ns, "not measured", code, math.nan, "", "", "", math.nan)
+        return Row(name, effect, ns, "not measured", code, *NOTHING)
     judged = processes.run(
         [*_harness(), "gate", str(reports / name), "--budget", str(_budget(options)), "--json"],
         check=False,
     )
     if judged.returncode == 2:
         _say(judged.stderr)
-        return Row(name, effect, ns, "not judged", 2, math.nan, "", "", "", math.nan)
+        return Row(name, effect, ns, "not judged", 2, *NOTHING)
     said = json.loads(judged.stdout)
     (verdict,) = said["verdicts"]
     report = _report(reports, name)
     cpu = _measured(report, "workload_cpu_percent")
     most = verdict["most"]
+    burnt = [each.injected_us for each in _injected(options, name)]
     return Row(
         name, effect, ns, said["outcome"], judged.returncode, _seconds(report),
         _interval(verdict), f"{most:.2f}" if most else "none", _interval(cpu),
-        cpu.get("estimate") or math.nan,
+        cpu.get("estimate") or math.nan, statistics.fmean(burnt) if burnt else math.nan,
+        _measured(report, "workload_cpu_us").get("level") or math.nan,
     )  # fmt: skip
 
 
@@ -214,17 +236,23 @@ def _text(rows: Sequence[Row], sizes: Sizes, options: argparse.Namespace) -> Ite
     yield (
         "Two versions of one collector, `http` with an injecting program beside it, take turns in "
         "one run. The new one burns a known share more of the service's "
-        f"{sizes.level:.0f} us of CPU a request, in each of {sizes.events:.2f} runs a request. The "
+        f"{sizes.level:.0f} us of CPU a request, in {sizes.events:.2f} burns a request, and tells "
+        "how long those took by its own clock. The "
         f"budget allows {LIMIT:g} %, and what it judges is **{judged}** (`{options.metric}`). Made "
         f"by `ci/{Path(__file__).name}` on {_facts(options.reports)}."
     )
     yield ""
-    yield "| burnt, % | runs | pass | inconclusive | fail | workload_cpu_percent, mean [95 %] |"
-    yield "| --- | --- | --- | --- | --- | --- |"
+    yield (
+        "| asked, % | burnt, % (least to most) | runs | pass | inconclusive | fail "
+        "| workload_cpu_percent, mean [95 %] |"
+    )
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
     for effect in sorted({row.effect for row in rows}):
         mine = [row for row in rows if row.effect == effect]
         counts = [sum(row.outcome == o for row in mine) for o in ("pass", "inconclusive", "fail")]
-        cells = [f"{effect:g}", len(mine), *counts, _pooled(mine)]
+        truths = [row.truth for row in mine]
+        burnt = f"{statistics.fmean(truths):.2f} ({min(truths):.2f} to {max(truths):.2f})"
+        cells = [f"{effect:g}", burnt, len(mine), *counts, _pooled(mine)]
         yield f"| {' | '.join(map(str, cells))} |"
     known = [row.seconds for row in rows if math.isfinite(row.seconds)]
     if known:
@@ -232,15 +260,15 @@ def _text(rows: Sequence[Row], sizes: Sizes, options: argparse.Namespace) -> Ite
         yield f"A run took {statistics.median(known):.0f} s (median), {max(known):.0f} s at most."
     yield ""
     yield (
-        f"| run | burnt, ns | verdict | exit code | {options.metric} [95 %] | at most "
-        "| workload_cpu_percent [95 %] | seconds |"
+        f"| run | burn, ns | burnt, us | burnt, % | verdict | exit code | {options.metric} [95 %] "
+        "| at most | workload_cpu_percent [95 %] | seconds |"
     )
-    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
     for row in rows:
         mark = "" if row.right else " **wrong**"
         yield (
-            f"| {row.name} | {row.ns} | {row.outcome}{mark} | {row.code} | {row.judged} "
-            f"| {row.limit} | {row.cpu} | {row.seconds:.0f} |"
+            f"| {row.name} | {row.ns} | {row.burnt_us:.2f} | {row.truth:.2f} | {row.outcome}{mark} "
+            f"| {row.code} | {row.judged} | {row.limit} | {row.cpu} | {row.seconds:.0f} |"
         )
 
 

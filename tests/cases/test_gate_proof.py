@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from harness.analysis import injection
 from harness.model import Arm
 from tests.unit import synthetic
 
@@ -24,11 +25,13 @@ def test_the_proof_tells_right_from_wrong(
     """With evaluations made up: a gate that does not see the slowdown is called wrong."""
     proof = _script("prove_gate", monkeypatch)
     burnt: list[int] = []
+    sizes = _burns(proof, monkeypatch)
 
     def evaluate(options: Any, name: str, ns: int, seed: int) -> int:
         burnt.append(ns)
+        sizes[name] = ns
         (options.reports / name).mkdir()
-        document = _report(name, 0.0 if blind else ns / 1000)
+        document = _report(name, 0.0 if blind else ns / 2000)
         (options.reports / name / "report.json").write_text(json.dumps(document))
         return 0
 
@@ -37,9 +40,31 @@ def test_the_proof_tells_right_from_wrong(
     argv = ["prove_gate.py", "--runs", "1", "--reports", str(reports), "--output", str(table)]
     monkeypatch.setattr(sys, "argv", argv)
     assert proof.main() == (1 if blind else 0)
-    assert burnt == [0, 4000, 0]  # 2 % of 200 us on one event a request
+    assert burnt == [0, 8000, 0]  # 2 % of 200 us in half a burn a request
     lines = [line for line in table.read_text().splitlines() if line.startswith("| e")]
     assert ["**wrong**" in line for line in lines] == [blind, False]
+
+
+@pytest.mark.parametrize(("asked", "us", "right"), [(0.9, 2.2, False), (0.9, 1.8, True)])
+def test_a_verdict_is_right_by_what_was_burnt_and_not_by_what_was_asked_for(
+    asked: float, us: float, right: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pass at 1.1 % of 200 us is wrong, though 0.9 % were asked for."""
+    proof = _script("prove_gate", monkeypatch)
+    row = proof.Row("e0.9-01", asked, 9000, "pass", 0, 40.0, "", "", "", 0.0, us, 200.0)
+    assert row.right is right
+
+
+def _burns(proof: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """By run how long each burn took, ns, to be filled; half a burn a request."""
+    sizes: dict[str, int] = {}
+
+    def injected(_options: Any, name: str) -> list[injection.Injected]:
+        us = sizes[name] / 1000
+        return [injection.Injected(0, us / 2, us / 2, us, us, 0.5)]
+
+    monkeypatch.setattr(proof, "_injected", injected)
+    return sizes
 
 
 def _script(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -59,10 +84,12 @@ def test_near_the_limit_the_proof_lets_a_run_stay_open(
 ) -> None:
     """An interval of +-0.1 % around 0.95 and 1.05 decides nothing; around 2 % it must."""
     proof = _script("prove_gate", monkeypatch)
+    sizes = _burns(proof, monkeypatch)
 
     def evaluate(options: Any, name: str, ns: int, seed: int) -> int:
+        sizes[name] = ns
         (options.reports / name).mkdir()
-        document = _report(name, ns / 1000)
+        document = _report(name, ns / 2000)
         (options.reports / name / "report.json").write_text(json.dumps(document))
         return 0
 
@@ -74,7 +101,7 @@ def test_near_the_limit_the_proof_lets_a_run_stay_open(
     assert proof.main() == 0
     text = table.read_text()
     assert f"(`{metric}`)" in text
-    counts = {line.split(" | ")[0][2:]: line.split(" | ")[2:5] for line in text.splitlines()
+    counts = {line.split(" | ")[0][2:]: line.split(" | ")[3:6] for line in text.splitlines()
               if line.startswith(("| 0", "| 1", "| 2"))}  # fmt: skip
     assert counts == {"0.95": ["0", "1", "0"], "1.05": ["0", "1", "0"], "2": ["0", "0", "1"]}
 
@@ -115,7 +142,6 @@ def _report(name: str, difference: float) -> dict[str, Any]:
     return {
         "schema_version": 1, "run": name, "complete": True, "trials": [], "skipped_arms": [],
         "started": "2026-01-01T00:00:00+00:00", "ended": "2026-01-01T00:00:30+00:00",
-        "programs": [{"collector": "inject-ns-0", "runs_per_request": 1.0}],
         "rows": [
             row("workload_cpu_us", "us/request", difference, 200.0),
             row("workload_cpu_percent", "%", difference / 2, 100.0),
