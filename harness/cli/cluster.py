@@ -17,7 +17,7 @@ from rich.table import Table
 from harness.cli.screen import ERROR, err, out
 from harness.errors import InputError
 from harness.linux.stop_signals import interruptible
-from harness.targets.kubernetes import profiles, sources
+from harness.targets.kubernetes import profiles, programs, sources
 from harness.targets.kubernetes.archive import Archive
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.rollout import RolledOut
@@ -83,6 +83,7 @@ def down(options: Options, verify: bool) -> None:
     """Remove it; with `verify` exit code 2 if something is left."""
     with interruptible() as stopping:
         stopping.shield()  # half of a cluster is of no use
+        held = programs.held(options) if verify else []
         done = profiles.of(options).down(options, tell)
     for line in done:
         out.print(escape(line), soft_wrap=True)
@@ -90,7 +91,7 @@ def down(options: Options, verify: bool) -> None:
         out.print("Nothing is up there.")
     if not verify:
         return
-    left = profiles.of(options).left(options)
+    left = [*profiles.of(options).left(options), *programs.left(options, held, tell)]
     for line in left:
         out.print(escape(f"Left: {line}"), soft_wrap=True)
     if left:

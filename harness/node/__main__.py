@@ -29,6 +29,8 @@ ANSWERS: Mapping[str, Callable[..., Any]] = {
     "tune": answers.tune,
     "restore": answers.restore,
     "require_here": answers.require_here,
+    "programs": answers.programs,
+    "programs_left": answers.programs_left,
 }
 
 

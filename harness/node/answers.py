@@ -10,8 +10,9 @@ from dataclasses import asdict
 from typing import Any
 
 from harness.errors import DEFECT, CommandError
-from harness.linux import facts, knobs, placement, processes, routes, tunables
+from harness.linux import bpf_programs, facts, knobs, placement, processes, routes, tunables
 from harness.linux import tuning as tuning_of
+from harness.linux.procfs import HOST
 from harness.node import doctor as checks
 from harness.node import machine, needs, rehearsal
 from harness.stack import affinity, ledger
@@ -92,6 +93,18 @@ def rehearse(collector: Mapping[str, Any]) -> list[dict[str, Any]]:
 def require_here(url: str) -> None:
     """InputError if a service that is started here could not answer at this URL."""
     routes.require_here(url)
+
+
+def programs() -> list[int]:
+    """The ids of the BPF programs that processes of this cgroup hold, as of this container."""
+    mine = HOST.text(os.getpid(), "cgroup")
+    found = (bpf_programs.held(pid) for pid in HOST.pids() if HOST.text(pid, "cgroup") == mine)
+    return sorted(set[int]().union(*found))
+
+
+def programs_left(ids: Sequence[int]) -> list[str]:
+    """Those of these that are loaded, though whoever loaded them is gone; each for a sentence."""
+    return bpf_programs.described(bpf_programs.remaining(ids))
 
 
 def entry() -> dict[str, Any]:

@@ -6,6 +6,7 @@ The tests of this file are one story and need each other, in their order.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -246,6 +247,11 @@ def test_a_cluster_that_is_there_loses_the_namespace_again(run: Run) -> None:
     gone = run(HARNESS, "down", *second(run), "--verify", check=False)
     assert gone.returncode == 0, gone.stdout + gone.stderr
     assert "Nothing is left." in gone.stdout
+    asked = re.findall(r"asking (\S+) whether (\d+) BPF programs are gone", gone.stderr)
+    assert len({node for node, _ in asked}) == 3, gone.stderr
+    assert all(int(number) for _, number in asked), "agents that held none were asked for nothing"
+    kubectl = ["kubectl", f"--kubeconfig={second(run)[3]}"]
+    assert "harness-evaluate" not in run(*kubectl, "get", "namespaces").stdout
     assert harness(run, "status", "-o", "json")["ready"]
 
 

@@ -181,6 +181,39 @@ def test_a_secret_of_another_kind_is_refused(machine: Machine) -> None:
         sources.require_pull_secret(Cluster("shop", "harness"), "key")
 
 
+CARRYING = """
+case "$*" in
+*jsonpath*) printf kubernetes.io/dockerconfigjson;;
+*"--namespace=tools get secret key"*) echo '%s';;
+*apply*) (cat "${6#--filename=}"; echo) >> %s;;
+*) echo refused >&2; exit 1;;
+esac
+"""
+
+
+def test_a_secret_is_copied_to_where_an_evaluation_pulls(machine: Machine, tmp_path: Path) -> None:
+    secret = {
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+        "metadata": {"name": "key", "namespace": "tools", "uid": "1", "ownerReferences": [{}]},
+        "data": {".dockerconfigjson": "e30="},
+    }  # fmt: skip
+    log = tmp_path / "applied"
+    machine.put("kubectl", CARRYING % (json.dumps(secret), log))
+    sources.carry_pull_secret(Cluster("shop", "harness-evaluate"), "tools/key")
+    made, account = map(json.loads, log.read_text().splitlines())
+    assert made["data"] == secret["data"]
+    assert made["metadata"].keys() == {"name", "labels"}
+    assert account["kind"] == "ServiceAccount"
+    assert account["imagePullSecrets"] == [{"name": "key"}]
+
+
+def test_a_secret_that_cannot_be_copied_is_named_with_its_namespace(machine: Machine) -> None:
+    machine.put("kubectl", KUBECTL % "echo NotFound >&2; exit 1")
+    with pytest.raises(NeedError, match="in the namespace tools") as caught:
+        sources.carry_pull_secret(Cluster("shop", "harness-evaluate"), "tools/key")
+    assert "-n tools create secret docker-registry key" in caught.value.next_step
+
+
 @pytest.fixture
 def harness(machine: Machine) -> Callable[..., Result]:
     def command(*words: str, code: int = 0) -> Result:

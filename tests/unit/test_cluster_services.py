@@ -231,6 +231,12 @@ def test_a_target_that_cannot_be_read_says_where(given: str) -> None:
         InCluster("kind", given)
 
 
+@pytest.mark.parametrize("secret", ["key", "a/b/c"])
+def test_a_secret_to_pull_with_is_named_with_its_namespace(secret: str) -> None:
+    with pytest.raises(InputError, match="pull_secret=NAMESPACE/NAME"):
+        InCluster("existing", f"context=x,pull_secret={secret}")
+
+
 def node(name: str, *effects: str) -> dict[str, Any]:
     taints = [{"key": "x", "effect": effect} for effect in effects]
     return {"metadata": {"name": name}, "spec": {"taints": taints}}

@@ -5,20 +5,18 @@ What a node says of itself through the API does not tell: BTF, hooks and lockdow
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from harness.collectors import REGISTRY
 from harness.errors import HarnessError, NeedError
-from harness.linux import processes
 from harness.plan import trials
-from harness.targets.base import Tell, answer, arguments
+from harness.targets.base import Tell
 from harness.targets.kubernetes import node_pod
 from harness.targets.kubernetes.kubectl import Cluster
 
 COLLECTORS = ("http", "flows", "guard")
 """Those of the agents' pods, as the chart's values have them."""
-_SECONDS = 120.0
 
 
 def require(
@@ -32,7 +30,8 @@ def require(
     said = []
     for kernel, node in kernels(cluster.get("nodes")).items():
         tell(f"trying the collectors' hooks on {node} (Linux {kernel})")
-        for told in (_unmet(cluster, image, node, asked, pull_secret) or {}).values():
+        about = ("unmet", (asked,), pull_secret)
+        for told in (node_pod.asked(cluster, node, image, *about) or {}).values():
             said.append(f"On {node}, Linux {kernel}: {HarnessError.from_dict(told)}")
     if said:
         raise NeedError(
@@ -51,20 +50,3 @@ def kernels(nodes: list[dict[str, Any]]) -> dict[str, str]:
         ):
             found.setdefault(node["status"]["nodeInfo"]["kernelVersion"], node["metadata"]["name"])
     return found
-
-
-def _unmet(
-    cluster: Cluster, image: str, node: str, asked: Mapping[str, Any], pull_secret: str
-) -> Any:
-    pod = node_pod.new()
-    manifest = node_pod.manifest(pod, node, image)
-    if pull_secret:
-        manifest["spec"]["imagePullSecrets"] = [{"name": pull_secret}]
-    cluster.apply(manifest)
-    try:
-        words = f"--field-selector=metadata.name={pod}"
-        node_pod.await_ready(cluster, words, "The pod that tries the collectors' hooks")
-        argv = node_pod.execute(cluster, pod, *arguments("unmet", (asked,)))
-        return answer("unmet", processes.run(argv, check=False, timeout=_SECONDS))
-    finally:
-        node_pod.remove(cluster, f"pod/{pod}")

@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from harness.errors import CommandError, ComponentError
+from harness.linux import processes
 from harness.linux.procfs import HOST
+from harness.targets.base import answer, arguments
 from harness.targets.kubernetes import namespaces, pods
 from harness.targets.kubernetes.kubectl import Cluster, labels
 
@@ -22,6 +24,7 @@ POD, SERVICE = "harness-node", "harness-service"
 OWNER = "harness/owner"
 READY_SECONDS = 120.0
 GONE_SECONDS = 120.0
+ASKED_SECONDS = 120.0
 MEANWHILE_SECONDS = 10.0
 _LOOK_SECONDS = 0.5
 _LONGEST_SECONDS = 24 * 3600  # a pod whose owner was killed ends then by itself
@@ -85,10 +88,33 @@ def manifest(name: str, node: str, image: str) -> Tree:
     }
 
 
-def execute(cluster: Cluster, pod: str, *arguments: str) -> list[str]:
+def execute(cluster: Cluster, pod: str, *words: str, container: str = "node") -> list[str]:
     """The command that runs a node in the pod, with its stdin and stdout."""
     argv = ["kubectl", *cluster.where, f"--namespace={cluster.namespace}", "exec", "--stdin", pod]
-    return [*argv, "--container=node", "--", "python3", "-m", "harness.node", *arguments]
+    return [*argv, f"--container={container}", "--", "python3", "-m", "harness.node", *words]
+
+
+def asked(
+    cluster: Cluster,
+    node: str,
+    image: str,
+    question: str,
+    about: Sequence[Any] = (),
+    pull_secret: str = "",
+) -> Any:
+    """What a node answers in a pod that is made there for this one question."""
+    pod = new()
+    made = manifest(pod, node, image)
+    if pull_secret:
+        made["spec"]["imagePullSecrets"] = [{"name": pull_secret}]
+    cluster.apply(made)
+    try:
+        words = f"--field-selector=metadata.name={pod}"
+        await_ready(cluster, words, f"The pod that asks {node}")
+        argv = execute(cluster, pod, *arguments(question, about))
+        return answer(question, processes.run(argv, check=False, timeout=ASKED_SECONDS))
+    finally:
+        remove(cluster, f"pod/{pod}")
 
 
 def is_running(cluster: Cluster, pod: str) -> bool:

@@ -34,6 +34,7 @@ _MEASURING = (
     ("create", "pods/exec"), ("create", "deployments.apps"), ("patch", "deployments.apps"),
     ("delete", "deployments.apps"), ("list", "nodes"),
 )  # fmt: skip
+_PULLING = (("create", "secrets"), ("patch", "serviceaccounts"))
 _HINTS = {
     "kind": "Install kind: https://kind.sigs.k8s.io/docs/user/quick-start/#installation.",
     "helm": "Install Helm 3.14 or later: https://helm.sh/docs/intro/install/.",
@@ -75,12 +76,15 @@ def cluster(where: Cluster, machine: str) -> Iterator[Check]:
             yield from _node(node, _ARCHITECTURES.get(machine, machine))
 
 
-def evaluation(where: Cluster, node: str, machine: str) -> Iterator[Check]:
-    """What an evaluation on this node needs: version, permissions, the node itself."""
+def evaluation(where: Cluster, node: str, machine: str, *, secret: bool = False) -> Iterator[Check]:
+    """What an evaluation on this node needs: version, permissions, the node itself.
+
+    With a `secret` to pull images by, it is brought along.
+    """
     version, answers = _version(where)
     yield version
     if answers:
-        yield from (may(where, *each) for each in _MEASURING)
+        yield from (may(where, *each) for each in _MEASURING + (_PULLING if secret else ()))
         for each in where.get("nodes", node):
             yield from _node(each, _ARCHITECTURES.get(machine, machine))
 

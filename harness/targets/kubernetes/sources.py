@@ -1,12 +1,13 @@
 """Where a roll-out's images come from: a bundle, a registry of one's own, the local docker.
 
-`rollout` asks it; `cli` has bundles written and images pushed by it.
+`rollout` and `target` ask it; `cli` has bundles written and images pushed by it.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import NeedError
@@ -14,7 +15,7 @@ from harness.targets.kubernetes import archive, chosen, images, packing, registr
 from harness.targets.kubernetes.archive import Archive
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kind import Kind
-from harness.targets.kubernetes.kubectl import MANAGER, Cluster
+from harness.targets.kubernetes.kubectl import MANAGER, Cluster, labels
 
 _PULL_TYPES = ("kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg")
 
@@ -84,11 +85,31 @@ def told(options: Options, given: Archive | None, wanted: Sequence[str]) -> dict
     return found
 
 
+def carry_pull_secret(cluster: Cluster, given: str) -> None:
+    """Copy the Secret NAMESPACE/NAME into our namespace, whose pods then pull with it.
+
+    It goes with the namespace. NeedError if there is none to pull with.
+    """
+    namespace, _, name = given.rpartition("/")
+    there = replace(cluster, namespace=namespace)
+    if said := _amiss(there, name):
+        raise NeedError(
+            f"There is no Secret {name} to pull images with in the namespace {namespace}.",
+            said,
+            f"Make it: {there.shown} create secret docker-registry {name} --docker-server=...",
+        )
+    (secret,) = there.get("secret", name)
+    metadata = {"name": name, "labels": labels()}
+    kept = {key: secret[key] for key in ("apiVersion", "kind", "type", "data")}
+    cluster.apply({**kept, "metadata": metadata})
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
+    cluster.apply({**account, "imagePullSecrets": [{"name": name}]})
+
+
 def require_pull_secret(cluster: Cluster, name: str) -> None:
     """NeedError unless nodes can pull with this Secret of our namespace."""
-    words = ("get", f"secret/{name}", "--output=jsonpath={.type}")
-    done = cluster.run(*words, check=False)
-    if not done.returncode and done.stdout.strip() in _PULL_TYPES:
+    said = _amiss(cluster, name)
+    if not said:
         return
     namespace, kubectl = cluster.namespace, " ".join(["kubectl", *cluster.where])
     made = [f"{cluster.shown} create secret docker-registry {name} --docker-server=..."]
@@ -96,12 +117,20 @@ def require_pull_secret(cluster: Cluster, name: str) -> None:
         label = f"app.kubernetes.io/managed-by={MANAGER}"
         made.insert(0, f"{kubectl} create namespace {namespace}")
         made.insert(1, f"{kubectl} label namespace {namespace} {label}")
-    said = " ".join(done.stderr.split())[-300:] or f"It is of the type {done.stdout.strip()}."
     raise NeedError(
         f"There is no Secret {name} to pull images with in the namespace {namespace}.",
         said,
         f"Make it: {'; '.join(made)}.",
     )
+
+
+def _amiss(cluster: Cluster, name: str) -> str:
+    """Why nodes cannot pull with this Secret; nothing if they can."""
+    words = ("get", f"secret/{name}", "--output=jsonpath={.type}")
+    done = cluster.run(*words, check=False)
+    if not done.returncode and done.stdout.strip() in _PULL_TYPES:
+        return ""
+    return " ".join(done.stderr.split())[-300:] or f"It is of the type {done.stdout.strip()}."
 
 
 def _source(options: Options, image: str) -> str:

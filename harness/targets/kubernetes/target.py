@@ -29,6 +29,7 @@ from harness.targets.kubernetes import (
     preflight,
     registry,
     services,
+    sources,
 )
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kind import Kind
@@ -39,7 +40,7 @@ NAMESPACE = "harness-evaluate"
 ANSWER_SECONDS = 660.0
 _KEYS = {
     "kind": ("name", "node", "namespace"),
-    "existing": ("context", "kubeconfig", "node", "namespace", "registry"),
+    "existing": ("context", "kubeconfig", "node", "namespace", "registry", "pull_secret"),
 }
 _UNSCHEDULED = {"NoSchedule", "NoExecute"}
 
@@ -49,7 +50,8 @@ class InCluster:
 
     `given` is KEY=VALUE,...: `node` (else the first worker by name), `namespace` (of what is made
     for the evaluation); `name` of kind's cluster; `context` and `kubeconfig` of an existing one,
-    and the `registry` below which its nodes find our image.
+    the `registry` below which its nodes find our image, and the `pull_secret` (NAMESPACE/NAME)
+    that they need for that.
     """
 
     def __init__(self, kind: str, given: str) -> None:
@@ -59,7 +61,7 @@ class InCluster:
         self._options = Options(
             kind, said.get("name", Options.name), kubeconfig=said.get("kubeconfig", ""),
             context=said.get("context", ""), namespace=said["namespace"],
-            registry=said.get("registry", ""),
+            registry=said.get("registry", ""), pull_secret=said.get("pull_secret", ""),
         )  # fmt: skip
         self._pod, self._moved = "", set[str]()
 
@@ -75,7 +77,9 @@ class InCluster:
 
     def check(self) -> None:
         """InputError or NeedError if the cluster cannot be reached, or nothing measured there."""
-        preflight.require(preflight.evaluation(self._cluster, self._place, platform.machine()))
+        secret = bool(self._options.pull_secret)
+        machine = platform.machine()
+        preflight.require(preflight.evaluation(self._cluster, self._place, machine, secret=secret))
         _ = self._image
 
     def check_service(self, asked: Spawn | Found) -> None:
@@ -94,6 +98,8 @@ class InCluster:
             Kind(self._options.name, chosen.home(self._options.name)).load([self._image], tell)
         option = "--target KIND,namespace=NAME"
         namespaces.make(self._cluster, option, namespaces.EVALUATION)
+        if self._options.pull_secret:
+            sources.carry_pull_secret(self._cluster, self._options.pull_secret)
         node_pod.remove_orphans(self._cluster)
         daemonsets.restore_orphans(self._cluster)
         if self._pod:  # it was there, and is not any more
@@ -231,6 +237,12 @@ def _read(kind: str, given: str) -> dict[str, str]:
                 f"Write {kind},{_KEYS[kind][0]}=VALUE,node=NODE.",
             )
         said[key] = value
+    if said.get("pull_secret", "a/b").count("/") != 1:
+        raise InputError(
+            f"The Secret {said['pull_secret']!r} cannot be read.",
+            "It is copied from a namespace of yours into that of the evaluation, and goes with it.",
+            "Write pull_secret=NAMESPACE/NAME.",
+        )
     return said
 
 

@@ -1,0 +1,70 @@
+"""What the verifier does for each program is within its budget: it grows with every branch.
+
+A budget is twice what was processed when it was set, on Linux 6.18: kernels differ by less. A
+program that is near the limit of a million instructions is refused by some kernel, one that needs
+many states takes long to load.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.agent.libbpf import Object
+from harness.agent.library import LIB, checked
+
+OBJECTS = Path(__file__).resolve().parents[2] / "bpf" / ".output"
+BUDGETS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
+SAID = re.compile(r"processed (\d+) insns .* total_states (\d+) ")
+STATISTICS = 4  # BPF_LOG_STATS
+NEED_MORE = ("lsm", "fentry")  # than every kernel has: where they are refused, others are measured
+
+
+@pytest.mark.parametrize("name", sorted(BUDGETS))
+def test_each_program_is_verified_within_its_budget(name: str) -> None:
+    found = dict(_verified(OBJECTS / f"{name}.bpf.o"))
+    for program, budget in BUDGETS[name].items():
+        if program in found:
+            instructions, states = found[program]
+            assert instructions <= budget["instructions"], f"{name}/{program}"
+            assert states <= budget["states"], f"{name}/{program}"
+    assert not found.keys() - BUDGETS[name].keys(), "programs that have no budget"
+
+
+def test_every_object_has_budgets() -> None:
+    assert {path.name.removesuffix(".bpf.o") for path in OBJECTS.glob("*.bpf.o")} == set(BUDGETS)
+
+
+def _verified(path: Path) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Instructions and states that the verifier went through, of each program that it took."""
+    if not path.exists():
+        pytest.skip("`make bpf` builds the objects")
+    own = Object(path)
+    logs = {}
+    for program in own.programs:
+        if program.section.startswith(NEED_MORE):
+            program.skip()
+            continue
+        logs[program.name] = _logged(program._pointer)
+    try:
+        own.load()
+        for name, log in logs.items():
+            said = SAID.search(log.value.decode(errors="replace"))
+            assert said, log.value
+            yield name, (int(said[1]), int(said[2]))
+    finally:
+        own.close()
+
+
+def _logged(program: int) -> ctypes.Array[ctypes.c_char]:
+    """Where the verifier writes its statistics of this program."""
+    log = ctypes.create_string_buffer(1 << 16)
+    pointer, size = ctypes.c_void_p(program), ctypes.c_size_t(len(log))
+    checked(LIB.bpf_program__set_log_level(pointer, STATISTICS), "No level can be set.")
+    checked(LIB.bpf_program__set_log_buf(pointer, log, size), "No buffer can be set.")
+    return log
