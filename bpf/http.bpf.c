@@ -2,42 +2,39 @@
 /*
  * http: HTTP/1.x requests served by the processes of one cgroup.
  *
- * A request starts with the segment that arrives with a method at its first
- * byte and ends with the next one that leaves with "HTTP/1." at its first
- * byte, on the same socket. Every request is added up here, by method, route,
- * status and port; a sampled share is told one by one.
+ * A request starts with the segment in which its request line arrives and ends
+ * when the last byte of its response leaves, on the same socket. Sequence
+ * numbers tell what was sent again, and what belongs to a body. Requests that
+ * do not wait for responses stand in a queue. One that is not answered when
+ * its socket is released ends there, with an error. Every request is added up
+ * here, by method, route, status and port; a share is told one by one.
  *
- * Not seen: TLS, HTTP/2, the second and further of pipelined requests, and a
- * first line that is torn apart by a segment's end. Sizes are Content-Length
- * as found in the first MESSAGE bytes; a chunked body has none.
+ * Not seen: TLS, HTTP/2, UNIX sockets, a request line that does not begin with
+ * a segment or behind another request in one, and segments out of order. Sizes
+ * are those of Content-Length; a chunked body has none, and ends with a segment
+ * whose end looks like that of its last chunk.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include "http.h"
 #include "http_message.bpf.h"
+#include "http_packet.bpf.h"
+#include "http_totals.bpf.h"
 
-#define ETH_P_IP   0x0800
-#define ETH_P_IPV6 0x86DD
-#define SHORTEST   16 /* bytes of a message, of which its method takes 8 at most */
+#define AF_INET	  2
+#define HUGE	  (1ULL << 30)		/* sequence numbers do not reach farther */
+#define TOO_OLD	  (120 * 1000000000ULL) /* for a client that is still connecting */
+#define LAST	  "0\r\n\r\n"		/* chunk, with what ends a body behind it */
+#define LAST_SIZE (sizeof(LAST) - 1)
 
-struct http_segment {
-	__u32 offset;
-	__u32 len;
-	__u32 seq;
-	__u16 source;
-	__u16 dest;
-};
-
-const volatile __u64 targ_duration_bounds[DURATIONS];
-const volatile __u64 targ_size_bounds[SIZES];
 const volatile __u32 targ_sample;    /* a span if a random number is not above */
 const volatile bool targ_containers; /* whether records tell the cgroup that they are of */
 
 __u32 generation = 0; /* raised by each `on`: state from before an `off` is void */
-__u64 lost = 0;
+bool any_early = false;
 
-static const struct http_totals zero;
+static const struct http_conn fresh;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
@@ -47,66 +44,24 @@ struct {
 } conns SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 512);
-	__uint(key_size, sizeof(struct http_series)); /* no type: it may be cut down */
-	__uint(value_size, sizeof(struct http_totals));
-} series SEC(".maps");
+	__type(key, int);
+	__type(value, struct http_queue);
+} queues SEC(".maps");
 
-/* what `series` has no room for, with the route "other" */
+/*
+ * Data that arrive before a connection has a socket: with the segment that completes the
+ * handshake, as after a deferred accept or a lost ACK, or in a SYN (TCP Fast Open). Then the
+ * filter has the listener's socket.
+ */
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 512);
-	__uint(key_size, sizeof(struct http_series));
-	__uint(value_size, sizeof(struct http_totals));
-} overflow SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 256 * 1024);
-} events SEC(".maps");
-
-static __always_inline void add(__u64 *to, __u64 n)
-{
-	/* softirq may interrupt the same program on the same CPU */
-	__sync_fetch_and_add(to, n);
-}
-
-/* false for what carries no TCP payload */
-static __always_inline bool parse(struct __sk_buff *skb, struct http_segment *seg)
-{
-	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-	struct ipv6hdr *ip6 = data;
-	struct iphdr *ip = data;
-	struct tcphdr *tcp;
-	__u32 offset;
-
-	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		if ((void *)(ip + 1) > end || ip->protocol != IPPROTO_TCP)
-			return false;
-		offset = ip->ihl * 4;
-	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		if ((void *)(ip6 + 1) > end || ip6->nexthdr != IPPROTO_TCP)
-			return false;
-		offset = sizeof(*ip6);
-	} else {
-		return false;
-	}
-	tcp = data + offset;
-	if ((void *)(tcp + 1) > end)
-		return false;
-	offset += tcp->doff * 4;
-	if (skb->len <= offset)
-		return false;
-	seg->offset = offset;
-	seg->len = skb->len - offset;
-	seg->seq = bpf_ntohl(tcp->seq);
-	seg->source = bpf_ntohs(tcp->source);
-	seg->dest = bpf_ntohs(tcp->dest);
-	return true;
-}
+	__uint(max_entries, 4096);
+	__type(key, struct http_client);
+	__type(value, struct http_conn);
+} early SEC(".maps");
 
 static __always_inline struct http_conn *conn_of(struct __sk_buff *skb, __u64 flags)
 {
@@ -118,114 +73,86 @@ static __always_inline struct http_conn *conn_of(struct __sk_buff *skb, __u64 fl
 	return sk ? bpf_sk_storage_get(&conns, sk, NULL, flags) : NULL;
 }
 
-/* read the head of a message; false if it is too short for one */
-static __always_inline bool read(struct __sk_buff *skb, __u32 offset, __u32 len,
-				 struct http_head *head)
+static __noinline struct http_queue *queue_of(struct __sk_buff *skb, __u64 flags)
 {
-	__u64 n = len < MESSAGE ? len : MESSAGE;
+	struct bpf_sock *sk = skb->sk;
 
-	barrier_var(n);				  /* the compiler would check `len`, and load `n` */
-	__builtin_memset(head, 0, sizeof(*head)); /* older verifiers ask for it */
-	if (n < SHORTEST)
-		return false;
-	barrier_var(n); /* the compiler would make both checks one, which Linux 6.1 cannot follow */
-	if (n > MESSAGE || bpf_skb_load_bytes(skb, offset, head->text, n))
-		return false;
-	head->n = n;
-	return true;
+	if (!sk)
+		return NULL;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk || sk->state == BPF_TCP_LISTEN) /* which is not its own */
+		return NULL;
+	return bpf_sk_storage_get(&queues, sk, NULL, flags);
 }
 
-static __always_inline __u32 bucket(const volatile __u64 *bounds, __u32 count, __u64 value)
+/* the state of a client that has no socket yet */
+static __noinline struct http_conn *early_of(struct __sk_buff *skb, __u32 port)
 {
-	__u32 i;
+	struct http_client client = {};
+	struct http_conn *conn;
 
-	for (i = 0; i < count; i++)
-		if (value <= bounds[i])
-			break;
-	return i;
+	client_of(skb, &client, port, false);
+	conn = bpf_map_lookup_elem(&early, &client);
+	if (conn && bpf_ktime_get_ns() - conn->request.start_ns < TOO_OLD)
+		return conn;
+	if (!any_early)
+		any_early = true;
+	bpf_map_update_elem(&early, &client, &fresh, BPF_ANY);
+	return bpf_map_lookup_elem(&early, &client);
 }
 
-static __always_inline struct http_totals *totals_of(struct http_series *one)
+/* give a socket the state that its client had before; NULL if it had none */
+static __noinline struct http_conn *adopt(struct __sk_buff *skb, __u32 port, bool sent)
 {
-	struct http_totals *found = bpf_map_lookup_elem(&series, one);
+	struct http_client client = {};
+	struct http_conn *conn, *before;
 
-	if (found)
-		return found;
-	bpf_map_update_elem(&series, one, &zero, BPF_NOEXIST);
-	found = bpf_map_lookup_elem(&series, one);
-	if (found)
-		return found;
-	__builtin_memset(one->key.route, 0, ROUTE);
-	__builtin_memcpy(one->key.route, "other", 5);
-	found = bpf_map_lookup_elem(&overflow, one);
-	if (found)
-		return found;
-	bpf_map_update_elem(&overflow, one, &zero, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&overflow, one);
+	client_of(skb, &client, port, sent);
+	before = bpf_map_lookup_elem(&early, &client);
+	if (!before)
+		return NULL;
+	conn = conn_of(skb, BPF_SK_STORAGE_GET_F_CREATE);
+	if (conn)
+		*conn = *before;
+	bpf_map_delete_elem(&early, &client);
+	return conn;
 }
 
-static __always_inline void count(struct http_conn *conn, struct http_series *one, __u64 now,
-				  __u64 length)
+/* the connection of a packet that a client sent */
+static __always_inline struct http_conn *receiving(struct __sk_buff *skb, __u32 port)
 {
-	struct http_totals *totals = totals_of(one);
-	__u64 duration = now - conn->start_ns;
-	__u32 i;
+	struct bpf_sock *sk = skb->sk;
+	struct http_conn *conn;
 
-	if (!totals) {
-		add(&lost, 1);
-		return;
-	}
-	i = bucket(targ_duration_bounds, DURATIONS, duration);
-	if (i <= DURATIONS)
-		add(&totals->duration[i], 1);
-	add(&totals->duration_ns, duration);
-	if (conn->request_bytes != UNKNOWN) {
-		i = bucket(targ_size_bounds, SIZES, conn->request_bytes);
-		if (i <= SIZES)
-			add(&totals->request[i], 1);
-		add(&totals->request_bytes, conn->request_bytes);
-	}
-	if (length != UNKNOWN) {
-		i = bucket(targ_size_bounds, SIZES, length);
-		if (i <= SIZES)
-			add(&totals->response[i], 1);
-		add(&totals->response_bytes, length);
-	}
+	if (!sk)
+		return NULL;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return NULL;
+	if (sk->state == BPF_TCP_LISTEN)
+		return early_of(skb, port);
+	conn = bpf_sk_storage_get(&conns, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (conn && !conn->generation && any_early)
+		adopt(skb, port, false);
+	return conn;
 }
 
-static __always_inline void tell(struct http_conn *conn, struct http_series *one, __u64 now,
-				 __u64 length)
+/* where the next request of a connection is kept; NULL if there is no room */
+static __always_inline struct http_request *slot_of(struct __sk_buff *skb, struct http_conn *conn,
+						    __u32 waiting)
 {
-	struct http_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	struct http_queue *queue;
 
-	if (!event) {
-		add(&lost, 1);
-		return;
-	}
-	event->start_ns = conn->start_ns;
-	event->end_ns = now;
-	event->request_bytes = conn->request_bytes;
-	event->response_bytes = length;
-	event->series = *one;
-	__builtin_memcpy(event->target, conn->target, TARGET);
-	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
-}
-
-static __always_inline void keep_target(struct __sk_buff *skb, __u32 offset, __u32 len,
-					struct http_conn *conn)
-{
-	__u64 n = len < TARGET ? len : TARGET;
-
-	barrier_var(n); /* as in read(), which has found SHORTEST bytes in this segment */
-	if (n < SHORTEST - 8)
-		return;
-	barrier_var(n);
-	if (n <= TARGET)
-		bpf_skb_load_bytes(skb, offset, conn->target, n);
+	if (!waiting)
+		return &conn->request;
+	if (waiting >= QUEUE)
+		return NULL;
+	queue = queue_of(skb, BPF_SK_STORAGE_GET_F_CREATE);
+	return queue ? &queue->waiting[conn->begun & (QUEUE - 1)] : NULL;
 }
 
 /* the two directions run on different CPUs: what is not written does not travel */
-static __always_inline bool differs(const struct http_key *a, const struct http_key *b)
+static __always_inline bool differs(const struct http_series *a, const struct http_series *b)
 {
 	__u64 difference = 0;
 	__u32 i;
@@ -235,101 +162,361 @@ static __always_inline bool differs(const struct http_key *a, const struct http_
 	return difference;
 }
 
-static __always_inline bool is_response(struct http_head *head)
+static __always_inline bool has_body(__u8 method)
 {
-	return (*(__u64 *)head->text & FIRST(7)) == (WORD("HTTP/1. ") & FIRST(7));
+	return method == M_POST || method == M_PUT || method == M_PATCH || method == M_OTHER;
+}
+
+/* the request that a segment starts with, if it does: its key without the status, its header */
+static __always_inline bool recognise(struct __sk_buff *skb, struct http_segment *seg,
+				      struct http_head *head, struct http_key *key, __u32 *end)
+{
+	__u32 found;
+
+	if (bpf_skb_load_bytes(skb, seg->offset, head->text, sizeof(__u64)))
+		return false;
+	found = method_in(WORD(head->text));
+	if (!found || !read(skb, seg->offset, seg->len, head))
+		return false;
+	__builtin_memset(head, 0, offsetof(struct http_head, n));
+	head->arrived_ns = bpf_ktime_get_ns();
+	key->method = found;
+	head->target = found >> 8;
+	if (key->method == M_OTHER) {
+		head->target = other_method(head);
+		if (!head->target)
+			return false;
+	}
+	route_of(key, head);
+	*end = header_of(skb, head, seg->offset, seg->len, has_body(key->method) ? WINDOWS : 1);
+	if (head->line ? !head->version : key->method == M_OTHER)
+		return false; /* another protocol's */
+	key->minor = head->version - '0';
+	key->port = seg->dest;
+	return true;
+}
+
+/* whether a request begins here; if not, how many bytes belong to what is known already */
+static __always_inline bool is_next(struct http_conn *conn, struct http_segment *seg, __u32 *known)
+{
+	__u32 waiting = conn->begun - conn->ended;
+
+	if (conn->generation != generation) {
+		conn->begun = conn->ended;
+		conn->answered = conn->answering = 0;
+		conn->generation = generation;
+		return true;
+	}
+	*known = conn->end_seq - seg->seq;
+	if ((__s32)*known > 0) /* sent again, or a body that looks like a request */
+		return false;
+	*known = 0;
+	if (waiting && conn->open)
+		return false;
+	if (waiting == 1 && !conn->answering && conn->ack != seg->ack) {
+		lose(L_UNSEEN); /* the client does not wait for it any more */
+		conn->ended++;
+	}
+	return true;
+}
+
+/* the size of a request's body, and where the next request begins: behind so many bytes, or 0 */
+static __always_inline __u32 measure(struct http_conn *conn, struct http_segment *seg,
+				     struct http_head *head, struct http_request *request,
+				     __u8 method, __u32 end)
+{
+	bool body = has_body(method);
+
+	if (end && !head->chunked && head->length == UNKNOWN)
+		head->length = 0;
+	request->bytes = head->chunked ? UNKNOWN : end || body ? head->length : 0;
+	conn->ack = seg->ack;
+	conn->open = head->chunked || (end ? head->length >= HUGE : body);
+	if (conn->open || !end) {
+		conn->end_seq = seg->seq + seg->len;
+		return 0;
+	}
+	end += head->length;
+	conn->end_seq = seg->seq + end;
+	return end;
+}
+
+/*
+ * A request that was recognised begins; how many bytes are its, 0 if that is unknown. A function
+ * that the verifier checks once, and not for each turn of the loop around it.
+ */
+__noinline __u32 begin(struct __sk_buff *skb, struct http_segment *seg, struct http_head *head,
+		       struct http_series *one, __u32 end)
+{
+	struct http_request *request;
+	struct http_conn *conn;
+	__u32 known = 0, target, waiting;
+	__u8 method;
+
+	if (!seg || !head || !one)
+		return 0;
+	conn = receiving(skb, seg->source);
+	if (!conn) {
+		lose(L_SOCKET);
+		return 0;
+	}
+	if (!is_next(conn, seg, &known))
+		return known;
+	waiting = conn->begun - conn->ended;
+	request = slot_of(skb, conn, waiting);
+	if (!request) {
+		lose(L_PIPELINE);
+		return 0;
+	}
+	method = one->key.method;
+	one->cgroup = targ_containers ? bpf_skb_cgroup_id(skb) : 0;
+	if (differs(one, &request->series))
+		request->series = *one;
+	request->start_ns = head->arrived_ns;
+	request->sampled = bpf_get_prandom_u32() <= targ_sample;
+	if (request->sampled) {
+		target = method == M_OTHER ? 0 : head->target;
+		keep_target(skb, seg->offset + target, seg->len - target, request->target);
+	}
+	end = measure(conn, seg, head, request, method, end);
+	if (!waiting)
+		conn->current = conn->begun;
+	barrier();
+	conn->begun++;
+	return end;
 }
 
 SEC("cgroup_skb/ingress")
-int ingress(struct __sk_buff *skb)
+int http_ingress(struct __sk_buff *skb)
 {
-	struct http_key key = {};
-	struct http_head head;
 	struct http_segment seg;
-	struct http_conn *conn;
-	__u64 word, length = 0;
-	__u32 target, end;
-	__u8 method;
+	struct http_head head;
+	__u32 i, end, taken;
 
-	if (!parse(skb, &seg) || bpf_skb_load_bytes(skb, seg.offset, &word, sizeof(word)))
+	if (!parse(skb, &seg))
 		return 1;
-	method = method_of(word, &target);
-	if (!method)
-		return 1;
-	conn = conn_of(skb, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!conn) {
-		add(&lost, 1);
-		return 1;
+	for (i = 0; i < QUEUE; i++) {
+		struct http_series one = {};
+
+		if (!recognise(skb, &seg, &head, &one.key, &end))
+			break;
+		taken = begin(skb, &seg, &head, &one, end);
+		if (!taken || taken >= seg.len)
+			break;
+		seg.offset += taken;
+		seg.seq += taken;
+		seg.len -= taken;
 	}
-	/* a body that looks like a request, or a request sent again */
-	if (conn->pending && conn->generation == generation && (__s32)(seg.seq - conn->end_seq) < 0)
-		return 1;
-	conn->pending = 0;
-	if (!read(skb, seg.offset, seg.len, &head))
-		return 1;
-	head.target = target;
-	conn->start_ns = bpf_ktime_get_ns();
-	key.method = method;
-	key.port = seg.dest;
-	route_of(&key, &head);
-	if (differs(&key, &conn->key))
-		conn->key = key;
-	conn->sampled = bpf_get_prandom_u32() <= targ_sample;
-	if (conn->sampled)
-		keep_target(skb, seg.offset + target, seg.len - target, conn);
-	conn->end_seq = seg.seq + seg.len;
-	if (method == M_POST || method == M_PUT || method == M_PATCH) {
-		end = header(&head);
-		length = head.length;
-		if (end && length != UNKNOWN)
-			conn->end_seq = seg.seq + end + length;
-	}
-	conn->request_bytes = length;
-	conn->generation = generation;
-	conn->pending = 1;
 	return 1;
 }
 
-SEC("cgroup_skb/egress")
-int egress(struct __sk_buff *skb)
+/* make the request current whose response comes now */
+static __noinline int turn(struct __sk_buff *skb, struct http_conn *conn)
+{
+	struct http_queue *queue = queue_of(skb, 0);
+
+	if (queue)
+		conn->request = queue->waiting[conn->ended & (QUEUE - 1)];
+	conn->current = conn->ended;
+	return 0;
+}
+
+static __always_inline __u32 outcome_of(struct http_conn *conn)
+{
+	return conn->request.series.key.status | conn->request.series.key.minor << 16;
+}
+
+/*
+ * A response that starts with this segment; how many of its bytes are its, 0 if none. This and
+ * go_on are functions that the verifier checks once, and not for each turn of the loop around them.
+ */
+__noinline __u32 answer(struct __sk_buff *skb, struct http_segment *seg, struct http_conn *conn)
 {
 	struct http_head head;
-	struct http_segment seg;
-	struct http_series one;
-	struct http_conn *conn;
 	const char *text = head.text;
+	struct http_key *key;
+	__u32 end, status, minor;
 	__u64 now;
-	__u32 end;
+
+	if (!seg || !conn)
+		return 0;
+	key = &conn->request.series.key;
+	if (conn->answered && (__s32)(seg->seq - conn->out_seq) < 0)
+		return 0; /* sent again */
+	if (!read(skb, seg->offset, seg->len, &head) || !is_response(&head))
+		return 0;
+	now = bpf_ktime_get_ns();
+	minor = (__u8)(text[7] - '0');
+	status = (text[9] - '0') * 100 + (text[10] - '0') * 10 + text[11] - '0';
+	status &= 0xffff;
+	__builtin_memset(&head, 0, offsetof(struct http_head, n));
+	end = header_of(skb, &head, seg->offset, seg->len, WINDOWS);
+	if (status / 100 == 1 && status != 101) { /* interim */
+		conn->ack = seg->seq + (end ? end : seg->len);
+		return end;
+	}
+	if (conn->current != conn->ended)
+		turn(skb, conn);
+	if (key->method == M_HEAD || status == 204 || status == 304 || status == 101 ||
+	    (key->method == M_CONNECT && status / 100 == 2)) {
+		head.length = 0;
+		head.chunked = 0;
+	}
+	conn->answered = 1;
+	if (!end || (!head.chunked && head.length <= seg->len - end)) { /* all of it is here */
+		end = end ? end + head.length : seg->len;
+		conn->out_seq = seg->seq + end;
+		finish(conn, status | minor << 16, now, head.length);
+		return end;
+	}
+	key->status = status;
+	key->minor = minor;
+	conn->out_seq = seg->seq + end;
+	conn->response_bytes = conn->left = head.chunked ? UNKNOWN : head.length;
+	conn->last_ns = now;
+	conn->answering = head.chunked ? A_CHUNKED : head.length == UNKNOWN ? A_CLOSE : A_LENGTH;
+	return end;
+}
+
+/* more of a response's body; how many bytes of the segment are its, 0 if all of them */
+__noinline __u32 go_on(struct __sk_buff *skb, struct http_segment *seg, struct http_conn *conn)
+{
+	__u64 tail = 0;
+	__u32 old;
+
+	if (!seg || !conn)
+		return 0;
+	old = conn->out_seq - seg->seq; /* bytes that were sent before */
+	if ((__s32)old < 0)
+		old = 0;
+	if (old >= seg->len)
+		return 0;
+	conn->last_ns = bpf_ktime_get_ns();
+	if (conn->answering == A_LENGTH && conn->left <= seg->len - old) {
+		old += conn->left;
+		conn->out_seq = seg->seq + old;
+		finish(conn, outcome_of(conn), conn->last_ns, conn->response_bytes);
+		return old;
+	}
+	conn->left -= seg->len - old;
+	conn->out_seq = seg->seq + seg->len;
+	if (conn->answering == A_CHUNKED && seg->len >= LAST_SIZE &&
+	    !bpf_skb_load_bytes(skb, seg->offset + seg->len - LAST_SIZE, &tail, LAST_SIZE) &&
+	    tail == (WORD(LAST "\0\0\0") & FIRST(LAST_SIZE)))
+		finish(conn, outcome_of(conn), conn->last_ns, UNKNOWN);
+	return 0;
+}
+
+/* a body whose end was not seen ends where the response behind it begins */
+static __always_inline bool has_ended(struct __sk_buff *skb, struct http_segment *seg,
+				      struct http_conn *conn)
+{
+	__u64 word = 0;
+
+	return conn->answering != A_LENGTH && conn->begun - conn->ended > 1 &&
+	       (__s32)(seg->seq - conn->out_seq) >= 0 &&
+	       !bpf_skb_load_bytes(skb, seg->offset, &word, 7) &&
+	       word == (WORD("HTTP/1. ") & FIRST(7));
+}
+
+SEC("cgroup_skb/egress")
+int http_egress(struct __sk_buff *skb)
+{
+	struct http_segment seg;
+	struct http_conn *conn;
+	__u32 i, taken;
 
 	if (!parse(skb, &seg))
 		return 1;
 	conn = conn_of(skb, 0);
-	if (!conn || !conn->pending)
+	if (!conn && any_early)
+		conn = adopt(skb, seg.dest, true);
+	if (!conn || conn->begun == conn->ended || conn->generation != generation)
 		return 1;
-	if (!read(skb, seg.offset, seg.len, &head) || !is_response(&head))
-		return 1;
-	if (conn->generation != generation) {
-		conn->pending = 0;
+	for (i = 0; i < QUEUE; i++) {
+		if (conn->answering && has_ended(skb, &seg, conn))
+			finish(conn, outcome_of(conn), conn->last_ns, UNKNOWN);
+		taken = conn->answering ? go_on(skb, &seg, conn) : answer(skb, &seg, conn);
+		if (!taken || taken >= seg.len || conn->begun == conn->ended)
+			break;
+		seg.offset += taken;
+		seg.seq += taken;
+		seg.len -= taken;
+	}
+	return 1;
+}
+
+static __always_inline __u32 error_of(__u32 state)
+{
+	if (state == BPF_TCP_CLOSE_WAIT)
+		return E_CLIENT_CLOSED;
+	return state == BPF_TCP_CLOSE ? E_RESET : E_SERVER_CLOSED;
+}
+
+/* no response comes any more, or no more of one */
+static __always_inline void give_up(struct http_conn *conn, __u32 error, __u64 now)
+{
+	if (!conn->answering)
+		finish(conn, error << 24, now, UNKNOWN);
+	else if (conn->answering == A_LENGTH)
+		finish(conn, outcome_of(conn) | error << 24, now, UNKNOWN);
+	else
+		finish(conn, outcome_of(conn), conn->last_ns, UNKNOWN);
+}
+
+/* of a connection whose socket never sent or received anything by itself */
+static __noinline int release_early(struct bpf_sock *sk, __u64 now)
+{
+	struct http_client client = {};
+	struct http_conn *conn;
+	__u32 last;
+
+	client.port = bpf_ntohs(*(volatile __u32 *)&sk->dst_port); /* as a word: before 5.18 */
+	if (sk->family == AF_INET) {
+		last = sk->dst_ip4;
+		barrier_var(last); /* the compiler would load from either place at once */
+		client.address[2] = bpf_htonl(0xffff);
+	} else {
+		client.address[0] = sk->dst_ip6[0];
+		client.address[1] = sk->dst_ip6[1];
+		client.address[2] = sk->dst_ip6[2];
+		last = sk->dst_ip6[3];
+		barrier_var(last);
+	}
+	client.address[3] = last;
+	conn = bpf_map_lookup_elem(&early, &client);
+	if (!conn)
+		return 0;
+	if (conn->generation == generation && conn->begun != conn->ended)
+		give_up(conn, error_of(sk->state), now);
+	bpf_map_delete_elem(&early, &client);
+	return 0;
+}
+
+SEC("cgroup/sock_release")
+int http_release(struct bpf_sock *sk)
+{
+	struct http_conn *conn = bpf_sk_storage_get(&conns, sk, NULL, 0);
+	struct http_queue *queue;
+	__u64 now;
+	__u32 i;
+
+	if (!conn) {
+		if (any_early)
+			release_early(sk, bpf_ktime_get_ns());
 		return 1;
 	}
-	end = header(&head);
-	if (text[9] == '1' && (text[10] != '0' || text[11] != '1')) { /* interim, not 101 */
-		if (!end || end >= seg.len || !read(skb, seg.offset + end, seg.len - end, &head) ||
-		    !is_response(&head))
-			return 1;
-		header(&head);
-	}
-	conn->pending = 0;
+	if (conn->begun == conn->ended || conn->generation != generation)
+		return 1;
 	now = bpf_ktime_get_ns();
-	one.key = conn->key;
-	one.cgroup = targ_containers ? bpf_skb_cgroup_id(skb) : 0;
-	one.key.minor = text[7] - '0';
-	one.key.status = (text[9] - '0') * 100 + (text[10] - '0') * 10 + text[11] - '0';
-	if (one.key.method == M_HEAD || one.key.status == 204 || one.key.status == 304)
-		head.length = 0;
-	count(conn, &one, now, head.length);
-	if (conn->sampled)
-		tell(conn, &one, now, head.length);
+	queue = bpf_sk_storage_get(&queues, sk, NULL, 0);
+	for (i = 0; i < QUEUE && conn->begun != conn->ended; i++) {
+		if (conn->current != conn->ended && queue) {
+			conn->request = queue->waiting[conn->ended & (QUEUE - 1)];
+			conn->current = conn->ended;
+		}
+		give_up(conn, error_of(sk->state), now);
+	}
 	return 1;
 }
 

@@ -3,11 +3,14 @@
 #ifndef __HTTP_H
 #define __HTTP_H
 
-#define MESSAGE	  320 /* bytes of a message that are looked at */
-#define ROUTE	  56  /* bytes of a route that are kept */
-#define TARGET	  128 /* bytes of path and query that a span tells */
-#define LINE	  24  /* room for "content-length: " and a number */
-#define DURATIONS 14  /* bucket bounds, see harness/agent/http.py */
+#define MESSAGE	  192			/* bytes of a message that are looked at at once */
+#define LINE	  32			/* room for "content-length:", blanks and a number */
+#define STEP	  (MESSAGE - LINE - 32) /* from there on once more, if its header goes on */
+#define WINDOWS	  12			/* how often, at most */
+#define ROUTE	  56			/* bytes of a route that are kept */
+#define TARGET	  128			/* bytes of path and query that a span tells */
+#define QUEUE	  16			/* requests of a connection that wait for their responses */
+#define DURATIONS 19			/* bucket bounds, see harness/agent/http.py */
 #define SIZES	  9
 #define UNKNOWN	  (~0ULL)
 
@@ -22,15 +25,34 @@ enum http_method {
 	M_OPTIONS,
 	M_CONNECT,
 	M_TRACE,
+	M_OTHER,
+};
+
+/* how a connection ended before a response did; in the order of harness/agent/http.py */
+enum http_error {
+	E_SERVER_CLOSED = 1,
+	E_CLIENT_CLOSED,
+	E_RESET,
+};
+
+/* why a request was not counted or not told; in the order of harness/agent/http.py */
+enum http_lost {
+	L_SOCKET,   /* no memory for its connection's state */
+	L_SERIES,   /* no memory for its series */
+	L_SPAN,	    /* the ring buffer was full */
+	L_PIPELINE, /* more waited than a queue takes */
+	L_UNSEEN,   /* what answered it did not look like a response */
+	LOST,
 };
 
 struct http_key {
 	char route[ROUTE];
-	__u16 status;
+	__u16 status; /* 0: there was no response */
 	__u16 port;
 	__u8 method;
 	__u8 minor;
-	__u16 unused;
+	__u8 error;
+	__u8 unused;
 } __attribute__((aligned(8))); /* compared by words */
 
 /* what is added up apart: user space cuts it down to `key` where records tell no cgroup */
@@ -57,28 +79,69 @@ struct http_event {
 	char target[TARGET];
 };
 
-/* the head of a message, on the stack: memory that is warm anyway */
+/* a message's head, on the stack: memory that is warm anyway */
 struct http_head {
-	__u64 length; /* Content-Length */
-	__u32 at;     /* where its number starts */
-	__u32 target; /* where the request's target starts */
-	__u32 out;    /* bytes of the route so far */
-	__u32 start;  /* where its last segment starts */
-	__u32 seen;   /* what that is made of */
-	__u32 n;      /* bytes in `text` */
+	__u64 arrived_ns;
+	__u64 length;  /* Content-Length */
+	__u32 at;      /* where its number starts */
+	__u32 line;    /* whether the first line ended */
+	__u32 first;   /* where the next one starts, if that is in `text` */
+	__u32 end;     /* where the header does */
+	__u32 version; /* the digit behind "HTTP/1." in the first line */
+	__u32 chunked; /* whether there is a Transfer-Encoding */
+	__u32 target;  /* where the request's target starts */
+	__u32 from;    /* where its path does */
+	__u32 out;     /* bytes of the route so far */
+	__u32 start;   /* where its last segment starts */
+	__u32 seen;    /* what that is made of */
+	__u32 n;       /* bytes in `text` */
 	char text[MESSAGE];
 };
 
-/* one per socket */
-struct http_conn {
+/* one that waits for its response */
+struct http_request {
 	__u64 start_ns;
-	__u64 request_bytes;
+	__u64 bytes; /* of its body */
+	__u64 sampled;
+	struct http_series series;
+	char target[TARGET]; /* if sampled; with the method if that is M_OTHER */
+};
+
+/* how long a response is whose end has not left yet */
+enum http_answering {
+	A_LENGTH = 1,
+	A_CHUNKED,
+	A_CLOSE, /* until the connection ends */
+};
+
+/* one per socket; ingress writes begun, egress ended */
+struct http_conn {
 	__u32 generation;
-	__u32 end_seq;
-	__u32 pending;
-	__u32 sampled;
-	struct http_key key;
-	char target[TARGET]; /* if sampled */
+	__u32 begun;   /* requests */
+	__u32 ended;   /* those of them that were answered */
+	__u32 current; /* which of them `request` is, counted like these */
+	__u32 end_seq; /* where the next request begins */
+	__u32 ack;     /* what the client had received when it sent the last one */
+	__u32 out_seq; /* where the next response begins, or the rest of this one */
+	__u8 open;     /* nobody knows where the last request ends */
+	__u8 answered; /* whether out_seq means anything */
+	__u8 answering;
+	__u8 unused;
+	struct http_request request;
+	__u64 left; /* bytes of the response */
+	__u64 response_bytes;
+	__u64 last_ns; /* when something of it left last */
+};
+
+/* one per socket whose client does not wait for responses */
+struct http_queue {
+	struct http_request waiting[QUEUE];
+};
+
+/* whose first request arrives before there is a socket for it */
+struct http_client {
+	__u32 address[4]; /* IPv4 addresses are mapped */
+	__u32 port;
 };
 
 #endif

@@ -6,9 +6,11 @@
 #ifndef __HTTP_MESSAGE_BPF_H
 #define __HTTP_MESSAGE_BPF_H
 
-#define DIGITS	1
-#define LETTERS 2 /* that are hexadecimal digits */
-#define OTHERS	4
+#define DIGITS	  1
+#define LETTERS	  2 /* that are hexadecimal digits */
+#define OTHERS	  4
+#define LONGEST	  24  /* a method and the blank behind it */
+#define AUTHORITY 128 /* bytes of a target before its path: http://host:port */
 
 /* up to 8 characters as one little-endian word */
 #define WORD(t)	   (*(const __u64 *)(t))
@@ -36,6 +38,53 @@ static __always_inline __u8 method_of(__u64 word, __u32 *target)
 	return 0;
 }
 
+/*
+ * The method at the start of a message, 0 for none, and 256 times where its target starts. M_OTHER
+ * is a guess, for other_method: three characters from '@' to '_'. A function of its own, since the
+ * verifier would follow each method through all that comes.
+ */
+__noinline __u32 method_in(__u64 word)
+{
+	__u32 target = 0;
+	__u8 method = method_of(word, &target);
+
+	if (method)
+		return method | target << 8;
+	return (word & 0xe0e0e0) == 0x404040 ? M_OTHER : 0;
+}
+
+/* where the target starts behind a method that has no name here, 0 if that is none */
+__noinline __u32 other_method(struct http_head *head)
+{
+	__u32 i;
+
+	if (!head)
+		return 0;
+	for (i = 0; i < LONGEST; i++) {
+		char c = head->text[i];
+
+		if (c == ' ')
+			return i > 2 ? i + 1 : 0;
+		if ((c < 'A' || c > 'Z') && c != '-')
+			return 0;
+	}
+	return 0;
+}
+
+/* where the path starts: behind http://host if a client tells that to a proxy; for route_of */
+static __always_inline __u32 path_of(const struct http_head *head, __u32 target)
+{
+	const char *in = head->text + target;
+	__u32 i;
+
+	if (((WORD(in) | LOWER) & FIRST(7)) != (WORD("http://@") & FIRST(7)))
+		return target;
+	for (i = 7; i < AUTHORITY; i++)
+		if (in[i] == '/' || (unsigned char)in[i] <= ' ')
+			return target + i;
+	return target;
+}
+
 /* /users/42/cards?page=2 becomes /users/{id}/cards; numbers, dates, UUIDs and
  * long hexadecimal names are ids. The cursor lives in `head`, the caller's
  * memory, where the verifier does not follow its values: it would try them all.
@@ -43,22 +92,27 @@ static __always_inline __u8 method_of(__u64 word, __u32 *target)
 __noinline int route_of(struct http_key *key, struct http_head *head)
 {
 	volatile struct http_head *at = head;
-	const char *in;
 	char *route;
-	__u32 i, n, out = 0;
+	__u32 i, n, from, target, out = 0;
 
-	if (!key || !head || head->target > 8)
+	if (!key || !head)
 		return 0;
-	in = head->text + head->target;
-	n = head->n - head->target;
+	target = head->target;
+	if (target > LONGEST)
+		return 0;
+	at->from = path_of(head, target);
+	from = at->from;
+	if (from > LONGEST + AUTHORITY)
+		return 0;
+	n = head->n;
 	route = key->route;
 	at->out = at->start = at->seen = 0;
-	for (i = 0; i < MESSAGE - 8; i++) {
-		char c = in[i];
-		__u32 seen = at->seen;
+	for (i = 0; i < MESSAGE; i++) {
+		__u32 place = from + i, seen = at->seen;
+		unsigned char c = place < MESSAGE ? head->text[place] : 0;
 
 		out = at->out;
-		if (i >= n || c <= ' ' || c == '?' || c == '/') {
+		if (place >= n || c <= ' ' || c == '?' || c == '/') {
 			if ((seen & (DIGITS | OTHERS)) == DIGITS &&
 			    (!(seen & LETTERS) || out - at->start >= 16)) {
 				out = at->start;
@@ -66,7 +120,7 @@ __noinline int route_of(struct http_key *key, struct http_head *head)
 					__builtin_memcpy(route + out, "{id}", 4);
 				out += 4;
 			}
-			if (i >= n || c != '/')
+			if (place >= n || c != '/')
 				break;
 			at->start = out + 1;
 			at->seen = 0;
@@ -81,6 +135,10 @@ __noinline int route_of(struct http_key *key, struct http_head *head)
 			route[out] = c;
 		at->out = out + 1;
 	}
+	if (!out) { /* http://host */
+		route[0] = '/';
+		out = 1;
+	}
 	for (i = 0; i < ROUTE / 8; i++) { /* the rest of the key must be zeros */
 		__u64 *word = (__u64 *)route + i;
 
@@ -94,39 +152,66 @@ __noinline int route_of(struct http_key *key, struct http_head *head)
 
 static __always_inline bool is_content_length(const char *line)
 {
-	return (*(__u64 *)line | LOWER) == WORD("content-") &&
-	       ((*(__u64 *)(line + 8) | LOWER) & FIRST(7)) == (WORD("length: ") & FIRST(7));
+	return (WORD(line) | LOWER) == WORD("content-") &&
+	       ((WORD(line + 8) | LOWER) & FIRST(7)) == (WORD("length: ") & FIRST(7));
+}
+
+static __always_inline bool is_transfer_encoding(const char *line)
+{
+	return (WORD(line) | LOWER) == WORD("transfer") &&
+	       (WORD(line + 8) | LOWER) == WORD("-encodin");
+}
+
+/* the digit behind "HTTP/1." at the end of a line, 0 if there is none; the next one is at `next` */
+static __always_inline __u32 version_of(const struct http_head *head, __u32 next)
+{
+	const char *word;
+
+	if (next < 10 || next > MESSAGE)
+		return 0;
+	word = head->text + next - (head->text[next - 2] == '\r' ? 10 : 9);
+	if ((WORD(word) & FIRST(7)) != (WORD("HTTP/1. ") & FIRST(7)))
+		return 0;
+	return word[7] >= '0' && word[7] <= '9' ? word[7] : 0;
 }
 
 /* the number from `at` on; UNKNOWN if it does not end before n */
 static __always_inline __u64 number(const struct http_head *head, __u32 at, __u32 n)
 {
+	bool any = false;
 	__u64 value = 0;
 	__u32 i;
 
-	if (at > MESSAGE - LINE)
+	if (at > MESSAGE - LINE + 16)
 		return UNKNOWN;
-	at += head->text[at] == ' ';
 	for (i = 0; i < LINE - 16; i++) {
-		char c = head->text[at + i];
+		unsigned char c = head->text[at + i];
 
-		if (c < '0' || c > '9')
-			return at + i < n ? value : UNKNOWN;
-		value = value * 10 + c - '0';
+		if (c >= '0' && c <= '9') {
+			any = true;
+			value = value * 10 + c - '0';
+			if (value > 1ULL << 56) /* before it overflows */
+				return UNKNOWN;
+		} else if (any || (c != ' ' && c != '\t')) {
+			return any && c <= ' ' && at + i < n ? value : UNKNOWN;
+		}
 	}
 	return UNKNOWN;
 }
 
-/* the length of a message's header, 0 if it ends beyond `text`; finds Content-Length */
+/*
+ * The length of a message's header, 0 if it ends beyond `text`; what its lines say is added. What
+ * is found stands in `head` until the end, for the same reason as in route_of.
+ */
 __noinline __u32 header(struct http_head *head)
 {
 	volatile struct http_head *at = head;
-	__u32 i, k, n, end = 0;
+	__u32 i, k, n;
 
 	if (!head)
 		return 0;
 	n = head->n;
-	at->at = 0;
+	at->at = at->first = at->end = 0;
 	for (i = 8; i < MESSAGE - LINE - 8 && i < n; i += 8) {
 		/* a word without a line's end is passed over at once */
 		__u64 word = *(__u64 *)(head->text + i) ^ EACH('\n');
@@ -139,17 +224,24 @@ __noinline __u32 header(struct http_head *head)
 
 			if (line[-1] != '\n')
 				continue;
+			if (!at->line)
+				at->line = at->first = k + 1;
 			if (line[0] == '\r') {
-				end = k + 3;
+				at->end = k + 3;
 				goto out;
 			}
 			if (is_content_length(line))
 				at->at = k + 16;
+			if (is_transfer_encoding(line))
+				at->chunked = 1;
 		}
 	}
 out:
-	head->length = at->at ? number(head, at->at, n) : UNKNOWN;
-	return end <= n ? end : 0;
+	if (at->first)
+		at->version = version_of(head, at->first);
+	if (at->at)
+		head->length = number(head, at->at, n);
+	return at->end <= n ? at->end : 0;
 }
 
 #endif

@@ -37,8 +37,10 @@ def gone(ready: dict[str, Any]) -> bool:
 def test_the_ready_line_tells_hooks_and_programs(start_agent: Any) -> None:
     agent = start_agent("http", "--off")
     assert agent.ready["name"] == "http"
-    assert sorted(agent.ready["hooks"]) == ["cgroup_skb/egress", "cgroup_skb/ingress"]
-    assert {program["type"] for program in agent.ready["programs"]} == {"cgroup_skb"}
+    assert sorted(agent.ready["hooks"]) == [
+        "cgroup/sock_release", "cgroup_skb/egress", "cgroup_skb/ingress",
+    ]  # fmt: skip
+    assert {program["type"] for program in agent.ready["programs"]} == {"cgroup_skb", "cgroup_sock"}
     assert all(loaded(program["id"]) for program in agent.ready["programs"])
     assert agent.ready["load_seconds"] > 0
     assert agent.ready["attach_seconds"] > 0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import re
 import socket
+import struct
 import sys
 import time
 from collections import Counter
@@ -15,13 +17,15 @@ from typing import Any
 
 import pytest
 
-from harness.agent.http import DURATION_BOUNDS
+from harness.agent.http_telemetry import DURATION_BOUNDS
 from harness.linux import processes
 
 pytestmark = pytest.mark.bpf
 
 DURATION = "http.server.request.duration"
 SERVER = Path(__file__).with_name("http_server.py")
+UNANSWERED = Path(__file__).with_name("http_unanswered.py")
+EARLY = Path(__file__).with_name("http_early.py")
 
 
 def serve(service: Any, host: str = "127.0.0.1") -> int:
@@ -45,14 +49,14 @@ def ask(connection: http.client.HTTPConnection, method: str, path: str, **option
 
 
 def counted(receiver: Any) -> dict[tuple[str, str, int], int]:
-    """(method, route, status) -> requests, as the receiver decoded them last."""
+    """(method, route, status; 0 for none) -> requests, as the receiver decoded them last."""
     found = {}
     for point in receiver.points(DURATION):
         labels = receiver.attributes(point)
         key = (
             labels["http.request.method"],
             labels["http.route"],
-            labels["http.response.status_code"],
+            labels.get("http.response.status_code", 0),
         )
         found[key] = point.count
     return found
@@ -271,7 +275,7 @@ def test_off_counts_nothing_and_on_counts_again(
     ask(connection, "GET", "/before")
     for _ in range(3):
         agent.call("on")
-        assert attached(service) == 2
+        assert attached(service) == 3
         agent.call("on")
         for _ in range(23):
             ask(connection, "GET", "/on")
@@ -295,6 +299,148 @@ def test_a_request_cut_by_off_leaves_no_false_duration(
         assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
     agent.call("flush")
     assert counted(receiver) == {}
+
+
+@pytest.mark.parametrize("mode", ["defer", "fast"])
+@pytest.mark.parametrize(("how", "status"), [("answer", 200), ("close", 0)])
+def test_a_request_that_arrives_before_its_connection_has_a_socket(
+    start_agent: Any, receiver: Any, service: Any, mode: str, how: str, status: int
+) -> None:
+    agent = start_agent("http", "--sample", "1")
+    process = service.start(sys.executable, str(EARLY), mode, "23", how)
+    assert processes.ended(process, 60) == 0, service.log.read_text()
+    assert agent.call("flush")["lost"] == 0
+    assert counted(receiver) == {("GET", "/first", status): 23}
+    assert {receiver.attributes(span)["url.path"] for span in receiver.spans} == {"/first"}
+    if mode == "fast":  # but for the first one, which has no cookie yet
+        assert "22 in a SYN" in service.log.read_text()
+
+
+@pytest.fixture
+def unanswered(service: Any) -> int:
+    """The port of a server that does not answer each request."""
+    return int(service.serve(sys.executable, str(UNANSWERED)))
+
+
+def leave(port: int, path: str, *, read: bool = True, reset: bool = False) -> None:
+    """Ask, wait for the end of the connection or not, and end it."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        while read and client.recv(4096):
+            pass
+        if reset:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def await_events(agent: Any, events: int) -> dict[str, Any]:
+    """What is told when so many requests ended: the server notices a little later."""
+    for _ in range(1000):
+        told: dict[str, Any] = agent.call("flush")
+        if told["events"] >= events:
+            break
+        time.sleep(0.01)
+    return told
+
+
+def ends(receiver: Any) -> dict[tuple[str, int, str], int]:
+    """(route, status, error.type) -> requests."""
+    found = {}
+    for point in receiver.points(DURATION):
+        a = receiver.attributes(point)
+        status, error = a.get("http.response.status_code", 0), a.get("error.type", "")
+        found[a["http.route"], status, error] = point.count
+    return found
+
+
+def test_a_request_without_a_response_ends_with_its_connection(
+    start_agent: Any, receiver: Any, unanswered: int
+) -> None:
+    agent = start_agent("http", "--sample", "1")
+    for path in ("/close", "/half", "/until"):
+        for _ in range(5):
+            leave(unanswered, path)
+    for _ in range(4):
+        leave(unanswered, "/gone", read=False)
+        leave(unanswered, "/reset", read=False, reset=True)
+    assert await_events(agent, 23)["events"] == 23
+    assert ends(receiver) == {
+        ("/close", 0, "server_closed"): 5,
+        ("/half", 200, "server_closed"): 5,
+        ("/until", 200, ""): 5,
+        ("/gone", 0, "client_closed"): 4,
+        ("/reset", 0, "connection_reset"): 4,
+    }
+    failed = Counter(s.name for s in receiver.spans if s.status.code == 2)
+    assert failed == {"GET /close": 5, "GET /half": 5, "GET /gone": 4, "GET /reset": 4}
+
+
+def test_requests_of_a_server_that_is_killed(
+    start_agent: Any, receiver: Any, service: Any, unanswered: int
+) -> None:
+    agent = start_agent("http")
+    clients = [socket.create_connection(("127.0.0.1", unanswered), timeout=10) for _ in range(23)]
+    for client in clients:
+        client.sendall(b"GET /stuck HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert agent.call("flush")["events"] == 0
+    service.started[0].kill()
+    for client in clients:
+        with client, contextlib.suppress(ConnectionResetError):
+            assert client.recv(4096) == b""
+    assert await_events(agent, 23)["events"] == 23
+    assert sum(ends(receiver).values()) == 23
+    assert {(route, status) for route, status, _ in ends(receiver)} == {("/stuck", 0)}
+    assert {error for *_, error in ends(receiver)} <= {"server_closed", "connection_reset"}
+
+
+def test_a_duration_is_that_of_the_whole_response(
+    start_agent: Any, receiver: Any, unanswered: int
+) -> None:
+    agent = start_agent("http", "--sample", "1")
+    with socket.create_connection(("127.0.0.1", unanswered), timeout=10) as client:
+        client.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.recv(4096)
+        assert agent.call("flush")["events"] == 0
+        before = time.time_ns()
+        client.sendall(b".")
+        while client.recv(4096)[-1:] != b"n":
+            pass
+    assert agent.call("flush")["events"] == 1
+    (span,) = receiver.spans
+    assert span.start_time_unix_nano < before < span.end_time_unix_nano
+
+
+def test_a_scanner_does_not_take_the_room_of_routes(
+    start_agent: Any, receiver: Any, connection: http.client.HTTPConnection
+) -> None:
+    agent = start_agent("http")
+    ask(connection, "GET", "/status/200")
+    for number in range(600):
+        ask(connection, "GET", f"/status/404/x{number}x")
+    ask(connection, "GET", "/status/404")
+    ask(connection, "GET", "/new")
+    assert agent.call("flush")["lost"] == 0
+    assert counted(receiver) == {
+        ("GET", "/status/{id}", 200): 1,
+        ("GET", "/status/{id}", 404): 1,
+        ("GET", "other", 404): 600,
+        ("GET", "/new", 200): 1,
+    }
+
+
+def test_routes_that_nobody_asks_for_any_more_give_way(
+    start_agent: Any, receiver: Any, connection: http.client.HTTPConnection
+) -> None:
+    agent = start_agent("http", "--interval=600000")
+    for number in range(530):
+        ask(connection, "GET", f"/page-x{number}")
+    assert agent.call("flush")["events"] == 530
+    for _ in range(22):
+        agent.call("flush")
+    for _ in range(23):
+        ask(connection, "GET", "/new")
+    told = agent.call("flush")
+    assert (told["events"], told["lost"]) == (553, 0)
+    assert counted(receiver) == {("GET", "/new", 200): 23, ("GET", "other", 200): 530 - 512}
 
 
 def attached(service: Any) -> int:

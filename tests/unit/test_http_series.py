@@ -8,12 +8,13 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
-from harness.agent import http
+from harness.agent import http_telemetry
 from harness.agent.container import Container
-from harness.agent.http import DURATION_BOUNDS, SIZE_BOUNDS, Http
+from harness.agent.http import LOST, Http
+from harness.agent.http_telemetry import DURATION_BOUNDS, SIZE_BOUNDS
 
 POD = Container("c" * 64, "")
-KEY = bytes(ctypes.sizeof(http._Key))
+KEY = bytes(ctypes.sizeof(http_telemetry.Key))
 FIGURES = len(DURATION_BOUNDS) + 2 * len(SIZE_BOUNDS) + 6
 
 
@@ -58,7 +59,7 @@ def test_counters_of_a_container_only_grow_while_it_lasts() -> None:
         value = struct.pack(f"={FIGURES}Q", requests, *[0] * (FIGURES - 1))
         room[KEY + cgroup.to_bytes(8, sys.byteorder)] = value
     collector._maps = [room]  # type: ignore[list-item]
-    collector._object = SimpleNamespace(get=lambda _: bytes(8))  # type: ignore[assignment]
+    collector._object = SimpleNamespace(get=lambda _: bytes(8 * len(LOST)))  # type: ignore[assignment]
 
     def told() -> list[int]:
         return [sum(each.duration) for each in collector._totals({})]

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* http: what one packet carries: its TCP payload, the head of a message in that, whose it is */
+#ifndef __HTTP_PACKET_BPF_H
+#define __HTTP_PACKET_BPF_H
+
+#define ETH_P_IP   0x0800
+#define ETH_P_IPV6 0x86DD
+#define HOP_BY_HOP 0 /* headers of IPv6, before that of TCP */
+#define ROUTING	   43
+#define OPTIONS	   60
+#define SHORTEST   16 /* bytes of a message, of which its method takes 8 at most */
+#define EXTENSIONS 4  /* of them, at most */
+#define FARTHEST   2048
+
+struct http_segment {
+	__u32 offset;
+	__u32 len;
+	__u32 seq;
+	__u32 ack;
+	__u16 source;
+	__u16 dest;
+};
+
+/* where TCP starts behind the extension headers of IPv6; 0 if there is none */
+static __noinline __u32 behind_extensions(struct __sk_buff *skb, __u32 next)
+{
+	__u32 i, offset = sizeof(struct ipv6hdr);
+	struct {
+		__u8 next;
+		__u8 words; /* of 8 bytes, without the first */
+	} header;
+
+	for (i = 0; i < EXTENSIONS; i++) {
+		if (next != HOP_BY_HOP && next != ROUTING && next != OPTIONS)
+			return 0;
+		if (bpf_skb_load_bytes(skb, offset, &header, sizeof(header)))
+			return 0;
+		next = header.next;
+		offset += (header.words + 1) * 8;
+		if (next == IPPROTO_TCP)
+			return offset;
+	}
+	return 0;
+}
+
+/* false for what carries no TCP payload */
+static __always_inline bool parse(struct __sk_buff *skb, struct http_segment *seg)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct ipv6hdr *ip6 = data;
+	struct iphdr *ip = data;
+	struct tcphdr *tcp;
+	__u32 offset;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if ((void *)(ip + 1) > end || ip->protocol != IPPROTO_TCP)
+			return false;
+		offset = ip->ihl * 4;
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		if ((void *)(ip6 + 1) > end)
+			return false;
+		offset = sizeof(*ip6);
+		if (ip6->nexthdr != IPPROTO_TCP) {
+			offset = behind_extensions(skb, ip6->nexthdr);
+			if (!offset || offset > FARTHEST)
+				return false;
+		}
+	} else {
+		return false;
+	}
+	tcp = data + offset;
+	if ((void *)(tcp + 1) > end)
+		return false;
+	offset += tcp->doff * 4;
+	if (skb->len <= offset)
+		return false;
+	seg->offset = offset;
+	seg->len = skb->len - offset;
+	seg->seq = bpf_ntohl(tcp->seq) + tcp->syn; /* data in a SYN come behind it */
+	seg->ack = bpf_ntohl(tcp->ack_seq);
+	seg->source = bpf_ntohs(tcp->source);
+	seg->dest = bpf_ntohs(tcp->dest);
+	return true;
+}
+
+/* read a message, or the next part of one; false if it is too short for a head */
+static __always_inline bool read(struct __sk_buff *skb, __u32 offset, __u32 len,
+				 struct http_head *head)
+{
+	__u64 n = len < MESSAGE ? len : MESSAGE;
+
+	barrier_var(n);				  /* the compiler would check `len`, and load `n` */
+	__builtin_memset(head->text, 0, MESSAGE); /* older verifiers ask for it */
+	if (n < SHORTEST)
+		return false;
+	barrier_var(n); /* the compiler would make both checks one, which Linux 6.1 cannot follow */
+	if (n > MESSAGE || bpf_skb_load_bytes(skb, offset, head->text, n))
+		return false;
+	head->n = n;
+	return true;
+}
+
+/*
+ * header() of what was read of a message, and of up to `parts` parts of the `len` bytes that are
+ * here; a function of its own, as those in http_message.bpf.h.
+ */
+__noinline __u32 header_of(struct __sk_buff *skb, struct http_head *head, __u32 offset, __u32 len,
+			   __u32 parts)
+{
+	__u32 i, end;
+
+	if (!head)
+		return 0;
+	head->length = UNKNOWN;
+	end = header(head);
+	for (i = 1; i < WINDOWS; i++) {
+		if (end || i >= parts || len <= i * STEP + MESSAGE - LINE - 8 - STEP)
+			break;
+		if (!read(skb, offset + i * STEP, len - i * STEP, head))
+			break;
+		end = header(head);
+		if (end)
+			end += i * STEP;
+	}
+	return end;
+}
+
+static __always_inline bool is_response(struct http_head *head)
+{
+	return (WORD(head->text) & FIRST(7)) == (WORD("HTTP/1. ") & FIRST(7));
+}
+
+static __always_inline void keep_target(struct __sk_buff *skb, __u32 offset, __u32 len,
+					char *target)
+{
+	__u64 n = len < TARGET ? len : TARGET;
+
+	barrier_var(n);			     /* as in read() */
+	__builtin_memset(target, 0, TARGET); /* nothing of the request before may stay */
+	if (!n)
+		return;
+	barrier_var(n);
+	if (n <= TARGET)
+		bpf_skb_load_bytes(skb, offset, target, n);
+}
+
+/* whose packet this is: its client, at the other end */
+static __always_inline void client_of(struct __sk_buff *skb, struct http_client *client, __u32 port,
+				      bool sent)
+{
+	client->port = port;
+	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		bpf_skb_load_bytes(skb, sent ? 24 : 8, client->address, 16);
+		return;
+	}
+	client->address[2] = bpf_htonl(0xffff);
+	bpf_skb_load_bytes(skb, sent ? 16 : 12, &client->address[3], 4);
+}
+
+#endif

@@ -1,0 +1,37 @@
+"""A server that answers some requests and not others; prints its port as JSON. argv: none.
+
+/close closes the connection, /half does so in the middle of a response, /wait waits for more from
+the client and then sends the rest, /until answers up to the end of the connection; any other path
+is never answered, and the connection is closed when the client's end is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+
+
+def serve(connection: socket.socket) -> None:
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with connection, contextlib.suppress(OSError):
+        while asked := connection.recv(65536):
+            path = asked.split(b" ")[1]
+            if path == b"/half":
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+            elif path == b"/until":
+                connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nall of it")
+            elif path == b"/wait":
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbe")
+                connection.recv(1)
+                connection.sendall(b"en")
+            if path in (b"/close", b"/half", b"/until"):
+                return
+
+
+if __name__ == "__main__":
+    server = socket.create_server(("127.0.0.1", 0), backlog=64)
+    print(json.dumps({"ready": True, "port": server.getsockname()[1]}), flush=True)
+    while True:
+        threading.Thread(target=serve, args=server.accept()[:1], daemon=True).start()
