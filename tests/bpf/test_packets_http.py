@@ -1,0 +1,400 @@
+"""The programs of `http` on crafted packets of one connection, by BPF_PROG_TEST_RUN.
+
+tests/bpf/http_packets.bpf.c says what differs in them: where the state of the connection is kept.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.agent.containers import Together
+from harness.agent.http import LOST, Http
+from harness.agent.libbpf import Object
+from harness.agent.telemetry import Span
+from harness.linux import processes
+from tests.bpf.packets import (
+    CLIENT,
+    HOP_BY_HOP,
+    IPV4,
+    IPV6,
+    OPTIONS,
+    ROUTING,
+    SERVER,
+    Flow,
+    ipv4,
+    ipv6,
+    run,
+    tcp,
+)  # fmt: skip
+
+pytestmark = pytest.mark.bpf
+
+HERE = Path(__file__).parent
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+def get(target: bytes = b"/a", method: bytes = b"GET") -> bytes:
+    return method + b" " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def post(body: bytes, header: bytes = b"", told: int | None = None) -> bytes:
+    length = b"Content-Length: %d" % (len(body) if told is None else told)
+    return b"POST /p HTTP/1.1\r\n" + header + length + b"\r\n\r\n" + body
+
+
+def answer(status: int, body: bytes = b"ok") -> bytes:
+    return b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory, bpf_objects: Path) -> Iterator[Object]:
+    """The programs, compiled with bpf/Makefile from their source and what is put in its place."""
+    output = tmp_path_factory.mktemp("output")
+    (output / "vmlinux.h").write_bytes((bpf_objects / "vmlinux.h").read_bytes())
+    name = "http_packets"
+    processes.run(
+        ["make", "-s", "-C", str(bpf_objects.parent), f"OUTPUT={output}", f"VPATH={HERE}",
+         f"SOURCES={name}.bpf.c"],
+        timeout=300,
+    )  # fmt: skip
+    obj = Object(output / f"{name}.bpf.o")
+    obj.program("http_release").skip()
+    Http(1, Together()).configure(obj)
+    obj.load()
+    yield obj
+    obj.close()
+
+
+class Bench:
+    """One connection; what goes in and out of it, and what the collector tells of that."""
+
+    def __init__(self, obj: Object) -> None:
+        self._object = obj
+        self.flow = Flow()
+        self.spans: list[Span] = []
+        for name in ("kept_conn", "kept_queue"):
+            obj.map(name).update(bytes(4), bytes(obj.map(name).value_size))
+        for name in ("series", "overflow"):
+            for key, _ in list(obj.map(name).items()):
+                obj.map(name).delete(key)
+        obj.set("lost", bytes(8 * len(LOST)))
+        obj.set("generation", 1)
+        self._collector = Http(1, Together())
+        self._collector.start(obj)
+        self._collector.collect(metrics=False)
+
+    def receive(self, packet: bytes, protocol: int = IPV4) -> None:
+        assert run(self._object.program("http_ingress"), packet, protocol) == 1
+
+    def send(self, packet: bytes, protocol: int = IPV4) -> None:
+        assert run(self._object.program("http_egress"), packet, protocol) == 1
+
+    def ask(self, *payloads: bytes) -> list[bytes]:
+        """The client's next segments; as packets, to be sent once more."""
+        packets = [ipv4(self.flow.request(each)) for each in payloads]
+        for each in packets:
+            self.receive(each)
+        return packets
+
+    def reply(self, *payloads: bytes) -> list[bytes]:
+        """The server's."""
+        packets = [ipv4(self.flow.response(each)) for each in payloads]
+        for each in packets:
+            self.send(each)
+        return packets
+
+    def counted(self) -> dict[tuple[str, str, int], int]:
+        """(method, route, status) -> requests."""
+        telemetry = self._collector.collect(metrics=True)
+        self.spans += telemetry.spans
+        found: Counter[tuple[str, str, int]] = Counter()
+        for point in telemetry.metrics[0].data.data_points if telemetry.metrics else ():
+            a: Any = point.attributes
+            status = a.get("http.response.status_code", 0)
+            found[a["http.request.method"], a["http.route"], status] += point.count
+        return dict(found)
+
+    def told(self, *names: str) -> list[tuple[Any, ...]]:
+        """These attributes of each span."""
+        self.counted()
+        return [tuple(span.attributes.get(name) for name in names) for span in self.spans]
+
+    def lost(self) -> dict[str, int]:
+        counts = self._collector.counts()
+        by_reason = {name.removeprefix("lost_"): int(n) for name, n in counts.more.items() if n}
+        assert sum(by_reason.values()) == counts.lost
+        return by_reason
+
+
+@pytest.fixture
+def bench(loaded: Object) -> Iterator[Bench]:
+    bench = Bench(loaded)
+    yield bench
+    bench._collector.close()
+
+
+FRAMES = {
+    "IPv4": (IPV4, lambda s: ipv4(s), b""),
+    "IPv4 with options": (IPV4, lambda s: ipv4(s, b"\1" * 8), b""),
+    "TCP with options": (IPV4, lambda s: ipv4(s), b"\1\1\x08\x0a" + bytes(8)),
+    "IPv6": (IPV6, lambda s: ipv6(s), b""),
+    "IPv6, hop-by-hop": (IPV6, lambda s: ipv6(s, [HOP_BY_HOP]), b""),
+    "IPv6, three headers": (IPV6, lambda s: ipv6(s, [HOP_BY_HOP, OPTIONS, ROUTING]), b""),
+}
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_a_request_and_its_response(bench: Bench, frame: str) -> None:
+    protocol, wrap, options = FRAMES[frame]
+    bench.receive(wrap(tcp(get(), 1, 1, options=options)), protocol)
+    assert bench.counted() == {}
+    bench.send(wrap(tcp(OK, 1, 60, options=options, sent=True)), protocol)
+    assert bench.counted() == {("GET", "/a", 200): 1}
+    assert bench.told("url.path", "http.response.body.size", "server.port") == [("/a", 2, SERVER)]
+    assert CLIENT != SERVER
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 8, 15])
+def test_too_few_bytes_are_no_request(bench: Bench, length: int) -> None:
+    bench.ask(get()[:length])
+    bench.reply(OK)
+    assert bench.counted() == {}
+
+
+def test_a_torn_request_line_has_the_route_that_is_there(bench: Bench) -> None:
+    bench.ask(get(b"/long/" + b"x" * 40))
+    bench.reply(OK)
+    bench.ask(b"GET /orders/torn", b"-here HTTP/1.1\r\n\r\n")
+    bench.reply(OK)
+    assert set(bench.counted()) == {
+        ("GET", "/long/" + "x" * 40, 200),
+        ("GET", "/orders/torn", 200),
+    }
+    (_, path), (_, torn) = bench.told("http.route", "url.path")
+    assert (path, torn) == ("/long/" + "x" * 40, "/orders/torn")  # and nothing of the one before
+
+
+@pytest.mark.parametrize(
+    "method", ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS", "CONNECT", "TRACE"]
+)
+def test_methods(bench: Bench, method: str) -> None:
+    bench.ask(get(b"/m", method.encode()))
+    bench.reply(OK)
+    assert bench.counted() == {(method, "/m", 200): 1}
+
+
+@pytest.mark.parametrize(
+    "method", ["PROPFIND", "PURGE", "QUERY", "MKCOL", "REPORT", "VERSION-CONTROL"]
+)
+def test_methods_that_are_not_in_the_conventions(bench: Bench, method: str) -> None:
+    bench.ask(get(b"/dav/7?a=1", method.encode()))
+    bench.reply(OK)
+    assert bench.counted() == {("_OTHER", "/dav/{id}", 200): 1}
+    told = bench.told("http.request.method_original", "url.path", "url.query")
+    assert told == [(method, "/dav/7", "a=1")]
+    assert [span.name for span in bench.spans] == ["HTTP /dav/{id}"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"EHLO mail.example.org", b"GET some-key-of-redis", b"get /a HTTP/1.1", b"GET /a HTTP/2.0",
+     b"*2\r\n$3\r\nGET\r\n$5\r\nhello", b"\x16\x03\x01\x02\x00GET /a HTTP/1.1"],
+)  # fmt: skip
+def test_other_protocols_are_no_requests(bench: Bench, line: bytes) -> None:
+    bench.ask(line + b"\r\nmore of it\r\n")
+    bench.reply(OK)
+    assert bench.counted() == {}
+
+
+TARGETS = {
+    "/café/menu".encode(): ("/café/menu", "/café/menu", None),
+    "/日本/7".encode(): ("/日本/{id}", "/日本/7", None),
+    b"http://shop:8080/absolute/42?x=1": ("/absolute/{id}", "/absolute/42", "x=1"),
+    b"http://shop": ("/", "/", None),
+    b"*": ("*", "*", None),
+    b"/s3?a=b&Signature=top&X-Amz-Signature=secret&sig": (
+        "/s3", "/s3", "a=b&Signature=REDACTED&X-Amz-Signature=REDACTED&sig",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_targets(bench: Bench, target: bytes) -> None:
+    bench.ask(get(target))
+    bench.reply(OK)
+    assert bench.told("http.route", "url.path", "url.query") == [TARGETS[target]]
+
+
+def test_what_is_sent_again_is_counted_once(bench: Bench) -> None:
+    asked = bench.ask(get())
+    bench.receive(asked[0])
+    answered = bench.reply(answer(200))
+    bench.receive(asked[0])  # as if the response, which acknowledges it, had been lost
+    bench.send(answered[0])
+    assert bench.counted() == {("GET", "/a", 200): 1}
+    bench.ask(get(b"/b"))
+    bench.send(answered[0])
+    assert bench.counted() == {("GET", "/a", 200): 1}
+    bench.reply(answer(201))
+    assert bench.counted() == {("GET", "/a", 200): 1, ("GET", "/b", 201): 1}
+
+
+THREE = {("GET", "/a", 200): 1, ("GET", "/b", 201): 1, ("GET", "/c", 202): 1}
+PIPELINED = [get(b"/a"), get(b"/b"), get(b"/c")]
+ANSWERS = [answer(200), answer(201), answer(202)]
+
+
+@pytest.mark.parametrize("asked", ["apart", "together"])
+@pytest.mark.parametrize("answered", ["apart", "together", "torn"])
+def test_pipelined_requests(bench: Bench, asked: str, answered: str) -> None:
+    flow = bench.flow
+    packets = [b"".join(PIPELINED)] if asked == "together" else PIPELINED
+    for each in packets:  # sent before anything was received
+        bench.receive(ipv4(tcp(each, flow.received, 7)))
+        flow.received += len(each)
+    text = b"".join(ANSWERS)
+    pieces = {"apart": ANSWERS, "together": [text], "torn": [text[:38], text[38:]]}
+    bench.reply(*pieces[answered])
+    assert bench.counted() == THREE
+    assert bench.told("url.path") == [("/a",), ("/b",), ("/c",)]
+    bench.ask(get(b"/a"))
+    bench.reply(answer(200))
+    assert bench.counted() == {**THREE, ("GET", "/a", 200): 2}
+
+
+def test_pipelined_behind_a_body_and_sent_again_with_it(bench: Bench) -> None:
+    text = post(b"body") + get(b"/b")
+    (packet,) = bench.ask(text)
+    bench.receive(packet)
+    bench.reply(answer(200), answer(201))
+    bench.receive(packet)
+    longer = ipv4(tcp(text + get(b"/c"), 1000, bench.flow.sent))
+    bench.receive(longer)  # a client puts together what it sends again
+    bench.reply(answer(202))
+    expected = {("POST", "/p", 200): 1, ("GET", "/b", 201): 1, ("GET", "/c", 202): 1}
+    assert bench.counted() == expected
+
+
+def test_more_pipelined_requests_than_a_queue_takes_are_lost_and_told(bench: Bench) -> None:
+    for _ in range(20):
+        bench.receive(ipv4(tcp(get(), bench.flow.received, 7)))
+        bench.flow.received += len(get())
+    bench.reply(*[OK] * 20)
+    assert bench.counted() == {("GET", "/a", 200): 16}
+    assert bench.lost() == {"pipeline": 4}
+    bench.ask(get(b"/b"))
+    bench.reply(OK)
+    assert bench.counted() == {("GET", "/a", 200): 16, ("GET", "/b", 200): 1}
+
+
+def test_a_response_that_is_not_known_as_one_spoils_no_other_request(bench: Bench) -> None:
+    bench.ask(get(b"/a"))
+    bench.reply(b"HTTP/1.1 ", b"200 OK\r\nContent-Length: 0\r\n\r\n")
+    bench.ask(get(b"/b"))
+    bench.reply(answer(201))
+    assert bench.counted() == {("GET", "/b", 201): 1}
+    assert bench.lost() == {"unseen": 1}
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_an_interim_response_is_not_the_response(bench: Bench, together: bool) -> None:
+    bench.ask(post(b"", b"Expect: 100-continue\r\n", told=4))
+    interim, final = b"HTTP/1.1 100 Continue\r\n\r\n", answer(201)
+    if not together:
+        bench.reply(interim)
+    bench.ask(b"body")
+    bench.reply(interim + final if together else final)
+    assert bench.counted() == {("POST", "/p", 201): 1}
+    bench.ask(get())
+    bench.reply(OK)
+    assert bench.counted() == {("POST", "/p", 201): 1, ("GET", "/a", 200): 1}
+    assert bench.lost() == {}
+
+
+def test_a_body_that_looks_like_a_request_is_none(bench: Bench) -> None:
+    bench.ask(post(b"", told=len(get())), get())
+    bench.reply(OK)
+    chunked = b"POST /p HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    bench.ask(chunked, get(), get())
+    bench.reply(OK)
+    assert bench.counted() == {("POST", "/p", 200): 2}
+    assert bench.told("http.request.body.size") == [(len(get()),), (None,)]
+
+
+@pytest.mark.parametrize(
+    ("message", "size"),
+    [
+        (post(b"hello"), 5),
+        (post(b"", told=9_999_999), 9_999_999),
+        (post(b"", told=10_000_000), 10_000_000),
+        (post(b"", told=3_000_000_000), 3_000_000_000),
+        (post(b"hello", b"Cookie: " + b"c" * 400 + b"\r\n"), 5),
+        (post(b"hello", b"Cookie: " + b"c" * 1200 + b"\r\n"), 5),
+        (get().replace(b"\r\n\r\n", b"\r\nContent-Length: 17\r\n\r\n") + b"q" * 17, 17),
+        (get(b"/d", b"DELETE").replace(b"Host: x", b"Content-Length: 3") + b"abc", 3),
+        (get(), 0),
+    ],
+)
+def test_sizes_of_requests(bench: Bench, message: bytes, size: int) -> None:
+    bench.ask(message)
+    bench.reply(OK)
+    assert bench.told("http.request.body.size") == [(size,)]
+
+
+def test_a_response_ends_with_its_last_byte(bench: Bench) -> None:
+    bench.ask(get())
+    text = answer(200, b"0123456789")
+    head, first, second = text[:-10], text[-10:-5], text[-5:]
+    sent = bench.reply(head, first)
+    for packet in sent:
+        bench.send(packet)
+    assert bench.counted() == {}
+    bench.reply(second)
+    assert bench.counted() == {("GET", "/a", 200): 1}
+    assert bench.told("http.response.body.size") == [(10,)]
+
+
+def test_a_chunked_response_ends_with_its_last_chunk(bench: Bench) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    bench.ask(get())
+    bench.reply(head, b"5\r\nhello\r\n", b"5\r\nagain\r\n")
+    assert bench.counted() == {}
+    bench.reply(b"0\r\n\r\n")
+    assert bench.counted() == {("GET", "/a", 200): 1}
+    bench.ask(get())
+    bench.reply(head + b"5\r\nhello\r\n0\r\n\r\n")
+    assert bench.counted() == {("GET", "/a", 200): 2}
+    assert bench.told("http.response.body.size") == [(None,), (None,)]
+
+
+def test_a_body_whose_end_was_not_seen_ends_before_the_next_response(bench: Bench) -> None:
+    bench.ask(get(b"/a"))
+    bench.reply(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nTrailer: x\r\n\r\n")
+    bench.ask(get(b"/b"))
+    bench.reply(answer(201))
+    assert bench.counted() == {("GET", "/a", 200): 1, ("GET", "/b", 201): 1}
+
+
+@pytest.mark.parametrize("status", [204, 304, 101])
+def test_responses_without_a_body(bench: Bench, status: int) -> None:
+    bench.ask(get())
+    bench.reply(b"HTTP/1.1 %d X\r\nContent-Length: 9\r\n\r\n" % status)
+    assert bench.counted() == {("GET", "/a", status): 1}
+
+
+def test_what_is_asked_for_and_never_there_is_no_route(bench: Bench) -> None:
+    for target, status in ((b"/wp-admin", 404), (b"/.env", 404), (b"/users/7", 200),
+                           (b"/users/8", 404), (b"/cgi-bin", 405)):  # fmt: skip
+        bench.ask(get(target))
+        bench.reply(answer(status))
+    assert bench.counted() == {
+        ("GET", "other", 404): 2,
+        ("GET", "other", 405): 1,
+        ("GET", "/users/{id}", 200): 1,
+        ("GET", "/users/{id}", 404): 1,
+    }
