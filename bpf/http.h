@@ -61,13 +61,15 @@ struct http_series {
 	__u64 cgroup; /* of the socket; 0 unless targ_containers */
 };
 
+/* in the order in which ordinary requests touch it: two cache lines */
 struct http_totals {
-	__u64 duration[DURATIONS + 1];
 	__u64 duration_ns;
-	__u64 request[SIZES + 1];
-	__u64 request_bytes;
-	__u64 response[SIZES + 1];
 	__u64 response_bytes;
+	__u64 duration[DURATIONS + 1];
+	__u64 response[SIZES + 1];
+	__u64 request_bytes;
+	__u64 request_unknown; /* requests whose bodies have no known size */
+	__u64 request[SIZES];  /* but the first bucket: those without a body are the rest */
 };
 
 struct http_event {

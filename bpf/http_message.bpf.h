@@ -17,6 +17,8 @@
 #define FIRST(n)   (~0ULL >> (64 - 8 * (n)))
 #define LOWER	   0x2020202020202020ULL
 #define EACH(byte) (0x0101010101010101ULL * (byte))
+#define PLACE(bit)                                                                                 \
+	((((bit) >> 7) * 0x0001020304050607ULL) >> 56) /* of the byte with that high bit */
 
 /* the enum method at the start of a message, 0 for none, and where its target starts */
 static __always_inline __u8 method_of(__u64 word, __u32 *target)
@@ -93,7 +95,7 @@ __noinline int route_of(struct http_key *key, struct http_head *head)
 {
 	volatile struct http_head *at = head;
 	char *route;
-	__u32 i, n, from, target, out = 0;
+	__u32 i, from, target, out = 0;
 
 	if (!key || !head)
 		return 0;
@@ -104,7 +106,6 @@ __noinline int route_of(struct http_key *key, struct http_head *head)
 	from = at->from;
 	if (from > LONGEST + AUTHORITY)
 		return 0;
-	n = head->n;
 	route = key->route;
 	at->out = at->start = at->seen = 0;
 	for (i = 0; i < MESSAGE; i++) {
@@ -112,7 +113,7 @@ __noinline int route_of(struct http_key *key, struct http_head *head)
 		unsigned char c = place < MESSAGE ? head->text[place] : 0;
 
 		out = at->out;
-		if (place >= n || c <= ' ' || c == '?' || c == '/') {
+		if (c <= ' ' || c == '?' || c == '/') { /* zeros are behind what was read */
 			if ((seen & (DIGITS | OTHERS)) == DIGITS &&
 			    (!(seen & LETTERS) || out - at->start >= 16)) {
 				out = at->start;
@@ -120,7 +121,7 @@ __noinline int route_of(struct http_key *key, struct http_head *head)
 					__builtin_memcpy(route + out, "{id}", 4);
 				out += 4;
 			}
-			if (place >= n || c != '/')
+			if (c != '/')
 				break;
 			at->start = out + 1;
 			at->seen = 0;
@@ -199,6 +200,30 @@ static __always_inline __u64 number(const struct http_head *head, __u32 at, __u3
 	return UNKNOWN;
 }
 
+/* what a line says; true if it is the empty one that ends the header */
+static __always_inline bool take(struct http_head *head, __u32 place)
+{
+	volatile struct http_head *at = head;
+	const char *line;
+
+	if (place > MESSAGE - LINE)
+		return true;
+	line = head->text + place;
+	if (line[-1] != '\n') /* behind a line's end the next byte may seem to be one */
+		return false;
+	if (!at->line)
+		at->line = at->first = place;
+	if (line[0] == '\r') {
+		at->end = place + 2;
+		return true;
+	}
+	if (is_content_length(line))
+		at->at = place + 15;
+	if (is_transfer_encoding(line))
+		at->chunked = 1;
+	return false;
+}
+
 /*
  * The length of a message's header, 0 if it ends beyond `text`; what its lines say is added. What
  * is found stands in `head` until the end, for the same reason as in route_of.
@@ -206,7 +231,7 @@ static __always_inline __u64 number(const struct http_head *head, __u32 at, __u3
 __noinline __u32 header(struct http_head *head)
 {
 	volatile struct http_head *at = head;
-	__u32 i, k, n;
+	__u32 i, n;
 
 	if (!head)
 		return 0;
@@ -215,28 +240,21 @@ __noinline __u32 header(struct http_head *head)
 	for (i = 8; i < MESSAGE - LINE - 8 && i < n; i += 8) {
 		/* a word without a line's end is passed over at once */
 		__u64 word = *(__u64 *)(head->text + i) ^ EACH('\n');
+		__u64 ends = (word - EACH(1)) & ~word & EACH(0x80ULL);
 
-		if (!((word - EACH(1)) & ~word & EACH(0x80ULL)))
+		if (!ends)
 			continue;
-#pragma unroll /* clang would fall back into this loop; Linux 6.1 takes only a jump there */
-		for (k = i; k < i + 8; k++) {
-			const char *line = head->text + k + 1;
-
-			if (line[-1] != '\n')
-				continue;
-			if (!at->line)
-				at->line = at->first = k + 1;
-			if (line[0] == '\r') {
-				at->end = k + 3;
-				goto out;
-			}
-			if (is_content_length(line))
-				at->at = k + 16;
-			if (is_transfer_encoding(line))
-				at->chunked = 1;
-		}
+		if (take(head, i + PLACE(ends & -ends) + 1))
+			break;
+		ends &= ends - 1;
+		if (!ends)
+			continue;
+		if (take(head, i + PLACE(ends & -ends) + 1))
+			break;
+		ends &= ends - 1; /* no more than three: the shortest line is "a:" */
+		if (ends && take(head, i + PLACE(ends & -ends) + 1))
+			break;
 	}
-out:
 	if (at->first)
 		at->version = version_of(head, at->first);
 	if (at->at)

@@ -135,9 +135,9 @@ static __always_inline void keep_target(struct __sk_buff *skb, __u32 offset, __u
 {
 	__u64 n = len < TARGET ? len : TARGET;
 
-	barrier_var(n);			     /* as in read() */
+	barrier_var(n); /* as in read(), which has found SHORTEST bytes in this segment */
 	__builtin_memset(target, 0, TARGET); /* nothing of the request before may stay */
-	if (!n)
+	if (n < SHORTEST - 8)
 		return;
 	barrier_var(n);
 	if (n <= TARGET)

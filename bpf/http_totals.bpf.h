@@ -103,9 +103,11 @@ static __always_inline void count(struct http_request *request, struct http_seri
 	if (i <= DURATIONS)
 		add(&totals->duration[i], 1);
 	add(&totals->duration_ns, duration);
-	if (request->bytes != UNKNOWN) {
-		i = bucket(targ_size_bounds, SIZES, request->bytes);
-		if (i <= SIZES)
+	if (request->bytes == UNKNOWN) {
+		add(&totals->request_unknown, 1);
+	} else if (request->bytes) {
+		i = bucket(targ_size_bounds, SIZES, request->bytes) - 1;
+		if (i < SIZES)
 			add(&totals->request[i], 1);
 		add(&totals->request_bytes, request->bytes);
 	}

@@ -18,12 +18,12 @@ from harness.agent import containers
 from harness.agent.containers import Together
 from harness.agent.http_telemetry import (
     DURATION_BOUNDS,
-    DURATIONS,
     KEY_BYTES,
     SIZE_BOUNDS,
     Event,
     Series,
     Totals,
+    counted,
     metrics,
     span,
     totals,
@@ -151,7 +151,7 @@ class Http:
                     self._kept[series] = list(map(add, before, figures)) if before else figures
                     each.delete(key)
         for series in [each for each in self._kept if not self._containers.lasts(each[0])]:
-            self._forgotten += sum(self._kept.pop(series)[:DURATIONS])
+            self._forgotten += counted(self._kept.pop(series))
 
     def _age(self) -> None:
         """Where room runs out, give that of series that have long been idle to those that come.
@@ -162,7 +162,7 @@ class Http:
         room = self._maps[0]
         idle: dict[bytes, tuple[int, int]] = {}
         for key, value in list(room.items()) if self._filled > _FULL * room.max_entries else ():
-            requests = sum(_figures(room, value)[:DURATIONS])
+            requests = counted(_figures(room, value))
             before, exports = self._idle.get(key, (0, 0))
             exports = exports + 1 if requests == before else 0
             if exports >= _IDLE_EXPORTS:

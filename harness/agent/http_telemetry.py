@@ -9,7 +9,7 @@ import ctypes
 from collections.abc import Sequence
 from ctypes import c_char, c_uint8, c_uint16, c_uint64
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from opentelemetry.sdk.metrics.export import Metric
 
@@ -71,9 +71,18 @@ class Event(ctypes.Structure):
 
 
 KEY_BYTES = ctypes.sizeof(Key)
-DURATIONS = len(DURATION_BOUNDS) + 1
-"""Buckets at the start of a series' figures: all of its requests."""
 Series = tuple[Container | None, bytes]  # and the bytes of a Key
+_DURATIONS, _SIZES = len(DURATION_BOUNDS) + 1, len(SIZE_BOUNDS) + 1
+# struct http_totals: duration_ns, response_bytes, duration, response, request_bytes,
+# request_unknown, request without its first bucket
+_PARTS = list(accumulate((1, 1, _DURATIONS, _SIZES, 1, 1, _SIZES - 1)))
+FIGURES = _PARTS[-1]
+"""Numbers in one struct http_totals."""
+
+
+def counted(figures: Sequence[int]) -> int:
+    """All requests of a series."""
+    return sum(figures[_PARTS[1] : _PARTS[2]])
 
 
 @dataclass(frozen=True)
@@ -94,17 +103,20 @@ class Totals:
 def totals(series: Series, figures: Sequence[int], example: Span | None) -> Totals:
     """The figures of a series by their names."""
     container, key = series
-    sizes = len(SIZE_BOUNDS) + 1
-    ends = list(accumulate((DURATIONS, 1, sizes, 1, sizes, 1)))
+    starts = (0, *_PARTS)
+    (duration_ns,), (response_bytes,), duration, response, (request_bytes,), (unknown,), sized = (
+        figures[start:end] for start, end in pairwise(starts)
+    )
+    bodyless = counted(figures) - unknown - sum(sized)
     return Totals(
         container,
         _attributes(Key.from_buffer_copy(key)),
-        figures[: ends[0]],
-        figures[ends[0]],
-        figures[ends[1] : ends[2]],
-        figures[ends[2]],
-        figures[ends[3] : ends[4]],
-        figures[ends[4]],
+        duration,
+        duration_ns,
+        (bodyless, *sized),
+        request_bytes,
+        response,
+        response_bytes,
         example,
     )
 

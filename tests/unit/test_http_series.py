@@ -11,11 +11,10 @@ from typing import Any
 from harness.agent import http_telemetry
 from harness.agent.container import Container
 from harness.agent.http import LOST, Http
-from harness.agent.http_telemetry import DURATION_BOUNDS, SIZE_BOUNDS
+from harness.agent.http_telemetry import FIGURES
 
 POD = Container("c" * 64, "")
 KEY = bytes(ctypes.sizeof(http_telemetry.Key))
-FIGURES = len(DURATION_BOUNDS) + 2 * len(SIZE_BOUNDS) + 6
 
 
 class Room(dict[bytes, bytes]):
@@ -56,7 +55,7 @@ def test_counters_of_a_container_only_grow_while_it_lasts() -> None:
     collector = Http(1, follower)
     room = Room()
     for cgroup, requests in ((1, 1000), (2, 10)):
-        value = struct.pack(f"={FIGURES}Q", requests, *[0] * (FIGURES - 1))
+        value = struct.pack(f"={FIGURES}Q", 0, 0, requests, *[0] * (FIGURES - 3))
         room[KEY + cgroup.to_bytes(8, sys.byteorder)] = value
     collector._maps = [room]  # type: ignore[list-item]
     collector._object = SimpleNamespace(get=lambda _: bytes(8 * len(LOST)))  # type: ignore[assignment]
