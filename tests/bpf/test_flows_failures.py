@@ -71,6 +71,23 @@ first = socket.create_connection(("127.0.0.1", 80))
 refused(("127.0.0.1", 80))
 """
 
+# In a network namespace of its own: nothing that is sent arrives any more.
+CUT = """
+import socket, subprocess
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+server = socket.create_server(("127.0.0.1", 80))
+connection = socket.create_connection(("127.0.0.1", 80))
+connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 300)
+subprocess.run(["ip", "link", "set", "lo", "down"], check=True)
+connection.send(b"x")
+try:
+    connection.recv(1)
+except TimeoutError as error:
+    print(error)
+else:
+    raise SystemExit("it ended otherwise")
+"""
+
 # One socket that connects twice, and lets the first peer go by connect(AF_UNSPEC).
 AGAIN = """
 import ctypes, socket, sys
@@ -146,6 +163,15 @@ def test_no_neighbour_and_no_port(service: Any, start_agent: Any, receiver: Any)
     assert process.wait(60) == 0, process.log.read_text()
     agent.call("flush")
     assert failures(receiver) == {"unreachable": 1, "address_not_available": 1}
+
+
+def test_a_connection_that_times_out_is_told(service: Any, start_agent: Any, receiver: Any) -> None:
+    agent = start_agent("flows")
+    process = service.start("unshare", "--net", sys.executable, "-c", CUT)
+    assert process.wait(60) == 0, process.log.read_text()
+    agent.call("flush")
+    assert by_error(receiver, CLOSED)["timeout"] == 1
+    assert failures(receiver) == {}
 
 
 def test_resets_are_told_from_ends(service: Any, start_agent: Any, receiver: Any) -> None:
