@@ -176,7 +176,7 @@ def test_peers_beyond_the_map_are_counted_together_until_there_is_room(
     service, start_agent, receiver
 ):
     port = start_server(service)
-    agent = start_agent("flows", "--interval=3600")
+    agent = start_agent("flows", "--peer-age=86400", "--interval=3600")
     visit(port, 7, 2010)
     flush_until(agent, lambda: counted(receiver) == (2010, 2010))
     assert counted(receiver) == (2010, 2010)
