@@ -1,51 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //
-// TCP connections of one cgroup, counted by role, port and peer.
+// TCP connections of one cgroup, counted by role, port, peer and local address.
 //
 // Nothing runs per packet or per request: the kernel keeps bytes, round-trip
 // time and retransmits in every socket already. They are read when a socket
-// closes and, while it is open, by an iterator once per export.
+// closes and, while it is open, by an iterator once per export. UDP sockets
+// keep no such totals: flows_udp.bpf.h counts its datagrams, if that is asked for.
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
+#include "flows.h"
+#include "flows_socket.bpf.h"
 
-#define AF_INET6	 10
-#define E2BIG		 7
-#define MAX_CGROUP_DEPTH 16
-#define MAX_FLOWS	 2000
-#define STATES		 13
-#define SOCK_DONE_BIT	 bpf_core_enum_value(enum sock_flags, SOCK_DONE)
-
-enum role { CLIENT = 1, SERVER = 2 };
-
-/* IPv4 peers are v4-mapped; overflow stands for all that no longer fit */
-struct flow_key {
-	__u8 role;
-	__u8 overflow;
-	__u16 port; /* the server's: local of a server, the peer's of a client */
-	__u8 peer[16];
-};
-
-/* what is counted apart: user space cuts it down to `key` where records tell no cgroup */
-struct flow_series {
-	struct flow_key key;
-	__u32 unused;
-	__u64 cgroup; /* of the socket; 0 unless targ_containers, and of overflow */
-};
-
-struct flow {
-	__u64 opened;
-	__u64 closed;
-	__u64 sent;
-	__u64 received;
-	__u64 retransmits;
-	__u64 rtt_us; /* sum of smoothed round-trip times, one a reading */
-	__u64 rtt_readings;
-	__u64 pass; /* the iteration that counted open[] */
-	__u32 open[STATES];
-};
+#define E2BIG	      7
+#define MAX_FLOWS     2000
+#define SOCK_DONE_BIT bpf_core_enum_value(enum sock_flags, SOCK_DONE)
 
 /* what has been counted of a connection; lives and dies with its socket */
 struct connection {
@@ -53,16 +24,20 @@ struct connection {
 	__u64 received;
 	__u64 retransmits;
 	__u32 role;
-	__u32 closed;
+	__u16 overflow; /* it was opened in the overflow, and stays there */
+	__u16 closed;
 };
 
 const volatile bool targ_containers = false;
 
-__u64 targ_cgroup = 0; /* another one when the cgroup is made anew */
 __u64 pass = 0;
 __u64 opened = 0;
 __u64 closed = 0;
+__u64 failed = 0;
 __u64 lost = 0;
+
+/* keeps the type in the object, where the map's keys have none */
+const struct flow_series *flow_series_type;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -79,89 +54,46 @@ struct {
 	__type(value, struct connection);
 } connections SEC(".maps");
 
-/* ports that the cgroup listens on: tells accepted from made connections */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 1024);
-	__type(key, __u16);
-	__type(value, __u8);
-} listening SEC(".maps");
-
 static const struct flow no_flow;
 
-static bool in_scope(const struct sock *sk)
+/* those that have no room of their own; entered by user space beforehand */
+static void overflow(struct flow_series *one)
 {
-	struct cgroup *cgroup = sk->sk_cgrp_data.cgroup;
+	__u8 protocol = one->key.protocol, role = one->key.role;
 
-	for (int depth = 0; depth < MAX_CGROUP_DEPTH && cgroup; depth++) {
-		struct cgroup_subsys_state *parent;
-
-		if (BPF_CORE_READ(cgroup, kn, id) == targ_cgroup)
-			return true;
-		parent = BPF_CORE_READ(cgroup, self.parent);
-		cgroup = parent ? BPF_CORE_READ(parent, cgroup) : NULL;
-	}
-	return false;
+	__builtin_memset(one, 0, sizeof(*one));
+	one->key.protocol = protocol;
+	one->key.role = role;
+	one->key.overflow = 1;
 }
 
-/* skc_num is gone already when a socket closes */
-static __u16 local_port(const struct sock *sk)
+static struct flow *find_or_make(struct flow_series *one)
 {
-	return bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
+	struct flow *flow = bpf_map_lookup_elem(&flows, one);
+
+	if (flow)
+		return flow;
+	if (bpf_map_update_elem(&flows, one, &no_flow, BPF_NOEXIST) == -E2BIG)
+		overflow(one);
+	flow = bpf_map_lookup_elem(&flows, one);
+	if (!flow)
+		__sync_fetch_and_add(&lost, 1);
+	return flow;
 }
 
-static void note_listener(const struct sock *sk)
-{
-	__u16 port = sk->__sk_common.skc_num; /* inet_sport is not set yet */
-	__u8 yes = 1;
-
-	bpf_map_update_elem(&listening, &port, &yes, BPF_ANY);
-}
-
-static __u32 guess_role(const struct sock *sk)
-{
-	__u16 port = local_port(sk);
-
-	return bpf_map_lookup_elem(&listening, &port) ? SERVER : CLIENT;
-}
-
-static void read_key(const struct sock *sk, __u32 role, struct flow_key *key)
-{
-	const struct sock_common *common = &sk->__sk_common;
-
-	key->role = role;
-	key->port = role == SERVER ? local_port(sk) : bpf_ntohs(common->skc_dport);
-	if (common->skc_family == AF_INET6) {
-		BPF_CORE_READ_INTO(&key->peer, common, skc_v6_daddr);
-	} else {
-		key->peer[10] = key->peer[11] = 0xff;
-		bpf_core_read(&key->peer[12], 4, &common->skc_daddr);
-	}
-}
-
-static __u64 cgroup_of(const struct sock *sk)
-{
-	struct cgroup *cgroup = sk->sk_cgrp_data.cgroup;
-
-	return BPF_CORE_READ(cgroup, kn, id);
-}
-
-static struct flow *find_flow(const struct sock *sk, __u32 role)
+static struct flow *find_flow(const struct tcp_sock *tp, struct connection *conn)
 {
 	struct flow_series one = {};
 	struct flow *flow;
 
-	read_key(sk, role, &one.key);
+	read_key(tp, conn->role, &one.key);
 	if (targ_containers)
-		one.cgroup = cgroup_of(sk);
-	flow = bpf_map_lookup_elem(&flows, &one);
-	if (flow)
-		return flow;
-	if (bpf_map_update_elem(&flows, &one, &no_flow, BPF_NOEXIST) == -E2BIG) {
-		__builtin_memset(&one, 0, sizeof(one));
-		one.key.overflow = 1; /* entered by user space beforehand */
-	}
-	return bpf_map_lookup_elem(&flows, &one);
+		one.cgroup = cgroup_of(tp);
+	if (conn->overflow)
+		overflow(&one);
+	flow = find_or_make(&one);
+	conn->overflow = one.key.overflow;
+	return flow;
 }
 
 /*
@@ -199,9 +131,17 @@ static void count(struct flow *flow, const struct tcp_sock *tp, struct connectio
 	}
 }
 
-static struct connection *track(struct tcp_sock *tp, __u32 role)
+/* the socket was connected before, and let go by connect(AF_UNSPEC): TCP counts from zero again */
+static void begin_again(struct connection *conn)
 {
-	const struct sock *sk = &tp->inet_conn.icsk_inet.sk;
+	conn->sent = conn->received = conn->retransmits = 0;
+	conn->overflow = 0;
+	conn->role = 0;
+	conn->closed = 0;
+}
+
+static struct connection *track(struct tcp_sock *tp, __u32 role, bool begins)
+{
 	struct connection *conn;
 	struct flow *flow;
 
@@ -210,33 +150,59 @@ static struct connection *track(struct tcp_sock *tp, __u32 role)
 		__sync_fetch_and_add(&lost, 1);
 		return NULL;
 	}
+	if (begins && conn->role)
+		begin_again(conn);
 	if (!__sync_bool_compare_and_swap(&conn->role, 0, role))
 		return conn;
 	__sync_fetch_and_add(&opened, 1);
-	flow = find_flow(sk, role);
+	flow = find_flow(tp, conn);
 	if (flow)
 		__sync_fetch_and_add(&flow->opened, 1);
 	return conn;
 }
 
-static void close(struct tcp_sock *tp)
+static void add_reason(__u64 *counts, __u32 reason)
 {
-	const struct sock *sk = &tp->inet_conn.icsk_inet.sk;
+	if (reason < REASONS)
+		__sync_fetch_and_add(&counts[reason], 1);
+}
+
+static void close(struct tcp_sock *tp, int oldstate)
+{
+	/* without an error, and before a FIN was answered: this side has sent an RST */
+	bool cut = oldstate == TCP_ESTABLISHED || oldstate == TCP_CLOSE_WAIT ||
+		   oldstate == TCP_FIN_WAIT1;
 	struct connection *conn;
 	struct flow *flow;
 
 	conn = bpf_sk_storage_get(&connections, tp, NULL, 0);
 	if (!conn) /* it was opened while we were off */
-		conn = track(tp, guess_role(sk));
+		conn = track(tp, guess_role(tp), false);
 	if (!conn || conn->closed)
 		return;
 	conn->closed = 1;
 	__sync_fetch_and_add(&closed, 1);
-	flow = find_flow(sk, conn->role);
+	flow = find_flow(tp, conn);
 	if (!flow)
 		return;
-	__sync_fetch_and_add(&flow->closed, 1);
+	add_reason(flow->closed, reason_of(tp, cut ? REASON_RESET : REASON_NO_ERROR));
 	count(flow, tp, conn);
+}
+
+/* a connection that was not made: nothing of its socket was counted, and nothing is kept of it */
+static void count_failure(const struct tcp_sock *tp, __u32 role)
+{
+	struct flow_series one = {};
+	struct flow *flow;
+
+	__sync_fetch_and_add(&failed, 1);
+	read_key(tp, role, &one.key);
+	if (targ_containers)
+		one.cgroup = cgroup_of(tp);
+	flow = find_or_make(&one);
+	if (flow)
+		add_reason(flow->failed,
+			   reason_of(tp, local_port(tp) ? REASON_ABORTED : REASON_NO_ADDRESS));
 }
 
 SEC("tp_btf/inet_sock_set_state")
@@ -246,20 +212,23 @@ int BPF_PROG(on_state, struct sock *sk, int oldstate, int newstate)
 
 	if (newstate != TCP_ESTABLISHED && newstate != TCP_CLOSE && newstate != TCP_LISTEN)
 		return 0;
+	if (oldstate == TCP_LISTEN || oldstate == newstate)
+		return 0;
 	if (sk->sk_protocol != IPPROTO_TCP || !in_scope(sk))
 		return 0;
-	if (newstate == TCP_LISTEN) {
-		note_listener(sk);
-		return 0;
-	}
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp)
 		return 0;
-	if (newstate == TCP_ESTABLISHED)
-		track(tp, oldstate == TCP_SYN_SENT ? CLIENT : SERVER);
-	else if (oldstate != TCP_SYN_SENT && oldstate != TCP_SYN_RECV && oldstate != TCP_LISTEN &&
-		 oldstate != TCP_CLOSE)
-		close(tp);
+	if (newstate == TCP_LISTEN)
+		note_listener(tp);
+	else if (newstate == TCP_ESTABLISHED)
+		track(tp, oldstate == TCP_SYN_SENT ? CLIENT : SERVER, true);
+	else if (oldstate == TCP_SYN_SENT)
+		count_failure(tp, CLIENT);
+	else if (oldstate == TCP_SYN_RECV)
+		count_failure(tp, SERVER);
+	else
+		close(tp, oldstate);
 	return 0;
 }
 
@@ -273,12 +242,12 @@ int read_open(struct bpf_iter__bpf_sk_storage_map *ctx)
 	struct flow *flow;
 	__u8 state;
 
-	if (!sk || !conn || conn->closed)
+	if (!sk || !conn || !conn->role || conn->closed)
 		return 0;
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp)
 		return 0;
-	flow = find_flow(sk, conn->role);
+	flow = find_flow(tp, conn);
 	if (!flow)
 		return 0;
 	count(flow, tp, conn);
@@ -292,13 +261,14 @@ int read_open(struct bpf_iter__bpf_sk_storage_map *ctx)
 	return 0;
 }
 
-/* all of the host's connections, listeners first: after being switched on */
+/* those of the network namespace in which this is read, listeners first: after being switched on */
 SEC("iter/tcp")
 int find_open(struct bpf_iter__tcp *ctx)
 {
 	struct sock_common *common = ctx->sk_common;
 	struct tcp_sock *tp;
 	struct sock *sk;
+	__u8 state;
 
 	tp = common ? bpf_skc_to_tcp_sock(common) : NULL;
 	if (!tp)
@@ -306,12 +276,14 @@ int find_open(struct bpf_iter__tcp *ctx)
 	sk = &tp->inet_conn.icsk_inet.sk;
 	if (!in_scope(sk))
 		return 0;
-	if (sk->__sk_common.skc_state == TCP_LISTEN)
-		note_listener(sk);
-	else if (sk->__sk_common.skc_state != TCP_SYN_SENT &&
-		 sk->__sk_common.skc_state != TCP_CLOSE)
-		track(tp, guess_role(sk));
+	state = sk->__sk_common.skc_state;
+	if (state == TCP_LISTEN)
+		note_listener(tp);
+	else if (state != TCP_SYN_SENT && state != TCP_SYN_RECV && state != TCP_CLOSE)
+		track(tp, chosen_to_connect(tp) ? CLIENT : guess_role(tp), false);
 	return 0;
 }
+
+#include "flows_udp.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,72 +1,82 @@
-"""`flows`: TCP connections of one cgroup by role, port and peer; made by `__main__`.
+"""`flows`: TCP connections of one cgroup by role, port, peer and local address; for `__main__`.
 
 Nothing runs per packet or per request. tp_btf/inet_sock_set_state is taken and not sock_ops,
 because sock_ops says nothing of connections that were open before it was attached, while the
 tracepoint sees them close; sockets keep their own totals of bytes, retransmits and round-trip
 time, so one reading at the close and one an export (an iterator over the connections that are
 known, about 1 us each) are enough. A walk over all of the host's sockets takes milliseconds, for
-the hash table is large, and is made only at the start and once after being switched on.
+the hash table is large, and is made only at the start and once after being switched on: once in
+each network namespace that the cgroup's processes are in, since it shows but the reader's.
 
 What being off means: a connection is counted as opened when it is first seen, whole, with all
 bytes since its start, and never twice. One that opens and closes while `flows` is off is not
 seen; one that was known and closes then stays without its close and its last bytes.
+
+UDP sockets keep no totals, and no tracepoint tells a datagram's size and peer: `--udp on` attaches
+packet programs to the cgroup, which then run for each packet of it, those of TCP among them.
 """
 
 from __future__ import annotations
 
-import ipaddress
+import contextlib
+import logging
 import os
-import struct
-import sys
+import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator as Each
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import add
-from typing import Any
+from pathlib import Path
 
-from opentelemetry.sdk.metrics.export import Metric
-
-from harness.agent import containers
+from harness.agent import cgroup, containers, flow_series, layouts, network_namespaces
 from harness.agent.collector import Attachment
-from harness.agent.container import Container
 from harness.agent.containers import Together
+from harness.agent.errors import AgentError
+from harness.agent.flow_metrics import metrics as as_metrics
+from harness.agent.flow_series import COUNTED, FLOW, KEY, NOTHING, SERIES, Flow, Series
 from harness.agent.iterator import Iterator
-from harness.agent.libbpf import Object
-from harness.agent.telemetry import Counts, Point, Telemetry, by_container, counter, gauge
+from harness.agent.libbpf import Object, attached_to
+from harness.agent.peers import Peers
+from harness.agent.telemetry import Counts, Telemetry, by_container
 
-_KEY = struct.Struct("=BBH16s")  # struct flow_key
-_FLOW = struct.Struct("=8Q13I4x")  # struct flow
-_CGROUP_AT = 24  # in struct flow_series, which begins with the key
 _FLOWS_OF_CONTAINERS = 16384  # of all containers of a node
-_SERVER = 2
-_STATE_COUNT = 13
-_IO = "network.io.direction"
-_OVERFLOW_KEY = _KEY.pack(0, 1, 0, bytes(16))
-_Series = tuple[Container | None, bytes]  # and a struct flow_key
-_STATES = {
-    1: "established",
-    2: "syn_sent",
-    3: "syn_received",
-    4: "fin_wait_1",
-    5: "fin_wait_2",
-    6: "time_wait",
-    7: "closed",
-    8: "close_wait",
-    9: "last_ack",
-    11: "closing",
-    12: "syn_received",  # TCP_NEW_SYN_RECV
-}
+_UDP = ("udp_ingress", "udp_egress")
+_LOCAL_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_log = logging.getLogger("harness.agent")
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """`--containers`, and none of its own."""
+    """How many peers are told apart and for how long, whether datagrams are counted."""
     containers.add_option(parser)
+    parser.add_argument(
+        "--peers",
+        type=int,
+        default=256,
+        help="peers that are told one by one, of each container; the rest is told together",
+    )
+    parser.add_argument(
+        "--peer-age",
+        type=float,
+        default=300.0,
+        help="seconds after which a peer with which nothing happens is told with the rest",
+    )
+    parser.add_argument(
+        "--udp",
+        choices=("on", "off"),
+        default="off",
+        help="count datagrams, too: a program runs for each packet of the cgroup then",
+    )
 
 
 def create(options: Namespace) -> Flows:
     """The collector as the command line asks for it."""
-    return Flows(containers.asked(options))
+    if options.peers < 1 or options.peer_age < 0:
+        raise AgentError(
+            "No peers can be told so.",
+            f"--peers is {options.peers}, --peer-age is {options.peer_age:g}.",
+            "Give one peer at least, and an age that is not negative.",
+        )
+    peers = Peers(options.peers, options.peer_age)
+    return Flows(containers.asked(options), peers, udp=options.udp == "on")
 
 
 @dataclass
@@ -81,45 +91,34 @@ class _Reading:
         self.on = False
 
 
-@dataclass(frozen=True)
-class Flow:
-    """The counters of one (role, port, peer); `open` is by TCP state."""
-
-    container: Container | None
-    attributes: dict[str, str | int | bool]
-    opened: int
-    closed: int
-    sent: int
-    received: int
-    retransmits: int
-    rtt_us: int
-    rtt_readings: int
-    open: dict[str, int]
-
-
 class Flows:
-    """TCP connections of one cgroup, aggregated in the kernel."""
+    """TCP connections of one cgroup, aggregated in the kernel; datagrams if asked for."""
 
     name = "flows"
 
-    def __init__(self, containers: Together) -> None:
-        self._containers = containers
+    def __init__(self, containers: Together, peers: Peers, *, udp: bool = False) -> None:
+        self._containers, self._peers, self._udp = containers, peers, udp
         self._reading = _Reading("", on=False)
-        self._walk_due = self._read_due = False
+        self._walk_due = self._read_due = self._warned = False
         self._pass = 0
-        self._rtt: dict[_Series, tuple[int, int]] = {}
         # of cgroups that went before their container: counters only grow
-        self._kept: dict[_Series, list[int]] = {}
+        self._kept: dict[Series, list[int]] = {}
 
     def configure(self, obj: Object) -> None:
-        """Tell connections of containers apart, or not."""
-        self._containers.prepare(obj, ["flows"], _KEY.size, _FLOWS_OF_CONTAINERS)
+        """Tell connections of containers apart, or not; count datagrams, or not."""
+        layouts.check(obj, "flow_series", SERIES)
+        layouts.check(obj, "flow", FLOW)
+        self._containers.prepare(obj, ["flows"], KEY.size, _FLOWS_OF_CONTAINERS)
+        with contextlib.suppress(OSError, ValueError):
+            obj.set("targ_ephemeral", int(_LOCAL_PORTS.read_text().split()[0]))
+        for name in () if self._udp else _UDP:
+            obj.program(name).skip()
 
     def start(self, obj: Object) -> None:
         """Make the iterators ready."""
-        self._object = obj
-        flows = obj.map("flows")
-        flows.update(_OVERFLOW_KEY.ljust(flows.key_size, b"\0"), bytes(_FLOW.size))
+        self._object, self._flows = obj, obj.map("flows")
+        for key in flow_series.overflows():
+            self._flows.update(key.ljust(self._flows.key_size, b"\0"), bytes(FLOW.size))
         self._known = Iterator(obj.program("read_open"), over=obj.map("connections"))
         self._all = Iterator(obj.program("find_open"))
 
@@ -129,32 +128,35 @@ class Flows:
         The programs know it by its inode, which is the id that the kernel knows it by.
         """
         obj.set("targ_cgroup", os.fstat(directory).st_ino)
+        self._directory = directory
         self._containers.look()
-        self._all.run()
+        self._walk()
 
     def attach(self, obj: Object) -> Sequence[Attachment]:
         """Watch states from now on; what opened meanwhile is found at the next export."""
-        link = obj.program("on_state").attach()
+        watching = [obj.program(name) for name in ("on_state", *(_UDP if self._udp else ()))]
+        links = attached_to(self._directory, watching)
         self._reading = _Reading(self._known.hook)
         self._walk_due = self._read_due = True
-        return [link, self._reading]
+        return [*links, self._reading]
 
     def collect(self, *, metrics: bool) -> Telemetry:
         """Read the open connections while on, and a last time after that, and all counters."""
         if not metrics:
             return Telemetry()
-        if self._reading.on or self._read_due:
-            self._read_due = self._reading.on
+        reading = self._reading.on
+        if reading or self._read_due:
+            self._read_due = reading
             self._read_open()
         self._forget()
-        own, contained = by_container(self._flows())
-        told = {each: _metrics(some) for each, some in contained.items()}
-        return Telemetry(_metrics(own), contained=told)
+        own, contained = by_container(self._told(forget_idle=reading))
+        told = {each: as_metrics(some) for each, some in contained.items()}
+        return Telemetry(as_metrics(own), contained=told)
 
     def counts(self) -> Counts:
-        """`events` are connections opened and closed."""
-        opened, closed, lost = map(self._global, ("opened", "closed", "lost"))
-        return Counts(events=opened + closed, lost=lost)
+        """`events` are connections opened, closed and failed; datagrams are none."""
+        opened, closed, failed, lost = map(self._global, ("opened", "closed", "failed", "lost"))
+        return Counts(events=opened + closed + failed, lost=lost)
 
     def close(self) -> None:
         """Give up the iterators."""
@@ -162,120 +164,70 @@ class Flows:
         self._all.close()
         self._containers.close()
 
+    def _walk(self) -> None:
+        """Find the connections and listeners that there are in all of its network namespaces."""
+        pids = cgroup.pids(Path(f"/proc/self/fd/{self._directory}"))
+        refused = network_namespaces.visit(pids, self._all.run)
+        if refused and not self._warned:
+            self._warned = True
+            _log.warning(
+                "A network namespace cannot be entered (%s): connections in it that are older than"
+                " this agent are told once they close. It needs CAP_SYS_ADMIN and CAP_SYS_PTRACE.",
+                refused[0],
+            )
+
     def _read_open(self) -> None:
         if self._walk_due and self._reading.on:
             self._walk_due = False
-            self._all.run()
+            self._walk()
         self._pass += 1
         self._object.set("pass", self._pass)
         self._known.run()
 
-    def _flows(self) -> Each[Flow]:
-        rtt, self._rtt = self._rtt, {}
-        for series, figures in self._added().items():
-            opened, closed, sent, received, retransmits, rtt_us, readings, *states = figures
-            before_us, before = rtt.get(series, (0, 0))
-            self._rtt[series] = (rtt_us, readings)
-            yield Flow(
-                series[0],
-                _attributes(series[1]),
-                opened,
-                closed,
-                sent,
-                received,
-                retransmits,
-                rtt_us - before_us,
-                readings - before,
-                _by_name(states),
-            )
+    def _told(self, *, forget_idle: bool) -> list[Flow]:
+        now = time.monotonic()
+        keys, read = self._read()
+        told = self._peers.tell(read, now)
+        # while it is off, nothing tells which connections are open
+        for series in self._peers.idle(now) if forget_idle else ():
+            self._peers.fold(series, self._removed(series, keys.get(series, ())))
+        return [flow_series.flow(series, figures) for series, figures in told.items()]
 
-    def _added(self) -> dict[_Series, list[int]]:
-        """The figures of each series: a container may have several cgroups."""
-        added = dict(self._kept)
-        for key, value in self._object.map("flows").items():
-            *counted, seen = _FLOW.unpack(value)[:8]
-            if not counted[0]:
-                continue
-            states = _FLOW.unpack(value)[8:] if seen == self._pass else [0] * _STATE_COUNT
-            series = self._containers.find(_cgroup(key)), key[: _KEY.size]
-            figures = [*counted, *states]
-            before = added.get(series)
-            added[series] = figures if before is None else list(map(add, before, figures))
-        return added
+    def _read(self) -> tuple[dict[Series, list[bytes]], dict[Series, list[int]]]:
+        """The keys and the figures of each series: a container may have several cgroups."""
+        keys: dict[Series, list[bytes]] = {}
+        read = {series: list(kept) for series, kept in self._kept.items()}
+        for key, value in self._flows.items():
+            figures = flow_series.figures(value, self._pass)
+            if any(figures[:COUNTED]):
+                series = self._containers.find(flow_series.cgroup(key)), key[: KEY.size]
+                keys.setdefault(series, []).append(key)
+                flow_series.plus(read, series, figures)
+        return keys, read
+
+    def _removed(self, series: Series, keys: Sequence[bytes]) -> list[int]:
+        """Give the room of a series to others; its figures up to that moment."""
+        total = {series: self._kept.pop(series, NOTHING)}
+        for key in keys:
+            flow_series.plus(total, series, self._taken(key))
+        return list(total[series])
+
+    def _taken(self, key: bytes) -> list[int]:
+        value = self._flows.take(key)
+        return flow_series.figures(value) if value else NOTHING
 
     def _forget(self) -> None:
         """Give the room of containers that are long gone to those that come."""
         gone = self._containers.forgotten()
-        flows = self._object.map("flows")
-        for key, value in list(flows.items()) if gone else ():
-            if (cgroup := _cgroup(key)) in gone:
-                series = gone[cgroup], key[: _KEY.size]
-                figures = [*_FLOW.unpack(value)[:7], *[0] * _STATE_COUNT]  # none is open
-                before = self._kept.get(series)
-                self._kept[series] = list(map(add, before, figures)) if before else figures
-                flows.delete(key)
-        for series in [each for each in self._kept if not self._containers.lasts(each[0])]:
-            del self._kept[series]
+        for key in list(self._flows.keys()) if gone else ():
+            if (number := flow_series.cgroup(key)) in gone:
+                series = gone[number], key[: KEY.size]
+                flow_series.plus(self._kept, series, self._taken(key))
+        if gone:
+            self._peers.forget(self._containers.lasts)
+            ended = {s for s in self._kept if not self._containers.lasts(s[0])}
+            for series in ended:
+                del self._kept[series]
 
     def _global(self, name: str) -> int:
         return int.from_bytes(self._object.get(name), "little")
-
-
-def _cgroup(key: bytes) -> int:
-    """That of a struct flow_series; 0 where keys have none."""
-    return int.from_bytes(key[_CGROUP_AT:], sys.byteorder)
-
-
-def _attributes(key: bytes) -> dict[str, str | int | bool]:
-    role, overflow, port, raw = _KEY.unpack(key)
-    if overflow:
-        return {"network.transport": "tcp", "otel.metric.overflow": True}
-    address = ipaddress.IPv6Address(raw)
-    peer = address.ipv4_mapped or address
-    return {
-        "network.transport": "tcp",
-        "network.type": f"ipv{peer.version}",
-        "network.peer.address": str(peer),
-        "tcp.role": "server" if role == _SERVER else "client",
-        "network.local.port" if role == _SERVER else "network.peer.port": port,
-    }
-
-
-def _by_name(states: Sequence[int]) -> dict[str, int]:
-    counts = dict.fromkeys(["established"], 0)
-    for number, count in enumerate(states):
-        if count and number in _STATES:
-            counts[_STATES[number]] = counts.get(_STATES[number], 0) + count
-    return counts
-
-
-def _metrics(flows: Sequence[Flow]) -> Sequence[Metric]:
-    def points(of: str, **more: Any) -> list[Point]:
-        return [Point({**flow.attributes, **more}, getattr(flow, of)) for flow in flows]
-
-    io = points("sent", **{_IO: "transmit"}) + points("received", **{_IO: "receive"})
-    made = [
-        counter("tcp.connections.opened", "{connection}", points("opened")),
-        counter("tcp.connections.closed", "{connection}", points("closed")),
-        counter("tcp.io", "By", io),
-        counter("tcp.retransmits", "{segment}", points("retransmits")),
-        gauge("tcp.connections.active", "{connection}", _active(flows)),
-        gauge("tcp.rtt", "s", _rtt(flows), "Mean smoothed round-trip time since the last export."),
-    ]
-    return [metric for metric in made if metric.data.data_points]
-
-
-def _active(flows: Sequence[Flow]) -> list[Point]:
-    return [
-        Point({**flow.attributes, "network.connection.state": state}, count)
-        for flow in flows
-        for state, count in flow.open.items()
-    ]
-
-
-def _rtt(flows: Sequence[Flow]) -> list[Point]:
-    return [
-        Point(flow.attributes, flow.rtt_us / flow.rtt_readings / 1e6)
-        for flow in flows
-        if flow.rtt_readings > 0
-    ]

@@ -181,6 +181,11 @@ class Object:
         self._live: dict[str, mmap.mmap] = {}  # globals shared with the kernel, after load
 
     @property
+    def btf(self) -> int:
+        """Its own types, for `layouts`."""
+        return int(LIB.bpf_object__btf(self._pointer))
+
+    @property
     def programs(self) -> list[Program]:
         """The programs that are (to be) loaded."""
         return [program for program in self._programs.values() if program.loads]
@@ -244,7 +249,7 @@ class Object:
 
     def _variables(self, section: str) -> Iterator[tuple[str, tuple[str, int, int]]]:
         """(name, (section, offset, size)) of each global, out of the object's own BTF."""
-        types = LIB.bpf_object__btf(self._pointer)
+        types = self.btf
         number = LIB.btf__find_by_name_kind(types, section.encode(), _KIND_DATASEC)
         if number < 0:
             return

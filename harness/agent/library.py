@@ -55,6 +55,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_map_lookup_elem": (_INT, (_INT, _PTR, _PTR)),
     "bpf_map_update_elem": (_INT, (_INT, _PTR, _PTR, c_uint64)),
     "bpf_map_delete_elem": (_INT, (_INT, _PTR)),
+    "bpf_map_lookup_and_delete_elem": (_INT, (_INT, _PTR, _PTR)),
     "bpf_map_get_next_key": (_INT, (_INT, _PTR, _PTR)),
     "bpf_map_lookup_batch": (_INT, (_INT, _PTR, _PTR, _PTR, _PTR, _PTR, _PTR)),
     "bpf_map_lookup_and_delete_batch": (_INT, (_INT, _PTR, _PTR, _PTR, _PTR, _PTR, _PTR)),

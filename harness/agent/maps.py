@@ -84,6 +84,19 @@ class Map:
         checked(code, f"The map {self.name} cannot be written.")
         return True
 
+    def take(self, key: bytes) -> bytes | None:
+        """The value of `key` as it was when it was removed, or None."""
+        value = create_string_buffer(self.stored)
+        code = LIB.bpf_map_lookup_and_delete_elem(self.fd, self._key(key), value)
+        if code == -errno.ENOENT:
+            return None
+        if -code in _UNSUPPORTED:  # before Linux 5.14: what is counted in between is lost
+            found = self.lookup(key)
+            self.delete(key)
+            return found
+        checked(code, f"The map {self.name} cannot be written.")
+        return value.raw
+
     def keys(self) -> Iterator[bytes]:
         """All keys; do not delete while iterating, the walk would start again."""
         key = None

@@ -42,7 +42,7 @@ FLOWS = Definition(
         ),
     ),
     agent="flows",
-    accepts=_EVERY,
+    accepts=(*_EVERY, "peers", "peer-age", "udp"),
     scope="harness.flows",
     hooks=("tp_btf", "iter", "atomics"),
 )

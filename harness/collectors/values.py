@@ -36,10 +36,13 @@ RANGES = {
     "sample": Range("a whole number of requests", 1, 1_000_000_000, "100"),
     "frequency": Range("a whole number of samples a second", 1, 1000, "99"),
     "ns": Range("a whole number of nanoseconds", 0, 1_000_000, "500"),
+    "peers": Range("a whole number of peers", 1, 2000, "256"),
+    "peer-age": Range("a number of seconds", 0, 86_400, "300", whole=False),
     "agent-percent": Range("a percentage of one CPU", 0, 100, "0.5", whole=False),
 }
 CHOICES = {
     "at": ("response", "getsockopt"),
+    "udp": ("off", "on"),
     "open-hook": ("best", "lsm", "fentry", "fanotify"),
 }
 

@@ -6,29 +6,21 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from harness.linux import processes
+from tests.bpf.connecting import (
+    counted,
+    exchange,
+    flush_until,
+    io,
+    peers,
+    start_server,
+    total,
+)
 
 pytestmark = pytest.mark.bpf
-
-# Answers every line with a line of ten times its length, on as many connections as come.
-SERVER = """
-import json, socketserver
-class Echo(socketserver.StreamRequestHandler):
-    def handle(self):
-        for line in self.rfile:
-            self.wfile.write(line[:-1] * 10 + b"\\n")
-class Server(socketserver.ThreadingTCPServer):
-    request_queue_size = 128
-    daemon_threads = True
-with Server(("127.0.0.1", 0), Echo) as server:
-    print(json.dumps({"ready": True, "port": server.server_address[1]}), flush=True)
-    server.serve_forever()
-"""
 
 # Connects COUNT times to PORT, one after the other, and sends 100 bytes each time.
 CLIENT = """
@@ -38,46 +30,6 @@ for _ in range(int(sys.argv[2])):
         connection.sendall(b"x" * 99 + b"\\n")
         connection.makefile("rb").readline()
 """
-
-
-def start_server(service: Any) -> int:
-    return int(service.serve(sys.executable, "-c", SERVER))
-
-
-def exchange(connection: socket.socket, size: int) -> tuple[int, int]:
-    """Send one line of `size` bytes and read its answer: bytes sent and received."""
-    connection.sendall(b"x" * (size - 1) + b"\n")
-    return size, len(connection.makefile("rb").readline())
-
-
-def total(receiver: Any, name: str, **attributes: str) -> int:
-    """The sum over the points of a metric that have all the attributes."""
-    return sum(
-        point.as_int
-        for point in receiver.points(name)
-        if attributes.items() <= receiver.attributes(point).items()
-    )
-
-
-def io(receiver: Any) -> tuple[int, int]:
-    """Bytes received and transmitted."""
-    direction = "network.io.direction"
-    received = total(receiver, "tcp.io", **{direction: "receive"})
-    return received, total(receiver, "tcp.io", **{direction: "transmit"})
-
-
-def counted(receiver: Any) -> tuple[int, int]:
-    """Connections opened and closed."""
-    return total(receiver, "tcp.connections.opened"), total(receiver, "tcp.connections.closed")
-
-
-def flush_until(agent: Any, condition: Callable[[], bool]) -> None:
-    """Connections end a little after close() returns."""
-    for _ in range(100):
-        agent.call("flush")
-        if condition():
-            return
-        time.sleep(0.02)
 
 
 def test_23_connections_and_their_bytes(service, start_agent, receiver):
@@ -96,6 +48,7 @@ def test_23_connections_and_their_bytes(service, start_agent, receiver):
         "network.transport": "tcp",
         "network.type": "ipv4",
         "network.peer.address": "127.0.0.1",
+        "network.local.address": "127.0.0.1",
         "network.local.port": port,
         "tcp.role": "server",
     }
@@ -211,19 +164,64 @@ def test_a_child_cgroup_belongs_to_the_service(service, child, start_agent, rece
     assert counted(receiver) == (1, 1)
 
 
-def test_peers_beyond_the_map_are_counted_together(service, start_agent, receiver):
-    port = start_server(service)
-    agent = start_agent("flows")
-    for number in range(2010):
-        source = (f"127.7.{number // 250}.{number % 250 + 1}", 0)
+def visit(port: int, network: int, count: int) -> None:
+    """One connection from each of so many addresses of 127.NETWORK.0.0/16."""
+    for number in range(count):
+        source = (f"127.{network}.{number // 250}.{number % 250 + 1}", 0)
         with socket.create_connection(("127.0.0.1", port), source_address=source) as connection:
             exchange(connection, 2)
+
+
+def test_peers_beyond_the_map_are_counted_together_until_there_is_room(
+    service, start_agent, receiver
+):
+    port = start_server(service)
+    agent = start_agent("flows", "--peer-age=86400", "--interval=3600")
+    visit(port, 7, 2010)
     flush_until(agent, lambda: counted(receiver) == (2010, 2010))
     assert counted(receiver) == (2010, 2010)
-    points = [receiver.attributes(p) for p in receiver.points("tcp.connections.opened")]
-    assert len(points) == 2000
-    assert total(receiver, "tcp.connections.opened", **{"otel.metric.overflow": True}) == 11
+    others = {"otel.metric.overflow": True, "tcp.role": "server"}
+    assert len(peers(receiver)) == 256
+    assert total(receiver, "tcp.connections.opened", **others) == 2010 - 256
     assert io(receiver) == (2010 * 2, 2010 * 11)
+    assert sum(len(receiver.points(name)) for name in ("tcp.connections.opened", "tcp.io")) < 800
+    visit(port, 8, 1000)  # those that are not told made room for them
+    flush_until(agent, lambda: counted(receiver) == (3010, 3010))
+    assert counted(receiver) == (3010, 3010)
+    assert io(receiver) == (3010 * 2, 3010 * 11)
+    assert len(peers(receiver)) == 256
+    assert agent.call("stats")["lost"] == 0
+
+
+def test_peers_that_are_gone_make_room_for_others(service, start_agent, receiver):
+    port = start_server(service)
+    agent = start_agent("flows", "--peers=5", "--peer-age=0", "--interval=3600")
+    made = 0
+    for network in range(10, 14):
+        visit(port, network, 8)
+        made += 8
+        flush_until(agent, lambda made=made: counted(receiver) == (made, made))
+        assert counted(receiver) == (made, made)
+        assert {address.split(".")[1] for address in peers(receiver)} == {str(network)}
+        assert len(peers(receiver)) == 5
+        for _ in range(3):  # seen at rest, removed, told no more
+            agent.call("flush")
+        assert peers(receiver) == set()
+    assert io(receiver) == (made * 2, made * 11)
+
+
+def test_a_peer_with_an_open_connection_stays(service, start_agent, receiver):
+    port = start_server(service)
+    agent = start_agent("flows", "--peer-age=0", "--interval=3600")
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        exchange(connection, 100)
+        for _ in range(5):
+            agent.call("flush")
+        assert peers(receiver) == {"127.0.0.1"}
+        exchange(connection, 100)
+    flush_until(agent, lambda: counted(receiver) == (1, 1))
+    assert counted(receiver) == (1, 1)
+    assert io(receiver) == (200, 2 * 991)
 
 
 def test_the_rest_is_exported_at_the_end(service, start_agent, receiver):

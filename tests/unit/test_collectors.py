@@ -135,6 +135,8 @@ def test_slugs_differ_where_specs_do() -> None:
         ("inject:agent_percent=nan", "agent-percent is a percentage"),
         ("inject:at=home", "there is no at 'home'"),
         ("guard:open_hook=kprobe", "there is no open-hook 'kprobe'"),
+        ("flows:udp=quic", "there is no udp 'quic'"),
+        ("flows:peers=0", "peers is a whole number of peers"),
         ("missing.toml", "cannot be read"),
     ],
 )
@@ -170,7 +172,9 @@ def test_a_range_is_that_of_the_agent(name: str, option: str) -> None:
     assert not _agent_takes(module, name, option, "x")
 
 
-@pytest.mark.parametrize(("name", "option"), [("inject", "at"), ("guard", "open-hook")])
+@pytest.mark.parametrize(
+    ("name", "option"), [("inject", "at"), ("guard", "open-hook"), ("flows", "udp")]
+)
 def test_choices_are_those_of_the_agent(name: str, option: str) -> None:
     try:
         module = importlib.import_module(agent.COLLECTORS[name])

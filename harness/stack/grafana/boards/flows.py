@@ -11,6 +11,8 @@ _PEER = "service_name, tcp_role, network_peer_address"
 
 _bytes = rate("tcp_io_bytes_total", _PEER, _OF)
 _again = rate("tcp_retransmits_total", _PEER, _OF)
+_failed = rate("tcp_connections_failed_total", _ROLE, _OF)
+_opened = rate("tcp_connections_opened_total", _ROLE, _OF)
 
 BOARD = Board(
     "harness-flows",
@@ -26,8 +28,7 @@ BOARD = Board(
                     "Opened",
                     "Connections opened in a second, as server or client. Many short ones cost"
                     " more than their requests: let callers keep them open.",
-                    (Query(rate("tcp_connections_opened_total", _ROLE, _OF),
-                           "{{service_name}} as {{tcp_role}}"),),
+                    (Query(_opened, "{{service_name}} as {{tcp_role}}"),),
                     "cps",
                 ),
                 Panel(
@@ -37,6 +38,15 @@ BOARD = Board(
                     (Query(rate("tcp_connections_closed_total", _ROLE, _OF),
                            "{{service_name}} as {{tcp_role}}"),),
                     "cps",
+                ),
+                Panel(
+                    "lines",
+                    "Failed",
+                    "Connections in a second that were not made: refused, timed out, unreachable,"
+                    " given up; error_type of tcp_connections_failed_total says which.",
+                    (Query(or_zero(_failed, _opened), "{{service_name}} as {{tcp_role}}"),),
+                    "cps",
+                    (0.1, 1.0),
                 ),
                 Panel(
                     "lines",
@@ -84,7 +94,8 @@ BOARD = Board(
                 Panel(
                     "table",
                     "Peers",
-                    "The ten peers with the most bytes a second, and segments sent again to each.",
+                    "The ten peers with the most bytes a second, and segments sent again to each."
+                    " One without an address: all that are not told one by one.",
                     (
                         Query(f"topk(10, {_bytes})", "bytes", unit="Bps"),
                         Query(f"{or_zero(_again, _bytes)} and topk(10, {_bytes})", "again",

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * UDP datagrams of one cgroup by role, port, peer and local address, QUIC's among them; for
+ * flows.bpf.c, whose maps they are counted in.
+ *
+ * Loaded only if that is asked for: a cgroup's packet programs run for each of its packets,
+ * those of TCP among them.
+ */
+#pragma once
+
+#define ETH_P_IP   0x0800
+#define ETH_P_IPV6 0x86dd
+
+struct udp_ports {
+	__be16 source;
+	__be16 dest;
+};
+
+/* nothing is known of a socket's past: it is told by the ports, else by whether it is connected */
+static __always_inline __u32 udp_role(__u16 local, __u16 peer, bool connected)
+{
+	if (local < targ_ephemeral && peer >= targ_ephemeral)
+		return SERVER;
+	if (local >= targ_ephemeral && peer < targ_ephemeral)
+		return CLIENT;
+	return connected ? CLIENT : UNKNOWN_ROLE;
+}
+
+/* where the ports are; 0 for what is no UDP. Extension headers are not followed. */
+static __always_inline __u32 udp_addresses(struct __sk_buff *skb, bool sends, struct flow_key *key)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct ipv6hdr *ip6 = data;
+	struct iphdr *ip = data;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if ((void *)(ip + 1) > end || ip->protocol != IPPROTO_UDP)
+			return 0;
+		key->peer[10] = key->peer[11] = 0xff;
+		key->local[10] = key->local[11] = 0xff;
+		__builtin_memcpy(&key->peer[12], sends ? &ip->daddr : &ip->saddr, 4);
+		__builtin_memcpy(&key->local[12], sends ? &ip->saddr : &ip->daddr, 4);
+		return ip->ihl * 4;
+	}
+	if (skb->protocol != bpf_htons(ETH_P_IPV6) || (void *)(ip6 + 1) > end ||
+	    ip6->nexthdr != IPPROTO_UDP)
+		return 0;
+	__builtin_memcpy(key->peer, sends ? &ip6->daddr : &ip6->saddr, 16);
+	__builtin_memcpy(key->local, sends ? &ip6->saddr : &ip6->daddr, 16);
+	return sizeof(*ip6);
+}
+
+static __always_inline int count_datagrams(struct __sk_buff *skb, bool sends)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct flow_series one = {};
+	struct udp_ports ports;
+	__u16 local, peer;
+	__u64 datagrams, bytes;
+	struct flow *flow;
+	__u32 offset;
+
+	offset = udp_addresses(skb, sends, &one.key);
+	if (!offset || !sk || bpf_skb_load_bytes(skb, offset, &ports, sizeof(ports)))
+		return 1;
+	local = bpf_ntohs(sends ? ports.source : ports.dest);
+	peer = bpf_ntohs(sends ? ports.dest : ports.source);
+	one.key.protocol = IPPROTO_UDP;
+	one.key.role = udp_role(local, peer, sk->state == TCP_ESTABLISHED);
+	if (one.key.role != UNKNOWN_ROLE)
+		one.key.port = one.key.role == SERVER ? local : peer;
+	if (targ_containers)
+		one.cgroup = bpf_skb_cgroup_id(skb);
+	flow = find_or_make(&one);
+	if (!flow)
+		return 1;
+	datagrams = skb->gso_segs > 1 ? skb->gso_segs : 1; /* sent or received as one */
+	bytes = skb->len - offset - sizeof(struct udphdr);
+	__sync_fetch_and_add(sends ? &flow->sent : &flow->received, bytes);
+	__sync_fetch_and_add(sends ? &flow->datagrams_sent : &flow->datagrams_received, datagrams);
+	return 1;
+}
+
+SEC("cgroup_skb/ingress")
+int udp_ingress(struct __sk_buff *skb)
+{
+	return count_datagrams(skb, false);
+}
+
+SEC("cgroup_skb/egress")
+int udp_egress(struct __sk_buff *skb)
+{
+	return count_datagrams(skb, true);
+}

@@ -1,0 +1,86 @@
+"""Layouts written by hand are held beside the objects: what differs by a byte is refused."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import struct
+from collections.abc import Iterator
+from ctypes import c_char, c_uint8, c_uint16, c_uint32, c_uint64
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.agent import flow_series, layouts
+from harness.agent.errors import AgentError
+from harness.agent.libbpf import Object
+
+pytestmark = pytest.mark.bpf
+
+
+class _FlowKey(ctypes.Structure):
+    _fields_ = (
+        ("protocol", c_uint8),
+        ("role", c_uint8),
+        ("port", c_uint16),
+        ("overflow", c_uint8),
+        ("unused", c_uint8 * 3),
+        ("peer", c_char * 16),
+        ("local", c_uint8 * 16),
+    )
+
+
+class _Series(ctypes.Structure):
+    _fields_ = (("key", _FlowKey), ("cgroup", c_uint64))
+
+
+class _Flow(ctypes.Structure):
+    _fields_ = (
+        ("counted", c_uint64 * 24),
+        ("reading", c_uint64),
+        ("open", c_uint32 * 13),
+        ("unused", c_uint32),
+    )
+
+
+@pytest.fixture
+def flows(bpf_objects: Path) -> Iterator[Object]:
+    obj = Object(bpf_objects / "flows.bpf.o")
+    yield obj
+    obj.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        ("flow_key", flow_series.KEY),
+        ("flow_series", flow_series.SERIES),
+        ("flow", flow_series.FLOW),
+        ("flow_key", _FlowKey),
+        ("flow_series", _Series),
+        ("flow", _Flow),
+    ],
+)
+def test_what_is_read_as_it_was_compiled_passes(flows: Object, name: str, layout: Any) -> None:
+    layouts.check(flows, name, layout)
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "words"),
+    [
+        ("flow_key", "=BBHB2x16s16s", "flow_key.peer is 16 bytes at 8, and is read as .* at 7"),
+        ("flow_key", "=BBBBH2x16s16s", "flow_key.port is 2 bytes at 2, and is read as 1 bytes"),
+        ("flow_key", "=BBHB3x16s", "it has 6 members, and 5 are read"),
+        ("flow_key", "=BBHB3x16s16s4x", "it has 40 bytes, and 44 are read"),
+        ("flow_series", "=BBHB3x16s16sI", "flow_series.cgroup is 8 bytes at 40"),
+        ("flow", "=24Q13I4x", "flow.pass is 8 bytes at 192, and is read as 4 bytes"),
+        ("flow_that_is_none", "=I", "has no type struct flow_that_is_none"),
+    ],
+)
+def test_what_differs_is_refused_in_words(
+    flows: Object, name: str, layout: str, words: str
+) -> None:
+    with pytest.raises(AgentError) as refused:
+        layouts.check(flows, name, struct.Struct(layout))
+    assert re.search(words, f"{refused.value.what} {refused.value.why}")
