@@ -11,6 +11,7 @@ from harness.agent.python_layouts import Layout
 TYPE_NAME = 24
 """PyTypeObject.tp_name."""
 _STATE = 32  # PyASCIIObject.state
+_COMPACT_ASCII = 0x60  # of it: compact and ascii
 _WIDTHS = {1: "latin-1", 2: "utf-16", 4: "utf-32"}
 _NO_PYTHON_NAME = "<interpreter trampoline>"  # 3.12 pushes it where C calls Python
 
@@ -34,11 +35,9 @@ def function(memory: Memory, at: Layout, address: int) -> Frame | None:
 def _string(memory: Memory, at: Layout, address: int) -> str:
     """A str; KeyError if it is none any more."""
     length = min(memory.word(address + 16), 1024)
-    state = memory.read(address + _STATE, 4)
-    # kind in 3 bits, compact, ascii: above two bits of `interned`, since 3.14 above two bytes of it
-    bits = state[0] >> 2 if state[0] > 3 else state[2]
-    if bits >> 3 & 3 == 3:
+    state = memory.read(address + _STATE, 1)[0]
+    if state & _COMPACT_ASCII == _COMPACT_ASCII:
         return memory.read(address + at.ascii_size, length).decode("ascii", "replace")
-    width = bits & 7
+    width = state >> 2 & 7
     encoding = _WIDTHS[width]
     return memory.read(address + at.compact_size, length * width).decode(encoding, "replace")

@@ -126,21 +126,6 @@ def string(state: bytes, text: bytes) -> bytes:
     return bytes(16) + struct.pack("=Q8x", len(text)) + state + bytes(4) + text + bytes(64)
 
 
-@pytest.mark.parametrize(
-    "state",
-    [
-        b"\x64\0\0\0",  # kind 1, compact, ascii, above two bits of `interned`
-        b"\x01\0\x19\0",  # 3.14: above two bytes of it
-    ],
-)
-def test_strings_of_each_release_are_read(state: bytes) -> None:
-    address, kept = code_of(string(state, b"hot"))
-    with contextlib.closing(Memory(os.getpid())) as memory:
-        found = python_code.function(memory, LAYOUT, address)
-    assert found == Frame(name="hot", file="hot")
-    assert kept
-
-
 def test_what_is_no_string_any_more_names_nothing() -> None:
     """Memory that was used again between the sample and the look: a string of no width."""
     address, kept = code_of(string(bytes(4), b"hot"))
