@@ -17,17 +17,17 @@ def inode() -> int:
 
 
 def require_sight(cgroup: Path) -> None:
-    """AgentError if processes of the cgroup have no number here, so that nothing is known of them.
+    """AgentError if no process of the cgroup has a number here: nothing would be known of any.
 
-    Their samples would all be of process 0.
+    Where some have, the samples of the others are those of process 0.
     """
-    for folder, _, _ in os.walk(cgroup):
-        if "0" in _lines(Path(folder, "cgroup.procs")):
-            raise AgentError(
-                f"Processes of {cgroup} cannot be seen from here.",
-                "They are in a PID namespace that is neither this agent's nor below it.",
-                "Run the agent in the host's: `docker run --pid=host`, in a pod `hostPID: true`.",
-            )
+    folders = [Path(folder) for folder, _, _ in os.walk(cgroup)]
+    if {pid for each in folders for pid in _lines(each / "cgroup.procs")} == {"0"}:
+        raise AgentError(
+            f"Processes of {cgroup} cannot be seen from here.",
+            "They are in a PID namespace that is neither this agent's nor below it.",
+            "Run the agent in the host's: `docker run --pid=host`, in a pod `hostPID: true`.",
+        )
 
 
 def _lines(path: Path) -> list[str]:
