@@ -2,7 +2,9 @@
 /* profile: CPU stacks of the tasks of one cgroup: kernel, native and Python.
  *
  * Runs on a cpu-clock perf event of each CPU. Stacks are kept once, under
- * their hash; samples are counted under (task, three stack hashes).
+ * their hash; samples are counted under (task, process image, three stack
+ * hashes). The first sample of each image wakes the reader, which looks at
+ * the process while it lasts.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
@@ -10,15 +12,17 @@
 #include <bpf/bpf_tracing.h>
 
 #include "pid.bpf.h"
+#include "profile_python.bpf.h"
 
-#define MAX_DEPTH   127
-#define MAX_THREADS 128
+#define MAX_DEPTH 127
+#define NAME_SIZE 64
 
 enum origin { KERNEL, NATIVE, PYTHON, ORIGINS };
 
 struct sampled {
 	__u32 tgid;
 	__u32 tid;
+	__u64 image;
 	__u64 stacks[ORIGINS]; /* 0: no frames of this origin */
 };
 
@@ -27,16 +31,13 @@ struct stack {
 	__u64 frames[MAX_DEPTH]; /* leaf first; Python: code objects */
 };
 
-/* where CPython keeps what is walked; offsets from the start of each struct */
-struct interpreter {
-	__u64 head;	    /* address of _PyRuntime.interpreters.head */
-	__u32 threads;	    /* PyInterpreterState.threads.head */
-	__u32 next;	    /* PyThreadState.next */
-	__u32 native_id;    /* PyThreadState.native_thread_id */
-	__u32 frame;	    /* PyThreadState.cframe, or current_frame */
-	__s32 cframe_frame; /* _PyCFrame.current_frame; -1: no cframe */
-	__u32 code;	    /* _PyInterpreterFrame.f_code */
-	__u32 previous;	    /* _PyInterpreterFrame.previous */
+/* what a process runs, told once */
+struct image {
+	__u64 id;
+	__u64 start_stack; /* as in /proc/PID/stat: what was forked has its parent's */
+	__u32 tgid;
+	__u32 parent;
+	char executable[NAME_SIZE];
 };
 
 struct {
@@ -48,10 +49,23 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 256);
+	__uint(max_entries, 1024);
 	__type(key, __u32); /* tgid */
 	__type(value, struct interpreter);
 } interpreters SEC(".maps");
+
+/* the image of each process that was told last; one that was evicted is told again */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u32); /* tgid */
+	__type(value, __u64);
+} told SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 64 * 1024);
+} images SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -74,14 +88,14 @@ struct {
 	__type(value, struct stack);
 } scratch SEC(".maps");
 
+enum total { EVENTS, NO_ROOM, UNWALKED, TOTALS };
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 2);
+	__uint(max_entries, TOTALS);
 	__type(key, __u32);
 	__type(value, __u64);
 } totals SEC(".maps");
-
-enum total { EVENTS, LOST };
 
 static void count(__u32 total)
 {
@@ -104,7 +118,7 @@ static __u64 keep(struct stack *stack)
 	hash |= !hash;
 	if (!bpf_map_lookup_elem(&stacks, &hash) &&
 	    bpf_map_update_elem(&stacks, &hash, stack, BPF_ANY)) {
-		count(LOST);
+		count(NO_ROOM);
 		return 0;
 	}
 	return hash;
@@ -120,60 +134,79 @@ static __u64 keep_native(void *ctx, struct stack *stack, __u64 flags)
 	return keep(stack);
 }
 
-/* The thread id as the process itself sees it, in its pid namespace. */
-static __u32 own_thread_id(void)
+static __u32 parent_of(struct task_struct *task)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
-	struct pid *pid = BPF_CORE_READ(task, thread_pid);
-	__u32 level = BPF_CORE_READ(pid, level);
-	struct upid id = {};
-
-	bpf_core_read(&id, sizeof(id), &pid->numbers[level]);
-	return id.nr;
+	return seen_process(BPF_CORE_READ(task, group_leader, real_parent));
 }
 
-static __u64 read_pointer(__u64 address)
-{
-	__u64 value = 0;
-
-	if (address)
-		bpf_probe_read_user(&value, sizeof(value), (void *)address);
-	return value;
-}
-
-static __u64 thread_state(const struct interpreter *python)
-{
-	__u64 state = read_pointer(read_pointer(python->head) + python->threads);
-	__u32 tid = own_thread_id(), i;
-
-	for (i = 0; i < MAX_THREADS && state; i++) {
-		if ((__u32)read_pointer(state + python->native_id) == tid)
-			return state;
-		state = read_pointer(state + python->next);
-	}
-	return 0;
-}
-
-static __u64 keep_python(struct stack *stack, __u32 tgid)
+/* A process that was just forked has its parent's interpreter, in the same places. */
+static struct interpreter *interpreter_of(struct task_struct *task, __u32 tgid)
 {
 	struct interpreter *python = bpf_map_lookup_elem(&interpreters, &tgid);
-	__u64 frame, state;
+	__u32 parent;
+
+	if (python)
+		return python;
+	parent = parent_of(task);
+	return bpf_map_lookup_elem(&interpreters, &parent);
+}
+
+static __u64 keep_python(struct stack *stack, struct task_struct *task, __u32 tgid)
+{
+	struct interpreter *python = interpreter_of(task, tgid);
+	__u64 frame = 0;
 	__u32 i;
 
 	if (!python)
 		return 0;
-	state = thread_state(python);
-	if (!state)
-		return 0;
-	frame = read_pointer(state + python->frame);
-	if (python->cframe_frame >= 0 && frame)
-		frame = read_pointer(frame + python->cframe_frame);
+	if (find_frame(python, task, &frame))
+		count(UNWALKED);
 	for (i = 0; i < MAX_DEPTH && frame; i++) {
-		stack->frames[i] = read_pointer(frame + python->code);
+		stack->frames[i] = read_pointer(frame + python->code) & ~REFERENCE_TAG;
 		frame = read_pointer(frame + python->previous);
 	}
 	stack->depth = i;
 	return i ? keep(stack) : 0;
+}
+
+/* Wakes the reader for an image that it was not told. */
+static void tell(struct task_struct *task, struct mm_struct *mm, __u32 tgid, __u64 id)
+{
+	struct image image = { .id = id, .tgid = tgid };
+	const unsigned char *name;
+
+	image.start_stack = BPF_CORE_READ(mm, start_stack);
+	image.parent = parent_of(task);
+	name = BPF_CORE_READ(mm, exe_file, f_path.dentry, d_name.name);
+	bpf_probe_read_kernel_str(image.executable, sizeof(image.executable), name);
+	/* what does not fit is told with the next sample */
+	if (!bpf_ringbuf_output(&images, &image, sizeof(image), BPF_RB_FORCE_WAKEUP))
+		bpf_map_update_elem(&told, &tgid, &id, BPF_ANY);
+}
+
+/* What the process runs: another number after exec, and where a tgid is used again. In the middle
+ * of exec the stack has no place yet, and what is told then is told again. */
+static __u64 image_of(struct task_struct *task, __u32 tgid)
+{
+	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+	struct mm_struct *mm = BPF_CORE_READ(task, mm);
+	__u64 *known = bpf_map_lookup_elem(&told, &tgid);
+	__u64 id;
+
+	if (!mm) /* it is ending */
+		return known ? *known : 0;
+	id = BPF_CORE_READ(leader, start_boottime) + BPF_CORE_READ(leader, self_exec_id);
+	id += BPF_CORE_READ(mm, start_stack);
+	if (tgid && (!known || *known != id))
+		tell(task, mm, tgid, id);
+	return id;
+}
+
+/* Whether the registers of user mode are those of a program that is being replaced. */
+static bool in_exec(struct task_struct *task)
+{
+	return bpf_core_field_exists(task->in_execve) &&
+	       BPF_CORE_READ_BITFIELD_PROBED(task, in_execve);
 }
 
 SEC("perf_event")
@@ -193,15 +226,18 @@ int profile(struct bpf_perf_event_data *ctx)
 	count(EVENTS);
 	sample.tgid = seen_process(task);
 	sample.tid = seen_thread(task);
+	sample.image = image_of(task, sample.tgid);
 	if ((long)PT_REGS_IP(&ctx->regs) < 0) /* a kernel address */
 		sample.stacks[KERNEL] = keep_native(ctx, stack, 0);
-	sample.stacks[NATIVE] = keep_native(ctx, stack, BPF_F_USER_STACK);
-	sample.stacks[PYTHON] = keep_python(stack, sample.tgid);
+	if (!in_exec(task)) {
+		sample.stacks[NATIVE] = keep_native(ctx, stack, BPF_F_USER_STACK);
+		sample.stacks[PYTHON] = keep_python(stack, task, sample.tgid);
+	}
 	seen = bpf_map_lookup_elem(&samples, &sample);
 	if (seen)
 		__sync_fetch_and_add(seen, 1);
 	else if (bpf_map_update_elem(&samples, &sample, &one, BPF_NOEXIST))
-		count(LOST);
+		count(NO_ROOM);
 	return 0;
 }
 

@@ -1,4 +1,7 @@
-"""The two things the profile agent needs of an ELF file: a symbol's address and the build id."""
+"""What is needed of an ELF file: symbols, the build id, where a segment wants to be loaded.
+
+Used by python_frames and images, which look for one symbol, and by harness.node.file_symbols.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from pathlib import Path
 _SHT_SYMTAB, _SHT_NOTE, _SHT_DYNSYM = 2, 7, 11
 _NT_GNU_BUILD_ID = 3
 _PT_LOAD = 1
+_STT_FUNC, _STT_IFUNC = 2, 10
 
 
 class Elf:
@@ -48,6 +52,21 @@ class Elf:
                     if value and self._data[at : at + len(wanted)] == wanted:
                         return int(value)
         return None
+
+    def functions(self) -> Iterator[tuple[int, int, str]]:
+        """(address, size, name) of each function; of a stripped file, of those that it exports."""
+        sections = list(self._sections())
+        tables = [
+            each for kind in (_SHT_SYMTAB, _SHT_DYNSYM) for each in sections if each[0] == kind
+        ]
+        for _, _, start, size, link, entry in tables[:1]:
+            strings = sections[link][2]
+            for offset in range(start, start + size, entry):
+                text, info, value, length = struct.unpack_from("=IB3xQQ", self._data, offset)
+                if value and info & 0xF in (_STT_FUNC, _STT_IFUNC):
+                    at = strings + text
+                    name = self._data[at : self._data.find(b"\0", at)]
+                    yield value, length, name.decode(errors="replace")
 
     def load_address(self, file_offset: int) -> int:
         """Where the segment that holds this offset wants to be loaded, less the offset."""

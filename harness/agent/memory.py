@@ -1,4 +1,4 @@
-"""What a running process has mapped, and what is in it; used by profile and python_frames."""
+"""What a running process has mapped, and what is in it; used by profile, images, python_frames."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 
 from harness.agent.pprof import Mapping
 from harness.agent.text import text
+
+_START_STACK = 25  # of what follows the name in /proc/PID/stat: proc_pid_stat(5) counts it as 28
 
 
 class Memory:
@@ -44,6 +46,11 @@ def mappings(pid: int) -> list[Mapping]:
 
     Their paths are as os.fsdecode makes them, so that the files can be opened.
     """
+    return [mapping for mapping, _ in mapped(pid)]
+
+
+def mapped(pid: int) -> list[tuple[Mapping, str]]:
+    """`mappings`, each with the device and inode of its file, as the kernel writes them."""
     found = []
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/maps").read_bytes().strip().split(b"\n"):
@@ -52,5 +59,18 @@ def mappings(pid: int) -> list[Mapping]:
                 start, limit = (int(each, 16) for each in fields[0].split(b"-"))
                 # what has no file was compiled at run time
                 path = os.fsdecode(fields[5]) if len(fields) == 6 else "//anon"
-                found.append(Mapping(start, limit, int(fields[2], 16), path))
+                file = text(b":".join(fields[3:5]))
+                found.append((Mapping(start, limit, int(fields[2], 16), path), file))
     return found
+
+
+def start_stack(pid: int) -> int:
+    """Where the stack of a process began, 0 when it has ended.
+
+    It is another one after exec, as far as addresses are random, and its parent's after fork: whose
+    is the same has the same code, and the same data but for what was written since.
+    """
+    with contextlib.suppress(OSError, IndexError):
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return int(fields[_START_STACK])
+    return 0

@@ -7,7 +7,6 @@ kernel frames stay addresses, with the mappings they belong to: harness.node.sym
 from __future__ import annotations
 
 import bisect
-import contextlib
 import os
 import struct
 import sys
@@ -18,20 +17,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.agent import cgroup, pid_namespace, pprof
+from harness.agent import cgroup, jvm, pid_namespace, pprof
 from harness.agent.collector import Attachment
-from harness.agent.elf import Elf
 from harness.agent.errors import AgentError
+from harness.agent.images import Image, Images
 from harness.agent.libbpf import Object
-from harness.agent.memory import mappings
 from harness.agent.perf import Sampler
 from harness.agent.pprof import Frame, Mapping
 from harness.agent.python_frames import Interpreters
-from harness.agent.telemetry import Counts, Point, Telemetry, counter
+from harness.agent.telemetry import Attributes, Counts, Point, Telemetry, counter
 
 _KERNEL = Mapping(1 << 63, (1 << 64) - 1, 0, "[kernel.kallsyms]")
-_EVENTS, _LOST = 0, 1  # enum total of profile.bpf.c
+_EVENTS, _NO_ROOM, _UNWALKED = 0, 1, 2  # enum total of profile.bpf.c
+_SAMPLE = struct.Struct("=IIQ3Q")  # struct sampled
 _SPARE = 2  # drains may be late
+_MOST_EXECUTABLES = 64  # that are told apart
+_OVERFLOW: Attributes = {"otel.metric.overflow": True}
+# why the stack of a sample is not told
+_ENDED, _EVICTED, _UNSEEN = "process_ended", "stacks_evicted", "other_pid_namespace"
+_FULL = "maps_full"
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -53,8 +57,8 @@ def create(options: Namespace) -> Profile:
 
 
 @dataclass(frozen=True)
-class _PythonFound:
-    """Tells in the ready line which interpreters are walked; there is nothing to switch."""
+class _Found:
+    """Tells in the ready line what processes are walked, or not; there is nothing to switch."""
 
     hook: str
 
@@ -63,7 +67,7 @@ class _PythonFound:
 
 
 class Profile:
-    """Counts stacks in the kernel; writes them as pprof and counts samples per process."""
+    """Counts stacks in the kernel; writes them as pprof and counts samples per executable."""
 
     name = "profile"
 
@@ -74,10 +78,9 @@ class Profile:
         self._frequency, self._period_ns = frequency, 10**9 // frequency
         self._room = frequency * interval * _SPARE  # for each CPU
         self._since_ns = time.time_ns()
-        self._samples: Counter[int] = Counter()
-        self._unknown = 0
-        self._mappings: dict[int, list[Mapping]] = {}
-        self._build_ids: dict[tuple[int, int], str] = {}
+        self._samples: Counter[str] = Counter()
+        self._lost: Counter[str] = Counter()
+        self._read: set[tuple[int, int]] = set()  # images and their stacks of code objects
 
     def configure(self, obj: Object) -> None:
         """Make room for the samples that all CPUs can take between two drains."""
@@ -86,16 +89,21 @@ class Profile:
             obj.map(name).resize(entries)
 
     def entries(self, cpus: int) -> dict[str, int]:
-        """Room for the samples and stacks of so many CPUs."""
+        """Room for the samples, stacks and processes of so many CPUs."""
         room = 1 << max(10, min(int(self._room * cpus), 1 << 16).bit_length())
-        return {"samples": room, "stacks": room}
+        return {"samples": room, "stacks": room, "told": room}
 
     def start(self, obj: Object) -> None:
         """Open the perf events, disabled."""
+        pid_namespace.require_sight(self._cgroup)
         self._object = obj
         self._python = Interpreters(obj.map("interpreters"))
-        self._python.refresh(cgroup.pids(self._cgroup))
+        self._remarks: set[str] = set()
+        for pid in cgroup.pids(self._cgroup):
+            self._python.look(pid)
+            self._remarks |= {each for each in [jvm.remark(pid)] if each}
         self._sampler = Sampler(obj.program("profile").fd, self._frequency)
+        self._images = Images(obj.map("images"), obj.map("told"), self._begun)
 
     def aim(self, obj: Object, directory: int) -> None:
         """Sample this cgroup from now on."""
@@ -104,29 +112,52 @@ class Profile:
     def attach(self, obj: Object) -> Sequence[Attachment]:
         """Enable the perf events."""
         self._sampler.enable()
-        found = [_PythonFound(f"python/{each}") for each in sorted(self._python.versions)]
-        return [self._sampler, *found]
+        pythons = (f"python/{each}" for each in sorted(self._python.versions))
+        return [self._sampler, *map(_Found, (*pythons, *sorted(self._remarks)))]
 
     def collect(self, *, metrics: bool) -> Telemetry:
-        """Look for new Python processes; with `metrics` drain and write the stacks too."""
-        self._python.refresh(cgroup.pids(self._cgroup))
+        """Follow processes and CPUs; with `metrics` drain and write the stacks too."""
+        self._sampler.follow()
+        self._python.look_again()
         if not metrics:
+            self._read_names()
             return Telemetry()
         self._write()
-        points = [Point({"process.pid": pid}, count) for pid, count in self._samples.items()]
-        return Telemetry(
-            metrics=[counter("profile.samples", "{sample}", points, "CPU samples taken.")]
-            if points
-            else []
-        )
+        told = [counter("profile.samples", "{sample}", self._points(), "CPU samples taken.")]
+        lost = [Point({"error.type": why}, n) for why, n in self._reasons().items() if n]
+        if lost:
+            said = "CPU samples whose stack is not known."
+            told.append(counter("profile.samples.lost", "{sample}", lost, said))
+        return Telemetry(metrics=told if self._samples else [])
 
     def counts(self) -> Counts:
-        """Samples taken, and those whose stack was not kept."""
-        return Counts(self._total(_EVENTS), self._total(_LOST) + self._unknown)
+        """Samples taken, those whose stack is not known, by reason, and those without all Python.
+
+        `python_unwalked` are those of threads that were not found among too many.
+        """
+        reasons = self._reasons()
+        more = {f"lost_{why}": n for why, n in reasons.items()}
+        more["python_unwalked"] = self._total(_UNWALKED)
+        return Counts(self._total(_EVENTS), sum(reasons.values()), more)
 
     def close(self) -> None:
-        """Close the perf events."""
+        """Close the perf events, and end the thread that looks at processes."""
         self._sampler.close()
+        self._images.close()
+
+    def _begun(self, image: Image) -> bool:
+        return self._python.look(image.pid, image.parent)
+
+    def _reasons(self) -> dict[str, int]:
+        counted = {why: self._lost[why] for why in (_ENDED, _EVICTED, _UNSEEN)}
+        return {**counted, _FULL: self._total(_NO_ROOM)}
+
+    def _points(self) -> list[Point]:
+        """One an executable: processes come and go, and would make ever more series."""
+        return [
+            Point({"process.executable.name": name} if name else _OVERFLOW, count)
+            for name, count in self._samples.items()
+        ]
 
     def _total(self, index: int) -> int:
         totals = self._object.map("totals")
@@ -134,61 +165,71 @@ class Profile:
         assert value is not None  # an array
         return sum(int.from_bytes(each, sys.byteorder) for each in totals.cpu_values(value))
 
+    def _read_names(self) -> None:
+        """Read the functions of Python that were seen: the process may end before the drain."""
+        for key, _ in self._object.map("samples").items():
+            pid, _, number, *_, python = _SAMPLE.unpack(key)
+            if python and (number, python) not in self._read:
+                self._read.add((number, python))
+                self._python.frames(self._images.find(pid, number), self._stack(python) or ())
+
     def _write(self) -> None:
         now = time.time_ns()
         builder = pprof.Builder(self._since_ns, now - self._since_ns, self._period_ns)
+        refreshed: set[int] = set()
         for key, value in self._object.map("samples").drain():
-            tgid, tid, *stacks = struct.unpack("=II3Q", key)
+            pid, tid, number, *stacks = _SAMPLE.unpack(key)
             count = int.from_bytes(value, sys.byteorder)
-            self._samples[tgid] += count
-            builder.add(self._frames(tgid, *stacks, count=count), count, tgid, tid)
-        self._mappings.clear()
+            image = self._images.find(pid, number)
+            if image is not None and id(image) not in refreshed:
+                refreshed.add(id(image))
+                self._images.refresh(image)
+            self._count(image, count)
+            builder.add(self._frames(pid, image, *stacks, count=count), count, pid, tid)
+        self._read.clear()
+        self._images.forget()
+        self._python.forget()
         self._since_ns = now
         if self._output is not None and builder.profile.sample:
             pprof.write(builder.profile, self._output / f"profile-{now // 10**6}.pb.gz")
 
+    def _count(self, image: Image | None, count: int) -> None:
+        name = image.executable if image else ""
+        if name not in self._samples and len(self._samples) >= _MOST_EXECUTABLES:
+            name = ""
+        self._samples[name] += count
+
     def _frames(
-        self, pid: int, kernel: int, native: int, python: int, *, count: int
+        self, pid: int, image: Image | None, kernel: int, native: int, python: int, *, count: int
     ) -> list[Frame]:
         """All frames, leaf first: kernel, native, Python."""
-        frames = [Frame(each, _KERNEL) for each in _callers(self._stack(kernel, count))]
-        frames += self._native(pid, self._stack(native, count))
-        return frames + self._python.frames(pid, self._stack(python, count))
+        addresses = {each: self._stack(each) for each in (kernel, native, python) if each}
+        if None in addresses.values():  # more stacks between two drains than there is room for
+            self._lost[_EVICTED] += count
+        elif native and not (image and image.mappings):
+            self._lost[_ENDED if pid else _UNSEEN] += count
+        frames = [Frame(each, _KERNEL) for each in _callers(addresses.get(kernel) or ())]
+        frames += _native(image, addresses.get(native) or ())
+        return frames + self._python.frames(image, addresses.get(python) or ())
 
-    def _stack(self, hash_: int, count: int) -> tuple[int, ...]:
-        if not hash_:
-            return ()
+    def _stack(self, hash_: int) -> tuple[int, ...] | None:
         value = self._object.map("stacks").lookup(struct.pack("=Q", hash_))
-        if value is None:  # evicted: more stacks between two drains than there is room for
-            self._unknown += count
-            return ()
+        if value is None:
+            return None
         (depth,) = struct.unpack_from("=Q", value)
         return struct.unpack_from(f"={depth}Q", value, 8)
 
-    def _native(self, pid: int, addresses: Sequence[int]) -> list[Frame]:
-        """Frames up to the first outside of any code: the rest of that chain is no stack."""
-        if pid not in self._mappings:
-            self._mappings[pid] = [self._identified(pid, each) for each in mappings(pid)]
-        known = self._mappings[pid]
-        frames = []
-        for address in _callers(addresses):
-            place = bisect.bisect_right(known, address, key=lambda each: each.start) - 1
-            if place < 0 or address >= known[place].limit:
-                break
-            frames.append(Frame(address, known[place]))
-        return frames
 
-    def _identified(self, pid: int, mapping: Mapping) -> Mapping:
-        """The mapping with its build id, which is read once a file."""
-        path = Path(f"/proc/{pid}/root{mapping.path}")
-        with contextlib.suppress(OSError, ValueError, struct.error):
-            file = path.stat()
-            key = file.st_dev, file.st_ino
-            if key not in self._build_ids:
-                with contextlib.closing(Elf(path)) as elf:
-                    self._build_ids[key] = elf.build_id()
-            return mapping._replace(build_id=self._build_ids[key])
-        return mapping
+def _native(image: Image | None, addresses: Sequence[int]) -> list[Frame]:
+    """Frames up to the first outside of any code: the rest of that chain is no stack."""
+    known = image.mappings if image else ()
+    frames = []
+    for address in _callers(addresses):
+        place = bisect.bisect_right(known, address, key=lambda each: each.start) - 1
+        if place < 0 or address >= known[place].limit:
+            break
+        frames.append(Frame(address, known[place]))
+    return frames
 
 
 def _callers(addresses: Sequence[int]) -> list[int]:

@@ -1,207 +1,222 @@
 """Finds CPython in traced processes and names its code objects; used by the profile collector.
 
-CPython 3.11 and 3.12 keep their structures where `_LAYOUTS` says (`offsetof` of a 64-bit build);
-3.13 says itself where they are (`_Py_DebugOffsets`, the first member of `_PyRuntime`). What was
-found is checked by a walk: a layout that does not lead to one of the process's own threads is
-not used.
+Where CPython keeps its structures is known by python_layouts. What was found is checked by a walk:
+a layout that does not lead to one of the process's own threads is not used.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import struct
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.agent.elf import Elf
+from harness.agent.errors import AgentError
+from harness.agent.images import Image
 from harness.agent.maps import Map
-from harness.agent.memory import Memory, mappings
+from harness.agent.memory import Memory, mappings, start_stack
 from harness.agent.pprof import Frame
+from harness.agent.python_code import function
+from harness.agent.python_layouts import Layout, layout
 
-_COOKIE = b"xdebugpy"
-_MAX_THREADS = 128
+_MAX_THREADS = 256
+_MAX_INTERPRETERS = 16
 _MAX_LOOKS = 10
+_MAX_LOOKS_WITHOUT = 3  # its libraries may not be there yet
 _MAX_NAMES = 4096
-_TYPE_NAME = 24  # PyTypeObject.tp_name
-_COMPACT_ASCII = 0x60  # PyASCIIObject.state: compact and ascii
-_WIDTHS = {1: "latin-1", 2: "utf-16", 4: "utf-32"}
-_NO_PYTHON_NAME = "<interpreter trampoline>"  # 3.12 pushes it where C calls Python
+_NAMED = re.compile(r"python3\.(\d+)|cpython-3(\d+)-")
 
-
-@dataclass(frozen=True)
-class Layout:
-    """Offsets of the members that are walked; `cframe_frame` is -1 where there is no cframe."""
-
-    head: int
-    threads: int
-    next: int
-    native_id: int
-    frame: int
-    cframe_frame: int
-    code: int
-    previous: int
-    filename: int
-    qualname: int
-    first_line: int
-    ascii_size: int
-    compact_size: int
-
-
-_LAYOUTS = {
-    (3, 11): Layout(40, 16, 8, 160, 56, 8, 32, 48, 112, 128, 72, 48, 72),
-    (3, 12): Layout(40, 72, 8, 144, 56, 0, 0, 8, 112, 128, 68, 40, 56),
-}
-# places of the same members in _Py_DebugOffsets of 3.13, in words
-_DEBUG_WORDS = {
-    "head": 5,
-    "threads": 9,
-    "next": 21,
-    "native_id": 25,
-    "frame": 23,
-    "previous": 29,
-    "code": 30,
-    "filename": 35,
-    "qualname": 37,
-    "first_line": 39,
-}
+# addresses of _PyRuntime and Py_Version (0 before 3.11), and what a file was loaded above, less it
+_Symbols = tuple[int, int, int]
 
 
 @dataclass
 class _Process:
-    executable: tuple[int, int]
     runtime: int = 0
     layout: Layout | None = None
     version: str = ""
+    looks: int = 0
+    names: dict[int, Frame | None] = field(default_factory=dict)
+
+    @property
+    def settled(self) -> bool:
+        """Whether another look would find nothing else: it may still be starting."""
+        most = _MAX_LOOKS if self.runtime else _MAX_LOOKS_WITHOUT
+        return self.layout is not None or self.looks >= most
+
+    @property
+    def told(self) -> str:
+        """What runs in it, once that is sure."""
+        if self.layout is not None or not self.version:
+            return self.version
+        return f"{self.version} (native frames only)" if self.settled else ""
 
 
 class Interpreters:
-    """The traced processes that run CPython, kept in the BPF map `interpreters` by process."""
+    """The traced processes that run CPython, kept in the BPF map `interpreters` by process.
+
+    Its methods are of any thread.
+    """
 
     def __init__(self, table: Map) -> None:
         self._table = table
-        self._processes: dict[int, _Process] = {}
-        self._names: dict[int, dict[int, Frame | None]] = {}
-        self._looks: dict[int, int] = {}
+        self._processes: dict[tuple[int, int], _Process] = {}  # by pid and start of the stack
+        self._files: dict[tuple[int, int], _Symbols | None] = {}
+        self._lock = threading.Lock()
 
     @property
     def versions(self) -> set[str]:
-        """What was found, such as `3.11`, or `3.10 (native frames only)`."""
-        return {each.version for each in self._processes.values() if each.version}
+        """What was found, such as `3.11`, or `3.8 (native frames only)`."""
+        with self._lock:
+            return {each.told for each in self._processes.values() if each.told}
 
-    def refresh(self, pids: Iterable[int]) -> None:
-        """Look at processes that are new or run another program, and forget those that ended."""
-        running = set(pids)
-        for pid in [each for each in self._processes if each not in running]:
-            self._forget(pid)
-        for pid in running:
-            with contextlib.suppress(OSError, ValueError, struct.error):
-                executable = os.stat(f"/proc/{pid}/exe")
-                identity = executable.st_dev, executable.st_ino
-                known = self._processes.get(pid)
-                if known is None or known.executable != identity:
-                    self._forget(pid)
-                    self._look(pid, identity)
+    def look(self, pid: int, parent: int = 0) -> bool:
+        """Look at a process that is new, or runs another program; whether nothing is left to find.
 
-    def frames(self, pid: int, code_objects: Sequence[int]) -> list[Frame]:
-        """The functions of these code objects, each of which is read once."""
-        process = self._processes.get(pid)
-        if process is None or process.layout is None:
+        An interpreter that is starting is to be looked at again.
+        """
+        with self._lock, contextlib.suppress(OSError, ValueError, struct.error, AgentError):
+            stack = start_stack(pid)
+            if not stack:
+                return True
+            known = self._processes.get((pid, stack))
+            if known is None:
+                self._table.delete(struct.pack("=I", pid))  # of what ran before
+                forked = self._processes.get((parent, stack))
+                settled = forked is not None and forked.settled
+                known = replace(forked, names={}) if forked and settled else _Process()
+                self._processes[pid, stack] = known
+                self._enter(pid, known)
+            if not known.settled:
+                self._find(pid, known)
+            return known.settled or not known.runtime
+        return True
+
+    def look_again(self) -> None:
+        """Look at those that may have been starting."""
+        with self._lock:
+            unsettled = [pid for (pid, _), each in self._processes.items() if not each.settled]
+        for pid in unsettled:
+            self.look(pid)
+
+    def forget(self) -> None:
+        """Keep only what still runs."""
+        with self._lock:
+            for pid, stack in [*self._processes]:
+                if start_stack(pid) != stack:
+                    del self._processes[pid, stack]
+                    if not any(other == pid for other, _ in self._processes):
+                        self._table.delete(struct.pack("=I", pid))
+
+    def frames(self, image: Image | None, code_objects: Sequence[int]) -> list[Frame]:
+        """The functions of these code objects, each of which is read once.
+
+        What an image that ended was forked with, its parent has in the same places.
+        """
+        if image is None or not code_objects:
             return []
-        names = self._names.setdefault(pid, {})
-        if len(names) > _MAX_NAMES:
-            names.clear()
-        missing = [each for each in code_objects if each not in names]
-        if missing:
-            with contextlib.suppress(OSError), contextlib.closing(Memory(pid)) as memory:
-                for each in missing:
-                    names[each] = _code(memory, process.layout, each)
+        names: dict[int, Frame | None] = {}
+        with self._lock:
+            for pid in image.lenders:
+                missing = [each for each in code_objects if each not in names]
+                process = self._processes.get((pid, image.start_stack))
+                if missing and process is not None:
+                    _read_names(process, pid, image.start_stack, missing)
+                    names |= {
+                        each: process.names[each] for each in missing if each in process.names
+                    }
         return [frame for each in code_objects if (frame := names.get(each))]
 
-    def _look(self, pid: int, identity: tuple[int, int]) -> None:
-        process = _Process(identity)
-        found = _runtime(pid)
-        if found:
-            process.runtime, version_address = found
-            with contextlib.closing(Memory(pid)) as memory:
-                version = _version(memory, version_address)
-                process.layout = _layout(memory, process.runtime, version)
-                if process.layout and not _walks(memory, process.runtime, process.layout, pid):
-                    process.layout = None
-                    self._looks[pid] = self._looks.get(pid, 0) + 1
-                    if self._looks[pid] < _MAX_LOOKS:  # it may still be starting
-                        return
+    def _find(self, pid: int, process: _Process) -> None:
+        process.looks += 1
+        found = self._runtime(pid)
+        if found is None:
+            return
+        process.runtime, version_address = found
+        with contextlib.closing(Memory(pid)) as memory:
+            version = _version(memory, version_address) or _version_by_name(pid)
             process.version = ".".join(map(str, version))
-            if process.layout is None:
-                process.version += " (native frames only)"
-            else:
-                self._table.update(struct.pack("=I", pid), _packed(process.runtime, process.layout))
-        self._processes[pid] = process
+            at = layout(memory, process.runtime, version)
+            if at is not None and _walks(memory, process.runtime, at, pid):
+                process.layout = at
+                self._enter(pid, process)
+            elif at is None:
+                process.looks = _MAX_LOOKS
 
-    def _forget(self, pid: int) -> None:
-        self._looks.pop(pid, None)
-        if self._processes.pop(pid, None) is not None:
-            self._names.pop(pid, None)
-            self._table.delete(struct.pack("=I", pid))
+    def _enter(self, pid: int, process: _Process) -> None:
+        if process.layout is not None:
+            packed = process.layout.packed(process.runtime)
+            self._table.update(struct.pack("=I", pid), packed)
 
-
-def _packed(runtime: int, at: Layout) -> bytes:
-    """struct interpreter of profile.bpf.c."""
-    return struct.pack(
-        "=QIIIIiII4x",
-        runtime + at.head,
-        at.threads,
-        at.next,
-        at.native_id,
-        at.frame,
-        at.cframe_frame,
-        at.code,
-        at.previous,
-    )
-
-
-def _runtime(pid: int) -> tuple[int, int] | None:
-    """Addresses of _PyRuntime and Py_Version (0 before 3.11) in a process that runs CPython."""
-    for mapping in mappings(pid):
-        if "python" not in os.path.basename(mapping.path):
-            continue
-        with contextlib.closing(Elf(Path(f"/proc/{pid}/root{mapping.path}"))) as elf:
-            runtime = elf.symbol("_PyRuntime")
-            if runtime:
-                shift = mapping.start - mapping.offset - elf.load_address(mapping.offset)
-                version = elf.symbol("Py_Version")
+    def _runtime(self, pid: int) -> tuple[int, int] | None:
+        """Addresses of _PyRuntime and Py_Version (0 before 3.11) in a process that runs CPython."""
+        for mapping in mappings(pid):
+            if "python" not in os.path.basename(mapping.path):
+                continue
+            path = Path(f"/proc/{pid}/root{mapping.path}")
+            file = path.stat()
+            key = file.st_dev, file.st_ino
+            if key not in self._files:
+                self._files[key] = _symbols(path, mapping.offset)
+            symbols = self._files[key]
+            if symbols:
+                runtime, version, loaded = symbols
+                shift = mapping.start - mapping.offset - loaded
                 return runtime + shift, version + shift if version else 0
-    return None
+        return None
 
 
-def _version(memory: Memory, address: int) -> tuple[int, int]:
+def _symbols(path: Path, offset: int) -> _Symbols | None:
+    with contextlib.closing(Elf(path)) as elf:
+        runtime = elf.symbol("_PyRuntime")
+        if not runtime:
+            return None
+        return runtime, elf.symbol("Py_Version") or 0, elf.load_address(offset)
+
+
+def _version(memory: Memory, address: int) -> tuple[int, int] | None:
     if not address:
-        return 3, 10  # or older; Py_Version came with 3.11
+        return None
     number = memory.word(address)
     return number >> 24 & 0xFF, number >> 16 & 0xFF
 
 
-def _layout(memory: Memory, runtime: int, version: tuple[int, int]) -> Layout | None:
-    if version == (3, 13) and memory.read(runtime, 8) == _COOKIE:
-        words = struct.unpack("=40Q", memory.read(runtime, 320))
-        if words[2]:  # free-threaded
-            return None
-        offsets = {name: words[place] for name, place in _DEBUG_WORDS.items()}
-        return Layout(**offsets, cframe_frame=-1, ascii_size=40, compact_size=56)
-    return _LAYOUTS.get(version)
+def _version_by_name(pid: int) -> tuple[int, int]:
+    """Before 3.11 only files tell: libpython3.9.so, _bz2.cpython-39-x86_64-linux-gnu.so."""
+    names = "\n".join(os.path.basename(each.path) for each in mappings(pid))
+    found = _NAMED.search(names)
+    return (3, int(found[1] or found[2])) if found else (3, 0)
 
 
 def _walks(memory: Memory, runtime: int, at: Layout, pid: int) -> bool:
     """Whether the layout leads to a thread of this process."""
     own = {_own_id(pid, int(tid)) for tid in os.listdir(f"/proc/{pid}/task")}
-    interpreter = memory.word(runtime + at.head)
-    state = memory.word(interpreter + at.threads) if interpreter else 0
-    for _ in range(_MAX_THREADS):
-        if not state or memory.word(state + at.native_id) in own:
-            return bool(state)
-        state = memory.word(state + at.next)
+    for state in _states(memory, runtime, at):
+        thread = memory.word(state + at.thread)
+        # what pthread_self() returns begins with a pointer to itself, on x86-64
+        if memory.word(thread) == thread if at.by_pthread else thread in own:
+            return True
     return False
+
+
+def _states(memory: Memory, runtime: int, at: Layout) -> Iterator[int]:
+    """The thread states of all interpreters, up to a bound."""
+    interpreter = memory.word(runtime + at.head)
+    for _ in range(_MAX_INTERPRETERS):
+        if not interpreter:
+            return
+        state = memory.word(interpreter + at.threads)
+        for _ in range(_MAX_THREADS):
+            if not state:
+                break
+            yield state
+            state = memory.word(state + at.next)
+        interpreter = memory.word(interpreter + at.following)
 
 
 def _own_id(pid: int, tid: int) -> int:
@@ -212,27 +227,17 @@ def _own_id(pid: int, tid: int) -> int:
     return tid
 
 
-def _code(memory: Memory, layout: Layout, address: int) -> Frame | None:
-    """The function of a code object; None for anything else that a frame may point to.
-
-    A process that ends or goes on meanwhile may have put anything there.
-    """
-    try:
-        if memory.text(memory.word(memory.word(address + 8) + _TYPE_NAME)) != "code":
-            return None
-        name = _string(memory, layout, memory.word(address + layout.qualname))
-        file = _string(memory, layout, memory.word(address + layout.filename))
-        (line,) = struct.unpack("=i", memory.read(address + layout.first_line, 4))
-    except (OSError, KeyError):
-        return None
-    return None if name == _NO_PYTHON_NAME else Frame(name=name, file=file, line=line)
-
-
-def _string(memory: Memory, layout: Layout, address: int) -> str:
-    length = min(memory.word(address + 16), 1024)
-    state = memory.read(address + 32, 1)[0]
-    if state & _COMPACT_ASCII == _COMPACT_ASCII:
-        return memory.read(address + layout.ascii_size, length).decode("ascii", "replace")
-    width = state >> 2 & 7
-    data = memory.read(address + layout.compact_size, length * width)
-    return data.decode(_WIDTHS[width], "replace")
+def _read_names(process: _Process, pid: int, stack: int, code_objects: Sequence[int]) -> None:
+    """Read those that are not known; what is gone with its process stays unknown."""
+    if process.layout is None:
+        return
+    missing = [each for each in code_objects if each not in process.names]
+    if not missing or start_stack(pid) != stack:
+        return
+    if len(process.names) > _MAX_NAMES:
+        process.names.clear()
+        missing = list(code_objects)
+    with contextlib.suppress(OSError), contextlib.closing(Memory(pid)) as memory:
+        for each in missing:
+            with contextlib.suppress(OSError):
+                process.names[each] = function(memory, process.layout, each)

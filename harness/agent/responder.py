@@ -1,4 +1,4 @@
-"""A thread that acts at once on what cannot wait for the timer; used by guard for its kills.
+"""A thread that acts at once on what cannot wait for the timer; used by guard, containers, images.
 
 Nobody waits for it: what it kills for was denied by the kernel. It outlives errors, which it tells.
 """

@@ -8,6 +8,7 @@ descriptors that were not its own when a symbol cache is freed.
 
 Native, Go and kernel symbols come from BCC's symbol cache. So do Java's, from the perf map that
 the JVM is asked to write for a moment; its stacks are whole with -XX:+PreserveFramePointer.
+Of processes that have ended, and of programs that they ran before an exec, file_symbols names them.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.agent import pprof
+from harness.agent.memory import mappings
 from harness.agent.pprof import Frame
+from harness.agent.text import text
 from harness.errors import HarnessError, NeedError
 from harness.linux import processes
+from harness.node.file_symbols import FileSymbols
 
 _KERNEL_PID = -1
 _KERNEL_SPACE = 1 << 63
@@ -38,22 +42,22 @@ Stacks = Counter[tuple[tuple[Frame, ...], int, int]]  # frames, pid, tid -> samp
 def symbolize(directory: Path, pids: Iterable[int]) -> None:
     """Merge the raw profiles in `directory` into `profile.pb.gz` and `profile.folded`.
 
-    Addresses of processes that are not in `pids` or have ended keep their module's name only.
-    The raw files are removed; called again, it adds what has come since. Nothing is written if
-    there are none. NeedError without BCC.
+    Addresses of processes that are not in `pids` or have ended are named by their files. The raw
+    files are removed; called again, it adds what has come since. Nothing is written if there are
+    none. NeedError without BCC.
     """
     parts = sorted(directory.glob("profile-*.pb.gz"))
     if not parts:
         return
     whole = directory / "profile.pb.gz"
     profiles = [pprof.read(part) for part in parts]
+    live = [pid for pid in set(pids) if Path(f"/proc/{pid}").exists()]
     with contextlib.ExitStack() as opened:
         names = {_KERNEL_PID: opened.enter_context(_symbols(_KERNEL_PID))}
-        for pid in set(pids):
-            if Path(f"/proc/{pid}").exists():
-                opened.enter_context(_java_map(pid))
-                names[pid] = opened.enter_context(_symbols(pid))
-        merged = _merge(profiles, names)
+        for pid in live:
+            opened.enter_context(_java_map(pid))
+            names[pid] = opened.enter_context(_symbols(pid))
+        merged = _merge(profiles, _Namer(names, FileSymbols(live)))
     if whole.exists():
         profiles.insert(0, pprof.read(whole))
         for stack in pprof.stacks(profiles[0]):
@@ -80,20 +84,40 @@ def label(frame: Frame) -> str:
     return f"{name}_[k]" if frame.address >= _KERNEL_SPACE else name
 
 
-def _merge(profiles: Sequence[Any], names: dict[int, Name]) -> Stacks:
+def _merge(profiles: Sequence[Any], namer: _Namer) -> Stacks:
     merged: Stacks = Counter()
     for profile in profiles:
         for stack in pprof.stacks(profile):
-            frames = _join([_named(frame, stack.pid, names) for frame in stack.frames])
+            frames = _join([namer.named(frame, stack.pid) for frame in stack.frames])
             merged[tuple(frames), stack.pid, stack.tid] += stack.count
     return merged
 
 
-def _named(frame: Frame, pid: int, names: dict[int, Name]) -> Frame:
-    if frame.name:
-        return frame
-    name = names.get(_KERNEL_PID if frame.address >= _KERNEL_SPACE else pid)
-    return frame._replace(name=(name(frame.address) if name else None) or "")
+class _Namer:
+    """Names a frame by the process it is of while that has the same there, else by its file."""
+
+    def __init__(self, names: dict[int, Name], files: FileSymbols) -> None:
+        self._names, self._files = names, files
+        self._mapped: dict[int, set[tuple[int, str]]] = {}
+
+    def named(self, frame: Frame, pid: int) -> Frame:
+        """The frame with its name, if there is one."""
+        if frame.name:
+            return frame
+        if frame.address >= _KERNEL_SPACE:
+            return frame._replace(name=self._names[_KERNEL_PID](frame.address) or "")
+        if self._lives(frame, pid):
+            return frame._replace(name=self._names[pid](frame.address) or "")
+        return frame._replace(name=self._files.name(frame))
+
+    def _lives(self, frame: Frame, pid: int) -> bool:
+        if pid not in self._names:
+            return False
+        if frame.mapping is None or not frame.mapping.path.startswith("/"):
+            return True
+        if pid not in self._mapped:
+            self._mapped[pid] = {(each.start, text(each.path)) for each in mappings(pid)}
+        return (frame.mapping.start, frame.mapping.path) in self._mapped[pid]
 
 
 def _join(frames: list[Frame]) -> list[Frame]:

@@ -5,32 +5,17 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from scipy.stats import binomtest
 
-from harness.agent import pprof
 from harness.linux import processes
-from harness.node import symbols
-from harness.report import flamegraph
+from tests.bpf.profiled import by_executable, compiled, folded, sample, share, stacks
 
 pytestmark = pytest.mark.bpf
 
-# 80 % of its work is in hot; given a number of rounds it ends after them
-C_PROGRAM = """
-#include <stdlib.h>
-static volatile unsigned long sink;
-__attribute__((noinline)) void work(long n) { while (n--) sink = sink * 31 + n; }
-__attribute__((noinline)) void hot(void) { work(400000); sink++; }
-__attribute__((noinline)) void cold(void) { work(100000); sink++; }
-int main(int argc, char **argv) {
-    for (long i = argc > 1 ? atol(argv[1]) : -1; i; i--) { hot(); cold(); }
-}
-"""
 ROUNDS = 1000  # about a second of CPU time
 
 PYTHON_PROGRAM = """import os, threading
@@ -55,12 +40,7 @@ else:
 
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("busy")
-    (directory / "busy.c").write_text(C_PROGRAM)
-    processes.run(
-        ["clang", "-O1", "-fno-omit-frame-pointer", "-o", "busy", "busy.c"], cwd=directory
-    )
-    return directory / "busy"
+    return compiled(tmp_path_factory.mktemp("busy"))
 
 
 @pytest.fixture
@@ -68,31 +48,6 @@ def output(tmp_path: Path) -> Path:
     directory = tmp_path / "pprof"
     directory.mkdir()
     return directory
-
-
-def sample(agent: Any, wanted: int) -> dict[str, Any]:
-    """Wait until so many samples were taken, then have all of them written."""
-    deadline = time.monotonic() + 120
-    while agent.call("stats")["events"] < wanted:
-        assert time.monotonic() < deadline, "the cgroup was not sampled"
-        time.sleep(0.1)
-    agent.call("off")
-    return dict(agent.call("flush"))
-
-
-def folded(output: Path, *pids: int) -> dict[str, int]:
-    pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
-    symbols.symbolize(output, pids)
-    return flamegraph.read(output / "profile.folded")
-
-
-def share(stacks: dict[str, int], function: str, other: str) -> Any:
-    """Test that `function` has 80 % of what it and `other` have; false once in 10,000 runs."""
-    counts = [
-        sum(n for stack, n in stacks.items() if any(f.startswith(name) for f in stack.split(";")))
-        for name in (function, other)
-    ]
-    return binomtest(counts[0], sum(counts), 0.8)
 
 
 def cpu_seconds(cgroup: Path) -> float:
@@ -105,14 +60,13 @@ def test_native_functions_have_their_share(
     process = service.start(str(busy))
     agent = start_agent("profile", "--frequency", "99", "--pprof", str(output))
     stats = sample(agent, 400)
-    stacks = folded(output, process.pid)
+    assert {each.pid for each in stacks(output)} == {process.pid}
+    named = folded(output, process.pid)
+    assert sum(named.values()) == stats["events"]
+    assert any("main;hot;work" in stack for stack in named)
+    assert share(named, "hot", "cold").pvalue > 1e-4
+    assert by_executable(receiver) == {"busy": stats["events"]}
     assert stats["lost"] == 0
-    assert sum(stacks.values()) == stats["events"]
-    assert any("main;hot;work" in stack for stack in stacks)
-    assert share(stacks, "hot", "cold").pvalue > 1e-4
-    (point,) = receiver.points("profile.samples")
-    assert point.as_int == stats["events"]
-    assert receiver.attributes(point) == {"process.pid": process.pid}
     assert sorted(path.name for path in output.iterdir()) == ["profile.folded", "profile.pb.gz"]
 
 
@@ -125,11 +79,11 @@ def test_python_functions_are_named(
     agent = start_agent("profile", "--frequency", "99", "--pprof", str(output))
     sample(agent, 400)
     pids = [int(pid) for pid in (service.path / "cgroup.procs").read_text().split()]
-    stacks = folded(output, *pids)
+    named = folded(output, *pids)
     chain = "main (program.py:10);hot (program.py:5);work (program.py:2)"
-    assert any(chain in stack for stack in stacks)
-    assert any("Köln.cold (program.py:8);work" in stack for stack in stacks)
-    assert share(stacks, "hot (program.py:5)", "Köln.cold (program.py:8)").pvalue > 1e-4
+    assert any(chain in stack for stack in named)
+    assert any("Köln.cold (program.py:8);work" in stack for stack in named)
+    assert share(named, "hot (program.py:5)", "Köln.cold (program.py:8)").pvalue > 1e-4
     agent.call("on")
     assert any(hook.startswith("python/3.") for hook in agent.ready["hooks"])
 
@@ -158,13 +112,9 @@ def test_other_cgroups_are_not_sampled(
     agent = start_agent("profile", "--frequency", "99", "--pprof", str(output))
     assert make_service("other").start(str(busy), str(ROUNDS)).wait(120) == 0
     stats = agent.call("flush")
-    process_pids = {each.pid for path in output.iterdir() for each in stacks_of(path)}
+    process_pids = {each.pid for each in stacks(output)}
     assert process_pids <= {each.pid for each in service.started}
     assert stats["events"] <= 1  # sleep itself, should a sample meet its start
-
-
-def stacks_of(path: Path) -> list[pprof.Stack]:
-    return list(pprof.stacks(pprof.read(path)))
 
 
 def test_off_takes_no_samples(

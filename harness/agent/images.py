@@ -1,0 +1,123 @@
+"""What the sampled processes run, looked at while they last; used by `profile`.
+
+The kernel half tells each process image (a program that a process runs, until the next exec) with
+its first sample, and a thread reads at once what it has mapped: at the drain it may have ended.
+One that ended before that, but was only forked, has what its parent has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.agent.elf import Elf
+from harness.agent.maps import Map, RingBuffer
+from harness.agent.memory import mapped, start_stack
+from harness.agent.pprof import Mapping
+from harness.agent.responder import Responder
+from harness.agent.text import text
+
+_TOLD = struct.Struct("=QQII64s")  # struct image of profile.bpf.c
+
+
+@dataclass
+class Image:
+    """A process image; `mappings` are its executable ones, by address, () if none were seen."""
+
+    pid: int
+    parent: int
+    executable: str
+    start_stack: int
+    mappings: tuple[Mapping, ...] = ()
+    ended: bool = False
+    forgotten_next: bool = False
+
+    @property
+    def runs(self) -> bool:
+        """Whether the process still runs it."""
+        return start_stack(self.pid) == self.start_stack
+
+    @property
+    def lenders(self) -> tuple[int, int]:
+        """The processes that may have its memory: itself, and who forked it."""
+        return self.pid, self.parent
+
+
+class Images:
+    """The process images that were told, by process and the kernel half's number.
+
+    `begun` is called with each; if it is false, the next sample tells the image again.
+    """
+
+    def __init__(self, ring: Map, told: Map, begun: Callable[[Image], bool]) -> None:
+        self._told, self._begun = told, begun
+        self._known: dict[tuple[int, int], Image] = {}
+        self._same: dict[tuple[Mapping, ...], tuple[Mapping, ...]] = {}  # forks: kept once
+        self._build_ids: dict[tuple[str, str], str] = {}
+        self._lock = threading.Lock()
+        self._ring = RingBuffer(ring, self._take)
+        self._thread = Responder({ring.fd: self._look})
+
+    def find(self, pid: int, number: int) -> Image | None:
+        """The image of a sample; None if it could not be told."""
+        if (pid, number) not in self._known:
+            self._look()
+        return self._known.get((pid, number))
+
+    def refresh(self, image: Image) -> None:
+        """Take what is mapped by now, if it still runs; else what was seen remains."""
+        if not image.ended:
+            image.ended = not self._read(image, image.pid)
+
+    def forget(self) -> list[Image]:
+        """Drop those that had ended by the last time; a sample of them may have been under way."""
+        with self._lock:
+            gone = {key: each for key, each in self._known.items() if each.forgotten_next}
+            for key in gone:
+                del self._known[key]
+            for each in self._known.values():
+                each.forgotten_next = each.ended or not each.runs
+            self._same = {each.mappings: each.mappings for each in self._known.values()}
+        return list(gone.values())
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.close()
+        self._ring.close()
+
+    def _look(self) -> None:
+        with self._lock:
+            self._ring.consume()
+
+    def _take(self, raw: bytes) -> None:
+        number, stack, pid, parent, name = _TOLD.unpack(raw)
+        image = Image(pid, parent, text(name.split(b"\0")[0]), stack)
+        image.ended = not self._read(image, pid)
+        if image.ended:
+            self._read(image, parent)
+        self._known[pid, number] = image
+        if not self._begun(image):
+            self._told.delete(struct.pack("=I", pid))
+
+    def _read(self, image: Image, pid: int) -> bool:
+        """Whether the process has this image; then its mappings are those of the image."""
+        found = mapped(pid)
+        if not found or start_stack(pid) != image.start_stack:  # asked after, for it may exec
+            return False
+        mappings = tuple(self._identified(pid, mapping, file) for mapping, file in found)
+        image.mappings = self._same.setdefault(mappings, mappings)
+        return True
+
+    def _identified(self, pid: int, mapping: Mapping, file: str) -> Mapping:
+        """The mapping with its build id, which is read once a file."""
+        key = file, mapping.path
+        if key not in self._build_ids and mapping.path.startswith("/"):
+            path = Path(f"/proc/{pid}/root{mapping.path}")
+            nothing = contextlib.suppress(OSError, ValueError, struct.error)
+            with nothing, contextlib.closing(Elf(path)) as elf:
+                self._build_ids[key] = elf.build_id()
+        return mapping._replace(build_id=self._build_ids.get(key, ""))
