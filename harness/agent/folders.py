@@ -1,8 +1,8 @@
-"""Says when a file may have come to a folder, or another one in its place; used by `guard`.
+"""Tells when a file may have come to a folder, or another one in its place; used by `policy_maps`.
 
 A rule for a file names a path. Who writes it anew and renames it over, as editors, packages and
 Kubernetes do, leaves another file there, of which fanotify's marks know nothing; and a path with
-`*` stands for files that come later. A thread hears of it by inotify, without waiting for a timer.
+`*` stands for files that come later. inotify tells at once, without waiting for a timer.
 """
 
 from __future__ import annotations
@@ -10,31 +10,27 @@ from __future__ import annotations
 import fnmatch
 import logging
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from harness.agent.errors import AgentError
 from harness.agent.inotify import MOVED_TO, Change, Inotify
-from harness.agent.responder import Responder
 
-_PAUSE = 4  # times as long as a look took: who makes many files does not keep a CPU busy here
 _log = logging.getLogger("harness.agent")
 
 
 class Folders:
-    """Calls `changed`, in a thread of its own, while it is on; an Attachment."""
+    """Watches folders while it is on; an Attachment. `fd` is readable when something came."""
 
     hook = "inotify"
 
-    def __init__(self, changed: Callable[[], object]) -> None:
-        self._changed = changed
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._on = self._warned = False
         self._wanted: Mapping[str, set[str]] = {}
         self._names: dict[int, set[str]] = {}  # what is waited for, by watch
         self._inotify = Inotify(files=True)
-        self._thread = Responder({self._inotify.fd: self._follow})
+        self.fd = self._inotify.fd
 
     def aim(self, wanted: Mapping[str, set[str]]) -> bool:
         """Watch these folders for these names, which may have `*`, and no others.
@@ -62,8 +58,7 @@ class Folders:
             self._names = {}
 
     def close(self) -> None:
-        """End the thread."""
-        self._thread.close()
+        """Give up all watches."""
         self._inotify.close()
 
     def _watch(self) -> None:
@@ -82,15 +77,12 @@ class Folders:
             self._inotify.forget(each)
         self._names = found
 
-    def _follow(self) -> None:
-        began = time.monotonic()
+    def changed(self) -> bool:
+        """Whether that concerns what is waited for; takes what waits to be read."""
         changes = self._inotify.read()
         with self._lock:
-            concerned = self._on and (self._inotify.overflowed or any(map(self._concerns, changes)))
-            self._inotify.overflowed = False
-        if concerned:
-            self._changed()
-        time.sleep(_PAUSE * (time.monotonic() - began))
+            overflowed, self._inotify.overflowed = self._inotify.overflowed, False
+            return self._on and (overflowed or any(map(self._concerns, changes)))
 
     def _concerns(self, change: Change) -> bool:
         if change.mask & MOVED_TO:  # by any name: a link on the way may lead elsewhere now

@@ -2,11 +2,13 @@
 
 Which paths a rule means changes while it holds: a container comes, and with it a root; a file comes
 under a name with `*`; a link leads elsewhere. So the maps are filled again, with what is different.
+A thread does it, for which nobody waits: a container may have a file system that never answers.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +20,14 @@ from harness.agent.files import Watched
 from harness.agent.folders import Folders
 from harness.agent.libbpf import Object
 from harness.agent.policy import Rule, Trie
+from harness.agent.responder import Responder
 from harness.agent.roots import Roots
 
 REFRESH_SECONDS = 10.0
 _ROUNDS = 8  # folders in folders that are just being made
-_PAUSE = 100  # times as long as a look for roots took
+_LOOK_PAUSE = 100  # times as long as a look for roots took, however many processes there are
+_WAIT_SECONDS = 5.0
+_FILL_PAUSE = 4  # who makes many files does not keep a CPU busy here
 _log = logging.getLogger("harness.agent")
 
 
@@ -43,18 +48,35 @@ class PolicyMaps:
     ) -> None:
         self.roots = Roots(scope)
         self._rules, self._object, self._exactly, self._watch = rules, obj, exactly, watch
-        self._lock = threading.Lock()  # the timer's thread and that of `folders`
+        self._lock = threading.Lock()
         self._filled: dict[str, Trie] = {}
         self._filled_at = -REFRESH_SECONDS
         self._look_due = 0.0
+        self._error: Exception | None = None
         events = {rule.event for rule in rules}
-        self._has_paths = bool(events & {"exec", "open"})
-        self.folders = Folders(self._refresh) if "open" in events else None
+        self.folders = Folders() if "open" in events else None
+        self._drained = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        callbacks = {self._drained: self._look}
+        if self.folders is not None:
+            callbacks[self.folders.fd] = self._hear
+        self._thread = Responder(callbacks) if events & {"exec", "open"} else None
 
     def fill(self) -> None:
         """Fill them by what is there now; AgentError if there is no room."""
-        with self._lock, self.roots.opened() as roots:
+        if not self._lock.acquire(timeout=_WAIT_SECONDS):
+            raise AgentError(
+                "What the rules for paths mean cannot be looked up.",
+                "A file system of a container in the cgroup does not answer.",
+                "What was known before holds, and it is tried again.",
+            )
+        try:
             self._filled_at = time.monotonic()
+            self._fill()
+        finally:
+            self._lock.release()
+
+    def _fill(self) -> None:
+        with self.roots.opened() as roots:
             prefixes, suffixes = policy.path_tries(self._rules, [root.real for root in roots])
             if self.folders is not None:
                 # first, and until all are watched: what comes after it was listed is heard of
@@ -69,24 +91,43 @@ class PolicyMaps:
             self._write("addresses", policy.address_trie(self._rules))
 
     def follow(self) -> None:
-        """Fill them again if a root came, or if it was long ago."""
-        if self._is_due() or time.monotonic() - self._filled_at > REFRESH_SECONDS:
-            self._refresh()
+        """Let the thread see what came since; raises what it met the last time."""
+        error, self._error = self._error, None
+        os.eventfd_write(self._drained, 1)
+        if error is not None:
+            raise error
 
     def close(self) -> None:
-        """End the thread."""
-        if self.folders is not None:
-            self.folders.close()
+        """End the thread, if it is not held up."""
+        if self._thread is None or self._thread.close():
+            os.close(self._drained)
+            if self.folders is not None:
+                self.folders.close()
 
-    def _is_due(self) -> bool:
-        """Looking for roots takes a hundredth of the time at most, however many processes are."""
+    def _look(self) -> None:
+        """Fill them again if a root came, or if it was long ago."""
+        os.eventfd_read(self._drained)
         began = time.monotonic()
-        if not self._has_paths or began < self._look_due:
-            return False
-        with self._lock:
-            came = self.roots.came()
-        self._look_due = began + _PAUSE * (time.monotonic() - began)
-        return came
+        try:
+            late = began - self._filled_at > REFRESH_SECONDS
+            if began >= self._look_due:
+                with self._lock:
+                    late |= self.roots.came()
+                self._look_due = began + _LOOK_PAUSE * (time.monotonic() - began)
+            if late:
+                self._refresh()
+        except Exception as error:  # told by `follow`
+            self._error = error
+
+    def _hear(self) -> None:
+        assert self.folders is not None
+        began = time.monotonic()
+        try:
+            if self.folders.changed():
+                self._refresh()
+        except Exception as error:
+            self._error = error
+        time.sleep(_FILL_PAUSE * (time.monotonic() - began))
 
     def _refresh(self) -> None:
         try:

@@ -92,16 +92,23 @@ class Roots:
         self._scope = scope
         self._known: dict[int, Identity | None] = {}  # by process
         self._opened: set[Identity | None] = set()
+        self._again: set[int] = set()
 
     def came(self) -> bool:
-        """Whether there is one that was not opened; of processes, only new ones are looked at."""
+        """Whether there is one that was not opened; of processes, only new ones are looked at.
+
+        Of one thread at a time; `forget` is of any.
+        """
         pids = cgroup.pids(self._scope)
+        again, self._again = self._again, set()
+        for pid in again:
+            self._known.pop(pid, None)
         self._known = {pid: self._known.get(pid) or _identity(pid) for pid in pids}
         return bool(set(self._known.values()) - self._opened)
 
     def forget(self, pid: int) -> None:
         """Look at this process again: it may have another root than when it came."""
-        self._known.pop(pid, None)
+        self._again.add(pid)
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[list[Root]]:

@@ -45,19 +45,28 @@ time.sleep(600)
 
 
 @pytest.fixture
+def agents() -> list[processes.Process]:
+    """Those that were started."""
+    return []
+
+
+@pytest.fixture
 def start(
-    launch: Any, service: Any, receiver: Any, tmp_path: Path
+    launch: Any, service: Any, receiver: Any, tmp_path: Path, agents: list[processes.Process]
 ) -> Iterator[Callable[..., control.Client]]:
     """Start such an agent with a policy, by a hook."""
     with ExitStack() as stack:
 
-        def started(hook: str, *rules: tuple[str, str, str], folder: Path) -> control.Client:
+        def started(
+            hook: str, *rules: tuple[str, str, str], folder: Path, code: str = AGENT
+        ) -> control.Client:
             path = Path(stack.enter_context(tempfile.TemporaryDirectory()), "socket")
             options = (*policy(folder, *rules), "--open-hook", hook)
             process, ready = launch(
                 tmp_path / "agent.log", "guard", path, service.path, receiver.url, *options,
-                through=(sys.executable, "-c", AGENT),
+                through=(sys.executable, "-c", code),
             )  # fmt: skip
+            agents.append(process)
             stack.callback(processes.stop, process)
             assert ready["ready"], ready
             client = control.Client(path)
@@ -180,3 +189,39 @@ def test_another_process_with_the_number_of_one_that_ended_is_not_taken_for_it(
         pytest.skip("the number of the process that ended could not be had again")
     client.call("flush")
     assert len(logs(receiver, "file.open")) == 1
+
+
+# A file system of a container that never answers, from the moment that a file is there.
+HUNG = """
+import os, sys, time
+from harness.agent import policy_maps, roots
+policy_maps.REFRESH_SECONDS = 0.1
+followed = roots.Root._followed
+def hung(self, path):
+    while os.path.exists({flag!r}):
+        open({flag!r} + ".seen", "w").close()
+        time.sleep(0.1)
+    return followed(self, path)
+roots.Root._followed = hung
+from harness.agent.__main__ import main
+sys.exit(main(sys.argv[4:]))
+"""
+
+
+def test_a_file_system_that_never_answers_holds_up_no_event(
+    start: Any, service: Any, receiver: Any, tmp_path: Path, agents: list[processes.Process]
+) -> None:
+    flag = tmp_path / "hung"
+    rules = ("exec", "/bin/true", "kill"), ("exec", "*", "report"), ("open", "/nowhere/*", "report")
+    client = start("best", *rules, folder=tmp_path, code=HUNG.format(flag=str(flag)))
+    client.call("flush")
+    flag.touch()
+    assert until(lambda: client.call("flush")["errors"] == 0 and Path(f"{flag}.seen").exists())
+    assert service.start("/bin/true").wait(10) == -signal.SIGKILL
+    assert service.start("/bin/cat", "/dev/null").wait(10) == 0
+    client.call("flush")
+    told = [each["guard.action"] for each in logs(receiver, "process.exec")]
+    assert told == ["kill", "report"]
+    for command in ("off", "on", "off", "stop"):
+        assert client.call(command)
+    assert until(lambda: agents[0].poll() is not None)
