@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //
-// Executions, outgoing connects and opened files of one cgroup, by a policy.
+// Executions, outgoing connects and datagrams, and opened files of one cgroup, by a policy.
 //
 // Policies are tries: the longest pattern that a path or an address begins
 // with decides. Kills do not depend on the ring buffer, which may be full.
@@ -11,52 +11,15 @@
 #include <bpf/bpf_tracing.h>
 
 #include "guard_path.bpf.h"
+#include "guard_peer.bpf.h"
+#include "guard_script.bpf.h"
 #include "pid.bpf.h"
 
-#define EPERM	 1
-#define SIGKILL	 9
-#define ARGS_LEN 256
-#define COMM_LEN 16
+#define EPERM	   1
+#define SIGKILL	   9
+#define RING_BYTES (256 * 1024)
 /* of struct file: the kernel has it for itself, as an overlay has the file of a layer */
 #define FMODE_NOACCOUNT (1U << 29)
-
-enum kind { EXEC = 1, OPEN = 2, CONNECT = 3 };
-
-struct address_key {
-	__u32 prefix_bits;
-	__u8 address[16]; /* IPv4 is v4-mapped */
-};
-
-struct event {
-	__u64 at_ns;
-	__u64 cgroup; /* of the process, as below; 0 unless targ_containers */
-	__u32 kind;
-	__u32 action;
-	__u32 rule;
-	__u32 pid;
-	__u32 parent_pid;
-	__u32 args_len;
-	char comm[COMM_LEN];
-	char path[PATH_LEN + 1];
-	char args[ARGS_LEN];
-};
-
-struct peer {
-	__u32 pid;
-	__u16 port;
-	__u8 protocol;
-	__u8 denied;
-	__u8 address[16];
-	char comm[COMM_LEN];
-};
-
-struct connects {
-	__u64 count;
-	__u64 first_ns;
-	__u64 cgroup;
-	__u32 rule;
-	__u32 parent_pid;
-};
 
 struct ended {
 	__u64 at_ns;
@@ -68,8 +31,8 @@ struct ended {
 const volatile bool targ_probe = false;
 const volatile bool targ_containers = false;
 
-__u64 events = 0;
-__u64 lost = 0;
+/* processes to kill that found `condemned` full; what they did was denied */
+__u64 spared = 0;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_CGROUP_ARRAY);
@@ -79,16 +42,8 @@ struct {
 } scope SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(max_entries, 4096);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct address_key);
-	__type(value, struct rule);
-} addresses SEC(".maps");
-
-struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 256 * 1024);
+	__uint(max_entries, RING_BYTES);
 } ring SEC(".maps");
 
 /* pids to kill, for hooks that cannot send signals; wakes its reader */
@@ -96,15 +51,6 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4096);
 } condemned SEC(".maps");
-
-/* emptied by user space; entries are not reused while a program holds one */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 4096);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct peer);
-	__type(value, struct connects);
-} peers SEC(".maps");
 
 /* who was of the cgroup, for openers that ended before they were looked up */
 struct {
@@ -136,29 +82,50 @@ static __u32 parent_pid(void)
 	return seen_process(BPF_CORE_READ(task, real_parent));
 }
 
-static void read_args(struct event *event)
+static __always_inline void count(__u64 counts[KINDS][VERDICTS], __u32 kind, __u32 action)
+{
+	if (action == DENY)
+		__sync_fetch_and_add(&counts[kind][DENY], 1);
+	else if (action == REPORT)
+		__sync_fetch_and_add(&counts[kind][REPORT], 1);
+	else
+		__sync_fetch_and_add(&counts[kind][PASS], 1);
+}
+
+static __always_inline void read_args(struct event *event)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	unsigned long start = BPF_CORE_READ(task, mm, arg_start);
 	unsigned long len = BPF_CORE_READ(task, mm, arg_end) - start;
 
-	if (len >= ARGS_LEN)
+	if (len >= ARGS_LEN) {
 		len = ARGS_LEN - 1;
+		event->flags |= CUT_ARGS;
+	}
 	event->args_len = len;
 	barrier_var(len);
 	if (bpf_probe_read_user(event->args, len & (ARGS_LEN - 1), (void *)start))
 		event->args_len = 0;
 }
 
-static void tell(struct scratch *s, struct rule rule, __u32 kind)
+/* how much of what raw has is not in a key, nor then in an event */
+static __always_inline __u32 cut(struct scratch *s, __u32 end, __u32 beginning)
 {
-	struct event *event = bpf_ringbuf_reserve(&ring, sizeof(*event), 0);
+	return (RAW_MASK - s->start > PATH_LEN ? end : 0) | (s->whole ? 0 : beginning);
+}
 
-	__sync_fetch_and_add(&events, 1);
-	if (!event) {
-		__sync_fetch_and_add(&lost, 1);
-		return;
-	}
+/* A quarter of the ring is kept for what was denied: it is not hidden behind much else. */
+static __always_inline bool has_room(__u32 action)
+{
+	return action == DENY || bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) < RING_BYTES / 4 * 3;
+}
+
+/* s->event.flags and what is of an execution alone are there already */
+static __always_inline void tell(struct scratch *s, struct rule rule, __u32 kind, __u64 size)
+{
+	struct event *event = &s->event;
+
+	count(decided, kind, rule.action);
 	event->at_ns = bpf_ktime_get_ns();
 	event->cgroup = own_cgroup();
 	event->kind = kind;
@@ -166,36 +133,55 @@ static void tell(struct scratch *s, struct rule rule, __u32 kind)
 	event->rule = rule.index;
 	event->pid = own_pid();
 	event->parent_pid = parent_pid();
-	event->args_len = 0;
 	bpf_get_current_comm(event->comm, sizeof(event->comm));
-	__builtin_memcpy(event->path, s->forward.path, PATH_LEN);
+	bpf_probe_read_kernel(event->path, PATH_LEN, s->forward.path);
 	event->path[PATH_LEN] = '\0';
-	if (kind == EXEC)
-		read_args(event);
-	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+	if (!has_room(rule.action) || bpf_ringbuf_output(&ring, event, size, BPF_RB_NO_WAKEUP))
+		count(lost, kind, rule.action);
 }
 
-static int judge(const struct path *path, __u32 kind)
+static __always_inline void judge_execution(struct scratch *s, struct linux_binprm *bprm)
 {
-	__u32 zero = 0;
-	struct scratch *s = bpf_map_lookup_elem(&scratches, &zero);
-	struct rule rule;
+	struct event *event = &s->event;
+	__u64 size = __builtin_offsetof(struct event, script);
+	struct rule rule, second;
 
-	if (!s)
-		return PASS;
-	rule = decide(s, read_path(s, path), kind);
+	read_path(s, &bprm->file->f_path);
+	rule = decide(s, &s->forward, EXEC);
+	event->flags = cut(s, CUT_PATH, UNKNOWN_PATH);
+	if (!BPF_CORE_READ(bprm, file, f_inode, i_nlink))
+		event->flags |= UNLINKED;
+	if (read_script(s, bprm)) {
+		second = decide(s, &s->script, EXEC);
+		rule = stricter(rule, &second);
+		event->flags |= cut(s, CUT_SCRIPT, UNKNOWN_SCRIPT);
+		bpf_probe_read_kernel(event->script, PATH_LEN, s->script.path);
+		event->script[PATH_LEN] = '\0';
+		size = sizeof(*event);
+	}
+	if (rule.action == PASS)
+		return;
 	if (rule.action == DENY)
 		bpf_send_signal(SIGKILL);
-	if (rule.action != PASS)
-		tell(s, rule, kind);
-	return rule.action;
+	event->args_count = bprm->argc;
+	read_args(event);
+	tell(s, rule, EXEC, size);
 }
 
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(on_exec, struct task_struct *task, pid_t old_pid, struct linux_binprm *bprm)
 {
-	if (in_scope())
-		judge(&bprm->file->f_path, EXEC);
+	struct scratch *s;
+
+	if (!in_scope())
+		return 0;
+	s = claim();
+	if (!s) {
+		count(lost, EXEC, PASS);
+		return 0;
+	}
+	judge_execution(s, bprm);
+	release(s);
 	return 0;
 }
 
@@ -221,23 +207,43 @@ static bool is_opened(const struct file *file)
 	return !(file->f_mode & FMODE_NOACCOUNT) && in_scope();
 }
 
+static __always_inline int judge_opening(struct file *file)
+{
+	struct scratch *s = claim();
+	struct rule rule;
+
+	if (!s) {
+		count(lost, OPEN, PASS);
+		return PASS;
+	}
+	read_path(s, &file->f_path);
+	rule = decide(s, &s->forward, OPEN);
+	s->event.flags = cut(s, CUT_PATH, UNKNOWN_PATH);
+	if (rule.action == DENY)
+		bpf_send_signal(SIGKILL);
+	if (rule.action != PASS)
+		tell(s, rule, OPEN, __builtin_offsetof(struct event, args));
+	release(s);
+	return rule.action;
+}
+
 SEC("lsm/file_open")
 int BPF_PROG(on_open_lsm, struct file *file)
 {
 	if (targ_probe) {
-		__sync_fetch_and_add(&events, 1);
+		count(decided, OPEN, REPORT);
 		return 0;
 	}
-	return is_opened(file) && judge(&file->f_path, OPEN) == DENY ? -EPERM : 0;
+	return is_opened(file) && judge_opening(file) == DENY ? -EPERM : 0;
 }
 
 SEC("fentry/security_file_open")
 int BPF_PROG(on_open_fentry, struct file *file)
 {
 	if (targ_probe)
-		__sync_fetch_and_add(&events, 1);
+		count(decided, OPEN, REPORT);
 	else if (is_opened(file))
-		judge(&file->f_path, OPEN);
+		judge_opening(file);
 	return 0;
 }
 
@@ -252,24 +258,22 @@ static void count_connect(struct peer *peer, struct rule rule)
 		.parent_pid = parent_pid(),
 	};
 
-	__sync_fetch_and_add(&events, 1);
+	count(decided, CONNECT, rule.action);
 	if (found)
 		__sync_fetch_and_add(&found->count, 1);
 	else if (bpf_map_update_elem(&peers, peer, &first, BPF_ANY))
-		__sync_fetch_and_add(&lost, 1);
+		count(lost, CONNECT, rule.action);
 }
 
 /* 1 lets it pass, 0 denies it with EPERM */
-static int on_connect(struct bpf_sock_addr *ctx, struct peer *peer)
+static int on_peer(struct bpf_sock_addr *ctx, struct peer *peer)
 {
-	struct address_key key = { .prefix_bits = 128 };
-	struct rule rule = {};
+	struct rule rule;
 	__u32 pid;
 
 	if (!ctx->user_port) /* only asks for a route, as resolvers do */
 		return 1;
-	__builtin_memcpy(key.address, peer->address, sizeof(key.address));
-	rule = stricter(rule, bpf_map_lookup_elem(&addresses, &key));
+	rule = judge_peer(peer);
 	if (rule.action == PASS)
 		return 1;
 	pid = peer->pid = own_pid();
@@ -280,30 +284,52 @@ static int on_connect(struct bpf_sock_addr *ctx, struct peer *peer)
 	count_connect(peer, rule);
 	if (rule.action != DENY)
 		return 1;
-	bpf_ringbuf_output(&condemned, &pid, sizeof(pid), BPF_RB_FORCE_WAKEUP);
+	if (bpf_ringbuf_output(&condemned, &pid, sizeof(pid), BPF_RB_FORCE_WAKEUP))
+		__sync_fetch_and_add(&spared, 1);
 	return 0;
+}
+
+static int on_peer4(struct bpf_sock_addr *ctx)
+{
+	struct peer peer = {};
+
+	peer.words[2] = bpf_htonl(0xffff);
+	peer.words[3] = ctx->user_ip4;
+	return on_peer(ctx, &peer);
+}
+
+static int on_peer6(struct bpf_sock_addr *ctx)
+{
+	struct peer peer = {
+		.words = { ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3] },
+	};
+
+	return on_peer(ctx, &peer);
 }
 
 SEC("cgroup/connect4")
 int on_connect4(struct bpf_sock_addr *ctx)
 {
-	struct peer peer = {};
-	__u32 address = ctx->user_ip4;
-
-	peer.address[10] = peer.address[11] = 0xff;
-	__builtin_memcpy(&peer.address[12], &address, sizeof(address));
-	return on_connect(ctx, &peer);
+	return on_peer4(ctx);
 }
 
 SEC("cgroup/connect6")
 int on_connect6(struct bpf_sock_addr *ctx)
 {
-	struct peer peer = {};
-	__u32 address[4] = { ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2],
-			     ctx->user_ip6[3] };
+	return on_peer6(ctx);
+}
 
-	__builtin_memcpy(peer.address, address, sizeof(address));
-	return on_connect(ctx, &peer);
+/* datagrams of sockets that are not connected to where these go */
+SEC("cgroup/sendmsg4")
+int on_sendmsg4(struct bpf_sock_addr *ctx)
+{
+	return on_peer4(ctx);
+}
+
+SEC("cgroup/sendmsg6")
+int on_sendmsg6(struct bpf_sock_addr *ctx)
+{
+	return on_peer6(ctx);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -49,4 +49,16 @@ int sham_connect6(void *ctx)
 	return 1;
 }
 
+SEC("cgroup/sendmsg4")
+int sham_sendmsg4(void *ctx)
+{
+	return 1;
+}
+
+SEC("cgroup/sendmsg6")
+int sham_sendmsg6(void *ctx)
+{
+	return 1;
+}
+
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

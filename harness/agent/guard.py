@@ -4,19 +4,18 @@ Executions and kills happen in the kernel; events wait in a ring buffer, connect
 by process and peer, and both are fetched by the timer without a wake-up. A connection that the
 policy kills for is denied at once, and the process is killed by a thread woken for it, because
 no signal can be sent from that hook. Files: BPF LSM if the kernel runs it, else fentry, else
-fanotify (opens.py), or the one that was asked for; the hook that was taken is told.
+fanotify (opens.py), or the one that was asked for; the hook that was taken is told. What was
+decided is counted in the kernel, whether there was room to tell of it or not.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import struct
 import sys
 from argparse import ArgumentParser, Namespace
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from opentelemetry.sdk.metrics.export import Metric
@@ -25,19 +24,29 @@ from harness.agent import cgroup, containers, open_hook, pid_namespace, policy
 from harness.agent.collector import Attachment
 from harness.agent.containers import Together
 from harness.agent.errors import AgentError
+from harness.agent.files import Watched
+from harness.agent.folders import Folders
 from harness.agent.libbpf import Object, RingBuffer, attached_to
-from harness.agent.opens import Opens, listed
+from harness.agent.opens import Opens
 from harness.agent.policy import Rule
+from harness.agent.policy_maps import PolicyMaps
+from harness.agent.records import EVENT_NAMES, Records
 from harness.agent.responder import Responder
-from harness.agent.telemetry import Counts, Log, Point, Telemetry, Value, counter
-from harness.agent.text import text
+from harness.agent.telemetry import Counts, Log, Point, Telemetry, counter
 
-_EVENT = struct.Struct("=QQ6I16s256s256s")  # struct event
-_PEER = struct.Struct("=IHBB16s16s")  # struct peer
-_CONNECTS = struct.Struct("=QQQII")  # struct connects
-_EVENT_NAMES = {1: "process.exec", 2: "file.open"}
-_TRANSPORTS = {6: "tcp", 17: "udp"}
-_REMEMBERED = 4096
+_COUNTS = struct.Struct("=12Q")  # by enum kind and enum verdict
+_SEES = {
+    "on_exec": "exec",
+    "on_exit": "open",  # of who opened and ended
+    "on_open_lsm": "open",
+    "on_open_fentry": "open",
+    "on_connect4": "connect",
+    "on_connect6": "connect",
+    "on_sendmsg4": "connect",
+    "on_sendmsg6": "connect",
+}  # which event each program is for
+_UNJUDGED = "unjudged"
+_SPARE_SLOTS = 4  # for programs that are interrupted by others of their CPU
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -83,18 +92,26 @@ class Guard:
         self._programs = _programs(watched, self._hook)
         self._opens: Opens | None = None
         self._responder: Responder | None = None
+        self._records = Records(rules, containers)
         self._logs: list[Log] = []
         self._told: Counter[str] = Counter()
-        self._executables: OrderedDict[int, str] = OrderedDict()
 
     def configure(self, obj: Object) -> None:
         """Load only what the rules need."""
         for program in obj.programs:
             if program.name not in self._programs:
                 program.skip()
+        for name, entries in self.entries(os.cpu_count() or 1).items():
+            obj.map(name).resize(entries)
+            obj.set("targ_slots", entries)
         obj.set("targ_pid_ns", pid_namespace.inode())
         self._containers.prepare(obj, (), 0, 0)
         obj.set("filter_suffixes", bool(policy.path_tries(self._rules)[1]))
+        obj.set("filter_unknown", policy.unknown_paths(self._rules))
+
+    def entries(self, cpus: int) -> dict[str, int]:
+        """A slot to work in for each CPU, and some more."""
+        return {"scratches": cpus + _SPARE_SLOTS}
 
     def start(self, obj: Object) -> None:
         """Open what events are read from."""
@@ -106,6 +123,8 @@ class Guard:
             callbacks[obj.map("condemned").fd] = self._condemned.consume
         if self._watches_files:
             self._opens = Opens(self._cgroup, self._rules, obj.map("ended"), self._containers)
+        exactly = self._hook is not None
+        self._maps = PolicyMaps(self._cgroup, self._rules, obj, exactly, self._watch)
         if callbacks:
             self._responder = Responder(callbacks)
 
@@ -113,148 +132,124 @@ class Guard:
         """Say whose events count, and fill in the policy with the files of its containers."""
         self._directory = directory
         obj.map("scope").update(bytes(4), directory.to_bytes(4, sys.byteorder))
-        self._fill()
+        self._maps.fill()
         self._containers.look()
-        if self._opens is not None:
-            self._opens.expire()
 
     def attach(self, obj: Object) -> Sequence[Attachment]:
         """Watch from now on."""
-        if self._opens is None:
-            return attached_to(self._directory, obj.programs)
+        also: list[Opens | Folders] = [
+            each for each in (self._opens, self._maps.folders) if each is not None
+        ]
         try:
-            self._opens.attach()
-            return [*attached_to(self._directory, obj.programs), self._opens]
+            for each in also:
+                each.attach()
+            return [*attached_to(self._directory, obj.programs), *also]
         except AgentError:
-            self._opens.destroy()
+            for each in also:
+                each.destroy()
             raise
 
     def collect(self, *, metrics: bool) -> Telemetry:
         """The events since the last time, and how many there were in all."""
         self._containers.forgotten()  # no map keeps anything of them
         self._ring.consume()
-        self._logs = [self._with_executable(log) for log in self._logs]
+        self._logs = [self._records.with_executable(log) for log in self._logs]
         for key, value in self._object.map("peers").drain():
-            self._logs.append(self._connect_log(key, value))
+            self._logs.append(self._records.connects(key, value))
         if self._opens is not None:
-            self._logs += map(self._with_executable, self._opens.collect())
+            self._logs += map(self._records.with_executable, self._opens.collect())
+        self._maps.follow()  # before they are taken: what fails here is tried again
         logs, self._logs = self._logs, []
         self._told.update(log.event_name for log in logs)
         return Telemetry(logs=logs, metrics=self._metrics() if metrics else ())
 
     def counts(self) -> Counts:
-        """`lost` are events that found their buffer full."""
-        events, lost = (int.from_bytes(self._object.get(n), "little") for n in ("events", "lost"))
-        if self._opens is None:
-            return Counts(events, lost)
-        more = {"answerer_restarts": self._opens.restarts}
-        return Counts(events + self._opens.events, lost + self._opens.lost(), more)
+        """`lost` is what nobody was told of; `unjudged` of it is what was not even looked at."""
+        lost = self._lost()
+        more = {
+            "unjudged": sum(count for (_, what), count in lost.items() if what == _UNJUDGED),
+            "spared": int.from_bytes(self._object.get("spared"), "little"),
+        }
+        if self._opens is not None:
+            more["answerer_restarts"] = self._opens.restarts
+        return Counts(sum(self._decided().values()), sum(lost.values()), more)
 
     def close(self) -> None:
-        """End the thread, then what it reads from."""
+        """End the threads, then what they read from."""
         if self._responder is not None:
             self._responder.close()
+        self._maps.close()
         if self._opens is not None:
             self._opens.close()
         self._ring.close()
         self._condemned.close()
         self._containers.close()
 
-    def _fill(self) -> None:
-        prefixes, suffixes = policy.path_tries(self._rules)
-        if self._hook is not None:
-            for path, (_, index) in listed(self._rules, self._cgroup).items():
-                key, value = policy.path_entry(self._rules[index], index, os.path.realpath(path))
-                prefixes[key] = value
-        tries = {
-            "prefixes": prefixes,
-            "suffixes": suffixes,
-            "addresses": policy.address_trie(self._rules),
-        }
-        for name, trie in tries.items():
-            for key, value in trie.items():
-                self._object.map(name).update(key, value)
+    def _watch(self, files: Mapping[str, Watched]) -> None:
+        if self._opens is not None:
+            self._opens.watch(files)
+
+    def _decided(self) -> Counter[tuple[str, str]]:
+        """By event and action, from the kernel; what was lost on its way was decided, too."""
+        found = self._counted("decided", "ignore")
+        if self._opens is not None:
+            found.update({("open", action): n for action, n in self._opens.events.items()})
+            found["open", "kill"] += self._opens.lost()["kill"]
+        return found
+
+    def _lost(self) -> Counter[tuple[str, str]]:
+        """A program that interrupts itself on its CPU is not run by the kernel: also unjudged."""
+        found = self._counted("lost", _UNJUDGED)
+        for program in self._object.programs:
+            found[_SEES[program.name], _UNJUDGED] += program.info().recursion_misses
+        if self._opens is not None:
+            found.update({("open", action): n for action, n in self._opens.lost().items()})
+        return found
+
+    def _counted(self, name: str, passed: str) -> Counter[tuple[str, str]]:
+        numbers = _COUNTS.unpack(self._object.get(name))
+        verdicts = {**policy.ACTIONS, passed: policy.ACTIONS["ignore"]}
+        return Counter(
+            {
+                (event, action): numbers[len(policy.ACTIONS) * kind + verdict]
+                for event, kind in policy.EVENTS.items()
+                for action, verdict in verdicts.items()
+                if action in (passed, "report", "kill")
+            }
+        )
 
     def _metrics(self) -> Sequence[Metric]:
-        events = [Point({"event.name": name}, count) for name, count in self._told.items()]
+        told = [Point({"event.name": name}, count) for name, count in self._told.items()]
+        decided, lost = self._decided(), self._lost()
+        kinds = sorted({(rule.event, rule.action) for rule in self._rules})
         return [
-            *([counter("guard.events", "{event}", events)] if events else []),
-            counter("guard.events.lost", "{event}", [Point({}, self.counts().lost)]),
+            *([counter("guard.events", "{event}", told)] if told else []),
+            counter("guard.decisions", "{event}", _points(kinds, decided)),
+            counter("guard.events.lost", "{event}", _points(kinds, lost)),
         ]
 
     def _kill(self, record: bytes) -> None:
         cgroup.kill(int.from_bytes(record, sys.byteorder), self._cgroup)
 
     def _take(self, record: bytes) -> None:
-        at_ns, group, kind, _, rule, pid, parent, args_len, comm, path, args = _EVENT.unpack(record)
-        executed = kind == policy.EVENTS["exec"]
-        attributes: dict[str, Value] = {
-            **_process(pid, parent, comm),
-            **self._outcome(rule),
-            "process.executable.path" if executed else "file.path": _text(path),
-        }
-        if executed:
-            self._remember(pid, _text(path))
-            attributes["process.command_args"] = [
-                text(each) for each in args[:args_len].rstrip(b"\0").split(b"\0")
-            ]
-        of = self._containers.find(group)
-        self._logs.append(Log(_EVENT_NAMES[kind], at_ns, attributes, container=of))
-
-    def _connect_log(self, key: bytes, value: bytes) -> Log:
-        pid, port, protocol, _, raw, comm = _PEER.unpack(key)
-        count, first_ns, group, rule, parent = _CONNECTS.unpack(value)
-        address = ipaddress.IPv6Address(raw)
-        peer = address.ipv4_mapped or address
-        attributes: dict[str, Value] = {
-            **_process(pid, parent, comm),
-            **self._outcome(rule),
-            "network.transport": _TRANSPORTS.get(protocol, str(protocol)),
-            "network.type": f"ipv{peer.version}",
-            "network.peer.address": str(peer),
-            "network.peer.port": port,
-            "guard.count": count,
-        }
-        of = self._containers.find(group)
-        return self._with_executable(Log("network.connect", first_ns, attributes, container=of))
-
-    def _outcome(self, rule: int) -> dict[str, Value]:
-        return {"guard.rule": self._rules[rule].name, "guard.action": self._rules[rule].action}
-
-    def _remember(self, pid: int, path: str) -> None:
-        self._executables[pid] = path
-        self._executables.move_to_end(pid)
-        if len(self._executables) > _REMEMBERED:
-            self._executables.popitem(last=False)
-
-    def _with_executable(self, log: Log) -> Log:
-        """Name the program too, from its execution if that was seen."""
+        log = self._records.event(record)
+        self._logs.append(log)
         pid = log.attributes["process.pid"]
-        path = self._executables.get(pid) if isinstance(pid, int) else None
-        if path is None or "process.executable.path" in log.attributes:
-            return log
-        named = {**log.attributes, "process.executable.path": path}
-        return replace(log, attributes=named)
+        if log.event_name == EVENT_NAMES["exec"] and isinstance(pid, int):
+            self._maps.roots.forget(pid)
+
+
+def _points(kinds: Sequence[tuple[str, str]], counted: Counter[tuple[str, str]]) -> list[Point]:
+    """Of what the policy has, and of what happened without it."""
+    shown = sorted({*kinds, *(each for each, count in counted.items() if count)})
+    return [
+        Point({"event.name": EVENT_NAMES[event], "guard.action": action}, counted[event, action])
+        for event, action in shown
+        if action != "ignore"
+    ]
 
 
 def _programs(watched: set[str], open_hook: str | None) -> set[str]:
-    programs = set()
-    if "exec" in watched:
-        programs.add("on_exec")
-    if "connect" in watched:
-        programs |= {"on_connect4", "on_connect6"}
-    if "open" in watched:
-        programs.add(open_hook or "on_exit")
-    return programs
-
-
-def _process(pid: int, parent: int, comm: bytes) -> dict[str, Value]:
-    return {
-        "process.pid": pid,
-        "process.parent_pid": parent,
-        "process.executable.name": _text(comm),
-    }
-
-
-def _text(raw: bytes) -> str:
-    return text(raw.split(b"\0", 1)[0])
+    """Those of the events watched; for files there are two of BPF, or one beside fanotify."""
+    hooks = {name for name, event in _SEES.items() if event in watched and event != "open"}
+    return hooks | ({open_hook or "on_exit"} if "open" in watched else set())

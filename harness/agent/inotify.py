@@ -1,4 +1,4 @@
-"""Which folders come and go, told by inotify; used by `containers`."""
+"""What comes to folders and goes, told by inotify; used by `containers` and `folders`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from harness.agent.errors import AgentError
 
+MOVED_TO = 0x80
 _CREATE, _DELETE, _ISDIR, _ONLYDIR = 0x100, 0x200, 0x40000000, 0x01000000
-_OVERFLOW, _IGNORED = 0x4000, 0x8000
+_OVERFLOW = 0x4000
 _EVENT = struct.Struct("=iIII")  # struct inotify_event, before its name
 _READ_BYTES = 65536
 
@@ -21,17 +22,21 @@ _C.inotify_add_watch.argtypes = (c_int, c_char_p, c_uint32)
 
 
 class Change(NamedTuple):
-    """A folder `name` came below what `watch` is on, or went (`made` is False)."""
+    """`name` came below what `watch` is on, or went (`made` is False)."""
 
     watch: int
     name: str
     made: bool
+    mask: int = _CREATE
 
 
 class Inotify:
-    """Watches on folders; AgentError where the kernel has none left to give."""
+    """Watches on folders, for folders that come and go in them, or with `files` for all that comes.
 
-    def __init__(self) -> None:
+    AgentError where the kernel has none left to give.
+    """
+
+    def __init__(self, *, files: bool = False) -> None:
         self.fd = _C.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self.fd < 0:
             raise AgentError(
@@ -40,10 +45,12 @@ class Inotify:
                 "Raise fs.inotify.max_user_instances.",
             )
         self.overflowed = False
+        self._files = files
+        self._mask = _CREATE | (MOVED_TO if files else _DELETE)
 
     def watch(self, folder: Path) -> int | None:
         """The watch on a folder, a new one or the one that there is; None if it is gone."""
-        number = _C.inotify_add_watch(self.fd, os.fsencode(folder), _CREATE | _DELETE | _ONLYDIR)
+        number = _C.inotify_add_watch(self.fd, os.fsencode(folder), self._mask | _ONLYDIR)
         if number >= 0:
             return int(number)
         error = ctypes.get_errno()
@@ -55,8 +62,12 @@ class Inotify:
             "Raise fs.inotify.max_user_watches.",
         )
 
+    def forget(self, watch: int) -> None:
+        """Watch that folder no more; harmless if it is gone."""
+        _C.inotify_rm_watch(self.fd, watch)
+
     def read(self) -> list[Change]:
-        """What happened to folders since, without waiting; `overflowed` if not all is told."""
+        """What happened since, without waiting; `overflowed` if not all is told."""
         try:
             content = os.read(self.fd, _READ_BYTES)
         except BlockingIOError:
@@ -68,8 +79,8 @@ class Inotify:
             name = os.fsdecode(content[at : at + length].rstrip(b"\0"))
             at += length
             self.overflowed |= bool(mask & _OVERFLOW)
-            if mask & _ISDIR and mask & (_CREATE | _DELETE):
-                changes.append(Change(watch, name, bool(mask & _CREATE)))
+            if (mask & _ISDIR or self._files) and mask & (_CREATE | _DELETE | MOVED_TO):
+                changes.append(Change(watch, name, not mask & _DELETE, mask))
         return changes
 
     def close(self) -> None:

@@ -57,13 +57,17 @@ class _OpenOptions(ctypes.Structure):
 
 @dataclass(frozen=True)
 class ProgramInfo:
-    """What the kernel says of a loaded program; the run figures need kernel.bpf_stats_enabled."""
+    """What the kernel says of a loaded program; the run figures need kernel.bpf_stats_enabled.
+
+    `recursion_misses` is how often it did not run because its CPU was in it already.
+    """
 
     id: int
     name: str
     type: str
     run_time_ns: int
     run_cnt: int
+    recursion_misses: int
 
 
 class Link:
@@ -132,9 +136,9 @@ class Program:
         code = LIB.bpf_obj_get_info_by_fd(self.fd, raw, byref(size))
         checked(code, f"The kernel says nothing of {self.name}.")
         kind, number = struct.unpack_from("=II", raw)
-        run_time, run_cnt = struct.unpack_from("=QQ", raw, 192)  # struct bpf_prog_info
+        run_time, run_cnt, misses = struct.unpack_from("=3Q", raw, 192)  # struct bpf_prog_info
         words = (LIB.libbpf_bpf_prog_type_str(kind) or b"unknown").decode()
-        return ProgramInfo(number, self.name, words, run_time, run_cnt)
+        return ProgramInfo(number, self.name, words, run_time, run_cnt, misses)
 
     def _link(self, pointer: int | None, hook: str) -> Link:
         return Link(existing(pointer, f"{self.name} cannot be attached to {hook}."), hook)

@@ -50,4 +50,4 @@ def _is_called(name: str, path: Path, btf: Path) -> bool:
         link = obj.program(name).attach()
         os.close(os.open(os.devnull, os.O_RDONLY))
         link.destroy()
-        return bool(int.from_bytes(obj.get("events"), "little"))
+        return bool(int.from_bytes(obj.get("decided"), "little"))

@@ -5,18 +5,16 @@ left out here. Nobody waits and nobody is woken for rules that report: events ar
 timer, and the kernel half remembers who of the cgroup has ended by then. Openers of a file with a
 `kill` rule do wait: for the answerer, a process of its own, so that nothing that happens in this
 one keeps them waiting (docs/adr/0007). If it ends, it is started again here.
+Which files these are is told by `watch`, again and again: another one of the same name has no mark.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fnmatch
-import glob
 import logging
-import os
 import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,13 +26,13 @@ from harness.agent.container import Container
 from harness.agent.containers import Together
 from harness.agent.errors import AgentError
 from harness.agent.fanotify import File, Group
+from harness.agent.files import Watched
 from harness.agent.maps import Map
-from harness.agent.policy import ACTIONS, Rule
+from harness.agent.policy import Rule
 from harness.agent.telemetry import Log, Value
 from harness.agent.text import text
 
 _ENDED = struct.Struct("=QQI16s4x")  # struct ended
-_REFRESH_SECONDS = 10.0
 _log = logging.getLogger("harness.agent")
 
 
@@ -54,15 +52,15 @@ class Opens:
         asks = any(rule.event == "open" and rule.action == "kill" for rule in rules)
         self._answerer = AnswererProcess(scope) if asks else None
         self.hook = "fanotify/open_perm" if asks else "fanotify/open"
-        self.events = 0
+        self.events: Counter[str] = Counter()  # by what was done
         self.restarts = 0
         self._lost = 0  # by answerers that have ended
         self._late: list[dict[str, Any]] = []  # denials that these told
         self._on = False
         self._lock = threading.Lock()  # a refresh must not mark what `off` has just unmarked
         self._marked: dict[File, tuple[str, int]] = {}  # -> path to show, index of rule
-        self._files = listed(rules, scope)
-        self._listed_at = time.monotonic()
+        self._files: Mapping[str, Watched] = {}
+        self._read_at_ns = 0
 
     def attach(self) -> None:
         """Mark the files that are there."""
@@ -78,26 +76,27 @@ class Opens:
             if self._answerer is not None:
                 self._answerer.unmark()
 
+    def watch(self, files: Mapping[str, Watched]) -> None:
+        """Take the files that are under these names now; those before keep their marks."""
+        with self._lock:
+            self._files = files
+            if self._on:
+                self._mark()
+
     def collect(self) -> list[Log]:
-        """What the cgroup's processes opened; also follows files that were replaced."""
+        """What the cgroup's processes opened."""
         logs = [*self._denied(), *self._opened()]
-        self.events += len(logs)
+        self.events.update(str(log.attributes["guard.action"]) for log in logs)
         try:
             self._revive()
         except AgentError as error:  # the next time, perhaps
             _log.warning("%s", error)
-        if time.monotonic() - self._listed_at > _REFRESH_SECONDS:
-            self._refresh()
         return logs
 
-    def expire(self) -> None:
-        """List the files anew with the next `collect`: other containers are in the cgroup."""
-        self._listed_at = -_REFRESH_SECONDS
-
-    def lost(self) -> int:
+    def lost(self) -> dict[str, int]:
         """How often the kernel's queue was full, and denials that could not be told."""
         current = 0 if self._answerer is None else self._answerer.lost
-        return self._told.lost + self._lost + current
+        return {"report": self._told.lost, "kill": self._lost + current}
 
     def close(self) -> None:
         """Give up the groups."""
@@ -115,12 +114,12 @@ class Opens:
             yield _event(each["at_ns"], each["process"], path, self._rules[rule])
 
     def _opened(self) -> Iterator[Log]:
-        opened = []
+        opened, since_ns, self._read_at_ns = [], self._read_at_ns, time.monotonic_ns()
         while some := self._told.read():
             opened += [(e.pid, self._path_and_rule(e.file, e.path, "report")) for e in some]
         members = set(cgroup.pids(self._scope)) if opened else set()
         for pid, (path, rule) in opened:
-            process, of = self._running(pid) if pid in members else self._remembered(pid)
+            process, of = self._running(pid) if pid in members else self._remembered(pid, since_ns)
             if process:
                 log = _event(time.monotonic_ns(), process, path, self._rules[rule])
                 yield replace(log, container=of)
@@ -129,12 +128,12 @@ class Opens:
         return opener.described(pid), self._containers.find_process(pid)
 
     def _mark(self) -> None:
-        asked = [path for path, (_, rule) in self._files.items() if self._kills(rule)]
-        told = [path for path, (_, rule) in self._files.items() if not self._kills(rule)]
+        asked = [path for path, file in self._files.items() if self._kills(file.rule)]
+        told = [path for path, file in self._files.items() if not self._kills(file.rule)]
         found = [*map(self._told.mark, told), *self._asked(asked)]
         for path, identity in zip([*told, *asked], found, strict=True):
             if identity is not None:
-                self._marked[identity] = self._files[path]
+                self._marked[identity] = self._files[path].shown, self._files[path].rule
 
     def _asked(self, paths: Sequence[str]) -> Sequence[File | None]:
         if self._answerer is None:
@@ -171,14 +170,6 @@ class Opens:
                 if self._on:
                     self._mark()
 
-    def _refresh(self) -> None:
-        self._listed_at = time.monotonic()
-        files = listed(self._rules, self._scope)
-        with self._lock:
-            self._files = files
-            if self._on:
-                self._mark()
-
     def _path_and_rule(self, file: File, path: str, action: str) -> tuple[str, int]:
         """What is shown of a file, and its rule; a mark may be gone already, a rule is not."""
         if file in self._marked:
@@ -187,71 +178,19 @@ class Opens:
         opens = [index for index, rule in rules if rule.event == "open"]
         return path, next((i for i in opens if self._rules[i].action == action), opens[0])
 
-    def _remembered(self, pid: int) -> tuple[Mapping[str, Value], Container | None]:
+    def _remembered(self, pid: int, since_ns: int) -> tuple[Mapping[str, Value], Container | None]:
         value = self._ended.lookup(pid.to_bytes(4, "little"))
         if value is None:
             return {}, None
-        _, group, parent, comm = _ENDED.unpack(value)
+        ended_ns, group, parent, comm = _ENDED.unpack(value)
+        if ended_ns < since_ns:  # what it opened was read: this is another one with its number
+            return {}, None
         process: dict[str, Value] = {
             "process.pid": pid,
             "process.parent_pid": parent,
             "process.executable.name": text(comm.split(b"\0", 1)[0]),
         }
         return process, self._containers.find(group)
-
-
-def listed(rules: Sequence[Rule], scope: Path) -> dict[str, tuple[str, int]]:
-    """The files that the open rules stand for: where to mark -> path to show, index of rule.
-
-    Containers of the cgroup have files of their own, which are reached through their root.
-    """
-    found: dict[str, tuple[str, int]] = {}
-    for root in _roots(scope):
-        for index, rule in enumerate(rules):
-            if rule.event != "open":
-                continue
-            for path in _expanded(root, rule.match):
-                shown = text(path.removeprefix(root))
-                present = found.get(path)
-                if present is None or _strictness(rules[present[1]]) < _strictness(rule):
-                    found[path] = shown, index
-    ignored = [
-        p for rule in rules if rule.event == "open" and rule.action == "ignore" for p in rule.match
-    ]
-    return {
-        path: entry
-        for path, entry in found.items()
-        if not any(fnmatch.fnmatchcase(entry[0], pattern) for pattern in ignored)
-    }
-
-
-def _strictness(rule: Rule) -> int:
-    return ACTIONS[rule.action]
-
-
-def _expanded(root: str, patterns: Sequence[str]) -> Iterator[str]:
-    for pattern in patterns:
-        if glob.has_magic(pattern):
-            yield from filter(os.path.isfile, glob.glob(root + pattern, include_hidden=True))
-        else:
-            yield root + pattern
-
-
-def _roots(scope: Path) -> Iterator[str]:
-    seen = {_identity("/")}
-    yield ""
-    for pid in cgroup.pids(scope):
-        root = f"/proc/{pid}/root"
-        with contextlib.suppress(OSError):
-            identity = _identity(root + "/")
-            if identity not in seen:
-                seen.add(identity)
-                yield root
-
-
-def _identity(path: str) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_dev, status.st_ino
 
 
 def _event(at_ns: int, process: Mapping[str, Value], path: str, rule: Rule) -> Log:

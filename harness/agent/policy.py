@@ -13,7 +13,7 @@ import ipaddress
 import os
 import struct
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from harness.agent.errors import AgentError
 EVENTS = {"exec": 1, "open": 2, "connect": 3}  # enum kind
 ACTIONS = {"ignore": 0, "report": 1, "kill": 2}  # enum verdict
 PATH_LEN = 255
+TOO_LONG = "too-long"
+"""The pattern of paths that are so long that nobody can tell where they begin."""
 
 _PATH_KEY = struct.Struct(f"=IB{PATH_LEN}s")
 _ADDRESS_KEY = struct.Struct("=I16s")
@@ -98,18 +100,25 @@ def watching(pattern: str) -> Rule:
     return Rule("watched", "open", (pattern,), "report")
 
 
-def path_tries(rules: Sequence[Rule]) -> tuple[Trie, Trie]:
-    """Map entries (prefixes, suffixes) for the exec and open rules."""
+def path_tries(
+    rules: Sequence[Rule], followed: Sequence[Callable[[str], str]] = (os.path.realpath,)
+) -> tuple[Trie, Trie]:
+    """Map entries (prefixes, suffixes) for the exec and open rules.
+
+    `followed` is what follows the links of a path, in each of the roots that there are.
+    """
     prefixes: Trie = {}
     suffixes: Trie = {}
     for index, rule in enumerate(rules):
         if rule.event == "connect":
             continue
         for pattern in rule.match:
+            if pattern == TOO_LONG:
+                continue
             if pattern.startswith("*") and pattern != "*":
                 _add(suffixes, _path_key(rule, pattern[:0:-1].encode()), rule, index)
             elif "*" not in pattern[:-1]:  # else `guard` lists the files that it stands for
-                for each in _spellings(pattern):
+                for each in _spellings(pattern, followed):
                     _add(prefixes, _path_key(rule, each), rule, index)
     return prefixes, suffixes
 
@@ -118,6 +127,23 @@ def path_entry(rule: Rule, index: int, path: str) -> tuple[bytes, bytes]:
     """The map entry for exactly this file."""
     key = _path_key(rule, os.fsencode(path) + b"\0")
     return key, _RULE.pack(ACTIONS[rule.action], index)
+
+
+def unknown_paths(rules: Sequence[Rule]) -> bytes:
+    """What is done, by kind of event, where a path is so long that its beginning is not known.
+
+    What a rule for `too-long` says; else it is taken to begin as the strictest rule for beginnings
+    wants it, for nobody can say that it does not.
+    """
+    found = [bytes(_RULE.size)] * (max(EVENTS.values()) + 1)
+    for event in ("exec", "open"):
+        of = [(index, rule) for index, rule in enumerate(rules) if rule.event == event]
+        named = [each for each in of if TOO_LONG in each[1].match]
+        begin = [each for each in of if any(map(_is_beginning, each[1].match))]
+        if named or begin:
+            index, rule = max(named or begin, key=lambda each: ACTIONS[each[1].action])
+            found[EVENTS[event]] = _RULE.pack(ACTIONS[rule.action], index)
+    return b"".join(found)
 
 
 def address_trie(rules: Sequence[Rule]) -> Trie:
@@ -133,6 +159,10 @@ def address_trie(rules: Sequence[Rule]) -> Trie:
     return trie
 
 
+def _is_beginning(pattern: str) -> bool:
+    return pattern == "*" or (pattern.endswith("*") and pattern.startswith("/"))
+
+
 def _networks(patterns: Iterable[str]) -> Iterable[str]:
     for pattern in patterns:
         yield from _EVERYWHERE if pattern == "public" else (pattern,)
@@ -146,6 +176,7 @@ def _add(trie: Trie, key: bytes, rule: Rule, index: int) -> None:
 
 
 def _path_key(rule: Rule, significant: bytes) -> bytes:
+    significant = significant[:PATH_LEN]  # of a path behind links, only the beginning can be told
     return _PATH_KEY.pack(8 + 8 * len(significant), EVENTS[rule.event], significant)
 
 
@@ -157,15 +188,16 @@ def _address_key(network: str) -> bytes:
     return _ADDRESS_KEY.pack(96 + parsed.prefixlen, mapped)
 
 
-def _spellings(pattern: str) -> set[bytes]:
+def _spellings(pattern: str, followed: Sequence[Callable[[str], str]]) -> set[bytes]:
     """The pattern as written, and with the links in it followed, which is what the kernel sees."""
     if pattern == "*":
         return {b""}
     if not pattern.endswith("*"):
-        return {os.fsencode(each) + b"\0" for each in (pattern, os.path.realpath(pattern))}
+        found = {pattern, *(each(pattern) for each in followed)}
+        return {os.fsencode(each) + b"\0" for each in found}
     directory, _, rest = pattern[:-1].rpartition("/")
-    real = os.path.realpath(directory or "/").rstrip("/")
-    return {os.fsencode(f"{each}/{rest}") for each in (directory, real)}
+    found = {directory, *(each(directory or "/").rstrip("/") for each in followed)}
+    return {os.fsencode(f"{each}/{rest}") for each in found}
 
 
 def _rule(number: int, fields: Mapping[str, Any]) -> Rule:
@@ -194,6 +226,8 @@ def _rule(number: int, fields: Mapping[str, Any]) -> Rule:
 def _check_pattern(where: str, event: str, pattern: str) -> None:
     if event == "connect":
         _check_network(where, pattern)
+    elif pattern == TOO_LONG:
+        return
     elif len(pattern.encode()) > PATH_LEN - 1:
         raise _wrong(f"{where} has a pattern of more than {PATH_LEN - 1} bytes.", "Shorten it.")
     elif event == "open" and not pattern.startswith("/"):

@@ -1,4 +1,4 @@
-"""A thread that acts at once on what cannot wait for the timer; used by guard, containers, images.
+"""A thread that acts at once on what cannot wait; used by guard, policy_maps, images.
 
 Nobody waits for it: what it kills for was denied by the kernel. It outlives errors, which it tells.
 """
@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+_END_SECONDS = 2.0
 _AFTER_ERROR_SECONDS = 0.1  # what was not taken is still there, and would keep a CPU busy
 _log = logging.getLogger("harness.agent")
 
@@ -30,12 +31,15 @@ class Responder:
         self._thread = threading.Thread(target=self._run, name="responder", daemon=True)
         self._thread.start()
 
-    def close(self) -> None:
-        """End the thread; the descriptors stay open."""
+    def close(self) -> bool:
+        """End the thread, and say whether it did within seconds; the descriptors stay open."""
         os.eventfd_write(self._end, 1)
-        self._thread.join()
+        self._thread.join(_END_SECONDS)
+        if self._thread.is_alive():  # it is a daemon: it ends with the process
+            return False
         self._poll.close()
         os.close(self._end)
+        return True
 
     def _run(self) -> None:
         while True:

@@ -18,7 +18,7 @@ PROGRAMS = {
     "http": ("sham_ingress", "sham_egress"),
     "flows": ("sham_state",),
     "profile": ("sham_sample",),
-    "guard": ("sham_exec", "sham_connect4", "sham_connect6"),
+    "guard": ("sham_exec", "sham_connect4", "sham_connect6", "sham_sendmsg4", "sham_sendmsg6"),
 }  # by whose hooks they take; guard's for files is another one from kernel to kernel, and left out
 _HZ = 19  # of profile, if not told otherwise
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.linux import bpf_features
+from tests.bpf.guarded import hooks
 from tests.bpf.layers import overlay
 
 pytestmark = pytest.mark.bpf
@@ -23,11 +23,6 @@ for _ in range(int(sys.argv[2])):
         os._exit(0)
     os.wait()
 """
-
-
-def hooks() -> list[str]:
-    """Those that can be asked for here; there is always one."""
-    return [*(name for name in ("lsm", "fentry") if not bpf_features.refusal(name)), "fanotify"]
 
 
 @pytest.fixture

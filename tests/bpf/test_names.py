@@ -132,3 +132,18 @@ def test_a_cgroup_of_any_name_is_traced(odd_service: Any, start_agent: Any, name
     told = agent.call("flush")
     assert told["errors"] == 0
     assert told["events"] > 0 or name == "profile"  # which may not have met it
+
+
+def test_a_script_of_any_name_is_executed(
+    service: Any, start_agent: Any, receiver: Any, tmp_path: Path
+) -> None:
+    script = os.fsencode(tmp_path) + b"/" + ODD
+    with open(script, "w") as file:
+        file.write("#!/bin/sh\n")
+    os.chmod(script, 0o755)
+    agent = start_agent("guard", *policy(tmp_path, "exec", "*"))
+    assert service.start(os.fsdecode(script)).wait(10) == 0
+    agent.call("flush")
+    (executed,) = logs(receiver, "process.exec")
+    assert executed["process.script.path"] == f"{tmp_path}/{TOLD}"
+    assert agent.call("stats")["errors"] == 0

@@ -71,7 +71,7 @@ def test_it_takes_every_hook_that_is_asked_for(start_agent: Any, service: Any) -
     agent = start_agent("sham", "--hooks", "profile+guard")
     assert agent.ready["hooks"] == [
         "tp_btf/sched_process_exec", "cgroup/connect4", "cgroup/connect6",
-        "perf_event/cpu-clock@19Hz",
+        "cgroup/sendmsg4", "cgroup/sendmsg6", "perf_event/cpu-clock@19Hz",
     ]  # fmt: skip
     with bpfstats.StatsEnabled():
         assert processes.ended(service.start("/bin/true"), 10) == 0

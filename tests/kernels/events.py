@@ -37,6 +37,17 @@ _OPEN = (
     "    if os.fork() == 0:\n        os.open(sys.argv[1], os.O_RDONLY)\n        os._exit(0)\n"
     "    os.wait()"
 )
+_FROM_MEMORY = (
+    "import os, sys\nfor _ in range(int(sys.argv[1])):\n    if os.fork() == 0:\n"
+    "        fd, data = os.memfd_create('evil', 0), open('/bin/true', 'rb').read()\n"
+    "        while data: data = data[os.write(fd, data):]\n"
+    "        os.execve(fd, ['good'], {})\n"
+    "    assert os.wait()[1] == 9"
+)
+_SEND = (
+    "import socket, sys\ns = socket.socket(type=socket.SOCK_DGRAM)\n"
+    "for _ in range(int(sys.argv[1])): s.sendto(b'x', ('127.0.0.1', 9))"
+)
 _OPTIONS = "import socket\ns = socket.socket()\nfor _ in range(23): s.getsockopt(1, 3)"
 _BURN = "while True: pass"
 
@@ -156,6 +167,44 @@ def killed(scene: Scene) -> int:
     return min(ended.count(-9), told)
 
 
+def scripts(scene: Scene) -> int:
+    """Scripts that are killed for their own path, before they do anything."""
+    script = scene.folder / "script"
+    script.write_text("#!/bin/sh\nexit 7\n")
+    script.chmod(0o755)
+    ended = [scene.run(str(script)) for _ in range(EVENTS)]
+    told = scene.told("process.exec", **{"process.script.path": str(script)})
+    return min(ended.count(-9), told)
+
+
+def from_memory(scene: Scene) -> int:
+    """Programs that no folder has, which are killed."""
+    scene.python(_FROM_MEMORY, str(EVENTS))
+    return scene.told("process.exec", **{"process.executable.path": "/memfd:evil"})
+
+
+def datagrams(scene: Scene) -> int:
+    """Datagrams of a socket that is not connected."""
+    scene.python(_SEND, str(EVENTS))
+    scene.call("flush")
+    found = [scene.receiver.attributes(r) for r in scene.receiver.logs]
+    return sum(int(each.get("guard.count", 0)) for each in found)
+
+
+def replaced(scene: Scene) -> int:
+    """Openings of a file that was just renamed over the one before it."""
+    secret = scene.folder / "secret"
+    for number in range(EVENTS):
+        (scene.folder / "next").write_text(f"{number}\n")
+        (scene.folder / "next").replace(secret)
+        for _ in range(_TRIES):  # it is heard of a little later
+            if scene.run("/bin/cat", str(secret)) == -9:
+                break
+        else:
+            return number
+    return EVENTS
+
+
 def connects(scene: Scene) -> int:
     """Connections that the service makes."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
@@ -226,10 +275,17 @@ CASES = (
     Case("profile", "samples", samples, ("--frequency=99",)),
     Case("guard", "executions", executions, (), ("exec", "*", "report")),
     Case("guard", "executions killed", killed, (), ("exec", "/bin/sh", "kill")),
+    Case("guard", "scripts killed", scripts, (), ("exec", "{folder}/*", "kill")),
+    Case("guard", "programs from memory", from_memory, (), ("exec", "/memfd:*", "kill")),
     Case("guard", "connections made", connects, (), ("connect", "0.0.0.0/0", "report")),
+    Case("guard", "datagrams sent", datagrams, (), ("connect", "127.0.0.0/8", "report")),
     *(Case("guard", f"files opened, {h}", opens, (f"--open-hook={h}",), _SECRET) for h in _HOOKS),
     *(
         Case("guard", f"files denied, {h}", denied, (f"--open-hook={h}",), _DENIED)
+        for h in _HOOKS[1:]
+    ),
+    *(
+        Case("guard", f"files replaced, {h}", replaced, (f"--open-hook={h}",), _DENIED)
         for h in _HOOKS[1:]
     ),
     *(

@@ -66,7 +66,8 @@ def test_a_collector_names_the_hooks_that_it_takes() -> None:
         if collector == "empty":  # for calibration: it takes whatever hooks there are
             continue
         for section in re.findall(r'^SEC\("([^".?]+)"\)\s*$', source.read_text(), re.MULTILINE):
-            section = section.replace("connect6", "connect4")  # one program type, probed once
+            # one program type, probed once
+            section = re.sub(r"(connect|sendmsg)[46]$", "connect4", section)
             hooks = [name for name in bpf_features.PROBES if f"{section}/".startswith(f"{name}/")]
             assert hooks, f"{source.name}: nothing probes {section}"
             taken = (*REGISTRY[collector].hooks, *REGISTRY[collector].prefers)

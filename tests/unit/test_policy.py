@@ -143,3 +143,37 @@ def test_public_spares_private_networks_unless_a_rule_names_them():
     assert trie[struct.pack("=I", 96) + v4 + bytes(4)] == struct.pack("=II", 2, 0)
     assert trie[struct.pack("=I", 104) + v4 + bytes([10, 0, 0, 0])] == struct.pack("=II", 1, 1)
     assert trie[struct.pack("=I", 104) + v4 + bytes([127, 0, 0, 0])] == struct.pack("=II", 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("rules", "exec_rule", "open_rule"),
+    [
+        ([("exec", "/bin/sh", "kill"), ("open", "/etc/shadow", "kill")], (0, 0), (0, 0)),
+        ([("exec", "*", "report"), ("exec", "/tmp/*", "kill")], (2, 1), (0, 0)),
+        ([("exec", "*.sh", "kill"), ("open", "/keys/*", "report")], (0, 0), (1, 1)),
+        ([("exec", "/tmp/*", "kill"), ("exec", "too-long", "report")], (1, 1), (0, 0)),
+        ([("exec", "/tmp/*", "kill"), ("exec", "too-long", "ignore")], (0, 1), (0, 0)),
+        ([("open", "too-long", "kill"), ("connect", "public", "kill")], (0, 0), (2, 0)),
+    ],
+)
+def test_a_path_that_is_too_long_to_know_is_what_the_strictest_rule_wants(
+    rules: list[tuple[str, str, str]], exec_rule: tuple[int, int], open_rule: tuple[int, int]
+) -> None:
+    made = tuple(Rule(event, event, (match,), action) for event, match, action in rules)
+    found = struct.unpack("=8I", policy.unknown_paths(made))
+    assert (found[2:4], found[4:6]) == (exec_rule, open_rule)
+    assert found[:2] == found[6:] == (0, 0)
+    assert not any(b"too-long" in key for trie in policy.path_tries(made) for key in trie)
+
+
+def test_paths_that_are_too_long_are_a_pattern(tmp_path):
+    for event in ('"exec"', '"open"'):
+        assert policy.load(write(tmp_path, event=event, match='"too-long"'))[0].match == (
+            "too-long",
+        )
+
+
+def test_a_path_behind_a_link_may_be_longer_than_a_key(tmp_path):
+    rules = (Rule("a", "exec", ("/x",), "kill"),)
+    found = patterns(policy.path_tries(rules, [lambda _: "/" + "n" * 300])[0])
+    assert (1, b"/" + b"n" * 254) in found

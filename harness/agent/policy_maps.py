@@ -1,0 +1,153 @@
+"""The policy in the maps of the kernel half, for all roots that there are; used by `guard`.
+
+Which paths a rule means changes while it holds: a container comes, and with it a root; a file comes
+under a name with `*`; a link leads elsewhere. So the maps are filled again, with what is different.
+A thread does it, for which nobody waits: a container may have a file system that never answers.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from harness.agent import files, policy
+from harness.agent.errors import AgentError
+from harness.agent.files import Watched
+from harness.agent.folders import Folders
+from harness.agent.libbpf import Object
+from harness.agent.policy import Rule, Trie
+from harness.agent.responder import Responder
+from harness.agent.roots import Roots
+
+REFRESH_SECONDS = 10.0
+_ROUNDS = 8  # folders in folders that are just being made
+_LOOK_PAUSE = 100  # times as long as a look for roots took, however many processes there are
+_WAIT_SECONDS = 5.0
+_FILL_PAUSE = 4  # who makes many files does not keep a CPU busy here
+_log = logging.getLogger("harness.agent")
+
+
+class PolicyMaps:
+    """Fills `prefixes`, `suffixes` and `addresses`, and tells `watch` which files are meant.
+
+    With `exactly`, the files go into `prefixes`, too. `folders` is an Attachment that hears of new
+    files, if there are rules for files.
+    """
+
+    def __init__(
+        self,
+        scope: Path,
+        rules: Sequence[Rule],
+        obj: Object,
+        exactly: bool,
+        watch: Callable[[Mapping[str, Watched]], None],
+    ) -> None:
+        self.roots = Roots(scope)
+        self._rules, self._object, self._exactly, self._watch = rules, obj, exactly, watch
+        self._lock = threading.Lock()
+        self._filled: dict[str, Trie] = {}
+        self._filled_at = -REFRESH_SECONDS
+        self._look_due = 0.0
+        self._error: Exception | None = None
+        events = {rule.event for rule in rules}
+        self.folders = Folders() if "open" in events else None
+        self._drained = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        callbacks = {self._drained: self._look}
+        if self.folders is not None:
+            callbacks[self.folders.fd] = self._hear
+        self._thread = Responder(callbacks) if events & {"exec", "open"} else None
+
+    def fill(self) -> None:
+        """Fill them by what is there now; AgentError if there is no room."""
+        if not self._lock.acquire(timeout=_WAIT_SECONDS):
+            raise AgentError(
+                "What the rules for paths mean cannot be looked up.",
+                "A file system of a container in the cgroup does not answer.",
+                "What was known before holds, and it is tried again.",
+            )
+        try:
+            self._filled_at = time.monotonic()
+            self._fill()
+        finally:
+            self._lock.release()
+
+    def _fill(self) -> None:
+        with self.roots.opened() as roots:
+            prefixes, suffixes = policy.path_tries(self._rules, [root.real for root in roots])
+            if self.folders is not None:
+                # first, and until all are watched: what comes after it was listed is heard of
+                for _ in range(_ROUNDS):
+                    if not self.folders.aim(files.folders(self._rules, roots)):
+                        break
+                found = files.listed(self._rules, roots)
+                self._watch(found)
+                prefixes |= self._entries(found) if self._exactly else {}
+            self._write("prefixes", prefixes)
+            self._write("suffixes", suffixes)
+            self._write("addresses", policy.address_trie(self._rules))
+
+    def follow(self) -> None:
+        """Let the thread see what came since; raises what it met the last time."""
+        error, self._error = self._error, None
+        os.eventfd_write(self._drained, 1)
+        if error is not None:
+            raise error
+
+    def close(self) -> None:
+        """End the thread, if it is not held up."""
+        if self._thread is None or self._thread.close():
+            os.close(self._drained)
+            if self.folders is not None:
+                self.folders.close()
+
+    def _look(self) -> None:
+        """Fill them again if a root came, or if it was long ago."""
+        os.eventfd_read(self._drained)
+        began = time.monotonic()
+        try:
+            late = began - self._filled_at > REFRESH_SECONDS
+            if began >= self._look_due:
+                with self._lock:
+                    late |= self.roots.came()
+                self._look_due = began + _LOOK_PAUSE * (time.monotonic() - began)
+            if late:
+                self._refresh()
+        except Exception as error:  # told by `follow`
+            self._error = error
+
+    def _hear(self) -> None:
+        assert self.folders is not None
+        began = time.monotonic()
+        try:
+            if self.folders.changed():
+                self._refresh()
+        except Exception as error:
+            self._error = error
+        time.sleep(_FILL_PAUSE * (time.monotonic() - began))
+
+    def _refresh(self) -> None:
+        try:
+            self.fill()
+        except (AgentError, OSError) as error:  # what was filled before holds
+            _log.warning("%s", error)
+
+    def _entries(self, found: Mapping[str, Watched]) -> Trie:
+        entries: Trie = {}
+        for file in found.values():
+            key, value = policy.path_entry(self._rules[file.rule], file.rule, file.real)
+            entries[key] = value
+        return entries
+
+    def _write(self, name: str, entries: Trie) -> None:
+        target, filled = self._object.map(name), self._filled.setdefault(name, {})
+        for key in filled.keys() - entries.keys():
+            target.delete(key)
+            del filled[key]
+        for key, value in entries.items():
+            if filled.get(key) != value:
+                target.update(key, value)
+                filled[key] = value

@@ -1,0 +1,123 @@
+"""What the kernel half of `guard` tells, as log records; used by `guard`."""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from harness.agent import policy
+from harness.agent.containers import Together
+from harness.agent.policy import Rule
+from harness.agent.telemetry import Log, Value
+from harness.agent.text import text
+
+EVENT_NAMES = {"exec": "process.exec", "open": "file.open", "connect": "network.connect"}
+_EVENT = struct.Struct("=QQ8I16s256s")  # struct event up to its args
+_ARGS_BYTES = 256
+_CUT_PATH, _CUT_SCRIPT, _CUT_ARGS, _UNKNOWN_PATH, _UNKNOWN_SCRIPT, _UNLINKED = (
+    1 << bit for bit in range(6)
+)  # enum flag
+_PEER = struct.Struct("=IHBB16s16s")  # struct peer
+_CONNECTS = struct.Struct("=QQQII")  # struct connects
+_TRANSPORTS = {6: "tcp", 17: "udp"}
+_REMEMBERED = 4096
+
+
+class Records:
+    """Makes them, and remembers which program a process executes.
+
+    `guard.truncated` names the attributes that are cut: at their end, or, where they begin with
+    `...`, at their beginning.
+    """
+
+    def __init__(self, rules: Sequence[Rule], containers: Together) -> None:
+        self._rules, self._containers = rules, containers
+        self._executables: OrderedDict[int, str] = OrderedDict()
+
+    def event(self, record: bytes) -> Log:
+        """An execution or an opened file."""
+        head, rest = record[: _EVENT.size], record[_EVENT.size :]
+        at_ns, group, kind, _, rule, pid, parent, args_len, argc, flags, comm, path = _EVENT.unpack(
+            head
+        )
+        executed = kind == policy.EVENTS["exec"]
+        name = "process.executable.path" if executed else "file.path"
+        attributes: dict[str, Value] = {
+            **_process(pid, parent, comm),
+            **self._outcome(rule),
+            name: _path(path, flags & _UNKNOWN_PATH),
+        }
+        cut = [name] if flags & (_CUT_PATH | _UNKNOWN_PATH) else []
+        if executed:
+            self._remember(pid, str(attributes[name]))
+            attributes["process.command_args"] = [
+                text(each) for each in rest[:args_len].rstrip(b"\0").split(b"\0")
+            ]
+            attributes["process.args_count"] = argc
+            cut += ["process.command_args"] if flags & _CUT_ARGS else []
+        if script := rest[_ARGS_BYTES:]:
+            attributes["process.script.path"] = _path(script, flags & _UNKNOWN_SCRIPT)
+            cut += ["process.script.path"] if flags & (_CUT_SCRIPT | _UNKNOWN_SCRIPT) else []
+        if cut:
+            attributes["guard.truncated"] = cut
+        if flags & _UNLINKED:
+            attributes["guard.unlinked"] = True
+        of = self._containers.find(group)
+        event_name = EVENT_NAMES["exec" if executed else "open"]
+        return Log(event_name, at_ns, attributes, container=of)
+
+    def connects(self, key: bytes, value: bytes) -> Log:
+        """Connects of a process to a peer, or datagrams to it."""
+        pid, port, protocol, _, raw, comm = _PEER.unpack(key)
+        count, first_ns, group, rule, parent = _CONNECTS.unpack(value)
+        address = ipaddress.IPv6Address(raw)
+        peer = address.ipv4_mapped or address
+        attributes: dict[str, Value] = {
+            **_process(pid, parent, comm),
+            **self._outcome(rule),
+            "network.transport": _TRANSPORTS.get(protocol, str(protocol)),
+            "network.type": f"ipv{peer.version}",
+            "network.peer.address": str(peer),
+            "network.peer.port": port,
+            "guard.count": count,
+        }
+        of = self._containers.find(group)
+        log = Log(EVENT_NAMES["connect"], first_ns, attributes, container=of)
+        return self.with_executable(log)
+
+    def with_executable(self, log: Log) -> Log:
+        """Name the program too, from its execution if that was seen."""
+        pid = log.attributes["process.pid"]
+        path = self._executables.get(pid) if isinstance(pid, int) else None
+        if path is None or "process.executable.path" in log.attributes:
+            return log
+        named = {**log.attributes, "process.executable.path": path}
+        return replace(log, attributes=named)
+
+    def _outcome(self, rule: int) -> dict[str, Value]:
+        return {"guard.rule": self._rules[rule].name, "guard.action": self._rules[rule].action}
+
+    def _remember(self, pid: int, path: str) -> None:
+        self._executables[pid] = path
+        self._executables.move_to_end(pid)
+        if len(self._executables) > _REMEMBERED:
+            self._executables.popitem(last=False)
+
+
+def _process(pid: int, parent: int, comm: bytes) -> dict[str, Value]:
+    return {
+        "process.pid": pid,
+        "process.parent_pid": parent,
+        "process.executable.name": _text(comm),
+    }
+
+
+def _path(raw: bytes, beginning_is_unknown: int) -> str:
+    return f"...{_text(raw)}" if beginning_is_unknown else _text(raw)
+
+
+def _text(raw: bytes) -> str:
+    return text(raw.split(b"\0", 1)[0])

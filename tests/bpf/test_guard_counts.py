@@ -1,0 +1,127 @@
+"""What `guard` could not tell is counted, by kind; what it stopped is counted whatever happens."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.agent import policy as policies
+from harness.agent.libbpf import Object
+from harness.agent.policy import Rule
+from tests.bpf.guarded import counted, logs, policy
+
+pytestmark = pytest.mark.bpf
+
+BURST = 600  # more than the ring has room for
+EXECUTE = """
+import os, sys
+for number in range(int(sys.argv[1])):
+    program = sys.argv[2 + (number % 100 == 99)]
+    if not (pid := os.fork()):
+        os.execv(program, [program])
+    os.waitpid(pid, 0)
+"""
+
+
+def test_a_burst_hides_nothing_unsaid_and_what_was_stopped_is_told(
+    tmp_path: Path, service: Any, start_agent: Any, receiver: Any
+) -> None:
+    evil = tmp_path / "evil"
+    shutil.copy("/bin/true", evil)
+    rules = ("exec", "*", "report"), ("exec", str(evil), "kill")
+    agent = start_agent("guard", *policy(tmp_path, *rules), "--drain", "100", "--interval", "100")
+    code = (sys.executable, "-S", "-c", EXECUTE, str(BURST), "/bin/true", str(evil))
+    assert service.start(*code).wait(60) == 0
+    counts = agent.call("flush")
+    told = [each["guard.action"] for each in logs(receiver, "process.exec")]
+    stopped = BURST // 100
+    assert told.count("kill") == stopped
+    assert counts["events"] == BURST + 1
+    assert counts["lost"] == BURST + 1 - len(told) > 0
+    assert counted(receiver, "guard.decisions") == {
+        ("process.exec", "kill"): stopped,
+        ("process.exec", "report"): BURST + 1 - stopped,
+    }
+    assert counted(receiver, "guard.events.lost") == {
+        ("process.exec", "kill"): 0,
+        ("process.exec", "report"): counts["lost"],
+    }
+
+
+def test_what_was_stopped_is_counted_though_nothing_of_it_can_be_told(
+    tmp_path: Path, service: Any, start_agent: Any, receiver: Any
+) -> None:
+    evil = tmp_path / "evil"
+    shutil.copy("/bin/true", evil)
+    rules = (("exec", str(evil), "kill"),)
+    agent = start_agent("guard", *policy(tmp_path, *rules), "--drain", "100", "--interval", "100")
+    code = (sys.executable, "-S", "-c", EXECUTE, str(BURST), str(evil), str(evil))
+    assert service.start(*code).wait(60) == 0
+    agent.call("flush")
+    told = logs(receiver, "process.exec")
+    assert counted(receiver, "guard.decisions") == {("process.exec", "kill"): BURST}
+    assert counted(receiver, "guard.events.lost") == {("process.exec", "kill"): BURST - len(told)}
+    assert 0 < len(told) < BURST
+
+
+@pytest.fixture
+def watched(bpf_objects: Path, service: Any) -> Iterator[Object]:
+    """The kernel half alone, with two slots to work in, telling of what the cgroup executes."""
+    with closing(Object(bpf_objects / "guard.bpf.o")) as obj:
+        for program in obj.programs:
+            if program.name != "on_exec":
+                program.skip()
+        obj.map("scratches").resize(2)
+        obj.set("targ_slots", 2)
+        obj.load()
+        directory = os.open(service.path, os.O_RDONLY | os.O_DIRECTORY)
+        obj.map("scope").update(bytes(4), directory.to_bytes(4, sys.byteorder))
+        os.close(directory)
+        rules = (Rule("all", "exec", ("*",), "report"),)
+        for key, value in policies.path_tries(rules)[0].items():
+            obj.map("prefixes").update(key, value)
+        link = obj.program("on_exec").attach()
+        yield obj
+        link.destroy()
+
+
+@pytest.fixture
+def numbers(watched: Object) -> Callable[[], tuple[int, int]]:
+    """Executions that were decided on, and that could not be judged."""
+
+    def read() -> tuple[int, int]:
+        decided, lost = (struct.unpack("=12Q", watched.get(name)) for name in ("decided", "lost"))
+        first = len(policies.ACTIONS) * policies.EVENTS["exec"]
+        return decided[first + policies.ACTIONS["report"]], lost[first + policies.ACTIONS["ignore"]]
+
+    return read
+
+
+def test_a_slot_that_a_program_is_in_is_left_alone(
+    watched: Object, numbers: Callable[[], tuple[int, int]], service: Any
+) -> None:
+    """As when it was interrupted there: another one works elsewhere, or says that it cannot."""
+    slots = watched.map("scratches")
+    mine = (1).to_bytes(8, sys.byteorder) + b"\xab" * (slots.value_size - 8)
+    first, second = (number.to_bytes(4, sys.byteorder) for number in (0, 1))
+    slots.update(first, mine)
+    assert service.start("/bin/true").wait(10) == 0
+    assert slots.lookup(first) == mine
+    assert numbers() == (1, 0)
+    slots.update(second, mine)
+    assert service.start("/bin/true").wait(10) == 0
+    assert slots.lookup(first) == slots.lookup(second) == mine
+    assert numbers() == (1, 1)
+    slots.update(first, bytes(slots.value_size))
+    for _ in range(3):
+        assert service.start("/bin/true").wait(10) == 0
+    assert numbers() == (4, 1)
+    assert slots.lookup(second) == mine

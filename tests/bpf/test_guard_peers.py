@@ -1,0 +1,112 @@
+"""Datagrams without a connect, and addresses that stand for the machine itself."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.bpf.guarded import logs, policy
+
+pytestmark = pytest.mark.bpf
+
+SEND = """
+import socket, sys, time
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+with socket.socket(family, socket.SOCK_DGRAM) as sender:
+    try:
+        for _ in range(int(sys.argv[3])):
+            sender.sendto(b"datagram", (sys.argv[1], int(sys.argv[2])))
+    except PermissionError:
+        time.sleep(20)
+"""
+CONNECT = """
+import socket, sys, time
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+with socket.socket(family) as client:
+    try:
+        client.connect((sys.argv[1], int(sys.argv[2])))
+    except PermissionError:
+        time.sleep(20)
+"""
+
+
+@pytest.fixture(params=["127.0.0.1", "::1"])
+def taker(request: pytest.FixtureRequest) -> Any:
+    """A socket that takes datagrams."""
+    if ":" in request.param and not _has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    family = socket.AF_INET6 if ":" in request.param else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as receiving:
+        receiving.bind((request.param, 0))
+        receiving.settimeout(0.2)
+        yield receiving
+
+
+def _has_ipv6() -> bool:
+    path = Path("/proc/net/if_inet6")
+    return socket.has_ipv6 and path.exists() and bool(path.read_text().strip())
+
+
+def test_23_datagrams_become_one_record(
+    service: Any, start_agent: Any, receiver: Any, taker: Any
+) -> None:
+    host, port = taker.getsockname()[:2]
+    agent = start_agent("guard", "--drain", "100")
+    sender = service.start(sys.executable, "-c", SEND, host, str(port), "23")
+    assert sender.wait(20) == 0
+    for _ in range(23):
+        assert taker.recv(100) == b"datagram"
+    agent.call("flush")
+    (sent,) = logs(receiver, "network.connect")
+    assert sent["process.pid"] == sender.pid
+    assert sent["network.transport"] == "udp"
+    assert (sent["network.peer.address"], sent["network.peer.port"]) == (host, port)
+    assert sent["guard.count"] == 23
+
+
+def test_a_datagram_to_a_forbidden_network_is_not_sent(
+    tmp_path: Path, service: Any, start_agent: Any, receiver: Any, taker: Any
+) -> None:
+    host, port = taker.getsockname()[:2]
+    agent = start_agent("guard", *policy(tmp_path, ("connect", host, "kill")))
+    assert service.start(sys.executable, "-c", SEND, host, str(port), "1").wait(10) == -9
+    with pytest.raises(TimeoutError):
+        taker.recv(100)
+    with socket.socket(taker.family, socket.SOCK_DGRAM) as outside:  # not of the cgroup
+        outside.sendto(b"other", (host, port))
+    assert taker.recv(100) == b"other"
+    agent.call("flush")
+    (sent,) = logs(receiver, "network.connect")
+    assert (sent["guard.action"], sent["network.transport"]) == ("kill", "udp")
+
+
+@pytest.mark.parametrize("code", [CONNECT, SEND])
+@pytest.mark.parametrize(
+    ("nowhere", "forbidden"),
+    [
+        ("0.0.0.0", "127.0.0.0/8"),
+        ("::ffff:0.0.0.0", "127.0.0.0/8"),
+        ("::", "::1"),
+        ("::", "127.0.0.1"),
+    ],
+)
+def test_who_names_no_address_means_the_machine_itself(
+    tmp_path: Path,
+    service: Any,
+    start_agent: Any,
+    receiver: Any,
+    code: str,
+    nowhere: str,
+    forbidden: str,
+) -> None:
+    if ":" in nowhere and not _has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    agent = start_agent("guard", *policy(tmp_path, ("connect", forbidden, "kill")))
+    assert service.start(sys.executable, "-c", code, nowhere, "9", "1").wait(10) == -9
+    agent.call("flush")
+    (connect,) = logs(receiver, "network.connect")
+    assert connect["network.peer.address"] == ("::1" if nowhere == "::" else "127.0.0.1")
