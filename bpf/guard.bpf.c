@@ -12,6 +12,7 @@
 
 #include "guard_path.bpf.h"
 #include "pid.bpf.h"
+#include "ring.bpf.h"
 
 #define EPERM	 1
 #define SIGKILL	 9
@@ -172,7 +173,7 @@ static void tell(struct scratch *s, struct rule rule, __u32 kind)
 	event->path[PATH_LEN] = '\0';
 	if (kind == EXEC)
 		read_args(event);
-	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+	bpf_ringbuf_submit(event, wakeup(&ring));
 }
 
 static int judge(const struct path *path, __u32 kind)

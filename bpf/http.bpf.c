@@ -16,6 +16,7 @@
 #include <bpf/bpf_helpers.h>
 #include "http.h"
 #include "http_message.bpf.h"
+#include "ring.bpf.h"
 
 #define ETH_P_IP   0x0800
 #define ETH_P_IPV6 0x86DD
@@ -208,7 +209,7 @@ static __always_inline void tell(struct http_conn *conn, struct http_series *one
 	event->response_bytes = length;
 	event->series = *one;
 	__builtin_memcpy(event->target, conn->target, TARGET);
-	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+	bpf_ringbuf_submit(event, wakeup(&events));
 }
 
 static __always_inline void keep_target(struct __sk_buff *skb, __u32 offset, __u32 len,

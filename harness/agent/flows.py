@@ -25,15 +25,21 @@ from dataclasses import dataclass
 from operator import add
 from typing import Any
 
-from opentelemetry.sdk.metrics.export import Metric
-
 from harness.agent import containers
 from harness.agent.collector import Attachment
 from harness.agent.container import Container
 from harness.agent.containers import Together
 from harness.agent.iterator import Iterator
 from harness.agent.libbpf import Object
-from harness.agent.telemetry import Counts, Point, Telemetry, by_container, counter, gauge
+from harness.agent.telemetry import (
+    Counts,
+    Metric,
+    Point,
+    Telemetry,
+    by_container,
+    counter,
+    gauge,
+)
 
 _KEY = struct.Struct("=BBH16s")  # struct flow_key
 _FLOW = struct.Struct("=8Q13I4x")  # struct flow

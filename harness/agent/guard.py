@@ -19,8 +19,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from opentelemetry.sdk.metrics.export import Metric
-
 from harness.agent import cgroup, containers, open_hook, pid_namespace, policy
 from harness.agent.collector import Attachment
 from harness.agent.containers import Together
@@ -29,7 +27,7 @@ from harness.agent.libbpf import Object, RingBuffer, attached_to
 from harness.agent.opens import Opens, listed
 from harness.agent.policy import Rule
 from harness.agent.responder import Responder
-from harness.agent.telemetry import Counts, Log, Point, Telemetry, Value, counter
+from harness.agent.telemetry import Counts, Log, Metric, Point, Telemetry, Value, counter
 from harness.agent.text import text
 
 _EVENT = struct.Struct("=QQ6I16s256s256s")  # struct event

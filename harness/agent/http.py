@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from itertools import accumulate
 from operator import add
 
-from opentelemetry.sdk.metrics.export import Metric
-
 from harness.agent import containers
 from harness.agent.container import Container
 from harness.agent.containers import Together
@@ -26,6 +24,7 @@ from harness.agent.telemetry import (
     Attributes,
     Buckets,
     Counts,
+    Metric,
     Span,
     Telemetry,
     by_container,
