@@ -147,11 +147,16 @@ def test_security_events_have_more_room_than_spans_and_go_first(
     assert receiver.took[: len(many)] == many
 
 
-def test_what_waits_is_sent_in_pieces(outbox: Outbox, receiver: Scripted) -> None:
+def test_what_waits_is_sent_in_pieces_in_its_order(outbox: Outbox, receiver: Scripted) -> None:
     many = [str(number) for number in range(BATCH + 1)]
     outbox.put(MINE, spans(*many))
-    outbox.send()
-    assert (receiver.asked, receiver.took) == (["spans"] * 2, many)
+    receiver.answers["spans"] = failing
+    with pytest.raises(AgentError):
+        outbox.send()
+    assert receiver.asked == ["spans"]
+    receiver.answers.clear()
+    outbox.send(now=True)
+    assert (receiver.asked, receiver.took) == (["spans"] * 3, many)
 
 
 def test_a_receiver_that_is_away_is_asked_once_in_a_round(
@@ -277,29 +282,37 @@ def test_what_waits_at_the_end_is_lost_and_said_of_its_collector(
     assert receiver.took == ["l"]
 
 
-def test_nothing_is_given_up_while_it_is_sent(outbox: Outbox, receiver: Scripted) -> None:
-    """Else what is acknowledged a moment later would be told as lost."""
+@pytest.mark.parametrize(("answer", "unsent"), [(lambda: 0, 0), (failing, 1)])
+def test_what_is_under_way_at_the_end_is_waited_for(
+    outbox: Outbox, receiver: Scripted, answer: Answer, unsent: int
+) -> None:
+    """Else what is acknowledged a moment later would be told as lost, or what comes back not."""
     asked, answered = threading.Event(), threading.Event()
 
     def slowly() -> int:
         asked.set()
         answered.wait(10)
-        return 0
+        return answer()
+
+    def send() -> None:
+        with contextlib.suppress(AgentError):
+            outbox.send()
 
     receiver.answers["spans"] = slowly
     outbox.put(MINE, spans("a"))
-    sending = threading.Thread(target=outbox.send)
+    sending = threading.Thread(target=send)
     sending.start()
     assert asked.wait(10)
     given_up: list[int] = []
     giving = threading.Thread(target=lambda: given_up.append(outbox.give_up(MINE)))
     giving.start()
     outbox.put(OTHER, spans("b"))  # whoever drains waits for neither
+    giving.join(0.2)
     answered.set()
     sending.join(10)
     giving.join(10)
-    assert given_up == [0]
-    assert told(outbox) == (0, 0, 1)
+    assert given_up == [unsent]
+    assert told(outbox) == (0, unsent, 1 - unsent)
 
 
 def test_a_sender_waits_until_there_is_something_or_the_end(receiver: Scripted) -> None:
