@@ -74,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--instance-id", default="", help="resource attribute")
     parser.add_argument("--interval", type=float, default=3.0, help="seconds between metrics")
     parser.add_argument("--drain", type=float, default=1.0, help="seconds between drains of events")
+    parser.add_argument(
+        "--ring-kib", type=int, help="size of ring buffers, a power of two from 64 on; else 256"
+    )
     parser.add_argument("--bpf", type=Path, default=_BPF, help="directory of the BPF objects")
     parser.add_argument("--btf", type=Path, default=_KERNEL_BTF, help="the kernel's BTF")
     return parser

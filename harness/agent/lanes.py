@@ -11,6 +11,7 @@ from harness.agent.origin import Origin
 from harness.agent.telemetry import Readings
 
 BATCH = 2048  # records in a request: below a MB
+_TAKEN = 8  # times the limit may wait while the receiver takes what it is sent
 _FIRST_SECONDS, _MOST_SECONDS, _SPREAD = 0.5, 5.0, 0.2  # between two tries; all agents try apart
 
 T = TypeVar("T")
@@ -19,7 +20,8 @@ T = TypeVar("T")
 class Lane(Generic[T]):
     """Records, the oldest first; of more than `limit` the oldest go, for the reason `overflow`.
 
-    `due` is when to send them, by the clock of the caller.
+    While the receiver takes what it is sent there may be more, as after a burst. `due` is when to
+    send them, by the clock of the caller.
     """
 
     overflow = "queue_full"
@@ -67,7 +69,8 @@ class Lane(Generic[T]):
         return given_up
 
     def _cut(self) -> Sequence[tuple[Origin, T]]:
-        over = min(len(self) - self._limit, len(self._waiting))
+        limit = self._limit * (1 if self._failures else _TAKEN)
+        over = min(len(self) - limit, len(self._waiting))
         return [self._waiting.popleft() for _ in range(over)]
 
 

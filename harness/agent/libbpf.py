@@ -196,7 +196,7 @@ class Object:
     @property
     def rings(self) -> list[Map]:
         """Its ring buffers; a reader may wait for a program to wake it."""
-        return [each for each in self._maps.values() if each.is_ring and each.fd >= 0]
+        return [each for each in self._maps.values() if each.is_ring]
 
     def set(self, name: str, value: int | bytes) -> None:
         """Set a global; `const volatile` ones before load, the others at any time.

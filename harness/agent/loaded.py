@@ -6,6 +6,7 @@ Calls come from several threads: of the control socket, of draining, of whoever 
 from __future__ import annotations
 
 import logging
+import mmap
 import threading
 import time
 from argparse import Namespace
@@ -14,10 +15,12 @@ from typing import Any
 
 from harness.agent import cgroup
 from harness.agent.collector import Attachment, Collector, Scaling
+from harness.agent.errors import AgentError
 from harness.agent.hooks import hook_type
 from harness.agent.libbpf import Object, Program
 from harness.wire.cpus import MANY_CPUS
 
+_LEAST_KIB, _MOST_KIB = 64, 1 << 20
 _log = logging.getLogger("harness.agent")
 
 
@@ -30,6 +33,8 @@ class Loaded:
         self._collector = collector
         self.object = Object(options.bpf / f"{collector.name}.bpf.o", options.btf)
         collector.configure(self.object)
+        if options.ring_kib is not None:
+            _size(self.object, options.ring_kib)
         self.object.load()
         collector.start(self.object)
         collector.aim(self.object, self._scope.directory)
@@ -106,6 +111,19 @@ class Loaded:
         for each in self._attachments:
             each.destroy()
         self._attachments = ()
+
+
+def _size(obj: Object, kib: int) -> None:
+    """Make the ring buffers of events larger; those of a page hold what is read at once."""
+    if not (_LEAST_KIB <= kib <= _MOST_KIB and kib.bit_count() == 1):
+        raise AgentError(
+            f"--ring-kib {kib} is no size of a ring buffer.",
+            f"It is a power of two from {_LEAST_KIB} to {_MOST_KIB}.",
+            "A second of 20,000 spans takes 4096.",
+        )
+    for ring in obj.rings:
+        if ring.max_entries > mmap.PAGESIZE:
+            ring.resize(1024 * kib)
 
 
 def _told(program: Program) -> dict[str, Any]:

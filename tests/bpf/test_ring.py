@@ -70,3 +70,21 @@ def test_executions_are_drained_before_their_time_when_a_quarter_of_the_ring_wai
     executed = [log for log in receiver.logs if log.event_name == "process.exec"]
     assert len(executed) == told["events"] >= 5 * many > RING_BYTES // EXEC_BYTES
     assert told["lost"] == 0
+
+
+def test_a_larger_ring_is_asked_for_by_its_kib(start_agent: Any) -> None:
+    least = start_agent("http", "--off").call("stats")["map_bytes"]
+    more = start_agent("http", "--off", "--ring-kib", "1024").call("stats")["map_bytes"]
+    assert more - least >= 1024 * 1024 - RING_BYTES
+
+
+@pytest.mark.parametrize("kib", ["0", "100", "32"])
+def test_a_size_that_no_ring_has_is_refused(
+    launch: Callable[..., Any], service: Any, tmp_path: Path, kib: str
+) -> None:
+    process, line = launch(
+        tmp_path / "log", "http", tmp_path / "s", service.path, "http://127.0.0.1:9",
+        "--ring-kib", kib,
+    )  # fmt: skip
+    assert process.wait(10) == 2
+    assert line["what"] == f"--ring-kib {kib} is no size of a ring buffer."

@@ -137,14 +137,30 @@ def test_security_events_have_more_room_than_spans_and_go_first(
     outbox: Outbox, receiver: Scripted
 ) -> None:
     many = [str(number) for number in range(10_000)]
+    receiver.answers.update(logs=failing, spans=failing)
     outbox.put(MINE, spans(*many))
     outbox.put(OTHER, logs(*many))
+    with pytest.raises(AgentError):
+        outbox.send()
     assert outbox.tally(MINE).lost > 0
     assert outbox.tally(OTHER).lost == 0
+    receiver.answers.clear()
+    receiver.asked.clear()
     outbox.put(MINE, Telemetry([METRIC]))
-    outbox.send()
+    outbox.send(now=True)
     assert receiver.asked == sorted(receiver.asked)  # logs, metrics, spans
     assert receiver.took[: len(many)] == many
+
+
+def test_more_than_the_limit_at_once_is_sent_where_it_is_taken(
+    receiver: Scripted, clock: Clock
+) -> None:
+    outbox = Outbox(receiver, {"spans": 3, "logs": 3}, clock=clock)
+    outbox.put(MINE, spans(*"abcdefgh"))
+    outbox.send()
+    assert (receiver.took, outbox.tally(MINE).lost) == ([*"abcdefgh"], 0)
+    outbox.put(MINE, spans(*map(str, range(100))))  # there is an end to it
+    assert 0 < outbox.tally(MINE).lost < 100
 
 
 def test_what_waits_is_sent_in_pieces_in_its_order(outbox: Outbox, receiver: Scripted) -> None:
