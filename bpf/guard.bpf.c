@@ -14,6 +14,7 @@
 #include "guard_peer.bpf.h"
 #include "guard_script.bpf.h"
 #include "pid.bpf.h"
+#include "ring.bpf.h"
 
 #define EPERM	   1
 #define SIGKILL	   9
@@ -136,7 +137,7 @@ static __always_inline void tell(struct scratch *s, struct rule rule, __u32 kind
 	bpf_get_current_comm(event->comm, sizeof(event->comm));
 	bpf_probe_read_kernel(event->path, PATH_LEN, s->forward.path);
 	event->path[PATH_LEN] = '\0';
-	if (!has_room(rule.action) || bpf_ringbuf_output(&ring, event, size, BPF_RB_NO_WAKEUP))
+	if (!has_room(rule.action) || bpf_ringbuf_output(&ring, event, size, wakeup(&ring)))
 		count(lost, kind, rule.action);
 }
 

@@ -3,6 +3,8 @@
 #ifndef __HTTP_TOTALS_BPF_H
 #define __HTTP_TOTALS_BPF_H
 
+#include "ring.bpf.h"
+
 const volatile __u64 targ_duration_bounds[DURATIONS];
 const volatile __u64 targ_size_bounds[SIZES];
 
@@ -134,7 +136,7 @@ static __always_inline void tell(struct http_request *request, struct http_serie
 	event->response_bytes = length;
 	event->series = *one;
 	__builtin_memcpy(event->target, request->target, TARGET);
-	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+	bpf_ringbuf_submit(event, wakeup(&events));
 }
 
 /*

@@ -1,1 +1,1 @@
-"""The included collectors' user half: one process a collector, `python -m harness.agent NAME`."""
+"""The included collectors' user half: a process hosts one or several, `python -m harness.agent`."""

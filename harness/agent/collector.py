@@ -38,8 +38,8 @@ class Scaling(Protocol):
 class Collector(Protocol):
     """The user half of one BPF object, `bpf/.output/<name>.bpf.o`.
 
-    Calls come from two threads: `aim` and `attach` from one of them at a time, `collect` too, but
-    also while the other attaches; `counts` from both, also at once.
+    Calls come from several threads. `aim` and `attach` come from one of them at a time, and so does
+    `collect`, but also while another attaches; `counts` come from all, also at once.
     """
 
     @property

@@ -13,3 +13,15 @@ class AgentError(Exception):
 
 class RefusedError(AgentError):
     """A receiver does not take telemetry, and will not at another time."""
+
+
+class UnansweredError(AgentError):
+    """Nobody answered: whoever asks the same receiver for something else waits as long."""
+
+
+class LaterError(AgentError):
+    """A receiver takes nothing now; `seconds` is how long it asks to be left alone, or 0."""
+
+    def __init__(self, what: str, why: str, next_step: str, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        super().__init__(what, why, next_step)

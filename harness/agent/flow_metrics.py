@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from opentelemetry.sdk.metrics.export import Metric
-
 from harness.agent.flow_series import REASONS, Flow
-from harness.agent.telemetry import Point, counter, gauge
+from harness.agent.telemetry import Metric, Point, counter, gauge
 
 _DIRECTION = "network.io.direction"
 

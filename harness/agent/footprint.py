@@ -1,42 +1,109 @@
-"""What an agent itself costs and loses, as metrics; runtime exports them with the collector's."""
+"""What an agent itself costs, loses and drops, as metrics; `hosted` exports them with the rest.
+
+A process that hosts one collector is its cost. Of several in one process each has the CPU time of
+its own threads, and the rest of the process (memory, sending, the interpreter) is told once.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import resource
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opentelemetry.sdk.metrics.export import Metric
-
-from harness.agent.telemetry import Attributes, Point, counter, level
+from harness.agent.telemetry import Attributes, Metric, Point, counter, level
 
 if TYPE_CHECKING:
     from harness.agent.libbpf import ProgramInfo  # which only loads where libbpf is
 
 _PAGE_BYTES, _TICKS = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
+_MODES = ("user", "system")
+_TASKS = Path("/proc/self/task")
+
+
+class Share:
+    """The CPU time of some threads of this process and of the processes that they started.
+
+    It only grows: what ended is counted as it was read last.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: set[int] = set()
+        self._children: set[int] = set()
+        self._read: dict[str, tuple[float, float]] = {}
+
+    def add(self, task: int) -> None:
+        """Count this thread, by its number, and its children."""
+        self._tasks.add(task)
+
+    @contextlib.contextmanager
+    def growing(self) -> Iterator[None]:
+        """Count the threads and children that begin meanwhile; of one collector at a time."""
+        tasks, children = _numbers(), set(_children())
+        try:
+            yield
+        finally:
+            self._tasks |= _numbers() - tasks
+            self._children |= set(_children()) - children
+
+    def seconds(self) -> dict[str, float]:
+        """By mode; known to a tick of each thread, mostly 10 ms."""
+        self._children |= {pid for task in self._tasks for pid in _children(str(task))}
+        places = [f"/proc/self/task/{each}" for each in self._tasks]
+        for place in (*places, *(f"/proc/{each}" for each in self._children)):
+            with contextlib.suppress(OSError):  # it has ended
+                self._read[place] = _ran(place)
+        user, system = (sum(each[i] for each in self._read.values()) for i in range(2))
+        return {"user": user, "system": system}
+
+
+class Rest:
+    """The CPU time of this process and its children but for some shares; it only grows, too."""
+
+    def __init__(self, shares: Sequence[Share] = ()) -> None:
+        self._shares = shares
+        self._told = dict.fromkeys(_MODES, 0.0)
+
+    def seconds(self) -> dict[str, float]:
+        """By mode."""
+        shared = [share.seconds() for share in self._shares]
+        for mode, spent in _cpu_seconds().items():
+            left = spent - sum(each[mode] for each in shared)  # which are whole ticks
+            self._told[mode] = max(self._told[mode], left)
+        return dict(self._told)
 
 
 def metrics(
-    events: int, lost: int, programs: Sequence[ProgramInfo], of: Attributes
+    events: int,
+    lost: int,
+    programs: Sequence[ProgramInfo],
+    of: Attributes,
+    dropped: Mapping[tuple[str, str], int],
+    failures: Mapping[str, int],
 ) -> list[Metric]:
-    """What this process and its children used, its events, its programs' runs.
+    """A collector's events, what of its telemetry was dropped, and its programs' runs.
 
     Each point says `of`.
 
     The kernel counts runs only while kernel.bpf_stats_enabled is set: they are left out until it
-    was, and stand still when it is no more.
+    was, and stand still when it is no more. So are what was dropped and what failed until there is
+    something.
     """
-    modes = _cpu_seconds()
-    seconds = [Point({**of, "cpu.mode": mode}, spent) for mode, spent in modes.items()]
     made = [
-        counter("process.cpu.time", "s", seconds),
-        level("process.memory.usage", "By", [Point(of, _resident_bytes())]),
         counter("harness.agent.events", "{event}", [Point(of, events)]),
         counter("harness.agent.events.lost", "{event}", [Point(of, lost)]),
     ]
+    if dropped:
+        gone = [
+            Point({**of, "harness.signal": signal, "error.type": reason}, number)
+            for (signal, reason), number in dropped.items()
+        ]
+        made.append(counter("harness.agent.telemetry.dropped", "{record}", gone))
+    if failures:
+        failed = [Point({**of, "error.type": kind}, number) for kind, number in failures.items()]
+        made.append(counter("harness.agent.failures", "{failure}", failed))
     ran = [(info, {**of, "bpf.program.name": info.name}) for info in programs if info.run_cnt]
     if ran:
         times = [Point(named, info.run_time_ns / 1e9) for info, named in ran]
@@ -46,19 +113,35 @@ def metrics(
     return made
 
 
+def cpu(used: Share | Rest, of: Attributes) -> Metric:
+    """CPU time, by mode."""
+    points = [Point({**of, "cpu.mode": mode}, spent) for mode, spent in used.seconds().items()]
+    return counter("process.cpu.time", "s", points)
+
+
+def memory(of: Attributes) -> Metric:
+    """What is resident of this process and its children."""
+    return level("process.memory.usage", "By", [Point(of, _resident_bytes())])
+
+
 def _cpu_seconds() -> dict[str, float]:
     """By mode; that of children that run is known to a tick, mostly 10 ms."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    ended = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     seconds = {
-        "user": sum(each.ru_utime for each in used),
-        "system": sum(each.ru_stime for each in used),
+        "user": sum(each.ru_utime for each in ended),
+        "system": sum(each.ru_stime for each in ended),
     }
     for pid in _children():
         with contextlib.suppress(OSError):  # it has ended
-            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-            seconds["user"] += int(fields[11]) / _TICKS
-            seconds["system"] += int(fields[12]) / _TICKS
+            for mode, spent in zip(_MODES, _ran(f"/proc/{pid}"), strict=True):
+                seconds[mode] += spent
     return seconds
+
+
+def _ran(place: str) -> tuple[float, float]:
+    """User and system seconds of a process or thread."""
+    fields = Path(place, "stat").read_bytes().rpartition(b")")[2].split()
+    return int(fields[11]) / _TICKS, int(fields[12]) / _TICKS
 
 
 def _resident_bytes() -> int:
@@ -69,6 +152,14 @@ def _resident_bytes() -> int:
     return pages * _PAGE_BYTES
 
 
-def _children() -> list[str]:
-    lists = Path("/proc/self/task").glob("*/children")
-    return [pid for each in lists for pid in each.read_text().split()]
+def _numbers() -> set[int]:
+    return {int(each.name) for each in _TASKS.iterdir()}
+
+
+def _children(task: str = "*") -> list[int]:
+    """Those of a thread, or of all."""
+    found: list[int] = []
+    for each in _TASKS.glob(f"{task}/children"):
+        with contextlib.suppress(OSError):  # the thread has ended
+            found += map(int, each.read_text().split())
+    return found

@@ -18,8 +18,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from opentelemetry.sdk.metrics.export import Metric
-
 from harness.agent import cgroup, containers, open_hook, pid_namespace, policy
 from harness.agent.collector import Attachment
 from harness.agent.containers import Together
@@ -32,7 +30,7 @@ from harness.agent.policy import Rule
 from harness.agent.policy_maps import PolicyMaps
 from harness.agent.records import EVENT_NAMES, Records
 from harness.agent.responder import Responder
-from harness.agent.telemetry import Counts, Log, Point, Telemetry, counter
+from harness.agent.telemetry import Counts, Log, Metric, Point, Telemetry, counter
 
 _COUNTS = struct.Struct("=12Q")  # by enum kind and enum verdict
 _SEES = {

@@ -11,10 +11,8 @@ from ctypes import c_char, c_uint8, c_uint16, c_uint64
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from opentelemetry.sdk.metrics.export import Metric
-
 from harness.agent.container import Container
-from harness.agent.telemetry import Attributes, Buckets, Span, histogram
+from harness.agent.telemetry import Attributes, Buckets, Metric, Span, histogram
 from harness.agent.text import text
 
 # enum http_method in bpf/http.h

@@ -202,6 +202,11 @@ class Object:
         """The map of this C name."""
         return self._maps[name]
 
+    @property
+    def rings(self) -> list[Map]:
+        """Its ring buffers; a reader may wait for a program to wake it."""
+        return [each for each in self._maps.values() if each.is_ring]
+
     def set(self, name: str, value: int | bytes) -> None:
         """Set a global; `const volatile` ones before load, the others at any time.
 

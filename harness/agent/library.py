@@ -68,6 +68,8 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ring_buffer__free": (None, (_PTR,)),
 }
 
+_ARENA_MAX = -8  # M_ARENA_MAX of <malloc.h>
+
 # what follows the verifier's last words, and what libbpf says of itself
 _NOISE = re.compile(r"^processed |-- (BEGIN|END) |failed to load|RLIMIT_MEMLOCK \(err")
 
@@ -138,3 +140,9 @@ def give_back_memory() -> None:
     """Return what was freed to the system, where the C library can."""
     if hasattr(_C, "malloc_trim"):
         _C.malloc_trim(0)
+
+
+def share_heap() -> None:
+    """Let all threads allocate from one heap: one for each would keep what was freed in it."""
+    if hasattr(_C, "mallopt"):
+        _C.mallopt(_ARENA_MAX, 1)

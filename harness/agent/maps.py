@@ -13,6 +13,8 @@ from typing import Any
 from harness.agent.library import LIB, SAMPLE, checked, existing, failure
 
 _PER_CPU_TYPES = {5, 6, 10}  # BPF_MAP_TYPE_PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH
+_RINGBUF = 27  # BPF_MAP_TYPE_RINGBUF
+_LEAST_RECORD_BYTES = 16  # with its header
 _BATCH = 512
 _UNSUPPORTED = {errno.EINVAL, errno.EOPNOTSUPP, 524}  # 524: the kernel's own ENOTSUPP
 
@@ -31,6 +33,7 @@ class Map:
         self.name: str = LIB.bpf_map__name(pointer).decode()
         self.key_size: int = LIB.bpf_map__key_size(pointer)
         self.value_size: int = LIB.bpf_map__value_size(pointer)
+        self.is_ring = LIB.bpf_map__type(pointer) == _RINGBUF
         self.per_cpu = LIB.bpf_map__type(pointer) in _PER_CPU_TYPES
         padded = -(-self.value_size // 8) * 8
         self.stored = padded * cpu_count() if self.per_cpu else self.value_size
@@ -173,6 +176,8 @@ class RingBuffer:
     def __init__(self, source: Map, handle: Callable[[bytes], None]) -> None:
         self._handle = handle
         self._error: Exception | None = None
+        self._most = source.max_entries // _LEAST_RECORD_BYTES  # more than it can hold at a time
+        self._handled = 0
         self._callback = SAMPLE(self._sample)  # must outlive the ring buffer
         pointer = LIB.ring_buffer__new(source.fd, self._callback, None, None)
         self._pointer = existing(pointer, f"The ring buffer {source.name} cannot be mapped.")
@@ -180,13 +185,17 @@ class RingBuffer:
     def consume(self) -> int:
         """Handle everything that waits, without blocking; how many records there were.
 
+        What comes meanwhile is handled too, but not for ever: programs may be faster than we are.
         What `handle` raises first is raised here, after the others were handled.
         """
+        self._handled = 0
         code = LIB.ring_buffer__consume(self._pointer)
         error, self._error = self._error, None
         if error is not None:
             raise error
-        return checked(code, "The ring buffer cannot be read.")
+        if self._handled < self._most:
+            checked(code, "The ring buffer cannot be read.")
+        return self._handled
 
     def close(self) -> None:
         """Unmap it."""
@@ -197,4 +206,5 @@ class RingBuffer:
             self._handle(ctypes.string_at(data, size))
         except Exception as error:  # it cannot pass through libbpf
             self._error = self._error or error
-        return 0
+        self._handled += 1
+        return -errno.ECANCELED if self._handled >= self._most else 0

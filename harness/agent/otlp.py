@@ -1,231 +1,158 @@
-"""Sends telemetry over OTLP/HTTP with OpenTelemetry's exporters; used by runtime."""
+"""Sends telemetry to one OTLP/HTTP receiver, over a connection that is kept; used by runtime."""
 
 from __future__ import annotations
 
-import logging
+import contextlib
+import http.client
 import os
-import socket
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+from urllib.parse import SplitResult, urlsplit
 
-import requests
-from opentelemetry._logs import LogRecord, SeverityNumber
-from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
-from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk._logs import ReadableLogRecord
-from opentelemetry.sdk._logs.export import LogRecordExportResult
-from opentelemetry.sdk.metrics.export import (
-    Metric,
-    MetricExportResult,
-    MetricsData,
-    ResourceMetrics,
-    ScopeMetrics,
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceResponse,
 )
-from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExportResult
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from harness.agent.container import Container
-from harness.agent.errors import AgentError, RefusedError
-from harness.agent.telemetry import Log, Span, unix_ns
+from harness.agent import encoding
+from harness.agent.errors import AgentError, LaterError, RefusedError, UnansweredError
+from harness.agent.origin import Origin, listed
+from harness.agent.telemetry import Log, Readings, Span
 
 _TIMEOUT_SECONDS = 5.0
-_MOST_CONTAINERS = 4096  # whose resources are kept
 _LATER = (408, 429)  # what is refused now, and may be taken at another time; so may all from 500 on
+_LONGEST_SECONDS = 30.0  # that a receiver is left alone, whatever it asks for
+_PROTOBUF = "application/x-protobuf"
+_NEXT_STEP = "Check that an OTLP/HTTP receiver listens there."
 
-
-class _Session(requests.Session):
-    """Tells at once that something was not taken; `status` is that of the last answer, or 0.
-
-    Exporters repeat by themselves, for seconds in which nothing would be drained; what was not
-    taken is sent with the next drain.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.trust_env = False  # looking for proxies and .netrc costs more than the request
-        self.status = 0
-
-    def request(self, *words: Any, **options: Any) -> requests.Response:
-        """The answer; NotTakenError if there is none, or if it is no success."""
-        self.status = 0
-        try:
-            answer = self._asked(*words, **options)
-        except requests.RequestException as error:
-            raise NotTakenError(str(error)) from error
-        self.status = answer.status_code
-        if self.status >= 400:
-            raise NotTakenError(answer.reason)
-        return answer
-
-    def _asked(self, *words: Any, **options: Any) -> requests.Response:
-        try:
-            return super().request(*words, **options)
-        except requests.ConnectTimeout:
-            raise
-        except requests.ConnectionError:  # as of a kept connection to a receiver that was restarted
-            return super().request(*words, **options)
-
-
-class NotTakenError(Exception):
-    """Of a kind that exporters do not repeat for."""
-
-
-def resource(own: Mapping[str, str | int]) -> Resource:
-    """What telemetry is of: the host, what OTEL_RESOURCE_ATTRIBUTES says, and what is `own`."""
-    host = Resource({"host.name": socket.gethostname()})
-    return host.merge(OTELResourceDetector().detect()).merge(Resource(own))
-
-
-def of_container(container: Container) -> Resource:
-    """What telemetry of a container is of: its ids, and where it runs.
-
-    The container is the instance of its service. Which service that is says who knows its pod.
-    """
-    own = {"container.id": container.id, "k8s.pod.uid": container.pod}
-    own["service.instance.id"] = container.id or container.pod
-    return resource({name: value for name, value in own.items() if value})
+T = TypeVar("T")
 
 
 class Exporter:
-    """Sends to one OTLP/HTTP receiver: what was seen of the service, and the agent's own.
+    """Posts what it is given, and tells how much of it the receiver threw away.
 
-    AgentError where it was not acknowledged, RefusedError where it never will be.
+    One thread at a time. UnansweredError or LaterError where it was not acknowledged, RefusedError
+    where it never will be.
     """
 
-    def __init__(
-        self,
-        url: str,
-        collector: str,
-        service: str,
-        find_pid: Callable[[], int | None],
-        instance: str = "",
-    ) -> None:
+    def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
-        self._scope = InstrumentationScope(f"harness.{collector}")
-        self._resource = resource({"service.name": service})
-        if instance:
-            self._resource = self._resource.merge(Resource({"service.instance.id": instance}))
-        self._own_scope = InstrumentationScope("harness.agent")
-        own = {"service.name": "harness-agent", "service.instance.id": instance or str(os.getpid())}
-        self._own = resource({**own, "process.pid": os.getpid()})
-        self._contained: dict[Container, Resource] = {}
-        self._find_pid = find_pid
-        # failures are raised below, where somebody can act on them
-        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
-        self._session = session = _Session()
-        self._metric_exporter = OTLPMetricExporter(
-            f"{self._url}/v1/metrics", timeout=_TIMEOUT_SECONDS, session=session
-        )
-        self._span_exporter = OTLPSpanExporter(
-            f"{self._url}/v1/traces", timeout=_TIMEOUT_SECONDS, session=session
-        )
-        self._log_exporter = OTLPLogExporter(
-            f"{self._url}/v1/logs", timeout=_TIMEOUT_SECONDS, session=session
-        )
+        parts = _parts(self._url)
+        self._path = parts.path
+        self._headers = {
+            "Content-Type": _PROTOBUF,
+            "User-Agent": "harness-agent",
+            **dict(listed("OTEL_EXPORTER_OTLP_HEADERS")),
+        }
+        self._connection = _connection(parts)
 
-    def _name_process(self) -> None:
-        """Add process.pid as soon as there is a process; the agent may be there before it."""
-        if "process.pid" not in self._resource.attributes:
-            pid = self._find_pid()
-            if pid is not None:
-                self._resource = self._resource.merge(Resource({"process.pid": pid}))
+    def send_metrics(self, batch: Iterable[tuple[Origin, Readings]]) -> int:
+        """Post metrics."""
+        body = self._encoded("metrics", encoding.metrics_request, batch)
+        said = self._post("metrics", "metrics", body)
+        with contextlib.suppress(DecodeError):
+            answer = ExportMetricsServiceResponse.FromString(said)
+            return answer.partial_success.rejected_data_points
+        return 0
 
-    def send_metrics(
-        self,
-        metrics: Sequence[Metric],
-        own: Sequence[Metric] = (),
-        contained: Mapping[Container, Sequence[Metric]] = MappingProxyType({}),
-    ) -> None:
-        """Export metrics, the agent's `own` of itself, and those of containers."""
-        if metrics:
-            self._name_process()
-        parts = [
-            (self._own, self._own_scope, own),
-            (self._resource, self._scope, metrics),
-            *((self._of(each), self._scope, some) for each, some in contained.items()),
-        ]
-        data = MetricsData(
-            [
-                ResourceMetrics(resource, [ScopeMetrics(scope, some, "")], "")
-                for resource, scope, some in parts
-                if some
-            ]
-        )
-        done = self._metric_exporter.export(data)
-        self._acknowledged(done is MetricExportResult.SUCCESS, "metrics")
+    def send_spans(self, batch: Iterable[tuple[Origin, Span]]) -> int:
+        """Post spans."""
+        said = self._post("traces", "spans", self._encoded("spans", encoding.spans_request, batch))
+        with contextlib.suppress(DecodeError):
+            return ExportTraceServiceResponse.FromString(said).partial_success.rejected_spans
+        return 0
 
-    def send_spans(self, spans: Sequence[Span]) -> None:
-        """Export spans."""
-        self._name_process()
-        done = self._span_exporter.export([self._readable_span(each) for each in spans])
-        self._acknowledged(done is SpanExportResult.SUCCESS, "spans")
+    def send_logs(self, batch: Iterable[tuple[Origin, Log]]) -> int:
+        """Post log records."""
+        said = self._post("logs", "logs", self._encoded("logs", encoding.logs_request, batch))
+        with contextlib.suppress(DecodeError):
+            return ExportLogsServiceResponse.FromString(said).partial_success.rejected_log_records
+        return 0
 
-    def send_logs(self, logs: Sequence[Log]) -> None:
-        """Export log records."""
-        self._name_process()
-        done = self._log_exporter.export([self._readable_log(each) for each in logs])
-        self._acknowledged(done is LogRecordExportResult.SUCCESS, "logs")
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
 
-    def _of(self, container: Container | None) -> Resource:
-        if container is None:
-            return self._resource
-        if container not in self._contained:
-            if len(self._contained) >= _MOST_CONTAINERS:
-                self._contained.clear()
-            self._contained[container] = of_container(container)
-        return self._contained[container]
-
-    def _acknowledged(self, done: bool, what: str) -> None:
-        if done:
-            return
-        status = self._session.status
-        if 400 <= status < 500 and status not in _LATER:
+    def _encoded(
+        self, what: str, encode: Callable[[Iterable[T]], bytes], batch: Iterable[T]
+    ) -> bytes:
+        try:
+            return encode(batch)
+        except (TypeError, ValueError) as error:  # trying again would not help
             raise RefusedError(
+                f"The {what} cannot be encoded.",
+                f"{type(error).__name__}: {error}.",
+                "They are counted as dropped; please report it.",
+            ) from error
+
+    def _post(self, signal: str, what: str, body: bytes) -> bytes:
+        """What the receiver says to it, if that is OTLP."""
+        try:
+            answer, said = self._asked(f"{self._path}/v1/{signal}", body)
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            silent = f"The receiver did not acknowledge them within {_TIMEOUT_SECONDS:g} s."
+            raise UnansweredError(
+                f"The {what} did not reach {self._url}.",
+                silent if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}.",
+                _NEXT_STEP,
+            ) from error
+        if answer.status >= 300:
+            raise self._not_taken(what, answer)
+        return said if answer.getheader("Content-Type", "").startswith(_PROTOBUF) else b""
+
+    def _not_taken(self, what: str, answer: http.client.HTTPResponse) -> AgentError:
+        why = f"The receiver answered with status {answer.status}."
+        if answer.status < 500 and answer.status not in _LATER:
+            return RefusedError(
                 f"{self._url} refuses the {what} for good.",
-                f"The receiver answered with status {status}.",
+                why,
                 "Check what it takes, and that it is an OTLP/HTTP receiver.",
             )
-        silent = f"The receiver did not acknowledge them within {_TIMEOUT_SECONDS:g} s."
-        raise AgentError(
-            f"The {what} did not reach {self._url}.",
-            f"The receiver answered with status {status}." if status else silent,
-            "Check that an OTLP/HTTP receiver listens there.",
-        )
+        asked = answer.getheader("Retry-After") or ""
+        seconds = min(float(asked), _LONGEST_SECONDS) if asked.isdecimal() else 0.0
+        return LaterError(f"The {what} did not reach {self._url}.", why, _NEXT_STEP, seconds)
 
-    def _readable_span(self, span: Span) -> ReadableSpan:
-        context = SpanContext(
-            span.trace_id,
-            span.span_id,
-            is_remote=False,
-            trace_flags=TraceFlags(TraceFlags.SAMPLED),
-        )
-        start_ns = unix_ns(span.start_ns)
-        return ReadableSpan(
-            name=span.name,
-            context=context,
-            resource=self._of(span.container),
-            attributes=dict(span.attributes),
-            kind=SpanKind.SERVER,
-            status=Status(StatusCode.ERROR if span.error else StatusCode.UNSET),
-            start_time=start_ns,
-            end_time=start_ns + span.end_ns - span.start_ns,
-            instrumentation_scope=self._scope,
-        )
+    def _asked(self, path: str, body: bytes) -> tuple[http.client.HTTPResponse, bytes]:
+        """The answer and what it holds; asked twice if a kept connection had ended meanwhile."""
+        was_kept = self._connection.sock is not None
+        try:
+            return self._answered(path, body)
+        except (ConnectionError, http.client.HTTPException):
+            if not was_kept:
+                raise
+            self._connection.close()
+            return self._answered(path, body)
 
-    def _readable_log(self, log: Log) -> ReadableLogRecord:
-        at_ns = unix_ns(log.at_ns)
-        record = LogRecord(
-            timestamp=at_ns,
-            observed_timestamp=at_ns,
-            severity_number=SeverityNumber.INFO,
-            severity_text="INFO",
-            body=log.body or log.event_name,  # Loki (3.7) keeps the one and not the other
-            attributes=dict(log.attributes),
-            event_name=log.event_name,
-        )
-        return ReadableLogRecord(record, self._of(log.container), self._scope)
+    def _answered(self, path: str, body: bytes) -> tuple[http.client.HTTPResponse, bytes]:
+        self._connection.request("POST", path, body, self._headers)
+        answer = self._connection.getresponse()
+        return answer, answer.read()
+
+
+def _parts(url: str) -> SplitResult:
+    """AgentError if nothing can be sent to it."""
+    why = "It begins with http:// or https:// and the receiver's host."
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts
+    except ValueError as error:  # such as a port that is no number
+        why = f"{error}."
+    raise AgentError(
+        f"--otlp {url} is no URL of an OTLP/HTTP receiver.", why,
+        "The usual one is http://127.0.0.1:4318.",
+    )  # fmt: skip
+
+
+def _connection(to: SplitResult) -> http.client.HTTPConnection:
+    host = to.hostname or ""
+    if to.scheme == "http":
+        return http.client.HTTPConnection(host, to.port, timeout=_TIMEOUT_SECONDS)
+    import ssl  # some MB that most agents do without
+
+    trusted = os.environ.get("OTEL_EXPORTER_OTLP_CERTIFICATE") or None
+    context = ssl.create_default_context(cafile=trusted)
+    return http.client.HTTPSConnection(host, to.port, timeout=_TIMEOUT_SECONDS, context=context)

@@ -1,131 +1,217 @@
-"""Spans and log records on their way out, kept while no receiver takes them; for `runtime`.
+"""Telemetry on its way out, kept while no receiver takes it; for `runtime` and `hosted`.
 
-Metrics need no keeping: they are cumulative, so that the next export tells what this one could not.
+Threads that drain put it in, another one sends: neither waits for the other. Each signal waits by
+itself and is tried again by itself, later and later. Security events (log records) go first, and
+have the most room. Of metrics only the newest wait.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from itertools import chain
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Protocol
 
-from harness.agent.errors import RefusedError
-from harness.agent.telemetry import Log, Span, Telemetry
+from harness.agent.errors import AgentError, LaterError, RefusedError, UnansweredError
+from harness.agent.lanes import Lane, Latest
+from harness.agent.origin import Origin
+from harness.agent.telemetry import Log, Metric, Readings, Span, Telemetry
 
-if TYPE_CHECKING:
-    from opentelemetry.sdk.metrics.export import Metric
-
-    from harness.agent.container import Container
-
-WAITING = 8192  # spans, and as many log records: some 6 MB of each while a receiver is away
-
-T = TypeVar("T")
+WAITING = 8192  # spans: some 6 MB while a receiver is away
+WAITING_LOGS = 32768
+LIMITS = MappingProxyType({"spans": WAITING, "logs": WAITING_LOGS})
 
 
 class Sends(Protocol):
-    """What an Exporter does; AgentError where it was not acknowledged."""
+    """What an Exporter does; each tells how much of it the receiver threw away."""
 
-    def send_metrics(
-        self,
-        metrics: Sequence[Metric],
-        own: Sequence[Metric],
-        contained: Mapping[Container, Sequence[Metric]],
-    ) -> None:
-        """Export metrics, the agent's `own` of itself, and those of containers."""
+    def send_metrics(self, batch: Sequence[tuple[Origin, Readings]]) -> int:
+        """Export metrics."""
         ...
 
-    def send_spans(self, spans: Sequence[Span]) -> None:
+    def send_spans(self, batch: Sequence[tuple[Origin, Span]]) -> int:
         """Export spans."""
         ...
 
-    def send_logs(self, logs: Sequence[Log]) -> None:
+    def send_logs(self, batch: Sequence[tuple[Origin, Log]]) -> int:
         """Export log records."""
         ...
 
 
-class Outbox:
-    """What waits is sent again with what comes next; of more than `limit` the oldest are lost.
+@dataclass
+class Tally:
+    """What became of one collector's telemetry; `spans` are those of `exported`.
 
-    It is used by one thread at a time; its counts may be read by others. `exported` counts what was
-    acknowledged, `spans` those of it, `lost` what nobody will ever take.
+    `dropped` is by signal and reason: `queue_full`, `refused` (for good), `rejected` (of what was
+    taken otherwise), `unsent` (at the end), `superseded` (metrics that newer ones told again).
     """
 
-    def __init__(self, exporter: Sends, limit: int = WAITING) -> None:
-        self._exporter, self._limit = exporter, limit
-        self._spans, self._logs = deque[Span](), deque[Log]()
-        self.exported = self.spans = self.lost = 0
+    waiting: int = 0
+    exported: int = 0
+    spans: int = 0
+    dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     @property
-    def waiting(self) -> int:
-        """How many spans and log records no receiver took yet."""
-        return len(self._spans) + len(self._logs)
+    def lost(self) -> int:
+        """Spans and log records that nobody will ever take."""
+        return sum(n for (signal, _), n in self.dropped.items() if signal != "metrics")
 
-    def send(self, telemetry: Telemetry, own: Sequence[Metric] = ()) -> None:
-        """Send all that there is; AgentError if not all of it was acknowledged.
+    def told(self) -> dict[str, dict[str, int]]:
+        """What was dropped: signal -> reason -> how much."""
+        by_signal: dict[str, dict[str, int]] = {}
+        for (signal, reason), number in sorted(self.dropped.items()):
+            by_signal.setdefault(signal, {})[reason] = number
+        return by_signal
 
-        `own` are the agent's metrics of itself. Whoever refuses one kind of telemetry for good may
-        take the others; whoever does not answer is not asked again, since that takes seconds in
-        which the kernel's buffers fill.
+
+class Outbox:
+    """What waits, and what became of the rest; for any number of threads.
+
+    `gather_seconds` is how long something waits for what comes at the same time, and goes with it.
+    """
+
+    def __init__(
+        self,
+        exporter: Sends,
+        limits: Mapping[str, int] = LIMITS,
+        gather_seconds: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._gather_seconds, self._clock = gather_seconds, clock
+        self._logs = Lane[Log]("logs", exporter.send_logs, limits["logs"])
+        self._metrics = Latest("metrics", exporter.send_metrics)
+        self._spans = Lane[Span]("spans", exporter.send_spans, limits["spans"])
+        self._lanes: tuple[Lane[Any], ...] = (self._logs, self._metrics, self._spans)
+        self._tallies: dict[Origin, Tally] = {}
+        self._changed = threading.Condition()
+        self._sending = threading.Lock()
+        self._closed = False
+
+    def tally(self, origin: Origin) -> Tally:
+        """What became of this collector's telemetry so far; it goes on counting."""
+        with self._changed:
+            return self._tallies.setdefault(origin, Tally())
+
+    def put(self, origin: Origin, telemetry: Telemetry, own: Sequence[Metric] = ()) -> None:
+        """Let it be sent; `own` are the agent's metrics of itself."""
+        tally = self.tally(origin)
+        readings = Readings(telemetry.metrics, own, telemetry.contained)
+        some = readings.metrics or readings.own or readings.contained
+        with self._changed:
+            tally.waiting += len(telemetry.logs) + len(telemetry.spans)
+            self._put(self._logs, origin, telemetry.logs)
+            self._put(self._metrics, origin, [readings] if some else [])
+            self._put(self._spans, origin, telemetry.spans)
+            self._changed.notify()
+
+    def await_due(self) -> bool:
+        """Wait until there is something to be sent; False when the outbox was closed."""
+        with self._changed:
+            while not self._closed:
+                due = min((lane.due for lane in self._lanes if len(lane)), default=None)
+                pause = None if due is None else due - self._clock()
+                if pause is not None and pause <= 0:
+                    return True
+                self._changed.wait(pause)
+            return False
+
+    def send(self, *, now: bool = False) -> None:
+        """Send what is due, or all that waits `now`; AgentError if not all was acknowledged.
+
+        Whoever refuses one signal may take the others. Whoever does not answer is not asked for
+        them in the same round.
         """
-        self._spans += telemetry.spans
-        self._logs += telemetry.logs
-        refused: RefusedError | None = None
-        try:
-            for step in (
-                partial(self._send_metrics, telemetry, own),
-                self._send_spans,
-                self._send_logs,
-            ):
-                try:
-                    step()
-                except RefusedError as error:
-                    refused = error
-        finally:
-            self.lost += _cut(self._spans, self._limit) + _cut(self._logs, self._limit)
+        with self._sending:
+            first: AgentError | None = None
+            for lane in self._lanes:
+                if len(lane) and (now or lane.due <= self._clock()):
+                    try:
+                        self._empty(lane)
+                    except AgentError as error:
+                        first = first or error
+                        if isinstance(error, UnansweredError):
+                            break
+            if first is not None:
+                raise first
+
+    def give_up(self, origin: Origin) -> int:
+        """Nothing of this collector is sent any more: how many spans and log records that were."""
+        with self._sending, self._changed:  # what is under way may be acknowledged yet
+            tally = self.tally(origin)
+            before = tally.lost
+            for lane in self._lanes:
+                self._drop(lane, lane.give_up(origin), "unsent")
+            return tally.lost - before
+
+    def close(self) -> None:
+        """Let `await_due` return."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _put(self, lane: Lane[Any], origin: Origin, some: Sequence[Any]) -> None:
+        if some and not len(lane):
+            lane.due = max(lane.due, self._clock() + self._gather_seconds)
+        self._drop(lane, lane.put(origin, some), lane.overflow)
+
+    def _empty(self, lane: Lane[Any]) -> None:
+        """Send what waits by now; what comes meanwhile would keep whoever asks for it for ever."""
+        left, refused = len(lane), None
+        while left > 0 and (batch := self._taken(lane)):
+            left -= len(batch)
+            try:
+                rejected = lane.send(batch)
+            except RefusedError as error:
+                refused = error
+                with self._changed:
+                    self._drop(lane, batch, "refused")
+                    lane.done()
+            except Exception as error:
+                seconds = error.seconds if isinstance(error, LaterError) else 0.0
+                with self._changed:
+                    self._drop(lane, lane.back(self._clock(), seconds), lane.overflow)
+                raise
+            else:
+                with self._changed:
+                    self._acknowledge(lane, batch, rejected)
+                    lane.done()
         if refused is not None:
             raise refused
 
-    def give_up(self) -> int:
-        """Nothing is sent any more: how many are lost by that."""
-        left = _cut(self._spans, 0) + _cut(self._logs, 0)
-        self.lost += left
-        return left
+    def _taken(self, lane: Lane[Any]) -> Sequence[tuple[Origin, Any]]:
+        with self._changed:
+            return lane.take()
 
-    def _send_metrics(self, telemetry: Telemetry, own: Sequence[Metric]) -> None:
-        metrics, contained = telemetry.metrics, telemetry.contained
-        if metrics or own or contained:
-            self._exporter.send_metrics(metrics, own, contained)
-            seen = chain(metrics, *contained.values())
-            self.exported += sum(len(each.data.data_points) for each in seen)
+    def _acknowledge(
+        self, lane: Lane[Any], batch: Sequence[tuple[Origin, Any]], rejected: int
+    ) -> None:
+        for origin, number in _numbers(batch).items():
+            tally = self._tallies[origin]
+            gone = min(rejected, number)  # a receiver does not say whose they were
+            rejected -= gone
+            tally.exported += number - gone
+            if gone:
+                tally.dropped[lane.signal, "rejected"] += gone
+            if lane is self._spans:
+                tally.spans += number - gone
+            if lane is not self._metrics:
+                tally.waiting -= number
 
-    def _send_spans(self) -> None:
-        taken = self._take(self._spans, self._exporter.send_spans)
-        self.spans += taken
-        self.exported += taken
-
-    def _send_logs(self) -> None:
-        self.exported += self._take(self._logs, self._exporter.send_logs)
-
-    def _take(self, waiting: deque[T], send: Callable[[Sequence[T]], None]) -> int:
-        """Send what waits, and let it go; how many were acknowledged."""
-        batch = list(waiting)
-        if not batch:
-            return 0
-        try:
-            send(batch)
-        except RefusedError:
-            self.lost += len(batch)
-            waiting.clear()
-            raise
-        waiting.clear()
-        return len(batch)
+    def _drop(self, lane: Lane[Any], batch: Sequence[tuple[Origin, Any]], reason: str) -> None:
+        for origin, number in _numbers(batch).items():
+            tally = self._tallies[origin]
+            if number:
+                tally.dropped[lane.signal, reason] += number
+            if lane is not self._metrics:
+                tally.waiting -= number
 
 
-def _cut(waiting: deque[T], limit: int) -> int:
-    """Let the oldest go that are more than so many; how many they were."""
-    over = max(0, len(waiting) - limit)
-    for _ in range(over):
-        waiting.popleft()
-    return over
+def _numbers(batch: Sequence[tuple[Origin, Any]]) -> Counter[Origin]:
+    """How many records, or points of metrics, are whose."""
+    numbers: Counter[Origin] = Counter()
+    for origin, each in batch:
+        numbers[origin] += each.count if isinstance(each, Readings) else 1
+    return numbers

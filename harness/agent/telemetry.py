@@ -9,7 +9,8 @@ Collectors hand over finished aggregates and events (no SDK meter or tracer runs
     Span("GET /", start_ns, end_ns, {...})
     Log("process.executed", at_ns, {...})
 
-Times of spans and logs are CLOCK_MONOTONIC nanoseconds, as bpf_ktime_get_ns returns them.
+Times of spans and logs are CLOCK_MONOTONIC nanoseconds, as bpf_ktime_get_ns returns them. What was
+handed over is encoded later, by another thread: it changes no more.
 """
 
 from __future__ import annotations
@@ -18,28 +19,19 @@ import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Protocol, TypeVar
-
-from opentelemetry.sdk.metrics import Exemplar
-from opentelemetry.sdk.metrics.export import (
-    AggregationTemporality,
-    Gauge,
-    Histogram,
-    HistogramDataPoint,
-    Metric,
-    NumberDataPoint,
-    Sum,
-)
 
 from harness.agent.container import Container
 
 Value = str | int | float | bool | Sequence[str]
 Attributes = Mapping[str, Value]
 
-_LAUNCHED_NS = time.time_ns()  # the start of every cumulative series
+LAUNCHED_NS = time.time_ns()
+"""The start of every cumulative series, in unix time."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Point:
     """One series of a counter (cumulative since the agent's start), a level or a gauge."""
 
@@ -47,7 +39,7 @@ class Point:
     value: int | float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Span:
     """A finished SERVER span without a parent."""
 
@@ -66,7 +58,7 @@ class Span:
         return (self.end_ns - self.start_ns) / 1e9
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Buckets:
     """One series of a histogram: len(bounds) + 1 counts and the sum of all values.
 
@@ -79,7 +71,7 @@ class Buckets:
     example: Span | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Log:
     """An event, told one by one."""
 
@@ -88,6 +80,40 @@ class Log:
     attributes: Attributes
     body: str = ""
     container: Container | None = None
+
+
+@dataclass(frozen=True)
+class Sum:
+    """What is counted since the agent's start; one that is monotonic never falls."""
+
+    data_points: Sequence[Point]
+    is_monotonic: bool
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """Values as they are now."""
+
+    data_points: Sequence[Point]
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Buckets since the agent's start, of values up to each bound, and above the last."""
+
+    data_points: Sequence[Buckets]
+    explicit_bounds: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric as it was read at `time_unix_ns`."""
+
+    name: str
+    unit: str
+    description: str
+    data: Sum | Gauge | Histogram
+    time_unix_ns: int = field(default_factory=time.time_ns)
 
 
 @dataclass(frozen=True)
@@ -115,6 +141,21 @@ class Telemetry:
     logs: Sequence[Log] = field(default=())
     counts: Counts | None = None
     contained: Mapping[Container, Sequence[Metric]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Readings:
+    """The metrics of one export: what was seen, the agent's `own`, and those of containers."""
+
+    metrics: Sequence[Metric] = ()
+    own: Sequence[Metric] = ()
+    contained: Mapping[Container, Sequence[Metric]] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """How many points there are of what it was asked to see."""
+        seen = chain(self.metrics, *self.contained.values())
+        return sum(len(each.data.data_points) for each in seen)
 
 
 class Contained(Protocol):
@@ -146,50 +187,21 @@ def unix_ns(monotonic_ns: int) -> int:
 
 def counter(name: str, unit: str, points: Sequence[Point], description: str = "") -> Metric:
     """A cumulative, monotonic sum."""
-    data = Sum(_numbers(points), AggregationTemporality.CUMULATIVE, is_monotonic=True)
-    return Metric(name, description, unit, data)
+    return Metric(name, unit, description, Sum(points, is_monotonic=True))
 
 
 def level(name: str, unit: str, points: Sequence[Point], description: str = "") -> Metric:
     """A sum that may fall, as an UpDownCounter reports it."""
-    data = Sum(_numbers(points), AggregationTemporality.CUMULATIVE, is_monotonic=False)
-    return Metric(name, description, unit, data)
+    return Metric(name, unit, description, Sum(points, is_monotonic=False))
 
 
 def gauge(name: str, unit: str, points: Sequence[Point], description: str = "") -> Metric:
     """Values as they are now."""
-    return Metric(name, description, unit, Gauge(_numbers(points)))
+    return Metric(name, unit, description, Gauge(points))
 
 
 def histogram(
     name: str, unit: str, bounds: Sequence[float], series: Sequence[Buckets], description: str = ""
 ) -> Metric:
     """A cumulative histogram with explicit bounds; minimum and maximum are not known."""
-    now = time.time_ns()
-    points = [
-        HistogramDataPoint(
-            attributes=dict(each.attributes),
-            start_time_unix_nano=_LAUNCHED_NS,
-            time_unix_nano=now,
-            count=sum(each.counts),
-            sum=each.total,
-            bucket_counts=each.counts,
-            explicit_bounds=bounds,
-            exemplars=[_exemplar(each.example)] if each.example else [],
-            min=None,  # type: ignore[arg-type]  # optional in OTLP, and the encoder leaves it out
-            max=None,  # type: ignore[arg-type]
-        )
-        for each in series
-    ]
-    return Metric(name, description, unit, Histogram(points, AggregationTemporality.CUMULATIVE))
-
-
-def _exemplar(span: Span) -> Exemplar:
-    return Exemplar({}, span.seconds, unix_ns(span.end_ns), span.span_id, span.trace_id)
-
-
-def _numbers(points: Sequence[Point]) -> list[NumberDataPoint]:
-    now = time.time_ns()
-    return [
-        NumberDataPoint(dict(each.attributes), _LAUNCHED_NS, now, each.value) for each in points
-    ]
+    return Metric(name, unit, description, Histogram(series, bounds))

@@ -7,7 +7,7 @@ from harness.model import Claim
 
 PROFILE_HZ = 19  # the rate of samples
 _GUIDE = "a deployment guide of 2025, 'measured on a 100-node cluster', no method given"
-_EVERY = ("interval", "drain")  # what every agent accepts
+_EVERY = ("interval", "drain", "ring-kib")  # what every agent accepts
 
 HTTP = Definition(
     "http",

@@ -118,7 +118,7 @@ def container() -> str:
 def versions() -> dict[str, str]:
     """Versions of what builds and runs the pieces; `absent` where it is not installed."""
     found = {"python": platform.python_version()}
-    for package in ("locust", "opentelemetry-sdk", "gunicorn"):
+    for package in ("locust", "opentelemetry-proto", "gunicorn"):
         found[package] = "absent"
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)

@@ -27,10 +27,7 @@ ROOTS = frozenset(
         "hdrhistogram",
         "locust",
         "numpy",
-        "opentelemetry-exporter-otlp-proto-http",
         "opentelemetry-proto",
-        "opentelemetry-sdk",
-        "opentelemetry-semantic-conventions",
     }
 )
 """What the node side imports, and what the Flask service runs on; the lock says what these need."""

@@ -105,6 +105,24 @@ def test_a_receiver_that_is_not_there(start_agent: Any) -> None:
     assert agent.stop()["detach_seconds"] > 0
 
 
+def test_a_file_that_cannot_be_written_is_outlived_and_counted(
+    start_agent: Any, service: Any, tmp_path: Path
+) -> None:
+    profiles = tmp_path / "pprof"
+    profiles.mkdir()
+    service.start(sys.executable, "-c", "while True: pass")
+    fast = ("--frequency=199", "--drain=0.1", "--interval=0.2")
+    agent = start_agent("profile", *fast, "--pprof", str(profiles))
+    shutil.rmtree(profiles)
+    deadline = time.monotonic() + 60
+    while agent.call("stats")["failures"].get("ENOENT", 0) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    told = agent.call("stats")
+    assert told["errors"] == told["failures"]["ENOENT"]
+    agent.stop()
+
+
 @pytest.fixture
 def refused(
     launch: Callable[..., Any], service: Any, tmp_path: Path

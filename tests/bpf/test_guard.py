@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import sys
 import time
@@ -287,8 +288,10 @@ def test_off_sees_and_does_nothing(service, start_agent, receiver, secret, liste
 
 
 def test_what_does_not_fit_is_counted_as_lost(service, start_agent, receiver):
-    agent = start_agent("guard", "--drain", "100", "--interval", "100")
+    agent = start_agent("guard")
+    agent.process.send_signal(signal.SIGSTOP)  # else it is woken when the buffer fills
     assert service.start(sys.executable, "-c", EXECUTE, "600").wait(60) == 0
+    agent.process.send_signal(signal.SIGCONT)
     counts = agent.call("flush")
     arrived = len(logs(receiver, "process.exec"))
     assert counts["events"] == 601

@@ -101,8 +101,7 @@ def test_a_receiver_that_refuses_for_a_while_costs_nothing_that_was_seen(
     agent = start_agent(*HTTP, otlp=f"http://127.0.0.1:{sick.port}")
     sick.ask("PUT", "/refusal", how=how)
     ask(23)
-    until(lambda: agent.call("stats")["waiting"] == 23)
-    assert sick.refused() > 0
+    until(lambda: agent.call("stats")["waiting"] == 23 and sick.refused() > 0)
     assert sick.spans() == 0
     sick.ask("DELETE", "/refusal")
     ask(7)
@@ -141,6 +140,7 @@ def test_what_a_receiver_refuses_for_good_is_counted_as_lost(
     agent = start_agent(*HTTP, otlp=f"http://127.0.0.1:{sick.port}/elsewhere")  # 404
     ask(23)
     until(lambda: agent.call("stats")["lost"] == 23)
+    assert agent.call("stats")["dropped"]["spans"] == {"refused": 23}
     assert agent.call("stats")["waiting"] == 0
 
 
@@ -151,7 +151,8 @@ def test_what_a_sick_receiver_never_took_is_said_at_the_end(
     sick.ask("PUT", "/refusal", how="503")
     ask(23)
     until(lambda: agent.call("stats")["waiting"] == 23)
-    assert agent.stop()["unsent"] == 23
+    said = agent.stop()
+    assert (said["unsent"], said["dropped"]["spans"]) == (23, {"unsent": 23})
     assert sick.spans() == 0
 
 
@@ -170,6 +171,7 @@ def test_more_than_can_wait_is_lost_and_every_request_is_still_counted(
     sick.ask("DELETE", "/refusal")
     told = agent.call("flush")
     assert told["lost"] == asked - WAITING
+    assert told["dropped"]["spans"] == {"queue_full": asked - WAITING}
     assert told["spans"] == sick.spans() == WAITING
     assert count(sick.spool, PART, "requests") == asked  # metrics catch up
 

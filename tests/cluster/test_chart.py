@@ -125,16 +125,33 @@ def test_no_service_is_called_as_the_release(objects: list[dict[str, Any]]) -> N
         assert said == pod["metadata"]["labels"]["app.kubernetes.io/name"]
 
 
+def agents(made: list[dict[str, Any]]) -> dict[str, Any]:
+    (daemonset,) = (each for each in made if each["kind"] == "DaemonSet")
+    (container,) = daemonset["spec"]["template"]["spec"]["containers"]
+    return dict(container)
+
+
+def test_one_process_a_node_hosts_all_collectors(
+    helm: str, given: Path, objects: list[dict[str, Any]]
+) -> None:
+    found = agents(objects)
+    assert found["command"] == ["/usr/local/bin/agent", "flows+guard+http"]
+    assert "--instance-id={name}@$(NODE)" in found["args"]
+    assert found["args"][-2:] == ["--sample", "1"]
+    sockets = [f"/run/agent/{name}.sock" for name in ("flows", "guard", "http")]
+    probe = found["readinessProbe"]["exec"]["command"]
+    assert probe == ["test", "-S", sockets[0], "-a", "-S", sockets[1], "-a", "-S", sockets[2]]
+    fewer = agents(rendered(helm, given, "--set=agents.collectors.guard=null"))
+    assert fewer["command"][1] == "flows+http"
+    assert "/run/agent/guard.sock" not in fewer["readinessProbe"]["exec"]["command"]
+
+
 def test_agents_tell_containers_apart(
     helm: str, given: Path, objects: list[dict[str, Any]]
 ) -> None:
-    def telling(made: list[dict[str, Any]]) -> set[str]:
-        (agents,) = (each for each in made if each["kind"] == "DaemonSet")
-        containers = agents["spec"]["template"]["spec"]["containers"]
-        return {each["name"] for each in containers if "--containers" in each["args"]}
-
-    assert telling(objects) == {"http", "flows", "guard"}
-    assert telling(rendered(helm, given, "--set=agents.containers=null")) == set()
+    assert "--containers" in agents(objects)["args"]
+    without = rendered(helm, given, "--set=agents.containers=false")
+    assert "--containers" not in agents(without)["args"]
 
 
 def test_each_component_has_a_volume_if_so_asked_and_else_none(

@@ -114,7 +114,8 @@ def _agent(words: list[str], place: Path) -> None:
     assert words[1:3] == ["-m", "harness.agent"]
     with Machine("docs") as target:
         words[words.index("--cgroup") + 1] = str(target.make("service"))
-        words[words.index("--control") + 1] = str(place / "control.sock")
+        control = words.index("--control") + 1
+        words[control] = str(place / Path(words[control]).name)
         process = processes.spawn([sys.executable, *words[1:]], log=place / "log")
         try:
             told = processes.announced(process, 60)

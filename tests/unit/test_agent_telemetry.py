@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -18,13 +18,16 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from harness.agent.container import Container
-from harness.agent.errors import AgentError, RefusedError
+from harness.agent.errors import AgentError, LaterError, RefusedError, UnansweredError
+from harness.agent.origin import Origin
 from harness.agent.otlp import Exporter
 from harness.agent.outbox import Outbox
 from harness.agent.telemetry import (
     Buckets,
     Log,
+    Metric,
     Point,
+    Readings,
     Span,
     Telemetry,
     counter,
@@ -83,10 +86,16 @@ def _serving(answer: Callable[[str, bytes], int]) -> Iterator[str]:
         thread.join()
 
 
-def exported(received: tuple[str, dict[str, bytes]], telemetry: Telemetry) -> int:
-    outbox = Outbox(Exporter(received[0], "http", "shop", lambda: 4711))
-    outbox.send(telemetry)
-    return outbox.exported
+MINE = Origin("http", "shop", lambda: 4711)
+
+
+def exported(
+    received: tuple[str, dict[str, bytes]], telemetry: Telemetry, own: Sequence[Metric] = ()
+) -> int:
+    outbox = Outbox(Exporter(received[0]))
+    outbox.put(MINE, telemetry, own)
+    outbox.send(now=True)
+    return outbox.tally(MINE).exported
 
 
 def test_metrics_carry_resource_scope_and_temporality(received: Any) -> None:
@@ -138,9 +147,11 @@ def test_a_level_may_fall(received: Any) -> None:
 
 def test_what_the_agent_says_of_itself_is_apart(received: Any) -> None:
     seen, own = gauge("seen", "1", [Point({}, 1)]), gauge("own", "1", [Point({}, 2)])
-    outbox = Outbox(Exporter(received[0], "http", "shop", lambda: 4711, "http-1"))
-    outbox.send(Telemetry(metrics=[seen]), [own])
-    assert outbox.exported == 1  # of what it was asked to see
+    outbox = Outbox(Exporter(received[0]))
+    mine = Origin("http", "shop", lambda: 4711, "http-1")
+    outbox.put(mine, Telemetry(metrics=[seen]), [own])
+    outbox.send()
+    assert outbox.tally(mine).exported == 1  # of what it was asked to see
     request = ExportMetricsServiceRequest.FromString(received[1]["/v1/metrics"])
     found = {}
     for resource in request.resource_metrics:
@@ -153,8 +164,9 @@ def test_what_the_agent_says_of_itself_is_apart(received: Any) -> None:
     assert attributes["service.instance.id"].string_value == "http-1"
     assert attributes["process.pid"].int_value == os.getpid()
     assert found["harness.http"][1] == ["seen"]
-    outbox.send(Telemetry(), [own])
-    assert outbox.exported == 1
+    outbox.put(mine, Telemetry(), [own])
+    outbox.send()
+    assert outbox.tally(mine).exported == 1
     request = ExportMetricsServiceRequest.FromString(received[1]["/v1/metrics"])
     assert len(request.resource_metrics) == 1
 
@@ -219,9 +231,9 @@ def test_nothing_is_sent_when_there_is_nothing(received: Any) -> None:
 
 def test_a_process_that_starts_later_is_named_later(received: Any) -> None:
     pids = iter([None, 23])
-    exporter = Exporter(received[0], "http", "shop", lambda: next(pids))
+    exporter, mine = Exporter(received[0]), Origin("http", "shop", lambda: next(pids))
     for expected in (False, True):
-        exporter.send_metrics([gauge("g", "1", [Point({}, 1)])])
+        exporter.send_metrics([(mine, Readings([gauge("g", "1", [Point({}, 1)])]))])
         request = ExportMetricsServiceRequest.FromString(received[1]["/v1/metrics"])
         names = [each.key for each in request.resource_metrics[0].resource.attributes]
         assert ("process.pid" in names) is expected
@@ -229,22 +241,22 @@ def test_a_process_that_starts_later_is_named_later(received: Any) -> None:
 
 def test_a_receiver_that_is_gone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.agent.otlp._TIMEOUT_SECONDS", 0.1)
-    exporter = Exporter("http://127.0.0.1:9", "http", "shop", lambda: None)
-    with pytest.raises(AgentError, match=r"did not reach http://127\.0\.0\.1:9"):
-        exporter.send_metrics([gauge("g", "1", [Point({}, 1)])])
+    exporter = Exporter("http://127.0.0.1:9")
+    with pytest.raises(UnansweredError, match=r"did not reach http://127\.0\.0\.1:9"):
+        exporter.send_metrics([(MINE, Readings([gauge("g", "1", [Point({}, 1)])]))])
 
 
 @pytest.mark.parametrize(
     ("status", "error"),
-    [(400, RefusedError), (404, RefusedError), (429, AgentError), (408, AgentError),
-     (503, AgentError), (500, AgentError)],
+    [(400, RefusedError), (404, RefusedError), (429, LaterError), (408, LaterError),
+     (503, LaterError), (500, LaterError)],
 )  # fmt: skip
 def test_what_is_refused_is_asked_once_and_told_with_its_status(
     answering: Callable[[int], tuple[str, list[str]]], status: int, error: type[AgentError]
 ) -> None:
     url, asked = answering(status)
-    exporter = Exporter(url, "http", "shop", lambda: None)
+    exporter = Exporter(url)
     with pytest.raises(AgentError, match=f"answered with status {status}") as caught:
-        exporter.send_spans([Span("GET /", 0, 1, {})])
+        exporter.send_spans([(MINE, Span("GET /", 0, 1, {}))])
     assert type(caught.value) is error
     assert asked == ["/v1/traces"]

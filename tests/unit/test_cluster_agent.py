@@ -34,8 +34,8 @@ def test_it_is_found_from_the_pods_own(kubelet: str, tmp_path: Path) -> None:
     python.write_text('#!/bin/sh\necho "$@"\n')
     python.chmod(0o755)
     path = {"PATH": f"{tmp_path}:/usr/bin:/bin", "POD_UID": UID, "CGROUPS": str(root)}
-    done = processes.run([str(FOLDER / "agent"), "http", "--sample", "1"], env=path)
+    done = processes.run([str(FOLDER / "agent"), "http+flows", "--sample", "1"], env=path)
     assert done.stdout.split() == [
-        "-m", "harness.agent", "http", "--sample", "1", "--cgroup", str(root / FOUND[kubelet]),
-        "--control", "/run/agent/http.sock",
+        "-m", "harness.agent", "http+flows", "--sample", "1",
+        "--cgroup", str(root / FOUND[kubelet]), "--control", "/run/agent/{name}.sock",
     ]  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 from harness.agent import inotify
 from harness.agent.container import Container, of_path
 from harness.agent.containers import Containers
-from harness.agent.otlp import of_container
+from harness.agent.origin import of_container
 
 ID, OTHER = "0af1" * 16, "b2c3" * 16
 UID = "2a6f4d5e-1b2c-4d3e-8f90-0123456789ab"
@@ -55,13 +55,13 @@ def test_a_container_is_the_instance_and_its_service_is_for_others_to_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "k8s.node.name=worker")
-    said = dict(of_container(Container(ID, UID)).attributes)
+    said = of_container(Container(ID, UID))
     assert said.pop("host.name")
     assert said == {
         "container.id": ID, "k8s.pod.uid": UID, "service.instance.id": ID,
         "k8s.node.name": "worker",
     }  # fmt: skip
-    assert of_container(Container("", UID)).attributes["service.instance.id"] == UID
+    assert of_container(Container("", UID))["service.instance.id"] == UID
 
 
 def test_the_agent_of_a_host_without_room_for_watches_says_so(

@@ -1,26 +1,36 @@
-"""What no receiver took waits, up to a bound; what is lost is counted."""
+"""What no receiver took waits, up to a bound, each signal by itself; what is lost is counted."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
-from harness.agent.errors import AgentError, RefusedError
+from harness.agent.errors import AgentError, LaterError, RefusedError, UnansweredError
+from harness.agent.lanes import BATCH
+from harness.agent.origin import Origin
 from harness.agent.outbox import Outbox
-from harness.agent.runtime import Runtime
 from harness.agent.telemetry import Log, Point, Span, Telemetry, counter
 
-Answer = Callable[[], None]
+Answer = Callable[[], int]
 
 
-def away() -> None:
-    raise AgentError("It did not arrive.")
+def away() -> int:
+    raise UnansweredError("It did not arrive.")
 
 
-def refusing() -> None:
+def busy() -> int:
+    raise LaterError("It is busy.", "", "", 20.0)
+
+
+def failing() -> int:
+    raise AgentError("It answered with 503.")
+
+
+def refusing() -> int:
     raise RefusedError("It is refused for good.")
 
 
@@ -32,117 +42,311 @@ class Scripted:
         self.asked: list[str] = []
         self.answers: dict[str, Answer] = {}
 
-    def _answer(self, kind: str, names: Sequence[str]) -> None:
+    def _answer(self, kind: str, names: Sequence[str]) -> int:
         self.asked.append(kind)
-        self.answers.get(kind, lambda: None)()
+        rejected = self.answers.get(kind, lambda: 0)()
         self.took += names
+        return rejected
 
-    def send_metrics(self, metrics: Sequence[Any], own: Sequence[Any], _: Any) -> None:
-        self._answer("metrics", [each.name for each in (*metrics, *own)])
+    def send_metrics(self, batch: Sequence[tuple[Origin, Any]]) -> int:
+        seen = [metric.name for _, each in batch for metric in (*each.metrics, *each.own)]
+        return self._answer("metrics", seen)
 
-    def send_spans(self, spans: Sequence[Span]) -> None:
-        self._answer("spans", [each.name for each in spans])
+    def send_spans(self, batch: Sequence[tuple[Origin, Span]]) -> int:
+        return self._answer("spans", [each.name for _, each in batch])
 
-    def send_logs(self, logs: Sequence[Log]) -> None:
-        self._answer("logs", [each.event_name for each in logs])
+    def send_logs(self, batch: Sequence[tuple[Origin, Log]]) -> int:
+        return self._answer("logs", [each.event_name for _, each in batch])
+
+
+class Clock:
+    """Time as a test has it."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def spans(*names: str) -> Telemetry:
     return Telemetry(spans=[Span(name, 0, 1, {}) for name in names])
 
 
+def logs(*names: str) -> Telemetry:
+    return Telemetry(logs=[Log(name, 0, {}) for name in names])
+
+
 METRIC = counter("m", "1", [Point({}, 1), Point({"a": 1}, 2)])
+MINE, OTHER = (Origin(name, "shop", lambda: None) for name in ("http", "guard"))
 
 
-def test_what_was_not_taken_is_sent_again_in_its_order() -> None:
-    receiver = Scripted()
-    outbox = Outbox(receiver)
+@pytest.fixture
+def receiver() -> Scripted:
+    return Scripted()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def outbox(receiver: Scripted, clock: Clock) -> Outbox:
+    return Outbox(receiver, clock=clock)
+
+
+def told(outbox: Outbox, origin: Origin = MINE) -> tuple[int, int, int]:
+    tally = outbox.tally(origin)
+    return tally.waiting, tally.lost, tally.exported
+
+
+def test_what_was_not_taken_is_sent_again_in_its_order(outbox: Outbox, receiver: Scripted) -> None:
     receiver.answers["spans"] = away
     for name in ("a", "b"):
+        outbox.put(MINE, spans(name))
         with pytest.raises(AgentError, match="did not arrive"):
-            outbox.send(spans(name))
-    assert (outbox.waiting, outbox.lost, outbox.exported) == (2, 0, 0)
+            outbox.send(now=True)
+    assert told(outbox) == (2, 0, 0)
     receiver.answers.clear()
-    outbox.send(spans("c"))
+    outbox.put(MINE, spans("c"))
+    outbox.send(now=True)
     assert receiver.took == ["a", "b", "c"]
-    assert (outbox.waiting, outbox.lost, outbox.exported, outbox.spans) == (0, 0, 3, 3)
+    assert told(outbox) == (0, 0, 3)
+    assert outbox.tally(MINE).spans == 3
 
 
-def test_of_more_than_the_limit_the_oldest_are_lost_and_counted() -> None:
-    receiver = Scripted()
-    outbox = Outbox(receiver, limit=3)
+def test_of_more_than_the_limit_the_oldest_are_lost_and_counted(
+    receiver: Scripted, clock: Clock
+) -> None:
+    outbox = Outbox(receiver, {"spans": 3, "logs": 3}, clock=clock)
     receiver.answers["spans"] = away
     for number in range(5):
+        outbox.put(MINE, spans(str(number)))
         with pytest.raises(AgentError):
-            outbox.send(spans(str(number)))
-    assert (outbox.waiting, outbox.lost) == (3, 2)
+            outbox.send(now=True)
+    assert told(outbox) == (3, 2, 0)
+    assert outbox.tally(MINE).told() == {"spans": {"queue_full": 2}}
     receiver.answers.clear()
-    outbox.send(Telemetry())
+    outbox.send(now=True)
     assert receiver.took == ["2", "3", "4"]
-    assert (outbox.spans, outbox.lost) == (3, 2)
+    assert told(outbox) == (0, 2, 3)
 
 
-def test_more_than_the_limit_at_once_is_sent_where_it_is_taken() -> None:
-    receiver = Scripted()
-    outbox = Outbox(receiver, limit=3)
-    outbox.send(spans(*"abcdefgh"))
-    assert (receiver.took, outbox.lost) == ([*"abcdefgh"], 0)
-
-
-def test_a_receiver_that_is_away_is_asked_once() -> None:
-    receiver = Scripted()
-    receiver.answers["metrics"] = away
-    outbox = Outbox(receiver)
+def test_security_events_have_more_room_than_spans_and_go_first(
+    outbox: Outbox, receiver: Scripted
+) -> None:
+    many = [str(number) for number in range(10_000)]
+    receiver.answers.update(logs=failing, spans=failing)
+    outbox.put(MINE, spans(*many))
+    outbox.put(OTHER, logs(*many))
     with pytest.raises(AgentError):
-        outbox.send(Telemetry([METRIC], spans("a").spans, [Log("l", 0, {})]))
-    assert receiver.asked == ["metrics"]
-    assert outbox.waiting == 2
-
-
-def test_what_is_refused_for_good_holds_up_nothing_else_and_is_lost() -> None:
-    receiver = Scripted()
-    receiver.answers.update(metrics=refusing, spans=refusing)
-    outbox = Outbox(receiver)
-    with pytest.raises(RefusedError):
-        outbox.send(Telemetry([METRIC], spans("a", "b").spans, [Log("l", 0, {})]))
-    assert receiver.took == ["l"]
-    assert (outbox.lost, outbox.waiting, outbox.exported) == (2, 0, 1)
-
-
-def test_metrics_are_not_kept_since_the_next_tell_the_same() -> None:
-    receiver = Scripted()
-    receiver.answers["metrics"] = away
-    outbox = Outbox(receiver)
-    with pytest.raises(AgentError):
-        outbox.send(Telemetry([METRIC]))
-    assert (outbox.waiting, outbox.lost) == (0, 0)
+        outbox.send()
+    assert outbox.tally(MINE).lost > 0
+    assert outbox.tally(OTHER).lost == 0
     receiver.answers.clear()
-    outbox.send(Telemetry([METRIC]), [METRIC])
-    assert receiver.took == ["m", "m"]
-    assert outbox.exported == 2  # points of what it was asked to see
+    receiver.asked.clear()
+    outbox.put(MINE, Telemetry([METRIC]))
+    outbox.send(now=True)
+    assert receiver.asked == sorted(receiver.asked)  # logs, metrics, spans
+    assert receiver.took[: len(many)] == many
 
 
-def test_what_waits_at_the_end_is_lost_and_said() -> None:
-    receiver = Scripted()
-    receiver.answers["spans"] = away
-    outbox = Outbox(receiver)
+def test_more_than_the_limit_at_once_is_sent_where_it_is_taken(
+    receiver: Scripted, clock: Clock
+) -> None:
+    outbox = Outbox(receiver, {"spans": 3, "logs": 3}, clock=clock)
+    outbox.put(MINE, spans(*"abcdefgh"))
+    outbox.send()
+    assert (receiver.took, outbox.tally(MINE).lost) == ([*"abcdefgh"], 0)
+    outbox.put(MINE, spans(*map(str, range(100))))  # there is an end to it
+    assert 0 < outbox.tally(MINE).lost < 100
+
+
+def test_what_waits_is_sent_in_pieces_in_its_order(outbox: Outbox, receiver: Scripted) -> None:
+    many = [str(number) for number in range(BATCH + 1)]
+    outbox.put(MINE, spans(*many))
+    receiver.answers["spans"] = failing
     with pytest.raises(AgentError):
-        outbox.send(spans("a", "b"))
-    assert outbox.give_up() == 2
-    assert (outbox.lost, outbox.waiting) == (2, 0)
+        outbox.send()
+    assert receiver.asked == ["spans"]
+    receiver.answers.clear()
+    outbox.send(now=True)
+    assert (receiver.asked, receiver.took) == (["spans"] * 3, many)
 
 
-def test_nothing_is_given_up_while_the_timer_sends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else what is acknowledged a moment later would be told as lost."""
+def test_a_receiver_that_is_away_is_asked_once_in_a_round(
+    outbox: Outbox, receiver: Scripted
+) -> None:
+    receiver.answers["logs"] = away
+    outbox.put(MINE, Telemetry([METRIC], spans("a").spans, logs("l").logs))
+    with pytest.raises(UnansweredError):
+        outbox.send()
+    assert receiver.asked == ["logs"]
+    assert told(outbox) == (2, 0, 0)
+    outbox.send()  # the others are due still, and may be answered
+    assert receiver.took == ["m", "a"]
 
-    class Shared(Outbox):
-        def give_up(self) -> int:
-            assert runtime._collecting.locked()
-            return super().give_up()
 
-    runtime = object.__new__(Runtime)
-    runtime._switching, runtime._collecting = threading.Lock(), threading.Lock()
-    runtime._attachments, runtime._outbox = (), Shared(Scripted())
-    monkeypatch.setattr(Runtime, "_export", lambda _, metrics: None)
-    monkeypatch.setattr("os.kill", lambda *_: None)
-    assert runtime.stop()["unsent"] == 0
+@pytest.mark.parametrize("answer", [refusing, failing, busy])
+@pytest.mark.parametrize("signal", ["logs", "metrics", "spans"])
+def test_whoever_does_not_take_one_signal_gets_the_others(
+    outbox: Outbox, receiver: Scripted, answer: Answer, signal: str
+) -> None:
+    receiver.answers[signal] = answer
+    outbox.put(MINE, Telemetry([METRIC], spans("a").spans, logs("l").logs))
+    with pytest.raises(AgentError):
+        outbox.send()
+    names = {"logs": "l", "metrics": "m", "spans": "a"}
+    assert receiver.took == [name for kind, name in names.items() if kind != signal]
+
+
+def test_what_is_refused_for_good_is_lost(outbox: Outbox, receiver: Scripted) -> None:
+    receiver.answers.update(metrics=refusing, spans=refusing)
+    outbox.put(MINE, Telemetry([METRIC], spans("a", "b").spans, logs("l").logs))
+    with pytest.raises(RefusedError):
+        outbox.send()
+    assert told(outbox) == (0, 2, 1)  # metrics come again
+    assert outbox.tally(MINE).told() == {"metrics": {"refused": 2}, "spans": {"refused": 2}}
+
+
+def test_what_a_receiver_throws_away_of_what_it_takes_is_lost(
+    outbox: Outbox, receiver: Scripted
+) -> None:
+    receiver.answers["spans"] = lambda: 2
+    outbox.put(MINE, spans("a", "b", "c"))
+    outbox.send()
+    assert told(outbox) == (0, 2, 1)
+    assert outbox.tally(MINE).told() == {"spans": {"rejected": 2}}
+
+
+def test_of_metrics_the_newest_wait_since_they_tell_the_same(
+    outbox: Outbox, receiver: Scripted
+) -> None:
+    receiver.answers["metrics"] = away
+    newest = counter("newest", "1", METRIC.data.data_points)
+    for metric in (METRIC, METRIC, newest):
+        outbox.put(MINE, Telemetry([metric]), [METRIC])
+        with pytest.raises(AgentError):
+            outbox.send(now=True)
+    assert told(outbox) == (0, 0, 0)
+    assert outbox.tally(MINE).told() == {"metrics": {"superseded": 4}}
+    receiver.answers.clear()
+    outbox.send(now=True)
+    assert receiver.took == ["newest", "m"]
+    assert told(outbox) == (0, 0, 2)  # points of what it was asked to see
+
+
+def test_pauses_grow_to_five_seconds_and_end_with_an_answer(
+    outbox: Outbox, receiver: Scripted, clock: Clock
+) -> None:
+    receiver.answers["spans"] = failing
+    outbox.put(MINE, spans("a"))
+    pauses = []
+    for _ in range(6):
+        began, asked = clock.now, len(receiver.asked)
+        while len(receiver.asked) == asked:
+            with contextlib.suppress(AgentError):
+                outbox.send()
+            clock.now += 0.01
+        pauses.append(clock.now - began)
+    for pause, expected in zip(pauses[1:], (0.5, 1, 2, 4, 5), strict=True):
+        assert 0.75 * expected < pause < 1.25 * expected
+    receiver.answers.clear()
+    outbox.send(now=True)
+    outbox.put(MINE, spans("b"))
+    outbox.send()  # nothing is left of the pause
+    assert receiver.took == ["a", "b"]
+
+
+def test_a_receiver_is_left_alone_as_long_as_it_asks(
+    outbox: Outbox, receiver: Scripted, clock: Clock
+) -> None:
+    receiver.answers["spans"] = busy
+    outbox.put(MINE, spans("a"))
+    with pytest.raises(LaterError):
+        outbox.send()
+    for now, asked in ((19.9, 1), (20.1, 2)):
+        clock.now = 100.0 + now
+        with contextlib.suppress(AgentError):
+            outbox.send()
+        assert len(receiver.asked) == asked
+
+
+def test_what_comes_at_the_same_time_is_sent_together(receiver: Scripted, clock: Clock) -> None:
+    outbox = Outbox(receiver, gather_seconds=1.0, clock=clock)
+    outbox.put(MINE, Telemetry([METRIC]))
+    clock.now += 0.5
+    outbox.put(OTHER, Telemetry([METRIC]))
+    outbox.send()
+    assert receiver.asked == []
+    clock.now += 0.6
+    outbox.send()
+    assert (receiver.asked, receiver.took) == (["metrics"], ["m", "m"])
+    assert told(outbox) == told(outbox, OTHER) == (0, 0, 2)
+
+
+def test_what_waits_at_the_end_is_lost_and_said_of_its_collector(
+    outbox: Outbox, receiver: Scripted
+) -> None:
+    outbox.put(MINE, Telemetry([METRIC], spans("a", "b").spans))
+    outbox.put(OTHER, logs("l"))
+    assert outbox.give_up(MINE) == 2
+    assert told(outbox) == (0, 2, 0)
+    assert outbox.tally(MINE).told() == {"metrics": {"unsent": 2}, "spans": {"unsent": 2}}
+    outbox.send()
+    assert receiver.took == ["l"]
+
+
+@pytest.mark.parametrize(("answer", "unsent"), [(lambda: 0, 0), (failing, 1)])
+def test_what_is_under_way_at_the_end_is_waited_for(
+    outbox: Outbox, receiver: Scripted, answer: Answer, unsent: int
+) -> None:
+    """Else what is acknowledged a moment later would be told as lost, or what comes back not."""
+    asked, answered = threading.Event(), threading.Event()
+
+    def slowly() -> int:
+        asked.set()
+        answered.wait(10)
+        return answer()
+
+    def send() -> None:
+        with contextlib.suppress(AgentError):
+            outbox.send()
+
+    receiver.answers["spans"] = slowly
+    outbox.put(MINE, spans("a"))
+    sending = threading.Thread(target=send)
+    sending.start()
+    assert asked.wait(10)
+    given_up: list[int] = []
+    giving = threading.Thread(target=lambda: given_up.append(outbox.give_up(MINE)))
+    giving.start()
+    outbox.put(OTHER, spans("b"))  # whoever drains waits for neither
+    giving.join(0.2)
+    answered.set()
+    sending.join(10)
+    giving.join(10)
+    assert given_up == [unsent]
+    assert told(outbox) == (0, unsent, 1 - unsent)
+
+
+def test_a_sender_waits_until_there_is_something_or_the_end(receiver: Scripted) -> None:
+    outbox = Outbox(receiver)
+    rounds: list[bool] = []
+
+    def send() -> None:
+        while outbox.await_due():
+            rounds.append(True)
+            outbox.send()
+
+    sending = threading.Thread(target=send)
+    sending.start()
+    outbox.put(MINE, Telemetry())  # nothing
+    outbox.put(MINE, spans("a"))
+    while not receiver.took:
+        assert sending.is_alive()
+    outbox.close()
+    sending.join(10)
+    assert not sending.is_alive()
+    assert (receiver.took, rounds) == (["a"], [True])

@@ -138,7 +138,7 @@ def _require_all(wanted: Sequence[str], arrived: Mapping[str, Arrival]) -> None:
 
 def _make_request(cluster: Cluster, asked: Asked, mark: str) -> None:
     script = _REQUEST.format(**vars(asked), mark=mark)
-    words = ("exec", "daemonset/agents", "--container=http", "--", "python3", "-c", script)
+    words = ("exec", "daemonset/agents", "--container=agent", "--", "python3", "-c", script)
     done = cluster.run(*words, check=False)
     if done.returncode or "200" not in done.stdout:
         raise CommandError(
@@ -160,7 +160,7 @@ def _require_named(
         raise ComponentError(
             what,
             "It has no k8s.pod.uid: the agent found no container for the request's cgroup.",
-            f"See what it says: {cluster.shown} logs daemonset/agents --container=http.",
+            f"See what it says: {cluster.shown} logs daemonset/agents --container=agent.",
         )
     raise ComponentError(
         what,

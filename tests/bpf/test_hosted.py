@@ -1,0 +1,208 @@
+"""Several collectors in one process: each is switched and told by itself, all send together."""
+
+from __future__ import annotations
+
+import http.client
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.linux import processes
+from harness.wire import control
+
+pytestmark = pytest.mark.bpf
+
+SERVER = Path(__file__).with_name("http_server.py")
+ALL = ("http", "flows", "profile", "guard")
+PATIENCE_SECONDS = 60
+
+
+@dataclass
+class Together:
+    """A process of several collectors: `calls` talk to each of them."""
+
+    process: processes.Process
+    ready: dict[str, Any]
+    clients: dict[str, control.Client]
+
+    def call(self, name: str, command: str) -> dict[str, Any]:
+        return self.clients[name].call(command)
+
+    def close(self) -> None:
+        for each in self.clients.values():
+            each.close()
+        processes.stop(self.process)
+
+
+@pytest.fixture
+def host(
+    launch: Callable[..., Any], service: Any, receiver: Any, tmp_path: Path
+) -> Iterator[Callable[..., Together]]:
+    """Start one process: `host(("http", "flows"), "--sample", "1")`."""
+    with ExitStack() as stack:
+        sockets = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+
+        def start(names: Sequence[str], *options: str) -> Together:
+            process, ready = launch(
+                tmp_path / "log", "+".join(names), sockets / "{name}.sock", service.path,
+                receiver.url, "--instance-id", "{name}@here", *options,
+            )  # fmt: skip
+            stack.callback(processes.stop, process)
+            assert ready["ready"], ready
+            clients = {name: control.Client(sockets / f"{name}.sock") for name in names}
+            return stack.enter_context(closing(Together(process, ready, clients)))
+
+        yield start
+
+
+@pytest.fixture
+def ask(service: Any) -> Callable[[int], None]:
+    """Make so many requests, all on a connection of their own."""
+    port = service.serve(sys.executable, str(SERVER), "127.0.0.1")
+
+    def requests(times: int) -> None:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+            for _ in range(times):
+                connection.request("GET", "/")
+                connection.getresponse().read()
+
+    return requests
+
+
+def until(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def loaded(ready: dict[str, Any]) -> bool:
+    return any(
+        not processes.run(
+            ["bpftool", "prog", "show", "id", str(each["id"])], check=False
+        ).returncode
+        for each in ready["programs"]
+    )
+
+
+def told(receiver: Any, name: str) -> dict[tuple[str, str], float]:
+    """The metric as it arrived last, added up by collector and by who sent it."""
+    latest: dict[tuple[str, str], float] = {}
+    for resource, metric in receiver.told:
+        if getattr(metric, "name", "") == name:
+            points = getattr(metric, metric.WhichOneof("data")).data_points
+            values = [getattr(each, each.WhichOneof("value")) for each in points]
+            whose = receiver.attributes(points[0])["harness.collector"]
+            latest[whose, resource["service.instance.id"]] = sum(values)
+    return latest
+
+
+def test_each_is_ready_and_answers_on_a_socket_of_its_own(
+    host: Callable[..., Together], tmp_path: Path
+) -> None:
+    together = host(ALL, "--off")
+    each = {one["name"]: one for one in together.ready["collectors"]}
+    assert tuple(each) == ALL
+    assert together.ready["name"] == "http+flows+profile+guard"
+    ids = [program["id"] for one in each.values() for program in one["programs"]]
+    assert [program["id"] for program in together.ready["programs"]] == ids
+    for name in ALL:
+        mine = {program["id"] for program in each[name]["programs"]}
+        assert {program["id"] for program in together.call(name, "stats")["programs"]} == mine
+        assert together.call(name, "flush")["errors"] == 0
+
+
+def test_each_is_switched_by_itself(
+    host: Callable[..., Together], ask: Callable[[int], None]
+) -> None:
+    together = host(("http", "flows"), "--sample", "1", "--off")
+    together.call("http", "on")
+    ask(23)
+    assert together.call("http", "flush")["events"] == 23
+    assert together.call("flows", "flush")["events"] == 0
+    together.call("http", "off")
+    together.call("flows", "on")
+    ask(7)
+    assert together.call("http", "flush")["events"] == 23
+    assert together.call("flows", "flush")["events"] >= 2  # opened and closed
+
+
+def test_one_that_is_stopped_is_unloaded_and_the_last_ends_the_process(
+    host: Callable[..., Together], ask: Callable[[int], None]
+) -> None:
+    together = host(("http", "flows"))
+    http_, flows = together.ready["collectors"]
+    assert together.call("flows", "stop")["unsent"] == 0
+    until(lambda: not loaded(flows))
+    assert loaded(http_)
+    ask(23)
+    assert together.call("http", "flush")["events"] == 23
+    together.call("http", "stop")
+    assert together.process.wait(10) == 0
+    assert not loaded(together.ready)
+
+
+def test_a_signal_ends_all_with_their_clients_connected(host: Callable[..., Together]) -> None:
+    together = host(("http", "flows", "guard"))
+    together.process.send_signal(signal.SIGTERM)
+    assert together.process.wait(10) == 0
+    until(lambda: not loaded(together.ready))
+
+
+def test_telemetry_and_cost_are_told_of_each_and_the_rest_once(
+    host: Callable[..., Together], ask: Callable[[int], None], receiver: Any
+) -> None:
+    host(("http", "flows"), "--sample", "1", "--interval", "0.3", "--drain", "0.1")
+    ask(23)
+    both = "http+flows"
+    whose = {(name, f"{name}@here") for name in ("http", "flows", both)}
+    until(lambda: set(told(receiver, "process.cpu.time")) == whose)
+    assert set(told(receiver, "process.memory.usage")) == {(both, f"{both}@here")}
+    assert set(told(receiver, "harness.agent.events")) == whose - {(both, f"{both}@here")}
+    until(lambda: told(receiver, "harness.agent.events")["http", "http@here"] == 23)
+    until(lambda: len(receiver.spans) == 23)
+
+
+def test_what_a_collector_burns_is_its_own(host: Callable[..., Together], receiver: Any) -> None:
+    """And neither the other's nor nobody's."""
+    together = host(("sham", "inject"), "--agent-percent", "20", "--interval", "0.3")
+
+    def burnt() -> float:
+        return float(together.call("inject", "stats")["agent_burnt_seconds"])
+
+    until(lambda: burnt() > 1)
+    seconds = burnt()
+    until(lambda: told(receiver, "process.cpu.time")["inject", "inject@here"] > seconds - 0.1)
+    others = {
+        whose: spent
+        for (whose, _), spent in told(receiver, "process.cpu.time").items()
+        if whose != "inject"
+    }
+    assert others["sham"] < 0.5 * seconds
+    assert set(others) == {"sham", "sham+inject"}
+
+
+def test_one_socket_for_several_is_refused(
+    launch: Callable[..., Any], service: Any, tmp_path: Path
+) -> None:
+    process, line = launch(
+        tmp_path / "log", "http+flows", tmp_path / "s", service.path, "http://127.0.0.1:9"
+    )
+    assert process.wait(10) == 2
+    assert "is one socket for 2 collectors" in line["what"]
+
+
+def test_an_unknown_one_or_the_same_twice_is_refused_by_name() -> None:
+    for names, said in (("http+nothing", "'nothing'"), ("http+http", "twice")):
+        argv = [sys.executable, "-m", "harness.agent", names]
+        done = processes.run(argv, check=False)
+        assert done.returncode == 2
+        assert said in done.stderr
