@@ -73,7 +73,8 @@ def _within(cell: Cell, by_metric: Mapping[str, Comparison]) -> Found | None:
     """The bill of a collector in the service's own process: what that process takes more."""
     if "agent_us" in by_metric or not any(map(value.is_within, cell.records())):
         return None
-    if (own := _found(by_metric.get("workload_cpu_us"))) is None:
+    own = _found(by_metric.get("workload_cpu_us"))
+    if own is None or own.value.estimate <= 0:  # chance: there is no bill below nothing
         return None
     return Found(value.not_negative(own.value), WITHIN)
 

@@ -33,6 +33,8 @@ def why(summary: Summary, workload: str, arm: str, metric: str) -> str:
             return f"The arm was skipped: {skipped.get('reason', 'no reason was given')}"
     if metric in WITHIN and summary.row(workload, arm, "startup_s") is not None:
         return "It runs in the service: it has no process or program of its own, its CPU is there."
+    if metric.startswith("bill") and summary.row(workload, arm, "startup_s") is not None:
+        return "It runs in the service, and what that takes more is not above nothing."
     kind = "metered" if metric in METERED else "saturated" if metric in CAPACITY else "switched"
     wanted = (workload, summary.experiment.trial_arm(arm), kind)
     if not any((t.workload, t.arm, t.kind) == wanted for t in plan(summary.experiment)):

@@ -26,11 +26,19 @@ def nothing(rows: Sequence[Comparison]) -> Iterator[tuple[Comparison, str]]:
 def unseen(rows: Sequence[Comparison]) -> Iterator[str]:
     """Collectors that told of nothing: what they cost is what it costs to look."""
     for row, signal in nothing(rows):
-        tls = " Is it encrypted (TLS)?" if signal == "requests" else ""
+        why = " Is it encrypted (TLS)?" if signal == "requests" else ""
+        if is_within(rows, row):
+            why = " Does it know this kind of server?"
         yield (
             f"{row.workload}: {row.arm} told of none of {row.n:,} {signal}: what was measured is "
-            f"what it costs to look, and finds nothing.{tls}"
+            f"what it costs to look, and finds nothing.{why}"
         )
+
+
+def is_within(rows: Sequence[Comparison], row: Comparison) -> bool:
+    """Whether it is of a collector in the service's own process, from which TLS hides nothing."""
+    mine = row.workload, row.arm
+    return any((each.workload, each.arm) == mine and each.metric == "startup_s" for each in rows)
 
 
 def partly(rows: Sequence[Comparison]) -> Iterator[tuple[Comparison, str]]:

@@ -63,12 +63,14 @@ def blind(summary: Summary) -> str:
     if not rows:
         return ""
     row, signal = max(rows, key=lambda each: each[0].n)
-    tls = " (is it encrypted, by TLS?)" if signal == "requests" else ""
+    why = " (is it encrypted, by TLS?)" if signal == "requests" else ""
+    if sight.is_within(summary.rows, row):
+        why = " (does it know this kind of server?)"
     more = f"; so it is in {len(rows) - 1} more rows" if len(rows) > 1 else ""
     phrase = wording.arm_phrase(summary, row.arm)
     return (
         f"{phrase[:1].upper()}{phrase[1:]} saw none of {row.n:,} {signal} of the {row.workload} "
-        f"service{tls}: what is told of it is what looking costs{more}."
+        f"service{why}: what is told of it is what looking costs{more}."
     )
 
 

@@ -409,4 +409,9 @@ def test_who_saw_less_than_95_percent_is_named_in_the_first_sentences(tmp_path: 
     assert "saw only" not in told(100.0, 100.0)
     assert "saw only" not in told(50.0, 60.0, "coverage_percent[samples]")  # an expectation
     assert "saw none" in told(0.0, 0.1)
+    assert "TLS" in told(0.0, 0.1)
+    started = replace(seen, metric="startup_s", estimate=2.0)
+    found = replace(found, rows=(*found.rows, started))
+    rows.append(started)
+    assert "does it know this kind of server?" in told(0.0, 0.1)
     assert "saw only" not in told(0.0, 0.1)
