@@ -25,10 +25,11 @@ Arrivals = Literal["periodic", "poisson"]
 
 @dataclass(frozen=True)
 class Claim:
-    """A published overhead figure, as its source states it."""
+    """A published overhead figure, as its source states it, and when that was written."""
 
     text: str
     source: str
+    date: str = ""
 
 
 @dataclass(frozen=True)

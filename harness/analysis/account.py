@@ -9,7 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from harness.analysis import bill, compare, events, hierarchy, pairs, rates, unseen, value
+from harness.analysis import (
+    bill,
+    compare,
+    coverage,
+    events,
+    hierarchy,
+    pairs,
+    rates,
+    unseen,
+    value,
+)
 from harness.analysis.bill import Found, Metered
 from harness.analysis.cell import Cell
 from harness.analysis.compare import Estimate, Quadruples
@@ -18,6 +28,10 @@ from harness.model import Comparison
 
 DRIVEN = "agent_us less idle CPU / rate (rate taken as exact); intervals in quadrature"
 SLICED = "Hodges-Lehmann over quadruples of slices of metered trials, widened by blocks"
+WITHIN = "workload_cpu_us: it runs in the service, whose CPU is its own"
+ARRIVED = (
+    "requests whose telemetry arrived, pooled over steady parts, exact 95 % interval (Garwood)"
+)
 
 
 def bill_rows(
@@ -32,7 +46,7 @@ def bill_rows(
     trials = cell.metering()
     parts = {"bpf_us": bill.bpf_us(trials), "entry_us": bill.entry_us(trials, cell.entry)}
     parts["agent_us"] = _found(by_metric.get("agent_us"))
-    parts["bill_us"] = bill.whole(parts)
+    parts["bill_us"] = bill.whole(parts) or _within(cell, by_metric)
     if not cell.arm.against:
         parts["residual_us"] = bill.residual(parts, _found(by_metric.get("context_cpu_us")))
         parts["unexplained_percent"] = bill.unexplained_percent(
@@ -44,12 +58,32 @@ def bill_rows(
         whole = parts["bill_us"]
         parts["bill_percent"] = Found(whole.value.scaled(factor), whole.method)
     parts |= dict(_idle(trials, by_metric))
-    counted = dict(events.counts(trials, alone=len(cell.arm.collectors) == 1))
+    alone = len(cell.arm.collectors) == 1
+    counted = dict(events.counts(trials, alone=alone))
+    if alone and not trials:
+        counted |= dict(_arrived(cell))
     each = {} if events.is_idle(trials) else dict(events.costs(parts, counted))
     told = {**parts, **counted, **each, **dict(rates.split(trials))}
     for metric, found in told.items():
         if found is not None and metric != "agent_us":
             yield from cell.told(metric, found)
+
+
+def _within(cell: Cell, by_metric: Mapping[str, Comparison]) -> Found | None:
+    """The bill of a collector in the service's own process: what that process takes more."""
+    if "agent_us" in by_metric or not any(map(value.is_within, cell.records())):
+        return None
+    own = _found(by_metric.get("workload_cpu_us"))
+    if own is None or own.value.estimate <= 0:  # chance: there is no bill below nothing
+        return None
+    return Found(value.not_negative(own.value), WITHIN)
+
+
+def _arrived(cell: Cell) -> Iterator[tuple[str, Found]]:
+    """Events a request of a collector that has no metered trial: what arrived of its requests."""
+    count = coverage.pooled(cell.records()).get("requests")
+    if count is not None and any(map(value.is_within, cell.records())):
+        yield "events_per_request", Found(coverage.rate(count), ARRIVED)
 
 
 def _idle(

@@ -18,6 +18,8 @@ METERED = (
     "per_second_mcpu", "per_request_us", "tenth_rate_us", "line_residual_mcpu",
 )  # fmt: skip
 
+WITHIN = ("bpf_us", "entry_us", "agent_us", "idle_mcpu", "agent_driven_us", "map_memory_mb",
+          "map_memory_96_mb", "load_s", "attach_ms", "detach_ms")  # fmt: skip
 CAPACITY = ("capacity_per_s", "capacity_percent")
 COUNTED = ("instructions_", "cycles_", "cache_misses_")
 PARTLY = "Only windows without the collectors to blame are sound, and it is told of all together."
@@ -29,6 +31,10 @@ def why(summary: Summary, workload: str, arm: str, metric: str) -> str:
     for skipped in summary.about.skipped_arms:
         if skipped.get("arm") == arm:
             return f"The arm was skipped: {skipped.get('reason', 'no reason was given')}"
+    if metric in WITHIN and summary.row(workload, arm, "startup_s") is not None:
+        return "It runs in the service: it has no process or program of its own, its CPU is there."
+    if metric.startswith("bill") and summary.row(workload, arm, "startup_s") is not None:
+        return "It runs in the service, and what that takes more is not above nothing."
     kind = "metered" if metric in METERED else "saturated" if metric in CAPACITY else "switched"
     wanted = (workload, summary.experiment.trial_arm(arm), kind)
     if not any((t.workload, t.arm, t.kind) == wanted for t in plan(summary.experiment)):

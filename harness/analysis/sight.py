@@ -10,6 +10,9 @@ from collections.abc import Iterator, Sequence
 
 from harness.analysis.validity import Judged
 from harness.model import Comparison
+from harness.wire.telemetry import SIGNALS
+
+ENOUGH = 95.0  # % of what there was
 
 
 def nothing(rows: Sequence[Comparison]) -> Iterator[tuple[Comparison, str]]:
@@ -23,11 +26,30 @@ def nothing(rows: Sequence[Comparison]) -> Iterator[tuple[Comparison, str]]:
 def unseen(rows: Sequence[Comparison]) -> Iterator[str]:
     """Collectors that told of nothing: what they cost is what it costs to look."""
     for row, signal in nothing(rows):
-        tls = " Is it encrypted (TLS)?" if signal == "requests" else ""
+        why = " Is it encrypted (TLS)?" if signal == "requests" else ""
+        if is_within(rows, row):
+            why = " Does it know this kind of server?"
         yield (
             f"{row.workload}: {row.arm} told of none of {row.n:,} {signal}: what was measured is "
-            f"what it costs to look, and finds nothing.{tls}"
+            f"what it costs to look, and finds nothing.{why}"
         )
+
+
+def is_within(rows: Sequence[Comparison], row: Comparison) -> bool:
+    """Whether it is of a collector in the service's own process, from which TLS hides nothing."""
+    mine = row.workload, row.arm
+    return any((each.workload, each.arm) == mine and each.metric == "startup_s" for each in rows)
+
+
+def partly(rows: Sequence[Comparison]) -> Iterator[tuple[Comparison, str]]:
+    """The rows of which too little was seen for their cost to be that of seeing all."""
+    for row in rows:
+        base, _, signal = row.metric.partition("[")
+        name = signal.rstrip("]")
+        told = SIGNALS.get(name)
+        is_counted = told is None or not told.is_expected
+        if base == "coverage_percent" and is_counted and row.estimate > 0 and row.high < ENOUGH:
+            yield row, name
 
 
 def untold(trials: Sequence[Judged]) -> Iterator[str]:

@@ -101,9 +101,14 @@ def agent_us(record: TrialRecord) -> float | None:
 
 def sink_us(record: TrialRecord) -> float | None:
     """CPU of the receiver over the steady part, us a request; of arms with an agent."""
-    if total(record, "steady_agent_cpu_seconds") is None:
+    if total(record, "steady_agent_cpu_seconds") is None and not is_within(record):
         return None
     return per(record, "steady_sink_cpu_seconds", "steady_requests", 1e6)
+
+
+def is_within(record: TrialRecord) -> bool:
+    """Whether the trial had a collector in a process of the service: its CPU is the service's."""
+    return total(record, "startup_seconds") is not None
 
 
 def idle_agent_mcpu(record: TrialRecord) -> float | None:
@@ -127,11 +132,15 @@ MEANS: Mapping[str, Reader] = {
     "agent_first_peak_memory_mb": _scaled(total, "agent_first_peak_rss_bytes", 1e-6),
     "map_memory_mb": _scaled(total, "map_bytes", 1e-6),
     "map_memory_96_mb": _scaled(total, "map_bytes_on_many_cpus", 1e-6),
+    "service_rss_mb": _scaled(total, "service_rss_bytes", 1e-6),
+    "plain_rss_mb": _scaled(total, "plain_rss_bytes", 1e-6),
     "data_latency_p50_s": _scaled(greatest, "data_latency_p50_seconds", 1),
     "data_latency_p99_s": _scaled(greatest, "data_latency_p99_seconds", 1),
 }  # what may be held against a budget: means with an interval
 RANGES: Mapping[str, Reader] = {
     "load_s": _scaled(greatest, "load_seconds", 1),
+    "startup_s": _scaled(total, "startup_seconds", 1),
+    "startup_plain_s": _scaled(total, "startup_plain_seconds", 1),
     "attach_ms": _scaled(total, "attach_seconds", 1e3),
     "detach_ms": _scaled(total, "detach_seconds", 1e3),
     "rate_per_s": _scaled(total, "rate_achieved", 1),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from harness.collectors import subject
 from harness.controller import telemetry
 from harness.errors import InputError
 from harness.model import BASELINE, FACTORIAL, Arm, StackKind, Trial
@@ -98,17 +99,21 @@ def chosen(
 def parse_arms(given: Sequence[str], stack: StackKind = "sink") -> tuple[Arm, ...]:
     """The arms of `NAME=SPEC+SPEC` words, after the baseline; InputError if one is unusable.
 
+    Collectors without options name their arm themselves.
+
     An arm `old` is none of its own: every other one is compared against its collectors, so that
     both are interleaved window by window.
     """
     found = {}
     for word in given:
         name, equals, text = word.partition("=")
+        if not equals and word:
+            name, text = _arm_name(word), word
         specs = tuple(spec.strip() for spec in text.split("+"))
-        if not equals or not name or not all(specs):
+        if not name or not all(specs):
             raise InputError(
                 f"The arm {word!r} cannot be read.",
-                next_step="Write NAME=COLLECTOR, or NAME=COLLECTOR+COLLECTOR.",
+                next_step="Write COLLECTOR, NAME=COLLECTOR, or NAME=COLLECTOR+COLLECTOR.",
             )
         if name in found or name == BASELINE:
             taken = "is always there" if name == BASELINE else "is given twice"
@@ -122,6 +127,11 @@ def parse_arms(given: Sequence[str], stack: StackKind = "sink") -> tuple[Arm, ..
         )
     arms = [Arm(BASELINE), *(Arm(name, specs, old) for name, specs in found.items())]
     return tuple(methods.chosen(arms, stack=stack))
+
+
+def _arm_name(word: str) -> str:
+    """What an arm is called that names only its collectors; of a file that is its own name."""
+    return "-".join(Path(spec.strip()).stem for spec in word.split("+"))
 
 
 def plan(
@@ -273,4 +283,11 @@ def _describe(arm: Arm) -> str:
     if not arm.collectors:
         return f"nothing is installed (A/A), method {arm.method}"
     against = f" against {' + '.join(arm.against)}" if arm.against else ""
-    return f"{' + '.join(arm.collectors)}{against}, method {arm.method}"
+    of_host = [spec for spec in arm.collectors if _traces_all(spec)]
+    whole = f"; {' and '.join(of_host)} traces the whole host" if of_host else ""
+    return f"{' + '.join(arm.collectors)}{against}, method {arm.method}{whole}"
+
+
+def _traces_all(spec: str) -> bool:
+    found = subject.find(spec)
+    return found is not None and found.subject is not None and found.subject.reach == "host"

@@ -1,10 +1,11 @@
-"""`harness collector check`."""
+"""`harness collector list` and `harness collector check`."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -12,8 +13,66 @@ from rich.table import Table
 
 from harness.cli.screen import ERROR, errors, out
 
-app = typer.Typer(help="Try a collector of your own.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from harness.collectors import Definition
+
+app = typer.Typer(help="Which collectors there are; try one of your own.", no_args_is_help=True)
 MARKS = {"pass": "[green]pass[/]", "warn": "[yellow]warn[/]", "fail": "[red]fail[/]"}
+
+
+@app.command("list")
+@errors
+def list_command(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
+) -> None:
+    """Say which collectors there are: ours, and other people's, measured as they come.
+
+    As root it also says which cannot run on this machine, and why; nothing is fetched for that.
+
+    Examples:
+
+      harness collector list
+
+      harness collector list --json
+    """
+    from harness.collectors import REGISTRY, subject
+    from harness.plan import trials
+    from harness.targets.local import Local
+
+    known = {**REGISTRY, **{name: subject.load(name) for name in subject.names()}}
+    lacking = Local().ask("unmet", trials.needs(known))
+    rows = [
+        {
+            "name": name, "purpose": each.purpose, "from": _origin(each),
+            "compared": each.method or "switch", "here": _here(lacking, name),
+        }
+        for name, each in known.items()
+    ]  # fmt: skip
+    if as_json:
+        out.print_json(json.dumps(rows))
+        return
+    shown = Table("name", "what it is", "from", "compared", "here", box=None, pad_edge=False)
+    for row in rows:
+        shown.add_row(*map(escape, row.values()))
+    out.print(shown)
+    out.print("\nNext: harness evaluate --workload flask --arm NAME")
+
+
+def _here(lacking: Mapping[str, Any] | None, name: str) -> str:
+    """Whether it can run on this machine, or why not."""
+    if lacking is None:
+        return "not looked at: that takes root"
+    return str(lacking[name]["what"]) if name in lacking else "yes"
+
+
+def _origin(definition: Definition) -> str:
+    """Whose it is, and in which version it is had."""
+    if definition.subject is None:
+        return "included"
+    source = definition.subject.source
+    where = {"path": f"Debian's {source.package}", "pypi": "PyPI", "maven": "Maven Central"}
+    told = " ".join(filter(None, (source.name, source.version)))
+    return f"{told}, {where[source.way]}" if source.way in where else told
 
 
 @app.command("check")

@@ -27,7 +27,10 @@ TargetName = Annotated[
 def clean_command(
     target: TargetName = Local.name,
     cache: Annotated[
-        bool, typer.Option("--cache", help="Also what was built or fetched: programs, packages.")
+        bool,
+        typer.Option(
+            "--cache", help="Also what was built or fetched: programs, packages, subjects."
+        ),
     ] = False,
 ) -> None:
     """Undo what killed runs left: processes, cgroups, mounts, a stack that is kept off some CPUs.
@@ -42,7 +45,7 @@ def clean_command(
     """
     found = answered(target, "clean")
     done, left = list(found["done"]), list(found["left"])
-    for folder in (supply.cache(), packages.cache()) if cache else ():
+    for folder in (supply.cache(), supply.subjects(), packages.cache()) if cache else ():
         if freed := supply.empty(folder):
             done.append(f"Removed the cache {folder}: {freed / 1e6:.0f} MB.")
     for line in done:

@@ -100,7 +100,7 @@ class Options:
         list[str] | None,
         typer.Option(
             "--arm",
-            metavar="NAME=COLLECTORS",
+            metavar="[NAME=]COLLECTORS",
             help="Compare these collectors (joined with +) instead; repeat for more arms. An arm "
             "named old is what every other arm is compared against.",
         ),

@@ -1,4 +1,4 @@
-"""A collector as it is known before it runs; made by `included` and `spec`."""
+"""A collector as it is known before it runs; made by `included`, `spec` and `subject`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from harness.model import Claim
+from harness.model import Claim, Method
+from harness.wire.subject import Subject
 from harness.wire.telemetry import SIGNALS, TelemetryKind
 
 EXPORT_SECONDS = 3.0  # how often an agent exports its metrics; docs/adr/0013 says why
@@ -26,7 +27,8 @@ class Definition:
     one that a cluster runs a `daemonset` (NAMESPACE/NAME), which the target moves.
     It cannot run without its `hooks` (by the names of `linux.bpf_features.PROBES`), and takes
     another one where the kernel refuses one of those that it `prefers`. One that
-    `writes_profiles` is given a folder for them.
+    `writes_profiles` is given a folder for them. Somebody else's, which speaks no protocol of
+    ours, is a `subject`, and compared by a `method` of its own.
     """
 
     name: str
@@ -44,6 +46,8 @@ class Definition:
     prefers: tuple[str, ...] = ()
     writes_profiles: bool = False
     daemonset: str = ""
+    subject: Subject | None = None
+    method: Method | None = None
 
     @property
     def slug(self) -> str:

@@ -2,7 +2,8 @@
 
 http                             an included collector
 profile:frequency=99,drain=0.5   the same with options of its agent; `_` stands for `-`
-path/to/collector.toml           an external one, which speaks the agents' control protocol
+ddtrace                          a subject, somebody else's: one of those in subjects/
+path/to/collector.toml           one of your own, which speaks the agents' protocol, or a subject
 daemonset:NAMESPACE/NAME         what a cluster runs on each node; it can be moved, not switched
 """
 
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from harness.collectors import values
+from harness.collectors import subject, values
 from harness.collectors.definition import Definition
 from harness.collectors.included import REGISTRY
 from harness.errors import InputError
@@ -36,11 +37,14 @@ def resolve(spec: str) -> Definition:
         return _placed(text)
     if name in REGISTRY:
         return _with_options(REGISTRY[name], text, spec) if colon else REGISTRY[name]
+    if (found := subject.find(spec)) is not None:
+        return found
     if spec.endswith(".toml"):
         return _external(Path(spec))
+    known = ", ".join((*REGISTRY, *subject.names()))
     raise InputError(
         f"The collector {spec!r} is not known.",
-        next_step=f"Known are: {', '.join(REGISTRY)}, or the path of a collector's .toml file; "
+        next_step=f"Known are: {known}, or the path of a collector's .toml file; "
         f"in a cluster {DAEMONSET}NAMESPACE/NAME.",
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 from harness import __version__
 from harness.collectors import REGISTRY
 from harness.controller.resolved import Resolved
+from harness.model import Claim
 from harness.plan import definitions as resolving
 from harness.plan.experiment import Experiment
 from harness.results import resume
@@ -62,6 +63,7 @@ def create(
     `instrument` is the machine's certificate, or what of it the analysis is to use.
     """
     services = resolved.workloads
+    subjects = {spec: d for spec, d in resolved.definitions.items() if d.subject is not None}
     return Run.create(
         path,
         experiment,
@@ -79,11 +81,16 @@ def create(
         ended_early={},
         instrument=instrument or {},
         claims=[
-            {"collector": d.name, "text": claim.text, "source": claim.source}
-            for d in REGISTRY.values()
+            {"collector": spec, "text": claim.text, "source": _told(claim)}
+            for spec, d in {**REGISTRY, **subjects}.items()
             for claim in d.claims
         ],
     )
+
+
+def _told(claim: Claim) -> str:
+    """Where it stands, and of when it is."""
+    return f"{claim.source}, {claim.date}" if claim.date else claim.source
 
 
 def now() -> str:

@@ -115,6 +115,7 @@ def evaluate(
         for each in (target, load.target) if load else (target,):
             each.check()
             each.prepare(partial(tell, 0.0, 1.0))
+        lacking = skipping.obtained(target, resolved.definitions, partial(tell, 0.0, 1.0))
         asked = session(
             name,
             receiver=experiment.stack,
@@ -132,7 +133,7 @@ def evaluate(
         nodes.beside = remote
         try:
             hello = nodes.connect()
-            skipped = skipping.skipped(target, experiment, resolved.definitions) or {}
+            skipped = skipping.skipped(target, experiment, resolved.definitions, lacking) or {}
             skipping.require_some(experiment, skipped)
             nodes.clear(resolved.definitions)
             with target.out_of_the_way(hello.placement.orchestrator):

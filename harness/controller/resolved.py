@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from harness.collectors import Definition
 from harness.collectors.spec import is_placed
 from harness.controller import telemetry
 from harness.errors import (
@@ -39,13 +41,26 @@ def check(
     _check_factors(experiment)
     found = resolving.resolve_all(experiment) if definitions is None else definitions
     telemetry.check(experiment, found)
-    return Resolved(
-        {
-            name: own if own is not None and own.name == name else workloads.load(name)
-            for name in experiment.workloads
-        },
-        found,
-    )
+    services = {
+        name: own if own is not None and own.name == name else workloads.load(name)
+        for name in experiment.workloads
+    }
+    for arm in experiment.arms:
+        for spec in arm.collectors:
+            _check_language(arm, found[spec], services.values())
+    return Resolved(services, found)
+
+
+def _check_language(arm: Arm, definition: Definition, services: Iterable[Workload]) -> None:
+    """What runs within a service is made for one language; of one's own that is not known."""
+    wanted = definition.subject.language if definition.subject is not None else ""
+    for service in services:
+        if wanted and service.language not in ("", wanted):
+            raise InputError(
+                f"Arm {arm.name!r}: {definition.name!r} runs in services of {wanted}, and "
+                f"{service.name!r} is one of {service.language}.",
+                next_step=f"Measure a service of {wanted}: --workload NAME.",
+            )
 
 
 def _check_own(arm: Arm, own: Workload) -> None:

@@ -3,31 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+from harness.collectors import subject
 from harness.errors import HarnessError, NeedError
 from harness.plan import trials
 from harness.plan.experiment import Experiment
 from harness.plan.trials import Definitions
 from harness.results.run import Run
-from harness.targets.base import Target
+from harness.targets.base import Target, Tell
 
 
 def skipped(
-    target: Target, experiment: Experiment, definitions: Definitions
+    target: Target,
+    experiment: Experiment,
+    definitions: Definitions,
+    lacking: Mapping[str, Any] = {},
 ) -> dict[str, str] | None:
     """Why an arm cannot run on the target, by its name; None where that takes root to find out.
 
-    Hooks are tried there. Whatever else a collector lacks is learnt when it is started.
+    Hooks are tried there. Whatever else a collector lacks is learnt when it is started; `lacking`
+    is what `obtained` found.
     """
     unmet = target.ask("unmet", trials.needs(definitions))
     if unmet is None:
         return None
+    unmet = {**lacking, **unmet}
     found: dict[str, str] = {}
     for arm in experiment.arms:
         for spec in (*arm.collectors, *arm.against):
             if spec in unmet:
                 found.setdefault(arm.name, str(HarnessError.from_dict(unmet[spec])))
     return found
+
+
+def obtained(target: Target, definitions: Definitions, tell: Tell) -> dict[str, Any]:
+    """Get what is not there yet of other people's collectors, from package registries.
+
+    Why one could not be had, by how it is named. It may take minutes, so that no node waits.
+    """
+    wanted = {
+        spec: {"subject": found.subject, "lock": subject.lock(found.subject.source)}
+        for spec, found in definitions.items()
+        if found.subject is not None and found.subject.source.way in ("pypi", "maven")
+    }
+    if not wanted:
+        return {}
+    tell(f"getting {', '.join(wanted)}, what of them is not here yet")
+    lacking: dict[str, Any] = target.ask("obtain", wanted)
+    return lacking
 
 
 def require_some(experiment: Experiment, skipped: Mapping[str, str]) -> None:

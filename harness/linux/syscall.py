@@ -20,6 +20,7 @@ _PERF: Final = {"x86_64": 298, "aarch64": 241, "riscv64": 241, "s390x": 331, "pp
 _MNT_DETACH = 2
 _PERF_CGROUP, _PERF_CLOEXEC = 4, 8
 _MAP_CREATE, _PROG_LOAD, _PROG_NEXT_ID, _PROG_FD_BY_ID, _MAP_FD_BY_ID = 0, 5, 11, 13, 14
+_OBJECT_PIN, _OBJECT_GET = 6, 7
 _INFO_BY_FD = 15
 _RAW_TRACEPOINT_OPEN, _ENABLE_STATS = 17, 32
 
@@ -67,6 +68,18 @@ def program_fd(program_id: int) -> int:
 def map_fd(map_id: int) -> int:
     """A descriptor of a map; FileNotFoundError if it is gone."""
     return _bpf(_MAP_FD_BY_ID, bytearray(struct.pack("=III", map_id, 0, 0)))
+
+
+def pin(fd: int, path: Path) -> None:
+    """Keep a BPF object by a file in a BPF file system; OSError if refused."""
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    _bpf(_OBJECT_PIN, bytearray(struct.pack("=QII", *_at(name), fd, 0)))
+
+
+def pinned_fd(path: Path) -> int:
+    """A descriptor of the BPF object that a file keeps; OSError if it keeps none."""
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    return _bpf(_OBJECT_GET, bytearray(struct.pack("=QII", *_at(name), 0, 0)))
 
 
 def object_info(fd: int, info: ctypes.Array[ctypes.c_char]) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.meters import otlp
+from harness.meters import intake, otlp
 from harness.model import Part
 from harness.wire.spool import Record, read_spool
 from harness.wire.telemetry import PORT, SIGNALS, SPREAD, growth
@@ -70,10 +71,11 @@ def count(spool: Path, part: Part, signal: str) -> float:
 
 def by_port(spool: Path, part: Part, signal: str) -> dict[int, float]:
     """How much of a signal (one of SIGNALS) arrived for each server port; 0: none was told."""
-    name = SIGNALS[signal].counted_by
+    told = SIGNALS[signal]
     found: dict[int, float] = defaultdict(float)
     for _, item, added, _ in _items(spool, part):
-        if item.name == name and (part.only is None or item.has(*part.only)):
+        is_it = item.kind == told.kind and item.counted == told.counted_by
+        if is_it and (part.only is None or item.has(*part.only)):
             found[item.number(PORT)] += added
     return dict(found)
 
@@ -113,7 +115,7 @@ def _items(spool: Path, part: Part) -> Iterator[tuple[Record, otlp.Point | otlp.
     for record in read_spool(spool, part.mark):
         if part.until_ns is not None and record.arrival_ns > part.until_ns:
             return
-        for item in otlp.items(record):
+        for item in chain(otlp.items(record), intake.items(record)):
             if item.scope != part.scope or (part.instance and not item.sent_by(part.instance)):
                 continue
             added, since = series.add(item) if isinstance(item, otlp.Point) else (1.0, 0)

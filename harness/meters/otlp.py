@@ -15,6 +15,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from harness.wire.spool import Record
 
@@ -38,6 +39,11 @@ class Point:
     delta: bool
     gauge: bool
     kind: str = "metrics"
+
+    @property
+    def counted(self) -> str:
+        """What a signal counts it by."""
+        return self.name
 
     @property
     def resource(self) -> Attributes:
@@ -67,6 +73,12 @@ class Event:
     time_unix_ns: int
     attributes: Attributes = frozenset()
     resource: Attributes = frozenset()
+    span_kind: str = ""
+
+    @property
+    def counted(self) -> str:
+        """What a signal counts it by: the kind of a span, the event of a log record."""
+        return self.span_kind or self.name
 
     def has(self, key: str, value: str) -> bool:
         """Whether it carries this attribute."""
@@ -145,6 +157,7 @@ def _spans(request: ExportTraceServiceRequest) -> Iterator[Event]:
                     span.end_time_unix_nano,
                     _key(span.attributes),
                     sender,
+                    Span.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_"),
                 )
 
 

@@ -22,6 +22,7 @@ ANSWERS: Mapping[str, Callable[..., Any]] = {
     "describe": answers.describe,
     "doctor": answers.doctor,
     "unmet": answers.unmet,
+    "obtain": answers.obtain,
     "clean": answers.clean,
     "entry": answers.entry,
     "rehearse": answers.rehearse,

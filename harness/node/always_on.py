@@ -100,7 +100,7 @@ def run(
 
 def _note_first_peak(agents: Sequence[AgentProcess], notes: TrialLog) -> None:
     """The most that was resident of each agent up to its first exports, of which one was told."""
-    for agent in agents:
+    for agent in (each for each in agents if each.pids()):  # what is in the service has none
         peak = sum(map(peak_rss_bytes, agent.pids()))
         notes.add("agent_first_peak_rss_bytes", peak, "By", collector=agent.name)
 
@@ -116,8 +116,9 @@ def _note_cpu(
     """CPU of agents and receiver over the steady part.
 
     It is shorter than an export interval: of its one export, at the flush, it bears its share.
+    Of what runs within the service nothing is told: its CPU is the service's.
     """
-    for agent in agents:
+    for agent in (each for each in agents if each.cgroups):
         group, share = _group(agent), seconds / agent.spec.export_seconds
         used = after[group] - before[group] + (flushed[group] - after[group]) * min(share, 1)
         notes.add("steady_agent_cpu_seconds", used, "s", collector=agent.name)
@@ -178,7 +179,8 @@ def _coverage(
         return
     only = (signal.probe, known.mark) if signal.is_probed else None
     steady = replace(part, since_ns=0 if signal.is_expected else part.since_ns, only=only)
-    labels = {"collector": agent.name, "signal": name}
+    told = "requests" if signal.made == "requests" else name  # by spans or by a metric
+    labels = {"collector": agent.name, "signal": told}
     if signal.made == "requests":
         seen, beside = coverage.of_port(
             testbed.receiver.ports(steady, name, known.number), _measured_port(testbed)

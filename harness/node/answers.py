@@ -9,15 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from harness.errors import DEFECT, CommandError
+from harness.errors import DEFECT, CommandError, HarnessError
 from harness.linux import bpf_programs, facts, knobs, placement, processes, routes, tunables
 from harness.linux import tuning as tuning_of
 from harness.linux.procfs import HOST
 from harness.node import doctor as checks
-from harness.node import machine, needs, rehearsal
+from harness.node import machine, needs, rehearsal, subject_source
 from harness.stack import affinity, ledger
 from harness.wire import codec
 from harness.wire.spec import CollectorSpec, Needs
+from harness.wire.subject import Subject
 
 ENTRY_LIMIT_SECONDS = 600.0
 
@@ -44,6 +45,17 @@ def unmet(asked: Mapping[str, Any]) -> dict[str, dict[str, str]] | None:
         return None
     found = needs.unmet({key: codec.load(Needs, each) for key, each in asked.items()})
     return {key: error.to_dict() for key, error in found.items()}
+
+
+def obtain(asked: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Get these subjects, each with its lock's text, and say why one cannot be had, by its key."""
+    found = {}
+    for key, each in asked.items():
+        try:
+            subject_source.get(key, codec.load(Subject, each["subject"]), each["lock"])
+        except HarnessError as error:
+            found[key] = error.to_dict()
+    return found
 
 
 def clean() -> dict[str, list[str]]:

@@ -14,7 +14,9 @@ from typing import TypeVar
 from harness.errors import CollectorError, HarnessError, NeedError
 from harness.node import found
 from harness.node.agent_process import AgentProcess
+from harness.node.in_process import InProcessAgent
 from harness.node.placed_agent import PlacedAgent
+from harness.node.subject_process import SubjectProcess
 from harness.node.testbed import Testbed, TrialLog
 from harness.wire.driving import Call, Displace
 from harness.wire.spec import CollectorSpec, TrialSpec
@@ -78,6 +80,8 @@ def _start(agent: AgentProcess, stack: ExitStack) -> None:
 def _await(agent: AgentProcess, notes: TrialLog) -> None:
     agent.await_ready()
     notes.details["hooks"][agent.name] = agent.ready.get("hooks", [])
+    if version := agent.ready.get("version"):
+        notes.details.setdefault("versions", {})[agent.name] = version
     for metric in ("load_seconds", "attach_seconds"):
         if metric in agent.ready:  # an external collector may not tell
             notes.add(metric, agent.ready[metric], "s", collector=agent.name)
@@ -94,6 +98,9 @@ def _process(
 ) -> AgentProcess:
     if collector.daemonset:
         return PlacedAgent(collector, testbed, folder)
+    if collector.subject is not None:
+        made = InProcessAgent if collector.subject.is_within else SubjectProcess
+        return made(collector, testbed, folder)
     return AgentProcess(
         collector,
         target_cgroup=testbed.service.cgroup,
@@ -129,7 +136,10 @@ def remove(agents: Sequence[AgentProcess], notes: TrialLog, *, strictly: bool = 
     """
     for agent in agents:
         try:
-            if unsent := agent.remove().get("unsent", 0):
+            answer = agent.remove()
+            for remark in answer.get("remarks", ()):
+                notes.warn(remark)
+            if unsent := answer.get("unsent", 0):
                 notes.warn(
                     f"{agent.name}: {unsent} spans and log records were taken by no receiver."
                 )

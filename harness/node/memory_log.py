@@ -34,7 +34,7 @@ def keep(agents: Sequence[AgentProcess], seconds: float, path: Path, attend: Att
 
 def _rows(agents: Sequence[AgentProcess], seconds: float) -> Iterator[dict[str, float | str]]:
     """One for each agent, all at one time."""
-    for agent in agents:
+    for agent in (each for each in agents if each.pids()):
         maps = sum(each.bytes for each in bpf_maps.of_programs(agent.program_ids))
         resident = resident_bytes(agent.pids())
         yield {"seconds": seconds, "collector": agent.name, **resident, "maps": maps}

@@ -6,28 +6,22 @@ memory that of their processes, its programs those that appear with it.
 
 from __future__ import annotations
 
-import time
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from harness.errors import CollectorError, HarnessError, InputError, UnavailableError
 from harness.linux import bpf_programs, cgroup
-from harness.linux.procfs import HOST
-from harness.meters.bpfstats import Watched
-from harness.node import subject
-from harness.node.agent_process import AgentProcess
+from harness.node import loaded_programs, subject
+from harness.node.foreign_agent import ForeignAgent
 from harness.node.line import Gone
 from harness.node.testbed import Testbed
 from harness.wire.driving import Call, Displace, Place
 from harness.wire.spec import CollectorSpec, Found
 
-_OF_RUNTIMES = {"cgroup_device"}  # what a container's runtime loads for each container
 CALM_SECONDS = 3.0  # without another program, it has loaded what it loads
 LOADING_SECONDS = 30.0  # at most; some go on for ever, as processes come and go
 
 
-class PlacedAgent(AgentProcess):
+class PlacedAgent(ForeignAgent):
     """A DaemonSet of the cluster, on this node while a trial has it installed."""
 
     def __init__(self, spec: CollectorSpec, testbed: Testbed, folder: Path) -> None:
@@ -40,11 +34,6 @@ class PlacedAgent(AgentProcess):
         self._places: list[Path] = []
         self._is_there = False
         self._before = frozenset[int]()
-
-    @property
-    def counts(self) -> bool:
-        """It says nothing to us."""
-        return False
 
     @property
     def cgroups(self) -> list[Path]:
@@ -79,31 +68,11 @@ class PlacedAgent(AgentProcess):
                 collector=self.name,
             )
         self._places = sorted({each.home for each in homes})
-        self.ready = {"programs": [{"id": each} for each in sorted(self._loaded())]}
-
-    def send_switch(self, on: bool) -> None:
-        """Nothing: it is there."""
-
-    def receive_switch(self) -> dict[str, Any]:
-        """It took no time."""
-        return {"at_ns": time.monotonic_ns()}
-
-    def switch(self, on: bool) -> dict[str, Any]:
-        """Nothing: it is there; no time is told."""
-        return self.receive_switch()
-
-    def stats(self) -> dict[str, Any]:
-        """It counts nothing for us."""
-        return {}
-
-    def flush(self) -> dict[str, Any]:
-        """It exports by its own clock."""
-        return {}
-
-    def remove(self) -> dict[str, Any]:
-        """Have it moved away."""
-        self.kill()
-        return {}
+        loaded = loaded_programs.since(
+            self._before, self.pids, self._attend,
+            calm_seconds=CALM_SECONDS, limit_seconds=LOADING_SECONDS,
+        )  # fmt: skip
+        self.ready = {"programs": [{"id": each} for each in sorted(loaded)]}
 
     def kill(self) -> None:
         """Have it moved away, if it is here; a controller that is gone does so before a block."""
@@ -121,21 +90,3 @@ class PlacedAgent(AgentProcess):
 
     def _failed(self, error: HarnessError) -> CollectorError:
         return CollectorError(error.what, error.why, error.next_step, collector=self.name)
-
-    def _loaded(self) -> set[int]:
-        """The programs that were loaded since it was asked for, once no more come.
-
-        Those that another process holds are not its own; what nobody holds is pinned or attached.
-        """
-        begun = calm = time.monotonic()
-        known: frozenset[int] = frozenset()
-        while time.monotonic() - calm < CALM_SECONDS and time.monotonic() - begun < LOADING_SECONDS:
-            if (now := bpf_programs.ids() - self._before) != known:
-                known, calm = now, time.monotonic()
-            self._attend()
-            time.sleep(0.1)
-        mine = set(self.pids())
-        others = {each for pid in HOST.pids() if pid not in mine for each in bpf_programs.held(pid)}
-        with closing(Watched(known)) as watched:
-            runtimes = {i for i, each in watched.read().items() if each.type in _OF_RUNTIMES}
-        return set(known) - others - runtimes

@@ -76,7 +76,7 @@ def spawn(
     mind. One that does not start is started again once they are gone, a minute at most later:
     `tell` is told, and `attend` called meanwhile.
     """
-    port = _port(asked.url) if asked.url else 0
+    port = port_of(asked.url) if asked.url else 0
     if asked.url:
         routes.require_here(asked.url)
         _require_free(port)
@@ -129,7 +129,8 @@ def filled(word: str, port: int = 0) -> str:
     return word.replace("{workloads}", str(WORKLOADS))
 
 
-def _port(url: str) -> int:
+def port_of(url: str) -> int:
+    """The port of a URL, the usual one where it names none."""
     parts = urlsplit(url)
     return parts.port or (443 if parts.scheme == "https" else 80)
 

@@ -14,7 +14,7 @@ from harness.meters import bpf_maps
 from harness.meters.conditions import Conditions
 from harness.meters.memory import cgroup_bytes, peak_rss_bytes, pss_bytes
 from harness.model import WindowRow
-from harness.node import always_on, bpf_time, install_halves, saturation, twin, windows
+from harness.node import always_on, bpf_time, in_process, install_halves, saturation, twin, windows
 from harness.node.agent_process import AgentProcess
 from harness.node.always_on import Before
 from harness.node.install import install, remove
@@ -64,7 +64,7 @@ def _run(testbed: Testbed, spec: TrialSpec, folder: Path) -> TrialResult:
 
 def _scope(testbed: Testbed, spec: TrialSpec) -> Path:
     """The cgroup that collectors will observe."""
-    if spec.method == "twin" and spec.swapped:
+    if spec.method == "twin" and (spec.swapped or in_process.of(spec) is not None):
         return testbed.machine.make(twin.CGROUP)
     return testbed.service.cgroup
 
@@ -176,7 +176,8 @@ _METHODS: Mapping[TrialMethod, Method] = {
 
 
 def _memory(agents: Sequence[AgentProcess], notes: TrialLog) -> None:
-    for agent in agents:
+    """Of what runs within the service `twin` has told."""
+    for agent in (each for each in agents if each.pids()):
         notes.add("agent_pss_bytes", pss_bytes(agent.pids()), "By", collector=agent.name)
         peak = sum(map(peak_rss_bytes, agent.pids()))
         notes.add("agent_peak_rss_bytes", peak, "By", collector=agent.name)

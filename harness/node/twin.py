@@ -10,12 +10,14 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from harness.load.record import Requests
 from harness.meters.edges import Edges
+from harness.meters.memory import peak_rss_bytes, resident_bytes
 from harness.model import Window, WindowRow
-from harness.node import block, requests, service
+from harness.node import block, in_process, requests, service
 from harness.node.agent_process import switch_all
 from harness.node.install import install
 from harness.node.switch import note_injected
@@ -25,6 +27,7 @@ from harness.node.windows import open_edges, sleep_until, undisturbed
 from harness.wire.spec import Spawn, WindowState
 
 CGROUP = "twin"
+PLAIN = "plain"  # the cgroup of a second fresh process, where the twin has the collector in it
 
 
 def run(
@@ -33,9 +36,10 @@ def run(
     """Start the twin, drive both by turns while the collectors are on, then the rest.
 
     The block's process is in scope, or where the trial is swapped the twin, so that the luck of a
-    process is no effect.
+    process is no effect. A collector that runs within the service is in one of two fresh processes.
     """
-    here, plain = _pair(testbed, folder, notes, stack)
+    begin = _with_and_without if in_process.of(notes.spec) else _pair
+    here, plain = begin(testbed, folder, notes, stack)
     spec = notes.spec
     notes.details["scope"] = here.scope
     agents = install(here, spec.candidates, folder, notes, stack)
@@ -61,6 +65,7 @@ def run(
     note_injected(agents, before, after, [meanwhile] * len(agents), notes)
     rows = _rows(read, log, spec.windows)
     notes.details["latency_hdr"] = requests.histograms(rows, log)
+    _note_memory(here, plain, notes)
     finish(here, agents, {agent.name: on_cpu_seconds for agent in agents})
     return rows
 
@@ -71,17 +76,53 @@ def _pair(
     """The testbed of the process in scope and that of the plain one; one driver drives both."""
     asked = testbed.block.service
     assert isinstance(asked, Spawn), "plan.experiment refuses twins of a service that is found"
-    second = service.spawn(
-        asked,
-        log=folder / "twin.log",
-        cgroup=testbed.machine.make(CGROUP),
-        cpus=testbed.placement.workload,
-    )
-    stack.callback(second.stop)
+    second = _started(testbed, CGROUP, asked, folder, stack)
     first, other = testbed, replace(testbed, service=second, scope=CGROUP)
     scoped, plain = (other, first) if notes.spec.swapped else (first, other)
+    return _driven(scoped, plain, folder, stack)
+
+
+def _with_and_without(
+    testbed: Testbed, folder: Path, notes: TrialLog, stack: ExitStack
+) -> tuple[Testbed, Testbed]:
+    """Two fresh processes, one with the collector in it; which is started first takes turns."""
+    asked, collector = testbed.block.service, in_process.of(notes.spec)
+    assert isinstance(asked, Spawn)
+    assert collector is not None
+    wanted = {
+        PLAIN: asked,
+        CGROUP: in_process.instrumented(asked, collector, testbed.receiver.url),
+    }
+    found: dict[str, Testbed] = {}
+    for name in sorted(wanted, reverse=notes.spec.swapped):
+        begun = time.monotonic()
+        started = _started(testbed, name, wanted[name], folder, stack)
+        metric = "startup_seconds" if name == CGROUP else "startup_plain_seconds"
+        notes.add(metric, time.monotonic() - begun, "s", collector=collector.name)
+        found[name] = replace(testbed, service=started, scope=name)
+    return _driven(found[CGROUP], found[PLAIN], folder, stack)
+
+
+def _started(
+    testbed: Testbed, name: str, asked: Spawn, folder: Path, stack: ExitStack
+) -> service.SpawnedService:
+    """Another process of the service, in a cgroup of this name; `stack` ends it."""
+    started = service.spawn(
+        asked,
+        log=folder / f"{name}.log",
+        cgroup=testbed.machine.make(name),
+        cpus=testbed.placement.workload,
+    )
+    stack.callback(started.stop)
+    return started
+
+
+def _driven(
+    scoped: Testbed, plain: Testbed, folder: Path, stack: ExitStack
+) -> tuple[Testbed, Testbed]:
+    """Both with one driver that drives them."""
     driver = block.driver(
-        testbed.machine, testbed.placement, testbed.block,
+        scoped.machine, scoped.placement, scoped.block,
         [scoped.service.url, plain.service.url],
         log=folder / "twin-load.log", control="twin-load.sock", file=folder / "locustfile.py",
     )  # fmt: skip
@@ -90,21 +131,48 @@ def _pair(
 
 
 def _warm(here: Testbed, plain: Testbed, folder: Path, notes: TrialLog) -> None:
-    """Drive the fresh twin until its CPU per request is steady, and the other a little."""
-    timing, fresh = notes.spec.timing, here if here.scope == CGROUP else plain
+    """Drive each fresh process until its CPU a request is steady, and an older one a little."""
+    timing = notes.spec.timing
+    fresh = [each for each in (plain, here) if each.scope in (CGROUP, PLAIN)]
     path = folder / "twin-warmup.npz"
     here.driver.start(here.rate)
-    here.driver.aim(fresh is plain)
-    seconds, steady = await_steady(
-        lambda: cpu_seconds(fresh.service.cgroup),
-        timing.warmup, timing.warmup_limit, here.rate, here.attend,
-    )  # fmt: skip
-    here.driver.aim(fresh is here)
+    took: list[tuple[float, bool]] = []
+    for each in fresh:
+        here.driver.aim(each is plain)
+        took.append(
+            await_steady(
+                partial(cpu_seconds, each.service.cgroup),
+                timing.warmup,
+                timing.warmup_limit,
+                here.rate,
+                here.attend,
+            )
+        )
+    here.driver.aim(fresh[-1] is here)
     time.sleep(timing.settle)
     here.driver.finish(path)
     path.unlink()
+    seconds, steady = max(each for each, _ in took), all(good for _, good in took)
     notes.add("twin_warmup_seconds", seconds, "s")
     notes.details["warmup"] = {"seconds": round(seconds, 2), "steady": steady}
+
+
+def _note_memory(here: Testbed, plain: Testbed, notes: TrialLog) -> None:
+    """What the process with a collector in it has more than the one without: the agent has it."""
+    if (collector := in_process.of(notes.spec)) is None:
+        return
+    both = [each.service.pids() for each in (here, plain)]
+    (rss, plain_rss), (pss, plain_pss) = (
+        [resident_bytes(pids)[kind] for pids in both] for kind in ("rss", "pss")
+    )
+    peak, plain_peak = (sum(map(peak_rss_bytes, pids)) for pids in both)
+    for metric, value in {
+        "service_rss_bytes": rss,
+        "plain_rss_bytes": plain_rss,
+        "agent_pss_bytes": pss - plain_pss,
+        "agent_peak_rss_bytes": peak - plain_peak,
+    }.items():
+        notes.add(metric, value, "By", collector=collector.name)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from typing import Any
 from harness.collectors import Definition, resolve
 from harness.model import Claim
 from harness.plan.experiment import Experiment
+from harness.wire import codec
+from harness.wire.subject import Subject
 
 __all__ = ["from_dict", "resolve", "resolve_all", "to_dict"]
 
@@ -31,6 +33,8 @@ def from_dict(data: Mapping[str, Any]) -> Definition:
     """What `to_dict` made."""
     values = {key: value for key, value in data.items() if key != "sha256"}
     values["claims"] = tuple(Claim(**claim) for claim in values["claims"])
+    if values.get("subject"):
+        values["subject"] = codec.load(Subject, values["subject"])
     for field in dataclasses.fields(Definition):
         if isinstance(values.get(field.name), list):  # as JSON has it
             values[field.name] = tuple(values[field.name])

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.collectors import subject
 from harness.collectors.definition import EXPORT_SECONDS
 from harness.errors import InputError
 from harness.model import FACTORIAL, Arm, Load, StackKind, Trial
@@ -18,6 +19,7 @@ from harness.plan.allotment import Allotment
 
 SHIPPED = Path(__file__).resolve().parents[2] / "experiments"
 ASKING_SECONDS = 10.0  # until all is found that was sent, and exports by the clock are
+WITHIN_SECONDS = 30.0  # two processes started and warmed up, and what is awaited of their telemetry
 
 
 @dataclass(frozen=True)
@@ -174,8 +176,10 @@ class Experiment:
         per_metered += self.rates_seconds
         arms = self.trial_arms
         collectors = sum(1 for arm in arms if arm.collectors)
+        within = sum(1 for arm in arms if arm.collectors and not _has_programs(arm))
         against = sum(1 for arm in arms if arm.against)
-        trials = len(arms) * per_switched + collectors * per_metered
+        trials = len(arms) * per_switched + (collectors - within) * per_metered
+        trials += within * WITHIN_SECONDS
         trials += against * (self.steady_seconds + 1.5)  # the references' own steady part
         trials += (collectors + against) * self.asking_seconds
         trials += len(saturation.arms(self)) * (self.settle_seconds + self.saturated_seconds + 1.2)
@@ -274,9 +278,9 @@ def plan(experiment: Experiment) -> list[Trial]:
     Within a workload the arms of odd blocks are shuffled by the seed and those of the next block
     run in the reverse order, so that a linear drift over a pair of blocks cancels. Metered trials
     run at the end of each block, on the same process, and saturated ones last: what being full
-    leaves behind in a process (its heap, closed connections) reaches no other trial. Before its
-    pilot has decided, an experiment has the pilot's trials only; those that are decided follow, and
-    have later numbers.
+    leaves behind in a process (its heap, closed connections) reaches no other trial. What runs
+    within the service has no programs to meter. Before its pilot has decided, an experiment has the
+    pilot's trials only; those that are decided follow, and have later numbers.
     """
     order: list[tuple[str, int, str, str]] = []
     for workload, block in allotment.order(experiment):
@@ -286,13 +290,18 @@ def plan(experiment: Experiment) -> list[Trial]:
         order += [
             (workload, block, arm.name, "metered")
             for arm in experiment.trial_arms
-            if arm.collectors and experiment.metered_seconds > 0
+            if _has_programs(arm) and experiment.metered_seconds > 0
         ]
         order += [(workload, block, arm.name, "saturated") for arm in saturation.arms(experiment)]
     return [
         Trial(i, workload, block, arm, kind, _seed(experiment.seed, i))  # type: ignore[arg-type]
         for i, (workload, block, arm, kind) in enumerate(order)
     ]
+
+
+def _has_programs(arm: Arm) -> bool:
+    """Whether it may have BPF programs: what runs within the service has none."""
+    return not all(map(subject.is_within, arm.collectors))
 
 
 def pattern(quadruples: int, seed: int) -> list[bool]:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from harness.collectors import subject
 from harness.collectors.spec import is_placed
 from harness.model import BASELINE, FACTORIAL, Arm
 from harness.plan import design, saturation
@@ -18,21 +19,17 @@ if TYPE_CHECKING:
 def chosen(arms: Sequence[Arm], named: Collection[str] = (), stack: str = "sink") -> list[Arm]:
     """The arms, those that are not `named` (which say it themselves) with the method of choice.
 
-    What a cluster runs on its nodes is installed and removed: nothing switches it.
+    What a cluster runs on its nodes is installed and removed: nothing switches it. Somebody else's
+    collector says itself how it is compared.
     Two or more arms whose collectors can be switched share their windows. Not so versions of one
     collector, of which nobody runs two at once, nor the same collectors twice, and not where
     backends are asked what each arm's telemetry costs them.
     """
-    arms = [
-        replace(a, method="block")
-        if a.name not in named and any(map(is_placed, a.collectors))
-        else a
-        for a in arms
-    ]
+    arms = [a if a.name in named else _unswitched(a) for a in arms]
     free = [
         a
         for a in arms
-        if a.name not in named and a.collectors and not a.against and a.method != "block"
+        if a.name not in named and a.collectors and not a.against and a.method == "switch"
     ]
     told = [a for a in arms if a.name in named and a.method == FACTORIAL]
     versions = _versions([*free, *told])
@@ -47,6 +44,13 @@ def chosen(arms: Sequence[Arm], named: Collection[str] = (), stack: str = "sink"
     if (shared or told) and BASELINE not in named:
         shared.add(BASELINE)
     return [replace(a, method=FACTORIAL) if a.name in shared else a for a in arms]
+
+
+def _unswitched(arm: Arm) -> Arm:
+    """The same, by another method where nothing can switch its collectors."""
+    if any(map(is_placed, arm.collectors)):
+        return replace(arm, method="block")
+    return replace(arm, method=subject.method(arm.collectors) or arm.method)
 
 
 def _versions(arms: Sequence[Arm]) -> set[str]:

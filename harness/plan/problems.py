@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, get_args
 
+from harness.collectors import subject
 from harness.collectors.spec import is_placed
 from harness.model import BASELINE, FACTORIAL, Arm, Arrivals
 from harness.plan import allotment, methods, saturation
@@ -131,10 +132,31 @@ def _of_arm(arm: Arm) -> Iterator[str]:
             f"arm {arm.name!r} has what a cluster runs on its nodes, which nothing can switch: "
             "its method is block."
         )
+    yield from _of_subjects(arm)
     if arm.against and arm.method != "switch":
         yield f"arm {arm.name!r}: only a switched arm can be compared against collectors."
     if any(len(set(each)) < len(each) for each in (arm.collectors, arm.against)):
         yield f"arm {arm.name!r} names a collector twice."
+
+
+def _of_subjects(arm: Arm) -> Iterator[str]:
+    """What is wrong with other people's collectors in it: what nothing can switch, or turn off."""
+    within = [spec for spec in arm.collectors if subject.is_within(spec)]
+    if within and arm.method != "twin":
+        yield (
+            f"arm {arm.name!r} has {within[0]!r}, which runs in the service's own process: its "
+            "method is twin, one process with it beside one without."
+        )
+    elif arm.method not in ("twin", "block") and subject.method((*arm.collectors, *arm.against)):
+        yield (
+            f"arm {arm.name!r} has somebody else's collector, which cannot be told to switch: its "
+            "method is twin or block."
+        )
+    if len(within) > 1:
+        yield (
+            f"arm {arm.name!r} has {' and '.join(within)} in one process, and each takes the "
+            "service over: give each an arm of its own."
+        )
 
 
 def _kinds(e: Experiment) -> Iterator[str]:

@@ -9,7 +9,7 @@ import random
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from harness.collectors import Definition
+from harness.collectors import Definition, subject
 from harness.model import FACTORIAL, Arm, Method, Trial, TrialKind
 from harness.plan import design, saturation
 from harness.plan.experiment import Experiment, pattern
@@ -31,6 +31,7 @@ SLICE_SECONDS = 0.05  # of a metered trial
 LEAST_SLICES = 24  # six quadruples: fewer give no interval
 MIN_REQUESTS = 5  # in a window, or its cost per request is mostly chance
 REFERENCE = "reference"  # added to the names of what the candidates are compared against
+WITHIN_FRACTION = 0.15  # agents were seen to take three times what a quick request takes
 
 Definitions = Mapping[str, Definition]
 """The collectors of an experiment, by how they are written there; resolved once."""
@@ -54,7 +55,7 @@ def block(e: Experiment, workload: Workload, number: int, rate: float | None) ->
         driver_seed=random.Random(f"{e.seed}/{workload.name}/{number}").getrandbits(32),
         rate=rate if rate is not None else load.rate,
         find_capacity=rate is None,
-        fraction=load.fraction,
+        fraction=_fraction(e, workload.name),
         max_rate=load.max_rate,
         warmup_seconds=e.warmup_seconds,
         warmup_limit_seconds=e.warmup_limit_seconds,
@@ -66,6 +67,12 @@ def block(e: Experiment, workload: Workload, number: int, rate: float | None) ->
         count_instructions=e.count_instructions,
         load_workers=e.load_workers,
     )
+
+
+def _fraction(e: Experiment, workload: str) -> float:
+    """Of the capacity; less, unless it is said, where a collector within may multiply the CPU."""
+    within = any(map(subject.is_within, (spec for arm in e.arms for spec in arm.collectors)))
+    return WITHIN_FRACTION if within and workload not in e.loads else e.load(workload).fraction
 
 
 def service(workload: Workload) -> Spawn | Found:
@@ -103,7 +110,9 @@ def trial(
     """
     arm = e.arm(planned.arm)
     method = _OF_KIND.get(planned.kind) or _METHODS[arm.method]
-    candidates = tuple(collector(definitions[name]) for name in arm.collectors)
+    resolved = [definitions[name] for name in arm.collectors]
+    metered = [each for each in resolved if method != "bpf_time" or not _is_within(each)]
+    candidates = tuple(map(collector, metered))
     references = tuple(collector(definitions[name], REFERENCE) for name in arm.against)
     cycled = arm.method == FACTORIAL and method in ("switch", "saturate")
     kept = [i for i, each in enumerate(candidates) if each.name not in without]
@@ -124,6 +133,11 @@ def trial(
         cycle=design.cycle(len(design.factors(e))) if cycled else 4,
         shared=arm.method == FACTORIAL,
     )
+
+
+def _is_within(definition: Definition) -> bool:
+    """Whether it is a part of the service: it has no programs of its own to meter."""
+    return definition.subject is not None and definition.subject.is_within
 
 
 def _shared_windows(e: Experiment, planned: Trial, kept: Sequence[int]) -> Iterator[WindowState]:
@@ -153,12 +167,13 @@ def collector(definition: Definition, instance: str = "") -> CollectorSpec:
         by_socket=definition.by_socket,
         writes_profiles=definition.writes_profiles,
         daemonset=definition.daemonset,
+        subject=definition.subject,
     )
 
 
 def needs(definitions: Definitions) -> dict[str, Needs]:
-    """What each collector needs of the kernel."""
-    return {spec: Needs(d.slug, d.hooks, d.prefers) for spec, d in definitions.items()}
+    """What each collector needs of the machine."""
+    return {spec: Needs(d.slug, d.hooks, d.prefers, d.subject) for spec, d in definitions.items()}
 
 
 def _states(e: Experiment, arm: Arm, planned: Trial, method: TrialMethod) -> Sequence[bool]:

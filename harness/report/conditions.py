@@ -35,6 +35,7 @@ def measuring(summary: Summary) -> list[tuple[str, str]]:
         *_workers(e),
         *_load(summary),
         ("telemetry", _telemetry(summary)),
+        *_versions(summary),
         ("blocks", _blocks(summary)),
         *_pilot(summary),
         ("warm-up", _warm(summary.about)),
@@ -132,6 +133,15 @@ def _telemetry(summary: Summary) -> str:
         return "to a small sink, which only notes what arrives"
     versions = summary.about.components or {}
     return "to the full stack: " + ", ".join(f"{name} {v}" for name, v in versions.items())
+
+
+def _versions(summary: Summary) -> list[tuple[str, str]]:
+    """Which versions of other people's collectors were measured, and how they were had."""
+    found: dict[str, None] = {}
+    for judged in summary.trials:
+        for name, version in judged.record.extra.get("versions", {}).items():
+            found[f"{name}: {version}"] = None
+    return [("other people's collectors", "; ".join(found))] if found else []
 
 
 def _load(summary: Summary) -> Iterator[tuple[str, str]]:

@@ -22,7 +22,7 @@ def sheet(summary: Summary, workload: str) -> Sheet:
     measured = {
         row.arm
         for row in summary.rows
-        if (row.workload, row.metric) == (workload, "runs_per_request")
+        if row.workload == workload and row.metric in ("runs_per_request", "events_per_request")
     }
     rows = tuple(
         (arm.name, wording.arm_label(summary, arm.name), _cells(summary, workload, arm.name))
@@ -45,4 +45,5 @@ def _cell(summary: Summary, workload: str, arm: str, metric: str) -> Cell:
         return Cell("n/a", "events of several kinds", "none")
     if wording.is_idle(summary, workload, arm):
         return Cell(wording.NO_EVENTS, "", "none")
-    return Cell("not counted", "", "none")
+    within = summary.row(workload, arm, "startup_s") is not None
+    return Cell("none of its own" if within else "not counted", "", "none")

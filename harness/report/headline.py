@@ -46,9 +46,9 @@ SAME = {
 
 
 def verdict(summary: Summary) -> str:
-    """Harms, who saw nothing, the service's CPU, and what is known where that was not resolved."""
+    """Harms, who saw nothing or little, the service's CPU, and what is known besides."""
     said = [harm.sentence for harm in summary.harms[:1]]
-    said += [blind(summary), cpu_verdict(summary)]
+    said += [blind(summary), half_blind(summary), cpu_verdict(summary)]
     if not any(_is_told(summary, row) for row in costs(summary)):
         said += [besides(summary), bill(summary)]
     return " ".join(text for text in said if text)
@@ -63,12 +63,29 @@ def blind(summary: Summary) -> str:
     if not rows:
         return ""
     row, signal = max(rows, key=lambda each: each[0].n)
-    tls = " (is it encrypted, by TLS?)" if signal == "requests" else ""
+    why = " (is it encrypted, by TLS?)" if signal == "requests" else ""
+    if sight.is_within(summary.rows, row):
+        why = " (does it know this kind of server?)"
     more = f"; so it is in {len(rows) - 1} more rows" if len(rows) > 1 else ""
     phrase = wording.arm_phrase(summary, row.arm)
     return (
         f"{phrase[:1].upper()}{phrase[1:]} saw none of {row.n:,} {signal} of the {row.workload} "
-        f"service{tls}: what is told of it is what looking costs{more}."
+        f"service{why}: what is told of it is what looking costs{more}."
+    )
+
+
+def half_blind(summary: Summary) -> str:
+    """That a collector missed much of what there was; empty if none did."""
+    rows = list(sight.partly(summary.rows))
+    if not rows:
+        return ""
+    row, signal = min(rows, key=lambda each: each[0].estimate)
+    more = f"; so it is, more or less, in {len(rows) - 1} more rows" if len(rows) > 1 else ""
+    phrase = wording.arm_phrase(summary, row.arm)
+    return (
+        f"{phrase[:1].upper()}{phrase[1:]} saw only {wording.plain(row.estimate)} % of {row.n:,} "
+        f"{signal} of the {row.workload} service: what is told of it is the cost of seeing no "
+        f"more{more}."
     )
 
 

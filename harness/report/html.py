@@ -31,6 +31,7 @@ from harness.report import (
     sheets,
     table,
     tiles,
+    within,
     wording,
 )
 from harness.results.run import Run
@@ -63,6 +64,7 @@ class Section:
     against: sheets.Sheet
     latencies: list[sheets.Sheet]
     life: sheets.Sheet
+    within: sheets.Sheet
     growth: sheets.Sheet
     found: sheets.Sheet
     cost: sheets.Sheet
@@ -150,6 +152,7 @@ def _section(run: Run, summary: Summary, workload: str) -> Section:
         sheets.against(summary, workload),
         sheets.latencies(summary, workload),
         sheets.life(summary, workload),
+        within.sheet(summary, workload),
         growth.sheet(summary, workload),
         quality.found(summary, workload),
         quality.cost(summary, workload),
@@ -207,7 +210,8 @@ def _hooks(summary: Summary) -> dict[str, str]:
     found: dict[str, str] = {}
     for judged in summary.trials:
         for collector, hooks in judged.record.extra.get("hooks", {}).items():
-            found[collector] = ", ".join(hooks)
+            if hooks:  # what runs in the service takes none
+                found[collector] = ", ".join(hooks)
     return found
 
 

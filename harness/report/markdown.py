@@ -16,6 +16,7 @@ from harness.report import (
     saturation,
     table,
     terminal,
+    within,
 )
 from harness.report.sheets import Sheet
 
@@ -72,10 +73,10 @@ def _stack(summary: Summary) -> list[str]:
 
 
 def _followed(summary: Summary) -> list[str]:
-    """What the processor counted, and whether agents grew, in runs that tell it."""
+    """Services with a collector within, what the processor counted, whether agents grew."""
     found = [
         "\n".join(_sheet(each))
-        for make in (counters.sheet, growth.sheet)
+        for make in (within.sheet, counters.sheet, growth.sheet)
         for workload in summary.experiment.workloads
         if (each := make(summary, workload)).rows
     ]

@@ -14,6 +14,7 @@ from html import escape
 
 from markupsafe import Markup
 
+from harness.analysis import sight
 from harness.analysis.summary import Summary
 from harness.model import Comparison
 from harness.report import table, wording
@@ -132,14 +133,15 @@ def _seen(summary: Summary, workload: str, arm: str) -> tuple[str, bool]:
     ]  # fmt: skip
     if not rows:
         return "what it saw was not counted", False
-    return "saw " + ", ".join(map(_told, rows)), any(_is_bad(row) for row in rows)
+    told = (_told(row, sight.is_within(summary.rows, row)) for row in rows)
+    return "saw " + ", ".join(told), any(_is_bad(row) for row in rows)
 
 
-def _told(row: Comparison) -> str:
+def _told(row: Comparison, within: bool) -> str:
     signal = row.metric.partition("[")[2].rstrip("]")
     if row.estimate == 0 and not SIGNALS[signal].is_expected:
-        tls = " (is it encrypted?)" if signal == "requests" else ""
-        return f"none of {row.n:,} {signal}{tls}: what it costs is what looking costs"
+        why = " (is it encrypted?)" if signal == "requests" and not within else ""
+        return f"none of {row.n:,} {signal}{why}: what it costs is what looking costs"
     text, _ = table.arrived(row)
     if SIGNALS[signal].is_probed:
         return f"{text} for {signal}"

@@ -13,9 +13,10 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
-from harness.stack import refusal
+from harness.stack import intake, refusal
 from harness.stack.http import Connection, Request, Response
 from harness.stack.refusal import Refusal
 from harness.wire.spool import Record, pack, whole_bytes
@@ -45,17 +46,20 @@ class Sink:
         if request.method == "GET" and request.path == "/stats":
             stats = {"posts": self._posts, "bytes": self._bytes, "refused": self._refused}
             return Response(200, json.dumps(stats).encode(), "application/json")
-        kind = _SIGNALS.get(request.path)
-        if kind is None:
-            return Response(404)
-        if request.method != "POST":
+        request = replace(request, path=request.path.partition("?")[0])
+        kind = _SIGNALS.get(request.path) or intake.kind(request)
+        if not kind:
+            return intake.answer(request) or Response(404)
+        if request.method not in intake.METHODS.get(kind, ("POST",)):
             return Response(405)
         refused = self._refusal.now() or (None if self._keep(request) else Response(503))
         if refused is not None:
             self._refused += 1
             return refused
-        self._posts[kind] += 1
-        self._bytes[kind] += len(request.body)
+        self._posts[kind] = self._posts.get(kind, 0) + 1
+        self._bytes[kind] = self._bytes.get(kind, 0) + len(request.body)
+        if kind not in _SIGNALS.values():
+            return intake.taken(kind)
         as_json = request.headers.get("content-type", "").startswith("application/json")
         return Response(200, b"{}", "application/json") if as_json else Response(200)
 

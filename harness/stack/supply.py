@@ -50,9 +50,18 @@ class Offer:
 
 def cache() -> Path:
     """The folder that holds everything that was got; it may not exist yet."""
+    return _cache() / "stack"
+
+
+def subjects() -> Path:
+    """The folder of other people's collectors that were got; it may not exist yet."""
+    return _cache() / "subjects"
+
+
+def _cache() -> Path:
     base = os.environ.get("XDG_CACHE_HOME", "")
     home = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
-    return home / "harness" / "stack"
+    return home / "harness"
 
 
 def offers(component: Component, folder: Path) -> list[Offer]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from harness.model import Arrivals, StackKind, WindowRow
+from harness.wire.subject import Subject
 
 TrialMethod = Literal["switch", "twin", "install", "bpf_time", "saturate"]
 """How a trial compares: `install` is an experiment's `block`, `bpf_time` a metered trial,
@@ -171,7 +172,7 @@ class CollectorSpec:
     an external one has a `command` instead, one that the cluster runs a `daemonset`. `signal` is
     what coverage counts, `telemetry` the kind whose delay is its data latency, `scope` the OTLP
     scope of both. One that is told `by_socket` knows the service by the cgroup of its sockets; one
-    that `writes_profiles` gets a folder.
+    that `writes_profiles` gets a folder. Somebody else's is a `subject`.
     """
 
     name: str
@@ -186,18 +187,21 @@ class CollectorSpec:
     by_socket: bool = False
     writes_profiles: bool = False
     daemonset: str = ""
+    subject: Subject | None = None
 
 
 @dataclass(frozen=True)
 class Needs:
     """The hooks that a collector, called `name`, takes, by the names of `linux.bpf_features`.
 
-    It cannot run without `hooks`, and takes another one for one of `prefers` that is refused.
+    It cannot run without `hooks`, and takes another one for one of `prefers` that is refused. A
+    `subject` must be had, too.
     """
 
     name: str
     hooks: tuple[str, ...]
     prefers: tuple[str, ...] = ()
+    subject: Subject | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ it sent.
 class Signal:
     """One thing that coverage counts. All tables of signals derive from SIGNALS.
 
-    Telemetry of this `kind` tells it: the metric, or the event of log records, called `counted_by`.
+    Telemetry of this `kind` tells it: the metric, the event of log records, or the kind of span,
+    called `counted_by`.
     `probe` is the attribute by which probes are told from what the service does itself. One that is
     told `by_socket` is the service's if the socket is that of its cgroup.
     """
@@ -41,6 +42,7 @@ class Signal:
 
 
 SPANS = "spans"  # asked for where they can be found again
+SERVER_SPANS = "server_spans"  # one for each request, of who traces them all
 SIGNALS: dict[str, Signal] = {
     each.name: each
     for each in (
@@ -57,6 +59,7 @@ SIGNALS: dict[str, Signal] = {
         ),
         Signal("samples", "metrics", "profile.samples", made="cpu_seconds"),
         Signal(SPANS, "spans", "", made="sent"),
+        Signal(SERVER_SPANS, "spans", "SERVER", made="requests"),
     )
 }  # fmt: skip
 PORT = "server.port"  # the attribute that says at which port a request was served
@@ -69,8 +72,8 @@ IN_AGENT = ("iter",)  # hooks whose programs an agent runs itself, in its own CP
 
 
 def countable() -> tuple[str, ...]:
-    """The signals of which a collector may say that it is to be counted by them."""
-    return tuple(each.name for each in SIGNALS.values() if each.made != "sent")
+    """The signals of which one that speaks our protocol may say that it is counted by them."""
+    return tuple(each.name for each in SIGNALS.values() if each.kind != "spans")
 
 
 def growth(last: tuple[int, float] | None, value: float) -> tuple[float, int | None]:

@@ -38,7 +38,8 @@ def _blocks(language: str) -> list[tuple[str, str]]:
 
 BUDGETS = [block for block in _blocks("toml") if "[[budget]]" in block[1]]
 COLLECTORS = [block for block in _blocks("toml") if "{control}" in block[1]]
-EXPERIMENTS = [block for block in _blocks("toml") if block not in BUDGETS + COLLECTORS]
+SUBJECTS = [block for block in _blocks("toml") if "[source]" in block[1]]
+EXPERIMENTS = [block for block in _blocks("toml") if block not in BUDGETS + COLLECTORS + SUBJECTS]
 COMMANDS = sorted(
     {line for _, body in _blocks("sh") for line in body.splitlines() if line and line[0] != "#"}
 )
@@ -153,6 +154,14 @@ def test_collector_file(page: str, body: str, tmp_path: Path) -> None:
     path = tmp_path / "collector.toml"
     path.write_text(body)
     assert resolve(str(path)).command
+
+
+@pytest.mark.parametrize(("page", "body"), SUBJECTS)
+def test_definition_of_a_subject(page: str, body: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.lock").write_text("mine==1.2.3 --hash=sha256:00\n")
+    path = tmp_path / "subject.toml"
+    path.write_text(body)
+    assert resolve(str(path)).subject is not None
 
 
 def test_links_lead_somewhere() -> None:

@@ -63,7 +63,7 @@ def test_version_may_be_held_against_itself() -> None:
 @pytest.mark.parametrize(
     ("arms", "words"),
     [
-        (["http"], "cannot be read"),
+        (["+http"], "cannot be read"),
         (["=http"], "cannot be read"),
         (["a="], "cannot be read"),
         (["a=http++flows"], "cannot be read"),

@@ -1,0 +1,227 @@
+"""Other people's collectors, one TOML file each in `subjects/`; `spec` and `plan` ask.
+
+A definition is data: how the subject is had, started and scoped, what of its data is counted, and
+what is claimed of it. One outside of this folder is given by its path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args
+
+from harness.collectors.definition import Definition
+from harness.errors import InputError
+from harness.model import Claim, Method
+from harness.wire.subject import Kind, Source, Subject, Way
+from harness.wire.telemetry import SERVER_SPANS, TelemetryKind, countable
+
+FOLDER = Path(__file__).with_name("subjects")
+PLACEHOLDERS = {
+    "in-process": ("otlp", "home", "site", "jar", "service", "instance"),
+    "process": ("pid", "cgroup", "cgroup_id", "port", "home", "folder", "python", "here"),
+}
+_KEYS = (
+    "name", "purpose", "kind", "method", "language", "reach", "environment", "wrap", "command",
+    "ready", "events", "leaves", "hooks", "source", "telemetry", "claims",
+)  # fmt: skip
+_TABLES = {
+    "source": ("way", "name", "version", "sha256", "lock", "package", "why"),
+    "telemetry": ("signal", "kind", "scope", "seconds"),
+    "claims": ("text", "source", "date"),
+}
+_METHODS: tuple[Method, ...] = ("twin", "block")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+_SHOWN = "docs/guide.md, *Other people's collectors*, says what a definition holds"
+
+
+def names() -> list[str]:
+    """The subjects that ship."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load(name: str) -> Definition:
+    """One that ships."""
+    return read(FOLDER / f"{name}.toml")
+
+
+@cache
+def read(path: Path) -> Definition:
+    """The definition in a file; InputError that says what is wrong with it."""
+    try:
+        data = tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"The subject {path} cannot be read.", f"{error}.", f"Correct it; {_SHOWN}."
+        ) from error
+    for problem in _problems(data, path):
+        raise InputError(
+            f"The subject {path} cannot be used: {problem}", next_step=f"Correct it; {_SHOWN}."
+        )
+    return _definition(data, path)
+
+
+def is_definition(path: Path) -> bool:
+    """Whether a collector's file is of this kind; one that speaks our protocol has no `kind`."""
+    try:
+        return "kind" in tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
+        return False
+
+
+def find(spec: str) -> Definition | None:
+    """The subject that an experiment names so; None if it names no subject, or none any more."""
+    if spec in names():
+        return load(spec)
+    path = Path(spec)
+    return read(path) if spec.endswith(".toml") and is_definition(path) else None
+
+
+def is_within(spec: str) -> bool:
+    """Whether it runs in the service's own processes."""
+    found = find(spec)
+    return found is not None and found.subject is not None and found.subject.is_within
+
+
+def method(specs: Iterable[str]) -> Method | None:
+    """How an arm with these collectors is compared if it does not say; None without a subject.
+
+    What runs within the service can be compared in one way only.
+    """
+    found = [each for spec in specs if (each := find(spec)) is not None]
+    ways = {each.method for each in found}
+    return next((way for way in _METHODS if way in ways), None)
+
+
+def lock(source: Source) -> str:
+    """The text of a lock file, empty without one; InputError if it was another before."""
+    if source.way != "pypi":
+        return ""
+    path = FOLDER / source.lock
+    text = path.read_text() if path.is_file() else ""
+    if hashlib.sha256(text.encode()).hexdigest() != source.sha256:
+        raise InputError(
+            f"{path} is not what the run began with.",
+            "Its report would be of two versions, as if they were one.",
+            "Begin another run.",
+        )
+    return text
+
+
+def _definition(data: Mapping[str, Any], path: Path) -> Definition:
+    telemetry = data.get("telemetry", {})
+    seconds = telemetry.get("seconds")
+    here = str(path.resolve().parent)
+    return Definition(
+        data["name"],
+        data["purpose"],
+        telemetry.get("signal"),
+        telemetry.get("kind"),
+        tuple(Claim(**claim) for claim in data.get("claims", ())),
+        options={"interval": f"{seconds:g}"} if seconds else {},
+        command=tuple(word.replace("{here}", here) for word in data.get("command", ())),
+        scope=telemetry.get("scope", ""),
+        hooks=tuple(data.get("hooks", ())),
+        method=data.get("method", "twin"),
+        subject=Subject(
+            data["kind"],
+            _source(data["source"], path),
+            data.get("language", ""),
+            data.get("environment", {}),
+            tuple(data.get("wrap", ())),
+            data.get("ready", ""),
+            data.get("events", ""),
+            tuple(data.get("leaves", ())),
+            data.get("reach", "service"),
+        ),
+    )
+
+
+def _source(table: Mapping[str, Any], path: Path) -> Source:
+    """With the hash of its lock file, which one that ships names without a folder."""
+    if table["way"] != "pypi":
+        return Source(**table)
+    file = path.parent / table["lock"]
+    own = table["lock"] if path.parent == FOLDER else str(file.resolve())
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    return Source(**{**table, "lock": own, "sha256": sha256})
+
+
+def _problems(data: Mapping[str, Any], path: Path) -> Iterator[str]:
+    if unknown := sorted(set(data) - set(_KEYS)):
+        yield f"it has unknown keys: {', '.join(unknown)}. Known are: {', '.join(_KEYS)}."
+    if missing := [key for key in ("name", "purpose", "kind", "source") if key not in data]:
+        yield f"it lacks {', '.join(missing)}."
+    if not _NAME.fullmatch(str(data["name"])):
+        yield f"{data['name']!r} cannot be its name: only a-z, 0-9 and - can, 40 at most."
+    if path.parent == FOLDER and data["name"] != path.stem:
+        yield f"its name is {data['name']!r}, and its file is {path.name}."
+    for key, allowed in (("kind", get_args(Kind)), ("method", _METHODS),
+                         ("reach", ("service", "host"))):  # fmt: skip
+        if key in data and data[key] not in allowed:
+            yield f"{key} is one of {', '.join(allowed)}, not {data[key]!r}."
+    yield from _table_problems(data)
+    yield from _source_problems(data["source"], path)
+    yield from _start_problems(data)
+    for key in ("ready", "events"):
+        try:
+            re.compile(str(data.get(key, "")))
+        except re.error as error:
+            yield f"{key} is no regular expression: {error}."
+    told = data.get("telemetry", {})
+    signals = (*countable(), SERVER_SPANS)
+    for key, allowed in (("signal", signals), ("kind", get_args(TelemetryKind))):
+        if key in told and told[key] not in allowed:
+            yield f"telemetry.{key} is one of {', '.join(allowed)}, not {told[key]!r}."
+
+
+def _table_problems(data: Mapping[str, Any]) -> Iterator[str]:
+    for name, known in _TABLES.items():
+        tables = data.get(name, {})
+        for table in tables if isinstance(tables, list) else [tables]:
+            if not isinstance(table, Mapping):
+                yield f"{name} is a table."
+            elif unknown := sorted(set(table) - set(known)):
+                yield f"{name} has unknown keys: {', '.join(unknown)}. Known: {', '.join(known)}."
+    for claim in data.get("claims", ()):
+        if missing := sorted({"text", "source", "date"} - set(claim)):
+            yield f"a claim lacks {', '.join(missing)}: nobody could look it up."
+
+
+def _source_problems(source: Mapping[str, Any], path: Path) -> Iterator[str]:
+    needed = {"path": (), "pypi": ("version", "lock"), "maven": ("version", "sha256"),
+              "none": ("why",)}  # fmt: skip
+    way = source.get("way")
+    if way not in needed:
+        yield f"source.way is one of {', '.join(get_args(Way))}, not {way!r}."
+    elif missing := [key for key in ("name", *needed[str(way)]) if not source.get(key)]:
+        yield f"source lacks {', '.join(missing)}, which {way} needs."
+    elif way == "pypi" and not (path.parent / source["lock"]).is_file():
+        yield f"there is no lock file {source['lock']} beside it."
+
+
+def _start_problems(data: Mapping[str, Any]) -> Iterator[str]:
+    """What is said of how it is started; nothing is needed of what cannot be had."""
+    within = data["kind"] == "in-process"
+    for key in ("command", "wrap", "leaves", "hooks"):
+        words = data.get(key, [])
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            yield f"{key} is a list of strings."
+    if within and data.get("method", "twin") != "twin":
+        yield "what runs within the service is compared by the method twin."
+    if within and "command" in data:
+        yield "what runs within the service has no command: give environment and wrap."
+    if not within and {"environment", "wrap"} & set(data):
+        yield "environment and wrap are of what runs within the service."
+    if not within and data["source"]["way"] != "none" and not data.get("command"):
+        yield "it lacks command, a list of strings, the program first."
+    words = [*data.get("command", []), *data.get("wrap", []), *data.get("environment", {}).values()]
+    known = PLACEHOLDERS[data["kind"]]
+    found = {name for word in words for name in _PLACEHOLDER.findall(str(word))}
+    if unknown := sorted(found - set(known)):
+        yield f"unknown placeholders: {', '.join(unknown)}. Known are: {', '.join(known)}."

@@ -1,0 +1,194 @@
+"""Somebody else's collector as a process, unmodified; `install` starts it for a trial.
+
+It is told nothing but its command. What it leaves when it is ended is found, removed and told.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from harness.errors import CollectorError, UnavailableError
+from harness.linux import bpf_pins, bpf_programs, cgroup, processes
+from harness.linux.procfs import HOST
+from harness.node import loaded_programs, subject_source
+from harness.node.agent_process import GRACE_SECONDS
+from harness.node.foreign_agent import ForeignAgent
+from harness.node.service import port_of
+from harness.node.testbed import Testbed
+from harness.wire.spec import CollectorSpec
+
+READY_SECONDS = 30.0
+CALM_SECONDS = 1.0  # without another program, it has loaded what it loads
+LOADING_SECONDS = 15.0
+HOOKS = ("tracepoint", "raw_tracepoint", "perf_event", "cgroup_skb")  # types that are a hook's name
+
+
+class SubjectProcess(ForeignAgent):
+    """Started in a cgroup of its own, with a folder of its own for what it writes."""
+
+    def __init__(self, spec: CollectorSpec, testbed: Testbed, folder: Path) -> None:
+        assert spec.subject is not None
+        own = testbed.machine.make(f"agent-{spec.name}")
+        super().__init__(
+            spec, target_cgroup=testbed.service.cgroup, own_cgroup=own, otlp_url="",
+            folder=folder, socket=testbed.machine.socket(spec.name),
+            cpus=testbed.placement.collector,
+        )  # fmt: skip
+        self._subject, self._service, self._attend = spec.subject, testbed.service, testbed.attend
+        self._own, self._home = own, testbed.machine.scratch / f"home-{spec.name}"
+        self._started, self._remarks = False, list[str]()
+        self._before = frozenset[int]()
+        self._there = set[str]()
+
+    def start(self) -> None:
+        """Start it, without waiting."""
+        self._before, self._there = bpf_programs.ids(), self._leavings()
+        self._home.mkdir(exist_ok=True)
+        self._begun = time.monotonic()
+        place = {"HOME": str(self._home), "TMPDIR": str(self._home)}
+        self._process = processes.spawn(
+            self._argv(),
+            log=self._log,
+            cwd=self._home,
+            env=place,
+            cgroup=self._own,
+            cpus=self._cpus,
+        )
+        self._started = True
+
+    def await_ready(self) -> None:
+        """Wait until its log says that it is ready; its programs are those that came meanwhile."""
+        while not self._is_ready():
+            if self._process.poll() is not None:
+                raise UnavailableError(
+                    f"Collector {self.name!r} ended before it was ready.",
+                    self._last_words(),
+                    f"Its log is {self._log}.",
+                    collector=self.name,
+                )
+            if time.monotonic() - self._begun > READY_SECONDS:
+                raise CollectorError(
+                    f"Collector {self.name!r} did not say that it is ready.",
+                    f"No line of its log matches {self._subject.ready!r}. {self._last_words()}",
+                    f"Its log is {self._log}.",
+                    collector=self.name,
+                )
+            self._attend()
+            time.sleep(0.02)
+        took = time.monotonic() - self._begun
+        loaded = loaded_programs.since(
+            self._before, self.pids, self._attend,
+            calm_seconds=CALM_SECONDS, limit_seconds=LOADING_SECONDS,
+        )  # fmt: skip
+        programs = [
+            {"id": number, "hook": kind} if kind in HOOKS else {"id": number}
+            for number, kind in sorted(loaded.items())
+        ]
+        hooks = sorted({str(each["hook"]) for each in programs if "hook" in each})
+        told = subject_source.version(self._subject.source)
+        self.ready = {"programs": programs, "hooks": hooks, "load_seconds": took, "version": told}
+
+    def stats(self) -> dict[str, Any]:
+        """What it counted by its last word, if it counts aloud; CollectorError if it has ended."""
+        if self._process.poll() is not None:
+            raise CollectorError(
+                f"Collector {self.name!r} ended while it was measured.",
+                self._last_words(),
+                f"Its log is {self._log}.",
+                collector=self.name,
+            )
+        found = self._counted()
+        return {"events": found[-1]} if found else {}
+
+    def flush(self) -> dict[str, Any]:
+        """Wait for its next word, if it counts aloud."""
+        if self._subject.events:
+            told, begun = len(self._counted()), time.monotonic()
+            while time.monotonic() - begun < 3 * self.spec.export_seconds:
+                if len(self._counted()) > told or self._process.poll() is not None:
+                    break
+                self._attend()
+                time.sleep(0.05)
+        return self.stats()
+
+    def remove(self) -> dict[str, Any]:
+        """End it; `remarks` say what it left."""
+        self.kill()
+        return {"remarks": self._remarks}
+
+    def kill(self) -> None:
+        """End everything in its cgroup, and remove what it left; the kernel's programs too.
+
+        CollectorError if programs stay loaded all the same: that would be measured as off.
+        """
+        if not self._started:
+            return
+        self._started = False
+        if killed := cgroup.terminate(self._own, GRACE_SECONDS):
+            self._remarks.append(
+                f"{self.name} did not end on SIGTERM within {GRACE_SECONDS:.0f} s: "
+                f"{killed} of its processes were killed."
+            )
+        processes.stop(self._process)
+        pins = bpf_pins.remove(self.program_ids if self.ready else ())
+        left = sorted(self._leavings() - self._there)
+        for path in left:
+            _remove(Path(path))
+        if pins or left:
+            names = ", ".join([*map(str, pins), *left])
+            self._remarks.append(f"{self.name} left behind {names}: it was removed.")
+        shutil.rmtree(self._home, ignore_errors=True)
+        self._require_unloaded()
+
+    def _argv(self) -> list[str]:
+        pids = self._service.pids()
+        values = {
+            **subject_source.values(self._subject.source), **self._values,
+            "pid": str(max(pids, key=_age_order, default=0)),
+            "port": str(port_of(self._service.url)),
+            "cgroup_id": str(self._service.cgroup.stat().st_ino), "folder": str(self._home),
+        }  # fmt: skip
+        words = list(self.spec.command)
+        for name, value in values.items():
+            words = [word.replace(f"{{{name}}}", value) for word in words]
+        return words
+
+    def _is_ready(self) -> bool:
+        """Whether a line of its log says so; without such a line, once it has lived a bit."""
+        if not self._subject.ready:
+            return time.monotonic() - self._begun > CALM_SECONDS
+        return bool(re.search(self._subject.ready, self._said(), re.MULTILINE))
+
+    def _counted(self) -> list[float]:
+        if not self._subject.events:
+            return []
+        return [
+            float(each) for each in re.findall(self._subject.events, self._said(), re.MULTILINE)
+        ]
+
+    def _said(self) -> str:
+        """What it said since it was started, which may be for the second time in a trial."""
+        with self._log.open("rb") as log:
+            log.seek(self._process.log_start)
+            return log.read().decode(errors="replace")
+
+    def _last_words(self) -> str:
+        said = " ".join(self._said().splitlines()[-3:])
+        return f"It said: {said}" if said else "It said nothing."
+
+    def _leavings(self) -> set[str]:
+        return {path for pattern in self._subject.leaves for path in glob.glob(pattern)}
+
+
+def _age_order(pid: int) -> tuple[int, int]:
+    """The newest process of a service is the one that works: a master starts its workers."""
+    return HOST.started(pid) or 0, pid
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)

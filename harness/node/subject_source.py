@@ -1,0 +1,146 @@
+"""Gets other people's collectors, pinned, into a cache; for `answers`, `needs` and their agents.
+
+Below `supply.subjects()`: a venv or a jar of its own for each, never into the service's packages.
+Registries are asked through their own clients, as they are set up on the machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.errors import CommandError, ComponentError, NeedError, UnavailableError
+from harness.linux import processes
+from harness.stack import supply
+from harness.wire.subject import Source, Subject
+
+GET_SECONDS = 600.0
+_COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"
+_WHOLE = "whole"  # the file that is written last into a venv
+_VERSION = re.compile(r"\d+\.\d+(?:\.\d+)*\S*")
+TELLERS = {"pypi": "PyPI", "maven": "Maven Central", "path": "on PATH"}
+
+
+def home(source: Source) -> Path:
+    """The folder of what a source brings; a venv is of one version of Python."""
+    mark = source.sha256[:12]
+    if source.way == "pypi":
+        mark += "-py{}.{}".format(*sys.version_info)
+    return supply.subjects() / f"{source.name.replace(':', '-')}-{source.version}-{mark}"
+
+
+def values(source: Source) -> Mapping[str, str]:
+    """What placeholders of a definition become: `home`, and in it `site` or `jar`."""
+    folder = home(source)
+    site = folder / "lib" / "python{}.{}".format(*sys.version_info) / "site-packages"
+    return {"home": str(folder), "site": str(site), "jar": str(_jar(source))}
+
+
+def version(source: Source) -> str:
+    """What is pinned, or what the program says of itself; with how it was had."""
+    told = source.version
+    if source.way == "path":
+        done = processes.run([source.name, "--version"], check=False, timeout=20)
+        found = _VERSION.search(done.stdout + done.stderr)
+        told = found[0] if found else "of an unknown version"
+    return f"{source.name} {told}, {TELLERS[source.way]}"
+
+
+def refusal(name: str, subject: Subject) -> UnavailableError | None:
+    """Why it cannot be had on this machine; None if it can, or is there. It changes nothing."""
+    source = subject.source
+    if source.way == "none":
+        return _unavailable(name, source.why, "Measure it where it can be had, or leave it out.")
+    if source.way == "path" and shutil.which(source.name) is None:
+        how = f" (apt-get install {source.package})" if source.package else ""
+        why = f"there is no program {source.name} on PATH."
+        return _unavailable(name, why, f"Install it{how}, or leave it out.")
+    if source.way == "pypi" and not _is_there(source) and not importlib.util.find_spec("ensurepip"):
+        return _unavailable(
+            name, "this Python can make no venv.", "Install it (apt-get install python3-venv)."
+        )
+    if source.way == "maven" and not _is_there(source) and shutil.which("mvn") is None:
+        return _unavailable(
+            name,
+            "it is a jar of Maven's, and there is no mvn on PATH.",
+            f"Install it (apt-get install maven), or put the jar into {home(source)}.",
+        )
+    return None
+
+
+def get(name: str, subject: Subject, lock: str) -> None:
+    """Have it there, fetched if it is not yet; UnavailableError if it cannot be had.
+
+    ComponentError if what came is not what the definition names.
+    """
+    source = subject.source
+    if refused := refusal(name, subject):
+        raise refused
+    if source.way not in ("pypi", "maven") or _is_there(source):
+        return
+    try:
+        home(source).parent.mkdir(parents=True, exist_ok=True)
+        _install(source, lock) if source.way == "pypi" else _fetch(source)
+    except (CommandError, NeedError, OSError) as error:
+        shutil.rmtree(home(source), ignore_errors=True)
+        raise _unavailable(
+            name,
+            f"{TELLERS[source.way]} did not give it: {error}",
+            "Try it again, or leave it out.",
+        ) from error
+
+
+def _install(source: Source, lock: str) -> None:
+    """A venv with what the lock pins; its scripts know where it is, so that it is not moved."""
+    folder = home(source)
+    shutil.rmtree(folder, ignore_errors=True)  # one that was begun
+    processes.run([sys.executable, "-m", "venv", str(folder)], timeout=GET_SECONDS)
+    with tempfile.TemporaryDirectory(prefix="harness-") as place:
+        file = Path(place) / "lock"
+        file.write_text(lock)
+        python = str(folder / "bin" / "python")
+        argv = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        argv += ["--require-hashes", "--only-binary", ":all:", "-r", str(file)]
+        processes.run(argv, timeout=GET_SECONDS)
+    (folder / _WHOLE).touch()
+
+
+def _fetch(source: Source) -> None:
+    with tempfile.TemporaryDirectory(prefix="draft-", dir=home(source).parent) as draft:
+        argv = [
+            "mvn",
+            "--batch-mode",
+            "--quiet",
+            _COPY,
+            f"-Dartifact={source.name}:{source.version}",
+        ]
+        processes.run([*argv, f"-DoutputDirectory={draft}"], timeout=GET_SECONDS)
+        jar = Path(draft) / _jar(source).name
+        found = hashlib.sha256(jar.read_bytes()).hexdigest()
+        if found != source.sha256:
+            raise ComponentError(
+                f"{source.name} {source.version} is not what its definition names.",
+                f"Its sha256 is {found}, {source.sha256} was expected; it is thrown away.",
+                "Find out why it changed before you change the definition.",
+            )
+        home(source).mkdir(exist_ok=True)
+        jar.rename(_jar(source))  # whole or not at all
+
+
+def _jar(source: Source) -> Path:
+    return home(source) / f"{source.name.rpartition(':')[2]}-{source.version}.jar"
+
+
+def _is_there(source: Source) -> bool:
+    return (home(source) / _WHOLE if source.way == "pypi" else _jar(source)).is_file()
+
+
+def _unavailable(name: str, why: str, next_step: str) -> UnavailableError:
+    what = f"Collector {name!r} cannot be had here: {why}"
+    return UnavailableError(what, "", next_step, collector=name)

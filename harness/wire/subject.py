@@ -1,0 +1,55 @@
+"""Somebody else's collector as a node has and starts it; `collectors` reads it, `node` runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["in-process", "process"]
+Way = Literal["path", "pypi", "maven", "none"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """How a subject is had; `name` is that of the program, of the package, or GROUP:ARTIFACT.
+
+    `path`: a program on PATH, which Debian's `package` installs; its version is asked for.
+    `pypi`: what a `lock` file pins, in a venv of its own; `sha256` is that of the file.
+    `maven`: a jar with this `sha256`. `none`: it cannot be had here, and `why`.
+    """
+
+    way: Way
+    name: str
+    version: str = ""
+    sha256: str = ""
+    lock: str = ""
+    package: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A collector that speaks no protocol of ours, and is measured as it comes.
+
+    `in-process`: the service is started with this `environment` and with `wrap` before its command,
+    in a service of this `language`. `process`: it has a command, is ready once a line of its log
+    matches the regular expression `ready`, and counts what it saw as the last match of `events`
+    tells. `leaves` are the files, as patterns, that it may leave behind. `reach` says
+    whom it makes pay: the `service` alone, or all of the `host`.
+    """
+
+    kind: Kind
+    source: Source
+    language: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    wrap: tuple[str, ...] = ()
+    ready: str = ""
+    events: str = ""
+    leaves: tuple[str, ...] = ()
+    reach: Literal["service", "host"] = "service"
+
+    @property
+    def is_within(self) -> bool:
+        """Whether it runs in the service's own processes."""
+        return self.kind == "in-process"

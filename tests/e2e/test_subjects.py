@@ -1,0 +1,212 @@
+"""Other people's collectors measured as they come, by stand-ins that behave as badly as real ones.
+
+One from PyPI is measured for real.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.report import build
+from harness.results.run import Run, TrialRecord
+from harness.stack import supply
+from tests.e2e.evaluating import clean_machine, completed, ended
+from tests.unit.documented import strangers
+
+pytestmark = pytest.mark.e2e
+
+TIMES = """
+blocks = 2
+warmup_seconds = 0.5
+warmup_limit_seconds = 3.0
+settle_seconds = 0.3
+switched_seconds = 3.2
+steady_seconds = 2.0
+metered_seconds = 1.5
+replacements = 0
+calibration_seconds = 0.5
+seed = 5
+"""
+STUBBORN = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+open(sys.argv[1], "w").close()
+open(os.environ["HOME"] + "/written", "w").close()
+if os.fork() == 0:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    kept = bytearray(b"x" * (48 << 20))
+    while True:
+        time.sleep(1)
+print("noise\\nready", flush=True)
+number = 0
+while True:
+    number += 7
+    print("seen", number, flush=True)
+    time.sleep(0.1)
+"""
+STUBBORN_TOML = """
+name = "stubborn"
+purpose = "Ignores SIGTERM, forks, leaves files"
+kind = "process"
+method = "twin"
+command = ["{python}", "{here}/stubborn.py", "LEFT", "{pid}", "{cgroup}", "{cgroup_id}"]
+ready = "^ready$"
+events = '^seen (\\d+)$'
+leaves = ["LEFT*"]
+
+[source]
+way = "path"
+name = "python3"
+
+[telemetry]
+seconds = 0.5
+"""
+# imported first in any Python whose path it is on: 40 MB, and a transaction for each request
+HEAVY = """
+import http.client, json, threading, time
+kept = bytearray(b"x" * (40 << 20))
+served = []
+
+def post():
+    while True:
+        time.sleep(0.3)
+        count = len(served)
+        lines = [{"transaction": {"type": "request", "name": "GET", "timestamp": 1e6 * time.time(),
+                  "duration": 1}} for _ in range(count)]
+        del served[:count]
+        if lines:
+            client = http.client.HTTPConnection("OTLP")
+            client.request("POST", "/intake/v2/events", "\\n".join(map(json.dumps, lines)))
+            client.getresponse().read()
+            client.close()
+
+def install():
+    import flask
+    plain, started = flask.Flask.wsgi_app, []
+    def traced(self, environ, start_response):
+        if not started:
+            started.append(threading.Thread(target=post, daemon=True))
+            started[0].start()
+        end = time.perf_counter() + 0.001
+        while time.perf_counter() < end:
+            pass
+        if environ["PATH_INFO"] != "/api/users/7":
+            served.append(1)
+        return plain(self, environ, start_response)
+    flask.Flask.wsgi_app = traced
+
+install()
+"""
+HEAVY_TOML = """
+name = "heavy"
+purpose = "Stands for an agent within the service: a ms of CPU a request, 40 MB"
+kind = "in-process"
+language = "Python"
+wrap = ["env", "HEAVY={instance}"]
+environment = { PYTHONPATH = "FOLDER", OTLP = "{otlp}" }
+
+[source]
+way = "path"
+name = "python3"
+
+[telemetry]
+signal = "server_spans"
+kind = "spans"
+scope = "elastic"
+seconds = 0.5
+"""
+
+
+@pytest.fixture(autouse=True)
+def machine() -> Iterator[None]:
+    yield from clean_machine()
+
+
+def _experiment(workload: str, spec: str) -> str:
+    load = f"[loads.{workload}]\nrate = 120\n"
+    arms = f'[[arms]]\nname = "baseline"\n[[arms]]\nname = "theirs"\ncollectors = ["{spec}"]\n'
+    return f'workloads = ["{workload}"]\n{TIMES}\n{arms}{load}'
+
+
+def _run(workload: str, spec: str, folder: Path) -> Run:
+    return completed(_experiment(workload, spec), folder)
+
+
+def _trials(run: Run, kind: str = "switched") -> list[TrialRecord]:
+    return [r for r in run.records() if (r.trial.arm, r.trial.kind) == ("theirs", kind)]
+
+
+def _values(records: list[TrialRecord], metric: str) -> list[float]:
+    return [v.value for r in records for v in r.values if v.metric == metric]
+
+
+def test_a_process_that_behaves_badly_is_measured_and_cleaned_up(tmp_path: Path) -> None:
+    left = tmp_path / "left"
+    (tmp_path / "stubborn.py").write_text(STUBBORN)
+    (tmp_path / "stubborn.toml").write_text(STUBBORN_TOML.replace("LEFT", str(left)))
+    run = _run("go", str(tmp_path / "stubborn.toml"), tmp_path)
+    mine = _trials(run)
+    assert [r.status for r in mine] == ["ok", "ok"]
+    for record in mine:
+        (killed,) = [w for w in record.extra["warnings"] if "did not end on SIGTERM" in w]
+        assert "2 of its processes were killed" in killed
+        assert any(f"left behind {left}" in w for w in record.extra["warnings"])
+    assert not left.exists()
+    assert mine[0].extra["versions"]["stubborn"].startswith("python3 3.")
+    assert min(_values(mine, "agent_pss_bytes")) > 40 << 20  # its child's too
+    assert min(_values(mine, "events")) > 7
+    metered = _trials(run, "metered")
+    assert min(_values(metered, "metered_events")) > 0
+    assert strangers(run) == []
+
+
+def test_one_that_ends_meanwhile_spoils_its_trial(tmp_path: Path) -> None:
+    (tmp_path / "stubborn.py").write_text("import time; print('ready', flush=True); time.sleep(2)")
+    (tmp_path / "stubborn.toml").write_text(STUBBORN_TOML.replace("LEFT", str(tmp_path / "left")))
+    run = ended(_experiment("go", str(tmp_path / "stubborn.toml")), tmp_path).run
+    mine = _trials(run)
+    assert mine
+    assert all("ended while it was measured" in r.reason for r in mine)
+
+
+def test_what_runs_in_the_service_is_told_beside_a_service_without_it(tmp_path: Path) -> None:
+    code = HEAVY.replace('"OTLP"', '__import__("os").environ["OTLP"].partition("//")[2]')
+    (tmp_path / "sitecustomize.py").write_text(code)
+    (tmp_path / "heavy.toml").write_text(HEAVY_TOML.replace("FOLDER", str(tmp_path)))
+    run = _run("flask", str(tmp_path / "heavy.toml"), tmp_path)
+    mine = _trials(run)
+    assert [r.status for r in mine] == ["ok", "ok"]
+    assert not _trials(run, "metered")
+    for memory in _values(mine, "agent_pss_bytes"):
+        assert memory > 30 << 20
+    assert len(_values(mine, "startup_seconds")) == len(_values(mine, "startup_plain_seconds")) == 2
+    assert not _values(mine, "steady_agent_cpu_seconds")
+    made, seen = (sum(_values(mine, f"signal_{what}")) for what in ("made", "seen"))
+    assert 0.95 * made < seen <= made
+    summary = build.made(run).summary
+    cost = summary.row("flask", "theirs", "workload_cpu_us")
+    whole = summary.row("flask", "theirs", "bill_us")
+    event = summary.row("flask", "theirs", "bill_event_us")
+    assert cost is not None
+    assert whole is not None
+    assert event is not None
+    assert cost.estimate > 500
+    assert whole.estimate == pytest.approx(cost.estimate)
+    assert event.estimate >= whole.estimate
+    assert strangers(run) == []
+
+
+def test_one_of_pypis_is_fetched_once_and_its_spans_are_counted(tmp_path: Path) -> None:
+    run = _run("flask", "otel-python", tmp_path)
+    mine = _trials(run)
+    assert [r.status for r in mine] == ["ok", "ok"]
+    assert set(mine[0].extra["versions"].values()) == {"opentelemetry-distro 0.66b1, PyPI"}
+    made, seen = (sum(_values(mine, f"signal_{what}")) for what in ("made", "seen"))
+    assert 0.99 * made < seen <= made
+    assert min(_values(mine, "agent_pss_bytes")) > 5 << 20
+    (home,) = [path for path in supply.subjects().iterdir() if path.name.startswith("opentel")]
+    assert str(home) not in sys.path
