@@ -25,7 +25,7 @@ _STATIC = {
     "pause": "registry.k8s.io/pause:3.10.1",
 }
 """Programs whose image holds nothing else, by the names that kubeadm and containerd ask for."""
-_PROXY = f"registry.k8s.io/kube-proxy:v{programs.KUBERNETES}"
+PROXY = f"registry.k8s.io/kube-proxy:v{programs.KUBERNETES}"
 
 
 def has(running: Engine, name: str, *only: str) -> bool:
@@ -84,9 +84,9 @@ def save_kubernetes(running: Engine, draft: Path, saved: Path) -> None:
     proxy.mkdir()
     link(built / "kube-proxy", proxy / "kube-proxy")
     shutil.copy(FILES / "proxy" / "Containerfile", proxy)
-    build(running, proxy, _PROXY)
-    running.docker("save", "--output", f"{saved}/kube-proxy.tar", _PROXY)
-    running.docker("rmi", *_STATIC.values(), _PROXY)  # they are in files now
+    build(running, proxy, PROXY)
+    running.docker("save", "--output", f"{saved}/kube-proxy.tar", PROXY)
+    running.docker("rmi", *_STATIC.values(), PROXY)  # they are in files now
 
 
 def _pause(draft: Path) -> Path:

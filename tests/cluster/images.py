@@ -19,6 +19,7 @@ from tests.cluster.building import BASE, FILES
 from tests.cluster.engine import Engine
 
 NODE = f"harness-test/node:v{programs.KUBERNETES}"
+HOST = machines.IMAGE
 
 
 def make_all(running: Engine) -> None:
@@ -37,6 +38,7 @@ def make_all(running: Engine) -> None:
         if not building.has(running, component.image, "--filter", f"label={label}"):
             building.program(running, name, program, component.image, label)
     machines.machine_image(running)
+    machines.files(running)
     made = product.build(print, environment=running.environment, base=BASE)
     _forget_others(running, made)
 

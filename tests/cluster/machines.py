@@ -16,20 +16,31 @@ from pathlib import Path
 
 from harness.linux import processes
 from tests.cluster import building, programs
-from tests.cluster.building import BASE, FILES
+from tests.cluster.building import BASE, FILES, PROXY
 from tests.cluster.engine import Engine
 
-FLANNEL = "ghcr.io/flannel-io/flannel:v0.28.5"
+FLANNEL = "ghcr.io/flannel-io/flannel:v0.28.4"
 FLANNEL_PLUGIN = "ghcr.io/flannel-io/flannel-cni-plugin:v1.9.1-flannel1"
 PROVISIONER = "docker.io/rancher/local-path-provisioner:v0.0.30"
 BUSYBOX = "docker.io/library/busybox:1.37"
 PACKAGES = ("containerd", "runc", "conntrack", "iptables", "socat", "ethtool")
 _NETWORK, _LABEL = "harness-machines", "harness.machine"
+_SUBNET = "172.30.77"  # given by name: a machine that is restarted comes back with its address
 _READY_SECONDS = 60
 _FLAGS = (
     "--privileged", "--cgroupns=private", "--security-opt=seccomp=unconfined",
     "--stop-signal=SIGRTMIN+3", "--tmpfs=/run", "--tmpfs=/tmp:exec", "--volume=/var",
 )  # fmt: skip
+
+
+def _hash(folder: Path) -> str:
+    found = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        found.update(path.name.encode() + path.read_bytes())
+    return found.hexdigest()[:12]
+
+
+IMAGE = f"harness-test/machine:{_hash(FILES / 'machine')}"
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,16 @@ class Machines:
     def restart(self, machine: str) -> None:
         """As if somebody had pressed its reset button."""
         self.engine.docker("restart", "--time=1", machine)
+        _await_up(self.engine, machine)
+
+    def stop(self, machine: str) -> None:
+        """Switch one off."""
+        self.engine.docker("stop", "--time=1", machine)
+
+    def start(self, machine: str) -> None:
+        """Switch it on again."""
+        self.engine.docker("start", machine)
+        _await_up(self.engine, machine)
 
     def inventory(self, path: Path, control_planes: int = 1) -> Path:
         """An inventory of Ansible's with all of them."""
@@ -71,18 +92,16 @@ class Machines:
         )
 
 
-def machine_image(running: Engine) -> str:
+def machine_image(engine: Engine) -> str:
     """The image of a bare machine, built if it is not there (by an engine that has the network)."""
-    context = FILES / "machine"
-    tag = f"harness-test/machine:{_hash(context)}"
-    if not building.has(running, tag):
-        building.base(running)
-        print(f"image {tag}", flush=True)
-        building.build(running, context, tag)
-    return tag
+    if not building.has(engine, IMAGE):
+        building.base(engine)
+        print(f"image {IMAGE}", flush=True)
+        building.build(engine, FILES / "machine", IMAGE)
+    return IMAGE
 
 
-def files(running: Engine) -> Path:
+def files(engine: Engine) -> Path:
     """A folder with all that the playbooks install where nothing can be fetched; made once."""
     made = programs.cache() / f"machine-files-{_key()}"
     if made.is_dir():
@@ -91,9 +110,9 @@ def files(running: Engine) -> Path:
         shutil.rmtree(old)
     with tempfile.TemporaryDirectory(prefix="images-", dir=programs.cache()) as draft:
         whole = Path(draft) / "files"
-        _kubernetes(running, Path(draft), whole)
-        _packages(running, Path(draft), whole)
-        _network_and_storage(running, Path(draft), whole)
+        _kubernetes(engine, Path(draft), whole)
+        _packages(engine, Path(draft), whole)
+        _network_and_storage(engine, Path(draft), whole)
         (whole / "SHA256SUMS").write_text(_sums(whole))
         whole.rename(made)
     return made
@@ -104,31 +123,38 @@ def running(engine: Engine, count: int, folder: Path) -> Iterator[Machines]:
     """So many machines, called machine-1 and so on; gone afterwards. The key is in `folder`."""
     image, key = machine_image(engine), folder / "key"
     processes.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)])
-    engine.docker("network", "create", _NETWORK)
+    engine.docker("network", "create", f"--subnet={_SUBNET}.0/24", _NETWORK)
     names = [f"machine-{number}" for number in range(1, count + 1)]
     try:
-        for name in names:
-            words = ["run", "--detach", "--name", name, "--hostname", name, "--network", _NETWORK]
-            engine.docker(*words, f"--label={_LABEL}", *_FLAGS, image)
-        yield Machines(engine, key, tuple(_ready(engine, name, key) for name in names))
+        for number, name in enumerate(names):
+            words = ["run", "--detach", "--name", name, "--hostname", name, f"--network={_NETWORK}"]
+            words += [f"--ip={_SUBNET}.{11 + number}", f"--label={_LABEL}"]
+            engine.docker(*words, *_FLAGS, image)
+        made = [Machine(name, f"{_SUBNET}.{11 + number}") for number, name in enumerate(names)]
+        for each in made:
+            _let_in(engine, each.name, key)
+        yield Machines(engine, key, tuple(made))
     finally:
         if left := engine.docker("ps", "--all", "--quiet", f"--filter=label={_LABEL}").split():
             engine.docker("rm", "--force", "--volumes", *left)
         engine.docker("network", "rm", _NETWORK, check=False)
 
 
-def _ready(engine: Engine, name: str, key: Path) -> Machine:
-    """Give it the key, and wait until its sshd has written keys of its own."""
+def _let_in(engine: Engine, name: str, key: Path) -> None:
+    """Give it the key, and wait until its sshd runs."""
     public = key.with_name("key.pub").read_text().strip()
     script = f"umask 077; echo '{public}' >/root/.ssh/authorized_keys"
     engine.docker("exec", name, "sh", "-c", script)
+    _await_up(engine, name)
+
+
+def _await_up(engine: Engine, name: str) -> None:
+    """Until its sshd runs."""
     until = time.monotonic() + _READY_SECONDS
     active = ("exec", name, "systemctl", "is-active", "machine-ssh.service")
     while engine.docker(*active, check=False).strip() != "active":
         assert time.monotonic() < until, engine.docker("exec", name, "systemctl", "--failed")
         time.sleep(0.2)
-    where = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
-    return Machine(name, engine.docker("inspect", "--format", where, name).strip())
 
 
 def _kubernetes(engine: Engine, draft: Path, whole: Path) -> None:
@@ -151,20 +177,22 @@ def _packages(engine: Engine, draft: Path, whole: Path) -> None:
 
 
 def _network_and_storage(engine: Engine, draft: Path, whole: Path) -> None:
-    flannel, plugin = programs.folder("flannel"), programs.folder("cni-plugin") / "cni-plugin"
+    """Flannel's image is kube-proxy's and the program, so that one archive with both is small."""
+    images = whole / "images"
+    engine.docker("load", "--quiet", "--input", f"{images}/kube-proxy.tar")
     context = draft / "flannel"
     context.mkdir()
     shutil.copy(FILES / "flannel" / "Containerfile", context)
-    building.link(flannel / "flannel", context / "flanneld")
-    building.link(plugin, context / "flannel")
-    building.build(engine, context, FLANNEL)
+    building.link(programs.folder("flannel") / "flannel", context / "flanneld")
+    building.link(programs.folder("flannel-plugin") / "flannel", context / "flannel")
+    building.build(engine, context, FLANNEL, source=PROXY)
     engine.docker("tag", FLANNEL, FLANNEL_PLUGIN)  # the plugin is in it as well
     provisioner = programs.folder("local-path-provisioner") / "local-path-provisioner"
     building.program(engine, "local-path-provisioner", provisioner, PROVISIONER)
     _busybox(engine, draft)
-    names = {"flannel": [FLANNEL, FLANNEL_PLUGIN], "storage": [PROVISIONER, BUSYBOX]}
+    names = {"kube-proxy": [PROXY, FLANNEL, FLANNEL_PLUGIN], "storage": [PROVISIONER, BUSYBOX]}
     for name, tags in names.items():
-        engine.docker("save", "--output", f"{whole}/images/{name}.tar", *tags)
+        engine.docker("save", "--output", f"{images}/{name}.tar", *tags)
         engine.docker("rmi", *tags)
 
 
@@ -188,15 +216,16 @@ def _sums(folder: Path) -> str:
 
 def _key() -> str:
     """What the files are made of."""
-    modules = ("kubernetes", "etcd", "coredns", "flannel", "cni-plugin", "local-path-provisioner")
+    modules = (
+        "kubernetes",
+        "etcd",
+        "coredns",
+        "flannel",
+        "flannel-plugin",
+        "local-path-provisioner",
+    )
     parts = [programs.folder(name).name for name in modules]
-    parts += [_hash(FILES / name) for name in ("packages", "flannel", "proxy", "pause", "program", "busybox")]
+    folders = ("machine", "packages", "flannel", "proxy", "pause", "program", "busybox")
+    parts += [_hash(FILES / name) for name in folders]
     parts += [BASE, FLANNEL, FLANNEL_PLUGIN, PROVISIONER, BUSYBOX, *PACKAGES]
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
-
-
-def _hash(folder: Path) -> str:
-    found = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        found.update(path.name.encode() + path.read_bytes())
-    return found.hexdigest()[:12]
