@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import Any, BinaryIO
 from harness.errors import CommandError, NeedError
 from harness.linux import processes
 from harness.targets.vm import failures
+from harness.targets.vm.inventory import program
 from harness.targets.vm.progress import Event, Progress
 
 PLAYBOOKS = Path(__file__).resolve().parents[3] / "playbooks"
@@ -69,7 +68,7 @@ def play(
     with tempfile.TemporaryDirectory(prefix="harness-ansible-") as folder:
         place = Path(folder)
         (place / "variables.json").write_text(json.dumps(dict(variables)))
-        argv = [_program(), f"--extra-vars=@{place}/variables.json"]
+        argv = [program("ansible-playbook"), f"--extra-vars=@{place}/variables.json"]
         argv += ["--check"] if check else []
         argv += [f"--inventory={each}" for each in inventories] + [str(PLAYBOOKS / playbook)]
         progress = Progress(said)
@@ -123,18 +122,6 @@ def _hang_up(sockets: Path) -> None:
         with contextlib.suppress(CommandError, NeedError):
             argv = ["ssh", "-o", f"ControlPath={each}", "-O", "exit", "host"]
             processes.run(argv, check=False, timeout=_HANG_UP_SECONDS)
-
-
-def _program() -> str:
-    beside = Path(sys.executable).with_name("ansible-playbook")
-    found = str(beside) if beside.exists() else shutil.which("ansible-playbook")
-    if found is None:
-        raise NeedError(
-            "Ansible is not installed.",
-            "Machines become a cluster by its playbooks.",
-            "Install it beside the harness: pip install 'harness[vm]'; or ansible-core on PATH.",
-        )
-    return found
 
 
 def _counts(found: Mapping[str, int]) -> Counts:
