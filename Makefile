@@ -54,6 +54,7 @@ lint: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry harness workloads
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline --strict playbooks
 	@if command -v clang-format >/dev/null; then clang-format --dry-run -Werror bpf/*.c $(wildcard bpf/*.h); \
 	else echo 'clang-format is not installed: bpf/ was not checked (make setup-test installs it)'; fi
 
@@ -95,8 +96,8 @@ format: .venv/ready
 
 # The lock holds hashes and no index address, so that any mirror serves it.
 lock:
-	uv pip compile pyproject.toml --group dev --extra services --universal --generate-hashes --no-emit-index-url \
-	--no-emit-find-links --python-version 3.11 -o requirements.lock
+	uv pip compile pyproject.toml --group dev --extra services --extra vm --universal --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --python-version 3.11 -o requirements.lock
 	uv pip compile pyproject.toml --extra data --constraint requirements.lock --universal --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --python-version 3.11 -o requirements-data.lock
 

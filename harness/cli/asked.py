@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import targets
-from harness.cli import choice
+from harness.cli import choice, hosts
 from harness.cli.options import DEFAULT, Options, run_folder
 from harness.cli.reaching import reached
 from harness.cli.screen import err
@@ -39,8 +39,12 @@ _PLANNING = {
     "--duration": "duration", "--quick": "quick", "--rigorous": "rigorous", "--blocks": "blocks",
     "--minutes": "minutes", "--run": "run_name", "--stack": "stack",
     "--service-cpus": "service_cpus", "--load-workers": "load_workers", "--target": "target",
-    "--load-target": "load_target", "--load-url": "load_url",
+    "--load-target": "load_target", "--load-url": "load_url", "--host": "host",
+    "--load-host": "load_host", "--inventory": "inventory",
 }  # fmt: skip
+
+_PLACES = ("run_name", "target", "host", "inventory")
+"""Of these what says where, and so not what."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ def asked(options: Options, ends: ExitStack) -> Asked:
         raise InputError(
             "--anyway is for a run that is resumed.", next_step="Give --resume RUN too, or neither."
         )
+    options = hosts.named(options)
     target = targets.target(options.target)
     own = _own(options, here=target.name == LOCAL)
     load = _load(options, own, target)
@@ -123,7 +128,7 @@ def names_something(options: Options) -> bool:
     fresh = Options()
     given = [
         name for name in _PLANNING.values()
-        if name not in ("run_name", "target") and getattr(options, name) != getattr(fresh, name)
+        if name not in _PLACES and getattr(options, name) != getattr(fresh, name)
     ]  # fmt: skip
     return bool(given) or options.plan or options.resume is not None
 

@@ -17,10 +17,11 @@ from rich.table import Table
 from harness.cli.screen import ERROR, err, out
 from harness.errors import InputError
 from harness.linux.stop_signals import interruptible
-from harness.targets.kubernetes import profiles, programs, sources
+from harness.targets.kubernetes import programs, sources
 from harness.targets.kubernetes.archive import Archive
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.rollout import RolledOut
+from harness.targets.vm import rollout as machines
 
 tell = partial(err.print, markup=False, soft_wrap=True)
 
@@ -28,7 +29,7 @@ tell = partial(err.print, markup=False, soft_wrap=True)
 def up(options: Options, as_json: bool) -> None:
     """Roll out, then say what was found and where."""
     with interruptible():
-        done = profiles.of(options).up(options, tell)
+        done = machines.of(options).up(options, tell)
     if as_json:
         out.print_json(json.dumps(_described(done)))
         return
@@ -43,7 +44,7 @@ def up(options: Options, as_json: bool) -> None:
         out.print(f"Time: {spent}; {sum(done.phases.values()):.0f} s in all.\n", soft_wrap=True)
     for title, command in done.pages.items():
         out.print(escape(f"{title}: {command}"), soft_wrap=True)
-    where, page = _where(options), next(iter(profiles.of(options).pages(options)))
+    where, page = _where(options), next(iter(machines.of(options).pages(options)))
     said = (
         f"\nNext: harness open {page} {where} opens that page, harness status {where} proves it "
         f"again, harness down {where} removes it."
@@ -53,7 +54,7 @@ def up(options: Options, as_json: bool) -> None:
 
 def plan(options: Options, as_json: bool) -> None:
     """Say what `up` would do."""
-    found = profiles.of(options).plan(options)
+    found = machines.of(options).plan(options)
     if as_json:
         out.print_json(json.dumps(found))
         return
@@ -61,6 +62,7 @@ def plan(options: Options, as_json: bool) -> None:
         _print_charts(found)
     else:
         _print_images(found)
+    _print_machines(found)
     for check in found["checks"]:
         said = "" if check["ok"] else f" {check['hint']}"
         out.print(escape(f"{check['what']}: {_said(check['ok'])}.{said}"), soft_wrap=True)
@@ -70,7 +72,7 @@ def plan(options: Options, as_json: bool) -> None:
 
 def status(options: Options, as_json: bool) -> None:
     """Say how it is; exit code 2 if it is not ready."""
-    found = profiles.of(options).status(options)
+    found = machines.of(options).status(options)
     if as_json:
         out.print_json(json.dumps(found))
     else:
@@ -84,14 +86,14 @@ def down(options: Options, verify: bool) -> None:
     with interruptible() as stopping:
         stopping.shield()  # half of a cluster is of no use
         held = programs.held(options) if verify else []
-        done = profiles.of(options).down(options, tell)
+        done = machines.of(options).down(options, tell)
     for line in done:
         out.print(escape(line), soft_wrap=True)
     if not done:
         out.print("Nothing is up there.")
     if not verify:
         return
-    left = [*profiles.of(options).left(options), *programs.left(options, held, tell)]
+    left = [*machines.of(options).left(options), *programs.left(options, held, tell)]
     for line in left:
         out.print(escape(f"Left: {line}"), soft_wrap=True)
     if left:
@@ -154,6 +156,14 @@ def _print_images(found: dict[str, Any]) -> None:
         out.print(escape(f"Their data would be in {count} volumes of {volumes['size']}{of}."))
 
 
+def _print_machines(found: Mapping[str, Any]) -> None:
+    for each in found.get("machines", ()):
+        parts = (each["role"].replace("_", " ") or "no part of it", each["address"])
+        made = f"made here ({each['made']})" if each["made"] else ""
+        said = ", ".join(filter(None, (*parts, made)))
+        out.print(escape(f"  machine {each['name']}: {said}"), soft_wrap=True)
+
+
 def _print_charts(found: dict[str, Any]) -> None:
     out.print(f"Would install into the namespace {found['namespace']}, in this order:")
     for row in found["charts"]:
@@ -208,6 +218,7 @@ def _print_status(found: dict[str, Any], options: Options) -> None:
             how = "not there" if release is None else release["status"]
             out.print(escape(f"The release {name} is {how}."), soft_wrap=True)
     out.print(shown)
+    _print_machines(found)
     shown = Table("\npod", "\nready", "\nrestarts", "\nnode", box=None, pad_edge=False)
     for pod in found["pods"]:
         shown.add_row(pod["name"], _said(pod["ready"]), str(pod["restarts"]), pod["node"])
@@ -221,7 +232,7 @@ def _print_status(found: dict[str, Any], options: Options) -> None:
         out.print(escape(f"{each['pod']}: {each['reason']}: {each['message']}"), soft_wrap=True)
     out.print("\nIt is ready." if found["ready"] else "\nIt is not ready.")
     if found["ready"]:
-        names = ", ".join(profiles.of(options).pages(options))
+        names = ", ".join(machines.of(options).pages(options))
         said = f"Next: harness open NAME {_where(options)} opens a page: {names}."
         out.print(escape(said), soft_wrap=True)
 
@@ -235,11 +246,15 @@ def _print_pod(origin: Mapping[str, str]) -> None:
 def _given(options: Options) -> str:
     """What a person said of images, as it is said."""
     bundle, registry, secret = options.bundle, options.registry, options.pull_secret
+    asked = options.machines
     names = {
         "bundle": bundle, "registry": registry, "pull-secret": secret, "image": options.image,
         "storage": options.storage, "storage-class": options.storage_class,
+        "inventory": asked.inventory, "create": asked.create,
+        "machines": asked.maker if asked.create and asked.maker != "containers" else "",
     }  # fmt: skip
-    return "".join(f" --{name} {value}" for name, value in names.items() if value)
+    words = "".join(f" --{name} {value}" for name, value in names.items() if value)
+    return words + "".join(f" --set {shlex.quote(each)}" for each in asked.variables)
 
 
 def _said(true: bool) -> str:

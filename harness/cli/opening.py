@@ -22,6 +22,7 @@ from harness.stack.config import GRAFANA_PASSWORD
 from harness.targets.kubernetes import chosen, pages, profiles, rollout
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.pages import Page
+from harness.targets.vm import rollout as machines
 
 _DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
 _INNER = "otelcol"  # which has no page
@@ -105,7 +106,7 @@ def _open_here(page: str, no_browser: bool) -> None:
 
 def _hold(options: Options, page: str, port: int | None, no_browser: bool) -> None:
     """In a cluster: until one is told to stop."""
-    known = profiles.of(options).pages(options)
+    known = machines.of(options).pages(options)
     others = [name for name, each in profiles.PROFILES.items() if page in each.pages(options)]
     hint = f"It is in the profile {others[0]}: --profile {others[0]}." if others else ""
     _require_known(page, known, hint)

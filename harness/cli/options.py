@@ -168,17 +168,31 @@ class Options:
     target: Annotated[
         str,
         typer.Option(
-            metavar="local|ssh:HOST|kind|existing",
+            metavar="local|ssh:HOST|kind|existing|vm",
             help="Where it is measured: here, on a machine, or on a node of a cluster "
-            "(kind,node=NAME; existing,context=NAME,node=NAME).",
+            "(kind,node=NAME; existing,context=NAME,node=NAME; vm,name=NAME).",
         ),
     ] = "local"
     load_target: Annotated[
         str,
         typer.Option(
-            metavar="local|ssh:HOST|kind|existing",
+            metavar="local|ssh:HOST|kind|existing|vm",
             help="Where the load comes from, as with --target.",
             show_default="beside the service",
+        ),
+    ] = ""
+    host: Annotated[
+        str,
+        typer.Option(metavar="HOST", help="vm: measure on this host itself, not in the cluster."),
+    ] = ""
+    load_host: Annotated[
+        str, typer.Option(metavar="HOST", help="vm: the load comes from this host itself.")
+    ] = ""
+    inventory: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="vm: where --host and --load-host are found, if `harness up` made no cluster.",
         ),
     ] = ""
     load_url: Annotated[

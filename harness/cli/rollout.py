@@ -14,6 +14,7 @@ from rich.table import Table
 
 from harness.cli import cluster
 from harness.cli.images import BundleFile, PullSecret, Registry
+from harness.cli.machines import Create, Inventory, Maker, Reset, Unaccelerated, Variables, asked
 from harness.cli.screen import ERROR, err, errors, out
 from harness.errors import InputError, NeedError
 from harness.linux.stop_signals import interruptible
@@ -24,9 +25,9 @@ from harness.stack.selection import Choice
 from harness.targets.kubernetes.chosen import Options
 
 Target = Annotated[
-    str, typer.Option("--target", metavar="local|kind|existing", help="Where the stack is.")
+    str, typer.Option("--target", metavar="local|kind|existing|vm", help="Where the stack is.")
 ]
-Name = Annotated[str, typer.Option("--name", help="kind: the name of the cluster.")]
+Name = Annotated[str, typer.Option("--name", help="kind, vm: the name of the cluster.")]
 Context = Annotated[
     str,
     typer.Option("--context", help="existing: the context; needed where there are several."),
@@ -77,11 +78,19 @@ def up_command(
         int, typer.Option("--nodes", min=1, help="kind: nodes, the control plane among them.")
     ] = 3,
     image: Annotated[
-        str, typer.Option("--image", metavar="IMAGE", help="kind: the image of its nodes.")
+        str,
+        typer.Option(
+            "--image", metavar="IMAGE", help="kind, vm: what nodes or machines are made from."
+        ),
     ] = "",
     keep: Annotated[
-        bool, typer.Option("--keep", help="kind: keep the cluster if it fails, to look into it.")
+        bool, typer.Option("--keep", help="kind, vm: if it fails keep what was made, to look at.")
     ] = False,
+    inventory: Inventory = "",
+    create: Create = 0,
+    machines: Maker = "containers",
+    unaccelerated: Unaccelerated = False,
+    variables: Variables = None,
     bundle: BundleFile = None,
     registry: Registry = "",
     pull_secret: PullSecret = "",
@@ -118,8 +127,8 @@ def up_command(
 ) -> None:
     """Start the observability stack and prove that data flows through it.
 
-    On this machine (needs root, except for --plan), in a cluster that kind makes, or in an existing
-    one.
+    On this machine (needs root, except for --plan), in a cluster that kind makes, in an existing
+    one, or on machines that become one (vm).
 
     Examples:
 
@@ -131,14 +140,19 @@ def up_command(
 
       harness up --target kind --bundle harness.tar
 
+      harness up --target vm --inventory hosts.ini
+
+      harness up --target vm --create 3 --image IMAGE
+
       harness up --target existing --context my-cluster --profile production --plan
     """
+    made = asked(target, inventory, create, machines, unaccelerated, variables)
     if target != "local":
         cluster.refuse({"require": require, "bind": bind != "127.0.0.1"}, target)
         given = Options(
             target, name, nodes, image, keep, kubeconfig, context, namespace, retention,
             registry, bundle, pull_secret, storage, storage_class,
-            profile=profile, charts=charts, values=tuple(values or ()),
+            profile=profile, charts=charts, values=tuple(values or ()), machines=made,
         )  # fmt: skip
         (cluster.plan if plan else cluster.up)(given, as_json)
         return
@@ -203,6 +217,7 @@ def status_command(
 @errors
 def down_command(
     target: Target = "local",
+    reset: Reset = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="In a cluster: say what is left; nothing should be.")
     ] = False,
@@ -221,24 +236,28 @@ def down_command(
 ) -> None:
     """Take the stack down: its processes, cgroups, data and configuration; the cache stays.
 
-    On this machine that needs root. A cluster of kind that `up` made is deleted; in an existing one
-    the namespace is. Of the profile production data stay, unless --volumes says otherwise.
+    On this machine that needs root. A cluster of kind that `up` made is deleted, machines that it
+    made are removed; in an existing cluster, and on other machines, the namespace is deleted. Of
+    the profile production data stay, unless --volumes says otherwise.
 
     Examples:
 
       harness down
 
       harness down --target kind --verify
+
+      harness down --target vm --reset
     """
+    made = asked(target, reset=reset)
     if target != "local":
         given = Options(
             target, name, kubeconfig=kubeconfig, context=context, namespace=namespace,
-            profile=profile, crds=crds, volumes=volumes,
+            profile=profile, crds=crds, volumes=volumes, machines=made,
         )  # fmt: skip
         cluster.down(given, verify)
         return
-    asked = {"verify": verify, "profile": profile != "poc", "volumes": volumes, "crds": crds}
-    cluster.refuse(asked, target)
+    others = {"verify": verify, "profile": profile != "poc", "volumes": volumes, "crds": crds}
+    cluster.refuse(others, target)
     with interruptible() as stopping:
         stopping.shield()  # half of a stack is of no use
         done = lifecycle.down()

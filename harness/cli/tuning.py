@@ -71,7 +71,9 @@ def restore_command(target: TargetName = Local.name, as_json: AsJson = False) ->
 
 
 def _require_machine(target: str) -> None:
-    if target.partition(":")[0].partition(",")[0] not in _TARGETS:
+    kind, _, rest = target.partition(",")
+    bare = kind == "vm" and any(word.startswith("host=") for word in rest.split(","))
+    if kind.partition(":")[0] not in _TARGETS and not bare:
         raise InputError(
             f"{target} is not tuned from within.",
             "A pod sees the files of a machine, but neither its systemd nor what outlives a node.",

@@ -203,6 +203,8 @@ def place(target: str) -> str:
     if target.startswith("ssh:"):
         return f"On {target.removeprefix('ssh:')}"
     said = dict(word.split("=", 1) for word in target.split(",")[1:])
+    if "host" in said:
+        return f"On {said['host']}"
     node = f"On the node {said['node']}" if "node" in said else "On a node"
     name = said.get("context") or said.get("name")
     return f"{node} of the cluster {name}" if name else f"{node} of a cluster"

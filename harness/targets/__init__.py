@@ -10,6 +10,7 @@ from harness.targets.base import Channel, Target
 from harness.targets.kubernetes.target import in_cluster
 from harness.targets.local import Local
 from harness.targets.ssh import Ssh
+from harness.targets.vm.target import on_machines
 
 __all__ = ["TARGETS", "Channel", "Target", "target"]
 
@@ -18,6 +19,7 @@ TARGETS: Mapping[str, Callable[[str], Target]] = {
     "ssh": Ssh,
     "kind": in_cluster("kind"),
     "existing": in_cluster("existing"),
+    "vm": on_machines,
 }
 """By what stands before the first colon or comma; each is called with what stands behind it."""
 

@@ -15,6 +15,7 @@ import shutil
 import tempfile
 import time
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,10 +65,13 @@ def host(given: str) -> Host:
 
 
 class Connection:
-    """Opened by the first use; a process of ours holds it and ends with this one."""
+    """Opened by the first use; a process of ours holds it and ends with this one.
 
-    def __init__(self, to: Host) -> None:
-        self._to = to
+    `words` are further arguments of ssh, which come after ours and so cannot undo them.
+    """
+
+    def __init__(self, to: Host, words: Sequence[str] = ()) -> None:
+        self._to, self._words = to, tuple(words)
         self._folder: Path | None = None
         self._holder: Process | None = None
 
@@ -136,7 +140,7 @@ class Connection:
         argv = ["ssh", *(["-F", given] if given else [])]
         for option in _OPTIONS:
             argv += ["-o", option]
-        return [*argv, "-o", "ControlPersist=no", "-S", str(self.file("control"))]
+        return [*argv, "-o", "ControlPersist=no", "-S", str(self.file("control")), *self._words]
 
     def _await(self) -> None:
         """Until ssh offers its socket, which it does once it is let in."""

@@ -30,13 +30,15 @@ REMOVE_SECONDS = 300.0
 class Ssh(OnMachine):
     """The node runs on the host as root, from `<folder>/<hash>`; all talk is over one connection.
 
-    `given` is `[USER@]HOST[:PORT]`.
+    `given` is `[USER@]HOST[:PORT]`; another `connection` to it may be given.
     """
 
-    def __init__(self, given: str, folder: str = FOLDER) -> None:
+    def __init__(
+        self, given: str, folder: str = FOLDER, connection: Connection | None = None
+    ) -> None:
         self.name = f"ssh:{given}"
         self._host, self._folder = host(given), folder
-        self._connection = Connection(self._host)
+        self._connection = connection or Connection(self._host)
         self._prepared = False
 
     def check(self) -> None:

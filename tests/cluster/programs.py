@@ -28,6 +28,7 @@ class Module:
     name: str
     packages: tuple[str, ...]
     flags: str = "-s -w"
+    cgo: bool = False
 
 
 def _stamp() -> str:
@@ -56,6 +57,9 @@ ALL = (
     ),
     Module("otelcol", (".",)),
     Module("etcd", ("go.etcd.io/etcd/server/v3",)),
+    Module("flannel", ("github.com/flannel-io/flannel",), cgo=True),
+    Module("flannel-plugin", ("github.com/containernetworking/plugins/plugins/meta/flannel",)),
+    Module("local-path-provisioner", ("github.com/rancher/local-path-provisioner",)),
     Module("kwok", ("sigs.k8s.io/kwok/cmd/kwok",)),
     Module("coredns", ("github.com/coredns/coredns",)),
     Module(
@@ -105,9 +109,10 @@ def _build(module: Module) -> None:
     shutil.copytree(MODULES / module.name, draft / "module")
     go = toolchain.choose(draft / "module" / "go.mod")
     argv = ["nice", "-n", "19", "go", "build", "-mod=mod", "-trimpath", "-ldflags", module.flags]
+    cgo = {"CGO_ENABLED": "1"} if module.cgo else {}
     processes.run(
         [*argv, "-o", f"{draft}/programs/", *module.packages],
-        cwd=draft / "module", env=toolchain.environment(go, cache()), timeout=_SECONDS,
+        cwd=draft / "module", env={**toolchain.environment(go, cache()), **cgo}, timeout=_SECONDS,
     )  # fmt: skip
     folder(module.name).parent.mkdir(parents=True, exist_ok=True)
     (draft / "programs").rename(folder(module.name))  # whole or not at all

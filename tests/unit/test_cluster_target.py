@@ -175,7 +175,7 @@ def test_two_at_once_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_unknown_target_is_refused() -> None:
-    with pytest.raises(InputError, match="local, kind or existing"):
+    with pytest.raises(InputError, match="local, kind, existing or vm"):
         rollout.up(Options("moon"), print)
 
 

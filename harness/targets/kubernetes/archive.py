@@ -24,7 +24,7 @@ from harness import __version__
 from harness.errors import CommandError, InputError, NeedError
 from harness.linux import processes
 from harness.targets.kubernetes import helm, images, registry, values
-from harness.targets.kubernetes.kind import Kind
+from harness.targets.kubernetes.images import Nodes
 
 FORMAT = 1
 STACK, NODE, CONTENT = "images.tar.gz", "kind-node.tar.gz", "bundle.json"
@@ -109,12 +109,11 @@ class Archive:
             tell(f"loading {len(self.images)} images from {self.file.name}")
             self._feed(STACK, ["docker", "load", "--quiet"])
 
-    def load_into(self, own: Kind, tell: Tell) -> None:
-        """Let each of kind's nodes have the stack's images, one node after the other."""
+    def load_into(self, own: Nodes, tell: Tell) -> None:
+        """Let each node of ours have the stack's images, one after the other."""
         for node in own.nodes_without(self.names):
             tell(f"loading {len(self.images)} images from {self.file.name} into {node}")
-            argv = ["kind", "load", "image-archive", "--name", own.name, "--nodes", node]
-            self._feed(STACK, [*argv, "/dev/stdin"])
+            self._feed(STACK, own.taking(node))
         if left := own.nodes_without(self.names):  # they would be pulled, or be missed by pods
             raise CommandError(
                 f"{', '.join(left)} did not take all images of {self.file}.",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import InputError, NeedError
@@ -15,11 +16,27 @@ from harness.targets.kubernetes.kind import Kind
 from harness.targets.kubernetes.kubectl import Cluster
 
 NAMESPACE = "harness"
+MAKERS = ("containers", "qemu")
+"""How machines can be made."""
+_NAME = re.compile("[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
+_VARIABLE = re.compile("(?!kubeconfig=)[A-Za-z_][A-Za-z0-9_]*=")
+
+
+@dataclass(frozen=True)
+class Machines:
+    """What a person says of the machines of the target `vm`: an inventory, or how many to make."""
+
+    inventory: str = ""
+    create: int = 0
+    maker: str = "containers"
+    unaccelerated: bool = False
+    variables: tuple[str, ...] = ()
+    reset: bool = False
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a person says of a roll-out; `target` is `kind` or `existing`.
+    """What a person says of a roll-out; `target` is `kind`, `existing` or `vm`.
 
     With `bundle` kind is given images from that file alone; below `registry` an existing cluster's
     nodes find them. `storage` is the size of each component's volume, of `storage_class`; empty:
@@ -46,21 +63,22 @@ class Options:
     values: tuple[str, ...] = ()
     crds: bool = False
     volumes: bool = False
+    machines: Machines = Machines()
 
 
-def home(name: str) -> Path:
-    """What is noted of a cluster that we made: $XDG_STATE_HOME/harness/kind/<name>."""
+def home(name: str, target: str = "kind") -> Path:
+    """What is noted of a cluster that we made: $XDG_STATE_HOME/harness/<target>/<name>."""
     base = os.environ.get("XDG_STATE_HOME", "")
     state = Path(base) if Path(base).is_absolute() else Path.home() / ".local" / "state"
-    return state / "harness" / "kind" / name
+    return state / "harness" / target / name
 
 
 def check(options: Options) -> None:
     """InputError if the options make no sense."""
-    if options.target not in ("kind", "existing"):
+    if options.target not in ("kind", "existing", "vm"):
         raise InputError(
             f"There is no target {options.target!r}.",
-            next_step="Take local, kind or existing.",
+            next_step="Take local, kind, existing or vm.",
         )
     if options.nodes < 1:
         raise InputError(f"{options.nodes} nodes are none.", next_step="Take --nodes 1 or more.")
@@ -69,7 +87,9 @@ def check(options: Options) -> None:
     storage.check(options.storage, options.storage_class)
     if options.target == "kind":
         _check_kind(options)
-    elif options.bundle and not options.registry:
+    elif options.target == "vm":
+        _check_vm(options)
+    elif options.target == "existing" and options.bundle and not options.registry:
         raise InputError(
             "A bundle by itself brings no image to the nodes of a cluster that is there.",
             "They pull from a registry, or have the images already.",
@@ -80,7 +100,11 @@ def check(options: Options) -> None:
 
 def tools(options: Options) -> list[str]:
     """The programs that are needed."""
-    return [*(("docker", "kind") if options.target == "kind" else ()), "helm", "kubectl"]
+    if options.target == "kind":
+        return ["docker", "kind", "helm", "kubectl"]
+    made = options.machines.create and options.machines.maker == "containers"
+    loaded = options.target == "vm" and not options.registry and not options.bundle
+    return [*(["docker"] if made or loaded else []), "helm", "kubectl"]
 
 
 def require_tools(options: Options) -> None:
@@ -107,9 +131,22 @@ def existing(options: Options, programs: Sequence[str] = ()) -> Cluster:
     return Cluster(context, options.namespace, file)
 
 
+def on_machines(options: Options) -> Options:
+    """The same of a cluster that stands on machines, as an existing one; NeedError without one."""
+    file = home(options.name, "vm") / "kubeconfig"
+    if not file.exists():
+        raise NeedError(
+            f"There is no cluster {options.name} that `harness up --target vm` made.",
+            next_step="Make it: harness up --target vm --inventory FILE, or --create 3.",
+        )
+    return replace(options, target="existing", kubeconfig=str(file), context="", bundle=None)
+
+
 def found(options: Options, programs: Sequence[str] = ()) -> Cluster:
     """The cluster that is rolled out to; NeedError if `up` made none."""
     check(options)
+    if options.target == "vm":
+        options = on_machines(options)
     if options.target == "existing":
         return existing(options, programs)
     own = Kind(options.name, home(options.name))
@@ -124,7 +161,7 @@ def found(options: Options, programs: Sequence[str] = ()) -> Cluster:
 @contextlib.contextmanager
 def alone(options: Options) -> Iterator[None]:
     """NeedError if another `up` or `down` of the same cluster runs on this machine."""
-    folder = home(options.name).parent
+    folder = home(options.name, options.target).parent
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{options.target}-{options.name}.lock"
     try:
@@ -154,4 +191,48 @@ def _check_kind(options: Options) -> None:
                 "The nodes that kind makes are given images by this machine.",
                 "To take them from a registry of your own: harness bundle FILE --registry PREFIX, "
                 "then harness up --target kind --bundle FILE.",
+            )
+
+
+def _check_vm(options: Options) -> None:
+    asked = options.machines
+    if not _NAME.fullmatch(options.name):
+        raise InputError(
+            f"{options.name!r} is no name for a cluster.",
+            "Machines are called by it: small letters, digits, dashes, 40 of them at most.",
+            "Take another --name.",
+        )
+    elsewhere = {"--context": options.context, "--kubeconfig": options.kubeconfig,
+                 "--nodes": options.nodes != Options.nodes}  # fmt: skip
+    if given := [name for name, value in elsewhere.items() if value]:
+        raise InputError(
+            f"{' and '.join(given)} does not go with --target vm.",
+            "Its machines are said by --inventory or --create, its cluster by --name.",
+            "Leave it out.",
+        )
+    if asked.inventory and asked.create:
+        raise InputError(
+            "--inventory names machines, --create makes others.", next_step="Give one of them."
+        )
+    if asked.maker not in MAKERS:
+        raise InputError(
+            f"There are no machines of the kind {asked.maker!r}.",
+            next_step=f"Take --machines {' or '.join(MAKERS)}.",
+        )
+    made = {"--image": options.image, "--unaccelerated": asked.unaccelerated}
+    if asked.inventory and (given := [name for name, value in made.items() if value]):
+        raise InputError(
+            f"{' and '.join(given)} is of machines that are made.",
+            next_step="Leave it out, or give --create instead of --inventory.",
+        )
+    if asked.unaccelerated and asked.maker != "qemu":
+        raise InputError(
+            "--unaccelerated is for guests of QEMU.", next_step="Give --machines qemu, too."
+        )
+    for variable in asked.variables:
+        if not _VARIABLE.match(variable):
+            raise InputError(
+                f"--set {variable} sets no variable.",
+                "It is NAME=VALUE; kubeconfig, where the harness keeps the way in, is not yours.",
+                "Write it so: --set cluster_network=flannel.",
             )

@@ -10,8 +10,9 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from harness.errors import CommandError, NeedError
 from harness.linux import processes
@@ -27,6 +28,22 @@ _PYTHON, _GLIBC = "3.11.2", 36  # Debian 12's
 _BUILD_SECONDS, _SAVE_SECONDS = 1800.0, 600.0
 
 Tell = Callable[[str], None]
+
+
+class Nodes(Protocol):
+    """Nodes that we may put images into: those that kind made, and machines reached by ssh."""
+
+    def load(self, wanted: list[str], tell: Tell) -> list[str]:
+        """Put into them what the local docker has of these images; those that it had."""
+        ...
+
+    def nodes_without(self, wanted: Sequence[str]) -> list[str]:
+        """Those that lack one of these images."""
+        ...
+
+    def taking(self, node: str) -> list[str]:
+        """The command that takes an archive of images into a node, from its stdin."""
+        ...
 
 
 def content() -> Bundle:

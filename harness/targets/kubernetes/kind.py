@@ -12,40 +12,10 @@ from pathlib import Path
 
 from harness.errors import CommandError, ComponentError, NeedError
 from harness.linux import processes
-from harness.targets.kubernetes import images
+from harness.targets.kubernetes import images, node_mounts
 from harness.targets.kubernetes.kubectl import Cluster
 
 CREATE_SECONDS = 600
-_SCRIPT = """#!/bin/sh
-# what collectors look for in a node; harness put this here
-set -e
-mounted() {
-    mountpoint -q "$2" || { mkdir -p "$2" && mount -t "$1" "$1" "$2"; }
-}
-mounted tracefs /sys/kernel/tracing
-mounted debugfs /sys/kernel/debug
-mounted bpf /sys/fs/bpf
-if [ -n "@UNIFIED@" ] && [ ! -e /sys/fs/cgroup/cgroup.controllers ]; then
-    mounted cgroup2 /sys/fs/cgroup/unified
-fi
-"""
-_UNIT = """[Unit]
-Description=What collectors look for
-Before=containerd.service
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=/usr/local/sbin/harness-mounts
-[Install]
-WantedBy=multi-user.target
-"""
-_INSTALL = (
-    "cat >/usr/local/sbin/harness-mounts && chmod 755 /usr/local/sbin/harness-mounts "
-    '&& printf %s "$1" >/etc/systemd/system/harness-mounts.service '
-    "&& systemctl --quiet enable harness-mounts && harness-mounts"
-)
-_BTF = "/sys/kernel/btf/vmlinux"
-_UNIFIED = Path("/sys/fs/cgroup/unified")
 _NETWORK = "kind"
 _LABEL = "label=io.x-k8s.kind.cluster="
 
@@ -111,21 +81,8 @@ class Kind:
         (self.home / "created.json").write_text(json.dumps({"nodes": wanted.nodes}))
 
     def complete(self) -> None:
-        """Mount in each node what collectors look for, now and whenever it starts.
-
-        Where cgroup v2 is mounted beside v1 on this machine, a node's runtime would see v1 only,
-        and no pod could be traced or metered alone: it gets its own part of v2, which goes with it.
-        """
-        unified = "yes" if (_UNIFIED / "cgroup.controllers").exists() else ""
-        script = _SCRIPT.replace("@UNIFIED@", unified)
-        with tempfile.NamedTemporaryFile("w", prefix="harness-kind-") as file:
-            file.write(script)
-            file.flush()
-            for node in self.nodes():
-                argv = ["docker", "exec", "--interactive", "--privileged", node]
-                argv += ["sh", "-c", _INSTALL, "sh", _UNIT]
-                processes.run(argv, input_file=Path(file.name))
-                _require_btf(node)
+        """Mount in each node what collectors look for, now and whenever it starts."""
+        node_mounts.put(self.nodes())
 
     def nodes(self) -> list[str]:
         """Its nodes' containers."""
@@ -145,6 +102,11 @@ class Kind:
     def nodes_without(self, wanted: Sequence[str]) -> list[str]:
         """Its nodes that lack one of these images."""
         return [node for node in self.nodes() if not _has(node, wanted)]
+
+    def taking(self, node: str) -> list[str]:
+        """The command that takes an archive of images into a node, from its stdin."""
+        argv = ["kind", "load", "image-archive", "--name", self.name, "--nodes", node]
+        return [*argv, "/dev/stdin"]
 
     def delete(self) -> None:
         """Delete the cluster with all that is in it, its kubeconfig, and docker's network for it.
@@ -211,15 +173,6 @@ def _create(argv: list[str]) -> None:
         if code:
             said = " ".join(processes.last_words(log, 8))
             raise CommandError("`kind create cluster` failed.", said, "Its words say why.")
-
-
-def _require_btf(node: str) -> None:
-    if processes.run(["docker", "exec", node, "test", "-r", _BTF], check=False).returncode:
-        raise NeedError(
-            f"The node {node} has no {_BTF}.",
-            "Collectors are loaded with the types of the kernel (BTF).",
-            "Take a kernel that is built with CONFIG_DEBUG_INFO_BTF.",
-        )
 
 
 def _has(node: str, wanted: Sequence[str]) -> bool:

@@ -32,8 +32,8 @@ class Held:
 
 
 def held(options: Options) -> list[Held]:
-    """What agents hold on each node of an existing cluster; kind's nodes are on this machine."""
-    if options.target == "kind":
+    """What agents hold on each node of an existing cluster; machines of ours go as a whole."""
+    if options.target != "existing":
         return []
     cluster = chosen.existing(options)
     return [_held(cluster, pod) for pod in cluster.get("pods", _AGENTS)]

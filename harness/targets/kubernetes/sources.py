@@ -14,7 +14,7 @@ from harness.errors import NeedError
 from harness.targets.kubernetes import archive, chosen, images, packing, registry, values
 from harness.targets.kubernetes.archive import Archive
 from harness.targets.kubernetes.chosen import Options
-from harness.targets.kubernetes.kind import Kind
+from harness.targets.kubernetes.images import Nodes
 from harness.targets.kubernetes.kubectl import MANAGER, Cluster, labels
 
 _PULL_TYPES = ("kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg")
@@ -65,8 +65,8 @@ def node_image(options: Options, given: Archive | None, tell: Tell) -> str:
     return named
 
 
-def load(own: Kind, given: Archive | None, wanted: list[str], tell: Tell) -> None:
-    """Put images into kind's nodes: a bundle's, or what the local docker has, ours built first."""
+def load(own: Nodes, given: Archive | None, wanted: list[str], tell: Tell) -> None:
+    """Put images into nodes of ours: a bundle's, or what the local docker has, ours built first."""
     if given is not None:
         given.load_into(own, tell)
         return
@@ -135,7 +135,7 @@ def _amiss(cluster: Cluster, name: str) -> str:
 
 def _source(options: Options, image: str) -> str:
     own = images.name()
-    if options.target == "existing":
+    if options.target == "existing" or options.registry:
         secret = f" with the Secret {options.pull_secret}" if options.pull_secret else ""
         return "has to be on the nodes" if image == own else f"pulled by the nodes{secret}"
     if options.bundle:

@@ -41,6 +41,7 @@ ANSWER_SECONDS = 660.0
 _KEYS = {
     "kind": ("name", "node", "namespace"),
     "existing": ("context", "kubeconfig", "node", "namespace", "registry", "pull_secret"),
+    "vm": ("name", "node", "namespace", "registry"),
 }
 _UNSCHEDULED = {"NoSchedule", "NoExecute"}
 
@@ -93,9 +94,7 @@ class InCluster:
         if self._pod and node_pod.is_running(self._cluster, self._pod):
             return
         self.check()
-        if self._options.target == "kind":
-            images.build(tell)
-            Kind(self._options.name, chosen.home(self._options.name)).load([self._image], tell)
+        self.load_image(tell)
         option = "--target KIND,namespace=NAME"
         namespaces.make(self._cluster, option, namespaces.EVALUATION)
         if self._options.pull_secret:
@@ -109,6 +108,12 @@ class InCluster:
         self._cluster.apply(node_pod.manifest(self._pod, self._place, self._image))
         words = f"--field-selector=metadata.name={self._pod}"
         node_pod.await_ready(self._cluster, words, "The pod of the node side")
+
+    def load_image(self, tell: Tell) -> None:
+        """Bring ours to kind's nodes; those of a cluster that exists pull it, or have it."""
+        if self._options.target == "kind":
+            images.build(tell)
+            Kind(self._options.name, chosen.home(self._options.name)).load([self._image], tell)
 
     def connect(self) -> SaidChannel:
         """A node process in the pod; it undoes what it did when the connection ends."""

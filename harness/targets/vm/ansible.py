@@ -1,0 +1,136 @@
+"""Runs the project's playbooks: progress is told, Ansible's own words are kept in a log."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from harness.errors import CommandError, NeedError
+from harness.linux import processes
+from harness.targets.vm import failures
+from harness.targets.vm.inventory import program
+from harness.targets.vm.progress import Event, Progress
+
+PLAYBOOKS = Path(__file__).resolve().parents[3] / "playbooks"
+_LOOK_SECONDS = 0.2
+_HANG_UP_SECONDS = 10.0
+_ENVIRONMENT = {
+    "ANSIBLE_CALLBACKS_ENABLED": "harness_events",
+    "ANSIBLE_CALLBACK_PLUGINS": str(PLAYBOOKS / "callback_plugins"),
+    "ANSIBLE_DEPRECATION_WARNINGS": "0",
+    "ANSIBLE_FORKS": "10",
+    "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "1",
+    "ANSIBLE_LOCALHOST_WARNING": "0",
+    "ANSIBLE_NOCOLOR": "1",
+    "ANSIBLE_PIPELINING": "1",
+    "ANSIBLE_RETRY_FILES_ENABLED": "0",
+    # its own, but for compression: what is copied are images and programs
+    "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=60s",
+    "ANSIBLE_STDOUT_CALLBACK": "default",
+    "LC_ALL": "C.UTF-8",  # it refuses any other encoding; and what sudo says is known in English
+}
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many tasks ended how on a host."""
+
+    ok: int
+    changed: int
+    failed: int
+    unreachable: int
+
+
+Recap = Mapping[str, Counts]
+"""By the host's name in the inventory."""
+
+
+def play(
+    playbook: str,
+    inventory: Path | Sequence[Path],
+    variables: Mapping[str, Any],
+    log: Path,
+    said: Callable[[str], None],
+    *,
+    check: bool = False,
+) -> Recap:
+    """Run a playbook of PLAYBOOKS to its end; with `check` it only looks what would change.
+
+    `variables` are read from a file that nobody else may read, and win over the inventory's. What
+    fails on a host is an error that says what, why and what to do.
+    """
+    inventories = [inventory] if isinstance(inventory, Path) else list(inventory)
+    with tempfile.TemporaryDirectory(prefix="harness-ansible-") as folder:
+        place = Path(folder)
+        (place / "variables.json").write_text(json.dumps(dict(variables)))
+        argv = [program("ansible-playbook"), f"--extra-vars=@{place}/variables.json"]
+        argv += ["--check"] if check else []
+        argv += [f"--inventory={each}" for each in inventories] + [str(PLAYBOOKS / playbook)]
+        progress = Progress(said)
+        code = _follow(argv, place, log, progress)
+    if progress.failures:
+        raise failures.explain(progress.failures, log)
+    if code or progress.recap is None:
+        raise _not_run(playbook, log)
+    return {host: _counts(found) for host, found in progress.recap.items()}
+
+
+def _follow(argv: Sequence[str], place: Path, log: Path, progress: Progress) -> int:
+    """Its exit code; what happens meanwhile is told."""
+    events = place / "events"
+    events.touch()
+    environment = {
+        **_ENVIRONMENT,
+        "ANSIBLE_LOCAL_TEMP": str(place / "tmp"),
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(place / "ssh"),
+        "HARNESS_EVENTS": str(events),
+    }
+    process = processes.spawn(argv, log=log, env=environment)
+    try:
+        with events.open("rb") as stream:
+            lines, is_over = _Lines(stream), False
+            while not is_over:
+                is_over = processes.await_end(process, _LOOK_SECONDS)
+                for event in lines.read():
+                    progress.take(event)
+        return processes.ended(process, 0.0)
+    finally:
+        processes.stop(process)
+        _hang_up(place / "ssh")
+
+
+class _Lines:
+    """Whole lines of a file that grows."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._rest = stream, b""
+
+    def read(self) -> Iterator[Event]:
+        """Those that came since the last call."""
+        *lines, self._rest = (self._rest + self._stream.read()).split(b"\n")
+        yield from map(json.loads, lines)
+
+
+def _hang_up(sockets: Path) -> None:
+    """Connections outlive Ansible for the next of its tasks; there is none."""
+    for each in sockets.glob("*"):
+        with contextlib.suppress(CommandError, NeedError):
+            argv = ["ssh", "-o", f"ControlPath={each}", "-O", "exit", "host"]
+            processes.run(argv, check=False, timeout=_HANG_UP_SECONDS)
+
+
+def _counts(found: Mapping[str, int]) -> Counts:
+    return Counts(found["ok"], found["changed"], found["failures"], found["unreachable"])
+
+
+def _not_run(playbook: str, log: Path) -> CommandError:
+    return CommandError(
+        f"Ansible did not run {playbook}.",
+        " ".join(processes.last_words(log, 6)),
+        f"{log} has all that it said.",
+    )

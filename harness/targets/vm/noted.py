@@ -1,0 +1,107 @@
+"""What is noted of a cluster on machines: which they are, who made them; for `machines`, `site`.
+
+It is in `$XDG_STATE_HOME/harness/vm/NAME`, with the kubeconfig, the log of Ansible and, of machines
+that we made, the key that opens them. Passwords and tokens are not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import InputError, StoreError
+from harness.targets.kubernetes import chosen
+from harness.targets.vm.inventory import Host
+from harness.wire import codec
+from harness.wire.files import write_whole
+
+FILE, KUBECONFIG, LOG = "machines.json", "kubeconfig", "ansible.log"
+
+
+@dataclass(frozen=True)
+class Noted:
+    """The hosts of a cluster; of machines that we made also how, and the `mark` that they carry.
+
+    `inventory` is the person's file, or the one that we wrote. One that is not `whole` was left
+    in the middle of being made.
+    """
+
+    inventory: str
+    hosts: tuple[Host, ...] = ()
+    maker: str = ""
+    mark: str = ""
+    image: str = ""
+    unaccelerated: bool = False
+    names: tuple[str, ...] = ()
+    whole: bool = True
+
+    @property
+    def cluster(self) -> list[Host]:
+        """Those that make the cluster."""
+        return [host for host in self.hosts if host.role]
+
+    @property
+    def caution(self) -> str:
+        """What a reader must know of figures from there."""
+        if self.unaccelerated:
+            return (
+                "The machines are emulated, instruction by instruction: what is slow there is the "
+                "emulation, and the numbers say nothing of a real machine."
+            )
+        if self.maker:
+            kernel = "kernel and CPUs" if self.maker == "containers" else "CPUs"
+            return (
+                f"The machines share this machine's {kernel}: what runs on the others, the control "
+                "plane among them, takes CPU from what was measured."
+            )
+        return ""
+
+
+def read(name: str) -> Noted | None:
+    """What is noted of a cluster of this name; StoreError if that cannot be read."""
+    file = folder(name) / FILE
+    try:
+        return codec.load(Noted, json.loads(file.read_text()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"{file} cannot be read: {error}",
+            "It says which machines were made, so that those and no others are removed.",
+            "Remove by hand what is left of them, then that folder.",
+        ) from error
+
+
+def write(name: str, noted: Noted) -> None:
+    """Note it."""
+    folder(name).mkdir(parents=True, exist_ok=True)
+    folder(name).chmod(0o700)
+    write_whole(folder(name) / FILE, json.dumps(codec.dump(noted), indent=1), lasting=True)
+
+
+def forget(name: str) -> None:
+    """Nothing of it is noted any more."""
+    shutil.rmtree(folder(name), ignore_errors=True)
+    for parent in (folder(name).parent, folder(name).parent.parent):
+        with contextlib.suppress(OSError):
+            parent.rmdir()
+
+
+def folder(name: str) -> Path:
+    """Where it is noted."""
+    return chosen.home(name, "vm")
+
+
+def host(noted: Noted, name: str) -> Host:
+    """The host of this name; InputError if there is none."""
+    found = next((each for each in noted.hosts if each.name == name), None)
+    if found is None:
+        raise InputError(
+            f"There is no host {name!r} in {noted.inventory}.",
+            f"It has {', '.join(each.name for each in noted.hosts)}.",
+            "Name one of them.",
+        )
+    return found

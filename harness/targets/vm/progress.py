@@ -1,0 +1,69 @@
+"""What Ansible does, a sentence for each role; `ansible` hands over its events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Event = Mapping[str, Any]
+"""As `playbooks/callback_plugins/harness_events.py` writes it."""
+
+ROLES = {
+    "host": ("hosts", "prepared"),
+    "control_plane": ("control plane", "ready"),
+    "network": ("network", "installed from"),
+    "worker": ("workers", "joined"),
+    "storage": ("storage", "installed from"),
+    "ready": ("cluster", "seen ready from"),
+    "reset": ("reset", "as it was before"),
+}
+"""The roles that are told, and what has become of hosts after them; others are parts of these."""
+
+
+class Progress:
+    """Takes events in their order; what failed is in `failures`, the end's counts in `recap`."""
+
+    def __init__(self, said: Callable[[str], None]) -> None:
+        self.failures: list[Event] = []
+        self.recap: Mapping[str, Mapping[str, int]] | None = None
+        self._said = said
+        self._role, self._since, self._until = "", 0.0, 0.0
+        self._hosts: dict[str, bool] = {}  # whether anything was done there
+
+    def take(self, event: Event) -> None:
+        """One event."""
+        role, kind, host = event["role"], event["event"], event["host"]
+        if kind == "recap" or (role in ROLES and role != self._role):
+            self._finish()
+            self._role, self._since, self._hosts = role, event["time"], {}
+        self._until = event["time"]
+        if kind == "recap":
+            self.recap = event["hosts"]
+        elif kind == "said":
+            self._said(f"{host}: {event['message']}")
+        elif kind in ("failed", "unreachable"):
+            self.failures.append(event)
+        if host and self._role:
+            tells = kind == "changed" or (role == "ready" and kind == "ok")  # it only looks
+            self._hosts[host] = self._hosts.get(host, False) or tells
+
+    def _finish(self) -> None:
+        """Tell what has become of the hosts of the role that ended."""
+        failed = {each["host"] for each in self.failures}
+        names = [each for each in self._hosts if each not in failed]
+        if self._role not in ROLES or not names:
+            return
+        title, done = ROLES[self._role]
+        seconds = self._until - self._since
+        if failed:
+            self._said(f"{title}: stopped after {seconds:.0f} s")
+        elif any(self._hosts.values()):
+            self._said(f"{title}: {_listed(done, names)} in {seconds:.0f} s")
+        else:
+            self._said(f"{title}: nothing to change on {', '.join(names)}")
+
+
+def _listed(done: str, names: list[str]) -> str:
+    """`installed from NAME`, but `NAME ready`."""
+    who = ", ".join(names)
+    return f"{done} {who}" if done.endswith(" from") else f"{who} {done}"

@@ -1,0 +1,218 @@
+"""Machines with a kernel of their own: guests of QEMU, made by libvirt; for `machines`.
+
+They come from a cloud image. libvirt has a network for them with addresses that stay, and starts
+them with its host.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import CommandError, InputError, NeedError
+from harness.linux import processes
+from harness.linux.processes import Completed
+from harness.targets.vm import making
+from harness.targets.vm.making import FIRST, Made, Tell, Wanted, await_ssh
+
+USER = "harness"
+_CONNECT = "--connect=qemu:///system"
+_PROGRAMS = ("virsh", "virt-install", "xorriso")
+_MAGIC = b"QFI\xfb"  # of qcow2
+_CPUS, _MEMORY_MIB, _DISK_GIB = 2, 4096, 20
+_BOOT_SECONDS = {False: 300.0, True: 3600.0}  # by whether it is emulated
+_SECONDS = 600.0
+_SUBNETS = 8  # that are tried, since others may have one
+
+
+class Qemu:
+    """They have a network with NAT; each has a description by which it is known to be ours."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self._network = f"harness-vm-{wanted.mark}"
+
+    def check(self) -> None:
+        """InputError without a cloud image, NeedError where libvirt or KVM is missing."""
+        if missing := [name for name in _PROGRAMS if shutil.which(name) is None]:
+            raise NeedError(
+                f"{' and '.join(missing)} is not installed.",
+                "Guests of QEMU are made by libvirt.",
+                "Install it (Debian and Ubuntu: libvirt-daemon-system virtinst xorriso), and let "
+                "this user into the group libvirt.",
+            )
+        self._check_image()
+        capable = _virsh("domcapabilities", "--virttype=kvm", check=False)
+        if capable.returncode and not self._wanted.unaccelerated:
+            raise NeedError(
+                "There is no KVM here: guests would be emulated.",
+                " ".join(capable.stderr.split())[-300:],
+                "Take a machine that has it (/dev/kvm). To see that things work, and no more: "
+                "--unaccelerated; its numbers mean nothing.",
+            )
+
+    def make(self, names: Sequence[str], public_key: str, tell: Tell) -> list[Made]:
+        """A network, then a guest for each name, whose host key is made here."""
+        if self._wanted.unaccelerated:
+            tell("without KVM each takes many minutes to start; what is measured is the emulation")
+        prefix = self._make_network(names)
+        keys = [self._install(name, number, public_key) for number, name in enumerate(names)]
+        made = []
+        for number, (name, key) in enumerate(zip(names, keys, strict=True)):
+            address = f"{prefix}.{FIRST + number}"
+            hint = f"See what it says: virsh {_CONNECT} console {name}."
+            await_ssh(name, address, _BOOT_SECONDS[self._wanted.unaccelerated], hint)
+            made.append(Made(name, address, key, USER))
+        return made
+
+    def start(self) -> None:
+        """Start the network and the guests that are off."""
+        if self._network not in _virsh("net-list", "--name").stdout.split():
+            _virsh("net-start", self._network)
+        running = _virsh("list", "--name").stdout.split()
+        for name in self._ours():
+            if name not in running:
+                _virsh("start", name)
+
+    def remove(self) -> None:
+        """Remove guests with their disks, and the network."""
+        running = _virsh("list", "--name").stdout.split()
+        for name in self._ours():
+            if name in running:
+                _virsh("destroy", name)
+            _virsh("undefine", name, "--nvram", "--remove-all-storage")
+        if self._network in _virsh("net-list", "--all", "--name").stdout.split():
+            _virsh("net-destroy", self._network, check=False)
+            _virsh("net-undefine", self._network)
+
+    def left(self) -> list[str]:
+        """What libvirt has of machines for a cluster of this name, whoever made them."""
+        if shutil.which("virsh") is None:
+            return []
+        ours = re.compile(rf"harness-vm-{re.escape(self._wanted.cluster)}-[0-9a-f]{{8}}")
+        networks = _virsh("net-list", "--all", "--name", check=False).stdout.split()
+        guests = _virsh("list", "--all", "--name", check=False).stdout.split()
+        marks = [f"harness-vm-{_description(name)}" for name in guests]
+        found = {"guest": marks, "network": networks}
+        counts = {what: sum(map(bool, map(ours.fullmatch, each))) for what, each in found.items()}
+        return [f"libvirt has {what}s of it: {count}." for what, count in counts.items() if count]
+
+    def argv(self, name: str, number: int, seed: Path) -> list[str]:
+        """The command that makes a guest, its disk on top of the image, its seed in a folder."""
+        kind = ["--virt-type=qemu"] if self._wanted.unaccelerated else ["--virt-type=kvm"]
+        cpu = [] if self._wanted.unaccelerated else ["--cpu=host-passthrough"]
+        image = Path(self._wanted.image).resolve()
+        return [
+            "virt-install", _CONNECT, f"--name={name}", f"--memory={_MEMORY_MIB}",
+            f"--vcpus={_CPUS}", *kind, *cpu, "--import", "--osinfo=detect=on,require=off",
+            f"--disk=size={_DISK_GIB},format=qcow2,backing_store={image},backing_format=qcow2",
+            f"--network=network={self._network},model=virtio,mac={self._mac(number)}",
+            f"--cloud-init=user-data={seed}/user-data,meta-data={seed}/meta-data",
+            f"--metadata=description={self._wanted.mark}", "--graphics=none", "--noautoconsole",
+            "--autostart",
+        ]  # fmt: skip
+
+    def user_data(self, name: str, public_key: str, private: str, public: str) -> str:
+        """What cloud-init makes of it: a user who may do all, its own host key, no passwords."""
+        user = {
+            "name": USER, "sudo": "ALL=(ALL) NOPASSWD:ALL", "shell": "/bin/bash",
+            "lock_passwd": True, "ssh_authorized_keys": [public_key.strip()],
+        }  # fmt: skip
+        content: dict[str, Any] = {
+            "hostname": name, "users": [user], "ssh_pwauth": False, "disable_root": True,
+            "ssh_deletekeys": True,
+            "ssh_keys": {"ed25519_private": private, "ed25519_public": public.strip()},
+        }  # fmt: skip
+        return f"#cloud-config\n{json.dumps(content, indent=1)}\n"  # which is YAML as well
+
+    def network(self, prefix: str, names: Sequence[str]) -> str:
+        """The network as libvirt describes one: NAT, and an address for each guest."""
+        hosts = "".join(
+            f"<host mac='{self._mac(n)}' name='{name}' ip='{prefix}.{FIRST + n}'/>"
+            for n, name in enumerate(names)
+        )
+        return (
+            f"<network><name>{self._network}</name><forward mode='nat'/>"
+            f"<ip address='{prefix}.1' netmask='255.255.255.0'><dhcp>"
+            f"<range start='{prefix}.128' end='{prefix}.254'/>{hosts}</dhcp></ip></network>"
+        )
+
+    def _check_image(self) -> None:
+        image = Path(self._wanted.image)
+        if not self._wanted.image:
+            raise InputError(
+                "Which image are the guests made from?",
+                "It is a cloud image of a distribution, with cloud-init in it.",
+                "Name it: --image FILE.qcow2.",
+            )
+        try:
+            with image.open("rb") as stream:
+                begins = stream.read(len(_MAGIC))
+        except OSError as error:
+            raise InputError(
+                f"The image {image} cannot be read: {error.strerror}.",
+                next_step="Name a file: --image FILE.qcow2.",
+            ) from error
+        if begins != _MAGIC:
+            raise InputError(
+                f"{image} is no image of the format qcow2.",
+                next_step=f"Make one of it: qemu-img convert -O qcow2 {image} FILE.qcow2.",
+            )
+
+    def _make_network(self, names: Sequence[str]) -> str:
+        """Make it with addresses that nobody here has; what they begin with."""
+        first = int(self._wanted.mark[-2:], 16)
+        with tempfile.NamedTemporaryFile("w", prefix="harness-network-", suffix=".xml") as file:
+            for number in range(_SUBNETS):
+                prefix = f"10.213.{(first + number) % 256}"
+                file.seek(0)
+                file.truncate()
+                file.write(self.network(prefix, names))
+                file.flush()
+                _virsh("net-define", file.name)
+                started = _virsh("net-start", self._network, check=False)
+                if not started.returncode:
+                    _virsh("net-autostart", self._network)
+                    return prefix
+                _virsh("net-undefine", self._network)
+        raise CommandError(
+            "libvirt cannot make a network for the guests.",
+            " ".join(started.stderr.split())[-300:],
+            "See that its other networks start: virsh net-list --all.",
+        )
+
+    def _install(self, name: str, number: int, public_key: str) -> str:
+        """Make a guest; the public half of its host key. Nothing of the seed stays here."""
+        with tempfile.TemporaryDirectory(prefix="harness-seed-") as folder:
+            seed = Path(folder)
+            private = making.key(seed)
+            public = making.public(private).read_text()
+            data = self.user_data(name, public_key, private.read_text(), public)
+            (seed / "user-data").write_text(data)
+            identity = {"instance-id": f"{self._wanted.mark}-{number}", "local-hostname": name}
+            (seed / "meta-data").write_text(json.dumps(identity))
+            processes.run(self.argv(name, number, seed), timeout=_SECONDS)
+        return " ".join(public.split()[:2])
+
+    def _mac(self, number: int) -> str:
+        tail = self._wanted.mark[-4:]
+        return f"52:54:00:{tail[:2]}:{tail[2:]}:{FIRST + number:02x}"
+
+    def _ours(self) -> list[str]:
+        """The guests that carry the mark."""
+        names = _virsh("list", "--all", "--name").stdout.split()
+        return [name for name in names if _description(name) == self._wanted.mark]
+
+
+def _description(guest: str) -> str:
+    return _virsh("desc", guest, check=False).stdout.strip()
+
+
+def _virsh(*words: str, check: bool = True) -> Completed:
+    argv = ["virsh", _CONNECT, "--quiet", *words]
+    return processes.run(argv, check=check, timeout=_SECONDS)

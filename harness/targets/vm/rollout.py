@@ -1,0 +1,170 @@
+"""A roll-out on machines: they become a cluster, which is then one that exists; `cli` asks.
+
+What comes after the cluster is the profile's, the same as in any cluster that exists.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from harness.errors import NeedError
+from harness.targets.kubernetes import archive, chosen, images, profiles, sources, values
+from harness.targets.kubernetes.chosen import Options
+from harness.targets.kubernetes.preflight import Check
+from harness.targets.kubernetes.profiles import Profile
+from harness.targets.kubernetes.rollout import RolledOut, Tell, timed
+from harness.targets.vm import inventory, machines, nodes, noted, site
+from harness.targets.vm.inventory import CONTROL_PLANE, WORKER
+from harness.targets.vm.noted import Noted
+
+
+def of(options: Options) -> Profile:
+    """The profile that is meant, around it the machines where those are the target."""
+    found = profiles.of(options)
+    if options.target != "vm":
+        return found
+    return Profile(
+        partial(up, found), partial(plan, found), partial(status, found), partial(down, found),
+        partial(left, found), found.pages,
+    )  # fmt: skip
+
+
+def up(profile: Profile, options: Options, tell: Tell) -> RolledOut:
+    """Make the machines a cluster, then go on in it; machines that this call made go if it fails.
+
+    What changed nothing on the machines and in the cluster is told so.
+    """
+    chosen.check(options)
+    with chosen.alone(options):
+        phases: dict[str, float] = {}
+        with timed(phases, "checks", tell):
+            chosen.require_tools(options)
+            site.require()
+            sources.carried(options)
+        with timed(phases, "machines", tell):
+            found, fresh = machines.taken(options, tell)
+        try:
+            done = _on(profile, options, found, phases, tell)
+        except BaseException:
+            if fresh and not options.keep:
+                tell("the machines that were made for it are removed again; --keep keeps them")
+                machines.remove(options.name, found)
+            raise
+        done.changed = done.changed or fresh
+        return done
+
+
+def _on(
+    profile: Profile, options: Options, found: Noted, phases: dict[str, float], tell: Tell
+) -> RolledOut:
+    """The cluster on these machines, then what goes into it."""
+    with timed(phases, "cluster", tell):
+        changed = site.make(options, found, tell)
+    if not options.registry:
+        with timed(phases, "images", tell):
+            _load(options, found, tell)
+    done = profile.up(chosen.on_machines(options), tell)
+    spent = phases["checks"] + done.phases.get("checks", 0.0)
+    done.phases = {**phases, **done.phases, "checks": spent}
+    done.changed = done.changed or changed
+    return done
+
+
+def _load(options: Options, found: Noted, tell: Tell) -> None:
+    """What the nodes would otherwise pull, or could not: a bundle's images, or docker's of here."""
+    ours = images.name()
+    stays = options.profile == "production"  # whose charts name images that the nodes pull
+    wanted = [ours] if stays else values.images(archive.own_values())
+    with nodes.reached(found.cluster) as there:
+        sources.load(there, sources.carried(options), wanted, tell)
+
+
+def plan(profile: Profile, options: Options) -> dict[str, Any]:
+    """What `up` would make, and of which machines; it changes nothing."""
+    found = profile.plan(options)
+    found["machines"] = _planned(options)
+    found["cluster"] = {"nodes": [each for each in found["machines"] if each["role"]]}
+    found["checks"] = [*found["checks"], *(vars(check) for check in _ansible())]
+    return found
+
+
+def _planned(options: Options) -> list[dict[str, str]]:
+    now, asked = noted.read(options.name), options.machines
+    if now is None and asked.create:
+        names = (f"{options.name}-{number + 1}" for number in range(asked.create))
+        return [
+            _told(name, WORKER if number else CONTROL_PLANE, "", asked.maker)
+            for number, name in enumerate(names)
+        ]
+    if now is None or not now.maker:
+        now = machines.named(options, now)
+    return machine_list(now)
+
+
+def machine_list(now: Noted) -> list[dict[str, str]]:
+    """Its machines, as they are told."""
+    return [_told(each.name, each.role, each.address, now.maker) for each in now.hosts]
+
+
+def _told(name: str, role: str, address: str, maker: str) -> dict[str, str]:
+    return {"name": name, "role": role, "address": address, "made": maker}
+
+
+def _ansible() -> list[Check]:
+    try:
+        return [Check("Ansible is installed", True, inventory.program("ansible-playbook"))]
+    except NeedError as error:
+        return [Check("Ansible is installed", False, "", error.next_step)]
+
+
+def status(profile: Profile, options: Options) -> dict[str, Any]:
+    """How it is, and on which machines."""
+    now = noted.read(options.name)
+    found = profile.status(options)
+    return {**found, "machines": machine_list(now) if now else []}
+
+
+def down(profile: Profile, options: Options, tell: Tell) -> list[str]:
+    """Remove machines that we made; of others take the stack off them, or the cluster as well."""
+    chosen.check(options)
+    with chosen.alone(options):
+        now = noted.read(options.name)
+        if now is None:
+            return []
+        names = ", ".join(now.names if now.maker else [host.name for host in now.cluster])
+        if now.maker:
+            tell(f"removing {names}")
+            machines.remove(options.name, now)
+            return [f"The machines {names} were removed."]
+        if options.machines.reset:
+            site.reset(options, now, tell)
+            machines.remove(options.name, now)
+            return [f"The cluster was taken off {names}."]
+        again = f"harness down --target vm --name {options.name} --reset takes it off them."
+        if not (noted.folder(options.name) / noted.KUBECONFIG).exists():
+            return [f"It had not come to a cluster. What was begun stays on {names}: {again}"]
+        done = profile.down(chosen.on_machines(options), tell)
+        return [*done, f"The cluster stays on {names}: {again}"]
+
+
+def left(profile: Profile, options: Options) -> list[str]:
+    """What is there of it, in sentences; of a cluster that stays, what is there in it."""
+    now = noted.read(options.name)
+    if now is None or now.maker:
+        return machines.left(options.name)
+    if not (noted.folder(options.name) / noted.KUBECONFIG).exists():
+        names = ", ".join(host.name for host in now.cluster)
+        return [f"What was begun on {names} is there."]
+    return profile.left(chosen.on_machines(options))
+
+
+def require_cluster(name: str) -> Noted:
+    """What is noted of it; NeedError if `up` made no cluster of this name."""
+    found = noted.read(name)
+    if found is None or not found.whole:
+        raise NeedError(
+            f"There is no cluster {name} that `harness up --target vm` made.",
+            next_step="Make it: harness up --target vm --inventory FILE, or --create 3.",
+        )
+    return found

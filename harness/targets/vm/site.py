@@ -1,0 +1,84 @@
+"""Ansible's playbooks, run on the machines of a cluster, and the way in; for `rollout`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.errors import ComponentError, InputError
+from harness.linux import processes
+from harness.targets.kubernetes.chosen import Options
+from harness.targets.vm import ansible, inventory, noted
+from harness.targets.vm.ansible import Recap
+from harness.targets.vm.making import Tell
+from harness.targets.vm.noted import Noted
+
+_ADMIN, _GROUPS = "admin.conf", "groups.json"
+
+
+def require() -> None:
+    """NeedError if Ansible is not there."""
+    for name in ("ansible-playbook", "ansible-inventory"):
+        inventory.program(name)
+
+
+def make(options: Options, found: Noted, tell: Tell) -> bool:
+    """Make the machines a cluster, or complete it; whether anything was changed on them.
+
+    The way in is kept with what is noted, under a context that is called by the cluster's name.
+    """
+    folder = noted.folder(options.name)
+    given = dict(map(_variable, options.machines.variables))
+    recap = _play("site.yml", options, found, {**given, "kubeconfig": str(folder / _ADMIN)}, tell)
+    _keep_way_in(options.name, folder)
+    return any(counts.changed for counts in recap.values())
+
+
+def reset(options: Options, found: Noted, tell: Tell) -> None:
+    """Take the cluster off the machines, which are then as they were."""
+    _play("reset.yml", options, found, {}, tell)
+
+
+def _play(
+    playbook: str, options: Options, found: Noted, variables: Mapping[str, Any], tell: Tell
+) -> Recap:
+    folder = noted.folder(options.name)
+    groups = folder / _GROUPS
+    groups.write_text(json.dumps(inventory.groups(found.hosts)))
+    log = folder / noted.LOG
+    return ansible.play(playbook, [Path(found.inventory), groups], variables, log, tell)
+
+
+def _keep_way_in(name: str, folder: Path) -> None:
+    admin, context = folder / _ADMIN, f"vm-{name}"
+    if not admin.exists():
+        raise ComponentError(
+            f"The cluster {name} was made, and no way into it was fetched.",
+            f"There is no {admin}.",
+            f"{folder / noted.LOG} has what Ansible said.",
+        )
+    draft = folder / f".{noted.KUBECONFIG}"
+    shutil.copyfile(admin, draft)
+    draft.chmod(0o600)
+    kubectl = ["kubectl", f"--kubeconfig={draft}", "config"]
+    was = processes.run([*kubectl, "current-context"]).stdout.strip()
+    if was != context:
+        processes.run([*kubectl, "rename-context", was, context])
+    draft.replace(folder / noted.KUBECONFIG)
+
+
+def _variable(given: str) -> tuple[str, Any]:
+    """NAME=VALUE; lists, mappings, truths, whole numbers are JSON; a version, as 1.30, is text."""
+    name, _, value = given.partition("=")
+    if value.startswith(("[", "{")) or value in ("true", "false") or value.isdecimal():
+        try:
+            return name, json.loads(value)
+        except ValueError as error:
+            raise InputError(
+                f"The value of --set {name} cannot be read: {error}.",
+                next_step="A list is written as JSON: --set 'cluster_ignore_preflight=[\"Swap\"]'.",
+            ) from error
+    return name, value

@@ -1,0 +1,42 @@
+#!/bin/sh
+# install.sh FOLDER NAME...: install packages, those of FOLDER/packages.d if there are some. What is not
+# there yet is noted first (FOLDER/packages), so that reset.sh knows it however this ends.
+set -eu
+folder=$1
+shift
+export DEBIAN_FRONTEND=noninteractive
+
+is_there() {
+    if command -v dpkg-query >/dev/null; then
+        dpkg-query --show --showformat '${db:Status-Abbrev}' "$1" 2>/dev/null | grep -q '^ii'
+    else
+        rpm --quiet -q "$1"
+    fi
+}
+
+if [ -d "$folder/packages.d" ]; then
+    set --
+    for file in "$folder"/packages.d/*; do
+        case $file in
+            *.deb) name=$(dpkg-deb --field "$file" Package) ;;
+            *.rpm) name=$(rpm -q --qf '%{NAME}' --package "$file" 2>/dev/null) ;;
+        esac
+        is_there "$name" || set -- "$@" "$file"
+    done
+fi
+if command -v apt-get >/dev/null; then
+    options='--yes --quiet=2 --no-install-recommends'
+    [ -d "$folder/packages.d" ] || apt-get update --quiet=2
+    # "Inst NAME (VERSION ...)": an upgrade would name the old version first, in brackets
+    # shellcheck disable=SC2086
+    apt-get install $options --simulate "$@" | sed -n 's/^Inst \([^ ]*\) (.*/\1/p' >>"$folder/packages"
+    # shellcheck disable=SC2086
+    apt-get install $options "$@" >&2
+else
+    # what an interrupted run has installed is found by reset.sh, by the same difference
+    [ -e "$folder/packages.before" ] || rpm -qa --qf '%{NAME}\n' | sort >"$folder/packages.before"
+    dnf install --assumeyes --quiet --setopt=install_weak_deps=False "$@" >&2
+    rpm -qa --qf '%{NAME}\n' | sort | comm -13 "$folder/packages.before" - >>"$folder/packages"
+    rm "$folder/packages.before"
+fi
+rm -rf "$folder/packages.d"

@@ -1,0 +1,22 @@
+#!/bin/sh
+# note.sh FOLDER: what there is before a host becomes part of a cluster, for reset.sh to leave it so.
+#   absent    paths that are not there
+#   sysctls   the kernel's parameters
+#   modules   modules of the kernel that are loaded
+#   config.toml, services   containerd's configuration and what runs, if there is one
+set -eu
+mkdir -p -m 0700 "$1"
+cd "$1"
+for path in /etc/kubernetes /var/lib/kubelet /var/lib/etcd /etc/cni /var/lib/cni /opt/cni /opt/local-path-provisioner \
+    /etc/containerd /var/lib/containerd /usr/libexec/kubernetes /var/log/pods /var/log/containers /run/flannel \
+    /etc/apt/keyrings /var/lib/calico; do
+    [ -e "$path" ] || echo "$path"
+done >absent
+sysctl --ignore net.ipv4.ip_forward net.bridge.bridge-nf-call-iptables net.bridge.bridge-nf-call-ip6tables \
+    2>/dev/null >sysctls || true
+ls /sys/module >modules
+[ ! -e /etc/containerd/config.toml ] || cp -p /etc/containerd/config.toml config.toml
+for unit in containerd; do
+    ! systemctl --quiet is-active "$unit" || echo "$unit"
+done >services
+date >noted

@@ -1,0 +1,116 @@
+#!/bin/sh
+# reset.sh plan|remove FOLDER: leave a host as FOLDER's notes (note.sh, install.sh, take.sh) say that it was.
+# plan prints what would be removed, a line each; remove does it, and prints what it could not remove. It can be
+# interrupted and run again: the notes go last.
+set -eu
+task=$1
+folder=$2
+path=$PATH:/usr/local/bin
+export PATH="$path"
+
+present() { # of the packages that were installed from here, those that are there
+    [ -e "$folder/packages.before" ] && rpm -qa --qf '%{NAME}\n' | sort | comm -13 "$folder/packages.before" -
+    [ -e "$folder/packages" ] || return 0
+    sort -u "$folder/packages" | while read -r name; do
+        if command -v dpkg-query >/dev/null; then
+            dpkg-query --show --showformat '${db:Status-Abbrev}' "$name" 2>/dev/null | grep -q '^[ir][ic]' && echo "$name"
+        else
+            rpm --quiet -q "$name" && echo "$name"
+        fi
+    done
+    return 0
+}
+
+files() { # ours, whatever was there before
+    for each in /etc/modules-load.d/harness-cluster.conf /etc/sysctl.d/90-harness-cluster.conf \
+        /etc/apt/keyrings/harness-kubernetes.asc /etc/apt/sources.list.d/harness-kubernetes.list \
+        /etc/pki/rpm-gpg/harness-kubernetes /etc/yum.repos.d/harness-kubernetes.repo \
+        /etc/yum.repos.d/harness-docker.repo /etc/cni/net.d/10-flannel.conflist /opt/cni/bin/flannel; do
+        [ ! -e "$each" ] || echo "$each"
+    done
+    [ -e "$folder/taken" ] || return 0
+    for each in /etc/systemd/system/kubelet.service /etc/systemd/system/kubelet.service.d; do
+        [ ! -e "$each" ] || echo "$each"
+    done
+    while read -r _ name; do
+        case $name in
+            images/*) continue ;;
+            cni/*) each=/opt/cni/bin/${name#cni/} ;;
+            *) each=/usr/local/bin/$name ;;
+        esac
+        [ ! -e "$each" ] || echo "$each"
+    done <"$folder/taken"
+}
+
+folders() { # those that were not there
+    while read -r each; do
+        [ ! -e "$each" ] || echo "$each"
+    done <"$folder/absent"
+}
+
+if [ "$task" = plan ]; then
+    present | sed 's/^/package /'
+    files
+    folders
+    exit
+fi
+
+if command -v kubeadm >/dev/null; then
+    kubeadm reset --force --cri-socket=unix:///run/containerd/containerd.sock >&2 || true
+fi
+systemctl disable --now kubelet >&2 2>&1 || true
+for link in cni0 flannel.1; do
+    ip link delete "$link" 2>/dev/null || true
+done
+for tables in iptables ip6tables; do
+    command -v "$tables-save" >/dev/null || continue
+    if "$tables-save" 2>/dev/null | grep -qE 'KUBE-|CNI-|FLANNEL'; then
+        "$tables-save" | grep -vE 'KUBE-|CNI-|FLANNEL' | "$tables-restore" || true
+    fi
+done
+if grep -qx containerd "$folder/services"; then # somebody else's: only what is Kubernetes' goes
+    ctr --namespace=k8s.io images ls --quiet 2>/dev/null | while read -r image; do
+        ctr --namespace=k8s.io images rm "$image" >&2 || true
+    done
+else
+    systemctl stop containerd >&2 2>&1 || true
+fi
+packages=$(present)
+if [ -n "$packages" ]; then
+    if command -v dpkg >/dev/null; then
+        # shellcheck disable=SC2086
+        apt-mark unhold $packages >&2 2>&1 || true
+        # one that others need by now is refused, and stays
+        # shellcheck disable=SC2086
+        DEBIAN_FRONTEND=noninteractive dpkg --purge $packages >&2 || true
+    else
+        # shellcheck disable=SC2086
+        rpm --erase $packages >&2 || true
+    fi
+    present | sed 's/^/package /'
+fi
+files | while read -r each; do
+    rm -r "$each"
+done
+folders | while read -r each; do
+    awk -v below="$each/" 'index($2, below) == 1 {print $2}' /proc/self/mounts | sort -r | while read -r mount; do
+        umount "$mount" >&2 || true
+    done
+    rm -rf "$each" || true
+    [ ! -e "$each" ] || echo "$each"
+done
+if [ -e "$folder/config.toml" ]; then
+    cp -p "$folder/config.toml" /etc/containerd/config.toml
+else
+    rm -f /etc/containerd/config.toml
+fi
+systemctl daemon-reload >&2
+while read -r unit; do
+    systemctl restart "$unit" >&2 || echo "the service $unit, which does not start"
+done <"$folder/services"
+for module in vxlan br_netfilter overlay; do
+    grep -qx "$module" "$folder/modules" || modprobe -r "$module" 2>/dev/null || true
+done
+sysctl --quiet --ignore --load="$folder/sysctls" >&2 || true
+cd /
+rm -r "$folder"
