@@ -16,9 +16,8 @@
 #include "pid.bpf.h"
 #include "ring.bpf.h"
 
-#define EPERM	   1
-#define SIGKILL	   9
-#define RING_BYTES (256 * 1024)
+#define EPERM	1
+#define SIGKILL 9
 /* of struct file: the kernel has it for itself, as an overlay has the file of a layer */
 #define FMODE_NOACCOUNT (1U << 29)
 
@@ -44,7 +43,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, RING_BYTES);
+	__uint(max_entries, 256 * 1024);
 } ring SEC(".maps");
 
 /* pids to kill, for hooks that cannot send signals; wakes its reader */
@@ -118,7 +117,8 @@ static __always_inline __u32 cut(struct scratch *s, __u32 end, __u32 beginning)
 /* A quarter of the ring is kept for what was denied: it is not hidden behind much else. */
 static __always_inline bool has_room(__u32 action)
 {
-	return action == DENY || bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) < RING_BYTES / 4 * 3;
+	return action == DENY || bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) <
+					 bpf_ringbuf_query(&ring, BPF_RB_RING_SIZE) / 4 * 3;
 }
 
 /* s->event.flags and what is of an execution alone are there already */
