@@ -70,10 +70,13 @@ static void overflow(struct flow_series *one)
 static struct flow *find_or_make(struct flow_series *one)
 {
 	struct flow *flow = bpf_map_lookup_elem(&flows, one);
+	int error;
 
 	if (flow)
 		return flow;
-	if (bpf_map_update_elem(&flows, one, &no_flow, BPF_NOEXIST) == -E2BIG)
+	/* an int until Linux 6.4, whose upper half is not that of a negative long */
+	error = bpf_map_update_elem(&flows, one, &no_flow, BPF_NOEXIST);
+	if (error == -E2BIG)
 		overflow(one);
 	flow = bpf_map_lookup_elem(&flows, one);
 	if (!flow)
