@@ -76,7 +76,7 @@ def is_definition(path: Path) -> bool:
 
 def find(spec: str) -> Definition | None:
     """The subject that an experiment names so; None if it names no subject, or none any more."""
-    if spec in names():
+    if _NAME.fullmatch(spec) and (FOLDER / f"{spec}.toml").is_file():
         return load(spec)
     path = Path(spec)
     return read(path) if spec.endswith(".toml") and is_definition(path) else None

@@ -42,7 +42,7 @@ def _span(name: str, kind: str, parent: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-TRACE = [_span("flask.request", "web", 0), _span("flask.dispatch_request", "", 7)]
+TRACE = [_span("flask.request", "web", 0), _span("wsgi.application", "web", 7)]
 
 
 def _table(traces: list[list[dict[str, Any]]]) -> list[Any]:
