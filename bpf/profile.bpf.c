@@ -47,13 +47,6 @@ struct {
 	__type(value, __u32);
 } targ_cgroup SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1024);
-	__type(key, __u32); /* tgid */
-	__type(value, struct interpreter);
-} interpreters SEC(".maps");
-
 /* the image of each process that was told last; one that was evicted is told again */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -139,28 +132,26 @@ static __u32 parent_of(struct task_struct *task)
 	return seen_process(BPF_CORE_READ(task, group_leader, real_parent));
 }
 
-/* A process that was just forked has its parent's interpreter, in the same places. */
-static struct interpreter *interpreter_of(struct task_struct *task, __u32 tgid)
+static __u64 keep_python(struct stack *stack, struct task_struct *task, __u32 process)
 {
-	struct interpreter *python = bpf_map_lookup_elem(&interpreters, &tgid);
-	__u32 parent;
-
-	if (python)
-		return python;
-	parent = parent_of(task);
-	return bpf_map_lookup_elem(&interpreters, &parent);
-}
-
-static __u64 keep_python(struct stack *stack, struct task_struct *task, __u32 tgid)
-{
-	struct interpreter *python = interpreter_of(task, tgid);
-	__u64 frame = 0;
+	struct interpreter *python = bpf_map_lookup_elem(&interpreters, &process);
+	__u64 frame, own;
 	__u32 i;
 
+	if (!python) { /* what was just forked has its parent's interpreter, in the same places */
+		process = parent_of(task);
+		python = bpf_map_lookup_elem(&interpreters, &process);
+	}
 	if (!python)
 		return 0;
-	if (find_frame(python, task, &frame))
+	own = own_thread(python, task);
+	frame = frame_by_lock(process, own);
+	if (!frame)
+		frame = frame_by_walk(process, own);
+	if (frame == TOO_MANY) {
 		count(UNWALKED);
+		return 0;
+	}
 	for (i = 0; i < MAX_DEPTH && frame; i++) {
 		stack->frames[i] = read_pointer(frame + python->code) & ~REFERENCE_TAG;
 		frame = read_pointer(frame + python->previous);

@@ -5,6 +5,7 @@
 
 #define MAX_INTERPRETERS 16
 #define MAX_STATES	 256
+#define TOO_MANY	 1ULL /* instead of a frame */
 #define REFERENCE_TAG	 7ULL /* 3.14 marks borrowed references in the lowest bits */
 
 /* where CPython keeps what is walked; offsets from the start of each struct */
@@ -25,12 +26,26 @@ struct interpreter {
 	__u32 previous;	    /* _PyInterpreterFrame.previous */
 };
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u32); /* tgid */
+	__type(value, struct interpreter);
+} interpreters SEC(".maps");
+
+/* thread states that may still be looked at for this sample */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} states_left SEC(".maps");
+
 static __u64 read_pointer(__u64 address)
 {
 	__u64 value = 0;
 
-	if (address)
-		bpf_probe_read_user(&value, sizeof(value), (void *)address);
+	bpf_probe_read_user(&value, sizeof(value), (void *)address);
 	return value;
 }
 
@@ -51,65 +66,85 @@ static __u64 own_thread(const struct interpreter *python, struct task_struct *ta
 	return id.nr;
 }
 
+/* What follows is global, with numbers as arguments: verified once each, and not for every way
+ * through the loops around it, which is too much for Linux 5.10 and 6.1. */
+
 /* The frame that the thread is in if this is its state; 0 if not, or if it is in none. */
-static __u64 frame_of(const struct interpreter *python, __u64 state, __u64 own)
+__noinline __u64 frame_of(__u64 state, __u64 own, __u32 thread, __u32 at, __s32 cframe_frame)
 {
 	__u64 frame;
 
-	if (!state || read_pointer(state + python->thread) != own)
+	if (!state || read_pointer(state + thread) != own)
 		return 0;
-	frame = read_pointer(state + python->frame);
-	if (python->cframe_frame >= 0 && frame)
-		frame = read_pointer(frame + python->cframe_frame);
+	frame = read_pointer(state + at);
+	if (cframe_frame >= 0 && frame)
+		frame = read_pointer(frame + cframe_frame);
 	return frame;
 }
 
 /* Who runs Python code has a lock, and a lock knows who has it: few looks, whatever the threads. */
-static __u64 frame_by_lock(const struct interpreter *python, __u64 own)
+__noinline __u64 frame_by_lock(__u32 process, __u64 own)
 {
-	__u64 interpreter, gil, frame;
+	struct interpreter *python = bpf_map_lookup_elem(&interpreters, &process);
+	__u64 interpreter, gil, state, frame;
 	__u32 i;
 
+	if (!python)
+		return 0;
 	if (python->current)
-		return frame_of(python, read_pointer(python->current), own);
+		return frame_of(read_pointer(python->current), own, python->thread, python->frame,
+				python->cframe_frame);
 	interpreter = read_pointer(python->head);
 	for (i = 0; i < MAX_INTERPRETERS && interpreter; i++) {
 		gil = read_pointer(interpreter + python->gil);
-		if (gil && (__u32)read_pointer(gil + python->locked)) {
-			frame = frame_of(python, read_pointer(gil + python->holder), own);
-			if (frame)
-				return frame;
-		}
+		state = read_pointer(gil + python->holder);
+		frame = frame_of(state, own, python->thread, python->frame, python->cframe_frame);
+		if (frame && (__u32)read_pointer(gil + python->locked))
+			return frame;
 		interpreter = read_pointer(interpreter + python->following);
 	}
 	return 0;
 }
 
-/* Sets the frame, if there is one; returns whether there were too many threads to look at all.
- * Who has no lock runs native code, and is looked for among the threads of all interpreters. */
-static bool find_frame(const struct interpreter *python, struct task_struct *task, __u64 *frame)
+/* Among the threads of one interpreter. */
+__noinline __u64 frame_in_list(__u32 process, __u64 state, __u64 own)
 {
-	__u64 own = own_thread(python, task), interpreter, state = 0;
-	__u32 i;
+	struct interpreter *python = bpf_map_lookup_elem(&interpreters, &process);
+	__u32 zero = 0, i, *left = bpf_map_lookup_elem(&states_left, &zero);
+	__u64 frame;
 
-	*frame = frame_by_lock(python, own);
-	if (*frame)
-		return false;
-	interpreter = read_pointer(python->head);
-	for (i = 0; i < MAX_STATES; i++) {
-		if (state) {
-			*frame = frame_of(python, state, own);
-			if (*frame)
-				return false;
-			state = read_pointer(state + python->next);
-		} else {
-			if (!interpreter)
-				return false;
-			state = read_pointer(interpreter + python->threads);
-			interpreter = read_pointer(interpreter + python->following);
-		}
+	if (!python || !left)
+		return 0;
+	for (i = 0; i <= MAX_STATES && state; i++) {
+		if (!*left)
+			return TOO_MANY;
+		*left -= 1;
+		frame = frame_of(state, own, python->thread, python->frame, python->cframe_frame);
+		if (frame)
+			return frame;
+		state = read_pointer(state + python->next);
 	}
-	return true;
+	return 0;
+}
+
+/* Who has no lock runs native code, and is looked for among the threads of all interpreters. */
+__noinline __u64 frame_by_walk(__u32 process, __u64 own)
+{
+	struct interpreter *python = bpf_map_lookup_elem(&interpreters, &process);
+	__u32 zero = 0, i, *left = bpf_map_lookup_elem(&states_left, &zero);
+	__u64 interpreter, frame;
+
+	if (!python || !left)
+		return 0;
+	*left = MAX_STATES;
+	interpreter = read_pointer(python->head);
+	for (i = 0; i < MAX_INTERPRETERS && interpreter; i++) {
+		frame = frame_in_list(process, read_pointer(interpreter + python->threads), own);
+		if (frame)
+			return frame;
+		interpreter = read_pointer(interpreter + python->following);
+	}
+	return 0;
 }
 
 #endif
