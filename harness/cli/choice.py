@@ -86,6 +86,8 @@ def chosen(
     if arms:
         given = parse_arms(arms, e.stack)
         shares = any(arm.method == FACTORIAL for arm in given)
+        if any(arm.method == "block" for arm in given):  # of which a pilot would tell nothing
+            e = allotment.without(e)
         e = replace(e if shares else methods.apart(e), arms=given)
     if minutes is not None:
         e = replace(e, budget_seconds=60 * minutes)

@@ -450,3 +450,9 @@ def test_of_what_runs_in_the_service_its_cpu_is_the_whole_bill() -> None:
     assert found["coverage_percent[requests]"] == pytest.approx(90)
     assert "agent_us" not in found
     assert "bill_us" not in rows(-5.0)  # chance
+
+
+def test_an_arm_that_only_blocks_compare_goes_with_an_experiment_that_has_a_pilot() -> None:
+    assert choice.chosen("quick", workloads=["flask"]).pilot_blocks
+    e = choice.chosen("quick", workloads=["flask"], arms=["bpftrace", "ddtrace"])
+    assert (e.pilot_blocks, e.arm("bpftrace").method) == (0, "block")
