@@ -84,13 +84,14 @@ spec:
 """
 
 
-# what is installed, and which files are where a system has its own; not what changes by itself
+# what is installed, and which files are where a system has its own; not what changes by itself, as
+# folders of systemd that are empty
 LOOK = r"""
 dpkg-query --show
 systemctl list-unit-files --no-legend --state=enabled
 find /etc /opt /usr/local /usr/libexec /var/lib -xdev -not -path '/var/lib/dpkg/*' \
     -not -path '/var/lib/systemd/*' -not -path '/var/lib/apt/*' -not -path '/etc/ssh/ssh_host_*' \
-    -not -name '*.cache' -not -name '*-'
+    -not -path '/etc/systemd/system/*.wants' -not -name '*.cache' -not -name '*-'
 sysctl --ignore net.ipv4.ip_forward net.bridge.bridge-nf-call-iptables
 ls /sys/class/net
 """
@@ -235,17 +236,17 @@ def test_a_host_whose_join_was_interrupted_is_joined_by_the_next_run(story: Stor
 
 def test_a_wrong_password_for_sudo_is_named(story: Story) -> None:
     script = (
-        "useradd --create-home operator && echo operator:right | chpasswd && "
-        "install -d -o operator -m 0700 ~operator/.ssh && "
-        "install -o operator -m 0600 /root/.ssh/authorized_keys ~operator/.ssh/ && "
-        "echo 'operator ALL=(ALL) ALL' >/etc/sudoers.d/operator"
+        "useradd --create-home deployer && echo deployer:right | chpasswd && "
+        "install -d -o deployer -m 0700 ~deployer/.ssh && "
+        "install -o deployer -m 0600 /root/.ssh/authorized_keys ~deployer/.ssh/ && "
+        "echo 'deployer ALL=(ALL) ALL' >/etc/sudoers.d/deployer"
     )
     story.made.exec(FIRST, "sh", "-c", script)
-    lines = f"[control_plane]\n{FIRST} ansible_user=operator ansible_become_password=wrong\n"
+    lines = f"[control_plane]\n{FIRST} ansible_user=deployer ansible_become_password=wrong\n"
     told = story.site(lines=lines)["error"]
     assert told["what"].startswith("sudo on machine-1 refuses the password.")
     assert "wrong" not in (story.folder / "ansible.log").read_text()
-    story.made.exec(FIRST, "sh", "-c", "userdel --remove operator; rm /etc/sudoers.d/operator")
+    story.made.exec(FIRST, "sh", "-c", "userdel --remove deployer; rm /etc/sudoers.d/deployer")
 
 
 def test_a_machine_that_is_off_is_named(story: Story) -> None:

@@ -15,7 +15,7 @@ ROLES = {
     "worker": ("workers", "joined"),
     "storage": ("storage", "installed from"),
     "ready": ("cluster", "seen ready from"),
-    "reset": ("reset", "as it was before"),
+    "reset": ("reset", "as before"),
 }
 """The roles that are told, and what has become of hosts after them; others are parts of these."""
 

@@ -9,7 +9,7 @@ mkdir -p -m 0700 "$1"
 cd "$1"
 for path in /etc/kubernetes /var/lib/kubelet /var/lib/etcd /etc/cni /var/lib/cni /opt/cni /opt/local-path-provisioner \
     /etc/containerd /var/lib/containerd /usr/libexec/kubernetes /var/log/pods /var/log/containers /run/flannel \
-    /etc/apt/keyrings /var/lib/calico; do
+    /etc/apt/keyrings /etc/systemd/system/kubelet.service.d /opt/containerd; do
     [ -e "$path" ] || echo "$path"
 done >absent
 sysctl --ignore net.ipv4.ip_forward net.bridge.bridge-nf-call-iptables net.bridge.bridge-nf-call-ip6tables \

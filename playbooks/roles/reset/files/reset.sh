@@ -1,24 +1,27 @@
 #!/bin/sh
 # reset.sh plan|remove FOLDER: leave a host as FOLDER's notes (note.sh, install.sh, take.sh) say that it was.
-# plan prints what would be removed, a line each; remove does it, and prints what it could not remove. It can be
-# interrupted and run again: the notes go last.
+# plan prints what would be removed, a line each; remove does it, and prints `left: WHAT` of what it could not
+# remove, among the words of what it calls. It can be interrupted and run again: the notes go last.
 set -eu
 task=$1
 folder=$2
-path=$PATH:/usr/local/bin
-export PATH="$path"
+PATH=$PATH:/usr/local/bin
 
 present() { # of the packages that were installed from here, those that are there
-    [ -e "$folder/packages.before" ] && rpm -qa --qf '%{NAME}\n' | sort | comm -13 "$folder/packages.before" -
+    if [ -e "$folder/packages.before" ]; then # an installation was interrupted
+        rpm -qa --qf '%{NAME}\n' | sort | comm -13 "$folder/packages.before" -
+    fi
     [ -e "$folder/packages" ] || return 0
     sort -u "$folder/packages" | while read -r name; do
         if command -v dpkg-query >/dev/null; then
-            dpkg-query --show --showformat '${db:Status-Abbrev}' "$name" 2>/dev/null | grep -q '^[ir][ic]' && echo "$name"
+            # also what was removed and is still configured
+            state=$(dpkg-query --show --showformat '${db:Status-Abbrev}' "$name" 2>/dev/null) || state=un
+            case $state in un*) continue ;; esac
         else
-            rpm --quiet -q "$name" && echo "$name"
+            rpm --quiet -q "$name" || continue
         fi
+        echo "$name"
     done
-    return 0
 }
 
 files() { # ours, whatever was there before
@@ -29,9 +32,7 @@ files() { # ours, whatever was there before
         [ ! -e "$each" ] || echo "$each"
     done
     [ -e "$folder/taken" ] || return 0
-    for each in /etc/systemd/system/kubelet.service /etc/systemd/system/kubelet.service.d; do
-        [ ! -e "$each" ] || echo "$each"
-    done
+    [ ! -e /etc/systemd/system/kubelet.service ] || echo /etc/systemd/system/kubelet.service
     while read -r _ name; do
         case $name in
             images/*) continue ;;
@@ -87,7 +88,7 @@ if [ -n "$packages" ]; then
         # shellcheck disable=SC2086
         rpm --erase $packages >&2 || true
     fi
-    present | sed 's/^/package /'
+    present | sed 's/^/left: package /'
 fi
 files | while read -r each; do
     rm -r "$each"
@@ -97,7 +98,7 @@ folders | while read -r each; do
         umount "$mount" >&2 || true
     done
     rm -rf "$each" || true
-    [ ! -e "$each" ] || echo "$each"
+    [ ! -e "$each" ] || echo "left: $each"
 done
 if [ -e "$folder/config.toml" ]; then
     cp -p "$folder/config.toml" /etc/containerd/config.toml
@@ -106,7 +107,7 @@ else
 fi
 systemctl daemon-reload >&2
 while read -r unit; do
-    systemctl restart "$unit" >&2 || echo "the service $unit, which does not start"
+    systemctl restart "$unit" >&2 || echo "left: the service $unit, which does not start"
 done <"$folder/services"
 for module in vxlan br_netfilter overlay; do
     grep -qx "$module" "$folder/modules" || modprobe -r "$module" 2>/dev/null || true
