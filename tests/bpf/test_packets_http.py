@@ -116,7 +116,7 @@ class Bench:
         for point in telemetry.metrics[0].data.data_points if telemetry.metrics else ():
             a: Any = point.attributes
             status = a.get("http.response.status_code", 0)
-            found[a["http.request.method"], a["http.route"], status] += point.count
+            found[a["http.request.method"], a["http.route"], status] += sum(point.counts)
         return dict(found)
 
     def told(self, *names: str) -> list[tuple[Any, ...]]:
