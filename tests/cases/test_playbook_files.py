@@ -91,6 +91,12 @@ def test_a_machine_that_is_a_container_does_less() -> None:
     assert "restrict_oom_score_adj" not in rendered(toml)
 
 
+def test_images_that_were_brought_are_never_removed_to_make_room() -> None:
+    found = documents(INIT, cluster_source="files")["KubeletConfiguration"]
+    assert found["imageGCHighThresholdPercent"] == 100
+    assert "imageGCHighThresholdPercent" not in documents(INIT)["KubeletConfiguration"]
+
+
 def test_a_worker_joins_with_the_token_and_the_certificate_of_the_cluster() -> None:
     found = documents(JOIN)["JoinConfiguration"]
     assert found["discovery"]["bootstrapToken"] == {
