@@ -41,6 +41,9 @@ PROBES: dict[str, Callable[[], None]] = {
     "cgroup/connect4": lambda: _load(
         syscall.CGROUP_SOCK_ADDR, RETURN_ONE, syscall.CGROUP_INET4_CONNECT
     ),
+    "cgroup/sock_release": lambda: _load(
+        syscall.CGROUP_SOCK, RETURN_ONE, syscall.CGROUP_INET_SOCK_RELEASE
+    ),
     "cgroup/getsockopt": lambda: _load(
         syscall.CGROUP_SOCKOPT, RETURN_ONE, syscall.CGROUP_GETSOCKOPT
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import struct
 import sys
 from collections.abc import Callable, Iterator
@@ -39,7 +40,9 @@ def test_a_burst_hides_nothing_unsaid_and_what_was_stopped_is_told(
     rules = ("exec", "*", "report"), ("exec", str(evil), "kill")
     agent = start_agent("guard", *policy(tmp_path, *rules), "--drain", "100", "--interval", "100")
     code = (sys.executable, "-S", "-c", EXECUTE, str(BURST), "/bin/true", str(evil))
+    agent.process.send_signal(signal.SIGSTOP)  # else it is woken when the buffer fills
     assert service.start(*code).wait(60) == 0
+    agent.process.send_signal(signal.SIGCONT)
     counts = agent.call("flush")
     told = [each["guard.action"] for each in logs(receiver, "process.exec")]
     stopped = BURST // 100
@@ -64,7 +67,9 @@ def test_what_was_stopped_is_counted_though_nothing_of_it_can_be_told(
     rules = (("exec", str(evil), "kill"),)
     agent = start_agent("guard", *policy(tmp_path, *rules), "--drain", "100", "--interval", "100")
     code = (sys.executable, "-S", "-c", EXECUTE, str(BURST), str(evil), str(evil))
+    agent.process.send_signal(signal.SIGSTOP)  # else it is woken when the buffer fills
     assert service.start(*code).wait(60) == 0
+    agent.process.send_signal(signal.SIGCONT)
     agent.call("flush")
     told = logs(receiver, "process.exec")
     assert counted(receiver, "guard.decisions") == {("process.exec", "kill"): BURST}

@@ -35,11 +35,11 @@ def test_what_a_kernel_refuses_names_the_node(monkeypatch: pytest.MonkeyPatch) -
     refused = UnavailableError("Collector 'http' cannot run here.", "No BTF.", "").to_dict()
     monkeypatch.setattr(Cluster, "get", lambda *_: NODES)
 
-    def unmet(_cluster: Cluster, _image: str, where: str, asked: Any, _secret: str) -> Any:
-        assert list(asked) == ["http", "flows"]
+    def unmet(_cluster: Cluster, where: str, _image: str, _what: str, about: Any, _: str) -> Any:
+        assert list(about[0]) == ["http", "flows"]
         return {"http": refused} if where == "b" else {}
 
-    monkeypatch.setattr(node_check, "_unmet", unmet)
+    monkeypatch.setattr(node_check.node_pod, "asked", unmet)
     told: list[str] = []
     with pytest.raises(NeedError, match=r"On b, Linux 5\.4: Collector 'http' cannot run here"):
         node_check.require(CLUSTER, "image:1", ["http", "flows"], told.append)
@@ -53,7 +53,7 @@ def test_the_collectors_are_those_of_the_chart() -> None:
 
 def test_kernels_that_take_all_are_passed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Cluster, "get", lambda *_: NODES)
-    monkeypatch.setattr(node_check, "_unmet", lambda *_: None)
+    monkeypatch.setattr(node_check.node_pod, "asked", lambda *_: None)
     node_check.require(CLUSTER, "image:1", ["http"], lambda _: None)
 
 
@@ -66,8 +66,8 @@ def test_the_pod_that_tries_them_pulls_as_the_others_do(
     monkeypatch.setattr(Cluster, "apply", lambda _, manifest: made.append(manifest["spec"]))
     monkeypatch.setattr(node_check.node_pod, "await_ready", lambda *_: None)
     monkeypatch.setattr(node_check.node_pod, "remove", lambda *_: None)
-    monkeypatch.setattr(node_check.processes, "run", lambda *_, **__: None)
-    monkeypatch.setattr(node_check, "answer", lambda *_: None)
+    monkeypatch.setattr(node_check.node_pod.processes, "run", lambda *_, **__: None)
+    monkeypatch.setattr(node_check.node_pod, "answer", lambda *_: None)
     node_check.require(CLUSTER, "there/image:1", ["http"], lambda _: None, secret)
     (spec,) = made
     assert spec["containers"][0]["image"] == "there/image:1"
