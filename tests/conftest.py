@@ -10,6 +10,10 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("own", deadline=None)  # no test asserts a time
+settings.load_profile("own")
 
 _APART = ("stack", "cluster", "kernels")
 

@@ -110,7 +110,7 @@ services_of = st.dictionaries(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(services_of, st.floats(0.0, 2500.0))
 def test_all_of_the_time_is_given_and_every_service_has_some(
     services: dict[str, Service], seconds: float
@@ -126,7 +126,7 @@ def test_all_of_the_time_is_given_and_every_service_has_some(
         assert all(s >= services[name].least - 1e-9 for s in share.seconds.values())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(services_of, st.floats(300.0, 1500.0))
 def test_more_time_makes_the_widest_no_wider(services: dict[str, Service], seconds: float) -> None:
     def widest(given: float) -> float:

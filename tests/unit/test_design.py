@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -61,7 +61,6 @@ def test_the_null_factor_beside_four_collectors_is_their_product(seed: int) -> N
         assert abs(products.sum()) == 16
 
 
-@settings(deadline=None)  # no test asserts a time
 @given(st.sampled_from((6, 7, 8, 9)), seeds)
 def test_products_that_coincide_in_one_cycle_come_apart_over_many(count: int, seed: int) -> None:
     rows = np.concatenate(cycles(count, 60, seed))

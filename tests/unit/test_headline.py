@@ -56,7 +56,7 @@ WEAK = [-1, 0, 0, -1, 0, -1, 0, -1, -1, 0, 0]  # each p holds in its own questio
 signs = st.lists(st.sampled_from([-1, 0, 0, 1]), min_size=11, max_size=67)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @example(WEAK, (*COSTS, VERSIONS[1]))
 @given(signs, st.sampled_from([COSTS, VERSIONS, (*COSTS, VERSIONS[1])]))
 def test_the_first_sentence_denies_nothing_that_a_table_shows(
@@ -90,7 +90,7 @@ def test_the_first_sentence_denies_nothing_that_a_table_shows(
         assert " costs the " not in said
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(signs)
 def test_what_the_first_sentence_names_stands_in_a_row_that_is_resolved(drawn: list[int]) -> None:
     found = shifted(summary(COSTS), drawn)
