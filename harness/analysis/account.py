@@ -46,7 +46,9 @@ def bill_rows(
     trials = cell.metering()
     parts = {"bpf_us": bill.bpf_us(trials), "entry_us": bill.entry_us(trials, cell.entry)}
     parts["agent_us"] = _found(by_metric.get("agent_us"))
-    parts["bill_us"] = bill.whole(parts) or _within(cell, by_metric)
+    within = any(map(value.is_within, cell.records()))
+    # of an arm that has collectors in the service and beside it, parts alone are no bill
+    parts["bill_us"] = _within(cell, by_metric) if within else bill.whole(parts)
     if not cell.arm.against:
         parts["residual_us"] = bill.residual(parts, _found(by_metric.get("context_cpu_us")))
         parts["unexplained_percent"] = bill.unexplained_percent(
@@ -71,7 +73,7 @@ def bill_rows(
 
 def _within(cell: Cell, by_metric: Mapping[str, Comparison]) -> Found | None:
     """The bill of a collector in the service's own process: what that process takes more."""
-    if "agent_us" in by_metric or not any(map(value.is_within, cell.records())):
+    if "agent_us" in by_metric:
         return None
     own = _found(by_metric.get("workload_cpu_us"))
     if own is None or own.value.estimate <= 0:  # chance: there is no bill below nothing

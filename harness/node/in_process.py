@@ -5,6 +5,7 @@ Its CPU and its memory are the service's: what they are is told by a process wit
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -85,7 +86,7 @@ def instrumented(asked: Spawn, collector: CollectorSpec, otlp_url: str) -> Spawn
     _require_there(collector.name, subject, fill)
     environment = dict(asked.environment)
     for name, text in subject.environment.items():
-        own = environment.get(name, "")
+        own = environment.get(name) or os.environ.get(name, "")  # which the other process has, too
         between = _JOINED.get(name)
         environment[name] = f"{fill(text)}{between}{own}" if own and between else fill(text)
     wrap: Sequence[str] = [fill(word) for word in subject.wrap]

@@ -72,6 +72,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr(machines, "MAKERS", {"containers": made})
     monkeypatch.setattr(inventory, "read", listed)
+    monkeypatch.setattr(making, "await_ssh", lambda name, *_: made.told.append(f"await {name}"))
     return made
 
 
@@ -104,7 +105,7 @@ def test_a_second_time_they_are_taken_as_they_are(workshop: Workshop) -> None:
     workshop.told.clear()
     for again in (options(), replace(options(), machines=Machines())):
         assert machines.taken(again, print) == (first, False)
-    assert workshop.told == ["start", "start"]
+    assert workshop.told == ["start", "await shop-1", "await shop-2", "await shop-3"] * 2
 
 
 @pytest.mark.parametrize(

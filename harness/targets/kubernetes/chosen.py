@@ -19,7 +19,7 @@ NAMESPACE = "harness"
 MAKERS = ("containers", "qemu")
 """How machines can be made."""
 _NAME = re.compile("[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
-_VARIABLE = re.compile("(?!kubeconfig=)[A-Za-z_][A-Za-z0-9_]*=")
+_VARIABLE = re.compile("(?!kubeconfig=|cluster_state=)[A-Za-z_][A-Za-z0-9_]*=")
 
 
 @dataclass(frozen=True)
@@ -233,6 +233,7 @@ def _check_vm(options: Options) -> None:
         if not _VARIABLE.match(variable):
             raise InputError(
                 f"--set {variable} sets no variable.",
-                "It is NAME=VALUE; kubeconfig, where the harness keeps the way in, is not yours.",
+                "It is NAME=VALUE; where the way in is kept (kubeconfig), and what hosts note "
+                "(cluster_state), is not yours to set.",
                 "Write it so: --set cluster_network=flannel.",
             )

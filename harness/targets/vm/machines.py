@@ -21,6 +21,7 @@ from harness.targets.vm.qemu import Qemu
 
 MAKERS: Mapping[str, Callable[[Wanted], Maker]] = {"containers": Containers, "qemu": Qemu}
 """By what `--machines` calls them."""
+_STARTED_SECONDS = 600.0
 INVENTORY, KNOWN_HOSTS = "inventory.json", "known_hosts"
 
 
@@ -82,6 +83,10 @@ def _again(options: Options, now: Noted, tell: Tell) -> tuple[Noted, bool]:
         raise _another(options.name, now)
     if now.whole:
         maker(options.name, now).start()
+        for host in now.hosts:  # as long as one that starts may take
+            making.await_ssh(
+                host.name, host.address, _STARTED_SECONDS, "See what its console says."
+            )
         return now, False
     tell(f"the machines of {options.name} were left half made; they are made anew")
     remove(options.name, now)

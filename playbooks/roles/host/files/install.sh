@@ -25,18 +25,23 @@ if [ -d "$folder/packages.d" ]; then
     done
 fi
 if command -v apt-get >/dev/null; then
-    options='--yes --quiet=2 --no-install-recommends'
+    # nothing of others is removed for it, and who holds dpkg's lock is waited for
+    options='--yes --quiet=2 --no-install-recommends --no-remove -o DPkg::Lock::Timeout=300'
+    dpkg --configure -a >&2 # an interrupted run may have left some half installed
     [ -d "$folder/packages.d" ] || apt-get update --quiet=2
     # "Inst NAME (VERSION ...)": an upgrade would name the old version first, in brackets
     # shellcheck disable=SC2086
-    apt-get install $options --simulate "$@" | sed -n 's/^Inst \([^ ]*\) (.*/\1/p' >>"$folder/packages"
+    apt-get install $options --simulate "$@" >"$folder/simulated"
+    sed -n 's/^Inst \([^ ]*\) (.*/\1/p' "$folder/simulated" >>"$folder/packages"
+    rm "$folder/simulated"
     # shellcheck disable=SC2086
     apt-get install $options "$@" >&2
 else
     # what an interrupted run has installed is found by reset.sh, by the same difference
-    [ -e "$folder/packages.before" ] || rpm -qa --qf '%{NAME}\n' | sort >"$folder/packages.before"
+    # keys count as packages, all of one name
+    [ -e "$folder/packages.before" ] || rpm -qa --qf '%{NAME}\n' | grep -vx gpg-pubkey | sort >"$folder/packages.before"
     dnf install --assumeyes --quiet --setopt=install_weak_deps=False "$@" >&2
-    rpm -qa --qf '%{NAME}\n' | sort | comm -13 "$folder/packages.before" - >>"$folder/packages"
+    rpm -qa --qf '%{NAME}\n' | grep -vx gpg-pubkey | sort | comm -13 "$folder/packages.before" - >>"$folder/packages"
     rm "$folder/packages.before"
 fi
 rm -rf "$folder/packages.d"

@@ -9,7 +9,7 @@ PATH=$PATH:/usr/local/bin
 
 present() { # of the packages that were installed from here, those that are there
     if [ -e "$folder/packages.before" ]; then # an installation was interrupted
-        rpm -qa --qf '%{NAME}\n' | sort | comm -13 "$folder/packages.before" -
+        rpm -qa --qf '%{NAME}\n' | grep -vx gpg-pubkey | sort | comm -13 "$folder/packages.before" -
     fi
     [ -e "$folder/packages" ] || return 0
     sort -u "$folder/packages" | while read -r name; do
@@ -49,6 +49,10 @@ folders() { # those that were not there
     done <"$folder/absent"
 }
 
+mounts() { # at a folder and below it; /proc writes blanks as octal numbers
+    awk -v at="$1" '$2 == at || index($2, at "/") == 1 {print $2}' /proc/self/mounts | sort -r
+}
+
 if [ "$task" = plan ]; then
     present | sed 's/^/package /'
     files
@@ -63,10 +67,12 @@ systemctl disable --now kubelet >&2 2>&1 || true
 for link in cni0 flannel.1; do
     ip link delete "$link" 2>/dev/null || true
 done
+rules='KUBE-|CNI-|FLANNEL'
+! grep -qx containerd "$folder/services" || rules='KUBE-|FLANNEL' # those of CNI may be another's
 for tables in iptables ip6tables; do
     command -v "$tables-save" >/dev/null || continue
-    if "$tables-save" 2>/dev/null | grep -qE 'KUBE-|CNI-|FLANNEL'; then
-        "$tables-save" | grep -vE 'KUBE-|CNI-|FLANNEL' | "$tables-restore" || true
+    if "$tables-save" 2>/dev/null | grep -qE "$rules"; then
+        "$tables-save" | grep -vE "$rules" | "$tables-restore" || true
     fi
 done
 if grep -qx containerd "$folder/services"; then # somebody else's: only what is Kubernetes' goes
@@ -93,19 +99,31 @@ fi
 files | while read -r each; do
     rm -r "$each"
 done
+kept=$(present | grep '^containerd' || true) # somebody needs it by now, and it goes on with what it has
 folders | while read -r each; do
-    awk -v below="$each/" 'index($2, below) == 1 {print $2}' /proc/self/mounts | sort -r | while read -r mount; do
-        umount "$mount" >&2 || true
+    case $each in
+        */containerd)
+            if [ -n "$kept" ]; then
+                echo "left: $each"
+                continue
+            fi
+            ;;
+    esac
+    mounts "$each" | while read -r mount; do
+        umount "$(printf '%b' "$mount")" >&2 || true
     done
-    rm -rf "$each" || true
+    # what is still mounted there is not ours to delete
+    [ -n "$(mounts "$each")" ] || rm -rf "$each" || true
     [ ! -e "$each" ] || echo "left: $each"
 done
+[ ! -d "$folder/before" ] || cp -a "$folder/before/." /
 if [ -e "$folder/config.toml" ]; then
     cp -p "$folder/config.toml" /etc/containerd/config.toml
-else
+elif [ -z "$kept" ]; then
     rm -f /etc/containerd/config.toml
 fi
 systemctl daemon-reload >&2
+[ -z "$kept" ] || systemctl start containerd >&2 || true
 while read -r unit; do
     systemctl restart "$unit" >&2 || echo "left: the service $unit, which does not start"
 done <"$folder/services"
