@@ -178,8 +178,8 @@ class Flows:
 
     def _read_open(self) -> None:
         if self._walk_due and self._reading.on:
-            self._walk_due = False
             self._walk()
+            self._walk_due = False  # if it fails, the next reading tries again
         self._pass += 1
         self._object.set("pass", self._pass)
         self._known.run()

@@ -50,12 +50,15 @@ class Share:
 
     def seconds(self) -> dict[str, float]:
         """By mode; known to a tick of each thread, mostly 10 ms."""
-        self._children |= {pid for task in self._tasks for pid in _children(str(task))}
-        places = [f"/proc/self/task/{each}" for each in self._tasks]
-        for place in (*places, *(f"/proc/{each}" for each in self._children)):
+        # copies: the thread that drains and the one that sends both ask
+        tasks = list(self._tasks)
+        self._children |= {pid for task in tasks for pid in _children(str(task))}
+        places = [f"/proc/self/task/{each}" for each in tasks]
+        for place in (*places, *(f"/proc/{each}" for each in list(self._children))):
             with contextlib.suppress(OSError):  # it has ended
                 self._read[place] = _ran(place)
-        user, system = (sum(each[i] for each in self._read.values()) for i in range(2))
+        read = list(self._read.values())
+        user, system = (sum(each[i] for each in read) for i in range(2))
         return {"user": user, "system": system}
 
 

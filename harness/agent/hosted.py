@@ -26,6 +26,7 @@ from harness.agent.outbox import Outbox
 from harness.agent.telemetry import Counts, Metric
 from harness.wire.control import Server
 
+_READ_AT_ONCE = frozenset({"condemned", "images"})  # rings that have a thread of their own
 _PATIENCE_SECONDS = 0.2  # a client that is connected and silent is not waited for
 _log = logging.getLogger("harness.agent")
 
@@ -154,7 +155,7 @@ class Hosted:
         self._server = Server(self._control, {each.__name__: each for each in commands})
         self._drainer = Drainer(
             self.name,
-            [ring.fd for ring in self._loaded.object.rings],
+            [ring.fd for ring in self._loaded.object.rings if ring.name not in _READ_AT_ONCE],
             lambda: self.attempts(self._loaded.follow),
             lambda metrics: self.attempts(partial(self._collect, metrics=metrics)),
             self._drain_seconds,
@@ -169,6 +170,8 @@ class Hosted:
 
     def end(self) -> None:
         """Answer no more; with a client that stays, the rest goes with the process."""
+        if self.given_up and not self._answering.is_alive():
+            return  # stopped before: another agent may answer at its path by now
         self._server.stop()
         self._answering.join(_PATIENCE_SECONDS)
         self._control.unlink(missing_ok=True)
@@ -196,7 +199,8 @@ class Hosted:
 
     def _failures(self) -> Counter[str]:
         """Of draining, and of sending what all collectors of the process drained."""
-        return self.attempts.failures + self._sending.failures
+        # copies: other threads count on meanwhile
+        return Counter(self.attempts.failures) + Counter(self._sending.failures)
 
     def _footprint(self, counted: Counts | None) -> Sequence[Metric]:
         counts = counted or self._collector.counts()

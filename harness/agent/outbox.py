@@ -57,12 +57,14 @@ class Tally:
     @property
     def lost(self) -> int:
         """Spans and log records that nobody will ever take."""
-        return sum(n for (signal, _), n in self.dropped.items() if signal != "metrics")
+        dropped = list(self.dropped.items())  # others count on meanwhile
+        return sum(n for (signal, _), n in dropped if signal != "metrics")
 
     def told(self) -> dict[str, dict[str, int]]:
         """What was dropped: signal -> reason -> how much."""
         by_signal: dict[str, dict[str, int]] = {}
-        for (signal, reason), number in sorted(self.dropped.items()):
+        dropped = list(self.dropped.items())
+        for (signal, reason), number in sorted(dropped):
             by_signal.setdefault(signal, {})[reason] = number
         return by_signal
 

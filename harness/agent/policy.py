@@ -170,9 +170,14 @@ def _networks(patterns: Iterable[str]) -> Iterable[str]:
 
 def _add(trie: Trie, key: bytes, rule: Rule, index: int) -> None:
     """Of two rules for the same pattern the stricter one is kept."""
+    keep(trie, key, _RULE.pack(ACTIONS[rule.action], index))
+
+
+def keep(trie: Trie, key: bytes, value: bytes) -> None:
+    """Put an entry there, unless a stricter one is."""
     present = trie.get(key)
-    if present is None or _RULE.unpack(present)[0] < ACTIONS[rule.action]:
-        trie[key] = _RULE.pack(ACTIONS[rule.action], index)
+    if present is None or _RULE.unpack(present)[0] < _RULE.unpack(value)[0]:
+        trie[key] = value
 
 
 def _path_key(rule: Rule, significant: bytes) -> bytes:

@@ -85,7 +85,9 @@ class PolicyMaps:
                         break
                 found = files.listed(self._rules, roots)
                 self._watch(found)
-                prefixes |= self._entries(found) if self._exactly else {}
+                if self._exactly:
+                    for key, value in self._entries(found).items():
+                        policy.keep(prefixes, key, value)
             self._write("prefixes", prefixes)
             self._write("suffixes", suffixes)
             self._write("addresses", policy.address_trie(self._rules))
@@ -139,7 +141,7 @@ class PolicyMaps:
         entries: Trie = {}
         for file in found.values():
             key, value = policy.path_entry(self._rules[file.rule], file.rule, file.real)
-            entries[key] = value
+            policy.keep(entries, key, value)  # a file may be another one's in another root
         return entries
 
     def _write(self, name: str, entries: Trie) -> None:

@@ -121,6 +121,17 @@ def test_of_two_rules_for_one_pattern_the_stricter_is_kept():
     assert patterns(policy.path_tries(rules)[0]) == {(1, b"/nowhere\0"): (2, 0)}
 
 
+def test_an_entry_gives_way_to_a_stricter_one_alone():
+    def value(action: str) -> bytes:
+        (found,) = policy.path_tries((Rule("x", "open", ("/x",), action),))[0].values()
+        return found
+
+    trie: policy.Trie = {}
+    for action, kept in (("report", "report"), ("kill", "kill"), ("report", "kill")):
+        policy.keep(trie, b"/data/token", value(action))
+        assert trie == {b"/data/token": value(kept)}
+
+
 def test_networks_are_kept_as_ipv6():
     rules = (Rule("a", "connect", ("10.0.0.0/8", "192.0.2.1", "2001:db8::/32"), "report"),)
     trie = policy.address_trie(rules)
