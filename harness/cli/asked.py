@@ -113,6 +113,8 @@ def asked(options: Options, ends: ExitStack) -> Asked:
     for name in experiment.workloads:
         service = own if own is not None and name == own.name else workloads.load(name)
         target.check_service(trials.service(service))
+    if not isinstance(target, OnMachine):
+        _require_no_twins(experiment)
     if load is not None:
         load.check(experiment)
         if not options.plan:
@@ -121,6 +123,17 @@ def asked(options: Options, ends: ExitStack) -> Asked:
         experiment, _path(options, experiment), own,
         certificate=certificate, target=target, described=described, load=load,
     )  # fmt: skip
+
+
+def _require_no_twins(experiment: Experiment) -> None:
+    """InputError if an arm needs two processes of a service, which in a cluster is one pod."""
+    if twins := [arm.name for arm in experiment.arms if arm.method == "twin"]:
+        raise InputError(
+            f"The arm {twins[0]!r} cannot be measured in a cluster.",
+            "Its method is twin, two processes of the service side by side, and there a service is "
+            "one pod.",
+            "Choose method switch or block, or measure on a machine: --target local or ssh:HOST.",
+        )
 
 
 def names_something(options: Options) -> bool:

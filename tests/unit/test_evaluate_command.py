@@ -232,6 +232,7 @@ def test_a_workload_of_a_cluster_needs_no_url() -> None:
         (("--workload", "a/b", "--workload", "c/d", "--target", "kind"), "2 services of your own"),
         (("--workload", "a/b", "--workload", "go", "--target", "kind"), "names one that runs"),
         (("--workload", "java", "--target", "kind"), "Our image has no Java"),
+        (("--workload", "flask", "--arm", "ddtrace", "--target", "kind"), "a service is one pod"),
         (("--command", "x", "--url", URL, "--target", "kind"), "in a cluster programs run in pods"),
         (("--workload", "go", "--target", "kind,nod=x"), "cannot be read at 'nod=x'"),
     ],
