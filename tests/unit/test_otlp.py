@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -183,7 +184,18 @@ def test_what_is_no_url_is_said_at_the_start(url: str) -> None:
 
 
 def test_tls_is_spoken_if_asked_for() -> None:
-    make: Callable[[str], Exporter] = Exporter
-    exporter = make("https://127.0.0.1:9")
-    with pytest.raises(AgentError, match="did not reach https"):
-        exporter.send_spans([SPAN])
+    first: list[bytes] = []
+
+    def answer() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            first.append(connection.recv(1))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        receiver = threading.Thread(target=answer, daemon=True)
+        receiver.start()
+        exporter = Exporter(f"https://127.0.0.1:{listening.getsockname()[1]}")
+        with pytest.raises(AgentError, match="did not reach https"):
+            exporter.send_spans([SPAN])
+        receiver.join(10)
+    assert first == [b"\x16"]  # a handshake, where HTTP would begin with POST

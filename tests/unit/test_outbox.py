@@ -324,6 +324,7 @@ def test_what_is_under_way_at_the_end_is_waited_for(
     giving.start()
     outbox.put(OTHER, spans("b"))  # whoever drains waits for neither
     giving.join(0.2)
+    assert not given_up
     answered.set()
     sending.join(10)
     giving.join(10)
@@ -334,18 +335,24 @@ def test_what_is_under_way_at_the_end_is_waited_for(
 def test_a_sender_waits_until_there_is_something_or_the_end(receiver: Scripted) -> None:
     outbox = Outbox(receiver)
     rounds: list[bool] = []
+    asked = threading.Event()
+
+    def take() -> int:
+        asked.set()
+        return 0
+
+    receiver.answers["spans"] = take
 
     def send() -> None:
         while outbox.await_due():
             rounds.append(True)
             outbox.send()
 
-    sending = threading.Thread(target=send)
+    sending = threading.Thread(target=send, daemon=True)
     sending.start()
     outbox.put(MINE, Telemetry())  # nothing
     outbox.put(MINE, spans("a"))
-    while not receiver.took:
-        assert sending.is_alive()
+    assert asked.wait(10)
     outbox.close()
     sending.join(10)
     assert not sending.is_alive()
