@@ -15,6 +15,7 @@
  * whose end looks like that of its last chunk.
  */
 #include "vmlinux.h"
+#include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include "http.h"
@@ -81,13 +82,21 @@ static __always_inline bool recognise(struct __sk_buff *skb, struct http_segment
 	return true;
 }
 
+/* whether a client has received more than the responses that were known as such */
+static __always_inline bool is_past(struct http_conn *conn, __u32 ack)
+{
+	if ((__s32)(ack - conn->ack) <= 0)
+		return false;
+	return !conn->answered || (__s32)(ack - conn->out_seq) > 0;
+}
+
 /* whether a request begins here; if not, how many bytes belong to what is known already */
 static __always_inline bool is_next(struct http_conn *conn, struct http_segment *seg, __u32 *known)
 {
 	__u32 waiting = conn->begun - conn->ended;
 
 	if (conn->generation != generation) {
-		conn->begun = conn->ended;
+		conn->begun = conn->claimed = conn->ended;
 		conn->answered = conn->answering = 0;
 		conn->generation = generation;
 		return true;
@@ -98,9 +107,9 @@ static __always_inline bool is_next(struct http_conn *conn, struct http_segment 
 	*known = 0;
 	if (waiting && conn->open)
 		return false;
-	if (waiting == 1 && !conn->answering && conn->ack != seg->ack) {
+	if (waiting == 1 && !conn->answering && is_past(conn, seg->ack)) {
 		lose(L_UNSEEN); /* the client does not wait for it any more */
-		conn->ended++;
+		conn->claimed = ++conn->ended;
 	}
 	return true;
 }
@@ -349,6 +358,21 @@ static __always_inline void give_up(struct http_conn *conn, __u32 error, __u64 n
 		finish(conn, outcome_of(conn), conn->last_ns, UNKNOWN);
 }
 
+/* whether what still waits to be sent may be the rest of the response: then that ends it */
+static __always_inline bool still_sends(struct bpf_sock *sk, struct http_conn *conn)
+{
+	struct tcp_sock *tp = (struct tcp_sock *)sk;
+	__u32 written = 0, sent = 0;
+
+	if (sk->protocol != IPPROTO_TCP)
+		return false;
+	written = BPF_CORE_READ(tp, write_seq);
+	sent = BPF_CORE_READ(tp, snd_nxt);
+	if (written == sent)
+		return false;
+	return conn->answering != A_LENGTH || conn->left <= (__u32)(written - conn->out_seq);
+}
+
 /* of a connection whose socket never sent or received anything by itself */
 static __noinline int release_early(struct bpf_sock *sk, __u64 now)
 {
@@ -391,7 +415,7 @@ int http_release(struct bpf_sock *sk)
 			release_early(sk, bpf_ktime_get_ns());
 		return 1;
 	}
-	if (conn->begun == conn->ended || conn->generation != generation)
+	if (conn->begun == conn->ended || conn->generation != generation || still_sends(sk, conn))
 		return 1;
 	now = bpf_ktime_get_ns();
 	queue = bpf_sk_storage_get(&queues, sk, NULL, 0);

@@ -133,6 +133,7 @@ struct http_conn {
 	__u64 left; /* bytes of the response */
 	__u64 response_bytes;
 	__u64 last_ns; /* when something of it left last */
+	__u32 claimed; /* requests that somebody ends or has ended: the two ends may meet */
 };
 
 /* one per socket whose client does not wait for responses */

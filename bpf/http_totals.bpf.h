@@ -146,9 +146,13 @@ static __always_inline void tell(struct http_request *request, struct http_serie
 __noinline int finish(struct http_conn *conn, __u32 outcome, __u64 now, __u64 length)
 {
 	struct http_series one;
+	__u32 ended;
 
 	if (!conn)
 		return 0;
+	ended = conn->ended;
+	if (!__sync_bool_compare_and_swap(&conn->claimed, ended, ended + 1))
+		return 0; /* its socket is released while the last of it leaves */
 	one = conn->request.series;
 	if (outcome & 0xffff) {
 		one.key.status = outcome;

@@ -27,7 +27,7 @@ HTTP = Definition(
     agent="http",
     accepts=(*_EVERY, "sample"),
     scope="harness.http",
-    hooks=("cgroup_skb", "cgroup/sock_release", "ring buffer"),
+    hooks=("cgroup_skb", "cgroup/sock_release", "ring buffer", "atomics"),
 )
 
 FLOWS = Definition(

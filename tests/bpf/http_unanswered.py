@@ -1,8 +1,9 @@
 """A server that answers some requests and not others; prints its port as JSON. argv: none.
 
-/close closes the connection, /half does so in the middle of a response, /wait waits for more from
-the client and then sends the rest, /until answers up to the end of the connection; any other path
-is never answered, and the connection is closed when the client's end is.
+/close closes the connection, /half does so in the middle of a response, /large does so when all of
+a response is written and most of it waits to be sent, /wait waits for more from the client and then
+sends the rest, /until answers up to the end of the connection; any other path is never answered,
+and the connection is closed when the client's end is.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import json
 import socket
 import threading
 
+LARGE = 200_000  # bytes: less than a socket's buffers hold, more than leaves at once
+
 
 def serve(connection: socket.socket) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -20,13 +23,17 @@ def serve(connection: socket.socket) -> None:
             path = asked.split(b" ")[1]
             if path == b"/half":
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+            elif path == b"/large":
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * LARGE)
+                head = f"HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n"
+                connection.sendall(head.encode() + bytes(LARGE))
             elif path == b"/until":
                 connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nall of it")
             elif path == b"/wait":
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbe")
                 connection.recv(1)
                 connection.sendall(b"en")
-            if path in (b"/close", b"/half", b"/until"):
+            if path in (b"/close", b"/half", b"/large", b"/until"):
                 return
 
 

@@ -374,6 +374,25 @@ def test_a_request_without_a_response_ends_with_its_connection(
     assert failed == {"GET /close": 5, "GET /half": 5, "GET /gone": 4, "GET /reset": 4}
 
 
+def test_a_response_that_still_leaves_when_the_server_closes_is_whole(
+    start_agent: Any, receiver: Any, unanswered: int
+) -> None:
+    """The client reads late: most of it waits to be sent when the socket is released."""
+    agent = start_agent("http")
+    for before in range(5):
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.settimeout(10)
+            client.connect(("127.0.0.1", unanswered))
+            client.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+            time.sleep(0.2)
+            assert agent.call("stats")["events"] == before
+            while client.recv(65536):
+                pass
+        assert await_events(agent, before + 1)["events"] == before + 1
+    assert ends(receiver) == {("/large", 200, ""): 5}
+
+
 def test_requests_of_a_server_that_is_killed(
     start_agent: Any, receiver: Any, service: Any, unanswered: int
 ) -> None:

@@ -267,6 +267,18 @@ def test_pipelined_requests(bench: Bench, asked: str, answered: str) -> None:
     assert bench.counted() == {**THREE, ("GET", "/a", 200): 2}
 
 
+def test_pipelined_by_a_client_that_reads_meanwhile(bench: Bench) -> None:
+    """Two are sent, the first is answered, then comes the third: the second still waits."""
+    for each in PIPELINED[:2]:
+        bench.receive(ipv4(tcp(each, bench.flow.received, bench.flow.sent)))
+        bench.flow.received += len(each)
+    bench.reply(ANSWERS[0])
+    bench.ask(PIPELINED[2])
+    bench.reply(*ANSWERS[1:])
+    assert bench.counted() == THREE
+    assert bench.lost() == {}
+
+
 def test_pipelined_behind_a_body_and_sent_again_with_it(bench: Bench) -> None:
     text = post(b"body") + get(b"/b")
     (packet,) = bench.ask(text)
