@@ -7,6 +7,7 @@ what is claimed of it. One outside of this folder is given by its path.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -76,7 +77,8 @@ def is_definition(path: Path) -> bool:
 
 def find(spec: str) -> Definition | None:
     """The subject that an experiment names so; None if it names no subject, or none any more."""
-    if _NAME.fullmatch(spec) and (FOLDER / f"{spec}.toml").is_file():
+    # unlike Path.is_file it says no, too, to who may not look there: runs are read all the same
+    if _NAME.fullmatch(spec) and os.path.isfile(FOLDER / f"{spec}.toml"):
         return load(spec)
     path = Path(spec)
     return read(path) if spec.endswith(".toml") and is_definition(path) else None
