@@ -8,8 +8,7 @@
  */
 #pragma once
 
-#define ETH_P_IP   0x0800
-#define ETH_P_IPV6 0x86dd
+#include "packet.bpf.h"
 
 struct udp_ports {
 	__be16 source;
@@ -26,30 +25,6 @@ static __always_inline __u32 udp_role(__u16 local, __u16 peer, bool connected)
 	return connected ? CLIENT : UNKNOWN_ROLE;
 }
 
-/* where the ports are; 0 for what is no UDP. Extension headers are not followed. */
-static __always_inline __u32 udp_addresses(struct __sk_buff *skb, bool sends, struct flow_key *key)
-{
-	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-	struct ipv6hdr *ip6 = data;
-	struct iphdr *ip = data;
-
-	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		if ((void *)(ip + 1) > end || ip->protocol != IPPROTO_UDP)
-			return 0;
-		key->peer[10] = key->peer[11] = 0xff;
-		key->local[10] = key->local[11] = 0xff;
-		__builtin_memcpy(&key->peer[12], sends ? &ip->daddr : &ip->saddr, 4);
-		__builtin_memcpy(&key->local[12], sends ? &ip->saddr : &ip->daddr, 4);
-		return ip->ihl * 4;
-	}
-	if (skb->protocol != bpf_htons(ETH_P_IPV6) || (void *)(ip6 + 1) > end ||
-	    ip6->nexthdr != IPPROTO_UDP)
-		return 0;
-	__builtin_memcpy(key->peer, sends ? &ip6->daddr : &ip6->saddr, 16);
-	__builtin_memcpy(key->local, sends ? &ip6->saddr : &ip6->daddr, 16);
-	return sizeof(*ip6);
-}
-
 static __always_inline int count_datagrams(struct __sk_buff *skb, bool sends)
 {
 	struct bpf_sock *sk = skb->sk;
@@ -58,11 +33,12 @@ static __always_inline int count_datagrams(struct __sk_buff *skb, bool sends)
 	__u16 local, peer;
 	__u64 datagrams, bytes;
 	struct flow *flow;
-	__u32 offset;
+	__u32 offset = transport_at(skb, IPPROTO_UDP);
 
-	offset = udp_addresses(skb, sends, &one.key);
 	if (!offset || !sk || bpf_skb_load_bytes(skb, offset, &ports, sizeof(ports)))
 		return 1;
+	addresses_of(skb, sends ? one.key.local : one.key.peer,
+		     sends ? one.key.peer : one.key.local);
 	local = bpf_ntohs(sends ? ports.source : ports.dest);
 	peer = bpf_ntohs(sends ? ports.dest : ports.source);
 	one.key.protocol = IPPROTO_UDP;

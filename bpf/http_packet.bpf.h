@@ -3,14 +3,9 @@
 #ifndef __HTTP_PACKET_BPF_H
 #define __HTTP_PACKET_BPF_H
 
-#define ETH_P_IP   0x0800
-#define ETH_P_IPV6 0x86DD
-#define HOP_BY_HOP 0 /* headers of IPv6, before that of TCP */
-#define ROUTING	   43
-#define OPTIONS	   60
-#define SHORTEST   16 /* bytes of a message, of which its method takes 8 at most */
-#define EXTENSIONS 4  /* of them, at most */
-#define FARTHEST   2048
+#include "packet.bpf.h"
+
+#define SHORTEST 16 /* bytes of a message, of which its method takes 8 at most */
 
 struct http_segment {
 	__u32 offset;
@@ -21,53 +16,15 @@ struct http_segment {
 	__u16 dest;
 };
 
-/* where TCP starts behind the extension headers of IPv6; 0 if there is none */
-static __noinline __u32 behind_extensions(struct __sk_buff *skb, __u32 next)
-{
-	__u32 i, offset = sizeof(struct ipv6hdr);
-	struct {
-		__u8 next;
-		__u8 words; /* of 8 bytes, without the first */
-	} header;
-
-	for (i = 0; i < EXTENSIONS; i++) {
-		if (next != HOP_BY_HOP && next != ROUTING && next != OPTIONS)
-			return 0;
-		if (bpf_skb_load_bytes(skb, offset, &header, sizeof(header)))
-			return 0;
-		next = header.next;
-		offset += (header.words + 1) * 8;
-		if (next == IPPROTO_TCP)
-			return offset;
-	}
-	return 0;
-}
-
 /* false for what carries no TCP payload */
 static __always_inline bool parse(struct __sk_buff *skb, struct http_segment *seg)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-	struct ipv6hdr *ip6 = data;
-	struct iphdr *ip = data;
+	__u32 offset = transport_at(skb, IPPROTO_TCP);
 	struct tcphdr *tcp;
-	__u32 offset;
 
-	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		if ((void *)(ip + 1) > end || ip->protocol != IPPROTO_TCP)
-			return false;
-		offset = ip->ihl * 4;
-	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		if ((void *)(ip6 + 1) > end)
-			return false;
-		offset = sizeof(*ip6);
-		if (ip6->nexthdr != IPPROTO_TCP) {
-			offset = behind_extensions(skb, ip6->nexthdr);
-			if (!offset || offset > FARTHEST)
-				return false;
-		}
-	} else {
+	if (!offset)
 		return false;
-	}
 	tcp = data + offset;
 	if ((void *)(tcp + 1) > end)
 		return false;
@@ -149,12 +106,10 @@ static __always_inline void client_of(struct __sk_buff *skb, struct http_client 
 				      bool sent)
 {
 	client->port = port;
-	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		bpf_skb_load_bytes(skb, sent ? 24 : 8, client->address, 16);
-		return;
-	}
-	client->address[2] = bpf_htonl(0xffff);
-	bpf_skb_load_bytes(skb, sent ? 16 : 12, &client->address[3], 4);
+	if (sent)
+		addresses_of(skb, NULL, (__u8 *)client->address);
+	else
+		addresses_of(skb, (__u8 *)client->address, NULL);
 }
 
 #endif

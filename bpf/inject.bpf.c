@@ -18,12 +18,11 @@
 #include "vmlinux.h"
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
+#include "packet.bpf.h"
 
-#define ETH_P_IP   0x0800
-#define ETH_P_IPV6 0x86DD
-#define MAX_STEPS  (1 << 20) /* far more readings of the clock than 1 ms holds */
-#define CALM_NS	   3000	     /* a step takes less, unless something interrupts it */
-#define PAUSED_NS  200000    /* in sum what a hypervisor takes, see docs/adr/0009 */
+#define MAX_STEPS (1 << 20) /* far more readings of the clock than 1 ms holds */
+#define CALM_NS	  3000	    /* a step takes less, unless something interrupts it */
+#define PAUSED_NS 200000    /* in sum what a hypervisor takes, see docs/adr/0009 */
 
 struct burnt {
 	__u64 ns;
@@ -96,26 +95,14 @@ static __always_inline void spend(void)
 	}
 }
 
-/* IPv6 extension headers are not looked behind */
 static __always_inline bool has_payload(struct __sk_buff *skb)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-	struct ipv6hdr *ip6 = data;
-	struct iphdr *ip = data;
+	__u32 offset = transport_at(skb, IPPROTO_TCP);
 	struct tcphdr *tcp;
-	__u32 offset;
 
-	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		if ((void *)(ip + 1) > end || ip->protocol != IPPROTO_TCP)
-			return false;
-		offset = ip->ihl * 4;
-	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		if ((void *)(ip6 + 1) > end || ip6->nexthdr != IPPROTO_TCP)
-			return false;
-		offset = sizeof(*ip6);
-	} else {
+	if (!offset)
 		return false;
-	}
 	tcp = data + offset;
 	if ((void *)(tcp + 1) > end)
 		return false;

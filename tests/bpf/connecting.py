@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
+
+from tests.waiting import until
 
 # Answers every line with a line of ten times its length, on as many connections as come.
 SERVER = """
@@ -77,8 +78,4 @@ def peers(receiver: Any) -> set[str]:
 
 def flush_until(agent: Any, condition: Callable[[], bool]) -> None:
     """Connections end a little after close() returns."""
-    for _ in range(100):
-        agent.call("flush")
-        if condition():
-            return
-        time.sleep(0.02)
+    until(lambda: agent.call("flush") and condition())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +41,3 @@ def counted(receiver: Any, name: str) -> dict[tuple[str, str], int]:
 def hooks() -> list[str]:
     """The hooks for opened files that can be asked for here; there is always one."""
     return [*(name for name in ("lsm", "fentry") if not bpf_features.refusal(name)), "fanotify"]
-
-
-def until(condition: Callable[[], bool]) -> bool:
-    """Whether it comes true within some seconds."""
-    for _ in range(150):
-        if condition():
-            return True
-        time.sleep(0.1)
-    return False

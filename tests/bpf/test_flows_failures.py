@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -155,14 +154,8 @@ def test_the_kernel_times_out_or_the_client_gives_up(
 ) -> None:
     agent = start_agent("flows")
     connect(service, deaf, 2, how)
-    deadline = time.monotonic() + 30
-    while True:  # the kernel gives a socket up in its own time
-        agent.call("flush")
-        found = failures(receiver)
-        if found == {error: 2} or time.monotonic() > deadline:
-            break
-        time.sleep(0.1)
-    assert found == {error: 2}
+    flush_until(agent, lambda: failures(receiver) == {error: 2})
+    assert failures(receiver) == {error: 2}
 
 
 def test_no_neighbour_and_no_port(service: Any, start_agent: Any, receiver: Any) -> None:

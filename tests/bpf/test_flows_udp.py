@@ -133,6 +133,21 @@ def test_ipv6_and_large_datagrams(service: Any, start_agent: Any, receiver: Any)
     assert (told["network.type"], told["network.peer.address"]) == ("ipv6", "::1")
 
 
+def test_datagrams_behind_extension_headers(service: Any, start_agent: Any, receiver: Any) -> None:
+    port = service.serve(sys.executable, "-c", SERVER, "::1", str(well_known()))
+    agent = start_agent("flows", "--udp=on")
+    options = bytes([0, 0, 1, 4, 0, 0, 0, 0])  # one of padding; the kernel fills in what follows
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
+        client.settimeout(20)
+        client.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_DSTOPTS, options)
+        for size in range(100, 123):
+            client.sendto(b"x" * size, ("::1", port))
+            assert len(client.recv(65536)) == 10 * size
+    agent.call("flush")
+    assert datagrams(receiver) == (23, 23)
+    assert io(receiver, "udp") == (sum(range(100, 123)), 10 * sum(range(100, 123)))
+
+
 def test_datagrams_that_are_sent_as_one_are_counted_one_by_one(
     service: Any, start_agent: Any, receiver: Any, client: socket.socket
 ) -> None:

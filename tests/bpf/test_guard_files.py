@@ -19,7 +19,8 @@ import pytest
 
 from harness.linux import processes
 from harness.wire import control
-from tests.bpf.guarded import hooks, logs, policy, until
+from tests.bpf.guarded import hooks, logs, policy
+from tests.waiting import until
 
 pytestmark = pytest.mark.bpf
 

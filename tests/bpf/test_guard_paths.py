@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from harness.node.known_events import write_program
-from tests.bpf.guarded import BECOME, logs, policy, until
+from tests.bpf.guarded import BECOME, logs, policy
+from tests.waiting import until
 
 pytestmark = pytest.mark.bpf
 

@@ -6,7 +6,6 @@ import http.client
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import pytest
 
 from harness.linux import processes
 from harness.wire import control
+from tests.waiting import until
 
 pytestmark = pytest.mark.bpf
 
@@ -77,13 +77,6 @@ def ask(service: Any) -> Callable[[int], None]:
     return requests
 
 
-def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def loaded(ready: dict[str, Any]) -> bool:
     return any(
         not processes.run(
@@ -141,7 +134,7 @@ def test_one_that_is_stopped_is_unloaded_and_the_last_ends_the_process(
     together = host(("http", "flows"))
     http_, flows = together.ready["collectors"]
     assert together.call("flows", "stop")["unsent"] == 0
-    until(lambda: not loaded(flows))
+    assert until(lambda: not loaded(flows))
     assert loaded(http_)
     ask(23)
     assert together.call("http", "flush")["events"] == 23
@@ -154,7 +147,7 @@ def test_a_signal_ends_all_with_their_clients_connected(host: Callable[..., Toge
     together = host(("http", "flows", "guard"))
     together.process.send_signal(signal.SIGTERM)
     assert together.process.wait(10) == 0
-    until(lambda: not loaded(together.ready))
+    assert until(lambda: not loaded(together.ready))
 
 
 def test_telemetry_and_cost_are_told_of_each_and_the_rest_once(
@@ -164,11 +157,11 @@ def test_telemetry_and_cost_are_told_of_each_and_the_rest_once(
     ask(23)
     both = "http+flows"
     whose = {(name, f"{name}@here") for name in ("http", "flows", both)}
-    until(lambda: set(told(receiver, "process.cpu.time")) == whose)
+    assert until(lambda: set(told(receiver, "process.cpu.time")) == whose)
     assert set(told(receiver, "process.memory.usage")) == {(both, f"{both}@here")}
     assert set(told(receiver, "harness.agent.events")) == whose - {(both, f"{both}@here")}
-    until(lambda: told(receiver, "harness.agent.events")["http", "http@here"] == 23)
-    until(lambda: len(receiver.spans) == 23)
+    assert until(lambda: told(receiver, "harness.agent.events")["http", "http@here"] == 23)
+    assert until(lambda: len(receiver.spans) == 23)
 
 
 def test_what_a_collector_burns_is_its_own(host: Callable[..., Together], receiver: Any) -> None:
@@ -178,9 +171,11 @@ def test_what_a_collector_burns_is_its_own(host: Callable[..., Together], receiv
     def burnt() -> float:
         return float(together.call("inject", "stats")["agent_burnt_seconds"])
 
-    until(lambda: burnt() > 1)
+    assert until(lambda: burnt() > 1)
     seconds = burnt()
-    until(lambda: told(receiver, "process.cpu.time")["inject", "inject@here"] > seconds - 0.1)
+    assert until(
+        lambda: told(receiver, "process.cpu.time")["inject", "inject@here"] > seconds - 0.1
+    )
     others = {
         whose: spent
         for (whose, _), spent in told(receiver, "process.cpu.time").items()

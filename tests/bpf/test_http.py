@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import re
 import socket
-import struct
 import sys
 import time
 from collections import Counter
@@ -24,7 +22,6 @@ pytestmark = pytest.mark.bpf
 
 DURATION = "http.server.request.duration"
 SERVER = Path(__file__).with_name("http_server.py")
-UNANSWERED = Path(__file__).with_name("http_unanswered.py")
 EARLY = Path(__file__).with_name("http_early.py")
 
 
@@ -314,124 +311,6 @@ def test_a_request_that_arrives_before_its_connection_has_a_socket(
     assert {receiver.attributes(span)["url.path"] for span in receiver.spans} == {"/first"}
     if mode == "fast":  # but for the first one, which has no cookie yet
         assert "22 in a SYN" in service.log.read_text()
-
-
-@pytest.fixture
-def unanswered(service: Any) -> int:
-    """The port of a server that does not answer each request."""
-    return int(service.serve(sys.executable, str(UNANSWERED)))
-
-
-def leave(port: int, path: str, *, read: bool = True, reset: bool = False) -> None:
-    """Ask, wait for the end of the connection or not, and end it."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
-        client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        while read and client.recv(4096):
-            pass
-        if reset:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
-def await_events(agent: Any, events: int) -> dict[str, Any]:
-    """What is told when so many requests ended: the server notices a little later."""
-    for _ in range(1000):
-        if agent.call("stats")["events"] >= events:
-            break
-        time.sleep(0.01)
-    told: dict[str, Any] = agent.call("flush")
-    return told
-
-
-def ends(receiver: Any) -> dict[tuple[str, int, str], int]:
-    """(route, status, error.type) -> requests."""
-    found = {}
-    for point in receiver.points(DURATION):
-        a = receiver.attributes(point)
-        status, error = a.get("http.response.status_code", 0), a.get("error.type", "")
-        found[a["http.route"], status, error] = point.count
-    return found
-
-
-def test_a_request_without_a_response_ends_with_its_connection(
-    start_agent: Any, receiver: Any, unanswered: int
-) -> None:
-    agent = start_agent("http", "--sample", "1")
-    for path in ("/close", "/half", "/until"):
-        for _ in range(5):
-            leave(unanswered, path)
-    for _ in range(4):
-        leave(unanswered, "/gone", read=False)
-        leave(unanswered, "/reset", read=False, reset=True)
-    assert await_events(agent, 23)["events"] == 23
-    assert ends(receiver) == {
-        ("/close", 0, "server_closed"): 5,
-        ("/half", 200, "server_closed"): 5,
-        ("/until", 200, ""): 5,
-        ("/gone", 0, "client_closed"): 4,
-        ("/reset", 0, "connection_reset"): 4,
-    }
-    failed = Counter(s.name for s in receiver.spans if s.status.code == 2)
-    assert failed == {"GET /close": 5, "GET /half": 5, "GET /gone": 4, "GET /reset": 4}
-
-
-def test_a_response_that_still_leaves_when_the_server_closes_is_whole(
-    start_agent: Any, receiver: Any, unanswered: int
-) -> None:
-    """The client reads late: most of it waits to be sent when the socket is released."""
-    agent = start_agent("http")
-    for before in range(5):
-        with socket.socket() as client:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            client.settimeout(10)
-            client.connect(("127.0.0.1", unanswered))
-            client.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
-            time.sleep(0.2)
-            assert agent.call("stats")["events"] == before
-            while client.recv(65536):
-                pass
-        assert await_events(agent, before + 1)["events"] == before + 1
-    assert ends(receiver) == {("/large", 200, ""): 5}
-
-
-def test_requests_of_a_server_that_is_killed(
-    start_agent: Any, receiver: Any, service: Any, unanswered: int
-) -> None:
-    agent = start_agent("http")
-    clients = [socket.create_connection(("127.0.0.1", unanswered), timeout=10) for _ in range(23)]
-    for client in clients:
-        client.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
-        client.recv(4096)  # it was accepted: who was not has no socket to be released
-        client.sendall(b".")
-        while client.recv(4096)[-1:] != b"n":
-            pass
-        client.sendall(b"GET /stuck HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert agent.call("flush")["events"] == 23
-    service.started[0].kill()
-    for client in clients:
-        with client, contextlib.suppress(ConnectionResetError):
-            assert client.recv(4096) == b""
-    assert await_events(agent, 46)["events"] == 46
-    assert ends(receiver) == {
-        ("/wait", 200, ""): 23,
-        ("/stuck", 0, "server_closed"): 23,
-    }
-
-
-def test_a_duration_is_that_of_the_whole_response(
-    start_agent: Any, receiver: Any, unanswered: int
-) -> None:
-    agent = start_agent("http", "--sample", "1")
-    with socket.create_connection(("127.0.0.1", unanswered), timeout=10) as client:
-        client.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
-        client.recv(4096)
-        assert agent.call("flush")["events"] == 0
-        before = time.time_ns()
-        client.sendall(b".")
-        while client.recv(4096)[-1:] != b"n":
-            pass
-    assert agent.call("flush")["events"] == 1
-    (span,) = receiver.spans
-    assert span.start_time_unix_nano < before < span.end_time_unix_nano
 
 
 def test_a_scanner_does_not_take_the_room_of_routes(

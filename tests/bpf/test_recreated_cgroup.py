@@ -6,8 +6,6 @@ import http.client
 import os
 import socket
 import sys
-import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import pytest
 
 from harness.wire import control
+from tests.waiting import until
 
 pytestmark = pytest.mark.bpf
 
@@ -40,14 +39,6 @@ def restart(service: Any) -> None:
     stop(service)
     service.path.mkdir()
     assert service.path.stat().st_ino != before
-
-
-def until(condition: Callable[[], bool]) -> bool:
-    for _ in range(100):
-        if condition():
-            return True
-        time.sleep(0.1)
-    return False
 
 
 def noticed(agent: Any, times: int = 1) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import http.client
 import sys
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.waiting import until
 
 pytestmark = pytest.mark.bpf
 
@@ -19,13 +20,6 @@ NEVER = ("--drain", "3600", "--interval", "3600")
 RING_BYTES = 256 * 1024
 SPAN_BYTES, EXEC_BYTES = 232, 568  # a record of http and of guard with its header, or less
 PATIENCE_SECONDS = 60
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_spans_are_drained_before_their_time_when_a_quarter_of_the_ring_waits(
@@ -49,7 +43,7 @@ def test_spans_are_drained_before_their_time_when_a_quarter_of_the_ring_waits(
         assert (told["events"], told["spans"], told["waiting"]) == (23, 0, 0)
         for _ in range(6):  # more than there is room for, in all
             ask(quarter + 100)
-            until(lambda: agent.call("stats")["spans"] >= asked - quarter - 10)
+            assert until(lambda: agent.call("stats")["spans"] >= asked - quarter - 10)
     assert asked > RING_BYTES // SPAN_BYTES
     told = agent.call("flush")
     assert (told["spans"], told["lost"]) == (asked, 0)
@@ -65,7 +59,7 @@ def test_executions_are_drained_before_their_time_when_a_quarter_of_the_ring_wai
         script = f"i=0; while [ $i -lt {many} ]; do /bin/true; i=$((i + 1)); done"
         service.start("/bin/sh", "-c", script).wait(PATIENCE_SECONDS)
         least = turn * many - quarter - 10
-        until(lambda least=least: agent.call("stats")["exported"] >= least)
+        assert until(lambda least=least: agent.call("stats")["exported"] >= least)
     told = agent.call("flush")
     executed = [log for log in receiver.logs if log.event_name == "process.exec"]
     assert len(executed) == told["events"] >= 5 * many > RING_BYTES // EXEC_BYTES

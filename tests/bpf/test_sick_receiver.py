@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
@@ -19,6 +18,7 @@ from harness.linux import processes
 from harness.meters.coverage import count, data_latency
 from harness.model import Part
 from harness.wire.control import ControlError
+from tests.waiting import until
 
 pytestmark = pytest.mark.bpf
 
@@ -79,13 +79,6 @@ def ask(service: Any) -> Callable[[int], None]:
     return requests
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def whole(sick: Sick, agent: Any, times: int) -> None:
     """All spans are there once, all requests are counted, and nothing is called lost."""
     told = agent.call("flush")
@@ -101,7 +94,7 @@ def test_a_receiver_that_refuses_for_a_while_costs_nothing_that_was_seen(
     agent = start_agent(*HTTP, otlp=f"http://127.0.0.1:{sick.port}")
     sick.ask("PUT", "/refusal", how=how)
     ask(23)
-    until(lambda: agent.call("stats")["waiting"] == 23 and sick.refused() > 0)
+    assert until(lambda: agent.call("stats")["waiting"] == 23 and sick.refused() > 0)
     assert sick.spans() == 0
     sick.ask("DELETE", "/refusal")
     ask(7)
@@ -116,7 +109,7 @@ def test_a_receiver_that_is_killed_and_started_again_gets_all(
     agent.call("flush")
     sick.end()
     ask(23)
-    until(lambda: agent.call("stats")["waiting"] == 23)
+    assert until(lambda: agent.call("stats")["waiting"] == 23)
     sick.start()
     whole(sick, agent, 28)
 
@@ -127,7 +120,7 @@ def test_a_receiver_that_never_answers_is_waited_for_and_the_rest_is_kept(
     agent = start_agent(*HTTP, otlp=f"http://127.0.0.1:{sick.port}")
     sick.ask("PUT", "/refusal", how="silence")
     ask(23)
-    until(lambda: agent.call("stats")["waiting"] == 23)
+    assert until(lambda: agent.call("stats")["waiting"] == 23)
     with pytest.raises(ControlError, match="did not reach"):
         agent.call("flush")
     sick.ask("DELETE", "/refusal")
@@ -139,7 +132,7 @@ def test_what_a_receiver_refuses_for_good_is_counted_as_lost(
 ) -> None:
     agent = start_agent(*HTTP, otlp=f"http://127.0.0.1:{sick.port}/elsewhere")  # 404
     ask(23)
-    until(lambda: agent.call("stats")["lost"] == 23)
+    assert until(lambda: agent.call("stats")["lost"] == 23)
     assert agent.call("stats")["dropped"]["spans"] == {"refused": 23}
     assert agent.call("stats")["waiting"] == 0
 
@@ -150,7 +143,7 @@ def test_what_a_sick_receiver_never_took_is_said_at_the_end(
     agent = start_agent(*HTTP, otlp=f"http://127.0.0.1:{sick.port}")
     sick.ask("PUT", "/refusal", how="503")
     ask(23)
-    until(lambda: agent.call("stats")["waiting"] == 23)
+    assert until(lambda: agent.call("stats")["waiting"] == 23)
     said = agent.stop()
     assert (said["unsent"], said["dropped"]["spans"]) == (23, {"unsent": 23})
     assert sick.spans() == 0
@@ -164,10 +157,12 @@ def test_more_than_can_wait_is_lost_and_every_request_is_still_counted(
     over = 500
     for _ in range(10):  # with pauses, so that the kernel's buffer never holds much
         ask((WAITING + over) // 10)
-        until(partial(_kept_all, agent))
+        assert until(partial(_kept_all, agent))
     asked = (WAITING + over) // 10 * 10
     assert agent.call("stats")["events"] == asked
-    until(lambda: agent.call("stats")["lost"] == asked - WAITING)  # which is said after each try
+    assert until(
+        lambda: agent.call("stats")["lost"] == asked - WAITING
+    )  # which is said after each try
     sick.ask("DELETE", "/refusal")
     told = agent.call("flush")
     assert told["lost"] == asked - WAITING

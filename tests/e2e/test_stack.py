@@ -6,28 +6,22 @@ serves all tests, in their order.
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import json
 import os
-import secrets
 import signal
 import socket
 import sys
-import threading
 import time
-import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 from harness.linux import cgroup, processes
-from harness.stack import backends, catalog, client, ledger, lifecycle, supervisor
+from harness.stack import catalog, ledger, lifecycle, supervisor
 from harness.stack.client import ask
 from harness.stack.config import PROGRAMS, Stack
-from tests.e2e import stacked
+from tests.e2e import marked, stacked
 
 pytestmark = [
     pytest.mark.e2e,
@@ -37,7 +31,6 @@ pytestmark = [
 
 HARNESS = [sys.executable, "-m", "harness"]
 BUILD_SECONDS = 3600
-BATCH = 20  # records in a post
 VOLATILE_SECONDS = 4.0  # how long one holds in memory what it acknowledged, and no longer
 VOLATILE = ("tempo", "victorialogs")  # those that do
 
@@ -125,7 +118,7 @@ def test_spans_become_metrics(stack: Stack) -> None:
     if store is None or not store.span_metrics:
         assert keeper == "jaeger"  # which makes none, and for which no panel asks for them
         return
-    _load(stack, "traces", "measured", 1)
+    marked.load(stack, "traces", "measured", 1)
     url = stack.url("prometheus") + "/api/v1/query"
     query = {"query": 'traces_spanmetrics_calls_total{service="measured"}'}
     deadline = time.monotonic() + 90
@@ -137,18 +130,18 @@ def test_spans_become_metrics(stack: Stack) -> None:
 def test_no_span_is_lost_while_their_keeper_is_away(stack: Stack) -> None:
     """It ends under load and comes back: the Collector's queue on disk keeps what it missed."""
     name = stack.keeps["traces"]
-    with _loading(stack, "traces", "away") as sent:
-        _await_more(sent)
+    with marked.loading(stack, "traces", "away") as sent:
+        marked.await_more(sent)
         keeper = _running(name)
         os.kill(keeper.pid, signal.SIGTERM)
         deadline = time.monotonic() + supervisor.GRACE_SECONDS
         while cgroup.processes(Path(keeper.cgroup)) and time.monotonic() < deadline:
             time.sleep(0.1)
         _kill(name)  # it has written everything, but Tempo does not always end
-        _await_more(sent)
+        marked.await_more(sent)
         _restart(stack, name)
-        _await_more(sent)
-    _expect(stack, "traces", "away", sent)
+        marked.await_more(sent)
+    marked.expect(stack, "traces", "away", sent)
 
 
 @pytest.mark.parametrize("kind", ["traces", "logs"])
@@ -157,16 +150,16 @@ def test_a_killed_keeper_loses_what_it_held_in_memory_and_no_more(
 ) -> None:
     """Some acknowledge a record before it is on the disk; all older and all later ones survive."""
     name = stack.keeps[kind]
-    kept = _load(stack, kind, "kept", 20)
-    _expect(stack, kind, "kept", kept)
+    kept = marked.load(stack, kind, "kept", 20)
+    marked.expect(stack, kind, "kept", kept)
     time.sleep(VOLATILE_SECONDS)
-    with _loading(stack, kind, "volatile") as volatile:
-        _await_more(volatile)
+    with marked.loading(stack, kind, "volatile") as volatile:
+        marked.await_more(volatile)
         _kill(name)
-    kept += _load(stack, kind, "kept", 20)
+    kept += marked.load(stack, kind, "kept", 20)
     _restart(stack, name)
-    _expect(stack, kind, "kept", kept)
-    found = _found(stack, kind, "volatile", volatile)
+    marked.expect(stack, kind, "kept", kept)
+    found = marked.found(stack, kind, "volatile", volatile)
     record_property("lost", f"{len(volatile) - len(found)} of {len(volatile)}")
 
 
@@ -176,13 +169,13 @@ def test_a_keeper_killed_under_load_loses_nothing(stack: Stack, kind: str) -> No
     if keeper in VOLATILE:
         pytest.skip(f"{keeper} holds a second in memory: the test before is about that")
     name = f"killed-{keeper}"
-    with _loading(stack, kind, name) as sent:
-        _await_more(sent)
+    with marked.loading(stack, kind, name) as sent:
+        marked.await_more(sent)
         _kill(keeper)
-        _await_more(sent)
+        marked.await_more(sent)
         _restart(stack, keeper)
-        _await_more(sent)
-    _expect(stack, kind, name, sent)
+        marked.await_more(sent)
+    marked.expect(stack, kind, name, sent)
 
 
 def test_no_span_is_lost_when_the_collector_is_killed_with_a_full_queue(stack: Stack) -> None:
@@ -190,24 +183,24 @@ def test_no_span_is_lost_when_the_collector_is_killed_with_a_full_queue(stack: S
     keeper = _running(stack.keeps["traces"])
     os.kill(keeper.pid, signal.SIGSTOP)  # nothing can be delivered: all of it waits in the queue
     try:
-        sent = _load(stack, "traces", "queued", 20)
+        sent = marked.load(stack, "traces", "queued", 20)
         _kill("otelcol")
     finally:
         os.kill(keeper.pid, signal.SIGCONT)
     _restart(stack, "otelcol")
-    _expect(stack, "traces", "queued", sent)
+    marked.expect(stack, "traces", "queued", sent)
 
 
 @pytest.mark.parametrize("kind", ["traces", "metrics", "logs"])
 def test_nothing_acknowledged_is_lost_when_the_collector_is_killed_under_load(
     stack: Stack, kind: str
 ) -> None:
-    with _loading(stack, kind, "under-load") as sent:
-        _await_more(sent)
+    with marked.loading(stack, kind, "under-load") as sent:
+        marked.await_more(sent)
         _kill("otelcol")
         _restart(stack, "otelcol")
-        _await_more(sent)
-    _expect(stack, kind, "under-load", sent)
+        marked.await_more(sent)
+    marked.expect(stack, kind, "under-load", sent)
 
 
 def test_down_leaves_nothing(home: Path, stack: Stack) -> None:
@@ -264,117 +257,3 @@ def _lives(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-@contextlib.contextmanager
-def _loading(stack: Stack, kind: str, service: str) -> Iterator[list[str]]:
-    """Post without an end while the block runs; the marks of what was acknowledged, growing."""
-    acknowledged, ends = list[str](), threading.Event()
-
-    def post() -> None:
-        while not ends.is_set():
-            marks = [secrets.token_hex(16) for _ in range(BATCH)]
-            with contextlib.suppress(OSError, http.client.HTTPException):  # not acknowledged
-                _post(stack, kind, service, marks)
-                acknowledged.extend(marks)
-            time.sleep(0.1)
-
-    thread = threading.Thread(target=post)
-    thread.start()
-    try:
-        yield acknowledged
-    finally:
-        ends.set()
-        thread.join()
-
-
-def _await_more(acknowledged: list[str], posts: int = 10) -> None:
-    """Until so many more posts were acknowledged; the next one may be under way then."""
-    wanted, deadline = len(acknowledged) + posts * BATCH, time.monotonic() + 60
-    while len(acknowledged) < wanted:
-        assert time.monotonic() < deadline, "the Collector takes nothing any more"
-        time.sleep(0.01)
-
-
-def _load(stack: Stack, kind: str, service: str, posts: int) -> list[str]:
-    """Post records of a service, as the Collector must acknowledge; the mark of each."""
-    sent = []
-    for _ in range(posts):
-        marks = [secrets.token_hex(16) for _ in range(BATCH)]
-        _post(stack, kind, service, marks)
-        sent += marks
-    return sent
-
-
-def _post(stack: Stack, kind: str, service: str, marks: list[str]) -> None:
-    request = urllib.request.Request(
-        stack.otlp_url + f"/v1/{kind}",
-        json.dumps(_payload(kind, service, marks)).encode(),
-        {"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        assert answer.status == 200
-
-
-def _payload(kind: str, service: str, marks: list[str]) -> dict[str, object]:
-    now = str(time.time_ns())
-    resource = {"attributes": [_text("service.name", service)]}
-    if kind == "traces":
-        times = {"startTimeUnixNano": now, "endTimeUnixNano": now}
-        spans = [
-            {"traceId": mark, "spanId": mark[:16], "name": "work", "kind": 2, **times}
-            for mark in marks
-        ]
-        return {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": spans}]}]}
-    if kind == "metrics":
-        points = [
-            {"timeUnixNano": now, "asDouble": 1.0, "attributes": [_text("mark", mark)]}
-            for mark in marks
-        ]
-        gauge = {"name": "loaded", "gauge": {"dataPoints": points}}
-        return {"resourceMetrics": [{"resource": resource, "scopeMetrics": [{"metrics": [gauge]}]}]}
-    lines = [{"timeUnixNano": now, "body": {"stringValue": mark}} for mark in marks]
-    return {"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": lines}]}]}
-
-
-def _text(key: str, value: str) -> dict[str, object]:
-    return {"key": key, "value": {"stringValue": value}}
-
-
-def _found(stack: Stack, kind: str, service: str, marks: Iterable[str]) -> set[str]:
-    """Which of these marks the backend finds; spans are asked for one by one, by trace id."""
-    if kind == "traces":
-        keeper = backends.keeper(stack, "traces")
-        return {mark for mark in marks if keeper.has(mark)}
-    if kind == "metrics":
-        query = {"query": f'last_over_time(loaded{{service_name="{service}"}}[15m])'}
-        answer = ask(stack.url("prometheus") + "/api/v1/query", query)
-        return {one["metric"]["mark"] for one in answer["data"]["result"]} if answer else set()
-    return LINES[stack.keeps["logs"]](stack, service)
-
-
-def _of_loki(stack: Stack, service: str) -> set[str]:
-    query = {"query": f'{{service_name="{service}"}}', "limit": "5000"}
-    answer = ask(stack.url("loki") + "/loki/api/v1/query_range", query)
-    streams = answer["data"]["result"] if answer else []
-    return {line for stream in streams for _, line in stream["values"]}
-
-
-def _of_victorialogs(stack: Stack, service: str) -> set[str]:
-    query = {"query": f'{{"service.name"="{service}"}}'}
-    text = client.get(stack.url("victorialogs") + "/select/logsql/query", query).decode()
-    return {json.loads(line)["_msg"] for line in text.splitlines()}
-
-
-LINES = {"loki": _of_loki, "victorialogs": _of_victorialogs}
-
-
-def _expect(
-    stack: Stack, kind: str, service: str, sent: list[str], limit_seconds: float = 120
-) -> None:
-    """Every record is found in its backend in the end."""
-    missing, deadline = set(sent), time.monotonic() + limit_seconds
-    while missing and time.monotonic() < deadline:
-        missing -= _found(stack, kind, service, missing)
-        time.sleep(0.1)
-    assert not missing, f"{len(missing)} of {len(sent)} are lost"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from harness.agent import inotify
 from harness.agent.container import Container, of_path
 from harness.agent.containers import Containers
 from harness.agent.origin import of_container
+from tests.waiting import until
 
 ID, OTHER = "0af1" * 16, "b2c3" * 16
 UID = "2a6f4d5e-1b2c-4d3e-8f90-0123456789ab"
@@ -103,14 +103,6 @@ def make(*parts: Path) -> int:
     for path in parts:
         path.mkdir()
     return parts[-1].stat().st_ino
-
-
-def until(condition: Callable[[], bool]) -> bool:
-    for _ in range(500):
-        if condition():
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def test_those_that_are_there_are_known(scope: Path, follow: Callable[..., Containers]) -> None:

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* http: what becomes of requests that are not answered when their socket is released */
+#ifndef __HTTP_RELEASE_BPF_H
+#define __HTTP_RELEASE_BPF_H
+
+#define AF_INET 2
+
+static __always_inline __u32 error_of(__u32 state)
+{
+	if (state == BPF_TCP_CLOSE_WAIT)
+		return E_CLIENT_CLOSED;
+	return state == BPF_TCP_CLOSE ? E_RESET : E_SERVER_CLOSED;
+}
+
+/* no response comes any more, or no more of one */
+static __always_inline void give_up(struct http_conn *conn, __u32 error, __u64 now)
+{
+	if (!conn->answering)
+		finish(conn, error << 24, now, UNKNOWN);
+	else if (conn->answering == A_LENGTH)
+		finish(conn, outcome_of(conn) | error << 24, now, UNKNOWN);
+	else
+		finish(conn, outcome_of(conn), conn->last_ns, UNKNOWN);
+}
+
+/* whether what still waits to be sent may be the rest of the response: then that ends it */
+static __always_inline bool still_sends(struct bpf_sock *sk, struct http_conn *conn)
+{
+	struct tcp_sock *tp = (struct tcp_sock *)sk;
+	__u32 written = 0, sent = 0;
+
+	if (sk->protocol != IPPROTO_TCP)
+		return false;
+	written = BPF_CORE_READ(tp, write_seq);
+	sent = BPF_CORE_READ(tp, snd_nxt);
+	if (written == sent)
+		return false;
+	return conn->answering != A_LENGTH || conn->left <= (__u32)(written - conn->out_seq);
+}
+
+/* of a connection whose socket never sent or received anything by itself */
+static __noinline int release_early(struct bpf_sock *sk, __u64 now)
+{
+	struct http_client client = {};
+	struct http_conn *conn;
+	__u32 last;
+
+	client.port = bpf_ntohs(*(volatile __u32 *)&sk->dst_port); /* as a word: before 5.18 */
+	if (sk->family == AF_INET) {
+		last = sk->dst_ip4;
+		barrier_var(last); /* the compiler would load from either place at once */
+		client.address[2] = bpf_htonl(0xffff);
+	} else {
+		client.address[0] = sk->dst_ip6[0];
+		client.address[1] = sk->dst_ip6[1];
+		client.address[2] = sk->dst_ip6[2];
+		last = sk->dst_ip6[3];
+		barrier_var(last);
+	}
+	client.address[3] = last;
+	conn = bpf_map_lookup_elem(&early, &client);
+	if (!conn)
+		return 0;
+	if (conn->generation == generation && conn->begun != conn->ended)
+		give_up(conn, error_of(sk->state), now);
+	bpf_map_delete_elem(&early, &client);
+	return 0;
+}
+
+#endif

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* http: which request a response is of, and where it ends */
+#ifndef __HTTP_RESPONSE_BPF_H
+#define __HTTP_RESPONSE_BPF_H
+
+#define LAST	  "0\r\n\r\n" /* chunk, with what ends a body behind it */
+#define LAST_SIZE (sizeof(LAST) - 1)
+
+/* make the request current whose response comes now */
+static __noinline int turn(struct __sk_buff *skb, struct http_conn *conn)
+{
+	struct http_queue *queue = queue_of(skb, 0);
+
+	if (queue)
+		conn->request = queue->waiting[conn->ended & (QUEUE - 1)];
+	conn->current = conn->ended;
+	return 0;
+}
+
+static __always_inline __u32 outcome_of(struct http_conn *conn)
+{
+	return conn->request.series.key.status | conn->request.series.key.minor << 16;
+}
+
+/*
+ * A response that starts with this segment; how many of its bytes are its, 0 if none. This and
+ * go_on are functions that the verifier checks once, and not for each turn of the loop around them.
+ */
+__noinline __u32 answer(struct __sk_buff *skb, struct http_segment *seg, struct http_conn *conn)
+{
+	struct http_head head;
+	const char *text = head.text;
+	struct http_key *key;
+	__u32 end, status, minor;
+	__u64 now;
+
+	if (!seg || !conn)
+		return 0;
+	key = &conn->request.series.key;
+	if (conn->answered && (__s32)(seg->seq - conn->out_seq) < 0)
+		return 0; /* sent again */
+	if (!read(skb, seg->offset, seg->len, &head) || !is_response(&head))
+		return 0;
+	now = bpf_ktime_get_ns();
+	minor = (__u8)(text[7] - '0');
+	status = (text[9] - '0') * 100 + (text[10] - '0') * 10 + text[11] - '0';
+	status &= 0xffff;
+	__builtin_memset(&head, 0, offsetof(struct http_head, n));
+	end = header_of(skb, &head, seg->offset, seg->len, WINDOWS);
+	if (status / 100 == 1 && status != 101) { /* interim */
+		conn->ack = seg->seq + (end ? end : seg->len);
+		return end;
+	}
+	if (conn->current != conn->ended)
+		turn(skb, conn);
+	if (key->method == M_HEAD || status == 204 || status == 304 || status == 101 ||
+	    (key->method == M_CONNECT && status / 100 == 2)) {
+		head.length = 0;
+		head.chunked = 0;
+	}
+	conn->answered = 1;
+	if (!end || (!head.chunked && head.length <= seg->len - end)) { /* all of it is here */
+		end = end ? end + head.length : seg->len;
+		conn->out_seq = seg->seq + end;
+		finish(conn, status | minor << 16, now, head.length);
+		return end;
+	}
+	key->status = status;
+	key->minor = minor;
+	conn->out_seq = seg->seq + end;
+	conn->response_bytes = conn->left = head.chunked ? UNKNOWN : head.length;
+	conn->last_ns = now;
+	conn->answering = head.chunked ? A_CHUNKED : head.length == UNKNOWN ? A_CLOSE : A_LENGTH;
+	return end;
+}
+
+/* more of a response's body; how many bytes of the segment are its, 0 if all of them */
+__noinline __u32 go_on(struct __sk_buff *skb, struct http_segment *seg, struct http_conn *conn)
+{
+	__u64 tail = 0;
+	__u32 old;
+
+	if (!seg || !conn)
+		return 0;
+	old = conn->out_seq - seg->seq; /* bytes that were sent before */
+	if ((__s32)old < 0)
+		old = 0;
+	if (old >= seg->len)
+		return 0;
+	conn->last_ns = bpf_ktime_get_ns();
+	if (conn->answering == A_LENGTH && conn->left <= seg->len - old) {
+		old += conn->left;
+		conn->out_seq = seg->seq + old;
+		finish(conn, outcome_of(conn), conn->last_ns, conn->response_bytes);
+		return old;
+	}
+	conn->left -= seg->len - old;
+	conn->out_seq = seg->seq + seg->len;
+	if (conn->answering == A_CHUNKED && seg->len >= LAST_SIZE &&
+	    !bpf_skb_load_bytes(skb, seg->offset + seg->len - LAST_SIZE, &tail, LAST_SIZE) &&
+	    tail == (WORD(LAST "\0\0\0") & FIRST(LAST_SIZE)))
+		finish(conn, outcome_of(conn), conn->last_ns, UNKNOWN);
+	return 0;
+}
+
+/* a body whose end was not seen ends where the response behind it begins */
+static __always_inline bool has_ended(struct __sk_buff *skb, struct http_segment *seg,
+				      struct http_conn *conn)
+{
+	__u64 word = 0;
+
+	return conn->answering != A_LENGTH && conn->begun - conn->ended > 1 &&
+	       (__s32)(seg->seq - conn->out_seq) >= 0 &&
+	       !bpf_skb_load_bytes(skb, seg->offset, &word, 7) &&
+	       word == (WORD("HTTP/1. ") & FIRST(7));
+}
+
+#endif
