@@ -1,4 +1,4 @@
-"""The stack of this machine: started, told of, taken down; for `rollout`, as `cluster` is."""
+"""The stack of this machine: started, told of, taken down; for `rollout`."""
 
 from __future__ import annotations
 

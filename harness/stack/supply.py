@@ -1,4 +1,4 @@
-"""Gets a component's program by the first way that works, into a cache; `rollout` asks.
+"""Gets a component's program by the first way that works, into a cache; `local_stack` asks.
 
 The cache is $XDG_CACHE_HOME/harness/stack (~/.cache without it): `bin/NAME-VERSION-KEY/NAME`, where
 KEY is of the module's files or the archive's checksum, and `go/`, the Go tool's own two caches,

@@ -17,10 +17,10 @@ import pytest
 
 from harness.agent.http_telemetry import DURATION_BOUNDS
 from harness.linux import processes
+from tests.bpf.http_seen import DURATION, counted
 
 pytestmark = pytest.mark.bpf
 
-DURATION = "http.server.request.duration"
 SERVER = Path(__file__).with_name("http_server.py")
 EARLY = Path(__file__).with_name("http_early.py")
 
@@ -43,20 +43,6 @@ def connection(port: int) -> Iterator[http.client.HTTPConnection]:
 def ask(connection: http.client.HTTPConnection, method: str, path: str, **options: Any) -> bytes:
     connection.request(method, path, **options)
     return connection.getresponse().read()
-
-
-def counted(receiver: Any) -> dict[tuple[str, str, int], int]:
-    """(method, route, status; 0 for none) -> requests, as the receiver decoded them last."""
-    found = {}
-    for point in receiver.points(DURATION):
-        labels = receiver.attributes(point)
-        key = (
-            labels["http.request.method"],
-            labels["http.route"],
-            labels.get("http.response.status_code", 0),
-        )
-        found[key] = point.count
-    return found
 
 
 def test_counts_exactly_23_requests(

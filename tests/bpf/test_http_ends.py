@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from tests.bpf.http_seen import ends
 from tests.waiting import until
 
 pytestmark = pytest.mark.bpf
 
-DURATION = "http.server.request.duration"
 UNANSWERED = Path(__file__).with_name("http_unanswered.py")
 
 
@@ -42,16 +42,6 @@ def await_events(agent: Any, events: int) -> dict[str, Any]:
     until(lambda: agent.call("stats")["events"] >= events)
     told: dict[str, Any] = agent.call("flush")
     return told
-
-
-def ends(receiver: Any) -> dict[tuple[str, int, str], int]:
-    """(route, status, error.type) -> requests."""
-    found = {}
-    for point in receiver.points(DURATION):
-        a = receiver.attributes(point)
-        status, error = a.get("http.response.status_code", 0), a.get("error.type", "")
-        found[a["http.route"], status, error] = point.count
-    return found
 
 
 def test_a_request_without_a_response_ends_with_its_connection(

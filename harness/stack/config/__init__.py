@@ -1,4 +1,4 @@
-"""One typed description of the stack, and the files and commands that follow; for `rollout`.
+"""One typed description of the stack, and the files and commands that follow; for `local_stack`.
 
 The files are JSON, which every reader of YAML reads: nothing has to be quoted by hand.
 """

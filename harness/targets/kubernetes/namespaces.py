@@ -11,6 +11,8 @@ MANAGED = "app.kubernetes.io/managed-by"
 PURPOSE = "harness/purpose"
 STACK, PRODUCTION, EVALUATION = "stack", "production", "evaluation"
 """What it is for: what removes those of one purpose leaves the others alone."""
+FOR_EVALUATION = "harness-evaluate"
+"""What that of evaluations is called, unless another name is given."""
 
 
 def make(cluster: Cluster, option: str, purpose: str = STACK) -> bool:

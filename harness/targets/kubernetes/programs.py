@@ -15,8 +15,6 @@ from harness.targets.kubernetes import chosen, namespaces, node_pod, pods
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kubectl import OURS, Cluster
 
-NAMESPACE = "harness-evaluate"
-"""Of the pods that look after those of the stack are gone."""
 _AGENTS = f"--selector={OURS},app.kubernetes.io/name=agents"
 _SECONDS = 60.0
 
@@ -43,7 +41,7 @@ def left(options: Options, before: Sequence[Held], tell: Tell) -> Iterator[str]:
     """Of those, what nodes still have after the agents are gone; what could not be asked, too."""
     if not before:
         return
-    cluster = replace(chosen.existing(options), namespace=NAMESPACE)
+    cluster = replace(chosen.existing(options), namespace=namespaces.FOR_EVALUATION)
     namespaces.make(cluster, "--namespace", namespaces.EVALUATION)
     try:
         for each in before:

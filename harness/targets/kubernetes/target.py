@@ -36,9 +36,8 @@ from harness.targets.kubernetes.kind import Kind
 from harness.targets.kubernetes.kubectl import Cluster
 from harness.wire.spec import Found, Spawn
 
-NAMESPACE = "harness-evaluate"
 ANSWER_SECONDS = 660.0
-_KEYS = {
+KEYS = {
     "kind": ("name", "node", "namespace"),
     "existing": ("context", "kubeconfig", "node", "namespace", "registry", "pull_secret"),
     "vm": ("name", "node", "namespace", "registry"),
@@ -57,7 +56,7 @@ class InCluster:
 
     def __init__(self, kind: str, given: str) -> None:
         self.name = f"{kind},{given}" if given else kind
-        said = {"namespace": NAMESPACE, **_read(kind, given)}
+        said = {"namespace": namespaces.FOR_EVALUATION, **_read(kind, given)}
         self._node = said.pop("node", "")
         self._options = Options(
             kind, said.get("name", Options.name), kubeconfig=said.get("kubeconfig", ""),
@@ -235,11 +234,11 @@ def _read(kind: str, given: str) -> dict[str, str]:
     said: dict[str, str] = {}
     for word in filter(None, given.split(",")):
         key, equals, value = word.partition("=")
-        if key not in _KEYS[kind] or not equals or not value or key in said:
+        if key not in KEYS[kind] or not equals or not value or key in said:
             raise InputError(
                 f"The target {kind},{given} cannot be read at {word!r}.",
-                f"Known are {', '.join(f'{each}=' for each in _KEYS[kind])} once each.",
-                f"Write {kind},{_KEYS[kind][0]}=VALUE,node=NODE.",
+                f"Known are {', '.join(f'{each}=' for each in KEYS[kind])} once each.",
+                f"Write {kind},{KEYS[kind][0]}=VALUE,node=NODE.",
             )
         said[key] = value
     if said.get("pull_secret", "a/b").count("/") != 1:

@@ -11,13 +11,12 @@ from harness.errors import InputError
 from harness.targets.base import Target, Tell
 from harness.targets.kubernetes import images
 from harness.targets.kubernetes.chosen import Options
-from harness.targets.kubernetes.target import InCluster
+from harness.targets.kubernetes.target import KEYS, InCluster
 from harness.targets.ssh import Ssh
 from harness.targets.vm import inventory, nodes, noted
 from harness.targets.vm.noted import Noted
 from harness.targets.vm.rollout import require_cluster
 
-_IN_CLUSTER = ("name", "node", "namespace", "registry")
 _BARE = ("host", "name", "inventory")
 
 
@@ -73,7 +72,7 @@ def _read(given: str) -> dict[str, str]:
         if not equals or not value or key in said:
             raise _unread(given, word)
         said[key] = value
-    known = _BARE if "host" in said else _IN_CLUSTER
+    known = _BARE if "host" in said else KEYS["vm"]
     for key in said:
         if key not in known:
             raise _unread(given, key)
@@ -83,7 +82,7 @@ def _read(given: str) -> dict[str, str]:
 def _unread(given: str, word: str) -> InputError:
     return InputError(
         f"The target vm,{given} cannot be read at {word!r}.",
-        f"Known are, once each: {', '.join(f'{key}=' for key in _IN_CLUSTER)} for a node of the "
+        f"Known are, once each: {', '.join(f'{key}=' for key in KEYS['vm'])} for a node of the "
         f"cluster, {', '.join(f'{key}=' for key in _BARE)} for a host by itself.",
         "Write vm,name=NAME,node=NODE or vm,host=HOST,inventory=FILE.",
     )
