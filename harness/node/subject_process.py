@@ -106,15 +106,19 @@ class SubjectProcess(ForeignAgent):
         return {"events": found[-1]} if found else {}
 
     def flush(self) -> dict[str, Any]:
-        """Wait for its next word, if it counts aloud."""
-        if self._subject.events:
-            told, begun = len(self._counted()), time.monotonic()
-            while time.monotonic() - begun < 3 * self.spec.export_seconds:
-                if len(self._counted()) > told or self._process.poll() is not None:
-                    break
-                self._attend()
-                time.sleep(0.05)
-        return self.stats()
+        """What its next word says, if it counts aloud; nothing if none comes.
+
+        An earlier word is of another time, and what it says would be told of too many requests.
+        """
+        if not self._subject.events:
+            return self.stats()
+        told, begun = len(self._counted()), time.monotonic()
+        while time.monotonic() - begun < 3 * self.spec.export_seconds:
+            if len(self._counted()) > told or self._process.poll() is not None:
+                return self.stats()
+            self._attend()
+            time.sleep(0.05)
+        return {}
 
     def remove(self) -> dict[str, Any]:
         """End it; `remarks` say what it left."""
