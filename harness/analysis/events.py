@@ -33,8 +33,10 @@ def counts(trials: Sequence[Metered], *, alone: bool) -> Iterator[tuple[str, Fou
         runs = math.fsum(each for trial in known for each in _values(trial, "bpf_run_count"))
         yield "runs_per_request", _rate(runs, requests, len(known))
     for recorded, metric in _WHAT.items() if alone else ():
-        if told := [each for trial in known for each in _values(trial, recorded)]:
-            yield metric, _rate(math.fsum(told), requests, len(known))
+        told = [trial for trial in known if _values(trial, recorded)]
+        if seen := math.fsum(map(_seen, told)):
+            number = math.fsum(each for trial in told for each in _values(trial, recorded))
+            yield metric, _rate(number, seen, len(told))
 
 
 def costs(
@@ -94,6 +96,12 @@ def _bound(a: float, own: float, b: float, others: float, side: int) -> float:
 
 def _rate(count: float, requests: float, trials: int) -> Found:
     return Found(replace(coverage.rate(Count(count, requests)), n=trials), COUNTED)
+
+
+def _seen(trial: Metered) -> float:
+    """The requests of which the collector counted: one that nobody switches saw more of them."""
+    own = _values(trial, "counted_requests")
+    return own[0] if own else trial.requests
 
 
 def _values(trial: Metered, metric: str) -> list[float]:

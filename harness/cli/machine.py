@@ -29,7 +29,8 @@ def clean_command(
     cache: Annotated[
         bool,
         typer.Option(
-            "--cache", help="Also what was built or fetched: programs, packages, subjects."
+            "--cache",
+            help="Also what was fetched there: subjects; here: what was built or fetched at all.",
         ),
     ] = False,
 ) -> None:
@@ -43,11 +44,12 @@ def clean_command(
 
       harness clean --target ssh:HOST --cache
     """
-    found = answered(target, "clean")
+    found = answered(target, "clean", *((True,) if cache else ()))
     done, left = list(found["done"]), list(found["left"])
-    for folder in (supply.cache(), supply.subjects(), packages.cache()) if cache else ():
-        if freed := supply.empty(folder):
-            done.append(f"Removed the cache {folder}: {freed / 1e6:.0f} MB.")
+    mine = cache and named(target).name == Local.name  # of another machine, its node removes it
+    for folder in (supply.cache(), packages.cache()) if mine else ():
+        if freed := supply.emptied(folder):
+            done.append(freed)
     for line in done:
         out.print(escape(line))
     for line in left:

@@ -54,6 +54,20 @@ def held(pid: int) -> set[int]:
     return found
 
 
+def attached(pid: int) -> set[int]:
+    """The ids of those that this process attached to perf events, of which `held` does not know.
+
+    Those of the type perf_event the kernel does not tell.
+    """
+    found: set[int] = set()
+    with contextlib.suppress(OSError):
+        for path in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                if path.readlink().name == "anon_inode:[perf_event]":
+                    found.add(syscall.attached_program(pid, int(path.name)))
+    return found
+
+
 def described(program_ids: Iterable[int]) -> list[str]:
     """Each for a sentence: its id, its name and who holds it."""
     wanted = sorted(program_ids)

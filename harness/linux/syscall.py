@@ -22,7 +22,7 @@ _PERF_CGROUP, _PERF_CLOEXEC = 4, 8
 _MAP_CREATE, _PROG_LOAD, _PROG_NEXT_ID, _PROG_FD_BY_ID, _MAP_FD_BY_ID = 0, 5, 11, 13, 14
 _OBJECT_PIN, _OBJECT_GET = 6, 7
 _INFO_BY_FD = 15
-_RAW_TRACEPOINT_OPEN, _ENABLE_STATS = 17, 32
+_RAW_TRACEPOINT_OPEN, _TASK_FD_QUERY, _ENABLE_STATS = 17, 20, 32
 
 SOCKET_FILTER, KPROBE, SCHED_CLS, TRACEPOINT, XDP, PERF_EVENT, CGROUP_SKB = 1, 2, 3, 5, 6, 7, 8
 SOCK_OPS, RAW_TRACEPOINT, CGROUP_SOCK_ADDR, CGROUP_SOCKOPT, TRACING, LSM = 13, 17, 18, 25, 26, 29
@@ -88,6 +88,13 @@ def object_info(fd: int, info: ctypes.Array[ctypes.c_char]) -> None:
     _bpf(
         _INFO_BY_FD, bytearray(struct.pack("=IIQ", fd, ctypes.sizeof(info), ctypes.addressof(info)))
     )
+
+
+def attached_program(pid: int, fd: int) -> int:
+    """The id of the program that this descriptor of a process attached; OSError if it did none."""
+    attr = bytearray(struct.pack("=IIIIQIIQQ", pid, fd, 0, 0, 0, 0, 0, 0, 0))
+    _bpf(_TASK_FD_QUERY, attr)
+    return int(struct.unpack_from("=I", attr, 24)[0])
 
 
 def load_program(

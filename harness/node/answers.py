@@ -15,7 +15,7 @@ from harness.linux import tuning as tuning_of
 from harness.linux.procfs import HOST
 from harness.node import doctor as checks
 from harness.node import machine, needs, rehearsal, subject_source
-from harness.stack import affinity, ledger
+from harness.stack import affinity, ledger, supply
 from harness.wire import codec
 from harness.wire.spec import CollectorSpec, Needs
 from harness.wire.subject import Subject
@@ -58,9 +58,17 @@ def obtain(asked: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     return found
 
 
-def clean() -> dict[str, list[str]]:
-    """Undo what runs left that were killed; what was `done`, and what is `left`, in sentences."""
-    return {"done": [*machine.clean(), *affinity.free()], "left": machine.leftovers()}
+def clean(subjects: bool = False) -> dict[str, list[str]]:
+    """Undo what runs left that were killed; what was `done`, and what is `left`, in sentences.
+
+    With `subjects` what `obtain` got is removed too; NeedError while a run may need it.
+    """
+    if subjects:
+        machine.refuse_beside_another()
+    done = [*machine.clean(), *affinity.free()]
+    if subjects and (freed := supply.emptied(supply.subjects())):
+        done.append(freed)
+    return {"done": done, "left": machine.leftovers()}
 
 
 def tuning() -> list[dict[str, Any]]:

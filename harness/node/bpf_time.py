@@ -63,12 +63,13 @@ def run(
         summary = testbed.driver.finish(path)
     testbed.service.check()
     requests.note_load(summary, path, testbed.rate, notes)
-    rows = requests.count(rows, requests.read(path))
+    log = requests.read(path)
+    rows, answered = requests.count(rows, log), int((log.status > 0).sum())
     for on, group, role in ((True, agents, "candidate"), (False, against, "reference")):
         if group or on:
             mine = [row.meters for row in rows if row.window.on == on]
             ran = delta(first[on].values(), last[on].values())
-            _note(group, mine, ran, counted, notes.of(role if against else ""))
+            _note(group, mine, ran, counted, answered, notes.of(role if against else ""))
     return rows
 
 
@@ -115,18 +116,25 @@ def _note(
     slices: Sequence[Mapping[str, float]],
     ran: Counters,
     counted: Mapping[str, Mapping[str, Any]],
+    answered: int,
     notes: TrialLog,
 ) -> None:
-    """What the collectors did since their answers in `counted`; they were off until the slices."""
+    """What the collectors did since their answers in `counted`.
+
+    Those that are switched were off until the slices. Others saw the whole load, its settling and
+    its draining too, so that what they counted is told with all the requests `answered` in it.
+    """
     notes.add("metered_requests", sum(each["requests"] for each in slices), "{request}")
     notes.add("metered_seconds", sum(each["seconds"] for each in slices), "s")
     for agent in agents:
         told, before = agent.flush(), counted[agent.name]
         notes.add_counts(agent, told)
-        for name in ("events", "spans"):
-            if name in told and name in before:
-                number = told[name] - before[name]
-                notes.add(f"metered_{name}", number, f"{{{name[:-1]}}}", collector=agent.name)
+        both = [name for name in ("events", "spans") if name in told and name in before]
+        for name in both:
+            number = told[name] - before[name]
+            notes.add(f"metered_{name}", number, f"{{{name[:-1]}}}", collector=agent.name)
+        if both and not agent.counts:
+            notes.add("counted_requests", answered, "{request}", collector=agent.name)
         for program in (ran[number] for number in agent.program_ids if number in ran):
             labels = {"collector": agent.name, "program": program.name, "type": program.type}
             if hook := agent.hooks.get(program.id):

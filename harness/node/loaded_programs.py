@@ -25,7 +25,7 @@ def since(
 
     For `calm_seconds` none came, or `limit_seconds` are over: some load programs for ever, as
     processes come and go. Those that another process than one of `pids` holds are not its own; what
-    nobody holds is pinned or attached.
+    nobody holds is pinned or attached, the kernel does not say by whom. It calls `attend` often.
     """
     begun = calm = time.monotonic()
     known: frozenset[int] = frozenset()

@@ -9,6 +9,7 @@ import glob
 import re
 import shutil
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,13 @@ class SubjectProcess(ForeignAgent):
         self._own, self._home = own, testbed.machine.scratch / f"home-{spec.name}"
         self._started, self._remarks = False, list[str]()
         self._before = frozenset[int]()
+        self._seen = set[int]()
         self._there = set[str]()
 
     def start(self) -> None:
         """Start it, without waiting."""
         self._before, self._there = bpf_programs.ids(), self._leavings()
+        self._seen.clear()
         self._home.mkdir(exist_ok=True)
         self._begun = time.monotonic()
         place = {"HOME": str(self._home), "TMPDIR": str(self._home)}
@@ -62,7 +65,7 @@ class SubjectProcess(ForeignAgent):
         self._started = True
 
     def await_ready(self) -> None:
-        """Wait until its log says that it is ready; its programs are those that came meanwhile."""
+        """Wait until its log says that it is ready; its programs are those it loaded meanwhile."""
         while not self._is_ready():
             if self._process.poll() is not None:
                 raise UnavailableError(
@@ -78,17 +81,19 @@ class SubjectProcess(ForeignAgent):
                     f"Its log is {self._log}.",
                     collector=self.name,
                 )
-            self._attend()
+            self._look()
             time.sleep(0.02)
         took = time.monotonic() - self._begun
         loaded = loaded_programs.since(
-            self._before, self.pids, self._attend,
+            self._before, self.pids, self._look,
             calm_seconds=CALM_SECONDS, limit_seconds=LOADING_SECONDS,
         )  # fmt: skip
         programs = [
             {"id": number, "hook": kind} if kind in HOOKS else {"id": number}
             for number, kind in sorted(loaded.items())
+            if number in self._seen
         ]
+        self._remark_others(loaded.keys() - self._seen)
         hooks = sorted({str(each["hook"]) for each in programs if "hook" in each})
         told = subject_source.version(self._subject.source)
         self.ready = {"programs": programs, "hooks": hooks, "load_seconds": took, "version": told}
@@ -106,15 +111,19 @@ class SubjectProcess(ForeignAgent):
         return {"events": found[-1]} if found else {}
 
     def flush(self) -> dict[str, Any]:
-        """Wait for its next word, if it counts aloud."""
-        if self._subject.events:
-            told, begun = len(self._counted()), time.monotonic()
-            while time.monotonic() - begun < 3 * self.spec.export_seconds:
-                if len(self._counted()) > told or self._process.poll() is not None:
-                    break
-                self._attend()
-                time.sleep(0.05)
-        return self.stats()
+        """What its next word says, if it counts aloud; nothing if none comes.
+
+        An earlier word is of another time, and what it says would be told of too many requests.
+        """
+        if not self._subject.events:
+            return self.stats()
+        told, begun = len(self._counted()), time.monotonic()
+        while time.monotonic() - begun < 3 * self.spec.export_seconds:
+            if len(self._counted()) > told or self._process.poll() is not None:
+                return self.stats()
+            self._attend()
+            time.sleep(0.05)
+        return {}
 
     def remove(self) -> dict[str, Any]:
         """End it; `remarks` say what it left."""
@@ -144,6 +153,23 @@ class SubjectProcess(ForeignAgent):
             self._remarks.append(f"{self.name} left behind {names}: it was removed.")
         shutil.rmtree(self._home, ignore_errors=True)
         self._require_unloaded()
+
+    def _look(self) -> None:
+        """For the controller, and for the programs that its processes hold or attached by now.
+
+        What nobody holds may be somebody else's: the kernel does not say who pinned or attached it.
+        """
+        self._attend()
+        for pid in self.pids():
+            self._seen |= bpf_programs.held(pid) | bpf_programs.attached(pid)
+
+    def _remark_others(self, programs: Collection[int]) -> None:
+        if programs:
+            self._remarks.append(
+                f"BPF programs appeared while {self.name} loaded its own, and none of its "
+                f"processes was seen to hold them: {', '.join(bpf_programs.described(programs))}. "
+                "They are in no bill and were left alone."
+            )
 
     def _argv(self) -> list[str]:
         pids = self._service.pids()

@@ -114,6 +114,12 @@ def empty(folder: Path) -> int:
     return size
 
 
+def emptied(folder: Path) -> str:
+    """Remove the cache, and say so in a sentence; nothing if there was nothing in it."""
+    freed = empty(folder)
+    return f"Removed the cache {folder}: {freed / 1e6:.0f} MB." if freed else ""
+
+
 def _offer(component: Component, way: Way, folder: Path) -> Offer:
     if isinstance(way, OnPath):
         return _on_path(component, way)

@@ -93,6 +93,19 @@ def test_what_a_node_needs_is_installed_once_answers_and_is_removed(
     assert not server.path(FOLDER).exists()
 
 
+def test_what_the_host_fetched_is_removed_there_when_asked(
+    server: Server, reach: Callable[..., Ssh]
+) -> None:
+    target, fetched = reach(server), server.path("/root/.cache/harness/subjects/agent-1.0")
+    fetched.mkdir(parents=True)
+    (fetched / "agent.jar").write_bytes(b"jar")
+    assert target.ask("clean") == {"done": [], "left": []}
+    assert fetched.exists()
+    (done,) = target.ask("clean", True)["done"]
+    assert done.startswith("Removed the cache /root/.cache/harness/subjects:")
+    assert not server.path("/root/.cache").joinpath("harness").exists()
+
+
 def test_a_node_over_ssh_opens_a_session_and_undoes_it(
     server: Server, reach: Callable[..., Ssh], tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from harness.collectors import REGISTRY, resolve, subject
 from harness.collectors.definition import Definition
 from harness.controller import resolved, skipping
 from harness.errors import CollectorError, ComponentError, InputError, UnavailableError
+from harness.linux import processes
 from harness.model import Arm, Measurement, Trial
 from harness.node import answers, in_process, subject_source
 from harness.node.in_process import InProcessAgent
@@ -456,3 +458,22 @@ def test_an_arm_that_only_blocks_compare_goes_with_an_experiment_that_has_a_pilo
     assert choice.chosen("quick", workloads=["flask"]).pilot_blocks
     e = choice.chosen("quick", workloads=["flask"], arms=["bpftrace", "ddtrace"])
     assert (e.pilot_blocks, e.arm("bpftrace").method) == (0, "block")
+
+
+@pytest.mark.parametrize(("pause", "told"), [(0.05, True), (60, False)])
+def test_what_it_counted_is_told_by_its_next_word_alone(
+    pause: float, told: bool, tmp_path: Path
+) -> None:
+    said = f"import time\nfor n in range(99): print('seen', n, flush=True); time.sleep({pause})"
+    one = SubjectProcess.__new__(SubjectProcess)
+    one._subject = Subject("process", Source("path", "x"), events=r"^seen (\d+)$")
+    one.spec, one.name = SimpleNamespace(export_seconds=0.5), "x"  # type: ignore[assignment]
+    one._attend, one._log = lambda: None, tmp_path / "log"
+    one._process = processes.spawn([sys.executable, "-c", said], log=one._log)
+    try:
+        while not one._counted():
+            time.sleep(0.01)
+        assert ("events" in one.flush()) == told
+        assert "events" in one.stats()
+    finally:
+        processes.stop(one._process)
