@@ -28,6 +28,10 @@ from harness.wire.control import Server
 
 _READ_AT_ONCE = frozenset({"condemned", "images"})  # rings that have a thread of their own
 _PATIENCE_SECONDS = 0.2  # a client that is connected and silent is not waited for
+_HELD_UP = (
+    "%s stays loaded, and sees nothing, until this process ends. One of its threads is held up by "
+    "a file system that does not answer."
+)
 _log = logging.getLogger("harness.agent")
 
 
@@ -182,8 +186,10 @@ class Hosted:
         self._drainer.close()
         with self._collecting:
             self._closed = True
-            self._collector.close()
-            self._loaded.close()
+            if self._collector.close():
+                self._loaded.close()
+            else:  # what a thread still uses must not be freed: others live in this process
+                _log.warning(_HELD_UP, self.name)
         ended()
 
     def _collect(self, *, metrics: bool) -> None:

@@ -17,12 +17,27 @@ import pytest
 
 from harness.linux import processes
 from harness.wire import control
+from tests.bpf.guarded import HUNG, policy
 
 pytestmark = pytest.mark.bpf
 
 SERVER = Path(__file__).with_name("http_server.py")
 ALL = ("http", "flows", "profile", "guard")
 PATIENCE_SECONDS = 60
+# A file of a container whose file system never answers, from the moment that another file is there.
+HUNG_ELF = """
+import os, sys, time
+from harness.agent import images
+class Hung(images.Elf):
+    def __init__(self, path):
+        while os.path.exists({flag!r}):
+            open({flag!r} + ".seen", "w").close()
+            time.sleep(0.1)
+        super().__init__(path)
+images.Elf = Hung
+from harness.agent.__main__ import main
+sys.exit(main(sys.argv[4:]))
+"""
 
 
 @dataclass
@@ -46,14 +61,15 @@ class Together:
 def host(
     launch: Callable[..., Any], service: Any, receiver: Any, tmp_path: Path
 ) -> Iterator[Callable[..., Together]]:
-    """Start one process: `host(("http", "flows"), "--sample", "1")`."""
+    """Start one process: `host(("http", "flows"), "--sample", "1")`; `code` is run instead."""
     with ExitStack() as stack:
         sockets = Path(stack.enter_context(tempfile.TemporaryDirectory()))
 
-        def start(names: Sequence[str], *options: str) -> Together:
+        def start(names: Sequence[str], *options: str, code: str = "") -> Together:
             process, ready = launch(
                 tmp_path / "log", "+".join(names), sockets / "{name}.sock", service.path,
                 receiver.url, "--instance-id", "{name}@here", *options,
+                through=(sys.executable, "-c", code) if code else (),
             )  # fmt: skip
             stack.callback(processes.stop, process)
             assert ready["ready"], ready
@@ -155,6 +171,32 @@ def test_a_signal_ends_all_with_their_clients_connected(host: Callable[..., Toge
     together.process.send_signal(signal.SIGTERM)
     assert together.process.wait(10) == 0
     until(lambda: not loaded(together.ready))
+
+
+@pytest.mark.parametrize(("name", "code"), [("guard", HUNG), ("profile", HUNG_ELF)])
+def test_what_a_thread_that_is_held_up_uses_is_not_freed(
+    host: Callable[..., Together], service: Any, tmp_path: Path, name: str, code: str
+) -> None:
+    """It goes on one day, in a process that others live in."""
+    flag, seen = tmp_path / "hung", tmp_path / "hung.seen"
+    options = policy(tmp_path, ("open", "/nowhere/*", "report"))
+    together = host(("guard", "profile", "flows"), *options, code=code.format(flag=str(flag)))
+    told = {each["name"]: each for each in together.ready["collectors"]}
+    flag.touch()
+    service.start("/bin/sh", "-c", "while :; do :; done")
+    until(lambda: together.call("guard", "flush") and seen.exists())
+    together.call(name, "stop")
+    until(lambda: f"{name} stays loaded" in (tmp_path / "log").read_text())
+    assert loaded(told[name])
+    threads = Path(f"/proc/{together.process.pid}/task")
+    before = len(list(threads.iterdir()))
+    flag.unlink()
+    until(lambda: len(list(threads.iterdir())) < before)
+    assert together.call("flows", "flush")["errors"] == 0
+    for other in {"guard", "profile", "flows"} - {name}:
+        together.call(other, "stop")
+    assert together.process.wait(10) == 0
+    assert not loaded(together.ready)
 
 
 def test_telemetry_and_cost_are_told_of_each_and_the_rest_once(
