@@ -124,14 +124,15 @@ class Hosted:
         return self.stats()
 
     def stop(self, _: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Detach, export the rest, unload; a lost receiver does not hold it up.
+        """Detach, export the rest, unload; a lost or slow receiver does not hold it up.
 
         `unsent` is what it did not take, and nobody will; `dropped` is that and what was before.
         The process ends with the last of its collectors.
         """
         seconds = self.halt()
-        self.attempts(partial(self._outbox.send, now=True))
-        unsent = self.give_up()
+        with self._outbox.ending():
+            self.attempts(partial(self._outbox.send, now=True))
+            unsent = self.give_up()
         self._server.stop()
         return {"detach_seconds": seconds, "unsent": unsent, "dropped": self._tally.told()}
 

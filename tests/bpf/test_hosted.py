@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import signal
 import sys
 import tempfile
@@ -35,6 +36,19 @@ class Hung(images.Elf):
             time.sleep(0.1)
         super().__init__(path)
 images.Elf = Hung
+from harness.agent.__main__ import main
+sys.exit(main(sys.argv[4:]))
+"""
+# A receiver that takes its time for each request, of which there are many.
+SLOW = """
+import sys, time
+from harness.agent import lanes, otlp, outbox
+lanes.BATCH, outbox.END_SECONDS = 1, 0.5
+send = otlp.Exporter.send_spans
+def slowly(self, batch):
+    time.sleep(0.3)
+    return send(self, batch)
+otlp.Exporter.send_spans = slowly
 from harness.agent.__main__ import main
 sys.exit(main(sys.argv[4:]))
 """
@@ -173,6 +187,33 @@ def test_a_signal_ends_all_with_their_clients_connected(host: Callable[..., Toge
     until(lambda: not loaded(together.ready))
 
 
+@pytest.mark.parametrize("how", ["stop", "SIGTERM"])
+def test_an_end_does_not_wait_for_all_that_a_slow_receiver_would_take(
+    host: Callable[..., Together],
+    ask: Callable[[int], None],
+    receiver: Any,
+    tmp_path: Path,
+    how: str,
+) -> None:
+    together = host(("http", "flows"), "--sample", "1", "--drain", "0.1", code=SLOW)
+    ask(60)
+    until(lambda: together.call("http", "stats")["waiting"] + len(receiver.spans) >= 60)
+    if how == "stop":
+        said = together.call("http", "stop")
+        assert said["dropped"]["spans"] == {"unsent": said["unsent"]}
+        together.call("flows", "stop")
+    else:
+        together.process.send_signal(signal.SIGTERM)
+    assert together.process.wait(60) == 0
+    told = re.search(r"(\d+) spans and log records were taken by no receiver", _log(tmp_path))
+    assert told, _log(tmp_path)
+    assert int(told[1]) == 60 - len(receiver.spans) > 0
+
+
+def _log(folder: Path) -> str:
+    return (folder / "log").read_text()
+
+
 @pytest.mark.parametrize(("name", "code"), [("guard", HUNG), ("profile", HUNG_ELF)])
 def test_what_a_thread_that_is_held_up_uses_is_not_freed(
     host: Callable[..., Together], service: Any, tmp_path: Path, name: str, code: str
@@ -186,7 +227,7 @@ def test_what_a_thread_that_is_held_up_uses_is_not_freed(
     service.start("/bin/sh", "-c", "while :; do :; done")
     until(lambda: together.call("guard", "flush") and seen.exists())
     together.call(name, "stop")
-    until(lambda: f"{name} stays loaded" in (tmp_path / "log").read_text())
+    until(lambda: f"{name} stays loaded" in _log(tmp_path))
     assert loaded(told[name])
     threads = Path(f"/proc/{together.process.pid}/task")
     before = len(list(threads.iterdir()))
