@@ -74,6 +74,9 @@ class Collector(Protocol):
         """Read the counters; cheap."""
         ...
 
-    def close(self) -> None:
-        """Close what `start` opened."""
+    def close(self) -> bool:
+        """Close what `start` opened; whether nothing uses the object any more.
+
+        A thread that a file system holds up may still do so: then the object stays loaded.
+        """
         ...

@@ -140,8 +140,8 @@ class Containers(Together):
 
     def close(self) -> None:
         """End the thread."""
-        self._thread.close()
-        self._inotify.close()
+        if self._thread.close():
+            self._inotify.close()
 
     def _follow(self) -> None:
         with self._lock:

@@ -158,11 +158,12 @@ class Flows:
         opened, closed, failed, lost = map(self._global, ("opened", "closed", "failed", "lost"))
         return Counts(events=opened + closed + failed, lost=lost)
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """Give up the iterators."""
         self._known.close()
         self._all.close()
         self._containers.close()
+        return True
 
     def _walk(self) -> None:
         """Find the connections and listeners that there are in all of its network namespaces."""

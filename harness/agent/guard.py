@@ -172,16 +172,17 @@ class Guard:
             more["answerer_restarts"] = self._opens.restarts
         return Counts(sum(self._decided().values()), sum(lost.values()), more)
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """End the threads, then what they read from."""
-        if self._responder is not None:
-            self._responder.close()
-        self._maps.close()
+        kills = self._responder is not None and not self._responder.close()
+        filled = self._maps.close()
         if self._opens is not None:
             self._opens.close()
         self._ring.close()
-        self._condemned.close()
+        if not kills:
+            self._condemned.close()
         self._containers.close()
+        return filled and not kills
 
     def _watch(self, files: Mapping[str, Watched]) -> None:
         if self._opens is not None:

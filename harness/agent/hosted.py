@@ -28,6 +28,10 @@ from harness.wire.control import Server
 
 _READ_AT_ONCE = frozenset({"condemned", "images"})  # rings that have a thread of their own
 _PATIENCE_SECONDS = 0.2  # a client that is connected and silent is not waited for
+_HELD_UP = (
+    "%s stays loaded, and sees nothing, until this process ends. One of its threads is held up by "
+    "a file system that does not answer."
+)
 _log = logging.getLogger("harness.agent")
 
 
@@ -120,14 +124,15 @@ class Hosted:
         return self.stats()
 
     def stop(self, _: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Detach, export the rest, unload; a lost receiver does not hold it up.
+        """Detach, export the rest, unload; a lost or slow receiver does not hold it up.
 
         `unsent` is what it did not take, and nobody will; `dropped` is that and what was before.
         The process ends with the last of its collectors.
         """
         seconds = self.halt()
-        self.attempts(partial(self._outbox.send, now=True))
-        unsent = self.give_up()
+        with self._outbox.ending():
+            self.attempts(partial(self._outbox.send, now=True))
+            unsent = self.give_up()
         self._server.stop()
         return {"detach_seconds": seconds, "unsent": unsent, "dropped": self._tally.told()}
 
@@ -182,8 +187,10 @@ class Hosted:
         self._drainer.close()
         with self._collecting:
             self._closed = True
-            self._collector.close()
-            self._loaded.close()
+            if self._collector.close():
+                self._loaded.close()
+            else:  # what a thread still uses must not be freed: others live in this process
+                _log.warning(_HELD_UP, self.name)
         ended()
 
     def _collect(self, *, metrics: bool) -> None:

@@ -101,10 +101,11 @@ class Http:
         """Requests that ended, and those that were not kept, also by why."""
         return self._counts(self._totals({}))
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """Unmap the ring buffer."""
         self._events.close()
         self._containers.close()
+        return True
 
     def _telemetry(self, spans: Sequence[Span], series: Sequence[Totals]) -> Telemetry:
         own, contained = by_container(series)

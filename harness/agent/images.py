@@ -21,6 +21,7 @@ from harness.agent.pprof import Mapping
 from harness.agent.responder import Responder
 from harness.agent.text import text
 
+_WAIT_SECONDS = 5.0
 _TOLD = struct.Struct("=QQII64s")  # struct image of profile.bpf.c
 
 
@@ -59,13 +60,17 @@ class Images:
         self._same: dict[tuple[Mapping, ...], tuple[Mapping, ...]] = {}  # forks: kept once
         self._build_ids: dict[tuple[str, str], str] = {}
         self._lock = threading.Lock()
+        self._closed = self._held_up = False
         self._ring = RingBuffer(ring, self._take)
         self._thread = Responder({ring.fd: self._look})
 
     def find(self, pid: int, number: int) -> Image | None:
         """The image of a sample; None if it could not be told."""
-        if (pid, number) not in self._known:
-            self._look()
+        if (pid, number) not in self._known and self._waited():
+            try:
+                self._consume()
+            finally:
+                self._lock.release()
         return self._known.get((pid, number))
 
     def refresh(self, image: Image) -> None:
@@ -75,22 +80,41 @@ class Images:
 
     def forget(self) -> list[Image]:
         """Drop those that had ended by the last time; a sample of them may have been under way."""
-        with self._lock:
+        if not self._waited():
+            return []
+        try:
             gone = {key: each for key, each in self._known.items() if each.forgotten_next}
             for key in gone:
                 del self._known[key]
             for each in self._known.values():
                 each.forgotten_next = each.ended or not each.runs
             self._same = {each.mappings: each.mappings for each in self._known.values()}
+        finally:
+            self._lock.release()
         return list(gone.values())
 
-    def close(self) -> None:
-        """End the thread."""
+    def close(self) -> bool:
+        """End the thread; False if it is held up, for then it still uses the ring and the maps."""
+        self._closed = True  # without the lock: whoever is held up has it
         self._thread.close()
+        if not self._lock.acquire(blocking=False):
+            return False
+        self._lock.release()
         self._ring.close()
+        return True
+
+    def _waited(self) -> bool:
+        """Whether the lock is had now; a thread that a file system holds up is waited for once."""
+        had = self._lock.acquire(timeout=0 if self._held_up else _WAIT_SECONDS)
+        self._held_up = not had
+        return had
 
     def _look(self) -> None:
         with self._lock:
+            self._consume()
+
+    def _consume(self) -> None:
+        if not self._closed:
             self._ring.consume()
 
     def _take(self, raw: bytes) -> None:

@@ -109,10 +109,11 @@ class Inject:
         burnt = self._burner.cpu_seconds() if self._burner else 0.0
         return Counts(told["injected_events"], 0, {**told, "agent_burnt_seconds": burnt})
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """End the thread."""
         if self._burner is not None:
             self._burner.close()
+        return True
 
     def _totals(self) -> dict[str, int]:
         totals = self._object.map("totals")

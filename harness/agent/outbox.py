@@ -7,10 +7,11 @@ have the most room. Of metrics only the newest wait.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -22,6 +23,7 @@ from harness.agent.telemetry import Log, Metric, Readings, Span, Telemetry
 
 WAITING = 8192  # spans: some 6 MB while a receiver is away
 WAITING_LOGS = 32768
+END_SECONDS = 5.0  # for the rest at an end, and what is under way then
 LIMITS = MappingProxyType({"spans": WAITING, "logs": WAITING_LOGS})
 
 
@@ -91,6 +93,7 @@ class Outbox:
         self._changed = threading.Condition()
         self._sending = threading.Lock()
         self._closed = False
+        self._ends: list[float] = []
 
     def tally(self, origin: Origin) -> Tally:
         """What became of this collector's telemetry so far; it goes on counting."""
@@ -114,7 +117,7 @@ class Outbox:
         with self._changed:
             while not self._closed:
                 due = min((lane.due for lane in self._lanes if len(lane)), default=None)
-                pause = None if due is None else due - self._clock()
+                pause = None if due is None or self._is_over() else due - self._clock()
                 if pause is not None and pause <= 0:
                     return True
                 self._changed.wait(pause)
@@ -124,7 +127,7 @@ class Outbox:
         """Send what is due, or all that waits `now`; AgentError if not all was acknowledged.
 
         Whoever refuses one signal may take the others. Whoever does not answer is not asked for
-        them in the same round.
+        them in the same round. Nothing is begun when the time of an `ending` is over.
         """
         with self._sending:
             first: AgentError | None = None
@@ -138,6 +141,19 @@ class Outbox:
                             break
             if first is not None:
                 raise first
+
+    @contextlib.contextmanager
+    def ending(self) -> Iterator[None]:
+        """Inside, no batch is begun after END_SECONDS: a slow receiver holds up no end."""
+        end = self._clock() + END_SECONDS
+        with self._changed:
+            self._ends.append(end)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._ends.remove(end)
+                self._changed.notify_all()
 
     def give_up(self, origin: Origin) -> int:
         """Nothing of this collector is sent any more: how many spans and log records that were."""
@@ -185,7 +201,16 @@ class Outbox:
 
     def _taken(self, lane: Lane[Any]) -> Sequence[tuple[Origin, Any]]:
         with self._changed:
+            if self._is_over():
+                raise AgentError(
+                    f"Not all {lane.signal} that wait were sent.",
+                    "A collector ends, and the receiver is slow.",
+                    "What is left of that collector is told as unsent; the rest is sent later.",
+                )
             return lane.take()
+
+    def _is_over(self) -> bool:
+        return bool(self._ends) and min(self._ends) <= self._clock()
 
     def _acknowledge(
         self, lane: Lane[Any], batch: Sequence[tuple[Origin, Any]], rejected: int

@@ -49,6 +49,7 @@ class PolicyMaps:
         self.roots = Roots(scope)
         self._rules, self._object, self._exactly, self._watch = rules, obj, exactly, watch
         self._lock = threading.Lock()
+        self._closed = False
         self._filled: dict[str, Trie] = {}
         self._filled_at = -REFRESH_SECONDS
         self._look_due = 0.0
@@ -99,12 +100,18 @@ class PolicyMaps:
         if error is not None:
             raise error
 
-    def close(self) -> None:
-        """End the thread, if it is not held up."""
-        if self._thread is None or self._thread.close():
+    def close(self) -> bool:
+        """End the thread; False if a filling is held up, for then it still uses the maps."""
+        self._closed = True  # without the lock: whoever is held up has it
+        ended = self._thread is None or self._thread.close()
+        if not self._lock.acquire(blocking=False):
+            return False
+        self._lock.release()
+        if ended:
             os.close(self._drained)
             if self.folders is not None:
                 self.folders.close()
+        return True
 
     def _look(self) -> None:
         """Fill them again if a root came, or if it was long ago."""
@@ -145,6 +152,8 @@ class PolicyMaps:
         return entries
 
     def _write(self, name: str, entries: Trie) -> None:
+        if self._closed:  # while a file system held it up
+            return
         target, filled = self._object.map(name), self._filled.setdefault(name, {})
         for key in filled.keys() - entries.keys():
             target.delete(key)

@@ -140,10 +140,10 @@ class Profile:
         more["python_unwalked"] = self._total(_UNWALKED)
         return Counts(self._total(_EVENTS), sum(reasons.values()), more)
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """Close the perf events, and end the thread that looks at processes."""
         self._sampler.close()
-        self._images.close()
+        return self._images.close()
 
     def _begun(self, image: Image) -> bool:
         return self._python.look(image.pid, image.parent)

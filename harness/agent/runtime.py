@@ -110,14 +110,15 @@ class Runtime:
                 os.kill(os.getpid(), signal.SIGTERM)
 
     def _end(self) -> None:
-        """Stop those that were not; a receiver that is away is waited for once."""
+        """Stop those that were not; a receiver that is away or slow is waited for once."""
         left = [each for each in self._hosted if not each.given_up]
         for each in left:
             self._sending(each.halt)
-        if left:
-            self._sending(partial(self._outbox.send, now=True))
-        for each in left:
-            each.give_up()
+        with self._outbox.ending():
+            if left:
+                self._sending(partial(self._outbox.send, now=True))
+            for each in left:
+                each.give_up()
         for each in self._hosted:
             each.end()
 

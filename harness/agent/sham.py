@@ -84,7 +84,8 @@ class Sham:
         """None are seen."""
         return Counts(0, 0)
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """Close the perf events."""
         if self._sampler is not None:
             self._sampler.close()
+        return True

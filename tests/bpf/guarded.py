@@ -10,6 +10,22 @@ from harness.linux import bpf_features
 # Does something in a process of its own, then becomes a program: CODE, then what it executes.
 BECOME = "import os, sys\n{code}\nos.execv(sys.argv[1], sys.argv[1:])"
 
+# A file system of a container that never answers, from the moment that a file is there.
+HUNG = """
+import os, sys, time
+from harness.agent import policy_maps, roots
+policy_maps.REFRESH_SECONDS = 0.1
+followed = roots.Root._followed
+def hung(self, path):
+    while os.path.exists({flag!r}):
+        open({flag!r} + ".seen", "w").close()
+        time.sleep(0.1)
+    return followed(self, path)
+roots.Root._followed = hung
+from harness.agent.__main__ import main
+sys.exit(main(sys.argv[4:]))
+"""
+
 
 def policy(folder: Path, *rules: tuple[str, str, str]) -> tuple[str, str]:
     """The option for a policy of (event, match, action) rules named r0, r1, ..."""

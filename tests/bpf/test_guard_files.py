@@ -19,7 +19,7 @@ import pytest
 
 from harness.linux import processes
 from harness.wire import control
-from tests.bpf.guarded import hooks, logs, policy
+from tests.bpf.guarded import HUNG, hooks, logs, policy
 from tests.waiting import until
 
 pytestmark = pytest.mark.bpf
@@ -190,23 +190,6 @@ def test_another_process_with_the_number_of_one_that_ended_is_not_taken_for_it(
         pytest.skip("the number of the process that ended could not be had again")
     client.call("flush")
     assert len(logs(receiver, "file.open")) == 1
-
-
-# A file system of a container that never answers, from the moment that a file is there.
-HUNG = """
-import os, sys, time
-from harness.agent import policy_maps, roots
-policy_maps.REFRESH_SECONDS = 0.1
-followed = roots.Root._followed
-def hung(self, path):
-    while os.path.exists({flag!r}):
-        open({flag!r} + ".seen", "w").close()
-        time.sleep(0.1)
-    return followed(self, path)
-roots.Root._followed = hung
-from harness.agent.__main__ import main
-sys.exit(main(sys.argv[4:]))
-"""
 
 
 def test_a_file_system_that_never_answers_holds_up_no_event(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import signal
 import sys
 import tempfile
@@ -16,6 +17,7 @@ import pytest
 
 from harness.linux import processes
 from harness.wire import control
+from tests.bpf.guarded import HUNG, policy
 from tests.waiting import until
 
 pytestmark = pytest.mark.bpf
@@ -23,6 +25,33 @@ pytestmark = pytest.mark.bpf
 SERVER = Path(__file__).with_name("http_server.py")
 ALL = ("http", "flows", "profile", "guard")
 PATIENCE_SECONDS = 60
+# A file of a container whose file system never answers, from the moment that another file is there.
+HUNG_ELF = """
+import os, sys, time
+from harness.agent import images
+class Hung(images.Elf):
+    def __init__(self, path):
+        while os.path.exists({flag!r}):
+            open({flag!r} + ".seen", "w").close()
+            time.sleep(0.1)
+        super().__init__(path)
+images.Elf = Hung
+from harness.agent.__main__ import main
+sys.exit(main(sys.argv[4:]))
+"""
+# A receiver that takes its time for each request, of which there are many.
+SLOW = """
+import sys, time
+from harness.agent import lanes, otlp, outbox
+lanes.BATCH, outbox.END_SECONDS = 1, 0.5
+send = otlp.Exporter.send_spans
+def slowly(self, batch):
+    time.sleep(0.3)
+    return send(self, batch)
+otlp.Exporter.send_spans = slowly
+from harness.agent.__main__ import main
+sys.exit(main(sys.argv[4:]))
+"""
 
 
 @dataclass
@@ -46,14 +75,15 @@ class Together:
 def host(
     launch: Callable[..., Any], service: Any, receiver: Any, tmp_path: Path
 ) -> Iterator[Callable[..., Together]]:
-    """Start one process: `host(("http", "flows"), "--sample", "1")`."""
+    """Start one process: `host(("http", "flows"), "--sample", "1")`; `code` is run instead."""
     with ExitStack() as stack:
         sockets = Path(stack.enter_context(tempfile.TemporaryDirectory()))
 
-        def start(names: Sequence[str], *options: str) -> Together:
+        def start(names: Sequence[str], *options: str, code: str = "") -> Together:
             process, ready = launch(
                 tmp_path / "log", "+".join(names), sockets / "{name}.sock", service.path,
                 receiver.url, "--instance-id", "{name}@here", *options,
+                through=(sys.executable, "-c", code) if code else (),
             )  # fmt: skip
             stack.callback(processes.stop, process)
             assert ready["ready"], ready
@@ -148,6 +178,59 @@ def test_a_signal_ends_all_with_their_clients_connected(host: Callable[..., Toge
     together.process.send_signal(signal.SIGTERM)
     assert together.process.wait(10) == 0
     assert until(lambda: not loaded(together.ready))
+
+
+@pytest.mark.parametrize("how", ["stop", "SIGTERM"])
+def test_an_end_does_not_wait_for_all_that_a_slow_receiver_would_take(
+    host: Callable[..., Together],
+    ask: Callable[[int], None],
+    receiver: Any,
+    tmp_path: Path,
+    how: str,
+) -> None:
+    together = host(("http", "flows"), "--sample", "1", "--drain", "0.1", code=SLOW)
+    ask(60)
+    assert until(lambda: together.call("http", "stats")["waiting"] + len(receiver.spans) >= 60)
+    if how == "stop":
+        said = together.call("http", "stop")
+        assert said["dropped"]["spans"] == {"unsent": said["unsent"]}
+        together.call("flows", "stop")
+    else:
+        together.process.send_signal(signal.SIGTERM)
+    assert together.process.wait(60) == 0
+    told = re.search(r"(\d+) spans and log records were taken by no receiver", _log(tmp_path))
+    assert told, _log(tmp_path)
+    assert int(told[1]) == 60 - len(receiver.spans) > 0
+
+
+def _log(folder: Path) -> str:
+    return (folder / "log").read_text()
+
+
+@pytest.mark.parametrize(("name", "code"), [("guard", HUNG), ("profile", HUNG_ELF)])
+def test_what_a_thread_that_is_held_up_uses_is_not_freed(
+    host: Callable[..., Together], service: Any, tmp_path: Path, name: str, code: str
+) -> None:
+    """It goes on one day, in a process that others live in."""
+    flag, seen = tmp_path / "hung", tmp_path / "hung.seen"
+    options = policy(tmp_path, ("open", "/nowhere/*", "report"))
+    together = host(("guard", "profile", "flows"), *options, code=code.format(flag=str(flag)))
+    told = {each["name"]: each for each in together.ready["collectors"]}
+    flag.touch()
+    service.start("/bin/sh", "-c", "while :; do :; done")
+    assert until(lambda: together.call("guard", "flush") and seen.exists())
+    together.call(name, "stop")
+    assert until(lambda: f"{name} stays loaded" in _log(tmp_path))
+    assert loaded(told[name])
+    threads = Path(f"/proc/{together.process.pid}/task")
+    before = len(list(threads.iterdir()))
+    flag.unlink()
+    assert until(lambda: len(list(threads.iterdir())) < before)
+    assert together.call("flows", "flush")["errors"] == 0
+    for other in {"guard", "profile", "flows"} - {name}:
+        together.call(other, "stop")
+    assert together.process.wait(10) == 0
+    assert not loaded(together.ready)
 
 
 def test_telemetry_and_cost_are_told_of_each_and_the_rest_once(

@@ -12,7 +12,7 @@ import pytest
 from harness.agent.errors import AgentError, LaterError, RefusedError, UnansweredError
 from harness.agent.lanes import BATCH
 from harness.agent.origin import Origin
-from harness.agent.outbox import Outbox
+from harness.agent.outbox import END_SECONDS, Outbox
 from harness.agent.telemetry import Log, Point, Span, Telemetry, counter
 
 Answer = Callable[[], int]
@@ -330,6 +330,68 @@ def test_what_is_under_way_at_the_end_is_waited_for(
     giving.join(10)
     assert given_up == [unsent]
     assert told(outbox) == (0, unsent, 1 - unsent)
+
+
+def test_an_end_waits_for_no_batch_that_a_slow_receiver_has_not_begun(
+    outbox: Outbox, receiver: Scripted, clock: Clock
+) -> None:
+    def slowly() -> int:
+        clock.now += 0.98 * END_SECONDS
+        return 0
+
+    receiver.answers["spans"] = slowly
+    outbox.put(MINE, spans(*map(str, range(5 * BATCH))))
+    outbox.put(OTHER, spans("other"))
+    with outbox.ending():
+        with pytest.raises(AgentError, match="the receiver is slow"):
+            outbox.send(now=True)
+        assert receiver.asked == ["spans"] * 2
+        assert outbox.give_up(MINE) == 3 * BATCH
+    assert outbox.tally(MINE).told() == {"spans": {"unsent": 3 * BATCH}}
+    outbox.send()  # the others stay
+    assert receiver.took[-1] == "other"
+
+
+def test_an_end_waits_for_one_batch_of_a_round_that_another_thread_began(
+    outbox: Outbox, receiver: Scripted, clock: Clock
+) -> None:
+    asked, answered = threading.Event(), threading.Event()
+
+    def slowly() -> int:
+        asked.set()
+        answered.wait(10)
+        return 0
+
+    def send() -> None:
+        with contextlib.suppress(AgentError):
+            outbox.send()
+
+    receiver.answers["spans"] = slowly
+    outbox.put(MINE, spans(*map(str, range(3 * BATCH))))
+    sending = threading.Thread(target=send)
+    sending.start()
+    assert asked.wait(10)
+    with outbox.ending():
+        clock.now += END_SECONDS
+        answered.set()
+        assert outbox.give_up(MINE) == 2 * BATCH
+    sending.join(10)
+    assert receiver.asked == ["spans"]
+
+
+def test_a_sender_is_not_called_while_an_end_lets_nothing_be_sent(
+    outbox: Outbox, clock: Clock
+) -> None:
+    outbox.put(MINE, spans("a"))
+    due: list[bool] = []
+    waiting = threading.Thread(target=lambda: due.append(outbox.await_due()))
+    with outbox.ending():
+        clock.now += END_SECONDS
+        waiting.start()
+        waiting.join(0.2)
+        assert due == []
+    waiting.join(10)
+    assert due == [True]
 
 
 def test_a_sender_waits_until_there_is_something_or_the_end(receiver: Scripted) -> None:
