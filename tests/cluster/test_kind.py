@@ -40,6 +40,19 @@ except HarnessError as error:
     print(error)
 """
 
+STRICT = """
+from pathlib import Path
+from harness.targets.kubernetes import chosen, helm, kind
+from harness.targets.kubernetes.kind import Kind
+cluster = kind.cluster(Kind({name!r}, chosen.home({name!r})), "harness")
+file = Path({file!r})
+made = helm._helm(cluster, "get", "manifest", helm.RELEASE).stdout
+file.write_text(made.replace({before!r}, {after!r}))
+words = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict"]
+done = cluster.run(*words, "--output=name", f"--filename={{file}}", check=False)
+print(done.stdout, done.stderr)
+"""
+
 KEPT = """
 import sys, time
 from pathlib import Path
@@ -144,6 +157,21 @@ def test_status_tells_of_each_node_and_proves_it_again(run: Run) -> None:
     assert [each["agents_ready"] for each in found["nodes"]] == [True] * 3
     assert set(found["proof"]) == {"traces", "metrics", "logs"}
     assert found["origin"]["k8s.deployment.name"] == "go"
+
+
+def test_every_object_of_the_chart_is_of_the_form_that_the_api_asks_for(
+    run: Run, tmp_path: Path
+) -> None:
+    """It drops what it does not know from a field on, unless it is asked to be strict."""
+
+    def said(before: str = "", after: str = "") -> str:
+        words = {"name": NAME, "file": str(tmp_path / "all.yaml"), "before": before, "after": after}
+        return str(run(sys.executable, "-c", STRICT.format(**words)).stdout)
+
+    taken = said().split()
+    assert {"daemonset.apps/agents", "deployment.apps/go", "service/prometheus"} <= set(taken)
+    assert all("/" in each for each in taken), taken
+    assert "unknown field" in said("readOnlyRootFilesystem:", "readOnlyRootFilesystems:")
 
 
 def test_a_page_is_held_open_while_its_pod_is_replaced(run: Run, tmp_path: Path) -> None:
