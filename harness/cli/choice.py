@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -142,12 +142,13 @@ def plan(
     skipped: Mapping[str, str] | None = None,
     load: str = "",
     due: Sequence[Trial] | None = None,
+    seen: Iterable[str] = (),
 ) -> Iterator[str]:
     """What would be done, a line each; `described` is what the node says of itself, if asked.
 
     `skipped` are the arms that cannot run there, and why; None if that was not looked at. `load`
     says where that comes from, if not from beside the service. `due` is what is left of a run that
-    goes on.
+    goes on, `seen` are sentences on what would be seen.
     """
     trials = experiment.plan(e)
     yield (
@@ -189,6 +190,8 @@ def plan(
         )
     if e.budget_seconds is not None:
         yield f"  no block begins after {e.budget_seconds / 60:.3g} minutes"
+    for sentence in seen:
+        yield f"  {sentence}"
     if e.replacements:
         yield f"  a trial that breaks a rule of validity is repeated, {e.replacements} at most"
     for trial in trials if due is None else due:

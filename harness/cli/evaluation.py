@@ -128,7 +128,7 @@ def _interrupted(path: Path, options: Options) -> None:
 
 def _plan(asked: Asked, found: Resolved) -> None:
     """What would be done, and which arms would be skipped; NeedError if none could run."""
-    from harness.cli import choice
+    from harness.cli import choice, foretold
     from harness.controller import due, skipping
 
     skipped = None
@@ -136,7 +136,10 @@ def _plan(asked: Asked, found: Resolved) -> None:
         skipped = skipping.skipped(asked.target, asked.experiment, found.definitions)
     load = asked.load.described() if asked.load else ""
     left = due.left(asked.run) if asked.run is not None else None
-    for line in choice.plan(asked.experiment, asked.described, skipped, load, left):
+    seen: Iterator[str] = iter(())
+    if asked.described is not None and left is None:
+        seen = foretold.lines(asked.experiment, asked.path.parent, asked.described["facts"])
+    for line in choice.plan(asked.experiment, asked.described, skipped, load, left, seen):
         out.print(escape(line))
     skipping.require_some(asked.experiment, skipped or {})
 

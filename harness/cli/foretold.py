@@ -1,0 +1,48 @@
+"""What cost a plan would see, by earlier runs of the machine, in sentences; `evaluation` prints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.analysis import foresight
+from harness.analysis.foresight import Foreseen, Past
+from harness.analysis.gates import Measured
+from harness.errors import HarnessError
+from harness.plan.experiment import Experiment
+from harness.report import stored
+from harness.results import certificates
+from harness.results.run import Run
+
+_NEWEST = 20  # of the runs in a folder: older ones are of other times
+
+
+def lines(e: Experiment, reports: Path, facts: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each workload and method."""
+    return map(_sentence, foresight.foreseen(e, list(_past(reports, facts))))
+
+
+def _sentence(found: Foreseen) -> str:
+    who = f"{found.workload} by {found.method}:"
+    if math.isnan(found.percent):
+        return f"{who} from which size a cost is seen is not known, since no run here measured it so"
+    return (
+        f"{who} a cost is seen from about {found.percent:.2g} % of its CPU per request, if it is "
+        f"as noisy as in run {found.run}"
+    )
+
+
+def _past(reports: Path, facts: Mapping[str, Any]) -> Iterator[Past]:
+    """Those of the machine of these facts that are whole, the newest first; others are no help."""
+    found: list[tuple[Measured, Past]] = []
+    for file in reports.glob("*/report.json"):
+        try:
+            told, run = stored.measured(file), Run.open(file.parent)
+        except HarnessError:
+            continue
+        if told.complete and certificates.machine(told.facts) == certificates.machine(facts):
+            found.append((told, Past(told.name, run.experiment(), told.rows)))
+    found.sort(key=lambda each: each[0].started, reverse=True)
+    yield from (past for _, past in found[:_NEWEST])
