@@ -1,4 +1,4 @@
-"""What cost would be seen, by what earlier runs on a machine saw; `choice` says it of a plan."""
+"""What cost would be seen, by what earlier runs on a machine saw; `foretold` says it."""
 
 from __future__ import annotations
 
