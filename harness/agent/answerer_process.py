@@ -1,4 +1,4 @@
-"""The answerer as its agent sees it: started, told what to watch, asked what it did; used by opens.
+"""The answerer as its agent sees it: started, told what to watch and asked; used by denier.
 
 It ends with this process, however that ends, because it reads from a socket of ours.
 """

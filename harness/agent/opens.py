@@ -4,26 +4,26 @@ A mark is on the file, so every opener on the host causes an event; who is not o
 left out here. Nobody waits and nobody is woken for rules that report: events are read by the
 timer, and the kernel half remembers who of the cgroup has ended by then. Openers of a file with a
 `kill` rule do wait: for the answerer, a process of its own, so that nothing that happens in this
-one keeps them waiting (docs/adr/0007). If it ends, it is started again here.
+one keeps them waiting (docs/adr/0007).
 Which files these are is told by `watch`, again and again: another one of the same name has no mark.
+A file system may not answer who marks a file of it: no lock is held then, and no end waits for it.
 """
 
 from __future__ import annotations
 
 import logging
 import struct
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from harness.agent import cgroup, opener
-from harness.agent.answerer_process import AnswererProcess
+from harness.agent import bounded, cgroup, opener
+from harness.agent.bounded import Marker
 from harness.agent.container import Container
 from harness.agent.containers import Together
+from harness.agent.denier import Denier
 from harness.agent.errors import AgentError
 from harness.agent.fanotify import File, Group
 from harness.agent.files import Watched
@@ -32,6 +32,7 @@ from harness.agent.policy import Rule
 from harness.agent.telemetry import Log, Value
 from harness.agent.text import text
 
+_KEPT = 1024  # files that were meant before: what was opened of them may not be read yet
 _ENDED = struct.Struct("=QQI16s4x")  # struct ended
 _log = logging.getLogger("harness.agent")
 
@@ -50,38 +51,46 @@ class Opens:
         self._containers = containers
         self._told = Group(asks=False)
         asks = any(rule.event == "open" and rule.action == "kill" for rule in rules)
-        self._answerer = AnswererProcess(scope) if asks else None
+        self._denier = Denier(scope) if asks else None
         self.hook = "fanotify/open_perm" if asks else "fanotify/open"
         self.events: Counter[str] = Counter()  # by what was done
-        self.restarts = 0
-        self._lost = 0  # by answerers that have ended
-        self._late: list[dict[str, Any]] = []  # denials that these told
-        self._on = False
-        self._lock = threading.Lock()  # a refresh must not mark what `off` has just unmarked
         self._marked: dict[File, tuple[str, int]] = {}  # -> path to show, index of rule
         self._files: Mapping[str, Watched] = {}
         self._read_at_ns = 0
+        self._marker = Marker(
+            make=lambda path: self._told.mark(path),
+            keep=self._keep,
+            undo=lambda _: self._told.unmark(),  # of others there are none: it is off
+            clear=lambda: self._told.unmark(),
+            close=lambda: self._told.close(),
+        )
+
+    @property
+    def restarts(self) -> int:
+        """How often whoever denies files was started again."""
+        return 0 if self._denier is None else self._denier.restarts
 
     def attach(self) -> None:
-        """Mark the files that are there."""
-        with self._lock:
-            self._on = True
-            self._mark()
+        """Mark the files that are there; those of a file system that does not answer come later."""
+        self._marker.switch_on()
+        if self._denier is not None:
+            self._denier.switch_on()
+        bounded.take(self._mark)
 
     def destroy(self) -> None:
         """Remove the marks."""
-        with self._lock:
-            self._on = False
-            self._told.unmark()
-            if self._answerer is not None:
-                self._answerer.unmark()
+        self._marker.switch_off()
+        if self._denier is not None:
+            self._denier.switch_off()
 
     def watch(self, files: Mapping[str, Watched]) -> None:
-        """Take the files that are under these names now; those before keep their marks."""
-        with self._lock:
+        """Take the files that are under these names now; those before keep their marks.
+
+        It returns when all are marked: never, if a file system never answers.
+        """
+        with self._marker.lock:
             self._files = files
-            if self._on:
-                self._mark()
+        self._mark()
 
     def collect(self) -> list[Log]:
         """What the cgroup's processes opened."""
@@ -95,21 +104,17 @@ class Opens:
 
     def lost(self) -> dict[str, int]:
         """How often the kernel's queue was full, and denials that could not be told."""
-        current = 0 if self._answerer is None else self._answerer.lost
-        return {"report": self._told.lost, "kill": self._lost + current}
+        denied = 0 if self._denier is None else self._denier.lost
+        return {"report": self._told.lost, "kill": denied}
 
     def close(self) -> None:
         """Give up the groups."""
-        with self._lock:
-            self._told.close()
-            if self._answerer is not None:
-                self._answerer.close()
+        self._marker.close()
+        if self._denier is not None:
+            self._denier.close()
 
     def _denied(self) -> Iterator[Log]:
-        with self._lock:
-            told, self._late = self._late, []
-            told += self._answerer.denials() if self._answerer is not None else []
-        for each in told:
+        for each in [] if self._denier is None else self._denier.denials():
             path, rule = self._path_and_rule(tuple(each["file"]), each["path"], "kill")
             yield _event(each["at_ns"], each["process"], path, self._rules[rule])
 
@@ -128,52 +133,48 @@ class Opens:
         return opener.described(pid), self._containers.find_process(pid)
 
     def _mark(self) -> None:
-        asked = [path for path, file in self._files.items() if self._kills(file.rule)]
-        told = [path for path, file in self._files.items() if not self._kills(file.rule)]
-        found = [*map(self._told.mark, told), *self._asked(asked)]
-        for path, identity in zip([*told, *asked], found, strict=True):
-            if identity is not None:
-                self._marked[identity] = self._files[path].shown, self._files[path].rule
-
-    def _asked(self, paths: Sequence[str]) -> Sequence[File | None]:
-        if self._answerer is None:
-            return []
-        try:
-            return self._answerer.mark(paths)
-        except AgentError:  # it has ended meanwhile
-            return self._another().mark(paths)
-
-    def _kills(self, rule: int) -> bool:
-        return self._answerer is not None and self._rules[rule].action == "kill"
-
-    def _another(self) -> AnswererProcess:
-        """Start the answerer anew; its marks are to be made again."""
-        old = self._answerer
-        assert old is not None
-        old.end()
-        self._late += old.denials()
-        _log.warning(
-            "The process that denies files %s. Until there is another one, which is started now, "
-            "every process can open them.",
-            old.ending(),
-        )
-        another = self._answerer = AnswererProcess(self._scope)
-        self._lost += old.lost
-        self.restarts += 1
-        old.close()
-        return another
+        with self._marker.lock:
+            files = self._files
+        try:  # first those that are denied, within seconds
+            if self._denier is not None:
+                self._keep_all(self._denier.mark(self._to_deny(files)))
+        finally:
+            told = [path for path, file in files.items() if not self._kills(file.rule)]
+            self._marker.mark(told)
 
     def _revive(self) -> None:
-        with self._lock:
-            if self._answerer is not None and not self._answerer.alive:
-                self._another()
-                if self._on:
-                    self._mark()
+        if self._denier is not None:
+            with self._marker.lock:
+                files = self._files
+            self._keep_all(self._denier.revive(self._to_deny(files)))
+
+    def _to_deny(self, files: Mapping[str, Watched]) -> Sequence[str]:
+        return [path for path, file in files.items() if self._kills(file.rule)]
+
+    def _kills(self, rule: int) -> bool:
+        return self._rules[rule].action == "kill"
+
+    def _keep_all(self, marked: Mapping[str, File]) -> None:
+        with self._marker.lock:
+            for path, identity in marked.items():
+                self._keep(path, identity)
+
+    def _keep(self, path: str, identity: File | None) -> None:
+        """Remember what was marked, the latest last; files that are gone are forgotten one day."""
+        file = self._files.get(path)
+        if identity is None or file is None:
+            return
+        self._marked.pop(identity, None)
+        self._marked[identity] = file.shown, file.rule
+        while len(self._marked) > len(self._files) + _KEPT:
+            del self._marked[next(iter(self._marked))]
 
     def _path_and_rule(self, file: File, path: str, action: str) -> tuple[str, int]:
         """What is shown of a file, and its rule; a mark may be gone already, a rule is not."""
-        if file in self._marked:
-            return self._marked[file]
+        with self._marker.lock:
+            known = self._marked.get(file)
+        if known is not None:
+            return known
         rules = list(enumerate(self._rules))
         opens = [index for index, rule in rules if rule.event == "open"]
         return path, next((i for i in opens if self._rules[i].action == action), opens[0])

@@ -32,6 +32,21 @@ policy_maps.REFRESH_SECONDS = 1e9
 from harness.agent.__main__ import main
 sys.exit(main(sys.argv[4:]))
 """
+# A call of the kernel that never returns, from the moment that a file is there.
+HUNG_CALL = """
+import os, sys, time
+from harness.agent import bounded, fanotify, inotify, policy_maps
+policy_maps.REFRESH_SECONDS, bounded.WAIT_SECONDS = 0.1, 0.5
+called = {place}
+def hung(self, path):
+    while os.path.exists({flag!r}):
+        open({flag!r} + ".seen", "w").close()
+        time.sleep(0.1)
+    return called(self, path)
+{place} = hung
+from harness.agent.__main__ import main
+sys.exit(main(sys.argv[4:]))
+"""
 OPEN_IN_ROOT = """
 import os, sys
 os.chroot(sys.argv[1])
@@ -208,4 +223,24 @@ def test_a_file_system_that_never_answers_holds_up_no_event(
     assert told == ["kill", "report"]
     for command in ("off", "on", "off", "stop"):
         assert client.call(command)
+    assert until(lambda: agents[0].poll() is not None)
+
+
+@pytest.mark.parametrize("place", ["fanotify.Group.mark", "inotify.Inotify.watch"])
+@pytest.mark.parametrize("ending", ["stop", "SIGTERM"])
+def test_a_file_or_folder_that_cannot_be_watched_for_ever_holds_up_no_end(
+    start: Any, tmp_path: Path, agents: list[processes.Process], place: str, ending: str
+) -> None:
+    flag, secret = tmp_path / "hung", tmp_path / "secret"
+    secret.touch()
+    code = HUNG_CALL.format(flag=str(flag), place=place)
+    client = start("fanotify", ("open", str(secret), "report"), folder=tmp_path, code=code)
+    flag.touch()
+    assert until(lambda: client.call("flush")["errors"] == 0 and Path(f"{flag}.seen").exists())
+    for command in ("off", "on", "flush"):
+        assert client.call(command)
+    if ending == "stop":
+        client.call("stop")
+    else:
+        agents[0].send_signal(signal.SIGTERM)
     assert until(lambda: agents[0].poll() is not None)

@@ -1,0 +1,125 @@
+"""Calls that may never return, for a file system may not answer; used by opens, folders, denier.
+
+A thread that is held up by one goes on when it returns, if ever, and then finds out whether that is
+still wanted. Nobody waits for it for longer than WAIT_SECONDS, and nothing is freed under it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
+
+WAIT_SECONDS = 5.0
+_HELD_UP = (
+    "A file system does not answer: what is of it, or comes after it, is watched when it does."
+)
+_log = logging.getLogger("harness.agent")
+T = TypeVar("T")
+
+
+def take(step: Callable[[], None]) -> None:
+    """Take a step; if that lasts for longer than WAIT_SECONDS it goes on by itself."""
+    errors: list[Exception] = []
+
+    def run() -> None:
+        try:
+            step()
+        except Exception as error:
+            errors.append(error)
+            if late.is_set():
+                _log.warning("%s", error)
+
+    late = threading.Event()
+    thread = threading.Thread(target=run, name="bounded", daemon=True)
+    thread.start()
+    thread.join(WAIT_SECONDS)
+    late.set()
+    if thread.is_alive():
+        _log.warning(_HELD_UP)
+    elif errors:
+        raise errors[0]
+
+
+class Marker(Generic[T]):
+    """Marks paths while it is on, each by one thread at a time, by calls that may be held up.
+
+    `make` marks a path, without a lock. `keep` is given what it made, or `undo` if it was switched
+    off meanwhile; `clear` undoes all that was kept, and `close` gives up what all of them use.
+    These are called with `lock`, and nothing is called after `close`.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[str], T],
+        keep: Callable[[str, T], None],
+        undo: Callable[[T], None],
+        clear: Callable[[], None],
+        close: Callable[[], None],
+    ) -> None:
+        self._make, self._keep, self._undo = make, keep, undo
+        self._clear, self._close = clear, close
+        self.lock = threading.Lock()
+        self.on = self._closing = self._closed = False
+        self._turn = 0  # how often it was switched
+        self._under_way: set[str] = set()
+
+    def switch_on(self) -> None:
+        """Let paths be marked from now on."""
+        with self.lock:
+            self.on = not self._closing
+            self._turn += 1
+
+    def switch_off(self) -> None:
+        """Undo all marks, and those that are under way as soon as they are made."""
+        with self.lock:
+            self.on = False
+            self._turn += 1
+            if not self._closed:
+                self._clear()
+
+    def close(self) -> None:
+        """Switch it off for ever; the last who is held up gives up what it uses."""
+        with self.lock:
+            self.on, self._closing = False, True
+            self._turn += 1
+            self._close_if_idle()
+
+    def mark(self, paths: Iterable[str]) -> None:
+        """Mark them, if it is on; a path that another thread is held up at is left to that one."""
+        for path in paths:
+            with self.lock:
+                if not self.on or path in self._under_way:
+                    continue
+                self._under_way.add(path)
+                turn = self._turn
+            self._mark(path, turn)
+
+    def _mark(self, path: str, turn: int) -> None:
+        while True:
+            try:
+                made = self._make(path)
+            except BaseException:
+                with self.lock:
+                    self._leave(path)
+                raise
+            with self.lock:
+                if self.on and turn != self._turn:  # off and on again: it may be undone
+                    turn = self._turn
+                    continue
+                if self.on:
+                    self._keep(path, made)
+                else:
+                    self._undo(made)
+                self._leave(path)
+                return
+
+    def _leave(self, path: str) -> None:
+        self._under_way.discard(path)
+        self._close_if_idle()
+
+    def _close_if_idle(self) -> None:
+        if self._closing and not self._closed and not self._under_way:
+            self._closed = True
+            self._close()
