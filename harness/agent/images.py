@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import struct
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from harness.agent.responder import Responder
 from harness.agent.text import text
 
 _WAIT_SECONDS = 5.0
+_FILES = 4096  # whose build ids are remembered
 _TOLD = struct.Struct("=QQII64s")  # struct image of profile.bpf.c
 
 
@@ -58,7 +60,7 @@ class Images:
         self._told, self._begun = told, begun
         self._known: dict[tuple[int, int], Image] = {}
         self._same: dict[tuple[Mapping, ...], tuple[Mapping, ...]] = {}  # forks: kept once
-        self._build_ids: dict[tuple[str, str], str] = {}
+        self._build_ids = BuildIds()
         self._lock = threading.Lock()
         self._closed = self._held_up = False
         self._ring = RingBuffer(ring, self._take)
@@ -132,16 +134,34 @@ class Images:
         found = mapped(pid)
         if not found or start_stack(pid) != image.start_stack:  # asked after, for it may exec
             return False
-        mappings = tuple(self._identified(pid, mapping, file) for mapping, file in found)
+        mappings = tuple(
+            mapping._replace(build_id=self._build_ids.find(pid, mapping.path, file))
+            for mapping, file in found
+        )
         image.mappings = self._same.setdefault(mappings, mappings)
         return True
 
-    def _identified(self, pid: int, mapping: Mapping, file: str) -> Mapping:
-        """The mapping with its build id, which is read once a file."""
-        key = file, mapping.path
-        if key not in self._build_ids and mapping.path.startswith("/"):
-            path = Path(f"/proc/{pid}/root{mapping.path}")
+
+class BuildIds:
+    """Build ids of files, each read once; those that nobody asked for lately are forgotten."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._lock = threading.Lock()  # not held while a file is read
+
+    def find(self, pid: int, path: str, file: str) -> str:
+        """Of a file that a process has mapped, `file` by its device and inode; "" without one."""
+        key = file, path
+        found = self._known.get(key)
+        if found is None and path.startswith("/"):
             nothing = contextlib.suppress(OSError, ValueError, struct.error)
-            with nothing, contextlib.closing(Elf(path)) as elf:
-                self._build_ids[key] = elf.build_id()
-        return mapping._replace(build_id=self._build_ids.get(key, ""))
+            with nothing, contextlib.closing(Elf(Path(f"/proc/{pid}/root{path}"))) as elf:
+                found = elf.build_id()
+        if found is None:
+            return ""
+        with self._lock:
+            self._known[key] = found
+            self._known.move_to_end(key)
+            while len(self._known) > _FILES:
+                self._known.popitem(last=False)
+        return found
