@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from harness.agent import pprof
 from harness.linux import processes
 from harness.node import symbols
 from harness.report import flamegraph
+from tests.waiting import until
 
 # 80 % of its work is in hot; given a number of rounds it ends after them, and after a pause
 C_PROGRAM = """
@@ -42,20 +42,9 @@ def compiled(directory: Path) -> Path:
 
 def sample(agent: Any, wanted: int) -> dict[str, Any]:
     """Wait until so many samples were taken, then have all of them written."""
-    deadline = time.monotonic() + 120
-    while agent.call("stats")["events"] < wanted:
-        assert time.monotonic() < deadline, "the cgroup was not sampled"
-        time.sleep(0.1)
+    assert until(lambda: agent.call("stats")["events"] >= wanted, 120), "it was not sampled"
     agent.call("off")
     return dict(agent.call("flush"))
-
-
-def until(true: Callable[[], bool], what: str) -> None:
-    """Wait until it is so."""
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 def stacks(output: Path) -> Iterator[pprof.Stack]:

@@ -14,7 +14,8 @@ import pytest
 from harness.agent import perf
 from harness.agent.libbpf import Object
 from harness.linux import processes
-from tests.bpf.profiled import by_executable, compiled, executable, folded, share, stacks, until
+from tests.bpf.profiled import by_executable, compiled, executable, folded, share, stacks
+from tests.waiting import until
 
 pytestmark = pytest.mark.bpf
 
@@ -63,10 +64,11 @@ def output(tmp_path: Path) -> Path:
 def test_forked_processes_keep_names_and_stacks(
     service: Any, start_agent: Callable[..., Any], receiver: Any, output: Path, tmp_path: Path
 ) -> None:
-    service.start(sys.executable, "-c", FORKS, str(tmp_path / "go"))
+    process = service.start(sys.executable, "-c", FORKS, str(tmp_path / "go"))
     agent = start_agent("profile", *OPTIONS, "--pprof", str(output))
     (tmp_path / "go").touch()
-    until((tmp_path / "gone").exists, "it did not end")
+    assert until((tmp_path / "gone").exists), "it did not end"
+    assert until(lambda: _state(process.pid) == "S")  # no sample comes between flush and stats
     stats = agent.call("flush")
     found = list(stacks(output))
     whole = sum(each.count for each in found)
@@ -104,13 +106,11 @@ def test_what_ran_before_an_exec_has_its_own_names(
     agent = start_agent("profile", *OPTIONS, "--drain", "0.1", "--pprof", str(output))
     go = tmp_path / "go"
     process = service.start(sys.executable, "-c", THEN_ANOTHER, str(busy), str(go))
-    until(lambda: agent.call("stats")["events"] > 100, "it was not sampled")
+    assert until(lambda: agent.call("stats")["events"] > 100), "it was not sampled"
     go.touch()
-    until(
-        lambda: os.readlink(f"/proc/{process.pid}/exe") == os.path.realpath(busy),
-        "it did not go on",
-    )
-    until(lambda: _state(process.pid) == "S", "it did not pause")
+    exe = f"/proc/{process.pid}/exe"
+    assert until(lambda: os.readlink(exe) == os.path.realpath(busy)), "it did not go on"
+    assert until(lambda: _state(process.pid) == "S"), "it did not pause"
     stats = agent.call("flush")
     before = [each for each in stacks(output) if any(f.name == "before" for f in each.frames)]
     assert all(each.frames[0].mapping.path != os.path.realpath(busy) for each in before)  # type: ignore[union-attr]
@@ -177,7 +177,7 @@ def test_a_cpu_that_comes_is_sampled(
             assert _samples(obj, last) == 0
             (tmp_path / "online").write_text(f"{first},{last}\n")
             sampler.follow()
-            until(lambda: _samples(obj, last) > 0, "the CPU that came is not sampled")
+            assert until(lambda: _samples(obj, last) > 0), "the CPU that came is not sampled"
             (tmp_path / "online").write_text(f"{first}\n")
             sampler.follow()
             seen = _samples(obj, last)

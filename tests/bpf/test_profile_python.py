@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from harness.agent.python_layouts import LAYOUTS
-from tests.bpf.profiled import folded, sample, stacks, until
+from tests.bpf.profiled import folded, sample, stacks
+from tests.waiting import until
 
 pytestmark = pytest.mark.bpf
 
@@ -100,7 +101,7 @@ def profiled(
         (tmp_path / "program.py").write_text(program)
         process = service.start(python, str(tmp_path / "program.py"))
         task = f"/proc/{process.pid}/task"
-        until(lambda: len(os.listdir(task)) >= threads, "its threads did not start")
+        assert until(lambda: len(os.listdir(task)) >= threads), "its threads did not start"
         agent = start_agent("profile", *OPTIONS, "--pprof", str(output))
         return agent, sample(agent, wanted), process.pid
 
