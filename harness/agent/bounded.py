@@ -62,7 +62,7 @@ class Marker(Generic[T]):
         self._clear, self._close = clear, close
         self.lock = threading.Lock()
         self.on = self._closing = self._closed = False
-        self._turn = 0  # how often it was switched
+        self._turn = 0  # how often it was switched on
         self._under_way: set[str] = set()
 
     def switch_on(self) -> None:
@@ -75,7 +75,6 @@ class Marker(Generic[T]):
         """Undo all marks, and those that are under way as soon as they are made."""
         with self.lock:
             self.on = False
-            self._turn += 1
             if not self._closed:
                 self._clear()
 
@@ -83,7 +82,6 @@ class Marker(Generic[T]):
         """Switch it off for ever; the last who is held up gives up what it uses."""
         with self.lock:
             self.on, self._closing = False, True
-            self._turn += 1
             self._close_if_idle()
 
     def mark(self, paths: Iterable[str]) -> None:

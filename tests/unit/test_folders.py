@@ -26,18 +26,21 @@ def watches(folders: Folders) -> int:
 
 
 class Hung:
-    """A folder for which the first who asks waits."""
+    """A folder for which the first who asks waits, before it is watched or after that."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, after: bool = False) -> None:
+        self._after = after
         self.asked, self.answers = threading.Event(), threading.Event()
         self._folder, self._watch = folder, Inotify.watch
         monkeypatch.setattr(Inotify, "watch", lambda one, folder: self.watch(one, folder))
 
     def watch(self, inotify: Inotify, folder: Path) -> int | None:
-        if folder == self._folder and not self.asked.is_set():
+        held_up = folder == self._folder and not self.asked.is_set()
+        found = self._watch(inotify, folder) if self._after or not held_up else None
+        if held_up:
             self.asked.set()
             self.answers.wait(30)
-        return self._watch(inotify, folder)
+        return found or self._watch(inotify, folder)
 
 
 def ends(step: Callable[[], object]) -> bool:
@@ -47,11 +50,12 @@ def ends(step: Callable[[], object]) -> bool:
     return not thread.is_alive()
 
 
+@pytest.mark.parametrize("after", [False, True])
 def test_switching_off_waits_for_no_file_system_and_nothing_is_watched_then(
-    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
 ) -> None:
     folders.attach()
-    hung = Hung(monkeypatch, tmp_path)
+    hung = Hung(monkeypatch, tmp_path, after)
     aiming = threading.Thread(target=folders.aim, args=({str(tmp_path): {"*"}},), daemon=True)
     aiming.start()
     assert hung.asked.wait(10)
@@ -64,13 +68,14 @@ def test_switching_off_waits_for_no_file_system_and_nothing_is_watched_then(
     assert watches(folders) == 0
 
 
+@pytest.mark.parametrize("after", [False, True])
 def test_what_is_watched_meanwhile_stays_watched(
-    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
 ) -> None:
     """It went off and on again, and the first round is told late that its folder is there."""
     (tmp_path / "other").mkdir()
     folders.attach()
-    hung = Hung(monkeypatch, tmp_path)
+    hung = Hung(monkeypatch, tmp_path, after)
     wanted = {str(tmp_path): {"new"}, str(tmp_path / "other"): {"new"}}
     aiming = threading.Thread(target=folders.aim, args=(wanted,), daemon=True)
     aiming.start()
@@ -141,6 +146,9 @@ def test_folders_that_are_meant_no_more_are_not_watched(folders: Folders, tmp_pa
     assert not folders.changed()
     (one / "b").touch()
     assert folders.changed()
+    folders.destroy()
+    assert watches(folders) == 0
+    folders.attach()
     assert watches(folders) == 1
     assert not folders.aim({})
     assert watches(folders) == 0
