@@ -1,6 +1,6 @@
-"""Calls that may never return, for a file system may not answer; used by opens, folders, denier.
+"""Calls that a dead file system holds up; used by opens, folders, denier, policy_maps.
 
-A thread that is held up by one goes on when it returns, if ever, and then finds out whether that is
+A thread that is held up goes on when its call returns, if ever, and then finds out whether that is
 still wanted. Nobody waits for it for longer than WAIT_SECONDS, and nothing is freed under it.
 """
 
@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 WAIT_SECONDS = 5.0
-_HELD_UP = (
+HELD_UP = (
     "A file system does not answer: what is of it, or comes after it, is watched when it does."
 )
 _log = logging.getLogger("harness.agent")
 T = TypeVar("T")
 
 
-def take(step: Callable[[], None]) -> None:
-    """Take a step; if that lasts for longer than WAIT_SECONDS it goes on by itself."""
+def take(step: Callable[[], None]) -> bool:
+    """Take a step; False if it lasts longer than WAIT_SECONDS, and then it goes on by itself."""
     errors: list[Exception] = []
 
     def run() -> None:
@@ -37,9 +37,10 @@ def take(step: Callable[[], None]) -> None:
     thread.join(WAIT_SECONDS)
     late.set()
     if thread.is_alive():
-        _log.warning(_HELD_UP)
-    elif errors:
+        return False
+    if errors:
         raise errors[0]
+    return True
 
 
 class Marker(Generic[T]):

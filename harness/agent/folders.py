@@ -60,7 +60,8 @@ class Folders:
         self._marker.switch_on()
         with self._marker.lock:
             wanted = self._wanted
-        bounded.take(lambda: self._marker.mark(wanted))
+        if not bounded.take(lambda: self._marker.mark(wanted)):
+            _log.warning(bounded.HELD_UP)
 
     def destroy(self) -> None:
         """Watch nothing."""

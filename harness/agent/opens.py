@@ -75,7 +75,8 @@ class Opens:
         self._marker.switch_on()
         if self._denier is not None:
             self._denier.switch_on()
-        bounded.take(self._mark)
+        if not bounded.take(self._mark):
+            _log.warning(bounded.HELD_UP)
 
     def destroy(self) -> None:
         """Remove the marks."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from harness.agent import files, policy
+from harness.agent import bounded, files, policy
 from harness.agent.errors import AgentError
 from harness.agent.files import Watched
 from harness.agent.folders import Folders
@@ -26,7 +26,6 @@ from harness.agent.roots import Roots
 REFRESH_SECONDS = 10.0
 _ROUNDS = 8  # folders in folders that are just being made
 _LOOK_PAUSE = 100  # times as long as a look for roots took, however many processes there are
-_WAIT_SECONDS = 5.0
 _FILL_PAUSE = 4  # who makes many files does not keep a CPU busy here
 _log = logging.getLogger("harness.agent")
 
@@ -63,13 +62,21 @@ class PolicyMaps:
         self._thread = Responder(callbacks) if events & {"exec", "open"} else None
 
     def fill(self) -> None:
-        """Fill them by what is there now; AgentError if there is no room."""
-        if not self._lock.acquire(timeout=_WAIT_SECONDS):
-            raise AgentError(
-                "What the rules for paths mean cannot be looked up.",
-                "A file system of a container in the cgroup does not answer.",
-                "What was known before holds, and it is tried again.",
-            )
+        """Fill them by what is there now.
+
+        AgentError if there is no room, or if a file system does not answer; then it goes on by
+        itself.
+        """
+        self._lock_in_time()
+        if not bounded.take(self._fill_locked):
+            raise _held_up()
+
+    def _lock_in_time(self) -> None:
+        if not self._lock.acquire(timeout=bounded.WAIT_SECONDS):
+            raise _held_up()
+
+    def _fill_locked(self) -> None:
+        """Fill them, and let go of the lock."""
         try:
             self._filled_at = time.monotonic()
             self._fill()
@@ -140,7 +147,8 @@ class PolicyMaps:
 
     def _refresh(self) -> None:
         try:
-            self.fill()
+            self._lock_in_time()
+            self._fill_locked()
         except (AgentError, OSError) as error:  # what was filled before holds
             _log.warning("%s", error)
 
@@ -162,3 +170,11 @@ class PolicyMaps:
             if filled.get(key) != value:
                 target.update(key, value)
                 filled[key] = value
+
+
+def _held_up() -> AgentError:
+    return AgentError(
+        "What the rules for paths mean cannot be looked up.",
+        "A file system of a container in the cgroup does not answer.",
+        "What was known before holds, and it is tried again.",
+    )

@@ -35,8 +35,8 @@ sys.exit(main(sys.argv[4:]))
 # A call of the kernel that never returns, from the moment that a file is there.
 HUNG_CALL = """
 import os, sys, time
-from harness.agent import bounded, fanotify, inotify, policy_maps
-policy_maps.REFRESH_SECONDS, bounded.WAIT_SECONDS = 0.1, 0.5
+from harness.agent import fanotify, inotify, policy_maps
+policy_maps.REFRESH_SECONDS = 0.1
 called = {place}
 def hung(self, path):
     while os.path.exists({flag!r}):
@@ -46,6 +46,11 @@ def hung(self, path):
 {place} = hung
 from harness.agent.__main__ import main
 sys.exit(main(sys.argv[4:]))
+"""
+# Nobody waits for such a call for long.
+SOON = """
+from harness.agent import bounded
+bounded.WAIT_SECONDS = 0.5
 """
 OPEN_IN_ROOT = """
 import os, sys
@@ -233,7 +238,7 @@ def test_a_file_or_folder_that_cannot_be_watched_for_ever_holds_up_no_end(
 ) -> None:
     flag, secret = tmp_path / "hung", tmp_path / "secret"
     secret.touch()
-    code = HUNG_CALL.format(flag=str(flag), place=place)
+    code = SOON + HUNG_CALL.format(flag=str(flag), place=place)
     client = start("fanotify", ("open", str(secret), "report"), folder=tmp_path, code=code)
     flag.touch()
     assert until(lambda: client.call("flush")["errors"] == 0 and Path(f"{flag}.seen").exists())
@@ -243,4 +248,36 @@ def test_a_file_or_folder_that_cannot_be_watched_for_ever_holds_up_no_end(
         client.call("stop")
     else:
         agents[0].send_signal(signal.SIGTERM)
+    assert until(lambda: agents[0].poll() is not None)
+
+
+def test_a_file_system_that_does_not_answer_is_told_when_it_starts(
+    launch: Any, service: Any, receiver: Any, tmp_path: Path
+) -> None:
+    flag = tmp_path / "hung"
+    flag.touch()
+    process, ready = launch(
+        tmp_path / "agent.log", "guard", tmp_path / "socket", service.path, receiver.url,
+        *policy(tmp_path, ("open", "/nowhere/*", "report")),
+        through=(sys.executable, "-c", SOON + HUNG.format(flag=str(flag))),
+    )  # fmt: skip
+    assert "does not answer" in ready["why"]
+    assert process.wait(60) == 2
+
+
+def test_a_cgroup_that_comes_back_where_no_file_system_answers_holds_up_no_end(
+    start: Any, service: Any, tmp_path: Path, agents: list[processes.Process]
+) -> None:
+    flag = tmp_path / "hung"
+    code = HUNG.format(flag=str(flag)).replace("REFRESH_SECONDS = 0.1", "REFRESH_SECONDS = 1e9")
+    code = SOON + code
+    client = start("best", ("open", "/nowhere/*", "report"), folder=tmp_path, code=code)
+    flag.touch()
+    service.remove()
+    service.started.clear()
+    service.path.mkdir()
+    log = tmp_path / "agent.log"
+    assert until(lambda: "cannot be looked up" in log.read_text())
+    assert client.call("off")
+    client.call("stop")
     assert until(lambda: agents[0].poll() is not None)
