@@ -67,16 +67,12 @@ class PolicyMaps:
         AgentError if there is no room, or if a file system does not answer; then it goes on by
         itself.
         """
-        self._lock_in_time()
-        if not bounded.take(self._fill_locked):
+        if not bounded.take(self._fill_in_turn):
             raise _held_up()
 
-    def _lock_in_time(self) -> None:
+    def _fill_in_turn(self) -> None:
         if not self._lock.acquire(timeout=bounded.WAIT_SECONDS):
             raise _held_up()
-
-    def _fill_locked(self) -> None:
-        """Fill them, and let go of the lock."""
         try:
             self._filled_at = time.monotonic()
             self._fill()
@@ -147,8 +143,7 @@ class PolicyMaps:
 
     def _refresh(self) -> None:
         try:
-            self._lock_in_time()
-            self._fill_locked()
+            self._fill_in_turn()
         except (AgentError, OSError) as error:  # what was filled before holds
             _log.warning("%s", error)
 
