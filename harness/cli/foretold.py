@@ -27,7 +27,9 @@ def lines(e: Experiment, reports: Path, facts: Mapping[str, Any]) -> Iterator[st
 def _sentence(found: Foreseen) -> str:
     who = f"{found.workload} by {found.method}:"
     if math.isnan(found.percent):
-        return f"{who} from which size a cost is seen is not known, since no run here measured it so"
+        return (
+            f"{who} from which size a cost is seen is not known, since no run here measured it so"
+        )
     return (
         f"{who} a cost is seen from about {found.percent:.2g} % of its CPU per request, if it is "
         f"as noisy as in run {found.run}"

@@ -171,7 +171,9 @@ def test_every_object_of_the_chart_is_of_the_form_that_the_api_asks_for(
     taken = said().split()
     assert {"daemonset.apps/agents", "deployment.apps/go", "service/prometheus"} <= set(taken)
     assert all("/" in each for each in taken), taken
-    assert "unknown field" in said("readOnlyRootFilesystem:", "readOnlyRootFilesystems:")
+    assert "field not declared in schema" in said(
+        "readOnlyRootFilesystem:", "readOnlyRootFilesystems:"
+    )
 
 
 def test_a_page_is_held_open_while_its_pod_is_replaced(run: Run, tmp_path: Path) -> None:

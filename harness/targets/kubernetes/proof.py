@@ -75,8 +75,8 @@ def reached(cluster: Cluster, stack: Stack) -> Iterator[Stack]:
 def prove(cluster: Cluster, stack: Stack, asked: Asked = ONE) -> Proved:
     """Make the request and find its span, metric and log line; ComponentError names what is not.
 
-    One record of each signal is sent to the Collector before, so that what does not arrive from an
-    agent is told from what no backend keeps.
+    One record of each signal is sent to the Collector before, and again if something is missing, so
+    that what does not arrive from an agent is told from what no backend keeps.
     """
     with reached(cluster, stack) as here:
         _prove_backends(cluster, stack, here)
@@ -92,6 +92,8 @@ def prove(cluster: Cluster, stack: Stack, asked: Asked = ONE) -> Proved:
             "logs": lambda: _has_line(here, pods, since),
         }
         arrived = _found(here, wanted, began)
+        if len(arrived) < len(wanted):
+            _prove_backends(cluster, stack, here)  # one may have become full meanwhile
     if "traces" in arrived:
         _require_named(cluster, stack, pods, origin)
     _require_all(list(wanted), arrived)
