@@ -1,4 +1,4 @@
-"""Makes exactly so many events of a kind when it is told to; for bench_collectors.
+"""Makes exactly so many events of a kind when it is told to; for bench_collectors and soak.
 
     python ci/event_maker.py --control SOCKET
 

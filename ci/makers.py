@@ -1,4 +1,4 @@
-"""Processes that make events in a cgroup, and what they need; for bench_collectors."""
+"""Processes that make events in a cgroup, and what they need; for bench_collectors and soak."""
 
 from __future__ import annotations
 
