@@ -5,11 +5,13 @@
 # make data      install pandas and pyarrow too: harness export, harness.results.frames
 # make test-cluster real Kubernetes in kind, and only its tests (the first time it builds for half an hour)
 # make test-kernels boots kernels of distributions in QEMU, and writes docs/kernels.md (minutes a kernel)
+# make bench-collectors ours beside bpftrace, libbpf-tools and BCC's, same events (20 minutes; an idle machine)
+# make soak      hours of mixed load on our collectors: memory, and what was lost unsaid (HOURS=1)
 # make golden    write again what is printed of made-up runs: tests/cases/report (then look at git diff)
 # make lint       style, types, import layers
 # make clean      take the stack down, remove what was built and installed here (not packages, not reports)
 .DELETE_ON_ERROR:
-.PHONY: evaluate test data stack test-stack test-cluster test-kernels golden lint setup setup-test bpf workloads clean format lock
+.PHONY: evaluate test data stack test-stack test-cluster test-kernels bench-collectors soak golden lint setup setup-test bpf workloads clean format lock
 
 PYTHON ?= $(shell for p in /usr/bin/python3 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -18,6 +20,8 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 EXPERIMENT ?= quick
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
+HOURS ?= 1
 
 evaluate:
 	@echo 'First what is missing is set up: a minute where packages are cached, up to ten where they are not.'
@@ -45,6 +49,13 @@ test-kernels: setup setup-test .cache/packages-kernels
 	HARNESS_KERNELS=1 $(BIN)/python -m pytest -m kernels $(PYTEST_ARGS); \
 	said=$$?; $(BIN)/python -m tests.kernels.page && exit $$said
 
+# BENCH_ARGS='-o reports/published/collectors.md': the table is kept there, too.
+bench-collectors: setup .cache/packages-collectors
+	$(BIN)/python ci/bench_collectors.py $(BENCH_ARGS)
+
+soak: setup
+	$(BIN)/python ci/soak.py --hours $(HOURS)
+
 golden: .venv/ready
 	$(BIN)/python -m tests.cases.golden
 
@@ -67,6 +78,8 @@ setup-test: .cache/packages-test .venv/data
 	@mkdir -p $(@D) && .ci/packages cluster && touch $@
 .cache/packages-kernels: .ci/packages
 	@mkdir -p $(@D) && .ci/packages kernels && touch $@
+.cache/packages-collectors: .ci/packages
+	@mkdir -p $(@D) && .ci/packages collectors && touch $@
 .cache/packages-test: .ci/packages
 	@mkdir -p $(@D) && .ci/packages test && touch $@
 

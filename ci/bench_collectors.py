@@ -1,0 +1,210 @@
+"""Ours beside what others have for the same question: `make bench-collectors`, one run.
+
+    .venv/bin/python ci/bench_collectors.py [--rounds N] [--events N] [--output FILE.md]
+
+Each in turn is alone, and is told of the same number of events, made for it in a cgroup of its own.
+Taken are the time in its BPF programs as the kernel counts it, and the CPU time of its processes,
+less what an idle stretch of the same length took, each for an event that was made; and memory at
+the end. The order is turned round by round. What cannot run here says why in its own words. As
+root, on a machine that does nothing else: tracepoints cannot be scoped, and on a busy host the
+events of others cost their share. What bpftrace and BCC's tools trace is scoped as far as they can.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import makers
+from bench_process import Spent, attached, family
+from bench_table import Failed, Figures, text
+from questions import FREQUENCY, QUESTIONS, TRACEFS, Question, Tool
+from receiver import Receiver
+
+from harness.errors import HarnessError
+from harness.linux import processes
+from harness.meters import memory
+from harness.meters.bpfstats import StatsEnabled, Watched
+from harness.wire.control import Client
+
+ROOT = Path(__file__).resolve().parents[1]
+SETTLE_SECONDS = 3.0  # what beginning left to be done
+TOLD_SECONDS = 3.5  # until the last events are told: all print or export every three
+END_SECONDS = 10.0  # to tell the rest
+OURS = "harness {}"
+PACKAGES = ("bpftrace", "libbpf-tools", "bpfcc-tools")
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Who makes the events: its cgroup, its commands, and what it and its port are called."""
+
+    client: Client
+    names: Mapping[str, str]
+
+    def make(self, question: Question, options: argparse.Namespace) -> float:
+        """Let the events of a question happen; how many there were."""
+        command, arguments = question.ask
+        if command == "burn":
+            said = self.client.call(command, seconds=options.seconds / 2)
+            return float(said["made"]) * FREQUENCY
+        where = {"port": int(self.names["port"]), "folder": self.names["folder"]}
+        how_many = {"number": options.events, "rate": options.rate}
+        return float(self.client.call(command, **{**where, **arguments, **how_many})["made"])
+
+
+def main() -> int:
+    """Measure in turn, print the table; 2 if ours did not run."""
+    options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave nothing behind
+    options.load, options.versions = os.getloadavg()[0], _versions()
+    found: dict[tuple[str, str], list[Figures]] = defaultdict(list)
+    failed: dict[tuple[str, str], Failed] = {}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        maker = stack.enter_context(_maker(folder, options.events))
+        stack.enter_context(StatsEnabled())
+        for number in range(options.rounds):
+            for question in QUESTIONS:
+                each: list[Tool | None] = [None, *question.tools]
+                for tool in each[:: 1 if number % 2 == 0 else -1]:
+                    name = tool.name if tool else OURS.format(question.collector)
+                    if (question.name, name) in failed:
+                        continue
+                    print(f"round {number + 1}: {question.unit}s, {name}", file=sys.stderr)
+                    try:
+                        figures = _measured(question, tool, maker, options)
+                        found[question.name, name].append(figures)
+                    except Failed as why:
+                        print(f"  {why}", file=sys.stderr)
+                        failed[question.name, name] = why
+    said = text(QUESTIONS, found, failed, options)
+    print(said)
+    if options.output:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(said + "\n")
+    return 2 if any(OURS.split()[0] in name for _, name in failed) else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--events", type=int, default=2000, help="of each kind and round")
+    parser.add_argument("--rate", type=float, default=500.0, help="events a second, at most")
+    parser.add_argument("--seconds", type=float, default=12.0, help="each stretch, idle and busy")
+    parser.add_argument("-o", "--output", type=Path, help="write the table there, too")
+    parser.add_argument("--note", default="", help="a sentence on the circumstances, for the table")
+    return parser.parse_args()
+
+
+def _versions() -> list[str]:
+    """Of the packages that are compared, where this is Debian."""
+    argv = ["dpkg-query", "-W", "-f", "${Package} ${Version}\n", *PACKAGES]
+    try:
+        return processes.run(argv, check=False).stdout.splitlines()
+    except HarnessError:
+        return ["versions unknown"]
+
+
+@contextmanager
+def _maker(folder: Path, files: int) -> Iterator[Maker]:
+    """A process in a cgroup of its own; a server outside of it; so many files."""
+    opened = folder / "opened"
+    opened.mkdir()
+    for number in range(files):
+        (opened / str(number)).touch()
+    with (
+        makers.place(f"harness-bench-{os.getpid()}") as place,
+        makers.server() as port,
+        makers.maker(place, folder) as (pid, client),
+    ):
+        names = {
+            "cgroup": str(place),
+            "cgroup_id": str(place.stat().st_ino),
+            "pid": str(pid),
+            "port": str(port),
+            "folder": str(opened),
+        }
+        yield Maker(client, names)
+
+
+def _measured(
+    question: Question, tool: Tool | None, maker: Maker, options: argparse.Namespace
+) -> Figures:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        receiver = Receiver()
+        stack.callback(receiver.away)
+        log = folder / "log"
+        process = _started(stack, question, tool, maker, receiver, log)
+        programs = attached(process)
+        watched = stack.enter_context(closing(Watched(programs)))
+        time.sleep(SETTLE_SECONDS)
+        idle = Spent(process, watched)
+        time.sleep(options.seconds)
+        idle_ns, _, _ = idle.till_now()
+        busy = Spent(process, watched)
+        with ThreadPoolExecutor(1) as pool:
+            events = pool.submit(maker.make, question, options).result()
+        time.sleep(max(TOLD_SECONDS, options.seconds - busy.seconds))
+        busy_ns, ran_ns, runs = busy.till_now()
+        lasted = busy.lasted / idle.lasted
+        members = family(process.pid)
+        pss, maps = memory.pss_bytes(members), sum(map(memory.map_bytes, members))
+        _end(process, tool)
+        seen = tool.count(log.read_text(errors="replace"), maker.names) if tool else None
+        return Figures(
+            made=events,
+            seen=question.told(receiver) if seen is None else seen,
+            kernel_us=ran_ns / 1000 / events,
+            runs=runs / events,
+            agent_us=(busy_ns - idle_ns * lasted) / 1000 / events,
+            idle_ms=idle_ns / 1e6 / idle.lasted,
+            pss_mb=pss / 1e6,
+            maps_mb=maps / 1e6,
+        )
+
+
+def _started(
+    stack: ExitStack,
+    question: Question,
+    tool: Tool | None,
+    maker: Maker,
+    receiver: Receiver,
+    log: Path,
+) -> processes.Process:
+    if tool is None:
+        argv = [sys.executable, "-m", "harness.agent", question.collector]
+        argv += ["--cgroup", maker.names["cgroup"], "--otlp", receiver.url]
+        argv += ["--control", str(log.with_name("sock"))]
+        argv += question.options(log.parent, maker.names)
+    else:
+        argv = [*TRACEFS, *(each.format(**maker.names) for each in tool.argv)]
+    process = processes.spawn(argv, log=log, cwd=ROOT)
+    stack.callback(processes.stop, process)
+    return process
+
+
+def _end(process: processes.Process, tool: Tool | None) -> None:
+    """As at a terminal, after which tools tell what waits; ours tells the rest at any end."""
+    os.kill(process.pid, signal.SIGINT if tool else signal.SIGTERM)
+    processes.await_end(process, END_SECONDS)
+    processes.stop(process)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except HarnessError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,85 @@
+"""What a collector's processes and programs take while they run; for bench_collectors."""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from bench_table import Failed
+
+from harness.linux import bpf_programs, processes
+from harness.meters.bpfstats import Watched
+
+ATTACHED_SECONDS = 30.0  # until it has loaded its programs
+REASON = re.compile(r"fail|unable|cannot|could not|not found|error", re.IGNORECASE)
+
+
+def attached(process: processes.Process) -> set[int]:
+    """Its programs, when it has loaded the last of them; Failed if it ends first, or has none."""
+    deadline, found = time.monotonic() + ATTACHED_SECONDS, set[int]()
+    while time.monotonic() < deadline:
+        if processes.await_end(process, 0.5):
+            raise Failed(_reason(process))
+        last, found = (
+            found,
+            {
+                each
+                for pid in family(process.pid)
+                for each in bpf_programs.held(pid) | bpf_programs.attached(pid)
+            },
+        )
+        if found and found == last:
+            return found
+    raise Failed(f"It loaded no program within {ATTACHED_SECONDS:g} s.")
+
+
+def _reason(process: processes.Process) -> str:
+    """Why it ended, in its own words: the first that sound like a reason, else the last."""
+    said = [line.strip() for line in process.log.read_text(errors="replace").splitlines()]
+    lines = [line for line in said if line and "RLIMIT_MEMLOCK" not in line]
+    reasons = [line for line in lines if REASON.search(line) and "modprobe" not in line]
+    return next(iter(reasons or lines[-1:]), f"It ended with {process.wait()} and said nothing.")
+
+
+def family(pid: int) -> list[int]:
+    """A process and all its descendants."""
+    found = [pid]
+    for each in found:
+        for task in Path(f"/proc/{each}/task").glob("*/children"):
+            with suppress(OSError):  # it has ended
+                found += [int(child) for child in task.read_text().split()]
+    return found
+
+
+class Spent:
+    """What a collector takes from now on."""
+
+    def __init__(self, process: processes.Process, watched: Watched) -> None:
+        self._process, self._watched = process, watched
+        self._began, self._programs = time.monotonic(), watched.read()
+        self._cpu_ns = _ran(process.pid)
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return time.monotonic() - self._began
+
+    def till_now(self) -> tuple[int, int, int]:
+        """ns of CPU of its processes, ns in its programs, and how often these ran."""
+        if processes.await_end(self._process, 0):
+            raise Failed(_reason(self._process))
+        cpu_ns, now = _ran(self._process.pid) - self._cpu_ns, self._watched.read().values()
+        self.lasted = self.seconds
+        ran_ns = sum(each.run_time_ns - self._programs[each.id].run_time_ns for each in now)
+        return cpu_ns, ran_ns, sum(each.run_cnt - self._programs[each.id].run_cnt for each in now)
+
+
+def _ran(pid: int) -> int:
+    spent = 0
+    for each in family(pid):
+        for task in Path(f"/proc/{each}/task").glob("*/schedstat"):
+            with suppress(OSError):
+                spent += int(task.read_text().split()[0])
+    return spent

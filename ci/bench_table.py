@@ -1,0 +1,129 @@
+"""The table of bench_collectors: figures of rounds, and how they compare with ours."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from questions import Question
+
+GOAL = 10.0  # times as much as ours
+Found = Mapping[tuple[str, str], Sequence["Figures"]]
+
+
+class Failed(Exception):
+    """What a tool says, where it cannot run."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of one round; CPU time for each event that was made."""
+
+    made: float
+    seen: float
+    kernel_us: float
+    runs: float
+    agent_us: float
+    idle_ms: float
+    pss_mb: float
+    maps_mb: float
+
+    @property
+    def whole_us(self) -> float:
+        """In the kernel and in its processes."""
+        return self.kernel_us + self.agent_us
+
+
+def text(
+    questions: Sequence[Question],
+    found: Found,
+    failed: Mapping[tuple[str, str], Failed],
+    options: argparse.Namespace,
+) -> str:
+    """All of it, as Markdown."""
+    return "\n".join(
+        [
+            "# What collectors cost an event, ours and others, in one run",
+            "",
+            *_head(options),
+            "",
+            *(line for each in questions for line in _question(each, found, failed)),
+            _foot(),
+        ]
+    )
+
+
+def _head(options: argparse.Namespace) -> Iterator[str]:
+    yield f"Linux {platform.release()}, {os.cpu_count()} CPUs, {time.strftime('%Y-%m-%d')};"
+    yield f"load when it began: {options.load:.1f}. {'; '.join(options.versions)}."
+    yield f"Rounds: {options.rounds}, in alternating order; each was alone in its turn, for"
+    yield f"{options.seconds:g} s without events and as long with them; no more than"
+    yield f"{options.rate:g} events a second were made. Figures are medians of rounds."
+    if options.note:
+        yield options.note
+
+
+def _foot() -> str:
+    return f"""\
+*kernel*: the time in its BPF programs, by the kernel's own statistics (which add some 20 ns a run),
+for each event that was made; *runs*: how often they ran for it. Tracepoints run for everybody's
+events, whatever the scope. fanotify is no BPF program: what it costs who opens a file is in no
+column. *processes*: CPU time of its processes for each event, less that of the idle stretch. *both,
+to ours*: kernel and processes together as a multiple of ours in the same round, the median (least
+to most); the goal is {GOAL:g} and more. *PSS*: memory of its processes at the end; *maps*: what the
+kernel is charged with for its BPF maps, without the buffers of perf events. What is counted alone,
+as by bpftrace, is less than `flows` tells of a connection (bytes both ways, round-trip time,
+retransmits, how it ended)."""
+
+
+def _question(
+    question: Question, found: Found, failed: Mapping[tuple[str, str], Failed]
+) -> Iterator[str]:
+    yield f"## {question.name}"
+    yield ""
+    yield (
+        f"| collector | scope | {question.unit}s made | seen | kernel, µs | runs | processes, µs "
+        "| both, to ours | idle, ms/s | PSS, MB | maps, MB |"
+    )
+    yield "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+    ours = f"harness {question.collector}"
+    base = found.get((question.name, ours), ())
+    scopes = {ours: "the cgroup", **{each.name: each.scope for each in question.tools}}
+    for name, scope in scopes.items():
+        if rounds := found.get((question.name, name)):
+            yield f"| {name} | {scope} | {_cells(rounds, base)} |"
+    yield ""
+    for name in scopes:
+        if why := failed.get((question.name, name)):
+            yield f"- {name} does not run here: `{why}`"
+    if any((question.name, name) in failed for name in scopes):
+        yield ""
+
+
+def _cells(rounds: Sequence[Figures], base: Sequence[Figures]) -> str:
+    of = {
+        each.name: statistics.median(getattr(some, each.name) for some in rounds)
+        for each in fields(Figures)
+    }
+    cells = [
+        *(f"{of['made']:,.0f}", f"{of['seen']:,.0f}", f"{of['kernel_us']:.2f}"),
+        *(f"{of['runs']:.1f}", f"{of['agent_us']:.1f}", _ratio(rounds, base)),
+        *(f"{of['idle_ms']:.2f}", f"{of['pss_mb']:.1f}", f"{of['maps_mb']:.2f}"),
+    ]
+    return " | ".join(cells)
+
+
+def _ratio(rounds: Sequence[Figures], base: Sequence[Figures]) -> str:
+    """Theirs to ours, in rounds that both have."""
+    both = [(each.whole_us, ours.whole_us) for each, ours in zip(rounds, base, strict=False)]
+    ratios = [theirs / ours for theirs, ours in both if ours > 0]
+    if rounds is base or not ratios:
+        return "1" if rounds is base else ""
+    return f"{statistics.median(ratios):.2g} ({min(ratios):.2g} to {max(ratios):.2g})"

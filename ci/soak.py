@@ -1,0 +1,184 @@
+"""All included collectors in one process under mixed load: does memory grow, is loss unsaid?
+
+    .venv/bin/python ci/soak.py [--hours 1] [--output FILE.md] [--samples FILE.jsonl] [--json]
+
+A day in short: storms of connections, a scanner with ever new routes, processes that are born and
+die within milliseconds, files that they open, a receiver of telemetry that is restarted again and
+again (soak_load.py). What was made is held against what arrived and what was said to be lost
+(soak_account.py): what is in neither fails, and so does memory that surely grows by more than
+--most MB an hour in the second half. As root. Accounts hold on a busy machine, too.
+
+Exit: 0 all is accounted for and memory does not grow, 1 not so, 2 it could not run, 3 it was too
+short to tell whether memory grows, or the slope is not known well enough.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import makers
+import soak_account
+from bench_process import family
+from receiver import Receiver
+from soak_load import Load
+
+from harness.errors import HarnessError
+from harness.linux import processes
+from harness.meters import memory
+from harness.wire.control import Client, ControlError
+
+ROOT = Path(__file__).resolve().parents[1]
+COLLECTORS = ("http", "flows", "profile", "guard")
+RULES = """
+[[rules]]
+event = "exec"
+match = "*"
+action = "report"
+[[rules]]
+event = "open"
+match = "{watched}"
+action = "report"
+"""
+SETTLE_SECONDS = 3.0  # until connections have closed, and what is read by a clock was read
+PATIENCE_SECONDS = 120.0  # until all is told, once the receiver stays
+Clients = Mapping[str, Client]
+
+
+def main() -> int:
+    """Load, sample, account; see above for what it returns."""
+    options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave nothing behind
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        place = stack.enter_context(makers.place(f"harness-soak-{os.getpid()}"))
+        port = _service(stack, place, folder)
+        _, maker = stack.enter_context(makers.maker(place, folder))
+        receiver = Receiver()
+        stack.callback(receiver.away)
+        watched = folder / "watched"
+        watched.touch()
+        process, clients = _agent(stack, place, folder, receiver.url, watched)
+        load = Load(port, maker, str(watched), receiver)
+        samples = []
+        with _running(load):
+            for sample in _samples(process.pid, clients, options.hours * 3600, options.every):
+                samples.append(sample)
+                if options.samples:
+                    with options.samples.open("a") as file:
+                        file.write(json.dumps(sample) + "\n")
+        stats = _told(clients)
+    found = soak_account.accounts(load, receiver, stats)
+    growths = list(soak_account.grown(samples))
+    said = "\n".join(soak_account.text(found, growths, samples, options.most))
+    if options.output:
+        options.output.write_text(said + "\n")
+    print(json.dumps([asdict(each) for each in found]) if options.json else said)
+    verdicts = {each.verdict(options.most) for each in growths}
+    if "grows" in verdicts or not all(each.balances for each in found):
+        return 1
+    return 3 if verdicts != {"does not grow"} else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--hours", type=float, default=1.0)
+    parser.add_argument("--every", type=float, default=5.0, help="seconds between samples")
+    parser.add_argument("--most", type=float, default=5.0, help="MB/h that are no growth")
+    parser.add_argument("--samples", type=Path, help="keep all samples there, a JSON line each")
+    parser.add_argument("-o", "--output", type=Path, help="write the tables there, too")
+    parser.add_argument("--json", action="store_true", help="print the accounts as JSON")
+    return parser.parse_args()
+
+
+def _service(stack: ExitStack, place: Path, folder: Path) -> int:
+    """The Go service that ships, in the cgroup; its port."""
+    argv = [str(ROOT / "workloads/go/.output/server"), "--host", "127.0.0.1", "--port", "0"]
+    log = folder / "service.log"
+    process = processes.spawn(argv, log=log, cgroup=place)
+    stack.callback(processes.stop, process)
+    told = processes.announced(process, 30)
+    assert told is not None, log.read_text()
+    return int(told["port"])
+
+
+def _agent(
+    stack: ExitStack, place: Path, folder: Path, url: str, watched: Path
+) -> tuple[processes.Process, Clients]:
+    """All collectors in one process, every request a span."""
+    policy, log = folder / "policy.toml", folder / "agent.log"
+    policy.write_text(RULES.format(watched=watched))
+    argv = [sys.executable, "-m", "harness.agent", "+".join(COLLECTORS), "--cgroup", str(place)]
+    argv += ["--otlp", url, "--control", str(folder / "{name}.sock"), "--policy", str(policy)]
+    argv += ["--sample", "1"]
+    process = processes.spawn(argv, log=log, cwd=ROOT)
+    stack.callback(processes.stop, process)
+    ready = processes.announced(process, 60)
+    assert ready is not None, log.read_text()
+    assert ready["ready"], ready
+    clients = {name: Client(folder / f"{name}.sock") for name in COLLECTORS}
+    for each in clients.values():
+        stack.enter_context(closing(each))
+    return process, clients
+
+
+@contextmanager
+def _running(load: Load) -> Iterator[None]:
+    load.start()
+    try:
+        yield
+    finally:
+        load.stop()
+
+
+def _samples(
+    pid: int, clients: Clients, seconds: float, every: float
+) -> Iterator[dict[str, float]]:
+    """Memory of the process and of its maps, and what waits for a receiver."""
+    began = time.monotonic()
+    while (passed := time.monotonic() - began) < seconds:
+        stats = [each.call("stats") for each in clients.values()]
+        yield {
+            "seconds": round(passed, 3),
+            "pss_mb": memory.pss_bytes(family(pid)) / 1e6,
+            "maps_mb": sum(each["map_bytes"] for each in stats) / 1e6,
+            "waiting": sum(each["waiting"] for each in stats),
+        }
+        time.sleep(min(every, max(0.0, began + seconds - time.monotonic())))
+
+
+def _told(clients: Clients) -> dict[str, dict[str, Any]]:
+    """The counters of each, when a receiver has taken all that waited."""
+    time.sleep(SETTLE_SECONDS)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            stats = {name: each.call("flush") for name, each in clients.items()}
+            if not any(each["waiting"] for each in stats.values()):
+                return stats
+        except ControlError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except HarnessError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except Exception:  # not 1, which says that something was found
+        traceback.print_exc()
+        sys.exit(2)

@@ -1,0 +1,136 @@
+"""What was made against what was told and what was said to be lost, and growth; for soak."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from receiver import Receiver
+from soak_load import Load
+
+from harness.analysis import growth
+from harness.analysis.compare import Array
+
+FLOOR_SECONDS = 30.0  # in which the queue is empty at least once, mostly
+Sample = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Account:
+    """Events of a kind: `uncertain` may have been made or not, `seen` arrived at the receiver."""
+
+    what: str
+    made: int
+    uncertain: int
+    seen: int
+    said: int
+
+    @property
+    def unsaid(self) -> int:
+        """Neither seen nor said to be lost."""
+        return max(0, self.made - self.seen - self.said)
+
+    @property
+    def invented(self) -> int:
+        """Seen, though nobody made them."""
+        return max(0, self.seen - self.made - self.uncertain)
+
+    @property
+    def balances(self) -> bool:
+        """Whether all are accounted for."""
+        return not self.unsaid and not self.invented
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Of one kind of memory in the second half: MB an hour with its interval, or not known."""
+
+    what: str
+    mb_hour: float
+    low: float
+    high: float
+
+    def verdict(self, most: float) -> str:
+        """Whether it stays below so many MB an hour."""
+        if math.isnan(self.low):
+            return "too short to tell"
+        if self.low > most:
+            return "grows"
+        return "does not grow" if self.high <= most else "not resolved"
+
+
+def accounts(
+    load: Load, receiver: Receiver, stats: Mapping[str, Mapping[str, Any]]
+) -> list[Account]:
+    """One for each kind of events; `stats` are those of each collector at the end."""
+    http, flows, guard = (stats[name] for name in ("http", "flows", "guard"))
+    uncounted = sum(int(http[f"lost_{why}"]) for why in ("socket", "series", "pipeline", "unseen"))
+    spans_gone = int(http["lost_span"]) + sum(http["dropped"].get("spans", {}).values())
+    born, read = load.made["executions"], load.made["opens"]
+    executed, opens = receiver.logs["process.exec"], receiver.logs["file.open"]
+    untold = int(guard["lost"])  # of both
+    requests, connections = load.made["requests"], load.made["connections"]
+    vague, tried = load.uncertain["requests"], load.uncertain["connections"]
+    lost = int(flows["lost"])
+    counted = int(http["events"])  # by itself: series that have long been idle begin anew
+    opened, closed = (
+        int(receiver.sums.get(f"tcp.connections.{each}", 0)) for each in ("opened", "closed")
+    )
+    return [
+        Account("requests", requests, vague, counted, uncounted),
+        Account("spans", requests, vague, receiver.spans, uncounted + spans_gone),
+        Account("connections opened", connections, tried, opened, lost),
+        Account("connections closed", connections, tried, closed, lost),
+        Account("executions", born, 0, executed, untold),
+        Account("opened files", read, 0, opens, untold),
+        Account("both of these", born + read, 0, executed + opens, untold),
+    ]
+
+
+def grown(samples: Sequence[Sample]) -> Iterator[Growth]:
+    """By the second half of the samples, if it is long enough for a slope that means something."""
+    half = samples[len(samples) // 2 :]
+    at = np.array([each["seconds"] for each in half])
+    long = len(at) > 1 and at[-1] - at[0] >= growth.STRETCHES * growth.LEAST_SECONDS
+    for name in ("pss_mb", "maps_mb"):
+        if not long:
+            yield Growth(name, math.nan, math.nan, math.nan)
+            continue
+        lowest = _floor(at, np.array([each[name] for each in half]))
+        found = growth.slope(*lowest)
+        yield Growth(name, found.estimate, found.low, found.high)
+
+
+def _floor(at: Array, value: Array) -> tuple[Array, Array]:
+    """Hours, and the lowest value of each stretch: what waits for a receiver comes and goes."""
+    place = ((at - at[0]) // FLOOR_SECONDS).astype(int)
+    parts = [place == i for i in np.unique(place)]
+    hours = np.array([at[part].mean() for part in parts]) / 3600
+    return hours, np.array([value[part].min() for part in parts])
+
+
+def text(
+    found: Sequence[Account], growths: Sequence[Growth], samples: Sequence[Sample], most: float
+) -> Iterator[str]:
+    """All of it, as Markdown."""
+    yield "| events | made | perhaps made | told | said to be lost | unsaid | invented |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+    for each in found:
+        cells = (each.made, each.uncertain, each.seen, each.said, each.unsaid, each.invented)
+        yield f"| {each.what} | {' | '.join(f'{cell:,}' for cell in cells)} |"
+    yield ""
+    yield "| memory | at the beginning | at half-time | at the end | MB/h, second half | |"
+    yield "| --- | ---: | ---: | ---: | ---: | --- |"
+    for of in growths:
+        some = [samples[i][of.what] for i in (0, len(samples) // 2, -1)] if samples else []
+        slope = f"{of.mb_hour:+.2f} [{of.low:+.2f}, {of.high:+.2f}]"
+        told = "" if math.isnan(of.low) else slope
+        levels = " | ".join(f"{value:.2f}" for value in some)
+        yield f"| {of.what} | {levels} | {told} | {of.verdict(most)} |"
+    if samples:
+        waiting = max(each["waiting"] for each in samples)
+        yield ""
+        yield f"At most {waiting:,.0f} spans and log records waited for a receiver."

@@ -1,0 +1,110 @@
+"""What others' collectors said, counted, and how they compare with ours."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+CI = Path(__file__).resolve().parents[2] / "ci"
+NAMES = {
+    "cgroup": "/c", "cgroup_id": "7", "pid": "4711", "port": "40001", "folder": "/tmp/x.y/opened",
+}  # fmt: skip
+SAID = {
+    "libbpf-tools tcplife": (
+        """PID     COMM             LADDR           LPORT RADDR           RPORT TX_KB  RX_KB  MS
+30445   kubelet          10.244.1.1      34934 10.244.1.4      8080  0.11   0.14   0.40
+4711    python           127.0.0.1       49784 127.0.0.1       40001 0.00   0.00   0.61
+4711    python           127.0.0.1       40001 127.0.0.1       49784 0.00   0.00   0.61
+4711    python           127.0.0.1       49786 127.0.0.1       40001 0.00   0.00   0.31
+""",
+        2,
+    ),
+    "bpftrace, counting": (
+        """Attaching 2 probes...
+@closed[127.0.0.1, 40001]: 1000
+
+@closed[127.0.0.1, 40001]: 23
+""",
+        1023,
+    ),
+    "libbpf-tools execsnoop": (
+        """PCOMM            PID    PPID   RET ARGS
+true             8954   4711     0 /bin/true 
+true             8955   4711     0 /bin/true 
+test             8956   1143     0 /usr/bin/test /bin/true -a
+""",
+        2,
+    ),
+    "libbpf-tools opensnoop": (
+        """PID    COMM              FD ERR PATH
+4711   python            17   0 /etc/localtime
+4711   python            17   0 /tmp/x.y/opened/12
+4711   python            17   0 /tmp/xzy/opened/12
+""",
+        1,
+    ),
+    "bpftrace, counting stacks": (
+        """Attaching 2 probes...
+@stacks[python, 
+        asm_sysvec_apic_timer_interrupt+22
+, 
+        0x4f0a1c
+        _PyEval_EvalFrameDefault+1234
+]: 41
+@stacks[python, , 
+        0x4f0a1c
+]: 2
+""",
+        43,
+    ),
+}
+
+
+def _loaded(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(CI))
+    return importlib.import_module(name)
+
+
+@pytest.fixture
+def tools(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    questions = _loaded("questions", monkeypatch).QUESTIONS
+    return {tool.name: tool for each in questions for tool in each.tools}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_events_that_others_told_are_counted(name: str, tools: dict[str, Any]) -> None:
+    said, number = SAID[name]
+    assert tools[name].count(said, NAMES) == number
+
+
+def test_commands_name_what_they_are_for(tools: dict[str, Any]) -> None:
+    for tool in tools.values():
+        argv = [each.format(**NAMES) for each in tool.argv]
+        named = ("40001", "4711", "/c", "== 7")
+        assert tool.scope == "the host" or any(n in each for each in argv for n in named), argv
+
+
+def test_a_round_is_compared_with_ours_of_the_same_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = _loaded("bench_table", monkeypatch)
+    question = _loaded("questions", monkeypatch).QUESTIONS[0]
+
+    def figures(kernel_us: float, agent_us: float) -> object:
+        return table.Figures(100, 99, kernel_us, 2, agent_us, 0.5, 20, 1.5)
+
+    found = {
+        (question.name, "harness flows"): [figures(1, 1), figures(2, 2), figures(3, 3)],
+        (question.name, "libbpf-tools tcplife"): [figures(10, 10), figures(8, 8), figures(9, 9)],
+    }
+    failed = {(question.name, "BCC tcplife"): table.Failed("Unable to find kernel headers.")}
+    options = argparse.Namespace(
+        rounds=3, seconds=12.0, rate=500.0, load=0.1, versions=["bpftrace 1"], note=""
+    )
+    text = table.text([question], found, failed, options)
+    assert "| libbpf-tools tcplife | the port | 100 | 99 | 9.00 | 2.0 | 9.0 | 4 (3 to 10) |" in text
+    assert "BCC tcplife does not run here: `Unable to find kernel headers.`" in text
+    assert "bpftrace, counting |" not in text
