@@ -88,7 +88,10 @@ def _note(path: Path, **changes: Any) -> None:
 
 
 def _tear(path: Path) -> None:
-    next(path.glob("trials/*/windows.jsonl")).write_text('{"index": 0}\n')
+    """A window of the middle is lost: what is left can be read, and is no whole run."""
+    file = min(path.glob("trials/*/windows.jsonl"))
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[:5] + lines[6:]))
 
 
 @pytest.mark.parametrize(
