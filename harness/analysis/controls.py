@@ -1,4 +1,4 @@
-"""Negative controls: whether a difference can be believed where nothing was installed; `gates`."""
+"""Negative controls: whether a difference is believed; `gates` and `claimed` ask."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def failure(control: Comparison, budget: Budget) -> str:
         f"With nothing installed ({control.arm}) {control.metric} is "
         f"{control.estimate:+.3g} [{control.low:+.3g}, {control.high:+.3g}] {control.unit}"
     )
-    if _excludes_zero(control):
+    if excludes_zero(control):
         return f"{what}, which is not zero: the instrument was biased in this run."
     allows_zero = budget.least <= 0 <= budget.most
     if allows_zero and verdicts.decide(control.low, control.high, budget.least, budget.most) == (
@@ -36,7 +36,8 @@ def failure(control: Comparison, budget: Budget) -> str:
     return ""
 
 
-def _excludes_zero(control: Comparison) -> bool:
+def excludes_zero(control: Comparison) -> bool:
+    """Whether an A/A row is no zero at the 1 % level."""
     if math.isfinite(control.p):
         return control.p < ALLOWED
     wide = levels.at(control, 1 - ALLOWED)

@@ -9,6 +9,7 @@ import typer
 from harness import __version__
 from harness.cli import (
     calibrate,
+    claims,
     collector,
     evaluation,
     export,
@@ -35,6 +36,8 @@ app.command("calibrate")(calibrate.calibrate_command)
 app.command("runs")(runs.runs_command)
 app.command("export")(export.export_command)
 app.command("gate")(gate.gate_command)
+app.command("claims")(claims.claims_command)
+app.command("submit")(claims.submit_command)
 app.command("clean")(machine.clean_command)
 app.command("doctor")(machine.doctor_command)
 app.command("tune")(tuning.tune_command)

@@ -89,7 +89,7 @@ def of_document(document: Mapping[str, Any], origin: Path) -> Measured:
             next_step="Make it again with `harness report` from its run.",
         )
     try:
-        found = {key: _comparison(row) for row in document["rows"] for key in [_key(row)]}
+        found = {key: comparison(row) for row in document["rows"] for key in [_key(row)]}
         trials, skipped = document["trials"], document["skipped_arms"]
         return Measured(
             str(document["run"]),
@@ -182,7 +182,8 @@ def _controls(arms: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return {arm["name"]: bare[arm["method"]] for arm in arms if arm["method"] in bare}
 
 
-def _comparison(row: Mapping[str, Any]) -> Comparison:
+def comparison(row: Mapping[str, Any]) -> Comparison:
+    """A row of report.json, or of a submission."""
     kept: dict[str, Any] = {
         name: math.nan if value is None and name in _NUMBERS else value
         for name, value in row.items()

@@ -1,0 +1,187 @@
+"""Claims, verdicts on them, and the published table, which is what runs and claims make today."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.analysis import claimed
+from harness.analysis.claimed import QUANTITIES, Evidence
+from harness.cli import app
+from harness.collectors import REGISTRY, claim, subject
+from harness.collectors.claim import CheckableClaim
+from harness.errors import InputError
+from harness.model import Comparison
+from harness.report import claims as texts
+from harness.report import evidence
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs/claims.md"
+CLAIM = CheckableClaim(
+    "c", "Mine", "< 1 %", "somebody", "2026", "none", quantity="service_cpu_percent",
+    collectors=("http",), command="harness evaluate quick", most=1.0,
+)  # fmt: skip
+
+
+def row(low: float, high: float, arm: str = "http", **changes: Any) -> Comparison:
+    told: dict[str, Any] = {
+        "metric": "workload_cpu_percent", "unit": "%", "n": 100, "mde": 1.0, "level": 100.0,
+        "method": "made up", **changes,
+    }  # fmt: skip
+    return Comparison("go", arm, estimate=(low + high) / 2, low=low, high=high, **told)
+
+
+def run(*rows: Comparison, **changes: Any) -> Evidence:
+    arms = {"baseline": ("", "switch"), "http": ("http", "switch")}
+    found = Evidence(
+        "r", "r/report.md", "run", "2026-11-26", "0.1.0", 3, "kind",
+        {"cpus_online": 2, "kernel": "6.18"}, arms, rows, rates={"go": 2500.0},
+    )  # fmt: skip
+    return replace(found, **changes)
+
+
+def verdict(found: Evidence, said: CheckableClaim = CLAIM) -> tuple[str, str]:
+    (answer,) = claimed.answers(said, [found], {})
+    return answer.verdict, answer.why
+
+
+def test_the_published_table_is_what_is_made_today() -> None:
+    """If not: harness claims --markdown reports/published/claims.md."""
+    found = evidence.kept(ROOT / "reports")
+    rows = claimed.table(claim.load(), found, evidence.unobtainable())
+    assert (ROOT / "reports/published/claims.md").read_text() == texts.markdown(rows, found)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0.1, 0.9, "confirmed"), (1.1, 1.9, "refuted"), (0.5, 1.5, "not resolved")],
+)
+def test_a_verdict_is_of_the_whole_interval(low: float, high: float, expected: str) -> None:
+    assert verdict(run(row(low, high))) == (expected, "")
+
+
+def test_a_figure_that_decides_nothing_is_not_resolved() -> None:
+    good, at = row(0.1, 0.9), frozenset({("go", "http")})
+    assert "not complete" in verdict(run(good, complete=False))[1]
+    assert "no events" in verdict(run(good, silent=at))[1]
+    assert "answered worse" in verdict(run(good, harmed=at))[1]
+    assert "a range" in verdict(run(row(0.1, 0.9, method="mean and range over trials")))[1]
+    blind = row(10, 20, metric="coverage_percent[requests]")
+    assert verdict(run(good, blind)) == ("not resolved", "it told 15 % of the requests")
+    assert "not zero" in verdict(run(good, row(2.0, 2.1, "baseline", p=0.001)))[1]
+    assert verdict(run(good, row(-1.0, 1.0, "baseline", p=0.5)))[0] == "confirmed"
+    open_ended = verdict(run(row(math.nan, math.nan)))
+    assert open_ended == ("not resolved", "")
+
+
+def test_nothing_is_invented_where_no_run_is() -> None:
+    (none,) = claimed.answers(CLAIM, [], {})
+    assert (none.verdict, none.figure) == ("not measured yet", None)
+    (other,) = claimed.answers(CLAIM, [run(row(0.1, 0.9), arms={"x": ("flows", "switch")})], {})
+    assert other.verdict == "not measured yet"
+    (java,) = claimed.answers(replace(CLAIM, workloads=("java",)), [run(row(0.1, 0.9))], {})
+    assert java.verdict == "not measured yet"
+    (never,) = claimed.answers(CLAIM, [], {"http": "It is sold."})
+    assert (never.verdict, never.why) == ("not obtainable here", "It is sold.")
+
+
+def test_units_and_conditions_are_those_of_the_claim() -> None:
+    said = replace(CLAIM, quantity="agent_cpu_percent")
+    (found,) = claimed.answers(said, [run(row(1.0, 3.0, metric="agent_us"))], {})
+    assert found.figure is not None
+    assert texts.figure(found.figure) == "0.5 [0.25, 0.75] % of a core"
+    assert found.here == "2 CPUs, one machine, 2,500 requests/s, target kind"
+
+
+@pytest.mark.parametrize("each", claim.load(), ids=lambda each: each.id)
+def test_a_claim_can_be_looked_up_and_answered_or_says_why_not(each: CheckableClaim) -> None:
+    assert each.source
+    assert each.date
+    assert each.conditions
+    if each.unanswerable:
+        return
+    known = {*REGISTRY, *subject.names(), "entry"}
+    assert {name for alternative in each.collectors for name in alternative.split("+")} <= known
+    assert each.quantity in QUANTITIES
+    assert each.command.startswith("harness ")
+    assert each.least < each.most
+
+
+def test_each_subject_that_claims_are_made_of_is_in_the_table() -> None:
+    tools = {name for each in claim.load() for name in each.collectors}
+    told = {name for name in subject.names() if subject.load(name).claims}
+    assert told - tools <= {"bpftrace", "py-spy"}  # unit costs, and words without a figure
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"at_most": None}, "it needs one of"),
+        ({"about": 1}, "it needs one of"),
+        ({"at_most": "much"}, "at_most cannot be"),
+        ({"colour": "red"}, "unknown keys: colour"),
+        ({"source": ""}, "it lacks source"),
+        ({"command": ""}, "it lacks command"),
+        ({"unanswerable": "a price"}, "it cannot be answered, and says at_most"),
+    ],
+)
+def test_a_claim_that_cannot_be_used_is_told(
+    change: dict[str, Any], what: str, tmp_path: Path
+) -> None:
+    table = {key: value for key, value in {**_shown(), **change}.items() if value is not None}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+    (tmp_path / "x.toml").write_text("\n".join(["[[claims]]", *lines]))
+    with pytest.raises(InputError, match=re.escape(what)):
+        claim.load(tmp_path)
+
+
+def _shown() -> dict[str, Any]:
+    text = re.findall(r"```toml\n(.*?)```", DOCS.read_text(), re.S)[0]
+    (table,) = tomllib.loads(text)["claims"]
+    return dict(table)
+
+
+def test_the_claim_that_the_docs_show_can_be_used(tmp_path: Path) -> None:
+    text = re.findall(r"```toml\n(.*?)```", DOCS.read_text(), re.S)[0]
+    (tmp_path / "x.toml").write_text(text)
+    (found,) = claim.load(tmp_path)
+    assert found.collectors == ("http", "flows+http")
+    assert texts.read_as(found) == "at most 1 %"
+
+
+def test_the_docs_tell_every_quantity_and_verdict() -> None:
+    page = DOCS.read_text()
+    for name in QUANTITIES:
+        assert f"`{name}`" in page or f"`[{name.partition('[')[2]}`" in page, name
+    for each in claimed.Verdict.__args__:  # type: ignore[attr-defined]
+        assert f"| {each} |" in page
+
+
+def test_the_commands_that_the_docs_show_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    block = re.findall(r"```sh\n(.*?)```", DOCS.read_text(), re.S)[0]
+    lines = block.strip().splitlines()
+    assert len(lines) == 4
+    for line in lines:
+        words = line.split()[1:]
+        if "--markdown" in words:
+            words[-1] = str(tmp_path / "claims.md")
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, done.output
+    made = (tmp_path / "claims.md").read_text()
+    assert made == (ROOT / "reports/published/claims.md").read_text()
+
+
+def test_a_claim_of_a_quantity_that_no_report_has_is_told() -> None:
+    with pytest.raises(InputError, match="which no report has"):
+        claimed.answers(replace(CLAIM, quantity="beauty"), [], {})
