@@ -136,6 +136,59 @@ def test_connections_that_are_open_when_their_pod_is_selected_are_found(
         assert until(found)
 
 
+def io(receiver: Any) -> int:
+    """Bytes of connections, both ways."""
+    return sum(point.as_int for point in receiver.points("tcp.io"))
+
+
+def test_connections_of_a_pod_that_is_selected_no_more_are_counted_no_more(
+    start_agent: Any, receiver: Any, make: Make, api: Api
+) -> None:
+    agent = start_agent("flows", "--containers", f"--kubernetes-api={api.url}", *SELECTED)
+    port = make(SHOP).serve()
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as client:
+
+        def more() -> int:
+            before = io(receiver)
+            client.request("GET", "/")
+            client.getresponse().read()
+            agent.call("flush")
+            return io(receiver) - before
+
+        assert more() > 0
+        api.put(SHOP, "shop", app="go", tier="test")
+        assert until(lambda: more() == 0)
+        api.put(SHOP, "shop", app="go")
+        assert until(lambda: more() > 0)
+
+
+DATAGRAMS = """
+import socket
+one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for _ in range(5):
+    one.sendto(b"x" * 10, ("127.0.0.1", 9))
+"""
+
+
+def test_datagrams_of_selected_pods_are_seen_and_no_others(
+    start_agent: Any, receiver: Any, make: Make, api: Api
+) -> None:
+    selected = ("--udp=on", f"--kubernetes-api={api.url}", *SELECTED)
+    agent = start_agent("flows", "--containers", *selected)
+    for uid in (TEST, SHOP, SYSTEM):
+        container = make(uid)
+        processes.spawn(
+            [sys.executable, "-c", DATAGRAMS], log=container.log, cgroup=container.path
+        ).wait(30)
+    agent.call("flush")
+    found = {
+        of.get("container.id", ""): sum(point.as_int for point in record.sum.data_points)
+        for of, record in receiver.told
+        if getattr(record, "name", "") == "udp.datagrams"
+    }
+    assert found == {IDS[SHOP]: 5}
+
+
 def test_executions_and_connects_of_selected_pods_are_seen_and_no_others(
     start_agent: Any, receiver: Any, service: Any, make: Make, api: Api, tmp_path: Path
 ) -> None:
