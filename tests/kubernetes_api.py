@@ -59,7 +59,7 @@ class Api:
     def forget(self) -> None:
         """Know no version before now, and end all watches."""
         with self._changed:
-            self._first = self._version + 1
+            self._first = self._version + 2
             self._events.clear()
             self._changed.notify_all()
 
