@@ -1,7 +1,7 @@
 """Which pods of the node are selected, as namespaces and labels come and go; used by `containers`.
 
 One thread of the process watches the cluster's API for all collectors. A pod that is not known is
-not selected: it is seen when the API has told of it, which it does before the kubelet starts it.
+not selected: it is seen when the API has told of it, as it tells the kubelet, which starts it then.
 """
 
 from __future__ import annotations
