@@ -12,6 +12,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include "flows.h"
+#include "selected.bpf.h"
 #include "flows_socket.bpf.h"
 
 #define E2BIG	      7
@@ -246,6 +247,8 @@ int read_open(struct bpf_iter__bpf_sk_storage_map *ctx)
 	__u8 state;
 
 	if (!sk || !conn || !conn->role || conn->closed)
+		return 0;
+	if (targ_selecting && !in_scope(sk)) /* its pod is selected no more */
 		return 0;
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp)

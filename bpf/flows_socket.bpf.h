@@ -38,6 +38,8 @@ static bool in_scope(const struct sock *sk)
 {
 	const struct cgroup *cgroup = sk->sk_cgrp_data.cgroup;
 
+	if (targ_selecting && cgroup && !is_selected(cgroup->kn->id))
+		return false;
 	for (int depth = 0; depth < MAX_CGROUP_DEPTH && cgroup; depth++) {
 		const struct cgroup_subsys_state *parent;
 

@@ -35,6 +35,8 @@ static __always_inline int count_datagrams(struct __sk_buff *skb, bool sends)
 	struct flow *flow;
 	__u32 offset = transport_at(skb, IPPROTO_UDP);
 
+	if (targ_selecting && !is_selected(bpf_skb_cgroup_id(skb)))
+		return 1;
 	if (!offset || !sk || bpf_skb_load_bytes(skb, offset, &ports, sizeof(ports)))
 		return 1;
 	addresses_of(skb, sends ? one.key.local : one.key.peer,

@@ -15,6 +15,7 @@
 #include "guard_script.bpf.h"
 #include "pid.bpf.h"
 #include "ring.bpf.h"
+#include "selected.bpf.h"
 
 #define EPERM	1
 #define SIGKILL 9
@@ -60,9 +61,14 @@ struct {
 	__type(value, struct ended);
 } ended SEC(".maps");
 
+static bool is_seen(void)
+{
+	return !targ_selecting || is_selected(bpf_get_current_cgroup_id());
+}
+
 static bool in_scope(void)
 {
-	return bpf_current_task_under_cgroup(&scope, 0) == 1;
+	return bpf_current_task_under_cgroup(&scope, 0) == 1 && is_seen();
 }
 
 static __u64 own_cgroup(void)
@@ -272,7 +278,7 @@ static int on_peer(struct bpf_sock_addr *ctx, struct peer *peer)
 	struct rule rule;
 	__u32 pid;
 
-	if (!ctx->user_port) /* only asks for a route, as resolvers do */
+	if (!ctx->user_port || !is_seen()) /* no port: only asks for a route, as resolvers do */
 		return 1;
 	rule = judge_peer(peer);
 	if (rule.action == PASS)

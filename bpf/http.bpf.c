@@ -19,6 +19,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include "http.h"
+#include "selected.bpf.h"
 #include "http_message.bpf.h"
 #include "http_packet.bpf.h"
 #include "http_connection.bpf.h"
@@ -40,6 +41,8 @@ int http_ingress(struct __sk_buff *skb)
 		struct http_series one = {};
 
 		if (!recognise(skb, &seg, &head, &one.key, &end))
+			break;
+		if (targ_selecting && !is_selected(bpf_skb_cgroup_id(skb)))
 			break;
 		taken = begin(skb, &seg, &head, &one, end);
 		if (!taken || taken >= seg.len)

@@ -13,6 +13,7 @@
 
 #include "pid.bpf.h"
 #include "profile_python.bpf.h"
+#include "selected.bpf.h"
 
 #define MAX_DEPTH 127
 #define NAME_SIZE 64
@@ -210,6 +211,8 @@ int profile(struct bpf_perf_event_data *ctx)
 	__u32 zero = 0;
 
 	if (bpf_current_task_under_cgroup(&targ_cgroup, 0) != 1)
+		return 0;
+	if (targ_selecting && !is_selected(bpf_get_current_cgroup_id()))
 		return 0;
 	stack = bpf_map_lookup_elem(&scratch, &zero);
 	if (!stack)

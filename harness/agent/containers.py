@@ -16,11 +16,14 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.agent import pods
 from harness.agent.container import Container, of_path, of_process
 from harness.agent.errors import AgentError
 from harness.agent.inotify import Inotify
 from harness.agent.libbpf import Object
+from harness.agent.pods import Pods
 from harness.agent.responder import Responder
+from harness.agent.selected import Selected
 
 KEPT_SECONDS = 180.0
 """How long the cgroups of a container are known after it is gone."""
@@ -30,7 +33,8 @@ _log = logging.getLogger("harness.agent")
 
 
 def add_option(parser: ArgumentParser) -> None:
-    """`--containers`: tell of each record which container and pod it is of."""
+    """`--containers`: tell of each record which container and pod it is of; selectors of pods."""
+    pods.add_options(parser)
     parser.add_argument(
         "--containers",
         action="store_true",
@@ -40,25 +44,49 @@ def add_option(parser: ArgumentParser) -> None:
 
 def asked(options: Namespace) -> Together:
     """Who follows the containers below `--cgroup`, if that was asked for."""
-    return Containers(options.cgroup) if options.containers else Together()
+    if not options.containers:
+        return chosen(options)
+    return Containers(options.cgroup, pods=pods.asked(options))
+
+
+def chosen(options: Namespace) -> Together:
+    """Who follows them where pods are selected; else nobody does."""
+    found = pods.asked(options)
+    return Containers(options.cgroup, pods=found) if found else Together()
 
 
 class Together:
     """Where containers are not told apart: every record is of none."""
 
     apart = False
+    selects = False  # whether some pods are seen only
 
     def prepare(self, obj: Object, maps: Sequence[str], key_bytes: int, entries: int) -> None:
         """Let the programs tell cgroups, or not, before they are loaded.
 
         The maps whose keys end with one have no such end otherwise, and room for `entries` with it.
         """
+        self.select(obj)
         obj.set("targ_containers", self.apart)
         for each in map(obj.map, maps):
             if self.apart:
                 each.resize(entries)
             else:
                 each.cut_keys(key_bytes)
+
+    def select(self, obj: Object) -> None:
+        """Let the programs see selected pods only, if there are such, before they are loaded."""
+
+    def start(self, obj: Object) -> None:
+        """Tell the programs, which are loaded, what is selected, from now on."""
+
+    def sees(self, container: Container | None) -> bool:
+        """Whether it is of a selected pod, or all are seen."""
+        return True
+
+    def turned(self) -> bool:
+        """Whether what ran already was selected since this was asked."""
+        return False
 
     def find(self, cgroup: int) -> Container | None:
         """The container that this cgroup is of, or was; None if it is of none."""
@@ -84,12 +112,19 @@ class Together:
 
 
 class Containers(Together):
-    """The cgroups below `scope` by their ids; `find` and `forgotten` are of any thread."""
+    """The cgroups below `scope` by their ids; `find` and `forgotten` are of any thread.
+
+    With `pods` programs are told which of them are of selected ones.
+    """
 
     apart = True
 
-    def __init__(self, scope: Path, kept_seconds: float = KEPT_SECONDS) -> None:
-        self._scope, self._kept_seconds = scope, kept_seconds
+    def __init__(
+        self, scope: Path, kept_seconds: float = KEPT_SECONDS, pods: Pods | None = None
+    ) -> None:
+        self._scope, self._pods, self._kept_seconds = scope, pods, kept_seconds
+        self._selected, self._turned = Selected(), False
+        self.selects = pods is not None
         self._lock = threading.RLock()
         self._known: dict[int, Container | None] = {}  # those that are there, and `_gone`
         self._there: dict[Path, tuple[int, int | None]] = {}  # id, and the watch on it
@@ -99,6 +134,30 @@ class Containers(Together):
         self._inotify = Inotify()
         self.look()
         self._thread = Responder({self._inotify.fd: self._follow})
+        if pods:
+            pods.listen(self._changed)
+
+    def select(self, obj: Object) -> None:
+        """Before what is loaded sees anything."""
+        if self._pods:
+            self._selected.prepare(obj)
+
+    def start(self, obj: Object) -> None:
+        """Tell what is there."""
+        with self._lock:
+            if self._pods:
+                self._selected.start(obj)
+            for number in self._known:
+                self._tell(number)
+
+    def sees(self, container: Container | None) -> bool:
+        """By what its pod is now."""
+        return self._pods is None or (container is not None and self._pods.takes(container.pod))
+
+    def turned(self) -> bool:
+        """Of cgroups that were known before their pod was selected."""
+        found, self._turned = self._turned, False
+        return found
 
     def find(self, cgroup: int) -> Container | None:
         """By what was remembered, else by a look at what is there."""
@@ -122,6 +181,7 @@ class Containers(Together):
                     break
                 del self._gone[cgroup]
                 found[cgroup] = self._known.pop(cgroup, None)
+                self._selected.put(cgroup, False)
             return found
 
     def lasts(self, container: Container | None) -> bool:
@@ -140,6 +200,10 @@ class Containers(Together):
 
     def close(self) -> None:
         """End the thread."""
+        if self._pods:
+            self._pods.leave(self._changed)
+        with self._lock:
+            self._selected.close()
         if self._thread.close():
             self._inotify.close()
 
@@ -153,6 +217,15 @@ class Containers(Together):
                 self._inotify.overflowed = False
                 self.look()
 
+    def _changed(self, uids: set[str]) -> None:
+        with self._lock:
+            for number, container in self._known.items():
+                if container is not None and container.pod in uids:
+                    self._turned |= self._tell(number)
+
+    def _tell(self, number: int) -> bool:
+        return self._pods is not None and self._selected.put(number, self.sees(self._known[number]))
+
     def _came(self, path: Path) -> None:
         """Remember a cgroup and watch it, then those that were made in it meanwhile."""
         try:
@@ -164,6 +237,7 @@ class Containers(Together):
         watch = self._watch(path)
         self._there[path] = number, watch
         self._known[number] = of_path(str(path.relative_to(self._scope)))
+        self._tell(number)
         self._gone.pop(number, None)  # a deletion that was read late was of the one before it
         if watch is not None:
             self._folders[watch] = path

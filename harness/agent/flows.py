@@ -117,6 +117,7 @@ class Flows:
     def start(self, obj: Object) -> None:
         """Make the iterators ready."""
         self._object, self._flows = obj, obj.map("flows")
+        self._containers.start(obj)
         for key in flow_series.overflows():
             self._flows.update(key.ljust(self._flows.key_size, b"\0"), bytes(FLOW.size))
         self._known = Iterator(obj.program("read_open"), over=obj.map("connections"))
@@ -178,6 +179,7 @@ class Flows:
             )
 
     def _read_open(self) -> None:
+        self._walk_due |= self._containers.turned()  # connections that were open before
         if self._walk_due and self._reading.on:
             self._walk()
             self._walk_due = False  # if it fails, the next reading tries again

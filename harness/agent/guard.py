@@ -114,6 +114,7 @@ class Guard:
     def start(self, obj: Object) -> None:
         """Open what events are read from."""
         self._object = obj
+        self._containers.start(obj)
         self._ring = RingBuffer(obj.map("ring"), self._take)
         self._condemned = RingBuffer(obj.map("condemned"), self._kill)
         callbacks: dict[int, Callable[[], object]] = {}

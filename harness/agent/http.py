@@ -70,6 +70,7 @@ class Http:
     def start(self, obj: Object) -> None:
         """Map the ring buffer."""
         self._object = obj
+        self._containers.start(obj)
         self._maps = [obj.map(name) for name in _MAPS]
         self._early = obj.map("early")
         self._events = RingBuffer(obj.map("events"), self._take)

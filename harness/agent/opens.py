@@ -51,6 +51,12 @@ class Opens:
         self._containers = containers
         self._told = Group(asks=False)
         asks = any(rule.event == "open" and rule.action == "kill" for rule in rules)
+        if asks and containers.selects:
+            raise AgentError(
+                "No file can be denied to selected pods only on this kernel.",
+                "It has no BPF LSM and no fentry, and fanotify does not tell pods in time.",
+                "Take the rules for `open` with the action `kill` out, or select no pods.",
+            )
         self._denier = Denier(scope) if asks else None
         self.hook = "fanotify/open_perm" if asks else "fanotify/open"
         self.events: Counter[str] = Counter()  # by what was done
@@ -126,7 +132,7 @@ class Opens:
         members = set(cgroup.pids(self._scope)) if opened else set()
         for pid, (path, rule) in opened:
             process, of = self._running(pid) if pid in members else self._remembered(pid, since_ns)
-            if process:
+            if process and self._containers.sees(of):
                 log = _event(time.monotonic_ns(), process, path, self._rules[rule])
                 yield replace(log, container=of)
 

@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.agent import cgroup, jvm, pid_namespace, pprof
+from harness.agent import cgroup, containers, jvm, pid_namespace, pods, pprof
 from harness.agent.collector import Attachment
+from harness.agent.containers import Together
 from harness.agent.errors import AgentError
 from harness.agent.images import Image, Images
 from harness.agent.libbpf import Object
@@ -39,7 +40,8 @@ _FULL = "maps_full"
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """The options that only `profile` has."""
+    """--frequency, --pprof, selectors of pods."""
+    pods.add_options(parser)
     parser.add_argument("--frequency", type=int, default=19, help="samples per second and CPU")
     parser.add_argument("--pprof", type=Path, help="directory that gets a file each interval")
 
@@ -53,7 +55,13 @@ def create(options: Namespace) -> Profile:
         )
     if options.pprof is not None and not options.pprof.is_dir():
         raise AgentError(f"--pprof {options.pprof} is not a directory.", next_step="Create it.")
-    return Profile(options.cgroup, options.frequency, options.interval, options.pprof)
+    return Profile(
+        options.cgroup,
+        options.frequency,
+        options.interval,
+        options.pprof,
+        containers.chosen(options),
+    )
 
 
 @dataclass(frozen=True)
@@ -72,8 +80,14 @@ class Profile:
     name = "profile"
 
     def __init__(
-        self, directory: Path, frequency: int, interval: float, output: Path | None
+        self,
+        directory: Path,
+        frequency: int,
+        interval: float,
+        output: Path | None,
+        containers: Together,
     ) -> None:
+        self._containers = containers
         self._cgroup, self._output = directory, output
         self._frequency, self._period_ns = frequency, 10**9 // frequency
         self._room = frequency * interval * _SPARE  # for each CPU
@@ -85,6 +99,7 @@ class Profile:
     def configure(self, obj: Object) -> None:
         """Make room for the samples that all CPUs can take between two drains."""
         obj.set("targ_pid_ns", pid_namespace.inode())
+        self._containers.select(obj)
         for name, entries in self.entries(os.cpu_count() or 1).items():
             obj.map(name).resize(entries)
 
@@ -97,9 +112,11 @@ class Profile:
         """Open the perf events, disabled."""
         pid_namespace.require_sight(self._cgroup)
         self._object = obj
+        self._containers.start(obj)
         self._python = Interpreters(obj.map("interpreters"))
         self._remarks: set[str] = set()
-        for pid in cgroup.pids(self._cgroup):
+        everyone = cgroup.pids(self._cgroup)
+        for pid in [p for p in everyone if self._containers.sees(self._containers.find_process(p))]:
             self._python.look(pid)
             self._remarks |= {each for each in [jvm.remark(pid)] if each}
         self._sampler = Sampler(obj.program("profile").fd, self._frequency)
@@ -118,6 +135,7 @@ class Profile:
     def collect(self, *, metrics: bool) -> Telemetry:
         """Follow processes and CPUs; with `metrics` drain and write the stacks too."""
         self._sampler.follow()
+        self._containers.forgotten()  # no map keeps anything of them
         self._python.look_again()
         if not metrics:
             self._read_names()
@@ -143,6 +161,7 @@ class Profile:
     def close(self) -> bool:
         """Close the perf events, and end the thread that looks at processes."""
         self._sampler.close()
+        self._containers.close()
         return self._images.close()
 
     def _begun(self, image: Image) -> bool:

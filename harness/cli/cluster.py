@@ -14,6 +14,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from harness.cli import selectors
 from harness.cli.screen import ERROR, err, out
 from harness.errors import InputError
 from harness.linux.stop_signals import interruptible
@@ -62,6 +63,8 @@ def plan(options: Options, as_json: bool) -> None:
         _print_charts(found)
     else:
         _print_images(found)
+    if seen := selectors.said(found.get("agents", {})):
+        out.print(escape(seen), soft_wrap=True)
     _print_machines(found)
     for check in found["checks"]:
         said = "" if check["ok"] else f" {check['hint']}"
@@ -251,9 +254,12 @@ def _given(options: Options) -> str:
         "bundle": bundle, "registry": registry, "pull-secret": secret, "image": options.image,
         "storage": options.storage, "storage-class": options.storage_class,
         "inventory": asked.inventory, "create": asked.create,
+        **selectors.given(options.selectors),
         "machines": asked.maker if asked.create and asked.maker != "containers" else "",
     }  # fmt: skip
-    words = "".join(f" --{name} {value}" for name, value in names.items() if value)
+    words = "".join(
+        f" --{name} {shlex.quote(str(value))}" for name, value in names.items() if value
+    )
     return words + "".join(f" --set {shlex.quote(each)}" for each in asked.variables)
 
 

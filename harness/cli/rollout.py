@@ -6,12 +6,14 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import cluster, local_stack
+from harness.cli import cluster, local_stack, selectors
 from harness.cli.images import BundleFile, PullSecret, Registry
 from harness.cli.machines import Create, Inventory, Maker, Reset, Unaccelerated, Variables, asked
 from harness.cli.screen import errors
+from harness.cli.selectors import Excluded, Namespaces, PodSelector
 from harness.errors import InputError
 from harness.targets.kubernetes.chosen import Options
+from harness.targets.kubernetes.selectors import Selectors
 
 Target = Annotated[
     str, typer.Option("--target", metavar="local|kind|existing|vm", help="Where the stack is.")
@@ -88,6 +90,9 @@ def up_command(
     storage_class: Annotated[
         str, typer.Option("--storage-class", help="Of those volumes, if not the default one.")
     ] = "",
+    agent_namespaces: Namespaces = "",
+    agent_excluded_namespaces: Excluded = "",
+    agent_pod_selector: PodSelector = "",
     name: Name = "harness",
     kubeconfig: Kubeconfig = "",
     context: Context = "",
@@ -123,6 +128,8 @@ def up_command(
 
       harness up --target kind --bundle harness.tar
 
+      harness up --target kind --agent-namespaces shop --agent-pod-selector 'tier!=test'
+
       harness up --target vm --inventory hosts.ini
 
       harness up --target vm --create 3 --image IMAGE
@@ -130,17 +137,20 @@ def up_command(
       harness up --target existing --context my-cluster --profile production --plan
     """
     made = asked(target, inventory, create, machines, unaccelerated, variables)
+    seen = Selectors(agent_namespaces, agent_excluded_namespaces, agent_pod_selector)
     if target != "local":
         cluster.refuse({"require": require, "bind": bind != "127.0.0.1"}, target)
         given = Options(
             target, name, nodes, image, keep, kubeconfig, context, namespace, retention,
             registry, bundle, pull_secret, storage, storage_class,
             profile=profile, charts=charts, values=tuple(values or ()), machines=made,
+            selectors=seen,
         )  # fmt: skip
         (cluster.plan if plan else cluster.up)(given, as_json)
         return
     cluster.refuse({"bundle": bundle, "registry": registry, "pull-secret": pull_secret}, target)
     cluster.refuse({"storage": storage, "storage-class": storage_class}, target)
+    cluster.refuse(selectors.given(seen), target)
     cluster.refuse({"profile": profile != "poc", "charts": charts, "values": values}, target)
     local_stack.up(require or [], bind, retention, plan=plan, as_json=as_json)
 

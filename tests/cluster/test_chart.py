@@ -12,6 +12,7 @@ import yaml
 from harness.linux import processes
 from harness.targets.kubernetes import charts, values
 from harness.targets.kubernetes import helm as product
+from harness.wire.selector import selection
 
 pytestmark = pytest.mark.cluster
 
@@ -152,6 +153,65 @@ def test_agents_tell_containers_apart(
     assert "--containers" in agents(objects)["args"]
     without = rendered(helm, given, "--set=agents.containers=false")
     assert "--containers" not in agents(without)["args"]
+
+
+def test_agents_see_all_pods_unless_some_are_selected(objects: list[dict[str, Any]]) -> None:
+    said = " ".join(agents(objects)["args"])
+    for option in ("namespaces", "pod-selector", "always-pods", "node-name"):
+        assert f"--{option}" not in said
+
+
+@pytest.mark.parametrize(
+    ("value", "argument"),
+    [
+        ('namespaces=["shop","web"]', "--namespaces=shop,web"),
+        ('excludedNamespaces=["kube-system"]', "--excluded-namespaces=kube-system"),
+        ('podSelector="app in (a,b),tier!=test"', "--pod-selector=app in (a,b),tier!=test"),
+        (
+            'podSelector={"matchLabels":{"app":"shop"}}',
+            '--pod-selector={"matchLabels":{"app":"shop"}}',
+        ),
+    ],
+)
+def test_agents_that_see_selected_pods_may_read_pods_and_nothing_else(
+    helm: str, given: Path, value: str, argument: str
+) -> None:
+    made = rendered(helm, given, f"--set-json=agents.{value}")
+    arguments = agents(made)["args"]
+    assert argument in arguments
+    (always,) = (each for each in arguments if each.startswith("--always-pods="))
+    wanted = selection("shop", always=[always.partition("=")[2]])
+    assert wanted is not None
+    (go,) = (
+        each["metadata"]["labels"]
+        for each in pods(made)
+        if each["metadata"]["labels"][NAMED] == "go"
+    )
+    assert wanted.takes("default", go)  # what the proof asks
+    assert not wanted.takes("default", {**go, NAMED: "flask"})
+    assert arguments.count("--node-name=$(NODE)") == 1
+    mounts = [
+        pod["metadata"]["labels"][NAMED]
+        for pod in pods(made)
+        if pod["spec"]["automountServiceAccountToken"]
+    ]
+    assert sorted(mounts) == ["agents", "otelcol"]
+    roles = {each["metadata"]["name"]: each for each in made if each["kind"] == "ClusterRole"}
+    assert set(roles) == {"harness-default-agents", "harness-default-otelcol"}
+    for role in roles.values():
+        assert role["rules"] == [
+            {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
+        ]
+    (binding,) = (
+        each
+        for each in made
+        if (each["kind"], each["metadata"]["name"])
+        == ("ClusterRoleBinding", "harness-default-agents")
+    )
+    assert binding["roleRef"]["name"] == "harness-default-agents"
+    assert binding["subjects"] == [
+        {"kind": "ServiceAccount", "name": "agents", "namespace": "default"}
+    ]
 
 
 def test_each_component_has_a_volume_if_so_asked_and_else_none(

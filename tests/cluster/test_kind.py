@@ -204,6 +204,17 @@ def test_pods_have_a_cgroup_each(run: Run) -> None:
     assert len(run("docker", "exec", WORKER, *words).stdout.splitlines()) > 1
 
 
+def test_agents_that_see_selected_pods_start_with_their_account_and_see_what_the_proof_asks(
+    run: Run,
+) -> None:
+    selected = ("--agent-namespaces", "shop", "--agent-pod-selector", "tier!=test")
+    made = harness(run, "up", "--image", images.NODE, *selected, "--json")
+    assert made["changed"]
+    assert made["origin"]["k8s.deployment.name"] == "go"
+    assert harness(run, "up", "--image", images.NODE, "--json")["changed"]  # back to all pods
+    assert harness(run, "status", "-o", "json")["ready"]
+
+
 def test_an_image_that_is_missing_names_the_pod_and_what_to_do(run: Run) -> None:
     said = run(sys.executable, "-c", MISSING.format(name=NAME)).stdout
     assert "jaeger does not start: its pod jaeger-" in said

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import InputError, NeedError
-from harness.targets.kubernetes import kind, preflight, registry, storage
+from harness.targets.kubernetes import kind, preflight, registry, selectors, storage
 from harness.targets.kubernetes.kind import Kind
 from harness.targets.kubernetes.kubectl import Cluster
+from harness.targets.kubernetes.selectors import EVERYTHING, Selectors
 
 NAMESPACE = "harness"
 MAKERS = ("containers", "qemu")
@@ -64,6 +65,7 @@ class Options:
     crds: bool = False
     volumes: bool = False
     machines: Machines = Machines()
+    selectors: Selectors = EVERYTHING
 
 
 def home(name: str, target: str = "kind") -> Path:
@@ -85,6 +87,7 @@ def check(options: Options) -> None:
     if options.registry:
         registry.check(options.registry)
     storage.check(options.storage, options.storage_class)
+    selectors.values(options.selectors)
     if options.target == "kind":
         _check_kind(options)
     elif options.target == "vm":

@@ -28,6 +28,7 @@ from harness.targets.kubernetes import (
     preflight,
     proof,
     rollout,
+    selectors,
     sources,
     values,
 )
@@ -139,6 +140,8 @@ def plan(options: Options) -> dict[str, Any]:
         "charts": rows,
         "gib": sum(each.gib for each in charts.known()),
     }
+    if seen := selectors.values(options.selectors):
+        made["agents"] = seen
     return made | {"checks": [vars(check) for check in checks]}
 
 
@@ -166,8 +169,11 @@ def is_ours(cluster: Cluster) -> bool:
 
 def _steps(options: Options, image: str) -> list[Step]:
     further = charts.given(options.values)
+    own: dict[str, Any] = {"image": image}
+    if seen := selectors.values(options.selectors):
+        own["agents"] = seen
     return [
-        Step(each, [each.file, *further[each.release]], {} if each.repository else {"image": image})
+        Step(each, [each.file, *further[each.release]], {} if each.repository else own)
         for each in charts.known()
     ]
 

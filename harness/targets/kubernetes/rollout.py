@@ -22,6 +22,7 @@ from harness.targets.kubernetes import (
     pods,
     preflight,
     proof,
+    selectors,
     sources,
     storage,
     values,
@@ -102,7 +103,8 @@ def _install(
     shown = pages.commands(cluster, pages_of(options))
     now = helm.state(cluster)
     volumes = storage.wanted(options.storage, options.storage_class, now)
-    given = values.values(described, image, options.registry, options.pull_secret, volumes)
+    seen = selectors.values(options.selectors)
+    given = values.values(described, image, options.registry, options.pull_secret, volumes, seen)
     deployed = now is not None and now["status"] == "deployed"
     same = now is not None and now["fingerprint"] == helm.fingerprint(given)
     if deployed and same and all(map(pods.is_ready, pods.ours(cluster))):
@@ -153,7 +155,10 @@ def plan(options: Options) -> dict[str, Any]:
     if options.target == "kind":
         made["cluster"] = own.configuration(Wanted(options.name, options.nodes, options.image))
     volumes = storage.wanted(options.storage, options.storage_class, None)
-    given = values.values(described, images.name(), options.registry, options.pull_secret, volumes)
+    names = images.name(), options.registry, options.pull_secret
+    given = values.values(described, *names, volumes, selectors.values(options.selectors))
+    if "agents" in given:
+        made["agents"] = given["agents"]
     if volumes:
         made["volumes"] = {"of": sorted(given["components"]), **volumes}
     made["images"] = sources.told(options, sources.carried(options), values.images(given))

@@ -41,18 +41,22 @@ def values(
     prefix: str = "",
     pull_secret: str = "",
     volumes: Mapping[str, str] | None = None,
+    seen: Tree | None = None,
 ) -> Tree:
     """The values of the chart: every component, and the image of everything of ours.
 
     Images are called as they are below `prefix`, a registry of one's own, if there is one;
     `pull_secret` is the Secret that nodes pull them with. `volumes` have a `size` and a `class`.
+    `seen` are the values of `agents` that say which pods they see.
     """
     components = {name: component(described, name) for name in described.hosts}
     for one in components.values():
         one["image"] = registry.named(one["image"], prefix)
     secret = {"pullSecret": pull_secret} if pull_secret else {}
     kept = {"storage": dict(volumes)} if volumes else {}
-    return {"image": registry.named(image, prefix), "components": components, **secret, **kept}
+    agents = {"agents": seen} if seen else {}
+    own = {"image": registry.named(image, prefix), "components": components}
+    return {**own, **secret, **kept, **agents}
 
 
 def component(described: Stack, name: str) -> Tree:

@@ -37,6 +37,43 @@ resource.opentelemetry.io/service.name: {{ . }}
 {{ .root.Release.Name }}-{{ .root.Release.Namespace }}-{{ .name }}
 {{- end }}
 
+{{/* Whether agents see some pods only, for which they have to know labels and namespaces. */}}
+{{- define "harness.selects" -}}
+{{- with .Values.agents }}{{ if or .namespaces .excludedNamespaces .podSelector }}true{{ end }}{{ end }}
+{{- end }}
+
+{{/* A service account may read pods, in every namespace, and nothing else. */}}
+{{- define "harness.readsPods" -}}
+{{- $wide := include "harness.wide" . }}
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata:
+  name: {{ $wide }}
+  labels:
+    {{- include "harness.labels" .root | nindent 4 }}
+    app.kubernetes.io/name: {{ .name }}
+rules:
+  - apiGroups: [""]
+    resources: [pods]
+    verbs: [get, list, watch]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata:
+  name: {{ $wide }}
+  labels:
+    {{- include "harness.labels" .root | nindent 4 }}
+    app.kubernetes.io/name: {{ .name }}
+subjects:
+  - kind: ServiceAccount
+    name: {{ .name }}
+    namespace: {{ .root.Release.Namespace }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: ClusterRole
+  name: {{ $wide }}
+{{- end }}
+
 {{- define "harness.user" -}}
 runAsNonRoot: true
 runAsUser: 65534
