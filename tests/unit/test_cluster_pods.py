@@ -125,3 +125,24 @@ def test_what_no_backend_kept_is_told_with_what_they_say(monkeypatch: pytest.Mon
     assert "otelcol says: last line of service/otelcol" in caught.value.why
     assert "victorialogs says: last line of service/victorialogs" in caught.value.why
     assert caught.value.next_step.endswith("logs service/victorialogs says more.")
+
+
+@pytest.mark.parametrize("before", [0, 1, 2, 5])
+def test_a_request_is_proved_by_agents_that_count_from_nothing_again(
+    monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    """They were replaced, and the backend still has what those before them counted last."""
+    made: list[str] = []
+    monkeypatch.setattr(proof, "_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(proof, "_POLL_SECONDS", 0.0)
+    monkeypatch.setattr(proof, "_prove_backends", lambda *_: None)
+    monkeypatch.setattr(proof, "reached", lambda *_: contextlib.nullcontext(STACK))
+    monkeypatch.setattr(proof, "_pods", lambda *_: [])
+    monkeypatch.setattr(proof, "_require_named", lambda *_: None)
+    monkeypatch.setattr(proof, "_make_request", lambda *_: made.append("request"))
+    monkeypatch.setattr(proof, "_has_span", lambda *_: True)
+    monkeypatch.setattr(proof, "_has_line", lambda *_: True)
+    monkeypatch.setattr(proof, "_requests", lambda *_: len(made) or before)
+    proved = proof.prove(CLUSTER, STACK)
+    assert {each.signal for each in proved.arrivals} == {"traces", "metrics", "logs"}
+    assert len(made) <= 3

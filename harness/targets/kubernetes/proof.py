@@ -28,6 +28,7 @@ Pod = dict[str, Any]
 SECONDS = 60.0
 PROGRAM = "program/.output/nothing"
 _POLL_SECONDS = 0.25
+_AGAIN_SECONDS = 10.0  # until a request that nobody counted is made again
 _LINES, _CHARACTERS = 3, 500  # of what a backend says that kept nothing
 _REQUEST = """import urllib.request
 for _ in range({times}):
@@ -73,7 +74,7 @@ def reached(cluster: Cluster, stack: Stack) -> Iterator[Stack]:
 
 
 def prove(cluster: Cluster, stack: Stack, asked: Asked = ONE) -> Proved:
-    """Make the request and find its span, metric and log line; ComponentError names what is not.
+    """Make a request and find its span, metric and log line; ComponentError names what is not.
 
     One record of each signal is sent to the Collector before, and again if something is missing, so
     that what does not arrive from an agent is told from what no backend keeps.
@@ -88,10 +89,10 @@ def prove(cluster: Cluster, stack: Stack, asked: Asked = ONE) -> Proved:
         _make_request(cluster, asked, mark)
         wanted: dict[str, Callable[[], bool]] = {
             "traces": lambda: _has_span(here, mark, origin),
-            "metrics": lambda: _requests(here, pods) > before,
+            "metrics": lambda: _requests(here, pods) != before,
             "logs": lambda: _has_line(here, pods, since),
         }
-        arrived = _found(here, wanted, began)
+        arrived = _found(here, wanted, began, lambda: _make_request(cluster, asked, mark))
         if len(arrived) < len(wanted):
             _prove_backends(cluster, stack, here)  # one may have become full meanwhile
     if "traces" in arrived:
@@ -118,9 +119,20 @@ def _last_words(cluster: Cluster, service: str) -> str:
     return "" if done.returncode else " ".join(done.stdout.split())[-_CHARACTERS:]
 
 
-def _found(here: Stack, wanted: dict[str, Callable[[], bool]], began: float) -> dict[str, Arrival]:
+def _found(
+    here: Stack, wanted: dict[str, Callable[[], bool]], began: float, again: Callable[[], None]
+) -> dict[str, Arrival]:
+    """What arrived when; `again` makes the request once more.
+
+    Agents that were replaced count from nothing: that may be as many as those before had counted,
+    and only another request tells the two apart.
+    """
     arrived: dict[str, Arrival] = {}
+    asked = began
     while len(arrived) < len(wanted) and time.monotonic() - began < SECONDS:
+        if time.monotonic() - asked > _AGAIN_SECONDS:
+            asked = time.monotonic()
+            again()
         for signal, is_there in wanted.items():
             if signal not in arrived and is_there():
                 arrived[signal] = Arrival(signal, here.keeps[signal], time.monotonic() - began)
