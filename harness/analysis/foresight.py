@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import median
+from dataclasses import dataclass, replace
 
+from harness.analysis import compare
 from harness.model import Arm, Comparison
 from harness.plan.experiment import Experiment
 
@@ -38,9 +38,9 @@ class Foreseen:
 def foreseen(e: Experiment, past: Sequence[Past]) -> Iterator[Foreseen]:
     """For each workload and method, by the first of `past` that measured it so, under its load.
 
-    The squared error is a part that shrinks with the number of processes (blocks) and a part that
-    shrinks with the time measured. It is divided by how much there is more of whichever grew
-    less, so that it is not foreseen too small; how noisy the machine is may differ.
+    The squared error is taken to shrink with the number of processes (blocks) or with the time that
+    is measured, whichever is more cautious; it is that of the worst arm, held to the level of as
+    many comparisons as are planned now. How noisy the machine is may differ.
     """
     for workload in e.workloads:
         for method in dict.fromkeys(arm.method for arm in e.arms if arm.collectors):
@@ -50,29 +50,50 @@ def foreseen(e: Experiment, past: Sequence[Past]) -> Iterator[Foreseen]:
 
 def _by(e: Experiment, past: Past, workload: str, method: str) -> Foreseen | None:
     then = past.experiment
-    if workload not in then.workloads or then.load(workload) != e.load(workload):
+    if workload not in then.workloads or _conditions(then, workload) != _conditions(e, workload):
         return None
     single = [arm for arm in then.arms if arm.method == method and len(arm.collectors) == 1]
     rows = [past.rows.get((workload, arm.name, _SHARE)) for arm in single]
     seen = [row.mde for row in rows if row is not None and math.isfinite(row.mde)]
     ours = [arm for arm in e.arms if arm.method == method and arm.collectors]
-    time = _seconds(then, workload, single)
-    if not seen or not time or not ours:
+    if not seen or not ours:
         return None
-    more = [e.blocks_of(workload) / then.blocks_of(workload), _seconds(e, workload, ours) / time]
+    blocks = e.blocks_of(workload) * _in_budget(e)
+    time = max(_seconds(then, workload, single)) * then.blocks_of(workload)
+    more = [
+        blocks / then.blocks_of(workload),
+        min(_seconds(e, workload, ours)) * blocks / time,
+    ]
     if e.awaits_pilot:  # which decides both, within the same time as a whole
         more = [_share(e) / _share(then)]
-    return Foreseen(workload, method, median(seen) / math.sqrt(min(more)), past.name)
+    stricter = compare.z_detect(_comparisons(e)) / compare.z_detect(_comparisons(then))
+    percent = max(seen) * stricter / math.sqrt(min(more))
+    if e.precision_percent is not None:  # it stops there
+        percent = max(percent, e.precision_percent * compare.Z_DETECT / compare.Z_CONFIDENCE)
+    return Foreseen(workload, method, percent, past.name)
 
 
-def _seconds(e: Experiment, workload: str, arms: Sequence[Arm]) -> float:
-    """How long an arm of these is measured in all blocks: of those that differ, the shortest."""
-    if workload in e.allotted:
-        given = e.allotted[workload].seconds
-        each = [given.get(e.trial_arm(arm.name), e.switched_seconds) for arm in arms]
-    else:
-        each = [e.switched_seconds for _ in arms]
-    return e.blocks_of(workload) * min(each, default=0.0)
+def _conditions(e: Experiment, workload: str) -> tuple[object, ...]:
+    """What decides how noisy it is, of what is planned."""
+    return e.load(workload), e.stack, e.service_cpus, e.load_workers
+
+
+def _comparisons(e: Experiment) -> int:
+    return len(e.workloads) * sum(bool(arm.collectors) for arm in e.arms)
+
+
+def _seconds(e: Experiment, workload: str, arms: Sequence[Arm]) -> list[float]:
+    """How long each arm is measured in a block."""
+    given = e.allotted[workload].seconds if workload in e.allotted else {}
+    return [given.get(e.trial_arm(arm.name), e.switched_seconds) for arm in arms]
+
+
+def _in_budget(e: Experiment) -> float:
+    """Which part of the blocks there is time for; what a pilot gives is within its time."""
+    if e.pilot_blocks or e.budget_seconds is None:
+        return 1.0
+    whole = replace(e, budget_seconds=None).expected_seconds()
+    return e.expected_seconds() / whole
 
 
 def _share(e: Experiment) -> float:

@@ -138,7 +138,9 @@ def _plan(asked: Asked, found: Resolved) -> None:
     left = due.left(asked.run) if asked.run is not None else None
     seen: Iterator[str] = iter(())
     if asked.described is not None and left is None:
-        seen = foretold.lines(asked.experiment, asked.path.parent, asked.described["facts"])
+        seen = foretold.lines(
+            asked.experiment, asked.path.parent, asked.described["facts"], asked.target.name
+        )
     for line in choice.plan(asked.experiment, asked.described, skipped, load, left, seen):
         out.print(escape(line))
     skipping.require_some(asked.experiment, skipped or {})

@@ -19,9 +19,9 @@ from harness.results.run import Run
 _NEWEST = 20  # of the runs in a folder: older ones are of other times
 
 
-def lines(e: Experiment, reports: Path, facts: Mapping[str, Any]) -> Iterator[str]:
+def lines(e: Experiment, reports: Path, facts: Mapping[str, Any], target: str) -> Iterator[str]:
     """A line for each workload and method."""
-    return map(_sentence, foresight.foreseen(e, list(_past(reports, facts))))
+    return map(_sentence, foresight.foreseen(e, list(_past(reports, facts, target))))
 
 
 def _sentence(found: Foreseen) -> str:
@@ -36,13 +36,15 @@ def _sentence(found: Foreseen) -> str:
     )
 
 
-def _past(reports: Path, facts: Mapping[str, Any]) -> Iterator[Past]:
-    """Those of the machine of these facts that are whole, the newest first; others are no help."""
+def _past(reports: Path, facts: Mapping[str, Any], target: str) -> Iterator[Past]:
+    """The whole ones there of the machine of these facts, the newest first."""
     found: list[tuple[Measured, Past]] = []
     for file in reports.glob("*/report.json"):
         try:
             told, run = stored.measured(file), Run.open(file.parent)
         except HarnessError:
+            continue
+        if run.about().target != target:
             continue
         if told.complete and certificates.machine(told.facts) == certificates.machine(facts):
             found.append((told, Past(told.name, run.experiment(), told.rows)))

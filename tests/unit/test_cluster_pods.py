@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.errors import ComponentError
+from harness.errors import CommandError, ComponentError
 from harness.stack import readback
 from harness.targets.kubernetes import condition, pods, proof, values
 from harness.targets.kubernetes.chosen import Options
@@ -127,6 +127,18 @@ def test_what_no_backend_kept_is_told_with_what_they_say(monkeypatch: pytest.Mon
     assert caught.value.next_step.endswith("logs service/victorialogs says more.")
 
 
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster in which spans and log lines arrive, whoever asks for them."""
+    monkeypatch.setattr(proof, "_prove_backends", lambda *_: None)
+    monkeypatch.setattr(proof, "reached", lambda *_: contextlib.nullcontext(STACK))
+    monkeypatch.setattr(proof, "_pods", lambda *_: [])
+    monkeypatch.setattr(proof, "_require_named", lambda *_: None)
+    monkeypatch.setattr(proof, "_has_span", lambda *_: True)
+    monkeypatch.setattr(proof, "_has_line", lambda *_: True)
+
+
+@pytest.mark.usefixtures("traced")
 @pytest.mark.parametrize("before", [0, 1, 2, 5])
 def test_a_request_is_proved_by_agents_that_count_from_nothing_again(
     monkeypatch: pytest.MonkeyPatch, before: int
@@ -135,14 +147,25 @@ def test_a_request_is_proved_by_agents_that_count_from_nothing_again(
     made: list[str] = []
     monkeypatch.setattr(proof, "_AGAIN_SECONDS", 0.0)
     monkeypatch.setattr(proof, "_POLL_SECONDS", 0.0)
-    monkeypatch.setattr(proof, "_prove_backends", lambda *_: None)
-    monkeypatch.setattr(proof, "reached", lambda *_: contextlib.nullcontext(STACK))
-    monkeypatch.setattr(proof, "_pods", lambda *_: [])
-    monkeypatch.setattr(proof, "_require_named", lambda *_: None)
-    monkeypatch.setattr(proof, "_make_request", lambda *_: made.append("request"))
-    monkeypatch.setattr(proof, "_has_span", lambda *_: True)
-    monkeypatch.setattr(proof, "_has_line", lambda *_: True)
     monkeypatch.setattr(proof, "_requests", lambda *_: len(made) or before)
+    asked = iter([None, CommandError("the pod is gone", "", "")])
+
+    def ask(*_: Any) -> None:
+        made.append("request")
+        if error := next(asked, None):
+            raise error
+
+    monkeypatch.setattr(proof, "_make_request", ask)
     proved = proof.prove(CLUSTER, STACK)
     assert {each.signal for each in proved.arrivals} == {"traces", "metrics", "logs"}
     assert len(made) <= 3
+
+
+@pytest.mark.usefixtures("traced")
+def test_a_backend_that_lost_its_data_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = iter([5])
+    monkeypatch.setattr(proof, "SECONDS", 0.05)
+    monkeypatch.setattr(proof, "_make_request", lambda *_: None)
+    monkeypatch.setattr(proof, "_requests", lambda *_: next(counted, 0))
+    with pytest.raises(ComponentError, match="of its metrics nothing"):
+        proof.prove(CLUSTER, STACK)

@@ -89,7 +89,7 @@ def prove(cluster: Cluster, stack: Stack, asked: Asked = ONE) -> Proved:
         _make_request(cluster, asked, mark)
         wanted: dict[str, Callable[[], bool]] = {
             "traces": lambda: _has_span(here, mark, origin),
-            "metrics": lambda: _requests(here, pods) != before,
+            "metrics": lambda: _requests(here, pods) not in (before, 0),
             "logs": lambda: _has_line(here, pods, since),
         }
         arrived = _found(here, wanted, began, lambda: _make_request(cluster, asked, mark))
@@ -132,7 +132,8 @@ def _found(
     while len(arrived) < len(wanted) and time.monotonic() - began < SECONDS:
         if time.monotonic() - asked > _AGAIN_SECONDS:
             asked = time.monotonic()
-            again()
+            with contextlib.suppress(CommandError):  # the pod that asks may be replaced just now
+                again()
         for signal, is_there in wanted.items():
             if signal not in arrived and is_there():
                 arrived[signal] = Arrival(signal, here.keeps[signal], time.monotonic() - began)
