@@ -84,9 +84,7 @@ def test_an_agent_that_was_installed_runs_without_a_compiler(
         processes.stop(agent)
 
 
-def test_what_was_installed_is_found_there(
-    installed: Path, tmp_path: Path
-) -> None:
+def test_what_was_installed_is_found_there(installed: Path, tmp_path: Path) -> None:
     said = processes.run(
         [str(installed), "-c", "from harness.wire import objects; print(objects.folder())"],
         cwd=tmp_path,

@@ -154,14 +154,15 @@ def test_programs_ask_the_kernel_for_the_same_as_with_its_own_full_header(
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_the_sizes_of_formats_are_those_of_the_protocols(tmp_path: Path, machine: str) -> None:
+def test_formats_are_those_of_the_protocols(tmp_path: Path, machine: str) -> None:
     sizes = {"iphdr": 20, "ipv6hdr": 40, "tcphdr": 20, "udphdr": 8, "in6_addr": 16}
-    lines = [
-        f'_Static_assert(sizeof(struct {name}) == {size}, "{name}");'
-        for name, size in sizes.items()
-    ]
-    source = tmp_path / "sizes.c"
-    source.write_text('#include "vmlinux.h"\n' + "\n".join(lines))
+    places = {"iphdr, ttl": 8, "iphdr, daddr": 16, "ipv6hdr, hop_limit": 7, "ipv6hdr, daddr": 24,
+              "tcphdr, window": 14, "tcphdr, urg_ptr": 18, "udphdr, check": 6}  # fmt: skip
+    facts = [f"sizeof(struct {name}) == {size}" for name, size in sizes.items()]
+    facts += [f"__builtin_offsetof(struct {name}) == {at}" for name, at in places.items()]
+    source = tmp_path / "formats.c"
+    lines = [f'_Static_assert({fact}, "");' for fact in facts]
+    source.write_text('#include "vmlinux.h"\n' + "\n".join(lines) + "\n")
     folder = BPF / "vmlinux" / machine.replace("aarch64", "arm64")
     processes.run(["clang", "-target", "bpf", "-fsyntax-only", f"-I{folder}", str(source)])
 
