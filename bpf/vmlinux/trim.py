@@ -140,12 +140,12 @@ class Trimming:
             return block
         return block.only(self._members.get(block.name, set()))
 
-    def _points(self, name: str) -> bool:
+    def _points(self, name: str, above: frozenset[str] = frozenset()) -> bool:
         """Whether it or what it holds has pointers: then it is an object of the kernel."""
-        text = "\n".join(self._full[name].lines())
+        text, above = "\n".join(self._full[name].lines()), above | {name}
         inner = {f"{word} {tag}" for word, tag, _ in _TAGGED.findall(text)}
-        inner |= set(re.findall(r"\w+", text))
-        return "*" in text or any(map(self._points, (inner & self._full.keys()) - {name}))
+        inner = (inner | set(re.findall(r"\w+", text))) & self._full.keys() - above
+        return "*" in text or any(self._points(each, above) for each in inner)
 
     def _use(self, name: str) -> None:
         if name in self._used or name not in self._full:

@@ -48,6 +48,8 @@ struct head {
 	struct address to;
 };
 
+typedef struct head head;
+
 struct inner {
 	int kept;
 	void (*call)(struct inner *, int);
@@ -96,7 +98,7 @@ def test_of_a_struct_those_members_stay_that_are_read() -> None:
 
 def test_formats_stay_whole_whatever_is_read_of_them() -> None:
     found = _header("void f(struct head *at);", "struct head.struct head/source")
-    assert FULL[FULL.index("struct head {") : FULL.index("struct inner {")].strip() in found
+    assert FULL[FULL.index("struct head {") : FULL.index("typedef struct head")].strip() in found
     assert FULL[FULL.index("struct address {") : FULL.index("struct head {")].strip() in found
 
 
