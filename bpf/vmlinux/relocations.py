@@ -38,14 +38,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Relocation:
-    """What the loader finds in the running kernel; `end` is the struct it ends at, or empty."""
+    """What the loader finds in the running kernel, and writes into the instruction at `offset`."""
 
     section: str
     offset: int
     kind: str
     root: str
     path: tuple[Step, ...]
-    end: str
 
     @property
     def named(self) -> tuple[str, str, str, str]:
@@ -98,9 +97,9 @@ def _relocation(
     indexes = [int(each) for each in _text(texts, access).split(":")]
     if kind in _ENUMS:
         step = Step(name, types[place].parts[indexes[0]][0])
-        return Relocation(section, offset, kind, name, (step,), "")
+        return Relocation(section, offset, kind, name, (step,))
     if kind not in _FIELDS:
-        return Relocation(section, offset, kind, name, (), name)
+        return Relocation(section, offset, kind, name, ())
     path, outer = [], name
     for index in indexes[1:]:
         if types[place].kind == _ARRAY:
@@ -109,12 +108,7 @@ def _relocation(
             member, place = types[place].parts[index]
             path.append(Step(outer, member))
         outer, place = _resolved(types, place, outer)
-    ends = place
-    while types[ends].kind == _ARRAY:
-        outer, ends = _resolved(types, types[ends].of, outer)
-    return Relocation(
-        section, offset, kind, name, tuple(path), outer if types[ends].kind in _WORDS else ""
-    )
+    return Relocation(section, offset, kind, name, tuple(path))
 
 
 def _resolved(types: list[_Type], place: int, outer: str) -> tuple[str, int]:

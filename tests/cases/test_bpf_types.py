@@ -78,7 +78,7 @@ def _header(source: str, *paths: str) -> str:
     for path in paths:
         root, *members = path.split(".")
         steps = tuple(Step(*each.rsplit("/", 1)) for each in members)
-        told.append(Relocation("", 0, "byte_off", root, steps, ""))
+        told.append(Relocation("", 0, "byte_off", root, steps))
     return "\n".join(Trimming(parsed(FULL), source, told).header())
 
 
