@@ -23,16 +23,19 @@ MACHINES = ("aarch64", "x86_64")
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy of this checkout, in which nothing has been built."""
+    """Built from the source distribution of a copy of this checkout, in which nothing was built."""
     tree, out = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("wheel")
     for name in ("harness", "bpf", "ci"):
         ignored = shutil.ignore_patterns(".output", "__pycache__")
         shutil.copytree(ROOT / name, tree / name, ignore=ignored)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tree)
+    making = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
+    processes.run([sys.executable, "-c", making, str(out)], cwd=tree, timeout=300)
+    (source,) = out.glob("*.tar.gz")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     words = ["wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir"]
-    processes.run([*pip, *words, str(out), str(tree)], timeout=300)
+    processes.run([*pip, *words, str(out), str(source)], timeout=300)
     (made,) = out.glob("*.whl")
     return made
 
