@@ -117,6 +117,6 @@ lock:
 clean:
 	@# 2: something could not be ended, as without root; .venv stays, which can end it
 	@! test -x $(BIN)/harness || { $(BIN)/harness down && $(BIN)/harness clean; } || test $$? -ne 2
-	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf build .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 	$(MAKE) -C bpf clean
 	$(MAKE) -C workloads clean

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.agent.errors import AgentError
+from harness.wire import objects
 
 COLLECTORS = {
     "http": "harness.agent.http",
@@ -22,7 +23,6 @@ COLLECTORS = {
 }
 
 _SWITCH_SECONDS = 0.0005  # how long a thread may hold the interpreter: `on` and `off` are timed
-_BPF = Path(__file__).parents[2] / "bpf" / ".output"
 _KERNEL_BTF = Path("/sys/kernel/btf/vmlinux")
 
 
@@ -77,7 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--ring-kib", type=int, help="size of ring buffers, a power of two from 64 on; else 256"
     )
-    parser.add_argument("--bpf", type=Path, default=_BPF, help="directory of the BPF objects")
+    parser.add_argument(
+        "--bpf", type=Path, default=objects.folder(), help="directory of the BPF objects"
+    )
     parser.add_argument("--btf", type=Path, default=_KERNEL_BTF, help="the kernel's BTF")
     return parser
 

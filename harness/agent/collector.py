@@ -36,7 +36,7 @@ class Scaling(Protocol):
 
 
 class Collector(Protocol):
-    """The user half of one BPF object, `bpf/.output/<name>.bpf.o`.
+    """The user half of one BPF object, `<name>.bpf.o` in `harness.wire.objects.folder()`.
 
     Calls come from several threads. `aim` and `attach` come from one of them at a time, and so does
     `collect`, but also while another attaches; `counts` come from all, also at once.

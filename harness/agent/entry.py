@@ -35,6 +35,7 @@ from pathlib import Path
 from harness.agent.errors import AgentError
 from harness.agent.libbpf import KERNEL_BTF, Object
 from harness.agent.stimulus import STIMULI, Stimulus
+from harness.wire import objects
 
 STRETCH_SECONDS = 0.005
 _ROUNDS = 4
@@ -42,7 +43,7 @@ _LEAST = 8  # quadruples, below which the interval's normal approximation is poo
 _FIRST_COUNT = 256
 _SETTLE_SHARE = 0.1  # of a stretch, run unmeasured after each switch
 _NEW_MOUNTS, _PRIVATE = 0x20000, 0x44000  # CLONE_NEWNS, MS_REC | MS_PRIVATE
-_BPF = Path(__file__).parents[2] / "bpf" / ".output"
+_BPF = objects.folder()
 
 
 @dataclass(frozen=True)

@@ -212,7 +212,7 @@ class Object:
 
         An int fills the variable in the machine's byte order, bytes are padded with zeros.
         """
-        section, offset, size = self._globals[name]
+        section, offset, size = self._place(name)
         if isinstance(value, int):
             value = (value % (1 << 8 * size)).to_bytes(size, sys.byteorder)
         if len(value) > size:
@@ -225,7 +225,7 @@ class Object:
 
     def get(self, name: str) -> bytes:
         """The bytes of a global as they are now."""
-        section, offset, size = self._globals[name]
+        section, offset, size = self._place(name)
         if section in self._live:
             return self._live[section][offset : offset + size]
         return ctypes.string_at(self._initial(section) + offset, size)
@@ -249,6 +249,15 @@ class Object:
         for view in self._live.values():
             view.close()
         LIB.bpf_object__close(self._pointer)
+
+    def _place(self, name: str) -> tuple[str, int, int]:
+        if name not in self._globals:
+            raise AgentError(
+                f"The BPF object of `{self.name}` has no variable {name}.",
+                "It was built from other sources than the code that loads it.",
+                "Run `make bpf`, or install both anew.",
+            )
+        return self._globals[name]
 
     def _each(self, following: Callable[[int, int | None], int | None]) -> Iterator[int]:
         pointer = following(self._pointer, None)

@@ -15,6 +15,7 @@ from typing import Literal
 
 from harness.linux import bpf_features, facts, knobs, mount, syscall
 from harness.linux.placement import placement
+from harness.wire import objects
 from harness.wire.spec import Needs
 
 Status = Literal["pass", "warn", "fail"]
@@ -24,7 +25,6 @@ _SETUP = "Run `make setup`."
 # tool -> (severity where it is missing, what it is for)
 _BUILDING: dict[str, tuple[Status, str]] = {
     "clang": ("fail", "builds the collectors"),
-    "bpftool": ("fail", "reads the kernel's types for the build"),
     "go": ("warn", "builds the Go workload"),
     "javac": ("warn", "builds the Java workload"),
     "chromium": ("warn", "only the tests need it: they look at the report in it"),
@@ -162,11 +162,16 @@ def _tools() -> Iterator[Finding]:
 
 
 def _built() -> Iterator[Finding]:
-    sources = {path.name.split(".")[0] for path in (_ROOT / "bpf").glob("*.bpf.c")}
-    objects = {path.name.split(".")[0] for path in (_ROOT / "bpf/.output").glob("*.bpf.o")}
-    missing = sorted(sources - objects)
-    detail = f"not built: {', '.join(missing)}" if missing else ", ".join(sorted(objects)) or "none"
-    yield _verdict("collectors", not missing, detail, "Run `make bpf`.", "warn")
+    folder, lacking = objects.folder(_ROOT), objects.outdated(_ROOT)
+    found = sorted(path.name.removesuffix(objects.SUFFIX) for path in folder.glob("*.bpf.o"))
+    if not found and not lacking:
+        detail, fix = f"none for this processor in {folder}", "Install on x86_64 or aarch64."
+        yield Finding("collectors", "fail", detail, fix)
+        return
+    detail = (
+        f"not built, or of other sources: {', '.join(lacking)}" if lacking else ", ".join(found)
+    )
+    yield _verdict("collectors", not lacking, detail, "Run `make bpf`.", "warn")
 
 
 def _machine() -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from typing import IO
 from harness.errors import NeedError
 from harness.targets import packages
 from harness.targets.packages import Python
+from harness.wire import objects
 from harness.wire.code import NODE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,10 +68,10 @@ def bundle(python: Python, root: Path = ROOT) -> Bundle:
     for folder in folders:
         code |= {f"{folder}/{name}": path for name, path in _files(root / folder)}
     built = {f"bpf/.output/{each.name}": each for each in (root / "bpf/.output").glob("*.bpf.o")}
-    if not built:
+    if lacking := objects.outdated(root):
         raise NeedError(
-            "The included collectors are not built.",
-            "They are built here and copied to the host.",
+            f"Collectors are not built from the sources that are here: {', '.join(lacking)}.",
+            "Their objects are missing or of other sources, and would fail where they are loaded.",
             "Run `make bpf`.",
         )
     lock = (root / "requirements.lock").read_text()

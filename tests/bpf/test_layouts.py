@@ -84,3 +84,9 @@ def test_what_differs_is_refused_in_words(
     with pytest.raises(AgentError) as refused:
         layouts.check(flows, name, struct.Struct(layout))
     assert re.search(words, f"{refused.value.what} {refused.value.why}")
+
+
+def test_a_variable_that_an_object_lacks_is_told_with_what_to_do(flows: Object) -> None:
+    with pytest.raises(AgentError, match="`flows` has no variable targ_future") as told:
+        flows.set("targ_future", 1)
+    assert "make bpf" in told.value.next_step

@@ -37,7 +37,6 @@ HERE = Path(__file__).parent
 def loaded(tmp_path_factory: pytest.TempPathFactory, bpf_objects: Path) -> Iterator[Object]:
     """The programs, compiled with bpf/Makefile from their source and what is put in its place."""
     output = tmp_path_factory.mktemp("output")
-    (output / "vmlinux.h").write_bytes((bpf_objects / "vmlinux.h").read_bytes())
     name = "http_packets"
     processes.run(
         ["make", "-s", "-C", str(bpf_objects.parent), f"OUTPUT={output}", f"VPATH={HERE}",

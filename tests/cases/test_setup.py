@@ -30,7 +30,7 @@ def asked(tmp_path: Path, bpftool: str, apt_cache: str = 'echo "Package: $2"') -
         program(programs / name, text)
     log.touch()
     path = f"{programs}:{os.environ['PATH']}"
-    processes.run([str(ROOT / ".ci/packages"), "evaluate"], check=False, env={"PATH": path})
+    processes.run([str(ROOT / ".ci/packages"), "test"], check=False, env={"PATH": path})
     return log.read_text().splitlines()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import io
 import os
 import shutil
@@ -61,7 +62,9 @@ def tree(tmp_path: Path) -> Path:
         "harness/report/__init__.py": "",
         "workloads/go/.output/server": "program",
         "bpf/.output/http.bpf.o": "object",
-        "bpf/.output/vmlinux.h": "large",
+        "bpf/.output/http.bpf.o.sha256": f"{hashlib.sha256(b'source').hexdigest()}  http.bpf.c\n",
+        "bpf/.output/aarch64/http.bpf.o": "of another architecture",
+        "bpf/Makefile": "all:",
         "bpf/http.bpf.c": "source",
         "requirements.lock": LOCK,
     }.items():
@@ -132,6 +135,21 @@ def test_another_python_or_lock_gives_another_name(tree: Path) -> None:
 
 def test_collectors_that_are_not_built_are_asked_for(tree: Path) -> None:
     shutil.rmtree(tree / "bpf/.output")
+    with pytest.raises(NeedError, match="make bpf"):
+        bundles.bundle(HOST, tree)
+
+
+def test_collectors_of_other_sources_are_not_packed(tree: Path) -> None:
+    """By content: a source that a checkout brings may be older than the object."""
+    source = tree / "bpf/http.bpf.c"
+    source.write_text("another source")
+    os.utime(source, (1, 1))
+    with pytest.raises(NeedError, match="not built from the sources that are here: http"):
+        bundles.bundle(HOST, tree)
+
+
+def test_an_object_that_does_not_say_what_it_was_made_of_is_not_packed(tree: Path) -> None:
+    (tree / "bpf/.output/http.bpf.o.sha256").unlink()
     with pytest.raises(NeedError, match="make bpf"):
         bundles.bundle(HOST, tree)
 
