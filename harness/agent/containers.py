@@ -133,7 +133,7 @@ class Containers(Together):
                     break
                 del self._gone[cgroup]
                 found[cgroup] = self._known.pop(cgroup, None)
-                self._selected.put(cgroup, False)
+                self._turned |= self._selected.put(cgroup, False)
             return found if self.apart else {}
 
     def lasts(self, container: Container | None) -> bool:

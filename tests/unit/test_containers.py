@@ -296,7 +296,7 @@ class Selecting:
         if (cgroup in self.put_there) == taken:
             return False
         (self.put_there.add if taken else self.put_there.discard)(cgroup)
-        return True
+        return taken
 
     def close(self) -> None:
         pass
