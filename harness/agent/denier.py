@@ -111,6 +111,8 @@ class Denier:
             if not self._on:
                 return {}
             self._start_another()
+            if not self._on:  # while it was started: nobody would take the marks away again
+                return {}
             found = self._answerer.mark(paths)
         pairs = zip(paths, found, strict=True)
         return {path: identity for path, identity in pairs if identity is not None}
