@@ -108,10 +108,9 @@ class Denier:
         try:
             found = self._answerer.mark(paths)
         except AgentError:  # it has ended meanwhile
-            if not self._on:
-                return {}
-            self._start_another()
-            if not self._on:  # while it was started: nobody would take the marks away again
+            if self._on:
+                self._start_another()
+            if not self._on:  # or no more: nobody would take the marks away again
                 return {}
             found = self._answerer.mark(paths)
         pairs = zip(paths, found, strict=True)

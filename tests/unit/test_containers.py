@@ -229,7 +229,8 @@ def test_a_tree_may_be_deeper_than_calls_are(deep: Path, caplog: pytest.LogCaptu
 def test_what_cannot_be_taken_hides_nothing_that_came_after_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    remember, failed = Containers._remember, []
+    remember = Containers._remember
+    failed: list[Path] = []
 
     def once(self: Containers, path: Path) -> None:
         if path.name == OTHER and not failed:
