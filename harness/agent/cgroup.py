@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 from harness.agent.errors import AgentError
@@ -66,14 +68,24 @@ def check(cgroup: Path) -> None:
         )
 
 
+def folders(cgroup: Path) -> Iterator[Path]:
+    """It and all below it, each before what is in it is looked at; they nest deeper than calls."""
+    waiting = [cgroup]
+    while waiting:
+        found = waiting.pop()
+        yield found
+        with contextlib.suppress(OSError):  # it is gone
+            entries = os.scandir(found)
+            waiting += [Path(each.path) for each in entries if each.is_dir(follow_symlinks=False)]
+
+
 def pids(cgroup: Path) -> list[int]:
     """The processes in `cgroup` itself and in the cgroups below it; none when it is gone.
 
     A process that cannot be seen from this PID namespace is listed as 0, which to kill would be to
     kill oneself.
     """
-    folders = [Path(folder) for folder, _, _ in os.walk(cgroup)]
-    found = {int(pid) for each in folders for pid in _lines(each / "cgroup.procs")}
+    found = {int(pid) for each in folders(cgroup) for pid in _lines(each / "cgroup.procs")}
     return sorted(found - {0})
 
 

@@ -108,9 +108,10 @@ class Denier:
         try:
             found = self._answerer.mark(paths)
         except AgentError:  # it has ended meanwhile
-            if not self._on:
+            if self._on:
+                self._start_another()
+            if not self._on:  # or no more: nobody would take the marks away again
                 return {}
-            self._start_another()
             found = self._answerer.mark(paths)
         pairs = zip(paths, found, strict=True)
         return {path: identity for path, identity in pairs if identity is not None}

@@ -11,6 +11,10 @@ class AgentError(Exception):
         super().__init__(" ".join(part for part in (what, why, next_step) if part))
 
 
+class FullError(AgentError):
+    """A map has no room for one more entry."""
+
+
 class RefusedError(AgentError):
     """A receiver does not take telemetry, and will not at another time."""
 

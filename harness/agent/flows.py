@@ -29,7 +29,6 @@ from pathlib import Path
 
 from harness.agent import cgroup, containers, flow_series, layouts, network_namespaces
 from harness.agent.collector import Attachment
-from harness.agent.containers import Together
 from harness.agent.errors import AgentError
 from harness.agent.flow_metrics import metrics as as_metrics
 from harness.agent.flow_series import COUNTED, FLOW, KEY, NOTHING, SERIES, Flow, Series
@@ -37,6 +36,7 @@ from harness.agent.iterator import Iterator
 from harness.agent.libbpf import Object, attached_to
 from harness.agent.peers import Peers
 from harness.agent.telemetry import Counts, Telemetry, by_container
+from harness.agent.together import Together
 
 _FLOWS_OF_CONTAINERS = 16384  # of all containers of a node
 _UDP = ("udp_ingress", "udp_egress")

@@ -18,9 +18,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from harness.agent import cgroup, containers, open_hook, pid_namespace, policy
+from harness.agent import cgroup, containers, open_hook, pid_namespace, policy, policy_paths
 from harness.agent.collector import Attachment
-from harness.agent.containers import Together
 from harness.agent.errors import AgentError
 from harness.agent.files import Watched
 from harness.agent.folders import Folders
@@ -31,6 +30,7 @@ from harness.agent.policy_maps import PolicyMaps
 from harness.agent.records import EVENT_NAMES, Records
 from harness.agent.responder import Responder
 from harness.agent.telemetry import Counts, Log, Metric, Point, Telemetry, counter
+from harness.agent.together import Together
 
 _COUNTS = struct.Struct("=12Q")  # by enum kind and enum verdict
 _SEES = {
@@ -104,7 +104,7 @@ class Guard:
             obj.set("targ_slots", entries)
         obj.set("targ_pid_ns", pid_namespace.inode())
         self._containers.prepare(obj, (), 0, 0)
-        obj.set("filter_suffixes", bool(policy.path_tries(self._rules)[1]))
+        obj.set("filter_suffixes", bool(policy_paths.tries(self._rules)[1]))
         obj.set("filter_unknown", policy.unknown_paths(self._rules))
 
     def entries(self, cpus: int) -> dict[str, int]:
@@ -123,7 +123,8 @@ class Guard:
         if self._watches_files:
             self._opens = Opens(self._cgroup, self._rules, obj.map("ended"), self._containers)
         exactly = self._hook is not None
-        self._maps = PolicyMaps(self._cgroup, self._rules, obj, exactly, self._watch)
+        sees = self._containers.sees_process
+        self._maps = PolicyMaps(self._cgroup, self._rules, obj, exactly, self._watch, sees)
         if callbacks:
             self._responder = Responder(callbacks)
 

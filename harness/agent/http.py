@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import add
 
 from harness.agent import containers
-from harness.agent.containers import Together
 from harness.agent.http_telemetry import (
     DURATION_BOUNDS,
     KEY_BYTES,
@@ -30,6 +29,7 @@ from harness.agent.http_telemetry import (
 )
 from harness.agent.libbpf import Link, Map, Object, RingBuffer, attached_to
 from harness.agent.telemetry import Counts, Span, Telemetry, by_container
+from harness.agent.together import Together
 
 # enum http_lost in bpf/http.h
 LOST = ("socket", "series", "span", "pipeline", "unseen")

@@ -24,12 +24,17 @@ _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _TIMEOUT_SECONDS = 10.0
 _WATCH_SECONDS = 60  # the server ends a watch after that: a connection that died is noticed
 _META = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
-_NEXT_STEP = "Agents need the pods' rights get, list and watch: manifests/poc gives them."
+_NEXT_STEP = "Agents need the pods' rights list and watch: manifests/poc gives them."
 _GONE = 410
+_FORBIDDEN = (401, 403, 404)
 
 
 class ExpiredError(AgentError):
     """A version is too old to go on from: list again."""
+
+
+class ForbiddenError(AgentError):
+    """The API does not let this be read, or there is no such API: waiting changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,10 @@ class Pod:
 
 
 class KubernetesApi:
-    """Lists and watches the pods of one node; AgentError where it cannot."""
+    """Lists and watches the pods of one node; AgentError where it cannot.
+
+    ForbiddenError if it may not.
+    """
 
     def __init__(self, url: str, node: str) -> None:
         self._url = (url or _in_cluster()).rstrip("/")
@@ -122,6 +130,8 @@ def _pod(found: Mapping[str, Any]) -> Pod:
 
 
 def _failed(code: int, why: str) -> AgentError:
-    kind = ExpiredError if code == _GONE else AgentError
+    kind = AgentError
+    if code in (_GONE, *_FORBIDDEN):
+        kind = ExpiredError if code == _GONE else ForbiddenError
     said = " ".join(why.split()) or "It said nothing."
     return kind("The pods of this node cannot be read from the cluster's API.", said, _NEXT_STEP)

@@ -10,6 +10,7 @@ from ctypes import byref, c_uint32, create_string_buffer
 from pathlib import Path
 from typing import Any
 
+from harness.agent.errors import FullError
 from harness.agent.library import LIB, SAMPLE, checked, existing, failure
 
 _PER_CPU_TYPES = {5, 6, 10}  # BPF_MAP_TYPE_PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH
@@ -73,10 +74,12 @@ class Map:
         return value.raw
 
     def update(self, key: bytes, value: bytes) -> None:
-        """Set the value of `key`."""
+        """Set the value of `key`; FullError if there is no room for it."""
         if len(value) != self.stored:
             raise ValueError(f"{self.name} holds values of {self.stored} bytes, not {len(value)}")
         code = LIB.bpf_map_update_elem(self.fd, self._key(key), value, 0)
+        if code == -errno.E2BIG:
+            raise FullError(f"The map {self.name} is full.", f"It holds {self.max_entries}.")
         checked(code, f"The map {self.name} cannot be written.")
 
     def delete(self, key: bytes) -> bool:

@@ -22,7 +22,6 @@ from pathlib import Path
 from harness.agent import bounded, cgroup, opener
 from harness.agent.bounded import Marker
 from harness.agent.container import Container
-from harness.agent.containers import Together
 from harness.agent.denier import Denier
 from harness.agent.errors import AgentError
 from harness.agent.fanotify import File, Group
@@ -31,6 +30,7 @@ from harness.agent.maps import Map
 from harness.agent.policy import Rule
 from harness.agent.telemetry import Log, Value
 from harness.agent.text import text
+from harness.agent.together import Together
 
 _KEPT = 1024  # files that were meant before: what was opened of them may not be read yet
 _ENDED = struct.Struct("=QQI16s4x")  # struct ended
@@ -132,11 +132,13 @@ class Opens:
         members = set(cgroup.pids(self._scope)) if opened else set()
         for pid, (path, rule) in opened:
             process, of = self._running(pid) if pid in members else self._remembered(pid, since_ns)
-            if process and self._containers.sees(of):
+            if process:
                 log = _event(time.monotonic_ns(), process, path, self._rules[rule])
                 yield replace(log, container=of)
 
     def _running(self, pid: int) -> tuple[Mapping[str, Value], Container | None]:
+        if not self._containers.sees_process(pid):
+            return {}, None
         return opener.described(pid), self._containers.find_process(pid)
 
     def _mark(self) -> None:

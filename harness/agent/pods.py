@@ -13,12 +13,12 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 
 from harness.agent.errors import AgentError
-from harness.agent.kubernetes_api import ExpiredError, KubernetesApi, Pod
+from harness.agent.kubernetes_api import ExpiredError, ForbiddenError, KubernetesApi, Pod
 from harness.wire.selector import Selection, SelectorError, selection
 
 KEPT_SECONDS = 180.0
 """How long it is known of a pod that is gone whether it was selected."""
-_LEAST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 30.0
+_LEAST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 1.0, 30.0
 _log = logging.getLogger("harness.agent")
 
 Listener = Callable[[set[str]], None]
@@ -70,14 +70,18 @@ def _made(options: Namespace) -> Pods | None:
 
 
 class Pods:
-    """Whether a pod is selected, by its uid; the first list is read on construction."""
+    """Whether a pod is selected, by its uid; the first list is read on construction.
+
+    Where the API does not answer then, none is until it does; ForbiddenError if it never will.
+    """
 
     def __init__(self, wanted: Selection, api: KubernetesApi) -> None:
         self._wanted, self._api = wanted, api
         self._taken: dict[str, bool] = {}
         self._gone: dict[str, float] = {}
         self._listeners: list[Listener] = []
-        self._version = self._list()
+        self._pause = _FIRST_PAUSE_SECONDS
+        self._version = self._first_list()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="pods", daemon=True)
         self._thread.start()
@@ -95,6 +99,15 @@ class Pods:
         self._listeners.remove(changed)
         if not self._listeners:
             self._ended.set()
+
+    def _first_list(self) -> str:
+        try:
+            return self._list()
+        except ForbiddenError:
+            raise
+        except AgentError as error:
+            _log.warning("No pod is selected until the API answers: %s", error)
+            return ""
 
     def _list(self) -> str:
         found, version = self._api.pods()
@@ -126,18 +139,17 @@ class Pods:
             self._taken.pop(uid, None)
 
     def _watch(self) -> None:
-        pause = 1.0
         while not self._ended.is_set():
             try:
                 self._follow()
-                pause = 1.0
+                self._pause = _FIRST_PAUSE_SECONDS
                 self._ended.wait(_LEAST_PAUSE_SECONDS)
-            except ExpiredError:
-                self._version = ""
             except Exception as error:  # whatever a server says, the watch goes on
-                _log.warning("Pods are selected as they were until the API answers: %s", error)
-                self._ended.wait(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+                self._version = ""  # what a watch missed is in a list
+                if not isinstance(error, ExpiredError):
+                    _log.warning("Pods are selected as they were until the API answers: %s", error)
+                self._ended.wait(self._pause)
+                self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
 
     def _follow(self) -> None:
         if not self._version:
@@ -145,6 +157,7 @@ class Pods:
         for kind, pod, version in self._api.changes(self._version):
             if self._ended.is_set():
                 return
+            self._pause = _FIRST_PAUSE_SECONDS
             if pod is not None and kind == "DELETED":
                 self._gone[pod.uid] = time.monotonic()
             elif pod is not None:

@@ -10,10 +10,9 @@ action = "kill"                       # report | kill | ignore
 from __future__ import annotations
 
 import ipaddress
-import os
 import struct
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ PATH_LEN = 255
 TOO_LONG = "too-long"
 """The pattern of paths that are so long that nobody can tell where they begin."""
 
-_PATH_KEY = struct.Struct(f"=IB{PATH_LEN}s")
 _ADDRESS_KEY = struct.Struct("=I16s")
 _RULE = struct.Struct("=II")
 _FIELDS = {"name", "event", "match", "action"}
@@ -100,35 +98,6 @@ def watching(pattern: str) -> Rule:
     return Rule("watched", "open", (pattern,), "report")
 
 
-def path_tries(
-    rules: Sequence[Rule], followed: Sequence[Callable[[str], str]] = (os.path.realpath,)
-) -> tuple[Trie, Trie]:
-    """Map entries (prefixes, suffixes) for the exec and open rules.
-
-    `followed` is what follows the links of a path, in each of the roots that there are.
-    """
-    prefixes: Trie = {}
-    suffixes: Trie = {}
-    for index, rule in enumerate(rules):
-        if rule.event == "connect":
-            continue
-        for pattern in rule.match:
-            if pattern == TOO_LONG:
-                continue
-            if pattern.startswith("*") and pattern != "*":
-                _add(suffixes, _path_key(rule, pattern[:0:-1].encode()), rule, index)
-            elif "*" not in pattern[:-1]:  # else `guard` lists the files that it stands for
-                for each in _spellings(pattern, followed):
-                    _add(prefixes, _path_key(rule, each), rule, index)
-    return prefixes, suffixes
-
-
-def path_entry(rule: Rule, index: int, path: str) -> tuple[bytes, bytes]:
-    """The map entry for exactly this file."""
-    key = _path_key(rule, os.fsencode(path) + b"\0")
-    return key, _RULE.pack(ACTIONS[rule.action], index)
-
-
 def unknown_paths(rules: Sequence[Rule]) -> bytes:
     """What is done, by kind of event, where a path is so long that its beginning is not known.
 
@@ -170,7 +139,12 @@ def _networks(patterns: Iterable[str]) -> Iterable[str]:
 
 def _add(trie: Trie, key: bytes, rule: Rule, index: int) -> None:
     """Of two rules for the same pattern the stricter one is kept."""
-    keep(trie, key, _RULE.pack(ACTIONS[rule.action], index))
+    keep(trie, key, decision(rule, index))
+
+
+def decision(rule: Rule, index: int) -> bytes:
+    """The value of a map's entry: what is done, and the index of the rule that says so."""
+    return _RULE.pack(ACTIONS[rule.action], index)
 
 
 def keep(trie: Trie, key: bytes, value: bytes) -> None:
@@ -180,29 +154,12 @@ def keep(trie: Trie, key: bytes, value: bytes) -> None:
         trie[key] = value
 
 
-def _path_key(rule: Rule, significant: bytes) -> bytes:
-    significant = significant[:PATH_LEN]  # of a path behind links, only the beginning can be told
-    return _PATH_KEY.pack(8 + 8 * len(significant), EVENTS[rule.event], significant)
-
-
 def _address_key(network: str) -> bytes:
     parsed = ipaddress.ip_network(network)
     if parsed.version == 6:
         return _ADDRESS_KEY.pack(parsed.prefixlen, parsed.network_address.packed)
     mapped = bytes(10) + b"\xff\xff" + parsed.network_address.packed
     return _ADDRESS_KEY.pack(96 + parsed.prefixlen, mapped)
-
-
-def _spellings(pattern: str, followed: Sequence[Callable[[str], str]]) -> set[bytes]:
-    """The pattern as written, and with the links in it followed, which is what the kernel sees."""
-    if pattern == "*":
-        return {b""}
-    if not pattern.endswith("*"):
-        found = {pattern, *(each(pattern) for each in followed)}
-        return {os.fsencode(each) + b"\0" for each in found}
-    directory, _, rest = pattern[:-1].rpartition("/")
-    found = {directory, *(each(directory or "/").rstrip("/") for each in followed)}
-    return {os.fsencode(f"{each}/{rest}") for each in found}
 
 
 def _rule(number: int, fields: Mapping[str, Any]) -> Rule:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from harness.agent import bounded, files, policy
+from harness.agent import bounded, files, policy, policy_paths
 from harness.agent.errors import AgentError
 from harness.agent.files import Watched
 from harness.agent.folders import Folders
@@ -34,7 +34,7 @@ class PolicyMaps:
     """Fills `prefixes`, `suffixes` and `addresses`, and tells `watch` which files are meant.
 
     With `exactly`, the files go into `prefixes`, too. `folders` is an Attachment that hears of new
-    files, if there are rules for files.
+    files, if there are rules for files. Roots of processes that `sees` does not take say nothing.
     """
 
     def __init__(
@@ -44,8 +44,9 @@ class PolicyMaps:
         obj: Object,
         exactly: bool,
         watch: Callable[[Mapping[str, Watched]], None],
+        sees: Callable[[int], bool],
     ) -> None:
-        self.roots = Roots(scope)
+        self.roots = Roots(scope, sees)
         self._rules, self._object, self._exactly, self._watch = rules, obj, exactly, watch
         self._lock = threading.Lock()
         self._closed = False
@@ -81,7 +82,7 @@ class PolicyMaps:
 
     def _fill(self) -> None:
         with self.roots.opened() as roots:
-            prefixes, suffixes = policy.path_tries(self._rules, [root.real for root in roots])
+            prefixes, suffixes = policy_paths.tries(self._rules, [root.real for root in roots])
             if self.folders is not None:
                 # first, and until all are watched: what comes after it was listed is heard of
                 for _ in range(_ROUNDS):
@@ -91,7 +92,7 @@ class PolicyMaps:
                 self._watch(found)
                 if self._exactly:
                     for key, value in self._entries(found).items():
-                        policy.keep(prefixes, key, value)
+                        policy_paths.add(prefixes, key, value)
             self._write("prefixes", prefixes)
             self._write("suffixes", suffixes)
             self._write("addresses", policy.address_trie(self._rules))
@@ -150,7 +151,7 @@ class PolicyMaps:
     def _entries(self, found: Mapping[str, Watched]) -> Trie:
         entries: Trie = {}
         for file in found.values():
-            key, value = policy.path_entry(self._rules[file.rule], file.rule, file.real)
+            key, value = policy_paths.entry(self._rules[file.rule], file.rule, file.real)
             policy.keep(entries, key, value)  # a file may be another one's in another root
         return entries
 

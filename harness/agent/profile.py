@@ -19,7 +19,6 @@ from pathlib import Path
 
 from harness.agent import cgroup, containers, jvm, pid_namespace, pods, pprof
 from harness.agent.collector import Attachment
-from harness.agent.containers import Together
 from harness.agent.errors import AgentError
 from harness.agent.images import Image, Images
 from harness.agent.libbpf import Object
@@ -27,6 +26,7 @@ from harness.agent.perf import Sampler
 from harness.agent.pprof import Frame, Mapping
 from harness.agent.python_frames import Interpreters
 from harness.agent.telemetry import Attributes, Counts, Point, Telemetry, counter
+from harness.agent.together import Together
 
 _KERNEL = Mapping(1 << 63, (1 << 64) - 1, 0, "[kernel.kallsyms]")
 _EVENTS, _NO_ROOM, _UNWALKED = 0, 1, 2  # enum total of profile.bpf.c
@@ -115,8 +115,7 @@ class Profile:
         self._containers.start(obj)
         self._python = Interpreters(obj.map("interpreters"))
         self._remarks: set[str] = set()
-        everyone = cgroup.pids(self._cgroup)
-        for pid in [p for p in everyone if self._containers.sees(self._containers.find_process(p))]:
+        for pid in filter(self._containers.sees_process, cgroup.pids(self._cgroup)):
             self._python.look(pid)
             self._remarks |= {each for each in [jvm.remark(pid)] if each}
         self._sampler = Sampler(obj.program("profile").fd, self._frequency)
@@ -125,6 +124,7 @@ class Profile:
     def aim(self, obj: Object, directory: int) -> None:
         """Sample this cgroup from now on."""
         obj.map("targ_cgroup").update(struct.pack("=I", 0), struct.pack("=I", directory))
+        self._containers.look()
 
     def attach(self, obj: Object) -> Sequence[Attachment]:
         """Enable the perf events."""

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.agent import policy
-from harness.agent.containers import Together
 from harness.agent.policy import Rule
 from harness.agent.telemetry import Log, Value
 from harness.agent.text import text
+from harness.agent.together import Together
 
 EVENT_NAMES = {"exec": "process.exec", "open": "file.open", "connect": "network.connect"}
 _EVENT = struct.Struct("=QQ8I16s256s")  # struct event up to its args

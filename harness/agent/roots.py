@@ -12,7 +12,7 @@ import fnmatch
 import glob
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ctypes import c_char_p, c_int, c_long, c_size_t
 from pathlib import Path
 
@@ -86,10 +86,13 @@ class Root:
 
 
 class Roots:
-    """Whose roots there are: this process's own, and those of the cgroup `scope`."""
+    """Whose roots there are: this process's own, and those of the cgroup `scope`.
 
-    def __init__(self, scope: Path) -> None:
-        self._scope = scope
+    Of its processes those that `sees` takes: a pod that is not selected has no say in anything.
+    """
+
+    def __init__(self, scope: Path, sees: Callable[[int], bool] = lambda _: True) -> None:
+        self._scope, self._sees = scope, sees
         self._known: dict[int, Identity | None] = {}  # by process
         self._opened: set[Identity | None] = set()
         self._again: set[int] = set()
@@ -99,7 +102,7 @@ class Roots:
 
         Of one thread at a time; `forget` is of any.
         """
-        pids = cgroup.pids(self._scope)
+        pids = [pid for pid in cgroup.pids(self._scope) if self._sees(pid)]
         again, self._again = self._again, set()
         for pid in again:
             self._known.pop(pid, None)

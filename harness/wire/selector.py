@@ -148,7 +148,10 @@ def _of_json(text: str) -> Iterator[Requirement]:
 
 
 def _expression(found: Mapping[str, Any], text: str) -> Requirement:
-    operator, values = found["operator"], frozenset(found.get("values") or ())
+    operator, listed = found["operator"], found.get("values")
+    if listed is not None and not isinstance(listed, list):
+        raise _wrong(text, f"The values of {operator} are no list.")
+    values = frozenset(listed or ())
     if operator not in (*_WITH_VALUES, *_WITHOUT):
         raise _wrong(text, f"The operator {operator} is none of In, NotIn, Exists, DoesNotExist.")
     if bool(values) != (operator in _WITH_VALUES):

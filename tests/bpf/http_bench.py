@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from harness.agent.containers import Together
 from harness.agent.http import LOST, Http
 from harness.agent.libbpf import Object
 from harness.agent.telemetry import Span
+from harness.agent.together import Together
 from tests.bpf.packets import (
     IPV4,
     Flow,

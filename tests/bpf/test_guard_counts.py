@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from harness.agent import policy as policies
+from harness.agent import policy_paths
 from harness.agent.libbpf import Object
 from harness.agent.policy import Rule
 from tests.bpf.guarded import counted, logs, policy
@@ -91,7 +92,7 @@ def watched(bpf_objects: Path, service: Any) -> Iterator[Object]:
         obj.map("scope").update(bytes(4), directory.to_bytes(4, sys.byteorder))
         os.close(directory)
         rules = (Rule("all", "exec", ("*",), "report"),)
-        for key, value in policies.path_tries(rules)[0].items():
+        for key, value in policy_paths.tries(rules)[0].items():
             obj.map("prefixes").update(key, value)
         link = obj.program("on_exec").attach()
         yield obj

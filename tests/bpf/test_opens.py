@@ -12,12 +12,12 @@ import pytest
 
 from harness.agent import bounded, opens
 from harness.agent.answerer_process import AnswererProcess
-from harness.agent.containers import Together
 from harness.agent.denier import Denier
 from harness.agent.fanotify import File, Group
 from harness.agent.files import Watched
 from harness.agent.opens import Opens
 from harness.agent.policy import Rule
+from harness.agent.together import Together
 from tests.waiting import until
 
 pytestmark = pytest.mark.bpf

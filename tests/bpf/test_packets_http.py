@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.agent.containers import Together
 from harness.agent.http import Http
 from harness.agent.libbpf import Object
+from harness.agent.together import Together
 from harness.linux import processes
 from tests.bpf.http_bench import OK, Bench, answer, get, post
 from tests.bpf.packets import (

@@ -198,9 +198,9 @@ def test_agents_that_see_selected_pods_may_read_pods_and_nothing_else(
     assert sorted(mounts) == ["agents", "otelcol"]
     roles = {each["metadata"]["name"]: each for each in made if each["kind"] == "ClusterRole"}
     assert set(roles) == {"harness-default-agents", "harness-default-otelcol"}
-    for role in roles.values():
-        assert role["rules"] == [
-            {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
+    for name, verbs in (("agents", ["list", "watch"]), ("otelcol", ["get", "list", "watch"])):
+        assert roles[f"harness-default-{name}"]["rules"] == [
+            {"apiGroups": [""], "resources": ["pods"], "verbs": verbs}
         ]
     (binding,) = (
         each

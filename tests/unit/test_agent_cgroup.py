@@ -52,6 +52,20 @@ def test_a_directory_is_not_a_cgroup(tmp_path: Path) -> None:
         cgroup.check(tmp_path)
 
 
+def test_processes_are_found_deeper_than_calls_nest(tmp_path: Path) -> None:
+    made = [tmp_path]
+    for number in range(1200):
+        made.append(made[-1] / "d")
+        made[-1].mkdir()
+        (made[-1] / "cgroup.procs").write_text(f"{number + 1}\n")
+    try:
+        assert cgroup.pids(tmp_path) == list(range(1, 1201))
+    finally:
+        for each in reversed(made[1:]):
+            (each / "cgroup.procs").unlink()
+            each.rmdir()
+
+
 def test_processes_of_another_pid_namespace_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "cgroup.procs").write_text("0\n12\n0\n")
     assert cgroup.pids(tmp_path) == [12]

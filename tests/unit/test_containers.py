@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.agent import inotify
+from harness.agent import containers, inotify
 from harness.agent.container import Container, of_path
 from harness.agent.containers import Containers
 from harness.agent.origin import of_container
@@ -194,3 +194,153 @@ def test_one_that_is_made_anew_under_its_name_is_not_forgotten(
     found._came(scope / ID)  # by what was told of its beginning once more
     assert number not in found.forgotten()
     assert found.find(number) == Container(ID)
+
+
+DEEP = 1200  # more than Python's calls nest
+
+
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[Path]:
+    """A tree of folders; it is taken away from its end, for that is how deep it is."""
+    made = [tmp_path / "top"]
+    made[0].mkdir()
+    for _ in range(DEEP):
+        made.append(made[-1] / "d")
+        made[-1].mkdir()
+    yield made[0]
+    for each in reversed(made):
+        each.rmdir()
+
+
+def test_a_tree_may_be_deeper_than_calls_are(deep: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (deep.parent / "moved").mkdir()
+    found = Containers(deep.parent / "moved")
+    try:
+        deep.rename(deep.parent / "moved" / ID)
+        found._came(deep.parent / "moved" / ID)
+        (deep.parent / "moved" / ID).rename(deep)
+        assert len(found._there) == DEEP + 2
+        assert list(found._known.values()).count(Container(ID)) == DEEP + 1
+    finally:
+        found.close()
+        (deep.parent / "moved").rmdir()
+
+
+def test_what_cannot_be_taken_hides_nothing_that_came_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    remember = Containers._remember
+    failed: list[Path] = []
+
+    def once(self: Containers, path: Path) -> None:
+        if path.name == OTHER and not failed:
+            failed.append(path)
+            raise RuntimeError("once")
+        remember(self, path)
+
+    found = Containers(tmp_path)
+    found._thread.close()  # else it reads one by one
+    monkeypatch.setattr(Containers, "_remember", once)
+    numbers = [make(tmp_path / each) for each in (OTHER, ID)]
+    found._follow()
+    assert failed
+    assert [found._known.get(each) for each in numbers] == [Container(OTHER), Container(ID)]
+    assert "looked for again" in caplog.text
+    found._inotify.close()
+
+
+def test_where_nothing_tells_what_comes_each_collector_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where programs tell of selected cgroups only: nobody asks for one that is not known."""
+    watch, room = inotify.Inotify.watch, [False]
+
+    def refused(self: inotify.Inotify, folder: Path) -> int | None:
+        if not room[0]:
+            raise inotify.AgentError("no room")
+        return watch(self, folder)
+
+    monkeypatch.setattr(inotify.Inotify, "watch", refused)
+    monkeypatch.setattr(containers, "_LOOK_SECONDS", 0.0)
+    found = Containers(tmp_path, 0.0)
+    try:
+        number = make(tmp_path / ID)
+        found.forgotten()
+        assert found._known[number] == Container(ID)
+        room[0] = True
+        found.forgotten()  # it is watched from now on
+        looked = found._looked
+        found.forgotten()
+        assert found._looked == looked
+        (tmp_path / ID).rmdir()
+        assert until(lambda: number in found._gone)
+    finally:
+        found.close()
+
+
+class Selecting:
+    """Pods of which some are selected, and the map of the programs as `Selected` is asked."""
+
+    def __init__(self) -> None:
+        self.taken: set[str] = set()
+        self.put_there: set[int] = set()
+
+    def takes(self, uid: str) -> bool:
+        return uid in self.taken
+
+    def listen(self, changed: Callable[[set[str]], None]) -> None:
+        pass
+
+    leave = listen
+
+    def put(self, cgroup: int, taken: bool) -> bool:
+        if (cgroup in self.put_there) == taken:
+            return False
+        (self.put_there.add if taken else self.put_there.discard)(cgroup)
+        return taken
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def selecting(tmp_path: Path) -> Iterator[tuple[Selecting, Containers]]:
+    pods = Selecting()
+    found = Containers(tmp_path, pods=pods, apart=False)  # type: ignore[arg-type]
+    found._selected = pods  # type: ignore[assignment]
+    yield pods, found
+    found.close()
+
+
+def test_a_cgroup_that_comes_of_a_selected_pod_has_what_was_there_before_it_was_told(
+    selecting: tuple[Selecting, Containers], tmp_path: Path
+) -> None:
+    pods, found = selecting
+    pods.taken.add(UID)
+    assert not found.turned()
+    number = make(tmp_path / f"pod{UID}")
+    assert until(lambda: number in pods.put_there)
+    assert found.turned()
+    assert not found.turned()
+
+
+def test_selected_pods_are_not_told_apart_unless_that_was_asked(
+    selecting: tuple[Selecting, Containers], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pods, found = selecting
+    pods.taken.add(UID)
+    number = make(tmp_path / f"pod{UID}")
+    assert until(lambda: number in pods.put_there)
+    of = Container(ID, UID)
+    for module in ("containers", "together"):
+        monkeypatch.setattr(f"harness.agent.{module}.of_process", lambda _: of)
+    assert not found.apart
+    assert (found.find(number), found.find_process(1)) == (None, None)
+    assert found.sees_process(1)
+    pods.taken.clear()
+    assert not found.sees_process(1)
+    found._kept_seconds = 0.0
+    (tmp_path / f"pod{UID}").rmdir()
+    assert until(lambda: number in found._gone)
+    assert found.forgotten() == {}
+    assert number not in found._known

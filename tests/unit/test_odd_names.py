@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.agent import opener
-from harness.agent.policy import Rule, path_entry, path_tries
+from harness.agent import opener, policy_paths
+from harness.agent.policy import Rule
 from harness.agent.pprof import Builder, Frame, Mapping, stacks
 from harness.agent.text import text
 from harness.linux import mount, ports, processes
@@ -88,9 +88,9 @@ def test_text_keeps_what_is_text() -> None:
 
 def test_rules_for_files_keep_their_bytes() -> None:
     rule = Rule("odd", "open", ("/x/*",), "kill")
-    key, _ = path_entry(rule, 0, os.fsdecode(b"/x/" + ODD))
+    key, _ = policy_paths.entry(rule, 0, os.fsdecode(b"/x/" + ODD))
     assert b"/x/" + ODD + b"\0" in key
-    prefixes, _ = path_tries([Rule("odd", "exec", (os.fsdecode(b"/x/" + ODD),), "kill")])
+    prefixes, _ = policy_paths.tries([Rule("odd", "exec", (os.fsdecode(b"/x/" + ODD),), "kill")])
     assert any(b"/x/" + ODD + b"\0" in key for key in prefixes)
 
 

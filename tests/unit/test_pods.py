@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from harness.agent import pods as pods_module
 from harness.agent.errors import AgentError
-from harness.agent.kubernetes_api import KubernetesApi
+from harness.agent.kubernetes_api import ExpiredError, KubernetesApi, Pod
 from harness.agent.pods import Pods
-from harness.wire.selector import selection
+from harness.wire.selector import Selection, selection
 from tests.kubernetes_api import Api
 from tests.waiting import until
+
+WANTED = selection("shop", "", "app=go") or Selection()
 
 
 @pytest.fixture
@@ -25,9 +30,7 @@ def api() -> Iterator[Api]:
 
 @pytest.fixture
 def pods(api: Api) -> Iterator[Pods]:
-    wanted = selection("shop", "", "app=go")
-    assert wanted is not None
-    made = Pods(wanted, KubernetesApi(api.url, "worker"))
+    made = Pods(WANTED, KubernetesApi(api.url, "worker"))
     made.listen(_nothing)
     yield made
     made.leave(_nothing)
@@ -80,13 +83,85 @@ def test_while_the_api_does_not_answer_all_is_as_it_was(
     assert until(lambda: pods.takes("late"))
 
 
-@pytest.mark.parametrize("status", [401, 403, 500])
+@pytest.mark.parametrize("status", [401, 403, 404])
 def test_an_api_that_refuses_is_an_error_from_the_start(api: Api, status: int) -> None:
     api.refusing = status
-    wanted = selection("shop")
-    assert wanted is not None
     with pytest.raises(AgentError, match=f"cannot be read .* {status}"):
-        Pods(wanted, KubernetesApi(api.url, "worker"))
+        Pods(WANTED, KubernetesApi(api.url, "worker"))
+
+
+def test_an_api_that_is_away_at_the_start_is_waited_for(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    api.refusing = 503
+    made = Pods(WANTED, KubernetesApi(api.url, "worker"))
+    heard: list[set[str]] = []
+    made.listen(heard.append)
+    try:
+        assert "No pod is selected until the API answers" in caplog.text
+        assert not made.takes("one")
+        api.refusing = 0
+        assert until(lambda: made.takes("one"))
+        assert until(lambda: heard == [{"one"}])
+    finally:
+        made.leave(heard.append)
+
+
+def test_a_server_that_is_nowhere_is_waited_for() -> None:
+    made = Pods(WANTED, KubernetesApi("http://127.0.0.1:1", "worker"))
+    made.listen(_nothing)
+    assert not made.takes("one")
+    made.leave(_nothing)
+
+
+class Watches:
+    """An API that lists, and answers each watch by the next of `answers`, then without end."""
+
+    def __init__(self, *answers: list[tuple[str, Pod | None, str]] | AgentError) -> None:
+        self.lists, self.answers = 0, list(answers)
+
+    def pods(self) -> tuple[list[Pod], str]:
+        self.lists += 1
+        return [], "1"
+
+    def changes(self, _: str) -> Iterator[tuple[str, Pod | None, str]]:
+        if not self.answers:
+            time.sleep(0.01)
+            return
+        answer = self.answers.pop(0)
+        if isinstance(answer, AgentError):
+            raise answer
+        yield from answer
+        raise AgentError("broken")
+
+
+def paused(monkeypatch: pytest.MonkeyPatch, api: Watches) -> list[float]:
+    """How long it was waited after each error."""
+    pauses: list[float] = []
+
+    class Ended(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            if timeout is not None and timeout != pods_module._LEAST_PAUSE_SECONDS:
+                pauses.append(timeout)
+                return self.is_set()
+            return super().wait(timeout)
+
+    monkeypatch.setattr(pods_module.threading, "Event", Ended)
+    made = Pods(WANTED, api)  # type: ignore[arg-type]
+    made.listen(_nothing)
+    assert until(lambda: not api.answers)
+    made.leave(_nothing)
+    made._thread.join(10)
+    return pauses
+
+
+def test_it_is_waited_after_each_error_and_longer_until_something_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    away, old, told = AgentError("away"), ExpiredError("old"), [("BOOKMARK", None, "2")]
+    api = Watches(away, old, away, told, away)
+    assert paused(monkeypatch, api) == [1.0, 2.0, 4.0, 1.0, 2.0]
+    assert api.lists == 6  # what was missed meanwhile is in a list
 
 
 def test_outside_of_a_cluster_it_says_how_to_name_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.agent import policy
+from harness.agent import policy, policy_paths
 from harness.agent.errors import AgentError
 from harness.agent.policy import Rule
 
@@ -93,7 +93,7 @@ def test_exact_paths_beginnings_ends_and_everything():
         Rule("a", "exec", ("*", "/nowhere/one", "/nowhere/dir/*"), "report"),
         Rule("b", "exec", ("*/nc",), "kill"),
     )
-    prefixes, suffixes = policy.path_tries(rules)
+    prefixes, suffixes = policy_paths.tries(rules)
     assert patterns(prefixes) == {
         (1, b""): (1, 0),
         (1, b"/nowhere/one\0"): (1, 0),
@@ -108,22 +108,102 @@ def test_links_are_followed_because_the_kernel_sees_where_they_lead(tmp_path):
     (tmp_path / "link").symlink_to("real")
     (tmp_path / "real" / "program").touch()
     rules = (Rule("a", "exec", (f"{tmp_path}/link/program", f"{tmp_path}/link/*"), "kill"),)
-    found = patterns(policy.path_tries(rules)[0])
+    found = patterns(policy_paths.tries(rules)[0])
     real = os.path.realpath(tmp_path).encode()
     assert (1, real + b"/real/program\0") in found
     assert (1, real + b"/real/") in found
+
+
+def led(**links):
+    """What follows links at the top of a root: tmp="/" for one from /tmp to /."""
+
+    def follow(path):
+        _, name, *rest = f"{path}/".split("/", 2)
+        found = links.get(name, f"/{name}").rstrip("/")
+        return "/".join((found, *rest)).rstrip("/") or "/"
+
+    return follow
+
+
+def found(rules, *roots):
+    return patterns(policy_paths.tries(rules, roots)[0])
+
+
+def test_no_link_leads_a_rule_to_a_folder_above_its_own():
+    rules = (Rule("a", "exec", ("/tmp/*", "/opt/in/x*"), "kill"),)
+    as_written = {(1, b"/tmp/"): (2, 0), (1, b"/opt/in/x"): (2, 0)}
+    assert found(rules, led(), led(tmp="/"), led(tmp="/", opt="/")) == {
+        **as_written, (1, b"/in/x"): (2, 0),
+    }  # fmt: skip
+    assert found(rules, led(tmp="/"), led(opt="/")) == {**as_written, (1, b"/in/x"): (2, 0)}
+    assert found((rules[0],), led(), lambda path: "/opt") == as_written
+    assert found(rules, led(tmp="/srv")) == {**as_written, (1, b"/srv/"): (2, 0)}
+
+
+def test_a_root_in_a_folder_has_folders_above_a_rule_of_its_own():
+    def jail(path):
+        return "/srv/jail" + {"/": "", "/a/tmp": "/a"}.get(path, path)
+
+    rules = (Rule("a", "exec", ("/a/tmp/*", "/b/*"), "kill"),)
+    assert set(found(rules, led(), jail)) == {
+        (1, b"/a/tmp/"), (1, b"/b/"), (1, b"/srv/jail/b/"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("weaker", ["ignore", "report"])
+@pytest.mark.parametrize("strict", ["/tmp/*", "/tm*", "*"])
+def test_no_link_of_a_container_takes_a_path_from_a_stricter_rule(weaker, strict):
+    rules = (
+        Rule("weaker", "exec", ("/opt/tool", "/opt/*"), weaker),
+        Rule("strict", "exec", (strict,), "kill"),
+    )
+    evil = led(opt="/tmp")
+    assert found(rules, led(), evil) == found(rules, led())
+    assert (1, b"/tmp/tool\0") not in found(rules, led())
+
+
+def test_what_a_link_adds_to_a_stricter_rule_is_not_taken_either():
+    rules = (
+        Rule("weaker", "exec", ("/opt/tool",), "report"),
+        Rule("strict", "exec", ("/tmp/*",), "kill"),
+    )
+    root = led(opt="/private/opt", tmp="/private")
+    assert found(rules, led(), root) == {**found(rules, led()), (1, b"/private/"): (2, 1)}
+    assert found(rules, root) == {**found(rules, led()), (1, b"/private/"): (2, 1)}
+
+
+def test_an_exception_to_a_stricter_rule_is_one_where_own_links_lead():
+    rules = (
+        Rule("most", "exec", ("/bin/*",), "kill"),
+        Rule("one", "exec", ("/bin/sh", "/opt/*"), "ignore"),
+    )
+    own = led(bin="/usr/bin", opt="/usr/bin/opt")
+    written = found(rules, led())
+    assert found(rules, own) == {
+        **written, (1, b"/usr/bin/"): (2, 0), (1, b"/usr/bin/sh\0"): (0, 1),
+    }  # fmt: skip
+    assert found(rules, led(), own) == {**written, (1, b"/usr/bin/"): (2, 0)}
+
+
+def test_what_own_links_say_is_not_changed_by_a_container():
+    rules = (
+        Rule("tmp", "exec", ("/tmp/*",), "kill"),
+        Rule("shell", "exec", ("/bin/sh",), "report"),
+    )
+    both = found(rules, led(bin="/usr/bin"), led(tmp="/usr"))
+    assert both[1, b"/usr/bin/sh\0"] == (1, 1)
 
 
 def test_of_two_rules_for_one_pattern_the_stricter_is_kept():
     rules = tuple(
         Rule(action, "exec", ("/nowhere",), action) for action in ("kill", "report", "ignore")
     )
-    assert patterns(policy.path_tries(rules)[0]) == {(1, b"/nowhere\0"): (2, 0)}
+    assert patterns(policy_paths.tries(rules)[0]) == {(1, b"/nowhere\0"): (2, 0)}
 
 
 def test_an_entry_gives_way_to_a_stricter_one_alone():
     def value(action: str) -> bytes:
-        (found,) = policy.path_tries((Rule("x", "open", ("/x",), action),))[0].values()
+        (found,) = policy_paths.tries((Rule("x", "open", ("/x",), action),))[0].values()
         return found
 
     trie: policy.Trie = {}
@@ -174,7 +254,7 @@ def test_a_path_that_is_too_long_to_know_is_what_the_strictest_rule_wants(
     found = struct.unpack("=8I", policy.unknown_paths(made))
     assert (found[2:4], found[4:6]) == (exec_rule, open_rule)
     assert found[:2] == found[6:] == (0, 0)
-    assert not any(b"too-long" in key for trie in policy.path_tries(made) for key in trie)
+    assert not any(b"too-long" in key for trie in policy_paths.tries(made) for key in trie)
 
 
 def test_paths_that_are_too_long_are_a_pattern(tmp_path):
@@ -186,5 +266,5 @@ def test_paths_that_are_too_long_are_a_pattern(tmp_path):
 
 def test_a_path_behind_a_link_may_be_longer_than_a_key(tmp_path):
     rules = (Rule("a", "exec", ("/x",), "kill"),)
-    found = patterns(policy.path_tries(rules, [lambda _: "/" + "n" * 300])[0])
+    found = patterns(policy_paths.tries(rules, [lambda _: "/" + "n" * 300])[0])
     assert (1, b"/" + b"n" * 254) in found

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.agent import files
+from harness.agent import files, policy_paths
 from harness.agent.files import Watched
-from harness.agent.policy import Rule, path_tries
-from harness.agent.roots import Root
+from harness.agent.policy import Rule
+from harness.agent.roots import Root, Roots
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_its_own_root_is_as_it_is_here(tmp_path: Path) -> None:
 def test_rules_for_programs_mean_those_of_every_root(root: Root, folder: Path) -> None:
     rules = (Rule("shells", "exec", ("/bin/sh", "/homes/a/*"), "kill"),)
     with closing(Root("")) as own:
-        prefixes, _ = path_tries(rules, [own.real, root.real])
+        prefixes, _ = policy_paths.tries(rules, [own.real, root.real])
     paths = {key[5:].rstrip(b"\0") for key in prefixes}
     assert paths >= {
         b"/bin/sh", os.path.realpath("/bin/sh").encode(),
@@ -98,3 +98,20 @@ def test_the_folders_on_the_way_are_watched_for_the_next_name(root: Root, folder
         f"{folder}/home/b/.ssh": {"id_*"},
         f"{folder}/etc": {"later"},
     }
+
+
+def test_a_root_that_leads_a_folder_to_its_top_kills_nothing_more(tmp_path: Path) -> None:
+    (tmp_path / "tmp").symlink_to("/")
+    rules = (Rule("temporary", "exec", ("/tmp/*",), "kill"),)
+    with closing(Root("")) as own, closing(Root(str(tmp_path))) as other:
+        alone = policy_paths.tries(rules, [own.real])
+        assert policy_paths.tries(rules, [own.real, other.real]) == alone
+
+
+def test_roots_of_processes_that_are_not_seen_are_not_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.procs").write_text(f"{os.getpid()}\n")
+    assert Roots(tmp_path).came()
+    seen: list[int] = []
+    roots = Roots(tmp_path, lambda pid: bool(seen.append(pid)))
+    assert not roots.came()
+    assert seen == [os.getpid()]

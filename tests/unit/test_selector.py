@@ -53,6 +53,9 @@ def test_labels_match_as_kubernetes_has_it(text: str, matched: bool) -> None:
         '{"matchExpressions": [{"key": "app", "operator": "Gt", "values": ["1"]}]}',
         '{"matchExpressions": [{"key": "app", "operator": "In"}]}',
         '{"matchExpressions": [{"key": "app", "operator": "Exists", "values": ["x"]}]}',
+        '{"matchExpressions": [{"key": "app", "operator": "In", "values": "shop"}]}',
+        '{"matchExpressions": [{"key": "app", "operator": "In", "values": {"shop": 1}}]}',
+        '{"matchExpressions": [{"key": "app", "operator": "Exists", "values": ""}]}',
         '{"matchExpressions": [{"operator": "Exists"}]}',
     ],
 )  # fmt: skip

@@ -42,7 +42,7 @@ resource.opentelemetry.io/service.name: {{ . }}
 {{- with .Values.agents }}{{ if or .namespaces .excludedNamespaces .podSelector }}true{{ end }}{{ end }}
 {{- end }}
 
-{{/* A service account may read pods, in every namespace, and nothing else. */}}
+{{/* A service account may do these (verbs) with pods, in every namespace, and nothing else. */}}
 {{- define "harness.readsPods" -}}
 {{- $wide := include "harness.wide" . }}
 apiVersion: rbac.authorization.k8s.io/v1
@@ -55,7 +55,7 @@ metadata:
 rules:
   - apiGroups: [""]
     resources: [pods]
-    verbs: [get, list, watch]
+    verbs: [{{ .verbs }}]
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
