@@ -18,6 +18,7 @@ Verdict = Literal[
 ]  # fmt: skip
 ENTRY = "entry_ns"  # of a certificate: its rows have this arm
 SEEN = 95.0  # percent; cheap because it saw less is no result
+SPANS = "coverage_percent[spans]"  # of those that were sent, which are a sample as a rule
 _OUTCOMES: Mapping[str, Verdict] = {
     "pass": "confirmed", "fail": "refuted", "inconclusive": "not resolved",
 }  # fmt: skip
@@ -48,6 +49,9 @@ QUANTITIES: dict[str, Quantity] = {
     "bpf_ns": Quantity(("bpf_us",), "ns/request", 1e3),
     "coverage_percent": Quantity(
         ("coverage_percent[requests]", "coverage_percent[server_spans]"), "%", is_cost=False
+    ),
+    "trace_coverage_percent": Quantity(
+        ("coverage_percent[server_spans]", SPANS), "%", is_cost=False
     ),
     "data_latency_p99_s": Quantity(("data_latency_p99_s",), "s", is_cost=False),
     **{
@@ -145,13 +149,23 @@ def _of(claim: CheckableClaim, evidence: Evidence) -> Iterator[Answer]:
         if collectors not in claim.collectors:
             continue
         for workload in workloads:
-            row = evidence.row(workload, arm, kind.metrics)
+            row = evidence.row(workload, arm, _metrics(kind, collectors))
             if row is None or (claim.workloads and workload not in claim.workloads):
                 continue
             figure = _figure(kind, row, evidence)
             verdict, why = _verdict(claim, kind, row, figure, evidence)
             here = _here(evidence, workload, method)
             yield Answer(claim, verdict, why, figure, evidence, workload, collectors, here)
+
+
+def _metrics(kind: Quantity, collectors: str) -> list[str]:
+    """Those that answer: spans that were sent are all requests' only where http samples all."""
+    return [name for name in kind.metrics if name != SPANS or _samples_all(collectors)]
+
+
+def _samples_all(collectors: str) -> bool:
+    specs = (each.partition(":") for each in collectors.split("+"))
+    return any(name == "http" and "sample=1" in options.split(",") for name, _, options in specs)
 
 
 def _figure(kind: Quantity, row: Comparison, evidence: Evidence) -> Figure:

@@ -101,6 +101,24 @@ def test_units_and_conditions_are_those_of_the_claim() -> None:
     assert found.here == "2 CPUs, one machine, 2,500 requests/s, target kind"
 
 
+def test_requests_in_metrics_and_a_sample_of_spans_are_no_trace_of_each_request() -> None:
+    said = replace(
+        CLAIM, quantity="trace_coverage_percent", least=95.0, most=math.inf,
+        collectors=("http", "http:sample=1", "otel-python"),
+    )  # fmt: skip
+    rows = [row(99, 100, metric=f"coverage_percent[{what}]") for what in ("requests", "spans")]
+
+    def told(collectors: str, *rows: Comparison) -> str:
+        return verdict(run(*rows, arms={"http": (collectors, "switch")}), said)[0]
+
+    assert told("http", *rows) == "not measured yet"
+    assert told("http:sample=1", rows[0]) == "not measured yet"
+    assert told("http:sample=1", *rows) == "confirmed"
+    assert told("otel-python", *rows) == "not measured yet"
+    spans = row(99, 100, metric="coverage_percent[server_spans]")
+    assert told("otel-python", spans) == "confirmed"
+
+
 @pytest.mark.parametrize("each", claim.load(), ids=lambda each: each.id)
 def test_a_claim_can_be_looked_up_and_answered_or_says_why_not(each: CheckableClaim) -> None:
     assert each.source
@@ -109,7 +127,8 @@ def test_a_claim_can_be_looked_up_and_answered_or_says_why_not(each: CheckableCl
     if each.unanswerable:
         return
     known = {*REGISTRY, *subject.names(), "entry"}
-    assert {name for alternative in each.collectors for name in alternative.split("+")} <= known
+    specs = {spec for alternative in each.collectors for spec in alternative.split("+")}
+    assert {spec.partition(":")[0] for spec in specs} <= known
     assert each.quantity in QUANTITIES
     assert each.command.startswith("harness ")
     assert each.least < each.most
