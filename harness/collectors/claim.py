@@ -7,6 +7,7 @@ one says why nothing answers it. What a claim leaves open is read in one way for
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -22,6 +23,9 @@ _SHARED = ("tool", "source", "url", "date", "conditions", "quantity", "collector
            "workloads", "differs", "unanswerable")  # fmt: skip
 _NEEDED = ("id", "tool", "text", "source", "date", "conditions")
 _ANSWERED = ("quantity", "collectors", "command")
+_FORMS = {  # of what a table shows as it stands
+    "id": r"[a-z0-9-]+", "url": r"(https?://[^\s()<>|\"]+)?", "command": r"[^`|\n]*",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,9 @@ def _problems(table: Mapping[str, Any], shared: Mapping[str, Any]) -> Iterator[s
         yield f"unknown keys: {', '.join(unknown)}."
     if missing := [key for key in _NEEDED if not merged.get(key)]:
         yield f"it lacks {', '.join(missing)}: nobody could look it up."
+    for key, form in _FORMS.items():
+        if not re.fullmatch(form, str(merged.get(key, ""))) and merged.get(key):
+            yield f"{key} cannot be {merged[key]!r}."
     bounds = [key for key in BOUNDS if key in table]
     if merged.get("unanswerable"):
         if bounds:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
+from urllib.parse import quote
 
 from harness.analysis.claimed import QUANTITIES, Answer, Evidence, Figure
 from harness.collectors.claim import ABOUT, CheckableClaim
@@ -18,6 +19,8 @@ _HEAD = (
     "Run, service, conditions here", "Repeat it",
 )  # fmt: skip
 _OF_EVIDENCE = ("Run", "Began", "Machine", "Kernel", "harness", "Statistics", "Who")
+_ESCAPES = {ord(sign): f"\\{sign}" for sign in "\\`*_[]<>|~#"}
+_OF_ADDRESSES = "/:.?=&%#-_~"
 _WHO = {"run": "published here", "certificate": "published here", "submission": "submitted"}
 
 
@@ -86,18 +89,18 @@ def _claim_rows(answers: Sequence[Answer]) -> Iterator[str]:
         claim = answer.claim
         told = ("", "", "") if claim.id == before else _claimed(claim)
         before = claim.id
-        verdict = f"**{answer.verdict}**" + (f": {answer.why}" if answer.why else "")
-        command = f"`{claim.command}`" if claim.command else ""
-        yield _row((*told, figure(answer.figure), verdict, _where(answer), command))
+        verdict = f"**{answer.verdict}**" + (f": {_safe(answer.why)}" if answer.why else "")
+        command = f"`{claim.command}`" if claim.command else ""  # `claim` takes no other text
+        yield _row((*told, _safe(figure(answer.figure)), verdict, _where(answer), command))
 
 
 def _claimed(claim: CheckableClaim) -> tuple[str, str, str]:
-    source = f"[{claim.source}]({claim.url})" if claim.url else claim.source
+    source = _link(claim.source, claim.url) if claim.url else _safe(claim.source)
     allowed = f" (read as {read_as(claim)})" if read_as(claim) else ""
     differs = f"; here: {claim.differs}" if claim.differs else ""
     return (
-        f"<a id=\"{claim.id}\"></a>**{claim.tool}**: {_safe(claim.text)}{allowed}",
-        f"{source}, {claim.date}", _safe(claim.conditions + differs),
+        f"<a id=\"{claim.id}\"></a>**{_safe(claim.tool)}**: {_safe(claim.text)}{_safe(allowed)}",
+        f"{source}, {_safe(claim.date)}", _safe(claim.conditions + differs),
     )  # fmt: skip
 
 
@@ -105,11 +108,8 @@ def _where(answer: Answer) -> str:
     found = answer.evidence
     if found is None:
         return ""
-    parts = (
-        f"[{found.name}]({found.link})", answer.workload, answer.collectors.replace("+", " + "),
-        answer.here,
-    )  # fmt: skip
-    return ", ".join(filter(None, parts))
+    told = (answer.workload, answer.collectors.replace("+", " + "), answer.here)
+    return ", ".join([_link(found.name, found.link), *(_safe(each) for each in told if each)])
 
 
 def _evidence(found: Evidence) -> tuple[str, ...]:
@@ -117,9 +117,9 @@ def _evidence(found: Evidence) -> tuple[str, ...]:
     told = (machine.get("cpu_model"), f"{machine.get('cpus_online', '?')} CPUs",
             machine.get("distribution"), machine.get("virtualisation"))  # fmt: skip
     return (
-        f"[{found.name}]({found.link})", found.began[:10],
-        _safe(", ".join(str(each) for each in told if each)), str(machine.get("kernel", "")),
-        found.version, str(found.statistics or ""), _WHO[found.kind],
+        _link(found.name, found.link), _safe(found.began[:10]),
+        _safe(", ".join(str(each) for each in told if each)), _safe(str(machine.get("kernel", ""))),
+        _safe(found.version), str(found.statistics or ""), _WHO[found.kind],
     )  # fmt: skip
 
 
@@ -148,9 +148,14 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
+def _link(text: str, where: str) -> str:
+    """A link, from which nothing breaks out."""
+    return f"[{_safe(text)}]({quote(where, safe=_OF_ADDRESSES)})"
+
+
 def _safe(text: str) -> str:
-    """Within a cell of a table."""
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    """Text of others within a cell: Markdown shows it as it stands."""
+    return " ".join(text.translate(_ESCAPES).split())
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -93,6 +93,26 @@ def test_nothing_is_invented_where_no_run_is() -> None:
     assert (never.verdict, never.why) == ("not obtainable here", "It is sold.")
 
 
+def test_what_others_wrote_breaks_out_of_no_cell() -> None:
+    bad = "[x](y) | <b>`*_~#\\\n## Z"
+    said = replace(CLAIM, tool=bad, text=bad, source=bad, date=bad, conditions=bad, differs=bad)
+    arms = {"http": ("http", bad)}
+    found = run(
+        row(0.1, 0.9), name=bad, link=f"../{bad}", version=bad, target=bad, arms=arms,
+        machine={"cpu_model": bad, "kernel": bad, "cpus_online": 2},
+    )  # fmt: skip
+    answers = claimed.answers(said, [found], {})
+    assert answers[0].evidence
+    made = texts.markdown([replace(answers[0], why=bad, workload=bad)], [found])
+    assert "## Z" not in made
+    tables = [line for line in made.splitlines() if line.startswith("|")]
+    assert {len(re.split(r"(?<!\\)\|", line)) - 2 for line in tables} == {7}
+    plain = re.sub(r"\\[\\`*_\[\]<>|~#]", "", made)
+    assert "(y)" in plain
+    assert "](y)" not in plain
+    assert "<b>" not in plain
+
+
 def test_units_and_conditions_are_those_of_the_claim() -> None:
     said = replace(CLAIM, quantity="agent_cpu_percent")
     (found,) = claimed.answers(said, [run(row(1.0, 3.0, metric="agent_us"))], {})
@@ -148,6 +168,9 @@ def test_each_subject_that_claims_are_made_of_is_in_the_table() -> None:
         ({"at_most": "much"}, "at_most cannot be"),
         ({"colour": "red"}, "unknown keys: colour"),
         ({"source": ""}, "it lacks source"),
+        ({"id": "a|b"}, "id cannot be"),
+        ({"url": "javascript:x"}, "url cannot be"),
+        ({"command": "harness `x`"}, "command cannot be"),
         ({"command": ""}, "it lacks command"),
         ({"unanswerable": "a price"}, "it cannot be answered, and says at_most"),
     ],
