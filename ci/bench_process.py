@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench_table import Failed
@@ -53,6 +54,23 @@ def family(pid: int) -> list[int]:
     return found
 
 
+@dataclass(frozen=True)
+class Taken:
+    """ns of CPU of a collector's processes, ns in its programs, and how often these ran."""
+
+    cpu_ns: float
+    ran_ns: float
+    runs: float
+
+    def less(self, idle: Taken, times: float) -> Taken:
+        """Without so many times what an idle stretch took."""
+        return Taken(
+            self.cpu_ns - times * idle.cpu_ns,
+            self.ran_ns - times * idle.ran_ns,
+            self.runs - times * idle.runs,
+        )
+
+
 class Spent:
     """What a collector takes from now on."""
 
@@ -66,14 +84,15 @@ class Spent:
         """How long it is."""
         return time.monotonic() - self._began
 
-    def till_now(self) -> tuple[int, int, int]:
-        """ns of CPU of its processes, ns in its programs, and how often these ran."""
+    def till_now(self) -> Taken:
+        """What it took since."""
         if processes.await_end(self._process, 0):
             raise Failed(_reason(self._process))
         cpu_ns, now = _ran(self._process.pid) - self._cpu_ns, self._watched.read().values()
         self.lasted = self.seconds
         ran_ns = sum(each.run_time_ns - self._programs[each.id].run_time_ns for each in now)
-        return cpu_ns, ran_ns, sum(each.run_cnt - self._programs[each.id].run_cnt for each in now)
+        runs = sum(each.run_cnt - self._programs[each.id].run_cnt for each in now)
+        return Taken(cpu_ns, ran_ns, runs)
 
 
 def _ran(pid: int) -> int:

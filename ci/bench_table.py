@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from questions import Question
 
+LEAST_SEEN = 95.0  # percent of the events that were made; cheap because it saw less is no result
 GOAL = 10.0  # times as much as ours
 Found = Mapping[tuple[str, str], Sequence["Figures"]]
 
@@ -39,6 +40,15 @@ class Figures:
     def whole_us(self) -> float:
         """In the kernel and in its processes."""
         return self.kernel_us + self.agent_us
+
+
+def sees(rounds: Sequence[Figures]) -> bool:
+    """Whether it saw enough of the events to be compared."""
+    return _seen_percent(rounds) >= LEAST_SEEN
+
+
+def _seen_percent(rounds: Sequence[Figures]) -> float:
+    return statistics.median(100 * each.seen / each.made for each in rounds)
 
 
 def text(
@@ -73,14 +83,15 @@ def _head(options: argparse.Namespace) -> Iterator[str]:
 def _foot() -> str:
     return f"""\
 *kernel*: the time in its BPF programs, by the kernel's own statistics (which add some 20 ns a run),
-for each event that was made; *runs*: how often they ran for it. Tracepoints run for everybody's
-events, whatever the scope. fanotify is no BPF program: what it costs who opens a file is in no
-column. *processes*: CPU time of its processes for each event, less that of the idle stretch. *both,
-to ours*: kernel and processes together as a multiple of ours in the same round, the median (least
-to most); the goal is {GOAL:g} and more. *PSS*: memory of its processes at the end; *maps*: what the
-kernel is charged with for its BPF maps, without the buffers of perf events. What is counted alone,
-as by bpftrace, is less than `flows` tells of a connection (bytes both ways, round-trip time,
-retransmits, how it ended)."""
+for each event that was made, less that of the idle stretch; *runs*: how often they ran for it, less
+the same. Tracepoints run for everybody's events, whatever the scope. fanotify is no BPF program:
+what it costs who opens a file is in no column. *processes*: CPU time of its processes for each
+event, less that of the idle stretch. *both, to ours*: kernel and processes together as a multiple
+of ours in the same round, the median (least to most); the goal is {GOAL:g} and more. Who saw less
+than {LEAST_SEEN:g} % is not compared. *idle*: processes and programs together, while nothing was
+made. *PSS*: memory of its processes at the end; *maps*: what the kernel is charged with for its BPF
+maps, without the buffers of perf events. What is counted alone, as by bpftrace, is less than
+`flows` tells of a connection (bytes both ways, round-trip time, retransmits, how it ended)."""
 
 
 def _question(
@@ -121,7 +132,11 @@ def _cells(rounds: Sequence[Figures], base: Sequence[Figures]) -> str:
 
 
 def _ratio(rounds: Sequence[Figures], base: Sequence[Figures]) -> str:
-    """Theirs to ours, in rounds that both have."""
+    """Theirs to ours, in rounds that both have, if both saw enough."""
+    if not sees(rounds):
+        return f"none: it saw {_seen_percent(rounds):.0f} %"
+    if base and not sees(base):
+        return "none: ours saw too few"
     both = [(each.whole_us, ours.whole_us) for each, ours in zip(rounds, base, strict=False)]
     ratios = [theirs / ours for theirs, ours in both if ours > 0]
     if rounds is base or not ratios:

@@ -5,11 +5,13 @@
 A day in short: storms of connections, a scanner with ever new routes, processes that are born and
 die within milliseconds, files that they open, a receiver of telemetry that is restarted again and
 again (soak_load.py). What was made is held against what arrived and what was said to be lost
-(soak_account.py): what is in neither fails, and so does memory that surely grows by more than
---most MB an hour in the second half. As root. Accounts hold on a busy machine, too.
+(soak_account.py): what is in neither fails, and so does what was never made, more than --lost
+percent that are said to be lost, and memory that surely grows by more than --most MB an hour in the
+second half. As root. Accounts hold on a busy machine, too.
 
-Exit: 0 all is accounted for and memory does not grow, 1 not so, 2 it could not run, 3 it was too
-short to tell whether memory grows, or the slope is not known well enough.
+Exit: 0 all is accounted for and memory does not grow, 1 not so, 2 it could not run (the service
+ended, nothing of a kind was made, or too much is uncertain), 3 it was too short to tell whether
+memory grows, or the slope is not known well enough.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ def main() -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         place = stack.enter_context(makers.place(f"harness-soak-{os.getpid()}"))
-        port = _service(stack, place, folder)
+        service, port = _service(stack, place, folder)
         _, maker = stack.enter_context(makers.maker(place, folder))
         receiver = Receiver()
         stack.callback(receiver.away)
@@ -79,14 +81,19 @@ def main() -> int:
                     with options.samples.open("a") as file:
                         file.write(json.dumps(sample) + "\n")
         stats = _told(clients)
+        ended = processes.await_end(service, 0)
     found = soak_account.accounts(load, receiver, stats)
     growths = list(soak_account.grown(samples))
     said = "\n".join(soak_account.text(found, growths, samples, options.most))
     if options.output:
         options.output.write_text(said + "\n")
     print(json.dumps([asdict(each) for each in found]) if options.json else said)
+    if why := list(soak_account.unfit(found, ended=ended)):
+        print("\n".join(why), file=sys.stderr)
+        return 2
     verdicts = {each.verdict(options.most) for each in growths}
-    if "grows" in verdicts or not all(each.balances for each in found):
+    fails = any(not each.balances or each.loses(options.lost) for each in found)
+    if "grows" in verdicts or fails:
         return 1
     return 3 if verdicts != {"does not grow"} else 0
 
@@ -96,21 +103,22 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--hours", type=float, default=1.0)
     parser.add_argument("--every", type=float, default=5.0, help="seconds between samples")
     parser.add_argument("--most", type=float, default=5.0, help="MB/h that are no growth")
+    parser.add_argument("--lost", type=float, default=1.0, help="%% that may be said to be lost")
     parser.add_argument("--samples", type=Path, help="keep all samples there, a JSON line each")
     parser.add_argument("-o", "--output", type=Path, help="write the tables there, too")
     parser.add_argument("--json", action="store_true", help="print the accounts as JSON")
     return parser.parse_args()
 
 
-def _service(stack: ExitStack, place: Path, folder: Path) -> int:
-    """The Go service that ships, in the cgroup; its port."""
+def _service(stack: ExitStack, place: Path, folder: Path) -> tuple[processes.Process, int]:
+    """The Go service that ships, in the cgroup, and its port."""
     argv = [str(ROOT / "workloads/go/.output/server"), "--host", "127.0.0.1", "--port", "0"]
     log = folder / "service.log"
     process = processes.spawn(argv, log=log, cgroup=place)
     stack.callback(processes.stop, process)
     told = processes.announced(process, 30)
     assert told is not None, log.read_text()
-    return int(told["port"])
+    return process, int(told["port"])
 
 
 def _agent(
@@ -158,17 +166,23 @@ def _samples(
         time.sleep(min(every, max(0.0, began + seconds - time.monotonic())))
 
 
-def _told(clients: Clients) -> dict[str, dict[str, Any]]:
-    """The counters of each, when a receiver has taken all that waited."""
-    time.sleep(SETTLE_SECONDS)
-    deadline = time.monotonic() + PATIENCE_SECONDS
+def _told(
+    clients: Clients, settle: float = SETTLE_SECONDS, patience: float = PATIENCE_SECONDS
+) -> dict[str, dict[str, Any]]:
+    """The counters of each, when a receiver has taken all that waited.
+
+    Or when no more patience is left: what waits then is in no column, and so unsaid.
+    """
+    time.sleep(settle)
+    deadline = time.monotonic() + patience
     while True:
+        late = time.monotonic() > deadline
         try:
             stats = {name: each.call("flush") for name, each in clients.items()}
-            if not any(each["waiting"] for each in stats.values()):
+            if late or not any(each["waiting"] for each in stats.values()):
                 return stats
         except ControlError:
-            if time.monotonic() > deadline:
+            if late:
                 raise
         time.sleep(0.2)
 

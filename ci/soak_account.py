@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from receiver import Receiver
@@ -15,18 +15,24 @@ from harness.analysis import growth
 from harness.analysis.compare import Array
 
 FLOOR_SECONDS = 30.0  # in which the queue is empty at least once, mostly
+MOST_UNCERTAIN = 1.0  # percent
 Sample = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Account:
-    """Events of a kind: `uncertain` may have been made or not, `seen` arrived at the receiver."""
+    """Events of a kind: `uncertain` may have been made or not, `seen` arrived at the receiver.
+
+    `said` are those said to be lost: `exact`, or `at most` so many, because one may be said more
+    than once, or `shared`, because those of another account are in it.
+    """
 
     what: str
     made: int
     uncertain: int
     seen: int
     said: int
+    reckoned: Literal["exact", "at most", "shared"] = "exact"
 
     @property
     def unsaid(self) -> int:
@@ -35,13 +41,18 @@ class Account:
 
     @property
     def invented(self) -> int:
-        """Seen, though nobody made them."""
-        return max(0, self.seen - self.made - self.uncertain)
+        """Seen, or said to be lost, though nobody made them."""
+        told = self.seen + (self.said if self.reckoned == "exact" else 0)
+        return max(0, told - self.made - self.uncertain)
 
     @property
     def balances(self) -> bool:
         """Whether all are accounted for."""
         return not self.unsaid and not self.invented
+
+    def loses(self, most: float) -> bool:
+        """Whether more than so many percent are said to be lost."""
+        return self.reckoned != "shared" and 100 * self.said > most * self.made
 
 
 @dataclass(frozen=True)
@@ -82,12 +93,26 @@ def accounts(
     return [
         Account("requests", requests, vague, counted, uncounted),
         Account("spans", requests, vague, receiver.spans, uncounted + spans_gone),
-        Account("connections opened", connections, tried, opened, lost),
-        Account("connections closed", connections, tried, closed, lost),
-        Account("executions", born, 0, executed, untold),
-        Account("opened files", read, 0, opens, untold),
+        Account("connections opened", connections, tried, opened, lost, "at most"),
+        Account("connections closed", connections, tried, closed, lost, "at most"),
+        Account("executions", born, 0, executed, untold, "shared"),
+        Account("opened files", read, 0, opens, untold, "shared"),
         Account("both of these", born + read, 0, executed + opens, untold),
     ]
+
+
+def unfit(found: Sequence[Account], *, ended: bool) -> Iterator[str]:
+    """Why accounts say nothing of the collectors: what should have been traced did not happen."""
+    if ended:
+        yield "The service ended before the load did."
+    for each in found:
+        if not each.made:
+            yield f"No {each.what} were made."
+        elif 100 * each.uncertain > MOST_UNCERTAIN * (each.made + each.uncertain):
+            yield (
+                f"Of {each.what}, {each.uncertain:,} may have been made or not, beside "
+                f"{each.made:,}: more than {MOST_UNCERTAIN:g} %."
+            )
 
 
 def grown(samples: Sequence[Sample]) -> Iterator[Growth]:

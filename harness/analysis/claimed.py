@@ -8,27 +8,32 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from harness.analysis import controls, metrics, verdicts
-from harness.collectors.claim import CheckableClaim
+from harness.collectors.claim import CheckableClaim, Kind
 from harness.errors import InputError
 from harness.model import Comparison
 
 Verdict = Literal[
-    "confirmed", "refuted", "not resolved", "not measured yet", "not obtainable here",
+    "confirmed", "refuted", "met", "not met", "within it here", "beyond it here",
+    "less than claimed", "not resolved", "not measured yet", "not obtainable here",
     "no figure answers it",
 ]  # fmt: skip
+NOT_YET: Verdict = "not measured yet"
 ENTRY = "entry_ns"  # of a certificate: its rows have this arm
 SEEN = 95.0  # percent; cheap because it saw less is no result
-_OUTCOMES: Mapping[str, Verdict] = {
-    "pass": "confirmed", "fail": "refuted", "inconclusive": "not resolved",
-}  # fmt: skip
+SPANS = "coverage_percent[spans]"  # of those that were sent, which are a sample as a rule
+_OUTCOMES: Mapping[Kind, tuple[Verdict, Verdict]] = {  # within what is allowed, outside of it
+    "claim": ("confirmed", "refuted"),
+    "goal": ("met", "not met"),
+    "stand-in": ("within it here", "beyond it here"),
+}
 
 
 @dataclass(frozen=True)
 class Quantity:
     """A figure of a report in a claim's unit: the first of `metrics` that is there, times `scale`.
 
-    `by_rate` multiplies by the requests of a second, too. `is_cost` says that one who saw nothing
-    has none to show.
+    `by_rate` multiplies by the requests of a second, too. `is_cost` says that less is better, and
+    that one who saw nothing has none to show.
     """
 
     metrics: tuple[str, ...]
@@ -49,9 +54,12 @@ QUANTITIES: dict[str, Quantity] = {
     "coverage_percent": Quantity(
         ("coverage_percent[requests]", "coverage_percent[server_spans]"), "%", is_cost=False
     ),
+    "trace_coverage_percent": Quantity(
+        ("coverage_percent[server_spans]", SPANS), "%", is_cost=False
+    ),
     "data_latency_p99_s": Quantity(("data_latency_p99_s",), "s", is_cost=False),
     **{
-        f"{ENTRY}[{hook}]": Quantity((f"{ENTRY}[{hook}]",), "ns", is_cost=False)
+        f"{ENTRY}[{hook}]": Quantity((f"{ENTRY}[{hook}]",), "ns")
         for hook in ("tracepoint", "fentry", "kprobe", "uprobe")
     },
 }
@@ -135,7 +143,7 @@ def answers(
     reasons = [unobtainable.get(name, "") for name in claim.collectors]
     if reasons and all(reasons):
         return [Answer(claim, "not obtainable here", reasons[0])]
-    return [Answer(claim, "not measured yet", "no published run has it")]
+    return [Answer(claim, NOT_YET, "no published run has it")]
 
 
 def _of(claim: CheckableClaim, evidence: Evidence) -> Iterator[Answer]:
@@ -145,13 +153,23 @@ def _of(claim: CheckableClaim, evidence: Evidence) -> Iterator[Answer]:
         if collectors not in claim.collectors:
             continue
         for workload in workloads:
-            row = evidence.row(workload, arm, kind.metrics)
+            row = evidence.row(workload, arm, _metrics(kind, collectors))
             if row is None or (claim.workloads and workload not in claim.workloads):
                 continue
             figure = _figure(kind, row, evidence)
             verdict, why = _verdict(claim, kind, row, figure, evidence)
             here = _here(evidence, workload, method)
             yield Answer(claim, verdict, why, figure, evidence, workload, collectors, here)
+
+
+def _metrics(kind: Quantity, collectors: str) -> list[str]:
+    """Those that answer: spans that were sent are all requests' only where http samples all."""
+    return [name for name in kind.metrics if name != SPANS or _samples_all(collectors)]
+
+
+def _samples_all(collectors: str) -> bool:
+    specs = (each.partition(":") for each in collectors.split("+"))
+    return any(name == "http" and "sample=1" in options.split(",") for name, _, options in specs)
 
 
 def _figure(kind: Quantity, row: Comparison, evidence: Evidence) -> Figure:
@@ -167,7 +185,15 @@ def _verdict(
     if doubt := _doubt(kind, row, evidence):
         return "not resolved", doubt
     outcome = verdicts.decide(figure.low, figure.high, claim.least, claim.most)
-    return _OUTCOMES[outcome], ""
+    if outcome == "inconclusive":
+        finite = math.isfinite(figure.low + figure.high)
+        return "not resolved", "" if finite else "it has no finite interval"
+    below = kind.is_cost and figure.high < claim.least and math.isfinite(claim.most)
+    if outcome == "fail" and not below:
+        return _OUTCOMES[claim.kind][1], ""
+    missing = verdicts.part(row.metric, row.method)
+    part = f"{verdicts.OF_PART}: {missing}" if missing else ""
+    return ("less than claimed" if below else _OUTCOMES[claim.kind][0]), part
 
 
 def _doubt(kind: Quantity, row: Comparison, evidence: Evidence) -> str:

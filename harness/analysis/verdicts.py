@@ -48,6 +48,7 @@ class Verdict:
 
 
 WITH_ENTRY = ("bill", "bpf_event")  # metrics that hold entry where it is calibrated
+OF_PART = "of the part that was metered"
 HARM = "harm"  # instead of a metric's name
 NO_HARM = Budget(0, HARM)  # part of every gate, whatever the file says
 
@@ -100,11 +101,17 @@ def overall(verdicts: Sequence[Verdict]) -> Outcome:
 
 def part_of(verdict: Verdict) -> str:
     """What a pass does not cover, because the metric is a part of the cost; empty if it is not."""
-    part = metrics.PARTS.get(verdict.metric, "") if verdict.outcome == "pass" else ""
-    if part and verdict.metric.startswith(WITH_ENTRY) and verdict.row is not None:
-        entry = "entry_us" in verdict.row.method
-        return part if entry else f"entry to the programs, and {part}"
-    return part
+    if verdict.outcome != "pass":
+        return ""
+    return part(verdict.metric, "entry_us" if verdict.row is None else verdict.row.method)
+
+
+def part(metric: str, method: str) -> str:
+    """What is not in a metric that is a part of the cost; empty if it is not."""
+    left_out = metrics.PARTS.get(metric, "")
+    if left_out and metric.startswith(WITH_ENTRY) and "entry_us" not in method:
+        return f"entry to the programs, and {left_out}"
+    return left_out
 
 
 def wrong_fail_percent(verdicts: Sequence[Verdict]) -> float:
@@ -176,8 +183,8 @@ def _sentence(verdict: Verdict, row: Comparison) -> str:
             f"is too few to judge by it: measure at least {LEAST_TRIALS} blocks."
         )
     if verdict.outcome == "pass":
-        part = part_of(verdict)
-        of = f", of the part that was metered: {part}" if part else ""
+        missing = part_of(verdict)
+        of = f", {OF_PART}: {missing}" if missing else ""
         return f"The whole {what} lies within the budget{of}."
     if verdict.outcome == "fail":
         side = "above" if row.low > verdict.budget.most else "below"

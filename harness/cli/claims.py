@@ -13,7 +13,10 @@ from rich.table import Table
 from harness.cli.options import REPORTS
 from harness.cli.screen import errors, out
 
-_COLOURS = {"confirmed": "green", "refuted": "red", "not resolved": "yellow"}
+_COLOURS = {
+    **dict.fromkeys(("confirmed", "met", "within it here", "less than claimed"), "green"),
+    **dict.fromkeys(("refuted", "not met", "beyond it here"), "red"), "not resolved": "yellow",
+}  # fmt: skip
 
 
 @errors
@@ -62,13 +65,15 @@ def claims_command(
         if runs and each.evidence is None:
             continue  # of named runs one asks what these say
         colour = _COLOURS.get(each.verdict, "dim")
+        why = f": {texts.reason(each)}" if texts.reason(each) else ""
         where = f"{each.evidence.name}, {each.workload}" if each.evidence else ""
         shown.add_row(
             escape(f"{each.claim.tool}: {each.claim.text}"), escape(texts.figure(each.figure)),
-            f"[{colour}]{each.verdict}[/]", escape(where),
+            f"[{colour}]{each.verdict}[/]{escape(why)}", escape(where),
         )  # fmt: skip
     out.print(shown)
-    out.print(f"\n{escape(texts.counted(answers))}.", soft_wrap=True)
+    number = len({each.claim.id for each in answers})
+    out.print(f"\n{number} claims: {escape(texts.counted(answers))}.", soft_wrap=True)
     out.print("Next: harness submit RUN, to add figures of this machine; docs/claims.md.")
 
 

@@ -7,21 +7,31 @@ one says why nothing answers it. What a claim leaves open is read in one way for
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from harness.errors import InputError
 
 FOLDER = Path(__file__).with_name("claims")
 ABOUT = 0.2  # how far from a claimed figure, as a share of it, is still about it
+Kind = Literal["claim", "goal", "stand-in"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 BOUNDS = ("at_most", "at_least", "between", "about")
 _SHARED = ("tool", "source", "url", "date", "conditions", "quantity", "collectors", "command",
-           "workloads", "differs", "unanswerable")  # fmt: skip
+           "workloads", "differs", "unanswerable", "kind")  # fmt: skip
 _NEEDED = ("id", "tool", "text", "source", "date", "conditions")
 _ANSWERED = ("quantity", "collectors", "command")
+_OF_ANSWERS = (*_ANSWERED, "workloads", "differs", "kind")
+_FORMS = {  # of what a table shows as it stands
+    "kind": "|".join(KINDS),
+    "id": r"[a-z0-9-]+",
+    "url": r"(https?://[^\s()<>|\"]+)?",
+    "command": r"[^`|\n]*",
+}
 
 
 @dataclass(frozen=True)
@@ -29,8 +39,10 @@ class CheckableClaim:
     """What its source says, and either what answers it or why nothing does (`unanswerable`).
 
     `collectors` are the alternatives that each answer it: names, joined by + where several run
-    together. `workloads` limits the services, if any are named; `differs` is what is always
-    different here. `least` and `most` bound what the claim allows, in the quantity's unit.
+    together. `kind`: a claim of a program, a goal, or a claim that a stand-in answers, another
+    program or machine than it is of. `workloads` limits the services, if any are named; `differs`
+    is what is always different here. `least` and `most` bound what the claim allows, in the
+    quantity's unit.
     """
 
     id: str
@@ -46,6 +58,7 @@ class CheckableClaim:
     workloads: tuple[str, ...] = ()
     differs: str = ""
     unanswerable: str = ""
+    kind: Kind = "claim"
     least: float = -math.inf
     most: float = math.inf
 
@@ -81,6 +94,9 @@ def _problems(table: Mapping[str, Any], shared: Mapping[str, Any]) -> Iterator[s
         yield f"unknown keys: {', '.join(unknown)}."
     if missing := [key for key in _NEEDED if not merged.get(key)]:
         yield f"it lacks {', '.join(missing)}: nobody could look it up."
+    for key, form in _FORMS.items():
+        if not re.fullmatch(form, str(merged.get(key, ""))) and merged.get(key):
+            yield f"{key} cannot be {merged[key]!r}."
     bounds = [key for key in BOUNDS if key in table]
     if merged.get("unanswerable"):
         if bounds:
@@ -104,7 +120,7 @@ def _is_bound(key: str, value: Any) -> bool:
 def _merged(table: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
     """A claim with what its file says for all; one that nothing answers takes nothing to answer."""
     if "unanswerable" in table:
-        shared = {k: v for k, v in shared.items() if k not in (*_ANSWERED, "workloads", "differs")}
+        shared = {k: v for k, v in shared.items() if k not in _OF_ANSWERS}
     return {**shared, **table}
 
 

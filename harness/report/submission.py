@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -18,7 +19,6 @@ from typing import Any
 
 from harness import __version__
 from harness.analysis import STATISTICS, controls
-from harness.analysis.claimed import METRICS
 from harness.analysis.summary import Summary, summarize
 from harness.collectors import REGISTRY, subject
 from harness.collectors.claim import together
@@ -39,7 +39,8 @@ LEFT_OUT = (
     "names of the run, of its experiment and arms, and of services that do not ship",
 )
 LEAST_BLOCKS = 2
-_CPU = "workload_cpu_percent"
+MOST_BYTES = 1_000_000
+_CPU = submission_check.CPU
 _PLAIN = re.compile(r"([a-z0-9-]+)(:[a-z-]+=[0-9.]+(,[a-z-]+=[0-9.]+)*)?")
 _KEPT = ("metric", "unit", "estimate", "low", "high", "n", "mde", "level", "p")
 _AGAIN = "Make a run with: harness evaluate."
@@ -60,7 +61,7 @@ def make(run: Run) -> dict[str, Any]:
 
 def write(document: Mapping[str, Any], folder: Path) -> Path:
     """Into a folder, by its date and checksum; StoreError where that fails."""
-    name = f"{document['began']}-{document['sha256'][:12]}{SUFFIX}"
+    name = _name(document)
     with writing(folder / name, "harness submit RUN --to FOLDER"):
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / name, json.dumps(document, indent=1) + "\n")
@@ -70,15 +71,32 @@ def write(document: Mapping[str, Any], folder: Path) -> Path:
 def read(path: Path) -> dict[str, Any]:
     """A submission; StoreError that says what is wrong with it."""
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        found = json.loads(_text(path))
+        problem = next(submission_check.problems(found, checksum), "")
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"The submission {path} cannot be read.", f"{error}.") from error
-    for problem in submission_check.problems(found, checksum):
+    if not problem and path.name != _name(found):  # a name is shown, and one run counts once
+        problem = f"its name is not that which harness submit gave it: {_name(found)}."
+    if problem:
         raise StoreError(
             f"The submission {path.name} is not taken: {problem}",
             next_step="Make it again from its run: harness submit RUN.",
         )
     return dict(found)
+
+
+def _text(path: Path) -> str:
+    """What a file holds that somebody gave; ValueError if it is no plain file, or too large."""
+    kind = path.lstat()
+    if not stat.S_ISREG(kind.st_mode):
+        raise ValueError("It is no regular file")
+    if kind.st_size > MOST_BYTES:
+        raise ValueError(f"It has {kind.st_size:,} bytes, and {MOST_BYTES:,} are the most")
+    return path.read_text(encoding="utf-8")
+
+
+def _name(document: Mapping[str, Any]) -> str:
+    return f"{document['began']}-{document['sha256'][:12]}{SUFFIX}"
 
 
 def checksum(document: Mapping[str, Any]) -> str:
@@ -210,8 +228,9 @@ def _subjects(arms: Sequence[Arm]) -> dict[str, str]:
 
 
 def _is_told(row: Comparison) -> bool:
-    known = row.metric in METRICS or row.metric.startswith("coverage_percent[")
-    return known and all(map(math.isfinite, (row.estimate, row.low, row.high)))
+    return submission_check.is_known(row.metric) and all(
+        map(math.isfinite, (row.estimate, row.low, row.high))
+    )
 
 
 def _figure(row: Comparison, workload: str, arm: str) -> dict[str, Any]:

@@ -108,3 +108,27 @@ def test_a_round_is_compared_with_ours_of_the_same_round(monkeypatch: pytest.Mon
     assert "| libbpf-tools tcplife | the port | 100 | 99 | 9.00 | 2.0 | 9.0 | 4 (3 to 10) |" in text
     assert "BCC tcplife does not run here: `Unable to find kernel headers.`" in text
     assert "bpftrace, counting |" not in text
+
+
+def test_who_saw_too_little_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = _loaded("bench_table", monkeypatch)
+
+    def figures(seen: float) -> object:
+        return table.Figures(100, seen, 1, 2, 1, 0.5, 20, 1.5)
+
+    whole, blind = [figures(95), figures(90), figures(99)], [figures(94), figures(100), figures(9)]
+    assert table.sees(whole)
+    assert not table.sees(blind)
+    assert table._ratio(blind, whole) == "none: it saw 94 %"
+    assert table._ratio(whole, blind) == "none: ours saw too few"
+    assert table._ratio(blind, blind) == "none: it saw 94 %"
+    assert table._ratio(whole, whole) == "1"
+    fails = _loaded("bench_collectors", monkeypatch).ours_fail
+    assert fails({("opens", "harness guard"): blind}, {})
+    assert fails({}, {("opens", "harness guard"): table.Failed("no")})
+    assert not fails({("opens", "harness guard"): whole, ("opens", "opensnoop"): blind}, {})
+
+
+def test_what_is_taken_while_idle_is_taken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = _loaded("bench_process", monkeypatch).Taken
+    assert taken(100, 50, 20).less(taken(10, 5, 2), 2.0) == taken(80, 40, 16)

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from harness.analysis import claimed
 from harness.analysis.claimed import QUANTITIES, Evidence
-from harness.cli import app
+from harness.cli import app, screen
 from harness.collectors import REGISTRY, claim, subject
 from harness.collectors.claim import CheckableClaim
 from harness.errors import InputError
@@ -79,7 +79,60 @@ def test_a_figure_that_decides_nothing_is_not_resolved() -> None:
     assert "not zero" in verdict(run(good, row(2.0, 2.1, "baseline", p=0.001)))[1]
     assert verdict(run(good, row(-1.0, 1.0, "baseline", p=0.5)))[0] == "confirmed"
     open_ended = verdict(run(row(math.nan, math.nan)))
-    assert open_ended == ("not resolved", "")
+    assert open_ended == ("not resolved", "it has no finite interval")
+
+
+@pytest.mark.parametrize(
+    ("kind", "high", "expected"),
+    [
+        ("goal", 0.9, "met"), ("goal", 1.9, "not met"), ("stand-in", 0.9, "within it here"),
+        ("stand-in", 1.9, "beyond it here"),
+    ],
+)  # fmt: skip
+def test_a_goal_and_what_stands_in_have_words_of_their_own(
+    kind: claim.Kind, high: float, expected: str
+) -> None:
+    assert verdict(run(row(high - 0.1, high)), replace(CLAIM, kind=kind))[0] == expected
+
+
+def test_a_cost_below_what_is_claimed_is_less_and_not_refuted() -> None:
+    about = replace(CLAIM, least=4.0, most=6.0)
+    assert verdict(run(row(1.0, 2.0)), about)[0] == "less than claimed"
+    assert verdict(run(row(7.0, 8.0)), about)[0] == "refuted"
+    assert verdict(run(row(1.0, 2.0)), replace(about, most=math.inf))[0] == "refuted"
+    told = row(1.0, 2.0, metric="coverage_percent[requests]")
+    assert verdict(run(told), replace(about, quantity="coverage_percent"))[0] == "refuted"
+
+
+def test_a_part_of_the_cost_says_which_as_a_gate_does() -> None:
+    said = replace(CLAIM, quantity="bill_percent")
+    of = "of the part that was metered: "
+    bill = row(0.1, 0.9, metric="bill_percent")
+    outcome, why = verdict(run(bill), said)
+    assert outcome == "confirmed"
+    assert why.startswith(f"{of}entry to the programs, and what")
+    entered = replace(bill, method="bpf_us + entry_us")
+    assert verdict(run(entered), said)[1].startswith(f"{of}what the programs make others pay")
+    assert verdict(run(row(2.0, 3.0, metric="bill_percent")), said) == ("refuted", "")
+
+
+def test_claims_are_counted_and_not_their_rows() -> None:
+    twice = run(row(0.1, 0.9)), run(row(0.2, 0.8))
+    differing = run(row(0.1, 0.9)), run(row(1.1, 1.9))
+    other = replace(CLAIM, id="d")
+    answers = [*claimed.answers(CLAIM, twice, {}), *claimed.answers(other, differing, {})]
+    assert texts.counted(answers) == f"1 confirmed, 1 {texts.MIXED}"
+
+
+def test_answers_come_first_and_what_nothing_answers_is_a_list() -> None:
+    never = replace(CLAIM, id="n", quantity="", unanswerable="a price.")
+    open_ = replace(CLAIM, id="o", collectors=("guard",))
+    found = [run(row(0.1, 0.9))]
+    made = texts.markdown(claimed.table([never, open_, CLAIM], found, {}), found)
+    places = [made.index(f'<a id="{name}"></a>') for name in ("c", "o", "n")]
+    assert places == sorted(places)
+    assert "**no figure answers it**, a price.\n" in made
+    assert made.count("no published run has it") == 0
 
 
 def test_nothing_is_invented_where_no_run_is() -> None:
@@ -93,12 +146,50 @@ def test_nothing_is_invented_where_no_run_is() -> None:
     assert (never.verdict, never.why) == ("not obtainable here", "It is sold.")
 
 
+def test_what_others_wrote_breaks_out_of_no_cell() -> None:
+    bad = "[x](y) | <b>`*_~#\\\n## Z"
+    said = replace(CLAIM, tool=bad, text=bad, source=bad, date=bad, conditions=bad, differs=bad)
+    arms = {"http": ("http", bad)}
+    found = run(
+        row(0.1, 0.9), name=bad, link=f"../{bad}", version=bad, target=bad, arms=arms,
+        machine={"cpu_model": bad, "kernel": bad, "cpus_online": 2},
+    )  # fmt: skip
+    answers = claimed.answers(said, [found], {})
+    assert answers[0].evidence
+    made = texts.markdown([replace(answers[0], why=bad, workload=bad)], [found])
+    assert "## Z" not in made
+    tables = [line for line in made.splitlines() if line.startswith("|")]
+    assert {len(re.split(r"(?<!\\)\|", line)) - 2 for line in tables} == {4, 7}
+    plain = re.sub(r"\\[\\`*_\[\]<>|~#]", "", made)
+    assert "(y)" in plain
+    assert "](y)" not in plain
+    assert "<b>" not in plain
+
+
 def test_units_and_conditions_are_those_of_the_claim() -> None:
     said = replace(CLAIM, quantity="agent_cpu_percent")
     (found,) = claimed.answers(said, [run(row(1.0, 3.0, metric="agent_us"))], {})
     assert found.figure is not None
     assert texts.figure(found.figure) == "0.5 [0.25, 0.75] % of a core"
     assert found.here == "2 CPUs, one machine, 2,500 requests/s, target kind"
+
+
+def test_requests_in_metrics_and_a_sample_of_spans_are_no_trace_of_each_request() -> None:
+    said = replace(
+        CLAIM, quantity="trace_coverage_percent", least=95.0, most=math.inf,
+        collectors=("http", "http:sample=1", "otel-python"),
+    )  # fmt: skip
+    rows = [row(99, 100, metric=f"coverage_percent[{what}]") for what in ("requests", "spans")]
+
+    def told(collectors: str, *rows: Comparison) -> str:
+        return verdict(run(*rows, arms={"http": (collectors, "switch")}), said)[0]
+
+    assert told("http", *rows) == "not measured yet"
+    assert told("http:sample=1", rows[0]) == "not measured yet"
+    assert told("http:sample=1", *rows) == "confirmed"
+    assert told("otel-python", *rows) == "not measured yet"
+    spans = row(99, 100, metric="coverage_percent[server_spans]")
+    assert told("otel-python", spans) == "confirmed"
 
 
 @pytest.mark.parametrize("each", claim.load(), ids=lambda each: each.id)
@@ -109,7 +200,8 @@ def test_a_claim_can_be_looked_up_and_answered_or_says_why_not(each: CheckableCl
     if each.unanswerable:
         return
     known = {*REGISTRY, *subject.names(), "entry"}
-    assert {name for alternative in each.collectors for name in alternative.split("+")} <= known
+    specs = {spec for alternative in each.collectors for spec in alternative.split("+")}
+    assert {spec.partition(":")[0] for spec in specs} <= known
     assert each.quantity in QUANTITIES
     assert each.command.startswith("harness ")
     assert each.least < each.most
@@ -129,6 +221,10 @@ def test_each_subject_that_claims_are_made_of_is_in_the_table() -> None:
         ({"at_most": "much"}, "at_most cannot be"),
         ({"colour": "red"}, "unknown keys: colour"),
         ({"source": ""}, "it lacks source"),
+        ({"id": "a|b"}, "id cannot be"),
+        ({"url": "javascript:x"}, "url cannot be"),
+        ({"kind": "rumour"}, "kind cannot be"),
+        ({"command": "harness `x`"}, "command cannot be"),
         ({"command": ""}, "it lacks command"),
         ({"unanswerable": "a price"}, "it cannot be answered, and says at_most"),
     ],
@@ -180,6 +276,15 @@ def test_the_commands_that_the_docs_show_work(
         assert done.exit_code == 0, done.output
     made = (tmp_path / "claims.md").read_text()
     assert made == (ROOT / "reports/published/claims.md").read_text()
+
+
+def test_the_terminal_says_why_and_what_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(screen.out, "_width", 1000)  # so that nothing is wrapped
+    done = CliRunner().invoke(app, ["claims"])
+    assert done.exit_code == 0, done.output
+    assert "no published run has it" in done.output
+    assert "differs: the four included collectors together" in done.output
 
 
 def test_a_claim_of_a_quantity_that_no_report_has_is_told() -> None:

@@ -71,9 +71,12 @@ def test_it_is_read_back_and_joins_the_table(made: dict[str, Any], tmp_path: Pat
     path = submission.write(made, tmp_path / "submissions")
     assert submission.read(path) == made
     (found,) = evidence.kept(tmp_path)
-    rows = claimed.table(claim.load(), [found], {})
-    answered = [each for each in rows if each.evidence is not None]
-    assert {each.claim.id for each in answered} == {"guide-goal-coverage"}
+    said = claim.CheckableClaim(
+        "c", "Mine", "> 95 %", "somebody", "2026", "none", quantity="coverage_percent",
+        collectors=("http",), command="harness evaluate quick", least=95.0,
+    )  # fmt: skip
+    rows = claimed.table([said], [found], {})
+    assert {each.workload for each in rows if each.evidence is not None} >= {"go"}
     assert "| submitted |" in texts.markdown(rows, [found])
     assert "Synthetic CPU" in texts.markdown(rows, [found])
 
@@ -164,7 +167,39 @@ def _sign(found: dict[str, Any]) -> None:
         (lambda d: d["figures"][0].update(low=None), True, "it lacks low"),
         (lambda d: d["figures"][0].update(metric="beauty"), True, "no figure of a submission"),
         (lambda d: d["figures"][0].update(arm="x"), True, "not among the arms"),
-        (lambda d: d["figures"][0].update(metric="agent_us", low=-1.0), True, "below zero"),
+        (
+            lambda d: d["figures"][0].update(metric="agent_us", unit="us/request", low=-1.0),
+            True,
+            "below zero",
+        ),
+        (lambda d: d["figures"][0].update(estimate=1e9), True, "no interval"),
+        (lambda d: d["figures"][0].update(unit="kg"), True, "and not in kg"),
+        (lambda d: d["figures"][0].update(metric="entry_ns[kprobe]"), True, "no figure of a"),
+        (lambda d: d["figures"][0].update(metric="coverage_percent[a](b)"), True, "no figure of"),
+        (lambda d: d["figures"][0].update(level="much"), True, "mde, level, p"),
+        (lambda d: d["figures"][0].update(p=[]), True, "mde, level, p"),
+        (lambda d: d["figures"][0].update(p=2), True, "a p of 2"),
+        (lambda d: d["figures"][0].update(mde=10**400), True, "mde, level, p"),
+        (lambda d: d["figures"][0].pop("mde"), True, "it lacks, or has besides: mde"),
+        (lambda d: d["figures"][0].update(n=-1), True, "-1 measurements"),
+        (lambda d: d["figures"].append(d["figures"][0]), True, "two figures of one service"),
+        (lambda d: d["figures"].append("x"), True, "it lacks"),
+        (lambda d: d["figures"].clear(), True, "no figures"),
+        (lambda d: d.update(silent=[["go", ["x"]]]), True, "silent is no list"),
+        (lambda d: d.update(harmed=[["go"]]), True, "harmed is no list"),
+        (lambda d: d["machine"].update(kernel=["6.1"]), True, "kernel is no text"),
+        (lambda d: d["trials"].update(ok="all"), True, "trials are no numbers"),
+        (lambda d: d["versions"].update(http=1), True, "a version"),
+        (lambda d: d["rates"].update(go=10**400), True, "a rate"),
+        (lambda d: d["figures"].remove(_null(d)), True, "has no workload_cpu"),
+        (
+            lambda d: _null(d).update(method="pooled over trials, exact 95 % interval", n=0),
+            True,
+            "no share",
+        ),
+        (lambda d: _null(d).update(estimate=9.0, low=8.0, high=10.0, p=1e-6), True, "A/A failed"),
+        (lambda d: d["arms"]["0-baseline"].update(collectors="http"), True, "no arm with nothing"),
+        (lambda d: d.update(began="2025-11-99"), True, "no date"),
     ],
 )
 def test_a_submission_that_is_not_as_written_is_not_taken(
@@ -179,6 +214,47 @@ def test_a_submission_that_is_not_as_written_is_not_taken(
     with pytest.raises(StoreError) as refused:
         submission.read(path)
     assert what in str(refused.value)
+
+
+def _null(found: dict[str, Any]) -> dict[str, Any]:
+    """The row that the A/A arm has of the service's CPU."""
+    rows = (f for f in found["figures"] if f["arm"] == "0-baseline" and f["workload"] == "go")
+    return next(row for row in rows if row["metric"] == "workload_cpu_percent")
+
+
+def test_a_file_counts_once_by_the_name_that_it_was_given(
+    made: dict[str, Any], tmp_path: Path
+) -> None:
+    path = submission.write(made, tmp_path)
+    again = path.with_name(f"[x](y){submission.SUFFIX}")
+    shutil.copy(path, again)
+    with pytest.raises(StoreError, match="its name is not that"):
+        submission.read(again)
+
+
+def test_what_is_no_plain_file_or_too_large_is_not_taken(
+    made: dict[str, Any], tmp_path: Path
+) -> None:
+    path = submission.write(made, tmp_path / "kept")
+    link = tmp_path / path.name
+    link.symlink_to(path)
+    with pytest.raises(StoreError) as refused:
+        submission.read(link)
+    assert "no regular file" in refused.value.why
+    path.write_text(json.dumps({**made, "left_out": ["x" * submission.MOST_BYTES]}))
+    with pytest.raises(StoreError) as refused:
+        submission.read(path)
+    assert "1,000,000 are the most" in refused.value.why
+
+
+def test_what_is_nested_deeply_is_told_in_a_sentence(made: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / f"x{submission.SUFFIX}"
+    for depth in (500, 100_000):
+        nested = "[" * depth + "]" * depth
+        text = json.dumps({**made, "left_out": "NESTED"}).replace('"NESTED"', nested)
+        path.write_text(text)
+        with pytest.raises(StoreError):
+            submission.read(path)
 
 
 def test_what_is_no_json_is_not_taken(tmp_path: Path) -> None:
