@@ -78,12 +78,17 @@ def _read(path: Path) -> Iterator[CheckableClaim]:
     try:
         data = tomllib.loads(path.read_text())
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"The claims {path} cannot be read.", f"{error}.") from error
+        raise InputError(
+            f"The claims {path} cannot be read.", f"{error}.", "Correct the file; it is TOML."
+        ) from error
     shared = {key: value for key, value in data.items() if key != "claims"}
     for table in data.get("claims", ()):
         for problem in _problems(table, shared):
             name = table.get("id", "without an id")
-            raise InputError(f"The claim {name} of {path.name} cannot be used: {problem}")
+            raise InputError(
+                f"The claim {name} of {path.name} cannot be used: {problem}",
+                next_step="Correct it there; docs/claims.md says what a claim has.",
+            )
         yield _claim(table, shared)
 
 

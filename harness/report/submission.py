@@ -74,7 +74,10 @@ def read(path: Path) -> dict[str, Any]:
         found = json.loads(_text(path))
         problem = next(submission_check.problems(found, checksum), "")
     except (OSError, ValueError, RecursionError) as error:
-        raise StoreError(f"The submission {path} cannot be read.", f"{error}.") from error
+        raise StoreError(
+            f"The submission {path} cannot be read.", f"{error}.",
+            "Take the file again from who made it, or remove it.",
+        ) from error  # fmt: skip
     if not problem and path.name != _name(found):  # a name is shown, and one run counts once
         problem = f"its name is not that which harness submit gave it: {_name(found)}."
     if problem:
@@ -248,5 +251,8 @@ def _signed(document: dict[str, Any]) -> dict[str, Any]:
     whole = json.loads(json.dumps(document))  # what a reader will have
     signed = {**whole, "sha256": checksum(whole)}
     for problem in submission_check.problems(signed, checksum):
-        raise StoreError(f"The run gives no submission that would be taken: {problem}")
+        raise StoreError(
+            f"The run gives no submission that would be taken: {problem}",
+            next_step="`harness report` makes its figures again; docs/claims.md says what is taken.",
+        )
     return signed

@@ -39,7 +39,11 @@ def _blocks(language: str) -> list[tuple[str, str]]:
 BUDGETS = [block for block in _blocks("toml") if "[[budget]]" in block[1]]
 COLLECTORS = [block for block in _blocks("toml") if "{control}" in block[1]]
 SUBJECTS = [block for block in _blocks("toml") if "[source]" in block[1]]
-EXPERIMENTS = [block for block in _blocks("toml") if block not in BUDGETS + COLLECTORS + SUBJECTS]
+CLAIMS = [
+    block for block in _blocks("toml") if "[[claims]]" in block[1]
+]  # tests/unit/test_claims.py
+_OTHERS = BUDGETS + COLLECTORS + SUBJECTS + CLAIMS
+EXPERIMENTS = [block for block in _blocks("toml") if block not in _OTHERS]
 COMMANDS = sorted(
     {line for _, body in _blocks("sh") for line in body.splitlines() if line and line[0] != "#"}
 )
