@@ -253,6 +253,6 @@ def _signed(document: dict[str, Any]) -> dict[str, Any]:
     for problem in submission_check.problems(signed, checksum):
         raise StoreError(
             f"The run gives no submission that would be taken: {problem}",
-            next_step="`harness report` makes its figures again; docs/claims.md says what is taken.",
+            next_step="See docs/claims.md for what is taken, and what `harness report` says.",
         )
     return signed
