@@ -25,9 +25,13 @@ STATISTICS = 4  # BPF_LOG_STATS
 NEED_MORE = ("lsm", "fentry")  # than every kernel has: where they are refused, others are measured
 
 
+SWITCHES = ("targ_selecting", "targ_containers")  # what is off is no code for the verifier
+
+
+@pytest.mark.parametrize("switches", [(), SWITCHES], ids=["plain", "switched"])
 @pytest.mark.parametrize("name", sorted(BUDGETS))
-def test_each_program_is_verified_within_its_budget(name: str) -> None:
-    found = dict(_verified(OBJECTS / f"{name}.bpf.o"))
+def test_each_program_is_verified_within_its_budget(name: str, switches: tuple[str, ...]) -> None:
+    found = dict(_verified(OBJECTS / f"{name}.bpf.o", switches))
     for program, budget in BUDGETS[name].items():
         if program in found:
             instructions, states = found[program]
@@ -40,11 +44,28 @@ def test_every_object_has_budgets() -> None:
     assert {path.name.removesuffix(".bpf.o") for path in OBJECTS.glob("*.bpf.o")} == set(BUDGETS)
 
 
-def _verified(path: Path) -> Iterator[tuple[str, tuple[int, int]]]:
+def test_collectors_have_the_switches_that_are_verified() -> None:
+    known = {}
+    for path in OBJECTS.glob("*.bpf.o"):
+        own = Object(path)
+        known[path.name.removesuffix(".bpf.o")] = {
+            each for each in SWITCHES if each in own._globals
+        }
+        own.close()
+    both = set(SWITCHES)
+    assert {name: found for name, found in known.items() if found} == {
+        "flows": both, "guard": both, "http": both, "profile": {"targ_selecting"},
+    }  # fmt: skip
+
+
+def _verified(path: Path, switches: tuple[str, ...]) -> Iterator[tuple[str, tuple[int, int]]]:
     """Instructions and states that the verifier went through, of each program that it took."""
     if not path.exists():
         pytest.skip("`make bpf` builds the objects")
     own = Object(path)
+    for each in switches:
+        if each in own._globals:
+            own.set(each, True)
     logs = {}
     for program in own.programs:
         if program.section.startswith(NEED_MORE):
