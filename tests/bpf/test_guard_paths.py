@@ -317,3 +317,18 @@ def test_rules_for_programs_mean_those_of_each_root(
     paths = [each["process.executable.path"] for each in logs(receiver, "process.exec")]
     assert paths[0] == f"{root}/bin/own-shell"
     assert paths[-1] == f"{later}/bin/own-shell"
+
+
+def test_no_root_leads_a_rule_to_all_that_it_has(
+    root: Path, service: Any, python: Callable[..., int], start_agent: Any, receiver: Any
+) -> None:
+    """What is forbidden in a folder is not forbidden everywhere, if that folder leads to /."""
+    (root / "scratch").symlink_to("/")
+    service.serve(sys.executable, "-S", "-c", HOLD, str(root))
+    rules = ("exec", "/scratch/*", "kill"), ("exec", f"{root}/*", "report")
+    agent = start_agent("guard", *policy(root.parent, *rules))
+    code = CHROOT + 'os.execv("/bin/sh", ["/bin/sh"])'
+    assert python(code, str(root)) == 0
+    agent.call("flush")
+    (told,) = logs(receiver, "process.exec")
+    assert (told["process.executable.path"], told["guard.rule"]) == (f"{root}/bin/own-shell", "r1")
