@@ -34,6 +34,9 @@ def claims_command(
         Path | None, typer.Option(help="Write the table as Markdown, with sources and conditions.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, no table.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Also what nothing here can answer, and why.")
+    ] = False,
 ) -> None:
     """Say what is claimed of collectors, and what runs found of it. Needs no root.
 
@@ -61,9 +64,9 @@ def claims_command(
         out.print_json(json.dumps(texts.document(answers)))
         return
     shown = Table("claim", "here, 95 %", "verdict", "where", box=None, pad_edge=False)
-    for each in answers:
-        if runs and each.evidence is None:
-            continue  # of named runs one asks what these say
+    answered, unmeasured, rest = texts.grouped(answers)
+    # of named runs one asks what these say
+    for each in answered if runs else [*answered, *unmeasured, *(rest if every else ())]:
         colour = _COLOURS.get(each.verdict, "dim")
         why = f": {texts.reason(each)}" if texts.reason(each) else ""
         where = f"{each.evidence.name}, {each.workload}" if each.evidence else ""
@@ -74,6 +77,8 @@ def claims_command(
     out.print(shown)
     number = len({each.claim.id for each in answers})
     out.print(f"\n{number} claims: {escape(texts.counted(answers))}.", soft_wrap=True)
+    if rest and not every and not runs:
+        out.print(f"{len(rest)} of them nothing here answers: --all says why.")
     out.print("Next: harness submit RUN, to add figures of this machine; docs/claims.md.")
 
 

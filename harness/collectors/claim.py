@@ -6,6 +6,7 @@ one says why nothing answers it. What a claim leaves open is read in one way for
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import tomllib
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from harness.errors import InputError
+from harness.model import Claim
 
 FOLDER = Path(__file__).with_name("claims")
 ABOUT = 0.2  # how far from a claimed figure, as a share of it, is still about it
@@ -42,7 +44,7 @@ class CheckableClaim:
     together. `kind`: a claim of a program, a goal, or a claim that a stand-in answers, another
     program or machine than it is of. `workloads` limits the services, if any are named; `differs`
     is what is always different here. `least` and `most` bound what the claim allows, in the
-    quantity's unit.
+    quantity's unit. `beside` are the collectors beside whose figures reports print it.
     """
 
     id: str
@@ -51,6 +53,7 @@ class CheckableClaim:
     source: str
     date: str
     conditions: str
+    beside: tuple[str, ...] = ()
     url: str = ""
     quantity: str = ""
     collectors: tuple[str, ...] = ()
@@ -72,6 +75,20 @@ def load(folder: Path = FOLDER) -> list[CheckableClaim]:
             raise InputError(f"Two claims are called {claim.id}.", next_step="Rename one of them.")
         seen.add(claim.id)
     return found
+
+
+def printed_beside(collector: str) -> tuple[Claim, ...]:
+    """What reports print of published claims beside this collector's figures."""
+    return tuple(
+        Claim(f"{each.tool}: {each.text}", f"{each.source}; {each.conditions}", each.date)
+        for each in _shipped()
+        if collector in each.beside
+    )
+
+
+@functools.cache
+def _shipped() -> tuple[CheckableClaim, ...]:
+    return tuple(load())
 
 
 def _read(path: Path) -> Iterator[CheckableClaim]:
@@ -133,11 +150,9 @@ def _claim(table: Mapping[str, Any], shared: Mapping[str, Any]) -> CheckableClai
     merged = _merged(table, shared)
     bounds = {key: merged.pop(key) for key in BOUNDS if key in merged}
     least, most = _range(bounds)
-    lists = {key: tuple(merged.pop(key, ())) for key in ("collectors", "workloads")}
-    names = tuple(together(each.split("+")) for each in lists["collectors"])
-    return CheckableClaim(
-        **merged, collectors=names, workloads=lists["workloads"], least=least, most=most
-    )
+    merged |= {key: tuple(merged.get(key, ())) for key in ("collectors", "workloads", "beside")}
+    merged["collectors"] = tuple(together(each.split("+")) for each in merged["collectors"])
+    return CheckableClaim(**merged, least=least, most=most)
 
 
 def _range(bounds: Mapping[str, Any]) -> tuple[float, float]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from harness.collectors.claim import printed_beside
 from harness.collectors.definition import Definition
-from harness.model import Claim
 
 PROFILE_HZ = 19  # the rate of samples
-_GUIDE = "a deployment guide of 2025, 'measured on a 100-node cluster', no method given"
 _EVERY = ("interval", "drain", "ring-kib")  # what every agent accepts
 
 HTTP = Definition(
@@ -14,16 +13,7 @@ HTTP = Definition(
     "RED metrics of every HTTP/1.1 request, spans of a sample",
     "requests",
     "spans",
-    (
-        Claim(
-            "Beyla: < 0.5 % CPU, 50 MB; 500 ns a request",
-            "Grafana Beyla documentation, performance page (2025-02), its own process only",
-        ),
-        Claim(
-            "Beyla in the field: +43 % CPU in the traced Go service",
-            "github.com/grafana/beyla/issues/2425",
-        ),
-    ),
+    printed_beside("http"),
     agent="http",
     accepts=(*_EVERY, "sample"),
     scope="harness.http",
@@ -35,12 +25,7 @@ FLOWS = Definition(
     "TCP connections: opened, closed, bytes, round-trip time, retransmits",
     "connections",
     "metrics",
-    (
-        Claim(
-            "Hubble: 1-15 %",
-            "Cilium documentation, operations/performance/tuning",
-        ),
-    ),
+    printed_beside("flows"),
     agent="flows",
     accepts=(*_EVERY, "peers", "peer-age", "udp"),
     scope="harness.flows",
@@ -52,16 +37,7 @@ PROFILE = Definition(
     f"CPU stacks, user and kernel, at {PROFILE_HZ} Hz",
     "samples",
     "metrics",
-    (
-        Claim(
-            "Parca: 0.6 % CPU, 200 MB",
-            _GUIDE,
-        ),
-        Claim(
-            "OTel eBPF profiler: <= 1 % CPU, <= 250 MB",
-            "github.com/open-telemetry/opentelemetry-ebpf-profiler, README",
-        ),
-    ),
+    printed_beside("profile"),
     agent="profile",
     accepts=(*_EVERY, "frequency"),
     options={"frequency": str(PROFILE_HZ)},
@@ -75,16 +51,7 @@ GUARD = Definition(
     "Executions, sensitive files, outgoing connects; SIGKILL by policy",
     "executions",
     "logs",
-    (
-        Claim(
-            "Tetragon: 0.5 % CPU, 100 MB",
-            _GUIDE,
-        ),
-        Claim(
-            "Tetragon: +10.6 % time for a kernel build, unfiltered",
-            "Tetragon's own benchmark, since withdrawn (github.com/cilium/tetragon, 2023-10)",
-        ),
-    ),
+    printed_beside("guard"),
     agent="guard",
     accepts=(*_EVERY, "policy", "watch", "open-hook"),
     options={"watch": "{workloads}/*/watched.txt"},  # which the services that ship open

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
+from harness.collectors.claim import printed_beside
 from harness.collectors.definition import Definition
 from harness.errors import InputError
 from harness.model import Claim, Method
@@ -124,7 +125,7 @@ def _definition(data: Mapping[str, Any], path: Path) -> Definition:
         data["purpose"],
         telemetry.get("signal"),
         telemetry.get("kind"),
-        tuple(Claim(**claim) for claim in data.get("claims", ())),
+        tuple(Claim(**claim) for claim in data.get("claims", ())) + printed_beside(data["name"]),
         options={"interval": f"{seconds:g}"} if seconds else {},
         command=tuple(word.replace("{here}", here) for word in data.get("command", ())),
         scope=telemetry.get("scope", ""),

@@ -28,9 +28,7 @@ _WHO = {"run": "published here", "certificate": "published here", "submission": 
 
 def markdown(answers: Sequence[Answer], found: Sequence[Evidence]) -> str:
     """All of reports/published/claims.md: what has figures first, what never will have any last."""
-    answered = [each for each in answers if each.evidence is not None]
-    unmeasured = [each for each in answers if each.verdict == NOT_YET]
-    rest = [each for each in answers if each.evidence is None and each.verdict != NOT_YET]
+    answered, unmeasured, rest = grouped(answers)
     lines = [
         TITLE, "", *_preface(answers), "", "## Answered", "", *_table(_HEAD, _answered(answered)),
         "", "## Not measured yet", "", "The command is what would answer it.", "",
@@ -39,6 +37,14 @@ def markdown(answers: Sequence[Answer], found: Sequence[Evidence]) -> str:
         "", "## Where ours are from", "", *_table(_OF_EVIDENCE, map(_evidence, found)),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def grouped(answers: Sequence[Answer]) -> tuple[list[Answer], list[Answer], list[Answer]]:
+    """Those that have figures, those that a command would answer, and those that nothing does."""
+    answered = [each for each in answers if each.evidence is not None]
+    unmeasured = [each for each in answers if each.verdict == NOT_YET]
+    rest = [each for each in answers if each.evidence is None and each.verdict != NOT_YET]
+    return answered, unmeasured, rest
 
 
 def document(answers: Sequence[Answer]) -> dict[str, Any]:

@@ -278,6 +278,27 @@ def test_the_commands_that_the_docs_show_work(
     assert made == (ROOT / "reports/published/claims.md").read_text()
 
 
+@pytest.mark.parametrize("more", [(), ("--all",)])
+def test_the_terminal_has_answers_first_and_the_rest_if_asked(more: tuple[str, ...]) -> None:
+    said = CliRunner().invoke(app, ["claims", "--reports", str(ROOT / "reports"), *more]).output
+    place = [said.find(each) for each in ("goal: traces", "Datadog: +249 %", "OBI: +60 %")]
+    assert place[:2] == sorted(place[:2])
+    assert -1 not in place[:2]
+    assert (place[2] > place[1]) if more else place[2] == -1
+    assert ("--all says why" in said) is not bool(more)
+
+
+def test_reports_print_the_claims_that_name_a_collector() -> None:
+    """They stand nowhere else: each collector that ships has its own from here."""
+    for name in ("http", "flows", "profile", "guard"):
+        assert REGISTRY[name].claims == claim.printed_beside(name) != ()
+    named = {name for each in claim.load() for name in each.beside}
+    assert named <= {*REGISTRY, *subject.names()}
+    (first, *_) = claim.printed_beside("http")
+    assert first.text.startswith("Beyla: +43 % CPU")
+    assert "EKS" in first.source
+
+
 def test_the_terminal_says_why_and_what_differs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(screen.out, "_width", 1000)  # so that nothing is wrapped
