@@ -7,6 +7,7 @@ takes ten minutes and more; `make test-stack`, `make test-cluster` and `make tes
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -14,6 +15,9 @@ from hypothesis import settings
 
 settings.register_profile("own", deadline=None)  # no test asserts a time
 settings.load_profile("own")
+
+# who ends a run early, as `timeout` does, leaves no more behind than Ctrl-C
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 _APART = ("stack", "cluster", "kernels")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from harness.agent import cgroup
 from harness.agent.errors import AgentError
 
 _INITIAL = 0xEFFFFFFC  # PROC_PID_INIT_INO in include/linux/proc_ns.h
@@ -16,15 +17,14 @@ def inode() -> int:
     return 0 if found == _INITIAL else found
 
 
-def require_sight(cgroup: Path) -> None:
-    """AgentError if no process of the cgroup has a number here: nothing would be known of any.
+def require_sight(path: Path) -> None:
+    """AgentError if no process of this cgroup has a number here: nothing would be known of any.
 
     Where some have, the samples of the others are those of process 0.
     """
-    folders = [Path(folder) for folder, _, _ in os.walk(cgroup)]
-    if {pid for each in folders for pid in _lines(each / "cgroup.procs")} == {"0"}:
+    if {pid for each in cgroup.folders(path) for pid in _lines(each / "cgroup.procs")} == {"0"}:
         raise AgentError(
-            f"Processes of {cgroup} cannot be seen from here.",
+            f"Processes of {path} cannot be seen from here.",
             "They are in a PID namespace that is neither this agent's nor below it.",
             "Run the agent in the host's: `docker run --pid=host`, in a pod `hostPID: true`.",
         )

@@ -38,10 +38,11 @@ def create(path: Path) -> None:
 
 def tree(path: Path) -> list[Path]:
     """`path` and all cgroups below it, the deepest first."""
-    found = []
-    for folder, _, _ in os.walk(path, topdown=False):
-        found.append(Path(folder))
-    return found
+    found = [path]
+    for folder in found:  # not by calls, of which there may be fewer than levels
+        with contextlib.suppress(OSError), os.scandir(folder) as inside:
+            found += [Path(each.path) for each in inside if each.is_dir(follow_symlinks=False)]
+    return found[::-1]
 
 
 def processes(path: Path) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from harness.linux import processes
+from harness.linux import cgroup, processes
 from harness.wire import control
 
 ROOT = Path(__file__).parents[2]
@@ -81,23 +82,33 @@ def _remove_cgroup(path: Path) -> None:
     path.rmdir()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_cgroups_of_the_killed() -> None:
+    """A run of tests that was killed could not remove its own."""
+    mount = cgroup2_mount()
+    for path in mount.glob("harness-test-*-*") if mount else ():
+        pid = path.name.split("-")[2]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            cgroup.kill(path)
+            cgroup.remove(path)
+
+
 @pytest.fixture
 def make_service(tmp_path: Path) -> Iterator[Callable[[str], Service]]:
     """Make services, each in a fresh cgroup; their processes are ended with the test."""
     mount = cgroup2_mount()
     if mount is None:
         pytest.skip("no cgroup v2 hierarchy is mounted")
-    made: list[Service] = []
+    with contextlib.ExitStack() as made:
 
-    def make(name: str) -> Service:
-        path = mount / f"harness-test-{os.getpid()}-{name}"
-        path.mkdir()
-        made.append(Service(path, tmp_path / f"{name}.log"))
-        return made[-1]
+        def make(name: str) -> Service:
+            path = mount / f"harness-test-{os.getpid()}-{name}"
+            path.mkdir()
+            service = Service(path, tmp_path / f"{name}.log")
+            made.callback(service.remove)
+            return service
 
-    yield make
-    for service in made:
-        service.remove()
+        yield make
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.agent import cgroup
+from harness.agent import cgroup, pid_namespace
 from harness.agent.errors import AgentError
+from harness.linux import cgroup as host_cgroup
 
 
 def test_a_listening_port_is_found() -> None:
@@ -60,6 +61,9 @@ def test_processes_are_found_deeper_than_calls_nest(tmp_path: Path) -> None:
         (made[-1] / "cgroup.procs").write_text(f"{number + 1}\n")
     try:
         assert cgroup.pids(tmp_path) == list(range(1, 1201))
+        pid_namespace.require_sight(tmp_path)
+        assert host_cgroup.tree(tmp_path) == made[::-1]
+        assert sorted(host_cgroup.processes(tmp_path)) == list(range(1, 1201))
     finally:
         for each in reversed(made[1:]):
             (each / "cgroup.procs").unlink()
