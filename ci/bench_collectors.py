@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import signal
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SETTLE_SECONDS = 3.0  # what beginning left to be done
 TOLD_SECONDS = 3.5  # until the last events are told: all print or export every three
 END_SECONDS = 10.0  # to tell the rest
+SEED = 20261  # of the order in which questions and collectors take their turns
 OURS = "harness {}"
 PACKAGES = ("bpftrace", "libbpf-tools", "bpfcc-tools")
 
@@ -67,7 +68,7 @@ class Maker:
 def main() -> int:
     """Measure in turn, print the table; 2 if ours did not run, or saw too little."""
     options = _options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave nothing behind
+    makers.end_in_order()
     options.load, options.versions = os.getloadavg()[0], _versions()
     found: dict[tuple[str, str], list[Figures]] = defaultdict(list)
     failed: dict[tuple[str, str], Failed] = {}
@@ -75,10 +76,11 @@ def main() -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         maker = stack.enter_context(_maker(folder, options.events))
         stack.enter_context(StatsEnabled())
+        order = random.Random(SEED)
         for number in range(options.rounds):
-            for question in QUESTIONS:
+            for question in order.sample(QUESTIONS, len(QUESTIONS)):
                 each: list[Tool | None] = [None, *question.tools]
-                for tool in each[:: 1 if number % 2 == 0 else -1]:
+                for tool in order.sample(each, len(each)):
                     name = tool.name if tool else OURS.format(question.collector)
                     if (question.name, name) in failed:
                         continue
@@ -133,7 +135,7 @@ def _maker(folder: Path, files: int) -> Iterator[Maker]:
     for number in range(files):
         (opened / str(number)).touch()
     with (
-        makers.place(f"harness-bench-{os.getpid()}") as place,
+        makers.place("bench") as place,
         makers.server() as port,
         makers.maker(place, folder) as (pid, client),
     ):
@@ -163,8 +165,7 @@ def _measured(
         time.sleep(options.seconds)
         waiting = idle.till_now()
         busy = Spent(process, watched)
-        with ThreadPoolExecutor(1) as pool:
-            events = pool.submit(maker.make, question, options).result()
+        events = maker.make(question, options)
         time.sleep(max(TOLD_SECONDS, options.seconds - busy.seconds))
         working = busy.till_now().less(waiting, busy.lasted / idle.lasted)
         members = family(process.pid)

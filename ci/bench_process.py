@@ -1,4 +1,4 @@
-"""What a collector's processes and programs take while they run; for bench_collectors."""
+"""What a collector's processes and programs take while they run; for the benches of collectors."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Spent:
     def __init__(self, process: processes.Process, watched: Watched) -> None:
         self._process, self._watched = process, watched
         self._began, self._programs = time.monotonic(), watched.read()
-        self._cpu_ns = _ran(process.pid)
+        self._cpu_ns = cpu_ns_of(process.pid)
 
     @property
     def seconds(self) -> float:
@@ -88,14 +88,15 @@ class Spent:
         """What it took since."""
         if processes.await_end(self._process, 0):
             raise Failed(_reason(self._process))
-        cpu_ns, now = _ran(self._process.pid) - self._cpu_ns, self._watched.read().values()
+        cpu_ns, now = cpu_ns_of(self._process.pid) - self._cpu_ns, self._watched.read().values()
         self.lasted = self.seconds
         ran_ns = sum(each.run_time_ns - self._programs[each.id].run_time_ns for each in now)
         runs = sum(each.run_cnt - self._programs[each.id].run_cnt for each in now)
         return Taken(cpu_ns, ran_ns, runs)
 
 
-def _ran(pid: int) -> int:
+def cpu_ns_of(pid: int) -> int:
+    """CPU of all threads of a process and its descendants; what has ended is not in it."""
     spent = 0
     for each in family(pid):
         for task in Path(f"/proc/{each}/task").glob("*/schedstat"):

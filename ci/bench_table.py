@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import platform
+import random
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 LEAST_SEEN = 95.0  # percent of the events that were made; cheap because it saw less is no result
 GOAL = 10.0  # times as much as ours
+LEAST_ROUNDS, REDRAWN = 5, 2000
 Found = Mapping[tuple[str, str], Sequence["Figures"]]
 
 
@@ -73,7 +76,7 @@ def text(
 def _head(options: argparse.Namespace) -> Iterator[str]:
     yield f"Linux {platform.release()}, {os.cpu_count()} CPUs, {time.strftime('%Y-%m-%d')};"
     yield f"load when it began: {options.load:.1f}. {'; '.join(options.versions)}."
-    yield f"Rounds: {options.rounds}, in alternating order; each was alone in its turn, for"
+    yield f"Rounds: {options.rounds}, in random order; each was alone in its turn, for"
     yield f"{options.seconds:g} s without events and as long with them; no more than"
     yield f"{options.rate:g} events a second were made. Figures are medians of rounds."
     if options.note:
@@ -86,10 +89,12 @@ def _foot() -> str:
 for each event that was made, less that of the idle stretch; *runs*: how often they ran for it, less
 the same. Tracepoints run for everybody's events, whatever the scope. fanotify is no BPF program:
 what it costs who opens a file is in no column. *processes*: CPU time of its processes for each
-event, less that of the idle stretch. *both, to ours*: kernel and processes together as a multiple
-of ours in the same round, the median (least to most); the goal is {GOAL:g} and more. Who saw less
-than {LEAST_SEEN:g} % is not compared. *idle*: processes and programs together, while nothing was
-made. *PSS*: memory of its processes at the end; *maps*: what the kernel is charged with for its BPF
+event, less that of the idle stretch, which may be below zero where it is less than what idling
+varies by. Both: the median (least to most). *both, to ours*: kernel and processes together, of all
+rounds, as a multiple of ours, with its 95 % interval by redrawing rounds; the goal is {GOAL:g} and
+more. What is done by the clock, as exports are, is in *idle* alone: at low rates it is what counts.
+Who saw less than {LEAST_SEEN:g} % is not compared. *idle*: processes and programs together, while
+nothing was made. *PSS*: memory of its processes at the end; *maps*: what the kernel is charged with for its BPF
 maps, without the buffers of perf events. What is counted alone, as by bpftrace, is less than
 `flows` tells of a connection (bytes both ways, round-trip time, retransmits, how it ended)."""
 
@@ -124,21 +129,41 @@ def _cells(rounds: Sequence[Figures], base: Sequence[Figures]) -> str:
         for each in fields(Figures)
     }
     cells = [
-        *(f"{of['made']:,.0f}", f"{of['seen']:,.0f}", f"{of['kernel_us']:.2f}"),
-        *(f"{of['runs']:.1f}", f"{of['agent_us']:.1f}", _ratio(rounds, base)),
+        *(f"{of['made']:,.0f}", f"{of['seen']:,.0f}"),
+        *(_spread([each.kernel_us for each in rounds], 2), f"{of['runs']:.1f}"),
+        *(_spread([each.agent_us for each in rounds], 1), _ratio(rounds, base)),
         *(f"{of['idle_ms']:.2f}", f"{of['pss_mb']:.1f}", f"{of['maps_mb']:.2f}"),
     ]
     return " | ".join(cells)
 
 
 def _ratio(rounds: Sequence[Figures], base: Sequence[Figures]) -> str:
-    """Theirs to ours, in rounds that both have, if both saw enough."""
+    """Theirs to ours in the rounds that both have, with its 95 % interval, if both saw enough.
+
+    The rounds are redrawn, theirs and ours of a round together (percentile bootstrap).
+    """
     if not sees(rounds):
         return f"none: it saw {_seen_percent(rounds):.0f} %"
     if base and not sees(base):
         return "none: ours saw too few"
+    if rounds is base or not base:
+        return "1" if base else ""
     both = [(each.whole_us, ours.whole_us) for each, ours in zip(rounds, base, strict=False)]
-    ratios = [theirs / ours for theirs, ours in both if ours > 0]
-    if rounds is base or not ratios:
-        return "1" if rounds is base else ""
-    return f"{statistics.median(ratios):.2g} ({min(ratios):.2g} to {max(ratios):.2g})"
+    if len(both) < LEAST_ROUNDS:
+        return f"none: {len(both)} rounds, and an interval takes {LEAST_ROUNDS}"
+    draw = random.Random(len(both))
+    drawn = [_divided(draw.choices(both, k=len(both))) for _ in range(REDRAWN)]
+    low, *_, high = statistics.quantiles(drawn, n=40)
+    if not math.isfinite(high):
+        return "none: ours is not told from an idle machine"
+    return f"{_divided(both):.2g} [{low:.2g}, {high:.2g}]"
+
+
+def _divided(both: Sequence[tuple[float, float]]) -> float:
+    theirs, ours = (sum(each) for each in zip(*both, strict=True))
+    return theirs / ours if ours > 0 else math.inf
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    told = f"{statistics.median(values):.{digits}f}"
+    return f"{told} ({min(values):.{digits}f} to {max(values):.{digits}f})"

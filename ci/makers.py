@@ -1,7 +1,9 @@
-"""Processes that make events in a cgroup, and what they need; for bench_collectors and soak."""
+"""What makes events in a cgroup, and what that needs; for the benches of collectors."""
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import sys
 import threading
@@ -16,18 +18,38 @@ ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_SECONDS = 600.0
 
 
+def end_in_order() -> None:
+    """Leave nothing behind when this process is told to end, or loses its terminal."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda got, _: sys.exit(128 + got))
+
+
 @contextmanager
 def place(name: str) -> Iterator[Path]:
-    """A cgroup, which goes with the block."""
+    """A cgroup below ours, which goes with the block."""
     mounted = mount.find("cgroup2")
     assert mounted is not None, "cgroup v2 is needed"
-    made = mounted / name
+    made = mounted / cgroup.PARENT / f"{name}-{os.getpid()}"
     cgroup.create(made)
     try:
         yield made
     finally:
         cgroup.kill(made)
         cgroup.remove(made)
+
+
+@contextmanager
+def service(within: Path, folder: Path) -> Iterator[tuple[processes.Process, int]]:
+    """The Go service that ships, in a cgroup, and its port."""
+    argv = [str(ROOT / "workloads/go/.output/server"), "--host", "127.0.0.1", "--port", "0"]
+    log = folder / "service.log"
+    process = processes.spawn(argv, log=log, cgroup=within)
+    try:
+        told = processes.announced(process, 30)
+        assert told is not None, log.read_text()
+        yield process, int(told["port"])
+    finally:
+        processes.stop(process)
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import os
 import statistics
 import sys
 import tempfile
@@ -20,12 +19,15 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from harness.linux import cgroup, mount, processes
+import makers
+from bench_process import cpu_ns_of
+from receiver import Receiver
+
+from harness.linux import processes
 from harness.meters import memory
 from harness.wire.control import Client
 
@@ -54,11 +56,17 @@ def main() -> int:
     if options.against:
         rows.insert(0, Row("a process each, before", options.against, rows[0].groups))
     found: dict[str, list[Figures]] = defaultdict(list)
-    with _service() as (place, port), _receiver() as url:
+    makers.end_in_order()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        place = stack.enter_context(makers.place("agents"))
+        _, port = stack.enter_context(makers.service(place, folder))
+        receiver = Receiver()
+        stack.callback(receiver.away)
         for number in range(options.rounds):
             for row in rows[:: 1 if number % 2 else -1]:
                 print(f"round {number + 1}: {row.name}", file=sys.stderr)
-                found[row.name].append(_measured(row, place, port, url, options))
+                found[row.name].append(_measured(row, place, port, receiver.url, options))
     text = "\n".join(_table({name: found[name] for name in (row.name for row in rows)}, options))
     print(text)
     if options.output:
@@ -74,48 +82,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=300.0, help="requests a second, all spans")
     parser.add_argument("--output", type=Path, help="write the table there, too")
     return parser.parse_args()
-
-
-@contextmanager
-def _service() -> Iterator[tuple[Path, int]]:
-    """The Go service that ships, in a cgroup of its own."""
-    mounted = mount.find("cgroup2")
-    assert mounted is not None, "cgroup v2 is needed"
-    place = mounted / f"harness-agents-{os.getpid()}"
-    cgroup.create(place)
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        stack.callback(cgroup.remove, place)
-        argv = [str(ROOT / "workloads/go/.output/server"), "--host", "127.0.0.1", "--port", "0"]
-        process = processes.spawn(argv, log=Path(folder, "log"), cgroup=place)
-        stack.callback(processes.stop, process)
-        told = processes.announced(process, 30)
-        assert told is not None, Path(folder, "log").read_text()
-        yield place, int(told["port"])
-
-
-@contextmanager
-def _receiver() -> Iterator[str]:
-    """Takes everything and looks at nothing."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 def _measured(row: Row, place: Path, port: int, url: str, options: argparse.Namespace) -> Figures:
@@ -156,20 +122,9 @@ def _start(
 def _cpu(pids: Sequence[int], seconds: float) -> float:
     """ms a second of all threads of these processes, and of their children."""
     time.sleep(SETTLE_SECONDS)
-    began, before = time.monotonic(), _ran(pids)
+    began, before = time.monotonic(), sum(map(cpu_ns_of, pids))
     time.sleep(seconds)
-    return (_ran(pids) - before) / 1e6 / (time.monotonic() - began)
-
-
-def _ran(pids: Sequence[int]) -> int:
-    """Nanoseconds."""
-    spent, children = 0, []
-    for pid in pids:
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            with suppress(OSError):  # it has ended
-                spent += int((task / "schedstat").read_text().split()[0])
-                children += [int(each) for each in (task / "children").read_text().split()]
-    return spent + (_ran(children) if children else 0)
+    return (sum(map(cpu_ns_of, pids)) - before) / 1e6 / (time.monotonic() - began)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""An OTLP receiver that counts what it takes, and can be away; for bench_collectors and soak."""
+"""An OTLP receiver that counts what it takes, and can be away; for the benches of collectors."""
 
 from __future__ import annotations
 

@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
 import sys
 import tempfile
 import time
@@ -61,11 +59,11 @@ Clients = Mapping[str, Client]
 def main() -> int:
     """Load, sample, account; see above for what it returns."""
     options = _options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave nothing behind
+    makers.end_in_order()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        place = stack.enter_context(makers.place(f"harness-soak-{os.getpid()}"))
-        service, port = _service(stack, place, folder)
+        place = stack.enter_context(makers.place("soak"))
+        service, port = stack.enter_context(makers.service(place, folder))
         _, maker = stack.enter_context(makers.maker(place, folder))
         receiver = Receiver()
         stack.callback(receiver.away)
@@ -108,17 +106,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("-o", "--output", type=Path, help="write the tables there, too")
     parser.add_argument("--json", action="store_true", help="print the accounts as JSON")
     return parser.parse_args()
-
-
-def _service(stack: ExitStack, place: Path, folder: Path) -> tuple[processes.Process, int]:
-    """The Go service that ships, in the cgroup, and its port."""
-    argv = [str(ROOT / "workloads/go/.output/server"), "--host", "127.0.0.1", "--port", "0"]
-    log = folder / "service.log"
-    process = processes.spawn(argv, log=log, cgroup=place)
-    stack.callback(processes.stop, process)
-    told = processes.announced(process, 30)
-    assert told is not None, log.read_text()
-    return process, int(told["port"])
 
 
 def _agent(

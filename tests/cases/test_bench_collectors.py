@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -97,17 +98,35 @@ def test_a_round_is_compared_with_ours_of_the_same_round(monkeypatch: pytest.Mon
         return table.Figures(100, 99, kernel_us, 2, agent_us, 0.5, 20, 1.5)
 
     found = {
-        (question.name, "harness flows"): [figures(1, 1), figures(2, 2), figures(3, 3)],
-        (question.name, "libbpf-tools tcplife"): [figures(10, 10), figures(8, 8), figures(9, 9)],
+        (question.name, "harness flows"): [figures(n, n) for n in (1, 2, 3, 2, 2)],
+        (question.name, "libbpf-tools tcplife"): [figures(n, n) for n in (4, 8, 12, 8, 8)],
+        (question.name, "libbpf-tools tcpconnect"): [figures(9, 9)] * 4,
     }
     failed = {(question.name, "BCC tcplife"): table.Failed("Unable to find kernel headers.")}
     options = argparse.Namespace(
         rounds=3, seconds=12.0, rate=500.0, load=0.1, versions=["bpftrace 1"], note=""
     )
     text = table.text([question], found, failed, options)
-    assert "| libbpf-tools tcplife | the port | 100 | 99 | 9.00 | 2.0 | 9.0 | 4 (3 to 10) |" in text
+    costs = "100 | 99 | 8.00 (4.00 to 12.00) | 2.0 | 8.0 (4.0 to 12.0)"
+    assert f"| libbpf-tools tcplife | the port | {costs} | 4 [4, 4] |" in text
+    assert "| none: 4 rounds, and an interval takes 5 |" in text
     assert "BCC tcplife does not run here: `Unable to find kernel headers.`" in text
     assert "bpftrace, counting |" not in text
+
+
+def test_a_multiple_has_an_interval_and_none_where_ours_may_be_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = _loaded("bench_table", monkeypatch)
+
+    def rounds(*costs: float) -> list[object]:
+        return [table.Figures(100, 100, each, 1, 0, 0.5, 20, 1.5) for each in costs]
+
+    theirs = rounds(19, 21, 20, 18, 22)
+    said = re.fullmatch(r"10 \[([\d.]+), ([\d.]+)\]", table._ratio(theirs, rounds(1, 3, 2, 2, 2)))
+    assert said
+    assert float(said[1]) < 10 < float(said[2])
+    assert table._ratio(theirs, rounds(3, -2, 1, -2, 1)).startswith("none: ours is not told")
 
 
 def test_who_saw_too_little_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
