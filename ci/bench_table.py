@@ -94,9 +94,9 @@ varies by. Both: the median (least to most). *both, to ours*: kernel and process
 rounds, as a multiple of ours, with its 95 % interval by redrawing rounds; the goal is {GOAL:g} and
 more. What is done by the clock, as exports are, is in *idle* alone: at low rates it is what counts.
 Who saw less than {LEAST_SEEN:g} % is not compared. *idle*: processes and programs together, while
-nothing was made. *PSS*: memory of its processes at the end; *maps*: what the kernel is charged with for its BPF
-maps, without the buffers of perf events. What is counted alone, as by bpftrace, is less than
-`flows` tells of a connection (bytes both ways, round-trip time, retransmits, how it ended)."""
+nothing was made. *PSS*: memory of its processes at the end; *maps*: what the kernel is charged with
+for its BPF maps, without the buffers of perf events. What is counted alone, as by bpftrace, is less
+than `flows` tells of a connection (bytes both ways, round-trip time, retransmits, how it ended)."""
 
 
 def _question(
