@@ -23,6 +23,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from harness.linux import cgroup, processes
 from harness.wire import control
+from tests.bpf.openers import Watched
 
 ROOT = Path(__file__).parents[2]
 READY_SECONDS = float(os.environ.get("HARNESS_READY_SECONDS", "60"))  # emulated CPUs take longer
@@ -115,6 +116,14 @@ def make_service(tmp_path: Path) -> Iterator[Callable[[str], Service]]:
 def service(make_service: Callable[[str], Service]) -> Service:
     """One fresh cgroup."""
     return make_service("service")
+
+
+@pytest.fixture
+def watched(service: Service, tmp_path: Path) -> Watched:
+    """A file that somebody may watch."""
+    secret = tmp_path / "secret"
+    secret.write_text("secret\n")
+    return Watched(secret, service, tmp_path)
 
 
 class Receiver:

@@ -24,13 +24,6 @@ pytestmark = pytest.mark.bpf
 
 
 @pytest.fixture
-def watched(service: Any, tmp_path: Path) -> Watched:
-    secret = tmp_path / "secret"
-    secret.write_text("secret\n")
-    return Watched(secret, service, tmp_path)
-
-
-@pytest.fixture
 def broken(watched: Watched, launch: Any, receiver: Any) -> Iterator[Callable[..., Watched]]:
     """Start an agent into whose process this code was put first."""
     with contextlib.ExitStack() as stack:

@@ -25,13 +25,6 @@ pytestmark = pytest.mark.bpf
 
 
 @pytest.fixture
-def watched(service: Any, tmp_path: Path) -> Watched:
-    secret = tmp_path / "secret"
-    secret.write_text("secret\n")
-    return Watched(secret, service, tmp_path)
-
-
-@pytest.fixture
 def guarded(watched: Watched, start_agent: Any) -> Watched:
     watched.agent = start_agent("guard", *policy(watched.folder, watched.secret))
     assert "fanotify/open_perm" in watched.agent.ready["hooks"]

@@ -14,7 +14,16 @@ from typing import Any
 import pytest
 
 from harness.linux import processes
-from tests.bpf.test_containers import OPENER, POLICY, SERVER, Container, ask, opened, requests, told
+from tests.bpf.contained import (
+    SERVER,
+    Container,
+    ask,
+    opened,
+    reporting,
+    requests,
+    told,
+    watching,
+)
 from tests.kubernetes_api import Api
 from tests.waiting import until
 
@@ -173,13 +182,11 @@ for _ in range(5):
 def test_datagrams_of_selected_pods_are_seen_and_no_others(
     start_agent: Any, receiver: Any, make: Make, api: Api
 ) -> None:
+    containers = [make(uid) for uid in (TEST, SHOP, SYSTEM)]
     selected = ("--udp=on", f"--kubernetes-api={api.url}", *SELECTED)
     agent = start_agent("flows", "--containers", *selected)
-    for uid in (TEST, SHOP, SYSTEM):
-        container = make(uid)
-        processes.spawn(
-            [sys.executable, "-c", DATAGRAMS], log=container.log, cgroup=container.path
-        ).wait(30)
+    for container in containers:
+        container.run(sys.executable, "-c", DATAGRAMS)
     agent.call("flush")
     found = {
         of.get("container.id", ""): sum(point.as_int for point in record.sum.data_points)
@@ -192,17 +199,12 @@ def test_datagrams_of_selected_pods_are_seen_and_no_others(
 def test_executions_and_connects_of_selected_pods_are_seen_and_no_others(
     start_agent: Any, receiver: Any, service: Any, make: Make, api: Api, tmp_path: Path
 ) -> None:
-    policy = tmp_path / "policy.toml"
-    policy.write_text(POLICY)
     port = service.serve(sys.executable, str(SERVER), "127.0.0.1")
-    selected = (f"--kubernetes-api={api.url}", *SELECTED)
-    agent = start_agent("guard", "--containers", "--policy", str(policy), *selected)
-    program = f"import socket; socket.create_connection(('127.0.0.1', {port}))"
-    for uid in (TEST, SHOP, SYSTEM):
-        container = make(uid)
-        processes.spawn(
-            [sys.executable, "-c", program], log=container.log, cgroup=container.path
-        ).wait(30)
+    containers = [make(uid) for uid in (TEST, SHOP, SYSTEM)]  # what is new is seen a little later
+    selected = ("--policy", reporting(tmp_path), f"--kubernetes-api={api.url}", *SELECTED)
+    agent = start_agent("guard", "--containers", *selected)
+    for container in containers:
+        container.connect(port)
     agent.call("flush")
     for name in ("process.exec", "network.connect"):
         assert {of: len(each) for of, each in told(receiver, name).items()} == {IDS[SHOP]: 1}
@@ -223,40 +225,23 @@ def test_nothing_is_denied_to_pods_that_are_not_selected(
     policy = tmp_path / "policy.toml"
     policy.write_text(DENIED)
     port = service.serve(sys.executable, str(SERVER), "127.0.0.1")
+    shop, test = make(SHOP), make(TEST)
     start_agent("guard", "--policy", str(policy), f"--kubernetes-api={api.url}", *SELECTED)
-    program = f"import socket; socket.create_connection(('127.0.0.1', {port}))"
-    ended = {}
-    for uid in (SHOP, TEST):
-        container = make(uid)
-        process = processes.spawn(
-            [sys.executable, "-c", program], log=container.log, cgroup=container.path
-        )
-        ended[uid] = process.wait(30)
-    assert ended[TEST] == 0
-    assert ended[SHOP] != 0
+    assert shop.connect(port) != 0
+    assert test.connect(port) == 0
 
 
 @pytest.mark.parametrize("hook", ["best", "fanotify"])
 def test_opened_files_of_selected_pods_are_seen_and_no_others(
     start_agent: Any, receiver: Any, make: Make, api: Api, tmp_path: Path, hook: str
 ) -> None:
-    secret = tmp_path / "secret"
-    secret.touch()
-    policy = tmp_path / "policy.toml"
-    policy.write_text(
-        f'[[rules]]\nname = "secret"\nevent = "open"\nmatch = ["{secret}"]\naction = "report"\n'
-    )
+    policy, secret = watching(tmp_path)
+    containers = [make(uid) for uid in (SHOP, TEST)]
     selected = (f"--kubernetes-api={api.url}", *SELECTED, "--open-hook", hook)
-    agent = start_agent("guard", "--containers", "--policy", str(policy), *selected)
-    for uid in (SHOP, TEST):
-        container = make(uid)
-        processes.spawn(["cat", str(secret)], log=container.log, cgroup=container.path).wait(30)
-        container.process = processes.spawn(
-            [sys.executable, "-c", OPENER.format(secret=str(secret))],
-            log=container.log,
-            cgroup=container.path,
-        )
-        assert processes.announced(container.process, 30)
+    agent = start_agent("guard", "--containers", "--policy", policy, *selected)
+    for container in containers:
+        container.run("cat", str(secret))
+        container.hold(secret)
     agent.call("flush")
     assert {of: len(each) for of, each in told(receiver, "file.open").items()} == {IDS[SHOP]: 2}
 
