@@ -106,6 +106,22 @@ finally:
 print(log.read_text())
 """
 
+SEEN = """
+import secrets, time
+from harness.targets.kubernetes import chosen, kind, proof, values
+from harness.targets.kubernetes.kind import Kind
+cluster = kind.cluster(Kind({name!r}, chosen.home({name!r})), "harness")
+marks = {{service: secrets.token_hex(8) for service in ("flask", "go")}}  # in this order
+with proof.reached(cluster, values.stack(cluster.context)) as here:
+    for service, mark in marks.items():
+        proof._make_request(cluster, proof.Asked(service), mark)
+    until = time.monotonic() + 60
+    while not proof._has_span(here, marks["go"], {{}}) and time.monotonic() < until:
+        time.sleep(0.2)
+    time.sleep(5)  # the agents send what they have every three
+    print([service for service, mark in marks.items() if proof._has_span(here, mark, {{}})])
+"""
+
 LOAD = """
 from pathlib import Path
 from harness.targets.kubernetes import archive, chosen
@@ -204,14 +220,17 @@ def test_pods_have_a_cgroup_each(run: Run) -> None:
     assert len(run("docker", "exec", WORKER, *words).stdout.splitlines()) > 1
 
 
-def test_agents_that_see_selected_pods_start_with_their_account_and_see_what_the_proof_asks(
-    run: Run,
-) -> None:
+def test_agents_see_selected_pods_and_what_the_proof_asks_and_no_others(run: Run) -> None:
+    def seen() -> str:
+        return str(run(sys.executable, "-c", SEEN.format(name=NAME)).stdout).strip()
+
     selected = ("--agent-namespaces", "shop", "--agent-pod-selector", "tier!=test")
     made = harness(run, "up", "--image", images.NODE, *selected, "--json")
     assert made["changed"]
     assert made["origin"]["k8s.deployment.name"] == "go"
+    assert seen() == "['go']"
     assert harness(run, "up", "--image", images.NODE, "--json")["changed"]  # back to all pods
+    assert seen() == "['flask', 'go']"
     assert harness(run, "status", "-o", "json")["ready"]
 
 
