@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import pytest
 
-from harness.errors import CommandError, ComponentError
-from harness.stack import readback
+from harness.errors import ComponentError
 from harness.targets.kubernetes import condition, pods, proof, values
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kubectl import Cluster
@@ -105,67 +103,3 @@ def test_a_claim_without_a_volume_is_told_from_a_full_cluster() -> None:
     trouble = only(pod(conditions=[waiting]))
     assert trouble.kind == "volume"
     assert "--storage-class" in pods.failure(CLUSTER, trouble).next_step
-
-
-def test_what_no_backend_kept_is_told_with_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Said:
-        returncode = 0
-
-        def __init__(self, *words: str) -> None:
-            self.stdout = f"last line of {words[1]}\n"
-
-    def look(here: Any, seconds: float) -> Any:
-        return [], ["victorialogs"]
-
-    monkeypatch.setattr(Cluster, "run", lambda _, *words, **__: Said(*words))
-    monkeypatch.setattr(Cluster, "forwarded", lambda _, services: contextlib.nullcontext(services))
-    monkeypatch.setattr(readback, "look", look)
-    with pytest.raises(ComponentError, match="not found in victorialogs") as caught:
-        proof.prove(CLUSTER, STACK)
-    assert "otelcol says: last line of service/otelcol" in caught.value.why
-    assert "victorialogs says: last line of service/victorialogs" in caught.value.why
-    assert caught.value.next_step.endswith("logs service/victorialogs says more.")
-
-
-@pytest.fixture
-def traced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cluster in which spans and log lines arrive, whoever asks for them."""
-    monkeypatch.setattr(proof, "_prove_backends", lambda *_: None)
-    monkeypatch.setattr(proof, "reached", lambda *_: contextlib.nullcontext(STACK))
-    monkeypatch.setattr(proof, "_pods", lambda *_: [])
-    monkeypatch.setattr(proof, "_require_named", lambda *_: None)
-    monkeypatch.setattr(proof, "_has_span", lambda *_: True)
-    monkeypatch.setattr(proof, "_has_line", lambda *_: True)
-
-
-@pytest.mark.usefixtures("traced")
-@pytest.mark.parametrize("before", [0, 1, 2, 5])
-def test_a_request_is_proved_by_agents_that_count_from_nothing_again(
-    monkeypatch: pytest.MonkeyPatch, before: int
-) -> None:
-    """They were replaced, and the backend still has what those before them counted last."""
-    made: list[str] = []
-    monkeypatch.setattr(proof, "_AGAIN_SECONDS", 0.0)
-    monkeypatch.setattr(proof, "_POLL_SECONDS", 0.0)
-    monkeypatch.setattr(proof, "_requests", lambda *_: len(made) or before)
-    asked = iter([None, CommandError("the pod is gone", "", "")])
-
-    def ask(*_: Any) -> None:
-        made.append("request")
-        if error := next(asked, None):
-            raise error
-
-    monkeypatch.setattr(proof, "_make_request", ask)
-    proved = proof.prove(CLUSTER, STACK)
-    assert {each.signal for each in proved.arrivals} == {"traces", "metrics", "logs"}
-    assert len(made) <= 3
-
-
-@pytest.mark.usefixtures("traced")
-def test_a_backend_that_lost_its_data_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    counted = iter([5])
-    monkeypatch.setattr(proof, "SECONDS", 0.05)
-    monkeypatch.setattr(proof, "_make_request", lambda *_: None)
-    monkeypatch.setattr(proof, "_requests", lambda *_: next(counted, 0))
-    with pytest.raises(ComponentError, match="of its metrics nothing"):
-        proof.prove(CLUSTER, STACK)

@@ -4,81 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any
 
 import pytest
 
 from harness.agent.errors import AgentError, LaterError, RefusedError, UnansweredError
 from harness.agent.lanes import BATCH
-from harness.agent.origin import Origin
-from harness.agent.outbox import END_SECONDS, Outbox
-from harness.agent.telemetry import Log, Point, Span, Telemetry, counter
-
-Answer = Callable[[], int]
-
-
-def away() -> int:
-    raise UnansweredError("It did not arrive.")
-
-
-def busy() -> int:
-    raise LaterError("It is busy.", "", "", 20.0)
-
-
-def failing() -> int:
-    raise AgentError("It answered with 503.")
-
-
-def refusing() -> int:
-    raise RefusedError("It is refused for good.")
-
-
-class Scripted:
-    """A receiver that answers as it is told; `took` holds the names of what it took."""
-
-    def __init__(self) -> None:
-        self.took: list[str] = []
-        self.asked: list[str] = []
-        self.answers: dict[str, Answer] = {}
-
-    def _answer(self, kind: str, names: Sequence[str]) -> int:
-        self.asked.append(kind)
-        rejected = self.answers.get(kind, lambda: 0)()
-        self.took += names
-        return rejected
-
-    def send_metrics(self, batch: Sequence[tuple[Origin, Any]]) -> int:
-        seen = [metric.name for _, each in batch for metric in (*each.metrics, *each.own)]
-        return self._answer("metrics", seen)
-
-    def send_spans(self, batch: Sequence[tuple[Origin, Span]]) -> int:
-        return self._answer("spans", [each.name for _, each in batch])
-
-    def send_logs(self, batch: Sequence[tuple[Origin, Log]]) -> int:
-        return self._answer("logs", [each.event_name for _, each in batch])
-
-
-class Clock:
-    """Time as a test has it."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def spans(*names: str) -> Telemetry:
-    return Telemetry(spans=[Span(name, 0, 1, {}) for name in names])
-
-
-def logs(*names: str) -> Telemetry:
-    return Telemetry(logs=[Log(name, 0, {}) for name in names])
-
-
-METRIC = counter("m", "1", [Point({}, 1), Point({"a": 1}, 2)])
-MINE, OTHER = (Origin(name, "shop", lambda: None) for name in ("http", "guard"))
+from harness.agent.outbox import Outbox
+from harness.agent.telemetry import Telemetry, counter
+from tests.unit.outboxes import (
+    METRIC,
+    MINE,
+    OTHER,
+    Answer,
+    Clock,
+    Scripted,
+    away,
+    busy,
+    failing,
+    logs,
+    refusing,
+    spans,
+    told,
+)
 
 
 @pytest.fixture
@@ -94,11 +41,6 @@ def clock() -> Clock:
 @pytest.fixture
 def outbox(receiver: Scripted, clock: Clock) -> Outbox:
     return Outbox(receiver, clock=clock)
-
-
-def told(outbox: Outbox, origin: Origin = MINE) -> tuple[int, int, int]:
-    tally = outbox.tally(origin)
-    return tally.waiting, tally.lost, tally.exported
 
 
 def test_what_was_not_taken_is_sent_again_in_its_order(outbox: Outbox, receiver: Scripted) -> None:
@@ -284,114 +226,6 @@ def test_what_comes_at_the_same_time_is_sent_together(receiver: Scripted, clock:
     outbox.send()
     assert (receiver.asked, receiver.took) == (["metrics"], ["m", "m"])
     assert told(outbox) == told(outbox, OTHER) == (0, 0, 2)
-
-
-def test_what_waits_at_the_end_is_lost_and_said_of_its_collector(
-    outbox: Outbox, receiver: Scripted
-) -> None:
-    outbox.put(MINE, Telemetry([METRIC], spans("a", "b").spans))
-    outbox.put(OTHER, logs("l"))
-    assert outbox.give_up(MINE) == 2
-    assert told(outbox) == (0, 2, 0)
-    assert outbox.tally(MINE).told() == {"metrics": {"unsent": 2}, "spans": {"unsent": 2}}
-    outbox.send()
-    assert receiver.took == ["l"]
-
-
-@pytest.mark.parametrize(("answer", "unsent"), [(lambda: 0, 0), (failing, 1)])
-def test_what_is_under_way_at_the_end_is_waited_for(
-    outbox: Outbox, receiver: Scripted, answer: Answer, unsent: int
-) -> None:
-    """Else what is acknowledged a moment later would be told as lost, or what comes back not."""
-    asked, answered = threading.Event(), threading.Event()
-
-    def slowly() -> int:
-        asked.set()
-        answered.wait(10)
-        return answer()
-
-    def send() -> None:
-        with contextlib.suppress(AgentError):
-            outbox.send()
-
-    receiver.answers["spans"] = slowly
-    outbox.put(MINE, spans("a"))
-    sending = threading.Thread(target=send)
-    sending.start()
-    assert asked.wait(10)
-    given_up: list[int] = []
-    giving = threading.Thread(target=lambda: given_up.append(outbox.give_up(MINE)))
-    giving.start()
-    outbox.put(OTHER, spans("b"))  # whoever drains waits for neither
-    giving.join(0.2)
-    assert not given_up
-    answered.set()
-    sending.join(10)
-    giving.join(10)
-    assert given_up == [unsent]
-    assert told(outbox) == (0, unsent, 1 - unsent)
-
-
-def test_an_end_waits_for_no_batch_that_a_slow_receiver_has_not_begun(
-    outbox: Outbox, receiver: Scripted, clock: Clock
-) -> None:
-    def slowly() -> int:
-        clock.now += 0.98 * END_SECONDS
-        return 0
-
-    receiver.answers["spans"] = slowly
-    outbox.put(MINE, spans(*map(str, range(5 * BATCH))))
-    outbox.put(OTHER, spans("other"))
-    with outbox.ending():
-        with pytest.raises(AgentError, match="the receiver is slow"):
-            outbox.send(now=True)
-        assert receiver.asked == ["spans"] * 2
-        assert outbox.give_up(MINE) == 3 * BATCH
-    assert outbox.tally(MINE).told() == {"spans": {"unsent": 3 * BATCH}}
-    outbox.send()  # the others stay
-    assert receiver.took[-1] == "other"
-
-
-def test_an_end_waits_for_one_batch_of_a_round_that_another_thread_began(
-    outbox: Outbox, receiver: Scripted, clock: Clock
-) -> None:
-    asked, answered = threading.Event(), threading.Event()
-
-    def slowly() -> int:
-        asked.set()
-        answered.wait(10)
-        return 0
-
-    def send() -> None:
-        with contextlib.suppress(AgentError):
-            outbox.send()
-
-    receiver.answers["spans"] = slowly
-    outbox.put(MINE, spans(*map(str, range(3 * BATCH))))
-    sending = threading.Thread(target=send)
-    sending.start()
-    assert asked.wait(10)
-    with outbox.ending():
-        clock.now += END_SECONDS
-        answered.set()
-        assert outbox.give_up(MINE) == 2 * BATCH
-    sending.join(10)
-    assert receiver.asked == ["spans"]
-
-
-def test_a_sender_is_not_called_while_an_end_lets_nothing_be_sent(
-    outbox: Outbox, clock: Clock
-) -> None:
-    outbox.put(MINE, spans("a"))
-    due: list[bool] = []
-    waiting = threading.Thread(target=lambda: due.append(outbox.await_due()))
-    with outbox.ending():
-        clock.now += END_SECONDS
-        waiting.start()
-        waiting.join(0.2)
-        assert due == []
-    waiting.join(10)
-    assert due == [True]
 
 
 def test_a_sender_waits_until_there_is_something_or_the_end(receiver: Scripted) -> None:

@@ -5,12 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -18,8 +14,6 @@ from typer.testing import CliRunner
 
 from harness.cli import app
 from harness.errors import ComponentError, HarnessError, InputError, NeedError
-from harness.linux import processes
-from harness.stack.questions import Event, Series
 from harness.targets.kubernetes import (
     charts,
     helm,
@@ -424,109 +418,6 @@ def test_a_profile_does_not_go_with_one_machine(command: str) -> None:
     done = CliRunner().invoke(app, [command, "--profile", "production"])
     assert done.exit_code == 2
     assert "--profile does not go with --target local" in done.output
-
-
-def test_the_proof_asks_the_services_by_the_names_that_they_have(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    asked: dict[str, int] = {}
-
-    class Forwarded:
-        def __init__(self, services: dict[str, int]) -> None:
-            asked.update(services)
-
-        def __enter__(self) -> dict[str, int]:
-            return {service: 1000 + number for number, service in enumerate(asked)}
-
-        def __exit__(self, *_: object) -> None: ...
-
-    monkeypatch.setattr(Cluster, "forwarded", Forwarded)
-    with proof.reached(Cluster("shop", "harness"), production.stack()) as here:
-        assert asked == {
-            "otel-gateway": 4318, "monitoring-prometheus": 9090, "tempo": 3200, "loki": 3100,
-        }  # fmt: skip
-        assert here.otlp_url == "http://127.0.0.1:1000"
-        assert here.url("prometheus") == "http://127.0.0.1:1001"
-        assert here.url("loki") == "http://127.0.0.1:1003"
-
-
-POD = {
-    "metadata": {"name": "go-7"},
-    "status": {"containerStatuses": [{"containerID": "containerd://c0ffee"}]},
-}
-
-
-def test_a_span_that_names_no_pod_is_no_proof_and_says_who_is_to_be_asked() -> None:
-    cluster, stack = Cluster("shop", "harness"), production.stack()
-
-    def named(**origin: str) -> None:
-        said = {f"k8s.pod.{name}": value for name, value in origin.items()}
-        proof._require_named(cluster, stack, [POD], said)
-
-    named(name="go-7", uid="1")
-    with pytest.raises(ComponentError, match="found no container") as no_container:
-        named()
-    assert "daemonset/agents" in no_container.value.next_step
-    with pytest.raises(
-        ComponentError, match=r"uid is 1, .* knew no name \(it says none\)"
-    ) as no_name:
-        named(uid="1")
-    assert "deployment/otel-gateway" in no_name.value.next_step
-    with pytest.raises(ComponentError, match=r"it says other-2"):
-        named(uid="1", name="other-2")
-
-
-def test_requests_are_counted_by_the_containers_of_the_service(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Keeper:
-        def counters(self, instance: str, *_: object) -> list[Series]:
-            labels = frozenset({("http_route", "/exec")})
-            return [Series(labels, ((1, 2.0), (2, 3.0)))] if instance == "c0ffee" else []
-
-    monkeypatch.setattr(proof.backends, "keeper", lambda *_: Keeper())
-    assert proof._requests(production.stack(), [POD]) == 3.0
-    assert proof._requests(production.stack(), [{**POD, "status": {}}]) == 0
-
-
-def test_the_request_is_made_as_often_as_a_span_needs() -> None:
-    seen: list[str] = []
-
-    class Service(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            seen.append(self.path)
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        asked = proof.Asked("127.0.0.1", server.server_port, 3)
-        script = proof._REQUEST.format(**vars(asked), mark="ab")
-        done = processes.run([sys.executable, "-c", script])
-        server.shutdown()
-    assert done.stdout.strip() == "200"
-    assert seen == ["/exec?proof=ab"] * 3
-
-
-@pytest.mark.parametrize(
-    ("keeper", "called"),
-    [("loki", "process_executable_path"), ("victorialogs", "process.executable.path")],
-)
-def test_a_log_line_is_known_by_what_its_keeper_calls_the_program(
-    keeper: str, called: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Keeper:
-        def lines(self, *_: object) -> list[Event]:
-            return [Event(1, 1, labels=frozenset({(called, f"/opt/{proof.PROGRAM}")}))]
-
-    monkeypatch.setattr(proof.backends, "keeper", lambda *_: Keeper())
-    here = replace(production.stack(), keeps={**production.KEEPS, "logs": keeper})
-    assert proof._has_line(here, [POD], 0)
-    other = Event(1, 1, labels=frozenset({(called, "x")}))
-    monkeypatch.setattr(Keeper, "lines", lambda *_: [other])
-    assert not proof._has_line(here, [POD], 0)
 
 
 def test_a_chart_of_ours_is_another_one_when_its_files_change(
