@@ -6,6 +6,7 @@ not made again.
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import tempfile
@@ -70,11 +71,14 @@ def _node(running: Engine, draft: Path) -> None:
 
 
 def _kind() -> Path:
-    """The sources of kind's module: the base of its node image are files there."""
+    """The sources of kind's module: the base of its node image are files there.
+
+    Fetched if need be: what was built has no module cache any more.
+    """
     environment = {"GOMODCACHE": str(programs.cache() / "go" / "mod"), "GOFLAGS": "-mod=mod"}
-    argv = ["go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kind"]
+    argv = ["go", "mod", "download", "-json", "sigs.k8s.io/kind"]
     done = processes.run(argv, cwd=programs.MODULES / "kind", env=environment, timeout=300)
-    return Path(done.stdout.strip())
+    return Path(json.loads(done.stdout)["Dir"])
 
 
 def main() -> None:
