@@ -1,4 +1,4 @@
-"""Calls that a dead file system holds up; used by opens, folders, denier, policy_maps.
+"""Calls that a dead file system holds up; used by `guard`, `profile` and what belongs to them.
 
 A thread that is held up goes on when its call returns, if ever, and then finds out whether that is
 still wanted. Nobody waits for it for longer than WAIT_SECONDS, and nothing is freed under it.
@@ -7,11 +7,13 @@ still wanted. Nobody waits for it for longer than WAIT_SECONDS, and nothing is f
 from __future__ import annotations
 
 import logging
+import resource
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, TypeVar
 
 WAIT_SECONDS = 5.0
+_NEXT_SECONDS = 0.3  # while something is held up: what answers does so in far less
 HELD_UP = (
     "A file system does not answer: what is of it, or comes after it, is watched when it does."
 )
@@ -41,6 +43,99 @@ def take(step: Callable[[], None]) -> bool:
     if errors:
         raise errors[0]
     return True
+
+
+class Unanswered(OSError):
+    """What was asked is not answered, or not in time."""
+
+
+class Answers:
+    """Questions that may be held up, each asked by a thread of its own, which nobody waits for.
+
+    `about` is what they are put to: while it is held up by one, no other is asked. Whoever is held
+    up goes on one day: a question must not use what may be freed by then.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held_up: dict[_Question, Hashable] = {}
+        self._asked: set[_Question] = set()
+        self._closed = False
+
+    def refuses(self, about: Hashable) -> bool:
+        """Whether nobody is asked about this: it is held up."""
+        with self._lock:
+            return self._refuses(about)
+
+    def ask(self, call: Callable[[], T], about: Hashable = None) -> T:
+        """What the call returns or raises; Unanswered if it takes too long, or is not made."""
+        with self._lock:
+            if self._refuses(about):
+                raise Unanswered("There is no answer.")
+            question = _Question()
+            self._asked.add(question)
+            seconds = min(_NEXT_SECONDS, WAIT_SECONDS) if self._held_up else WAIT_SECONDS
+        found: list[T] = []
+        for_whom = threading.get_native_id()
+
+        def run() -> None:
+            try:
+                found.append(call())
+            except BaseException as error:
+                question.error = error
+            finally:
+                _spend(for_whom)
+                with self._lock:
+                    self._asked.discard(question)
+                    if self._held_up.pop(question, None) and question.error is not None:
+                        _log.warning("%s", question.error)
+                question.over.set()
+
+        try:
+            threading.Thread(target=run, name="bounded", daemon=True).start()
+        except RuntimeError:  # no memory for it
+            self._asked.discard(question)
+            raise
+        question.over.wait(seconds)
+        with self._lock:
+            if question in self._asked:
+                self._held_up[question] = about
+                raise Unanswered("There is no answer.")
+        if question.error is not None:
+            raise question.error
+        return found[0]
+
+    def _refuses(self, about: Hashable) -> bool:
+        return self._closed or (about is not None and about in self._held_up.values())
+
+    def close(self) -> None:
+        """Wait for no answer any more, nor ask."""
+        with self._lock:
+            self._closed = True
+            for each in self._asked:
+                each.over.set()
+
+
+class _Question:
+    def __init__(self) -> None:
+        self.over = threading.Event()
+        self.error: BaseException | None = None
+
+
+def spent(thread: int) -> tuple[float, float]:
+    """User and system seconds of threads that have ended, which asked for this one."""
+    return _spent.get(thread, (0.0, 0.0))
+
+
+_spent: dict[int, tuple[float, float]] = {}
+_spending = threading.Lock()
+
+
+def _spend(thread: int) -> None:
+    used = resource.getrusage(resource.RUSAGE_THREAD)
+    with _spending:
+        user, system = _spent.get(thread, (0.0, 0.0))
+        _spent[thread] = user + used.ru_utime, system + used.ru_stime
 
 
 class Marker(Generic[T]):

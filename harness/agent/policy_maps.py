@@ -2,11 +2,13 @@
 
 Which paths a rule means changes while it holds: a container comes, and with it a root; a file comes
 under a name with `*`; a link leads elsewhere. So the maps are filled again, with what is different.
-A thread does it, for which nobody waits: a container may have a file system that never answers.
+A file system may never answer: paths there are left as they are written, and no file there is
+marked, until it does.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -15,10 +17,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from harness.agent import bounded, files, policy, policy_paths
+from harness.agent.bounded import Answers, Unanswered
 from harness.agent.errors import AgentError
 from harness.agent.files import Watched
 from harness.agent.folders import Folders
 from harness.agent.libbpf import Object
+from harness.agent.lookup import Lookup
 from harness.agent.policy import Rule, Trie
 from harness.agent.responder import Responder
 from harness.agent.roots import Roots
@@ -49,6 +53,8 @@ class PolicyMaps:
         self.roots = Roots(scope, sees)
         self._rules, self._object, self._exactly, self._watch = rules, obj, exactly, watch
         self._lock = threading.Lock()
+        self._answers = Answers()
+        self._silent: set[str] = set()
         self._closed = False
         self._filled: dict[str, Trie] = {}
         self._filled_at = -REFRESH_SECONDS
@@ -63,39 +69,60 @@ class PolicyMaps:
         self._thread = Responder(callbacks) if events & {"exec", "open"} else None
 
     def fill(self) -> None:
-        """Fill them by what is there now.
-
-        AgentError if there is no room, or if a file system does not answer; then it goes on by
-        itself.
-        """
-        if not bounded.take(self._fill_in_turn):
-            raise _held_up()
-
-    def _fill_in_turn(self) -> None:
+        """Fill them by what is there now, and answers; AgentError if there is no room."""
         if not self._lock.acquire(timeout=bounded.WAIT_SECONDS):
             raise _held_up()
         try:
             self._filled_at = time.monotonic()
-            self._fill()
+            with self.roots.opened() as roots:
+                look = Lookup(roots, self._answers)
+                self._fill(look)
+                self._tell(look.silent)
         finally:
             self._lock.release()
 
-    def _fill(self) -> None:
-        with self.roots.opened() as roots:
-            prefixes, suffixes = policy_paths.tries(self._rules, [root.real for root in roots])
-            if self.folders is not None:
-                # first, and until all are watched: what comes after it was listed is heard of
-                for _ in range(_ROUNDS):
-                    if not self.folders.aim(files.folders(self._rules, roots)):
-                        break
-                found = files.listed(self._rules, roots)
-                self._watch(found)
-                if self._exactly:
-                    for key, value in self._entries(found).items():
-                        policy_paths.add(prefixes, key, value)
-            self._write("prefixes", prefixes)
-            self._write("suffixes", suffixes)
-            self._write("addresses", policy.address_trie(self._rules))
+    def _fill(self, look: Lookup) -> None:
+        prefixes, suffixes = look(
+            lambda roots: policy_paths.tries(self._rules, [root.real for root in roots])
+        )
+        found: Mapping[str, Watched] = {}
+        if self.folders is not None:
+            # first, and until all are watched: what comes after it was listed is heard of
+            for _ in range(_ROUNDS):
+                if not self._aim(self.folders, look):
+                    break
+            found = look(lambda roots: files.listed(self._rules, roots))
+            if self._exactly:
+                for key, value in self._entries(found).items():
+                    policy_paths.add(prefixes, key, value)
+        self._write("prefixes", prefixes)
+        self._write("suffixes", suffixes)
+        self._write("addresses", policy.address_trie(self._rules))
+        if self.folders is not None:
+            with contextlib.suppress(Unanswered):  # the thread goes on by itself
+                answering = {path: each for path, each in found.items() if each.answers}
+                self._answers.ask(lambda: self._watch(answering))
+
+    def _aim(self, folders: Folders, look: Lookup) -> bool:
+        wanted = look(lambda roots: files.folders(self._rules, roots))
+        try:
+            return self._answers.ask(lambda: folders.aim(wanted))
+        except Unanswered:  # the thread goes on by itself
+            return False
+
+    def _tell(self, silent: Mapping[str, str]) -> None:
+        """Say once which paths are not watched, and when they are again."""
+        for path in silent.keys() - self._silent:
+            where = f" ({silent[path]})" if silent[path] else ""
+            _log.warning(
+                "The file system at %s%s does not answer: no file there is watched, and rules for "
+                "paths there hold as they are written, without what links lead to. It is tried "
+                "again every %d s, and nothing else waits for it.",
+                path, where, REFRESH_SECONDS,
+            )  # fmt: skip
+        if back := sorted(self._silent - silent.keys()):
+            _log.warning("These answer again, and are watched: %s.", ", ".join(back))
+        self._silent = set(silent)
 
     def follow(self) -> None:
         """Let the thread see what came since; raises what it met the last time."""
@@ -105,8 +132,9 @@ class PolicyMaps:
             raise error
 
     def close(self) -> bool:
-        """End the thread; False if a filling is held up, for then it still uses the maps."""
-        self._closed = True  # without the lock: whoever is held up has it
+        """End the thread; False if a filling goes on, for then it still uses the maps."""
+        self._closed = True  # without the lock: whoever fills has it
+        self._answers.close()
         ended = self._thread is None or self._thread.close()
         if not self._lock.acquire(blocking=False):
             return False
@@ -144,7 +172,7 @@ class PolicyMaps:
 
     def _refresh(self) -> None:
         try:
-            self._fill_in_turn()
+            self.fill()
         except (AgentError, OSError) as error:  # what was filled before holds
             _log.warning("%s", error)
 
@@ -171,6 +199,6 @@ class PolicyMaps:
 def _held_up() -> AgentError:
     return AgentError(
         "What the rules for paths mean cannot be looked up.",
-        "A file system of a container in the cgroup does not answer.",
+        "It is being done by another thread, which file systems keep waiting.",
         "What was known before holds, and it is tried again.",
     )

@@ -1,4 +1,5 @@
-"""The roots that processes of a cgroup see, and paths in them; used by `files`, `policy_maps`.
+"""The roots that processes of a cgroup see, and paths in them; used by `files`, `lookup` and
+`policy_maps`.
 
 A link leads where it leads in its own root: /bin/sh is one program on this machine, and another
 one in a container. The kernel half knows files by the path from the root of a mount namespace.
@@ -7,6 +8,7 @@ one in a container. The kernel half knows files by the path from the root of a m
 from __future__ import annotations
 
 import contextlib
+import copy
 import ctypes
 import fnmatch
 import glob
@@ -61,6 +63,25 @@ class Root:
             else:
                 heads = [f"{head}/{part}" for head in heads]
         yield from heads
+
+    def is_file(self, reached: str) -> bool:
+        """Whether there is one where this process reaches it."""
+        return os.path.isfile(reached)
+
+    def is_folder(self, reached: str) -> bool:
+        """Whether there is one where this process reaches it."""
+        return os.path.isdir(reached)
+
+    def answers(self, reached: str) -> bool:
+        """Whether its file system answers, if only that there is nothing."""
+        os.path.exists(reached)
+        return True
+
+    def copy(self) -> Root:
+        """The same, to be closed by itself."""
+        made = copy.copy(self)
+        made._descriptor = os.dup(self._descriptor)
+        return made
 
     def close(self) -> None:
         """Let it go."""

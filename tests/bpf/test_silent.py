@@ -1,0 +1,96 @@
+"""File systems that never answer: what is not of them is watched, and they are when they answer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.linux import processes
+from harness.wire import control
+from tests.bpf import silent
+from tests.bpf.guarded import hooks, logs, policy
+from tests.waiting import until
+
+pytestmark = [
+    pytest.mark.bpf,
+    pytest.mark.skipif(not os.access("/dev/fuse", os.W_OK), reason="there is no /dev/fuse"),
+]
+
+# Nobody waits for long, and all is looked at again soon.
+SOON = """
+import sys
+from harness.agent import bounded, policy_maps
+bounded.WAIT_SECONDS = 1.0
+policy_maps.REFRESH_SECONDS = 0.3
+from harness.agent.__main__ import main
+sys.exit(main(sys.argv[4:]))
+"""
+
+
+@pytest.fixture
+def start(
+    launch: Any, service: Any, receiver: Any, tmp_path: Path
+) -> Iterator[Callable[..., control.Client]]:
+    """Start a collector whose patience is short."""
+    with ExitStack() as stack:
+
+        def started(name: str, *options: str) -> control.Client:
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory()), "socket")
+            process, ready = launch(
+                tmp_path / "agent.log", name, path, service.path, receiver.url, *options,
+                through=(sys.executable, "-c", SOON),
+            )  # fmt: skip
+            stack.callback(processes.stop, process)
+            assert ready["ready"], ready
+            client = control.Client(path)
+            stack.callback(client.close)
+            return client
+
+        yield started
+
+
+@pytest.mark.parametrize("action", ["report", "kill"])
+@pytest.mark.parametrize("hook", hooks())
+def test_guard_starts_and_watches_what_answers_and_the_rest_when_it_does(
+    start: Any, service: Any, receiver: Any, tmp_path: Path, hook: str, action: str
+) -> None:
+    dead, secret = tmp_path / "dead", tmp_path / "secret"
+    dead.mkdir()
+    secret.touch()
+    rules = [
+        ("open", f"{dead}/secret", action),
+        ("open", f"{dead}/*/key", action),
+        ("exec", f"{dead}/bin/*", "kill"),
+        ("open", str(secret), "kill"),
+    ]
+    with silent.mounted(dead) as end:
+        client = start("guard", *policy(tmp_path, *rules), "--open-hook", hook)
+        said = (tmp_path / "agent.log").read_text()
+        assert f"{dead}/secret (fuse mounted at {dead}) does not answer" in said
+        assert until(lambda: service.start("/bin/cat", str(secret)).wait(30) == -signal.SIGKILL)
+        for _ in range(3):
+            client.call("flush")
+        assert client.call("stats").get("answerer_restarts", 0) == 0
+        assert client.call("off")
+        assert client.call("on")
+        end()
+    (dead / "secret").touch()
+    log = tmp_path / "agent.log"
+    assert until(lambda: "answer again" in log.read_text())
+
+    def seen() -> bool:
+        service.start("/bin/cat", str(dead / "secret")).wait(30)
+        client.call("flush")
+        told = logs(receiver, "file.open")
+        return any(each["file.path"] == str(dead / "secret") for each in told)
+
+    assert until(seen)
+    assert client.call("flush")["errors"] == 0
