@@ -1,4 +1,4 @@
-"""Calls that a dead file system holds up; used by `guard`, `profile` and what belongs to them.
+"""Calls that a dead file system holds up; used by opens, folders, policy_maps, lookup, images.
 
 A thread that is held up goes on when its call returns, if ever, and then finds out whether that is
 still wanted. Nobody waits for it for longer than WAIT_SECONDS, and nothing is freed under it.

@@ -1,5 +1,4 @@
-"""The roots that processes of a cgroup see, and paths in them; used by `files`, `lookup` and
-`policy_maps`.
+"""The roots that processes of a cgroup see, and paths in them; used by `files`, `policy_maps`.
 
 A link leads where it leads in its own root: /bin/sh is one program on this machine, and another
 one in a container. The kernel half knows files by the path from the root of a mount namespace.

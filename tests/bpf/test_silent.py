@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from harness.linux import processes
 from harness.wire import control
 from tests.bpf import silent
 from tests.bpf.guarded import hooks, logs, policy
+from tests.bpf.profiled import stacks
 from tests.waiting import until
 
 pytestmark = [
@@ -36,8 +38,14 @@ sys.exit(main(sys.argv[4:]))
 
 
 @pytest.fixture
+def agents() -> list[processes.Process]:
+    """Those that were started."""
+    return []
+
+
+@pytest.fixture
 def start(
-    launch: Any, service: Any, receiver: Any, tmp_path: Path
+    launch: Any, service: Any, receiver: Any, tmp_path: Path, agents: list[processes.Process]
 ) -> Iterator[Callable[..., control.Client]]:
     """Start a collector whose patience is short."""
     with ExitStack() as stack:
@@ -48,6 +56,7 @@ def start(
                 tmp_path / "agent.log", name, path, service.path, receiver.url, *options,
                 through=(sys.executable, "-c", SOON),
             )  # fmt: skip
+            agents.append(process)
             stack.callback(processes.stop, process)
             assert ready["ready"], ready
             client = control.Client(path)
@@ -94,3 +103,56 @@ def test_guard_starts_and_watches_what_answers_and_the_rest_when_it_does(
 
     assert until(seen)
     assert client.call("flush")["errors"] == 0
+
+
+def known(output: Path) -> set[tuple[int, bool]]:
+    """The processes that were sampled, and whether the build id of their file is known."""
+    return {
+        (each.pid, bool(frame.mapping.build_id))
+        for each in stacks(output)
+        for frame in each.frames
+        if frame.mapping and frame.mapping.path.endswith("/python3.12")
+    }
+
+
+def burning(folder: Path) -> tuple[str, ...]:
+    """A program by a name in which an interpreter is looked for."""
+    if not folder.exists():
+        folder.mkdir()
+        shutil.copy("/bin/sh", folder / "python3.12")
+    return str(folder / "python3.12"), "-c", "while :; do :; done"
+
+
+def test_profile_starts_and_refreshes_whatever_a_file_it_looks_into_does(
+    start: Any, service: Any, tmp_path: Path
+) -> None:
+    """The file of a process is behind a mount that came later."""
+    output = tmp_path / "pprof"
+    output.mkdir()
+    dead, other = (service.start(*burning(tmp_path / name)).pid for name in ("dead", "alive"))
+    with silent.mounted(tmp_path / "dead") as end:
+        client = start("profile", "--frequency", "99", "--pprof", str(output), "--drain", "0.1")
+        assert until(
+            lambda: client.call("flush") and {(dead, False), (other, True)} <= known(output)
+        )
+        new = service.start(*burning(tmp_path / "alive")).pid
+        assert until(lambda: client.call("flush") and (new, True) in known(output))
+        assert (dead, True) not in known(output)
+        assert client.call("off")
+        assert client.call("on")
+        assert client.call("stats")["errors"] == 0
+        end()
+    assert until(lambda: client.call("flush") and (dead, True) in known(output))
+
+
+def test_profile_ends_while_a_file_does_not_answer(
+    start: Any, service: Any, tmp_path: Path, agents: list[processes.Process]
+) -> None:
+    service.start(*burning(tmp_path / "dead"))
+    with silent.mounted(tmp_path / "dead"):
+        client = start("profile", "--frequency", "99", "--drain", "0.1")
+        assert until(lambda: client.call("stats")["events"])
+        client.call("stop")
+        assert until(lambda: agents[0].poll() is not None)
+    assert agents[0].wait(1) == 0
+    assert "stays loaded" not in (tmp_path / "agent.log").read_text()
