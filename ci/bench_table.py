@@ -100,8 +100,8 @@ one, less what it took in the same round while nobody watched: programs and what
 them, fanotify's, uprobes' and perf events' own cost in it; the other end of connections, and
 interrupts, are not; it may be below zero, too. It holds most of *kernel* once more, and so is in no
 sum. Who burns CPU until it has burnt so much cannot tell it. All three: the median (least to most).
-*both, to ours*: kernel and processes together, of all rounds, as a multiple of ours, with its 95 % interval by redrawing
-rounds; the goal is {GOAL:g} and more. What is done by the clock, as exports are, is in *idle*
+*both, to ours*: kernel and processes together, of all rounds, as a multiple of ours, with its 95 %
+interval by redrawing rounds; the goal is {GOAL:g} and more. What is done by the clock is in *idle*
 alone: at low rates it is what counts. Who saw less than {LEAST_SEEN:g} % is not compared. *idle*:
 processes and programs together, while nothing was made. *PSS*: memory of its processes at the end;
 *maps*: what the kernel is charged with for its BPF maps, without the buffers of perf events. What

@@ -49,6 +49,10 @@ class Unanswered(OSError):
     """What was asked is not answered, or not in time."""
 
 
+class Unasked(Unanswered):
+    """Nobody was asked: what it is about is held up, or there is no memory for a thread."""
+
+
 class Answers:
     """Questions that may be held up, each asked by a thread of its own, which nobody waits for.
 
@@ -67,36 +71,26 @@ class Answers:
         with self._lock:
             return self._refuses(about)
 
-    def ask(self, call: Callable[[], T], about: Hashable = None) -> T:
-        """What the call returns or raises; Unanswered if it takes too long, or is not made."""
+    def ask(self, call: Callable[[], T], about: Hashable = None, *, patient: bool = False) -> T:
+        """What the call returns or raises; Unanswered if it takes too long, or is not made.
+
+        That is WAIT_SECONDS; while something is held up, only who is `patient` waits so long.
+        """
+        found: list[T] = []
+        question = _Question(lambda: found.append(call()))
         with self._lock:
             if self._refuses(about):
-                raise Unanswered("There is no answer.")
-            question = _Question()
+                raise Unasked("There is no answer.")
             self._asked.add(question)
-            seconds = min(_NEXT_SECONDS, WAIT_SECONDS) if self._held_up else WAIT_SECONDS
-        found: list[T] = []
-        for_whom = threading.get_native_id()
-
-        def run() -> None:
-            try:
-                found.append(call())
-            except BaseException as error:
-                question.error = error
-            finally:
-                _spend(for_whom)
-                with self._lock:
-                    self._asked.discard(question)
-                    if self._held_up.pop(question, None) and question.error is not None:
-                        _log.warning("%s", question.error)
-                question.over.set()
-
+            hurries = self._held_up and not patient
+        thread = threading.Thread(target=self._run, args=(question,), name="bounded", daemon=True)
         try:
-            threading.Thread(target=run, name="bounded", daemon=True).start()
-        except RuntimeError:  # no memory for it
-            self._asked.discard(question)
-            raise
-        question.over.wait(seconds)
+            thread.start()
+        except RuntimeError as error:
+            with self._lock:
+                self._asked.discard(question)
+            raise Unasked(str(error)) from error
+        question.over.wait(min(_NEXT_SECONDS, WAIT_SECONDS) if hurries else WAIT_SECONDS)
         with self._lock:
             if question in self._asked:
                 self._held_up[question] = about
@@ -105,9 +99,6 @@ class Answers:
             raise question.error
         return found[0]
 
-    def _refuses(self, about: Hashable) -> bool:
-        return self._closed or (about is not None and about in self._held_up.values())
-
     def close(self) -> None:
         """Wait for no answer any more, nor ask."""
         with self._lock:
@@ -115,9 +106,29 @@ class Answers:
             for each in self._asked:
                 each.over.set()
 
+    def _refuses(self, about: Hashable) -> bool:
+        return self._closed or (about is not None and about in self._held_up.values())
+
+    def _run(self, question: _Question) -> None:
+        try:
+            question.call()
+        except BaseException as error:
+            question.error = error
+        finally:
+            _spend(question.asker)
+            with self._lock:
+                self._asked.discard(question)
+                is_late = question in self._held_up
+                self._held_up.pop(question, None)
+            question.over.set()
+        if is_late and question.error is not None:
+            _log.warning("%s", question.error)
+
 
 class _Question:
-    def __init__(self) -> None:
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call = call
+        self.asker = threading.get_native_id()
         self.over = threading.Event()
         self.error: BaseException | None = None
 

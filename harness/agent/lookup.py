@@ -6,13 +6,13 @@ looked up by itself, so that the others are known.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Hashable, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from harness.agent.bounded import Answers, Unanswered
+from harness.agent.bounded import Answers, Unanswered, Unasked
 from harness.agent.roots import Root
 
 T = TypeVar("T")
@@ -40,12 +40,9 @@ class Lookup:
 
     def __call__(self, question: Callable[[Sequence[Root]], T]) -> T:
         """The answer of all roots; where one does not answer, that of the others."""
-        if not self._bounded and not self._answers.refuses("roots"):
-            try:
-                return self._at_once(question)
-            except Unanswered:
-                pass
         if not self._bounded:
+            with contextlib.suppress(Unanswered):
+                return self._at_once(question)
             self._bounded = [BoundedRoot(root, self._answers) for root in self._roots]
         return question(self._bounded)
 
@@ -56,10 +53,13 @@ class Lookup:
             try:
                 return question(copies)
             finally:
-                for each in copies:
-                    each.close()
+                _close(copies)
 
-        return self._answers.ask(ask, "roots")
+        try:
+            return self._answers.ask(ask, "roots", patient=True)
+        except Unasked:
+            _close(copies)
+            raise
 
 
 class BoundedRoot(Root):
@@ -101,15 +101,12 @@ class BoundedRoot(Root):
         about: Hashable = (mount.number, mount.place) if mount else (self._place, path)
         if not self._answers.refuses(about):
             copy = self._root.copy()
-
-            def ask() -> T:
-                with closing(copy):
-                    return question(copy)
-
             try:
-                return self._answers.ask(ask, about)
+                return self._answers.ask(lambda: _answer(copy, question), about)
+            except Unasked:
+                copy.close()
             except Unanswered:
-                pass
+                pass  # the thread has it
         kind = f"{mount.kind} mounted at {self._place}{mount.place}" if mount else ""
         self.silent[reached] = kind
         return otherwise
@@ -133,6 +130,18 @@ def mounts(place: str) -> list[Mount]:
         if path != "/":
             found.append(Mount(int(number), path, rest.split(b" ")[0].decode(errors="replace")))
     return found
+
+
+def _answer(root: Root, question: Callable[[Root], T]) -> T:
+    try:
+        return question(root)
+    finally:
+        root.close()
+
+
+def _close(roots: Sequence[Root]) -> None:
+    for each in roots:
+        each.close()
 
 
 def _is_below(path: str, folder: str) -> bool:

@@ -30,6 +30,7 @@ from harness.agent.roots import Roots
 REFRESH_SECONDS = 10.0
 _ROUNDS = 8  # folders in folders that are just being made
 _LOOK_PAUSE = 100  # times as long as a look for roots took, however many processes there are
+_MOST_LINKS_TOLD = 64
 _FILL_PAUSE = 4  # who makes many files does not keep a CPU busy here
 _log = logging.getLogger("harness.agent")
 
@@ -55,6 +56,7 @@ class PolicyMaps:
         self._lock = threading.Lock()
         self._answers = Answers()
         self._silent: set[str] = set()
+        self._links: set[tuple[str, str, str]] = set()
         self._closed = False
         self._filled: dict[str, Trie] = {}
         self._filled_at = -REFRESH_SECONDS
@@ -77,7 +79,8 @@ class PolicyMaps:
             with self.roots.opened() as roots:
                 look = Lookup(roots, self._answers)
                 self._fill(look)
-                self._tell(look.silent)
+                if not self._closed:
+                    self._tell(look.silent)
         finally:
             self._lock.release()
 
@@ -85,6 +88,9 @@ class PolicyMaps:
         prefixes, suffixes = look(
             lambda roots: policy_paths.tries(self._rules, [root.real for root in roots])
         )
+        # fanotify marks files, which are of one container; the kernel half knows paths
+        rules = [each for each in self._rules if self._exactly or each.event == "exec"]
+        self._tell_links(look(lambda roots: policy_paths.led(rules, [r.real for r in roots])))
         found: Mapping[str, Watched] = {}
         if self.folders is not None:
             # first, and until all are watched: what comes after it was listed is heard of
@@ -95,9 +101,10 @@ class PolicyMaps:
             if self._exactly:
                 for key, value in self._entries(found).items():
                     policy_paths.add(prefixes, key, value)
-        self._write("prefixes", prefixes)
-        self._write("suffixes", suffixes)
-        self._write("addresses", policy.address_trie(self._rules))
+        keep = bool(look.silent)  # what was known of those that do not answer, and of all others
+        self._write("prefixes", prefixes, keep)
+        self._write("suffixes", suffixes, keep)
+        self._write("addresses", policy.address_trie(self._rules), keep)
         if self.folders is not None:
             with contextlib.suppress(Unanswered):  # the thread goes on by itself
                 answering = {path: each for path, each in found.items() if each.answers}
@@ -116,13 +123,25 @@ class PolicyMaps:
             where = f" ({silent[path]})" if silent[path] else ""
             _log.warning(
                 "The file system at %s%s does not answer: no file there is watched, and rules for "
-                "paths there hold as they are written, without what links lead to. It is tried "
+                "paths there hold as they are written, and by what was known before. It is tried "
                 "again every %d s, and nothing else waits for it.",
                 path, where, REFRESH_SECONDS,
             )  # fmt: skip
         if back := sorted(self._silent - silent.keys()):
             _log.warning("These answer again, and are watched: %s.", ", ".join(back))
         self._silent = set(silent)
+
+    def _tell_links(self, links: set[tuple[str, str, str]]) -> None:
+        """Say once of each that it counts for others; of so many that a log is not filled."""
+        for link in sorted(links - self._links)[: _MOST_LINKS_TOLD - len(self._links)]:
+            rule, path, real = link
+            self._links.add(link)
+            _log.warning(
+                "A link of a container leads %s to %s: the rule %s kills for that path in every "
+                "container that is watched, whatever is there. If that is not meant, name a folder "
+                "in the rule, or watch that container with an agent of its own.",
+                path, real, rule,
+            )  # fmt: skip
 
     def follow(self) -> None:
         """Let the thread see what came since; raises what it met the last time."""
@@ -168,7 +187,7 @@ class PolicyMaps:
                 self._refresh()
         except Exception as error:
             self._error = error
-        time.sleep(_FILL_PAUSE * (time.monotonic() - began))
+        time.sleep(min(_FILL_PAUSE * (time.monotonic() - began), REFRESH_SECONDS))
 
     def _refresh(self) -> None:
         try:
@@ -183,11 +202,12 @@ class PolicyMaps:
             policy.keep(entries, key, value)  # a file may be another one's in another root
         return entries
 
-    def _write(self, name: str, entries: Trie) -> None:
+    def _write(self, name: str, entries: Trie, keep: bool) -> None:
         if self._closed:  # while a file system held it up
             return
         target, filled = self._object.map(name), self._filled.setdefault(name, {})
-        for key in filled.keys() - entries.keys():
+        keep = keep and len(filled.keys() | entries.keys()) <= target.max_entries // 2
+        for key in () if keep else filled.keys() - entries.keys():
             target.delete(key)
             del filled[key]
         for key, value in entries.items():

@@ -7,13 +7,15 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.agent import roots
 from harness.linux import processes
 from harness.wire import control
 from tests.bpf import silent
@@ -156,3 +158,26 @@ def test_profile_ends_while_a_file_does_not_answer(
         assert until(lambda: agents[0].poll() is not None)
     assert agents[0].wait(1) == 0
     assert "stays loaded" not in (tmp_path / "agent.log").read_text()
+
+
+def test_a_root_that_does_not_answer_is_known_all_the_same(tmp_path: Path) -> None:
+    """Whose roots there are is found out by the thread that looks for new ones."""
+    found: list[object] = []
+
+    def look() -> None:
+        found.append(roots._known(f"{tmp_path}/"))
+        with closing(roots.Root(str(tmp_path))) as root:
+            found.append(root.reached("/x"))
+
+    with silent.mounted(tmp_path):
+        thread = threading.Thread(target=look, daemon=True)
+        thread.start()
+        thread.join(30)
+        assert not thread.is_alive()
+    assert len(found) == 2
+
+
+def test_what_the_kernel_knows_of_a_folder_is_what_it_says_of_it(tmp_path: Path) -> None:
+    inode, major, minor = roots._known(str(tmp_path))
+    said = tmp_path.stat()
+    assert (inode, os.makedev(major, minor)) == (said.st_ino, said.st_dev)

@@ -10,6 +10,7 @@ import pytest
 
 from harness.agent import bounded
 from harness.agent.bounded import Answers, Unanswered
+from harness.agent.errors import AgentError
 from harness.agent.footprint import Share
 from tests.waiting import until
 
@@ -24,7 +25,8 @@ def silence() -> Iterator[threading.Event]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounded, "WAIT_SECONDS", 0.1)
+    for name in ("WAIT_SECONDS", "_NEXT_SECONDS"):
+        monkeypatch.setattr(bounded, name, 2.0)  # what answers does so even where all is slow
 
 
 def test_an_answer_is_told_and_an_error_is_raised() -> None:
@@ -91,3 +93,16 @@ def test_what_a_question_costs_is_its_askers(monkeypatch: pytest.MonkeyPatch) ->
     Answers().ask(burn)
     own = time.thread_time() - own
     assert sum(share.seconds().values()) - before > 0.15 > own
+
+
+def test_what_goes_wrong_late_is_told(
+    silence: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        silence.wait()
+        raise AgentError("It is gone.")
+
+    with pytest.raises(Unanswered):
+        Answers().ask(fail)
+    silence.set()
+    assert until(lambda: "It is gone." in caplog.text)
