@@ -5,15 +5,18 @@
 Each in turn is alone, and is told of the same number of events, made for it in a cgroup of its own.
 Taken are the time in its BPF programs as the kernel counts it, and the CPU time of its processes,
 both less what an idle stretch of the same length took, each for an event that was made; and memory
-at the end. Who saw less than 95 % of the events is not compared: cheap because it saw less is no
-result. The order is turned round by round. What cannot run here says why in its own words. As
-root, on a machine that does nothing else: tracepoints cannot be scoped, and on a busy host the
-events of others cost their share. What bpftrace and BCC's tools trace is scoped as far as they can.
+at the end. In each round the events are made with nobody there, too: what their maker takes more
+with a collector is what its hooks cost. Who saw less than 95 % of the events is not compared: cheap
+because it saw less is no result. The order is turned round by round. What cannot run here says why
+in its own words. As root, on a machine that does nothing else: tracepoints cannot be scoped, and on
+a busy host the events of others cost their share. What bpftrace and BCC's tools trace is scoped as
+far as they can.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import random
 import signal
@@ -28,7 +31,7 @@ from pathlib import Path
 
 import makers
 from bench_process import Spent, attached, family
-from bench_table import Failed, Figures, Found, sees, text
+from bench_table import NOBODY, Failed, Figures, Found, sees, text
 from questions import FREQUENCY, QUESTIONS, TRACEFS, Question, Tool
 from receiver import Receiver
 
@@ -54,15 +57,19 @@ class Maker:
     client: Client
     names: Mapping[str, str]
 
-    def make(self, question: Question, options: argparse.Namespace) -> float:
-        """Let the events of a question happen; how many there were."""
+    def make(self, question: Question, options: argparse.Namespace) -> tuple[float, float]:
+        """Let the events of a question happen; how many there were, and the maker's us for one.
+
+        nan for who burns CPU time until it has burnt so much.
+        """
         command, arguments = question.ask
         if command == "burn":
             said = self.client.call(command, seconds=options.seconds / 2)
-            return float(said["made"]) * FREQUENCY
+            return float(said["made"]) * FREQUENCY, math.nan
         where = {"port": int(self.names["port"]), "folder": self.names["folder"]}
         how_many = {"number": options.events, "rate": options.rate}
-        return float(self.client.call(command, **{**where, **arguments, **how_many})["made"])
+        said = self.client.call(command, **{**where, **arguments, **how_many})
+        return float(said["made"]), 1e6 * float(said["cpu_seconds"]) / float(said["made"])
 
 
 def main() -> int:
@@ -79,8 +86,11 @@ def main() -> int:
         order = random.Random(SEED)
         for number in range(options.rounds):
             for question in order.sample(QUESTIONS, len(QUESTIONS)):
-                each: list[Tool | None] = [None, *question.tools]
+                each: list[Tool | str | None] = [NOBODY, None, *question.tools]
                 for tool in order.sample(each, len(each)):
+                    if isinstance(tool, str):
+                        found[question.name, NOBODY].append(_bare(question, maker, options))
+                        continue
                     name = tool.name if tool else OURS.format(question.collector)
                     if (question.name, name) in failed:
                         continue
@@ -149,6 +159,13 @@ def _maker(folder: Path, files: int) -> Iterator[Maker]:
         yield Maker(client, names)
 
 
+def _bare(question: Question, maker: Maker, options: argparse.Namespace) -> Figures:
+    """The events with nobody there to see them."""
+    time.sleep(SETTLE_SECONDS)
+    made, maker_us = maker.make(question, options)
+    return Figures(made, made, 0, 0, 0, 0, 0, 0, maker_us)
+
+
 def _measured(
     question: Question, tool: Tool | None, maker: Maker, options: argparse.Namespace
 ) -> Figures:
@@ -165,7 +182,7 @@ def _measured(
         time.sleep(options.seconds)
         waiting = idle.till_now()
         busy = Spent(process, watched)
-        events = maker.make(question, options)
+        events, maker_us = maker.make(question, options)
         time.sleep(max(TOLD_SECONDS, options.seconds - busy.seconds))
         working = busy.till_now().less(waiting, busy.lasted / idle.lasted)
         members = family(process.pid)
@@ -181,6 +198,7 @@ def _measured(
             idle_ms=(waiting.cpu_ns + waiting.ran_ns) / 1e6 / idle.lasted,
             pss_mb=pss / 1e6,
             maps_mb=maps / 1e6,
+            maker_us=maker_us,
         )
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 LEAST_SEEN = 95.0  # percent of the events that were made; cheap because it saw less is no result
 GOAL = 10.0  # times as much as ours
 LEAST_ROUNDS, REDRAWN = 5, 2000
+NOBODY = "nobody"  # a round of events that no collector sees
 Found = Mapping[tuple[str, str], Sequence["Figures"]]
 
 
@@ -28,7 +29,10 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one round; CPU time for each event that was made."""
+    """Of one round; CPU time for each event that was made.
+
+    `maker_us` is what who makes the events took for one, with all hooks in it; nan if not known.
+    """
 
     made: float
     seen: float
@@ -38,6 +42,7 @@ class Figures:
     idle_ms: float
     pss_mb: float
     maps_mb: float
+    maker_us: float = math.nan
 
     @property
     def whole_us(self) -> float:
@@ -88,15 +93,20 @@ def _foot() -> str:
 *kernel*: the time in its BPF programs, by the kernel's own statistics (which add some 20 ns a run),
 for each event that was made, less that of the idle stretch; *runs*: how often they ran for it, less
 the same. Tracepoints run for everybody's events, whatever the scope. fanotify is no BPF program:
-what it costs who opens a file is in no column. *processes*: CPU time of its processes for each
+what it costs who opens a file is in *maker* alone. *processes*: CPU time of its processes for each
 event, less that of the idle stretch, which may be below zero where it is less than what idling
-varies by. Both: the median (least to most). *both, to ours*: kernel and processes together, of all
-rounds, as a multiple of ours, with its 95 % interval by redrawing rounds; the goal is {GOAL:g} and
-more. What is done by the clock, as exports are, is in *idle* alone: at low rates it is what counts.
-Who saw less than {LEAST_SEEN:g} % is not compared. *idle*: processes and programs together, while
-nothing was made. *PSS*: memory of its processes at the end; *maps*: what the kernel is charged with
-for its BPF maps, without the buffers of perf events. What is counted alone, as by bpftrace, is less
-than `flows` tells of a connection (bytes both ways, round-trip time, retransmits, how it ended)."""
+varies by; with threads and children that have ended. *maker*: CPU time of who makes the events for
+one, less what it took in the same round while nobody watched: programs and what is called around
+them, fanotify's, uprobes' and perf events' own cost in it; the other end of connections, and
+interrupts, are not; it may be below zero, too. It holds most of *kernel* once more, and so is in no
+sum. Who burns CPU until it has burnt so much cannot tell it. All three: the median (least to most).
+*both, to ours*: kernel and processes together, of all rounds, as a multiple of ours, with its 95 %
+interval by redrawing rounds; the goal is {GOAL:g} and more. What is done by the clock is in *idle*
+alone: at low rates it is what counts. Who saw less than {LEAST_SEEN:g} % is not compared. *idle*:
+processes and programs together, while nothing was made. *PSS*: memory of its processes at the end;
+*maps*: what the kernel is charged with for its BPF maps, without the buffers of perf events. What
+is counted alone, as by bpftrace, is less than `flows` tells of a connection (bytes both ways,
+round-trip time, retransmits, how it ended)."""
 
 
 def _question(
@@ -106,15 +116,16 @@ def _question(
     yield ""
     yield (
         f"| collector | scope | {question.unit}s made | seen | kernel, µs | runs | processes, µs "
-        "| both, to ours | idle, ms/s | PSS, MB | maps, MB |"
+        "| maker, µs | both, to ours | idle, ms/s | PSS, MB | maps, MB |"
     )
-    yield "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+    yield f"| --- | --- |{' ---: |' * 10}"
     ours = f"harness {question.collector}"
     base = found.get((question.name, ours), ())
+    bare = found.get((question.name, NOBODY), ())
     scopes = {ours: "the cgroup", **{each.name: each.scope for each in question.tools}}
     for name, scope in scopes.items():
         if rounds := found.get((question.name, name)):
-            yield f"| {name} | {scope} | {_cells(rounds, base)} |"
+            yield f"| {name} | {scope} | {_cells(rounds, base, bare)} |"
     yield ""
     for name in scopes:
         if why := failed.get((question.name, name)):
@@ -123,7 +134,7 @@ def _question(
         yield ""
 
 
-def _cells(rounds: Sequence[Figures], base: Sequence[Figures]) -> str:
+def _cells(rounds: Sequence[Figures], base: Sequence[Figures], bare: Sequence[Figures] = ()) -> str:
     of = {
         each.name: statistics.median(getattr(some, each.name) for some in rounds)
         for each in fields(Figures)
@@ -131,10 +142,17 @@ def _cells(rounds: Sequence[Figures], base: Sequence[Figures]) -> str:
     cells = [
         *(f"{of['made']:,.0f}", f"{of['seen']:,.0f}"),
         *(_spread([each.kernel_us for each in rounds], 2), f"{of['runs']:.1f}"),
-        *(_spread([each.agent_us for each in rounds], 1), _ratio(rounds, base)),
+        *(_spread([each.agent_us for each in rounds], 1), _in_maker(rounds, bare)),
+        _ratio(rounds, base),
         *(f"{of['idle_ms']:.2f}", f"{of['pss_mb']:.1f}", f"{of['maps_mb']:.2f}"),
     ]
     return " | ".join(cells)
+
+
+def _in_maker(rounds: Sequence[Figures], bare: Sequence[Figures]) -> str:
+    """What the maker of events took more than with nobody, in the rounds that both have."""
+    more = [each.maker_us - none.maker_us for each, none in zip(rounds, bare, strict=False)]
+    return _spread(more, 1) if more and not any(map(math.isnan, more)) else "not told"
 
 
 def _ratio(rounds: Sequence[Figures], base: Sequence[Figures]) -> str:

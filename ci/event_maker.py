@@ -3,7 +3,8 @@
     python ci/event_maker.py --control SOCKET
 
 It answers on a UNIX socket, in the cgroup that it was started in: `connect`, `execute`, `open`,
-`burn`. Each answers when the last event is made, with how many there were.
+`burn`. Each answers when the last event is made, with how many there were, and what CPU time of it
+and of the processes that it started that took: hooks run in who makes the events.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,22 @@ def burn(asked: dict[str, Any]) -> dict[str, Any]:
     return {"made": asked["seconds"]}
 
 
+def counted(command: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """The same, which also tells the `cpu_seconds` that it took."""
+
+    def run(asked: dict[str, Any]) -> dict[str, Any]:
+        before = _cpu_seconds()
+        return {**command(asked), "cpu_seconds": _cpu_seconds() - before}
+
+    return run
+
+
+def _cpu_seconds() -> float:
+    """Of all threads, and of children that have ended."""
+    of = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in of)
+
+
 def _paced(asked: dict[str, Any]) -> Iterator[int]:
     """So many numbers at this rate, or as fast as it goes if that is slower."""
     began = time.monotonic()
@@ -66,10 +84,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--control", type=Path, required=True)
     options = parser.parse_args()
-    server = Server(
-        options.control,
-        {"connect": connect, "execute": execute, "open": open_files, "burn": burn},
-    )
+    commands = {"connect": connect, "execute": execute, "open": open_files, "burn": burn}
+    server = Server(options.control, {name: counted(each) for name, each in commands.items()})
     print(json.dumps({"ready": True}), flush=True)
     server.serve()
     return 0

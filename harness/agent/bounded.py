@@ -1,4 +1,4 @@
-"""Calls that a dead file system holds up; used by opens, folders, denier, policy_maps.
+"""Calls that a dead file system holds up; used by opens, folders, policy_maps, lookup, images.
 
 A thread that is held up goes on when its call returns, if ever, and then finds out whether that is
 still wanted. Nobody waits for it for longer than WAIT_SECONDS, and nothing is freed under it.
@@ -7,11 +7,13 @@ still wanted. Nobody waits for it for longer than WAIT_SECONDS, and nothing is f
 from __future__ import annotations
 
 import logging
+import resource
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, TypeVar
 
 WAIT_SECONDS = 5.0
+_NEXT_SECONDS = 0.3  # while something is held up: what answers does so in far less
 HELD_UP = (
     "A file system does not answer: what is of it, or comes after it, is watched when it does."
 )
@@ -41,6 +43,110 @@ def take(step: Callable[[], None]) -> bool:
     if errors:
         raise errors[0]
     return True
+
+
+class Unanswered(OSError):
+    """What was asked is not answered, or not in time."""
+
+
+class Unasked(Unanswered):
+    """Nobody was asked: what it is about is held up, or there is no memory for a thread."""
+
+
+class Answers:
+    """Questions that may be held up, each asked by a thread of its own, which nobody waits for.
+
+    `about` is what they are put to: while it is held up by one, no other is asked. Whoever is held
+    up goes on one day: a question must not use what may be freed by then.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held_up: dict[_Question, Hashable] = {}
+        self._asked: set[_Question] = set()
+        self._closed = False
+
+    def refuses(self, about: Hashable) -> bool:
+        """Whether nobody is asked about this: it is held up."""
+        with self._lock:
+            return self._refuses(about)
+
+    def ask(self, call: Callable[[], T], about: Hashable = None, *, patient: bool = False) -> T:
+        """What the call returns or raises; Unanswered if it takes too long, or is not made.
+
+        That is WAIT_SECONDS; while something is held up, only who is `patient` waits so long.
+        """
+        found: list[T] = []
+        question = _Question(lambda: found.append(call()))
+        with self._lock:
+            if self._refuses(about):
+                raise Unasked("There is no answer.")
+            self._asked.add(question)
+            hurries = self._held_up and not patient
+        thread = threading.Thread(target=self._run, args=(question,), name="bounded", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            with self._lock:
+                self._asked.discard(question)
+            raise Unasked(str(error)) from error
+        question.over.wait(min(_NEXT_SECONDS, WAIT_SECONDS) if hurries else WAIT_SECONDS)
+        with self._lock:
+            if question in self._asked:
+                self._held_up[question] = about
+                raise Unanswered("There is no answer.")
+        if question.error is not None:
+            raise question.error
+        return found[0]
+
+    def close(self) -> None:
+        """Wait for no answer any more, nor ask."""
+        with self._lock:
+            self._closed = True
+            for each in self._asked:
+                each.over.set()
+
+    def _refuses(self, about: Hashable) -> bool:
+        return self._closed or (about is not None and about in self._held_up.values())
+
+    def _run(self, question: _Question) -> None:
+        try:
+            question.call()
+        except BaseException as error:
+            question.error = error
+        finally:
+            _spend(question.asker)
+            with self._lock:
+                self._asked.discard(question)
+                is_late = question in self._held_up
+                self._held_up.pop(question, None)
+            question.over.set()
+        if is_late and question.error is not None:
+            _log.warning("%s", question.error)
+
+
+class _Question:
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call = call
+        self.asker = threading.get_native_id()
+        self.over = threading.Event()
+        self.error: BaseException | None = None
+
+
+def spent(thread: int) -> tuple[float, float]:
+    """User and system seconds of threads that have ended, which asked for this one."""
+    return _spent.get(thread, (0.0, 0.0))
+
+
+_spent: dict[int, tuple[float, float]] = {}
+_spending = threading.Lock()
+
+
+def _spend(thread: int) -> None:
+    used = resource.getrusage(resource.RUSAGE_THREAD)
+    with _spending:
+        user, system = _spent.get(thread, (0.0, 0.0))
+        _spent[thread] = user + used.ru_utime, system + used.ru_stime
 
 
 class Marker(Generic[T]):

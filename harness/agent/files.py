@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import glob
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,11 +14,15 @@ from harness.agent.text import text
 
 @dataclass(frozen=True)
 class Watched:
-    """A file: what the kernel knows it by, what is shown of it, and the index of its rule."""
+    """A file: what the kernel knows it by, what is shown of it, and the index of its rule.
+
+    Of one that does not answer that is what was written, and nobody may try to mark it.
+    """
 
     real: str
     shown: str
     rule: int
+    answers: bool = True
 
 
 def listed(rules: Sequence[Rule], roots: Sequence[Root]) -> dict[str, Watched]:
@@ -30,11 +33,11 @@ def listed(rules: Sequence[Rule], roots: Sequence[Root]) -> dict[str, Watched]:
             for path in _expanded(root, pattern):
                 real = root.real(path)
                 reached = root.reached(real)
-                if glob.has_magic(pattern) and not os.path.isfile(reached):
+                if glob.has_magic(pattern) and not root.is_file(reached):
                     continue
                 present = found.get(reached)
                 if present is None or _strictness(rules, present.rule) < _strictness(rules, index):
-                    found[reached] = Watched(real, text(path), index)
+                    found[reached] = Watched(real, text(path), index, root.answers(reached))
     ignored = [
         p for rule in rules if rule.event == "open" and rule.action == "ignore" for p in rule.match
     ]
@@ -57,7 +60,7 @@ def folders(rules: Sequence[Rule], roots: Sequence[Root]) -> dict[str, set[str]]
             for depth, name in enumerate(parts):
                 for folder in _expanded(root, "/" + "/".join(parts[:depth])):
                     reached = root.reached(root.real(folder))
-                    if os.path.isdir(reached):
+                    if root.is_folder(reached):
                         found.setdefault(reached, set()).add(name)
     return found
 

@@ -51,7 +51,7 @@ class Folders:
             self._wanted, before = wanted, set(self._folders)
         self._marker.mark(wanted)
         with self._marker.lock:
-            for folder in self._watches.keys() - wanted.keys():
+            for folder in self._watches.keys() - self._wanted.keys():  # another one's by now
                 self._drop(folder)
             return bool(self._folders.keys() - before)
 

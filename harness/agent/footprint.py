@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.agent import bounded
 from harness.agent.telemetry import Attributes, Metric, Point, counter, level
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Share:
         for place in (*places, *(f"/proc/{each}" for each in list(self._children))):
             with contextlib.suppress(OSError):  # it has ended
                 self._read[place] = _ran(place)
+        self._read |= {f"for {each}": bounded.spent(each) for each in tasks}
         read = list(self._read.values())
         user, system = (sum(each[i] for each in read) for i in range(2))
         return {"user": user, "system": system}

@@ -104,7 +104,7 @@ class Guard:
             obj.set("targ_slots", entries)
         obj.set("targ_pid_ns", pid_namespace.inode())
         self._containers.prepare(obj, (), 0, 0)
-        obj.set("filter_suffixes", bool(policy_paths.tries(self._rules)[1]))
+        obj.set("filter_suffixes", bool(policy_paths.tries(self._rules, (str,))[1]))
         obj.set("filter_unknown", policy.unknown_paths(self._rules))
 
     def entries(self, cpus: int) -> dict[str, int]:

@@ -3,18 +3,21 @@
 The kernel half tells each process image (a program that a process runs, until the next exec) with
 its first sample, and a thread reads at once what it has mapped: at the drain it may have ended.
 One that ended before that, but was only forked, has what its parent has.
+A process or a file may not answer, as of a dead file system: it is asked again at the next drain.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.agent.bounded import Answers, Unanswered
 from harness.agent.elf import Elf
 from harness.agent.maps import Map, RingBuffer
 from harness.agent.memory import mapped, start_stack
@@ -56,11 +59,13 @@ class Images:
     `begun` is called with each; if it is false, the next sample tells the image again.
     """
 
-    def __init__(self, ring: Map, told: Map, begun: Callable[[Image], bool]) -> None:
-        self._told, self._begun = told, begun
+    def __init__(
+        self, ring: Map, told: Map, begun: Callable[[Image], bool], answers: Answers
+    ) -> None:
+        self._told, self._begun, self._answers = told, begun, answers
         self._known: dict[tuple[int, int], Image] = {}
         self._same: dict[tuple[Mapping, ...], tuple[Mapping, ...]] = {}  # forks: kept once
-        self._build_ids = BuildIds()
+        self._build_ids = BuildIds(answers)
         self._lock = threading.Lock()
         self._closed = self._held_up = False
         self._ring = RingBuffer(ring, self._take)
@@ -78,7 +83,8 @@ class Images:
     def refresh(self, image: Image) -> None:
         """Take what is mapped by now, if it still runs; else what was seen remains."""
         if not image.ended:
-            image.ended = not self._read(image, image.pid)
+            with contextlib.suppress(Unanswered):
+                image.ended = not self._read(image, image.pid)
 
     def forget(self) -> list[Image]:
         """Drop those that had ended by the last time; a sample of them may have been under way."""
@@ -98,6 +104,7 @@ class Images:
     def close(self) -> bool:
         """End the thread; False if it is held up, for then it still uses the ring and the maps."""
         self._closed = True  # without the lock: whoever is held up has it
+        self._answers.close()
         self._thread.close()
         if not self._lock.acquire(blocking=False):
             return False
@@ -122,16 +129,20 @@ class Images:
     def _take(self, raw: bytes) -> None:
         number, stack, pid, parent, name = _TOLD.unpack(raw)
         image = Image(pid, parent, text(name.split(b"\0")[0]), stack)
-        image.ended = not self._read(image, pid)
-        if image.ended:
-            self._read(image, parent)
+        with contextlib.suppress(Unanswered):
+            image.ended = not self._read(image, pid)
+            if image.ended:
+                self._read(image, parent)
         self._known[pid, number] = image
         if not self._begun(image):
             self._told.delete(struct.pack("=I", pid))
 
     def _read(self, image: Image, pid: int) -> bool:
-        """Whether the process has this image; then its mappings are those of the image."""
-        found = mapped(pid)
+        """Whether the process has this image; then its mappings are those of the image.
+
+        Unanswered while its memory is locked, which nobody else can read either.
+        """
+        found = self._answers.ask(lambda: mapped(pid), ("process", pid))
         if not found or start_stack(pid) != image.start_stack:  # asked after, for it may exec
             return False
         mappings = tuple(
@@ -145,8 +156,9 @@ class Images:
 class BuildIds:
     """Build ids of files, each read once; those that nobody asked for lately are forgotten."""
 
-    def __init__(self) -> None:
+    def __init__(self, answers: Answers) -> None:
         self._known: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._answers = answers
         self._lock = threading.Lock()  # not held while a file is read
 
     def find(self, pid: int, path: str, file: str) -> str:
@@ -154,9 +166,10 @@ class BuildIds:
         key = file, path
         found = self._known.get(key)
         if found is None and path.startswith("/"):
-            nothing = contextlib.suppress(OSError, ValueError, struct.error)
-            with nothing, contextlib.closing(Elf(Path(f"/proc/{pid}/root{path}"))) as elf:
-                found = elf.build_id()
+            with contextlib.suppress(OSError, ValueError, struct.error):  # Unanswered, too
+                found = self._answers.ask(
+                    lambda: _build_id(Path(f"/proc/{pid}/root{path}")), folder(path, file)
+                )
         if found is None:
             return ""
         with self._lock:
@@ -165,3 +178,13 @@ class BuildIds:
             while len(self._known) > _FILES:
                 self._known.popitem(last=False)
         return found
+
+
+def folder(path: str, file: str) -> Hashable:
+    """The folder of a file that is mapped, whoever has it: what does not answer is seldom alone."""
+    return "folder", file.rpartition(":")[0], os.path.dirname(path)
+
+
+def _build_id(path: Path) -> str:
+    with contextlib.closing(Elf(path)) as elf:
+        return elf.build_id()

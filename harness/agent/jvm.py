@@ -6,15 +6,27 @@ import os
 import shutil
 from pathlib import Path
 
+from harness.agent.bounded import Answers
+
 _FLAG = b"-XX:+PreserveFramePointer"
 _VARIABLES = (b"JAVA_TOOL_OPTIONS=", b"JDK_JAVA_OPTIONS=", b"_JAVA_OPTIONS=")
 
 
 def remark(pid: int) -> str:
-    """What is missing of a process that runs a JVM; empty if nothing is, or it runs none."""
+    """What is missing of a process that runs a JVM; empty if nothing is, or it runs none.
+
+    So it is of one that does not answer: its memory may be locked, or a file system of it dead.
+    """
     try:
         if os.path.basename(os.readlink(f"/proc/{pid}/exe")) != "java":
             return ""
+        return Answers().ask(lambda: _missing(pid))
+    except OSError:  # it has ended, or is Unanswered
+        return ""
+
+
+def _missing(pid: int) -> str:
+    try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:  # it has ended

@@ -48,6 +48,22 @@ def tries(
     return prefixes, suffixes
 
 
+def led(rules: Sequence[Rule], followed: Sequence[Follow]) -> set[tuple[str, str, str]]:
+    """Rule, path and where it leads: single files for which `kill` rules hold in all containers.
+
+    By links of a container, where this machine's own lead elsewhere.
+    """
+    found: set[tuple[str, str, str]] = set()
+    for rule in (each for each in rules if each.action == "kill"):
+        for pattern in (each for each in rule.match if each.startswith("/") and "*" not in each):
+            own = followed[0](pattern)
+            for follow in followed[1:]:
+                real, plain = follow(pattern), follow("/").rstrip("/") + pattern
+                if real not in (plain, own):
+                    found.add((rule.name, pattern, real))
+    return found
+
+
 def entry(rule: Rule, index: int, path: str) -> tuple[bytes, bytes]:
     """The map entry for exactly this file."""
     return _entry(rule, index, os.fsencode(path) + b"\0")

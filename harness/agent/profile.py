@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.agent import cgroup, containers, jvm, pid_namespace, pods, pprof
+from harness.agent.bounded import Answers
 from harness.agent.collector import Attachment
 from harness.agent.errors import AgentError
 from harness.agent.images import Image, Images
@@ -113,13 +114,14 @@ class Profile:
         pid_namespace.require_sight(self._cgroup)
         self._object = obj
         self._containers.start(obj)
-        self._python = Interpreters(obj.map("interpreters"))
+        answers = Answers()
+        self._python = Interpreters(obj.map("interpreters"), answers)
         self._remarks: set[str] = set()
         for pid in filter(self._containers.sees_process, cgroup.pids(self._cgroup)):
             self._python.look(pid)
             self._remarks |= {each for each in [jvm.remark(pid)] if each}
         self._sampler = Sampler(obj.program("profile").fd, self._frequency)
-        self._images = Images(obj.map("images"), obj.map("told"), self._begun)
+        self._images = Images(obj.map("images"), obj.map("told"), self._begun, answers)
 
     def aim(self, obj: Object, directory: int) -> None:
         """Sample this cgroup from now on."""

@@ -2,6 +2,7 @@
 
 Where CPython keeps its structures is known by python_layouts. What was found is checked by a walk:
 a layout that does not lead to one of the process's own threads is not used.
+A process, or a file that it has mapped, may not answer: it is asked again at the next look.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ import struct
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
+from harness.agent.bounded import Answers, Unanswered
 from harness.agent.elf import Elf
 from harness.agent.errors import AgentError
-from harness.agent.images import Image
+from harness.agent.images import Image, folder
 from harness.agent.maps import Map
-from harness.agent.memory import Memory, mappings, start_stack
+from harness.agent.memory import Memory, mapped, mappings, start_stack
 from harness.agent.pprof import Frame
 from harness.agent.python_code import function
 from harness.agent.python_layouts import Layout, layout
@@ -63,10 +66,10 @@ class Interpreters:
     Its methods are of any thread.
     """
 
-    def __init__(self, table: Map) -> None:
-        self._table = table
+    def __init__(self, table: Map, answers: Answers) -> None:
+        self._table, self._answers = table, answers
         self._processes: dict[tuple[int, int], _Process] = {}  # by pid and start of the stack
-        self._files: dict[tuple[int, int], _Symbols | None] = {}
+        self._files: dict[str, _Symbols | None] = {}  # by device and inode
         self._lock = threading.Lock()
 
     @property
@@ -126,7 +129,7 @@ class Interpreters:
                 missing = [each for each in code_objects if each not in names]
                 process = self._processes.get((pid, image.start_stack))
                 if missing and process is not None:
-                    _read_names(process, pid, image.start_stack, missing)
+                    self._read_names(process, pid, image.start_stack, missing)
                     names |= {
                         each: process.names[each] for each in missing if each in process.names
                     }
@@ -134,19 +137,37 @@ class Interpreters:
 
     def _find(self, pid: int, process: _Process) -> None:
         process.looks += 1
-        found = self._runtime(pid)
-        if found is None:
+        try:
+            found = self._runtime(pid)
+            if found is None:
+                return
+            process.runtime = found[0]
+            version, at, walks = self._answers.ask(lambda: _laid_out(pid, *found), ("process", pid))
+        except Unanswered:  # it was no look
+            process.looks -= 1
+            raise
+        process.version = ".".join(map(str, version))
+        if walks:
+            process.layout = at
+            self._enter(pid, process)
+        elif at is None:
+            process.looks = _MAX_LOOKS
+
+    def _read_names(
+        self, process: _Process, pid: int, stack: int, code_objects: Sequence[int]
+    ) -> None:
+        """Read those that are not known; what is gone with its process stays unknown."""
+        at = process.layout
+        missing = [each for each in code_objects if each not in process.names]
+        if at is None or not missing or start_stack(pid) != stack:
             return
-        process.runtime, version_address = found
-        with contextlib.closing(Memory(pid)) as memory:
-            version = _version(memory, version_address) or _version_by_name(pid)
-            process.version = ".".join(map(str, version))
-            at = layout(memory, process.runtime, version)
-            if at is not None and _walks(memory, process.runtime, at, pid):
-                process.layout = at
-                self._enter(pid, process)
-            elif at is None:
-                process.looks = _MAX_LOOKS
+        if len(process.names) > _MAX_NAMES:
+            process.names.clear()
+            missing = list(code_objects)
+        with contextlib.suppress(Unanswered):
+            process.names |= self._answers.ask(
+                lambda: _functions(at, pid, missing), ("process", pid)
+            )
 
     def _enter(self, pid: int, process: _Process) -> None:
         if process.layout is not None:
@@ -155,15 +176,15 @@ class Interpreters:
 
     def _runtime(self, pid: int) -> tuple[int, int] | None:
         """Addresses of _PyRuntime and Py_Version (0 before 3.11) in a process that runs CPython."""
-        for mapping in mappings(pid):
+        for mapping, file in self._answers.ask(lambda: mapped(pid), ("process", pid)):
             if "python" not in os.path.basename(mapping.path):
                 continue
-            path = Path(f"/proc/{pid}/root{mapping.path}")
-            file = path.stat()
-            key = file.st_dev, file.st_ino
-            if key not in self._files:
-                self._files[key] = _symbols(path, mapping.offset)
-            symbols = self._files[key]
+            if file not in self._files:
+                path, offset = Path(f"/proc/{pid}/root{mapping.path}"), mapping.offset
+                self._files[file] = self._answers.ask(
+                    partial(_symbols, path, offset), folder(mapping.path, file)
+                )
+            symbols = self._files[file]
             if symbols:
                 runtime, version, loaded = symbols
                 shift = mapping.start - mapping.offset - loaded
@@ -227,17 +248,21 @@ def _own_id(pid: int, tid: int) -> int:
     return tid
 
 
-def _read_names(process: _Process, pid: int, stack: int, code_objects: Sequence[int]) -> None:
-    """Read those that are not known; what is gone with its process stays unknown."""
-    if process.layout is None:
-        return
-    missing = [each for each in code_objects if each not in process.names]
-    if not missing or start_stack(pid) != stack:
-        return
-    if len(process.names) > _MAX_NAMES:
-        process.names.clear()
-        missing = list(code_objects)
+def _laid_out(
+    pid: int, runtime: int, version_address: int
+) -> tuple[tuple[int, int], Layout | None, bool]:
+    """The version, its layout if one is known, and whether that leads to one of its threads."""
+    with contextlib.closing(Memory(pid)) as memory:
+        version = _version(memory, version_address) or _version_by_name(pid)
+        at = layout(memory, runtime, version)
+        return version, at, at is not None and _walks(memory, runtime, at, pid)
+
+
+def _functions(at: Layout, pid: int, code_objects: Sequence[int]) -> dict[int, Frame | None]:
+    """Those that can be read."""
+    found: dict[int, Frame | None] = {}
     with contextlib.suppress(OSError), contextlib.closing(Memory(pid)) as memory:
-        for each in missing:
+        for each in code_objects:
             with contextlib.suppress(OSError):
-                process.names[each] = function(memory, process.layout, each)
+                found[each] = function(memory, at, each)
+    return found

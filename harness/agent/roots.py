@@ -7,13 +7,14 @@ one in a container. The kernel half knows files by the path from the root of a m
 from __future__ import annotations
 
 import contextlib
+import copy
 import ctypes
 import fnmatch
 import glob
 import os
 import struct
 from collections.abc import Callable, Iterator
-from ctypes import c_char_p, c_int, c_long, c_size_t
+from ctypes import c_char_p, c_int, c_long, c_size_t, c_uint, c_void_p
 from pathlib import Path
 
 from harness.agent import cgroup
@@ -23,8 +24,11 @@ _HOW = struct.Struct("=QQQ")  # struct open_how
 _IN_ROOT = 0x10 | 0x02  # RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS
 _PATH = os.O_PATH | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_AT_FDCWD, _DONT_SYNC = -100, 0x4000
+_STATX_BYTES, _STATX_INO, _STATX_INO_AT = 256, 0x100, 32  # struct statx
 
 _C = ctypes.CDLL(None, use_errno=True)
+_C.statx.argtypes = (c_int, c_char_p, c_int, c_uint, c_void_p)
 
 Identity = tuple[int, ...]
 
@@ -61,6 +65,25 @@ class Root:
             else:
                 heads = [f"{head}/{part}" for head in heads]
         yield from heads
+
+    def is_file(self, reached: str) -> bool:
+        """Whether there is one where this process reaches it."""
+        return os.path.isfile(reached)
+
+    def is_folder(self, reached: str) -> bool:
+        """Whether there is one where this process reaches it."""
+        return os.path.isdir(reached)
+
+    def answers(self, reached: str) -> bool:
+        """Whether its file system answers, if only that there is nothing."""
+        os.path.exists(reached)
+        return True
+
+    def copy(self) -> Root:
+        """The same, to be closed by itself."""
+        made = copy.copy(self)
+        made._descriptor = os.dup(self._descriptor)
+        return made
 
     def close(self) -> None:
         """Let it go."""
@@ -133,10 +156,18 @@ class Roots:
 def _identity(pid: int) -> Identity | None:
     """The same folder may be the root of several mount namespaces, with other files in each."""
     try:
-        root = os.stat(f"/proc/{pid}/root/")
-        return root.st_dev, root.st_ino, os.stat(f"/proc/{pid}/ns/mnt").st_ino
+        return *_known(f"/proc/{pid}/root/"), os.stat(f"/proc/{pid}/ns/mnt").st_ino
     except OSError:  # it has ended
         return None
+
+
+def _known(path: str) -> tuple[int, ...]:
+    """Device and inode of a folder as the kernel has them: its file system may not answer."""
+    found = ctypes.create_string_buffer(_STATX_BYTES)
+    if _C.statx(_AT_FDCWD, os.fsencode(path), _DONT_SYNC, _STATX_INO, found):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return struct.unpack_from("=Q96xII", found, _STATX_INO_AT)
 
 
 def _open(root: int, path: str, flags: int) -> int:

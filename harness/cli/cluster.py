@@ -22,6 +22,7 @@ from harness.targets.kubernetes import programs, sources
 from harness.targets.kubernetes.archive import Archive
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.rollout import RolledOut
+from harness.targets.vm import remains
 from harness.targets.vm import rollout as machines
 
 tell = partial(err.print, markup=False, soft_wrap=True)
@@ -89,6 +90,7 @@ def down(options: Options, verify: bool) -> None:
     with interruptible() as stopping:
         stopping.shield()  # half of a cluster is of no use
         held = programs.held(options) if verify else []
+        before = remains.held(options, tell) if verify else []
         done = machines.of(options).down(options, tell)
     for line in done:
         out.print(escape(line), soft_wrap=True)
@@ -96,7 +98,11 @@ def down(options: Options, verify: bool) -> None:
         out.print("Nothing is up there.")
     if not verify:
         return
-    left = [*machines.of(options).left(options), *programs.left(options, held, tell)]
+    left = [
+        *machines.of(options).left(options),
+        *programs.left(options, held, tell),
+        *remains.left(options, before, tell),
+    ]
     for line in left:
         out.print(escape(f"Left: {line}"), soft_wrap=True)
     if left:

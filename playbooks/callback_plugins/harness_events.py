@@ -2,12 +2,15 @@
 
 `harness.targets.vm.ansible` reads them; Ansible's own words go where it is told to write them. What
 a task with no_log has said is in neither.
+Its workers, which lead sessions of their own, it has end with the Ansible that forked them.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import time
 from typing import Any
 
@@ -21,6 +24,7 @@ description: Tells the harness, which starts Ansible, what it does.
 requirements: []
 """
 
+_PR_SET_PDEATHSIG = 1
 _LONGEST = 4000  # characters of what a program has said: the end of it says why
 
 
@@ -37,6 +41,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         path = os.environ.get("HARNESS_EVENTS")
         self._file = open(path, "a", encoding="utf-8", buffering=1) if path else None  # noqa: SIM115
         self.disabled = self._file is None
+        if not self.disabled:
+            _end_workers_with_us()
 
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
         """A task begins on a host."""
@@ -81,6 +87,24 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         if task is not None:
             told |= {"task": task.get_name().rpartition(" : ")[2], "action": task.action}
         self._file.write(json.dumps({**told, **more}) + "\n")
+
+
+def _end_workers_with_us() -> None:
+    """Whoever is forked from now on is killed when who forked it is, as this is with the harness.
+
+    A program that a worker has started is not: it ends by itself, and nothing comes after it.
+    """
+    library, forking = ctypes.CDLL(None), [0]
+
+    def note() -> None:
+        forking[0] = os.getpid()
+
+    def follow() -> None:
+        library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != forking[0]:  # who has been killed before that
+            os._exit(1)
+
+    os.register_at_fork(before=note, after_in_child=follow)
 
 
 def _why(told: dict[str, Any]) -> dict[str, str]:

@@ -311,6 +311,8 @@ def test_rules_for_programs_mean_those_of_each_root(
     rules = ("exec", "/bin/sh", "kill"), ("exec", f"{root.parent}/*", "report")
     agent = start_agent("guard", *policy(root.parent, *rules))
     assert python(code, str(root)) == -9
+    said = (root.parent / "agent-guard.log").read_text()
+    assert f"A link of a container leads /bin/sh to {root}/bin/own-shell: the rule r0 kills" in said
     service.serve(sys.executable, "-S", "-c", HOLD, str(later))
     assert until(lambda: python(code, str(later)) == -9)
     agent.call("flush")

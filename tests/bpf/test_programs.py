@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +18,7 @@ from harness.linux import bpf_programs, processes, syscall
 from harness.node.agent_process import AgentProcess
 from harness.node.machine import Machine
 from harness.plan import trials
+from harness.targets.vm import remains
 
 pytestmark = [
     pytest.mark.bpf,
@@ -121,3 +124,12 @@ def test_where_nobody_may_ask_there_are_none(monkeypatch: pytest.MonkeyPatch) ->
 def test_nothing_is_held_by_one_that_has_ended(holder: processes.Process) -> None:
     processes.stop(holder)
     assert bpf_programs.held(holder.pid) == set()
+
+
+def test_a_machine_that_is_asked_over_ssh_knows_what_is_loaded(loaded: int) -> None:
+    """By the script that `down --verify` runs on machines with their own Python."""
+    said = Path(f"/proc/self/fdinfo/{loaded}").read_text()
+    (number,) = re.findall(r"prog_id:\s*(\d+)", said)
+    script, about = remains.words([int(number), 2**31 - 1], root="/nowhere")
+    done = processes.run([sys.executable, "-c", script, about])
+    assert json.loads(done.stdout) == [f"the BPF program {number} is loaded"]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+
+from harness.linux import processes
 
 CI = Path(__file__).resolve().parents[2] / "ci"
 NAMES = {
@@ -95,23 +98,77 @@ def test_a_round_is_compared_with_ours_of_the_same_round(monkeypatch: pytest.Mon
     question = _loaded("questions", monkeypatch).QUESTIONS[0]
 
     def figures(kernel_us: float, agent_us: float) -> object:
-        return table.Figures(100, 99, kernel_us, 2, agent_us, 0.5, 20, 1.5)
+        return table.Figures(100, 99, kernel_us, 2, agent_us, 0.5, 20, 1.5, 50 + 2 * kernel_us)
 
     found = {
         (question.name, "harness flows"): [figures(n, n) for n in (1, 2, 3, 2, 2)],
         (question.name, "libbpf-tools tcplife"): [figures(n, n) for n in (4, 8, 12, 8, 8)],
         (question.name, "libbpf-tools tcpconnect"): [figures(9, 9)] * 4,
+        (question.name, table.NOBODY): [figures(0, 0)] * 5,
     }
     failed = {(question.name, "BCC tcplife"): table.Failed("Unable to find kernel headers.")}
     options = argparse.Namespace(
         rounds=3, seconds=12.0, rate=500.0, load=0.1, versions=["bpftrace 1"], note=""
     )
     text = table.text([question], found, failed, options)
-    costs = "100 | 99 | 8.00 (4.00 to 12.00) | 2.0 | 8.0 (4.0 to 12.0)"
+    costs = "100 | 99 | 8.00 (4.00 to 12.00) | 2.0 | 8.0 (4.0 to 12.0) | 16.0 (8.0 to 24.0)"
     assert f"| libbpf-tools tcplife | the port | {costs} | 4 [4, 4] |" in text
     assert "| none: 4 rounds, and an interval takes 5 |" in text
     assert "BCC tcplife does not run here: `Unable to find kernel headers.`" in text
     assert "bpftrace, counting |" not in text
+
+
+def test_what_the_maker_takes_is_told_only_beside_rounds_with_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = _loaded("bench_table", monkeypatch)
+    rounds = [table.Figures(100, 100, 1, 1, 0, 0.5, 20, 1.5, each) for each in (12, 15, 11)]
+    bare = [table.Figures(100, 100, 0, 0, 0, 0, 0, 0, each) for each in (10, 10, 12)]
+    assert table._in_maker(rounds, bare) == "2.0 (-1.0 to 5.0)"
+    assert table._in_maker(rounds, ()) == "not told"
+    burning = [table.Figures(100, 100, 0, 0, 0, 0, 0, 0)]
+    assert table._in_maker(burning, burning) == "not told"
+
+
+ENDED = """
+import os, sys, threading, time
+def burn(seconds):
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass
+thread = threading.Thread(target=burn, args=(0.2,))
+thread.start()
+thread.join()
+if os.fork() == 0:
+    burn(0.3)
+    os._exit(0)
+os.wait()
+print("burnt", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_threads_and_children_that_have_ended_are_counted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cpu_ns_of = _loaded("bench_process", monkeypatch).cpu_ns_of
+    process = processes.connect([sys.executable, "-c", ENDED], log=tmp_path / "log")
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"burnt\n"
+        assert cpu_ns_of(process.pid) >= 0.45e9
+    finally:
+        processes.stop(process)
+
+
+def test_a_maker_tells_what_making_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    maker = _loaded("event_maker", monkeypatch)
+    told = maker.counted(maker.burn)({"seconds": 0.1})
+    assert told["made"] == 0.1
+    assert told["cpu_seconds"] >= 0.1
+    spawned = maker.counted(maker.execute)
+    told = spawned({"argv": [sys.executable, "-c", "sum(range(1000000))"], "number": 3, "rate": 9})
+    assert told["cpu_seconds"] > 0.01  # of the children
 
 
 def test_a_multiple_has_an_interval_and_none_where_ours_may_be_nothing(

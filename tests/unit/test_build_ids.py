@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.agent import images
+from harness.agent.bounded import Answers
 from harness.agent.images import BuildIds
 from harness.agent.memory import mapped
 
@@ -20,7 +21,7 @@ def file(tmp_path: Path) -> Callable[[int], Path]:
     program = next(
         mapping.path
         for mapping, _ in mapped(os.getpid())
-        if BuildIds().find(os.getpid(), mapping.path, "")
+        if BuildIds(Answers()).find(os.getpid(), mapping.path, "")
     )
 
     def copied(number: int) -> Path:
@@ -33,7 +34,7 @@ def test_a_file_is_read_once_and_forgotten_when_others_came(
     file: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(images, "_FILES", 3)
-    known = BuildIds()
+    known = BuildIds(Answers())
 
     def find(path: Path) -> str:
         return known.find(os.getpid(), str(path), path.name)
@@ -50,7 +51,7 @@ def test_a_file_is_read_once_and_forgotten_when_others_came(
 
 
 def test_a_file_that_cannot_be_read_is_tried_again(file: Callable[[int], Path]) -> None:
-    known = BuildIds()
+    known = BuildIds(Answers())
     path = file(0)
     content = path.read_bytes()
     path.write_bytes(b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,3 +73,64 @@ def test_a_new_answerer_marks_nothing_if_it_was_switched_off_meanwhile(
     assert len(started) == 2
     assert len(asked) == (ask == "mark") + (not switched_off)
     assert started[1].marked is not switched_off
+
+
+class Clock:
+    """The time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_an_answerer_that_never_lasts_is_started_ever_more_seldom(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As where the files that it marks are of a file system that does not answer."""
+    started: list[Answerer] = []
+
+    def start(_: Path) -> Answerer:
+        started.append(Answerer(None))  # it ends when it is asked to mark
+        started[-1].alive = False
+        return started[-1]
+
+    clock = Clock()
+    monkeypatch.setattr(denier, "AnswererProcess", start)
+    monkeypatch.setattr(denier, "time", clock)
+    made = denier.Denier(tmp_path)
+    made.switch_on()
+    for _ in range(600):  # drains, one a second
+        with contextlib.suppress(AgentError):
+            made.revive(["/dead"])
+        clock.now += 1
+    assert 10 < made.restarts < 24
+    before = made.restarts
+    for _ in range(120):
+        with contextlib.suppress(AgentError):
+            made.mark(["/dead"])
+        clock.now += 1
+    assert made.restarts - before <= 2
+
+
+def test_an_answerer_that_lasted_is_replaced_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started: list[Answerer] = []
+
+    def start(_: Path) -> Answerer:
+        started.append(Answerer(lambda: None))
+        return started[-1]
+
+    clock = Clock()
+    monkeypatch.setattr(denier, "AnswererProcess", start)
+    monkeypatch.setattr(denier, "time", clock)
+    made = denier.Denier(tmp_path)
+    made.switch_on()
+    for number in range(10):
+        clock.now += 100
+        assert made.revive(["/secret"]) == {}
+        started[-1].alive = False
+        assert made.revive(["/secret"]) == MARKED
+        assert made.restarts == number + 1

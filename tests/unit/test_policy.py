@@ -268,3 +268,20 @@ def test_a_path_behind_a_link_may_be_longer_than_a_key(tmp_path):
     rules = (Rule("a", "exec", ("/x",), "kill"),)
     found = patterns(policy_paths.tries(rules, [lambda _: "/" + "n" * 300])[0])
     assert (1, b"/" + b"n" * 254) in found
+
+
+def test_a_link_of_a_container_to_a_single_file_is_told_where_its_rule_kills():
+    rules = (
+        Rule("tool", "exec", ("/opt/tool", "/opt/*", "/plain/tool", "/own/tool"), "kill"),
+        Rule("told", "exec", ("/opt/other",), "report"),
+        Rule("peer", "connect", ("192.0.2.1",), "kill"),
+    )
+    own, other = led(own="/usr"), led(opt="/usr", own="/usr")
+    assert policy_paths.led(rules, [own]) == set()
+    assert policy_paths.led(rules, [own, own]) == set()
+    assert policy_paths.led(rules, [own, other]) == {("tool", "/opt/tool", "/usr/tool")}
+
+
+def test_a_root_in_a_folder_leads_nowhere_by_being_there():
+    rules = (Rule("tool", "exec", ("/opt/tool",), "kill"),)
+    assert policy_paths.led(rules, [led(), lambda path: f"/srv/jail{path}".rstrip("/")]) == set()

@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from harness.agent import python_code, python_layouts
+from harness.agent.bounded import Answers
 from harness.agent.images import Image
 from harness.agent.maps import Map
 from harness.agent.memory import Memory, start_stack
@@ -55,7 +56,7 @@ walked = pytest.mark.skipif(sys.version_info[:2] not in SUPPORTED, reason="this 
 @walked
 def test_functions_of_this_process_are_named() -> None:
     table, pid = Table(), os.getpid()
-    interpreters = Interpreters(cast(Map, table))
+    interpreters = Interpreters(cast(Map, table), Answers())
     assert interpreters.look(pid)
     assert interpreters.versions == {"{}.{}".format(*sys.version_info)}
     assert list(table.entries) == [struct.pack("=I", pid)]
@@ -70,7 +71,7 @@ def test_a_process_that_was_forked_and_has_ended_is_read_in_its_parent() -> None
     if pid == 0:
         os._exit(0)
     os.waitpid(pid, 0)
-    interpreters = Interpreters(cast(Map, Table()))
+    interpreters = Interpreters(cast(Map, Table()), Answers())
     interpreters.look(os.getpid())
     addresses = [id(each.__code__) for each in FUNCTIONS]
     assert interpreters.frames(image(pid, os.getpid()), addresses) == FRAMES
@@ -81,7 +82,7 @@ def test_a_process_that_was_forked_and_has_ended_is_read_in_its_parent() -> None
 @walked
 def test_a_forked_process_has_what_its_parent_has() -> None:
     table, (read, write) = Table(), os.pipe()
-    interpreters = Interpreters(cast(Map, table))
+    interpreters = Interpreters(cast(Map, table), Answers())
     interpreters.look(os.getpid())
     pid = os.fork()
     if pid == 0:
@@ -100,7 +101,7 @@ def test_a_forked_process_has_what_its_parent_has() -> None:
 
 def test_other_programs_are_left_alone() -> None:
     table = Table()
-    interpreters = Interpreters(cast(Map, table))
+    interpreters = Interpreters(cast(Map, table), Answers())
     assert interpreters.look(2**22 + 1)  # no such process
     assert interpreters.versions == set()
     assert table.entries == {}
