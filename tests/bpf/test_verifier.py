@@ -27,7 +27,11 @@ STATISTICS = 4  # BPF_LOG_STATS
 NEED_MORE = ("lsm", "fentry")  # than every kernel has: where they are refused, others are measured
 
 
-SWITCHES = ("targ_selecting", "targ_containers")  # what is off is no code for the verifier
+SWITCHES = (
+    "targ_selecting",
+    "targ_containers",
+    "targ_mixed",
+)  # what is off is no code for the verifier
 
 
 @pytest.mark.parametrize("switches", [(), SWITCHES], ids=["plain", "switched"])
@@ -55,9 +59,9 @@ def test_collectors_have_the_switches_that_are_verified() -> None:
             each for each in SWITCHES if each in own._globals
         }
         own.close()
-    both = set(SWITCHES)
+    both = {"targ_selecting", "targ_containers"}
     assert {name: found for name, found in known.items() if found} == {
-        "flows": both, "guard": both, "http": both, "profile": {"targ_selecting"},
+        "flows": both, "guard": both, "http": both, "profile": {"targ_selecting", "targ_mixed"},
     }  # fmt: skip
 
 
