@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 
 from harness.linux import processes
-from harness.meters.bpfstats import StatsEnabled
 from tests.bpf.profiled import folded, sample
 
 pytestmark = [

