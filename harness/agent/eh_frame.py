@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from harness.agent.elf import Elf
 
+ROW = struct.Struct("=IhbB")  # struct row
 _RBP, _RSP, _RETURN = 6, 7, 16  # numbers of DWARF on x86-64
 _PT_GNU_EH_FRAME = 0x6474E550
 _SORTED_TABLE = 0x3B  # pairs of signed 32-bit offsets from .eh_frame_hdr
@@ -27,8 +28,11 @@ _PC_RELATIVE = 0x10
 _PLT = bytes.fromhex("7708 8000 3f1a"), bytes.fromhex("2a33 2422")
 _LITERAL = 0x30  # DW_OP_lit0
 _LONGEST = 1 << 32  # addresses that a row can hold
-_REMEMBERED = 1 << 16  # call frame programs that several functions have
+_REMEMBERED, _SHORT = 1 << 14, 48  # call frame programs, and bytes of each
 _PADDING = 15  # between functions: nothing runs there
+# whoever writes the file is not to be trusted; libLLVM has 5 MB of it
+_MOST_FUNCTIONS, _MOST_ROWS = 1 << 20, 1 << 21
+_MOST_BYTES, _LONGEST_ENTRY = 1 << 25, 1 << 16
 
 
 class Rule(IntEnum):
@@ -101,13 +105,13 @@ def rows(elf: Elf) -> array[int]:
     """The rows of a file by address, packed as the kernel half reads them; ValueError without."""
     try:
         return _Reader(elf).rows()
-    except (IndexError, struct.error, OverflowError) as error:
+    except (LookupError, struct.error, OverflowError) as error:
         raise ValueError(f"its .eh_frame is damaged: {error}") from error
 
 
 def unpack(packed: int) -> Row:
     """What a packed row says."""
-    start, cfa, rbp, rule = struct.unpack("=IhbB", packed.to_bytes(8, "little"))
+    start, cfa, rbp, rule = ROW.unpack(packed.to_bytes(ROW.size, "little"))
     return Row(start, Rule(rule), cfa, rbp)
 
 
@@ -115,6 +119,7 @@ class _Reader:
     def __init__(self, elf: Elf) -> None:
         self._data = elf.data
         self._header = next((each for each in elf.segments() if each[0] == _PT_GNU_EH_FRAME), None)
+        self._read = 0  # bytes of FDEs
         self._cies: dict[int, _Cie] = {}
         self._programs: dict[tuple[int, bytes], list[tuple[int, int]]] = {}
 
@@ -126,7 +131,7 @@ class _Reader:
             start, size, lines = self._entry(place)
             if not 0 <= start < _LONGEST - size:
                 raise ValueError("its addresses are too large")
-            if start < ends or not size:  # the same function twice: the first is taken
+            if start < ends or size <= 0:  # the same function twice: the first is taken
                 continue
             if start > ends + _PADDING and last not in (-1, uncovered):
                 found.append(ends | uncovered)
@@ -136,6 +141,8 @@ class _Reader:
                     found.append(start + offset | packed)
                     last = packed
             ends = start + size
+            if len(found) > _MOST_ROWS:
+                raise ValueError("it has too many rows")
         found.append(ends | uncovered)
         return found
 
@@ -150,14 +157,19 @@ class _Reader:
             raise ValueError("its .eh_frame_hdr has no sorted table")
         _, at = self._pointer(frame, offset + 4, 0)
         number, at = self._pointer(count, at, 0)
+        if number > _MOST_FUNCTIONS:
+            raise ValueError("it has too many functions")
         for _, entry in struct.iter_unpack("=ii", self._data[at : at + 8 * number]):
             yield offset + entry
 
     def _entry(self, at: int) -> tuple[int, int, list[tuple[int, int]]]:
         """Address and size of a function, and its rows, from its start on."""
         length, back = struct.unpack_from("=II", self._data, at)
-        if length == 0xFFFFFFFF or not back:
+        self._read += length
+        if not back or length > _LONGEST_ENTRY:
             raise ValueError("an FDE is of a kind that is not read")
+        if self._read > _MOST_BYTES:
+            raise ValueError("it is too large")
         end = at + 4 + length
         place = at + 4 - back
         cie = self._cies.get(place) or self._cies.setdefault(place, self._cie(place))
@@ -171,17 +183,19 @@ class _Reader:
         found = self._programs.get(key)
         if found is None:
             found = _run(code, cie)
-            if len(self._programs) < _REMEMBERED:
+            if len(code) <= _SHORT and len(self._programs) < _REMEMBERED:
                 self._programs[key] = found
         return start, size, found
 
     def _cie(self, at: int) -> _Cie:
         data = self._data
         length, number, version = struct.unpack_from("=IIB", data, at)
-        if number or version not in (1, 3):
+        if number or version not in (1, 3) or length > _LONGEST_ENTRY:
             raise ValueError("a CIE is of a kind that is not read")
         end = at + 4 + length
         limit = data.find(b"\0", at + 9, end)
+        if limit < 0:
+            raise ValueError("a CIE does not end")
         letters = data[at + 9 : limit].decode()
         code, at = _uleb(data, limit + 1)
         factor, at = _sleb(data, at)
@@ -235,6 +249,8 @@ def _uleb(data: bytes, at: int) -> tuple[int, int]:
         at += 1
         value |= (byte & 0x7F) << shift
         shift += 7
+        if shift > 70:
+            raise ValueError("a number does not end")
         if byte < 0x80:
             return value, at
 

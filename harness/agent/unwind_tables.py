@@ -25,9 +25,8 @@ from harness.agent.maps import Map
 from harness.agent.memory import Memory, mapped, start_stack
 from harness.agent.pprof import Mapping
 
-MAPPINGS = 128  # of a process: MAX_MAPPINGS of bpf/profile_tables.bpf.h
 ROW_BYTES = 8
-_MAPPING = struct.Struct("=QQQII")  # struct mapping
+MAPPING = struct.Struct("=QQQII")  # struct mapping of bpf/profile_tables.bpf.h
 _HEAD = struct.Struct("=QQ")  # of struct mappings
 _WAITING = 4096  # processes that are to be looked at
 _END_SECONDS = 2.0
@@ -54,6 +53,7 @@ class Tables:
         self._rows = mmap.mmap(rows.fd, rows.max_entries * ROW_BYTES)
         self._extents = Extents(rows.max_entries)
         self._size = rows.max_entries
+        self._most = (processes.value_size - _HEAD.size) // MAPPING.size
         self._tables: dict[_File, _Table] = {}
         self._entered: dict[int, tuple[int, _Found]] = {}  # by process: start of the stack
         self._full = self._processes_without = 0
@@ -130,7 +130,7 @@ class Tables:
         if self._entered.get(parent) == now:  # what was forked is walked by its parent's
             return
         # a process may have more than fit: its largest
-        largest = sorted(found, key=lambda each: each[0].start - each[0].limit)[:MAPPINGS]
+        largest = sorted(found, key=lambda each: each[0].start - each[0].limit)[: self._most]
         kept = sorted(largest, key=lambda each: each[0].start)
         packed = b"".join(self._mapping(pid, *each) for each in kept)
         value = _HEAD.pack(stack, len(kept)) + packed
@@ -147,7 +147,7 @@ class Tables:
         if table is None:
             table = self._tables[key] = self._read(pid, mapping)
         shift = (mapping.start - mapping.offset - table.loaded) % (1 << 64)
-        return _MAPPING.pack(mapping.start, mapping.limit, shift, table.first, table.count)
+        return MAPPING.pack(mapping.start, mapping.limit, shift, table.first, table.count)
 
     def _read(self, pid: int, mapping: Mapping) -> _Table:
         try:

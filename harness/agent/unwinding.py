@@ -10,15 +10,17 @@ import struct
 import sys
 from collections.abc import Sequence
 
+from harness.agent import layouts
+from harness.agent.eh_frame import ROW
 from harness.agent.errors import AgentError
 from harness.agent.images import Image
 from harness.agent.libbpf import Object
 from harness.agent.telemetry import Metric, Point, counter
-from harness.agent.unwind_tables import Tables, told
+from harness.agent.unwind_tables import MAPPING, Tables, told
 
 CHOICES = ("frame_pointers", "eh_frame", "auto")
 _MAPS = ("mapped", "rows", "walks", "ends")
-_SETTLE_SECONDS = 20.0
+_SETTLE_SECONDS = 8.0
 # enum end of profile_tables.bpf.h, from 1 on
 _WHOLE = "whole"
 _ENDS = (
@@ -55,6 +57,8 @@ class Unwinding:
             for name in _MAPS:
                 obj.map(name).skip()
         else:
+            layouts.check(obj, "mapping", MAPPING)
+            layouts.check(obj, "row", ROW)
             obj.set("targ_mixed", self._by == "auto")
 
     def start(self, obj: Object, pids: Sequence[int]) -> None:
