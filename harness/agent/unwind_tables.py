@@ -19,7 +19,7 @@ from pathlib import Path
 
 from harness.agent import eh_frame
 from harness.agent.elf import Elf
-from harness.agent.errors import AgentError, FullError
+from harness.agent.errors import AgentError
 from harness.agent.extents import Extents
 from harness.agent.maps import Map
 from harness.agent.memory import Memory, mapped, start_stack
@@ -56,7 +56,8 @@ class Tables:
         self._most = (processes.value_size - _HEAD.size) // MAPPING.size
         self._tables: dict[_File, _Table] = {}
         self._entered: dict[int, tuple[int, _Found]] = {}  # by process: start of the stack
-        self._full = self._processes_without = 0
+        self._full = 0
+        self._without: set[int] = set()  # processes that found no room
         self._waiting: queue.Queue[tuple[int, int] | None] = queue.Queue(_WAITING)
         self._asked: set[tuple[int, int]] = set()
         self._closed = False
@@ -92,7 +93,7 @@ class Tables:
             "rows": used,
             "bytes": used * ROW_BYTES,
             "files_without_room": self._full,
-            "processes_without_room": self._processes_without,
+            "processes_without_room": len(self._without),
         }
 
     def close(self) -> bool:
@@ -120,32 +121,36 @@ class Tables:
             self._waiting.task_done()
 
     def _look(self, pid: int, parent: int) -> None:
-        stack, found = start_stack(pid), mapped(pid)
+        stack = start_stack(pid)
+        found = [each for each in mapped(pid) if _is_file(each[0].path)]
         if not stack or not found or start_stack(pid) != stack:
             return
         now = stack, found
         if self._entered.get(pid) == now:
             return
+        if parent and start_stack(parent) == stack:
+            self._look(parent, 0)
         self._leave(pid)
         if self._entered.get(parent) == now:  # what was forked is walked by its parent's
+            return
+        if len(self._entered) >= self._processes.max_entries:  # before files are read for it
+            self._without.add(pid)
             return
         # a process may have more than fit: its largest
         largest = sorted(found, key=lambda each: each[0].start - each[0].limit)[: self._most]
         kept = sorted(largest, key=lambda each: each[0].start)
         packed = b"".join(self._mapping(pid, *each) for each in kept)
         value = _HEAD.pack(stack, len(kept)) + packed
-        try:
-            self._processes.update(_key(pid), value.ljust(self._processes.value_size, b"\0"))
-        except FullError:
-            self._processes_without += 1
-            return
+        self._processes.update(_key(pid), value.ljust(self._processes.value_size, b"\0"))
         self._entered[pid] = now
 
     def _mapping(self, pid: int, mapping: Mapping, file: str) -> bytes:
         key = file, mapping.path, mapping.offset
         table = self._tables.get(key)
         if table is None:
-            table = self._tables[key] = self._read(pid, mapping)
+            table = self._read(pid, mapping)
+            if table.count or start_stack(pid):  # one that ended says nothing of its files
+                self._tables[key] = table
         shift = (mapping.start - mapping.offset - table.loaded) % (1 << 64)
         return MAPPING.pack(mapping.start, mapping.limit, shift, table.first, table.count)
 
@@ -155,8 +160,6 @@ class Tables:
             if mapping.path == "[vdso]":
                 with contextlib.closing(Memory(pid)) as memory:
                     image = memory.read(mapping.start, mapping.limit - mapping.start)
-            elif not mapping.path.startswith("/") or mapping.path.startswith("//"):
-                return _Table()  # code that was compiled at run time
             path = Path(f"/proc/{pid}/root{mapping.path}")
             with contextlib.closing(Elf(path, image)) as elf:
                 rows, loaded = eh_frame.rows(elf), elf.load_address(mapping.offset)
@@ -179,6 +182,7 @@ class Tables:
         for pid, (stack, _) in list(self._entered.items()):
             if start_stack(pid) != stack:
                 self._leave(pid)
+        self._without = {pid for pid in self._without if start_stack(pid)}
         used = {
             (file, mapping.path, mapping.offset)
             for _, found in self._entered.values()
@@ -193,10 +197,16 @@ class Tables:
         with contextlib.suppress(AgentError):
             self._processes.delete(_key(pid))
         self._entered.pop(pid, None)
+        self._without.discard(pid)
 
 
 def _key(pid: int) -> bytes:
     return struct.pack("=I", pid)
+
+
+def _is_file(path: str) -> bool:
+    """Whether there may be a table; other code was compiled at run time."""
+    return path == "[vdso]" or (path.startswith("/") and not path.startswith("//"))
 
 
 def told(counted: dict[str, int]) -> str:

@@ -6,6 +6,7 @@ import bisect
 import contextlib
 import os
 import platform
+import random
 import re
 import shutil
 import sys
@@ -81,11 +82,11 @@ def test_every_line_of_readelf_has_its_row(path: Path) -> None:
         row = eh_frame.unpack(found[bisect.bisect(starts, address) - 1])
         assert row._replace(start=0) in wanted(*rules), f"{address:#x}: {rules}, and {row}"
         seen += 1
-    assert seen > 10_000
+    assert seen > (10_000 if path == LIBC else 0)
     assert {eh_frame.unpack(each).rule for each in found} >= {Rule.BY_RSP, Rule.OUTERMOST}
 
 
-def test_the_vdso_has_rows() -> None:
+def test_the_vdso_has_rows_and_a_damaged_one_an_error_of_one_kind() -> None:
     vdso = next((each for each in mappings(os.getpid()) if each.path == "[vdso]"), None)
     if vdso is None:
         pytest.skip("this kernel has none")
@@ -93,6 +94,14 @@ def test_the_vdso_has_rows() -> None:
         image = memory.read(vdso.start, vdso.limit - vdso.start)
     found = [eh_frame.unpack(each) for each in eh_frame.rows(Elf(Path(vdso.path), image))]
     assert {Rule.BY_RSP} <= {each.rule for each in found}
+    dice = random.Random(15)
+    for _ in range(300):
+        damaged = bytearray(image)
+        for _ in range(dice.randint(1, 60)):
+            byte = dice.choice((0, 1, 0x7F, 0xFF, dice.getrandbits(8)))
+            damaged[dice.randrange(5, len(image))] = byte
+        with contextlib.suppress(ValueError):
+            eh_frame.rows(Elf(Path(vdso.path), bytes(damaged)))
 
 
 def test_what_is_cut_or_not_elf_is_an_error_of_one_kind(tmp_path: Path) -> None:
@@ -132,3 +141,9 @@ def test_an_instruction_that_is_not_known_is_told() -> None:
     cie = eh_frame._Cie(1, -8, 0x1B, True, eh_frame._Cfa())
     with pytest.raises(ValueError, match="0x3c"):
         eh_frame._run(b"\x3c\x01", cie)
+
+
+def test_a_number_without_an_end_is_not_read_for_ever() -> None:
+    cie = eh_frame._Cie(1, -8, 0x1B, True, eh_frame._Cfa())
+    with pytest.raises(ValueError, match="does not end"):
+        eh_frame._run(b"\x0e" + 100 * b"\xff", cie)
