@@ -124,7 +124,7 @@ __noinline __u32 mapping_of(__u32 process, __u64 address)
 /* The row that holds for an address, as a number. */
 __noinline __u64 row_of(__u32 first, __u32 count, __u32 address)
 {
-	__u64 none = (__u64)UNCOVERED << 56;
+	__u64 uncovered = (__u64)UNCOVERED << 56;
 	__u32 low = 0, high = count, middle, key, i;
 	struct row *row;
 
@@ -133,17 +133,17 @@ __noinline __u64 row_of(__u32 first, __u32 count, __u32 address)
 		key = first + middle;
 		row = bpf_map_lookup_elem(&rows, &key);
 		if (!row)
-			return none;
+			return uncovered;
 		if (row->from <= address)
 			low = middle + 1;
 		else
 			high = middle;
 	}
 	if (!low)
-		return none;
+		return uncovered;
 	key = first + low - 1;
 	row = bpf_map_lookup_elem(&rows, &key);
-	return row ? *(__u64 *)row : none;
+	return row ? *(__u64 *)row : uncovered;
 }
 
 /* Puts the walk into the caller of a frame whose CFA, and rbp in it, are known. */

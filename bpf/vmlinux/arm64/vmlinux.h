@@ -173,13 +173,6 @@ enum {
 	true = 1,
 };
 
-enum {
-	none = 0,
-	day = 1,
-	month = 2,
-	year = 3,
-};
-
 enum bpf_map_type {
 	BPF_MAP_TYPE_UNSPEC = 0,
 	BPF_MAP_TYPE_HASH = 1,
