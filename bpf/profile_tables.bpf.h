@@ -18,9 +18,9 @@ enum rule {
 	OUTERMOST, /* who runs there was called by nobody */
 	UNCOVERED, /* between functions */
 	EXPRESSION,
-	REGISTER,  /* another one */
-	ELSEWHERE, /* the return address, or rbp */
-	FAR,	   /* more than a row holds */
+	OTHER_BASE, /* another register */
+	ELSEWHERE,  /* the return address, or rbp */
+	FAR,	    /* more than a row holds */
 };
 
 /* why a stack ends; what a rule says comes first */

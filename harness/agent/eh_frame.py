@@ -44,7 +44,7 @@ class Rule(IntEnum):
     OUTERMOST = 3
     UNCOVERED = 4
     EXPRESSION = 5
-    REGISTER = 6
+    OTHER_BASE = 6
     ELSEWHERE = 7
     FAR = 8
 
@@ -85,7 +85,7 @@ class _Cfa:
             literal = _plt_literal(self.expression)
             return _pack(Rule.EXPRESSION) if literal is None else _pack(Rule.BY_PLT, literal, rbp)
         if self.register not in (_RBP, _RSP):
-            return _pack(Rule.REGISTER)
+            return _pack(Rule.OTHER_BASE)
         if self.offset % 8 or not -(1 << 15) <= self.offset // 8 < 1 << 15:
             return _pack(Rule.FAR)
         rule = Rule.BY_RSP if self.register == _RSP else Rule.BY_RBP

@@ -66,7 +66,7 @@ def wanted(cfa: str, rbp: str, returns: str) -> set[Row]:
         return plts | {Row(0, Rule.EXPRESSION, 0, 0)}
     register, offset = re.fullmatch(r"([a-z0-9]+)([+-]\d+)", cfa).groups()  # type: ignore[union-attr]
     if register not in ("rsp", "rbp"):
-        return {Row(0, Rule.REGISTER, 0, 0)}
+        return {Row(0, Rule.OTHER_BASE, 0, 0)}
     rule = Rule.BY_RSP if register == "rsp" else Rule.BY_RBP
     return {Row(0, rule, int(offset) // 8, saved)}
 
@@ -121,7 +121,7 @@ def test_what_is_cut_or_not_elf_is_an_error_of_one_kind(tmp_path: Path) -> None:
         ("0c0708 9001 0e10 8602 0a 0c0708 0b", Row(0, Rule.BY_RSP, 2, -2)),
         ("0c0708 9001 8602 c6", Row(0, Rule.BY_RSP, 1, 0)),
         ("0c0708 9001 0710", Row(0, Rule.OUTERMOST, 0, 0)),
-        ("0c0708 9001 0c0a00", Row(0, Rule.REGISTER, 0, 0)),
+        ("0c0708 9001 0c0a00", Row(0, Rule.OTHER_BASE, 0, 0)),
         ("0c0708 9001 0ecc8080 04", Row(0, Rule.FAR, 0, 0)),
         ("0c0708 9001 0e09", Row(0, Rule.FAR, 0, 0)),
         ("0c0708 9001 10060276 00", Row(0, Rule.ELSEWHERE, 0, 0)),
