@@ -4,7 +4,8 @@
  * Runs on a cpu-clock perf event of each CPU. Stacks are kept once, under
  * their hash; samples are counted under (task, process image, three stack
  * hashes). The first sample of each image wakes the reader, which looks at
- * the process while it lasts.
+ * the process while it lasts. One of two programs is loaded: they walk native
+ * stacks by frame pointers, and by the tables of profile_tables.bpf.h.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
@@ -13,6 +14,7 @@
 
 #include "pid.bpf.h"
 #include "profile_python.bpf.h"
+#include "profile_tables.bpf.h"
 #include "selected.bpf.h"
 
 #define MAX_DEPTH 127
@@ -161,6 +163,46 @@ static __u64 keep_python(struct stack *stack, struct task_struct *task, __u32 pr
 	return i ? keep(stack) : 0;
 }
 
+/* Whose mappings a task runs in: its own, or those of who forked it, in the same places. */
+static __u32 mapped_as(struct task_struct *task, __u32 process)
+{
+	__u64 start = BPF_CORE_READ(task, mm, start_stack);
+	struct mappings *own = bpf_map_lookup_elem(&mapped, &process);
+
+	if (own && own->start_stack == start)
+		return process;
+	process = parent_of(task);
+	own = bpf_map_lookup_elem(&mapped, &process);
+	return own && own->start_stack == start ? process : 0;
+}
+
+static __u64 keep_by_tables(struct bpf_perf_event_data *ctx, struct stack *stack,
+			    struct task_struct *task, __u32 process)
+{
+	__u32 zero = 0, end = TOO_DEEP, i;
+	struct walk *walk = bpf_map_lookup_elem(&walks, &zero);
+	__u64 *ended;
+
+	if (!walk || !begin_walk(ctx, walk))
+		return 0;
+	process = mapped_as(task, process);
+	stack->depth = MAX_DEPTH;
+	for (i = 0; i < MAX_DEPTH; i++) {
+		stack->frames[i] = walk->ip;
+		end = step(process, i > 0);
+		if (end) {
+			stack->depth = i + 1;
+			break;
+		}
+	}
+	if (!end)
+		end = TOO_DEEP;
+	ended = bpf_map_lookup_elem(&ends, &end);
+	if (ended)
+		*ended += 1;
+	return keep(stack);
+}
+
 /* Wakes the reader for an image that it was not told. */
 static void tell(struct task_struct *task, struct mm_struct *mm, __u32 tgid, __u64 id)
 {
@@ -201,8 +243,7 @@ static bool in_exec(struct task_struct *task)
 	       BPF_CORE_READ_BITFIELD_PROBED(task, in_execve);
 }
 
-SEC("perf_event")
-int profile(struct bpf_perf_event_data *ctx)
+static __always_inline int take(struct bpf_perf_event_data *ctx, bool by_tables)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct sampled sample = {};
@@ -224,7 +265,8 @@ int profile(struct bpf_perf_event_data *ctx)
 	if ((long)PT_REGS_IP(&ctx->regs) < 0) /* a kernel address */
 		sample.stacks[KERNEL] = keep_native(ctx, stack, 0);
 	if (!in_exec(task)) {
-		sample.stacks[NATIVE] = keep_native(ctx, stack, BPF_F_USER_STACK);
+		sample.stacks[NATIVE] = by_tables ? keep_by_tables(ctx, stack, task, sample.tgid)
+						  : keep_native(ctx, stack, BPF_F_USER_STACK);
 		sample.stacks[PYTHON] = keep_python(stack, task, sample.tgid);
 	}
 	seen = bpf_map_lookup_elem(&samples, &sample);
@@ -233,6 +275,19 @@ int profile(struct bpf_perf_event_data *ctx)
 	else if (bpf_map_update_elem(&samples, &sample, &one, BPF_NOEXIST))
 		count(NO_ROOM);
 	return 0;
+}
+
+SEC("perf_event")
+int profile(struct bpf_perf_event_data *ctx)
+{
+	return take(ctx, false);
+}
+
+/* Instead of it, where stacks are walked by tables; asks for Linux 5.15. */
+SEC("perf_event")
+int profile_tables(struct bpf_perf_event_data *ctx)
+{
+	return take(ctx, true);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

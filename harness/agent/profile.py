@@ -28,6 +28,7 @@ from harness.agent.pprof import Frame, Mapping
 from harness.agent.python_frames import Interpreters
 from harness.agent.telemetry import Attributes, Counts, Point, Telemetry, counter
 from harness.agent.together import Together
+from harness.agent.unwinding import CHOICES, Unwinding
 
 _KERNEL = Mapping(1 << 63, (1 << 64) - 1, 0, "[kernel.kallsyms]")
 _EVENTS, _NO_ROOM, _UNWALKED = 0, 1, 2  # enum total of profile.bpf.c
@@ -41,9 +42,12 @@ _FULL = "maps_full"
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """--frequency, --pprof, selectors of pods."""
+    """--frequency, --unwind, --pprof, selectors of pods."""
     pods.add_options(parser)
     parser.add_argument("--frequency", type=int, default=19, help="samples per second and CPU")
+    parser.add_argument(
+        "--unwind", choices=CHOICES, default=CHOICES[0], help="how native stacks are walked"
+    )
     parser.add_argument("--pprof", type=Path, help="directory that gets a file each interval")
 
 
@@ -62,6 +66,7 @@ def create(options: Namespace) -> Profile:
         options.interval,
         options.pprof,
         containers.chosen(options),
+        Unwinding(options.unwind),
     )
 
 
@@ -87,7 +92,9 @@ class Profile:
         interval: float,
         output: Path | None,
         containers: Together,
+        unwinding: Unwinding,
     ) -> None:
+        self._unwinding = unwinding
         self._containers = containers
         self._cgroup, self._output = directory, output
         self._frequency, self._period_ns = frequency, 10**9 // frequency
@@ -101,6 +108,7 @@ class Profile:
         """Make room for the samples that all CPUs can take between two drains."""
         obj.set("targ_pid_ns", pid_namespace.inode())
         self._containers.select(obj)
+        self._unwinding.prepare(obj)
         for name, entries in self.entries(os.cpu_count() or 1).items():
             obj.map(name).resize(entries)
 
@@ -117,10 +125,12 @@ class Profile:
         answers = Answers()
         self._python = Interpreters(obj.map("interpreters"), answers)
         self._remarks: set[str] = set()
-        for pid in filter(self._containers.sees_process, cgroup.pids(self._cgroup)):
+        seen = [*filter(self._containers.sees_process, cgroup.pids(self._cgroup))]
+        self._unwinding.start(obj, seen)
+        for pid in seen:
             self._python.look(pid)
             self._remarks |= {each for each in [jvm.remark(pid)] if each}
-        self._sampler = Sampler(obj.program("profile").fd, self._frequency)
+        self._sampler = Sampler(obj.program(self._unwinding.program).fd, self._frequency)
         self._images = Images(obj.map("images"), obj.map("told"), self._begun, answers)
 
     def aim(self, obj: Object, directory: int) -> None:
@@ -132,7 +142,8 @@ class Profile:
         """Enable the perf events."""
         self._sampler.enable()
         pythons = (f"python/{each}" for each in sorted(self._python.versions))
-        return [self._sampler, *map(_Found, (*pythons, *sorted(self._remarks)))]
+        found = (*self._unwinding.hooks(), *pythons, *sorted(self._remarks))
+        return [self._sampler, *map(_Found, found)]
 
     def collect(self, *, metrics: bool) -> Telemetry:
         """Follow processes and CPUs; with `metrics` drain and write the stacks too."""
@@ -148,25 +159,30 @@ class Profile:
         if lost:
             said = "CPU samples whose stack is not known."
             told.append(counter("profile.samples.lost", "{sample}", lost, said))
+        told += self._unwinding.metrics()
         return Telemetry(metrics=told if self._samples else [])
 
     def counts(self) -> Counts:
         """Samples taken, those whose stack is not known, by reason, and those without all Python.
 
-        `python_unwalked` are those of threads that were not found among too many.
+        `python_unwalked` are those of threads that were not found among too many; `unwind_...` tell
+        why native stacks end, where they are walked by tables, and what these hold.
         """
         reasons = self._reasons()
         more = {f"lost_{why}": n for why, n in reasons.items()}
         more["python_unwalked"] = self._total(_UNWALKED)
+        more |= self._unwinding.counts()
         return Counts(self._total(_EVENTS), sum(reasons.values()), more)
 
     def close(self) -> bool:
         """Close the perf events, and end the thread that looks at processes."""
         self._sampler.close()
         self._containers.close()
-        return self._images.close()
+        closed = self._images.close()  # first: it asks for tables
+        return self._unwinding.close() and closed
 
     def _begun(self, image: Image) -> bool:
+        self._unwinding.look(image)
         return self._python.look(image.pid, image.parent)
 
     def _reasons(self) -> dict[str, int]:
@@ -205,11 +221,13 @@ class Profile:
             if image is not None and id(image) not in refreshed:
                 refreshed.add(id(image))
                 self._images.refresh(image)
+                self._unwinding.look(image)
             self._count(image, count)
             builder.add(self._frames(pid, image, *stacks, count=count), count, pid, tid)
         self._read.clear()
         self._images.forget()
         self._python.forget()
+        self._unwinding.forget()
         self._since_ns = now
         if self._output is not None and builder.profile.sample:
             pprof.write(builder.profile, self._output / f"profile-{now // 10**6}.pb.gz")

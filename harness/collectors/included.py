@@ -39,7 +39,7 @@ PROFILE = Definition(
     "metrics",
     printed_beside("profile"),
     agent="profile",
-    accepts=(*_EVERY, "frequency"),
+    accepts=(*_EVERY, "frequency", "unwind"),
     options={"frequency": str(PROFILE_HZ)},
     scope="harness.profile",
     hooks=("perf_event",),

@@ -44,6 +44,7 @@ CHOICES = {
     "at": ("response", "getsockopt"),
     "udp": ("off", "on"),
     "open-hook": ("best", "lsm", "fentry", "fanotify"),
+    "unwind": ("frame_pointers", "eh_frame", "auto"),
 }
 
 

@@ -273,6 +273,7 @@ CASES = (
     Case("http", "requests", requests),
     Case("flows", "connections", connections),
     Case("profile", "samples", samples, ("--frequency=99",)),
+    Case("profile", "samples by tables", samples, ("--frequency=99", "--unwind=eh_frame")),
     Case("guard", "executions", executions, (), ("exec", "*", "report")),
     Case("guard", "executions killed", killed, (), ("exec", "/bin/sh", "kill")),
     Case("guard", "scripts killed", scripts, (), ("exec", "{folder}/*", "kill")),

@@ -136,6 +136,7 @@ def test_slugs_differ_where_specs_do() -> None:
         ("inject:at=home", "there is no at 'home'"),
         ("guard:open_hook=kprobe", "there is no open-hook 'kprobe'"),
         ("flows:udp=quic", "there is no udp 'quic'"),
+        ("profile:unwind=dwarf", "there is no unwind 'dwarf'"),
         ("flows:peers=0", "peers is a whole number of peers"),
         ("missing.toml", "cannot be read"),
     ],

@@ -34,6 +34,7 @@ struct ns_common;
 struct path;
 struct pid;
 struct pid_namespace;
+struct pt_regs;
 struct qstr;
 struct sock;
 struct sock_cgroup_data;
@@ -249,6 +250,8 @@ typedef int __kernel_pid_t;
 
 typedef int __s32;
 
+typedef __s32 s32;
+
 typedef __kernel_pid_t pid_t;
 
 typedef long long int __s64;
@@ -402,6 +405,26 @@ struct user_pt_regs {
 };
 
 typedef struct user_pt_regs bpf_user_pt_regs_t;
+
+struct pt_regs {
+	union {
+		struct user_pt_regs user_regs;
+		struct {
+			u64 regs[31];
+			u64 sp;
+			u64 pc;
+			u64 pstate;
+		};
+	};
+	u64 orig_x0;
+	s32 syscallno;
+	u32 unused2;
+	u64 sdei_ttbr1;
+	u64 pmr_save;
+	u64 stackframe[2];
+	u64 lockdep_hardirqs;
+	u64 exit_rcu;
+};
 
 struct bpf_perf_event_data {
 	bpf_user_pt_regs_t regs;
