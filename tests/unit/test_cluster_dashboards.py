@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from harness.cli import app
+from harness.cli import app, cluster
 from harness.cli.dashboards import wanted
-from harness.errors import ComponentError, InputError, NeedError
+from harness.errors import CommandError, ComponentError, InputError, NeedError
 from harness.stack.grafana import shown
 from harness.stack.grafana.boards import BOARDS
 from harness.targets.kubernetes import (
@@ -34,6 +34,7 @@ from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.dashboards import Choice
 from harness.targets.kubernetes.kubectl import Cluster
 from harness.targets.kubernetes.proof import Proved
+from harness.targets.kubernetes.rollout import RolledOut
 from tests.unit.dockered import DOCKER, NAMES, OWN, Machine, on_path
 
 CLUSTER = Cluster("kind-shop", "harness")
@@ -96,12 +97,10 @@ def test_a_stack_that_is_there_stays_as_it_is() -> None:
     assert dashboards.settled("", release("grafana", status="failed"), None) is None
 
 
-def test_a_bundle_decides_and_must_have_what_is_asked_for() -> None:
+def test_a_bundle_that_lacks_it_decides_and_must_have_what_is_asked_for() -> None:
     assert dashboards.settled("", None, None) is None
-    for carried, taken in (([IMAGE, OWN], True), ([OWN], False)):
-        choice = dashboards.settled("", None, carried)
-        assert choice is not None
-        assert choice.taken is taken
+    assert dashboards.settled("", None, [IMAGE, OWN]) is None  # whether it starts is to be seen
+    assert dashboards.settled("", None, [OWN]) == Choice(False, "The bundle lacks its image.")
     with pytest.raises(NeedError, match="The bundle has no image of Grafana"):
         dashboards.settled("grafana", None, [OWN])
 
@@ -157,6 +156,18 @@ def test_an_image_that_cannot_be_pulled_is_left_out_and_says_why(
     assert "no such host" in choice.why
     assert choice.why.endswith(dashboards._NEXT)
     assert applied[-1] == f"pod/{dashboards.TRIAL}"
+
+
+def test_what_the_api_does_not_take_fails_no_roll_out(
+    applied: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise CommandError("`kubectl apply` failed.", "pods is forbidden", "Ask for it.")
+
+    monkeypatch.setattr(Cluster, "apply", refuse)
+    choice = dashboards.tried(CLUSTER, COMPONENT)
+    assert not choice.taken
+    assert "pods is forbidden" in choice.why
 
 
 @pytest.fixture
@@ -356,3 +367,50 @@ def test_status_asks_grafana_where_the_release_has_it(monkeypatch: pytest.Monkey
         monkeypatch.setattr(condition.helm, "state", lambda _, there=there: there)
         assert condition.status(Options("kind"))["dashboards"] == kind
     assert seen == [True, False, False]
+
+
+def said(monkeypatch: pytest.MonkeyPatch, *words: str, **does: Any) -> str:
+    """What a command says of a roll-out that does as it is told here."""
+    profile = replace(profiles.PROFILES["poc"], **{k: lambda *_, v=v: v for k, v in does.items()})
+    monkeypatch.setattr(cluster.machines, "of", lambda _: profile)
+    done = CliRunner().invoke(app, [*words, "--target", "existing", "--context", "shop"])
+    assert not isinstance(done.exception, AssertionError | TypeError | KeyError), done.exception
+    return done.stdout
+
+
+SHOWN = shown.Shown("13.2.0", ["prometheus", "jaeger"], ["harness-flows"], "It shows no logs.")
+
+
+def test_up_says_what_it_took_why_and_what_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    choice = Choice(True, "It could be had.")
+    up = RolledOut(CLUSTER, True, {"proof": 1.0}, Proved(shown=SHOWN), {}, choice)
+    text = said(monkeypatch, "up", up=up)
+    assert "Dashboards: grafana. It could be had." in text
+    assert "Grafana 13.2.0 has 1 dashboards, answers from prometheus, jaeger. It shows no" in text
+    told = json.loads(said(monkeypatch, "up", "--json", up=up))["dashboards"]
+    assert (told["taken"], told["why"]) == ("grafana", "It could be had.")
+    assert told["shown"]["dashboards"] == ["harness-flows"]
+    amiss = replace(up, proved=Proved(unshown="Grafana does not show what it should."))
+    assert "It was not proved: Grafana does not show" in said(monkeypatch, "up", up=amiss)
+    of_a_chart = replace(up, proved=Proved(), dashboards=None)
+    assert "Dashboards" not in said(monkeypatch, "up", up=of_a_chart)
+    assert "dashboards" not in json.loads(said(monkeypatch, "up", "--json", up=of_a_chart))
+
+
+def test_status_names_its_page_only_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {
+        "target": "existing", "context": "shop", "namespace": "harness", "ready": True,
+        "nodes": [], "pods": [], "troubles": [], "dashboards": "grafana", "shown": vars(SHOWN),
+    }  # fmt: skip
+    text = said(monkeypatch, "status", status=there)
+    assert "Grafana 13.2.0 has" in text
+    assert "victorialogs, grafana." in text
+    bare = {k: v for k, v in there.items() if k != "shown"} | {"dashboards": "none"}
+    assert "grafana" not in said(monkeypatch, "status", status=bare)
+
+
+def test_the_plan_says_it_too(machine: Machine) -> None:
+    words = ["up", "--target", "kind", "--plan", "--dashboards", "grafana"]
+    text = CliRunner().invoke(app, words).stdout
+    assert "Dashboards: grafana. It was asked for." in text
+    assert "Next: harness up --target kind --dashboards grafana" in text

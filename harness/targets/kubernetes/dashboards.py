@@ -7,11 +7,12 @@ confined as in the chart. What is proved of it is `proof`'s.
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.errors import HarnessError, InputError, NeedError
+from harness.errors import CommandError, HarnessError, InputError, NeedError
 from harness.stack import catalog
 from harness.targets.kubernetes import node_pod, registry
 from harness.targets.kubernetes.kubectl import MANAGER, Cluster
@@ -84,8 +85,8 @@ def settled(
         taken = GRAFANA in release["components"]
         more = "" if taken else f" {_NEXT}"
         return Choice(taken, f"The stack that is there has {'it' if taken else 'none'}.{more}")
-    if carried is not None:
-        return Choice(carries, f"The bundle {'has' if carries else 'lacks'} its image.")
+    if carried is not None and not carries:
+        return Choice(False, "The bundle lacks its image.")
     return None
 
 
@@ -94,9 +95,9 @@ def tried(cluster: Cluster, component: Tree, pull_secret: str = "") -> Choice:
 
     It is as confined as in the chart, has none of the stack's files and no user who may log in.
     """
-    node_pod.remove(cluster, f"pod/{TRIAL}")  # of an `up` that was killed
-    cluster.apply(manifest(component, pull_secret))
     try:
+        node_pod.remove(cluster, f"pod/{TRIAL}")  # of an `up` that was killed
+        cluster.apply(manifest(component, pull_secret))
         node_pod.await_ready(
             cluster, f"--field-selector=metadata.name={TRIAL}", "The pod in which Grafana is tried",
             seconds=_SECONDS, patience=_PATIENCE_SECONDS,
@@ -104,7 +105,8 @@ def tried(cluster: Cluster, component: Tree, pull_secret: str = "") -> Choice:
     except HarnessError as error:
         return Choice(False, f"It cannot be had: {error.what} {error.why} {_NEXT}")
     finally:
-        node_pod.remove(cluster, f"pod/{TRIAL}")
+        with contextlib.suppress(CommandError):  # it ends by itself
+            node_pod.remove(cluster, f"pod/{TRIAL}")
     return Choice(True, f"{component['image']} could be had, and started.")
 
 
@@ -133,7 +135,6 @@ def manifest(component: Tree, pull_secret: str = "") -> Tree:
     user = component["user"]
     labels = {"app.kubernetes.io/managed-by": MANAGER, "app.kubernetes.io/name": TRIAL}
     spec: Tree = {
-        "restartPolicy": "Never",
         "terminationGracePeriodSeconds": 1,
         "activeDeadlineSeconds": _ENDS_SECONDS,
         "automountServiceAccountToken": False,
