@@ -18,7 +18,7 @@ from harness.cli import selectors
 from harness.cli.screen import ERROR, err, out
 from harness.errors import InputError
 from harness.linux.stop_signals import interruptible
-from harness.targets.kubernetes import programs, sources
+from harness.targets.kubernetes import dashboards, programs, sources
 from harness.targets.kubernetes.archive import Archive
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.rollout import RolledOut
@@ -41,6 +41,7 @@ def up(options: Options, as_json: bool) -> None:
         found = f"found in {arrival.backend} after {arrival.seconds:.1f} s"
         out.print(f"One request's {arrival.signal}: {found}")
     _print_pod(done.proved.origin)
+    _print_dashboards(done)
     if done.changed:
         spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in done.phases.items())
         out.print(f"Time: {spent}; {sum(done.phases.values()):.0f} s in all.\n", soft_wrap=True)
@@ -110,10 +111,10 @@ def down(options: Options, verify: bool) -> None:
     out.print("Nothing is left.")
 
 
-def bundle(file: Path, node_image: str, prefix: str, as_json: bool) -> None:
+def bundle(file: Path, node_image: str, prefix: str, asked: str, as_json: bool) -> None:
     """Write a bundle, then say how large it is and what is in it."""
     with interruptible():
-        made = sources.bundle(file, tell, node_image=node_image, prefix=prefix)
+        made = sources.bundle(file, tell, node_image=node_image, prefix=prefix, asked=asked)
     if as_json:
         told = {**asdict(made), "file": str(file), "size_bytes": file.stat().st_size}
         out.print_json(json.dumps(told))
@@ -121,10 +122,10 @@ def bundle(file: Path, node_image: str, prefix: str, as_json: bool) -> None:
         _print_bundle(made)
 
 
-def push(prefix: str, file: Path | None) -> None:
+def push(prefix: str, file: Path | None, asked: str = "") -> None:
     """Push all images, then say what they are called."""
     with interruptible():
-        pushed = sources.push(prefix, file, tell)
+        pushed = sources.push(prefix, file, tell, asked)
     for image in pushed:
         out.print(escape(image), soft_wrap=True)
     given = f" --bundle {file}" if file else ""
@@ -159,6 +160,8 @@ def _print_images(found: dict[str, Any]) -> None:
     out.print(f"Would make {what}the namespace {found['namespace']}, from these images:")
     for image, where in found["images"].items():
         out.print(escape(f"  {image}, {where}"), soft_wrap=True)
+    if "dashboards" in found:
+        out.print(escape(found["dashboards"]), soft_wrap=True)
     if volumes := found.get("volumes"):
         of = f" of class {volumes['class']}" if volumes["class"] else ""
         count = len(volumes["of"])
@@ -195,7 +198,31 @@ def _described(done: RolledOut) -> dict[str, Any]:
         "proof": [asdict(arrival) for arrival in done.proved.arrivals],
         "origin": dict(done.proved.origin),
         "pages": dict(done.pages),
+        **_described_dashboards(done),
     }
+
+
+def _described_dashboards(done: RolledOut) -> dict[str, Any]:
+    if done.dashboards is None:
+        return {}
+    said = {"taken": done.dashboards.kind, "why": done.dashboards.why}
+    shown = asdict(done.proved.shown) if done.proved.shown else None
+    return {"dashboards": {**said, "shown": shown, "unshown": done.proved.unshown}}
+
+
+def _print_dashboards(done: RolledOut) -> None:
+    if done.dashboards is not None:
+        out.print(escape(done.dashboards.told), soft_wrap=True)
+    if done.proved.shown is not None:
+        _print_shown(asdict(done.proved.shown))
+    if done.proved.unshown:
+        out.print(escape(f"It was not proved: {done.proved.unshown}"), soft_wrap=True)
+
+
+def _print_shown(shown: Mapping[str, Any]) -> None:
+    counted = f"{len(shown['dashboards'])} dashboards, answers from {', '.join(shown['sources'])}"
+    said = f"Grafana {shown['version']} has {counted}. {shown['lacks']}"
+    out.print(escape(said.strip()), soft_wrap=True)
 
 
 def _print_bundle(made: Archive) -> None:
@@ -237,11 +264,15 @@ def _print_status(found: dict[str, Any], options: Options) -> None:
     for signal, (backend, seconds) in found.get("proof", {}).items():
         out.print(f"One request's {signal}: found in {backend} after {seconds:.1f} s")
     _print_pod(found.get("origin", {}))
+    if "shown" in found:
+        _print_shown(found["shown"])
     for each in found["troubles"]:
         out.print(escape(f"{each['pod']}: {each['reason']}: {each['message']}"), soft_wrap=True)
     out.print("\nIt is ready." if found["ready"] else "\nIt is not ready.")
     if found["ready"]:
-        names = ", ".join(machines.of(options).pages(options))
+        has = found.get("dashboards") != dashboards.NONE
+        known = machines.of(options).pages(options)
+        names = ", ".join(name for name in known if has or name != dashboards.GRAFANA)
         said = f"Next: harness open NAME {_where(options)} opens a page: {names}."
         out.print(escape(said), soft_wrap=True)
 
@@ -259,6 +290,7 @@ def _given(options: Options) -> str:
     names = {
         "bundle": bundle, "registry": registry, "pull-secret": secret, "image": options.image,
         "storage": options.storage, "storage-class": options.storage_class,
+        "dashboards": options.dashboards,
         "inventory": asked.inventory, "create": asked.create,
         **selectors.given(options.selectors),
         "machines": asked.maker if asked.create and asked.maker != "containers" else "",

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from harness.cli import cluster
+from harness.cli.dashboards import Dashboards
 from harness.cli.screen import errors
+from harness.errors import InputError
 
 BundleFile = Annotated[
     Path | None,
@@ -57,6 +59,7 @@ def bundle_command(
             help="The image of new nodes of kind, which its release notes name; none if left out.",
         ),
     ] = "",
+    dashboards: Dashboards = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print what is in it as JSON.")] = False,
 ) -> None:
     """Write one file with every image that `up` needs in a cluster, for where there is no internet.
@@ -70,7 +73,7 @@ def bundle_command(
 
       harness up --target kind --bundle harness.tar
     """
-    cluster.bundle(file, image, registry, as_json)
+    cluster.bundle(file, image, registry, dashboards, as_json)
 
 
 @app.command("push")
@@ -84,6 +87,7 @@ def push_command(
         Path | None,
         typer.Option("--bundle", metavar="FILE", help="Push those that `harness bundle` wrote."),
     ] = None,
+    dashboards: Dashboards = "",
 ) -> None:
     """Push every image that `up` needs in a cluster to a registry of your own, with docker.
 
@@ -97,4 +101,10 @@ def push_command(
 
       harness images push --registry registry.example:5000 --bundle harness.tar
     """
-    cluster.push(registry, bundle)
+    if bundle and dashboards:
+        raise InputError(
+            "--dashboards does not go with --bundle.",
+            "What is in the bundle was said when it was written.",
+            "Leave it out.",
+        )
+    cluster.push(registry, bundle, dashboards)

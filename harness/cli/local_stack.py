@@ -17,8 +17,10 @@ from harness.errors import NeedError
 from harness.linux.stop_signals import interruptible
 from harness.stack import catalog, ledger, lifecycle, readback, selection, supply
 from harness.stack.config import GRAFANA_PASSWORD, Stack
+from harness.stack.grafana import sources
 from harness.stack.lifecycle import Started
 from harness.stack.selection import Choice
+from harness.targets.kubernetes.dashboards import GRAFANA, NONE
 
 WIDE = 110  # columns that a table of the plan needs
 NEXT = (
@@ -31,12 +33,21 @@ def up(
     require: list[str],
     bind: str,
     retention_hours: int,
+    dashboards: str = "",
     *,
     plan: bool = False,
     as_json: bool = False,
 ) -> None:
-    """Start it with the components that are `require`d, or say what would be got."""
-    roles = lifecycle.select(require)
+    """Start it with the components that are `require`d, or say what would be got.
+
+    `dashboards` are `grafana`, which is then required, or `none`; empty: Grafana if it can be had.
+    """
+    more = [GRAFANA] if dashboards == GRAFANA and GRAFANA not in require else []
+    roles = [
+        role
+        for role in lifecycle.select([*require, *more])
+        if dashboards != NONE or role.name != GRAFANA
+    ]
     choices = lifecycle.plan(roles, supply.cache())
     if plan:
         _print_plan(choices, as_json)
@@ -46,7 +57,8 @@ def up(
     tell = partial(err.print, markup=False, soft_wrap=True)
     with interruptible():
         started = lifecycle.up(stack, roles, tell)
-    left_out = {
+    left_out = {"Grafana": "--dashboards none."} if dashboards == NONE else {}
+    left_out |= {
         component.title: selection.why_not([component])
         for role in roles
         for component in role.candidates
@@ -166,6 +178,9 @@ def _print_started(started: Started, left_out: Mapping[str, str]) -> None:
     if "grafana" in started.ready:
         password = started.stack.folder / GRAFANA_PASSWORD
         out.print(escape(f"Grafana's user is admin, its password is in {password}"), soft_wrap=True)
+        if lacks := sources.lacking(started.stack):
+            plugin = "`grafana cli plugins install NAME` brings one, before the next harness up."
+            out.print(escape(f"{lacks} {plugin}"), soft_wrap=True)
     for title, why in left_out.items():
         out.print(escape(f"{title} was not taken: {why}"), soft_wrap=True)
     out.print(f"\nNext: {NEXT}", soft_wrap=True)

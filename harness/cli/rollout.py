@@ -7,12 +7,14 @@ from typing import Annotated
 import typer
 
 from harness.cli import cluster, local_stack, selectors
+from harness.cli.dashboards import Dashboards, wanted
 from harness.cli.images import BundleFile, PullSecret, Registry
 from harness.cli.machines import Create, Inventory, Maker, Reset, Unaccelerated, Variables, asked
 from harness.cli.screen import errors
 from harness.cli.selectors import Excluded, Namespaces, PodSelector
 from harness.errors import InputError
 from harness.targets.kubernetes.chosen import Options
+from harness.targets.kubernetes.dashboards import GRAFANA
 from harness.targets.kubernetes.selectors import Selectors
 
 Target = Annotated[
@@ -45,9 +47,10 @@ def up_command(
         typer.Option(
             "--require",
             help="Fail without this component (otelcol, prometheus, tempo, jaeger, loki, "
-            "victorialogs, grafana); may be repeated.",
+            "victorialogs, grafana; in a cluster only grafana); may be repeated.",
         ),
     ] = None,
+    dashboards: Dashboards = "",
     bind: Annotated[
         str, typer.Option("--bind", help="The address of OTLP and of the query endpoints.")
     ] = "127.0.0.1",
@@ -126,6 +129,8 @@ def up_command(
 
       harness up --target kind
 
+      harness up --target kind --dashboards grafana
+
       harness up --target kind --bundle harness.tar
 
       harness up --target kind --agent-namespaces shop --agent-pod-selector 'tier!=test'
@@ -138,13 +143,15 @@ def up_command(
     """
     made = asked(target, inventory, create, machines, unaccelerated, variables)
     seen = Selectors(agent_namespaces, agent_excluded_namespaces, agent_pod_selector)
+    shown = wanted(dashboards, require or [])
     if target != "local":
-        cluster.refuse({"require": require, "bind": bind != "127.0.0.1"}, target)
+        others = [name for name in require or [] if name != GRAFANA]
+        cluster.refuse({"require": others, "bind": bind != "127.0.0.1"}, target)
         given = Options(
             target, name, nodes, image, keep, kubeconfig, context, namespace, retention,
             registry, bundle, pull_secret, storage, storage_class,
-            profile=profile, charts=charts, values=tuple(values or ()), machines=made,
-            selectors=seen,
+            profile=profile, charts=charts, values=tuple(values or ()), dashboards=shown,
+            machines=made, selectors=seen,
         )  # fmt: skip
         (cluster.plan if plan else cluster.up)(given, as_json)
         return
@@ -152,7 +159,7 @@ def up_command(
     cluster.refuse({"storage": storage, "storage-class": storage_class}, target)
     cluster.refuse(selectors.given(seen), target)
     cluster.refuse({"profile": profile != "poc", "charts": charts, "values": values}, target)
-    local_stack.up(require or [], bind, retention, plan=plan, as_json=as_json)
+    local_stack.up(require or [], bind, retention, shown, plan=plan, as_json=as_json)
 
 
 @errors

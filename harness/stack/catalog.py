@@ -69,7 +69,8 @@ class Component:
     origin. `image` is its project's for clusters, `memory_mb` what a pod of it may take.
     `prefix` stands there for the `otelcol_` of a program that is made of the Collector's
     parts, so that its figures are not taken for the Collector's. `source` is its type of data
-    source in Grafana.
+    source in Grafana, `plugin` says that Grafana does not come with that one. `user` is the number
+    that its image runs as, 0 if any will do.
     """
 
     name: str
@@ -84,7 +85,9 @@ class Component:
     discarded: str = ""
     prefix: str = ""
     source: str = ""
+    plugin: bool = False
     image: str = ""
+    user: int = 0
     memory_mb: int = 0
     optional: bool = False
     modules: Path = field(default=MODULES)

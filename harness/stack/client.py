@@ -21,10 +21,16 @@ FAILURES: Final = (OSError, http.client.HTTPException)
 SECONDS = 10.0
 
 
-def get(url: str, query: Mapping[str, str] | None = None, seconds: float = SECONDS) -> bytes:
+def get(
+    url: str,
+    query: Mapping[str, str] | None = None,
+    seconds: float = SECONDS,
+    headers: Mapping[str, str] | None = None,
+) -> bytes:
     """The body of the answer to a GET; one of FAILURES where there is none, or a refusal."""
     full = f"{url}?{urllib.parse.urlencode(query)}" if query else url
-    with urllib.request.urlopen(full, timeout=seconds) as answer:
+    request = urllib.request.Request(full, headers=dict(headers or {}))
+    with urllib.request.urlopen(request, timeout=seconds) as answer:
         return bytes(answer.read())
 
 

@@ -20,7 +20,7 @@ from harness.errors import ComponentError, HarnessError, NeedError
 from harness.linux import cgroup, ports
 from harness.stack import catalog, config, ledger, readback, selection, supervisor, supply
 from harness.stack.catalog import Component
-from harness.stack.config import PROGRAMS, Stack
+from harness.stack.config import PROGRAMS, Stack, grafana
 from harness.stack.config.description import KEEPS
 from harness.stack.ledger import Running, state
 from harness.stack.readback import Arrival
@@ -128,7 +128,7 @@ def up(stack: Stack, roles: Sequence[Role], tell: Tell) -> Started:
             supervisor.address(GROUP, role.name)
         got = filter(None, (selection.get(role, supply.cache(), tell) for role in roles))
         wanted, programs = _in_order(got)
-        stack = replace(stack, keeps=_keeps(list(wanted)))
+        stack = replace(stack, keeps=_keeps(list(wanted)), plugins=grafana.plugins())
         _require_free_ports(stack, wanted.values())
         _tidy(supply.cache())
         began = {}

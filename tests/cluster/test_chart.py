@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,16 @@ pytestmark = pytest.mark.cluster
 CLAIM, NAMED = "PersistentVolumeClaim", "app.kubernetes.io/name"
 
 
-@pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=[False, True], ids=["without Grafana", "with Grafana"])
+def given(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("chart") / "values.json"
-    made.write_text(json.dumps(values.values(values.stack("kind-shop"), "localhost/node:1")))
+    stack = values.stack("kind-shop", grafana=request.param)
+    made.write_text(json.dumps(values.values(stack, "localhost/node:1")))
     return made
+
+
+def components(given: Path) -> dict[str, Any]:
+    return dict(json.loads(given.read_text())["components"])
 
 
 def rendered(helm: str, given: Path, *more: str) -> list[dict[str, Any]]:
@@ -220,7 +226,7 @@ def test_each_component_has_a_volume_if_so_asked_and_else_none(
     assert not [each for each in objects if each["kind"] == CLAIM]
     found = rendered(helm, given, "--set=storage.size=10Gi,storage.class=fast")
     claims = {each["metadata"]["name"]: each for each in found if each["kind"] == CLAIM}
-    assert set(claims) == {"otelcol", "prometheus", "jaeger", "victorialogs"}
+    assert set(claims) == set(components(given)) >= {"otelcol", "prometheus"}
     for name, each in claims.items():
         assert each["spec"]["resources"]["requests"] == {"storage": "10Gi"}
         assert each["spec"]["storageClassName"] == "fast"
@@ -229,6 +235,65 @@ def test_each_component_has_a_volume_if_so_asked_and_else_none(
         assert volumes["data"] == {"name": "data", "persistentVolumeClaim": {"claimName": name}}
     default = rendered(helm, given, "--set=storage.size=10Gi")
     assert all("storageClassName" not in each["spec"] for each in default if each["kind"] == CLAIM)
+
+
+def test_grafanas_files_are_mounted_and_its_password_is_in_a_secret_alone(
+    helm: str, given: Path, objects: list[dict[str, Any]]
+) -> None:
+    secrets = [each for each in objects if each["kind"] == "Secret"]
+    if "grafana" not in components(given):
+        assert not secrets
+        return
+    (secret,) = secrets
+    ((key, password),) = secret["data"].items()
+    assert len(base64.b64decode(password)) == 32
+    (again,) = (each for each in rendered(helm, given) if each["kind"] == "Secret")
+    assert again["data"] != secret["data"]  # nothing that anybody could know
+    for each in objects:
+        if each["kind"] != "Secret":
+            assert password not in json.dumps(each)
+            assert base64.b64decode(password).decode() not in json.dumps(each)
+    (pod,) = (each for each in pods(objects) if each["metadata"]["labels"][NAMED] == "grafana")
+    (container,) = pod["spec"]["containers"]
+    mounts = {each["mountPath"]: each for each in container["volumeMounts"]}
+    assert mounts[f"/harness/{key}"]["readOnly"]
+    (config,) = (
+        each
+        for each in objects
+        if (each["kind"], each["metadata"]["name"]) == ("ConfigMap", "grafana")
+    )
+    files = components(given)["grafana"]["files"]
+    assert len(files) > 5
+    for name, text in files.items():
+        assert config["data"][mounts[f"/harness/{name}"]["subPath"]] == text
+    env = {each["name"]: each["value"] for each in container["env"]}
+    assert env["GF_SECURITY_ADMIN_PASSWORD"] == f"$__file{{/harness/{key}}}"
+    writable = {path for path, each in mounts.items() if each["name"] in ("data", "tmp")}
+    assert writable == {components(given)["grafana"]["data"], "/tmp"}
+    assert pod["spec"]["securityContext"]["runAsUser"] == 472
+    others = [p for p in pods(objects) if p["metadata"]["labels"][NAMED] in ("jaeger", "load")]
+    assert {p["spec"]["securityContext"]["runAsUser"] for p in others} == {65534}
+
+
+def test_grafana_is_heard_by_nobody_and_asks_nobody_outside(
+    given: Path, objects: list[dict[str, Any]]
+) -> None:
+    policies = {
+        each["metadata"]["name"]: each["spec"]
+        for each in objects
+        if each["kind"] == "NetworkPolicy"
+    }
+    for name in ("jaeger", "prometheus"):  # which Grafana asks
+        (rule,) = policies[name]["ingress"]
+        assert "grafana" in rule["from"][0]["podSelector"]["matchExpressions"][0]["values"]
+    if "grafana" in components(given):
+        own = policies["grafana"]
+        assert own["policyTypes"] == ["Ingress", "Egress"]
+        assert not own.get("ingress")
+        (to, dns) = own["egress"]
+        (expression,) = to["to"][0]["podSelector"]["matchExpressions"]
+        assert set(expression["values"]) == set(components(given))
+        assert {port["port"] for port in dns["ports"]} == {53}
 
 
 @pytest.fixture(scope="module")

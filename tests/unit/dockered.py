@@ -13,7 +13,7 @@ from harness.targets.kubernetes import images, sources, values
 OWN = "localhost/harness-node:1"
 NODE = "kindest/node:v1.34.0"
 PREFIX = "registry.example:5000/team"
-STACK = values.stack("shop")
+STACK = values.stack("shop", grafana=True)
 NAMES = values.images(values.values(STACK, OWN))
 
 DOCKER = """

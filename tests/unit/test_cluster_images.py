@@ -145,9 +145,9 @@ esac
 
 
 def release(given: dict[str, object]) -> str:
-    config = {"fingerprint": helm.fingerprint(given)}
+    config = {**given, "fingerprint": helm.fingerprint(given)}
     told = {"info": {"status": "deployed"}, "version": 1, "config": config}
-    return f"echo '{json.dumps(told)}'"
+    return f"cat <<'told'\n{json.dumps(told)}\ntold"
 
 
 def test_up_again_with_the_same_registry_changes_nothing(machine: Machine) -> None:

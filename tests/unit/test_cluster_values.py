@@ -16,6 +16,7 @@ from harness.stack.config import PROGRAMS, Program
 from harness.targets.kubernetes import values
 
 STACK = values.stack("kind-shop")
+SHOWN = values.stack("kind-shop", grafana=True)
 
 
 def configuration(name: str) -> Any:
@@ -114,6 +115,30 @@ def test_a_component_that_is_added_has_a_pod(monkeypatch: pytest.MonkeyPatch) ->
         "folder": "/harness", "data": "/harness/data/thrift", "ports": {"http": 99},
         "ready": {"path": "/", "port": 99}, "memory": 10,
     }  # fmt: skip
+
+
+def test_grafana_is_a_component_as_others_with_what_it_needs_besides() -> None:
+    assert "grafana" not in values.values(STACK, "node")["components"]
+    made = values.values(SHOWN, "node")["components"]
+    assert set(made) == {*STACK.hosts, "grafana"}
+    assert {n: one for n, one in made.items() if n != "grafana"} == (
+        values.values(STACK, "node")["components"]
+    )
+    own = made["grafana"]
+    assert own["image"] == catalog.known()["grafana"].image
+    assert own["args"] == []  # the image says by itself where its pages are
+    assert own["ready"] == {"path": "/api/health", "port": 3000}
+    assert (own["user"], own["secrets"]) == (472, ["grafana-password"])
+    assert own["env"]["GF_SECURITY_ADMIN_PASSWORD"] == "$__file{/harness/grafana-password}"
+    assert own["env"]["GF_SERVER_HTTP_ADDR"] == "0.0.0.0"
+    written = [own["env"][f"GF_PATHS_{each}"] for each in ("DATA", "LOGS", "PLUGINS")]
+    assert all(each.startswith(own["data"]) for each in written)
+    assert own["env"]["GF_PATHS_PROVISIONING"] == "/harness/grafana/provisioning"
+    assert sum(map(len, own["files"].values())) < 500_000  # of the megabyte of a ConfigMap
+    (source, *_) = json.loads(own["files"]["grafana/provisioning/datasources/stack.yaml"])[
+        "datasources"
+    ]
+    assert source["url"].startswith(("http://jaeger:16686", "http://prometheus:9090"))
 
 
 def test_one_without_an_image_is_refused() -> None:

@@ -24,6 +24,7 @@ from tests.unit.stacked import GRAFANAS
 
 AGENTS = Path(__file__).parents[2] / "harness" / "agent"
 KEPT = (KEEPS, GRAFANAS)
+PLUGINS = ("victoriametrics-logs-datasource",)
 BOARDS = grafana.dashboards(GRAFANAS)
 EVERY = [(keeps, grafana.dashboards(keeps)) for keeps in KEPT]
 
@@ -173,7 +174,7 @@ def test_panels_lie_beside_each_other() -> None:
 def test_every_query_goes_to_a_source_that_can_be_chosen(
     stack: Stack, keeps: dict[str, str], boards: dict[str, Any]
 ) -> None:
-    stack = replace(stack, keeps=keeps)
+    stack = replace(stack, keeps=keeps, plugins=PLUGINS)
     provided = {source["type"] for source in sources.provisioning(stack)["datasources"]}
     for uid, tree in boards.items():
         chosen = {
@@ -306,7 +307,7 @@ def test_the_same_is_asked_of_logs_in_both_languages() -> None:
 
 
 def test_sources_are_linked_where_jaeger_and_victorialogs_keep(stack: Stack) -> None:
-    there = replace(stack, keeps=KEEPS)
+    there = replace(stack, keeps=KEEPS, plugins=PLUGINS)
     made = {s["uid"]: s for s in sources.provisioning(there)["datasources"]}
     assert {uid: s["type"] for uid, s in made.items()} == {
         "jaeger": "jaeger", "prometheus": "prometheus",
@@ -351,6 +352,35 @@ def test_sources_are_linked_both_ways(stack: Stack) -> None:
         assert "{$$__tags" in query["query"]
 
 
+def test_logs_whose_source_is_a_plugin_are_left_out_without_it_and_that_is_said(
+    stack: Stack,
+) -> None:
+    bare = replace(stack, keeps=KEEPS)
+    made = {source["uid"]: source for source in sources.provisioning(bare)["datasources"]}
+    assert set(made) == {"prometheus", "jaeger"}
+    links = [text for source in made.values() for text in texts(source["jsonData"])]
+    assert "victorialogs" not in links
+    assert "jaeger" in links  # an exemplar still leads to its trace
+    assert "tracesToLogsV2" not in made["jaeger"]["jsonData"]
+    assert sources.lacking(bare) == (
+        "Grafana shows no logs: its data source for VictoriaLogs is a plugin "
+        "(victoriametrics-logs-datasource), which it does not come with."
+    )
+    found = grafana.files(bare)
+    boards = {n: tree for n, tree in found.items() if n.startswith(grafana.FOLDER)}
+    assert len(boards) == len(BOARDS)
+    for tree in boards.values():
+        shown = list(panels.each_panel(tree))
+        assert shown
+        assert not [p["title"] for p in shown if p["datasource"]["uid"] == "${logs}"]
+        assert "logs" not in [each["name"] for each in tree["templating"]["list"]]
+    there = replace(bare, plugins=PLUGINS)
+    assert sources.lacking(there) == sources.lacking(stack) == ""
+    assert (
+        grafana.files(there)[f"{grafana.FOLDER}/harness-guard.json"] == EVERY[0][1]["harness-guard"]
+    )
+
+
 def test_grafana_finds_no_variable_of_its_environment(stack: Stack) -> None:
     for text in texts(sources.provisioning(stack)):
         assert not re.search(r"(?<!\$)(\$\$)*\$(?!\$)", text), text
@@ -364,7 +394,7 @@ def test_profiles_are_a_source_where_they_are_configured(stack: Stack) -> None:
 
 
 def test_sources_are_where_the_stack_listens(tmp_path: Path) -> None:
-    stack = Stack(tmp_path, bind="192.0.2.7")
+    stack = Stack(tmp_path, bind="192.0.2.7", plugins=PLUGINS)
     urls = {source["url"] for source in sources.provisioning(stack)["datasources"]}
     assert urls == {stack.url(name) for name in stack.keeps.values()}
     assert "http://192.0.2.7:16686" in urls

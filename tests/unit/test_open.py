@@ -93,9 +93,9 @@ def test_options_of_clusters_do_not_go_with_this_machine() -> None:
 
 def test_in_a_cluster_a_page_of_another_profile_is_found_there(place: Path) -> None:
     forwarded.kubectl(place)
-    said = refused("grafana", *THERE)
-    assert "It has: prometheus, jaeger, victorialogs." in said or "It has: jaeger" in said
-    assert "It is in the profile production: --profile production." in said
+    said = refused("jaeger", *THERE, "--profile", "production")
+    assert "It has: grafana, prometheus." in said
+    assert "It is in the profile poc: --profile poc." in said
     assert "Did you mean jaeger?" in refused("jeager", *THERE)
 
 
@@ -104,6 +104,19 @@ def test_a_cluster_without_the_stack_is_called_so(place: Path) -> None:
     said = refused("prometheus", *THERE)
     assert "The stack is not up: the namespace harness of shop has no service prometheus." in said
     assert "There is no context" in refused("prometheus", *THERE, "--context", "bank")
+
+
+def test_a_stack_without_grafana_says_how_it_is_added(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forwarded.kubectl(place)
+    there = Cluster.get
+    monkeypatch.setattr(
+        Cluster, "get", lambda c, *w: [] if w[:2] == ("service", "grafana") else there(c, *w)
+    )
+    said = refused("grafana", *THERE)
+    assert "The stack in the namespace harness of shop has no Grafana." in said
+    assert "with --dashboards grafana." in said
 
 
 @pytest.fixture
@@ -140,6 +153,10 @@ def test_what_up_says_to_type_leads_to_each_page() -> None:
     assert told["Prometheus"] == (
         "kubectl --context=shop -n harness port-forward service/prometheus 9090"
         "  # http://127.0.0.1:9090"
+    )
+    assert told["Grafana's password"] == (
+        "kubectl --context=shop -n harness get secret grafana "
+        "-o jsonpath={.data.grafana-password} | base64 -d"
     )
     told = commands(cluster, production.PAGES)
     assert list(told) == ["Grafana", "Grafana's password", "Prometheus"]

@@ -93,6 +93,19 @@ def test_grafana_lets_nobody_in_and_calls_nobody(stack: Stack) -> None:
     assert Path(told["GF_PATHS_PROVISIONING"]) == stack.folder / "grafana" / "provisioning"
 
 
+def test_grafana_has_the_plugins_that_are_installed_here(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "plugins"
+    monkeypatch.setattr(grafana, "_PLUGINS", installed)
+    assert grafana.plugins() == ()
+    assert grafana.environment(stack)["GF_PATHS_PLUGINS"] == stack.data("grafana/plugins")
+    (installed / "victoriametrics-logs-datasource").mkdir(parents=True)
+    assert grafana.plugins() == ("victoriametrics-logs-datasource",)
+    there = dataclasses.replace(stack, plugins=grafana.plugins())
+    assert grafana.environment(there)["GF_PATHS_PLUGINS"] == str(installed)
+
+
 def test_grafanas_pages_are_beside_its_program_or_where_packages_put_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

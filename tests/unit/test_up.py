@@ -76,6 +76,29 @@ def test_the_same_for_machines(asked: list[Stack]) -> None:
     assert told["keeps"] == GRAFANAS
 
 
+def test_grafana_is_left_out_or_required_if_so_asked(
+    asked: list[Stack], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, bool]] = []
+    up = lifecycle.up
+
+    def noted(stack: Stack, roles: Sequence[Role], tell: Tell) -> Started:
+        seen.append({role.name: role.optional for role in roles})
+        return up(stack, roles, tell)
+
+    monkeypatch.setattr(lifecycle, "up", noted)
+    done = CliRunner().invoke(app, ["up", "--dashboards", "none"])
+    assert done.exit_code == 0, done.output
+    assert "Grafana was not taken: --dashboards none." in done.stdout
+    ledger.forget()
+    assert CliRunner().invoke(app, ["up", "--dashboards", "grafana"]).exit_code == 0
+    without, required = seen
+    assert "grafana" not in without
+    assert required["grafana"] is False  # not optional any more
+    refused = CliRunner().invoke(app, ["up", "--dashboards", "none", "--require", "grafana"])
+    assert refused.exit_code == 2
+
+
 def test_the_plan_changes_nothing(asked: list[Stack]) -> None:
     done = CliRunner().invoke(app, ["up", "--plan", "--json"])
     assert done.exit_code == 0, done.output

@@ -28,7 +28,8 @@ class Stack:
     `profiles_url` is of a Pyroscope that runs elsewhere, to which Grafana then links.
     `hosts` are the names of components that each have an address of their own, as in a cluster;
     `resource` is said there of records that say nothing of where they are from. With `names_pods`
-    the Collector asks the cluster's API what the pods are called that records are of.
+    the Collector asks the cluster's API what the pods are called that records are of. `plugins` are
+    the data sources that Grafana has besides those that it comes with.
     """
 
     folder: Path
@@ -43,6 +44,7 @@ class Stack:
     hosts: Mapping[str, str] = field(default_factory=dict)
     resource: Mapping[str, str] = field(default_factory=dict)
     names_pods: bool = False
+    plugins: tuple[str, ...] = ()
 
     def data(self, component: str) -> str:
         """The folder for a component's data."""
@@ -95,7 +97,8 @@ class Store:
 
     `target` makes of a dashboard's search what Grafana's data source is told, None if it cannot be
     asked that; `settings` are the data source's own. `span_metrics` says whether it makes metrics
-    of spans, as Tempo's generator names them. `called` is its name for an attribute of a record.
+    of spans, as Tempo's generator names them. `called` is its name for an attribute of a record,
+    `probe` a path of its query endpoint that is answered whatever it keeps.
     """
 
     exporter: Callable[[Stack], tuple[str, Tree]]
@@ -104,6 +107,7 @@ class Store:
     settings: Callable[[Stack], Tree] = lambda stack: {}
     span_metrics: bool = False
     called: Callable[[str], str] = str
+    probe: str = "/"
 
 
 @dataclass(frozen=True)

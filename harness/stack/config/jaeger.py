@@ -163,6 +163,7 @@ PROGRAM = Program(
             {"endpoint": s.reached("jaeger", "otlp"), "tls": {"insecure": True}},
         ),
         ask=Jaeger,
+        probe="/api/services",
         target=target,
         settings=lambda s: {
             "tracesToLogsV2": links.traces_to_logs(s),

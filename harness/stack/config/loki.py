@@ -161,6 +161,7 @@ PROGRAM = Program(
     store=Store(
         exporter=lambda s: ("otlp_http", {"logs_endpoint": s.url("loki") + "/otlp/v1/logs"}),
         ask=Loki,
+        probe="/loki/api/v1/labels",
         target=target,
         called=label,
         settings=lambda s: links.log_to_trace(

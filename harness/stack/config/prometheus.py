@@ -151,6 +151,7 @@ PROGRAM = Program(
             {"metrics_endpoint": s.url("prometheus") + "/api/v1/otlp/v1/metrics"},
         ),
         ask=Prometheus,
+        probe="/api/v1/query?query=1",
         settings=lambda s: {
             "httpMethod": "POST",
             "prometheusType": "Prometheus",

@@ -198,6 +198,7 @@ PROGRAM = Program(
             {"endpoint": s.reached("tempo", "otlp"), "tls": {"insecure": True}},
         ),
         ask=Tempo,
+        probe="/api/echo",
         target=target,
         settings=lambda s: {
             "tracesToLogsV2": links.traces_to_logs(s),

@@ -119,6 +119,7 @@ PROGRAM = Program(
     store=Store(
         exporter=_exporter,
         ask=VictoriaLogs,
+        probe=f"{QUERY}?query=*&limit=1",
         target=target,
         settings=lambda s: links.log_to_trace(s, {"matcherRegex": "trace_id"}),
     ),

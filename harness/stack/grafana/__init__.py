@@ -6,7 +6,7 @@ import, so that nothing here imports it before it is needed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from harness.stack.config.description import KEEPS, Stack, Tree
 
@@ -21,15 +21,21 @@ def files(stack: Stack) -> Mapping[str, Tree]:
         "grafana/provisioning/datasources/stack.yaml": sources.provisioning(stack),
         "grafana/provisioning/dashboards/harness.yaml": _provider(stack),
     }
-    return made | {f"{FOLDER}/{uid}.json": tree for uid, tree in dashboards(stack.keeps).items()}
+    had = sources.had(stack)
+    without = [signal for signal, name in stack.keeps.items() if name not in had]
+    boards = dashboards(stack.keeps, without)
+    return made | {f"{FOLDER}/{uid}.json": tree for uid, tree in boards.items()}
 
 
-def dashboards(keeps: Mapping[str, str] = KEEPS) -> dict[str, Tree]:
-    """Every dashboard by its uid, as Grafana imports it, for who keeps each signal."""
+def dashboards(keeps: Mapping[str, str] = KEEPS, without: Collection[str] = ()) -> dict[str, Tree]:
+    """Every dashboard by its uid, as Grafana imports it, for who keeps each signal.
+
+    Those signals are left out `without` a data source.
+    """
     from harness.stack.grafana import panels
     from harness.stack.grafana.boards import BOARDS
 
-    return {board.uid: panels.build(board, keeps) for board in BOARDS}
+    return {board.uid: panels.build(board, keeps, without) for board in BOARDS}
 
 
 def _provider(stack: Stack) -> Tree:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,10 +43,11 @@ class Target(variants.Dataquery):
         return str(self.told["datasource"]["type"])
 
 
-def build(board: Board, keeps: Keeps) -> Tree:
+def build(board: Board, keeps: Keeps, without: Collection[str] = ()) -> Tree:
     """A dashboard as Grafana imports it; its data sources can be chosen above it.
 
-    Panels that the components of this stack cannot fill are left out, and rows that are then empty.
+    Panels that the components of this stack cannot fill are left out, those of signals `without` a
+    data source too, and rows that are then empty.
     """
     made = (
         dashboard.Dashboard(board.title)
@@ -59,7 +60,10 @@ def build(board: Board, keeps: Keeps) -> Tree:
         .tooltip(model.DashboardCursorSync.CROSSHAIR)
         .link(_others())
     )
-    rows = {row.title: [p for p in row.panels if is_filled(p, keeps)] for row in board.rows}
+    rows = {
+        row.title: [p for p in row.panels if p.signal not in without and is_filled(p, keeps)]
+        for row in board.rows
+    }
     used = {panel.signal for row in rows.values() for panel in row}
     for signal in sorted(used | ({"metrics"} if board.variables else set())):
         kind = catalog.known()[keeps[signal]].source

@@ -23,7 +23,7 @@ from typing import Any
 from harness import __version__
 from harness.errors import CommandError, InputError, NeedError
 from harness.linux import processes
-from harness.targets.kubernetes import helm, images, registry, values
+from harness.targets.kubernetes import dashboards, helm, images, registry, values
 from harness.targets.kubernetes.images import Nodes
 
 FORMAT = 1
@@ -62,7 +62,7 @@ class Archive:
 
     def require(self) -> None:
         """InputError unless this very code wrote it, NeedError if it lacks one of its images."""
-        given = own_values()
+        given = own_values(grafana=dashboards.image() in self.names)
         own = helm.fingerprint(given)
         if (self.version, self.fingerprint) != (__version__, own):
             raise InputError(
@@ -168,9 +168,9 @@ def read(file: Path) -> Archive:
         raise _not_whole(file, error) from error
 
 
-def own_values() -> dict[str, Any]:
+def own_values(*, grafana: bool = False) -> dict[str, Any]:
     """The chart's values for a cluster of no particular name: of one code they are the same."""
-    return values.values(values.stack("bundle"), images.name())
+    return values.values(values.stack("bundle", grafana=grafana), images.name())
 
 
 def require_done(argv: Sequence[str], code: int, log: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import InputError, NeedError
-from harness.targets.kubernetes import kind, preflight, registry, selectors, storage
+from harness.targets.kubernetes import dashboards, kind, preflight, registry, selectors, storage
 from harness.targets.kubernetes.kind import Kind
 from harness.targets.kubernetes.kubectl import Cluster
 from harness.targets.kubernetes.selectors import EVERYTHING, Selectors
@@ -41,8 +41,9 @@ class Options:
 
     With `bundle` kind is given images from that file alone; below `registry` an existing cluster's
     nodes find them. `storage` is the size of each component's volume, of `storage_class`; empty:
-    those that are there already, else none. The last four go with the profile `production`: a
-    folder of charts' archives, RELEASE=FILE of further values, and what `down` removes besides.
+    those that are there already, else none. `charts`, `values`, `crds` and `volumes` go with the
+    profile `production`: a folder of charts' archives, RELEASE=FILE of further values, and what
+    `down` removes besides. `dashboards` are `grafana` or `none`; empty: as they can be had.
     """
 
     target: str
@@ -64,6 +65,7 @@ class Options:
     values: tuple[str, ...] = ()
     crds: bool = False
     volumes: bool = False
+    dashboards: str = ""
     machines: Machines = Machines()
     selectors: Selectors = EVERYTHING
 
@@ -88,6 +90,7 @@ def check(options: Options) -> None:
         registry.check(options.registry)
     storage.check(options.storage, options.storage_class)
     selectors.values(options.selectors)
+    dashboards.check(options.dashboards)
     if options.target == "kind":
         _check_kind(options)
     elif options.target == "vm":

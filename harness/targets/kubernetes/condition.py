@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.stack.config import Stack
-from harness.targets.kubernetes import chosen, helm, pods, proof, values
+from harness.targets.kubernetes import chosen, dashboards, helm, pods, proof, values
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kubectl import Cluster
 
@@ -17,9 +17,11 @@ def status(options: Options, *, prove: bool = True) -> dict[str, Any]:
     cluster = chosen.found(options)
     release = helm.state(cluster)
     whole = release is not None and release["status"] == "deployed"
-    described = values.stack(cluster.context, options.retention_hours)
+    grafana = release is not None and dashboards.GRAFANA in release["components"]
+    described = values.stack(cluster.context, options.retention_hours, grafana=grafana)
     asked = proof.ONE if prove else None
     return {
+        "dashboards": dashboards.GRAFANA if grafana else dashboards.NONE,
         **told(options, cluster, pods.ours(cluster), whole, described, asked),
         "release": release,
     }
@@ -35,7 +37,7 @@ def told(
 ) -> dict[str, Any]:
     """Of these pods and their nodes; ready if all is `whole`, which is then proved if so asked.
 
-    What could not be proved is not ready: `unproved` says why.
+    What could not be proved is not ready: `unproved` says why. `shown` is what Grafana shows.
     """
     nodes = [_node(each, found) for each in cluster.get("nodes")]
     components = [_pod(each) for each in found]
@@ -52,6 +54,8 @@ def told(
             return {**answer, "ready": False, "unproved": str(error)}
         answer["proof"] = {each.signal: [each.backend, each.seconds] for each in proved.arrivals}
         answer["origin"] = dict(proved.origin)
+        if proved.shown is not None:
+            answer["shown"] = vars(proved.shown)
     return answer
 
 

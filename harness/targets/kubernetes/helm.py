@@ -60,7 +60,7 @@ def fingerprint(values: Values) -> str:
 def state(cluster: Cluster, release: str = RELEASE) -> dict[str, Any] | None:
     """The release as helm knows it: `status`, `version`, `note`...; None if there is none.
 
-    `fingerprint` and `storage` are of our own chart.
+    `fingerprint`, `storage` and the names of `components` are of our own chart.
     """
     try:
         done = _helm(cluster, "status", release, "--output=json", check=False)
@@ -78,6 +78,7 @@ def state(cluster: Cluster, release: str = RELEASE) -> dict[str, Any] | None:
         "fingerprint": values.get("fingerprint", ""),
         "note": found["info"].get("description", ""),
         "storage": values.get("storage") or {},
+        "components": sorted(values.get("components") or {}),
     }
 
 

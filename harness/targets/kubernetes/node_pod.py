@@ -123,10 +123,19 @@ def is_running(cluster: Cluster, pod: str) -> bool:
 
 
 def await_ready(
-    cluster: Cluster, selector: str, what: str, meanwhile: Callable[[], None] = lambda: None
+    cluster: Cluster,
+    selector: str,
+    what: str,
+    meanwhile: Callable[[], None] = lambda: None,
+    *,
+    seconds: float = READY_SECONDS,
+    patience: float = _PATIENCE_SECONDS,
 ) -> Tree:
-    """The one pod of this selector, once it is ready; ComponentError if it cannot become so."""
-    until, told = time.monotonic() + READY_SECONDS, time.monotonic()
+    """The one pod of this selector, once it is ready; ComponentError if it cannot become so.
+
+    It is given so many `seconds`, and one that is stuck the `patience`.
+    """
+    until, told = time.monotonic() + seconds, time.monotonic()
     since: dict[str, float] = {}
     while True:
         found = cluster.get("pods", selector)
@@ -138,11 +147,11 @@ def await_ready(
             told = now
         for trouble in pods.troubles(found):
             begun = since.setdefault(f"{trouble.pod}/{trouble.reason}", now)
-            if trouble.kind == "crash" or now - begun > _PATIENCE_SECONDS:
+            if trouble.kind == "crash" or now - begun > patience:
                 raise pods.failure(cluster, trouble)
         if now > until:
             raise ComponentError(
-                f"{what} is not ready after {READY_SECONDS:.0f} s.",
+                f"{what} is not ready after {seconds:.0f} s.",
                 _state(found),
                 f"{cluster.shown} describe pods says more.",
             )

@@ -20,7 +20,7 @@ from typing import IO, Any
 from harness import __version__
 from harness.errors import InputError, StoreError
 from harness.linux import processes
-from harness.targets.kubernetes import archive, helm, registry, values
+from harness.targets.kubernetes import archive, dashboards, helm, registry, values
 from harness.targets.kubernetes.archive import (
     CHUNK_BYTES,
     CONTENT,
@@ -36,14 +36,17 @@ _LEVEL = 3  # gzip's: the next ones take twice the time for a tenth
 Tell = Callable[[str], None]
 
 
-def write(file: Path, tell: Tell, *, node_image: str = "", prefix: str = "") -> Archive:
+def write(
+    file: Path, tell: Tell, *, node_image: str = "", prefix: str = "", asked: str = ""
+) -> Archive:
     """Write what a roll-out of this code needs, whole or not at all; what it then holds.
 
     `node_image` is for kind's nodes; below `prefix`, the registry of one's own, are the images that
-    docker lacks. InputError if the file is there already, StoreError if it cannot be written.
+    docker lacks; `asked` are the dashboards. InputError if the file is there already, StoreError if
+    it cannot be written.
     """
     _require_new(file)
-    given = archive.own_values()
+    given = archive.own_values(grafana=dashboards.gathered(asked, prefix, tell))
     names = values.images(given)
     registry.gather([*names, *([node_image] if node_image else [])], tell, prefix)
     node = _described([registry.plain(node_image)])[0] if node_image else None

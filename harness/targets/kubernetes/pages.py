@@ -15,7 +15,7 @@ from pathlib import Path
 from harness.errors import ComponentError, NeedError
 from harness.linux import processes
 from harness.linux.processes import Process
-from harness.targets.kubernetes.kubectl import Cluster
+from harness.targets.kubernetes.kubectl import OURS, Cluster
 
 HERE = "127.0.0.1"
 FIRST_SECONDS = 30.0  # until it is given up at the beginning
@@ -31,6 +31,7 @@ class Page:
     """What a person may look at: a Service and its port, and the port that is taken for it here.
 
     `path` is where it begins; one that asks for a login has a `user`, and its password in `secret`.
+    `added` is the option that adds it to a stack that need not have it.
     """
 
     title: str
@@ -40,6 +41,7 @@ class Page:
     path: str = "/"
     user: str = ""
     secret: tuple[str, str] = ("", "")
+    added: str = ""
 
     def url(self, port: int) -> str:
         """Where it is, on this port here."""
@@ -76,6 +78,12 @@ def commands(cluster: Cluster, pages: Pages) -> dict[str, str]:
 def require(cluster: Cluster, page: Page, port: int) -> None:
     """NeedError if the stack is not there, or the port here is taken."""
     if not cluster.get("service", page.service):
+        if page.added and cluster.get("services", f"--selector={OURS}"):
+            raise NeedError(
+                f"The stack in the namespace {cluster.namespace} of {cluster.context} has no "
+                f"{page.title}.",
+                next_step=f"Add it: the harness up that made it, with {page.added}.",
+            )
         raise NeedError(
             f"The stack is not up: the namespace {cluster.namespace} of {cluster.context} has no "
             f"service {page.service}.",

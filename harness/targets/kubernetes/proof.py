@@ -2,7 +2,7 @@
 
 The request is made from a pod to a service by its name, with a mark in its query. Its span is found
 by that mark, its metric by the counter that grew, its log line by the program that it had executed;
-the span must say in which pod it was made.
+the span must say in which pod it was made. Grafana, if it is there, must show all of it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from harness.errors import CommandError, ComponentError
+from harness.errors import CommandError, ComponentError, HarnessError
 from harness.stack import backends, readback
 from harness.stack.config import PROGRAMS, Stack
 from harness.stack.config.prometheus import metric
+from harness.stack.grafana import shown
+from harness.stack.grafana.shown import Shown
 from harness.stack.questions import Logs, Metrics, Traces
 from harness.stack.readback import Arrival
+from harness.targets.kubernetes import dashboards
+from harness.targets.kubernetes.dashboards import GRAFANA
 from harness.targets.kubernetes.kubectl import OURS, Cluster
 
 Pod = dict[str, Any]
@@ -51,10 +55,16 @@ ONE = Asked()
 
 @dataclass(frozen=True)
 class Proved:
-    """What was found of the request, and what its span says of where it was made."""
+    """What was found of the request, and what its span says of where it was made.
+
+    `shown` is what Grafana shows, if it is there; `unshown` why it does not show what it should,
+    where nobody asked for it.
+    """
 
     arrivals: Sequence[Arrival] = ()
     origin: Mapping[str, str] = field(default_factory=dict)
+    shown: Shown | None = None
+    unshown: str = ""
 
 
 @contextlib.contextmanager
@@ -73,11 +83,12 @@ def reached(cluster: Cluster, stack: Stack) -> Iterator[Stack]:
         )
 
 
-def prove(cluster: Cluster, stack: Stack, asked: Asked = ONE) -> Proved:
+def prove(cluster: Cluster, stack: Stack, asked: Asked = ONE, *, shows: bool = True) -> Proved:
     """Make a request and find its span, metric and log line; ComponentError names what is not.
 
     One record of each signal is sent to the Collector before, and again if something is missing, so
-    that what does not arrive from an agent is told from what no backend keeps.
+    that what does not arrive from an agent is told from what no backend keeps. Grafana, where it is
+    there, is asked for its data sources and dashboards; what is amiss is an error if it `shows`.
     """
     with reached(cluster, stack) as here:
         _prove_backends(cluster, stack, here)
@@ -95,10 +106,22 @@ def prove(cluster: Cluster, stack: Stack, asked: Asked = ONE) -> Proved:
         arrived = _found(here, wanted, began, lambda: _make_request(cluster, asked, mark))
         if len(arrived) < len(wanted):
             _prove_backends(cluster, stack, here)  # one may have become full meanwhile
-    if "traces" in arrived:
-        _require_named(cluster, stack, pods, origin)
-    _require_all(list(wanted), arrived)
-    return Proved([arrived[signal] for signal in wanted], origin)
+        if "traces" in arrived:
+            _require_named(cluster, stack, pods, origin)
+        _require_all(list(wanted), arrived)
+        proved = Proved([arrived[signal] for signal in wanted], origin)
+        return _seen(cluster, here, proved, shows) if GRAFANA in stack.hosts else proved
+
+
+def _seen(cluster: Cluster, here: Stack, proved: Proved, shows: bool) -> Proved:
+    """With what Grafana shows."""
+    try:
+        found = shown.prove(here, dashboards.password(cluster))
+    except HarnessError as error:
+        if shows:
+            raise
+        return dataclasses.replace(proved, unshown=str(error))
+    return dataclasses.replace(proved, shown=found)
 
 
 def _prove_backends(cluster: Cluster, stack: Stack, here: Stack) -> None:

@@ -6,13 +6,16 @@ import contextlib
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.errors import CommandError
 from harness.stack import catalog
+from harness.stack.config import GRAFANA_PASSWORD, Stack
+from harness.stack.grafana.shown import USER
 from harness.targets.kubernetes import (
     chosen,
+    dashboards,
     helm,
     images,
     kind,
@@ -30,24 +33,33 @@ from harness.targets.kubernetes import (
 )
 from harness.targets.kubernetes.archive import Archive
 from harness.targets.kubernetes.chosen import Options
+from harness.targets.kubernetes.dashboards import Choice
 from harness.targets.kubernetes.kind import Kind, Wanted
 from harness.targets.kubernetes.kubectl import OURS, Cluster
 from harness.targets.kubernetes.pages import Page, Pages
 from harness.targets.kubernetes.proof import Proved
 
 Tell = Callable[[str], None]
+UNSETTLED = (
+    "Dashboards: grafana, if the stack that is there has it, or the nodes can have its image and "
+    "start it; else none."
+)
 PATHS = {"victorialogs": "/select/vmui/"}  # of pages that are not where a host's begin
 
 
 @dataclass
 class RolledOut:
-    """What `up` did: seconds by phase, what the proof found, where the pages are."""
+    """What `up` did: seconds by phase, what the proof found, where the pages are.
+
+    `dashboards` say whether Grafana is there, and why, where that is for `up` to choose.
+    """
 
     cluster: Cluster
     changed: bool
     phases: dict[str, float] = field(default_factory=dict)
     proved: Proved = field(default_factory=Proved)
     pages: Mapping[str, str] = field(default_factory=dict)
+    dashboards: Choice | None = None
 
 
 Install = Callable[[Options, Cluster, str, Archive | None, dict[str, float], Tell], RolledOut]
@@ -99,16 +111,14 @@ def _install(
     phases: dict[str, float],
     tell: Tell,
 ) -> RolledOut:
-    described = values.stack(cluster.context, options.retention_hours)
-    shown = pages.commands(cluster, pages_of(options))
     now = helm.state(cluster)
+    choice = dashboards.settled(options.dashboards, now, bundle.names if bundle else None)
     volumes = storage.wanted(options.storage, options.storage_class, now)
-    seen = selectors.values(options.selectors)
-    given = values.values(described, image, options.registry, options.pull_secret, volumes, seen)
+    described, given = _described(options, cluster.context, image, volumes, choice)
     deployed = now is not None and now["status"] == "deployed"
     same = now is not None and now["fingerprint"] == helm.fingerprint(given)
-    if deployed and same and all(map(pods.is_ready, pods.ours(cluster))):
-        return RolledOut(cluster, False, phases, pages=shown)
+    if choice and deployed and same and all(map(pods.is_ready, pods.ours(cluster))):
+        return RolledOut(cluster, False, phases, pages=_shown(cluster, choice), dashboards=choice)
     with timed(phases, "cluster checks", tell):
         preflight.require(preflight.cluster(cluster, platform.machine()))
         preflight.require(storage.checks(cluster, volumes))
@@ -122,12 +132,33 @@ def _install(
         with timed(phases, "node checks", tell):
             checked = node_check.COLLECTORS
             node_check.require(cluster, given["image"], checked, tell, options.pull_secret)
+        if choice is None:
+            with timed(phases, "dashboards", tell):
+                tried = given["components"][dashboards.GRAFANA]
+                choice = dashboards.tried(cluster, tried, options.pull_secret)
+                tell(choice.told)
+            described, given = _described(options, cluster.context, image, volumes, choice)
         with timed(phases, "installation", tell):
             helm.settle(cluster)
             helm.install(cluster, given)
     with timed(phases, "proof", tell):
-        proved = proof.prove(cluster, described)
-    return RolledOut(cluster, True, phases, proved, shown)
+        proved = proof.prove(cluster, described, shows=choice.asked)
+    return RolledOut(cluster, True, phases, proved, _shown(cluster, choice), choice)
+
+
+def _described(
+    options: Options, cluster: str, image: str, volumes: Mapping[str, str], choice: Choice | None
+) -> tuple[Stack, dict[str, Any]]:
+    """The stack and the chart's values for it, with Grafana while nothing is chosen yet."""
+    grafana = choice is None or choice.taken
+    described = values.stack(cluster, options.retention_hours, grafana=grafana)
+    seen = selectors.values(options.selectors)
+    names = image, options.registry, options.pull_secret
+    return described, values.values(described, *names, volumes, seen)
+
+
+def _shown(cluster: Cluster, choice: Choice) -> dict[str, str]:
+    return pages.commands(cluster, _pages(grafana=choice.taken))
 
 
 @contextlib.contextmanager
@@ -149,19 +180,20 @@ def plan(options: Options) -> dict[str, Any]:
     It changes nothing.
     """
     chosen.check(options)
-    described = values.stack(options.name, options.retention_hours)
     own = Kind(options.name, chosen.home(options.name))
     made: dict[str, Any] = {"target": options.target, "namespace": options.namespace}
     if options.target == "kind":
         made["cluster"] = own.configuration(Wanted(options.name, options.nodes, options.image))
     volumes = storage.wanted(options.storage, options.storage_class, None)
-    names = images.name(), options.registry, options.pull_secret
-    given = values.values(described, *names, volumes, selectors.values(options.selectors))
+    carried = sources.carried(options)
+    choice = dashboards.settled(options.dashboards, None, carried.names if carried else None)
+    _, given = _described(options, options.name, images.name(), volumes, choice)
+    made["dashboards"] = choice.told if choice else UNSETTLED
     if "agents" in given:
         made["agents"] = given["agents"]
     if volumes:
         made["volumes"] = {"of": sorted(given["components"]), **volumes}
-    made["images"] = sources.told(options, sources.carried(options), values.images(given))
+    made["images"] = sources.told(options, carried, values.images(given))
     made["checks"] = [vars(check) for check in preflight.tools(chosen.tools(options))]
     return made
 
@@ -209,13 +241,23 @@ def left(options: Options) -> list[str]:
 
 
 def pages_of(options: Options) -> Pages:
-    """Each page that a person may look at."""
-    described = values.stack(options.name)
+    """Each page that a person may look at, Grafana's too, which need not be there."""
+    return _pages()
+
+
+def _pages(*, grafana: bool = True) -> Pages:
+    described = values.stack("", grafana=grafana)
     found = {}
     for name in described.hosts:
         if name != "otelcol":
             port, path = described.port(name, "http"), PATHS.get(name, "/")
             found[name] = Page(catalog.known()[name].title, name, port, port, path)
+    if grafana:
+        secret = dashboards.GRAFANA, GRAFANA_PASSWORD
+        page = found[dashboards.GRAFANA]
+        found[dashboards.GRAFANA] = replace(
+            page, user=USER, secret=secret, added="--dashboards grafana"
+        )
     return found
 
 

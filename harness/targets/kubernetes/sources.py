@@ -11,7 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import NeedError
-from harness.targets.kubernetes import archive, chosen, images, packing, registry, values
+from harness.targets.kubernetes import (
+    archive,
+    chosen,
+    dashboards,
+    images,
+    packing,
+    registry,
+    values,
+)
 from harness.targets.kubernetes.archive import Archive
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.images import Nodes
@@ -22,23 +30,29 @@ _PULL_TYPES = ("kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg")
 Tell = Callable[[str], None]
 
 
-def bundle(file: Path, tell: Tell, *, node_image: str = "", prefix: str = "") -> Archive:
-    """Write one file with all that `up` needs; what it holds. Below `prefix` images are pulled."""
+def bundle(
+    file: Path, tell: Tell, *, node_image: str = "", prefix: str = "", asked: str = ""
+) -> Archive:
+    """Write one file with all that `up` needs; what it holds. Below `prefix` images are pulled.
+
+    `asked` are the dashboards; if nothing is, Grafana's image is left out where it cannot be had.
+    """
     if prefix:
         registry.check(prefix)
     chosen.require(["docker"])
-    return packing.write(file, tell, node_image=node_image, prefix=prefix)
+    return packing.write(file, tell, node_image=node_image, prefix=prefix, asked=asked)
 
 
-def push(prefix: str, file: Path | None, tell: Tell) -> list[str]:
+def push(prefix: str, file: Path | None, tell: Tell, asked: str = "") -> list[str]:
     """Push all images of a roll-out to a registry, those of a bundle if there is one; their names.
 
-    Without a bundle what the local docker lacks is built or pulled.
+    Without a bundle what the local docker lacks is built or pulled; `asked` are the dashboards.
     """
     registry.check(prefix)
     chosen.require(["docker"])
     if file is None:
-        wanted = values.images(archive.own_values())
+        grafana = dashboards.gathered(asked, "", tell)
+        wanted = values.images(archive.own_values(grafana=grafana))
         registry.gather(wanted, tell)
     else:
         carried = archive.read(file)

@@ -20,10 +20,10 @@ FOLDER = Path("/harness")
 """Where a component's files are in its container."""
 
 
-def stack(cluster: str, retention_hours: int = 24) -> Stack:
+def stack(cluster: str, retention_hours: int = 24, *, grafana: bool = False) -> Stack:
     """The stack of a cluster of this name, each component known by its Service's name."""
     keeps = dict(KEEPS)
-    names = [*keeps.values(), "otelcol"]
+    names = [*keeps.values(), "otelcol", *(["grafana"] if grafana else [])]
     return Stack(
         FOLDER,
         keeps=keeps,
@@ -71,9 +71,14 @@ def component(described: Stack, name: str) -> Tree:
     if program.render is not None:
         files[described.file(name).name] = program.render(described)
     ready = urlsplit(program.ready(described))
-    reads = name == "otelcol" and described.names_pods
+    more = {
+        "readsPods": name == "otelcol" and described.names_pods,
+        "env": dict(program.environment(described)),
+        "secrets": list(program.secrets),
+        "user": known.user,
+    }
     return {
-        **({"readsPods": True} if reads else {}),
+        **{key: value for key, value in more.items() if value},
         "image": known.image,
         "args": program.arguments(described),
         "files": {file: json.dumps(tree, sort_keys=True) for file, tree in sorted(files.items())},

@@ -9,7 +9,15 @@ from functools import partial
 from typing import Any
 
 from harness.errors import NeedError
-from harness.targets.kubernetes import archive, chosen, images, profiles, sources, values
+from harness.targets.kubernetes import (
+    archive,
+    chosen,
+    dashboards,
+    images,
+    profiles,
+    sources,
+    values,
+)
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.preflight import Check
 from harness.targets.kubernetes.profiles import Profile
@@ -75,7 +83,8 @@ def _load(options: Options, found: Noted, tell: Tell) -> None:
     """What the nodes would otherwise pull, or could not: a bundle's images, or docker's of here."""
     ours = images.name()
     stays = options.profile == "production"  # whose charts name images that the nodes pull
-    wanted = [ours] if stays else values.images(archive.own_values())
+    given = archive.own_values(grafana=options.dashboards != dashboards.NONE)
+    wanted = [ours] if stays else values.images(given)
     with nodes.reached(found.cluster) as there:
         sources.load(there, sources.carried(options), wanted, tell)
 

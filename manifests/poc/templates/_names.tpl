@@ -74,11 +74,13 @@ roleRef:
   name: {{ $wide }}
 {{- end }}
 
+{{/* Who a pod runs as: this number, nobody if there is none. */}}
 {{- define "harness.user" -}}
+{{- $user := default 65534 . -}}
 runAsNonRoot: true
-runAsUser: 65534
-runAsGroup: 65534
-fsGroup: 65534
+runAsUser: {{ $user }}
+runAsGroup: {{ $user }}
+fsGroup: {{ $user }}
 seccompProfile:
   type: RuntimeDefault
 {{- end }}

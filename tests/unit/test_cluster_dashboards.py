@@ -1,0 +1,416 @@
+"""Whether a roll-out has Grafana: asked for, there already or tried, and what it then shows."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli import app, cluster
+from harness.cli.dashboards import wanted
+from harness.errors import CommandError, ComponentError, InputError, NeedError
+from harness.stack.grafana import shown
+from harness.stack.grafana.boards import BOARDS
+from harness.targets.kubernetes import (
+    chosen,
+    condition,
+    dashboards,
+    node_pod,
+    profiles,
+    proof,
+    rollout,
+    sources,
+    values,
+)
+from harness.targets.kubernetes.chosen import Options
+from harness.targets.kubernetes.dashboards import Choice
+from harness.targets.kubernetes.kubectl import Cluster
+from harness.targets.kubernetes.proof import Proved
+from harness.targets.kubernetes.rollout import RolledOut
+from tests.unit.dockered import DOCKER, NAMES, OWN, Machine, on_path
+
+CLUSTER = Cluster("kind-shop", "harness")
+STACK = values.stack("kind-shop", grafana=True)
+COMPONENT = values.component(STACK, "grafana")
+IMAGE = dashboards.image()
+PASSWORD = "the secret of the test"
+
+
+def test_what_is_asked_for_is_one_of_two_or_nothing() -> None:
+    for asked in ("", "grafana", "none"):
+        chosen.check(Options("kind", dashboards=asked))
+    with pytest.raises(InputError, match="no dashboards 'kibana'"):
+        chosen.check(Options("kind", dashboards="kibana"))
+    with pytest.raises(InputError, match="--dashboards does not go with --profile production"):
+        profiles.of(Options("kind", profile="production", dashboards="none"))
+
+
+def test_require_asks_for_it_too_and_not_for_both() -> None:
+    assert wanted("", ["grafana"]) == wanted("grafana", []) == "grafana"
+    assert wanted("none", ["tempo"]) == "none"
+    assert wanted("", []) == ""
+    with pytest.raises(InputError, match="--require grafana does not go"):
+        wanted("none", ["grafana"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--require", "tempo"), "--require does not go with --target kind"),
+        (("--require", "grafana", "--dashboards", "none"), "--require grafana does not go"),
+        (("--dashboards", "kibana"), "There are no dashboards 'kibana'"),
+    ],
+)
+def test_the_command_refuses_before_anything(words: tuple[str, ...], said: str) -> None:
+    done = CliRunner().invoke(app, ["up", "--target", "kind", "--plan", *words])
+    assert done.exit_code == 2
+    assert said in " ".join(done.stderr.split())
+
+
+def release(*components: str, status: str = "deployed") -> dict[str, Any]:
+    return {"status": status, "components": list(components)}
+
+
+def test_what_is_asked_for_holds_whatever_is_there() -> None:
+    for there in (None, release(), release("grafana")):
+        taken = dashboards.settled("grafana", there, None)
+        assert taken is not None
+        assert (taken.taken, taken.asked, taken.kind) == (True, True, "grafana")
+        assert dashboards.settled("none", there, [IMAGE]) == Choice(False, "It was asked for.")
+
+
+def test_a_stack_that_is_there_stays_as_it_is() -> None:
+    had = dashboards.settled("", release("grafana", "jaeger"), None)
+    assert had is not None
+    assert (had.taken, had.asked) == (True, False)
+    bare = dashboards.settled("", release("jaeger"), None)
+    assert bare is not None
+    assert bare.told.startswith("Dashboards: none. The stack that is there has none. --dashboards")
+    assert dashboards.settled("", release("grafana", status="failed"), None) is None
+
+
+def test_a_bundle_that_lacks_it_decides_and_must_have_what_is_asked_for() -> None:
+    assert dashboards.settled("", None, None) is None
+    assert dashboards.settled("", None, [IMAGE, OWN]) is None  # whether it starts is to be seen
+    assert dashboards.settled("", None, [OWN]) == Choice(False, "The bundle lacks its image.")
+    with pytest.raises(NeedError, match="The bundle has no image of Grafana"):
+        dashboards.settled("grafana", None, [OWN])
+
+
+@pytest.fixture
+def applied(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is applied and removed, in order."""
+    seen: list[Any] = []
+    monkeypatch.setattr(Cluster, "apply", lambda _, manifest: seen.append(manifest))
+    monkeypatch.setattr(node_pod, "remove", lambda _, *what: seen.append(what[0]))
+    return seen
+
+
+def test_it_is_tried_in_a_pod_that_goes_again(
+    applied: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_pod, "await_ready", lambda *_, **__: {})
+    choice = dashboards.tried(CLUSTER, COMPONENT, "key")
+    assert (choice.taken, choice.asked) == (True, False)
+    assert IMAGE in choice.why
+    before, pod, after = applied
+    assert before == after == f"pod/{dashboards.TRIAL}"
+    assert pod["spec"]["imagePullSecrets"] == [{"name": "key"}]
+    assert "app.kubernetes.io/part-of" not in pod["metadata"]["labels"]  # never taken for the stack
+    (container,) = pod["spec"]["containers"]
+    assert container["image"] == IMAGE
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert pod["spec"]["securityContext"]["runAsNonRoot"]
+    told = {each["name"]: each["value"] for each in container["env"]}
+    assert told["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
+    assert "GF_SECURITY_ADMIN_PASSWORD" not in told
+    json.dumps(pod)
+
+
+def stuck(name: str, reason: str) -> dict[str, Any]:
+    waiting = {"reason": reason, "message": "no such host"}
+    one = {"name": "grafana", "restartCount": 0, "state": {"waiting": waiting}}
+    metadata = {"name": name, "labels": {}}
+    return {"metadata": metadata, "spec": {}, "status": {"containerStatuses": [one]}}
+
+
+def test_an_image_that_cannot_be_pulled_is_left_out_and_says_why(
+    applied: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dashboards, "_PATIENCE_SECONDS", -1.0)
+    pod = stuck(dashboards.TRIAL, "ErrImagePull")
+    monkeypatch.setattr(Cluster, "get", lambda _, what, *__: [pod] if what == "pods" else [])
+    choice = dashboards.tried(CLUSTER, COMPONENT)
+    assert not choice.taken
+    assert choice.told.startswith(
+        "Dashboards: none. It cannot be had: grafana-trial does not start"
+    )
+    assert "no such host" in choice.why
+    assert choice.why.endswith(dashboards._NEXT)
+    assert applied[-1] == f"pod/{dashboards.TRIAL}"
+
+
+def test_what_the_api_does_not_take_fails_no_roll_out(
+    applied: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise CommandError("`kubectl apply` failed.", "pods is forbidden", "Ask for it.")
+
+    monkeypatch.setattr(Cluster, "apply", refuse)
+    choice = dashboards.tried(CLUSTER, COMPONENT)
+    assert not choice.taken
+    assert "pods is forbidden" in choice.why
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return on_path(tmp_path, monkeypatch)
+
+
+def unreachable(machine: Machine) -> None:
+    """Docker cannot pull Grafana, and all else."""
+    failing = (
+        f'pull) test "$3" = {IMAGE} && {{ echo no route >&2; exit 1; }}; echo "$3" >>"$0.has";;'
+    )
+    machine.put("docker", DOCKER.replace('pull) echo "$3" >>"$0.has";;', failing))
+
+
+def test_a_bundle_without_it_is_written_where_it_cannot_be_had_and_told(
+    machine: Machine, tmp_path: Path
+) -> None:
+    unreachable(machine)
+    told: list[str] = []
+    made = sources.bundle(tmp_path / "b.tar", told.append)
+    assert made.names == [name for name in NAMES if name != IMAGE]
+    assert any("Grafana is left out" in line and "no route" in line for line in told)
+    made.require()
+    with pytest.raises(NeedError, match=IMAGE):
+        sources.bundle(tmp_path / "c.tar", print, asked="grafana")
+    assert not (tmp_path / "c.tar").exists()
+    plan = rollout.plan(Options("existing", bundle=tmp_path / "b.tar", registry="r.example"))
+    assert plan["dashboards"] == "Dashboards: none. The bundle lacks its image."
+
+
+def test_none_is_pulled_packed_and_pushed_if_none_is_asked_for(
+    machine: Machine, tmp_path: Path
+) -> None:
+    sources.bundle(tmp_path / "b.tar", print, asked="none")
+    sources.push("r.example", None, print, "none")
+    assert not [line for line in machine.told("docker") if "grafana" in line]
+
+
+def test_a_plan_says_what_would_decide(machine: Machine) -> None:
+    assert rollout.plan(Options("kind"))["dashboards"] == rollout.UNSETTLED
+    assert IMAGE in rollout.plan(Options("kind"))["images"]
+    none = rollout.plan(Options("kind", dashboards="none"))
+    assert none["dashboards"] == "Dashboards: none. It was asked for."
+    assert IMAGE not in none["images"]
+
+
+BUNDLED = "--bundle", "b.tar"
+
+
+def test_what_a_bundle_has_was_said_when_it_was_written() -> None:
+    words = ["images", "push", "--registry", "r.example", *BUNDLED, "--dashboards", "none"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 2
+    assert "--dashboards does not go with --bundle" in " ".join(done.stderr.split())
+
+
+# Answers of Grafana's HTTP API as its documentation and sources have them: GET /api/health, GET
+# /api/search (grafana.com/docs/grafana/latest/developers/http_api), and through its data proxy what
+# the components themselves answer. None was recorded of a Grafana that ran.
+HEALTH = {"commit": "0", "database": "ok", "version": "13.2.0"}
+FOUND = [
+    {"id": n, "uid": board.uid, "title": board.title, "type": "dash-db", "tags": ["harness"]}
+    for n, board in enumerate(BOARDS)
+]
+PROXY = "/api/datasources/proxy/uid"
+ANSWERS: dict[str, tuple[int, Any]] = {
+    "/api/health": (200, HEALTH),
+    "/api/search?type=dash-db&limit=5000": (200, FOUND),
+    f"{PROXY}/prometheus/api/v1/query?query=1": (200, {"status": "success"}),
+    f"{PROXY}/jaeger/api/services": (200, {"data": ["go"]}),
+    f"{PROXY}/tempo/api/echo": (200, "echo"),
+    f"{PROXY}/loki/loki/api/v1/labels": (200, {"status": "success", "data": []}),
+}
+
+
+class Standing:
+    """A stand-in for Grafana with answers by their paths."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.answers = dict(ANSWERS)
+        self.logins: set[str] = set()
+
+
+@pytest.fixture
+def standing() -> Iterator[Standing]:
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            made.logins.add(self.headers.get("Authorization", ""))
+            status, body = made.answers.get(self.path, (404, {"message": "Not found"}))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        made = Standing(server.server_port)
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield made
+        server.shutdown()
+
+
+def look(standing: Standing, **keeps: str) -> shown.Shown:
+    there = replace(STACK, hosts={}, ports={"grafana.http": standing.port})
+    return shown.prove(replace(there, keeps={**STACK.keeps, **keeps}), PASSWORD, 0.0)
+
+
+def test_it_is_proved_by_its_health_its_sources_and_its_dashboards(standing: Standing) -> None:
+    found = look(standing)
+    assert found.version == "13.2.0"
+    assert found.sources == ["jaeger", "prometheus"]
+    assert set(found.dashboards) == {board.uid for board in BOARDS}
+    assert "Grafana shows no logs" in found.lacks
+    (login,) = standing.logins
+    assert base64.b64decode(login.split()[1]).decode() == f"admin:{PASSWORD}"
+    every = look(standing, traces="tempo", logs="loki")
+    assert set(every.sources) == {"tempo", "prometheus", "loki"}
+    assert every.lacks == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "said"),
+    [
+        ("/api/health", (503, {"database": "failing"}), "It is not healthy: 503"),
+        ("/api/health", (200, {"database": "failing"}), "It is not healthy: {'database'"),
+        (f"{PROXY}/jaeger/api/services", (502, "Bad Gateway"), "source jaeger has no answer: 502"),
+        (
+            f"{PROXY}/jaeger/api/services",
+            (404, {"message": "Unable to find datasource plugin"}),
+            "Unable to find datasource plugin",
+        ),
+        ("/api/search?type=dash-db&limit=5000", (200, FOUND[1:]), f"dashboard {BOARDS[0].uid}"),
+        ("/api/search?type=dash-db&limit=5000", (401, {"message": "Invalid"}), "searched: 401"),
+    ],
+)
+def test_what_it_does_not_show_is_told_without_the_password(
+    standing: Standing, path: str, answer: tuple[int, Any], said: str
+) -> None:
+    standing.answers[path] = answer
+    with pytest.raises(ComponentError, match="does not show what it should") as caught:
+        look(standing)
+    assert said in caught.value.why
+    assert PASSWORD not in str(caught.value)
+
+
+def test_one_that_is_away_is_told() -> None:
+    there = replace(STACK, hosts={}, ports={"grafana.http": 1})
+    with pytest.raises(ComponentError, match="does not show") as caught:
+        shown.prove(there, PASSWORD, 0.0)
+    assert "It is not healthy" in caught.value.why
+
+
+def secret(monkeypatch: pytest.MonkeyPatch, *data: str) -> None:
+    kept = {"grafana-password": base64.b64encode(PASSWORD.encode()).decode()}
+    found = [{"data": kept}] if not data else []
+    monkeypatch.setattr(Cluster, "get", lambda *_: found)
+
+
+def test_its_password_comes_out_of_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret(monkeypatch)
+    assert dashboards.password(CLUSTER) == PASSWORD
+    secret(monkeypatch, "none")
+    with pytest.raises(NeedError, match="there is no Secret grafana"):
+        dashboards.password(CLUSTER)
+
+
+def test_what_nobody_asked_for_is_told_and_what_was_asked_for_is_an_error(
+    standing: Standing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret(monkeypatch)
+    prove = shown.prove
+    monkeypatch.setattr(shown, "prove", lambda stack, password: prove(stack, password, 0.0))
+    here = replace(STACK, hosts={}, ports={"grafana.http": standing.port})
+    seen = proof._seen(CLUSTER, here, Proved(), shows=True)
+    assert seen.shown is not None
+    standing.answers["/api/health"] = (503, {})
+    told = proof._seen(CLUSTER, here, Proved(), shows=False)
+    assert told.shown is None
+    assert "It is not healthy: 503" in told.unshown
+    with pytest.raises(ComponentError):
+        proof._seen(CLUSTER, here, Proved(), shows=True)
+
+
+def test_status_asks_grafana_where_the_release_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    def told(*asked: Any) -> dict[str, Any]:
+        seen.append("grafana" in asked[4].hosts)
+        return {"ready": True}
+
+    monkeypatch.setattr(condition, "told", told)
+    monkeypatch.setattr(condition.chosen, "found", lambda _: CLUSTER)
+    monkeypatch.setattr(condition.pods, "ours", lambda _: [])
+    for there, kind in ((release("grafana"), "grafana"), (release(), "none"), (None, "none")):
+        monkeypatch.setattr(condition.helm, "state", lambda _, there=there: there)
+        assert condition.status(Options("kind"))["dashboards"] == kind
+    assert seen == [True, False, False]
+
+
+def said(monkeypatch: pytest.MonkeyPatch, *words: str, **does: Any) -> str:
+    """What a command says of a roll-out that does as it is told here."""
+    profile = replace(profiles.PROFILES["poc"], **{k: lambda *_, v=v: v for k, v in does.items()})
+    monkeypatch.setattr(cluster.machines, "of", lambda _: profile)
+    done = CliRunner().invoke(app, [*words, "--target", "existing", "--context", "shop"])
+    assert not isinstance(done.exception, AssertionError | TypeError | KeyError), done.exception
+    return done.stdout
+
+
+SHOWN = shown.Shown("13.2.0", ["prometheus", "jaeger"], ["harness-flows"], "It shows no logs.")
+
+
+def test_up_says_what_it_took_why_and_what_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    choice = Choice(True, "It could be had.")
+    up = RolledOut(CLUSTER, True, {"proof": 1.0}, Proved(shown=SHOWN), {}, choice)
+    text = said(monkeypatch, "up", up=up)
+    assert "Dashboards: grafana. It could be had." in text
+    assert "Grafana 13.2.0 has 1 dashboards, answers from prometheus, jaeger. It shows no" in text
+    told = json.loads(said(monkeypatch, "up", "--json", up=up))["dashboards"]
+    assert (told["taken"], told["why"]) == ("grafana", "It could be had.")
+    assert told["shown"]["dashboards"] == ["harness-flows"]
+    amiss = replace(up, proved=Proved(unshown="Grafana does not show what it should."))
+    assert "It was not proved: Grafana does not show" in said(monkeypatch, "up", up=amiss)
+    of_a_chart = replace(up, proved=Proved(), dashboards=None)
+    assert "Dashboards" not in said(monkeypatch, "up", up=of_a_chart)
+    assert "dashboards" not in json.loads(said(monkeypatch, "up", "--json", up=of_a_chart))
+
+
+def test_status_names_its_page_only_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {
+        "target": "existing", "context": "shop", "namespace": "harness", "ready": True,
+        "nodes": [], "pods": [], "troubles": [], "dashboards": "grafana", "shown": vars(SHOWN),
+    }  # fmt: skip
+    text = said(monkeypatch, "status", status=there)
+    assert "Grafana 13.2.0 has" in text
+    assert "victorialogs, grafana." in text
+    bare = {k: v for k, v in there.items() if k != "shown"} | {"dashboards": "none"}
+    assert "grafana" not in said(monkeypatch, "status", status=bare)
+
+
+def test_the_plan_says_it_too(machine: Machine) -> None:
+    words = ["up", "--target", "kind", "--plan", "--dashboards", "grafana"]
+    text = CliRunner().invoke(app, words).stdout
+    assert "Dashboards: grafana. It was asked for." in text
+    assert "Next: harness up --target kind --dashboards grafana" in text
