@@ -254,6 +254,8 @@ def _given(options: Options) -> str:
         "bundle": bundle, "registry": registry, "pull-secret": secret, "image": options.image,
         "storage": options.storage, "storage-class": options.storage_class,
         "inventory": asked.inventory, "create": asked.create,
+        "control-planes": asked.control_planes if asked.control_planes > 1 else "",
+        "upgrade": asked.upgrade,
         **selectors.given(options.selectors),
         "machines": asked.maker if asked.create and asked.maker != "containers" else "",
     }  # fmt: skip

@@ -8,7 +8,17 @@ import typer
 
 from harness.cli import cluster, local_stack, selectors
 from harness.cli.images import BundleFile, PullSecret, Registry
-from harness.cli.machines import Create, Inventory, Maker, Reset, Unaccelerated, Variables, asked
+from harness.cli.machines import (
+    ControlPlanes,
+    Create,
+    Inventory,
+    Maker,
+    Reset,
+    Unaccelerated,
+    Upgrade,
+    Variables,
+    asked,
+)
 from harness.cli.screen import errors
 from harness.cli.selectors import Excluded, Namespaces, PodSelector
 from harness.errors import InputError
@@ -73,9 +83,11 @@ def up_command(
     ] = False,
     inventory: Inventory = "",
     create: Create = 0,
+    control_planes: ControlPlanes = 1,
     machines: Maker = "containers",
     unaccelerated: Unaccelerated = False,
     variables: Variables = None,
+    upgrade: Upgrade = "",
     bundle: BundleFile = None,
     registry: Registry = "",
     pull_secret: PullSecret = "",
@@ -134,9 +146,14 @@ def up_command(
 
       harness up --target vm --create 3 --image IMAGE
 
+      harness up --target vm --upgrade 1.35
+
       harness up --target existing --context my-cluster --profile production --plan
     """
-    made = asked(target, inventory, create, machines, unaccelerated, variables)
+    made = asked(
+        target, inventory, create, machines, unaccelerated, variables,
+        control_planes=control_planes, upgrade=upgrade,
+    )  # fmt: skip
     seen = Selectors(agent_namespaces, agent_excluded_namespaces, agent_pod_selector)
     if target != "local":
         cluster.refuse({"require": require, "bind": bind != "127.0.0.1"}, target)

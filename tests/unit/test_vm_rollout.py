@@ -234,6 +234,12 @@ def test_without_a_cluster_it_is_said_how_to_make_one(stage: Stage, command: str
         (["--target", "vm", "--create", "3", "--set", "kubeconfig=x"], "sets no variable"),
         (["--target", "vm", "--create", "3", "--set", "cluster_network"], "sets no variable"),
         (["--target", "vm", "--create", "3", "--name", "../x"], "is no name for a cluster"),
+        (["--target", "vm", "--create", "3", "--control-planes", "2"], "are no safer than 1"),
+        (["--target", "vm", "--create", "2", "--control-planes", "3"], "do not go on 2 machines"),
+        (["--target", "vm", "--inventory", "x", "--control-planes", "3"], "is of machines that"),
+        (["--control-planes", "3"], "--control-planes does not go with --target local"),
+        (["--target", "vm", "--upgrade", "newest"], "is no version of Kubernetes"),
+        (["--target", "kind", "--upgrade", "1.35"], "--upgrade does not go with --target kind"),
         (["--target", "moon"], "There is no target 'moon'"),
     ],
 )
@@ -263,6 +269,12 @@ def test_a_plan_names_the_machines_and_changes_nothing(
     assert [each["name"] for each in told["cluster"]["nodes"]] == ["a", "b"]
     assert stage.did == []
     assert not chosen.home("shop", "vm").exists()
+
+
+def test_a_plan_names_the_control_planes(stage: Stage) -> None:
+    words = ["--target", "vm", "--create", "4", "--control-planes", "3", "--plan", "--json"]
+    told = json.loads(CliRunner().invoke(app, ["up", *words]).stdout)
+    assert [each["role"] for each in told["machines"]] == [*[CONTROL_PLANE] * 3, WORKER]
 
 
 def test_the_way_in_is_called_by_the_clusters_name(

@@ -92,10 +92,10 @@ def plan(profile: Profile, options: Options) -> dict[str, Any]:
 def _planned(options: Options) -> list[dict[str, str]]:
     now, asked = noted.read(options.name), options.machines
     if now is None and asked.create:
-        names = (f"{options.name}-{number + 1}" for number in range(asked.create))
+        roles = [CONTROL_PLANE] * asked.control_planes + [WORKER] * asked.create
         return [
-            _told(name, WORKER if number else CONTROL_PLANE, "", asked.maker)
-            for number, name in enumerate(names)
+            _told(f"{options.name}-{number + 1}", roles[number], "", asked.maker)
+            for number in range(asked.create)
         ]
     if now is None or not now.maker:
         now = machines.named(options, now)
