@@ -46,6 +46,10 @@ class Stage:
         (noted.folder(options.name) / noted.KUBECONFIG).write_text("{}")
         return self.site_changes
 
+    def upgrade(self, options: Options, found: Noted, tell: Callable[[str], None]) -> bool:
+        self.do("upgrade")
+        return self.site_changes
+
     def reset(self, options: Options, found: Noted, tell: Callable[[str], None]) -> None:
         self.do("reset")
 
@@ -85,6 +89,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     monkeypatch.setattr(chosen, "require_tools", lambda _: None)
     monkeypatch.setattr(site, "require", lambda: None)
     monkeypatch.setattr(site, "make", made.make)
+    monkeypatch.setattr(site, "upgrade", made.upgrade)
     monkeypatch.setattr(site, "reset", made.reset)
     monkeypatch.setattr(rollout, "_load", made.load)
     monkeypatch.setattr(sources, "carried", lambda _: None)
@@ -115,6 +120,27 @@ def test_a_second_time_it_says_whether_anything_changed(
     rollout.up(stage.profile, options(), print)
     stage.site_changes, stage.stack_changes = on_machines, in_cluster
     assert rollout.up(stage.profile, options(), print).changed is changed
+
+
+def test_an_upgrade_comes_before_all_and_needs_a_cluster(stage: Stage) -> None:
+    asked = replace(options(), machines=Machines(inventory="hosts.ini", upgrade="1.35"))
+    with pytest.raises(NeedError, match="There is no cluster shop"):
+        rollout.up(stage.profile, asked, print)
+    assert stage.did == []
+    rollout.up(stage.profile, options(), print)
+    stage.did.clear()
+    done = rollout.up(stage.profile, asked, print)
+    assert stage.did == ["upgrade", "site", "images", "stack"]
+    assert done.changed
+    assert list(done.phases)[:4] == ["checks", "machines", "upgrade", "cluster"]
+    stage.site_changes = stage.stack_changes = False
+    assert not rollout.up(stage.profile, asked, print).changed
+
+
+def test_an_upgrade_says_which_packages_are_meant() -> None:
+    asked = Options("vm", machines=Machines(upgrade="v1.35.2", variables=("cluster_minor=1.34",)))
+    assert site._given(asked) == {"cluster_minor": "1.35"}
+    assert site._given(options()) == {}
 
 
 def test_with_a_registry_the_nodes_pull(stage: Stage) -> None:

@@ -42,6 +42,8 @@ def up(profile: Profile, options: Options, tell: Tell) -> RolledOut:
             chosen.require_tools(options)
             site.require()
             sources.carried(options)
+            if options.machines.upgrade:
+                chosen.on_machines(options)  # NeedError without a cluster
         with timed(phases, "machines", tell):
             found, fresh = machines.taken(options, tell)
         try:
@@ -59,8 +61,12 @@ def _on(
     profile: Profile, options: Options, found: Noted, phases: dict[str, float], tell: Tell
 ) -> RolledOut:
     """The cluster on these machines, then what goes into it."""
+    changed = False
+    if options.machines.upgrade:
+        with timed(phases, "upgrade", tell):
+            changed = site.upgrade(options, found, tell)
     with timed(phases, "cluster", tell):
-        changed = site.make(options, found, tell)
+        changed = site.make(options, found, tell) or changed
     if not options.registry:
         with timed(phases, "images", tell):
             _load(options, found, tell)
