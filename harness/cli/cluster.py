@@ -149,7 +149,9 @@ def _where(options: Options) -> str:
 
 def _print_images(found: dict[str, Any]) -> None:
     nodes = found["cluster"]["nodes"] if "cluster" in found else []
-    what = f"a cluster of {len(nodes)} nodes, in it " if nodes else ""
+    upgraded = found["cluster"].get("upgrade", "") if nodes else ""
+    which = f" of Kubernetes {upgraded}" if upgraded else ""
+    what = f"a cluster of {len(nodes)} nodes{which}, in it " if nodes else ""
     out.print(f"Would make {what}the namespace {found['namespace']}, from these images:")
     for image, where in found["images"].items():
         out.print(escape(f"  {image}, {where}"), soft_wrap=True)

@@ -8,7 +8,6 @@ done: as where somebody was killed.
 from __future__ import annotations
 
 import json
-import os
 import socket
 import sys
 from collections.abc import Callable
@@ -18,7 +17,6 @@ from typing import Any
 NAME, VERSION, FOLDER, *WORDS = sys.argv[1:]
 PLACE = Path(FOLDER)
 HOST = socket.gethostname()
-PROGRAM = "#!/bin/sh\nexec {python} {file} {name} {version} {folder} \"$@\"\n"
 PLAIN = [word for word in WORDS if not word.startswith("--")]
 
 
@@ -42,6 +40,11 @@ def done(*words: str) -> None:
         sys.exit(f"{line} broke")
 
 
+def version(program: Path) -> str:
+    """That of another file like the one that has started this."""
+    return program.read_text().split()[5]
+
+
 def kubeadm() -> None:
     found = cluster()
     if PLAIN == ["version"]:
@@ -59,18 +62,18 @@ def kubeadm() -> None:
 
 def kubectl() -> None:
     found = cluster()
-    nodes, what = found["nodes"], " ".join(WORDS)
+    nodes, said = found["nodes"], " ".join(WORDS)
     if "configmap" in PLAIN:
         print(f"apiServer: {{}}\nkubernetesVersion: {found['version']}")
     elif PLAIN[:2] == ["get", "nodes"]:
         for name, node in nodes.items():
             print(name, node["kubelet"], node["ready"])
-    elif PLAIN[:2] == ["get", "node"] and "unschedulable" in what:
+    elif PLAIN[:2] == ["get", "node"] and "unschedulable" in said:
         print("true" if nodes[PLAIN[2]]["cordoned"] else "", end="")
     elif PLAIN[:2] == ["get", "node"]:
         node = nodes[PLAIN[2]]
-        print(node["kubelet"], end=f" {node['ready']}" if "conditions" in what else "")
-    elif PLAIN[0] in ("drain", "uncordon"):
+        print(node["kubelet"], end=f" {node['ready']}" if "conditions" in said else "")
+    elif PLAIN[:1] in (["drain"], ["uncordon"]):
         nodes[PLAIN[1]]["cordoned"] = PLAIN[0] == "drain"
         write(found)
         done(*PLAIN)
@@ -81,11 +84,10 @@ def systemctl() -> None:
         print("LoadState=loaded\nActiveState=active\nUnitFileState=enabled")
     elif "restart" in WORDS:
         found = cluster()
-        installed = Path("/usr/local/bin/kubelet").read_text().split()[5]
         assert found["nodes"][HOST]["cordoned"], "pods leave before their kubelet goes"
-        found["nodes"][HOST]["kubelet"] = installed
+        found["nodes"][HOST]["kubelet"] = version(Path("/usr/local/bin/kubelet"))
         write(found)
-        done("restart", installed)
+        done("restart", found["nodes"][HOST]["kubelet"])
 
 
 def apt_get() -> None:
@@ -93,35 +95,19 @@ def apt_get() -> None:
     if "install" not in WORDS or "--simulate" in WORDS:
         return
     release = (PLACE / "repository").read_text()
-    wanted = [word.partition("=") for word in PLAIN[1:] if "=" in word and "::" not in word]
-    for name, _, version in wanted:
-        assert f"{release}-1.1".startswith(version.rstrip("*")), version
-        text = Path(f"/usr/local/bin/{name}").read_text().split()
-        text[5] = f"v{release}"
-        Path(f"/usr/local/bin/{name}").write_text(program(name, text[5]))
-    done("install", *(f"{name}={version}" for name, _, version in wanted))
-
-
-def apt_mark() -> None:
-    done(*WORDS)
-
-
-def ctr() -> None:
-    done("images", WORDS[-1])
-
-
-def program(name: str, version: str) -> str:
-    """What is in a file that stands in for a program."""
-    return PROGRAM.format(
-        python=sys.executable, file=__file__, name=name, version=version, folder=FOLDER
-    )
+    wanted = [word for word in PLAIN if word.startswith("kube")]
+    for name, _, pattern in (word.partition("=") for word in wanted):
+        assert f"{release}-1.1".startswith(pattern.rstrip("*")), pattern
+        file = Path("/usr/local/bin", name)
+        file.write_text(file.read_text().replace(f" {version(file)} ", f" v{release} "))
+    done("install", *wanted)
 
 
 KNOWN: dict[str, Callable[[], None]] = {
     "kubeadm": kubeadm, "kubectl": kubectl, "systemctl": systemctl, "apt-get": apt_get,
-    "apt-mark": apt_mark, "ctr": ctr, "dpkg": lambda: None,
+    "apt-mark": lambda: done(*WORDS), "ctr": lambda: done("images", WORDS[-1]),
+    "dpkg": lambda: None,
 }  # fmt: skip
 
 if __name__ == "__main__":
-    os.umask(0o022)
     KNOWN[NAME]()

@@ -138,6 +138,7 @@ def hosts(tmp_path: Path) -> Hosts:
         }
     groups = {"control_plane": {FIRST: variables[FIRST]}, "worker": {SECOND: variables[SECOND]}}
     common = {"ansible_connection": "local", "ansible_become": False,
+              "cluster_node_address": "192.0.2.11",
               "ansible_python_interpreter": str(PYTHON)}  # fmt: skip
     children = {name: {"hosts": each} for name, each in groups.items()}
     inventory = {"all": {"vars": common, "children": children}}
@@ -195,33 +196,28 @@ def test_from_packages_that_stay_held(hosts: Hosts) -> None:
     assert "/v1.35/deb/" in sources
 
 
-def test_where_it_was_killed_the_same_command_goes_on(hosts: Hosts) -> None:
-    for broken in (
-        f"alpha: apply {NEW}", "alpha: drain alpha", f"alpha: restart {NEW}",
-        "beta: upgrade node", "alpha: uncordon beta",
-    ):  # fmt: skip
+def test_where_it_stopped_the_same_command_goes_on(hosts: Hosts) -> None:
+    for broken in (f"alpha: apply {NEW}", f"alpha: restart {NEW}", "alpha: uncordon beta"):
         (hosts.folder / "breaks").write_text(broken)
         with pytest.raises(HarnessError):
             hosts.from_files()
         assert hosts.done[-1] == broken
     hosts.from_files()
     settled(hosts)
-    assert changes(hosts.from_files()) == {FIRST: 0, SECOND: 0}
 
 
 @pytest.mark.parametrize(
-    ("version", "what"),
-    [("1.36", "1.36 was asked for"), ("1.33", "1.33 was asked for"), ("1.34.2", "1.34.2 was asked"),
-     ("next", "upgrade_version is next")],
-    ids=["skipped", "back", "an older release", "no version"],
-)  # fmt: skip
+    ("version", "next_step"),
+    [("1.36", "Go to 1.35 first."), ("1.33", "make the cluster anew"), ("1.34.2", "newer version")],
+    ids=["skipped", "back", "an older release"],
+)
 def test_other_versions_are_refused_before_anything(
-    hosts: Hosts, version: str, what: str
+    hosts: Hosts, version: str, next_step: str
 ) -> None:
-    with pytest.raises(HarnessError, match=what) as caught:
+    with pytest.raises(HarnessError, match=f"{version} was asked for") as caught:
         hosts.play(version)
+    assert next_step in caught.value.next_step
     assert caught.value.why
-    assert caught.value.next_step
     assert hosts.done == []
 
 
@@ -242,5 +238,3 @@ def test_files_of_another_version_than_was_asked_for_are_refused(hosts: Hosts) -
     with pytest.raises(HarnessError, match=r"alpha got kubeadm v1\.34\.5, and 1\.35 was asked"):
         hosts.from_files("v1.34.5")
     assert hosts.done == []
-    hosts.from_files()
-    settled(hosts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,10 +44,6 @@ def addresses(story: Story, at: str = FIRST) -> set[str]:
     words = ("get", "endpointslices", "--selector=kubernetes.io/service-name=kubernetes")
     (found,) = json.loads(story.kubectl(*words, "--output=json", at=at))["items"]
     return {address for each in found["endpoints"] for address in each["addresses"]}
-
-
-def ready(story: Story, name: str) -> tuple[str, ...]:
-    return ("wait", "--for=condition=Ready", f"node/{name}", "--timeout=5s")
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +89,21 @@ def test_a_second_run_changes_nothing(story: Story) -> None:
     assert changed(story.site()) == NOTHING
 
 
+def test_programs_of_another_version_are_no_upgrade_in_passing(
+    story: Story, tmp_path: Path
+) -> None:
+    """By a sum that is another one; nothing is changed, and the way is named."""
+    sums = (story.files / "SHA256SUMS").read_text()
+    for each in story.files.iterdir():
+        (tmp_path / each.name).symlink_to(each)
+    (tmp_path / "SHA256SUMS").unlink()
+    other = re.sub(r"^\S+(?=  kubelet$)", "0" * 64, sums, flags=re.MULTILINE)
+    (tmp_path / "SHA256SUMS").write_text(other)
+    told = story.site(cluster_files=str(tmp_path))["error"]
+    assert "has other programs of Kubernetes than machine-" in told["what"]
+    assert "--upgrade" in told["next_step"]
+
+
 def test_the_cluster_goes_on_without_its_first_control_plane(story: Story) -> None:
     """Another answers, the worker finds it, and what is asked for is scheduled and started."""
     story.made.stop(FIRST)
@@ -100,7 +112,8 @@ def test_the_cluster_goes_on_without_its_first_control_plane(story: Story) -> No
     pod = ("run", "after", *image, "--command", "--", "/bin/busybox", "sleep", "100000")
     story.await_that("get", "serviceaccount", "default", at=SECOND)
     story.kubectl(*pod, at=SECOND)
-    story.await_that("wait", "--for=condition=Ready", "pod/after", "--timeout=5s", at=SECOND)
+    is_ready = ("wait", "--for=condition=Ready", "pod/after", "--timeout=5s")
+    story.await_that(*is_ready, at=SECOND, seconds=300)
     found = json.loads(story.kubectl("get", "pod", "after", "--output=json", at=SECOND))
     assert found["spec"]["nodeName"] == WORKER
 
@@ -111,8 +124,9 @@ def test_a_run_names_the_one_that_is_missing(story: Story) -> None:
 
 def test_the_one_that_was_lost_comes_back_by_itself(story: Story) -> None:
     story.made.start(FIRST)
-    story.await_that("get", "--raw=/readyz", at=FIRST)
-    story.await_that(*ready(story, FIRST))
+    own = f"--server=https://{story.made.all[0].address}:6443"  # and no other one that answers
+    story.await_that(own, "get", "--raw=/readyz")
+    story.await_that("wait", "--for=condition=Ready", f"node/{FIRST}", "--timeout=5s")
     assert changed(story.site()) == NOTHING
     assert addresses(story) == {each.address for each in story.made.all[:3]}
 

@@ -303,6 +303,14 @@ def test_a_plan_names_the_control_planes(stage: Stage) -> None:
     assert [each["role"] for each in told["machines"]] == [*[CONTROL_PLANE] * 3, WORKER]
 
 
+def test_a_plan_names_the_version_that_is_upgraded_to(stage: Stage) -> None:
+    words = ["up", "--target", "vm", "--inventory", "hosts.ini", "--upgrade", "1.35", "--plan"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "a cluster of 2 nodes of Kubernetes 1.35" in done.stdout
+    assert "--upgrade 1.35" in done.stdout.replace("\n", " ")
+
+
 def test_the_way_in_is_called_by_the_clusters_name(
     stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

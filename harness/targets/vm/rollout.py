@@ -91,6 +91,8 @@ def plan(profile: Profile, options: Options) -> dict[str, Any]:
     found = profile.plan(options)
     found["machines"] = _planned(options)
     found["cluster"] = {"nodes": [each for each in found["machines"] if each["role"]]}
+    if options.machines.upgrade:
+        found["cluster"]["upgrade"] = options.machines.upgrade
     found["checks"] = [*found["checks"], *(vars(check) for check in _ansible())]
     return found
 
