@@ -1,8 +1,8 @@
 """Stands in for the programs of a host in `test_playbook_upgrade`: NAME VERSION FOLDER ARGUMENTS...
 
-What kubeadm, kubectl, systemctl and apt do to a cluster they do to `cluster.json` in FOLDER, where all
-that is more than a question is written down in `done`. What `breaks` there names fails, once, after it was
-done: as where somebody was killed.
+What kubeadm, kubectl, systemctl and apt do to a cluster they do to `cluster.json` in FOLDER, where
+all that is more than a question is written down in `done`. What `breaks` there names fails, once,
+after it was done: as where somebody was killed.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def kubeadm() -> None:
     elif PLAIN[:2] == ["upgrade", "plan"]:
         done("plan", PLAIN[2])
     elif PLAIN[:2] == ["upgrade", "apply"]:
-        assert VERSION == PLAIN[2], "kubeadm upgrades to what it is itself"
+        assert PLAIN[2] == VERSION, "kubeadm upgrades to what it is itself"
         write({**found, "version": VERSION})
         done("apply", VERSION)
     elif PLAIN == ["upgrade", "node"]:

@@ -1,7 +1,7 @@
 """A cluster is upgraded by the playbook itself, on hosts whose programs are those of `standin`.
 
-Each host is this machine in a mount namespace with programs of its own in /usr/local, so that what is
-put there, and restarted, is nobody else's.
+Each host is this machine in a mount namespace with programs of its own in /usr/local, so that what
+is put there, and restarted, is nobody else's.
 """
 
 from __future__ import annotations
