@@ -156,7 +156,9 @@ def _where(options: Options) -> str:
 
 def _print_images(found: dict[str, Any]) -> None:
     nodes = found["cluster"]["nodes"] if "cluster" in found else []
-    what = f"a cluster of {len(nodes)} nodes, in it " if nodes else ""
+    upgraded = found["cluster"].get("upgrade", "") if nodes else ""
+    which = f" of Kubernetes {upgraded}" if upgraded else ""
+    what = f"a cluster of {len(nodes)} nodes{which}, in it " if nodes else ""
     out.print(f"Would make {what}the namespace {found['namespace']}, from these images:")
     for image, where in found["images"].items():
         out.print(escape(f"  {image}, {where}"), soft_wrap=True)
@@ -292,6 +294,8 @@ def _given(options: Options) -> str:
         "storage": options.storage, "storage-class": options.storage_class,
         "dashboards": options.dashboards,
         "inventory": asked.inventory, "create": asked.create,
+        "control-planes": asked.control_planes if asked.control_planes > 1 else "",
+        "upgrade": asked.upgrade,
         **selectors.given(options.selectors),
         "machines": asked.maker if asked.create and asked.maker != "containers" else "",
     }  # fmt: skip

@@ -18,6 +18,23 @@ Inventory = Annotated[
 Create = Annotated[
     int, typer.Option("--create", min=0, metavar="N", help="vm: make so many machines instead.")
 ]
+ControlPlanes = Annotated[
+    int,
+    typer.Option(
+        "--control-planes",
+        min=1,
+        metavar="N",
+        help="vm: how many of those that are made are control planes: one or three.",
+    ),
+]
+Upgrade = Annotated[
+    str,
+    typer.Option(
+        "--upgrade",
+        metavar="VERSION",
+        help="vm: bring the cluster to the next minor version of Kubernetes, node by node.",
+    ),
+]
 Maker = Annotated[
     str,
     typer.Option(
@@ -54,13 +71,20 @@ def asked(
     unaccelerated: bool = False,
     variables: list[str] | None = None,
     reset: bool = False,
+    *,
+    control_planes: int = Machines.control_planes,
+    upgrade: str = "",
 ) -> Machines:
     """What is said of machines; InputError where another target is meant."""
-    found = Machines(inventory, create, maker, unaccelerated, tuple(variables or ()), reset)
+    found = Machines(
+        inventory, create, maker, unaccelerated, tuple(variables or ()), reset, control_planes,
+        upgrade,
+    )  # fmt: skip
     if target != "vm":
         given = {
             "inventory": inventory, "create": create, "machines": maker != Machines.maker,
             "unaccelerated": unaccelerated, "set": variables, "reset": reset,
+            "control-planes": control_planes != Machines.control_planes, "upgrade": upgrade,
         }  # fmt: skip
         refuse(given, target)
     return found

@@ -9,7 +9,17 @@ import typer
 from harness.cli import cluster, local_stack, selectors
 from harness.cli.dashboards import Dashboards, wanted
 from harness.cli.images import BundleFile, PullSecret, Registry
-from harness.cli.machines import Create, Inventory, Maker, Reset, Unaccelerated, Variables, asked
+from harness.cli.machines import (
+    ControlPlanes,
+    Create,
+    Inventory,
+    Maker,
+    Reset,
+    Unaccelerated,
+    Upgrade,
+    Variables,
+    asked,
+)
 from harness.cli.screen import errors
 from harness.cli.selectors import Excluded, Namespaces, PodSelector
 from harness.errors import InputError
@@ -76,9 +86,11 @@ def up_command(
     ] = False,
     inventory: Inventory = "",
     create: Create = 0,
+    control_planes: ControlPlanes = 1,
     machines: Maker = "containers",
     unaccelerated: Unaccelerated = False,
     variables: Variables = None,
+    upgrade: Upgrade = "",
     bundle: BundleFile = None,
     registry: Registry = "",
     pull_secret: PullSecret = "",
@@ -139,9 +151,14 @@ def up_command(
 
       harness up --target vm --create 3 --image IMAGE
 
+      harness up --target vm --upgrade 1.35
+
       harness up --target existing --context my-cluster --profile production --plan
     """
-    made = asked(target, inventory, create, machines, unaccelerated, variables)
+    made = asked(
+        target, inventory, create, machines, unaccelerated, variables,
+        control_planes=control_planes, upgrade=upgrade,
+    )  # fmt: skip
     seen = Selectors(agent_namespaces, agent_excluded_namespaces, agent_pod_selector)
     shown = wanted(dashboards, require or [])
     if target != "local":

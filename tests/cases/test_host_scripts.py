@@ -128,6 +128,19 @@ def test_a_reset_puts_back_what_was_there(tmp_path: Path, bare: Path) -> None:
     assert not bare.exists()
 
 
+def test_a_reset_leaves_the_hosts_that_were_known_before(tmp_path: Path, bare: Path) -> None:
+    hosts = tmp_path / "host/etc/hosts"
+    hosts.parent.mkdir(parents=True)
+    line = "192.0.2.11 cluster-endpoint # by harness-cluster\n"
+    hosts.write_text(f"127.0.0.1 localhost\n{line}")
+    unit = tmp_path / "host/etc/systemd/system/kubelet.service.d/20-harness-endpoint.conf"
+    unit.parent.mkdir(parents=True)
+    unit.touch()
+    assert removing(tmp_path, bare) == []
+    assert hosts.read_text() == "127.0.0.1 localhost\n"
+    assert not unit.exists()
+
+
 def test_a_reset_leaves_what_a_package_that_stays_has(tmp_path: Path, bare: Path) -> None:
     own, other = tmp_path / "var" / "containerd", tmp_path / "var" / "kubelet"
     own.mkdir(parents=True)

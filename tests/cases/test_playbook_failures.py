@@ -27,6 +27,8 @@ EXPECTED: dict[str, tuple[type[HarnessError], str, str]] = {
     "sums": (InputError, "What came to machine-1 is not what SHA256SUMS says.", "anew"),
     "preflight": (NeedError, "kubeadm refuses machine-1.", "cluster_ignore_preflight"),
     "no-python": (NeedError, "machine-1 has no Python 3", "python3"),
+    "drain": (ComponentError, "Pods do not leave machine-2.", "poddisruptionbudgets"),
+    "skew": (NeedError, "kubeadm refuses to upgrade machine-1.", "run the same command again"),
     "not-ready": (ComponentError, "The cluster is there, and is not ready.", "describe nodes"),
     "unknown": (CommandError, "`Make the control plane` failed on machine-1.", "ansible.log"),
 }

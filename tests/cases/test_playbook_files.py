@@ -11,10 +11,13 @@ import jinja2
 import pytest
 import yaml
 
+from harness.linux import processes
+
 ROLES = Path(__file__).resolve().parents[2] / "playbooks" / "roles"
 HOST: dict[str, Any] = {
     "ansible_facts": {"nodename": "Alpha"},
     "cluster_endpoint": "192.0.2.11:6443",
+    "cluster_endpoint_name": "cluster-endpoint",
     "cluster_flannel_image": "registry.example/flannel:1",
     "cluster_flannel_plugin_image": "registry.example/plugin:1",
     "cluster_helper_image": "registry.example/busybox:1",
@@ -111,6 +114,73 @@ def test_a_control_plane_joins_with_the_keys_as_well() -> None:
     found = documents(JOIN, join_control_plane=True)["JoinConfiguration"]["controlPlane"]
     assert found["certificateKey"] == "0123abcd"
     assert found["localAPIEndpoint"] == {"advertiseAddress": "192.0.2.11"}
+
+
+def test_a_host_joins_where_the_cluster_says_that_it_is_called() -> None:
+    """One that was begun alone has its first address, whatever more control planes would have."""
+    found = documents(JOIN, cluster_endpoint="cluster-endpoint:6443")["JoinConfiguration"]
+    assert found["discovery"]["bootstrapToken"]["apiServerEndpoint"] == "192.0.2.11:6443"
+
+
+def test_pods_run_on_all_control_planes_where_there_is_no_worker() -> None:
+    alone = {"control_plane": ["alpha", "beta", "gamma"]}
+    for groups, taints in ((alone, []), (HOST["groups"], None)):
+        found = documents(JOIN, join_control_plane=True, groups=groups)["JoinConfiguration"]
+        assert found["nodeRegistration"].get("taints") == taints
+
+
+ENDPOINT = "host/templates/endpoint.sh.j2"
+FACTS = {"default_ipv4": {"address": "192.0.2.12"}}
+SEVERAL: dict[str, Any] = {
+    "groups": {"control_plane": ["alpha", "beta"], "worker": []},
+    "hostvars": {
+        "alpha": {"cluster_node_address": "192.0.2.11", "ansible_facts": FACTS},
+        "beta": {"ansible_facts": FACTS},
+    },
+}
+
+
+@pytest.mark.parametrize("before", ["127.0.0.1 localhost\n", "::1 localhost", ""])
+def test_a_host_knows_its_control_planes_by_one_name_and_forgets_them(
+    tmp_path: Path, before: str
+) -> None:
+    """By a copy of what is written there, whose /etc/hosts is a file of the test's."""
+    hosts, script = tmp_path / "hosts", tmp_path / "endpoint.sh"
+    text = rendered(ENDPOINT, **SEVERAL, cluster_state=str(tmp_path / "state"))
+    (tmp_path / "state").mkdir()
+    script.write_text(text.replace("hosts=/etc/hosts", f"hosts={hosts}"))
+    hosts.write_text(before)
+    was = hosts.stat().st_ino
+    done = processes.run(["sh", str(script)])
+    assert done.stdout == "cluster-endpoint is known\n"
+    lines = hosts.read_text().splitlines()
+    assert [line.split()[:2] for line in lines[-2:]] == [
+        ["192.0.2.11", "cluster-endpoint"], ["192.0.2.12", "cluster-endpoint"],
+    ]  # fmt: skip
+    assert lines[:-2] == before.splitlines()
+    assert processes.run(["sh", str(script)]).stdout == ""
+    assert hosts.read_text().splitlines() == lines
+    assert hosts.stat().st_ino == was
+    assert list((tmp_path / "state").iterdir()) == []
+
+
+def test_the_name_is_made_known_before_each_start_of_the_kubelet() -> None:
+    unit = rendered("host/templates/kubelet.service.d/20-harness-endpoint.conf.j2")
+    assert "ExecStartPre=-/bin/sh /var/lib/harness-cluster/endpoint.sh" in unit.splitlines()
+
+
+def test_only_several_control_planes_are_called_by_a_name() -> None:
+    """What nodes call, by Ansible's own expression."""
+    defaults = yaml.safe_load((ROLES / "cluster/defaults/main.yml").read_text())
+
+    def endpoint(*names: str) -> str:
+        environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
+        given = {**defaults, "cluster_first_address": "192.0.2.11"}
+        groups = {"control_plane": list(names)}
+        return environment.from_string(defaults["cluster_endpoint"]).render(given, groups=groups)
+
+    assert endpoint("alpha") == "192.0.2.11:6443"
+    assert endpoint("alpha", "beta", "gamma") == "cluster-endpoint:6443"
 
 
 def test_containerd_takes_the_pause_image_that_kubeadm_takes() -> None:

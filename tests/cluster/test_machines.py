@@ -7,42 +7,19 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from harness.linux import processes
 from tests.cluster import machines
 from tests.cluster.engine import Engine
-from tests.cluster.machines import Machines
+from tests.cluster.played import FIRST, Story, changed
 
 pytestmark = pytest.mark.cluster
 
-SECONDS = 1800
-FIRST, SECOND, THIRD = "machine-1", "machine-2", "machine-3"
-KUBECTL = ("kubectl", "--kubeconfig=/etc/kubernetes/admin.conf")
+SECOND, THIRD = "machine-2", "machine-3"
 TOKEN = re.compile(r"\b[a-z0-9]{6}\.[a-z0-9]{16}\b")
-
-PLAY = """
-import json, sys
-from pathlib import Path
-from harness.errors import HarnessError
-from harness.targets.vm import ansible
-asked = json.loads(sys.argv[1])
-try:
-    recap = ansible.play(
-        asked["playbook"], Path(asked["inventory"]), asked["variables"], Path(asked["log"]),
-        lambda line: print(line, file=sys.stderr, flush=True), check=asked["check"],
-    )
-    print(json.dumps({host: vars(counts) for host, counts in recap.items()}))
-except HarnessError as error:
-    print(json.dumps({"error": error.to_dict()}))
-"""
 
 PODS = """
 apiVersion: v1
@@ -84,82 +61,11 @@ spec:
 """
 
 
-# what is installed, and which files are where a system has its own; not what changes by itself, as
-# folders of systemd that are empty
-LOOK = r"""
-dpkg-query --show
-systemctl list-unit-files --no-legend --state=enabled
-find /etc /opt /usr/local /usr/libexec /var/lib -xdev -not -path '/var/lib/dpkg/*' \
-    -not -path '/var/lib/systemd/*' -not -path '/var/lib/apt/*' -not -path '/etc/ssh/ssh_host_*' \
-    -not -path '/etc/systemd/system/*.wants' -not -name '*.cache' -not -name '*-'
-sysctl --ignore net.ipv4.ip_forward net.bridge.bridge-nf-call-iptables
-ls /sys/class/net
-"""
-
-
-@dataclass
-class Story:
-    """The machines, what is installed on them, and how they were before."""
-
-    made: Machines
-    files: Path
-    folder: Path
-    before: dict[str, list[str]] = field(default_factory=dict)
-
-    def play(self, name: str, *, check: bool = False, lines: str = "", **more: Any) -> Any:
-        """Run a playbook; `lines` go at the end of the inventory. Its recap, or its error."""
-        inventory = self.made.inventory(self.folder / "inventory.ini")
-        with inventory.open("a") as stream:
-            stream.write(lines)
-        asked = {
-            "playbook": name, "inventory": str(inventory), "log": str(self.folder / "ansible.log"),
-            "check": check, "variables": {
-                "cluster_source": "files", "cluster_files": str(self.files),
-                "cluster_free_mib": 1024, "kubeconfig": str(self.folder / "kubeconfig"), **more,
-            },
-        }  # fmt: skip
-        argv = self.made.engine.inside([sys.executable, "-c", PLAY, json.dumps(asked)])
-        done = processes.run(argv, check=False, timeout=SECONDS)
-        print(done.stderr)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    def site(self, **more: Any) -> Any:
-        return self.play("site.yml", **more)
-
-    def kubectl(self, *words: str, check: bool = True) -> str:
-        return self.made.exec(FIRST, *KUBECTL, *words, check=check)
-
-    def looked(self) -> dict[str, list[str]]:
-        """What is installed on each machine, and which files are where a system has its own."""
-        return {
-            each.name: sorted(self.made.exec(each.name, "sh", "-c", LOOK).splitlines())
-            for each in self.made.all
-        }
-
-    def await_that(self, *words: str, seconds: float = 180) -> None:
-        """A command of kubectl that succeeds at last."""
-        until = time.monotonic() + seconds
-        while True:
-            try:
-                self.kubectl(*words)
-                return
-            except Exception:
-                if time.monotonic() > until:
-                    raise
-            time.sleep(2)
-
-
 @pytest.fixture(scope="module")
 def story(docker: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     folder = tmp_path_factory.mktemp("machines")
     with machines.running(docker, 3, folder) as made:
         yield Story(made, machines.files(docker), folder)
-
-
-def changed(recap: Any) -> dict[str, int]:
-    assert "error" not in recap, recap
-    return {host: counts["changed"] for host, counts in recap.items()}
 
 
 def test_a_look_at_bare_machines_changes_nothing(story: Story) -> None:

@@ -100,6 +100,27 @@ def test_those_that_are_made_are_noted_and_reached_by_a_key_of_their_own(
     assert "share this machine's kernel and CPUs" in found.caution
 
 
+def test_several_of_them_are_control_planes_where_that_is_asked(workshop: Workshop) -> None:
+    asked = Options("vm", "shop", image="debian", machines=Machines(create=4, control_planes=3))
+    found, _ = machines.taken(asked, print)
+    assert [host.role for host in found.hosts] == [*[CONTROL_PLANE] * 3, WORKER]
+    assert machines.taken(asked, print) == (found, False)
+    assert machines.taken(Options("vm", "shop"), print) == (found, False)
+    other = replace(asked, machines=Machines(create=4))
+    with pytest.raises(InputError, match="control planes: 3"):
+        machines.taken(other, print)
+
+
+def test_half_of_several_control_planes_is_made_anew_as_it_was_asked(workshop: Workshop) -> None:
+    workshop.breaks = True
+    asked = Options("vm", "shop", image="debian", machines=Machines(create=3, control_planes=3))
+    with pytest.raises(CommandError):
+        machines.taken(replace(asked, keep=True), print)
+    workshop.breaks = False
+    found, _ = machines.taken(Options("vm", "shop"), print)
+    assert [host.role for host in found.hosts] == [CONTROL_PLANE] * 3
+
+
 def test_a_second_time_they_are_taken_as_they_are(workshop: Workshop) -> None:
     first, _ = machines.taken(options(), print)
     workshop.told.clear()

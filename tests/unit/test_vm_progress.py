@@ -74,3 +74,15 @@ def test_a_cluster_at_which_nobody_looked_is_not_called_ready() -> None:
     assert told(looked) == ["cluster: seen ready from a in 8 s"]
     passed = [event("skipped", "ready", "a", 1.0), recap(9.0)]
     assert told(passed) == ["cluster: nothing to change on a"]
+
+
+def test_a_role_that_another_has_called_is_part_of_it() -> None:
+    said = told(
+        [
+            event("ok", "upgrade", "a", 0.0),
+            event("changed", "host", "a", 5.0),
+            event("changed", "upgrade", "a", 9.0),
+            recap(10.0),
+        ]
+    )
+    assert said == ["upgrade: a upgraded in 9 s"]

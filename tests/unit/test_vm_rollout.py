@@ -46,6 +46,10 @@ class Stage:
         (noted.folder(options.name) / noted.KUBECONFIG).write_text("{}")
         return self.site_changes
 
+    def upgrade(self, options: Options, found: Noted, tell: Callable[[str], None]) -> bool:
+        self.do("upgrade")
+        return self.site_changes
+
     def reset(self, options: Options, found: Noted, tell: Callable[[str], None]) -> None:
         self.do("reset")
 
@@ -85,6 +89,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     monkeypatch.setattr(chosen, "require_tools", lambda _: None)
     monkeypatch.setattr(site, "require", lambda: None)
     monkeypatch.setattr(site, "make", made.make)
+    monkeypatch.setattr(site, "upgrade", made.upgrade)
     monkeypatch.setattr(site, "reset", made.reset)
     monkeypatch.setattr(rollout, "_load", made.load)
     monkeypatch.setattr(sources, "carried", lambda _: None)
@@ -115,6 +120,27 @@ def test_a_second_time_it_says_whether_anything_changed(
     rollout.up(stage.profile, options(), print)
     stage.site_changes, stage.stack_changes = on_machines, in_cluster
     assert rollout.up(stage.profile, options(), print).changed is changed
+
+
+def test_an_upgrade_comes_before_all_and_needs_a_cluster(stage: Stage) -> None:
+    asked = replace(options(), machines=Machines(inventory="hosts.ini", upgrade="1.35"))
+    with pytest.raises(NeedError, match="There is no cluster shop"):
+        rollout.up(stage.profile, asked, print)
+    assert stage.did == []
+    rollout.up(stage.profile, options(), print)
+    stage.did.clear()
+    done = rollout.up(stage.profile, asked, print)
+    assert stage.did == ["upgrade", "site", "images", "stack"]
+    assert done.changed
+    assert list(done.phases)[:4] == ["checks", "machines", "upgrade", "cluster"]
+    stage.site_changes = stage.stack_changes = False
+    assert not rollout.up(stage.profile, asked, print).changed
+
+
+def test_an_upgrade_says_which_packages_are_meant() -> None:
+    asked = Options("vm", machines=Machines(upgrade="v1.35.2", variables=("cluster_minor=1.34",)))
+    assert site._given(asked) == {"cluster_minor": "1.35"}
+    assert site._given(options()) == {}
 
 
 def test_with_a_registry_the_nodes_pull(stage: Stage) -> None:
@@ -234,6 +260,12 @@ def test_without_a_cluster_it_is_said_how_to_make_one(stage: Stage, command: str
         (["--target", "vm", "--create", "3", "--set", "kubeconfig=x"], "sets no variable"),
         (["--target", "vm", "--create", "3", "--set", "cluster_network"], "sets no variable"),
         (["--target", "vm", "--create", "3", "--name", "../x"], "is no name for a cluster"),
+        (["--target", "vm", "--create", "3", "--control-planes", "2"], "are no safer than 1"),
+        (["--target", "vm", "--create", "2", "--control-planes", "3"], "do not go on 2 machines"),
+        (["--target", "vm", "--inventory", "x", "--control-planes", "3"], "is of machines that"),
+        (["--control-planes", "3"], "--control-planes does not go with --target local"),
+        (["--target", "vm", "--upgrade", "newest"], "is no version of Kubernetes"),
+        (["--target", "kind", "--upgrade", "1.35"], "--upgrade does not go with --target kind"),
         (["--target", "moon"], "There is no target 'moon'"),
     ],
 )
@@ -263,6 +295,20 @@ def test_a_plan_names_the_machines_and_changes_nothing(
     assert [each["name"] for each in told["cluster"]["nodes"]] == ["a", "b"]
     assert stage.did == []
     assert not chosen.home("shop", "vm").exists()
+
+
+def test_a_plan_names_the_control_planes(stage: Stage) -> None:
+    words = ["--target", "vm", "--create", "4", "--control-planes", "3", "--plan", "--json"]
+    told = json.loads(CliRunner().invoke(app, ["up", *words]).stdout)
+    assert [each["role"] for each in told["machines"]] == [*[CONTROL_PLANE] * 3, WORKER]
+
+
+def test_a_plan_names_the_version_that_is_upgraded_to(stage: Stage) -> None:
+    words = ["up", "--target", "vm", "--inventory", "hosts.ini", "--upgrade", "1.35", "--plan"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "a cluster of 2 nodes of Kubernetes 1.35" in done.stdout
+    assert "--upgrade 1.35" in done.stdout.replace("\n", " ")
 
 
 def test_the_way_in_is_called_by_the_clusters_name(

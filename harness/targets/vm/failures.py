@@ -51,6 +51,15 @@ _KNOWN = (
         NeedError, "The disk of {host} is full.", f"Make room there, {_AGAIN}",
     ),
     _Known(
+        r"unable to drain node|[Cc]annot evict pod|error when evicting pods",
+        ComponentError, "Pods do not leave {host}.",
+        f"Let them go (kubectl get poddisruptionbudgets; a pod without a controller), {_AGAIN}",
+    ),
+    _Known(
+        r"\[upgrade/[a-z-]+\] FATAL(?!: \[preflight\])",
+        NeedError, "kubeadm refuses to upgrade {host}.", f"Mend that, {_AGAIN}",
+    ),
+    _Known(
         r"certificate has expired or is not yet valid|certificate is not yet valid",
         NeedError, "A certificate is not valid by the clock of {host}.",
         f"Let all hosts take the time from one source (timedatectl set-ntp true), {_AGAIN}",

@@ -79,7 +79,8 @@ def left(name: str) -> list[str]:
 def _again(options: Options, now: Noted, tell: Tell) -> tuple[Noted, bool]:
     """Those that were made before, started where they were stopped; half of them is made anew."""
     asked = options.machines
-    if asked.inventory or asked.create not in (0, len(now.names)):
+    others = asked.create and asked.control_planes != now.control_planes
+    if asked.inventory or others or asked.create not in (0, len(now.names)):
         raise _another(options.name, now)
     if now.whole:
         maker(options.name, now).start()
@@ -90,7 +91,10 @@ def _again(options: Options, now: Noted, tell: Tell) -> tuple[Noted, bool]:
         return now, False
     tell(f"the machines of {options.name} were left half made; they are made anew")
     remove(options.name, now)
-    count = replace(asked, create=len(now.names), maker=now.maker, unaccelerated=now.unaccelerated)
+    count = replace(
+        asked, create=len(now.names), maker=now.maker, unaccelerated=now.unaccelerated,
+        control_planes=now.control_planes,
+    )  # fmt: skip
     return _make(replace(options, machines=count), options.image or now.image, tell), True
 
 
@@ -100,6 +104,7 @@ def _make(options: Options, image: str, tell: Tell) -> Noted:
     begun = Noted(
         str(noted.folder(name) / INVENTORY), (), asked.maker, f"{name}-{secrets.token_hex(4)}",
         image, asked.unaccelerated, tuple(f"{name}-{n + 1}" for n in range(asked.create)), False,
+        asked.control_planes,
     )  # fmt: skip
     made_by = maker(name, begun)
     made_by.check()
@@ -107,7 +112,7 @@ def _make(options: Options, image: str, tell: Tell) -> Noted:
     try:
         key = making.key(noted.folder(name))
         made = made_by.make(begun.names, making.public(key).read_text(), tell)
-        _write_inventory(Path(begun.inventory), key, made)
+        _write_inventory(Path(begun.inventory), key, made, begun.control_planes)
         found = replace(begun, hosts=inventory.read(Path(begun.inventory)), whole=True)
         noted.write(name, found)
     except BaseException:
@@ -118,14 +123,14 @@ def _make(options: Options, image: str, tell: Tell) -> Noted:
     return found
 
 
-def _write_inventory(file: Path, key: Path, made: Sequence[Made]) -> None:
+def _write_inventory(file: Path, key: Path, made: Sequence[Made], control_planes: int) -> None:
     """What Ansible and ssh need to reach them, and to know that it is they."""
     known = file.with_name(KNOWN_HOSTS)
     known.write_text("".join(f"{each.address} {each.host_key}\n" for each in made))
     told: dict[str, Any] = {
         each.name: {"ansible_host": each.address, "ansible_user": each.user} for each in made
     }
-    first, *others = told
+    first, others = list(told)[:control_planes], list(told)[control_planes:]
     arguments = (
         f"-o IdentitiesOnly=yes -o StrictHostKeyChecking=yes -o GlobalKnownHostsFile=/dev/null "
         f"-o 'UserKnownHostsFile=\"{known}\"'"
@@ -137,7 +142,7 @@ def _write_inventory(file: Path, key: Path, made: Sequence[Made]) -> None:
                 "ansible_ssh_common_args": arguments,
             },
             "children": {
-                CONTROL_PLANE: {"hosts": {first: told[first]}},
+                CONTROL_PLANE: {"hosts": {each: told[each] for each in first}},
                 WORKER: {"hosts": {each: told[each] for each in others}},
             },
         }
@@ -146,7 +151,8 @@ def _write_inventory(file: Path, key: Path, made: Sequence[Made]) -> None:
 
 
 def _another(name: str, now: Noted) -> InputError:
-    what = f"{len(now.names)} machines that were made" if now.maker else f"those of {now.inventory}"
+    made = f"{len(now.names)} machines that were made, control planes: {now.control_planes}"
+    what = made if now.maker else f"those of {now.inventory}"
     return InputError(
         f"The machines of the cluster {name} are {what}.",
         "Other ones were asked for.",

@@ -26,7 +26,7 @@ class Noted:
     """The hosts of a cluster; of machines that we made also how, and the `mark` that they carry.
 
     `inventory` is the person's file, or the one that we wrote. One that is not `whole` was left
-    in the middle of being made.
+    in the middle of being made. The first `control_planes` of its `names` are such.
     """
 
     inventory: str
@@ -37,6 +37,7 @@ class Noted:
     unaccelerated: bool = False
     names: tuple[str, ...] = ()
     whole: bool = True
+    control_planes: int = 1
 
     @property
     def cluster(self) -> list[Host]:

@@ -14,10 +14,15 @@ ROLES = {
     "network": ("network", "installed from"),
     "worker": ("workers", "joined"),
     "storage": ("storage", "installed from"),
+    "upgrade": ("upgrade", "upgraded"),
     "ready": ("cluster", "seen ready from"),
     "reset": ("reset", "as before"),
 }
 """The roles that are told, and what has become of hosts after them; others are parts of these."""
+
+
+_PARTS = {("upgrade", "host")}
+"""Roles that are told, and are parts of another one where that has called them."""
 
 
 class Progress:
@@ -33,6 +38,7 @@ class Progress:
     def take(self, event: Event) -> None:
         """One event."""
         role, kind, host = event["role"], event["event"], event["host"]
+        role = self._role if (self._role, role) in _PARTS else role
         if kind == "recap" or (role in ROLES and role != self._role):
             self._finish()
             self._role, self._since, self._hosts = role, event["time"], {}

@@ -50,6 +50,8 @@ def up(profile: Profile, options: Options, tell: Tell) -> RolledOut:
             chosen.require_tools(options)
             site.require()
             sources.carried(options)
+            if options.machines.upgrade:
+                chosen.on_machines(options)  # NeedError without a cluster
         with timed(phases, "machines", tell):
             found, fresh = machines.taken(options, tell)
         try:
@@ -67,8 +69,12 @@ def _on(
     profile: Profile, options: Options, found: Noted, phases: dict[str, float], tell: Tell
 ) -> RolledOut:
     """The cluster on these machines, then what goes into it."""
+    changed = False
+    if options.machines.upgrade:
+        with timed(phases, "upgrade", tell):
+            changed = site.upgrade(options, found, tell)
     with timed(phases, "cluster", tell):
-        changed = site.make(options, found, tell)
+        changed = site.make(options, found, tell) or changed
     if not options.registry:
         with timed(phases, "images", tell):
             _load(options, found, tell)
@@ -94,6 +100,8 @@ def plan(profile: Profile, options: Options) -> dict[str, Any]:
     found = profile.plan(options)
     found["machines"] = _planned(options)
     found["cluster"] = {"nodes": [each for each in found["machines"] if each["role"]]}
+    if options.machines.upgrade:
+        found["cluster"]["upgrade"] = options.machines.upgrade
     found["checks"] = [*found["checks"], *(vars(check) for check in _ansible())]
     return found
 
@@ -101,10 +109,10 @@ def plan(profile: Profile, options: Options) -> dict[str, Any]:
 def _planned(options: Options) -> list[dict[str, str]]:
     now, asked = noted.read(options.name), options.machines
     if now is None and asked.create:
-        names = (f"{options.name}-{number + 1}" for number in range(asked.create))
+        roles = [CONTROL_PLANE] * asked.control_planes + [WORKER] * asked.create
         return [
-            _told(name, WORKER if number else CONTROL_PLANE, "", asked.maker)
-            for number, name in enumerate(names)
+            _told(f"{options.name}-{number + 1}", roles[number], "", asked.maker)
+            for number in range(asked.create)
         ]
     if now is None or not now.maker:
         now = machines.named(options, now)

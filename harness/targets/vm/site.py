@@ -31,15 +31,30 @@ def make(options: Options, found: Noted, tell: Tell) -> bool:
     The way in is kept with what is noted, under a context that is called by the cluster's name.
     """
     folder = noted.folder(options.name)
-    given = dict(map(_variable, options.machines.variables))
-    recap = _play("site.yml", options, found, {**given, "kubeconfig": str(folder / _ADMIN)}, tell)
+    given = {**_given(options), "kubeconfig": str(folder / _ADMIN)}
+    recap = _play("site.yml", options, found, given, tell)
     _keep_way_in(options.name, folder)
+    return any(counts.changed for counts in recap.values())
+
+
+def upgrade(options: Options, found: Noted, tell: Tell) -> bool:
+    """Bring the cluster to the version that is asked for; whether anything was changed."""
+    given = {**_given(options), "upgrade_version": options.machines.upgrade}
+    recap = _play("upgrade.yml", options, found, given, tell)
     return any(counts.changed for counts in recap.values())
 
 
 def reset(options: Options, found: Noted, tell: Tell) -> None:
     """Take the cluster off the machines, which are then as they were."""
     _play("reset.yml", options, found, {}, tell)
+
+
+def _given(options: Options) -> dict[str, Any]:
+    """The variables that are set; an upgrade says which packages are meant by then."""
+    given = dict(map(_variable, options.machines.variables))
+    if version := options.machines.upgrade:
+        given["cluster_minor"] = ".".join(version.removeprefix("v").split(".")[:2])
+    return given
 
 
 def _play(

@@ -28,7 +28,8 @@ files() { # ours, whatever was there before
     for each in /etc/modules-load.d/harness-cluster.conf /etc/sysctl.d/90-harness-cluster.conf \
         /etc/apt/keyrings/harness-kubernetes.asc /etc/apt/sources.list.d/harness-kubernetes.list \
         /etc/pki/rpm-gpg/harness-kubernetes /etc/yum.repos.d/harness-kubernetes.repo \
-        /etc/yum.repos.d/harness-docker.repo /etc/cni/net.d/10-flannel.conflist /opt/cni/bin/flannel; do
+        /etc/yum.repos.d/harness-docker.repo /etc/cni/net.d/10-flannel.conflist /opt/cni/bin/flannel \
+        /etc/systemd/system/kubelet.service.d/20-harness-endpoint.conf; do
         [ ! -e "$each" ] || echo "$each"
     done
     [ -e "$folder/taken" ] || return 0
@@ -99,6 +100,12 @@ fi
 files | while read -r each; do
     rm -r "$each"
 done
+hosts=/etc/hosts
+mark='# by harness-cluster'
+if grep -qsF "$mark" "$hosts"; then
+    grep -vF "$mark" "$hosts" >"$folder/hosts" || true
+    cat "$folder/hosts" >"$hosts" # its content only: it may be a mount
+fi
 kept=$(present | grep '^containerd' || true) # somebody needs it by now, and it goes on with what it has
 folders | while read -r each; do
     case $each in
