@@ -136,7 +136,8 @@ def hosts(tmp_path: Path) -> Hosts:
             "ansible_remote_tmp": str(tmp_path / name / "tmp"),
             "cluster_state": str(tmp_path / name / "state"),
         }
-    groups = {"control_plane": {FIRST: variables[FIRST]}, "worker": {SECOND: variables[SECOND]}}
+    # the inventory's own order is the other one
+    groups = {"worker": {SECOND: variables[SECOND]}, "control_plane": {FIRST: variables[FIRST]}}
     common = {"ansible_connection": "local", "ansible_become": False,
               "cluster_node_address": "192.0.2.11",
               "ansible_python_interpreter": str(PYTHON)}  # fmt: skip
@@ -159,51 +160,63 @@ def changes(recap: Mapping[str, ansible.Counts]) -> dict[str, int]:
     return {host: counts.changed for host, counts in recap.items()}
 
 
-def test_one_node_after_the_other_from_files_and_again_nothing(hosts: Hosts) -> None:
-    """A node that somebody has cordoned is so afterwards."""
+def test_one_node_after_the_other_and_again_nothing(hosts: Hosts) -> None:
+    """From packages, which stay held. A node that somebody has cordoned is so afterwards."""
     hosts.change(SECOND, cordoned=True)
-    hosts.from_files(check=True)
-    assert hosts.done == []
-    assert hosts.cluster["version"] == OLD
-    hosts.from_files()
+    (hosts.folder / "repository").write_text(NEW[1:])
+    hosts.play()
     assert hosts.done == [
-        "alpha: images images/etcd.tar", "alpha: images images/kube-proxy.tar",
+        *installed(FIRST, "kubeadm=1.35.*"),
         f"alpha: plan {NEW}", f"alpha: apply {NEW}", "alpha: drain alpha",
+        *installed(FIRST, "kubelet=1.35.2-* kubectl=1.35.2-*"),
         f"alpha: restart {NEW}", "alpha: uncordon alpha",
-        "beta: images images/kube-proxy.tar", "beta: upgrade node", "alpha: drain beta",
+        *installed(SECOND, "kubeadm=1.35.2-*"),
+        "beta: upgrade node", "alpha: drain beta",
+        *installed(SECOND, "kubelet=1.35.2-* kubectl=1.35.2-*"),
         f"beta: restart {NEW}",
     ]  # fmt: skip
     settled(hosts, cordoned=True)
-    assert changes(hosts.from_files()) == {FIRST: 0, SECOND: 0}
+    sources = (hosts.folder / SECOND / "apt/sources.list.d/harness-kubernetes.list").read_text()
+    assert "/v1.35/deb/" in sources
+    assert changes(hosts.play()) == {FIRST: 0, SECOND: 0}
     assert hosts.done == []
 
 
-def test_from_packages_that_stay_held(hosts: Hosts) -> None:
-    (hosts.folder / "repository").write_text(NEW[1:])
-    hosts.play()
-    done = hosts.done
-    assert [line for line in done if "install" in line or "hold" in line] == [
-        line
-        for host, version in ((FIRST, "1.35.*"), (SECOND, "1.35.2-*"))
-        for line in (
-            f"{host}: unhold kubeadm", f"{host}: install kubeadm={version}",
-            f"{host}: hold kubeadm", f"{host}: unhold kubelet kubectl",
-            f"{host}: install kubelet=1.35.2-* kubectl=1.35.2-*", f"{host}: hold kubelet kubectl",
-        )
+def installed(host: str, packages: str) -> list[str]:
+    names = " ".join(each.split("=")[0] for each in packages.split())
+    words = (f"unhold {names}", f"install {packages}", f"hold {names}")
+    return [f"{host}: {each}" for each in words]
+
+
+def test_from_files_and_where_it_stopped_the_same_command_goes_on(hosts: Hosts) -> None:
+    hosts.from_files(check=True)
+    assert hosts.cluster["version"] == OLD
+    with pytest.raises(HarnessError, match=r"alpha got kubeadm v1\.34\.5, and 1\.35 was asked"):
+        hosts.from_files("v1.34.5")
+    assert hosts.done == []
+    assert stopped(hosts, f"alpha: apply {NEW}") == [
+        "alpha: images images/etcd.tar", "alpha: images images/kube-proxy.tar", f"alpha: plan {NEW}"
+    ]  # fmt: skip
+    assert stopped(hosts, f"beta: restart {NEW}") == [
+        f"alpha: plan {NEW}", f"alpha: apply {NEW}", "alpha: drain alpha", f"alpha: restart {NEW}",
+        "alpha: uncordon alpha",
+        "beta: images images/kube-proxy.tar", "beta: upgrade node", "alpha: drain beta",
+    ]  # fmt: skip
+    hosts.from_files()
+    assert hosts.done == [
+        "beta: upgrade node", "alpha: drain beta", f"beta: restart {NEW}", "alpha: uncordon beta"
     ]  # fmt: skip
     settled(hosts)
-    sources = (hosts.folder / SECOND / "apt/sources.list.d/harness-kubernetes.list").read_text()
-    assert "/v1.35/deb/" in sources
 
 
-def test_where_it_stopped_the_same_command_goes_on(hosts: Hosts) -> None:
-    for broken in (f"alpha: apply {NEW}", f"alpha: restart {NEW}", "alpha: uncordon beta"):
-        (hosts.folder / "breaks").write_text(broken)
-        with pytest.raises(HarnessError):
-            hosts.from_files()
-        assert hosts.done[-1] == broken
-    hosts.from_files()
-    settled(hosts)
+def stopped(hosts: Hosts, broken: str) -> list[str]:
+    """What was done until this, which was done and failed."""
+    (hosts.folder / "breaks").write_text(broken)
+    with pytest.raises(HarnessError):
+        hosts.from_files()
+    *before, last = hosts.done
+    assert last == broken
+    return before
 
 
 @pytest.mark.parametrize(
@@ -231,10 +244,4 @@ def test_nodes_that_are_not_ready_or_none_of_it_are_refused(hosts: Hosts) -> Non
     (hosts.folder / SECOND / "state" / "member").unlink()
     with pytest.raises(HarnessError, match="beta is not a node of a cluster"):
         hosts.play()
-    assert hosts.done == []
-
-
-def test_files_of_another_version_than_was_asked_for_are_refused(hosts: Hosts) -> None:
-    with pytest.raises(HarnessError, match=r"alpha got kubeadm v1\.34\.5, and 1\.35 was asked"):
-        hosts.from_files("v1.34.5")
     assert hosts.done == []
