@@ -108,10 +108,13 @@ class Hosts:
         finally:
             print(log.read_text()[-6000:])
 
-    def from_files(self, version: str = NEW, **more: Any) -> Mapping[str, ansible.Counts]:
-        place = self.folder / f"files-{version}"
-        files = str(place) if place.exists() else self.files(version)
-        return self.play(**{"cluster_source": "files", "cluster_files": files, **more})
+    def mixed(self, *, check: bool = False) -> Mapping[str, ansible.Counts]:
+        """Both ways at once: packages for the first, files for the second."""
+        (self.folder / "repository").write_text(NEW[1:])
+        place = self.folder / f"files-{NEW}"
+        files = str(place) if place.exists() else self.files(NEW)
+        source = f"{{{{ 'packages' if inventory_hostname == '{FIRST}' else 'files' }}}}"
+        return self.play(cluster_source=source, cluster_files=files, check=check)
 
 
 def put(file: Path, content: bytes) -> None:
@@ -136,7 +139,8 @@ def hosts(tmp_path: Path) -> Hosts:
             "ansible_remote_tmp": str(tmp_path / name / "tmp"),
             "cluster_state": str(tmp_path / name / "state"),
         }
-    groups = {"control_plane": {FIRST: variables[FIRST]}, "worker": {SECOND: variables[SECOND]}}
+    # the inventory's own order is the other one
+    groups = {"worker": {SECOND: variables[SECOND]}, "control_plane": {FIRST: variables[FIRST]}}
     common = {"ansible_connection": "local", "ansible_become": False,
               "cluster_node_address": "192.0.2.11",
               "ansible_python_interpreter": str(PYTHON)}  # fmt: skip
@@ -146,10 +150,10 @@ def hosts(tmp_path: Path) -> Hosts:
     return made
 
 
-def settled(hosts: Hosts, cordoned: bool = False) -> None:
+def settled(hosts: Hosts) -> None:
     """All of it is of the new version, and no note of anything that was begun is left."""
     node = {"kubelet": NEW, "ready": True}
-    nodes = {FIRST: {**node, "cordoned": False}, SECOND: {**node, "cordoned": cordoned}}
+    nodes = {FIRST: {**node, "cordoned": False}, SECOND: {**node, "cordoned": True}}
     assert hosts.cluster == {"version": NEW, "nodes": nodes}
     for name in (FIRST, SECOND):
         assert not (hosts.folder / name / "state" / "upgrading").exists()
@@ -159,51 +163,42 @@ def changes(recap: Mapping[str, ansible.Counts]) -> dict[str, int]:
     return {host: counts.changed for host, counts in recap.items()}
 
 
-def test_one_node_after_the_other_from_files_and_again_nothing(hosts: Hosts) -> None:
-    """A node that somebody has cordoned is so afterwards."""
+def test_one_node_after_the_other_also_when_it_stopped_and_again_nothing(hosts: Hosts) -> None:
+    """The first from packages, which stay held, the second from files.
+
+    It stops with a node that is empty and has its kubelet already. One that somebody has cordoned
+    is so afterwards.
+    """
     hosts.change(SECOND, cordoned=True)
-    hosts.from_files(check=True)
+    hosts.mixed(check=True)
     assert hosts.done == []
     assert hosts.cluster["version"] == OLD
-    hosts.from_files()
-    assert hosts.done == [
-        "alpha: images images/etcd.tar", "alpha: images images/kube-proxy.tar",
+    first = [
+        *installed(FIRST, "kubeadm=1.35.*"),
         f"alpha: plan {NEW}", f"alpha: apply {NEW}", "alpha: drain alpha",
-        f"alpha: restart {NEW}", "alpha: uncordon alpha",
+        *installed(FIRST, "kubelet=1.35.2-* kubectl=1.35.2-*"), f"alpha: restart {NEW}",
+    ]  # fmt: skip
+    (hosts.folder / "breaks").write_text(first[-1])
+    with pytest.raises(HarnessError):
+        hosts.mixed()
+    assert hosts.done == first
+    hosts.mixed()
+    assert hosts.done == [
+        *first, "alpha: uncordon alpha",
         "beta: images images/kube-proxy.tar", "beta: upgrade node", "alpha: drain beta",
         f"beta: restart {NEW}",
     ]  # fmt: skip
-    settled(hosts, cordoned=True)
-    assert changes(hosts.from_files()) == {FIRST: 0, SECOND: 0}
+    settled(hosts)
+    sources = (hosts.folder / FIRST / "apt/sources.list.d/harness-kubernetes.list").read_text()
+    assert "/v1.35/deb/" in sources
+    assert changes(hosts.mixed()) == {FIRST: 0, SECOND: 0}
     assert hosts.done == []
 
 
-def test_from_packages_that_stay_held(hosts: Hosts) -> None:
-    (hosts.folder / "repository").write_text(NEW[1:])
-    hosts.play()
-    done = hosts.done
-    assert [line for line in done if "install" in line or "hold" in line] == [
-        line
-        for host, version in ((FIRST, "1.35.*"), (SECOND, "1.35.2-*"))
-        for line in (
-            f"{host}: unhold kubeadm", f"{host}: install kubeadm={version}",
-            f"{host}: hold kubeadm", f"{host}: unhold kubelet kubectl",
-            f"{host}: install kubelet=1.35.2-* kubectl=1.35.2-*", f"{host}: hold kubelet kubectl",
-        )
-    ]  # fmt: skip
-    settled(hosts)
-    sources = (hosts.folder / SECOND / "apt/sources.list.d/harness-kubernetes.list").read_text()
-    assert "/v1.35/deb/" in sources
-
-
-def test_where_it_stopped_the_same_command_goes_on(hosts: Hosts) -> None:
-    for broken in (f"alpha: apply {NEW}", f"alpha: restart {NEW}", "alpha: uncordon beta"):
-        (hosts.folder / "breaks").write_text(broken)
-        with pytest.raises(HarnessError):
-            hosts.from_files()
-        assert hosts.done[-1] == broken
-    hosts.from_files()
-    settled(hosts)
+def installed(host: str, packages: str) -> list[str]:
+    names = " ".join(each.split("=")[0] for each in packages.split())
+    words = (f"unhold {names}", f"install {packages}", f"hold {names}")
+    return [f"{host}: {each}" for each in words]
 
 
 @pytest.mark.parametrize(
@@ -236,5 +231,5 @@ def test_nodes_that_are_not_ready_or_none_of_it_are_refused(hosts: Hosts) -> Non
 
 def test_files_of_another_version_than_was_asked_for_are_refused(hosts: Hosts) -> None:
     with pytest.raises(HarnessError, match=r"alpha got kubeadm v1\.34\.5, and 1\.35 was asked"):
-        hosts.from_files("v1.34.5")
+        hosts.play(cluster_source="files", cluster_files=hosts.files("v1.34.5"))
     assert hosts.done == []
