@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import mmap
+import os
 import queue
 import struct
 import threading
@@ -160,8 +161,7 @@ class Tables:
             if mapping.path == "[vdso]":
                 with contextlib.closing(Memory(pid)) as memory:
                     image = memory.read(mapping.start, mapping.limit - mapping.start)
-            path = Path(f"/proc/{pid}/root{mapping.path}")
-            with contextlib.closing(Elf(path, image)) as elf:
+            with contextlib.closing(Elf(_place(pid, mapping), image)) as elf:
                 rows, loaded = eh_frame.rows(elf), elf.load_address(mapping.offset)
         except (OSError, ValueError, struct.error) as error:
             _log.info("%s has no table to unwind by: %s", mapping.path, error)
@@ -207,6 +207,15 @@ def _key(pid: int) -> bytes:
 def _is_file(path: str) -> bool:
     """Whether there may be a table; other code was compiled at run time."""
     return path == "[vdso]" or (path.startswith("/") and not path.startswith("//"))
+
+
+def _place(pid: int, mapping: Mapping) -> Path:
+    """The file that is mapped, though another one may have its name by now, or none.
+
+    Who may not follow that link has the name: proc(5), /proc/pid/map_files.
+    """
+    exact = f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.limit:x}"
+    return Path(exact if os.path.exists(exact) else f"/proc/{pid}/root{mapping.path}")
 
 
 def told(counted: dict[str, int]) -> str:

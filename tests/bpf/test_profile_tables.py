@@ -147,6 +147,17 @@ def test_a_library_that_is_loaded_later_has_its_table(
     assert until(lambda: walked(agent) > 0.9, 60), "stacks stay cut"
 
 
+def test_a_file_that_has_gone_or_was_replaced_has_its_table(
+    service: Any, start_agent: Callable[..., Any], tmp_path: Path
+) -> None:
+    program = built(tmp_path)
+    service.start(str(program))
+    program.with_name("libsorting.so").unlink()
+    (tmp_path / "odd").mkdir()
+    built_odd(tmp_path / "odd").rename(program)
+    assert walked(start_agent("profile", *BY_TABLES)) > 0.9
+
+
 def test_tables_go_with_the_processes_that_had_them(
     service: Any, start_agent: Callable[..., Any], tmp_path: Path
 ) -> None:
