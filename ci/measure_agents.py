@@ -5,7 +5,8 @@
 All four collectors trace one service in each row, in as many processes or in one. CHECKOUT is
 another checkout with its .venv and bpf/ built, as of before a change: its row is measured in the
 same rounds. As root, on a machine that does nothing else; five minutes. Figures are medians of
-rounds; those of two machines are not to be compared, their ratios are.
+rounds; those of two machines are not to be compared, their ratios are. With a short `--interval`
+idle CPU is what exports take that find everything warm: the rest is what a second's rest costs.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=15.0, help="each stretch")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rate", type=float, default=300.0, help="requests a second, all spans")
+    parser.add_argument("--interval", default="1", help="seconds between exports")
     parser.add_argument("--output", type=Path, help="write the table there, too")
     return parser.parse_args()
 
@@ -88,7 +90,9 @@ def _measured(row: Row, place: Path, port: int, url: str, options: argparse.Name
     """Memory in MB, CPU in ms a second: without a request, and under load."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        pids = [_start(stack, row, group, place, url, folder) for group in row.groups]
+        pids = [
+            _start(stack, row, group, place, url, folder, options.interval) for group in row.groups
+        ]
         idle = _cpu(pids, options.seconds)
         with _load(port, options.rate):
             busy = _cpu(pids, options.seconds)
@@ -101,12 +105,19 @@ def _measured(row: Row, place: Path, port: int, url: str, options: argparse.Name
 
 
 def _start(
-    stack: ExitStack, row: Row, group: Sequence[str], place: Path, url: str, folder: Path
+    stack: ExitStack,
+    row: Row,
+    group: Sequence[str],
+    place: Path,
+    url: str,
+    folder: Path,
+    interval: str,
 ) -> int:
     name = "+".join(group)
     socket = folder / ("{name}.sock" if len(group) > 1 else f"{name}.sock")
     argv = [str(row.root / ".venv/bin/python"), "-m", "harness.agent", name]
     argv += ["--cgroup", str(place), "--otlp", url, "--control", str(socket)]
+    argv += ["--interval", interval]
     argv += ["--sample", "1"] if "http" in group else []
     process = processes.spawn(argv, log=folder / f"{name}.log", cwd=row.root)
     stack.callback(processes.stop, process)

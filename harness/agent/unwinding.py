@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from harness.agent import layouts
-from harness.agent.eh_frame import ROW
+from harness.agent.call_frames import ROW
 from harness.agent.errors import AgentError
 from harness.agent.images import Image
 from harness.agent.libbpf import Object

@@ -276,3 +276,32 @@ def _launch(
     ready = processes.announced(process, READY_SECONDS)
     assert ready is not None, log.read_text()
     return process, ready
+
+
+@pytest.fixture
+def agents() -> list[processes.Process]:
+    """Those that `start_through` has started."""
+    return []
+
+
+@pytest.fixture
+def start_through(
+    launch: Any, service: Any, receiver: Any, tmp_path: Path, agents: list[processes.Process]
+) -> Iterator[Callable[..., control.Client]]:
+    """Start a collector by code that changes something of it before."""
+    with contextlib.ExitStack() as stack:
+
+        def started(name: str, code: str, *options: str) -> control.Client:
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory()), "socket")
+            process, ready = launch(
+                tmp_path / "agent.log", name, path, service.path, receiver.url, *options,
+                through=(sys.executable, "-c", code),
+            )  # fmt: skip
+            agents.append(process)
+            stack.callback(processes.stop, process)
+            assert ready["ready"], ready
+            client = control.Client(path)
+            stack.callback(client.close)
+            return client
+
+        yield started

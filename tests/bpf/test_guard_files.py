@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,35 +65,18 @@ time.sleep(600)
 
 
 @pytest.fixture
-def agents() -> list[processes.Process]:
-    """Those that were started."""
-    return []
-
-
-@pytest.fixture
-def start(
-    launch: Any, service: Any, receiver: Any, tmp_path: Path, agents: list[processes.Process]
-) -> Iterator[Callable[..., control.Client]]:
+def start(start_through: Any) -> Callable[..., control.Client]:
     """Start such an agent with a policy, by a hook."""
-    with ExitStack() as stack:
 
-        def started(
-            hook: str, *rules: tuple[str, str, str], folder: Path, code: str = AGENT
-        ) -> control.Client:
-            path = Path(stack.enter_context(tempfile.TemporaryDirectory()), "socket")
-            options = (*policy(folder, *rules), "--open-hook", hook)
-            process, ready = launch(
-                tmp_path / "agent.log", "guard", path, service.path, receiver.url, *options,
-                through=(sys.executable, "-c", code),
-            )  # fmt: skip
-            agents.append(process)
-            stack.callback(processes.stop, process)
-            assert ready["ready"], ready
-            client = control.Client(path)
-            stack.callback(client.close)
-            return client
+    def started(
+        hook: str, *rules: tuple[str, str, str], folder: Path, code: str = AGENT
+    ) -> control.Client:
+        client: control.Client = start_through(
+            "guard", code, *policy(folder, *rules), "--open-hook", hook
+        )
+        return client
 
-        yield started
+    return started
 
 
 def killed(service: Any, secret: Path) -> bool:

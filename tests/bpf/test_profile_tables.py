@@ -151,7 +151,8 @@ def test_a_file_that_has_gone_or_was_replaced_has_its_table(
     service: Any, start_agent: Callable[..., Any], tmp_path: Path
 ) -> None:
     program = built(tmp_path)
-    service.start(str(program))
+    maps = Path(f"/proc/{service.start(str(program)).pid}/maps")
+    assert until(lambda: "libsorting.so" in maps.read_text(), 60), "it was not loaded"
     program.with_name("libsorting.so").unlink()
     (tmp_path / "odd").mkdir()
     built_odd(tmp_path / "odd").rename(program)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import sys
-import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -40,32 +38,9 @@ sys.exit(main(sys.argv[4:]))
 
 
 @pytest.fixture
-def agents() -> list[processes.Process]:
-    """Those that were started."""
-    return []
-
-
-@pytest.fixture
-def start(
-    launch: Any, service: Any, receiver: Any, tmp_path: Path, agents: list[processes.Process]
-) -> Iterator[Callable[..., control.Client]]:
+def start(start_through: Any) -> Callable[..., control.Client]:
     """Start a collector whose patience is short."""
-    with ExitStack() as stack:
-
-        def started(name: str, *options: str) -> control.Client:
-            path = Path(stack.enter_context(tempfile.TemporaryDirectory()), "socket")
-            process, ready = launch(
-                tmp_path / "agent.log", name, path, service.path, receiver.url, *options,
-                through=(sys.executable, "-c", SOON),
-            )  # fmt: skip
-            agents.append(process)
-            stack.callback(processes.stop, process)
-            assert ready["ready"], ready
-            client = control.Client(path)
-            stack.callback(client.close)
-            return client
-
-        yield started
+    return lambda name, *options: start_through(name, SOON, *options)
 
 
 @pytest.mark.parametrize("action", ["report", "kill"])

@@ -60,3 +60,13 @@ def _asked(record: Any) -> Iterator[Measurement]:
             yield value("data_latency_p99_seconds", p99 + t.block, **labels)
     if t.arm == "guard":
         yield value("data_latency_records", 3, collector="guard", signal="logs")
+
+
+def texts(tree: Any) -> Iterator[str]:
+    if isinstance(tree, dict):
+        tree = list(tree.values())
+    if isinstance(tree, list):
+        for value in tree:
+            yield from texts(value)
+    elif isinstance(tree, str):
+        yield tree

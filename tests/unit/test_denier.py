@@ -85,22 +85,34 @@ class Clock:
         return self.now
 
 
+def timed(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, answerer: Callable[[], Answerer]
+) -> tuple[denier.Denier, Clock, list[Answerer]]:
+    """One that is on, its clock, and the answerers that it starts."""
+    clock, started = Clock(), list[Answerer]()
+
+    def start(_: Path) -> Answerer:
+        started.append(answerer())
+        return started[-1]
+
+    monkeypatch.setattr(denier, "AnswererProcess", start)
+    monkeypatch.setattr(denier, "time", clock)
+    made = denier.Denier(folder)
+    made.switch_on()
+    return made, clock, started
+
+
 def test_an_answerer_that_never_lasts_is_started_ever_more_seldom(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """As where the files that it marks are of a file system that does not answer."""
-    started: list[Answerer] = []
 
-    def start(_: Path) -> Answerer:
-        started.append(Answerer(None))  # it ends when it is asked to mark
-        started[-1].alive = False
-        return started[-1]
+    def ended() -> Answerer:
+        answerer = Answerer(None)  # it ends when it is asked to mark
+        answerer.alive = False
+        return answerer
 
-    clock = Clock()
-    monkeypatch.setattr(denier, "AnswererProcess", start)
-    monkeypatch.setattr(denier, "time", clock)
-    made = denier.Denier(tmp_path)
-    made.switch_on()
+    made, clock, _ = timed(monkeypatch, tmp_path, ended)
     for _ in range(600):  # drains, one a second
         with contextlib.suppress(AgentError):
             made.revive(["/dead"])
@@ -117,17 +129,7 @@ def test_an_answerer_that_never_lasts_is_started_ever_more_seldom(
 def test_an_answerer_that_lasted_is_replaced_at_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    started: list[Answerer] = []
-
-    def start(_: Path) -> Answerer:
-        started.append(Answerer(lambda: None))
-        return started[-1]
-
-    clock = Clock()
-    monkeypatch.setattr(denier, "AnswererProcess", start)
-    monkeypatch.setattr(denier, "time", clock)
-    made = denier.Denier(tmp_path)
-    made.switch_on()
+    made, clock, started = timed(monkeypatch, tmp_path, lambda: Answerer(lambda: None))
     for number in range(10):
         clock.now += 100
         assert made.revive(["/secret"]) == {}

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from harness.agent import eh_frame
-from harness.agent.eh_frame import Row, Rule
+from harness.agent.call_frames import Cfa, Cie, Row, Rule, rows_of, unpack
 from harness.agent.elf import Elf
 from harness.agent.memory import Memory, mappings
 from harness.linux import processes
@@ -79,11 +79,11 @@ def test_every_line_of_readelf_has_its_row(path: Path) -> None:
     assert starts == sorted(set(starts))
     seen = 0
     for address, *rules in told(path):
-        row = eh_frame.unpack(found[bisect.bisect(starts, address) - 1])
+        row = unpack(found[bisect.bisect(starts, address) - 1])
         assert row._replace(start=0) in wanted(*rules), f"{address:#x}: {rules}, and {row}"
         seen += 1
     assert seen > (10_000 if path == LIBC else 0)
-    assert {eh_frame.unpack(each).rule for each in found} >= {Rule.BY_RSP, Rule.OUTERMOST}
+    assert {unpack(each).rule for each in found} >= {Rule.BY_RSP, Rule.OUTERMOST}
 
 
 def test_the_vdso_has_rows_and_a_damaged_one_an_error_of_one_kind() -> None:
@@ -92,7 +92,7 @@ def test_the_vdso_has_rows_and_a_damaged_one_an_error_of_one_kind() -> None:
         pytest.skip("this kernel has none")
     with closing(Memory(os.getpid())) as memory:
         image = memory.read(vdso.start, vdso.limit - vdso.start)
-    found = [eh_frame.unpack(each) for each in eh_frame.rows(Elf(Path(vdso.path), image))]
+    found = [unpack(each) for each in eh_frame.rows(Elf(Path(vdso.path), image))]
     assert {Rule.BY_RSP} <= {each.rule for each in found}
     dice = random.Random(15)
     for _ in range(300):
@@ -132,18 +132,18 @@ def test_what_is_cut_or_not_elf_is_an_error_of_one_kind(tmp_path: Path) -> None:
     ],
 )
 def test_instructions_make_the_row(instructions: str, row: Row) -> None:
-    cie = eh_frame._Cie(1, -8, 0x1B, True, eh_frame._Cfa())
-    ((place, packed),) = eh_frame._run(bytes.fromhex(instructions), cie)
-    assert (place, eh_frame.unpack(packed)) == (0, row)
+    cie = Cie(1, -8, 0x1B, True, Cfa())
+    ((place, packed),) = rows_of(bytes.fromhex(instructions), cie)
+    assert (place, unpack(packed)) == (0, row)
 
 
 def test_an_instruction_that_is_not_known_is_told() -> None:
-    cie = eh_frame._Cie(1, -8, 0x1B, True, eh_frame._Cfa())
+    cie = Cie(1, -8, 0x1B, True, Cfa())
     with pytest.raises(ValueError, match="0x3c"):
-        eh_frame._run(b"\x3c\x01", cie)
+        rows_of(b"\x3c\x01", cie)
 
 
 def test_a_number_without_an_end_is_not_read_for_ever() -> None:
-    cie = eh_frame._Cie(1, -8, 0x1B, True, eh_frame._Cfa())
+    cie = Cie(1, -8, 0x1B, True, Cfa())
     with pytest.raises(ValueError, match="does not end"):
-        eh_frame._run(b"\x0e" + 100 * b"\xff", cie)
+        rows_of(b"\x0e" + 100 * b"\xff", cie)

@@ -38,7 +38,8 @@ def _cells(
     found: dict[tuple[str, str, str], Comparison], workload: str, arm: str, names: tuple[str, ...]
 ) -> Iterator[str]:
     cost = found[workload, arm, "workload_cpu_us"]
-    doubt = " unresolved" if names and not wording.resolved(cost) else ""
+    doubt = " in these processes" if wording.only_here(cost) else ""
+    doubt = " unresolved" if names and not wording.resolved(cost) else doubt
     yield f"all ({len(names)} together)" if len(names) > 1 else arm if names else "nothing (A/A)"
     centre = wording.number(cost.estimate, wording.places(cost), signed=True)
     yield f"{centre} {wording.interval(cost)}{doubt}"
