@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ TRIAL = "grafana-trial"
 """The pod in which it is tried."""
 _SECONDS, _PATIENCE_SECONDS = 300.0, 5.0  # its image may be pulled; that it cannot is soon told
 _ENDS_SECONDS = 900  # a pod whose `up` was killed ends by itself
+_SAID = 240  # characters of what a cluster says where nobody asked
 _NEXT = "--dashboards grafana asks for it and takes nothing less."
 
 Tell = Callable[[str], None]
@@ -103,7 +105,9 @@ def tried(cluster: Cluster, component: Tree, pull_secret: str = "") -> Choice:
             seconds=_SECONDS, patience=_PATIENCE_SECONDS,
         )  # fmt: skip
     except HarnessError as error:
-        return Choice(False, f"It cannot be had: {error.what} {error.why} {_NEXT}")
+        # runtimes tell a failed pull three times over; who asks for Grafana is told all of it
+        why = textwrap.shorten(error.why, _SAID, placeholder=" ...")
+        return Choice(False, f"It cannot be had: {error.what} {why} {_NEXT}")
     finally:
         with contextlib.suppress(CommandError):  # it ends by itself
             node_pod.remove(cluster, f"pod/{TRIAL}")
