@@ -19,6 +19,7 @@ from harness.wire import failures
 
 UNLIKELY = 0.01  # blocks that differ more than this probability allows are told of
 NAMED = 4  # trials that a sentence names
+_NUMBER = re.compile(r"\d+( \d+)*")
 # earlier versions kept with the run why a trial was not measured, also after it had been repaired
 _OF_A_TRIAL = re.compile(r"\d{3,}-\S+-(switched|metered|saturated)(-again\d+)?: ")
 
@@ -58,14 +59,18 @@ def warnings(
 
 
 def _of_trials(trials: Sequence[Judged]) -> Iterator[str]:
-    """What single trials warned of, the same of several once."""
-    found: dict[str, list[str]] = {}
+    """What single trials warned of: the same of several once, also if only its numbers differ."""
+    found: dict[str, dict[str, list[str]]] = {}
     for judged in trials:
+        name = judged.record.trial.name
         for text in dict.fromkeys(judged.record.extra.get("warnings", ())):
-            found.setdefault(text, []).append(judged.record.trial.name)
-    for text, names in found.items():
+            alike = found.setdefault(_NUMBER.sub("0", text.replace(name, "")), {})
+            alike.setdefault(text, []).append(name)
+    for texts in found.values():
+        text, *others = texts
+        names = list(dict.fromkeys(itertools.chain(*texts.values())))
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        yield f"{names[0]}{more}: {text}"
+        yield f"{names[0]}{more}: {text}" + (f" {len(others)} more of the kind." if others else "")
 
 
 def _unmeasured(trials: Sequence[Judged]) -> Iterator[str]:

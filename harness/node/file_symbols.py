@@ -1,4 +1,4 @@
-"""Names functions by the files that hold them, for processes that have ended; used by `symbols`.
+"""Names functions by the files that hold them, also of processes that have ended; for `symbols`.
 
 Names that C++ and Rust mangle stay mangled, and of a stripped file only what it exports is known.
 """
@@ -56,3 +56,23 @@ class FileSymbols:
                 if elf.build_id() == mapping.build_id:  # another file may be there by now
                     return _Table(sorted(elf.functions()), elf.load_address(mapping.offset))
         return None
+
+
+class KernelSymbols:
+    """Names of the kernel's functions by what it tells root of them, its modules' among them."""
+
+    def __init__(self, kallsyms: Path = Path("/proc/kallsyms")) -> None:
+        found = []
+        with contextlib.suppress(OSError), kallsyms.open() as lines:
+            for line in lines:
+                address, kind, name, *_ = line.split()
+                if kind in "tTwW":
+                    found.append((int(address, 16), name))
+        self._functions = sorted(found)
+
+    def name(self, address: int) -> str | None:
+        """The function at an address; None below the first, or where addresses are hidden."""
+        place = bisect.bisect_right(self._functions, (address, "\U0010ffff")) - 1
+        if place < 0 or not self._functions[place][0]:
+            return None
+        return self._functions[place][1]

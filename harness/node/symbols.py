@@ -8,7 +8,8 @@ descriptors that were not its own when a symbol cache is freed.
 
 Native, Go and kernel symbols come from BCC's symbol cache. So do Java's, from the perf map that
 the JVM is asked to write for a moment; its stacks are whole with -XX:+PreserveFramePointer.
-Of processes that have ended, and of programs that they ran before an exec, file_symbols names them.
+Of processes that have ended, and of programs that they ran before an exec, file_symbols names them;
+of all where BCC is not, as in our image: then what a JVM compiled has no name.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from harness.agent import pprof
 from harness.agent.memory import mappings
 from harness.agent.pprof import Frame
 from harness.agent.text import text
-from harness.errors import HarnessError, NeedError
+from harness.errors import HarnessError
 from harness.linux import processes
-from harness.node.file_symbols import FileSymbols
+from harness.node.file_symbols import FileSymbols, KernelSymbols
 
 _KERNEL_PID = -1
 _KERNEL_SPACE = 1 << 63
@@ -44,7 +45,7 @@ def symbolize(directory: Path, pids: Iterable[int]) -> None:
 
     Addresses of processes that are not in `pids` or have ended are named by their files. The raw
     files are removed; called again, it adds what has come since. Nothing is written if there are
-    none. NeedError without BCC.
+    none.
     """
     parts = sorted(directory.glob("profile-*.pb.gz"))
     if not parts:
@@ -53,10 +54,14 @@ def symbolize(directory: Path, pids: Iterable[int]) -> None:
     profiles = [pprof.read(part) for part in parts]
     live = [pid for pid in set(pids) if Path(f"/proc/{pid}").exists()]
     with contextlib.ExitStack() as opened:
-        names = {_KERNEL_PID: opened.enter_context(_symbols(_KERNEL_PID))}
-        for pid in live:
-            opened.enter_context(_java_map(pid))
-            names[pid] = opened.enter_context(_symbols(pid))
+        names: dict[int, Name] = {}
+        if bcc := _bcc():
+            names[_KERNEL_PID] = opened.enter_context(_symbols(bcc, _KERNEL_PID))
+            for pid in live:
+                opened.enter_context(_java_map(pid))
+                names[pid] = opened.enter_context(_symbols(bcc, pid))
+        else:
+            names[_KERNEL_PID] = KernelSymbols().name
         merged = _merge(profiles, _Namer(names, FileSymbols(live)))
     if whole.exists():
         profiles.insert(0, pprof.read(whole))
@@ -151,17 +156,18 @@ def _write_folded(merged: Stacks, path: Path) -> None:
     path.write_text("".join(f"{stack} {count}\n" for stack, count in sorted(folded.items())))
 
 
-@contextlib.contextmanager
-def _symbols(pid: int) -> Iterator[Name]:
-    """A function that names the addresses of one process, or of the kernel."""
+def _bcc() -> Any:
+    """BCC's module, or None where it is not."""
     try:
         import bcc  # 60 MB, and only Debian has it: imported where it is needed
-    except ImportError as error:
-        raise NeedError(
-            "Stacks cannot be named: BCC's Python module is missing.",
-            "It comes with the package python3-bpfcc.",
-            "Run `make setup`.",
-        ) from error
+    except ImportError:
+        return None
+    return bcc
+
+
+@contextlib.contextmanager
+def _symbols(bcc: Any, pid: int) -> Iterator[Name]:
+    """A function that names the addresses of one process, or of the kernel."""
     cache = bcc.SymbolCache(pid)
 
     @functools.cache

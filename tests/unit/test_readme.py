@@ -54,3 +54,35 @@ def test_the_tables_are_those_of_the_published_runs(name: str) -> None:
     readme = (ROOT / "README.md").read_text()
     expected = table(ROOT / "reports/published" / name)
     assert expected in readme, f"README should say:\n{expected}"
+
+
+def agents(run: Path) -> str:
+    """The rows of a published run of others' collectors: what each costs, and what it saw."""
+    told = json.loads((run / "report.json").read_text())["rows"]
+    found = {(each["arm"], each["metric"]): _row(each) for each in told}
+    e = experiment.from_dict(json.loads((run / "run.json").read_text())["experiment"])
+    lines = [list(_told(found, arm.name)) for arm in e.arms if arm.collectors]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _told(found: dict[tuple[str, str], Comparison], arm: str) -> Iterator[str]:
+    yield arm
+    for metric in ("workload_cpu_us", "workload_cpu_percent", "latency_p50_us"):
+        row = found[arm, metric]
+        doubt = "" if wording.resolved(row) else " unresolved"
+        centre = wording.number(row.estimate, wording.places(row), signed=True)
+        yield f"{centre} {wording.interval(row)}{doubt}"
+    yield f"{wording.plain(found[arm, 'agent_memory_mb'].estimate)} MB"
+    seen = found.get((arm, "coverage_percent[requests]"))
+    events = found.get((arm, "events_per_request"))
+    if seen:
+        yield f"{wording.plain(seen.estimate)} % of requests"
+    else:
+        yield f"{wording.plain(events.estimate)} events a request" if events else "not counted"
+
+
+@pytest.mark.parametrize("name", ["python-agents", "java-agents"])
+def test_the_tables_of_agents_are_those_of_the_published_runs(name: str) -> None:
+    readme = (ROOT / "README.md").read_text()
+    expected = agents(ROOT / "reports/published" / name)
+    assert expected in readme, f"README should say:\n{expected}"

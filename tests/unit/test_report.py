@@ -308,6 +308,21 @@ def test_what_several_trials_warn_of_is_told_once(tmp_path: Path) -> None:
     assert said == f"{records[0].trial.name} and 2 more: Another program was loaded."
 
 
+def test_what_several_trials_warn_of_with_other_numbers_is_told_once(tmp_path: Path) -> None:
+    run = partial(tmp_path, 99)
+    records = run.records()
+    for i, record in enumerate(records[:3]):
+        said = [f"Program {i} of {record.trial.name} was loaded.", f"Program {i} {i} was unloaded."]
+        extra = {**record.extra, "warnings": said}
+        run.append(dataclasses.replace(record, extra=extra), run.windows(record.trial))
+    first = records[0].trial.name
+    told = [text for text in summarize(run).warnings if "loaded." in text]
+    assert told == [
+        f"{first} and 2 more: Program 0 of {first} was loaded. 2 more of the kind.",
+        f"{first} and 2 more: Program 0 0 was unloaded. 2 more of the kind.",
+    ]
+
+
 def test_blocks_that_disagree_are_warned_about(tmp_path: Path) -> None:
     what = synthetic.experiment(workloads=("go",), arms=ARMS[:2], switched_seconds=4.0)
     run = synthetic.write(tmp_path / "run", what, LOUD)

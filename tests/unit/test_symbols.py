@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 from pathlib import Path
 
 import pytest
 
 from harness.agent import pprof
+from harness.agent.elf import Elf
+from harness.agent.memory import mappings
 from harness.agent.pprof import Builder, Frame, Mapping
 from harness.node import symbols
 from harness.report import flamegraph
@@ -18,9 +22,13 @@ MAIN = Frame(name="main", file="/srv/app.py", line=9)
 NO_PROCESS = 2**22 + 1
 
 
-@pytest.fixture(autouse=True)
-def bcc() -> None:
-    pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
+@pytest.fixture(params=["bcc", "files"], autouse=True)
+def namer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """BCC where it is installed; our image has none."""
+    if request.param == "bcc":
+        pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
+    else:
+        monkeypatch.setattr(symbols, "_bcc", lambda: None)
 
 
 def write(directory: Path, number: int, *stacks: tuple[list[Frame], int]) -> None:
@@ -93,3 +101,18 @@ def test_kernel_functions_are_named(tmp_path: Path) -> None:
         pytest.skip("the kernel hides its addresses from this user")
     write(tmp_path, 1, ([Frame(address + 4), Frame(0x401000, BINARY)], 5))
     assert folded(tmp_path) == {"[server];vfs_read_[k]": 5}
+
+
+def test_a_live_process_without_bcc_is_named_by_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(symbols, "_bcc", lambda: None)
+    address = ctypes.cast(ctypes.CDLL(None).qsort, ctypes.c_void_p).value or 0
+    mapping = next(m for m in mappings(os.getpid()) if m.start <= address < m.limit)
+    with contextlib.closing(Elf(Path(mapping.path))) as elf:
+        mapping = mapping._replace(build_id=elf.build_id())
+    builder = Builder(10**9, 10**9, 10**7)
+    builder.add([Frame(address + 1, mapping)], 3, pid=os.getpid(), tid=os.getpid())
+    pprof.write(builder.profile, tmp_path / "profile-1.pb.gz")
+    symbols.symbolize(tmp_path, [os.getpid()])
+    assert flamegraph.read(tmp_path / "profile.folded") == {"qsort": 3}
