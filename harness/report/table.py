@@ -170,7 +170,8 @@ def _bill(summary: Summary, workload: str, arm: str) -> Cell:
     if bill is None:
         return _missing(summary, workload, arm, "bill_us")
     detail = f"{wording.plain(bill.estimate)} µs/request\n{wording.interval(bill)}"
-    if summary.row(workload, arm, "entry_us") is None:
+    rows = [summary.row(workload, arm, metric) for metric in ("bpf_us", "entry_us")]
+    if rows[0] is not None and rows[1] is None:  # what runs in the service has no program
         detail += "\nwithout entry"
     if share is None:
         return Cell(f"{wording.plain(bill.estimate)} µs", "the number of CPUs is not known")

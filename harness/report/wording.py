@@ -126,7 +126,7 @@ def spread(row: Comparison) -> str:
     if not math.isfinite(row.low):
         return "one trial" if row.n == 1 else f"no interval, {counted(row)}"
     bounds = f"[{plain(row.low)}, {plain(row.high)}]"
-    if any(word in row.method for word in ("slices", "sum of", "calibrated")):
+    if any(word in row.method for word in ("slices", "sum of", "calibrated", "_cpu_us")):
         return f"{bounds}, 95 %"
     if plain(row.low) == plain(row.high):
         return f"the same in {counted(row)}" if row.n > 1 else "one trial"
