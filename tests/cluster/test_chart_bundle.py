@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.errors import NeedError
 from harness.linux import processes
-from harness.targets.kubernetes import archive, charts, rendering, sources
+from harness.targets.kubernetes import archive, charts, production, proof, rendering, sources
 from harness.targets.kubernetes.chart_bundle import Given
+from harness.targets.kubernetes.chosen import Options
+from harness.targets.kubernetes.kubectl import Cluster
+from tests.cluster import programs, simulated
+from tests.cluster.simulated import Simulated
 from tests.unit import charted, dockered
-from tests.unit.charted import NAMED
+from tests.unit.charted import NAMED, OPERATED
 from tests.unit.dockered import OWN, Machine
 
 pytestmark = pytest.mark.cluster
@@ -86,3 +92,75 @@ def test_our_own_chart_runs_our_image_alone(machine: Machine, tmp_path: Path) ->
     image = tmp_path / "image.json"
     image.write_text(f'{{"image": "{OWN}"}}')
     assert rendering.images(ours, "", [ours.file, image]) == [OWN]
+
+
+def operated() -> str:
+    """The chart of the operator, with what the operator would make: nothing operates here."""
+    operator = OPERATED.partition("---")[0]
+    return "---\n".join([operator, *map(_made, charts.known()[0].statefulsets)])
+
+
+def _made(name: str) -> str:
+    return f"""apiVersion: apps/v1
+kind: StatefulSet
+metadata: {{name: {name}}}
+spec:
+  replicas: 2
+  serviceName: {name}
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec: {{containers: [{{name: one, image: "quay.io/prometheus/prometheus:v3.9"}}]}}
+"""
+
+
+DEFAULT = {
+    "apiVersion": "storage.k8s.io/v1",
+    "kind": "StorageClass",
+    "metadata": {
+        "name": "fast",
+        "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+    },
+    "provisioner": "example.org/none",
+}
+
+
+@pytest.fixture
+def simulation(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Simulated]:
+    """A real API server and its kubectl, two nodes with nothing in them, a default class."""
+    for name in ("kubernetes", "etcd", "kwok"):
+        if not programs.folder(name).exists():
+            pytest.skip(f"{name} is not in the cache: `make test-cluster` builds it")
+    (machine.folder / "kubectl").unlink()
+    monkeypatch.setenv("PATH", f"{programs.folder('kubernetes')}:{os.environ['PATH']}")
+    folder = tmp_path / "simulated"
+    folder.mkdir()
+    with simulated.running(folder, 2) as running:
+        Cluster("simulated", "default", running.kubeconfig).apply(DEFAULT)
+        yield running
+
+
+def test_up_installs_all_of_it_and_pods_ask_for_no_image_that_it_lacks(
+    simulation: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proof, "prove", lambda *_, **__: proof.Proved())  # nothing runs in pods
+    folder = charted.archives(tmp_path / "charts", {"kube-prometheus-stack": operated()})
+    file = tmp_path / "production.tar"
+    made = sources.bundle(file, print, stays=Given(str(folder)))
+    assert made.names == sorted([*NAMED, OWN])
+    shutil.rmtree(folder)
+    options = Options(
+        "existing", kubeconfig=str(simulation.kubeconfig), context="simulated",
+        profile="production", bundle=file,
+    )  # fmt: skip
+    assert production.up(options, print).changed
+    cluster = Cluster("simulated", options.namespace, simulation.kubeconfig)
+    asked = {
+        each["image"] for pod in cluster.get("pods") for each in pod["spec"]["containers"]
+    }
+    assert asked
+    assert asked <= set(made.names)
+    assert not production.up(options, print).changed
+    assert production.status(options, prove=False)["ready"]
