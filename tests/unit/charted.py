@@ -12,15 +12,15 @@ from harness.targets.kubernetes.charts import Chart
 
 _POD = """apiVersion: apps/v1
 kind: Deployment
-metadata: {{name: {name}}}
+metadata: {name: {{ .Release.Name }}}
 spec:
-  selector: {{matchLabels: {{app: {name}}}}}
+  selector: {matchLabels: {app: {{ .Release.Name }}}}
   template:
-    metadata: {{labels: {{app: {name}}}}}
+    metadata: {labels: {app: {{ .Release.Name }}}}
     spec:
       containers:
-        - name: {name}
-          image: "{image}"
+        - name: one
+          image: "IMAGE"
 """
 OPERATED = """apiVersion: apps/v1
 kind: Deployment
@@ -72,7 +72,7 @@ def archives(folder: Path, templates: Mapping[str, str] | None = None) -> Path:
     for chart in charts.known():
         if chart.repository:
             image = IMAGES.get(chart.chart, "")
-            made = _POD.format(name=chart.chart, image=image) if image else OPERATED
+            made = _POD.replace("IMAGE", image) if image else OPERATED
             archive(folder, chart, (templates or {}).get(chart.chart, made))
     return folder
 
