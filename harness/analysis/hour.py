@@ -17,6 +17,11 @@ from harness.results.about import About
 
 KEY = "hour"
 """Of a certificate: the quantities below, each with its `low`, `middle` and `high` over trials."""
+WORDS = {
+    "others_share": ("CPUs that somebody else used, %", 100.0),
+    "steal_share": ("CPUs that the hypervisor took, %", 100.0),
+}
+"""What they are called, and by what they are shown; of `request_us[SERVICE]` the name says it."""
 _LEAST = 2  # trials that a range needs
 _NOT_GROUPS = ("cpu.host", "cpu.softirq", "cpu.steal")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,16 @@ def test_the_bound_is_what_the_certificates_trials_lie_apart(now: float, beyond:
     assert hour._is_beyond(now, {"low": 1.0, "high": 2.0}) is beyond
 
 
-def test_a_certificate_keeps_what_its_trials_met(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(trust, "DRAWS", calibrated.FEW)
-    found = certificates.read(calibrated.certified(tmp_path / "c") / certificates.FILE)[hour.KEY]
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A made-up calibration, in which nobody used a CPU but the service and its client."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trust, "DRAWS", calibrated.FEW)
+        yield calibrated.certified(tmp_path_factory.mktemp("reports") / "c")
+
+
+def test_a_certificate_keeps_what_its_trials_met(made: Path) -> None:
+    found = certificates.read(made / certificates.FILE)[hour.KEY]
     nothing = {"low": 0.0, "middle": 0.0, "high": 0.0}
     assert found["others_share"] == pytest.approx(nothing, abs=1e-9)
     request = found["request_us[go]"]
@@ -79,3 +85,10 @@ def test_one_trial_has_no_range() -> None:
     assert hour.of_certificate({"steal_share": [0.1, 0.3]}) == {
         "steal_share": {"low": 0.1, "middle": 0.2, "high": 0.3}
     }
+
+
+def test_the_certificate_shows_what_its_trials_met(made: Path) -> None:
+    text = (made / "certificate.md").read_text()
+    assert "## The hour" in text
+    assert "| CPUs that somebody else used, % | 0 | 0 | 0 |" in text
+    assert "| request_us[go], µs |" in text
