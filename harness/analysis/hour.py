@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from harness.analysis.capacity import SEEN
 from harness.analysis.validity import Judged
 from harness.model import FACTORIAL, Trial, WindowRow
 from harness.plan.experiment import Experiment
@@ -68,12 +69,13 @@ def unlike(about: About, found: Found) -> Iterator[str]:
     beyond than those lie apart among themselves: both bounds are the certificate's own.
     """
     known = about.instrument.get(KEY) or {}
-    told = [
-        said.format(*(form(each) for each in (now, known[name]["low"], known[name]["high"])))
-        for name, said, form in _quantities(about)
-        if name in known and found.get(name)
-        and _is_beyond(now := statistics.median(found[name]), known[name])
-    ]  # fmt: skip
+    told = []
+    for name, said, form, least in _quantities(about):
+        if name not in known or not found.get(name):
+            continue
+        now, then = statistics.median(found[name]), known[name]
+        if _is_beyond(now, then, least):
+            told.append(said.format(form(now), form(then["low"]), form(then["high"])))
     if told:
         made = str(about.instrument.get("made") or "")[:16].replace("T", " ")
         yield (
@@ -83,18 +85,20 @@ def unlike(about: About, found: Found) -> Iterator[str]:
         )
 
 
-def _is_beyond(now: float, known: Mapping[str, Any]) -> bool:
+def _is_beyond(now: float, known: Mapping[str, Any], least: float = 0.0) -> bool:
+    """Whether it is; what was below `least` then and now is not worth a word."""
     apart = known["high"] - known["low"]
-    return bool(now > known["high"] + apart or now < known["low"] - apart)
+    outside = now > known["high"] + apart or now < known["low"] - apart
+    return bool(outside and max(now, known["high"]) > least)
 
 
-def _quantities(about: About) -> Iterator[tuple[str, str, Callable[[float], str]]]:
-    """Each with what is said of it: in the middle of the trials now, and the range then."""
-    yield "others_share", "others used {} of the CPUs ({} to {} then)", _percent
-    yield "steal_share", "the hypervisor took {} of them ({} to {} then)", _percent
+def _quantities(about: About) -> Iterator[tuple[str, str, Callable[[float], str], float]]:
+    """Each with what is said of it: the middle of the trials now, the range then; from which on."""
+    yield "others_share", "others used {} of the CPUs ({} to {} then)", _percent, SEEN
+    yield "steal_share", "the hypervisor took {} of the CPUs ({} to {} then)", _percent, SEEN
     service = str(about.instrument.get("workload") or "")
     said = f"a request of {service} took {{}} of CPU ({{}} to {{}} then)"
-    yield _request(service), said, lambda us: f"{us:.3g} µs"
+    yield _request(service), said, lambda us: f"{us:.3g} µs", 0.0
 
 
 def _percent(share: float) -> str:

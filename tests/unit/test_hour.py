@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness.analysis import hour, summary, trust
+from harness.analysis.capacity import SEEN
 from harness.analysis.summary import Summary
 from harness.model import Arm
 from harness.results import certificates
@@ -38,16 +39,22 @@ def test_nothing_is_said_of_a_like_hour_nor_of_a_certificate_that_kept_none(tmp_
 
 
 def test_an_unlike_hour_is_one_sentence_with_the_figures_of_both(tmp_path: Path) -> None:
-    quiet = {
-        "others_share": {"low": 0.001, "middle": 0.002, "high": 0.003},
+    other = {
+        "others_share": {"low": 0.2, "middle": 0.21, "high": 0.25},
         "request_us[go]": {"low": 9.4, "middle": 9.6, "high": 10.3},
     }
-    (said,) = told(measured(tmp_path / "run", quiet))
+    (said,) = told(measured(tmp_path / "run", other))
     assert said.startswith(
         "This hour is unlike that of the machine's certificate (2025-11-01 09:30): others used 1.7 "
-        "% of the CPUs (0.1 % to 0.3 % then); a request of go took 3"
+        "% of the CPUs (20 % to 25 % then); a request of go took 3"
     )
     assert "µs of CPU (9.4 µs to 10.3 µs then)" in said
+
+
+def test_a_share_that_is_small_in_both_hours_is_not_worth_a_word(tmp_path: Path) -> None:
+    trifle = {"others_share": {"low": 0.001, "middle": 0.001, "high": 0.001}}
+    assert told(measured(tmp_path / "run", trifle)) == []
+    assert hour._is_beyond(0.06, trifle["others_share"], SEEN)
 
 
 def test_a_request_counts_only_of_the_certificates_service(tmp_path: Path) -> None:
@@ -90,5 +97,5 @@ def test_one_trial_has_no_range() -> None:
 def test_the_certificate_shows_what_its_trials_met(made: Path) -> None:
     text = (made / "certificate.md").read_text()
     assert "## The hour" in text
-    assert "| CPUs that somebody else used, % | 0 | 0 | 0 |" in text
+    assert "| CPUs that somebody else used, % | " in text
     assert "| request_us[go], µs |" in text
