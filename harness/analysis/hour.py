@@ -102,7 +102,7 @@ def _quantities(about: About) -> Iterator[tuple[str, str, Callable[[float], str]
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %"
+    return f"{100 * share:.3g} %"
 
 
 def _request(service: str) -> str:
