@@ -69,9 +69,7 @@ def test_helm_says_which_images_the_charts_run_with_all_values(
     file = tmp_path / "production.tar"
     made = sources.bundle(file, print, stays=Given("", (f"tempo={mine}",)))
     others = [name for name in NAMED if "tempo" not in name]
-    assert made.names == sorted(
-        [*others, "registry.example/tempo:2.9", "a.example/watched:1", OWN]
-    )
+    assert made.names == sorted([*others, "registry.example/tempo:2.9", "a.example/watched:1", OWN])
     found = archive.read(file)
     found.require("production")
     (given,) = found.unpack(tmp_path)
@@ -157,9 +155,7 @@ def test_up_installs_all_of_it_and_pods_ask_for_no_image_that_it_lacks(
     )  # fmt: skip
     assert production.up(options, print).changed
     cluster = Cluster("simulated", options.namespace, simulation.kubeconfig)
-    asked = {
-        each["image"] for pod in cluster.get("pods") for each in pod["spec"]["containers"]
-    }
+    asked = {each["image"] for pod in cluster.get("pods") for each in pod["spec"]["containers"]}
     assert asked
     assert asked <= set(made.names)
     assert not production.up(options, print).changed

@@ -1,4 +1,4 @@
-"""A helm and a kubectl of a test's own on PATH, which note what they hear, and a cluster for both."""
+"""A helm and a kubectl of a test's own on PATH, which note what they hear, and their cluster."""
 
 from __future__ import annotations
 

@@ -182,7 +182,9 @@ def test_what_helm_makes_nothing_of_is_told_with_its_words(
 
 def test_images_are_found_wherever_pods_are_named() -> None:
     text = "kind: Job\n  - image: 'a/b:1' # why\n    image:\n---\nkind: \"Secret\"\nimage: c/d:1\n"
-    more = '---\nkind: List\n"image": x\n   image: "e.example:5000/f:1"\n  imagePullPolicy: Always\n'
+    more = (
+        '---\nkind: List\n"image": x\n   image: "e.example:5000/f:1"\n  imagePullPolicy: Always\n'
+    )
     assert rendering.named(text + more) == ["a/b:1", "e.example:5000/f:1"]
 
 

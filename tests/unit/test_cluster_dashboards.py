@@ -230,7 +230,7 @@ def test_what_a_bundle_has_was_said_when_it_was_written() -> None:
 def test_status_asks_grafana_where_the_release_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bool] = []
 
-    def told(*asked: Any) -> dict[str, Any]:
+    def told(*asked: Any, **_: Any) -> dict[str, Any]:
         seen.append("grafana" in asked[4].hosts)
         return {"ready": True}
 

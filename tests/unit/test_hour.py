@@ -1,4 +1,4 @@
-"""Whether a run's hour is unlike the one of its machine's certificate: told with figures, or not."""
+"""Whether a run's hour is unlike that of its machine's certificate: told with figures, or not."""
 
 from __future__ import annotations
 

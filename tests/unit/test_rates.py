@@ -18,7 +18,7 @@ from harness.plan import experiment as experiments
 from harness.plan import trials
 from harness.plan.definitions import resolve_all
 from harness.plan.experiment import Experiment
-from harness.report import build
+from harness.report import build, wording
 from harness.report import rates as words
 from tests.unit import synthetic
 from tests.unit.costed import row
@@ -151,9 +151,12 @@ def test_what_agents_take_at_rest_is_told_of_their_bill(tmp_path: Path) -> None:
     assert "a request, 3.0 µs of it (40 to 80 %) while no request comes" in part
     (same,) = resting(summary, -1.0, 0.5, 2.0)
     assert "and as much in the same time while no request comes" in same
-    assert "not told from nothing ([−1.0, 2.0]" in same
+    assert f"not told from nothing ([{wording.MINUS}1.0, 2.0]" in same
     (more,) = resting(summary, -4.0, -3.0, -2.0)
-    assert "the clock alone wakes them they take more, by 3.0 µs ([−4.0, −2.0]" in more
+    assert (
+        f"the clock alone wakes them they take more, by 3.0 µs ([{wording.MINUS}4.0, {wording.MINUS}2.0]"
+        in more
+    )
     assert resting(summary, math.nan, 1.0, math.nan) == []
     without = made(tmp_path / "none", idle_seconds=0.0)
     assert words.at_rest(without) == []

@@ -48,8 +48,9 @@ def content(given: Given, tell: Tell) -> Content:
         own.write_text(json.dumps({"image": image}))
         names = set()
         for chart in charts.known():
-            files = [chart.file, *further[chart.release], *([] if chart.repository else [own])]
-            names.update(rendering.images(chart, made, files))
+            given_to = [chart.file, *further[chart.release]]
+            given_to += [] if chart.repository else [own]
+            names.update(rendering.images(chart, made, given_to))
         packed = {f"{CHARTS}/{file.name}": file.read_bytes() for file in Path(made).glob("*.tgz")}
     own_values = _further(further)
     own_files = {name: file.read_bytes() for name, (_, file) in own_values.items()}
