@@ -181,11 +181,20 @@ def test_what_helm_makes_nothing_of_is_told_with_its_words(
 
 
 def test_images_are_found_wherever_pods_are_named() -> None:
-    text = "kind: Job\n  - image: 'a/b:1' # why\n    image:\n---\nkind: \"Secret\"\nimage: c/d:1\n"
-    more = (
-        '---\nkind: List\n"image": x\n   image: "e.example:5000/f:1"\n  imagePullPolicy: Always\n'
-    )
-    assert rendering.named(text + more) == ["a/b:1", "e.example:5000/f:1"]
+    rendered = """kind: Job
+  - image: 'a/b:1' # why
+    image:
+    # image: c/d:1
+---
+kind: "Secret"
+image: c/d:2
+---
+kind: List
+  - {name: one, image: "e.example:5000/f:1"}
+  json: [{"image":"g/h:1","imagePullPolicy":"Always"}]
+  imagePullPolicy: Always
+"""
+    assert rendering.named(rendered) == ["a/b:1", "e.example:5000/f:1", "g/h:1"]
 
 
 def test_of_either_profile_it_is_of_no_use_to_the_other(written: Path, tmp_path: Path) -> None:

@@ -153,10 +153,7 @@ def test_what_agents_take_at_rest_is_told_of_their_bill(tmp_path: Path) -> None:
     assert "and as much in the same time while no request comes" in same
     assert f"not told from nothing ([{wording.MINUS}1.0, 2.0]" in same
     (more,) = resting(summary, -4.0, -3.0, -2.0)
-    assert (
-        f"the clock alone wakes them they take more, by 3.0 µs ([{wording.MINUS}4.0, {wording.MINUS}2.0]"
-        in more
-    )
+    assert "the clock alone wakes them they take more, by 3.0 µs" in more
     assert resting(summary, math.nan, 1.0, math.nan) == []
     without = made(tmp_path / "none", idle_seconds=0.0)
     assert words.at_rest(without) == []

@@ -18,7 +18,8 @@ KUBERNETES = "1.34.0"
 """What charts are told to be made for; a cluster of another version runs the same images."""
 _DOCUMENTS = re.compile(r"^---\s*$", re.MULTILINE)
 _TEXT = re.compile(r"^kind:\s*[\"']?(ConfigMap|Secret|CustomResourceDefinition)\b", re.MULTILINE)
-_IMAGE = re.compile(r"^\s*(?:-\s+)?image:[ \t]*[\"']?([^\s\"'#]+)", re.MULTILINE)
+_IMAGE = re.compile(r"(?:^|[\s{,])[\"']?image[\"']?:[ \t]*[\"']?([^\s\"'#,{}]+)")
+_COMMENT = re.compile(r"^\s*#.*$", re.MULTILINE)
 _TOLD = re.compile(r"--prometheus-config-reloader=([^\s\"']+)")
 """What an operator is told to put beside whatever it makes."""
 _SECONDS = 120.0
@@ -50,10 +51,11 @@ def images(chart: Chart, folder: str, values: Sequence[Path]) -> list[str]:
     return found
 
 
-def named(text: str) -> list[str]:
+def named(rendered: str) -> list[str]:
     """The images that objects in YAML name, in order, each once."""
     found = set()
-    for each in _DOCUMENTS.split(text):
+    for each in _DOCUMENTS.split(rendered):
         if not _TEXT.search(each):
-            found.update(_IMAGE.findall(each) + _TOLD.findall(each))
+            text = _COMMENT.sub("", each)
+            found.update(_IMAGE.findall(text) + _TOLD.findall(text))
     return sorted(found)
