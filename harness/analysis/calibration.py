@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.analysis import injection, latency, noise, proof, shown, summary, validity
+from harness.analysis import hour, injection, latency, noise, proof, shown, summary, validity
 from harness.analysis.injection import InjectedTrial
 from harness.analysis.latency import NEVER_NS, Requests
 from harness.analysis.summary import Summary
@@ -123,8 +123,16 @@ def certify(quiet_run: Run, injected_run: Run, entry: Mapping[str, Any]) -> dict
             if not t.usable
         ],
         "warnings": list(found.warnings),
+        hour.KEY: hour.of_certificate(_met(injected_run, found)),
     }
     return {**result, "wishes": list(_wishes(result))}
+
+
+def _met(run: Run, found: Summary) -> hour.Found:
+    """What the trials of known effects met: they are those of an ordinary evaluation."""
+    trials = [judged for judged in found.trials if judged.usable]
+    windows = {judged.record.trial: run.windows(judged.record.trial) for judged in trials}
+    return hour.met(found.about, found.experiment, trials, windows)
 
 
 def _residual(found: Summary, known: Mapping[str, list[InjectedTrial]]) -> Iterator[dict[str, Any]]:

@@ -18,6 +18,7 @@ from harness.analysis import (
     family,
     growth,
     harms,
+    hour,
     latency_rows,
     metrics,
     missing,
@@ -118,10 +119,11 @@ def summarize(run: Run) -> Summary:
     rows = family.completed(experiment, rows)
     harmed = tuple(harms.found(experiment, counted, run.records(set_aside=True)))
     told = caution.warnings(about, experiment, trials, rows, blocks, routes)
+    unlike = hour.unlike(about, hour.met(about, experiment, trials, windows))
     return Summary(
         run.path.name, about, experiment, tuple(rows), tuple(blocks), trials, tuple(programs),
         {(r.workload, r.arm): r.curve for r in routes if not r.suffix},
-        (*(harm.sentence for harm in harmed), *check(run), *told),
+        (*(harm.sentence for harm in harmed), *check(run), *told, *unlike),
         tuple(each for cell in found for each in quality.qualities(cell)), tuple(_upkeeps(found)),
         harmed, tuple(routes),
         frozenset((c.workload, c.arm.name) for c in found if _is_idle(c)), tuple(full),

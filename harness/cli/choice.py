@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from harness.analysis import hour
 from harness.collectors import subject
 from harness.controller import telemetry
 from harness.errors import InputError
@@ -19,7 +20,8 @@ from harness.results import certificates
 from harness.wire import placement
 
 OLD = "old"  # the arm that the others are compared against
-_NOTED = ("window_seconds", "guard_seconds", "entry_ns", "workload")  # of the certificate
+_NOTED = ("window_seconds", "guard_seconds", "entry_ns", "workload", "made", hour.KEY)
+"""Of the certificate."""
 GUARD_SECONDS = float(Experiment.guard_seconds)  # at least: the certificate's service was quick
 
 

@@ -18,8 +18,9 @@ from harness.cli import selectors
 from harness.cli.screen import ERROR, err, out
 from harness.errors import InputError
 from harness.linux.stop_signals import interruptible
-from harness.targets.kubernetes import dashboards, programs, sources
-from harness.targets.kubernetes.archive import Archive
+from harness.targets.kubernetes import archive, dashboards, profiles, programs, sources
+from harness.targets.kubernetes.archive import PRODUCTION, Archive
+from harness.targets.kubernetes.chart_bundle import Given
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.rollout import RolledOut
 from harness.targets.vm import remains
@@ -111,10 +112,14 @@ def down(options: Options, verify: bool) -> None:
     out.print("Nothing is left.")
 
 
-def bundle(file: Path, node_image: str, prefix: str, asked: str, as_json: bool) -> None:
-    """Write a bundle, then say how large it is and what is in it."""
+def bundle(file: Path, wanted: Options, prefix: str, as_json: bool) -> None:
+    """Write a bundle for a new cluster, then say how large it is and what is in it."""
+    profiles.of(wanted)
+    stays = Given(wanted.charts, wanted.values) if wanted.profile == PRODUCTION else None
     with interruptible():
-        made = sources.bundle(file, tell, node_image=node_image, prefix=prefix, asked=asked)
+        made = sources.bundle(
+            file, tell, node_image=wanted.image, prefix=prefix, asked=wanted.dashboards, stays=stays
+        )
     if as_json:
         told = {**asdict(made), "file": str(file), "size_bytes": file.stat().st_size}
         out.print_json(json.dumps(told))
@@ -129,8 +134,14 @@ def push(prefix: str, file: Path | None, asked: str = "") -> None:
     for image in pushed:
         out.print(escape(image), soft_wrap=True)
     given = f" --bundle {file}" if file else ""
-    command = f"harness up --target existing --registry {prefix}{given}"
-    out.print(escape(f"\nNext: {command}"), soft_wrap=True)
+    if file is not None and archive.read(file).profile == PRODUCTION:
+        said = (
+            f"let the runtime of each node take {prefix} for a mirror of the registries of these "
+            f"images, then harness up --target existing --profile {PRODUCTION}{given}"
+        )
+    else:
+        said = f"harness up --target existing --registry {prefix}{given}"
+    out.print(escape(f"\nNext: {said}"), soft_wrap=True)
 
 
 def refuse(names: dict[str, Any], target: str) -> None:
@@ -188,6 +199,8 @@ def _print_charts(found: dict[str, Any]) -> None:
         for volume in row["volumes"]:
             out.print("    keeps {of}: {count} x {gib} GiB".format(**volume))
     out.print(f"Volumes of {found['gib']} GiB in all, and our image on each node.")
+    for image, where in found.get("images", {}).items():
+        out.print(escape(f"  {image}, {where}"), soft_wrap=True)
 
 
 def _described(done: RolledOut) -> dict[str, Any]:
@@ -218,7 +231,7 @@ def _print_dashboards(done: RolledOut) -> None:
     if done.proved.shown is not None:
         _print_shown(asdict(done.proved.shown))
     if done.proved.unshown:
-        out.print(escape(f"It was not proved: {done.proved.unshown}"), soft_wrap=True)
+        _print_unshown(done.proved.unshown)
 
 
 def _print_shown(shown: Mapping[str, Any]) -> None:
@@ -227,10 +240,14 @@ def _print_shown(shown: Mapping[str, Any]) -> None:
     out.print(escape(said.strip()), soft_wrap=True)
 
 
+def _print_unshown(why: str) -> None:
+    out.print(escape(f"Grafana, which nobody asked for, was not proved: {why}"), soft_wrap=True)
+
+
 def _print_bundle(made: Archive) -> None:
     nodes = [made.node] if made.node else []
     size = made.file.stat().st_size / 1e6
-    said = f"Wrote {made.file}: {size:.0f} MB. In it are the chart, its values and:"
+    said = f"Wrote {made.file}: {size:.0f} MB. In it are {_packed(made)}, values and:"
     out.print(escape(said), soft_wrap=True)
     for image in [*made.images, *nodes]:
         known = f"{image.id[:19]}, {image.size_bytes / 1e6:.0f} MB unpacked"
@@ -240,10 +257,20 @@ def _print_bundle(made: Archive) -> None:
         out.print(said, soft_wrap=True)
     out.print(f"It is for this code: harness {made.version} ({made.fingerprint}).\n")
     following = [
-        f"harness up --target kind --bundle {made.file} needs no internet;",
+        f"harness up --target kind{_profiled(made)} --bundle {made.file} needs no internet;",
         f"harness images push --registry PREFIX --bundle {made.file} serves existing clusters.",
     ]
     out.print(escape(f"Next: {' '.join(following)}"), soft_wrap=True)
+
+
+def _packed(made: Archive) -> str:
+    """The charts in it, as they are told."""
+    named = [Path(name).stem for name in made.files if name.endswith(".tgz")]
+    return f"the charts {', '.join(sorted(named))}, ours" if named else "the chart"
+
+
+def _profiled(made: Archive) -> str:
+    return f" --profile {made.profile}" if made.profile != Options.profile else ""
 
 
 def _print_status(found: dict[str, Any], options: Options) -> None:
@@ -268,6 +295,8 @@ def _print_status(found: dict[str, Any], options: Options) -> None:
     _print_pod(found.get("origin", {}))
     if "shown" in found:
         _print_shown(found["shown"])
+    if "unshown" in found:
+        _print_unshown(found["unshown"])
     for each in found["troubles"]:
         out.print(escape(f"{each['pod']}: {each['reason']}: {each['message']}"), soft_wrap=True)
     out.print("\nIt is ready." if found["ready"] else "\nIt is not ready.")
@@ -292,7 +321,7 @@ def _given(options: Options) -> str:
     names = {
         "bundle": bundle, "registry": registry, "pull-secret": secret, "image": options.image,
         "storage": options.storage, "storage-class": options.storage_class,
-        "dashboards": options.dashboards,
+        "dashboards": options.dashboards, "charts": options.charts,
         "inventory": asked.inventory, "create": asked.create,
         "control-planes": asked.control_planes if asked.control_planes > 1 else "",
         "upgrade": asked.upgrade,
@@ -302,6 +331,7 @@ def _given(options: Options) -> str:
     words = "".join(
         f" --{name} {shlex.quote(str(value))}" for name, value in names.items() if value
     )
+    words += "".join(f" --values {shlex.quote(each)}" for each in options.values)
     return words + "".join(f" --set {shlex.quote(each)}" for each in asked.variables)
 
 

@@ -9,8 +9,10 @@ import typer
 
 from harness.cli import cluster
 from harness.cli.dashboards import Dashboards
+from harness.cli.profile import Charts, Profile, Values
 from harness.cli.screen import errors
 from harness.errors import InputError
+from harness.targets.kubernetes.chosen import Options
 
 BundleFile = Annotated[
     Path | None,
@@ -60,20 +62,31 @@ def bundle_command(
         ),
     ] = "",
     dashboards: Dashboards = "",
+    profile: Profile = "poc",
+    charts: Charts = "",
+    values: Values = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what is in it as JSON.")] = False,
 ) -> None:
-    """Write one file with every image that `up` needs in a cluster, for where there is no internet.
+    """Write one file with every image and chart of a roll-out, for where there is no internet.
 
-    Our image is built first, what the local docker lacks is pulled. The chart and its values are in
-    the file, too. It goes with this very code: bring this folder along, with what is built in it.
+    Our image is built first, what the local docker lacks is pulled. The charts and their values are
+    in the file, too: those of the profile production come from --charts, from what helm has pulled
+    already, or from their projects, and helm says which images they run. It goes with this very
+    code: bring this folder along, with what is built in it.
 
     Examples:
 
       harness bundle harness.tar --image kindest/node:v1.34.0
 
       harness up --target kind --bundle harness.tar
+
+      harness bundle production.tar --profile production --charts DIR --registry PREFIX
     """
-    cluster.bundle(file, image, registry, dashboards, as_json)
+    wanted = Options(
+        "kind", image=image, profile=profile, charts=charts, values=tuple(values or ()),
+        dashboards=dashboards,
+    )  # fmt: skip
+    cluster.bundle(file, wanted, registry, as_json)
 
 
 @app.command("push")

@@ -13,7 +13,8 @@ import typer
 from rich.markup import escape
 
 from harness.cli.cluster import refuse, tell
-from harness.cli.rollout import Context, Kubeconfig, Name, Namespace, Profile, Target
+from harness.cli.profile import Profile
+from harness.cli.rollout import Context, Kubeconfig, Name, Namespace, Target
 from harness.cli.screen import errors, out
 from harness.errors import InputError, NeedError
 from harness.linux.stop_signals import interruptible

@@ -20,6 +20,7 @@ from harness.cli.machines import (
     Variables,
     asked,
 )
+from harness.cli.profile import Charts, Profile, Values
 from harness.cli.screen import errors
 from harness.cli.selectors import Excluded, Namespaces, PodSelector
 from harness.errors import InputError
@@ -39,12 +40,6 @@ Kubeconfig = Annotated[
     str, typer.Option("--kubeconfig", metavar="FILE", help="existing: where it is described.")
 ]
 Namespace = Annotated[str, typer.Option("--namespace", help="In a cluster: the namespace.")]
-Profile = Annotated[
-    str,
-    typer.Option(
-        "--profile", metavar="poc|production", help="In a cluster: to try it, or to stay."
-    ),
-]
 
 
 @errors
@@ -113,20 +108,8 @@ def up_command(
     context: Context = "",
     namespace: Namespace = "harness",
     profile: Profile = "poc",
-    charts: Annotated[
-        str,
-        typer.Option(
-            "--charts", metavar="DIR", help="production: the charts' archives, without a network."
-        ),
-    ] = "",
-    values: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--values",
-            metavar="RELEASE=FILE",
-            help="production: further values of a chart; may be repeated.",
-        ),
-    ] = None,
+    charts: Charts = "",
+    values: Values = None,
 ) -> None:
     """Start the observability stack and prove that data flows through it.
 

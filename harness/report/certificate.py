@@ -10,6 +10,7 @@ from typing import Any
 
 import jinja2
 
+from harness.analysis import hour
 from harness.errors import StoreError
 from harness.report import precision, wording
 
@@ -58,6 +59,7 @@ def text(certificate: Mapping[str, Any]) -> str:
         power=list(_power(certificate)),
         noise_rows=list(_noise(certificate)),
         entry_rows=[(hook, *_interval(row, "entry_ns")) for hook, row in entry.items()],
+        hour_rows=list(_hour(certificate)),
         residual_rows=[
             (row["arm"], *_interval(row, "estimate")) for row in certificate["residual"]
         ],
@@ -149,6 +151,13 @@ def _noise(certificate: Mapping[str, Any]) -> Iterator[Row]:
             _plain(row["error_percent"]), _plain(row["sd_percent"]), _plain(row["mad_percent"]),
             "?" if row["autocorrelation"] is None else wording.number(row["autocorrelation"], 2),
         )  # fmt: skip
+
+
+def _hour(certificate: Mapping[str, Any]) -> Iterator[Row]:
+    """What its trials met; nothing of a certificate that kept none."""
+    for name, row in certificate.get(hour.KEY, {}).items():
+        words, factor = hour.WORDS.get(name, (f"{name}, µs", 1.0))
+        yield (words, *(_plain(factor * row[key]) for key in ("low", "middle", "high")))
 
 
 def _interval(row: Mapping[str, Any], key: str) -> Row:

@@ -94,6 +94,7 @@ def page(run: Run, summary: Summary) -> str:
         verdict=headline.verdict(summary),
         sentences=[
             *headline.sentences(summary), *saturation.sentences(summary), *rates.sentences(summary),
+            *rates.at_rest(summary),
         ],
         paint=canvas.arm_names([arm.name for arm in summary.experiment.arms], BASELINE),
         machine=conditions.facts(about.facts, skip=("versions",)),

@@ -32,6 +32,7 @@ def text(summary: Summary) -> str:
                 *headline.sentences(summary),
                 *saturation.sentences(summary),
                 *rates.sentences(summary),
+                *rates.at_rest(summary),
             )
         ),
         "\n".join(_table(summary)),

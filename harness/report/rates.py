@@ -84,6 +84,38 @@ def _sentence(summary: Summary, tenth: Comparison) -> str:
     return f"{text}{_straight(left)}."
 
 
+def at_rest(summary: Summary) -> list[str]:
+    """One of each service whose agents were metered without requests: what those cause at all.
+
+    An agent that no event wakes is woken by the clock alone, to look and to send.
+    """
+    found = []
+    for workload in summary.experiment.workloads:
+        if rows := _rows(summary, workload, "agent_driven_us"):
+            driven = max(rows, key=lambda row: _size(summary, row))
+            agent = summary.row(workload, driven.arm, "agent_us")
+            if agent is not None and agent.estimate > 0 and driven.low < driven.high:
+                found.append(_resting(agent, driven))
+    return found
+
+
+def _resting(agent: Comparison, driven: Comparison) -> str:
+    begin = f"{agent.workload}, at rest: the agents of {agent.arm} take {_us(agent)} a request"
+    by_clock = "while no request comes and the clock alone wakes them"
+    if driven.low > 0:
+        part = (100 * (1 - end / agent.estimate) for end in (driven.high, driven.low))
+        low, high = (f"{max(0.0, each):.0f}" for each in part)
+        rest = wording.plain(max(0.0, agent.estimate - driven.estimate))
+        return f"{begin}, {rest} µs of it ({low} to {high} %) {by_clock}, too."
+    told = f"{wording.plain(abs(driven.estimate))} µs"
+    if driven.high < 0:
+        return f"{begin}; {by_clock} they take more, by {told} ({wording.spread(driven)})."
+    return (
+        f"{begin}, and as much in the same time {by_clock}: what requests add is not told from "
+        f"nothing ({wording.spread(driven)} µs)."
+    )
+
+
 def _us(row: Comparison) -> str:
     return f"{wording.plain(row.estimate)} µs ({wording.spread(row)})"
 

@@ -317,3 +317,14 @@ def test_in_production_it_makes_agents_and_what_the_proof_asks(
             assert container["image"] == "localhost/node:1"
             if pod["metadata"]["labels"]["app.kubernetes.io/name"] == "agents":
                 assert "--otlp=http://otel-gateway:4318" in container["args"]
+
+
+def test_services_and_load_may_have_images_of_their_own(helm: str, given: Path) -> None:
+    more = ("--set", "workloads.go.image=a.example/go:1", "--set", "load.image=a.example/load:1")
+    found = {
+        pod["metadata"]["labels"][NAMED]: pod["spec"]["containers"][0]["image"]
+        for pod in pods(rendered(helm, given, *more))
+    }
+    assert found["go"] == "a.example/go:1"
+    assert found["load"] == "a.example/load:1"
+    assert found["flask"] == found["agents"] == "localhost/node:1"

@@ -12,12 +12,13 @@ from typer.testing import CliRunner
 
 from harness.cli import app, cluster
 from harness.cli.dashboards import wanted
-from harness.errors import CommandError, InputError, NeedError
+from harness.errors import CommandError, ComponentError, InputError, NeedError
 from harness.stack.grafana import shown
 from harness.targets.kubernetes import (
     chosen,
     condition,
     dashboards,
+    helm,
     node_pod,
     profiles,
     rollout,
@@ -69,8 +70,10 @@ def test_the_command_refuses_before_anything(words: tuple[str, ...], said: str) 
     assert said in " ".join(done.stderr.split())
 
 
-def release(*components: str, status: str = "deployed") -> dict[str, Any]:
-    return {"status": status, "components": list(components)}
+def release(
+    *components: str, status: str = "deployed", asked: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    return {"status": status, "components": list(components), "asked": list(asked)}
 
 
 def test_what_is_asked_for_holds_whatever_is_there() -> None:
@@ -85,6 +88,11 @@ def test_a_stack_that_is_there_stays_as_it_is() -> None:
     had = dashboards.settled("", release("grafana", "jaeger"), None)
     assert had is not None
     assert (had.taken, had.asked) == (True, False)
+    once = release("grafana", asked=("grafana",))
+    kept = dashboards.settled("", once, None)
+    assert kept is not None
+    assert kept.asked  # whoever asked for it once is told of what is amiss, until it is taken away
+    assert dashboards.settled("none", once, None) == Choice(False, "It was asked for.")
     bare = dashboards.settled("", release("jaeger"), None)
     assert bare is not None
     assert bare.told.startswith("Dashboards: none. The stack that is there has none. --dashboards")
@@ -223,7 +231,7 @@ def test_what_a_bundle_has_was_said_when_it_was_written() -> None:
 def test_status_asks_grafana_where_the_release_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bool] = []
 
-    def told(*asked: Any) -> dict[str, Any]:
+    def told(*asked: Any, **_: Any) -> dict[str, Any]:
         seen.append("grafana" in asked[4].hosts)
         return {"ready": True}
 
@@ -234,6 +242,46 @@ def test_status_asks_grafana_where_the_release_has_it(monkeypatch: pytest.Monkey
         monkeypatch.setattr(condition.helm, "state", lambda _, there=there: there)
         assert condition.status(Options("kind"))["dashboards"] == kind
     assert seen == [True, False, False]
+
+
+AMISS = "Grafana does not show what it should. It is not healthy: 503."
+
+
+@pytest.mark.parametrize("asked", [(), ("grafana",)])
+def test_what_is_amiss_of_grafana_is_not_ready_only_if_it_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, asked: tuple[str, ...]
+) -> None:
+    """As `up`: it goes on and says it, or ends with it."""
+
+    def prove(*_: Any, shows: bool) -> Proved:
+        if shows:
+            raise ComponentError(AMISS)
+        return Proved(unshown=AMISS)
+
+    pod = {
+        "metadata": {"name": "grafana-1", "labels": {}},
+        "spec": {"containers": []},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+    }
+    monkeypatch.setattr(condition.proof, "prove", prove)
+    monkeypatch.setattr(condition.chosen, "found", lambda _: CLUSTER)
+    monkeypatch.setattr(condition.pods, "ours", lambda _: [pod])
+    monkeypatch.setattr(Cluster, "get", lambda *_: [])
+    monkeypatch.setattr(condition.helm, "state", lambda _: release("grafana", asked=asked))
+    found = condition.status(Options("kind"))
+    assert found["ready"] == (not asked)
+    assert found["unproved" if asked else "unshown"].startswith(AMISS)
+    assert ("unproved" in found) == bool(asked)
+
+
+def test_a_release_keeps_that_it_was_asked_for(machine: Machine) -> None:
+    given = {
+        choice.asked: rollout._described(Options("kind"), "shop", OWN, {}, choice)[1]
+        for choice in (Choice(True, "", asked=True), Choice(True, ""))
+    }
+    assert given[True]["asked"] == ["grafana"]
+    assert "asked" not in given[False]
+    assert helm.fingerprint(given[True]) != helm.fingerprint(given[False])  # `up` takes it in
 
 
 def said(monkeypatch: pytest.MonkeyPatch, *words: str, **does: Any) -> str:
@@ -258,7 +306,8 @@ def test_up_says_what_it_took_why_and_what_is_shown(monkeypatch: pytest.MonkeyPa
     assert (told["taken"], told["why"]) == ("grafana", "It could be had.")
     assert told["shown"]["dashboards"] == ["harness-flows"]
     amiss = replace(up, proved=Proved(unshown="Grafana does not show what it should."))
-    assert "It was not proved: Grafana does not show" in said(monkeypatch, "up", up=amiss)
+    unproved = "Grafana, which nobody asked for, was not proved: Grafana does not show"
+    assert unproved in said(monkeypatch, "up", up=amiss)
     of_a_chart = replace(up, proved=Proved(), dashboards=None)
     assert "Dashboards" not in said(monkeypatch, "up", up=of_a_chart)
     assert "dashboards" not in json.loads(said(monkeypatch, "up", "--json", up=of_a_chart))
@@ -272,6 +321,10 @@ def test_status_names_its_page_only_where_it_is(monkeypatch: pytest.MonkeyPatch)
     text = said(monkeypatch, "status", status=there)
     assert "Grafana 13.2.0 has" in text
     assert "victorialogs, grafana." in text
+    amiss = {k: v for k, v in there.items() if k != "shown"} | {"unshown": AMISS}
+    text = said(monkeypatch, "status", status=amiss)
+    assert f"Grafana, which nobody asked for, was not proved: {AMISS}" in text
+    assert "It is ready." in text
     bare = {k: v for k, v in there.items() if k != "shown"} | {"dashboards": "none"}
     assert "grafana" not in said(monkeypatch, "status", status=bare)
 

@@ -83,7 +83,7 @@ def test_a_pod_that_goes_is_not_ready() -> None:
 
 
 def test_what_cannot_be_proved_is_not_ready_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    def prove(*_: Any) -> Any:
+    def prove(*_: Any, **__: Any) -> Any:
         raise ComponentError("No span came.", "Jaeger knows none.", "Look at the agents.")
 
     monkeypatch.setattr(Cluster, "get", lambda *_: [])

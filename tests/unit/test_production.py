@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,143 +12,18 @@ from typer.testing import CliRunner
 
 from harness.cli import app
 from harness.errors import ComponentError, HarnessError, InputError, NeedError
-from harness.targets.kubernetes import (
-    charts,
-    helm,
-    images,
-    namespaces,
-    production,
-    profiles,
-    proof,
-    removal,
-)
+from harness.targets.kubernetes import charts, namespaces, production, profiles, removal
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kubectl import Cluster
+from tests.unit.helmed import Told, on_path, statefulset
 
 RELEASES = [each.release for each in charts.known()]
 PRODUCTION = Options("existing", context="shop", profile="production")
-ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-NODE = {
-    "metadata": {"name": "worker"},
-    "status": {
-        "nodeInfo": {
-            "operatingSystem": "linux", "architecture": ARCHITECTURE, "kernelVersion": "6.1",
-        },
-        "conditions": [{"type": "Ready", "status": "True"}],
-    },
-}  # fmt: skip
-DEFAULT = {
-    "metadata": {
-        "name": "fast",
-        "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
-    }
-}
-HELM = """
-folder=$(dirname "$0")
-shift 2
-[ "$1" = status ] || echo "$@" >>"$0.done"
-case "$1" in
-status)
-    [ -e "$0.$2.note" ] || { echo "Error: release: not found" >&2; exit 1; }
-    printf '{"info": {"status": "%s", "description": "%s"}, "version": %s}' \\
-        "$(cat "$0.$2.status" 2>/dev/null || echo deployed)" \\
-        "$(cat "$0.$2.note")" "$(cat "$0.$2.version")";;
-upgrade)
-    if [ -e "$0.$3.fails" ]; then
-        cp "$0.$3.fails" "$folder/kubectl.pods"
-        [ -e "$0.$3.note" ] || { echo new | tee "$0.$3.note"; echo 1 >"$0.$3.version"
-            echo failed >"$0.$3.status"; }
-        echo "Error: context deadline exceeded" >&2
-        exit 1
-    fi
-    for word; do case "$word" in --description=*) echo "${word#*=}" >"$0.$3.note";; esac; done
-    echo $(($(cat "$0.$3.version" 2>/dev/null || echo 0) + 1)) >"$0.$3.version";;
-uninstall)
-    [ ! -e "$0.$2.note" ] || { rm "$0.$2.note"; echo "release \\"$2\\" uninstalled"; };;
-esac
-"""
-KUBECTL = """
-items() { if [ -e "$0.$1" ]; then cat "$0.$1"; else echo '{"items": []}'; fi; }
-case "$*" in
-*get-contexts*) echo shop;;
-*" version "*) echo '{"serverVersion": {"major": "1", "minor": "34", "gitVersion": "v1.34"}}';;
-*can-i*) echo yes;;
-*"delete pod "*) echo "$@" >>"$0.done"; rm -f "$0.pods";;
-*" get service/"*|*" get customresourcedefinitions "*) cat "$0.names" 2>/dev/null || true;;
-*" get "*) shift 3; items "$(echo "$1" | cut -d, -f1)";;
-*)
-    echo "$@" >>"$0.done"
-    for word; do
-        case "$word" in --filename=*)
-            cat "${word#*=}" >>"$0.applied"; echo >>"$0.applied"
-            case "$(cat "${word#*=}")" in *'"Namespace"'*) cp "${word#*=}" "$0.namespace";;
-            *) cp "${word#*=}" "$0.secret";; esac;;
-        esac
-    done;;
-esac
-"""
-
-
-class Told:
-    """The two programs: what they answer, and what they were told."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def answers(self, kind: str, *items: Any) -> None:
-        """What `kubectl get` says of a kind from now on."""
-        (self.folder / f"kubectl.{kind}").write_text(json.dumps({"items": items}))
-
-    def breaks(self, release: str, *pods: Any) -> None:
-        """Let a release fail from now on, and these be the pods that there are then."""
-        (self.folder / f"helm.{release}.fails").write_text(json.dumps({"items": pods}))
-
-    @property
-    def helm(self) -> list[list[str]]:
-        """What helm was told to change, word by word."""
-        return self._lines("helm.done")
-
-    @property
-    def kubectl(self) -> list[list[str]]:
-        return self._lines("kubectl.done")
-
-    @property
-    def applied(self) -> list[Any]:
-        return [json.loads(" ".join(line)) for line in self._lines("kubectl.applied")]
-
-    def forget(self) -> None:
-        for name in ("helm.done", "kubectl.done", "kubectl.applied"):
-            (self.folder / name).unlink(missing_ok=True)
-
-    def _lines(self, name: str) -> list[list[str]]:
-        file = self.folder / name
-        return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
 
 
 @pytest.fixture
 def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
-    """A cluster with one node and a default StorageClass, in which nothing is."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    for name, script in (("helm", HELM), ("kubectl", KUBECTL)):
-        (folder / name).write_text(f"#!/bin/sh\n{script}")
-        (folder / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr(images, "name", lambda: "localhost/node:1")
-    monkeypatch.setattr(helm, "_LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(proof, "prove", lambda *_: proof.Proved())
-    made = Told(folder)
-    made.answers("nodes", NODE)
-    made.answers("storageclasses", DEFAULT)
-    names = [name for chart in charts.known() for name in chart.statefulsets]
-    made.answers("statefulsets", *(statefulset(name) for name in names))
-    return made
-
-
-def statefulset(name: str, ready: int = 2) -> dict[str, Any]:
-    metadata = {"name": name}
-    return {"metadata": metadata, "spec": {"replicas": 2}, "status": {"readyReplicas": ready}}
+    return on_path(tmp_path, monkeypatch)
 
 
 def pod(waiting: dict[str, str] | None = None, phase: str = "Running") -> dict[str, Any]:

@@ -18,7 +18,7 @@ from harness.plan import experiment as experiments
 from harness.plan import trials
 from harness.plan.definitions import resolve_all
 from harness.plan.experiment import Experiment
-from harness.report import build
+from harness.report import build, wording
 from harness.report import rates as words
 from tests.unit import synthetic
 from tests.unit.costed import row
@@ -132,3 +132,28 @@ def test_a_share_of_the_rate_is_asked_for_in_metered_trials() -> None:
     for wrong in (-0.1, 1.0):
         with pytest.raises(InputError, match="low_rate_fraction must lie in"):
             experiment(low_rate_fraction=wrong)
+
+
+def resting(summary: Summary, low: float, estimate: float, high: float) -> list[str]:
+    """What is said where requests cause so much of 5 us."""
+    changed = {
+        "agent_us": {"estimate": 5.0, "low": 4.0, "high": 6.0},
+        "agent_driven_us": {"estimate": estimate, "low": low, "high": high},
+    }
+    rows = tuple(replace(each, **changed.get(each.metric, {})) for each in summary.rows)
+    return words.at_rest(replace(summary, rows=rows))
+
+
+def test_what_agents_take_at_rest_is_told_of_their_bill(tmp_path: Path) -> None:
+    summary = made(tmp_path)
+    (part,) = resting(summary, 1.0, 2.0, 3.0)
+    assert part.startswith("go, at rest: the agents of all take 5.0 µs ([4.0, 6.0]")
+    assert "a request, 3.0 µs of it (40 to 80 %) while no request comes" in part
+    (same,) = resting(summary, -1.0, 0.5, 2.0)
+    assert "and as much in the same time while no request comes" in same
+    assert f"not told from nothing ([{wording.MINUS}1.0, 2.0]" in same
+    (more,) = resting(summary, -4.0, -3.0, -2.0)
+    assert "the clock alone wakes them they take more, by 3.0 µs" in more
+    assert resting(summary, math.nan, 1.0, math.nan) == []
+    without = made(tmp_path / "none", idle_seconds=0.0)
+    assert words.at_rest(without) == []

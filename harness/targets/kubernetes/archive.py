@@ -1,32 +1,36 @@
 """One file with all that a roll-out needs where nothing can be pulled: read, checked and loaded.
 
-`packing` writes it, `rollout` takes images from it. It is a plain tar, so that a part is found
-without reading the others: the images as `docker save` writes them, packed, in two parts (those of
-the stack, that of kind's nodes), the chart, its values, and at the end what it holds, so that half
-a file is told from a whole one. Images are streamed: no copy of them is kept in memory or on disk.
+`packing` writes it; `rollout` takes images from it, `production` charts, too. It is a plain tar, so
+that a part is found without reading the others: the images as `docker save` writes them, packed, in
+two parts (those of the stack, that of kind's nodes), charts, their values, and at the end what it
+holds, so that half a file is told from a whole one. Images are streamed: no copy of them is kept in
+memory or on disk.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gzip
+import hashlib
 import json
 import os
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness import __version__
 from harness.errors import CommandError, InputError, NeedError
 from harness.linux import processes
-from harness.targets.kubernetes import dashboards, helm, images, registry, values
+from harness.targets.kubernetes import charts, dashboards, helm, images, registry, values
 from harness.targets.kubernetes.images import Nodes
 
 FORMAT = 1
+TRIAL, PRODUCTION = "poc", "production"
+"""The profiles: what is in a bundle of one is of no use to the other."""
 STACK, NODE, CONTENT = "images.tar.gz", "kind-node.tar.gz", "bundle.json"
 END_SECONDS = 900.0
 """For a program to end after its last byte: a node may still unpack."""
@@ -46,24 +50,53 @@ class Image:
 
 
 @dataclass(frozen=True)
+class Content:
+    """What is packed, but for the images themselves: their `names`, and `files` by their names.
+
+    `values` are RELEASE=NAME of those files that a person gave.
+    """
+
+    profile: str
+    fingerprint: str
+    names: Sequence[str]
+    files: Mapping[str, bytes]
+    values: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Archive:
-    """What a file holds; `fingerprint` is of chart and values, `node` the image of kind's nodes."""
+    """What a file holds; `fingerprint` is of chart and values, `node` the image of kind's nodes.
+
+    `profile` is what it is for, `files` are the sums of what is in it besides images, `values`
+    RELEASE=NAME of those of them that a person gave.
+    """
 
     file: Path
     version: str
     fingerprint: str
     images: list[Image]
     node: Image | None
+    profile: str = TRIAL
+    files: Mapping[str, str] = field(default_factory=dict)
+    values: Sequence[str] = ()
 
     @property
     def names(self) -> list[str]:
         """The stack's images."""
         return [image.name for image in self.images]
 
-    def require(self) -> None:
-        """InputError unless this very code wrote it, NeedError if it lacks one of its images."""
-        given = own_values(grafana=dashboards.image() in self.names)
-        own = helm.fingerprint(given)
+    def require(self, profile: str = TRIAL) -> None:
+        """InputError unless this very code wrote it for this profile.
+
+        NeedError if it lacks one of its images.
+        """
+        if self.profile != profile:
+            raise InputError(
+                f"{self.file} was written for the profile {self.profile}, not for {profile}.",
+                "The two have other charts and other images.",
+                f"Write one for it: harness bundle FILE --profile {profile}.",
+            )
+        own, needed = self._own()
         if (self.version, self.fingerprint) != (__version__, own):
             raise InputError(
                 f"{self.file} was written by harness {self.version} ({self.fingerprint}), "
@@ -72,11 +105,37 @@ class Archive:
                 "Write it anew with this code (harness bundle FILE), or bring the folder that "
                 "wrote it here, with bpf/.output and workloads/ as they are there.",
             )
-        if lacking := [name for name in values.images(given) if name not in self.names]:
+        if lacking := [name for name in needed if name not in self.names]:
             raise NeedError(
                 f"{self.file} lacks {', '.join(lacking)}.",
                 next_step="Write it anew: harness bundle FILE.",
             )
+
+    def _own(self) -> tuple[str, list[str]]:
+        """The fingerprint that this code would give it, and images that it must have."""
+        if self.profile == PRODUCTION:
+            return charts.whole(images.name()), [images.name()]
+        given = own_values(grafana=dashboards.image() in self.names)
+        return helm.fingerprint(given), values.images(given)
+
+    def unpack(self, into: Path) -> list[str]:
+        """Put charts and a person's values into a folder; RELEASE=FILE of those values there.
+
+        InputError unless they are as they were packed.
+        """
+        wanted = [name for name in self.files if name.endswith(".tgz")]
+        given = [each.split("=", 1) for each in self.values]
+        try:
+            with tarfile.open(self.file, "r:") as outer:
+                for name in [*wanted, *(name for _, name in given)]:
+                    part = outer.extractfile(name)
+                    content = part.read() if part else b""
+                    if hashlib.sha256(content).hexdigest() != self.files[name]:
+                        raise ValueError(f"{name} is not as it was packed")
+                    (into / Path(name).name).write_bytes(content)
+        except (KeyError, ValueError, tarfile.TarError) as error:
+            raise _not_whole(self.file, error) from error
+        return [f"{release}={into / Path(name).name}" for release, name in given]
 
     def node_image(self, asked: str = "") -> str:
         """The name of the image for a new cluster's nodes; an error unless it is in here.
@@ -158,7 +217,8 @@ def read(file: Path) -> Archive:
             )
         found = [Image(**each) for each in told["images"]]
         node = Image(**told["node"]) if told["node"] else None
-        return Archive(file, told["version"], told["fingerprint"], found, node)
+        more = {key: told[key] for key in ("profile", "files", "values") if key in told}
+        return Archive(file, told["version"], told["fingerprint"], found, node, **more)
     except FileNotFoundError:
         raise InputError(
             f"There is no {file}.",

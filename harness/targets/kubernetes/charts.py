@@ -1,6 +1,6 @@
 """The charts of the production profile, from charts.toml, and what helm is told of each.
 
-`production` asks.
+`production` asks, `chart_bundle` packs them.
 """
 
 from __future__ import annotations
@@ -115,6 +115,15 @@ def fingerprint(chart: Chart, files: Sequence[Path], more: Mapping[str, Any]) ->
     for path in [*files, *_own(chart)]:
         found.update(b"\0" + path.read_bytes())
     return found.hexdigest()[:16]
+
+
+def whole(image: str) -> str:
+    """What tells all charts with our values, and our image for them, from those of other code."""
+    own = [
+        fingerprint(each, [each.file], {} if each.repository else {"image": image})
+        for each in known()
+    ]
+    return hashlib.sha256(" ".join(own).encode()).hexdigest()[:16]
 
 
 def _own(chart: Chart) -> Iterator[Path]:

@@ -101,7 +101,7 @@ def check(options: Options) -> None:
         _check_kind(options)
     elif options.target == "vm":
         _check_vm(options)
-    elif options.target == "existing" and options.bundle and not options.registry:
+    elif _lacks_registry(options):
         raise InputError(
             "A bundle by itself brings no image to the nodes of a cluster that is there.",
             "They pull from a registry, or have the images already.",
@@ -151,7 +151,8 @@ def on_machines(options: Options) -> Options:
             f"There is no cluster {options.name} that `harness up --target vm` made.",
             next_step="Make it: harness up --target vm --inventory FILE, or --create 3.",
         )
-    return replace(options, target="existing", kubeconfig=str(file), context="", bundle=None)
+    charts = options.bundle if options.profile == "production" else None  # they go on from it
+    return replace(options, target="existing", kubeconfig=str(file), context="", bundle=charts)
 
 
 def found(options: Options, programs: Sequence[str] = ()) -> Cluster:
@@ -193,6 +194,12 @@ def alone(options: Options) -> Iterator[None]:
         for parent in (folder, folder.parent):
             with contextlib.suppress(OSError):
                 parent.rmdir()
+
+
+def _lacks_registry(options: Options) -> bool:
+    """Whether its nodes get nothing out of a bundle; one of production still has the charts."""
+    of_images_alone = options.bundle and options.profile != "production"
+    return bool(of_images_alone and options.target == "existing" and not options.registry)
 
 
 def _check_kind(options: Options) -> None:

@@ -19,10 +19,11 @@ def status(options: Options, *, prove: bool = True) -> dict[str, Any]:
     whole = release is not None and release["status"] == "deployed"
     grafana = release is not None and dashboards.GRAFANA in release["components"]
     described = values.stack(cluster.context, options.retention_hours, grafana=grafana)
+    shows = release is not None and dashboards.GRAFANA in release["asked"]
     asked = proof.ONE if prove else None
     return {
         "dashboards": dashboards.GRAFANA if grafana else dashboards.NONE,
-        **told(options, cluster, pods.ours(cluster), whole, described, asked),
+        **told(options, cluster, pods.ours(cluster), whole, described, asked, shows=shows),
         "release": release,
     }
 
@@ -34,10 +35,13 @@ def told(
     whole: bool,
     described: Stack,
     asked: proof.Asked | None,
+    *,
+    shows: bool = True,
 ) -> dict[str, Any]:
     """Of these pods and their nodes; ready if all is `whole`, which is then proved if so asked.
 
-    What could not be proved is not ready: `unproved` says why. `shown` is what Grafana shows.
+    What could not be proved is not ready: `unproved` says why. `shown` is what Grafana shows; what
+    is amiss there counts only if it was asked for (`shows`), else `unshown` says it.
     """
     nodes = [_node(each, found) for each in cluster.get("nodes")]
     components = [_pod(each) for each in found]
@@ -49,13 +53,15 @@ def told(
     }  # fmt: skip
     if asked is not None and ready:
         try:
-            proved = proof.prove(cluster, described, asked)
+            proved = proof.prove(cluster, described, asked, shows=shows)
         except HarnessError as error:  # pods may be ready that are not heard
             return {**answer, "ready": False, "unproved": str(error)}
         answer["proof"] = {each.signal: [each.backend, each.seconds] for each in proved.arrivals}
         answer["origin"] = dict(proved.origin)
         if proved.shown is not None:
             answer["shown"] = vars(proved.shown)
+        if proved.unshown:
+            answer["unshown"] = proved.unshown
     return answer
 
 

@@ -33,7 +33,7 @@ Tree = dict[str, Any]
 
 @dataclass(frozen=True)
 class Choice:
-    """Whether Grafana is taken, and why; `asked` if a person asked for it."""
+    """Whether Grafana is taken, and why; `asked` if a person asked for it, now or when it came."""
 
     taken: bool
     why: str
@@ -86,7 +86,8 @@ def settled(
     if release is not None and release["status"] == "deployed":
         taken = GRAFANA in release["components"]
         more = "" if taken else f" {_NEXT}"
-        return Choice(taken, f"The stack that is there has {'it' if taken else 'none'}.{more}")
+        has = f"The stack that is there has {'it' if taken else 'none'}.{more}"
+        return Choice(taken, has, asked=taken and GRAFANA in release["asked"])
     if carried is not None and not carries:
         return Choice(False, "The bundle lacks its image.")
     return None

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import hashlib
 import json
 import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from harness import __version__
 from harness.errors import InputError, StoreError
@@ -27,7 +28,9 @@ from harness.targets.kubernetes.archive import (
     FORMAT,
     NODE,
     STACK,
+    TRIAL,
     Archive,
+    Content,
     Image,
 )
 
@@ -36,25 +39,50 @@ _LEVEL = 3  # gzip's: the next ones take twice the time for a tenth
 Tell = Callable[[str], None]
 
 
+def chart_files() -> dict[str, bytes]:
+    """Our own chart, by the names that its files have in a bundle."""
+    return {
+        f"chart/{path.relative_to(helm.CHART)}": path.read_bytes()
+        for path in sorted(helm.CHART.rglob("*"))
+        if path.is_file()
+    }
+
+
+def trial(asked: str, prefix: str, tell: Tell) -> Content:
+    """What the proof of concept needs; docker gets the image of the dashboards `asked` for."""
+    given = archive.own_values(grafana=dashboards.gathered(asked, prefix, tell))
+    files = {**chart_files(), "values.json": json.dumps(given).encode()}
+    return Content(TRIAL, helm.fingerprint(given), values.images(given), files)
+
+
 def write(
-    file: Path, tell: Tell, *, node_image: str = "", prefix: str = "", asked: str = ""
+    file: Path,
+    tell: Tell,
+    content: Callable[[], Content],
+    *,
+    node_image: str = "",
+    prefix: str = "",
 ) -> Archive:
     """Write what a roll-out of this code needs, whole or not at all; what it then holds.
 
-    `node_image` is for kind's nodes; below `prefix`, the registry of one's own, are the images that
-    docker lacks; `asked` are the dashboards. InputError if the file is there already, StoreError if
-    it cannot be written.
+    `content` says what that is, once it is clear that the file can be. `node_image` is for kind's
+    nodes; below `prefix`, the registry of one's own, are the images that docker lacks. InputError
+    if the file is there already, StoreError if it cannot be written.
     """
     _require_new(file)
-    given = archive.own_values(grafana=dashboards.gathered(asked, prefix, tell))
-    names = values.images(given)
+    given = content()
+    names = list(given.names)
     registry.gather([*names, *([node_image] if node_image else [])], tell, prefix)
     node = _described([registry.plain(node_image)])[0] if node_image else None
-    made = Archive(file, __version__, helm.fingerprint(given), _described(names), node)
+    sums = {name: hashlib.sha256(each).hexdigest() for name, each in given.files.items()}
+    made = Archive(
+        file, __version__, given.fingerprint, _described(names), node,
+        given.profile, sums, list(given.values),
+    )  # fmt: skip
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         with draft.open("xb") as into:
-            _write(into, made, given, tell)
+            _write(into, made, given.files, tell)
             into.flush()
             os.fsync(into.fileno())  # what it is on may be pulled out soon
         draft.rename(file)
@@ -79,7 +107,7 @@ def _require_new(file: Path) -> None:
         raise InputError(f"There is no folder {file.parent}.", "", "Make it, or name another.")
 
 
-def _write(into: IO[bytes], made: Archive, given: dict[str, Any], tell: Tell) -> None:
+def _write(into: IO[bytes], made: Archive, files: Mapping[str, bytes], tell: Tell) -> None:
     tell(f"packing {len(made.images)} images")
     with _part(into, STACK):
         _save(made.names, into)
@@ -87,12 +115,9 @@ def _write(into: IO[bytes], made: Archive, given: dict[str, Any], tell: Tell) ->
         tell(f"packing {made.node.name}")
         with _part(into, NODE):
             _save([made.node.name], into)
-    for path in sorted(helm.CHART.rglob("*")):
-        if path.is_file():
-            with _part(into, f"chart/{path.relative_to(helm.CHART)}"):
-                into.write(path.read_bytes())
-    with _part(into, "values.json"):
-        into.write(json.dumps(given).encode())
+    for name, each in files.items():
+        with _part(into, name):
+            into.write(each)
     content = {"format": FORMAT, **asdict(made)}
     del content["file"]
     with _part(into, CONTENT):

@@ -5,16 +5,17 @@ The cluster is made or taken as for the proof of concept; what goes into it is i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 import secrets
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.errors import ComponentError, HarnessError
+from harness.errors import ComponentError, HarnessError, InputError
 from harness.stack.config import Stack
 from harness.targets.kubernetes import (
     charts,
@@ -76,12 +77,32 @@ class Step:
 def up(options: Options, tell: Tell) -> RolledOut:
     """Make or take the cluster, install chart after chart, prove; a failed release is undone.
 
-    Releases that are there with this version and these values are left as they are.
+    Releases that are there with this version and these values are left as they are. Of a bundle
+    come images, charts and further values, and nothing from elsewhere.
     """
     chosen.check(options)
     charts.require(options.charts)
     charts.given(options.values)
-    return rollout.up(options, tell, install)
+    with _unpacked(options) as given:
+        return rollout.up(given, tell, install)
+
+
+@contextlib.contextmanager
+def _unpacked(options: Options) -> Iterator[Options]:
+    """The same with the charts and values of the bundle, if there is one."""
+    carried = sources.carried(options)
+    if carried is None:
+        yield options
+        return
+    if said := [f"--{name}" for name in ("charts", "values") if getattr(options, name)]:
+        raise InputError(
+            f"{' and '.join(said)} does not go with --bundle.",
+            "Charts and values are in the bundle: images were packed for them.",
+            f"Leave it out, or write another: harness bundle FILE --profile production {said[0]}.",
+        )
+    with tempfile.TemporaryDirectory(prefix="harness-charts-") as folder:
+        further = carried.unpack(Path(folder))
+        yield replace(options, charts=folder, values=tuple(further))
 
 
 def install(
@@ -92,7 +113,7 @@ def install(
     phases: dict[str, float],
     tell: Tell,
 ) -> RolledOut:
-    """What goes into a cluster that is there; `rollout` calls it, without a bundle."""
+    """What goes into a cluster that is there; `rollout` calls it."""
     steps, described = _steps(options, image), stack()
     shown = pages.commands(cluster, PAGES)
     due = [step for step in steps if not _is_there(cluster, step)]
@@ -103,7 +124,7 @@ def install(
         namespaces.require(cluster, "--namespace", namespaces.PRODUCTION)
     if options.target == "kind":
         with timed(phases, "images", tell):
-            sources.load(Kind(options.name, chosen.home(options.name)), None, [image], tell)
+            sources.load(Kind(options.name, chosen.home(options.name)), bundle, [image], tell)
     namespaces.make(cluster, "--namespace", namespaces.PRODUCTION)
     _make_password(cluster)
     for step in due or steps:
@@ -122,10 +143,11 @@ def stack() -> Stack:
 def plan(options: Options) -> dict[str, Any]:
     """Which charts `up` would install, what they keep and where; changes nothing."""
     chosen.check(options)
+    carried = sources.carried(options)
     rows = [
         {
             "title": each.title, "chart": each.chart, "version": each.version,
-            "licence": each.licence, "repository": each.repository, "release": each.release,
+            "licence": each.licence, "repository": _origin(each, carried), "release": each.release,
             "namespace": options.namespace, "does": each.does, "gib": each.gib,
             "volumes": [vars(volume) for volume in each.volumes],
         }
@@ -142,6 +164,8 @@ def plan(options: Options) -> dict[str, Any]:
     }
     if seen := selectors.values(options.selectors):
         made["agents"] = seen
+    if carried is not None:
+        made["images"] = sources.told(options, carried, carried.names)
     return made | {"checks": [vars(check) for check in checks]}
 
 
@@ -224,6 +248,11 @@ def _has_all(cluster: Cluster, chart: Chart) -> bool:
         and found[name].get("status", {}).get("readyReplicas", 0) == found[name]["spec"]["replicas"]
         for name in chart.statefulsets
     )
+
+
+def _origin(chart: Chart, carried: Archive | None) -> str:
+    """Where helm gets a chart of others; ours has none."""
+    return str(carried.file) if carried and chart.repository else chart.repository
 
 
 def _checks(options: Options) -> Iterator[Check]:

@@ -41,7 +41,7 @@ PROFILES = {
 
 _OTHERS = {
     "production": ("charts", "values", "crds", "volumes"),
-    "poc": ("bundle", "registry", "pull_secret", "storage", "storage_class", "dashboards"),
+    "poc": ("registry", "pull_secret", "storage", "storage_class", "dashboards"),
 }
 """What only one of them knows."""
 

@@ -154,7 +154,10 @@ def _described(
     described = values.stack(cluster, options.retention_hours, grafana=grafana)
     seen = selectors.values(options.selectors)
     names = image, options.registry, options.pull_secret
-    return described, values.values(described, *names, volumes, seen)
+    given = values.values(described, *names, volumes, seen)
+    if choice is not None and choice.asked:
+        given["asked"] = [dashboards.GRAFANA]  # `status` has to know it, too
+    return described, given
 
 
 def _shown(cluster: Cluster, choice: Choice) -> dict[str, str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from harness.errors import NeedError
 from harness.targets.kubernetes import (
     archive,
+    chart_bundle,
     chosen,
     dashboards,
     images,
@@ -20,7 +21,8 @@ from harness.targets.kubernetes import (
     registry,
     values,
 )
-from harness.targets.kubernetes.archive import Archive
+from harness.targets.kubernetes.archive import Archive, Content
+from harness.targets.kubernetes.chart_bundle import Given
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.images import Nodes
 from harness.targets.kubernetes.kubectl import MANAGER, Cluster, labels
@@ -31,16 +33,29 @@ Tell = Callable[[str], None]
 
 
 def bundle(
-    file: Path, tell: Tell, *, node_image: str = "", prefix: str = "", asked: str = ""
+    file: Path,
+    tell: Tell,
+    *,
+    node_image: str = "",
+    prefix: str = "",
+    asked: str = "",
+    stays: Given | None = None,
 ) -> Archive:
     """Write one file with all that `up` needs; what it holds. Below `prefix` images are pulled.
 
     `asked` are the dashboards; if nothing is, Grafana's image is left out where it cannot be had.
+    With what `stays` it is of the profile production.
     """
     if prefix:
         registry.check(prefix)
-    chosen.require(["docker"])
-    return packing.write(file, tell, node_image=node_image, prefix=prefix, asked=asked)
+    chosen.require(["docker", *(["helm"] if stays else [])])
+
+    def content() -> Content:
+        if stays is not None:
+            return chart_bundle.content(stays, tell)
+        return packing.trial(asked, prefix, tell)
+
+    return packing.write(file, tell, content, node_image=node_image, prefix=prefix)
 
 
 def push(prefix: str, file: Path | None, tell: Tell, asked: str = "") -> list[str]:
@@ -62,11 +77,11 @@ def push(prefix: str, file: Path | None, tell: Tell, asked: str = "") -> list[st
 
 
 def carried(options: Options) -> Archive | None:
-    """The bundle that is named, if one is; an error unless it is whole and of this very code."""
+    """The bundle that is named, if one is; an error unless it is whole, and of this very code."""
     if options.bundle is None:
         return None
     found = archive.read(options.bundle)
-    found.require()
+    found.require(options.profile)
     return found
 
 
