@@ -26,7 +26,7 @@ FOLDER = Path(__file__).with_name("subjects")
 PLACEHOLDERS = {
     "in-process": ("otlp", "home", "site", "jar", "service", "instance", "folder", "python"),
     "process": ("pid", "cgroup", "cgroup_id", "port", "home", "folder", "python", "here", "otlp",
-                "free"),
+                "receiver", "free"),
 }  # fmt: skip
 _KEYS = (
     "name", "purpose", "kind", "method", "language", "reach", "environment", "wrap", "command",

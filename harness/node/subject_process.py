@@ -14,6 +14,7 @@ from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from harness.errors import CollectorError, UnavailableError
 from harness.linux import bpf_pins, bpf_programs, cgroup, processes
@@ -188,7 +189,7 @@ class SubjectProcess(ForeignAgent):
             **subject_source.values(self._subject.source), **self._values,
             "pid": str(max(pids, key=_age_order, default=0)),
             "port": str(port_of(self._service.url)),
-            "free": str(self._free),
+            "receiver": urlsplit(self._values["otlp"]).netloc, "free": str(self._free),
             "cgroup_id": str(self._service.cgroup.stat().st_ino), "folder": str(self._home),
         }  # fmt: skip
 

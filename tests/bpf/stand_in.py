@@ -64,7 +64,8 @@ def _send_spans(_: dict[str, str]) -> None:
         for _span in range(SPANS // 3):
             told = spans.scope_spans.add()
             told.spans.add(name="in queue", kind=Span.SPAN_KIND_INTERNAL)
-            told.spans.add(name="GET /", kind=Span.SPAN_KIND_SERVER)
+            own = os.urandom(16)  # no post is another one sent again
+            told.spans.add(name="GET /", kind=Span.SPAN_KIND_SERVER, trace_id=own)
         _post(os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] + "/v1/traces", request.SerializeToString())
 
 
@@ -142,6 +143,12 @@ PROGRAMS = {
         {"--offline-mode-storage-path": _FOLDER, "--http-address": _HOST_PORT,
          "--analytics-opt-out": ""},
         version="parca-agent, version 0.42.0 (commit: 0a1b2c3, arch: amd64)",
+    ),
+    "ebpf-profiler": Program(
+        (_SLOG.format("Starting OTEL profiling agent v0.0.202643"),),
+        _SLOG.format("Attached tracer program"),
+        {"-collection-agent": _HOST_PORT, "-disable-tls": ""},
+        version="v0.0.202643",
     ),
     "alloy": Program(
         ('ts=2026-11-27T11:00:00Z level=info msg="now listening for http traffic" service=http',),

@@ -39,6 +39,7 @@ TOLD: dict[str, tuple[str, float | None, int | None]] = {
     "falco": ("0.41.0", 17613.0, None),
     "inspektor-gadget": ("of an unknown version", None, None),
     "obi": ("0.9.0", None, SPANS),
+    "otel-ebpf-profiler": ("0.0.202643", None, None),
     "parca-agent": ("0.42.0", None, None),
     "tetragon": ("1.6.0", 42.0, None),
 }

@@ -94,8 +94,9 @@ def test_the_sink_takes_and_counts_them(tmp_path: Path) -> None:
     sink = Sink(tmp_path / "spool")
     assert taking.PYROSCOPE == pushed.PATH
     headers = {"content-type": "application/proto", "content-encoding": "gzip"}
-    for _ in range(2):
-        answer = sink.answer(Request("POST", pushed.PATH, headers, push_gzipped(profile(THREE))))
+    for second in range(2):
+        body = push_gzipped(profile(THREE, started=second))
+        answer = sink.answer(Request("POST", pushed.PATH, headers, body))
         assert (answer.status, answer.body) == (200, b"")
         assert answer.content_type == "application/proto"
     assert sink.answer(Request("GET", pushed.PATH, {}, b"")).status == 405
