@@ -95,6 +95,13 @@ def _await_count(sink: Sink, part: Part, signal: str, wanted: int) -> float:
     return found
 
 
+def _await_words(one: SubjectProcess) -> None:
+    """A definition that knows no line that says so takes it to be ready after a second."""
+    deadline = time.monotonic() + READY_SECONDS
+    while not one._said() and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
 def test_each_of_them_has_a_program_that_stands_for_it() -> None:
     found = {name: resolve(name).subject for name in subject.names()}
     by_path = {name for name, each in found.items() if each and each.source.way == "path"}
@@ -116,6 +123,7 @@ def test_it_is_started_awaited_counted_and_ended(
     one = SubjectProcess(spec, _testbed(service, sink, tmp_path), tmp_path)
     one.start()
     try:
+        _await_words(one)
         one.await_ready()
         assert version in one.ready["version"]
         (program,) = one.program_ids
