@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from harness.meters import wire_format
 from harness.meters.otlp import Attributes, Point
 from harness.meters.wire_format import Message
-from harness.wire.telemetry import SIGNALS
+from harness.wire.telemetry import SAMPLES, SIGNALS
 
 PATH = "/push.v1.PusherService/Push"
 SCOPE = "pyroscope"
@@ -22,7 +22,7 @@ _PROFILES = 2  # of a series
 _RAW = 1  # of a profile
 _TYPES, _SAMPLES, _STRINGS, _TIME, _DURATION, _PERIOD = 1, 2, 6, 9, 10, 12  # of pprof
 _VALUES = 2  # of a sample
-_COUNTED, _TIMED = ("samples", "count"), ("cpu", "nanoseconds")
+_COUNTED, _TIMED = (SAMPLES, "count"), ("cpu", "nanoseconds")
 _GZIP = b"\x1f\x8b"
 _NOBODY: Attributes = frozenset()
 
@@ -55,7 +55,7 @@ def _of_cpu(profile: Message) -> Iterator[Point]:
     if any(len(each) != len(kinds) for each in values) or (kind == _TIMED and not period):
         raise ValueError("a profile has not a value for each of its types, or no period")
     total = float(sum(each[column] for each in values))
-    started, signal = profile.number(_TIME), SIGNALS["samples"]
+    started, signal = profile.number(_TIME), SIGNALS[SAMPLES]
     yield Point(
         SCOPE,
         signal.counted_by,

@@ -1,7 +1,7 @@
 """What agents that speak no OTLP send, just enough of it to take it and let them go on; for `sink`.
 
-Elastic's: a stream of JSON lines. Datadog's: traces in MessagePack. Of Pyroscope's clients: profiles
-in protobuf. `meters.intake` reads them.
+Elastic's: a stream of JSON lines. Datadog's: traces in MessagePack. Of Pyroscope's clients:
+profiles in protobuf. `meters.intake` reads them.
 """
 
 from __future__ import annotations

@@ -144,9 +144,7 @@ def test_one_that_does_not_take_what_it_is_told_says_why(
     tmp_path: Path, service: Service, sink: Sink
 ) -> None:
     definition = replace(resolve("beyla"), command=("beyla", "--flag"))
-    one = SubjectProcess(
-        trials.collector(definition), _testbed(service, sink, tmp_path), tmp_path
-    )
+    one = SubjectProcess(trials.collector(definition), _testbed(service, sink, tmp_path), tmp_path)
     one.start()
     try:
         with pytest.raises(UnavailableError, match="ended before it was ready") as told:
