@@ -70,7 +70,8 @@ def _origin(definition: Definition) -> str:
     if definition.subject is None:
         return "included"
     source = definition.subject.source
-    where = {"path": f"Debian's {source.package}", "pypi": "PyPI", "maven": "Maven Central"}
+    program = f"Debian's {source.package}" if source.package else "on PATH"
+    where = {"path": program, "pypi": "PyPI", "maven": "Maven Central"}
     told = " ".join(filter(None, (source.name, source.version)))
     return f"{told}, {where[source.way]}" if source.way in where else told
 

@@ -24,20 +24,22 @@ from harness.wire.telemetry import SERVER_SPANS, TelemetryKind, countable
 
 FOLDER = Path(__file__).with_name("subjects")
 PLACEHOLDERS = {
-    "in-process": ("otlp", "home", "site", "jar", "service", "instance"),
-    "process": ("pid", "cgroup", "cgroup_id", "port", "home", "folder", "python", "here"),
-}
+    "in-process": ("otlp", "home", "site", "jar", "service", "instance", "folder", "python"),
+    "process": ("pid", "cgroup", "cgroup_id", "port", "home", "folder", "python", "here", "otlp",
+                "receiver", "free"),
+}  # fmt: skip
 _KEYS = (
     "name", "purpose", "kind", "method", "language", "reach", "environment", "wrap", "command",
-    "ready", "events", "leaves", "hooks", "source", "telemetry", "claims",
+    "files", "ready", "events", "page", "leaves", "hooks", "source", "telemetry", "claims",
 )  # fmt: skip
 _TABLES = {
-    "source": ("way", "name", "version", "sha256", "lock", "package", "why"),
-    "telemetry": ("signal", "kind", "scope", "seconds"),
+    "source": ("way", "name", "version", "sha256", "lock", "package", "tells", "why"),
+    "telemetry": ("signal", "kind", "scope", "seconds", "frequency"),
     "claims": ("text", "source", "date"),
 }
 _METHODS: tuple[Method, ...] = ("twin", "block")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+_FILE = re.compile(r"[\w.-]*\w")  # in the folder itself: neither a path nor the folder above
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _SHOWN = "docs/guide.md, *Other people's collectors*, says what a definition holds"
 
@@ -118,7 +120,7 @@ def lock(source: Source) -> str:
 
 def _definition(data: Mapping[str, Any], path: Path) -> Definition:
     telemetry = data.get("telemetry", {})
-    seconds = telemetry.get("seconds")
+    given = {"interval": telemetry.get("seconds"), "frequency": telemetry.get("frequency")}
     here = str(path.resolve().parent)
     return Definition(
         data["name"],
@@ -126,7 +128,7 @@ def _definition(data: Mapping[str, Any], path: Path) -> Definition:
         telemetry.get("signal"),
         telemetry.get("kind"),
         tuple(Claim(**claim) for claim in data.get("claims", ())) + printed_beside(data["name"]),
-        options={"interval": f"{seconds:g}"} if seconds else {},
+        options={name: f"{value:g}" for name, value in given.items() if value},
         command=tuple(word.replace("{here}", here) for word in data.get("command", ())),
         scope=telemetry.get("scope", ""),
         hooks=tuple(data.get("hooks", ())),
@@ -141,6 +143,8 @@ def _definition(data: Mapping[str, Any], path: Path) -> Definition:
             data.get("events", ""),
             tuple(data.get("leaves", ())),
             data.get("reach", "service"),
+            data.get("files", {}),
+            data.get("page", ""),
         ),
     )
 
@@ -171,9 +175,10 @@ def _problems(data: Mapping[str, Any], path: Path) -> Iterator[str]:
     yield from _table_problems(data)
     yield from _source_problems(data["source"], path)
     yield from _start_problems(data)
-    for key in ("ready", "events"):
+    for key, text in (("ready", data.get("ready")), ("events", data.get("events")),
+                      ("source.tells", data["source"].get("tells"))):  # fmt: skip
         try:
-            re.compile(str(data.get(key, "")))
+            re.compile(str(text or ""))
         except re.error as error:
             yield f"{key} is no regular expression: {error}."
     told = data.get("telemetry", {})
@@ -219,11 +224,20 @@ def _start_problems(data: Mapping[str, Any]) -> Iterator[str]:
         yield "what runs within the service is compared by the method twin."
     if within and "command" in data:
         yield "what runs within the service has no command: give environment and wrap."
-    if not within and {"environment", "wrap"} & set(data):
-        yield "environment and wrap are of what runs within the service."
+    if not within and "wrap" in data:
+        yield "wrap is of what runs within the service."
+    if "page" in data and (within or not data.get("events")):
+        yield "page is of a process, and events says what is counted on it."
+    for key in ("environment", "files"):
+        table = data.get(key, {})
+        if not isinstance(table, Mapping) or not all(isinstance(v, str) for v in table.values()):
+            yield f"{key} is a table of strings."
+    if wrong := [name for name in data.get("files", ()) if not _FILE.fullmatch(name)]:
+        yield f"{wrong[0]!r} cannot be the name of a file in its folder."
     if not within and data["source"]["way"] != "none" and not data.get("command"):
         yield "it lacks command, a list of strings, the program first."
-    words = [*data.get("command", []), *data.get("wrap", []), *data.get("environment", {}).values()]
+    words = [*data.get("command", []), *data.get("wrap", []), data.get("page", "")]
+    words += [*data.get("environment", {}).values(), *data.get("files", {}).values()]
     known = PLACEHOLDERS[data["kind"]]
     found = {name for word in words for name in _PLACEHOLDER.findall(str(word))}
     if unknown := sorted(found - set(known)):

@@ -1,4 +1,6 @@
-"""Reads what Elastic's and Datadog's agents posted, into the items of OTLP; `coverage` counts them.
+"""Reads what agents that speak no OTLP posted, into the items of OTLP; `coverage` counts them.
+
+They are Elastic's, Datadog's, and Pyroscope's clients, whose profiles `pushed` reads.
 
 A span that tells of a request that the service answered is a SERVER span, whoever's it is.
 """
@@ -9,8 +11,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from harness.meters import msgpack
-from harness.meters.otlp import Event
+from harness.meters import msgpack, pushed
+from harness.meters.otlp import Event, Point
 from harness.wire.spool import Record
 
 ELASTIC, DATADOG = "elastic", "datadog"  # the scopes of what they send
@@ -19,7 +21,7 @@ _V04, _V05, _INTAKE = "/v0.4/traces", "/v0.5/traces", "/intake/v2/events"
 _NAME, _PARENT, _START, _DURATION, _TYPE, _FIELDS = 1, 5, 6, 7, 11, 12
 
 
-def items(record: Record) -> Iterator[Event]:
+def items(record: Record) -> Iterator[Event | Point]:
     """What a post holds; ValueError if it is not what its path says."""
     if record.path == _INTAKE:
         yield from _transactions(record.content())
@@ -28,6 +30,8 @@ def items(record: Record) -> Iterator[Event]:
             yield from map(_span, _listed(trace))
     elif record.path == _V05:
         yield from _of_table(_listed(msgpack.read(record.content())))
+    elif record.path == pushed.PATH:
+        yield from pushed.points(record.content())
 
 
 def _transactions(body: bytes) -> Iterator[Event]:

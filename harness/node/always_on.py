@@ -87,7 +87,8 @@ def run(
     for agent, told in zip(agents, counts, strict=True):
         notes.add_counts(agent, told)
         part = _part(agent, earlier, since_ns, flush_ns)
-        made["cpu_seconds"] = Known((earlier.on_cpu_seconds[agent.name] + on_cpu) * _hertz(agent))
+        earlier_cpu = earlier.on_cpu_seconds[agent.name] if agent.counts else 0.0
+        made["cpu_seconds"] = Known((earlier_cpu + on_cpu) * _hertz(agent))
         _coverage(testbed, agent, made, part, notes)
         if testbed.receiver.poll_seconds:
             _spans(testbed, agent, told, part, notes)
@@ -178,7 +179,9 @@ def _coverage(
     if not known.number:
         return
     only = (signal.probe, known.mark) if signal.is_probed else None
-    steady = replace(part, since_ns=0 if signal.is_expected else part.since_ns, only=only)
+    # one that tells us nothing also sampled what warmed the service up: its steady part counts
+    whole = signal.is_expected and agent.counts
+    steady = replace(part, since_ns=0 if whole else part.since_ns, only=only)
     told = "requests" if signal.made == "requests" else name  # by spans or by a metric
     labels = {"collector": agent.name, "signal": told}
     if signal.made == "requests":

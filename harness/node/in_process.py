@@ -6,14 +6,16 @@ Its CPU and its memory are the service's: what they are is told by a process wit
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from harness.errors import CollectorError
-from harness.node import subject_source
+from harness.node import subject_files, subject_source
 from harness.node.foreign_agent import ForeignAgent
 from harness.node.testbed import Testbed
 from harness.wire.spec import CollectorSpec, Spawn, TrialSpec
@@ -78,12 +80,21 @@ def of(spec: TrialSpec) -> CollectorSpec | None:
     return next((each for each in spec.candidates if each.subject and each.subject.is_within), None)
 
 
-def instrumented(asked: Spawn, collector: CollectorSpec, otlp_url: str) -> Spawn:
-    """The service's command with the collector in it; CollectorError if that is not there."""
+def instrumented(asked: Spawn, collector: CollectorSpec, otlp_url: str, folder: Path) -> Spawn:
+    """The service's command with the collector in it; CollectorError if that is not there.
+
+    `folder` is for what the collector writes; the definition's own files are laid into it.
+    """
     assert collector.subject is not None
     subject = collector.subject
-    fill = _filler(subject, collector.name, asked.name, otlp_url)
-    _require_there(collector.name, subject, fill)
+    values = {
+        **subject_source.values(subject.source),
+        "otlp": otlp_url, "service": asked.name, "instance": collector.name,
+        "folder": str(folder), "python": sys.executable,
+    }  # fmt: skip
+    _require_there(collector.name, subject, Path(values["home"]))
+    subject_files.lay(subject.files, folder, values)
+    fill = partial(subject_files.filled, values=values)
     environment = dict(asked.environment)
     for name, text in subject.environment.items():
         own = environment.get(name) or os.environ.get(name, "")  # which the other process has, too
@@ -93,22 +104,7 @@ def instrumented(asked: Spawn, collector: CollectorSpec, otlp_url: str) -> Spawn
     return replace(asked, argv=(*wrap, *asked.argv), environment=environment)
 
 
-def _filler(subject: Subject, name: str, service: str, otlp_url: str) -> Callable[[str], str]:
-    values = {
-        **subject_source.values(subject.source),
-        "otlp": otlp_url, "service": service, "instance": name,
-    }  # fmt: skip
-
-    def fill(word: str) -> str:
-        for key, value in values.items():
-            word = word.replace(f"{{{key}}}", value)
-        return word
-
-    return fill
-
-
-def _require_there(name: str, subject: Subject, fill: Callable[[str], str]) -> None:
-    home = Path(fill("{home}"))
+def _require_there(name: str, subject: Subject, home: Path) -> None:
     if subject.source.way in ("pypi", "maven") and not home.is_dir():
         raise CollectorError(
             f"Collector {name!r} is gone: {home} was removed.",

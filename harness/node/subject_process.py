@@ -8,22 +8,27 @@ from __future__ import annotations
 import glob
 import re
 import shutil
+import socket
 import time
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from harness.errors import CollectorError, UnavailableError
 from harness.linux import bpf_pins, bpf_programs, cgroup, processes
 from harness.linux.procfs import HOST
-from harness.node import loaded_programs, subject_source
+from harness.node import in_process, loaded_programs, subject_files, subject_source
 from harness.node.agent_process import GRACE_SECONDS
 from harness.node.foreign_agent import ForeignAgent
 from harness.node.service import port_of
 from harness.node.testbed import Testbed
+from harness.stack import client
 from harness.wire.spec import CollectorSpec
 
 READY_SECONDS = 30.0
+PAGE_SECONDS = 2.0
 CALM_SECONDS = 1.0  # without another program, it has loaded what it loads
 LOADING_SECONDS = 15.0
 HOOKS = ("tracepoint", "raw_tracepoint", "perf_event", "cgroup_skb")  # types that are a hook's name
@@ -36,11 +41,12 @@ class SubjectProcess(ForeignAgent):
         assert spec.subject is not None
         own = testbed.machine.make(f"agent-{spec.name}")
         super().__init__(
-            spec, target_cgroup=testbed.service.cgroup, own_cgroup=own, otlp_url="",
-            folder=folder, socket=testbed.machine.socket(spec.name),
-            cpus=testbed.placement.collector,
+            spec, target_cgroup=testbed.service.cgroup, own_cgroup=own,
+            otlp_url=testbed.receiver.url, folder=folder,
+            socket=testbed.machine.socket(spec.name), cpus=testbed.placement.collector,
         )  # fmt: skip
         self._subject, self._service, self._attend = spec.subject, testbed.service, testbed.attend
+        self._mark = testbed.receiver.mark
         self._own, self._home = own, testbed.machine.scratch / f"home-{spec.name}"
         self._started, self._remarks = False, list[str]()
         self._before = frozenset[int]()
@@ -51,14 +57,17 @@ class SubjectProcess(ForeignAgent):
         """Start it, without waiting."""
         self._before, self._there = bpf_programs.ids(), self._leavings()
         self._seen.clear()
+        self._free = _free_port()
         self._home.mkdir(exist_ok=True)
+        filled = partial(subject_files.filled, values=self._placeholders())
+        own = {name: filled(text) for name, text in self._subject.environment.items()}
+        subject_files.lay(self._subject.files, self._home, self._placeholders())
         self._begun = time.monotonic()
-        place = {"HOME": str(self._home), "TMPDIR": str(self._home)}
         self._process = processes.spawn(
-            self._argv(),
+            [filled(word) for word in self.spec.command],
             log=self._log,
             cwd=self._home,
-            env=place,
+            env={"HOME": str(self._home), "TMPDIR": str(self._home), **own},
             cgroup=self._own,
             cpus=self._cpus,
         )
@@ -95,7 +104,7 @@ class SubjectProcess(ForeignAgent):
         ]
         self._remark_others(loaded.keys() - self._seen)
         hooks = sorted({str(each["hook"]) for each in programs if "hook" in each})
-        told = subject_source.version(self._subject.source)
+        told = subject_source.version(self._subject.source, self._said())
         self.ready = {"programs": programs, "hooks": hooks, "load_seconds": took, "version": told}
 
     def stats(self) -> dict[str, Any]:
@@ -114,8 +123,11 @@ class SubjectProcess(ForeignAgent):
         """What its next word says, if it counts aloud; nothing if none comes.
 
         An earlier word is of another time, and what it says would be told of too many requests.
+        What it sends to a receiver is awaited; what a page of its own tells is of now.
         """
-        if not self._subject.events:
+        if self.spec.signal:
+            in_process.await_calm(self._mark, self.spec.export_seconds, self._attend)
+        if not self._subject.events or self._subject.page:
             return self.stats()
         told, begun = len(self._counted()), time.monotonic()
         while time.monotonic() - begun < 3 * self.spec.export_seconds:
@@ -171,18 +183,15 @@ class SubjectProcess(ForeignAgent):
                 "They are in no bill and were left alone."
             )
 
-    def _argv(self) -> list[str]:
+    def _placeholders(self) -> dict[str, str]:
         pids = self._service.pids()
-        values = {
+        return {
             **subject_source.values(self._subject.source), **self._values,
             "pid": str(max(pids, key=_age_order, default=0)),
             "port": str(port_of(self._service.url)),
+            "receiver": urlsplit(self._values["otlp"]).netloc, "free": str(self._free),
             "cgroup_id": str(self._service.cgroup.stat().st_ino), "folder": str(self._home),
         }  # fmt: skip
-        words = list(self.spec.command)
-        for name, value in values.items():
-            words = [word.replace(f"{{{name}}}", value) for word in words]
-        return words
 
     def _is_ready(self) -> bool:
         """Whether a line of its log says so; without such a line, once it has lived a bit."""
@@ -191,11 +200,21 @@ class SubjectProcess(ForeignAgent):
         return bool(re.search(self._subject.ready, self._said(), re.MULTILINE))
 
     def _counted(self) -> list[float]:
-        if not self._subject.events:
+        """The numbers that it said one after the other, or the sum of those on its page."""
+        subject = self._subject
+        if not subject.events:
             return []
-        return [
-            float(each) for each in re.findall(self._subject.events, self._said(), re.MULTILINE)
-        ]
+        text = self._paged() if subject.page else self._said()
+        found = [float(each) for each in re.findall(subject.events, text, re.MULTILINE)]
+        return [sum(found)] if subject.page and found else found
+
+    def _paged(self) -> str:
+        """What its page says now; nothing if it does not answer, which is told as no count."""
+        try:
+            url = subject_files.filled(self._subject.page, self._placeholders())
+            return client.get(url, seconds=PAGE_SECONDS).decode(errors="replace")
+        except client.FAILURES:
+            return ""
 
     def _said(self) -> str:
         """What it said since it was started, which may be for the second time in a trial."""
@@ -214,6 +233,13 @@ class SubjectProcess(ForeignAgent):
 def _age_order(pid: int) -> tuple[int, int]:
     """The newest process of a service is the one that works: a master starts its workers."""
     return HOST.started(pid) or 0, pid
+
+
+def _free_port() -> int:
+    """One on loopback that nobody has now, for a page of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _remove(path: Path) -> None:

@@ -42,10 +42,13 @@ def values(source: Source) -> Mapping[str, str]:
     return {"home": str(folder), "site": str(site), "jar": str(_jar(source))}
 
 
-def version(source: Source) -> str:
-    """What is pinned, or what the program says of itself; with how it was had."""
+def version(source: Source, said: str = "") -> str:
+    """What is pinned, or what the program says of itself, asked or in its log; how it was had."""
     told = source.version
-    if source.way == "path":
+    if source.way == "path" and source.tells:
+        found = re.search(source.tells, said, re.MULTILINE)
+        told = found[1] if found else "of an unknown version"
+    elif source.way == "path":
         done = processes.run([source.name, "--version"], check=False, timeout=20)
         found = _VERSION.search(done.stdout + done.stderr)
         told = found[0] if found else "of an unknown version"
@@ -59,7 +62,8 @@ def refusal(name: str, subject: Subject) -> UnavailableError | None:
         return _unavailable(name, source.why, "Measure it where it can be had, or leave it out.")
     if source.way == "path" and shutil.which(source.name) is None:
         how = f" (apt-get install {source.package})" if source.package else ""
-        why = f"there is no program {source.name} on PATH."
+        why = f"there is no program {source.name} on PATH"
+        why += f": {source.why}" if source.why else "."
         return _unavailable(name, why, f"Install it{how}, or leave it out.")
     if source.way == "pypi" and not _is_there(source) and not importlib.util.find_spec("ensurepip"):
         return _unavailable(

@@ -17,7 +17,7 @@ from harness.load.record import Requests
 from harness.meters.edges import Edges
 from harness.meters.memory import peak_rss_bytes, resident_bytes
 from harness.model import Window, WindowRow
-from harness.node import block, in_process, requests, service
+from harness.node import block, in_process, requests, service, subject_files
 from harness.node.agent_process import switch_all
 from harness.node.install import install
 from harness.node.switch import note_injected
@@ -89,9 +89,11 @@ def _with_and_without(
     asked, collector = testbed.block.service, in_process.of(notes.spec)
     assert isinstance(asked, Spawn)
     assert collector is not None
+    # entered before the services are started, so that it is left after they have ended
+    own = stack.enter_context(subject_files.folder(testbed.machine.scratch, collector.name))
     wanted = {
         PLAIN: asked,
-        CGROUP: in_process.instrumented(asked, collector, testbed.receiver.url),
+        CGROUP: in_process.instrumented(asked, collector, testbed.receiver.url, own),
     }
     found: dict[str, Testbed] = {}
     for name in sorted(wanted, reverse=notes.spec.swapped):

@@ -51,8 +51,17 @@ def changed(kept: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _hash(definition: Definition) -> str:
-    found = shutil.which(definition.command[0]) if definition.command else None
+    program = _program(definition)
+    found = shutil.which(program) if program else None
     try:
         return hashlib.sha256(Path(found).read_bytes()).hexdigest() if found else ""
     except OSError:  # it may be run, not read
         return ""
+
+
+def _program(definition: Definition) -> str:
+    """What is run of it; of somebody else's what it is had by: a wrapper may come first."""
+    subject = definition.subject
+    if subject is not None and subject.source.way == "path":
+        return subject.source.name
+    return definition.command[0] if definition.command else ""

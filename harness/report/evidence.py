@@ -54,7 +54,7 @@ def unobtainable() -> dict[str, str]:
     return {
         name: each.source.why
         for name, each in found.items()
-        if each is not None and each.source.way == "none"
+        if each is not None and each.source.why
     }
 
 

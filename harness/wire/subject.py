@@ -14,7 +14,9 @@ Way = Literal["path", "pypi", "maven", "none"]
 class Source:
     """How a subject is had; `name` is that of the program, of the package, or GROUP:ARTIFACT.
 
-    `path`: a program on PATH, which Debian's `package` installs; its version is asked for.
+    `path`: a program on PATH, which Debian's `package` installs; its version is asked for, or
+    `tells` is the regular expression by which its log says it. `why` says of one that no package
+    registry has how else it comes.
     `pypi`: what a `lock` file pins, in a venv of its own; `sha256` is that of the file.
     `maven`: a jar with this `sha256`. `none`: it cannot be had here, and `why`.
     """
@@ -25,6 +27,7 @@ class Source:
     sha256: str = ""
     lock: str = ""
     package: str = ""
+    tells: str = ""
     why: str = ""
 
 
@@ -33,10 +36,12 @@ class Subject:
     """A collector that speaks no protocol of ours, and is measured as it comes.
 
     `in-process`: the service is started with this `environment` and with `wrap` before its command,
-    in a service of this `language`. `process`: it has a command, is ready once a line of its log
-    matches the regular expression `ready`, and counts what it saw as the last match of `events`
-    tells. `leaves` are the files, as patterns, that it may leave behind. `reach` says
-    whom it makes pay: the `service` alone, or all of the `host`.
+    in a service of this `language`. `process`: it has a command and an `environment` of its own, is
+    ready once a line of its log matches the regular expression `ready`, and counts what it saw as
+    the last match of `events` tells, or on an HTTP `page` of its own all matches together. `files`
+    are laid into its folder before it starts: text by file name. `leaves` are the files, as
+    patterns, that it may leave behind. `reach` says whom it makes pay: the `service` alone, or all
+    of the `host`.
     """
 
     kind: Kind
@@ -48,6 +53,8 @@ class Subject:
     events: str = ""
     leaves: tuple[str, ...] = ()
     reach: Literal["service", "host"] = "service"
+    files: Mapping[str, str] = field(default_factory=dict)
+    page: str = ""
 
     @property
     def is_within(self) -> bool:

@@ -43,6 +43,7 @@ class Signal:
 
 SPANS = "spans"  # asked for where they can be found again
 SERVER_SPANS = "server_spans"  # one for each request, of who traces them all
+SAMPLES = "samples"  # as pprof calls them, too
 SIGNALS: dict[str, Signal] = {
     each.name: each
     for each in (
@@ -57,7 +58,7 @@ SIGNALS: dict[str, Signal] = {
             "executions", "logs", "process.exec", made="executions",
             probe="process.executable.path",
         ),
-        Signal("samples", "metrics", "profile.samples", made="cpu_seconds"),
+        Signal(SAMPLES, "metrics", "profile.samples", made="cpu_seconds"),
         Signal(SPANS, "spans", "", made="sent"),
         Signal(SERVER_SPANS, "spans", "SERVER", made="requests"),
     )

@@ -90,6 +90,7 @@ def test_what_somebody_else_pins_meanwhile_is_named_and_left_alone(
             socket=lambda name: tmp_path / name, make=lambda _: service.path, scratch=tmp_path
         ),
         placement=SimpleNamespace(collector=()),
+        receiver=SimpleNamespace(mark=lambda: 0, url=""),
         attend=neighbour.attend,
     )
     spec = trials.collector(resolve(str(tmp_path / "loader.toml")))

@@ -1,19 +1,24 @@
 """Other people's collectors measured as they come, by stand-ins that behave as badly as real ones.
 
-One from PyPI is measured for real.
+Some from PyPI, Maven Central and the JDK are measured for real.
 """
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from harness.collectors import subject
 from harness.report import build
 from harness.results.run import Run, TrialRecord
 from harness.stack import supply
+from tests.bpf import stand_in
 from tests.e2e.evaluating import clean_machine, completed, ended
 from tests.unit.documented import strangers
 
@@ -210,3 +215,67 @@ def test_one_of_pypis_is_fetched_once_and_its_spans_are_counted(tmp_path: Path) 
     assert min(_values(mine, "agent_pss_bytes")) > 5 << 20
     (home,) = [path for path in supply.subjects().iterdir() if path.name.startswith("opentel")]
     assert str(home) not in sys.path
+
+
+def _other(name: str, folder: Path, *changes: tuple[str, str]) -> str:
+    """The path of a definition that ships, with other words in it."""
+    told = (subject.FOLDER / f"{name}.toml").read_text()
+    for old, new in changes:
+        assert old in told
+        told = told.replace(old, new)
+    (folder / f"{name}.toml").write_text(told)
+    if (lock := subject.FOLDER / f"{name}.lock").exists():
+        shutil.copy(lock, folder)
+    return str(folder / f"{name}.toml")
+
+
+def test_samples_of_one_that_a_file_starts_are_counted(tmp_path: Path) -> None:
+    """Pyroscope's, told to push every second: so it is awaited for less long."""
+    often = ('server_address="{otlp}"', 'server_address="{otlp}", upload_interval=1')
+    spec = _other("pyroscope-io", tmp_path, often, ("seconds = 10.0", "seconds = 1.0"))
+    run = _run("flask", spec, tmp_path)
+    mine = _trials(run)
+    assert [r.status for r in mine] == ["ok", "ok"]
+    assert set(mine[0].extra["versions"].values()) == {"pyroscope-io 1.4.0, PyPI"}
+    made, seen = (sum(_values(mine, f"signal_{what}")) for what in ("made", "seen"))
+    assert 0 < seen < 1.5 * made  # of what holds the GIL, which is less than all
+    assert strangers(run) == []
+
+
+def test_one_whose_coverage_is_not_told_saw_the_requests_all_the_same(tmp_path: Path) -> None:
+    """New Relic's, with its audit log, which no measurement has: it holds what would be posted."""
+    audit = tmp_path / "audit.log"
+    told = f'NEW_RELIC_DEVELOPER_MODE = "true"\nNEW_RELIC_AUDIT_LOG = "{audit}"'
+    spec = _other("newrelic", tmp_path, ('NEW_RELIC_DEVELOPER_MODE = "true"', told))
+    run = _run("flask", spec, tmp_path)
+    assert [r.status for r in _trials(run)] == ["ok", "ok"]
+    assert not _values(_trials(run), "signal_seen")
+    seen = sum(map(int, re.findall(r"'events_seen': (\d+)", audit.read_text())))
+    assert seen > sum(_values(_trials(run), "steady_requests"))
+
+
+@pytest.mark.parametrize("name", ["jfr", "async-profiler"])
+def test_a_profiler_of_java_writes_into_a_folder_of_its_own(name: str, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    text = _experiment("java", _other(name, tmp_path, ("{folder}", str(kept))))
+    slow = text.replace("warmup_seconds = 0.5", "warmup_seconds = 3.0")  # a JVM that is cold
+    run = completed(slow, tmp_path)
+    mine = _trials(run)
+    assert [r.status for r in mine] == ["ok", "ok"]
+    assert strangers(run) == []
+    assert any(path.stat().st_size for path in kept.rglob("*.jfr"))
+
+
+def test_one_that_no_registry_has_is_measured_where_its_program_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a program that stands for Falco."""
+    stand_in.install(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    run = _run("go", "falco", tmp_path)
+    mine = _trials(run)
+    assert [r.status for r in mine] == ["ok", "ok"]
+    assert set(mine[0].extra["versions"].values()) == {"falco 0.41.0, on PATH"}
+    assert set(_values(mine, "events")) == {17613.0}
+    assert strangers(run) == []

@@ -164,7 +164,7 @@ def test_a_report_can_be_made_where_the_definition_is_not(tmp_path: Path) -> Non
         (("'^seen (\\d+)$'", "'('"), "events is no regular expression"),
         (('date = "2026-08"', ""), "a claim lacks date"),
         (('command = ["mine"', 'commands = ["mine"'), "unknown keys: commands"),
-        (('reach = "host"', 'wrap = ["x"]'), "environment and wrap are of what runs within"),
+        (('reach = "host"', 'wrap = ["x"]'), "wrap is of what runs within"),
         (('reach = "host"', 'reach = "all"'), "reach is one of service, host"),
     ],
 )
@@ -251,7 +251,7 @@ def test_the_service_is_started_with_it(folder: Path, cache: Path) -> None:
     source = _subject(spec).source
     subject_source.home(source).mkdir(parents=True)
     asked = Spawn("shop", ("{python}", "app.py"), "/", {"PYTHONPATH": "own", "KEEP": "it"})
-    found = in_process.instrumented(asked, spec, "http://127.0.0.1:4318")
+    found = in_process.instrumented(asked, spec, "http://127.0.0.1:4318", cache)
     home = subject_source.home(source)
     site = home / "lib" / "python{}.{}".format(*sys.version_info) / "site-packages"
     assert found.argv == (f"{home}/bin/run", "{python}", "app.py")
@@ -265,7 +265,7 @@ def test_the_service_is_started_with_it(folder: Path, cache: Path) -> None:
 def test_one_that_was_removed_from_the_cache_spoils_a_trial_in_words() -> None:
     spec = trials.collector(resolve("within"))
     with pytest.raises(CollectorError, match="is gone"):
-        in_process.instrumented(Spawn("shop", (), "/"), spec, "")
+        in_process.instrumented(Spawn("shop", (), "/"), spec, "", Path("/nowhere"))
 
 
 @pytest.mark.usefixtures("folder")
@@ -276,7 +276,7 @@ def test_each_kind_has_its_agent(tmp_path: Path) -> None:
         machine=SimpleNamespace(
             socket=lambda name: tmp_path / name, make=made.append, scratch=tmp_path
         ),
-        receiver=SimpleNamespace(mark=lambda: 0),
+        receiver=SimpleNamespace(mark=lambda: 0, url=""),
         placement=SimpleNamespace(collector=(0,)),
         attend=lambda: None,
     )
@@ -467,7 +467,7 @@ def test_what_it_counted_is_told_by_its_next_word_alone(
     said = f"import time\nfor n in range(99): print('seen', n, flush=True); time.sleep({pause})"
     one = SubjectProcess.__new__(SubjectProcess)
     one._subject = Subject("process", Source("path", "x"), events=r"^seen (\d+)$")
-    one.spec, one.name = SimpleNamespace(export_seconds=0.5), "x"  # type: ignore[assignment]
+    one.spec, one.name = SimpleNamespace(export_seconds=0.5, signal=None), "x"  # type: ignore[assignment]
     one._attend, one._log = lambda: None, tmp_path / "log"
     one._process = processes.spawn([sys.executable, "-c", said], log=one._log)
     try:
