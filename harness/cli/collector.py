@@ -44,7 +44,8 @@ def list_command(
     rows = [
         {
             "name": name, "purpose": each.purpose, "from": _origin(each),
-            "compared": each.method or "switch", "here": _here(lacking, name),
+            "compared": each.method or "switch",
+            "here": "in a cluster that has it" if each.daemonset else _here(lacking, name),
         }
         for name, each in known.items()
     ]  # fmt: skip
@@ -70,7 +71,10 @@ def _origin(definition: Definition) -> str:
     if definition.subject is None:
         return "included"
     source = definition.subject.source
-    where = {"path": f"Debian's {source.package}", "pypi": "PyPI", "maven": "Maven Central"}
+    where = {
+        "path": f"Debian's {source.package}", "pypi": "PyPI", "maven": "Maven Central",
+        "cluster": "a cluster's DaemonSet",
+    }  # fmt: skip
     told = " ".join(filter(None, (source.name, source.version)))
     return f"{told}, {where[source.way]}" if source.way in where else told
 

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
+from harness.collectors import option as options
 from harness.collectors.claim import printed_beside
 from harness.collectors.definition import Definition
 from harness.errors import InputError
@@ -26,13 +27,15 @@ FOLDER = Path(__file__).with_name("subjects")
 PLACEHOLDERS = {
     "in-process": ("otlp", "home", "site", "jar", "service", "instance"),
     "process": ("pid", "cgroup", "cgroup_id", "port", "home", "folder", "python", "here"),
+    "option": (),
 }
 _KEYS = (
     "name", "purpose", "kind", "method", "language", "reach", "environment", "wrap", "command",
-    "ready", "events", "leaves", "hooks", "source", "telemetry", "claims",
+    "ready", "events", "leaves", "hooks", "source", "option", "telemetry", "claims",
 )  # fmt: skip
 _TABLES = {
     "source": ("way", "name", "version", "sha256", "lock", "package", "why"),
+    "option": options.KEYS,
     "telemetry": ("signal", "kind", "scope", "seconds"),
     "claims": ("text", "source", "date"),
 }
@@ -91,6 +94,12 @@ def is_within(spec: str) -> bool:
     return found is not None and found.subject is not None and found.subject.is_within
 
 
+def is_option(spec: str) -> bool:
+    """Whether it is a part of what a cluster runs, which goes on without it."""
+    found = find(spec)
+    return found is not None and found.subject is not None and found.subject.option is not None
+
+
 def method(specs: Iterable[str]) -> Method | None:
     """How an arm with these collectors is compared if it does not say; None without a subject.
 
@@ -130,6 +139,7 @@ def _definition(data: Mapping[str, Any], path: Path) -> Definition:
         command=tuple(word.replace("{here}", here) for word in data.get("command", ())),
         scope=telemetry.get("scope", ""),
         hooks=tuple(data.get("hooks", ())),
+        daemonset=data["source"]["name"] if data["kind"] == "option" else "",
         method=data.get("method", "twin"),
         subject=Subject(
             data["kind"],
@@ -141,6 +151,7 @@ def _definition(data: Mapping[str, Any], path: Path) -> Definition:
             data.get("events", ""),
             tuple(data.get("leaves", ())),
             data.get("reach", "service"),
+            options.read(data["option"]) if data["kind"] == "option" else None,
         ),
     )
 
@@ -170,6 +181,7 @@ def _problems(data: Mapping[str, Any], path: Path) -> Iterator[str]:
             yield f"{key} is one of {', '.join(allowed)}, not {data[key]!r}."
     yield from _table_problems(data)
     yield from _source_problems(data["source"], path)
+    yield from options.problems(data)
     yield from _start_problems(data)
     for key in ("ready", "events"):
         try:
@@ -198,7 +210,7 @@ def _table_problems(data: Mapping[str, Any]) -> Iterator[str]:
 
 def _source_problems(source: Mapping[str, Any], path: Path) -> Iterator[str]:
     needed = {"path": (), "pypi": ("version", "lock"), "maven": ("version", "sha256"),
-              "none": ("why",)}  # fmt: skip
+              "cluster": (), "none": ("why",)}  # fmt: skip
     way = source.get("way")
     if way not in needed:
         yield f"source.way is one of {', '.join(get_args(Way))}, not {way!r}."
@@ -221,7 +233,7 @@ def _start_problems(data: Mapping[str, Any]) -> Iterator[str]:
         yield "what runs within the service has no command: give environment and wrap."
     if not within and {"environment", "wrap"} & set(data):
         yield "environment and wrap are of what runs within the service."
-    if not within and data["source"]["way"] != "none" and not data.get("command"):
+    if data["kind"] == "process" and data["source"]["way"] != "none" and not data.get("command"):
         yield "it lacks command, a list of strings, the program first."
     words = [*data.get("command", []), *data.get("wrap", []), *data.get("environment", {}).values()]
     known = PLACEHOLDERS[data["kind"]]

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["in-process", "process"]
-Way = Literal["path", "pypi", "maven", "none"]
+Kind = Literal["in-process", "process", "option"]
+Way = Literal["path", "pypi", "maven", "cluster", "none"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,8 @@ class Source:
 
     `path`: a program on PATH, which Debian's `package` installs; its version is asked for.
     `pypi`: what a `lock` file pins, in a venv of its own; `sha256` is that of the file.
-    `maven`: a jar with this `sha256`. `none`: it cannot be had here, and `why`.
+    `maven`: a jar with this `sha256`. `cluster`: a DaemonSet, NAMESPACE/NAME, that is there already.
+    `none`: it cannot be had here, and `why`.
     """
 
     way: Way
@@ -29,14 +30,31 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Option:
+    """A part of what a pod does, which commands in its `container` turn `on` and `off`.
+
+    It is on while what `state` prints matches the regular expression `is_on`. `seen` prints what it
+    counted since the pod began.
+    """
+
+    container: str
+    on: tuple[str, ...]
+    off: tuple[str, ...]
+    state: tuple[str, ...]
+    is_on: str
+    seen: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Subject:
     """A collector that speaks no protocol of ours, and is measured as it comes.
 
     `in-process`: the service is started with this `environment` and with `wrap` before its command,
     in a service of this `language`. `process`: it has a command, is ready once a line of its log
     matches the regular expression `ready`, and counts what it saw as the last match of `events`
-    tells. `leaves` are the files, as patterns, that it may leave behind. `reach` says
-    whom it makes pay: the `service` alone, or all of the `host`.
+    tells. `option`: it is a part of what a cluster's DaemonSet does, and `events` is looked for in
+    what the `option` prints of what was seen. `leaves` are the files, as patterns, that it may
+    leave behind. `reach` says whom it makes pay: the `service` alone, or all of the `host`.
     """
 
     kind: Kind
@@ -48,6 +66,7 @@ class Subject:
     events: str = ""
     leaves: tuple[str, ...] = ()
     reach: Literal["service", "host"] = "service"
+    option: Option | None = None
 
     @property
     def is_within(self) -> bool:
