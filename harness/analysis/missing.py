@@ -124,5 +124,6 @@ def _signalless(summary: Summary, arm: str) -> list[str]:
 
 def _is_part(summary: Summary, arm: str) -> bool:
     """Whether an arm has a part of an agent that goes on without it."""
-    kept = [summary.about.collectors.get(spec, {}) for spec in summary.experiment.arm(arm).collectors]
+    specs = summary.experiment.arm(arm).collectors
+    kept = [summary.about.collectors.get(spec, {}) for spec in specs]
     return any((each.get("subject") or {}).get("option") for each in kept)

@@ -30,7 +30,7 @@ def problems(data: Mapping[str, Any]) -> Iterator[str]:
             yield 'an option of what a cluster runs has kind = "option".'
         return
     if source.get("way") != "cluster" or not _DAEMONSET.fullmatch(str(source.get("name"))):
-        yield 'its source is way = "cluster" with name = "NAMESPACE/NAME", the DaemonSet that has it.'
+        yield 'its source is way = "cluster", name = "NAMESPACE/NAME", the DaemonSet that has it.'
     if data.get("method", "twin") != "block":
         yield 'its method is block: it is on for half of a trial (method = "block").'
     if own := sorted({"command", "ready"} & set(data)):

@@ -50,7 +50,7 @@ def resolve(spec: str) -> Definition:
 
 
 def is_placed(spec: str) -> bool:
-    """Whether it is one that a cluster runs, or a part of one: the target brings it and takes it."""
+    """Whether it is one that a cluster runs, or a part of one: the target has it come and go."""
     return spec.startswith(DAEMONSET) or subject.is_option(spec)
 
 

@@ -117,7 +117,7 @@ def _note_cpu(
     """CPU of agents and receiver over the steady part.
 
     It is shorter than an export interval: of its one export, at the flush, it bears its share.
-    Of what runs within the service nothing is told: its CPU is the service's. Of a part of something
+    Of what runs within the service nothing is told: its CPU is the service's. Of a part of an agent
     it is what that used more than without it.
     """
     for agent in (each for each in agents if each.cgroups):

@@ -73,7 +73,7 @@ class PartAgent(PlacedAgent):
         self._calm()
 
     def _calm(self) -> None:
-        """Until no BPF program is loaded any more: what is turned may compile and load some anew."""
+        """Until no BPF program is loaded any more: what is turned may load some anew."""
         loaded_programs.calm(
             (), self._attend, calm_seconds=CALM_SECONDS, limit_seconds=LOADING_SECONDS
         )

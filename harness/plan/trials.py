@@ -136,7 +136,7 @@ def trial(
 
 
 def _is_in_another(definition: Definition) -> bool:
-    """Whether it is a part of the service, or of an agent: it has no programs of its own to meter."""
+    """Whether it is a part of the service or of an agent: no programs are its own to meter."""
     found = definition.subject
     return found is not None and (found.is_within or found.option is not None)
 

@@ -16,7 +16,7 @@ class Source:
 
     `path`: a program on PATH, which Debian's `package` installs; its version is asked for.
     `pypi`: what a `lock` file pins, in a venv of its own; `sha256` is that of the file.
-    `maven`: a jar with this `sha256`. `cluster`: a DaemonSet, NAMESPACE/NAME, that is there already.
+    `maven`: a jar with this `sha256`. `cluster`: a DaemonSet, NAMESPACE/NAME, that is there.
     `none`: it cannot be had here, and `why`.
     """
 

@@ -72,7 +72,8 @@ class Cilium(There):
     def told(self) -> dict[str, str]:
         """What its datapath tells Hubble of."""
         said = self.agent("cilium-dbg", "config")
-        return {name: re.search(rf"{name}\s*:\s*(\w+)", said)[1] for name in OPTIONS}  # type: ignore[index]
+        found = dict(re.findall(r"^(\w+)\s*:\s*(\w+)", said, re.MULTILINE))
+        return {name: found[name] for name in OPTIONS}
 
     def measured(self, name: str) -> list[str]:
         """The command that measures it on the worker."""

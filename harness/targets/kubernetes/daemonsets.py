@@ -58,9 +58,7 @@ def here(cluster: Cluster, node: Tree, daemonset: str, meanwhile: Meanwhile) -> 
     return [each for pod in on_it for each in containers(pod)]
 
 
-def running(
-    cluster: Cluster, node: Tree, daemonset: str, meanwhile: Meanwhile
-) -> list[Tree]:
+def running(cluster: Cluster, node: Tree, daemonset: str, meanwhile: Meanwhile) -> list[Tree]:
     """Its pods on the node, one or more and all ready; it is left as it is."""
     there, name = _place(cluster, daemonset)
     return _await(there, _get(there, name), node, meanwhile, _are_ready)

@@ -1,4 +1,4 @@
-"""Options of a cluster's DaemonSets, turned by commands in their pod on the measured node; `target`.
+"""Options of DaemonSets, turned by commands in their pod on the measured node; `target` calls it.
 
 The pod stays as it is. What puts an option back is kept in the pod's annotations, by which the next
 evaluation turns back what one left that was killed; a pod that starts anew has none, and is what
