@@ -59,8 +59,12 @@ class PartAgent(PlacedAgent):
         self.ready = {"programs": []}
 
     def find(self) -> None:
-        """Know its cgroups without turning it on."""
-        self._look()
+        """Know its cgroups, while it is off."""
+        try:
+            found, _ = self._ask(Call(self._going))
+        except HarnessError as error:
+            raise self._failed(error) from error
+        self._containers = [str(each) for each in found["containers"]]
         self._find()
 
     def flush(self) -> dict[str, Any]:
