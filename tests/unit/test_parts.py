@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from harness.analysis.account import bill_rows
+from harness.analysis.account import PART, bill_rows
 from harness.analysis.cell import Cell, value_rows
 from harness.analysis.compare import Estimate
 from harness.collectors import resolve, subject
@@ -21,13 +22,14 @@ from harness.collectors.spec import is_placed
 from harness.controller import resolved
 from harness.controller.nodes import Nodes
 from harness.errors import CollectorError, ComponentError, InputError, NeedError, UnavailableError
-from harness.model import Arm, Measurement, Trial
+from harness.model import Arm, Comparison, Measurement, Trial
 from harness.node import always_on, install, loaded_programs, part_agent
 from harness.node.install_halves import _Half
 from harness.node.part_agent import PartAgent
 from harness.node.testbed import TrialLog
 from harness.plan import definitions, experiment, methods, trials, workloads
 from harness.plan.experiment import Experiment
+from harness.report import headline
 from harness.results.run import TrialRecord
 from harness.targets import target
 from harness.targets.kubernetes import node_pod, options
@@ -410,6 +412,18 @@ def test_its_bill_is_the_difference_of_all_who_pay() -> None:
     assert found["bill_event_us"] == pytest.approx(40)
     assert not {"bpf_us", "agent_memory_mb", "map_memory_mb"} & set(found)
     assert "bill_us" not in rows(-90.0)  # chance
+
+
+def test_a_bill_by_difference_is_not_called_metered() -> None:
+    row = Comparison("go", "a", "bill_us", "us/request", 80.0, 60.0, 100.0, 6, 1.0, math.nan, PART)
+    told: Any = SimpleNamespace(
+        rows=[row],
+        row=lambda *_: None,
+        experiment=SimpleNamespace(arm=lambda _: Arm("a", ("hubble",))),
+    )
+    assert headline.bill(told).startswith("In all")
+    told.rows = [dataclasses.replace(row, method="sum of bpf_us and agent_us")]
+    assert headline.bill(told).startswith("Metered directly")
 
 
 def test_hubble_is_counted_as_cilium_prints_it() -> None:
