@@ -4,6 +4,7 @@
 # make test-stack the same, and only its tests
 # make data      install pandas and pyarrow too: harness export, harness.results.frames
 # make test-cluster real Kubernetes in kind, and only its tests (the first time it builds for half an hour)
+# make test-hubble what Hubble costs where Cilium is the network of a kind cluster (ten minutes to build)
 # make test-kernels boots kernels of distributions in QEMU, and writes docs/kernels.md (minutes a kernel)
 # make bench-collectors ours beside bpftrace, libbpf-tools and BCC's, same events (20 minutes; an idle machine)
 # make soak      hours of mixed load on our collectors: memory, and what was lost unsaid (HOURS=1)
@@ -11,7 +12,7 @@
 # make lint       style, types, import layers
 # make clean      take the stack down, remove what was built and installed here (not packages, not reports)
 .DELETE_ON_ERROR:
-.PHONY: evaluate test data stack test-stack test-cluster test-kernels bench-collectors soak golden lint setup setup-test bpf workloads clean format lock
+.PHONY: evaluate test data stack test-stack test-cluster test-hubble test-kernels bench-collectors soak golden lint setup setup-test bpf workloads clean format lock
 
 PYTHON ?= $(shell for p in /usr/bin/python3 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -43,6 +44,11 @@ test-stack: setup setup-test
 test-cluster: setup setup-test .cache/packages-cluster stack
 	$(BIN)/python -m tests.cluster.images
 	HARNESS_CLUSTER=1 $(BIN)/python -m pytest -m cluster $(PYTEST_ARGS)
+
+test-hubble: setup setup-test .cache/packages-cluster stack
+	$(BIN)/python -m tests.cluster.images
+	$(BIN)/python -m tests.cluster.cilium
+	HARNESS_CLUSTER=1 HARNESS_HUBBLE=1 $(BIN)/python -m pytest tests/cluster/test_hubble.py $(PYTEST_ARGS)
 
 # HARNESS_KERNEL_SUITES="bookworm trixie": these alone. HARNESS_KERNEL_TESTS=tests/bpf: its tests there, too.
 test-kernels: setup setup-test .cache/packages-kernels

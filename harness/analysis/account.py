@@ -29,6 +29,8 @@ from harness.model import Comparison
 DRIVEN = "agent_us less idle CPU / rate (rate taken as exact); intervals in quadrature"
 SLICED = "Hodges-Lehmann over quadruples of slices of metered trials, widened by blocks"
 WITHIN = "workload_cpu_us: it runs in the service, whose CPU is its own"
+PART = "context_cpu_us + agent_us: its programs are those of what goes on without it"
+COUNTED = "events that it counted over requests of steady parts, exact 95 % interval (Garwood)"
 ARRIVED = (
     "requests whose telemetry arrived, pooled over steady parts, exact 95 % interval (Garwood)"
 )
@@ -48,7 +50,10 @@ def bill_rows(
     parts["agent_us"] = _found(by_metric.get("agent_us"))
     within = any(map(value.is_within, cell.records()))
     # of an arm that has collectors in the service and beside it, parts alone are no bill
-    parts["bill_us"] = _within(cell, by_metric) if within else bill.whole(parts)
+    if any(map(value.is_part, cell.records())):
+        parts["bill_us"] = _of_part(parts, by_metric)
+    else:
+        parts["bill_us"] = _within(cell, by_metric) if within else bill.whole(parts)
     if not cell.arm.against:
         parts["residual_us"] = bill.residual(parts, _found(by_metric.get("context_cpu_us")))
         parts["unexplained_percent"] = bill.unexplained_percent(
@@ -81,8 +86,30 @@ def _within(cell: Cell, by_metric: Mapping[str, Comparison]) -> Found | None:
     return Found(value.not_negative(own.value), WITHIN)
 
 
+def _of_part(
+    parts: Mapping[str, Found | None], by_metric: Mapping[str, Comparison]
+) -> Found | None:
+    """The bill of a part of an agent: what service, load and that agent take more with it."""
+    context, agent = _found(by_metric.get("context_cpu_us")), parts["agent_us"]
+    if context is None or agent is None:
+        return None
+    whole = bill.combined([(1.0, context.value), (1.0, agent.value)])
+    # chance: there is no bill below nothing
+    return Found(value.not_negative(whole), PART) if whole.estimate > 0 else None
+
+
 def _arrived(cell: Cell) -> Iterator[tuple[str, Found]]:
     """Events a request of a collector that has no metered trial: what arrived of its requests."""
+    seen = [
+        (events, requests)
+        for record in cell.records()
+        if (events := value.total(record, "steady_events")) is not None
+        and (requests := value.total(record, "steady_requests"))
+    ]
+    if seen:
+        total = coverage.Count(*map(math.fsum, zip(*seen, strict=True)))
+        yield "events_per_request", Found(coverage.rate(total), COUNTED)
+        return
     count = coverage.pooled(cell.records()).get("requests")
     if count is not None and any(map(value.is_within, cell.records())):
         yield "events_per_request", Found(coverage.rate(count), ARRIVED)

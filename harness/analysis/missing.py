@@ -20,6 +20,9 @@ METERED = (
 
 WITHIN = ("bpf_us", "entry_us", "agent_us", "idle_mcpu", "agent_driven_us", "map_memory_mb",
           "map_memory_96_mb", "load_s", "attach_ms", "detach_ms")  # fmt: skip
+PART = ("bpf_us", "entry_us", "idle_mcpu", "agent_driven_us", "residual_us", "agent_memory_mb",
+        "agent_peak_memory_mb", "agent_first_peak_memory_mb", "map_memory_mb",
+        "map_memory_96_mb")  # fmt: skip
 CAPACITY = ("capacity_per_s", "capacity_percent")
 COUNTED = ("instructions_", "cycles_", "cache_misses_")
 PARTLY = "Only windows without the collectors to blame are sound, and it is told of all together."
@@ -35,6 +38,10 @@ def why(summary: Summary, workload: str, arm: str, metric: str) -> str:
         return "It runs in the service: it has no process or program of its own, its CPU is there."
     if metric.startswith("bill") and summary.row(workload, arm, "startup_s") is not None:
         return "It runs in the service, and what that takes more is not above nothing."
+    if metric in PART and _is_part(summary, arm):
+        return "It is a part of an agent, whose programs and memory are there without it, too."
+    if metric.startswith("bill") and _is_part(summary, arm):
+        return "It is a part of an agent, and what is spent more with it is not above nothing."
     kind = "metered" if metric in METERED else "saturated" if metric in CAPACITY else "switched"
     wanted = (workload, summary.experiment.trial_arm(arm), kind)
     if not any((t.workload, t.arm, t.kind) == wanted for t in plan(summary.experiment)):
@@ -113,3 +120,10 @@ def _signalless(summary: Summary, arm: str) -> list[str]:
     known = [summary.about.collectors.get(spec, {}) for spec in specs]
     names = [str(each["name"]) for each in known if "name" in each and not each.get("signal")]
     return names if len(names) == len(specs) else []
+
+
+def _is_part(summary: Summary, arm: str) -> bool:
+    """Whether an arm has a part of an agent that goes on without it."""
+    specs = summary.experiment.arm(arm).collectors
+    kept = [summary.about.collectors.get(spec, {}) for spec in specs]
+    return any((each.get("subject") or {}).get("option") for each in kept)

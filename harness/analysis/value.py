@@ -46,7 +46,9 @@ def mean(values: Sequence[float]) -> Estimate:
 
 def not_negative(value: Estimate) -> Estimate:
     """The same with an interval that does not reach below zero."""
-    low = value.low if math.isnan(value.low) else max(0.0, min(value.low, value.estimate))
+    if math.isnan(value.low) or value.estimate < 0:  # a difference may come out below nothing
+        return value
+    low = max(0.0, min(value.low, value.estimate))
     return replace(value, low=low)
 
 
@@ -109,6 +111,11 @@ def sink_us(record: TrialRecord) -> float | None:
 def is_within(record: TrialRecord) -> bool:
     """Whether the trial had a collector in a process of the service: its CPU is the service's."""
     return total(record, "startup_seconds") is not None
+
+
+def is_part(record: TrialRecord) -> bool:
+    """Whether the trial had a part of an agent that goes on without it: it has no programs."""
+    return total(record, "beside_cpu_seconds") is not None
 
 
 def idle_agent_mcpu(record: TrialRecord) -> float | None:

@@ -44,7 +44,8 @@ def list_command(
     rows = [
         {
             "name": name, "purpose": each.purpose, "from": _origin(each),
-            "compared": each.method or "switch", "here": _here(lacking, name),
+            "compared": each.method or "switch",
+            "here": "in a cluster that has it" if each.daemonset else _here(lacking, name),
         }
         for name, each in known.items()
     ]  # fmt: skip
@@ -71,7 +72,10 @@ def _origin(definition: Definition) -> str:
         return "included"
     source = definition.subject.source
     program = f"Debian's {source.package}" if source.package else "on PATH"
-    where = {"path": program, "pypi": "PyPI", "maven": "Maven Central"}
+    where = {
+        "path": program, "pypi": "PyPI", "maven": "Maven Central",
+        "cluster": "a cluster's DaemonSet",
+    }  # fmt: skip
     told = " ".join(filter(None, (source.name, source.version)))
     return f"{told}, {where[source.way]}" if source.way in where else told
 

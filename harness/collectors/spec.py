@@ -33,7 +33,7 @@ _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 def resolve(spec: str) -> Definition:
     """The collector that `spec` names; InputError if there is none such."""
     name, colon, text = spec.partition(":")
-    if is_placed(spec):
+    if spec.startswith(DAEMONSET):
         return _placed(text)
     if name in REGISTRY:
         return _with_options(REGISTRY[name], text, spec) if colon else REGISTRY[name]
@@ -50,8 +50,8 @@ def resolve(spec: str) -> Definition:
 
 
 def is_placed(spec: str) -> bool:
-    """Whether it is one that a cluster runs, which is moved to a node and away from it."""
-    return spec.startswith(DAEMONSET)
+    """Whether it is one that a cluster runs, or a part of one: the target has it come and go."""
+    return spec.startswith(DAEMONSET) or subject.is_option(spec)
 
 
 def _placed(given: str) -> Definition:

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
+from harness.collectors import option as options
 from harness.collectors.claim import printed_beside
 from harness.collectors.definition import Definition
 from harness.errors import InputError
@@ -27,13 +28,15 @@ PLACEHOLDERS = {
     "in-process": ("otlp", "home", "site", "jar", "service", "instance", "folder", "python"),
     "process": ("pid", "cgroup", "cgroup_id", "port", "home", "folder", "python", "here", "otlp",
                 "receiver", "free"),
+    "option": (),
 }  # fmt: skip
 _KEYS = (
     "name", "purpose", "kind", "method", "language", "reach", "environment", "wrap", "command",
-    "files", "ready", "events", "page", "leaves", "hooks", "source", "telemetry", "claims",
+    "files", "ready", "events", "page", "leaves", "hooks", "source", "option", "telemetry", "claims",
 )  # fmt: skip
 _TABLES = {
     "source": ("way", "name", "version", "sha256", "lock", "package", "tells", "why"),
+    "option": options.KEYS,
     "telemetry": ("signal", "kind", "scope", "seconds", "frequency"),
     "claims": ("text", "source", "date"),
 }
@@ -93,6 +96,12 @@ def is_within(spec: str) -> bool:
     return found is not None and found.subject is not None and found.subject.is_within
 
 
+def is_option(spec: str) -> bool:
+    """Whether it is a part of what a cluster runs, which goes on without it."""
+    found = find(spec)
+    return found is not None and found.subject is not None and found.subject.option is not None
+
+
 def method(specs: Iterable[str]) -> Method | None:
     """How an arm with these collectors is compared if it does not say; None without a subject.
 
@@ -132,6 +141,7 @@ def _definition(data: Mapping[str, Any], path: Path) -> Definition:
         command=tuple(word.replace("{here}", here) for word in data.get("command", ())),
         scope=telemetry.get("scope", ""),
         hooks=tuple(data.get("hooks", ())),
+        daemonset=data["source"]["name"] if data["kind"] == "option" else "",
         method=data.get("method", "twin"),
         subject=Subject(
             data["kind"],
@@ -145,6 +155,7 @@ def _definition(data: Mapping[str, Any], path: Path) -> Definition:
             data.get("reach", "service"),
             data.get("files", {}),
             data.get("page", ""),
+            options.read(data["option"]) if data["kind"] == "option" else None,
         ),
     )
 
@@ -174,6 +185,7 @@ def _problems(data: Mapping[str, Any], path: Path) -> Iterator[str]:
             yield f"{key} is one of {', '.join(allowed)}, not {data[key]!r}."
     yield from _table_problems(data)
     yield from _source_problems(data["source"], path)
+    yield from options.problems(data)
     yield from _start_problems(data)
     for key, text in (("ready", data.get("ready")), ("events", data.get("events")),
                       ("source.tells", data["source"].get("tells"))):  # fmt: skip
@@ -203,7 +215,7 @@ def _table_problems(data: Mapping[str, Any]) -> Iterator[str]:
 
 def _source_problems(source: Mapping[str, Any], path: Path) -> Iterator[str]:
     needed = {"path": (), "pypi": ("version", "lock"), "maven": ("version", "sha256"),
-              "none": ("why",)}  # fmt: skip
+              "cluster": (), "none": ("why",)}  # fmt: skip
     way = source.get("way")
     if way not in needed:
         yield f"source.way is one of {', '.join(get_args(Way))}, not {way!r}."
@@ -234,7 +246,7 @@ def _start_problems(data: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key} is a table of strings."
     if wrong := [name for name in data.get("files", ()) if not _FILE.fullmatch(name)]:
         yield f"{wrong[0]!r} cannot be the name of a file in its folder."
-    if not within and data["source"]["way"] != "none" and not data.get("command"):
+    if data["kind"] == "process" and data["source"]["way"] != "none" and not data.get("command"):
         yield "it lacks command, a list of strings, the program first."
     words = [*data.get("command", []), *data.get("wrap", []), data.get("page", "")]
     words += [*data.get("environment", {}).values(), *data.get("files", {}).values()]

@@ -17,7 +17,7 @@ from harness.results.folder import writing
 from harness.targets.base import Channel
 from harness.wire import codec
 from harness.wire.code import digest
-from harness.wire.driving import Answer, Ask, Call, Displace, Place
+from harness.wire.driving import Answer, Ask, Call, OfCluster
 from harness.wire.frames import PIECE, Frame, FrameError, Reader, pack
 from harness.wire.spec import (
     BlockReady,
@@ -224,7 +224,7 @@ class Node:
     def _answer(self, frame: Frame) -> None:
         """Do what it asks for; what fails is told to it, as its own driver would."""
         call = self._loaded(Call, frame.head["call"])
-        do = self.places if isinstance(call.does, Place | Displace) else self.drives
+        do = self.places if isinstance(call.does, OfCluster) else self.drives
         if do is None:
             raise self._loss(f"it asked for {type(call.does).__name__}, which nobody does for it")
         try:

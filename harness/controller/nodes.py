@@ -20,8 +20,9 @@ from harness.errors import (
 from harness.plan.trials import Definitions
 from harness.results import certificates
 from harness.targets.base import Target
-from harness.wire.driving import Answer, Call, Displace, Place
+from harness.wire.driving import Answer, Call, Displace, Look, Place, Turn
 from harness.wire.spec import Found, Hello, Spawn
+from harness.wire.subject import Option
 
 AGAIN_SECONDS = 100.0  # a lost node's lease, and the time that it takes to undo what it did
 LOSSES = 3  # nodes in a row, after which there is no use in another one
@@ -35,6 +36,7 @@ class Nodes:
         self._node: Node | None = None
         self._folder: Path | None = None
         self._losses, self._daemonsets = 0, list[str]()
+        self._options = list[tuple[str, Option]]()
         self._first: Hello | None = None
         self.beside: Beside | None = None  # who is to hear of us while a node is waited for
 
@@ -71,23 +73,37 @@ class Nodes:
         return self._target.serving(asked, name, self.node().ping)
 
     def clear(self, definitions: Definitions) -> None:
-        """Have none of those on the measured node that a cluster runs: trials move them there.
+        """Have none of those on the measured node that a cluster runs: trials move or turn them.
 
         Before each block again: a node that was lost may have left one.
         """
-        self._daemonsets = [each.daemonset for each in definitions.values() if each.daemonset]
+        placed = [each for each in definitions.values() if each.daemonset]
+        self._daemonsets = [each.daemonset for each in placed if each.subject is None]
+        self._options = [
+            (each.daemonset, each.subject.option)
+            for each in placed
+            if each.subject is not None and each.subject.option is not None
+        ]
         self._clear()
 
     def _clear(self) -> None:
         for each in self._daemonsets:
             self._target.place(each, False, self.node().ping)
+        for daemonset, option in self._options:
+            self._target.turn(daemonset, option, False, self.node().ping)
 
     def _placed(self, node: Node, call: Call) -> Answer:
-        """Have the target move what a cluster runs to the node, or away; it hears us meanwhile."""
+        """Have the target do it with what a cluster runs on the node; it hears us meanwhile."""
         does = call.does
+        if isinstance(does, Turn):
+            there, was = self._target.turn(does.daemonset, does.option, does.on, node.ping)
+            return {"containers": there, "was": was}, b""
+        if isinstance(does, Look):
+            there, seen = self._target.look(does.daemonset, does.option, node.ping)
+            return {"containers": there, "seen": seen}, b""
         assert isinstance(does, Place | Displace)
-        there = isinstance(does, Place)
-        return {"containers": self._target.place(does.daemonset, there, node.ping)}, b""
+        comes = isinstance(does, Place)
+        return {"containers": self._target.place(does.daemonset, comes, node.ping)}, b""
 
     def current(self) -> Node | None:
         """The node that was had last, lost or not."""

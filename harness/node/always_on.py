@@ -73,6 +73,7 @@ def run(
     flush_ns = time.monotonic_ns()
     counts = [agent.flush() for agent in agents]
     _note_cpu(agents, notes, seconds, before, after, _cpu(testbed, agents))
+    _note_seen(agents, told_before, counts, notes)
     bill.note(notes)
     if any(agent.spec.signal and SIGNALS[agent.spec.signal].is_probed for agent in agents):
         # after the bill: what they cost is in nobody's any more
@@ -117,11 +118,16 @@ def _note_cpu(
     """CPU of agents and receiver over the steady part.
 
     It is shorter than an export interval: of its one export, at the flush, it bears its share.
-    Of what runs within the service nothing is told: its CPU is the service's.
+    Of what runs within the service nothing is told: its CPU is the service's. Of a part of an agent
+    it is what that used more than without it.
     """
     for agent in (each for each in agents if each.cgroups):
         group, share = _group(agent), seconds / agent.spec.export_seconds
-        used = after[group] - before[group] + (flushed[group] - after[group]) * min(share, 1)
+        used = after[group] - before[group]
+        if agent.beside is None:
+            used += (flushed[group] - after[group]) * min(share, 1)
+        else:  # its flush is a command of ours, which it would not run
+            used -= agent.beside * seconds
         notes.add("steady_agent_cpu_seconds", used, "s", collector=agent.name)
     share = max((seconds / a.spec.export_seconds for a in agents), default=0.0)
     sink = after["sink"] - before["sink"] + (flushed["sink"] - after["sink"]) * min(share, 1)
@@ -136,6 +142,19 @@ def _note_burnt(
         if injects(old):
             burnt = agent.stats()["agent_burnt_seconds"] - old["agent_burnt_seconds"]
             notes.add("agent_burnt_seconds", burnt, "s", collector=agent.name)
+
+
+def _note_seen(
+    agents: Sequence[AgentProcess],
+    before: Sequence[Mapping[str, Any]],
+    after: Sequence[Mapping[str, Any]],
+    notes: TrialLog,
+) -> None:
+    """What a part of something counted in the steady part: it has no programs to be metered."""
+    for agent, old, new in zip(agents, before, after, strict=True):
+        if agent.beside is not None and "events" in old and "events" in new:
+            seen = new["events"] - old["events"]
+            notes.add("steady_events", seen, "{event}", collector=agent.name)
 
 
 def _group(agent: AgentProcess) -> str:

@@ -15,10 +15,11 @@ from harness.errors import CollectorError, HarnessError, NeedError
 from harness.node import found
 from harness.node.agent_process import AgentProcess
 from harness.node.in_process import InProcessAgent
+from harness.node.part_agent import PartAgent
 from harness.node.placed_agent import PlacedAgent
 from harness.node.subject_process import SubjectProcess
 from harness.node.testbed import Testbed, TrialLog
-from harness.wire.driving import Call, Displace
+from harness.wire.driving import Call, Displace, Turn
 from harness.wire.spec import CollectorSpec, TrialSpec
 
 T = TypeVar("T", CollectorSpec, AgentProcess)
@@ -96,6 +97,8 @@ def _detach(agent: AgentProcess, notes: TrialLog) -> None:
 def _process(
     testbed: Testbed, collector: CollectorSpec, folder: Path, notes: TrialLog
 ) -> AgentProcess:
+    if is_part(collector):
+        return PartAgent(collector, testbed, folder)
     if collector.daemonset:
         return PlacedAgent(collector, testbed, folder)
     if collector.subject is not None:
@@ -114,17 +117,32 @@ def _process(
     )
 
 
+def is_part(collector: CollectorSpec) -> bool:
+    """Whether it is a part of what goes on without it."""
+    return collector.subject is not None and collector.subject.option is not None
+
+
+def parts(testbed: Testbed, specs: Sequence[CollectorSpec], folder: Path) -> list[AgentProcess]:
+    """Those of these collectors that are parts of what goes on without them, left off."""
+    found = [PartAgent(each, testbed, folder) for each in specs if is_part(each)]
+    for each in found:
+        each.find()
+    return list(found)
+
+
 def require_absent(testbed: Testbed, spec: TrialSpec) -> None:
-    """CollectorError if a collector that the cluster runs is on the node; it is moved away then."""
+    """CollectorError if a collector that the cluster runs is on the node; it is sent away then."""
     for each in spec.candidates:
         if not each.daemonset:
             continue
-        found, _ = testbed.ask(Call(Displace(each.daemonset)))
-        if found["containers"]:
+        option = each.subject.option if each.subject is not None else None
+        goes = Turn(each.daemonset, option, False) if option else Displace(each.daemonset)
+        found, _ = testbed.ask(Call(goes))
+        if found["was"] if option else found["containers"]:
             raise CollectorError(
                 f"Collector {each.name!r} was there in the half of a trial without it.",
-                f"Something put the DaemonSet {each.daemonset} back on the node.",
-                "Pause what keeps its template, such as a GitOps controller, then resume.",
+                f"Something put the DaemonSet {each.daemonset} back to what it was.",
+                "Pause what keeps it as it is, such as a GitOps controller, then resume.",
                 collector=each.name,
             )
 

@@ -1,4 +1,7 @@
-"""Which BPF programs a collector loaded that does not tell; `placed_agent`, `subject_process`."""
+"""Which BPF programs a collector loaded that does not tell.
+
+For `placed_agent`, `part_agent` and `subject_process`.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +30,7 @@ def since(
     processes come and go. Those that another process than one of `pids` holds are not its own; what
     nobody holds is pinned or attached, the kernel does not say by whom. It calls `attend` often.
     """
-    begun = calm = time.monotonic()
-    known: frozenset[int] = frozenset()
-    while time.monotonic() - calm < calm_seconds and time.monotonic() - begun < limit_seconds:
-        if (now := bpf_programs.ids() - {*before}) != known:
-            known, calm = now, time.monotonic()
-        attend()
-        time.sleep(0.1)
+    known = calm(before, attend, calm_seconds=calm_seconds, limit_seconds=limit_seconds)
     mine = set(pids())
     others = {each for pid in HOST.pids() if pid not in mine for each in bpf_programs.held(pid)}
     with closing(Watched(known)) as watched:
@@ -43,3 +40,21 @@ def since(
         for number, kind in types.items()
         if number not in others and kind not in _OF_RUNTIMES
     }
+
+
+def calm(
+    before: Collection[int],
+    attend: Callable[[], None],
+    *,
+    calm_seconds: float,
+    limit_seconds: float,
+) -> frozenset[int]:
+    """What was loaded since `before`, by whomever, once none came or went for so long."""
+    begun = still = time.monotonic()
+    known: frozenset[int] = frozenset()
+    while time.monotonic() - still < calm_seconds and time.monotonic() - begun < limit_seconds:
+        if (now := bpf_programs.ids() - {*before}) != known:
+            known, still = now, time.monotonic()
+        attend()
+        time.sleep(0.1)
+    return known

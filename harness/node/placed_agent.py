@@ -1,4 +1,4 @@
-"""A collector that a cluster runs: moved to the measured node and away from it; for `install`.
+"""A collector that a cluster runs: moved to the measured node and away; `install`, `part_agent`.
 
 It speaks no protocol of ours: it is there or not. Its CPU is that of its containers' cgroups, its
 memory that of their processes, its programs those that appear with it.
@@ -14,7 +14,7 @@ from harness.node import loaded_programs, subject
 from harness.node.foreign_agent import ForeignAgent
 from harness.node.line import Gone
 from harness.node.testbed import Testbed
-from harness.wire.driving import Call, Displace, Place
+from harness.wire.driving import Call, Displace, OfCluster, Place
 from harness.wire.spec import CollectorSpec, Found
 
 CALM_SECONDS = 3.0  # without another program, it has loaded what it loads
@@ -34,6 +34,8 @@ class PlacedAgent(ForeignAgent):
         self._places: list[Path] = []
         self._is_there = False
         self._before = frozenset[int]()
+        self._coming: OfCluster = Place(spec.daemonset)
+        self._going: OfCluster = Displace(spec.daemonset)
 
     @property
     def cgroups(self) -> list[Path]:
@@ -48,7 +50,7 @@ class PlacedAgent(ForeignAgent):
         """Have it moved here, and wait until its containers are ready."""
         self._before, self._is_there = bpf_programs.ids(), True
         try:
-            found, _ = self._ask(Call(Place(self.spec.daemonset)))
+            found, _ = self._ask(Call(self._coming))
         except HarnessError as error:
             self.kill()  # it may come after all
             raise self._failed(error) from error
@@ -56,6 +58,14 @@ class PlacedAgent(ForeignAgent):
 
     def await_ready(self) -> None:
         """Find its cgroups and programs; UnavailableError if it shares a cgroup with others."""
+        self._find()
+        loaded = loaded_programs.since(
+            self._before, self.pids, self._attend,
+            calm_seconds=CALM_SECONDS, limit_seconds=LOADING_SECONDS,
+        )  # fmt: skip
+        self.ready = {"programs": [{"id": each} for each in sorted(loaded)]}
+
+    def _find(self) -> None:
         try:
             homes = [subject.of(Found(self.name, "", container=each)) for each in self._containers]
         except InputError as error:  # a container that was started anew meanwhile
@@ -68,18 +78,13 @@ class PlacedAgent(ForeignAgent):
                 collector=self.name,
             )
         self._places = sorted({each.home for each in homes})
-        loaded = loaded_programs.since(
-            self._before, self.pids, self._attend,
-            calm_seconds=CALM_SECONDS, limit_seconds=LOADING_SECONDS,
-        )  # fmt: skip
-        self.ready = {"programs": [{"id": each} for each in sorted(loaded)]}
 
     def kill(self) -> None:
         """Have it moved away, if it is here; a controller that is gone does so before a block."""
         if not self._is_there:
             return
         try:
-            self._ask(Call(Displace(self.spec.daemonset)))
+            self._ask(Call(self._going))
         except Gone:
             self._is_there = False
             return

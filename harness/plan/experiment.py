@@ -300,8 +300,8 @@ def plan(experiment: Experiment) -> list[Trial]:
 
 
 def _has_programs(arm: Arm) -> bool:
-    """Whether it may have BPF programs: what runs within the service has none."""
-    return not all(map(subject.is_within, arm.collectors))
+    """Whether it may have BPF programs of its own: what runs in something else has none."""
+    return not all(subject.is_within(each) or subject.is_option(each) for each in arm.collectors)
 
 
 def pattern(quadruples: int, seed: int) -> list[bool]:

@@ -111,7 +111,7 @@ def trial(
     arm = e.arm(planned.arm)
     method = _OF_KIND.get(planned.kind) or _METHODS[arm.method]
     resolved = [definitions[name] for name in arm.collectors]
-    metered = [each for each in resolved if method != "bpf_time" or not _is_within(each)]
+    metered = [each for each in resolved if method != "bpf_time" or not _is_in_another(each)]
     candidates = tuple(map(collector, metered))
     references = tuple(collector(definitions[name], REFERENCE) for name in arm.against)
     cycled = arm.method == FACTORIAL and method in ("switch", "saturate")
@@ -135,9 +135,10 @@ def trial(
     )
 
 
-def _is_within(definition: Definition) -> bool:
-    """Whether it is a part of the service: it has no programs of its own to meter."""
-    return definition.subject is not None and definition.subject.is_within
+def _is_in_another(definition: Definition) -> bool:
+    """Whether it is a part of the service or of an agent: no programs are its own to meter."""
+    found = definition.subject
+    return found is not None and (found.is_within or found.option is not None)
 
 
 def _shared_windows(e: Experiment, planned: Trial, kept: Sequence[int]) -> Iterator[WindowState]:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 
 from harness.analysis import caution, family, metrics, sight
+from harness.analysis.account import PART
 from harness.analysis.summary import Summary
 from harness.model import BASELINE, Comparison
 from harness.report import wording
@@ -151,10 +152,13 @@ def bill(summary: Summary) -> str:
     share = (
         f", {wording.plain(100 * row.estimate / level)} % of the service's own" if level > 0 else ""
     )
+    how, where = "Metered directly", "BPF programs and agent"
+    if row.method == PART:
+        how, where = "In all", "the service, its load and the agent"
     return (
-        f"Metered directly: {wording.arm_phrase(summary, row.arm)} {_takes(summary, row.arm)} "
+        f"{how}: {wording.arm_phrase(summary, row.arm)} {_takes(summary, row.arm)} "
         f"{wording.plain(row.estimate)} {wording.unit(row)} a request of the {row.workload} "
-        f"service in BPF programs and agent{share}."
+        f"service in {where}{share}."
     )
 
 

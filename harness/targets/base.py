@@ -11,6 +11,7 @@ from harness.errors import HarnessError, InputError, NodeError
 from harness.linux.processes import Completed
 from harness.wire import codec
 from harness.wire.spec import Found, Spawn
+from harness.wire.subject import Option
 
 Tell = Callable[[str], None]
 
@@ -90,6 +91,21 @@ class Target(Protocol):
         """
         ...
 
+    def turn(
+        self, daemonset: str, option: Option, on: bool, meanwhile: Callable[[], None]
+    ) -> tuple[list[str], bool]:
+        """Have an option of a DaemonSet of the cluster on or off in its pod on the measured node.
+
+        The ids of that pod's containers, and whether the option was on; `remove` puts it back.
+        """
+        ...
+
+    def look(
+        self, daemonset: str, option: Option, meanwhile: Callable[[], None]
+    ) -> tuple[list[str], str]:
+        """The ids of the same containers, and what the option prints of what it saw."""
+        ...
+
     def out_of_the_way(self, cpus: Sequence[int]) -> AbstractContextManager[None]:
         """Keep this process off the CPUs that are measured, where they are those of the node."""
         ...
@@ -120,10 +136,26 @@ class OnMachine:
 
     def place(self, daemonset: str, there: bool, meanwhile: Callable[[], None]) -> list[str]:
         """InputError: a machine has none."""
-        raise InputError(
-            f"The DaemonSet {daemonset} is one of a cluster, and a machine is measured.",
-            next_step="Give --target kind or --target existing.",
-        )
+        raise _of_cluster(daemonset)
+
+    def turn(
+        self, daemonset: str, option: Option, on: bool, meanwhile: Callable[[], None]
+    ) -> tuple[list[str], bool]:
+        """The same."""
+        raise _of_cluster(daemonset)
+
+    def look(
+        self, daemonset: str, option: Option, meanwhile: Callable[[], None]
+    ) -> tuple[list[str], str]:
+        """The same."""
+        raise _of_cluster(daemonset)
+
+
+def _of_cluster(daemonset: str) -> InputError:
+    return InputError(
+        f"The DaemonSet {daemonset} is one of a cluster, and a machine is measured.",
+        next_step="Give --target kind or --target existing.",
+    )
 
 
 def arguments(question: str, about: Sequence[Any]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.model import Arrivals
 from harness.wire.spec import Locustfile
+from harness.wire.subject import Option
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,27 @@ class Displace:
     daemonset: str
 
 
-Does = Begin | FindCapacity | Start | Finish | End | Place | Displace
+@dataclass(frozen=True)
+class Turn:
+    """Have an option of a DaemonSet's pod on the measured node on or off."""
+
+    daemonset: str
+    option: Option
+    on: bool
+
+
+@dataclass(frozen=True)
+class Look:
+    """See what an option of it counted; changes nothing."""
+
+    daemonset: str
+    option: Option
+
+
+OfCluster = Place | Displace | Turn | Look
+"""What only the target can do, which knows the cluster."""
+
+Does = Begin | FindCapacity | Start | Finish | End | OfCluster
 """What may be asked for."""
 
 
@@ -79,7 +100,8 @@ class Call:
 Answer = tuple[Mapping[str, Any], bytes]
 """What was found, and the file of requests of a phase that ended.
 
-Of `Place` it is `containers`: the ids of what runs there by then.
+Of `Place` it is `containers`: the ids of what runs there by then; of `Turn` and `Look` those of the
+pod, and whether the option `was` on, or what `seen` printed.
 """
 
 Ask = Callable[[Call], Answer]

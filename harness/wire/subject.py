@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["in-process", "process"]
-Way = Literal["path", "pypi", "maven", "none"]
+Kind = Literal["in-process", "process", "option"]
+Way = Literal["path", "pypi", "maven", "cluster", "none"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Source:
     `tells` is the regular expression by which its log says it. `why` says of one that no package
     registry has how else it comes.
     `pypi`: what a `lock` file pins, in a venv of its own; `sha256` is that of the file.
-    `maven`: a jar with this `sha256`. `none`: it cannot be had here, and `why`.
+    `maven`: a jar with this `sha256`. `cluster`: a DaemonSet, NAMESPACE/NAME, that is there.
+    `none`: it cannot be had here, and `why`.
     """
 
     way: Way
@@ -32,6 +33,22 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Option:
+    """A part of what a pod does, which commands in its `container` turn `on` and `off`.
+
+    It is on while what `state` prints matches the regular expression `is_on`. `seen` prints what it
+    counted since the pod began.
+    """
+
+    container: str
+    on: tuple[str, ...]
+    off: tuple[str, ...]
+    state: tuple[str, ...]
+    is_on: str
+    seen: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Subject:
     """A collector that speaks no protocol of ours, and is measured as it comes.
 
@@ -39,9 +56,10 @@ class Subject:
     in a service of this `language`. `process`: it has a command and an `environment` of its own, is
     ready once a line of its log matches the regular expression `ready`, and counts what it saw as
     the last match of `events` tells, or on an HTTP `page` of its own all matches together. `files`
-    are laid into its folder before it starts: text by file name. `leaves` are the files, as
-    patterns, that it may leave behind. `reach` says whom it makes pay: the `service` alone, or all
-    of the `host`.
+    are laid into its folder before it starts: text by file name. `option`: it is a part of what a
+    cluster's DaemonSet does, and `events` is looked for in what the `option` prints of what was
+    seen. `leaves` are the files, as patterns, that it may leave behind. `reach` says whom it makes
+    pay: the `service` alone, or all of the `host`.
     """
 
     kind: Kind
@@ -55,6 +73,7 @@ class Subject:
     reach: Literal["service", "host"] = "service"
     files: Mapping[str, str] = field(default_factory=dict)
     page: str = ""
+    option: Option | None = None
 
     @property
     def is_within(self) -> bool:

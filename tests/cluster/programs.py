@@ -8,8 +8,10 @@ until its module's files here change.
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,17 +20,24 @@ from harness.stack import supply, toolchain
 
 MODULES = Path(__file__).with_name("modules")
 KUBERNETES = "1.34.4"
+CILIUM = "1.15.19"
 _SECONDS = 7200  # the seven programs of Kubernetes take ten minutes on two idle cores
 
 
 @dataclass(frozen=True)
 class Module:
-    """Go packages that are built in one module; a program is called as its package's last part."""
+    """Go packages that are built in one module; a program is called as its package's last part.
+
+    Of the module `of` some `sources` are kept with the programs, in `sources` there.
+    """
 
     name: str
     packages: tuple[str, ...]
     flags: str = "-s -w"
     cgo: bool = False
+    tags: str = ""
+    of: str = ""
+    sources: tuple[str, ...] = ()
 
 
 def _stamp() -> str:
@@ -69,6 +78,26 @@ ALL = (
     ),
 )
 
+_OF_CILIUM = (
+    "daemon", "operator", "cilium-dbg", "plugins/cilium-cni", "tools/mount", "tools/sysctlfix",
+    "cilium-health", "cilium-health/responder",
+)  # fmt: skip
+
+APART = (
+    Module(
+        "cilium",
+        tuple(f"github.com/cilium/cilium/{name}" for name in _OF_CILIUM),
+        f"-s -w -X github.com/cilium/cilium/pkg/version.ciliumVersion={CILIUM}",
+        tags="ipam_provider_operator",
+        of="github.com/cilium/cilium",
+        sources=(
+            "bpf", "install/kubernetes/cilium", "images/cilium/init-container.sh",
+            "plugins/cilium-cni/install-plugin.sh", "plugins/cilium-cni/cni-uninstall.sh",
+        ),
+    ),
+)  # fmt: skip
+"""What one test needs alone, which has it built: `cilium` does."""
+
 
 def cache() -> Path:
     """Where everything of a test cluster is kept between runs."""
@@ -77,7 +106,7 @@ def cache() -> Path:
 
 def folder(name: str) -> Path:
     """Where the programs of a module are, or will be."""
-    module = next(each for each in ALL if each.name == name)
+    module = next(each for each in (*ALL, *APART) if each.name == name)
     return cache() / "bin" / f"{name}-{_key(module)}"
 
 
@@ -86,9 +115,9 @@ def path() -> str:
     return ":".join(str(folder(name)) for name in ("kind", "helm", "kubernetes"))
 
 
-def build_all() -> None:
+def build_all(modules: Sequence[Module] = ALL) -> None:
     """Build what is not there; the module cache, which only builds need, is removed at the end."""
-    missing = [module for module in ALL if not folder(module.name).is_dir()]
+    missing = [module for module in modules if not folder(module.name).is_dir()]
     for module in missing:
         print(f"building {module.name}", flush=True)
         _build(module)
@@ -97,7 +126,10 @@ def build_all() -> None:
 
 
 def _key(module: Module) -> str:
-    found = hashlib.sha256(f"{module.packages} {module.flags}".encode())
+    said = f"{module.packages} {module.flags}"
+    if module.tags or module.sources:
+        said += f" {module.tags} {module.sources}"
+    found = hashlib.sha256(said.encode())
     for file in sorted((MODULES / module.name).iterdir()):
         found.update(file.read_bytes())
     return found.hexdigest()[:12]
@@ -109,14 +141,30 @@ def _build(module: Module) -> None:
     shutil.copytree(MODULES / module.name, draft / "module")
     go = toolchain.choose(draft / "module" / "go.mod")
     argv = ["nice", "-n", "19", "go", "build", "-mod=mod", "-trimpath", "-ldflags", module.flags]
+    argv += ["-tags", module.tags] if module.tags else []
     cgo = {"CGO_ENABLED": "1"} if module.cgo else {}
+    environment = {**toolchain.environment(go, cache()), **cgo}
     processes.run(
         [*argv, "-o", f"{draft}/programs/", *module.packages],
-        cwd=draft / "module", env={**toolchain.environment(go, cache()), **cgo}, timeout=_SECONDS,
+        cwd=draft / "module", env=environment, timeout=_SECONDS,
     )  # fmt: skip
+    if module.sources:
+        _keep(module, draft, environment)
     folder(module.name).parent.mkdir(parents=True, exist_ok=True)
     (draft / "programs").rename(folder(module.name))  # whole or not at all
     shutil.rmtree(draft)
+
+
+def _keep(module: Module, draft: Path, environment: dict[str, str]) -> None:
+    """Copy its sources out of the module cache, which goes."""
+    argv = ["go", "mod", "download", "-json", module.of]
+    asked = {**environment, "GOFLAGS": f"{environment['GOFLAGS']} -mod=mod"}
+    done = processes.run(argv, cwd=draft / "module", env=asked, timeout=600)
+    place = Path(json.loads(done.stdout)["Dir"])
+    for each in module.sources:
+        source, target = place / each, draft / "programs" / "sources" / each
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
 
 
 if __name__ == "__main__":

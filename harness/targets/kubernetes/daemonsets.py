@@ -3,7 +3,7 @@
 Their pods on other nodes are not touched: the update strategy is OnDelete meanwhile, so that a
 changed template restarts none, and when the template is what it was, they are what it asks for.
 What it was before is kept in an annotation, by which the next evaluation puts back what one left
-that was killed. `target` calls it.
+that was killed. `target` and `options` call it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def away(cluster: Cluster, node: Tree, daemonset: str, meanwhile: Meanwhile) -> 
     hostname = node["metadata"]["labels"].get(_HOSTNAME, node["metadata"]["name"])
     _patch(there, name, _affinity(found, without(_original(found)["affinity"], hostname)))
     _await(there, found, node, meanwhile, lambda on_it: not on_it)
-    return [each for pod in before for each in _containers(pod)]
+    return [each for pod in before for each in containers(pod)]
 
 
 def here(cluster: Cluster, node: Tree, daemonset: str, meanwhile: Meanwhile) -> list[str]:
@@ -54,10 +54,14 @@ def here(cluster: Cluster, node: Tree, daemonset: str, meanwhile: Meanwhile) -> 
     found = _get(there, name)
     if MOVED in found["metadata"].get("labels", {}):
         _patch(there, name, _affinity(found, _original(found)["affinity"]))
-    on_it = _await(
-        there, found, node, meanwhile, lambda on_it: bool(on_it) and all(map(pods.is_ready, on_it))
-    )
-    return [each for pod in on_it for each in _containers(pod)]
+    on_it = _await(there, found, node, meanwhile, _are_ready)
+    return [each for pod in on_it for each in containers(pod)]
+
+
+def running(cluster: Cluster, node: Tree, daemonset: str, meanwhile: Meanwhile) -> list[Tree]:
+    """Its pods on the node, one or more and all ready; it is left as it is."""
+    there, name = _place(cluster, daemonset)
+    return _await(there, _get(there, name), node, meanwhile, _are_ready)
 
 
 def restore(cluster: Cluster, daemonset: str) -> None:
@@ -122,13 +126,17 @@ def _require_free(daemonset: str, found: Tree) -> None:
         )
 
 
-def _containers(pod: Tree) -> list[str]:
+def containers(pod: Tree) -> list[str]:
     """The ids of those that run: sidecars may be init containers that go on."""
     status = pod.get("status", {})
     begun = status.get("initContainerStatuses", [])
     going_on = [each for each in begun if "running" in each.get("state", {})]
     return [each["containerID"] for each in (*going_on, *status.get("containerStatuses", ()))
             if each.get("containerID")]  # fmt: skip
+
+
+def _are_ready(on_it: list[Tree]) -> bool:
+    return bool(on_it) and all(map(pods.is_ready, on_it))
 
 
 def _on(there: Cluster, found: Tree, node: Tree) -> list[Tree]:

@@ -26,6 +26,7 @@ from harness.targets.kubernetes import (
     images,
     namespaces,
     node_pod,
+    options,
     preflight,
     registry,
     services,
@@ -35,6 +36,7 @@ from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kind import Kind
 from harness.targets.kubernetes.kubectl import Cluster
 from harness.wire.spec import Found, Spawn
+from harness.wire.subject import Option
 
 ANSWER_SECONDS = 660.0
 KEYS = {
@@ -63,7 +65,7 @@ class InCluster:
             context=said.get("context", ""), namespace=said["namespace"],
             registry=said.get("registry", ""), pull_secret=said.get("pull_secret", ""),
         )  # fmt: skip
-        self._pod, self._moved = "", set[str]()
+        self._pod, self._moved, self._turned = "", set[str](), set[str]()
 
     @property
     def caution(self) -> str:
@@ -100,6 +102,7 @@ class InCluster:
             sources.carry_pull_secret(self._cluster, self._options.pull_secret)
         node_pod.remove_orphans(self._cluster)
         daemonsets.restore_orphans(self._cluster)
+        options.restore_orphans(self._cluster)
         if self._pod:  # it was there, and is not any more
             node_pod.remove(self._cluster, f"pod/{self._pod}")
         tell(f"making a pod on {self._place}")
@@ -164,6 +167,19 @@ class InCluster:
         self._moved.add(daemonset)
         return found
 
+    def turn(
+        self, daemonset: str, option: Option, on: bool, meanwhile: Callable[[], None]
+    ) -> tuple[list[str], bool]:
+        """Turn an option of a DaemonSet in its pod on the measured node, which stays."""
+        self._turned.add(daemonset)
+        return options.turn(self._cluster, self._measured, daemonset, option, on, meanwhile)
+
+    def look(
+        self, daemonset: str, option: Option, meanwhile: Callable[[], None]
+    ) -> tuple[list[str], str]:
+        """What it saw, by its own count."""
+        return options.look(self._cluster, self._measured, daemonset, option, meanwhile)
+
     def out_of_the_way(self, cpus: Sequence[int]) -> AbstractContextManager[None]:
         """On kind's nodes this process runs on the same CPUs; elsewhere on another machine."""
         return nullcontext()
@@ -180,6 +196,12 @@ class InCluster:
                 self._moved.discard(daemonset)
             except HarnessError as error:
                 left.append(f"The DaemonSet {daemonset} is still kept off {self._place}: {error}")
+        for daemonset in sorted(self._turned):
+            try:
+                options.restore(self._cluster, self._measured, daemonset, lambda: None)
+                self._turned.discard(daemonset)
+            except HarnessError as error:
+                left.append(f"An option of {daemonset} is still turned on {self._place}: {error}")
         try:
             if self._pod:
                 node_pod.remove(self._cluster, f"pod/{self._pod}")

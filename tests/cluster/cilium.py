@@ -1,0 +1,126 @@
+"""Cilium with Hubble as the network of a cluster of kind: programs, images, a node; `test_hubble`.
+
+`make test-hubble` has it made, which takes minutes: other tests need none of it. The programs are
+as their module builds them, but where the kernel has no modules at all: /proc/modules is then
+missing, which this version takes for an error and does not start. There one path in the agent's
+program is changed to that of an empty file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from harness.linux import processes
+from tests.cluster import building, engine, images, programs
+from tests.cluster.building import FILES
+from tests.cluster.engine import Engine
+
+AGENT = f"docker.io/harness-test/cilium:v{programs.CILIUM}"
+OPERATOR = f"docker.io/harness-test/cilium-operator:v{programs.CILIUM}"
+NODE = f"harness-test/node-cilium:v{programs.KUBERNETES}-{programs.CILIUM}"
+MODULES, EMPTY = b"/proc/modules", b"/etc/kmodules"
+_BUILT_IN = (
+    "ip_tables", "iptable_nat", "iptable_mangle", "iptable_raw", "iptable_filter", "xt_socket",
+)  # fmt: skip
+_PLACES = {
+    "daemon": "usr/bin/cilium-agent",
+    "cilium-dbg": "usr/bin/cilium-dbg",
+    "cilium-cni": "opt/cni/bin/cilium-cni",
+    "mount": "usr/bin/cilium-mount",
+    "sysctlfix": "usr/bin/cilium-sysctlfix",
+    "cilium-health": "usr/bin/cilium-health",
+    "responder": "usr/bin/cilium-health-responder",
+    "sources/images/cilium/init-container.sh": "init-container.sh",
+    "sources/plugins/cilium-cni/install-plugin.sh": "install-plugin.sh",
+    "sources/plugins/cilium-cni/cni-uninstall.sh": "cni-uninstall.sh",
+}
+
+
+def is_made(running: Engine) -> bool:
+    """Whether the image of a node is there, of these programs and files."""
+    return building.has(running, NODE, "--filter", f"label={_label()}")
+
+
+def make(running: Engine) -> None:
+    """The image of a node with it, unless it is there; `images` has made the plain node."""
+    if is_made(running):
+        return
+    with tempfile.TemporaryDirectory(prefix="images-", dir=programs.cache()) as draft:
+        node = Path(draft) / "node"
+        shutil.copytree(FILES / "node-cilium", node)
+        (node / "images").mkdir()
+        _agent(running, Path(draft) / "agent")
+        operator = programs.folder("cilium") / "operator"
+        building.program(running, "cilium-operator-generic", operator, OPERATOR)
+        for name, tag in (("agent", AGENT), ("operator", OPERATOR)):
+            running.docker("save", "--output", f"{node}/images/{name}.tar", tag)
+        (node / "default-cni.yaml").write_text(_rendered(Path(draft)))
+        print(f"image {NODE}", flush=True)
+        building.build(running, node, NODE, f"--label={_label()}", source=images.NODE)
+    running.docker("rmi", AGENT, OPERATOR)  # they are in the node's now
+
+
+def _label() -> str:
+    """What tells an image of these programs and files from one of others."""
+    found = hashlib.sha256(Path(__file__).read_bytes())
+    for folder in ("cilium", "node-cilium"):
+        for file in sorted((FILES / folder).iterdir()):
+            found.update(file.read_bytes())
+    return f"harness.program={programs.folder('cilium').name}-{found.hexdigest()[:12]}"
+
+
+def _agent(running: Engine, context: Path) -> None:
+    print(f"image {AGENT}", flush=True)
+    built, root = programs.folder("cilium"), context / "root"
+    for name, place in _PLACES.items():
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        building.link(built / name, root / place)
+    skipped = shutil.ignore_patterns("tests", "complexity-tests")
+    shutil.copytree(built / "sources" / "bpf", root / "var/lib/cilium/bpf", ignore=skipped)
+    if not Path(MODULES.decode()).exists():
+        _without_modules(root)
+    shutil.copy(FILES / "cilium" / "Containerfile", context)
+    building.build(running, context, AGENT)
+
+
+def _without_modules(root: Path) -> None:
+    """Where the kernel has no modules: what it has built in is listed, and nothing is loaded."""
+    agent = root / _PLACES["daemon"]
+    changed = agent.read_bytes().replace(MODULES, EMPTY)
+    agent.unlink()  # it may be a link to what was built
+    agent.write_bytes(changed)
+    (root / EMPTY.decode().lstrip("/")).parent.mkdir(exist_ok=True)
+    (root / EMPTY.decode().lstrip("/")).touch()
+    listed = root / "usr/lib/debug/lib/modules" / platform.release() / "modules.builtin"
+    listed.parent.mkdir(parents=True)
+    listed.write_text("".join(f"kernel/{name}.ko\n" for name in _BUILT_IN))
+
+
+def _rendered(draft: Path) -> str:
+    """Its own chart, with the values of these tests."""
+    given = (FILES / "cilium" / "values.json").read_text()
+    file = draft / "values.json"
+    file.write_text(given.replace("AGENT", AGENT).replace("OPERATOR", OPERATOR))
+    chart = programs.folder("cilium") / "sources" / "install/kubernetes/cilium"
+    argv = [str(programs.folder("helm") / "helm"), "template", "cilium", str(chart)]
+    argv += ["--namespace=kube-system", f"--kube-version={programs.KUBERNETES}"]
+    return processes.run([*argv, f"--values={file}"]).stdout
+
+
+def main() -> None:
+    """Programs, then images."""
+    programs.build_all(programs.APART)
+    with (
+        tempfile.TemporaryDirectory(prefix="harness-engine-") as folder,
+        engine.running(Path(folder), building=True) as running,
+    ):
+        make(running)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
