@@ -32,7 +32,8 @@ PLACEHOLDERS = {
 }  # fmt: skip
 _KEYS = (
     "name", "purpose", "kind", "method", "language", "reach", "environment", "wrap", "command",
-    "files", "ready", "events", "page", "leaves", "hooks", "source", "option", "telemetry", "claims",
+    "files", "ready", "events", "page", "leaves", "hooks", "source", "option", "telemetry",
+    "claims",
 )  # fmt: skip
 _TABLES = {
     "source": ("way", "name", "version", "sha256", "lock", "package", "tells", "why"),
