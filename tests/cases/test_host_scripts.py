@@ -180,13 +180,15 @@ set -e
 script=$1 notes=$2 host=$3
 PATH=$PATH:/usr/sbin:/sbin
 ip link set lo up
-mkdir -p $host/sys/fs/bpf $host/run/cilium/cgroupv2 $host/etc/cni/net.d $host/etc/sysctl.d $host/opt/cni/bin
-mount -t tmpfs none $host/sys/fs/bpf
-mkdir -p $host/sys/fs/bpf/cilium/devices $host/sys/fs/bpf/tc/globals
-touch $host/sys/fs/bpf/cilium/devices/link $host/sys/fs/bpf/tc/globals/cilium_calls $host/sys/fs/bpf/maps.debug
-mount -t tmpfs none $host/run/cilium/cgroupv2
-touch $host/etc/cni/net.d/05-cilium.conflist $host/etc/cni/net.d/87-theirs.conflist
-touch $host/etc/sysctl.d/99-zzz-override_cilium.conf $host/opt/cni/bin/cilium-cni
+mkdir -p $host
+cd $host
+mkdir -p sys/fs/bpf run/cilium/cgroupv2 etc/cni/net.d etc/sysctl.d opt/cni/bin
+mount -t tmpfs none sys/fs/bpf
+mkdir -p sys/fs/bpf/cilium/devices sys/fs/bpf/tc/globals
+touch sys/fs/bpf/cilium/devices/link sys/fs/bpf/tc/globals/cilium_calls sys/fs/bpf/maps.debug
+mount -t tmpfs none run/cilium/cgroupv2
+touch etc/cni/net.d/05-cilium.conflist etc/cni/net.d/87-theirs.conflist
+touch etc/sysctl.d/99-zzz-override_cilium.conf opt/cni/bin/cilium-cni
 ip link add cilium_host type veth peer name cilium_net
 ip link add lxc0123456789ab type veth peer name lxc_health
 ip link add lxcbr0 type veth peer name theirs
@@ -206,8 +208,8 @@ find $host -type f
 TC = """#!/bin/sh
 case "$*" in
 "filter show dev theirs ingress")
-    [ -e LOG ] || echo 'filter protocol all pref 1 bpf chain 0 '
-    [ -e LOG ] || echo 'filter protocol all pref 1 bpf chain 0 handle 0x1 cil_from_netdev-theirs direct-action id 7';;
+    said='filter protocol all pref 1 bpf chain 0'
+    [ -e LOG ] || printf '%s \\n' "$said" "$said handle 0x1 cil_from_netdev-theirs direct-action";;
 *delete*) echo "$*" >>LOG;;
 esac
 """
