@@ -100,14 +100,20 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return notes
 
 
-def removing(tmp_path: Path, notes: Path) -> list[str]:
-    """What a reset could not remove, by a copy of the script that knows no path of this host."""
+def resetting(tmp_path: Path) -> Path:
+    """A copy of the script that knows no path of this host, but those below `tmp_path`."""
     text = (ROLES / "reset/files/reset.sh").read_text()
-    for place in ("/etc/", "/usr/local/bin", "/opt/cni"):
+    for place in ("/etc/", "/usr/local/bin", "/opt/cni", "/sys/fs/bpf"):
         text = text.replace(f" {place}", f" {tmp_path}/host{place}")
         text = text.replace(f"={place}", f"={tmp_path}/host{place}")
     script = tmp_path / "reset.sh"
     script.write_text(text)
+    return script
+
+
+def removing(tmp_path: Path, notes: Path) -> list[str]:
+    """What a reset could not remove."""
+    script = resetting(tmp_path)
     done = processes.run(["sh", str(script), "remove", str(notes)], check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
@@ -167,6 +173,110 @@ def test_a_reset_deletes_nothing_that_is_mounted(tmp_path: Path, bare: Path) -> 
         assert (volume / "data").read_text() == "theirs"
     finally:
         processes.run(["umount", str(volume)])
+
+
+WITH_CILIUM = """
+set -e
+script=$1 notes=$2 host=$3
+PATH=$PATH:/usr/sbin:/sbin
+ip link set lo up
+mkdir -p $host
+cd $host
+mkdir -p sys/fs/bpf run/cilium/cgroupv2 etc/cni/net.d etc/sysctl.d opt/cni/bin
+mount -t tmpfs none sys/fs/bpf
+mkdir -p sys/fs/bpf/cilium/devices sys/fs/bpf/tc/globals
+touch sys/fs/bpf/cilium/devices/link sys/fs/bpf/tc/globals/cilium_calls sys/fs/bpf/maps.debug
+mount -t tmpfs none run/cilium/cgroupv2
+touch etc/cni/net.d/05-cilium.conflist etc/cni/net.d/87-theirs.conflist
+touch etc/sysctl.d/99-zzz-override_cilium.conf opt/cni/bin/cilium-cni
+ip link add cilium_host type veth peer name cilium_net
+ip link add lxc0123456789ab type veth peer name lxc_health
+ip link add lxcbr0 type veth peer name theirs
+ip rule add pref 100 lookup local
+ip rule delete pref 0
+ip rule add pref 9 fwmark 0x200/0xf00 lookup 2004
+ip route add local 0.0.0.0/0 dev lo table 2004
+sysctl --quiet --write net.ipv4.conf.all.rp_filter=0
+sh "$script" remove "$notes"
+ip -o link show | sed 's/^[0-9]*: \\([^:@]*\\).*/link \\1/'
+ip -4 rule show
+ip -4 route show table 2004 2>/dev/null || true
+cat /proc/sys/net/ipv4/conf/all/rp_filter
+find $host -type f
+! mountpoint -q $host/sys/fs/bpf || echo mounted
+"""
+TC = """#!/bin/sh
+case "$*" in
+"filter show dev theirs ingress")
+    said='filter protocol all pref 1 bpf chain 0'
+    [ -e LOG ] || printf '%s \\n' "$said" "$said handle 0x1 cil_from_netdev-theirs direct-action";;
+*delete*) echo "$*" >>LOG;;
+esac
+"""
+RULES = """#!/bin/sh
+cat <<END
+*filter
+:CILIUM_INPUT - [0:0]
+-A INPUT -m comment --comment "cilium-feeder: CILIUM_INPUT" -j CILIUM_INPUT
+-A INPUT -i theirs -j ACCEPT
+COMMIT
+END
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root is needed for a network of its own")
+def test_a_reset_takes_cilium_off_and_leaves_what_is_called_alike(
+    tmp_path: Path, bare: Path
+) -> None:
+    """In a network namespace, where interfaces, rules and routes are real; filters are played."""
+    host, path = tmp_path / "host", tmp_path / "path"
+    (bare / "absent").write_text(f"{host}/run/cilium\n")
+    (bare / "bpffs").touch()
+    (bare / "cilium").write_text("net.ipv4.conf.all.rp_filter = 1\n")
+    for name in ("ip", "sysctl"):
+        (path / name).unlink()
+    texts = {"tc": TC, "iptables-save": RULES, "iptables-restore": "#!/bin/sh\ncat >LOG.rules\n"}
+    for name, text in texts.items():
+        (path / name).write_text(text.replace("LOG", f"{tmp_path}/log"))
+        (path / name).chmod(0o755)
+    words = (WITH_CILIUM, "sh", str(resetting(tmp_path)), str(bare), str(host))
+    done = processes.run(["unshare", "--net", "--mount", "sh", "-c", *words], check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "link lo", "link theirs", "link lxcbr0",
+        "0:\tfrom all lookup local", "32766:\tfrom all lookup main",
+        "32767:\tfrom all lookup default", "1", f"{host}/etc/cni/net.d/87-theirs.conflist",
+    ]  # fmt: skip
+    assert (tmp_path / "log").read_text().splitlines() == [
+        "filter delete dev theirs ingress protocol all pref 1 handle 0x1 bpf",
+        "qdisc delete dev theirs clsact",
+    ]
+    assert (tmp_path / "log.rules").read_text() == "*filter\n-A INPUT -i theirs -j ACCEPT\nCOMMIT\n"
+    assert not bare.exists()
+
+
+def test_what_is_called_like_ciliums_stays_without_a_note_of_it(tmp_path: Path, bare: Path) -> None:
+    pinned = tmp_path / "host/sys/fs/bpf/cilium"
+    pinned.mkdir(parents=True)
+    assert removing(tmp_path, bare) == []
+    assert pinned.is_dir()
+
+
+def test_a_note_of_cilium_is_made_once_and_has_parameters_that_can_be_set_again(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "absent").touch()
+    for _ in range(2):
+        done = run("host/files/note-cilium.sh", str(tmp_path))
+        assert done.returncode == 0, done.stderr
+    expected = [] if Path("/run/cilium").exists() else ["/run/cilium"]
+    assert (tmp_path / "absent").read_text().splitlines() == expected
+    assert (tmp_path / "bpffs").exists() != os.path.ismount("/sys/fs/bpf")
+    noted = dict(line.split(" = ") for line in (tmp_path / "cilium").read_text().splitlines())
+    for name, value in noted.items():
+        assert Path("/proc/sys", *name.split(".")).read_text().split() == value.split()
+    assert "net.ipv4.conf.all.rp_filter" in noted
+    assert not (tmp_path / "cilium.draft").exists()
 
 
 def test_notes_are_of_what_is_not_there(tmp_path: Path) -> None:

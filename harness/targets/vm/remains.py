@@ -28,7 +28,7 @@ _ALWAYS = ("/var/lib/harness", "/run/harness/*", "/sys/fs/bpf/harness*")
 _OF_A_CLUSTER = (
     "/var/lib/harness-cluster", "/etc/modules-load.d/harness*", "/etc/sysctl.d/*harness*",
     "/etc/apt/keyrings/harness*", "/etc/apt/sources.list.d/harness*", "/etc/pki/rpm-gpg/harness*",
-    "/etc/yum.repos.d/harness*",
+    "/etc/yum.repos.d/harness*", "/run/cilium", "/sys/fs/bpf/cilium",
 )  # fmt: skip
 _CGROUPS = ("/sys/fs/cgroup/harness*", "/sys/fs/cgroup/*/harness*")
 SCRIPT = """

@@ -29,6 +29,7 @@ files() { # ours, whatever was there before
         /etc/apt/keyrings/harness-kubernetes.asc /etc/apt/sources.list.d/harness-kubernetes.list \
         /etc/pki/rpm-gpg/harness-kubernetes /etc/yum.repos.d/harness-kubernetes.repo \
         /etc/yum.repos.d/harness-docker.repo /etc/cni/net.d/10-flannel.conflist /opt/cni/bin/flannel \
+        /etc/cni/net.d/05-cilium.conflist /opt/cni/bin/cilium-cni /etc/sysctl.d/99-zzz-override_cilium.conf \
         /etc/systemd/system/kubelet.service.d/20-harness-endpoint.conf; do
         [ ! -e "$each" ] || echo "$each"
     done
@@ -54,6 +55,48 @@ mounts() { # at a folder and below it; /proc writes blanks as octal numbers
     awk -v at="$1" '$2 == at || index($2, at "/") == 1 {print $2}' /proc/self/mounts | sort -r
 }
 
+cilium() { # what its agent leaves when its pods are gone, as its own cleanup would take it off
+    # interfaces of pods are called by twelve hexadecimal digits; lxcbr0 is LXC's
+    links 'cilium_[^:@]*|lxc_health|lxc[0-9a-f]{12}' | while read -r link; do
+        ip link delete "$link" 2>/dev/null || true # its peer may have gone with another
+    done
+    links '[^:@]*' | while read -r link; do
+        filters=$(for side in ingress egress; do
+            tc filter show dev "$link" "$side" 2>/dev/null | sed -nE "s/^filter protocol all pref ([0-9]+) bpf .*handle (0x[0-9a-f]+) cil_.*/$side \1 \2/p"
+        done)
+        [ -n "$filters" ] || continue
+        echo "$filters" | while read -r side pref handle; do
+            tc filter delete dev "$link" "$side" protocol all pref "$pref" handle "$handle" bpf >&2 || true
+        done
+        [ -n "$(tc filter show dev "$link" ingress)$(tc filter show dev "$link" egress)" ] ||
+            tc qdisc delete dev "$link" clsact >&2 || true
+    done
+    ip netns list | sed -n 's/^\(cilium-[^ ]*\).*/\1/p' | while read -r name; do
+        ip netns delete "$name" >&2 || true
+    done
+    for family in -4 -6; do
+        # it moves the kernel's first rule behind its own, which lead to two tables
+        if [ -n "$(ip "$family" rule show pref 100 lookup local 2>/dev/null)" ]; then
+            { [ -n "$(ip "$family" rule show pref 0)" ] || ip "$family" rule add pref 0 lookup local; } &&
+                ip "$family" rule delete pref 100 lookup local || true
+        fi
+        for table in 2004 2005; do
+            ip "$family" rule delete lookup "$table" 2>/dev/null || true
+            ip "$family" route flush table "$table" 2>/dev/null || true
+        done
+    done
+    rm -rf /sys/fs/bpf/cilium /sys/fs/bpf/tc/globals/cilium_* # what was attached by a link that is pinned there ends
+    rmdir /sys/fs/bpf/tc/globals /sys/fs/bpf/tc 2>/dev/null || true
+    if [ -e "$folder/bpffs" ] && mountpoint -q /sys/fs/bpf; then # the kernel has files of its own there
+        [ -n "$(find /sys/fs/bpf -mindepth 1 -not -name '*.debug')" ] || umount /sys/fs/bpf >&2 || true
+    fi
+    sysctl --quiet --ignore --load="$folder/cilium" >&2 || true
+}
+
+links() { # those whose whole name is like that
+    ip -o link show | sed -nE "s/^[0-9]+: ($1)[:@].*/\1/p"
+}
+
 if [ "$task" = plan ]; then
     present | sed 's/^/package /'
     files
@@ -68,8 +111,9 @@ systemctl disable --now kubelet >&2 2>&1 || true
 for link in cni0 flannel.1; do
     ip link delete "$link" 2>/dev/null || true
 done
-rules='KUBE-|CNI-|FLANNEL'
-! grep -qx containerd "$folder/services" || rules='KUBE-|FLANNEL' # those of CNI may be another's
+[ ! -e "$folder/cilium" ] || cilium
+rules='KUBE-|CNI-|FLANNEL|CILIUM'
+! grep -qx containerd "$folder/services" || rules='KUBE-|FLANNEL|CILIUM' # those of CNI may be another's
 for tables in iptables ip6tables; do
     command -v "$tables-save" >/dev/null || continue
     if "$tables-save" 2>/dev/null | grep -qE "$rules"; then
