@@ -3,9 +3,9 @@
     .venv/bin/python ci/measure_agents.py [--against CHECKOUT] [--output FILE.md]
 
 All four collectors trace one service in each row, in as many processes or in one. CHECKOUT is
-another checkout with its .venv and bpf/ built, as of before a change: its row is measured in the
-same rounds. As root, on a machine that does nothing else; five minutes. Figures are medians of
-rounds; those of two machines are not to be compared, their ratios are. With a short `--interval`
+another checkout with its .venv and bpf/ built, as of before a change: its rows are measured in the
+same rounds. As root, on a machine that does nothing else; five minutes, or ten. Figures are medians
+of rounds; those of two machines are not to be compared, their ratios are. With a short `--interval`
 idle CPU is what exports take that find everything warm: the rest is what a second's rest costs.
 """
 
@@ -21,7 +21,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import makers
@@ -55,7 +55,8 @@ def main() -> int:
         Row("one process", ROOT, (COLLECTORS,)),
     ]
     if options.against:
-        rows.insert(0, Row("a process each, before", options.against, rows[0].groups))
+        before = [replace(row, name=f"{row.name}, before") for row in rows]
+        rows = [*(replace(row, root=options.against) for row in before), *rows]
     found: dict[str, list[Figures]] = defaultdict(list)
     makers.end_in_order()
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""`pip wheel .` takes the collectors' BPF objects along; pyproject.toml names it to setuptools.
+"""`pip wheel .` takes along what `make bpf` builds; pyproject.toml names it to setuptools.
 
 Those of each architecture, since nothing else in the wheel is of one: `harness.wire.objects`
 finds them by `uname -m`. They are compiled where the sources are newer or others.
@@ -43,5 +43,8 @@ class BuildPy(build_py):
 def _objects() -> list[Path]:
     """And the sums of what each was made of."""
     return sorted(
-        path for end in (".bpf.o", ".bpf.o.sha256") for path in BPF.glob(f".output/*/*{end}")
+        path
+        for end in (".bpf.o", ".so")
+        for sums in ("", ".sha256")
+        for path in BPF.glob(f".output/*/*{end}{sums}")
     )

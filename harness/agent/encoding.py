@@ -6,25 +6,25 @@ Attributes repeat from export to export, so those that were encoded lately are k
 from __future__ import annotations
 
 import functools
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
 from opentelemetry.proto.logs.v1 import logs_pb2
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 
+from harness.agent.container import Container
 from harness.agent.origin import Origin
 from harness.agent.telemetry import (
     LAUNCHED_NS,
     Attributes,
     Buckets,
-    Contained,
     Gauge,
     Histogram,
     Log,
@@ -32,8 +32,11 @@ from harness.agent.telemetry import (
     Point,
     Readings,
     Span,
+    Spans,
     Value,
+    by_container,
     unix_ns,
+    unix_offset_ns,
 )
 
 _KEPT = 1024  # attributes, some 600 bytes each
@@ -42,7 +45,8 @@ _SCALARS = (str, int, float)  # and bool, which is an int
 # what a span without a parent says: its trace is sampled, and that it has no remote parent is known
 _SPAN_FLAGS = 1 | trace_pb2.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
 
-C = TypeVar("C", bound=Contained)
+# fields of ExportTraceServiceRequest and of ResourceSpans, and how messages are told in them
+_RESOURCE_SPANS, _SCOPE_SPANS, _MESSAGE = 1, 2, 2
 
 
 def metrics_request(batch: Iterable[tuple[Origin, Readings]]) -> bytes:
@@ -63,18 +67,32 @@ def metrics_request(batch: Iterable[tuple[Origin, Readings]]) -> bytes:
     return request.SerializeToString()
 
 
-def spans_request(batch: Iterable[tuple[Origin, Span]]) -> bytes:
-    """An ExportTraceServiceRequest."""
-    request = ExportTraceServiceRequest()
-    for origin, container, spans in _grouped(batch):
-        resource = request.resource_spans.add(resource=origin.resource(container))
-        group = resource.scope_spans.add(scope=origin.scope)
-        for each in spans:
-            _add_span(group, each)
-    return request.SerializeToString()
+def spans_request(batch: Iterable[tuple[Origin, Spans]]) -> bytes:
+    """An ExportTraceServiceRequest; its messages are put around spans that are bytes already."""
+    groups: defaultdict[tuple[Origin, Container | None], list[bytes]] = defaultdict(list)
+    for origin, some in batch:
+        for container, encoded in _encoded(some):
+            groups[origin, container].append(encoded)
+    request: list[bytes] = []
+    for (origin, container), spans in groups.items():
+        scope = trace_pb2.ScopeSpans(scope=origin.scope).SerializeToString()
+        resource = trace_pb2.ResourceSpans(resource=origin.resource(container)).SerializeToString()
+        size = len(scope) + sum(map(len, spans))
+        head = _head(_SCOPE_SPANS, size)
+        request += [_head(_RESOURCE_SPANS, len(resource) + len(head) + size), resource, head]
+        request += [scope, *spans]
+    return b"".join(request)
 
 
-def logs_request(batch: Iterable[tuple[Origin, Log]]) -> bytes:
+def encoded_spans(spans: Iterable[Span], offset_ns: int) -> bytes:
+    """The field `spans` of a ScopeSpans; unix time is so far ahead of theirs."""
+    made = trace_pb2.ScopeSpans()
+    for each in spans:
+        _add_span(made, each, offset_ns)
+    return made.SerializeToString()
+
+
+def logs_request(batch: Iterable[tuple[Origin, Sequence[Log]]]) -> bytes:
     """An ExportLogsServiceRequest."""
     request = ExportLogsServiceRequest()
     for origin, container, logs in _grouped(batch):
@@ -91,11 +109,37 @@ def _seen(readings: Readings) -> Iterator[tuple[Any, Sequence[Metric]]]:
     yield from readings.contained.items()
 
 
-def _grouped(batch: Iterable[tuple[Origin, C]]) -> Iterator[tuple[Origin, Any, list[C]]]:
+def _encoded(some: Spans) -> Iterator[tuple[Container | None, bytes]]:
+    if not isinstance(some, Sequence):
+        yield some.container, some.encoded()
+        return
+    own, contained = by_container(some)
+    for container, spans in ((None, own), *contained.items()):
+        if spans:
+            yield container, encoded_spans(spans, unix_offset_ns())
+
+
+def _head(field: int, size: int) -> bytes:
+    """What is before a message of so many bytes in another one's field."""
+    return bytes([field << 3 | _MESSAGE]) + _varint(size)
+
+
+def _varint(number: int) -> bytes:
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*found, number])
+
+
+def _grouped(
+    batch: Iterable[tuple[Origin, Sequence[Log]]],
+) -> Iterator[tuple[Origin, Container | None, list[Log]]]:
     """What is of one collector and one container together, each in its order."""
-    groups: dict[Any, list[C]] = {}
-    for origin, each in batch:
-        groups.setdefault((origin, each.container), []).append(each)
+    groups: dict[tuple[Origin, Container | None], list[Log]] = {}
+    for origin, some in batch:
+        for each in some:
+            groups.setdefault((origin, each.container), []).append(each)
     for (origin, container), some in groups.items():
         yield origin, container, some
 
@@ -149,16 +193,15 @@ def _add_buckets(
         )
 
 
-def _add_span(to: trace_pb2.ScopeSpans, span: Span) -> None:
-    start_ns = unix_ns(span.start_ns)
+def _add_span(to: trace_pb2.ScopeSpans, span: Span, offset_ns: int) -> None:
     made = to.spans.add(
         trace_id=_trace_id(span),
         span_id=_span_id(span),
         flags=_SPAN_FLAGS,
         name=span.name,
         kind=trace_pb2.Span.SPAN_KIND_SERVER,
-        start_time_unix_nano=start_ns,
-        end_time_unix_nano=start_ns + span.end_ns - span.start_ns,
+        start_time_unix_nano=span.start_ns + offset_ns,
+        end_time_unix_nano=span.end_ns + offset_ns,
         attributes=_pairs(span.attributes),
     )
     if span.error:

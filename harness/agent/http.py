@@ -14,20 +14,19 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import add
 
-from harness.agent import containers
+from harness.agent import containers, http_native
+from harness.agent.http_spans import Codec, HttpSpans, InPython, batches
 from harness.agent.http_telemetry import (
     DURATION_BOUNDS,
     KEY_BYTES,
     SIZE_BOUNDS,
-    Event,
     Series,
     Totals,
     counted,
     metrics,
-    span,
     totals,
 )
-from harness.agent.libbpf import Link, Map, Object, RingBuffer, attached_to
+from harness.agent.libbpf import Link, Map, Object, attached_to
 from harness.agent.telemetry import Counts, Span, Telemetry, by_container
 from harness.agent.together import Together
 
@@ -47,10 +46,12 @@ class Http:
 
     name = "http"
 
-    def __init__(self, sample: int, containers: Together) -> None:
+    def __init__(self, sample: int, containers: Together, codec: Codec | None = None) -> None:
         self._sample, self._containers = sample, containers
+        self._codec = codec or InPython()
         self._generation = 0
-        self._spans: list[Span] = []
+        self._runs: list[bytes] = []  # of records
+        self._batches: list[HttpSpans] = []
         self._slowest: dict[Series, Span] = {}
         # of cgroups that went before their container: counters only grow
         self._kept: dict[Series, list[int]] = {}
@@ -73,7 +74,7 @@ class Http:
         self._containers.start(obj)
         self._maps = [obj.map(name) for name in _MAPS]
         self._early = obj.map("early")
-        self._events = RingBuffer(obj.map("events"), self._take)
+        self._events = self._codec.ring(obj.map("events"), self._runs.append)
 
     def aim(self, obj: Object, directory: int) -> None:
         """See the requests of this cgroup with the next `attach`."""
@@ -89,14 +90,10 @@ class Http:
     def collect(self, *, metrics: bool) -> Telemetry:
         """Spans since the last call, and the totals if `metrics`."""
         self._events.consume()
-        spans, self._spans = self._spans, []
-        if not metrics:
-            return Telemetry(spans=spans)
-        slowest, self._slowest = self._slowest, {}
-        self._forget()
-        self._age()
-        self._drop_early()
-        return self._telemetry(spans, list(self._totals(slowest)))
+        self._gather()
+        telemetry = self._telemetry() if metrics else Telemetry(batches=self._batches)
+        self._batches = []  # not before: what fails is tried again
+        return telemetry
 
     def counts(self) -> Counts:
         """Requests that ended, and those that were not kept, also by why."""
@@ -108,10 +105,15 @@ class Http:
         self._containers.close()
         return True
 
-    def _telemetry(self, spans: Sequence[Span], series: Sequence[Totals]) -> Telemetry:
+    def _telemetry(self) -> Telemetry:
+        slowest, self._slowest = self._slowest, {}
+        self._forget()
+        self._age()
+        self._drop_early()
+        series = list(self._totals(slowest))
         own, contained = by_container(series)
         told = {each: metrics(some) for each, some in contained.items()}
-        return Telemetry(metrics(own), spans, (), self._counts(series), told)
+        return Telemetry(metrics(own), (), (), self._counts(series), told, self._batches)
 
     def _counts(self, series: Iterable[Totals]) -> Counts:
         events = sum(sum(each.duration) for each in series)
@@ -120,14 +122,17 @@ class Http:
         by_reason = {f"lost_{why}": float(n) for why, n in zip(LOST, lost, strict=True)}
         return Counts(events + self._forgotten, sum(lost), by_reason)
 
-    def _take(self, record: bytes) -> None:
-        event = Event.from_buffer_copy(record)
-        container = self._containers.find(event.cgroup)
-        told, series = span(event, container), (container, bytes(event.key))
-        self._spans.append(told)
-        slowest = self._slowest.get(series)
-        if slowest is None or told.seconds > slowest.seconds:
-            self._slowest[series] = told
+    def _gather(self) -> None:
+        """Make spans of the records, and remember the slowest of each series."""
+        while self._runs:
+            found = list(batches(self._runs[0], self._containers, self._codec))
+            del self._runs[0]
+            self._batches += found
+            for each in found:
+                for series, number, took in each.slowest():
+                    slowest = self._slowest.get(series)
+                    if slowest is None or took > slowest.end_ns - slowest.start_ns:
+                        self._slowest[series] = each.span(number)
 
     def _totals(self, examples: Mapping[Series, Span]) -> Iterator[Totals]:
         """Each series once: a container may have several cgroups, a map what another overflowed."""
@@ -191,7 +196,7 @@ def add_options(parser: ArgumentParser) -> None:
 
 def create(options: Namespace) -> Http:
     """The collector as the command line asks for it."""
-    return Http(options.sample, containers.asked(options))
+    return Http(options.sample, containers.asked(options), http_native.codec(options.bpf))
 
 
 def _positive(text: str) -> int:

@@ -1,4 +1,4 @@
-"""What `http` tells of its records: attributes, metrics and spans; used by harness.agent.http.
+"""What is told of requests: attributes, metrics and spans; used by `http` and `http_spans`.
 
 Names are those of OpenTelemetry's semantic conventions for HTTP servers.
 """
@@ -37,7 +37,8 @@ _SECRET = {
 }  # fmt: skip
 _ABSOLUTE = b"http://"  # a target as proxies are told it
 _NO_VERSION = 10
-_UNKNOWN = (1 << 64) - 1
+UNKNOWN = (1 << 64) - 1
+"""What a size is that nobody knows."""
 
 
 class Key(ctypes.Structure):
@@ -133,7 +134,7 @@ def metrics(series: Sequence[Totals]) -> list[Metric]:
     ]
 
 
-def span(event: Event, container: Container | None) -> Span:
+def span(event: Event, container: Container | None, trace_id: int, span_id: int) -> Span:
     """A request that is told one by one."""
     key = event.key
     attributes = _attributes(key)
@@ -147,7 +148,7 @@ def span(event: Event, container: Container | None) -> Span:
     if query:
         attributes["url.query"] = text(scrubbed(query))
     for name, size in (("request", event.request_bytes), ("response", event.response_bytes)):
-        if size != _UNKNOWN:
+        if size != UNKNOWN:
             attributes[f"http.{name}.body.size"] = size
     return Span(
         f"{method} {attributes['http.route']}",
@@ -156,6 +157,8 @@ def span(event: Event, container: Container | None) -> Span:
         attributes,
         error="error.type" in attributes,
         container=container,
+        trace_id=trace_id,
+        span_id=span_id,
     )
 
 

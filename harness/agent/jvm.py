@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 from harness.agent.bounded import Answers
@@ -42,4 +41,6 @@ def _missing(pid: int) -> str:
 
 def _has_names(pid: int) -> bool:
     """Whether there is a perf map, or what has the JVM write one when the names are wanted."""
+    import shutil  # and with it libraries that compress, which agents do without
+
     return shutil.which("jcmd") is not None or any(Path(f"/proc/{pid}/root/tmp").glob("perf-*.map"))

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import ssl
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,6 +50,9 @@ class KubernetesApi:
     """
 
     def __init__(self, url: str, node: str) -> None:
+        import ssl
+        import urllib.request  # a MB that most agents do without
+
         self._url = (url or _in_cluster()).rstrip("/")
         self._node = node
         own = self._url.startswith("https:") and (_ACCOUNT / "ca.crt").exists()
@@ -89,6 +89,9 @@ class KubernetesApi:
     def _asked(
         self, kind: str, seconds: float, more: Mapping[str, str] | None = None
     ) -> Iterator[Any]:
+        import urllib.error
+        import urllib.request
+
         query = urlencode({"fieldSelector": f"spec.nodeName={self._node}", **(more or {})})
         headers = {"Accept": _META.format(kind), "User-Agent": "harness-agent"}
         if self._url.startswith("https:") and (token := _token()):

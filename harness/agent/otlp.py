@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 from urllib.parse import SplitResult, urlsplit
 
@@ -19,7 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from harness.agent import encoding
 from harness.agent.errors import AgentError, LaterError, RefusedError, UnansweredError
 from harness.agent.origin import Origin, listed
-from harness.agent.telemetry import Log, Readings, Span
+from harness.agent.telemetry import Log, Readings, Spans
 
 _TIMEOUT_SECONDS = 5.0
 _LATER = (408, 429)  # what is refused now, and may be taken at another time; so may all from 500 on
@@ -57,14 +57,14 @@ class Exporter:
             return answer.partial_success.rejected_data_points
         return 0
 
-    def send_spans(self, batch: Iterable[tuple[Origin, Span]]) -> int:
+    def send_spans(self, batch: Iterable[tuple[Origin, Spans]]) -> int:
         """Post spans."""
         said = self._post("traces", "spans", self._encoded("spans", encoding.spans_request, batch))
         with contextlib.suppress(DecodeError):
             return ExportTraceServiceResponse.FromString(said).partial_success.rejected_spans
         return 0
 
-    def send_logs(self, batch: Iterable[tuple[Origin, Log]]) -> int:
+    def send_logs(self, batch: Iterable[tuple[Origin, Sequence[Log]]]) -> int:
         """Post log records."""
         said = self._post("logs", "logs", self._encoded("logs", encoding.logs_request, batch))
         with contextlib.suppress(DecodeError):

@@ -17,13 +17,14 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from harness.agent.errors import AgentError, LaterError, RefusedError, UnansweredError
-from harness.agent.lanes import Lane, Latest
+from harness.agent.lanes import Lane, Latest, R, size
 from harness.agent.origin import Origin
-from harness.agent.telemetry import Log, Metric, Readings, Span, Telemetry
+from harness.agent.telemetry import Log, Metric, Readings, Spans, Telemetry
 
-WAITING = 8192  # spans: some 6 MB while a receiver is away
+WAITING = 8192  # spans: 2 MB while a receiver is away
 WAITING_LOGS = 32768
 END_SECONDS = 5.0  # for the rest at an end, and what is under way then
+_BURST = 128  # records at once: a ring buffer fills, and wakes its reader again
 LIMITS = MappingProxyType({"spans": WAITING, "logs": WAITING_LOGS})
 
 
@@ -34,11 +35,11 @@ class Sends(Protocol):
         """Export metrics."""
         ...
 
-    def send_spans(self, batch: Sequence[tuple[Origin, Span]]) -> int:
+    def send_spans(self, batch: Sequence[tuple[Origin, Spans]]) -> int:
         """Export spans."""
         ...
 
-    def send_logs(self, batch: Sequence[tuple[Origin, Log]]) -> int:
+    def send_logs(self, batch: Sequence[tuple[Origin, Sequence[Log]]]) -> int:
         """Export log records."""
         ...
 
@@ -74,7 +75,8 @@ class Tally:
 class Outbox:
     """What waits, and what became of the rest; for any number of threads.
 
-    `gather_seconds` is how long something waits for what comes at the same time, and goes with it.
+    `gather_seconds` is how long something waits for what comes at the same time, and goes with it;
+    of what comes some hundred at once more follows soon, and it waits `burst_gather_seconds`.
     """
 
     def __init__(
@@ -82,12 +84,14 @@ class Outbox:
         exporter: Sends,
         limits: Mapping[str, int] = LIMITS,
         gather_seconds: float = 0.0,
+        burst_gather_seconds: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._gather_seconds, self._clock = gather_seconds, clock
-        self._logs = Lane[Log]("logs", exporter.send_logs, limits["logs"])
-        self._metrics = Latest("metrics", exporter.send_metrics)
-        self._spans = Lane[Span]("spans", exporter.send_spans, limits["spans"])
+        self._burst_seconds = max(gather_seconds, burst_gather_seconds)
+        self._logs = Lane[Sequence[Log]]("logs", exporter.send_logs, limits["logs"])
+        self._metrics = Latest("metrics", _readings_to(exporter))
+        self._spans = Lane[Spans]("spans", exporter.send_spans, limits["spans"])
         self._lanes: tuple[Lane[Any], ...] = (self._logs, self._metrics, self._spans)
         self._tallies: dict[Origin, Tally] = {}
         self._changed = threading.Condition()
@@ -106,10 +110,12 @@ class Outbox:
         readings = Readings(telemetry.metrics, own, telemetry.contained)
         some = readings.metrics or readings.own or readings.contained
         with self._changed:
-            tally.waiting += len(telemetry.logs) + len(telemetry.spans)
+            spans: Sequence[Spans] = [telemetry.spans, *telemetry.batches]
+            tally.waiting += len(telemetry.logs) + sum(map(len, spans))
             self._put(self._logs, origin, telemetry.logs)
             self._put(self._metrics, origin, [readings] if some else [])
-            self._put(self._spans, origin, telemetry.spans)
+            for each in spans:
+                self._put(self._spans, origin, each)
             self._changed.notify()
 
     def await_due(self) -> bool:
@@ -170,16 +176,17 @@ class Outbox:
             self._closed = True
             self._changed.notify_all()
 
-    def _put(self, lane: Lane[Any], origin: Origin, some: Sequence[Any]) -> None:
-        if some and not len(lane):
-            lane.due = max(lane.due, self._clock() + self._gather_seconds)
+    def _put(self, lane: Lane[R], origin: Origin, some: R) -> None:
+        if len(some) and not len(lane):
+            pause = self._burst_seconds if len(some) >= _BURST else self._gather_seconds
+            lane.due = max(lane.due, self._clock() + pause)
         self._drop(lane, lane.put(origin, some), lane.overflow)
 
     def _empty(self, lane: Lane[Any]) -> None:
         """Send what waits by now; what comes meanwhile would keep whoever asks for it for ever."""
         left, refused = len(lane), None
         while left > 0 and (batch := self._taken(lane)):
-            left -= len(batch)
+            left -= size(batch)
             try:
                 rejected = lane.send(batch)
             except RefusedError as error:
@@ -215,7 +222,7 @@ class Outbox:
     def _acknowledge(
         self, lane: Lane[Any], batch: Sequence[tuple[Origin, Any]], rejected: int
     ) -> None:
-        for origin, number in _numbers(batch).items():
+        for origin, number in lane.numbers(batch).items():
             tally = self._tallies[origin]
             gone = min(rejected, number)  # a receiver does not say whose they were
             rejected -= gone
@@ -228,7 +235,7 @@ class Outbox:
                 tally.waiting -= number
 
     def _drop(self, lane: Lane[Any], batch: Sequence[tuple[Origin, Any]], reason: str) -> None:
-        for origin, number in _numbers(batch).items():
+        for origin, number in lane.numbers(batch).items():
             tally = self._tallies[origin]
             if number:
                 tally.dropped[lane.signal, reason] += number
@@ -236,9 +243,7 @@ class Outbox:
                 tally.waiting -= number
 
 
-def _numbers(batch: Sequence[tuple[Origin, Any]]) -> Counter[Origin]:
-    """How many records, or points of metrics, are whose."""
-    numbers: Counter[Origin] = Counter()
-    for origin, each in batch:
-        numbers[origin] += each.count if isinstance(each, Readings) else 1
-    return numbers
+def _readings_to(exporter: Sends) -> Callable[[Sequence[tuple[Origin, Sequence[Readings]]]], int]:
+    return lambda batch: exporter.send_metrics(
+        [(origin, each) for origin, some in batch for each in some]
+    )

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +71,8 @@ DEFAULT = (
 
 def load(path: Path) -> tuple[Rule, ...]:
     """The rules of a policy file; AgentError says which rule is wrong and how."""
+    import tomllib  # which the rules that ship are not in need of
+
     try:
         content = tomllib.loads(path.read_text())
     except OSError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,6 +17,7 @@ from typing import Any
 from harness.agent import cgroup, footprint
 from harness.agent.attempts import Attempts
 from harness.agent.collector import Collector
+from harness.agent.drainer import turn
 from harness.agent.errors import AgentError
 from harness.agent.footprint import Rest
 from harness.agent.hosted import Hosted
@@ -26,7 +28,7 @@ from harness.agent.outbox import Outbox
 from harness.agent.telemetry import Telemetry
 
 _ENDING = {signal.SIGTERM, signal.SIGINT}
-_GATHER_SECONDS = 0.05  # collectors that drain at the same time send in one request
+_GATHER_SECONDS = 0.05  # what is drained at the same time, or soon after, is sent in one request
 _PATIENCE_SECONDS = 0.2  # with a receiver that does not answer, at the end
 
 
@@ -41,7 +43,9 @@ class Runtime:
         self._alone = len(creates) == 1
         self._interval_seconds = options.interval
         gather = 0.0 if self._alone else _GATHER_SECONDS
-        self._outbox = Outbox(Exporter(options.otlp), gather_seconds=gather)
+        self._outbox = Outbox(
+            Exporter(options.otlp), gather_seconds=gather, burst_gather_seconds=_GATHER_SECONDS
+        )
         self._sending = Attempts()
         share_heap()
         self._hosted = [
@@ -87,11 +91,15 @@ class Runtime:
         if self._alone:
             signal.sigwait(_ENDING)
         else:
-            while signal.sigtimedwait(_ENDING, self._interval_seconds) is None:
+            while signal.sigtimedwait(_ENDING, self._pause()) is None:
                 self._sending(self._tell)
         self._end()
         self._outbox.close()
         sending.join(_PATIENCE_SECONDS)
+
+    def _pause(self) -> float:
+        """Until metrics are due."""
+        return max(0.0, turn(self._interval_seconds) - time.monotonic())
 
     def _send(self) -> None:
         while self._outbox.await_due():

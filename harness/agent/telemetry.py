@@ -58,6 +58,30 @@ class Span:
         return (self.end_ns - self.start_ns) / 1e9
 
 
+class SpanBatch(Protocol):
+    """Spans of one container, as the kernel told them: only bytes are made of them, to be sent."""
+
+    @property
+    def container(self) -> Container | None:
+        """Whose they are."""
+        ...
+
+    def __len__(self) -> int:
+        """How many."""
+        ...
+
+    def __getitem__(self, part: slice, /) -> SpanBatch:
+        """Some of them."""
+        ...
+
+    def encoded(self) -> bytes:
+        """The field `spans` of OTLP's ScopeSpans."""
+        ...
+
+
+Spans = Sequence[Span] | SpanBatch
+
+
 @dataclass(frozen=True, slots=True)
 class Buckets:
     """One series of a histogram: len(bounds) + 1 counts and the sum of all values.
@@ -133,7 +157,8 @@ class Telemetry:
     """What a collector hands over at once.
 
     `contained` are metrics of containers, where these are told apart; `counts` are those of
-    all metrics, where reading them once more would cost as much as the metrics.
+    all metrics, where reading them once more would cost as much as the metrics. `batches` are
+    spans, too.
     """
 
     metrics: Sequence[Metric] = field(default=())
@@ -141,6 +166,7 @@ class Telemetry:
     logs: Sequence[Log] = field(default=())
     counts: Counts | None = None
     contained: Mapping[Container, Sequence[Metric]] = field(default_factory=dict)
+    batches: Sequence[SpanBatch] = ()
 
 
 @dataclass(frozen=True)
@@ -182,7 +208,12 @@ def by_container(seen: Iterable[C]) -> tuple[list[C], dict[Container, list[C]]]:
 
 def unix_ns(monotonic_ns: int) -> int:
     """CLOCK_MONOTONIC nanoseconds as unix time."""
-    return monotonic_ns + time.time_ns() - time.monotonic_ns()
+    return monotonic_ns + unix_offset_ns()
+
+
+def unix_offset_ns() -> int:
+    """How far unix time is ahead of CLOCK_MONOTONIC now."""
+    return time.time_ns() - time.monotonic_ns()
 
 
 def counter(name: str, unit: str, points: Sequence[Point], description: str = "") -> Metric:

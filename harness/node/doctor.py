@@ -25,6 +25,7 @@ _SETUP = "Run `make setup`."
 # tool -> (severity where it is missing, what it is for)
 _BUILDING: dict[str, tuple[Status, str]] = {
     "clang": ("fail", "builds the collectors"),
+    "ld.lld": ("fail", "links what collectors do in C"),
     "go": ("warn", "builds the Go workload"),
     "javac": ("warn", "builds the Java workload"),
     "chromium": ("warn", "only the tests need it: they look at the report in it"),

@@ -67,7 +67,7 @@ def bundle(python: Python, root: Path = ROOT) -> Bundle:
     folders = [f"harness/{name}" for name in NODE] + ["workloads"]
     for folder in folders:
         code |= {f"{folder}/{name}": path for name, path in _files(root / folder)}
-    built = {f"bpf/.output/{each.name}": each for each in (root / "bpf/.output").glob("*.bpf.o")}
+    built = {f"bpf/.output/{each.name}": each for each in objects.built(root)}
     if lacking := objects.outdated(root):
         raise NeedError(
             f"Collectors are not built from the sources that are here: {', '.join(lacking)}.",

@@ -10,6 +10,8 @@ from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[2]
 SUFFIX = ".bpf.o"
+LIBRARY = "dataplane.so"
+"""Beside them: what the agent itself does faster in C, and does without where it is missing."""
 SUMS = ".sha256"
 """After an object's name: beside it are the sums of all that it was made of (bpf/Makefile)."""
 
@@ -22,12 +24,21 @@ def folder(root: Path = _ROOT) -> Path:
     return root / "harness" / "agent" / "objects" / os.uname().machine
 
 
+def built(root: Path = _ROOT) -> list[Path]:
+    """What there is of it here, for this processor."""
+    return sorted(path for path in folder(root).glob("*") if path.name.endswith((SUFFIX, LIBRARY)))
+
+
 def outdated(root: Path = _ROOT) -> list[str]:
     """Collectors whose object is missing or of other sources than a checkout has; else none."""
     if not _has_sources(root):
         return []
-    names = sorted(path.name.removesuffix(".bpf.c") for path in (root / "bpf").glob("*.bpf.c"))
-    return [name for name in names if not _of_sources(folder(root) / f"{name}{SUFFIX}", root)]
+    sources = (root / "bpf").glob("*.bpf.c")
+    objects = {path.name.removesuffix(".bpf.c") + SUFFIX for path in sources}
+    if (root / "bpf" / "dataplane.c").exists():
+        objects.add(LIBRARY)
+    lacking = (name for name in objects if not _of_sources(folder(root) / name, root))
+    return sorted(name.removesuffix(SUFFIX) for name in lacking)
 
 
 def _has_sources(root: Path) -> bool:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from harness.agent import http_native
 from harness.agent.http import LOST, Http
+from harness.agent.http_spans import Codec, InPython
 from harness.agent.libbpf import Object
 from harness.agent.telemetry import Span
 from harness.agent.together import Together
+from harness.wire import objects
 from tests.bpf.packets import (
     IPV4,
     Flow,
@@ -35,7 +38,7 @@ def answer(status: int, body: bytes = b"ok") -> bytes:
 class Bench:
     """One connection; what goes in and out of it, and what the collector tells of that."""
 
-    def __init__(self, obj: Object) -> None:
+    def __init__(self, obj: Object, codec: Codec | None = None) -> None:
         self._object = obj
         self.flow = Flow()
         self.spans: list[Span] = []
@@ -46,7 +49,7 @@ class Bench:
                 obj.map(name).delete(key)
         obj.set("lost", bytes(8 * len(LOST)))
         obj.set("generation", 1)
-        self._collector = Http(1, Together())
+        self._collector = Http(1, Together(), codec or http_native.codec(objects.folder()))
         self._collector.start(obj)
         self._collector.collect(metrics=False)
 
@@ -73,7 +76,10 @@ class Bench:
     def counted(self) -> dict[tuple[str, str, int], int]:
         """(method, route, status) -> requests."""
         telemetry = self._collector.collect(metrics=True)
-        self.spans += telemetry.spans
+        for batch in telemetry.batches:
+            self.spans += [batch.span(i) for i in range(len(batch))]
+            expected = InPython().encoded(batch.records, batch.ids, 0)
+            assert batch.codec.encoded(batch.records, batch.ids, 0) == expected
         found: Counter[tuple[str, str, int]] = Counter()
         for point in telemetry.metrics[0].data.data_points if telemetry.metrics else ():
             a: Any = point.attributes

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.agent import http_native
 from harness.agent.http import Http
+from harness.agent.http_spans import Codec, InPython
 from harness.agent.libbpf import Object
 from harness.agent.together import Together
 from harness.linux import processes
+from harness.wire import objects
 from tests.bpf.http_bench import OK, Bench, answer, get, post
 from tests.bpf.packets import (
     CLIENT,
@@ -332,3 +335,19 @@ def test_what_is_asked_for_and_never_there_is_no_route(bench: Bench) -> None:
         ("GET", "/users/{id}", 200): 1,
         ("GET", "/users/{id}", 404): 1,
     }
+
+
+@pytest.mark.parametrize("in_c", [True, False])
+def test_more_spans_than_are_taken_at_once_come_whole_and_in_order(
+    loaded: Object, in_c: bool
+) -> None:
+    codec: Codec = http_native.codec(objects.folder()) if in_c else InPython()
+    assert isinstance(codec, http_native.Native) is in_c
+    bench = Bench(loaded, codec)
+    for _ in range(700):
+        bench.ask(get())
+        bench.reply(OK)
+    assert bench.counted() == {("GET", "/a", 200): 700}
+    starts = [span.start_ns for span in bench.spans]
+    assert (len(starts), starts) == (700, sorted(starts))
+    bench._collector.close()

@@ -55,15 +55,18 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_has_every_program_for_every_architecture_and_of_which_sources(wheel: Path) -> None:
-    names = {path.name.removesuffix(".c") for path in (ROOT / "bpf").glob("*.bpf.c")}
+    sources = {path.name.removesuffix("c") for path in (ROOT / "bpf").glob("*.c")}
+    names = {f"{each}o" if "bpf" in each else f"{each}so" for each in sources}
     with zipfile.ZipFile(wheel) as archive:
-        found = {Path(name) for name in archive.namelist() if ".bpf.o" in name}
-        sums = {path: archive.read(str(path)).decode() for path in found if path.suffix != ".o"}
+        found = {Path(name) for name in archive.namelist() if "/objects/" in name}
+        sums = {p: archive.read(str(p)).decode() for p in found if p.suffix == ".sha256"}
         record = next(name for name in archive.namelist() if name.endswith("/RECORD"))
         listed = archive.read(record).decode()
-    objects = Path("harness/agent/objects")
-    ends = ("o", "o.sha256")
-    assert found == {objects / m / f"{n}.{end}" for m in MACHINES for n in names for end in ends}
+        objects = Path("harness/agent/objects")
+        libraries = {m: archive.read(str(objects / m / "dataplane.so"))[18:20] for m in MACHINES}
+    assert libraries == {"aarch64": b"\xb7\0", "x86_64": b"\x3e\0"}  # e_machine of ELF
+    ends = ("", ".sha256")
+    assert found == {objects / m / f"{n}{end}" for m in MACHINES for n in names for end in ends}
     assert all(str(path) in listed for path in found)
     for text in sums.values():
         for line in text.splitlines():

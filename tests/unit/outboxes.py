@@ -47,11 +47,11 @@ class Scripted:
         seen = [metric.name for _, each in batch for metric in (*each.metrics, *each.own)]
         return self._answer("metrics", seen)
 
-    def send_spans(self, batch: Sequence[tuple[Origin, Span]]) -> int:
-        return self._answer("spans", [each.name for _, each in batch])
+    def send_spans(self, batch: Sequence[tuple[Origin, Any]]) -> int:
+        return self._answer("spans", [each.name for _, some in batch for each in some])
 
-    def send_logs(self, batch: Sequence[tuple[Origin, Log]]) -> int:
-        return self._answer("logs", [each.event_name for _, each in batch])
+    def send_logs(self, batch: Sequence[tuple[Origin, Sequence[Log]]]) -> int:
+        return self._answer("logs", [each.event_name for _, some in batch for each in some])
 
 
 class Clock:

@@ -257,6 +257,6 @@ def test_what_is_refused_is_asked_once_and_told_with_its_status(
     url, asked = answering(status)
     exporter = Exporter(url)
     with pytest.raises(AgentError, match=f"answered with status {status}") as caught:
-        exporter.send_spans([(MINE, Span("GET /", 0, 1, {}))])
+        exporter.send_spans([(MINE, [Span("GET /", 0, 1, {})])])
     assert type(caught.value) is error
     assert asked == ["/v1/traces"]

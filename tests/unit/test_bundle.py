@@ -63,6 +63,7 @@ def tree(tmp_path: Path) -> Path:
         "workloads/go/.output/server": "program",
         "bpf/.output/http.bpf.o": "object",
         "bpf/.output/http.bpf.o.sha256": f"{hashlib.sha256(b'source').hexdigest()}  http.bpf.c\n",
+        "bpf/.output/dataplane.so": "library",
         "bpf/.output/aarch64/http.bpf.o": "of another architecture",
         "bpf/Makefile": "all:",
         "bpf/http.bpf.c": "source",
@@ -98,6 +99,7 @@ def test_a_bundle_holds_what_a_node_needs_and_nothing_else(tree: Path, cache: Pa
     assert modes == {
         "harness/__init__.py": 0o644,
         "harness/node/__init__.py": 0o644,
+        "bpf/.output/dataplane.so": 0o644,
         "bpf/.output/http.bpf.o": 0o644,
         "workloads/go/.output/server": 0o755,
         "packages/numpy/__init__.py": 0o644,
@@ -118,8 +120,9 @@ def test_the_same_files_give_the_same_bytes_whenever_they_were_written(
 
 
 @pytest.mark.parametrize(
-    "name", ["harness/node/__init__.py", "workloads/go/.output/server", "bpf/.output/http.bpf.o"]
-)
+    "name", ["harness/node/__init__.py", "workloads/go/.output/server", "bpf/.output/http.bpf.o",
+             "bpf/.output/dataplane.so"],
+)  # fmt: skip
 def test_another_content_gives_another_name(tree: Path, name: str) -> None:
     before = bundles.bundle(HOST, tree).key
     (tree / name).write_text("other")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import queue
+import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from types import SimpleNamespace
 
 import pytest
 
-from harness.agent.drainer import Drainer
+from harness.agent import drainer
+from harness.agent.drainer import Drainer, turn
 
 NEVER = 3600.0
 PATIENCE_SECONDS = 30
@@ -74,3 +77,17 @@ def test_it_follows_its_cgroup_meanwhile(ring: int) -> None:
     ) as drainer:
         drainer.start()
         followed.get(timeout=PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize("seconds", [0.01, 1.0, 3.0, NEVER])
+def test_all_of_a_process_take_turns_at_the_same_moments(
+    monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    chance = random.Random(seconds)
+    for _ in range(1000):
+        now = drainer._BEGAN + chance.uniform(0, 10 * seconds)
+        monkeypatch.setattr(drainer, "time", SimpleNamespace(monotonic=lambda now=now: now))
+        found = turn(seconds)
+        assert now < found <= now + seconds + 1e-6
+        turns = (found - drainer._BEGAN) / seconds
+        assert abs(turns - round(turns)) < 1e-6

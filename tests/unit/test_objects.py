@@ -54,6 +54,17 @@ def test_half_of_what_was_built_is_not_enough(checkout: Path, name: str) -> None
     assert objects.outdated(checkout) == ["http"]
 
 
+def test_what_the_agent_does_in_c_is_told_like_an_object(checkout: Path) -> None:
+    (checkout / "bpf" / "dataplane.c").write_text("source")
+    assert objects.outdated(checkout) == ["dataplane.so"]
+    built = checkout / "bpf" / ".output"
+    (built / "dataplane.so").write_text("library")
+    sums = f"{hashlib.sha256(b'source').hexdigest()}  dataplane.c\n"
+    (built / "dataplane.so.sha256").write_text(sums)
+    assert objects.outdated(checkout) == []
+    assert objects.built(checkout) == [built / "dataplane.so", built / "http.bpf.o"]
+
+
 def test_on_a_host_there_are_objects_without_sources(checkout: Path) -> None:
     for name in ("Makefile", "http.h", "http.bpf.c"):
         (checkout / "bpf" / name).unlink()

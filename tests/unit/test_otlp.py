@@ -23,7 +23,7 @@ from harness.agent.otlp import Exporter
 from harness.agent.telemetry import Log, Point, Readings, Span, counter, gauge
 
 HTTP, GUARD = (Origin(name, "shop", lambda: 4711, name) for name in ("http", "guard"))
-SPAN = (HTTP, Span("GET /", 0, 1, {}))
+SPAN = (HTTP, [Span("GET /", 0, 1, {})])
 Answer = tuple[int, dict[str, str], bytes]
 FINE: Answer = (200, {}, b"")
 
@@ -119,7 +119,7 @@ def test_equal_values_of_other_types_stay_what_they_are(
 ) -> None:
     values: list[Any] = [1, True, 1.0, "1", ["1", "2"]]
     for value in (*values, *reversed(values)):
-        exporter.send_logs([(GUARD, Log("e", time.monotonic_ns(), {"a": value}))])
+        exporter.send_logs([(GUARD, [Log("e", time.monotonic_ns(), {"a": value})])])
     found = []
     for _, _, body in receiver.asked:
         (record,) = (
@@ -161,7 +161,7 @@ def test_what_cannot_be_encoded_is_refused_and_not_tried_for_ever(
     receiver: Receiver, exporter: Exporter
 ) -> None:
     with pytest.raises(RefusedError, match="cannot be encoded"):
-        exporter.send_spans([(HTTP, Span("GET /", 0, 1, {"size": 1 << 64}))])
+        exporter.send_spans([(HTTP, [Span("GET /", 0, 1, {"size": 1 << 64})])])
     assert receiver.asked == []
 
 

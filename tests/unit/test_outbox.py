@@ -253,3 +253,22 @@ def test_a_sender_waits_until_there_is_something_or_the_end(receiver: Scripted) 
     sending.join(10)
     assert not sending.is_alive()
     assert (receiver.took, rounds) == (["a"], [True])
+
+
+def test_what_comes_in_bursts_waits_for_more_of_it(receiver: Scripted, clock: Clock) -> None:
+    outbox = Outbox(receiver, burst_gather_seconds=1.0, clock=clock)
+    outbox.put(MINE, spans("first"))
+    outbox.send()
+    assert receiver.took == ["first"]
+    receiver.asked.clear()
+    many = [str(number) for number in range(500)]
+    outbox.put(MINE, Telemetry([METRIC], spans(*many).spans))
+    outbox.send()
+    assert receiver.asked == ["metrics"]
+    clock.now += 0.5
+    outbox.put(MINE, spans(*many))
+    outbox.send()
+    assert receiver.asked == ["metrics"]
+    clock.now += 0.6
+    outbox.send()
+    assert (receiver.asked, receiver.took) == (["metrics", "spans"], ["first", "m", *many, *many])
