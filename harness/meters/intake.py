@@ -1,4 +1,4 @@
-"""Reads what Elastic's and Datadog's agents posted, into the items of OTLP; `coverage` counts them.
+"""Reads what Elastic's and Datadog's agents posted, into the items of OTLP; `posts` reads them.
 
 A span that tells of a request that the service answered is a SERVER span, whoever's it is.
 """
