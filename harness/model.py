@@ -178,6 +178,21 @@ class Part:
     flushed_ns: int = 0
 
 
+@dataclass(frozen=True)
+class Posted:
+    """Posts to the receiver of one sender that had the same outcome.
+
+    It is `taken`; `repeated`: it had come before; `malformed`: it is not what its path says;
+    `refused`; or `broken`: it never came whole, or got no answer. `sender` is what it calls itself,
+    `instance` its service.instance.id, `said` the status and path of what was not taken.
+    """
+
+    outcome: str
+    sender: str = ""
+    instance: str = ""
+    said: str = ""
+
+
 class Receiver(Protocol):
     """What takes the collectors' telemetry, and can be asked what arrived.
 
@@ -203,4 +218,5 @@ class Receiver(Protocol):
     ) -> None: ...
     def count(self, part: Part, signal: str, made: float) -> float: ...
     def ports(self, part: Part, signal: str, made: float) -> Mapping[int, float]: ...
+    def posted(self, mark: int) -> Mapping[Posted, int]: ...
     def data_latency(self, part: Part, kind: str) -> NDArray[np.float64]: ...

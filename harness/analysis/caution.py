@@ -7,7 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from harness.analysis import compare, sight
+from harness.analysis import compare, posts, sight
 from harness.analysis.compare import Estimate
 from harness.analysis.cpu import BlockRow
 from harness.analysis.latency_rows import Route
@@ -46,6 +46,7 @@ def warnings(
     yield from _in_part(trials)
     yield from sight.unseen(rows)
     yield from sight.untold(trials)
+    yield from posts.sentences(trials)
     yield from _repeats(about)
     yield from _nulls(experiment, rows)
     yield from _slow(experiment, routes)

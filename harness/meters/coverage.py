@@ -6,17 +6,17 @@ before the time from which it is counted and again before it is asked.
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.meters import intake, otlp
-from harness.model import Part
+from harness.meters import otlp, posts
+from harness.model import Part, Posted
 from harness.wire.spool import Record, read_spool
 from harness.wire.telemetry import PORT, SIGNALS, SPREAD, growth
 
@@ -58,6 +58,10 @@ class Sink:
     def ports(self, part: Part, signal: str, made: float) -> Mapping[int, float]:
         """The same by server port, see `by_port`."""
         return by_port(self.spool, part, signal)
+
+    def posted(self, mark: int) -> Mapping[Posted, int]:
+        """Who posted what since then, and what became of it."""
+        return posts.posted(self.spool, mark)
 
     def data_latency(self, part: Part, kind: str) -> NDArray[np.float64]:
         """Seconds from when it happened to its arrival."""
@@ -110,17 +114,27 @@ def data_latency(spool: Path, part: Part, kind: str) -> NDArray[np.float64]:
 
 
 def _items(spool: Path, part: Part) -> Iterator[tuple[Record, otlp.Point | otlp.Event, float, int]]:
-    """Post, item, what it adds to its count, and since when (unix ns)."""
-    series = _Series()
+    """Post, item, what it adds to its count, and since when (unix ns).
+
+    What was posted twice counts once, and what cannot be read for nothing: `posted` tells of both.
+    """
+    series, repeats = _Series(), posts.Repeats()
     for record in read_spool(spool, part.mark):
         if part.until_ns is not None and record.arrival_ns > part.until_ns:
             return
-        for item in chain(otlp.items(record), intake.items(record)):
+        for item in _read(record, repeats):
             if item.scope != part.scope or (part.instance and not item.sent_by(part.instance)):
                 continue
             added, since = series.add(item) if isinstance(item, otlp.Point) else (1.0, 0)
             if record.arrival_ns > part.since_ns:
                 yield record, item, added, since
+
+
+def _read(record: Record, repeats: posts.Repeats) -> list[otlp.Point | otlp.Event]:
+    with contextlib.suppress(*posts.UNREADABLE):
+        if not repeats.is_one(record):
+            return list(posts.items(record))
+    return []
 
 
 class _Series:

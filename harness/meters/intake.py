@@ -1,7 +1,6 @@
-"""Reads what agents that speak no OTLP posted, into the items of OTLP; `coverage` counts them.
+"""Reads what agents that speak no OTLP posted, into the items of OTLP; `posts` reads them.
 
 They are Elastic's, Datadog's, and Pyroscope's clients, whose profiles `pushed` reads.
-
 A span that tells of a request that the service answered is a SERVER span, whoever's it is.
 """
 

@@ -1,4 +1,4 @@
-"""Reads OTLP bodies, protobuf or JSON, into flat items; the coverage meter counts them."""
+"""Reads OTLP bodies, protobuf or JSON, into flat items; `coverage` and `posts` count them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,21 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
+from opentelemetry.proto.collector.profiles.v1development.profiles_service_pb2 import (
+    ExportProfilesServiceRequest,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric
+from opentelemetry.proto.profiles.v1development.profiles_pb2 import Profile
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from harness.wire.spool import Record
+from harness.wire.telemetry import SIGNALS
 
 INSTANCE = "service.instance.id"
 TRACES, METRICS, LOGS = "/v1/traces", "/v1/metrics", "/v1/logs"
+PROFILES = "/v1development/profiles"
 _DELTA = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
 Attributes = frozenset[tuple[str, bytes]]
 M = TypeVar("M", bound=Message)
@@ -101,6 +107,8 @@ def items(record: Record) -> Iterator[Point | Event]:
         yield from _spans(_parse(record, ExportTraceServiceRequest()))
     elif record.path == LOGS:
         yield from _logs(_parse(record, ExportLogsServiceRequest()))
+    elif record.path == PROFILES:
+        yield from _profiles(_parse(record, ExportProfilesServiceRequest()))
 
 
 def _parse(record: Record, message: M) -> M:
@@ -169,6 +177,43 @@ def _logs(request: ExportLogsServiceRequest) -> Iterator[Event]:
                 at = log.time_unix_nano or log.observed_time_unix_nano
                 attributes = _key(log.attributes)
                 yield Event("logs", group.scope.name, log.event_name, at, attributes, sender)
+
+
+def _profiles(request: ExportProfilesServiceRequest) -> Iterator[Point]:
+    """What each CPU profile counted, as the metric that counts samples; nothing of other ones."""
+    names, wanted = request.dictionary.string_table, SIGNALS["samples"].counted_by
+    for resource in request.resource_profiles:
+        sender = _key(resource.resource.attributes)
+        for group in resource.scope_profiles:
+            for profile in group.profiles:
+                kind = profile.sample_type
+                if max(kind.type_strindex, kind.unit_strindex) >= len(names):
+                    raise ValueError("a profile names strings that did not come")
+                kinds = names[kind.type_strindex], names[kind.unit_strindex]
+                if (number := _samples(profile, kinds)) is None:
+                    continue
+                identity = sender, group.scope.name, wanted, frozenset[tuple[str, bytes]]()
+                began = profile.time_unix_nano
+                yield Point(
+                    group.scope.name, wanted, identity, number, began,
+                    began + profile.duration_nano, delta=True, gauge=False,
+                )  # fmt: skip
+
+
+def _samples(profile: Profile, kind: tuple[str, str]) -> float | None:
+    """How many there are; None where it is of something else than CPU time."""
+    total = sum(sum(each.values) or len(each.timestamps_unix_nano) for each in profile.samples)
+    if kind == ("samples", "count"):
+        return float(total)
+    if kind == ("cpu", "nanoseconds") and profile.period:
+        return total / profile.period
+    return None
+
+
+def instance_of(resource: Attributes) -> str:
+    """The service.instance.id among the attributes of a sender; empty if it tells none."""
+    found = (AnyValue.FromString(raw).string_value for name, raw in resource if name == INSTANCE)
+    return next(found, "")
 
 
 def _text(value: str) -> bytes:

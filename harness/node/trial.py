@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import asdict
 from pathlib import Path
 
 from harness.errors import ComponentError, HarnessError
@@ -59,6 +60,9 @@ def _run(testbed: Testbed, spec: TrialSpec, folder: Path) -> TrialResult:
             rows = _METHODS[spec.method](testbed, folder, notes, stack, finish)
         for metric, share in conditions.shares().items():
             notes.add(metric, share, "1")
+        for each, number in testbed.receiver.posted(since).items():
+            labels = {name: text for name, text in asdict(each).items() if text}
+            notes.add("posts", number, "{request}", **labels)
     return notes.result(rows)
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from harness.analysis import caution, family, metrics, sight
+from harness.analysis import caution, family, metrics, posts, sight
 from harness.analysis.account import PART
 from harness.analysis.summary import Summary
 from harness.model import BASELINE, Comparison
 from harness.report import wording
 
+TURNED_AWAY = ("refused", "malformed")  # what became of posts that is told at once
 TOLD = 2  # other differences that are named; more are counted
 NAMES = {
     "workload_cpu_us": "the service's CPU a request",
@@ -47,9 +48,9 @@ SAME = {
 
 
 def verdict(summary: Summary) -> str:
-    """Harms, who saw nothing or little, the service's CPU, and what is known besides."""
+    """Harms, who saw little or was refused, the service's CPU, and what is known besides."""
     said = [harm.sentence for harm in summary.harms[:1]]
-    said += [blind(summary), half_blind(summary), cpu_verdict(summary)]
+    said += [blind(summary), half_blind(summary), turned_away(summary), cpu_verdict(summary)]
     if not any(_is_told(summary, row) for row in costs(summary)):
         said += [besides(summary), bill(summary)]
     return " ".join(text for text in said if text)
@@ -88,6 +89,15 @@ def half_blind(summary: Summary) -> str:
         f"{signal} of the {row.workload} service: what is told of it is the cost of seeing no "
         f"more{more}."
     )
+
+
+def turned_away(summary: Summary) -> str:
+    """That the receiver could not take what a collector sent; empty if it took everything."""
+    found = [each for each in posts.troubles(summary.trials) if each.outcome in TURNED_AWAY]
+    if not found:
+        return ""
+    more = f" There are {len(found) - 1} more such warnings." if len(found) > 1 else ""
+    return f"{found[0].sentence}{more}"
 
 
 def _is_told(summary: Summary, row: Comparison) -> bool:

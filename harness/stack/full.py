@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import ComponentError
-from harness.model import Part
+from harness.model import Part, Posted
 from harness.stack import backends, catalog
 from harness.stack.backends import Backends
 from harness.stack.config import Stack
@@ -138,6 +138,10 @@ class Full:
             self.check()
             time.sleep(max(0.0, now + POLL_SECONDS - time.monotonic()))
         self.poll_seconds = sum(gaps) / len(gaps) if gaps else POLL_SECONDS
+
+    def posted(self, mark: int) -> Mapping[Posted, int]:
+        """Nothing: what the Collector refuses is in its own metrics."""
+        return {}
 
     def data_latency(self, part: Part, kind: str) -> NDArray[np.float64]:
         """Seconds from when it happened until it was found, of what was watched last."""

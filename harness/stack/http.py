@@ -13,9 +13,10 @@ MAX_BODY: Final = 64 << 20
 _MAX_HEAD = 64 << 10
 _REASONS: Final = {
     200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed",
-    413: "Content Too Large", 429: "Too Many Requests", 431: "Request Header Fields Too Large",
-    503: "Service Unavailable",
+    413: "Content Too Large", 415: "Unsupported Media Type", 429: "Too Many Requests",
+    431: "Request Header Fields Too Large", 503: "Service Unavailable",
 }  # fmt: skip
+HTTP2: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # how a connection of the next version begins
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class Response:
     content_type: str = "application/x-protobuf"
 
 
+Answer = Callable[[Request], Response]
+Note = Callable[[Request, int], None]
+"""Told of a request that nobody was asked to answer: it came in part (0), or was refused so."""
+
 RESET: Final = Response(-1)  # the connection is cut instead of an answer
 SILENCE: Final = Response(-2)  # there is no answer, ever
 _NO_LINGER = struct.pack("ii", 1, 0)  # a close that tells the other side of an error, not of an end
@@ -47,10 +52,14 @@ class BadRequestError(Exception):
 
 
 class Connection(asyncio.Protocol):
-    """Parses one client's requests, kept alive and possibly pipelined, and answers each."""
+    """Parses one client's requests, kept alive and possibly pipelined, and answers each.
 
-    def __init__(self, answer: Callable[[Request], Response]) -> None:
-        self._answer, self._buffer = answer, bytearray()
+    One that begins as HTTP/2 does is handed to what `upgrade` makes.
+    """
+
+    def __init__(self, answer: Answer, note: Note, upgrade: Callable[[], asyncio.Protocol]) -> None:
+        self._answer, self._note, self._buffer = answer, note, bytearray()
+        self._upgrade: Callable[[], asyncio.Protocol] | None = upgrade
         self._told_to_continue = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -61,12 +70,43 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Called by asyncio with what came; answers every request that is complete."""
         self._buffer += data
+        if self._upgrade is not None and self._is_another(self._upgrade):
+            return
         try:
             while (request := self._next()) is not None:
                 self._send(self._answer(request), request.headers.get("connection", ""))
         except (BadRequestError, ValueError) as error:
             status = error.args[0] if isinstance(error, BadRequestError) else 400
+            self._note(self._begun(), status)
+            self._buffer.clear()
             self._send(Response(status), "close")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by asyncio at the end; a request that is there in part never will be whole."""
+        if self._buffer:
+            self._note(self._begun(), 0)
+
+    def _is_another(self, upgrade: Callable[[], asyncio.Protocol]) -> bool:
+        """Whether it is not HTTP/1.1, or cannot be told yet."""
+        if len(self._buffer) < len(HTTP2) and HTTP2.startswith(self._buffer):
+            return True
+        self._upgrade = None
+        if not self._buffer.startswith(HTTP2):
+            return False
+        other, begun = upgrade(), bytes(self._buffer)
+        self._buffer.clear()
+        self._transport.set_protocol(other)
+        other.connection_made(self._transport)
+        other.data_received(begun)
+        return True
+
+    def _begun(self) -> Request:
+        """What can be told of a request that came in part, or cannot be understood."""
+        try:
+            head = bytes(self._buffer[: self._buffer.index(b"\r\n\r\n")])
+            return Request(*_parse_head(head), b"")
+        except ValueError:
+            return Request("", "", {}, b"")
 
     def _next(self) -> Request | None:
         head_end = self._buffer.find(b"\r\n\r\n")
@@ -102,9 +142,7 @@ class Connection(asyncio.Protocol):
         if response is SILENCE:
             return
         if response is RESET:
-            own = self._transport.get_extra_info("socket")
-            own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-            self._transport.abort()
+            cut(self._transport)
             return
         self._transport.write(
             b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n%b"
@@ -118,6 +156,13 @@ class Connection(asyncio.Protocol):
         )
         if connection.lower() == "close":
             self._transport.close()
+
+
+def cut(transport: asyncio.Transport) -> None:
+    """End a connection so that the other side is told of an error."""
+    own = transport.get_extra_info("socket")
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    transport.abort()
 
 
 def _parse_head(head: bytes) -> tuple[str, str, dict[str, str]]:

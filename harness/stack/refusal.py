@@ -19,7 +19,7 @@ HOWS = {"429": Response(429), "503": Response(503), "reset": RESET, "silence": S
 
 
 class Refusal:
-    """None at first; what is refused meanwhile is counted by the sink, and kept nowhere."""
+    """None at first; the sink notes and counts what is refused meanwhile, and takes none of it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._answer, self._until = clock, Response(503), float("-inf")

@@ -24,6 +24,7 @@ ROOTS = frozenset(
     {
         "flask",
         "gunicorn",
+        "h2",
         "hdrhistogram",
         "locust",
         "numpy",

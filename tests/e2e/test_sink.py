@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import http.client
-import json
 import math
 import os
 import signal
@@ -29,46 +27,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from harness.linux import processes, syscall
 from harness.meters.coverage import count, data_latency
 from harness.model import Part
-from harness.wire.spool import read_spool
+from harness.wire.spool import read_all, read_spool
+from tests.e2e.running_sink import Running
 
 pytestmark = pytest.mark.e2e
-PROTOBUF = {"Content-Type": "application/x-protobuf"}
-
-
-class Running:
-    """A sink process and a client that keeps its connection."""
-
-    def __init__(self, spool: Path, log: Path) -> None:
-        argv = [sys.executable, "-m", "harness.stack.sink", "--spool", str(spool)]
-        self.spool, self.log = spool, log
-        self.process = processes.spawn(argv, log=log)
-        ready = processes.announced(self.process, 30)
-        assert ready is not None, log.read_text()
-        self.port: int = ready["port"]
-        self.client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-
-    def post(self, path: str, body: bytes, **headers: str) -> tuple[int, bytes]:
-        self.client.request("POST", path, body, {**PROTOBUF, **headers})
-        response = self.client.getresponse()
-        return response.status, response.read()
-
-    def stats(self) -> dict[str, dict[str, int]]:
-        self.client.request("GET", "/stats")
-        stats: dict[str, dict[str, int]] = json.loads(self.client.getresponse().read())
-        return stats
-
-    def tell(self, method: str, body: bytes = b"") -> int:
-        self.client.request(method, "/refusal", body)
-        response = self.client.getresponse()
-        response.read()
-        return response.status
-
-    def refuse(self, **how: object) -> int:
-        return self.tell("PUT", json.dumps(how).encode())
-
-    def stop(self) -> int:
-        self.client.close()
-        return processes.stop(self.process)
 
 
 @pytest.fixture
@@ -88,7 +50,7 @@ def test_23_posts_arrive_as_23_records(sink: Running) -> None:
     assert arrivals == sorted(arrivals)
     assert before < arrivals[0] < arrivals[-1] < time.monotonic_ns()
     assert before_unix < records[0].arrival_unix_ns < time.time_ns()
-    assert sink.stats()["posts"] == {"traces": 0, "metrics": 23, "logs": 0}
+    assert sink.stats()["posts"] == {"traces": 0, "metrics": 23, "logs": 0, "profiles": 0}
 
 
 def test_signals_are_counted_apart_and_other_paths_refused(sink: Running) -> None:
@@ -99,9 +61,10 @@ def test_signals_are_counted_apart_and_other_paths_refused(sink: Running) -> Non
     response = sink.client.getresponse()
     assert (response.status, response.read()) == (405, b"")
     assert sink.stats() == {
-        "posts": {"traces": 1, "metrics": 0, "logs": 1},
-        "bytes": {"traces": 5, "metrics": 0, "logs": 0},
-        "refused": 0,
+        "posts": {"traces": 1, "metrics": 0, "logs": 1, "profiles": 0},
+        "bytes": {"traces": 5, "metrics": 0, "logs": 0, "profiles": 0},
+        "refused": 2,
+        "broken": 0,
     }
 
 
@@ -161,6 +124,27 @@ def test_what_is_not_a_request_is_refused(sink: Running, sent: bytes, status: by
         client.sendall(sent)
         assert client.recv(100).split()[1] == status
     assert sink.post("/v1/logs", b"fine")[0] == 200
+
+
+def test_what_is_refused_or_broken_off_is_noted_with_who_sent_it(sink: Running) -> None:
+    named = {"User-Agent": "An-Agent/1.0"}
+    assert sink.post("/v2/spans", b"x", **named)[0] == 404
+    assert sink.post("/v1/traces", b"x", **{"Content-Encoding": "zstd"}, **named)[0] == 415
+    assert sink.post("/v0.7/config", b"{}", **named)[0] == 404  # nobody loses by that
+    head = b"POST /v1/logs HTTP/1.1\r\nUser-Agent: half\r\nContent-Length: 9\r\n\r\nabc"
+    with socket.create_connection(("127.0.0.1", sink.port), timeout=10) as client:
+        client.sendall(head)
+    with socket.create_connection(("127.0.0.1", sink.port), timeout=10):
+        pass  # one that says nothing sent nothing
+    deadline = time.monotonic() + 30
+    while sink.stats()["broken"] != 1 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert [(each.status, each.path, each.sender) for each in read_all(sink.spool)] == [
+        (404, "/v2/spans", "An-Agent/1.0"), (415, "/v1/traces", "An-Agent/1.0"),
+        (0, "/v1/logs", "half"),
+    ]  # fmt: skip
+    assert list(read_spool(sink.spool)) == []
+    assert (sink.stats()["refused"], sink.stats()["broken"]) == (2, 1)
 
 
 def test_it_listens_on_the_loopback_address_only(sink: Running) -> None:

@@ -14,15 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from harness.collectors import subject
-from harness.report import build
+from harness.collectors import resolve, subject
+from harness.node import subject_source
+from harness.report import build, headline
 from harness.results.run import Run, TrialRecord
-from harness.stack import supply
 from tests.bpf import stand_in
 from tests.e2e.evaluating import clean_machine, completed, ended
 from tests.unit.documented import strangers
 
 pytestmark = pytest.mark.e2e
+SUBJECTS = Path(__file__).with_name("subjects")
 
 TIMES = """
 blocks = 2
@@ -213,8 +214,28 @@ def test_one_of_pypis_is_fetched_once_and_its_spans_are_counted(tmp_path: Path) 
     made, seen = (sum(_values(mine, f"signal_{what}")) for what in ("made", "seen"))
     assert 0.99 * made < seen <= made
     assert min(_values(mine, "agent_pss_bytes")) > 5 << 20
-    (home,) = [path for path in supply.subjects().iterdir() if path.name.startswith("opentel")]
-    assert str(home) not in sys.path
+    theirs = resolve("otel-python").subject
+    assert theirs is not None
+    assert subject_source.home(theirs.source).is_dir()
+    assert str(subject_source.home(theirs.source)) not in sys.path
+    assert strangers(run) == []
+
+
+def test_one_by_grpc_is_counted_and_what_the_receiver_refused_is_told(tmp_path: Path) -> None:
+    run = _run("flask", str(SUBJECTS / "otel-python-grpc.toml"), tmp_path)
+    mine = _trials(run)
+    assert [r.status for r in mine] == ["ok", "ok"]
+    made, seen = (sum(_values(mine, f"signal_{what}")) for what in ("made", "seen"))
+    assert 0.99 * made < seen <= made
+    posts = [v for r in mine for v in r.values if v.metric == "posts"]
+    taken = [v for v in posts if v.labels["outcome"] == "taken"]
+    assert any("grpc" in v.labels["sender"].lower() for v in taken)
+    refused = [v for v in posts if v.labels["outcome"] == "refused"]
+    assert {v.labels["said"] for v in refused} == {"404 /v2/metrics"}
+    assert {v.labels["outcome"] for v in posts} == {"taken", "refused"}
+    summary = build.made(run).summary
+    assert "flask, theirs: the receiver refused" in headline.verdict(summary)
+    assert strangers(run) == []
 
 
 def _other(name: str, folder: Path, *changes: tuple[str, str]) -> str:

@@ -17,6 +17,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric
 
+from harness.meters import otlp
 from harness.meters.coverage import by_port, count, data_latency, of_port
 from harness.meters.otlp import LOGS, METRICS, TRACES
 from harness.model import Part
@@ -256,8 +257,7 @@ def test_a_file_that_is_no_spool_is_refused(tmp_path: Path) -> None:
         list(read_spool(path))
 
 
-def test_a_post_that_is_not_otlp_is_named(spool: Spool) -> None:
+def test_a_post_that_is_not_otlp_is_named() -> None:
     record = Record(1, UNIX, TRACES, "application/x-protobuf", "", b"\xff\xff\xff")
-    spool.path.write_bytes(pack(record))
     with pytest.raises(ValueError, match="/v1/traces is not OTLP"):
-        _requests(spool, 0)
+        list(otlp.items(record))

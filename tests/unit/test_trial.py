@@ -124,7 +124,7 @@ def test_programs_that_others_loaded_meanwhile_are_told_of(
     monkeypatch.setattr(trial, "Conditions", lambda _: idle)
     monkeypatch.setitem(trial._METHODS, "switch", lambda *_: [])  # type: ignore[call-overload]
     testbed: Any = SimpleNamespace(
-        receiver=SimpleNamespace(check=lambda: None, mark=lambda: 0),
+        receiver=SimpleNamespace(check=lambda: None, mark=lambda: 0, posted=lambda _: {}),
         machine=SimpleNamespace(strange_programs=lambda: ["7 (theirs, held by process 8)"]),
         service=SimpleNamespace(cgroup=tmp_path),
     )
