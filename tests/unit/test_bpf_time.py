@@ -51,6 +51,7 @@ class Theirs(ForeignAgent):
 
     def __init__(self, driver: Driver, silent: bool) -> None:
         self.name, self.ready, self._driver = "theirs", {"programs": []}, driver
+        self.beside = None
         self._silent = silent
         self.spec: Any = SimpleNamespace(export_seconds=1.0)
 
