@@ -89,8 +89,10 @@ class Http:
 
     def collect(self, *, metrics: bool) -> Telemetry:
         """Spans since the last call, and the totals if `metrics`."""
-        self._events.consume()
-        self._gather()
+        try:
+            self._events.consume()
+        finally:  # what is no record does not keep the others
+            self._gather()
         telemetry = self._telemetry() if metrics else Telemetry(batches=self._batches)
         self._batches = []  # not before: what fails is tried again
         return telemetry

@@ -30,7 +30,10 @@ DRIVEN = "agent_us less idle CPU / rate (rate taken as exact); intervals in quad
 SLICED = "Hodges-Lehmann over quadruples of slices of metered trials, widened by blocks"
 WITHIN = "workload_cpu_us: it runs in the service, whose CPU is its own"
 PART = "context_cpu_us + agent_us: its programs are those of what goes on without it"
-COUNTED = "events that it counted over requests of steady parts, exact 95 % interval (Garwood)"
+COUNTED = (
+    "events of the whole node from before a steady part until after it, over its requests: how "
+    "many are of others is not known"
+)
 ARRIVED = (
     "requests whose telemetry arrived, pooled over steady parts, exact 95 % interval (Garwood)"
 )
@@ -50,7 +53,7 @@ def bill_rows(
     parts["agent_us"] = _found(by_metric.get("agent_us"))
     within = any(map(value.is_within, cell.records()))
     # of an arm that has collectors in the service and beside it, parts alone are no bill
-    if any(map(value.is_part, cell.records())):
+    if part := any(map(value.is_part, cell.records())):
         parts["bill_us"] = _of_part(parts, by_metric)
     else:
         parts["bill_us"] = _within(cell, by_metric) if within else bill.whole(parts)
@@ -69,7 +72,8 @@ def bill_rows(
     counted = dict(events.counts(trials, alone=alone))
     if alone and not trials:
         counted |= dict(_arrived(cell))
-    each = {} if events.is_idle(trials) else dict(events.costs(parts, counted))
+    # the events of a part are those of the whole node, its bill is of these requests
+    each = {} if part or events.is_idle(trials) else dict(events.costs(parts, counted))
     told = {**parts, **counted, **each, **dict(rates.split(trials))}
     for metric, found in told.items():
         if found is not None and metric != "agent_us":
@@ -108,7 +112,8 @@ def _arrived(cell: Cell) -> Iterator[tuple[str, Found]]:
     ]
     if seen:
         total = coverage.Count(*map(math.fsum, zip(*seen, strict=True)))
-        yield "events_per_request", Found(coverage.rate(total), COUNTED)
+        rate = replace(coverage.rate(total), low=math.nan, high=math.nan)
+        yield "events_per_request", Found(rate, COUNTED)
         return
     count = coverage.pooled(cell.records()).get("requests")
     if count is not None and any(map(value.is_within, cell.records())):

@@ -68,10 +68,14 @@ def _of_trials(trials: Sequence[Judged]) -> Iterator[str]:
             alike = found.setdefault(_NUMBER.sub("0", text.replace(name, "")), {})
             alike.setdefault(text, []).append(name)
     for texts in found.values():
-        text, *others = texts
-        names = list(dict.fromkeys(itertools.chain(*texts.values())))
+        text, *others = sorted(texts, key=_numbers, reverse=True)  # the largest are the gravest
+        names = list(dict.fromkeys(itertools.chain(texts[text], *texts.values())))
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         yield f"{names[0]}{more}: {text}" + (f" {len(others)} more of the kind." if others else "")
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(each) for each in re.findall(r"\d+", text)]
 
 
 def _unmeasured(trials: Sequence[Judged]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from harness.analysis import (
     compare,
     coverage,
     factorial,
+    hierarchy,
     metrics,
     pairs,
     switched,
@@ -126,8 +127,10 @@ def seed_of(cell: Cell, seed: int, name: str) -> int:
 def value_rows(cell: Cell) -> Iterator[Comparison]:
     """What whole trials tell: memory, data latency, losses, attach times."""
     records = cell.records()
+    differs = any(map(value.is_part, records))  # its agent's CPU is a difference, of either sign
     for metric, read in value.MEANS.items():
-        yield from cell.told(metric, Found(value.mean(value.found(records, read)), value.MEAN))
+        mean = hierarchy.mean_interval if differs and metric == "agent_us" else value.mean
+        yield from cell.told(metric, Found(mean(value.found(records, read)), value.MEAN))
     if count := value.lost(records):  # two trials without a loss do not make it certain
         share, method = coverage.share(count, "events"), coverage.method(count, "events")
         yield cell.row("lost_percent", share, math.nan, method)

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.analysis.capacity import SEEN
 from harness.analysis.validity import Judged
-from harness.model import FACTORIAL, Trial, WindowRow
+from harness.model import FACTORIAL, Load, Trial, WindowRow
 from harness.plan.experiment import Experiment
 from harness.results.about import About
 
@@ -35,7 +35,7 @@ def met(about: About, e: Experiment, trials: Sequence[Judged], windows: Windows)
 
     `steal_share` and `others_share` of all CPUs' time: what the hypervisor took, and what ran
     beside the service, the load and the collectors. `request_us[SERVICE]`: CPU of a request while
-    no collector was on.
+    no collector was on; of another load than the usual one it is in the brackets, too.
     """
     found: dict[str, list[float]] = {}
     cpus = about.facts.get("cpus_online") or 0
@@ -49,7 +49,7 @@ def met(about: About, e: Experiment, trials: Sequence[Judged], windows: Windows)
         if (others := _others(rows, cpus)) is not None:
             found.setdefault("others_share", []).append(others)
         if (request := _request_us(_off(e, record.trial, rows))) is not None:
-            found.setdefault(_request(record.trial.workload), []).append(request)
+            found.setdefault(_request(e, record.trial.workload), []).append(request)
     return found
 
 
@@ -62,7 +62,7 @@ def of_certificate(found: Found) -> dict[str, dict[str, float]]:
     }
 
 
-def unlike(about: About, found: Found) -> Iterator[str]:
+def unlike(about: About, e: Experiment, found: Found) -> Iterator[str]:
     """One sentence if a run met something that its machine's certificate did not; else none.
 
     That is so if the middle of the run's trials lies beyond the certificate's trials, and farther
@@ -70,7 +70,7 @@ def unlike(about: About, found: Found) -> Iterator[str]:
     """
     known = about.instrument.get(KEY) or {}
     told = []
-    for name, said, form, least in _quantities(about):
+    for name, said, form, least in _quantities(about, e):
         if name not in known or not found.get(name):
             continue
         now, then = statistics.median(found[name]), known[name]
@@ -92,21 +92,25 @@ def _is_beyond(now: float, known: Mapping[str, Any], least: float = 0.0) -> bool
     return bool(outside and max(now, known["high"]) > least)
 
 
-def _quantities(about: About) -> Iterator[tuple[str, str, Callable[[float], str], float]]:
+def _quantities(
+    about: About, e: Experiment
+) -> Iterator[tuple[str, str, Callable[[float], str], float]]:
     """Each with what is said of it: the middle of the trials now, the range then; from which on."""
     yield "others_share", "others used {} of the CPUs ({} to {} then)", _percent, SEEN
     yield "steal_share", "the hypervisor took {} of the CPUs ({} to {} then)", _percent, SEEN
     service = str(about.instrument.get("workload") or "")
     said = f"a request of {service} took {{}} of CPU ({{}} to {{}} then)"
-    yield _request(service), said, lambda us: f"{us:.3g} µs", 0.0
+    yield _request(e, service), said, lambda us: f"{us:.3g} µs", 0.0
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def _request(service: str) -> str:
-    return f"request_us[{service}]"
+def _request(e: Experiment, service: str) -> str:
+    """Its name: only requests of one load are compared, they cost more where fewer come."""
+    load = e.load(service)
+    return f"request_us[{service}]" if load == Load() else f"request_us[{service}, {load}]"
 
 
 def _others(rows: Sequence[WindowRow], cpus: int) -> float | None:

@@ -38,10 +38,12 @@ def why(summary: Summary, workload: str, arm: str, metric: str) -> str:
         return "It runs in the service: it has no process or program of its own, its CPU is there."
     if metric.startswith("bill") and summary.row(workload, arm, "startup_s") is not None:
         return "It runs in the service, and what that takes more is not above nothing."
-    if metric in PART and _is_part(summary, arm):
-        return "It is a part of an agent, whose programs and memory are there without it, too."
-    if metric.startswith("bill") and _is_part(summary, arm):
-        return "It is a part of an agent, and what is spent more with it is not above nothing."
+    if _is_part(summary, arm):
+        if metric in PART:
+            return "It is a part of an agent, whose programs and memory are there without it, too."
+        rows = [summary.row(workload, arm, each) for each in ("context_cpu_us", "agent_us")]
+        if metric.startswith("bill") and all(rows):
+            return "It is a part of an agent: the estimate of what it takes more is not above zero."
     kind = "metered" if metric in METERED else "saturated" if metric in CAPACITY else "switched"
     wanted = (workload, summary.experiment.trial_arm(arm), kind)
     if not any((t.workload, t.arm, t.kind) == wanted for t in plan(summary.experiment)):
@@ -123,7 +125,7 @@ def _signalless(summary: Summary, arm: str) -> list[str]:
 
 
 def _is_part(summary: Summary, arm: str) -> bool:
-    """Whether an arm has a part of an agent that goes on without it."""
+    """Whether an arm has parts of agents that go on without them, and nothing else."""
     specs = summary.experiment.arm(arm).collectors
     kept = [summary.about.collectors.get(spec, {}) for spec in specs]
-    return any((each.get("subject") or {}).get("option") for each in kept)
+    return bool(kept) and all((each.get("subject") or {}).get("option") for each in kept)

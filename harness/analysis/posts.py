@@ -37,8 +37,8 @@ class Trouble:
         count = f"{self.number:,} of {self.of:,} posts of {self.sender}"
         if self.outcome == "refused":
             return (
-                f"the receiver refused {count}{said}: what they told is in no "
-                "coverage, and what it costs to try again is in the costs."
+                f"the receiver refused {count}{said}: what they told is in no coverage "
+                "unless it was sent again, and what it costs to try again is in the costs."
             )
         if self.outcome == "malformed":
             return (
@@ -54,6 +54,13 @@ class Trouble:
             f"{count} had come before: it tried again although they were taken. "
             "Each counts once; what the second one costs is in the costs."
         )
+
+
+def _reasons(said: Counter[str]) -> str:
+    """Each, the most frequent first; how often, if there are several."""
+    if len(said) == 1:
+        return next(iter(said))
+    return ", ".join(f"{number:,} times {reason}" for reason, number in said.most_common(3))
 
 
 def troubles(trials: Sequence[Judged]) -> list[Trouble]:
@@ -72,7 +79,7 @@ def troubles(trials: Sequence[Judged]) -> list[Trouble]:
             if labels["outcome"] != "taken":
                 bad[*key, labels["outcome"]][labels.get("said", "")] += number
     found = [
-        Trouble(*key, number=said.total(), of=every[key[:3]], said=said.most_common(1)[0][0])
+        Trouble(*key, number=said.total(), of=every[key[:3]], said=_reasons(said))
         for key, said in bad.items()
     ]
     return sorted(found, key=lambda each: (GRAVEST.index(each.outcome), -each.number))

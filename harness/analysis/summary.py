@@ -119,7 +119,7 @@ def summarize(run: Run) -> Summary:
     rows = family.completed(experiment, rows)
     harmed = tuple(harms.found(experiment, counted, run.records(set_aside=True)))
     told = caution.warnings(about, experiment, trials, rows, blocks, routes)
-    unlike = hour.unlike(about, hour.met(about, experiment, trials, windows))
+    unlike = hour.unlike(about, experiment, hour.met(about, experiment, trials, windows))
     return Summary(
         run.path.name, about, experiment, tuple(rows), tuple(blocks), trials, tuple(programs),
         {(r.workload, r.arm): r.curve for r in routes if not r.suffix},

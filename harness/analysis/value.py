@@ -46,9 +46,7 @@ def mean(values: Sequence[float]) -> Estimate:
 
 def not_negative(value: Estimate) -> Estimate:
     """The same with an interval that does not reach below zero."""
-    if math.isnan(value.low) or value.estimate < 0:  # a difference may come out below nothing
-        return value
-    low = max(0.0, min(value.low, value.estimate))
+    low = value.low if math.isnan(value.low) else max(0.0, min(value.low, value.estimate))
     return replace(value, low=low)
 
 

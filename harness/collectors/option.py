@@ -18,7 +18,7 @@ def read(table: Mapping[str, Any]) -> Option:
     """The option that a table without `problems` describes."""
     return Option(
         table["container"], tuple(table["on"]), tuple(table["off"]), tuple(table["state"]),
-        table["is_on"], tuple(table["seen"]),
+        table["is_on"], table["is_off"], tuple(table["seen"]),
     )  # fmt: skip
 
 
@@ -43,7 +43,8 @@ def problems(data: Mapping[str, Any]) -> Iterator[str]:
         words = table.get(key, [])
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             yield f"option.{key} is a list of strings, the program first."
-    try:
-        re.compile(str(table.get("is_on", "")))
-    except re.error as error:
-        yield f"option.is_on is no regular expression: {error}."
+    for key in ("is_on", "is_off"):
+        try:
+            re.compile(str(table.get(key, "")))
+        except re.error as error:
+            yield f"option.{key} is no regular expression: {error}."

@@ -22,7 +22,7 @@ from opentelemetry.proto.profiles.v1development.profiles_pb2 import Profile
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from harness.wire.spool import Record
-from harness.wire.telemetry import SIGNALS
+from harness.wire.telemetry import SAMPLES, SIGNALS
 
 INSTANCE = "service.instance.id"
 TRACES, METRICS, LOGS = "/v1/traces", "/v1/metrics", "/v1/logs"
@@ -181,7 +181,7 @@ def _logs(request: ExportLogsServiceRequest) -> Iterator[Event]:
 
 def _profiles(request: ExportProfilesServiceRequest) -> Iterator[Point]:
     """What each CPU profile counted, as the metric that counts samples; nothing of other ones."""
-    names, wanted = request.dictionary.string_table, SIGNALS["samples"].counted_by
+    names, wanted = request.dictionary.string_table, SIGNALS[SAMPLES].counted_by
     for resource in request.resource_profiles:
         sender = _key(resource.resource.attributes)
         for group in resource.scope_profiles:
@@ -203,7 +203,7 @@ def _profiles(request: ExportProfilesServiceRequest) -> Iterator[Point]:
 def _samples(profile: Profile, kind: tuple[str, str]) -> float | None:
     """How many there are; None where it is of something else than CPU time."""
     total = sum(sum(each.values) or len(each.timestamps_unix_nano) for each in profile.samples)
-    if kind == ("samples", "count"):
+    if kind == (SAMPLES, "count"):
         return float(total)
     if kind == ("cpu", "nanoseconds") and profile.period:
         return total / profile.period

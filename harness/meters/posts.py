@@ -14,7 +14,8 @@ from harness.meters import intake, otlp
 from harness.model import Posted
 from harness.wire.spool import BROKEN, TAKEN, Record, read_all
 
-UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)  # what is not what its path says
+# of what is not what its path says
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
 class Repeats:
@@ -31,7 +32,7 @@ class Repeats:
         content = record.content()
         if not content:
             return False
-        key, before = hash((record.path, content)), len(self._known)
+        key, before = hash((record.path, record.sender, content)), len(self._known)
         self._known.add(key)
         return len(self._known) == before
 
@@ -61,7 +62,8 @@ def _judged(record: Record, repeats: Repeats) -> tuple[str, str]:
     try:
         resources = dict.fromkeys(item.resource for item in items(record))
         instance = next(filter(None, map(otlp.instance_of, resources)), "")
-        if outcome == "taken" and repeats.is_one(record):
+        # what holds nothing is alike each time
+        if outcome == "taken" and resources and repeats.is_one(record):
             outcome = "repeated"
     except UNREADABLE:
         outcome = "malformed" if outcome == "taken" else outcome

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
+
 _VARINT, _BYTES = 0, 2
-_SKIPPED = {1: 8, 5: 4}  # numbers of a fixed size, of which no profile has any that is asked for
-_MOST_BITS = 63
 
 
 @dataclass(frozen=True)
@@ -28,45 +30,28 @@ class Message:
 
 def read(data: bytes) -> Message:
     """The message of these bytes; ValueError if they are none."""
-    found, at = Message(), 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        number, kind = key >> 3, key & 7
-        if kind == _VARINT:
-            value, at = _varint(data, at)
-            found.numbers[number].append(value)
-        elif kind == _BYTES:
-            size, at = _varint(data, at)
-            found.parts[number].append(_cut(data, at, size))
-            at += size
-        elif kind in _SKIPPED:
-            at += len(_cut(data, at, _SKIPPED[kind]))
-        else:
-            raise ValueError(f"{kind} is no type of a field that is read here")
+    found = Message()
+    try:
+        fields = UnknownFieldSet(Empty.FromString(data))
+    except DecodeError as error:
+        raise ValueError("it is no message of protobuf") from error
+    for each in (fields[i] for i in range(len(fields))):
+        if each.wire_type == _VARINT:
+            found.numbers[each.field_number].append(each.data)
+        elif each.wire_type == _BYTES:
+            found.parts[each.field_number].append(each.data)
     return found
 
 
 def _packed(data: bytes) -> list[int]:
-    found, at = list[int](), 0
-    while at < len(data):
-        value, at = _varint(data, at)
-        found.append(value)
-    return found
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """The number that begins there, and where it ends."""
-    value = shift = 0
-    while shift <= _MOST_BITS:
-        byte = _cut(data, at, 1)[0]
+    """Numbers one after the other, which are all that a part is."""
+    found, value, shift = list[int](), 0, 0
+    for byte in data:
         value |= (byte & 0x7F) << shift
-        shift, at = shift + 7, at + 1
+        shift += 7
         if byte < 0x80:
-            return value, at
-    raise ValueError("a number has more than 64 bits")
-
-
-def _cut(data: bytes, at: int, size: int) -> bytes:
-    if at + size > len(data):
-        raise ValueError(f"it is cut off: {size} bytes were to come")
-    return data[at : at + size]
+            found.append(value)
+            value = shift = 0
+    if shift:
+        raise ValueError("a number is cut off")
+    return found

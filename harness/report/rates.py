@@ -103,10 +103,7 @@ def _resting(agent: Comparison, driven: Comparison) -> str:
     begin = f"{agent.workload}, at rest: the agents of {agent.arm} take {_us(agent)} a request"
     by_clock = "while no request comes and the clock alone wakes them"
     if driven.low > 0:
-        part = (100 * (1 - end / agent.estimate) for end in (driven.high, driven.low))
-        low, high = (f"{max(0.0, each):.0f}" for each in part)
-        rest = wording.plain(max(0.0, agent.estimate - driven.estimate))
-        return f"{begin}, {rest} µs of it ({low} to {high} %) {by_clock}, too."
+        return f"{begin}; {_us(driven)} of it are what requests add to what is taken {by_clock}."
     told = f"{wording.plain(abs(driven.estimate))} µs"
     if driven.high < 0:
         return f"{begin}; {by_clock} they take more, by {told} ({wording.spread(driven)})."

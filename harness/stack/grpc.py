@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from h2.config import H2Configuration
@@ -24,7 +24,7 @@ from h2.events import (
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 
-from harness.stack.http import MAX_BODY, RESET, SILENCE, Answer, Note, Request, Response, cut
+from harness.stack.http import HTTP2, MAX_BODY, RESET, SILENCE, Answer, Note, Request, Response, cut
 
 _SERVICE = "/opentelemetry.proto.collector.{}.{}Service/Export"
 PATHS: Final = {
@@ -39,7 +39,7 @@ STATUSES: Final = {200: 0, 400: 3, 404: 12, 405: 12, 413: 8, 415: 12, 429: 8, 50
 _UNKNOWN = 2
 _PREFIX = struct.Struct(">BI")  # whether the message is compressed, its length
 _WINDOW, _CONNECTION_WINDOW = 8 << 20, 1 << 30  # so that nobody waits for us
-_FRAME = 1 << 20  # few frames for a batch
+_FRAME, _HEADER = 1 << 20, 9  # bytes of one at most, so that a batch has few, and before each
 _CONFIG = H2Configuration(client_side=False, header_encoding="latin-1")
 _HEAD = [(":status", "200"), ("content-type", "application/grpc")]
 _ACCEPTED = ("grpc-accept-encoding", "identity,gzip,deflate")
@@ -53,8 +53,9 @@ class _Call:
 
     def request(self) -> Request:
         """As it would be by HTTP; ValueError if it is not one whole message."""
-        compressed, length = _PREFIX.unpack_from(self.body) if len(self.body) >= 5 else (0, -1)
-        if length != len(self.body) - _PREFIX.size:
+        whole = len(self.body) >= _PREFIX.size
+        compressed, length = _PREFIX.unpack_from(self.body) if whole else (0, 0)
+        if not whole or length != len(self.body) - _PREFIX.size:
             raise ValueError("a call holds no message, a part of one, or several")
         encoding = self.headers.get("grpc-encoding", "") if compressed else ""
         return self._as(encoding, bytes(memoryview(self.body)[_PREFIX.size :]))
@@ -75,6 +76,7 @@ class Calls(asyncio.Protocol):
     def __init__(self, answer: Answer, note: Note) -> None:
         self._answer, self._note = answer, note
         self._calls: dict[int, _Call] = {}
+        self._buffer, self._begun = bytearray(), False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called with the connection; says first how much may be sent."""
@@ -91,20 +93,39 @@ class Calls(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by asyncio with what came; answers every call that is complete."""
+        self._buffer += data
         try:
-            for event in self._state.receive_data(data):
-                self._handle(event)
+            # one by one: of several h2 tells nothing if the last one is no good, or ends it all
+            for frame in self._frames():
+                for event in self._state.receive_data(frame):
+                    self._handle(event)
+                self._flush()
         except ProtocolError:
             self._flush()  # says why
             self._transport.close()
-        else:
-            self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by asyncio at the end; what is there in part never will be whole."""
         for call in self._calls.values():
             self._note(call.begun(), 0)
         self._calls.clear()
+
+    def _frames(self) -> Iterator[bytes]:
+        """What came whole by now; the first one is how a connection begins."""
+        while (size := self._next()) and len(self._buffer) >= size:
+            frame = bytes(memoryview(self._buffer)[:size])
+            del self._buffer[:size]
+            self._begun = True
+            yield frame
+
+    def _next(self) -> int:
+        """Bytes of what comes next, 0 if that is not known yet; too long a one goes as it came."""
+        if not self._begun:
+            return len(HTTP2)
+        if len(self._buffer) < _HEADER:
+            return 0
+        size = _HEADER + int.from_bytes(self._buffer[:3], "big")
+        return size if size <= _HEADER + _FRAME else len(self._buffer)
 
     def _flush(self) -> None:
         if data := self._state.data_to_send():

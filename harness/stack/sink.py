@@ -62,7 +62,9 @@ class Sink:
         if (refused := self._refused_with(request, kind)) is not None:
             if request.method != "GET":  # a question is no telemetry that is lost
                 self._refused += 1
-                self._write(request, max(refused.status, BROKEN))
+                of_form = refused.status in (405, 415)  # what nobody can read
+                kept = replace(request, body=b"") if of_form else request
+                self._write(kept, max(refused.status, BROKEN))
             return refused
         if not self._write(request, TAKEN):
             self.note(request, 503)

@@ -71,7 +71,7 @@ def bundle(python: Python, root: Path = ROOT) -> Bundle:
     if lacking := objects.outdated(root):
         raise NeedError(
             f"Collectors are not built from the sources that are here: {', '.join(lacking)}.",
-            "Their objects are missing or of other sources, and would fail where they are loaded.",
+            "It is missing or of other sources: a host would be measured with something else.",
             "Run `make bpf`.",
         )
     lock = (root / "requirements.lock").read_text()

@@ -36,8 +36,9 @@ class Source:
 class Option:
     """A part of what a pod does, which commands in its `container` turn `on` and `off`.
 
-    It is on while what `state` prints matches the regular expression `is_on`. `seen` prints what it
-    counted since the pod began.
+    It is on while what `state` prints matches the regular expression `is_on`, off while it matches
+    `is_off`, and is waited for while it is neither. `seen` prints what it counted since the pod
+    began.
     """
 
     container: str
@@ -45,6 +46,7 @@ class Option:
     off: tuple[str, ...]
     state: tuple[str, ...]
     is_on: str
+    is_off: str
     seen: tuple[str, ...]
 
 

@@ -49,7 +49,9 @@ class Bench:
                 obj.map(name).delete(key)
         obj.set("lost", bytes(8 * len(LOST)))
         obj.set("generation", 1)
-        self._collector = Http(1, Together(), codec or http_native.codec(objects.folder()))
+        native = codec or http_native.codec(objects.folder())
+        assert codec is not None or isinstance(native, http_native.Native), "run `make bpf`"
+        self._collector = Http(1, Together(), native)
         self._collector.start(obj)
         self._collector.collect(metrics=False)
 

@@ -100,6 +100,28 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return notes
 
 
+COMMENTED = '-p udp --dport 8472 -m comment --comment "ALLOW-CILIUM-VXLAN" -j ACCEPT'
+OF_MANY = f"""*filter
+:INPUT ACCEPT [0:0]
+:CILIUM_INPUT - [0:0]
+:OLD_CILIUM_INPUT - [0:0]
+-A INPUT -m comment --comment "cilium-feeder: CILIUM_INPUT" -j CILIUM_INPUT
+-A INPUT {COMMENTED}
+-A CILIUM_INPUT -m mark --mark 0x200/0xf00 -j ACCEPT
+COMMIT
+"""
+
+
+def ruled(tmp_path: Path) -> Path:
+    """Where the rules are written that are set again on a host that has OF_MANY."""
+    (tmp_path / "rules").write_text(OF_MANY)
+    saves, restores = tmp_path / "path/iptables-save", tmp_path / "path/iptables-restore"
+    saves.write_text(f"#!/bin/sh\nexec cat {tmp_path}/rules\n")
+    restores.write_text(f"#!/bin/sh\nexec cat >{tmp_path}/restored\n")
+    restores.chmod(0o755)
+    return tmp_path / "restored"
+
+
 def resetting(tmp_path: Path) -> Path:
     """A copy of the script that knows no path of this host, but those below `tmp_path`."""
     text = (ROLES / "reset/files/reset.sh").read_text()
@@ -258,8 +280,25 @@ def test_a_reset_takes_cilium_off_and_leaves_what_is_called_alike(
 def test_what_is_called_like_ciliums_stays_without_a_note_of_it(tmp_path: Path, bare: Path) -> None:
     pinned = tmp_path / "host/sys/fs/bpf/cilium"
     pinned.mkdir(parents=True)
+    conflist = tmp_path / "host/etc/cni/net.d/05-cilium.conflist"
+    conflist.parent.mkdir(parents=True)
+    conflist.touch()
+    restored = ruled(tmp_path)
     assert removing(tmp_path, bare) == []
     assert pinned.is_dir()
+    assert conflist.exists()
+    assert not restored.exists()  # nothing of it was anybody's of ours
+
+
+def test_of_rules_those_of_ciliums_chains_go_and_what_names_it_stays(
+    tmp_path: Path, bare: Path
+) -> None:
+    (bare / "cilium").touch()
+    restored = ruled(tmp_path)
+    assert removing(tmp_path, bare) == []
+    assert restored.read_text().splitlines() == [
+        "*filter", ":INPUT ACCEPT [0:0]", f"-A INPUT {COMMENTED}", "COMMIT",
+    ]  # fmt: skip
 
 
 def test_a_note_of_cilium_is_made_once_and_has_parameters_that_can_be_set_again(

@@ -143,17 +143,42 @@ def test_it_never_answers_on_command(sink: Running, channel: grpc.Channel) -> No
     assert sink.stats()["refused"] == 1
 
 
+def call(state: H2Connection, stream: int, body: bytes, *, ended: bool, content_type: str) -> None:
+    state.send_headers(stream, [
+        (":method", "POST"), (":path", TRACES), (":scheme", "http"), (":authority", "x"),
+        ("content-type", content_type), ("user-agent", "by-hand"),
+    ])  # fmt: skip
+    state.send_data(stream, body, end_stream=ended)
+
+
 def headed(sink: Running, body: bytes, *, ended: bool, content_type: str) -> socket.socket:
     """A connection on which a call of one frame was sent, by hand."""
     client, state = socket.create_connection(("127.0.0.1", sink.port), timeout=10), H2Connection()
     state.initiate_connection()
-    state.send_headers(1, [
-        (":method", "POST"), (":path", TRACES), (":scheme", "http"), (":authority", "x"),
-        ("content-type", content_type), ("user-agent", "by-hand"),
-    ])  # fmt: skip
-    state.send_data(1, body, end_stream=ended)
+    call(state, 1, body, ended=ended, content_type=content_type)
     client.sendall(state.data_to_send())
     return client
+
+
+@pytest.mark.parametrize("last", ["reset", "goaway", "nonsense"])
+def test_what_comes_together_is_taken_whatever_comes_last(sink: Running, last: str) -> None:
+    """As a client sends that gives a call up, or closes, right behind others."""
+    state = H2Connection()
+    state.initiate_connection()
+    for stream in (1, 3):
+        body = struct.pack(">BI", 0, 1) + b"%d" % stream
+        call(state, stream, body, ended=True, content_type="application/grpc")
+    call(state, 5, b"", ended=False, content_type="application/grpc")
+    if last == "reset":
+        state.reset_stream(3)
+    elif last == "goaway":
+        state.close_connection()
+    sent = state.data_to_send() + (b"\0\0\1" + b"\0" * 6 + b"x" if last == "nonsense" else b"")
+    with socket.create_connection(("127.0.0.1", sink.port), timeout=10) as client:
+        client.sendall(sent)
+        assert [each[0] for each in awaited(sink, 2)[:2]] == [200, 200]
+    assert [each.body for each in read_spool(sink.spool)] == [b"1", b"3"]
+    assert awaited(sink, 3)[2] == (0, "/v1/traces", "by-hand")
 
 
 def awaited(sink: Running, number: int = 1) -> list[tuple[int, str, str]]:
@@ -170,7 +195,7 @@ def test_a_call_that_is_broken_off_is_noted(sink: Running) -> None:
     assert sink.stats()["broken"] == 1
 
 
-@pytest.mark.parametrize("body", [b"", b"123", struct.pack(">BI", 0, 100) + b"half",
+@pytest.mark.parametrize("body", [b"", b"123", b"1234", struct.pack(">BI", 0, 100) + b"half",
                                   struct.pack(">BI", 0, 1) + b"two"])  # fmt: skip
 def test_what_is_no_message_is_refused(sink: Running, body: bytes) -> None:
     with headed(sink, body, ended=True, content_type="application/grpc"):

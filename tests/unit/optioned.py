@@ -25,10 +25,13 @@ on = ["tell", "on"]
 off = ["tell", "off"]
 state = ["tell"]
 is_on = '^state: on$'
+is_off = '^state: off$'
 seen = ["tell", "seen"]
 """
 TELL = ("tell",)
-OPTION = Option("agent", ("tell", "on"), ("tell", "off"), TELL, "^state: on$", ("tell", "seen"))
+OPTION = Option(
+    "agent", ("tell", "on"), ("tell", "off"), TELL, "^state: on$", "^state: off$", ("tell", "seen")
+)
 ON, OFF, LOOK = (
     Turn("obs/agent", OPTION, True), Turn("obs/agent", OPTION, False), Look("obs/agent", OPTION),
 )  # fmt: skip

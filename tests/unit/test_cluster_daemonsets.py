@@ -148,10 +148,10 @@ def test_what_a_killed_evaluation_moved_is_put_back(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     daemonsets.away(CLUSTER, NODE, "obs/beyla", lambda: None)
-    daemonsets.restore_orphans(CLUSTER)
+    daemonsets.restore_orphans(CLUSTER, print)
     assert store.is_away()  # its owner lives
     monkeypatch.setattr(node_pod, "is_orphan", lambda _: True)
-    daemonsets.restore_orphans(CLUSTER)
+    daemonsets.restore_orphans(CLUSTER, print)
     assert not store.is_away()
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from harness.collectors import resolve
 from harness.controller.nodes import Nodes
-from harness.errors import ComponentError, InputError, NeedError
+from harness.errors import CommandError, ComponentError, InputError, NeedError
 from harness.targets import target
 from harness.targets.kubernetes import node_pod, options
 from harness.targets.kubernetes.kubectl import Cluster
@@ -48,7 +48,8 @@ class Store:
     """A DaemonSet's pod on the node, and the option in it."""
 
     def __init__(self) -> None:
-        self.on, self.obeys, self.commands = True, True, list[str]()
+        self.on, self.obeys, self.commands, self.says = True, True, list[str](), ""
+        self.containers, self.fails = set[str](), False
         self.pod: dict[str, Any] = {
             "metadata": {
                 "name": "agent-x", "namespace": "obs", "labels": {"app": "agent"},
@@ -76,12 +77,16 @@ class Store:
                 for name in [name for name, value in kept.items() if value is None]:
                     del kept[name]
             return None
-        assert words[:4] == ("exec", "agent-x", "--container=agent", "--")
+        assert (*words[:2], words[3]) == ("exec", "agent-x", "--")
+        if self.fails:
+            raise CommandError("`kubectl exec` failed.", "It is gone.", "Look.")
+        self.containers.add(words[2].removeprefix("--container="))
         command = words[4:]
         self.commands.append(" ".join(command))
         if command in (OPTION.on, OPTION.off) and self.obeys:
             self.on = command == OPTION.on
-        said = "seen 7\n" if command == OPTION.seen else f"state: {'on' if self.on else 'off'}\n"
+        state = self.says or f"state: {'on' if self.on else 'off'}\n"
+        said = "seen 7\n" if command == OPTION.seen else state
         return SimpleNamespace(stdout=said)
 
 
@@ -122,24 +127,44 @@ def test_what_was_off_is_off_in_the_end(store: Store) -> None:
 
 
 def test_two_options_of_one_pod_are_both_put_back(store: Store) -> None:
-    other = dataclasses.replace(OPTION, on=("tell", "more"), off=("tell", "less"))
+    """Another container of it may take the same words."""
+    other = dataclasses.replace(OPTION, container="sidecar")
     _turn(False)
     _turn(False, other)
     store.commands.clear()
     options.restore(CLUSTER, NODE, "obs/agent", lambda: None)
-    assert sorted(store.commands) == ["tell less", "tell on"]
+    assert sorted(store.commands) == ["tell off", "tell on"]
+    assert store.containers == {"agent", "sidecar"}
 
 
 def test_what_a_killed_evaluation_turned_is_turned_back(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _turn(False)
-    options.restore_orphans(CLUSTER)
+    options.restore_orphans(CLUSTER, print)
     assert not store.on  # its process, this one, is there
     monkeypatch.setattr(node_pod, "is_orphan", lambda _: True)
-    options.restore_orphans(CLUSTER)
+    options.restore_orphans(CLUSTER, print)
     assert store.on
     assert options.TURNED not in store.pod["metadata"]["labels"]
+
+
+@pytest.mark.parametrize("note", ["", "[]x", '["agent"]', None])
+def test_what_cannot_be_turned_back_is_told(
+    store: Store, monkeypatch: pytest.MonkeyPatch, note: str | None
+) -> None:
+    """By a note that somebody else wrote, or by a command that fails."""
+    _turn(False)
+    if note is not None:
+        store.pod["metadata"]["annotations"][options.UNDO] = note
+    else:
+        store.fails = True
+    monkeypatch.setattr(node_pod, "is_orphan", lambda _: True)
+    said: list[str] = []
+    options.restore_orphans(CLUSTER, said.append)
+    assert len(said) == 1
+    assert said[0].startswith("obs/agent-x is as an evaluation left it")
+    assert not store.on
 
 
 def test_what_a_killed_evaluation_kept_is_what_it_was(
@@ -166,8 +191,22 @@ def test_what_another_evaluation_turns_is_left_to_it(store: Store) -> None:
 def test_what_does_not_obey_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(options, "TURN_SECONDS", 0.0)
     store.obeys = False
-    with pytest.raises(ComponentError, match="is not off though it was turned"):
+    with pytest.raises(ComponentError, match=r"is not off within .* says of itself: state: on"):
         _turn(False)
+
+
+def test_what_is_on_in_parts_is_turned_by_nobody(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could not be put back."""
+    monkeypatch.setattr(options, "SETTLED_SECONDS", 0.0)
+    store.says = "state: on but for drops"
+    before = copy.deepcopy(store.pod)
+    with pytest.raises(ComponentError, match="is not on or off") as caught:
+        _turn(False)
+    assert "have all of it on or off" in caught.value.next_step
+    assert store.pod == before
+    assert set(store.commands) == {"tell"}
 
 
 def test_what_it_saw_is_what_its_command_prints(store: Store) -> None:

@@ -25,8 +25,6 @@ from harness.targets.kubernetes.proof import Proved
 
 CLUSTER = Cluster("kind-shop", "harness")
 STACK = values.stack("kind-shop", grafana=True)
-COMPONENT = values.component(STACK, "grafana")
-IMAGE = dashboards.image()
 PASSWORD = "the secret of the test"
 
 

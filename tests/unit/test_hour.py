@@ -11,7 +11,7 @@ import pytest
 from harness.analysis import hour, summary, trust
 from harness.analysis.capacity import SEEN
 from harness.analysis.summary import Summary
-from harness.model import Arm
+from harness.model import Arm, Load
 from harness.results import certificates
 from tests.unit import calibrated, synthetic
 
@@ -21,9 +21,10 @@ LIKE = {
 }
 
 
-def measured(path: Path, known: Any, **about: Any) -> Summary:
+def measured(path: Path, known: Any, loads: Any = None, **about: Any) -> Summary:
     """A made-up run on a machine with this certificate: others use 1.7 %, a request takes 32 us."""
-    what = synthetic.experiment(workloads=("go",), arms=(Arm("baseline"), Arm("http", ("http",))))
+    arms = (Arm("baseline"), Arm("http", ("http",)))
+    what = synthetic.experiment(workloads=("go",), arms=arms, loads=loads or {})
     instrument = {**synthetic.INSTRUMENT, "workload": "go", "made": "2025-11-01T09:30:00+00:00"}
     run = synthetic.write(path, what, instrument={**instrument, hour.KEY: known}, **about)
     return summary.summarize(run)
@@ -60,6 +61,16 @@ def test_a_share_that_is_small_in_both_hours_is_not_worth_a_word(tmp_path: Path)
 def test_a_request_counts_only_of_the_certificates_service(tmp_path: Path) -> None:
     other = {"request_us[plain]": {"low": 9.4, "middle": 9.6, "high": 10.3}}
     assert told(measured(tmp_path / "run", other)) == []
+
+
+def test_a_request_counts_only_of_the_certificates_load(tmp_path: Path) -> None:
+    """Requests cost more where fewer come: that is no other hour."""
+    other = {"request_us[go]": {"low": 9.4, "middle": 9.6, "high": 10.3}}
+    assert told(measured(tmp_path / "usual", other)) != []
+    slow = {"go": Load(fraction=0.15)}
+    assert told(measured(tmp_path / "slow", other, loads=slow)) == []
+    named = {f"request_us[go, {slow['go']}]": other["request_us[go]"]}
+    assert told(measured(tmp_path / "alike", named, loads=slow)) != []
 
 
 @pytest.mark.parametrize(

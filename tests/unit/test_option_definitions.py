@@ -13,6 +13,7 @@ from harness.collectors import resolve, subject
 from harness.collectors.spec import is_placed
 from harness.controller import resolved
 from harness.errors import InputError
+from harness.linux import processes
 from harness.model import Arm
 from harness.plan import definitions, experiment, methods, trials, workloads
 from harness.plan.experiment import Experiment
@@ -91,6 +92,41 @@ def test_hubble_is_counted_as_cilium_prints_it() -> None:
     for said in ('{"observer":{"current-flows":9,"max-flows":4095,"seen-flows":12}}',
                  '"max-flows": 4095,\n      "seen-flows": 12,'):  # fmt: skip
         assert re.findall(found.events, said) == ["12"]
-    shown = "TraceNotification                 : Enabled\n"
-    assert re.search(found.option.is_on, f"x\n{shown}", re.MULTILINE)
-    assert not re.search(found.option.is_on, shown.replace("Enabled", "Disabled"), re.MULTILINE)
+
+
+AGENT = """#!/bin/sh
+case "$*" in
+config) printf 'PolicyAuditMode : Disabled\\n%s' "$CONFIG" ;;
+"endpoint list --output jsonpath={[*].status.state}") echo "$STATES" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("trace", "drop", "verdict", "states", "expected"),
+    [
+        ("Enabled", "Enabled", "Enabled", "ready ready", (True, False)),
+        ("Disabled", "Disabled", "Disabled", "ready", (False, True)),
+        ("Disabled", "Enabled", "Enabled", "ready", (False, False)),
+        ("Enabled", "Enabled", "Disabled", "ready", (False, False)),
+        ("Enabled", "Enabled", "Enabled", "ready waiting-to-regenerate", (False, False)),
+    ],
+)
+def test_hubble_is_on_or_off_only_if_all_of_it_is(
+    trace: str, drop: str, verdict: str, states: str, expected: tuple[bool, bool], tmp_path: Path
+) -> None:
+    """By a program that prints what cilium-dbg does."""
+    found = resolve("hubble").subject
+    assert found is not None
+    assert found.option is not None
+    (tmp_path / "cilium-dbg").write_text(AGENT)
+    (tmp_path / "cilium-dbg").chmod(0o755)
+    told = {"DropNotification": drop, "PolicyVerdictNotification": verdict,
+            "TraceNotification": trace}  # fmt: skip
+    config = "".join(f"{name:<34}: {each}\n" for name, each in told.items())
+    shell = {"PATH": f"{tmp_path}:/usr/bin:/bin", "CONFIG": config, "STATES": states}
+    said = processes.run(found.option.state, env=shell).stdout
+    option = found.option
+    assert expected == tuple(
+        bool(re.search(each, said, re.MULTILINE)) for each in (option.is_on, option.is_off)
+    )

@@ -148,9 +148,32 @@ def test_its_bill_is_the_difference_of_all_who_pay() -> None:
     assert found["agent_us"] == pytest.approx(50)
     assert found["bill_us"] == pytest.approx(80)
     assert found["events_per_request"] == 2
-    assert found["bill_event_us"] == pytest.approx(40)
+    assert "bill_event_us" not in found  # flows are of the whole node
     assert not {"bpf_us", "agent_memory_mb", "map_memory_mb"} & set(found)
     assert "bill_us" not in rows(-90.0)  # chance
+
+
+def test_the_interval_of_a_difference_may_reach_below_zero() -> None:
+    """Student's t of eight trials, and 30 [10, 50] of service and load in quadrature with it."""
+    differences = (-20, 25, -10, 30, 5, -8, 18, 4)
+    records = []
+    for block, each in enumerate(differences):
+        trial = Trial(block, "go", block, "a", "switched", 1)
+        told = {"beside_cpu_seconds": 0.5, "steady_agent_cpu_seconds": each * 1e-4,
+                "steady_requests": 100}  # fmt: skip
+        values = tuple(
+            Measurement(name, value, "1", "go", "a", block, trial.name, labels={"collector": "a"})
+            for name, value in told.items()
+        )
+        records.append((TrialRecord(trial, "ok", values=values), ()))
+    one = Cell("go", Arm("a", ("a",), (), "block"), tuple(records), ())
+    cost = one.row("context_cpu_us", Estimate(30.0, 10.0, 50.0, 8), 600.0, "by halves")
+    before = [*value_rows(one), cost]
+    found = {row.metric: row for row in (*before, *bill_rows(one, before, {}))}
+    agent, whole = found["agent_us"], found["bill_us"]
+    shown = (agent.estimate, agent.low, agent.high)
+    assert shown == pytest.approx((5.5, -9.4, 20.4), abs=0.05)
+    assert (whole.estimate, whole.low, whole.high) == pytest.approx((35.5, 10.6, 60.4), abs=0.05)
 
 
 def test_a_bill_by_difference_is_not_called_metered() -> None:

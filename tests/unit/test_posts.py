@@ -58,12 +58,12 @@ class Spool:
         path.touch()
 
     def add(
-        self, body: bytes, path: str = "/v1/traces", encoding: str = "", status: int = 200
-    ) -> None:
+        self, body: bytes, path: str = "/v1/traces", encoding: str = "", status: int = 200,
+        sender: str = AGENT,
+    ) -> None:  # fmt: skip
         self._at += 1
-        record = Record(
-            self._at, self._at, path, "application/x-protobuf", encoding, body, status, AGENT
-        )
+        kind = "application/x-protobuf"
+        record = Record(self._at, self._at, path, kind, encoding, body, status, sender)
         with self.path.open("ab") as stream:
             stream.write(pack(record))
 
@@ -99,6 +99,15 @@ def test_a_batch_that_comes_twice_counts_once_and_is_told(spool: Spool, compress
     assert count(spool.path, Part("theirs"), "server_spans") == 4
 
 
+def test_what_holds_nothing_or_is_of_another_sender_is_no_repeat(spool: Spool) -> None:
+    for sender in ("one", "one", "two"):
+        spool.add(b"\x90", "/v0.4/traces", sender=sender)
+    for sender in ("one", "two"):
+        spool.add(batch("a"), sender=sender)
+    assert spool.outcomes() == {"taken": 5}
+    assert count(spool.path, Part("theirs"), "server_spans") == 2
+
+
 def test_what_was_refused_and_then_taken_counts_once_and_is_not_told_as_a_repeat(
     spool: Spool,
 ) -> None:
@@ -119,6 +128,8 @@ def test_what_was_refused_and_then_taken_counts_once_and_is_not_told_as_a_repeat
         (b'{"transaction": 5}', "/intake/v2/events", ""),
         (b'{"transaction": {"ty', "/intake/v2/events", ""),
         (b"\xc1", "/v0.4/traces", ""),
+        (b"\x91" * 5000, "/v0.4/traces", ""),
+        (b'{"transaction": {"type": "request", "timestamp": 1e400}}', "/intake/v2/events", ""),
     ],
 )
 def test_what_cannot_be_read_is_told_and_ends_nothing(
@@ -165,8 +176,9 @@ def test_who_was_refused_is_told_in_the_first_sentences() -> None:
     ]
     first, second = analysed.sentences(trials)
     assert first == (
-        "flask, theirs: the receiver refused 4 of 34 posts of An-Agent/1.0 (404 /v2/x): what they "
-        "told is in no coverage, and what it costs to try again is in the costs."
+        "flask, theirs: the receiver refused 4 of 34 posts of An-Agent/1.0 (3 times 404 /v2/x, 1 "
+        "times 503 /v1/traces): what they told is in no coverage unless it was sent again, and "
+        "what it costs to try again is in the costs."
     )
     assert "2 of 2 posts of two had come before" in second
     assert not list(analysed.sentences(trials[:1]))

@@ -86,7 +86,7 @@ def test_numbers_are_read_as_they_are_written(values: list[int], key: int) -> No
 def test_what_has_a_fixed_size_is_left_out() -> None:
     body = varint(1 << 3 | 1) + bytes(8) + varint(2 << 3 | 5) + bytes(4) + number(3, 7)
     assert wire_format.read(body).number(3) == 7
-    with pytest.raises(ValueError, match="cut off"):
+    with pytest.raises(ValueError, match="no message"):
         wire_format.read(body[:5])
 
 

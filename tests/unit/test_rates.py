@@ -148,7 +148,8 @@ def test_what_agents_take_at_rest_is_told_of_their_bill(tmp_path: Path) -> None:
     summary = made(tmp_path)
     (part,) = resting(summary, 1.0, 2.0, 3.0)
     assert part.startswith("go, at rest: the agents of all take 5.0 µs ([4.0, 6.0]")
-    assert "a request, 3.0 µs of it (40 to 80 %) while no request comes" in part
+    assert "a request; 2.0 µs ([1.0, 3.0]" in part
+    assert "are what requests add to what is taken while no request comes" in part
     (same,) = resting(summary, -1.0, 0.5, 2.0)
     assert "and as much in the same time while no request comes" in same
     assert f"not told from nothing ([{wording.MINUS}1.0, 2.0]" in same

@@ -72,6 +72,8 @@ def _told(found: dict[tuple[str, str], Comparison], arm: str) -> Iterator[str]:
         doubt = "" if wording.resolved(row) else " unresolved"
         centre = wording.number(row.estimate, wording.places(row), signed=True)
         yield f"{centre} {wording.interval(row)}{doubt}"
+    whole = found[arm, "bill_us"]
+    yield f"{wording.plain(whole.estimate)} {wording.interval(whole)}".removesuffix(", 95 %")
     yield f"{wording.plain(found[arm, 'agent_memory_mb'].estimate)} MB"
     seen = found.get((arm, "coverage_percent[requests]"))
     events = found.get((arm, "events_per_request"))

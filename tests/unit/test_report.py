@@ -315,11 +315,11 @@ def test_what_several_trials_warn_of_with_other_numbers_is_told_once(tmp_path: P
         said = [f"Program {i} of {record.trial.name} was loaded.", f"Program {i} {i} was unloaded."]
         extra = {**record.extra, "warnings": said}
         run.append(dataclasses.replace(record, extra=extra), run.windows(record.trial))
-    first = records[0].trial.name
+    third = records[2].trial.name  # whose number is the largest
     told = [text for text in summarize(run).warnings if "loaded." in text]
     assert told == [
-        f"{first} and 2 more: Program 0 of {first} was loaded. 2 more of the kind.",
-        f"{first} and 2 more: Program 0 0 was unloaded. 2 more of the kind.",
+        f"{third} and 2 more: Program 2 of {third} was loaded. 2 more of the kind.",
+        f"{third} and 2 more: Program 2 2 was unloaded. 2 more of the kind.",
     ]
 
 

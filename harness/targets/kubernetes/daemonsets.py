@@ -8,7 +8,6 @@ that was killed. `target` and `options` call it.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
 import time
@@ -16,7 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.errors import CommandError, ComponentError, InputError, NeedError
+from harness.errors import ComponentError, InputError, NeedError
+from harness.targets.base import Tell
 from harness.targets.kubernetes import node_pod, pods
 from harness.targets.kubernetes.kubectl import Cluster
 from harness.targets.kubernetes.node_pod import OWNER
@@ -72,14 +72,9 @@ def restore(cluster: Cluster, daemonset: str) -> None:
         _restore(there, found)
 
 
-def restore_orphans(cluster: Cluster) -> None:
+def restore_orphans(cluster: Cluster, tell: Tell) -> None:
     """Put back what evaluations moved that were killed on this host, where all may be listed."""
-    found: list[Tree] = []
-    with contextlib.suppress(CommandError):
-        found = cluster.get("daemonsets.apps", "--all-namespaces", f"--selector={MOVED}")
-    for each in filter(node_pod.is_orphan, found):
-        with contextlib.suppress(CommandError):  # that of another team may not be ours to patch
-            _restore(replace(cluster, namespace=each["metadata"]["namespace"]), each)
+    node_pod.undo_orphans(cluster, "daemonsets.apps", MOVED, _restore, tell)
 
 
 def without(affinity: Tree | None, hostname: str) -> Tree:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.errors import CommandError, ComponentError, NeedError
 from harness.linux import processes
-from harness.targets.kubernetes import images, node_mounts
+from harness.targets.kubernetes import images, node_mounts, registry
 from harness.targets.kubernetes.kubectl import Cluster
 
 CREATE_SECONDS = 600
@@ -177,8 +177,8 @@ def _create(argv: list[str]) -> None:
 
 def _has(node: str, wanted: Sequence[str]) -> bool:
     argv = ["docker", "exec", node, "ctr", "--namespace=k8s.io", "images", "ls", "--quiet"]
-    there = {each.removeprefix("docker.io/") for each in processes.run(argv).stdout.split()}
-    return all(image.removeprefix("docker.io/") in there for image in wanted)
+    there = set(map(registry.short, processes.run(argv).stdout.split()))
+    return all(registry.short(image) in there for image in wanted)
 
 
 def _has_network() -> bool:

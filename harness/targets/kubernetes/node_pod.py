@@ -9,12 +9,13 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from harness.errors import CommandError, ComponentError
+from harness.errors import CommandError, ComponentError, HarnessError
 from harness.linux import processes
 from harness.linux.procfs import HOST
-from harness.targets.base import answer, arguments
+from harness.targets.base import Tell, answer, arguments
 from harness.targets.kubernetes import namespaces, pods
 from harness.targets.kubernetes.kubectl import Cluster, labels
 
@@ -176,6 +177,27 @@ def remove_orphans(cluster: Cluster) -> None:
     found = cluster.get("pods,deployments.apps", f"--selector={NAME} in ({POD},{SERVICE})")
     for item in filter(is_orphan, found):
         remove(cluster, f"{item['kind'].lower()}/{item['metadata']['name']}")
+
+
+def undo_orphans(
+    cluster: Cluster, what: str, label: str, undo: Callable[[Cluster, Tree], None], tell: Tell
+) -> None:
+    """Undo what evaluations that were killed on this host did to what is not theirs, anywhere.
+
+    What cannot be undone is told: that of another team may not be ours to change.
+    """
+    found: list[Tree] = []
+    with contextlib.suppress(CommandError):
+        found = cluster.get(what, "--all-namespaces", f"--selector={label}")
+    for each in filter(is_orphan, found):
+        name, namespace = each["metadata"]["name"], each["metadata"]["namespace"]
+        try:
+            undo(replace(cluster, namespace=namespace), each)
+        except (HarnessError, LookupError, TypeError, ValueError) as error:
+            tell(
+                f"{namespace}/{name} is as an evaluation left it that was killed, and could not be "
+                f"put back: {error}"
+            )
 
 
 def remove(cluster: Cluster, *what: str) -> None:

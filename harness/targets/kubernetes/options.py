@@ -7,7 +7,6 @@ its configuration says.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import time
@@ -15,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.errors import CommandError, ComponentError, InputError, NeedError
+from harness.errors import ComponentError, InputError, NeedError
+from harness.targets.base import Tell
 from harness.targets.kubernetes import daemonsets, node_pod
 from harness.targets.kubernetes.daemonsets import Meanwhile
 from harness.targets.kubernetes.kubectl import Cluster
@@ -24,7 +24,8 @@ from harness.wire.subject import Option
 
 TURNED, UNDO = "harness/turned", "harness/undo"
 COMMAND_SECONDS = 50.0  # less than the node's lease: nobody is told anything meanwhile
-TURN_SECONDS = 60.0
+SETTLED_SECONDS = 60.0  # that somebody else's change may take
+TURN_SECONDS = 300.0  # a node's endpoints may all be compiled and loaded anew
 _LOOK_SECONDS = 0.5
 
 Tree = dict[str, Any]
@@ -64,13 +65,13 @@ def turn(
     evaluation turns it.
     """
     pod = _pod(cluster, node, daemonset, meanwhile)
-    was = _is_on(pod, option)
+    was = _await(pod, daemonset, option, (True, False), SETTLED_SECONDS, meanwhile)
     _note(pod, daemonset, option, was)
     if was != on:
         meanwhile()
         pod.run(option.container, option.on if on else option.off)
         meanwhile()
-        _await(pod, daemonset, option, on, meanwhile)
+        _await(pod, daemonset, option, (on,), TURN_SECONDS, meanwhile)
     return pod.containers, was
 
 
@@ -92,14 +93,13 @@ def restore(cluster: Cluster, node: Tree, daemonset: str, meanwhile: Meanwhile) 
         _undo(pod)
 
 
-def restore_orphans(cluster: Cluster) -> None:
+def restore_orphans(cluster: Cluster, tell: Tell) -> None:
     """Put back what evaluations turned that were killed on this host, where all may be listed."""
-    found: list[Tree] = []
-    with contextlib.suppress(CommandError):
-        found = cluster.get("pods", "--all-namespaces", f"--selector={TURNED}")
-    for each in filter(node_pod.is_orphan, found):
-        with contextlib.suppress(CommandError):  # that of another team may not be ours to patch
-            _undo(_Pod(replace(cluster, namespace=each["metadata"]["namespace"]), each))
+
+    def undo(there: Cluster, pod: Tree) -> None:
+        _undo(_Pod(there, pod))
+
+    node_pod.undo_orphans(cluster, "pods", TURNED, undo, tell)
 
 
 def _pod(cluster: Cluster, node: Tree, daemonset: str, meanwhile: Meanwhile) -> _Pod:
@@ -107,23 +107,32 @@ def _pod(cluster: Cluster, node: Tree, daemonset: str, meanwhile: Meanwhile) -> 
     return _Pod(there, daemonsets.running(cluster, node, daemonset, meanwhile)[0])
 
 
-def _is_on(pod: _Pod, option: Option) -> bool:
-    said = pod.run(option.container, option.state)
-    return re.search(option.is_on, said, re.MULTILINE) is not None
+def _is_on(said: str, option: Option) -> bool | None:
+    """None if it is neither on nor off: in parts, or on its way."""
+    found = (re.search(each, said, re.MULTILINE) for each in (option.is_on, option.is_off))
+    on, off = map(bool, found)
+    return on if on != off else None
 
 
-def _await(pod: _Pod, daemonset: str, option: Option, on: bool, meanwhile: Meanwhile) -> None:
+def _await(
+    pod: _Pod, daemonset: str, option: Option, wanted: tuple[bool, ...], seconds: float,
+    meanwhile: Meanwhile,
+) -> bool:  # fmt: skip
+    """Which of them it is, once it is one."""
     begun = time.monotonic()
-    while _is_on(pod, option) != on:
-        if time.monotonic() - begun > TURN_SECONDS:
+    while (found := _is_on(said := pod.run(option.container, option.state), option)) not in wanted:
+        if time.monotonic() - begun > seconds:
+            word = " or ".join("on" if each else "off" for each in wanted)
             raise ComponentError(
-                f"An option of {daemonset} is not {'on' if on else 'off'} though it was turned.",
-                f"What `{' '.join(option.state)}` prints in {pod.name} "
-                f"{'does not match' if on else 'still matches'} {option.is_on!r}.",
+                f"An option of {daemonset} is not {word} within {seconds:.0f} s.",
+                f"In {pod.name} it says of itself: {' '.join(said.split())[-300:] or 'nothing'}.",
+                "One of which a part is on could not be put back: have all of it on or off. Else "
                 f"{pod.there.shown} logs {pod.name} -c {option.container} may say why.",
             )
         meanwhile()
         time.sleep(_LOOK_SECONDS)
+    assert found is not None
+    return found
 
 
 def _is_mine(pod: _Pod) -> bool:
@@ -143,7 +152,7 @@ def _note(pod: _Pod, daemonset: str, option: Option, was: bool) -> None:
             "a new pod is what its configuration says.",
         )
     kept = json.loads(said[UNDO]) if pod.is_turned else []
-    if any(list(each) in [entry[1] for entry in kept] for each in (option.on, option.off)):
+    if any([option.container, list(each)] in kept for each in (option.on, option.off)):
         if _is_mine(pod):
             return
     else:

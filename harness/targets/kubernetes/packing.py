@@ -82,6 +82,8 @@ def write(
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         with draft.open("xb") as into:
+            if given.values:  # somebody's, in which there may be passwords
+                os.fchmod(into.fileno(), 0o600)
             _write(into, made, given.files, tell)
             into.flush()
             os.fsync(into.fileno())  # what it is on may be pulled out soon

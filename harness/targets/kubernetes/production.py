@@ -78,7 +78,7 @@ def up(options: Options, tell: Tell) -> RolledOut:
     """Make or take the cluster, install chart after chart, prove; a failed release is undone.
 
     Releases that are there with this version and these values are left as they are. Of a bundle
-    come images, charts and further values, and nothing from elsewhere.
+    come images, charts and further values; what an operator starts by itself it may pull.
     """
     chosen.check(options)
     charts.require(options.charts)

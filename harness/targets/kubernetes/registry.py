@@ -47,6 +47,12 @@ def plain(image: str) -> str:
     return image.partition("@")[0]
 
 
+def short(image: str) -> str:
+    """A name as docker shortens it: containerd writes out which registry and tag are meant."""
+    name = image.removeprefix("docker.io/").removeprefix("library/")
+    return name if "@" in name else name.removesuffix(":latest")
+
+
 def gather(wanted: Sequence[str], tell: Tell, prefix: str = "") -> None:
     """Let the local docker have all of them, by their plain names; NeedError names what is not had.
 

@@ -101,8 +101,8 @@ class InCluster:
         if self._options.pull_secret:
             sources.carry_pull_secret(self._cluster, self._options.pull_secret)
         node_pod.remove_orphans(self._cluster)
-        daemonsets.restore_orphans(self._cluster)
-        options.restore_orphans(self._cluster)
+        daemonsets.restore_orphans(self._cluster, tell)
+        options.restore_orphans(self._cluster, tell)
         if self._pod:  # it was there, and is not any more
             node_pod.remove(self._cluster, f"pod/{self._pod}")
         tell(f"making a pod on {self._place}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.errors import CommandError, NeedError
 from harness.linux import processes
 from harness.linux.processes import Completed
-from harness.targets.kubernetes import images
+from harness.targets.kubernetes import images, registry
 from harness.targets.vm.inventory import Host
 from harness.targets.vm.making import Tell
 
@@ -60,11 +60,11 @@ class Nodes:
 
     def _lacking(self, node: str, wanted: Sequence[str]) -> list[str]:
         there = self._there(node)
-        return [image for image in wanted if _plain(image) not in there]
+        return [image for image in wanted if registry.short(image) not in there]
 
     def _there(self, node: str) -> set[str]:
         """The images that it has, by their plain names."""
-        return set(map(_plain, self._run(node, "ls", "--quiet").stdout.split()))
+        return set(map(registry.short, self._run(node, "ls", "--quiet").stdout.split()))
 
     def _taken(self, node: str, file: Path) -> None:
         self._run(node, "import", "-", file=file)
@@ -102,8 +102,3 @@ def _refused(node: str, what: str, done: Completed) -> CommandError | NeedError:
         said,
         "See that containerd runs there (systemctl status containerd) and that there is room.",
     )
-
-
-def _plain(image: str) -> str:
-    """A name as docker shortens it: containerd writes out which registry is meant."""
-    return image.removeprefix("docker.io/").removeprefix("library/")

@@ -29,10 +29,14 @@ files() { # ours, whatever was there before
         /etc/apt/keyrings/harness-kubernetes.asc /etc/apt/sources.list.d/harness-kubernetes.list \
         /etc/pki/rpm-gpg/harness-kubernetes /etc/yum.repos.d/harness-kubernetes.repo \
         /etc/yum.repos.d/harness-docker.repo /etc/cni/net.d/10-flannel.conflist /opt/cni/bin/flannel \
-        /etc/cni/net.d/05-cilium.conflist /opt/cni/bin/cilium-cni /etc/sysctl.d/99-zzz-override_cilium.conf \
         /etc/systemd/system/kubelet.service.d/20-harness-endpoint.conf; do
         [ ! -e "$each" ] || echo "$each"
     done
+    if [ -e "$folder/cilium" ]; then # else what is called like that is somebody else's
+        for each in /etc/cni/net.d/05-cilium.conflist /opt/cni/bin/cilium-cni /etc/sysctl.d/99-zzz-override_cilium.conf; do
+            [ ! -e "$each" ] || echo "$each"
+        done
+    fi
     [ -e "$folder/taken" ] || return 0
     [ ! -e /etc/systemd/system/kubelet.service ] || echo /etc/systemd/system/kubelet.service
     while read -r _ name; do
@@ -112,8 +116,10 @@ for link in cni0 flannel.1; do
     ip link delete "$link" 2>/dev/null || true
 done
 [ ! -e "$folder/cilium" ] || cilium
-rules='KUBE-|CNI-|FLANNEL|CILIUM'
-! grep -qx containerd "$folder/services" || rules='KUBE-|FLANNEL|CILIUM' # those of CNI may be another's
+rules='KUBE-|CNI-|FLANNEL'
+! grep -qx containerd "$folder/services" || rules='KUBE-|FLANNEL' # those of CNI may be another's
+# its chains, what is in them, and what leads there; not what is only commented so
+[ ! -e "$folder/cilium" ] || rules="$rules|^:(OLD_)?CILIUM_|-(A|j|g) (OLD_)?CILIUM_"
 for tables in iptables ip6tables; do
     command -v "$tables-save" >/dev/null || continue
     if "$tables-save" 2>/dev/null | grep -qE "$rules"; then
