@@ -128,7 +128,8 @@ def test_hubble_is_an_arm_and_is_as_before_in_the_end(there: Cilium) -> None:
         assert "steady_agent_cpu_seconds" in values
         assert not {"agent_pss_bytes", "map_bytes", "bpf_run_count"} & set(values)
     row = there.row("hubble", "hubble", "events_per_request")
-    assert row["low"] > 1
+    assert row["estimate"] > 1
+    assert row["low"] is None  # flows of others are among them
     assert there.row("hubble", "hubble", "workload_cpu_us")["level"] > 0
     there.it_is_as_it_was()
 
