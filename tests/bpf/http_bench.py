@@ -1,8 +1,9 @@
-"""Crafted messages of one connection, and what `http` makes of them; for test_packets_http."""
+"""Crafted messages of one connection, and what `http` makes of them; for tests of its packets."""
 
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from harness.agent import http_native
@@ -33,6 +34,15 @@ def post(body: bytes, header: bytes = b"", told: int | None = None) -> bytes:
 
 def answer(status: int, body: bytes = b"ok") -> bytes:
     return b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body
+
+
+def loaded(path: Path) -> Object:
+    """The programs that packets are run by; there is no socket that could be released."""
+    obj = Object(path)
+    obj.program("http_release").skip()
+    Http(1, Together()).configure(obj)
+    obj.load()
+    return obj
 
 
 class Bench:
@@ -93,6 +103,9 @@ class Bench:
         """These attributes of each span."""
         self.counted()
         return [tuple(span.attributes.get(name) for name in names) for span in self.spans]
+
+    def close(self) -> None:
+        self._collector.close()
 
     def lost(self) -> dict[str, int]:
         counts = self._collector.counts()
