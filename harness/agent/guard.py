@@ -18,13 +18,22 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from harness.agent import cgroup, containers, open_hook, pid_namespace, policy, policy_paths
+from harness.agent import (
+    cgroup,
+    containers,
+    layouts,
+    open_hook,
+    pid_namespace,
+    policy,
+    policy_paths,
+    records,
+)
 from harness.agent.collector import Attachment
 from harness.agent.errors import AgentError
 from harness.agent.files import Watched
 from harness.agent.folders import Folders
 from harness.agent.libbpf import Object, RingBuffer, attached_to
-from harness.agent.opens import Opens
+from harness.agent.opens import ENDED, Opens
 from harness.agent.policy import Rule
 from harness.agent.policy_maps import PolicyMaps
 from harness.agent.records import EVENT_NAMES, Records
@@ -32,6 +41,13 @@ from harness.agent.responder import Responder
 from harness.agent.telemetry import Counts, Log, Metric, Point, Telemetry, counter
 from harness.agent.together import Together
 
+_LAYOUTS = {
+    **records.LAYOUTS,
+    "ended": ENDED,
+    "path_key": policy_paths.KEY,
+    "address_key": policy.ADDRESS_KEY,
+    "rule": policy.RULE,
+}
 _COUNTS = struct.Struct("=12Q")  # by enum kind and enum verdict
 _SEES = {
     "on_exec": "exec",
@@ -96,6 +112,8 @@ class Guard:
 
     def configure(self, obj: Object) -> None:
         """Load only what the rules need."""
+        for struct_name, layout in _LAYOUTS.items():
+            layouts.check(obj, struct_name, layout)
         for program in obj.programs:
             if program.name not in self._programs:
                 program.skip()

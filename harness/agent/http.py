@@ -14,12 +14,14 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import add
 
-from harness.agent import containers, http_native
+from harness.agent import containers, http_native, layouts
 from harness.agent.http_spans import Codec, HttpSpans, InPython, batches
 from harness.agent.http_telemetry import (
     DURATION_BOUNDS,
+    FIGURES,
     KEY_BYTES,
     SIZE_BOUNDS,
+    Event,
     Series,
     Totals,
     counted,
@@ -62,6 +64,8 @@ class Http:
 
     def configure(self, obj: Object) -> None:
         """Give the kernel the bounds of the histograms and the share of spans."""
+        layouts.check(obj, "http_event", Event)
+        layouts.check(obj, "http_totals", struct.Struct(f"={FIGURES}Q"))
         nanoseconds = [round(bound * 1e9) for bound in DURATION_BOUNDS]
         obj.set("targ_duration_bounds", struct.pack(f"={len(nanoseconds)}Q", *nanoseconds))
         obj.set("targ_size_bounds", struct.pack(f"={len(SIZE_BOUNDS)}Q", *SIZE_BOUNDS))
