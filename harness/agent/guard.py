@@ -109,6 +109,7 @@ class Guard:
         self._records = Records(rules, containers)
         self._logs: list[Log] = []
         self._told: Counter[str] = Counter()
+        self._decided_before = (b"", b"")  # what was counted the last two times
 
     def configure(self, obj: Object) -> None:
         """Load only what the rules need."""
@@ -172,8 +173,9 @@ class Guard:
         self._containers.forgotten()  # no map keeps anything of them
         self._ring.consume()
         self._logs = [self._records.with_executable(log) for log in self._logs]
-        for key, value in self._object.map("peers").drain():
-            self._logs.append(self._records.connects(key, value))
+        if self._may_have_connected() or metrics:
+            for key, value in self._object.map("peers").drain():
+                self._logs.append(self._records.connects(key, value))
         if self._opens is not None:
             self._logs += map(self._records.with_executable, self._opens.collect())
         self._maps.follow()  # before they are taken: what fails here is tried again
@@ -203,6 +205,12 @@ class Guard:
             self._condemned.close()
         self._containers.close()
         return filled and not kills
+
+    def _may_have_connected(self) -> bool:
+        """Whether a connect was counted since the last time but one: its peer comes after that."""
+        counted = self._object.get("decided")
+        older, self._decided_before = self._decided_before[0], (self._decided_before[1], counted)
+        return counted != older
 
     def _watch(self, files: Mapping[str, Watched]) -> None:
         if self._opens is not None:

@@ -187,6 +187,8 @@ class Http:
 
     def _drop_early(self) -> None:
         """Forget clients whose handshake did not come to its end."""
+        if not any(self._object.get("any_early")):  # nor began with a request, ever
+            return
         oldest = time.monotonic_ns() - round(_EARLY_SECONDS * 1e9)
         for key, value in list(self._early.items()):
             started = int.from_bytes(value[_STARTED_AT : _STARTED_AT + 8], sys.byteorder)

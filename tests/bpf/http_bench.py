@@ -65,11 +65,11 @@ class Bench:
         self._collector.start(obj)
         self._collector.collect(metrics=False)
 
-    def receive(self, packet: bytes, protocol: int = IPV4) -> None:
-        assert run(self._object.program("http_ingress"), packet, protocol) == 1
+    def receive(self, packet: bytes, protocol: int = IPV4, segments: int = 0) -> None:
+        assert run(self._object.program("http_ingress"), packet, protocol, segments) == 1
 
-    def send(self, packet: bytes, protocol: int = IPV4) -> None:
-        assert run(self._object.program("http_egress"), packet, protocol) == 1
+    def send(self, packet: bytes, protocol: int = IPV4, segments: int = 0) -> None:
+        assert run(self._object.program("http_egress"), packet, protocol, segments) == 1
 
     def ask(self, *payloads: bytes) -> list[bytes]:
         """The client's next segments; as packets, to be sent once more."""

@@ -16,6 +16,8 @@ TCP, UDP = 6, 17
 ACK, SYN = 0x10, 0x02
 CLIENT, SERVER = 40000, 8080
 HOP_BY_HOP, ROUTING, OPTIONS = 0, 43, 60
+FRAGMENT, ESP = 44, 50
+_GSO_SEGS = struct.Struct("=164xI")  # struct __sk_buff up to this member
 
 
 class _Options(ctypes.Structure):
@@ -40,14 +42,20 @@ class _Options(ctypes.Structure):
     )
 
 
-def run(program: Program, packet: bytes, protocol: int) -> int:
-    """Run a program of type cgroup_skb on an IP packet; what it returns."""
+def run(program: Program, packet: bytes, protocol: int, segments: int = 0) -> int:
+    """Run a program of type cgroup_skb on an IP packet; what it returns.
+
+    One that will be or was so many `segments`, if there are any, as by GSO and GRO.
+    """
     frame = bytes(12) + struct.pack("!H", protocol) + packet
     data = ctypes.create_string_buffer(frame, len(frame))
+    context = ctypes.create_string_buffer(_GSO_SEGS.pack(segments), _GSO_SEGS.size)
     options = _Options(
         sz=ctypes.sizeof(_Options),
         data_in=ctypes.addressof(data),
         data_size_in=len(frame),
+        ctx_in=ctypes.addressof(context),
+        ctx_size_in=len(context),
         repeat=1,
     )
     code = LIB.bpf_prog_test_run_opts(program.fd, ctypes.byref(options))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.bpf.http_bench import OK, Bench, answer, get, post
+from tests.bpf.packets import ipv4
 
 pytestmark = pytest.mark.bpf
 
@@ -75,6 +76,16 @@ def test_requests_behind_long_heads_in_one_segment(bench: Bench) -> None:
     }  # fmt: skip
     assert bench.told("http.request.body.size") == [(0,), (5,), (0,), (0,)]
     assert bench.lost() == {}
+
+
+def test_what_is_one_packet_here_and_several_on_the_wire(bench: Bench) -> None:
+    """By GRO and GSO."""
+    asked, answered = post(b"x" * 2000), answer(200, b"y" * 3000)
+    bench.receive(ipv4(bench.flow.request(asked)), segments=2)
+    bench.send(ipv4(bench.flow.response(answered)), segments=3)
+    assert bench.counted() == {("POST", "/p", 200): 1}
+    told = bench.told("http.request.body.size", "http.response.body.size")
+    assert told == [(2000, 3000)]
 
 
 def test_a_chunked_request_has_the_size_that_was_received_when_it_was_answered(
