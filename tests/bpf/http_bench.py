@@ -93,10 +93,13 @@ class Bench:
             expected = InPython().encoded(batch.records, batch.ids, 0)
             assert batch.codec.encoded(batch.records, batch.ids, 0) == expected
         found: Counter[tuple[str, str, int]] = Counter()
-        for point in telemetry.metrics[0].data.data_points if telemetry.metrics else ():
+        metrics = {metric.name: metric.data.data_points for metric in telemetry.metrics}
+        for point in metrics.get("http.server.request.duration", ()):
             a: Any = point.attributes
             status = a.get("http.response.status_code", 0)
             found[a["http.request.method"], a["http.route"], status] += sum(point.counts)
+        lost = metrics.get("http.events.lost", ())
+        assert {p.attributes["error.type"]: p.value for p in lost} == self.lost()
         return dict(found)
 
     def told(self, *names: str) -> list[tuple[Any, ...]]:
