@@ -11,7 +11,7 @@ METHODS = (
 OTHER = len(METHODS) + 1
 WINDOW, STEP, SCANNED, ROUTE = 192, 128, 152, 56
 UNKNOWN = 2**64 - 1
-_ID = re.compile(rb"(?=.*[0-9])([0-9-]+|[0-9a-fA-F-]{16,})")
+_ID = re.compile(rb"(?=.*[0-9])([0-9-]+|[0-9a-fA-F-]{16,}|(?=.*[A-Z])[0-9A-Za-z_-]{12,})")
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,8 @@ def _route(text: bytes, target: int) -> bytes:
     assert path is not None
     room = bytearray(ROUTE)
     at = 0
-    for number, segment in enumerate(path[0].split(b"/")):
+    for number, whole in enumerate(path[0].split(b"/")):
+        segment = whole.partition(b";")[0]
         if number:
             room[at : at + 1] = b"/" if at < ROUTE else b""
             at += 1

@@ -25,6 +25,7 @@ NAMES = [b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"PROPFIND", 
 PIECES = [
     b"/", b"/users", b"/42", b"/a1", b"/deadbeefdeadbeef1", b"/\xc3\xa9t\xc3\xa9", b"?a=/1",
     b"http://host:80", b"HTTP://h", b"*", b"-", b"/x.y", b"/" + b"l" * 60, b" ", b"%20",
+    b"/cus_9s6XKzkNRiz8", b"/01ARZ3NDEKTSV4RRFFQ69G5FAV", b"/A1B2C3D4E5F", b"_", b"Z", b";s=1",
 ]  # fmt: skip
 LINES = [
     b"Host: x", b"Content-Length: 5", b"content-length:10000000", b"Content-Length:  \t7",
