@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.agent import flow_series
+from harness.agent.drops import Drops
 from harness.agent.flows import Flows
 from harness.agent.libbpf import Object
 from harness.agent.peers import Peers
@@ -44,7 +45,7 @@ Told = dict[tuple[int, int, str, str], tuple[int, int, int, int]]
 @pytest.fixture(scope="module")
 def programs(bpf_objects: Path) -> Iterator[Object]:
     obj = Object(bpf_objects / "flows.bpf.o")
-    Flows(Together(), Peers(256, 300), udp=True).configure(obj)
+    Flows(Together(), Peers(256, 300), Drops(Together()), udp=True).configure(obj)
     obj.set("targ_ephemeral", EPHEMERAL)
     obj.load()
     yield obj
