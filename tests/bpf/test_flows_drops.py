@@ -64,6 +64,7 @@ def test_23_datagrams_that_a_filter_drops(service: Any, start_agent: Any, receiv
     assert "tp_btf/kfree_skb" in agent.ready["hooks"]
     send(port, 23)
     flush_until(agent, lambda: dropped(receiver) == {("udp", "socket_filter"): 23})
+    assert dropped(receiver) == {("udp", "socket_filter"): 23}
     assert agent.call("stats")["lost"] == 0
 
 
@@ -81,6 +82,7 @@ def test_a_connection_that_is_not_let_in(service: Any, start_agent: Any, receive
     with pytest.raises(TimeoutError):
         socket.create_connection(("127.0.0.1", port), timeout=0.2)
     flush_until(agent, lambda: ("tcp", "socket_filter") in dropped(receiver))
+    assert set(dropped(receiver)) == {("tcp", "socket_filter")}
 
 
 def test_others_are_not_counted_nor_what_is_dropped_while_off(
@@ -94,6 +96,7 @@ def test_others_are_not_counted_nor_what_is_dropped_while_off(
     agent.call("on")
     send(ports[0], 7)
     flush_until(agent, lambda: dropped(receiver) == {("udp", "socket_filter"): 7})
+    assert dropped(receiver) == {("udp", "socket_filter"): 7}
 
 
 def test_nothing_runs_where_it_was_not_asked_for(service: Any, start_agent: Any) -> None:
