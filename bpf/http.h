@@ -140,8 +140,9 @@ struct http_conn {
 	__u64 left; /* bytes of the response */
 	__u64 response_bytes;
 	__u64 last_ns; /* when something of it left last */
-	__u64 tail;	 /* the last bytes of a chunked body, the last of all in the highest byte but one */
-	__u32 claimed;	 /* requests that somebody ends or has ended: the two ends may meet */
+	__u64 tail; /* the last bytes of a chunked body, the last of all in the highest byte but one
+		     */
+	__u32 claimed;	/* requests that somebody ends or has ended: the two ends may meet */
 	__u32 body_seq; /* where the body of the last request begins, if that is O_CHUNKED */
 };
 

@@ -11,9 +11,9 @@
 #define LETTERS	  2 /* that are hexadecimal digits */
 #define OTHERS	  4
 #define CAPITALS  8
-#define FOREIGN	  16  /* to the names that machines make: no letter, digit, '-' or '_' */
-#define ENDED	  32  /* what follows are its parameters: /cart;jsessionid=1 */
-#define LONG_HEX  16  /* characters */
+#define FOREIGN	  16 /* to the names that machines make: no letter, digit, '-' or '_' */
+#define ENDED	  32 /* what follows are its parameters: /cart;jsessionid=1 */
+#define LONG_HEX  16 /* characters */
 #define LONG_NAME 12
 #define LONGEST	  24  /* a method and the blank behind it */
 #define AUTHORITY 128 /* bytes of a target before its path: http://host:port */
@@ -142,7 +142,8 @@ __noinline int route_of(struct http_key *key, struct http_head *head)
 		unsigned char c = place < MESSAGE ? head->text[place] : 0;
 
 		out = at->out;
-		if (c <= ' ' || c == '?' || c == '/' || c == ';') { /* zeros: behind what was read */
+		if (c <= ' ' || c == '?' || c == '/' ||
+		    c == ';') { /* zeros: behind what was read */
 			if (is_id(seen, out - at->start)) {
 				out = at->start;
 				if (out < ROUTE - 4)

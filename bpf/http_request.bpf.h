@@ -1,4 +1,3 @@
-if (conn->open || !end) {
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* http: where a request begins, and what is kept of it until it is answered */
 #ifndef __HTTP_REQUEST_BPF_H
@@ -109,7 +108,6 @@ static __always_inline __u32 measure(struct http_conn *conn, struct http_segment
 		conn->open = O_UNKNOWN;
 	}
 	if (conn->open || !end) {
-
 		conn->end_seq = seg->seq + seg->len;
 		return 0;
 	}

@@ -41,7 +41,7 @@ def test_every_entry_is_read_once(table: Map) -> None:
         entries = fill(table, number)
         for _ in range(2):
             found = list(table.items())
-            assert Counter(key for key, _ in found) == Counter(entries)
+            assert Counter(key for key, _ in found) == Counter(list(entries))
             assert dict(found) == entries
 
 
