@@ -167,7 +167,10 @@ class Flows:
         own, contained = by_container(self._told(forget_idle=reading))
         dropped, of_containers = by_container(self._drops.read())
         told = {
-            each: [*as_metrics(contained.get(each, ())), *drops.metrics(of_containers.get(each, ()))]
+            each: [
+                *as_metrics(contained.get(each, ())),
+                *drops.metrics(of_containers.get(each, ())),
+            ]
             for each in {**contained, **of_containers}
         }
         return Telemetry([*as_metrics(own), *drops.metrics(dropped)], contained=told)

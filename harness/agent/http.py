@@ -144,7 +144,9 @@ class Http:
 
     def _lost(self) -> dict[str, int]:
         """By why."""
-        lost = dict(zip(LOST, struct.unpack(f"={len(LOST)}Q", self._object.get("lost")), strict=True))
+        lost = dict(
+            zip(LOST, struct.unpack(f"={len(LOST)}Q", self._object.get("lost")), strict=True)
+        )
         lost["unseen"] += self._unadopted
         return lost
 

@@ -159,8 +159,8 @@ class Map:
             if code < 0 and code != -errno.ENOENT:
                 raise failure(f"The map {self.name} cannot be read.", code)
             held += count.value
-            raw_keys = keys[: count.value * self.key_size]
-            raw_values = values[: count.value * self.stored]
+            raw_keys = ctypes.string_at(keys, count.value * self.key_size)
+            raw_values = ctypes.string_at(values, count.value * self.stored)
             for i in range(count.value):
                 yield (
                     raw_keys[i * self.key_size : (i + 1) * self.key_size],

@@ -96,9 +96,7 @@ FRAMES: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("frame", FRAMES)
 def test_a_datagram_and_its_answer(flows: Object, frame: str) -> None:
     packet = FRAMES[frame](ASKED)
-    protocol, here, there = (
-        (IPV4, HERE4, THERE4) if packet[0] >> 4 == 4 else (IPV6, HERE6, THERE6)
-    )
+    protocol, here, there = (IPV4, HERE4, THERE4) if packet[0] >> 4 == 4 else (IPV6, HERE6, THERE6)
     assert run(flows.program("udp_ingress"), between(packet, there, here), protocol) == 1
     assert told(flows) == {(SERVER, 53, there, here): (0, 100, 0, 1)}
     packet = FRAMES[frame](udp(b"y" * 300, 53, 40000))

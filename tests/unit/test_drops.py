@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.agent.container import Container
-from harness.agent.drops import KEY, Drops, Dropped, metrics
+from harness.agent.drops import KEY, Dropped, Drops, metrics
 from harness.agent.errors import AgentError
 from harness.agent.together import Together
 
