@@ -52,8 +52,8 @@ static __always_inline void keep_tail(struct __sk_buff *skb, struct http_segment
 {
 	__u64 n = fresh < LAST_SIZE ? fresh : LAST_SIZE, bytes = 0;
 
-	barrier_var(n); /* as in read() */
-	if (n < 1)
+	barrier_var(n);	      /* as in read() */
+	if ((long long)n < 1) /* signed: before 6.4 the verifier learns nothing of what is not 0 */
 		return;
 	barrier_var(n);
 	if (n > LAST_SIZE || bpf_skb_load_bytes(skb, seg->offset + seg->len - n, &bytes, n))
