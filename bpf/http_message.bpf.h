@@ -146,8 +146,9 @@ __noinline int route_of(struct http_key *key, struct http_head *head)
 		    c == ';') { /* zeros: behind what was read */
 			if (is_id(seen, out - at->start)) {
 				out = at->start;
-				if (out < ROUTE - 4)
-					__builtin_memcpy(route + out, "{id}", 4);
+				if (out >= ROUTE - 4) /* nor has what comes behind it any room */
+					break;
+				__builtin_memcpy(route + out, "{id}", 4);
 				out += 4;
 			}
 			if (c != '/' && c != ';')
