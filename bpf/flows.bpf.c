@@ -291,5 +291,6 @@ int find_open(struct bpf_iter__tcp *ctx)
 }
 
 #include "flows_udp.bpf.h"
+#include "flows_drops.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

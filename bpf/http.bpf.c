@@ -11,8 +11,9 @@
  *
  * Not seen: TLS, HTTP/2, UNIX sockets, a request line that does not begin with
  * a segment or behind another request in one, and segments out of order. Sizes
- * are those of Content-Length; a chunked body has none, and ends with a segment
- * whose end looks like that of its last chunk.
+ * are those of Content-Length. A body without one is all that is transferred up
+ * to its end, the frames of its chunks with it; a chunked one ends with a
+ * segment whose end looks like that of its last chunk.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
@@ -37,7 +38,7 @@ int http_ingress(struct __sk_buff *skb)
 
 	if (!parse(skb, &seg))
 		return 1;
-	for (i = 0; i < QUEUE; i++) {
+	for (i = 0; i <= QUEUE; i++) {
 		struct http_series one = {};
 
 		if (!recognise(skb, &seg, &head, &one.key, &end))
@@ -66,11 +67,15 @@ int http_egress(struct __sk_buff *skb)
 	conn = conn_of(skb, 0);
 	if (!conn && any_early)
 		conn = adopt(skb, seg.dest, true);
-	if (!conn || conn->begun == conn->ended || conn->generation != generation)
+	if (!conn || conn->generation != generation)
 		return 1;
+	if (conn->begun == conn->ended) {
+		unasked(skb, &seg, conn);
+		return 1;
+	}
 	for (i = 0; i < QUEUE; i++) {
 		if (conn->answering && has_ended(skb, &seg, conn))
-			finish(conn, outcome_of(conn), conn->last_ns, UNKNOWN);
+			finish(conn, outcome_of(conn), conn->last_ns, left_so_far(conn));
 		taken = conn->answering ? go_on(skb, &seg, conn) : answer(skb, &seg, conn);
 		if (!taken || taken >= seg.len || conn->begun == conn->ended)
 			break;

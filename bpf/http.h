@@ -116,6 +116,13 @@ enum http_answering {
 	A_CLOSE, /* until the connection ends */
 };
 
+/* whether it is known where a request ends */
+enum http_open {
+	O_KNOWN,
+	O_UNKNOWN,
+	O_CHUNKED, /* not where it ends, but where its body begins */
+};
+
 /* one per socket; ingress writes begun, egress ended */
 struct http_conn {
 	__u32 generation;
@@ -125,15 +132,18 @@ struct http_conn {
 	__u32 end_seq; /* where the next request begins */
 	__u32 ack;     /* what the client had received when it sent the last one */
 	__u32 out_seq; /* where the next response begins, or the rest of this one */
-	__u8 open;     /* nobody knows where the last request ends */
+	__u8 open;     /* enum http_open of the last request */
 	__u8 answered; /* whether out_seq means anything */
 	__u8 answering;
-	__u8 unused;
+	__u8 skipped; /* requests that had no room, and whose responses may come yet */
 	struct http_request request;
 	__u64 left; /* bytes of the response */
 	__u64 response_bytes;
 	__u64 last_ns; /* when something of it left last */
-	__u32 claimed; /* requests that somebody ends or has ended: the two ends may meet */
+	__u64 tail; /* the last bytes of a chunked body, the last of all in the highest byte but one
+		     */
+	__u32 claimed;	/* requests that somebody ends or has ended: the two ends may meet */
+	__u32 body_seq; /* where the body of the last request begins, if that is O_CHUNKED */
 };
 
 /* one per socket whose client does not wait for responses */

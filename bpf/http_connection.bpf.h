@@ -10,6 +10,9 @@ bool any_early = false;
 
 static const struct http_conn fresh;
 
+_Static_assert(__builtin_offsetof(struct http_conn, request.start_ns) == 32,
+	       "harness/agent/http.py reads it");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

@@ -6,9 +6,15 @@
 #ifndef __HTTP_MESSAGE_BPF_H
 #define __HTTP_MESSAGE_BPF_H
 
+/* what a segment of a path is made of */
 #define DIGITS	  1
 #define LETTERS	  2 /* that are hexadecimal digits */
 #define OTHERS	  4
+#define CAPITALS  8
+#define FOREIGN	  16 /* to the names that machines make: no letter, digit, '-' or '_' */
+#define ENDED	  32 /* what follows are its parameters: /cart;jsessionid=1 */
+#define LONG_HEX  16 /* characters */
+#define LONG_NAME 12
 #define LONGEST	  24  /* a method and the blank behind it */
 #define AUTHORITY 128 /* bytes of a target before its path: http://host:port */
 
@@ -87,9 +93,32 @@ static __always_inline __u32 path_of(const struct http_head *head, __u32 target)
 	return target;
 }
 
-/* /users/42/cards?page=2 becomes /users/{id}/cards; numbers, dates, UUIDs and
- * long hexadecimal names are ids. The cursor lives in `head`, the caller's
- * memory, where the verifier does not follow its values: it would try them all.
+static __always_inline __u32 kind_of(unsigned char c)
+{
+	unsigned char small = c | 0x20;
+
+	if (c >= '0' && c <= '9')
+		return DIGITS;
+	if (small >= 'a' && small <= 'z')
+		return (small <= 'f' ? LETTERS : OTHERS) | (c < 'a' ? CAPITALS : 0);
+	if (c == '-')
+		return 0;
+	return c == '_' ? OTHERS : OTHERS | FOREIGN;
+}
+
+static __always_inline bool is_id(__u32 seen, __u32 length)
+{
+	if (!(seen & DIGITS))
+		return false;
+	if (!(seen & OTHERS) && (!(seen & LETTERS) || length >= LONG_HEX))
+		return true;
+	return (seen & CAPITALS) && !(seen & FOREIGN) && length >= LONG_NAME;
+}
+
+/* /users/42/cards?page=2 becomes /users/{id}/cards; numbers, dates, UUIDs, long
+ * hexadecimal names, and long ones with digits and capitals are ids. The cursor
+ * lives in `head`, the caller's memory, where the verifier does not follow its
+ * values: it would try them all.
  */
 __noinline int route_of(struct http_key *key, struct http_head *head)
 {
@@ -113,24 +142,27 @@ __noinline int route_of(struct http_key *key, struct http_head *head)
 		unsigned char c = place < MESSAGE ? head->text[place] : 0;
 
 		out = at->out;
-		if (c <= ' ' || c == '?' || c == '/') { /* zeros are behind what was read */
-			if ((seen & (DIGITS | OTHERS)) == DIGITS &&
-			    (!(seen & LETTERS) || out - at->start >= 16)) {
+		if (c <= ' ' || c == '?' || c == '/' ||
+		    c == ';') { /* zeros: behind what was read */
+			if (is_id(seen, out - at->start)) {
 				out = at->start;
-				if (out < ROUTE - 4)
-					__builtin_memcpy(route + out, "{id}", 4);
+				if (out >= ROUTE - 4) /* nor has what comes behind it any room */
+					break;
+				__builtin_memcpy(route + out, "{id}", 4);
 				out += 4;
 			}
-			if (c != '/')
+			if (c != '/' && c != ';')
 				break;
 			at->start = out + 1;
-			at->seen = 0;
-		} else if (c >= '0' && c <= '9') {
-			at->seen = seen | DIGITS;
-		} else if ((c | 0x20) >= 'a' && (c | 0x20) <= 'f') {
-			at->seen = seen | LETTERS;
-		} else if (c != '-') {
-			at->seen = seen | OTHERS;
+			at->seen = c == ';' ? ENDED : 0;
+			if (c == ';') {
+				at->out = out;
+				continue;
+			}
+		} else if (seen & ENDED) {
+			continue;
+		} else {
+			at->seen = seen | kind_of(c);
 		}
 		if (out < ROUTE)
 			route[out] = c;

@@ -3,7 +3,8 @@
 #ifndef __HTTP_REQUEST_BPF_H
 #define __HTTP_REQUEST_BPF_H
 
-#define HUGE (1ULL << 30) /* sequence numbers do not reach farther */
+#define HUGE	     (1ULL << 30) /* sequence numbers do not reach farther */
+#define MOST_SKIPPED 255
 
 const volatile __u32 targ_sample;    /* a span if a random number is not above */
 const volatile bool targ_containers; /* whether records tell the cgroup that they are of */
@@ -45,12 +46,7 @@ static __always_inline bool recognise(struct __sk_buff *skb, struct http_segment
 			return false;
 	}
 	route_of(key, head);
-	if (has_body(key->method)) {
-		*end = header_of(skb, head, seg->offset, seg->len, WINDOWS);
-	} else {
-		head->length = UNKNOWN;
-		*end = header(head);
-	}
+	*end = header_of(skb, head, seg->offset, seg->len, WINDOWS);
 	if (head->line ? !head->version : key->method == M_OTHER)
 		return false; /* another protocol's */
 	key->minor = head->version - '0';
@@ -90,18 +86,27 @@ static __always_inline bool is_next(struct http_conn *conn, struct http_segment 
 	return true;
 }
 
-/* the size of a request's body, and where the next request begins: behind so many bytes, or 0 */
+/*
+ * The size of a request's body, left in `head`, and where the next request begins: behind so many
+ * bytes, or 0. That of a chunked one is known when it is answered.
+ */
 static __always_inline __u32 measure(struct http_conn *conn, struct http_segment *seg,
-				     struct http_head *head, struct http_request *request,
-				     __u8 method, __u32 end)
+				     struct http_head *head, __u8 method, __u32 end)
 {
 	bool body = has_body(method);
 
-	if (end && !head->chunked && head->length == UNKNOWN)
+	if (head->chunked)
+		head->length = UNKNOWN;
+	else if (head->length == UNKNOWN && (end || !body))
 		head->length = 0;
-	request->bytes = head->chunked ? UNKNOWN : end || body ? head->length : 0;
 	conn->ack = seg->ack;
-	conn->open = head->chunked || (end ? head->length >= HUGE : body);
+	conn->open = O_KNOWN;
+	if (head->chunked) {
+		conn->open = end ? O_CHUNKED : O_UNKNOWN;
+		conn->body_seq = seg->seq + end;
+	} else if (end ? head->length >= HUGE : body) {
+		conn->open = O_UNKNOWN;
+	}
 	if (conn->open || !end) {
 		conn->end_seq = seg->seq + seg->len;
 		return 0;
@@ -133,12 +138,20 @@ __noinline __u32 begin(struct __sk_buff *skb, struct http_segment *seg, struct h
 	if (!is_next(conn, seg, &known))
 		return known;
 	waiting = conn->begun - conn->ended;
+	if (!waiting)
+		conn->skipped = 0;
+	method = one->key.method;
+	end = measure(conn, seg, head, method, end);
 	request = slot_of(skb, conn, waiting);
 	if (!request) {
 		lose(L_PIPELINE);
-		return 0;
+		if (conn->skipped < MOST_SKIPPED)
+			conn->skipped++;
+		if (conn->open == O_CHUNKED) /* what is received now is no other one's body */
+			conn->open = O_UNKNOWN;
+		return end;
 	}
-	method = one->key.method;
+	request->bytes = head->length;
 	one->cgroup = targ_containers ? bpf_skb_cgroup_id(skb) : 0;
 	if (differs(one, &request->series))
 		request->series = *one;
@@ -148,7 +161,6 @@ __noinline __u32 begin(struct __sk_buff *skb, struct http_segment *seg, struct h
 		target = method == M_OTHER ? 0 : head->target;
 		keep_target(skb, seg->offset + target, seg->len - target, request->target);
 	}
-	end = measure(conn, seg, head, request, method, end);
 	if (!waiting)
 		conn->current = conn->begun;
 	barrier();

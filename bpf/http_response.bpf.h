@@ -3,8 +3,12 @@
 #ifndef __HTTP_RESPONSE_BPF_H
 #define __HTTP_RESPONSE_BPF_H
 
-#define LAST	  "0\r\n\r\n" /* chunk, with what ends a body behind it */
-#define LAST_SIZE (sizeof(LAST) - 1)
+/* the last chunk of a body, behind what ends the one before it or the head */
+#define LAST		"\r\n0\r\n\r\n"
+#define LAST_SIZE	(sizeof(LAST) - 1)
+#define BLANK		"\r\n\r\n" /* what ends a body that has trailers, too */
+#define BLANK_SIZE	(sizeof(BLANK) - 1)
+#define REQUEST_TIMEOUT 408
 
 /* make the request current whose response comes now */
 static __noinline int turn(struct __sk_buff *skb, struct http_conn *conn)
@@ -20,6 +24,49 @@ static __noinline int turn(struct __sk_buff *skb, struct http_conn *conn)
 static __always_inline __u32 outcome_of(struct http_conn *conn)
 {
 	return conn->request.series.key.status | conn->request.series.key.minor << 16;
+}
+
+/* how much has left of a body whose size no head told: its chunks' frames are of it, too */
+static __always_inline __u64 left_so_far(const struct http_conn *conn)
+{
+	return UNKNOWN - conn->left;
+}
+
+/* how much of a chunked request was received by now: what is acknowledged, but for a FIN */
+static __always_inline __u64 uploaded(struct __sk_buff *skb, struct http_segment *seg,
+				      struct http_conn *conn)
+{
+	__u32 bytes = seg->ack - conn->body_seq;
+	struct bpf_sock *sk = skb->sk;
+
+	if (sk)
+		sk = bpf_sk_fullsock(sk);
+	if (sk && (sk->state == BPF_TCP_CLOSE_WAIT || sk->state == BPF_TCP_LAST_ACK))
+		bytes--;
+	return (__s32)bytes < 0 ? UNKNOWN : bytes;
+}
+
+/* the last bytes of a body, of which so many are new: they may come apart */
+static __always_inline void keep_tail(struct __sk_buff *skb, struct http_segment *seg,
+				      struct http_conn *conn, __u64 fresh)
+{
+	__u64 n = fresh < LAST_SIZE ? fresh : LAST_SIZE, bytes = 0;
+
+	barrier_var(n);	      /* as in read() */
+	if ((long long)n < 1) /* signed: before 6.4 the verifier learns nothing of what is not 0 */
+		return;
+	barrier_var(n);
+	if (n > LAST_SIZE || bpf_skb_load_bytes(skb, seg->offset + seg->len - n, &bytes, n))
+		return;
+	conn->tail = conn->tail >> 8 * n | bytes << 8 * (LAST_SIZE - n);
+}
+
+/* whether a chunked body may have ended there: one with trailers is not seen to */
+static __always_inline bool may_be_whole(const struct http_conn *conn)
+{
+	__u64 blank = WORD(BLANK "    ") & FIRST(BLANK_SIZE);
+
+	return conn->tail >> 8 * (LAST_SIZE - BLANK_SIZE) == blank;
 }
 
 /*
@@ -59,6 +106,8 @@ __noinline __u32 answer(struct __sk_buff *skb, struct http_segment *seg, struct 
 		head.chunked = 0;
 	}
 	conn->answered = 1;
+	if (conn->open == O_CHUNKED && conn->begun - conn->ended == 1)
+		conn->request.bytes = uploaded(skb, seg, conn);
 	if (!end || (!head.chunked && head.length <= seg->len - end)) { /* all of it is here */
 		end = end ? end + head.length : seg->len;
 		conn->out_seq = seg->seq + end;
@@ -69,6 +118,7 @@ __noinline __u32 answer(struct __sk_buff *skb, struct http_segment *seg, struct 
 	key->minor = minor;
 	conn->out_seq = seg->seq + end;
 	conn->response_bytes = conn->left = head.chunked ? UNKNOWN : head.length;
+	conn->tail = (WORD("\r\n      ") & FIRST(2)) << 8 * (LAST_SIZE - 2);
 	conn->last_ns = now;
 	conn->answering = head.chunked ? A_CHUNKED : head.length == UNKNOWN ? A_CLOSE : A_LENGTH;
 	return end;
@@ -77,7 +127,6 @@ __noinline __u32 answer(struct __sk_buff *skb, struct http_segment *seg, struct 
 /* more of a response's body; how many bytes of the segment are its, 0 if all of them */
 __noinline __u32 go_on(struct __sk_buff *skb, struct http_segment *seg, struct http_conn *conn)
 {
-	__u64 tail = 0;
 	__u32 old;
 
 	if (!seg || !conn)
@@ -96,10 +145,11 @@ __noinline __u32 go_on(struct __sk_buff *skb, struct http_segment *seg, struct h
 	}
 	conn->left -= seg->len - old;
 	conn->out_seq = seg->seq + seg->len;
-	if (conn->answering == A_CHUNKED && seg->len >= LAST_SIZE &&
-	    !bpf_skb_load_bytes(skb, seg->offset + seg->len - LAST_SIZE, &tail, LAST_SIZE) &&
-	    tail == (WORD(LAST "\0\0\0") & FIRST(LAST_SIZE)))
-		finish(conn, outcome_of(conn), conn->last_ns, UNKNOWN);
+	if (conn->answering != A_CHUNKED)
+		return 0;
+	keep_tail(skb, seg, conn, seg->len - old);
+	if (conn->tail == (WORD(LAST) & FIRST(LAST_SIZE)))
+		finish(conn, outcome_of(conn), conn->last_ns, left_so_far(conn));
 	return 0;
 }
 
@@ -113,6 +163,33 @@ static __always_inline bool has_ended(struct __sk_buff *skb, struct http_segment
 	       (__s32)(seg->seq - conn->out_seq) >= 0 &&
 	       !bpf_skb_load_bytes(skb, seg->offset, &word, 7) &&
 	       word == (WORD("HTTP/1. ") & FIRST(7));
+}
+
+/*
+ * A response to what was not known as a request: it was torn, or not looked for where it began.
+ * Not one that a server sends by itself, to end a connection that is idle.
+ */
+static __noinline int unasked(struct __sk_buff *skb, struct http_segment *seg,
+			      struct http_conn *conn)
+{
+	__u64 words[SHORTEST / 8] = {};
+	const char *text = (const char *)words;
+	__u32 status;
+
+	if (!conn->answered || (__s32)(seg->seq - conn->out_seq) < 0) /* or sent again */
+		return 0;
+	if (bpf_skb_load_bytes(skb, seg->offset, words, sizeof(words)) ||
+	    (WORD(text) & FIRST(7)) != (WORD("HTTP/1. ") & FIRST(7)))
+		return 0;
+	status = (text[9] - '0') * 100 + (text[10] - '0') * 10 + text[11] - '0';
+	if (status < 200 || status == REQUEST_TIMEOUT)
+		return 0;
+	conn->out_seq = seg->seq + seg->len;
+	if (conn->skipped)
+		conn->skipped--;
+	else
+		lose(L_UNSEEN);
+	return 0;
 }
 
 #endif

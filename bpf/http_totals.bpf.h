@@ -11,6 +11,8 @@ const volatile __u64 targ_size_bounds[SIZES];
 __u64 lost[LOST] = {};
 
 static const struct http_totals zero;
+/* keeps the type in the object, which no map has */
+const struct http_event *http_event_type;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);

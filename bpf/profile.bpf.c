@@ -43,6 +43,9 @@ struct image {
 	char executable[NAME_SIZE];
 };
 
+/* keeps the type in the object, which no map has */
+const struct image *image_type;
+
 struct {
 	__uint(type, BPF_MAP_TYPE_CGROUP_ARRAY);
 	__uint(max_entries, 1);

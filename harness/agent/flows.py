@@ -14,6 +14,7 @@ seen; one that was known and closes then stays without its close and its last by
 
 UDP sockets keep no totals, and no tracepoint tells a datagram's size and peer: `--udp on` attaches
 packet programs to the cgroup, which then run for each packet of it, those of TCP among them.
+`--drops on` takes the tracepoint of dropped packets, which is the whole host's (drops.py).
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.agent import cgroup, containers, flow_series, layouts, network_namespaces
+from harness.agent import cgroup, containers, drops, flow_series, layouts, network_namespaces
 from harness.agent.collector import Attachment
+from harness.agent.drops import Drops
 from harness.agent.errors import AgentError
 from harness.agent.flow_metrics import metrics as as_metrics
 from harness.agent.flow_series import COUNTED, FLOW, KEY, NOTHING, SERIES, Flow, Series
@@ -65,6 +67,12 @@ def add_options(parser: ArgumentParser) -> None:
         default="off",
         help="count datagrams, too: a program runs for each packet of the cgroup then",
     )
+    parser.add_argument(
+        "--drops",
+        choices=("on", "off"),
+        default="off",
+        help="count received packets that the kernel dropped, by its reason: Linux 6.11 or later",
+    )
 
 
 def create(options: Namespace) -> Flows:
@@ -75,8 +83,9 @@ def create(options: Namespace) -> Flows:
             f"--peers is {options.peers}, --peer-age is {options.peer_age:g}.",
             "Give one peer at least, and an age that is not negative.",
         )
-    peers = Peers(options.peers, options.peer_age)
-    return Flows(containers.asked(options), peers, udp=options.udp == "on")
+    peers, together = Peers(options.peers, options.peer_age), containers.asked(options)
+    dropped = Drops(together, wanted=options.drops == "on")
+    return Flows(together, peers, dropped, udp=options.udp == "on")
 
 
 @dataclass
@@ -96,8 +105,10 @@ class Flows:
 
     name = "flows"
 
-    def __init__(self, containers: Together, peers: Peers, *, udp: bool = False) -> None:
-        self._containers, self._peers, self._udp = containers, peers, udp
+    def __init__(
+        self, containers: Together, peers: Peers, drops: Drops, *, udp: bool = False
+    ) -> None:
+        self._containers, self._peers, self._drops, self._udp = containers, peers, drops, udp
         self._reading = _Reading("", on=False)
         self._walk_due = self._read_due = self._warned = False
         self._pass = 0
@@ -105,7 +116,7 @@ class Flows:
         self._kept: dict[Series, list[int]] = {}
 
     def configure(self, obj: Object) -> None:
-        """Tell connections of containers apart, or not; count datagrams, or not."""
+        """Tell connections of containers apart, or not; count datagrams and drops, or not."""
         layouts.check(obj, "flow_series", SERIES)
         layouts.check(obj, "flow", FLOW)
         self._containers.prepare(obj, ["flows"], KEY.size, _FLOWS_OF_CONTAINERS)
@@ -113,11 +124,13 @@ class Flows:
             obj.set("targ_ephemeral", int(_LOCAL_PORTS.read_text().split()[0]))
         for name in () if self._udp else _UDP:
             obj.program(name).skip()
+        self._drops.configure(obj)
 
     def start(self, obj: Object) -> None:
         """Make the iterators ready."""
         self._object, self._flows = obj, obj.map("flows")
         self._containers.start(obj)
+        self._drops.start(obj)
         for key in flow_series.overflows():
             self._flows.update(key.ljust(self._flows.key_size, b"\0"), bytes(FLOW.size))
         self._known = Iterator(obj.program("read_open"), over=obj.map("connections"))
@@ -135,8 +148,9 @@ class Flows:
 
     def attach(self, obj: Object) -> Sequence[Attachment]:
         """Watch states from now on; what opened meanwhile is found at the next export."""
-        watching = [obj.program(name) for name in ("on_state", *(_UDP if self._udp else ()))]
-        links = attached_to(self._directory, watching)
+        names = ["on_state", *(_UDP if self._udp else ())]
+        names += [drops.PROGRAM] if self._drops.wanted else []
+        links = attached_to(self._directory, map(obj.program, names))
         self._reading = _Reading(self._known.hook)
         self._walk_due = self._read_due = True
         return [*links, self._reading]
@@ -151,8 +165,15 @@ class Flows:
             self._read_open()
         self._forget()
         own, contained = by_container(self._told(forget_idle=reading))
-        told = {each: as_metrics(some) for each, some in contained.items()}
-        return Telemetry(as_metrics(own), contained=told)
+        dropped, of_containers = by_container(self._drops.read())
+        told = {
+            each: [
+                *as_metrics(contained.get(each, ())),
+                *drops.metrics(of_containers.get(each, ())),
+            ]
+            for each in {**contained, **of_containers}
+        }
+        return Telemetry([*as_metrics(own), *drops.metrics(dropped)], contained=told)
 
     def counts(self) -> Counts:
         """`events` are connections opened, closed and failed; datagrams are none."""
@@ -222,6 +243,7 @@ class Flows:
     def _forget(self) -> None:
         """Give the room of containers that are long gone to those that come."""
         gone = self._containers.forgotten()
+        self._drops.forget(gone)
         for key in list(self._flows.keys()) if gone else ():
             if (number := flow_series.cgroup(key)) in gone:
                 series = gone[number], key[: KEY.size]

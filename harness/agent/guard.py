@@ -18,13 +18,22 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from harness.agent import cgroup, containers, open_hook, pid_namespace, policy, policy_paths
+from harness.agent import (
+    cgroup,
+    containers,
+    layouts,
+    open_hook,
+    pid_namespace,
+    policy,
+    policy_paths,
+    records,
+)
 from harness.agent.collector import Attachment
 from harness.agent.errors import AgentError
 from harness.agent.files import Watched
 from harness.agent.folders import Folders
 from harness.agent.libbpf import Object, RingBuffer, attached_to
-from harness.agent.opens import Opens
+from harness.agent.opens import ENDED, Opens
 from harness.agent.policy import Rule
 from harness.agent.policy_maps import PolicyMaps
 from harness.agent.records import EVENT_NAMES, Records
@@ -32,6 +41,13 @@ from harness.agent.responder import Responder
 from harness.agent.telemetry import Counts, Log, Metric, Point, Telemetry, counter
 from harness.agent.together import Together
 
+_LAYOUTS = {
+    **records.LAYOUTS,
+    "ended": ENDED,
+    "path_key": policy_paths.KEY,
+    "address_key": policy.ADDRESS_KEY,
+    "rule": policy.RULE,
+}
 _COUNTS = struct.Struct("=12Q")  # by enum kind and enum verdict
 _SEES = {
     "on_exec": "exec",
@@ -43,6 +59,7 @@ _SEES = {
     "on_sendmsg4": "connect",
     "on_sendmsg6": "connect",
 }  # which event each program is for
+_Counted = Counter[tuple[str, str]]  # by event and what was done
 _UNJUDGED = "unjudged"
 _SPARE_SLOTS = 4  # for programs that are interrupted by others of their CPU
 
@@ -93,9 +110,12 @@ class Guard:
         self._records = Records(rules, containers)
         self._logs: list[Log] = []
         self._told: Counter[str] = Counter()
+        self._decided_before = (b"", b"")  # what was counted the last two times
 
     def configure(self, obj: Object) -> None:
         """Load only what the rules need."""
+        for struct_name, layout in _LAYOUTS.items():
+            layouts.check(obj, struct_name, layout)
         for program in obj.programs:
             if program.name not in self._programs:
                 program.skip()
@@ -154,25 +174,32 @@ class Guard:
         self._containers.forgotten()  # no map keeps anything of them
         self._ring.consume()
         self._logs = [self._records.with_executable(log) for log in self._logs]
-        for key, value in self._object.map("peers").drain():
-            self._logs.append(self._records.connects(key, value))
+        if self._may_have_connected() or metrics:
+            for key, value in self._object.map("peers").drain():
+                self._logs.append(self._records.connects(key, value))
         if self._opens is not None:
             self._logs += map(self._records.with_executable, self._opens.collect())
         self._maps.follow()  # before they are taken: what fails here is tried again
         logs, self._logs = self._logs, []
         self._told.update(log.event_name for log in logs)
-        return Telemetry(logs=logs, metrics=self._metrics() if metrics else ())
+        if not metrics:
+            return Telemetry(logs=logs)
+        decided, lost = self._decided(), self._lost()
+        counts = self._counts(decided, lost)
+        return Telemetry(logs=logs, metrics=self._metrics(decided, lost), counts=counts)
 
     def counts(self) -> Counts:
         """`lost` is what nobody was told of; `unjudged` of it is what was not even looked at."""
-        lost = self._lost()
+        return self._counts(self._decided(), self._lost())
+
+    def _counts(self, decided: _Counted, lost: _Counted) -> Counts:
         more = {
             "unjudged": sum(count for (_, what), count in lost.items() if what == _UNJUDGED),
             "spared": int.from_bytes(self._object.get("spared"), "little"),
         }
         if self._opens is not None:
             more["answerer_restarts"] = self._opens.restarts
-        return Counts(sum(self._decided().values()), sum(lost.values()), more)
+        return Counts(sum(decided.values()), sum(lost.values()), more)
 
     def close(self) -> bool:
         """End the threads, then what they read from."""
@@ -186,11 +213,17 @@ class Guard:
         self._containers.close()
         return filled and not kills
 
+    def _may_have_connected(self) -> bool:
+        """Whether a connect was counted since the last time but one: its peer comes after that."""
+        counted = self._object.get("decided")
+        older, self._decided_before = self._decided_before[0], (self._decided_before[1], counted)
+        return counted != older
+
     def _watch(self, files: Mapping[str, Watched]) -> None:
         if self._opens is not None:
             self._opens.watch(files)
 
-    def _decided(self) -> Counter[tuple[str, str]]:
+    def _decided(self) -> _Counted:
         """By event and action, from the kernel; what was lost on its way was decided, too."""
         found = self._counted("decided", "ignore")
         if self._opens is not None:
@@ -198,7 +231,7 @@ class Guard:
             found["open", "kill"] += self._opens.lost()["kill"]
         return found
 
-    def _lost(self) -> Counter[tuple[str, str]]:
+    def _lost(self) -> _Counted:
         """A program that interrupts itself on its CPU is not run by the kernel: also unjudged."""
         found = self._counted("lost", _UNJUDGED)
         for program in self._object.programs:
@@ -207,7 +240,7 @@ class Guard:
             found.update({("open", action): n for action, n in self._opens.lost().items()})
         return found
 
-    def _counted(self, name: str, passed: str) -> Counter[tuple[str, str]]:
+    def _counted(self, name: str, passed: str) -> _Counted:
         numbers = _COUNTS.unpack(self._object.get(name))
         verdicts = {**policy.ACTIONS, passed: policy.ACTIONS["ignore"]}
         return Counter(
@@ -219,9 +252,8 @@ class Guard:
             }
         )
 
-    def _metrics(self) -> Sequence[Metric]:
+    def _metrics(self, decided: _Counted, lost: _Counted) -> Sequence[Metric]:
         told = [Point({"event.name": name}, count) for name, count in self._told.items()]
-        decided, lost = self._decided(), self._lost()
         kinds = sorted({(rule.event, rule.action) for rule in self._rules})
         return [
             *([counter("guard.events", "{event}", told)] if told else []),
@@ -240,7 +272,7 @@ class Guard:
             self._maps.roots.forget(pid)
 
 
-def _points(kinds: Sequence[tuple[str, str]], counted: Counter[tuple[str, str]]) -> list[Point]:
+def _points(kinds: Sequence[tuple[str, str]], counted: _Counted) -> list[Point]:
     """Of what the policy has, and of what happened without it."""
     shown = sorted({*kinds, *(each for each, count in counted.items() if count)})
     return [

@@ -14,12 +14,14 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import add
 
-from harness.agent import containers, http_native
+from harness.agent import containers, http_native, layouts
 from harness.agent.http_spans import Codec, HttpSpans, InPython, batches
 from harness.agent.http_telemetry import (
     DURATION_BOUNDS,
+    FIGURES,
     KEY_BYTES,
     SIZE_BOUNDS,
+    Event,
     Series,
     Totals,
     counted,
@@ -27,7 +29,15 @@ from harness.agent.http_telemetry import (
     totals,
 )
 from harness.agent.libbpf import Link, Map, Object, attached_to
-from harness.agent.telemetry import Counts, Span, Telemetry, by_container
+from harness.agent.telemetry import (
+    Counts,
+    Metric,
+    Point,
+    Span,
+    Telemetry,
+    by_container,
+    counter,
+)
 from harness.agent.together import Together
 
 # enum http_lost in bpf/http.h
@@ -62,6 +72,8 @@ class Http:
 
     def configure(self, obj: Object) -> None:
         """Give the kernel the bounds of the histograms and the share of spans."""
+        layouts.check(obj, "http_event", Event)
+        layouts.check(obj, "http_totals", struct.Struct(f"={FIGURES}Q"))
         nanoseconds = [round(bound * 1e9) for bound in DURATION_BOUNDS]
         obj.set("targ_duration_bounds", struct.pack(f"={len(nanoseconds)}Q", *nanoseconds))
         obj.set("targ_size_bounds", struct.pack(f"={len(SIZE_BOUNDS)}Q", *SIZE_BOUNDS))
@@ -115,14 +127,28 @@ class Http:
         series = list(self._totals(slowest))
         own, contained = by_container(series)
         told = {each: metrics(some) for each, some in contained.items()}
-        return Telemetry(metrics(own), (), (), self._counts(series), told, self._batches)
+        all_told = [*metrics(own), *self._lost_metric()]
+        return Telemetry(all_told, (), (), self._counts(series), told, self._batches)
+
+    def _lost_metric(self) -> Iterator[Metric]:
+        points = [Point({"error.type": why}, n) for why, n in self._lost().items() if n]
+        if points:
+            said = "Requests that were not counted, and spans (span) that were not told."
+            yield counter("http.events.lost", "{event}", points, said)
 
     def _counts(self, series: Iterable[Totals]) -> Counts:
         events = sum(sum(each.duration) for each in series)
-        lost = list(struct.unpack(f"={len(LOST)}Q", self._object.get("lost")))
-        lost[LOST.index("unseen")] += self._unadopted
-        by_reason = {f"lost_{why}": float(n) for why, n in zip(LOST, lost, strict=True)}
-        return Counts(events + self._forgotten, sum(lost), by_reason)
+        lost = self._lost()
+        by_reason = {f"lost_{why}": float(n) for why, n in lost.items()}
+        return Counts(events + self._forgotten, sum(lost.values()), by_reason)
+
+    def _lost(self) -> dict[str, int]:
+        """By why."""
+        lost = dict(
+            zip(LOST, struct.unpack(f"={len(LOST)}Q", self._object.get("lost")), strict=True)
+        )
+        lost["unseen"] += self._unadopted
+        return lost
 
     def _gather(self) -> None:
         """Make spans of the records, and remember the slowest of each series."""
@@ -183,6 +209,8 @@ class Http:
 
     def _drop_early(self) -> None:
         """Forget clients whose handshake did not come to its end."""
+        if not any(self._object.get("any_early")):  # nor began with a request, ever
+            return
         oldest = time.monotonic_ns() - round(_EARLY_SECONDS * 1e9)
         for key, value in list(self._early.items()):
             started = int.from_bytes(value[_STARTED_AT : _STARTED_AT + 8], sys.byteorder)

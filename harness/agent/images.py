@@ -27,7 +27,7 @@ from harness.agent.text import text
 
 _WAIT_SECONDS = 5.0
 _FILES = 4096  # whose build ids are remembered
-_TOLD = struct.Struct("=QQII64s")  # struct image of profile.bpf.c
+TOLD = struct.Struct("=QQII64s")  # struct image of profile.bpf.c
 
 
 @dataclass
@@ -127,7 +127,7 @@ class Images:
             self._ring.consume()
 
     def _take(self, raw: bytes) -> None:
-        number, stack, pid, parent, name = _TOLD.unpack(raw)
+        number, stack, pid, parent, name = TOLD.unpack(raw)
         image = Image(pid, parent, text(name.split(b"\0")[0]), stack)
         with contextlib.suppress(Unanswered):
             image.ended = not self._read(image, pid)

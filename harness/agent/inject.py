@@ -24,6 +24,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
+from harness.agent import layouts
 from harness.agent.collector import Attachment
 from harness.agent.errors import AgentError
 from harness.agent.libbpf import Object
@@ -68,6 +69,7 @@ class Inject:
 
     def configure(self, obj: Object) -> None:
         """Tell the kernel how long to burn, and where."""
+        layouts.check(obj, "burnt", _BURNT)
         obj.set("targ_ns", self._ns)
         for place, name in _PROGRAMS.items():
             if place != self._at:

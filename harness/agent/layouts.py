@@ -6,7 +6,8 @@
 A struct of bpf/ and what Python reads it by are two texts. Where they differ in the size or the
 place of a member, every figure would be wrong and none would look so: the collector is refused
 instead, before it is loaded. Members are compared by place and size, one after the other, those of
-structs within it among them; an array of bytes is one, and what is called `unused` is padding.
+structs within it among them, of a union the first; an array of bytes is one, and what is called
+`unused` is padding.
 The type must be in the object: that of a global, of a map's key or value, or of a pointer to it.
 """
 
@@ -61,7 +62,7 @@ def _compiled(btf: int, name: str) -> tuple[int, list[tuple[str, _Place]]]:
 def _members(btf: int, number: int, offset: int, path: str) -> Iterator[tuple[str, _Place]]:
     kind, size, count, at = _resolved(btf, number)
     if kind in (_STRUCT, _UNION):
-        for i in range(count):
+        for i in range(count if kind == _STRUCT else 1):
             text, of, bits = _HEADER.unpack(ctypes.string_at(at + _HEADER.size * (i + 1), 12))
             member = LIB.btf__name_by_offset(btf, text).decode()
             if member != _UNUSED:

@@ -63,6 +63,8 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "btf__find_by_name_kind": (_INT, (_PTR, _STR, _U32)),
     "btf__type_by_id": (_PTR, (_PTR, _U32)),
     "btf__name_by_offset": (_STR, (_PTR, _U32)),
+    "btf__load_vmlinux_btf": (_PTR, ()),
+    "btf__free": (None, (_PTR,)),
     "ring_buffer__new": (_PTR, (_INT, SAMPLE, _PTR, _PTR)),
     "ring_buffer__consume": (_INT, (_PTR,)),
     "ring_buffer__free": (None, (_PTR,)),

@@ -16,7 +16,7 @@ from harness.agent.library import LIB, SAMPLE, checked, existing, failure
 _PER_CPU_TYPES = {5, 6, 10}  # BPF_MAP_TYPE_PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH
 _RINGBUF = 27  # BPF_MAP_TYPE_RINGBUF
 _LEAST_RECORD_BYTES = 16  # with its header
-_BATCH = 512
+_LEAST_BATCH, _BATCH = 16, 512
 _UNSUPPORTED = {errno.EINVAL, errno.EOPNOTSUPP, 524}  # 524: the kernel's own ENOTSUPP
 
 
@@ -38,6 +38,7 @@ class Map:
         self.per_cpu = LIB.bpf_map__type(pointer) in _PER_CPU_TYPES
         padded = -(-self.value_size // 8) * 8
         self.stored = padded * cpu_count() if self.per_cpu else self.value_size
+        self._held = 0  # entries, when they were read last
 
     @property
     def fd(self) -> int:
@@ -137,7 +138,10 @@ class Map:
         return key
 
     def _batches(self, call: Any, *, remove: bool) -> Iterator[tuple[bytes, bytes]]:
-        size = min(_BATCH, self.max_entries)
+        # first room for twice what there was the last time: all of it is cleared, and most maps
+        # hold little
+        most = min(_BATCH, self.max_entries)
+        size, held = min(most, max(_LEAST_BATCH, 2 * self._held)), 0
         keys = create_string_buffer(size * self.key_size)
         values = create_string_buffer(size * self.stored)
         position, token = None, create_string_buffer(max(4, self.key_size))
@@ -154,15 +158,22 @@ class Map:
                 continue
             if code < 0 and code != -errno.ENOENT:
                 raise failure(f"The map {self.name} cannot be read.", code)
-            raw_keys, raw_values = keys.raw, values.raw
+            held += count.value
+            raw_keys = ctypes.string_at(keys, count.value * self.key_size)
+            raw_values = ctypes.string_at(values, count.value * self.stored)
             for i in range(count.value):
                 yield (
                     raw_keys[i * self.key_size : (i + 1) * self.key_size],
                     raw_values[i * self.stored : (i + 1) * self.stored],
                 )
             if code < 0:
+                self._held = held
                 return
             position = create_string_buffer(token.raw, len(token))
+            if size < most:
+                size = most
+                keys = create_string_buffer(size * self.key_size)
+                values = create_string_buffer(size * self.stored)
 
     def _one_by_one(self, remove: bool) -> Iterator[tuple[bytes, bytes]]:
         for key in list(self.keys()):

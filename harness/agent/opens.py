@@ -33,7 +33,7 @@ from harness.agent.text import text
 from harness.agent.together import Together
 
 _KEPT = 1024  # files that were meant before: what was opened of them may not be read yet
-_ENDED = struct.Struct("=QQI16s4x")  # struct ended
+ENDED = struct.Struct("=QQI16s4x")  # struct ended
 _log = logging.getLogger("harness.agent")
 
 
@@ -192,7 +192,7 @@ class Opens:
         value = self._ended.lookup(pid.to_bytes(4, "little"))
         if value is None:
             return {}, None
-        ended_ns, group, parent, comm = _ENDED.unpack(value)
+        ended_ns, group, parent, comm = ENDED.unpack(value)
         if ended_ns < since_ns:  # what it opened was read: this is another one with its number
             return {}, None
         process: dict[str, Value] = {

@@ -116,7 +116,8 @@ class Outbox:
             self._put(self._metrics, origin, [readings] if some else [])
             for each in spans:
                 self._put(self._spans, origin, each)
-            self._changed.notify()
+            if some or telemetry.logs or any(map(len, spans)):  # who sends is left asleep otherwise
+                self._changed.notify()
 
     def await_due(self) -> bool:
         """Wait until there is something to be sent; False when the outbox was closed."""

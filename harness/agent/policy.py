@@ -24,8 +24,8 @@ PATH_LEN = 255
 TOO_LONG = "too-long"
 """The pattern of paths that are so long that nobody can tell where they begin."""
 
-_ADDRESS_KEY = struct.Struct("=I16s")
-_RULE = struct.Struct("=II")
+ADDRESS_KEY = struct.Struct("=I16s")  # struct address_key
+RULE = struct.Struct("=II")  # struct rule
 _FIELDS = {"name", "event", "match", "action"}
 _PRIVATE = (
     *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16"),
@@ -105,14 +105,14 @@ def unknown_paths(rules: Sequence[Rule]) -> bytes:
     What a rule for `too-long` says; else it is taken to begin as the strictest rule for beginnings
     wants it, for nobody can say that it does not.
     """
-    found = [bytes(_RULE.size)] * (max(EVENTS.values()) + 1)
+    found = [bytes(RULE.size)] * (max(EVENTS.values()) + 1)
     for event in ("exec", "open"):
         of = [(index, rule) for index, rule in enumerate(rules) if rule.event == event]
         named = [each for each in of if TOO_LONG in each[1].match]
         begin = [each for each in of if any(map(_is_beginning, each[1].match))]
         if named or begin:
             index, rule = max(named or begin, key=lambda each: ACTIONS[each[1].action])
-            found[EVENTS[event]] = _RULE.pack(ACTIONS[rule.action], index)
+            found[EVENTS[event]] = RULE.pack(ACTIONS[rule.action], index)
     return b"".join(found)
 
 
@@ -125,7 +125,7 @@ def address_trie(rules: Sequence[Rule]) -> Trie:
                 _add(trie, _address_key(network), rule, index)
     if any("public" in rule.match for rule in rules if rule.event == "connect"):
         for network in _PRIVATE:
-            trie.setdefault(_address_key(network), _RULE.pack(ACTIONS["ignore"], 0))
+            trie.setdefault(_address_key(network), RULE.pack(ACTIONS["ignore"], 0))
     return trie
 
 
@@ -145,22 +145,22 @@ def _add(trie: Trie, key: bytes, rule: Rule, index: int) -> None:
 
 def decision(rule: Rule, index: int) -> bytes:
     """The value of a map's entry: what is done, and the index of the rule that says so."""
-    return _RULE.pack(ACTIONS[rule.action], index)
+    return RULE.pack(ACTIONS[rule.action], index)
 
 
 def keep(trie: Trie, key: bytes, value: bytes) -> None:
     """Put an entry there, unless a stricter one is."""
     present = trie.get(key)
-    if present is None or _RULE.unpack(present)[0] < _RULE.unpack(value)[0]:
+    if present is None or RULE.unpack(present)[0] < RULE.unpack(value)[0]:
         trie[key] = value
 
 
 def _address_key(network: str) -> bytes:
     parsed = ipaddress.ip_network(network)
     if parsed.version == 6:
-        return _ADDRESS_KEY.pack(parsed.prefixlen, parsed.network_address.packed)
+        return ADDRESS_KEY.pack(parsed.prefixlen, parsed.network_address.packed)
     mapped = bytes(10) + b"\xff\xff" + parsed.network_address.packed
-    return _ADDRESS_KEY.pack(96 + parsed.prefixlen, mapped)
+    return ADDRESS_KEY.pack(96 + parsed.prefixlen, mapped)
 
 
 def _rule(number: int, fields: Mapping[str, Any]) -> Rule:

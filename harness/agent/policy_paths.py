@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from harness.agent.policy import ACTIONS, EVENTS, PATH_LEN, TOO_LONG, Rule, Trie, decision, keep
 
-_KEY = struct.Struct(f"=IB{PATH_LEN}s")  # struct path_key
+KEY = struct.Struct(f"=IB{PATH_LEN}s")  # struct path_key
 _BITS = 8  # of the event, which a key begins with
 
 Follow = Callable[[str], str]
@@ -122,9 +122,9 @@ def _followed(pattern: str, follow: Follow) -> bytes | None:
 
 def _shorter(prefixes: Trie, key: bytes) -> bytes | None:
     """The longest key there that is a beginning of this one, and not the same."""
-    bits, event, path = _KEY.unpack(key)
+    bits, event, path = KEY.unpack(key)
     for length in range((bits - _BITS) // 8 - 1, -1, -1):
-        shorter = _KEY.pack(_BITS + 8 * length, event, path[:length])
+        shorter = KEY.pack(_BITS + 8 * length, event, path[:length])
         if shorter in prefixes:
             return shorter
     return None
@@ -135,7 +135,7 @@ def _strictness(value: bytes) -> int:
 
 
 def _significant(key: bytes) -> bytes:
-    bits, _, path = _KEY.unpack(key)
+    bits, _, path = KEY.unpack(key)
     return bytes(path[: (bits - _BITS) // 8])
 
 
@@ -145,4 +145,4 @@ def _entry(rule: Rule, index: int, significant: bytes) -> tuple[bytes, bytes]:
 
 def _key(rule: Rule, significant: bytes) -> bytes:
     significant = significant[:PATH_LEN]  # of a path behind links, only the beginning can be told
-    return _KEY.pack(_BITS + 8 * len(significant), EVENTS[rule.event], significant)
+    return KEY.pack(_BITS + 8 * len(significant), EVENTS[rule.event], significant)

@@ -17,22 +17,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.agent import cgroup, containers, jvm, pid_namespace, pods, pprof
+from harness.agent import cgroup, containers, jvm, layouts, pid_namespace, pods, pprof
 from harness.agent.bounded import Answers
 from harness.agent.collector import Attachment
 from harness.agent.errors import AgentError
-from harness.agent.images import Image, Images
+from harness.agent.images import TOLD, Image, Images
 from harness.agent.libbpf import Object
 from harness.agent.perf import Sampler
 from harness.agent.pprof import Frame, Mapping
 from harness.agent.python_frames import Interpreters
+from harness.agent.python_layouts import INTERPRETER
 from harness.agent.telemetry import Attributes, Counts, Point, Telemetry, counter
 from harness.agent.together import Together
 from harness.agent.unwinding import CHOICES, Unwinding
 
 _KERNEL = Mapping(1 << 63, (1 << 64) - 1, 0, "[kernel.kallsyms]")
 _EVENTS, _NO_ROOM, _UNWALKED = 0, 1, 2  # enum total of profile.bpf.c
-_SAMPLE = struct.Struct("=IIQ3Q")  # struct sampled
+_SAMPLE = struct.Struct("=IIQ3Q")
+_STACK = struct.Struct("=128Q")  # its depth and as many frames
+_LAYOUTS = {"sampled": _SAMPLE, "stack": _STACK, "image": TOLD, "interpreter": INTERPRETER}
 _SPARE = 2  # drains may be late
 _MOST_EXECUTABLES = 64  # that are told apart
 _OVERFLOW: Attributes = {"otel.metric.overflow": True}
@@ -103,9 +106,12 @@ class Profile:
         self._samples: Counter[str] = Counter()
         self._lost: Counter[str] = Counter()
         self._read: set[tuple[int, int]] = set()  # images and their stacks of code objects
+        self._looked_at = 0  # samples, when the last were looked at
 
     def configure(self, obj: Object) -> None:
         """Make room for the samples that all CPUs can take between two drains."""
+        for struct_name, layout in _LAYOUTS.items():
+            layouts.check(obj, struct_name, layout)
         obj.set("targ_pid_ns", pid_namespace.inode())
         self._containers.select(obj)
         self._unwinding.prepare(obj)
@@ -204,6 +210,10 @@ class Profile:
 
     def _read_names(self) -> None:
         """Read the functions of Python that were seen: the process may end before the drain."""
+        taken, before = self._total(_EVENTS), self._looked_at
+        self._looked_at = taken
+        if taken == before:
+            return
         for key, _ in self._object.map("samples").items():
             pid, _, number, *_, python = _SAMPLE.unpack(key)
             if python and (number, python) not in self._read:

@@ -1,4 +1,4 @@
-"""Where CPython 3.9 to 3.14 keeps threads, frames and code objects; used by python_frames.
+"""Where CPython 3.9 to 3.14 keeps threads, frames and code objects; used by python_frames, profile.
 
 Up to 3.12 this is `offsetof` over the headers of the release, in a 64-bit build. Since 3.13 the
 interpreter says it itself: `_Py_DebugOffsets`, the first member of `_PyRuntime`, whose own members
@@ -16,6 +16,8 @@ from harness.agent.memory import Memory
 _COOKIE = b"xdebugpy"
 _FREE_THREADED = 2  # words into _Py_DebugOffsets
 _FIRST_OF_A_STATE = (0, 8, 16)  # prev, next, interp of PyThreadState, in every release
+
+INTERPRETER = struct.Struct("=QQ9IiII")  # struct interpreter of profile_python.bpf.h
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,7 @@ class Layout:
 
     def packed(self, runtime: int) -> bytes:
         """struct interpreter of profile_python.bpf.h."""
-        return struct.pack(
-            "=QQ9IiII",
+        return INTERPRETER.pack(
             runtime + self.head,
             runtime + self.current if self.current else 0,
             self.following,

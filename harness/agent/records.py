@@ -20,8 +20,13 @@ _ARGS_BYTES = 256
 _CUT_PATH, _CUT_SCRIPT, _CUT_ARGS, _UNKNOWN_PATH, _UNKNOWN_SCRIPT, _UNLINKED = (
     1 << bit for bit in range(6)
 )  # enum flag
-_PEER = struct.Struct("=IHBB16s16s")  # struct peer
-_CONNECTS = struct.Struct("=QQQII")  # struct connects
+_PEER = struct.Struct("=IHBB16s16s")
+_CONNECTS = struct.Struct("=QQQII")
+LAYOUTS = {
+    "event": struct.Struct(f"{_EVENT.format}{_ARGS_BYTES}s256s"),  # with its args and script
+    "peer": _PEER,
+    "connects": _CONNECTS,
+}
 _TRANSPORTS = {6: "tcp", 17: "udp"}
 _REMEMBERED = 4096
 

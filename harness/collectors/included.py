@@ -27,7 +27,7 @@ FLOWS = Definition(
     "metrics",
     printed_beside("flows"),
     agent="flows",
-    accepts=(*_EVERY, "peers", "peer-age", "udp"),
+    accepts=(*_EVERY, "peers", "peer-age", "udp", "drops"),
     scope="harness.flows",
     hooks=("tp_btf", "iter", "atomics"),
 )

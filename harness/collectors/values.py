@@ -43,6 +43,7 @@ RANGES = {
 CHOICES = {
     "at": ("response", "getsockopt"),
     "udp": ("off", "on"),
+    "drops": ("off", "on"),
     "open-hook": ("best", "lsm", "fentry", "fanotify"),
     "unwind": ("frame_pointers", "eh_frame", "auto"),
 }

@@ -47,6 +47,32 @@ def bpf_objects() -> Path:
     return ROOT / "bpf" / ".output"
 
 
+@pytest.fixture(scope="module")
+def http_programs(tmp_path_factory: pytest.TempPathFactory, bpf_objects: Path) -> Iterator[Any]:
+    """Those of `http`, compiled with bpf/Makefile and with what is put in their maps' place."""
+    from tests.bpf import http_bench  # where there is libbpf
+
+    output = tmp_path_factory.mktemp("output")
+    processes.run(
+        ["make", "-s", "-C", str(bpf_objects.parent), f"OUTPUT={output}",
+         f"VPATH={Path(__file__).parent}", "SOURCES=http_packets.bpf.c"],
+        timeout=300,
+    )  # fmt: skip
+    obj = http_bench.loaded(output / "http_packets.bpf.o")
+    yield obj
+    obj.close()
+
+
+@pytest.fixture
+def bench(http_programs: Any) -> Iterator[Any]:
+    """One connection that nothing was asked on yet."""
+    from tests.bpf.http_bench import Bench
+
+    bench = Bench(http_programs)
+    yield bench
+    bench.close()
+
+
 @dataclass
 class Service:
     """A cgroup with what was started in it."""

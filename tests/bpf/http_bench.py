@@ -1,8 +1,9 @@
-"""Crafted messages of one connection, and what `http` makes of them; for test_packets_http."""
+"""Crafted messages of one connection, and what `http` makes of them; for tests of its packets."""
 
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from harness.agent import http_native
@@ -35,6 +36,15 @@ def answer(status: int, body: bytes = b"ok") -> bytes:
     return b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body
 
 
+def loaded(path: Path) -> Object:
+    """The programs that packets are run by; there is no socket that could be released."""
+    obj = Object(path)
+    obj.program("http_release").skip()
+    Http(1, Together()).configure(obj)
+    obj.load()
+    return obj
+
+
 class Bench:
     """One connection; what goes in and out of it, and what the collector tells of that."""
 
@@ -55,11 +65,11 @@ class Bench:
         self._collector.start(obj)
         self._collector.collect(metrics=False)
 
-    def receive(self, packet: bytes, protocol: int = IPV4) -> None:
-        assert run(self._object.program("http_ingress"), packet, protocol) == 1
+    def receive(self, packet: bytes, protocol: int = IPV4, segments: int = 0) -> None:
+        assert run(self._object.program("http_ingress"), packet, protocol, segments) == 1
 
-    def send(self, packet: bytes, protocol: int = IPV4) -> None:
-        assert run(self._object.program("http_egress"), packet, protocol) == 1
+    def send(self, packet: bytes, protocol: int = IPV4, segments: int = 0) -> None:
+        assert run(self._object.program("http_egress"), packet, protocol, segments) == 1
 
     def ask(self, *payloads: bytes) -> list[bytes]:
         """The client's next segments; as packets, to be sent once more."""
@@ -83,16 +93,22 @@ class Bench:
             expected = InPython().encoded(batch.records, batch.ids, 0)
             assert batch.codec.encoded(batch.records, batch.ids, 0) == expected
         found: Counter[tuple[str, str, int]] = Counter()
-        for point in telemetry.metrics[0].data.data_points if telemetry.metrics else ():
+        metrics = {metric.name: metric.data.data_points for metric in telemetry.metrics}
+        for point in metrics.get("http.server.request.duration", ()):
             a: Any = point.attributes
             status = a.get("http.response.status_code", 0)
             found[a["http.request.method"], a["http.route"], status] += sum(point.counts)
+        lost = metrics.get("http.events.lost", ())
+        assert {p.attributes["error.type"]: p.value for p in lost} == self.lost()
         return dict(found)
 
     def told(self, *names: str) -> list[tuple[Any, ...]]:
         """These attributes of each span."""
         self.counted()
         return [tuple(span.attributes.get(name) for name in names) for span in self.spans]
+
+    def close(self) -> None:
+        self._collector.close()
 
     def lost(self) -> dict[str, int]:
         counts = self._collector.counts()

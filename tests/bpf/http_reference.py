@@ -10,8 +10,9 @@ METHODS = (
 )  # fmt: skip
 OTHER = len(METHODS) + 1
 WINDOW, STEP, SCANNED, ROUTE = 192, 128, 152, 56
+ENDS = 3  # of lines, in eight bytes: the C looks at no more, for no header has more
 UNKNOWN = 2**64 - 1
-_ID = re.compile(rb"(?=.*[0-9])([0-9-]+|[0-9a-fA-F-]{16,})")
+_ID = re.compile(rb"(?=.*[0-9])([0-9-]+|[0-9a-fA-F-]{16,}|(?=.*[A-Z])[0-9A-Za-z_-]{12,})")
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def _lines(message: bytes, last: int) -> tuple[int, list[bytes]]:
     """Where the header ends (0: not here), and what follows the ends of its lines."""
     lines = []
     for k in range(8, min(last, len(message))):
-        if message[k] != 10:
+        if message[k] != 10 or message.count(b"\n", k // 8 * 8, k) >= ENDS:
             continue
         if message[k + 1 : k + 2] == b"\r":
             return (k + 3 if k + 3 <= len(message) else 0), lines
@@ -105,15 +106,15 @@ def _route(text: bytes, target: int) -> bytes:
     assert path is not None
     room = bytearray(ROUTE)
     at = 0
-    for number, segment in enumerate(path[0].split(b"/")):
+    for number, whole in enumerate(path[0].split(b"/")):
+        segment = whole.partition(b";")[0]
         if number:
             room[at : at + 1] = b"/" if at < ROUTE else b""
             at += 1
         if _ID.fullmatch(segment):
-            if at < ROUTE - 4:
-                room[at : at + 4] = b"{id}"
-            else:  # it is cut there, as what is no id is
-                _put(room, at, segment)
+            if at >= ROUTE - 4:  # it is cut there
+                break
+            room[at : at + 4] = b"{id}"
             at += 4
         else:
             _put(room, at, segment)

@@ -2,8 +2,10 @@
 
 /close closes the connection, /half does so in the middle of a response, /large does so when all of
 a response is written and most of it waits to be sent, /wait waits for more from the client and then
-sends the rest, /until answers up to the end of the connection; any other path is never answered,
-and the connection is closed when the client's end is.
+sends the rest, /until answers up to the end of the connection, /chunks closes it in the middle of a
+chunked response, /trailers behind the trailers of one, /torn behind one whose last bytes leave
+apart, /upload reads a chunked request to its end before it answers; any other path is never
+answered, and the connection is closed when the client's end is.
 """
 
 from __future__ import annotations
@@ -14,6 +16,11 @@ import socket
 import threading
 
 LARGE = 200_000  # bytes: less than a socket's buffers hold, more than leaves at once
+CHUNKED = {
+    b"/chunks": [b"5\r\nhello\r\n", b"5\r\nag"],
+    b"/trailers": [b"5\r\nhello\r\n", b"0\r\nX-Sum: 1\r\n\r\n"],
+    b"/torn": [b"5\r\nhello\r\n", b"0\r\n", b"\r\n"],
+}
 
 
 def serve(connection: socket.socket) -> None:
@@ -29,11 +36,19 @@ def serve(connection: socket.socket) -> None:
                 connection.sendall(head.encode() + bytes(LARGE))
             elif path == b"/until":
                 connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nall of it")
+            elif path in CHUNKED:
+                connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                for piece in CHUNKED[path]:
+                    connection.sendall(piece)
+            elif path == b"/upload":
+                while not asked.endswith(b"\r\n0\r\n\r\n"):
+                    asked += connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
             elif path == b"/wait":
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbe")
                 connection.recv(1)
                 connection.sendall(b"en")
-            if path in (b"/close", b"/half", b"/large", b"/until"):
+            if path in (b"/close", b"/half", b"/large", b"/until", *CHUNKED):
                 return
 
 

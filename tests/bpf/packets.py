@@ -12,10 +12,12 @@ from harness.agent.libbpf import Program
 from harness.agent.library import LIB, checked
 
 IPV4, IPV6 = 0x0800, 0x86DD
-TCP = 6
+TCP, UDP = 6, 17
 ACK, SYN = 0x10, 0x02
 CLIENT, SERVER = 40000, 8080
 HOP_BY_HOP, ROUTING, OPTIONS = 0, 43, 60
+FRAGMENT, ESP = 44, 50
+_GSO_SEGS = struct.Struct("=164xI")  # struct __sk_buff up to this member
 
 
 class _Options(ctypes.Structure):
@@ -40,14 +42,20 @@ class _Options(ctypes.Structure):
     )
 
 
-def run(program: Program, packet: bytes, protocol: int) -> int:
-    """Run a program of type cgroup_skb on an IP packet; what it returns."""
+def run(program: Program, packet: bytes, protocol: int, segments: int = 0) -> int:
+    """Run a program of type cgroup_skb on an IP packet; what it returns.
+
+    One that will be or was so many `segments`, if there are any, as by GSO and GRO.
+    """
     frame = bytes(12) + struct.pack("!H", protocol) + packet
     data = ctypes.create_string_buffer(frame, len(frame))
+    context = ctypes.create_string_buffer(_GSO_SEGS.pack(segments), _GSO_SEGS.size)
     options = _Options(
         sz=ctypes.sizeof(_Options),
         data_in=ctypes.addressof(data),
         data_size_in=len(frame),
+        ctx_in=ctypes.addressof(context),
+        ctx_size_in=len(context),
         repeat=1,
     )
     code = LIB.bpf_prog_test_run_opts(program.fd, ctypes.byref(options))
@@ -73,16 +81,21 @@ def tcp(
     return head + options + payload
 
 
-def ipv4(segment: bytes, options: bytes = b"") -> bytes:
+def udp(payload: bytes, source: int, destination: int) -> bytes:
+    """A datagram."""
+    return struct.pack("!HHHH", source, destination, 8 + len(payload), 0) + payload
+
+
+def ipv4(segment: bytes, options: bytes = b"", protocol: int = TCP) -> bytes:
     """An IPv4 packet of loopback."""
     words, length = 5 + len(options) // 4, 20 + len(options) + len(segment)
-    head = struct.pack("!BBHHHBBH", 0x40 | words, 0, length, 1, 0, 64, TCP, 0)
+    head = struct.pack("!BBHHHBBH", 0x40 | words, 0, length, 1, 0, 64, protocol, 0)
     return head + bytes([127, 0, 0, 1, 127, 0, 0, 1]) + options + segment
 
 
-def ipv6(segment: bytes, extensions: Sequence[int] = ()) -> bytes:
+def ipv6(segment: bytes, extensions: Sequence[int] = (), protocol: int = TCP) -> bytes:
     """An IPv6 packet of loopback, with an extension header of each of these types."""
-    chain = [*extensions, TCP]
+    chain = [*extensions, protocol]
     headers = b"".join(
         bytes([following, 0]) + bytes(6) if i % 2 == 0 else bytes([following, 1]) + bytes(14)
         for i, following in enumerate(chain[1:])

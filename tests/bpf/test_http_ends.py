@@ -66,6 +66,47 @@ def test_a_request_without_a_response_ends_with_its_connection(
     assert failed == {"GET /close": 5, "GET /half": 5, "GET /gone": 4, "GET /reset": 4}
 
 
+def test_a_chunked_response_that_is_cut_is_an_error_and_a_whole_one_is_none(
+    start_agent: Any, receiver: Any, unanswered: int
+) -> None:
+    agent = start_agent("http", "--sample", "1")
+    for path in ("/chunks", "/trailers", "/torn"):
+        for _ in range(7):
+            leave(unanswered, path)
+    assert await_events(agent, 21)["events"] == 21
+    assert ends(receiver) == {
+        ("/chunks", 200, "server_closed"): 7,
+        ("/trailers", 200, ""): 7,
+        ("/torn", 200, ""): 7,
+    }
+    sizes = Counter(
+        (span.name, receiver.attributes(span).get("http.response.body.size"))
+        for span in receiver.spans
+    )
+    assert sizes == {
+        ("GET /chunks", None): 7,
+        ("GET /trailers", len(b"5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n")): 7,
+        ("GET /torn", len(b"5\r\nhello\r\n0\r\n\r\n")): 7,
+    }
+
+
+def test_a_chunked_request_has_the_size_of_what_was_received(
+    start_agent: Any, receiver: Any, unanswered: int
+) -> None:
+    """Also where the client ends its side, whose FIN is acknowledged with the last byte."""
+    body = b"".join(b"%x\r\n%s\r\n" % (n, b"x" * n) for n in (5, 70_000, 1)) + b"0\r\n\r\n"
+    agent = start_agent("http", "--sample", "1")
+    for half in (False, True):
+        with socket.create_connection(("127.0.0.1", unanswered), timeout=10) as client:
+            client.sendall(b"POST /upload HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+            if half:
+                client.shutdown(socket.SHUT_WR)
+            assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
+    assert agent.call("flush")["events"] == 2
+    sizes = [receiver.attributes(span)["http.request.body.size"] for span in receiver.spans]
+    assert sizes == [len(body)] * 2
+
+
 def test_a_response_that_still_leaves_when_the_server_closes_is_whole(
     start_agent: Any, receiver: Any, unanswered: int
 ) -> None:

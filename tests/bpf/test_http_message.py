@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import random
 import shutil
 import struct
+import time
 from collections.abc import Sequence
 from ctypes import c_char, c_uint32, c_uint64
 from pathlib import Path
@@ -21,10 +23,13 @@ pytestmark = pytest.mark.bpf
 
 HERE = Path(__file__).parent
 CASES = 20_000
+MESSAGES = 5 * CASES
+MORE_SECONDS = float(os.environ.get("HARNESS_FUZZ_SECONDS", "0"))  # by another seed each time
 NAMES = [b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"PROPFIND", b"QUERY", b"get"]
 PIECES = [
     b"/", b"/users", b"/42", b"/a1", b"/deadbeefdeadbeef1", b"/\xc3\xa9t\xc3\xa9", b"?a=/1",
     b"http://host:80", b"HTTP://h", b"*", b"-", b"/x.y", b"/" + b"l" * 60, b" ", b"%20",
+    b"/cus_9s6XKzkNRiz8", b"/01ARZ3NDEKTSV4RRFFQ69G5FAV", b"/A1B2C3D4E5F", b"_", b"Z", b";s=1",
 ]  # fmt: skip
 LINES = [
     b"Host: x", b"Content-Length: 5", b"content-length:10000000", b"Content-Length:  \t7",
@@ -91,13 +96,33 @@ def made_up(chance: random.Random) -> bytes:
 def test_agrees_with_the_reference_on_made_up_messages(host: Any) -> None:
     chance = random.Random(15)
     kinds = set()
-    for _ in range(CASES):
-        message, parts = made_up(chance), chance.choice([1, 8, 12])
-        told = read(host, message, parts)
-        assert told == reference.request(message, parts), message
+    for _ in range(MESSAGES):
+        told = agreed(host, chance)
         if told:
             kinds.add((told.method, told.end > 0, told.chunked, told.length < reference.UNKNOWN))
     assert len(kinds) > 30  # it was no fuzz of refusals
+    seed, end = time.time_ns(), time.monotonic() + MORE_SECONDS
+    chance = random.Random(seed)
+    while time.monotonic() < end:
+        agreed(host, chance)
+
+
+def agreed(host: Any, chance: random.Random) -> reference.Told | None:
+    message, parts = made_up(chance), chance.choice([1, 8, 12])
+    told = read(host, message, parts)
+    assert told == reference.request(message, parts), (message, parts)
+    return told
+
+
+def test_an_id_that_has_no_room_leaves_nothing_of_what_was_before_it(host: Any) -> None:
+    """Routes would differ by what the name was that became an id in front of it."""
+    routes = set()
+    for name in (b"01ARZ3NDEKTSV4RRFFQ69G5FAV", b"deadbeefdeadbeefdeadbeef1"):
+        target = b"/" + b"l" * 44 + b"/" + name + b"/x/42"
+        told = read(host, b"GET " + target + b" HTTP/1.1\r\n\r\n", 1)
+        assert told is not None
+        routes.add(told.route)
+    assert routes == {b"/" + b"l" * 44 + b"/{id}/x/"}
 
 
 @pytest.mark.parametrize(

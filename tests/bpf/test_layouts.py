@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import re
 import struct
 from collections.abc import Iterator
@@ -12,11 +13,15 @@ from typing import Any
 
 import pytest
 
-from harness.agent import flow_series, layouts
+from harness.agent import __main__, flow_series, layouts
+from harness.agent.collector import Collector
 from harness.agent.errors import AgentError
 from harness.agent.libbpf import Object
+from harness.agent.library import LIB
 
 pytestmark = pytest.mark.bpf
+
+STRUCT = 4  # BTF_KIND_STRUCT
 
 
 class _FlowKey(ctypes.Structure):
@@ -84,6 +89,59 @@ def test_what_differs_is_refused_in_words(
     with pytest.raises(AgentError) as refused:
         layouts.check(flows, name, struct.Struct(layout))
     assert re.search(words, f"{refused.value.what} {refused.value.why}")
+
+
+# of each collector: a struct that it reads, and where a member of that is
+STRUCTS = {
+    "http": {"http_event": "response_bytes", "http_totals": "request_unknown"},
+    "flows": {"flow_series": "cgroup", "flow": "retransmits"},
+    "guard": {
+        "event": "flags", "peer": "port", "connects": "rule", "ended": "parent_pid",
+        "path_key": "kind", "address_key": "address", "rule": "index",
+    },
+    "profile": {
+        "sampled": "image", "stack": "depth", "image": "start_stack", "interpreter": "gil",
+    },
+    "inject": {"burnt": "events"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "struct_name", "member"),
+    [(name, *each) for name, structs in STRUCTS.items() for each in structs.items()],
+)
+def test_a_struct_that_was_compiled_otherwise_is_refused_by_its_collector(
+    bpf_objects: Path, name: str, struct_name: str, member: str
+) -> None:
+    obj = Object(bpf_objects / f"{name}.bpf.o")
+    try:
+        move(obj, struct_name, member)
+        with pytest.raises(AgentError, match=f"struct {struct_name} of the BPF object `{name}`"):
+            made(name).configure(obj)
+    finally:
+        obj.close()
+
+
+def move(obj: Object, struct_name: str, member: str) -> None:
+    """Let the types of an object that is open say that a member is eight bytes farther."""
+    number = LIB.btf__find_by_name_kind(obj.btf, struct_name.encode(), STRUCT)
+    at = LIB.btf__type_by_id(obj.btf, number)  # struct btf_type, then struct btf_member[]
+    for i in range(c_uint32.from_address(at + 4).value & 0xFFFF):
+        of = at + 12 * (i + 1)
+        name = LIB.btf__name_by_offset(obj.btf, c_uint32.from_address(of).value)
+        if name.decode() == member:
+            c_uint32.from_address(of + 8).value += 64
+            return
+    raise AssertionError(f"{struct_name} has no {member}")
+
+
+def made(name: str) -> Collector:
+    parser = __main__._parser()
+    module = importlib.import_module(__main__.COLLECTORS[name])
+    module.add_options(parser)
+    words = ["--cgroup", "/sys/fs/cgroup", "--otlp", "http://127.0.0.1:1", "--control", "none"]
+    collector: Collector = module.create(parser.parse_args([name, *words]))
+    return collector
 
 
 def test_a_variable_that_an_object_lacks_is_told_with_what_to_do(flows: Object) -> None:

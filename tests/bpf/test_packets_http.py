@@ -5,17 +5,11 @@ tests/bpf/http_packets.bpf.c says what differs in them: where the state of the c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from harness.agent import http_native
-from harness.agent.http import Http
 from harness.agent.http_spans import Codec, InPython
 from harness.agent.libbpf import Object
-from harness.agent.together import Together
-from harness.linux import processes
 from harness.wire import objects
 from tests.bpf.http_bench import OK, Bench, answer, get, post
 from tests.bpf.packets import (
@@ -32,34 +26,6 @@ from tests.bpf.packets import (
 )  # fmt: skip
 
 pytestmark = pytest.mark.bpf
-
-HERE = Path(__file__).parent
-
-
-@pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory, bpf_objects: Path) -> Iterator[Object]:
-    """The programs, compiled with bpf/Makefile from their source and what is put in its place."""
-    output = tmp_path_factory.mktemp("output")
-    name = "http_packets"
-    processes.run(
-        ["make", "-s", "-C", str(bpf_objects.parent), f"OUTPUT={output}", f"VPATH={HERE}",
-         f"SOURCES={name}.bpf.c"],
-        timeout=300,
-    )  # fmt: skip
-    obj = Object(output / f"{name}.bpf.o")
-    obj.program("http_release").skip()
-    Http(1, Together()).configure(obj)
-    obj.load()
-    yield obj
-    obj.close()
-
-
-@pytest.fixture
-def bench(loaded: Object) -> Iterator[Bench]:
-    bench = Bench(loaded)
-    yield bench
-    bench._collector.close()
-
 
 FRAMES = {
     "IPv4": (IPV4, lambda s: ipv4(s), b""),
@@ -251,72 +217,6 @@ def test_an_interim_response_is_not_the_response(bench: Bench, together: bool) -
     assert bench.lost() == {}
 
 
-def test_a_body_that_looks_like_a_request_is_none(bench: Bench) -> None:
-    bench.ask(post(b"", told=len(get())), get())
-    bench.reply(OK)
-    chunked = b"POST /p HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
-    bench.ask(chunked, get(), get())
-    bench.reply(OK)
-    bench.ask(get(b"/b"))
-    bench.reply(answer(201))
-    assert bench.counted() == {("POST", "/p", 200): 2, ("GET", "/b", 201): 1}
-    assert bench.told("http.request.body.size") == [(len(get()),), (None,), (0,)]
-
-
-@pytest.mark.parametrize(
-    ("message", "size"),
-    [
-        (post(b"hello"), 5),
-        (post(b"", told=9_999_999), 9_999_999),
-        (post(b"", told=10_000_000), 10_000_000),
-        (post(b"", told=3_000_000_000), 3_000_000_000),
-        (post(b"hello", b"Cookie: " + b"c" * 400 + b"\r\n"), 5),
-        (post(b"hello", b"Cookie: " + b"c" * 1200 + b"\r\n"), 5),
-        (get().replace(b"\r\n\r\n", b"\r\nContent-Length: 17\r\n\r\n") + b"q" * 17, 17),
-        (get(b"/d", b"DELETE").replace(b"Host: x", b"Content-Length: 3") + b"abc", 3),
-        (get(), 0),
-    ],
-)
-def test_sizes_of_requests(bench: Bench, message: bytes, size: int) -> None:
-    bench.ask(message)
-    bench.reply(OK)
-    assert bench.told("http.request.body.size") == [(size,)]
-
-
-def test_a_response_ends_with_its_last_byte(bench: Bench) -> None:
-    bench.ask(get())
-    text = answer(200, b"0123456789")
-    head, first, second = text[:-10], text[-10:-5], text[-5:]
-    sent = bench.reply(head, first)
-    for packet in sent:
-        bench.send(packet)
-    assert bench.counted() == {}
-    bench.reply(second)
-    assert bench.counted() == {("GET", "/a", 200): 1}
-    assert bench.told("http.response.body.size") == [(10,)]
-
-
-def test_a_chunked_response_ends_with_its_last_chunk(bench: Bench) -> None:
-    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-    bench.ask(get())
-    bench.reply(head, b"5\r\nhello\r\n", b"5\r\nagain\r\n")
-    assert bench.counted() == {}
-    bench.reply(b"0\r\n\r\n")
-    assert bench.counted() == {("GET", "/a", 200): 1}
-    bench.ask(get())
-    bench.reply(head + b"5\r\nhello\r\n0\r\n\r\n")
-    assert bench.counted() == {("GET", "/a", 200): 2}
-    assert bench.told("http.response.body.size") == [(None,), (None,)]
-
-
-def test_a_body_whose_end_was_not_seen_ends_before_the_next_response(bench: Bench) -> None:
-    bench.ask(get(b"/a"))
-    bench.reply(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nTrailer: x\r\n\r\n")
-    bench.ask(get(b"/b"))
-    bench.reply(answer(201))
-    assert bench.counted() == {("GET", "/a", 200): 1, ("GET", "/b", 201): 1}
-
-
 @pytest.mark.parametrize("status", [204, 304, 101])
 def test_responses_without_a_body(bench: Bench, status: int) -> None:
     bench.ask(get())
@@ -339,15 +239,15 @@ def test_what_is_asked_for_and_never_there_is_no_route(bench: Bench) -> None:
 
 @pytest.mark.parametrize("in_c", [True, False])
 def test_more_spans_than_are_taken_at_once_come_whole_and_in_order(
-    loaded: Object, in_c: bool
+    http_programs: Object, in_c: bool
 ) -> None:
     codec: Codec = http_native.codec(objects.folder()) if in_c else InPython()
     assert isinstance(codec, http_native.Native) is in_c
-    bench = Bench(loaded, codec)
+    bench = Bench(http_programs, codec)
     for _ in range(700):
         bench.ask(get())
         bench.reply(OK)
     assert bench.counted() == {("GET", "/a", 200): 700}
     starts = [span.start_ns for span in bench.spans]
     assert (len(starts), starts) == (700, sorted(starts))
-    bench._collector.close()
+    bench.close()

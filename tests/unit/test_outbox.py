@@ -43,6 +43,21 @@ def outbox(receiver: Scripted, clock: Clock) -> Outbox:
     return Outbox(receiver, clock=clock)
 
 
+def test_who_sends_is_not_woken_for_nothing(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four collectors drain once a second, and most find nothing."""
+    woken: list[bool] = []
+    monkeypatch.setattr(outbox._changed, "notify", lambda: woken.append(True))
+    for _ in range(4):
+        outbox.put(MINE, Telemetry())
+    assert woken == []
+    outbox.put(MINE, spans("a"))
+    outbox.put(MINE, logs("b"))
+    outbox.put(MINE, Telemetry([METRIC]))
+    assert woken == [True] * 3
+
+
 def test_what_was_not_taken_is_sent_again_in_its_order(outbox: Outbox, receiver: Scripted) -> None:
     receiver.answers["spans"] = away
     for name in ("a", "b"):
