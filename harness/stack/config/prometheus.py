@@ -8,7 +8,16 @@ from typing import Any
 from harness.stack import catalog, client, rules
 from harness.stack.catalog import Component
 from harness.stack.config.description import Program, Stack, Store, Tree
-from harness.stack.questions import MARK, OWN, QUERY_SECONDS, Series, asked, label, quoted
+from harness.stack.questions import (
+    INSTANCE,
+    MARK,
+    OWN,
+    QUERY_SECONDS,
+    Series,
+    asked,
+    label,
+    quoted,
+)
 
 RULES = "rules.yaml"
 INTERVAL_SECONDS = 15  # the shortest window that panels ask for is four times this
@@ -78,11 +87,13 @@ class Prometheus:
         answer = client.ask(f"{self._url}/query", {"query": f'{MARK}{{mark="{mark}"}}'})
         return bool(answer and answer.get("data", {}).get("result"))
 
-    def counters(self, instance: str, name: str, since_unix_ns: int) -> list[Series]:
+    def counters(
+        self, instance: str, name: str, since_unix_ns: int, by: str = INSTANCE
+    ) -> list[Series]:
         """The raw samples since then of what an instance counts under names that match."""
         seconds = max(1, int(time.time() - since_unix_ns / 1e9) + 1)
         selector = _selector(
-            service_instance_id=f"={quoted(instance)}",
+            **{by: f"={quoted(instance)}"},
             __name__=f"=~{quoted(name)}",
             service_name=f"!={quoted(OWN)}",
         )

@@ -16,6 +16,7 @@ from harness.stack.grafana.shown import USER
 from harness.targets.kubernetes import (
     chosen,
     dashboards,
+    external,
     helm,
     images,
     kind,
@@ -112,7 +113,8 @@ def _install(
     tell: Tell,
 ) -> RolledOut:
     now = helm.state(cluster)
-    choice = dashboards.settled(options.dashboards, now, bundle.names if bundle else None)
+    external.require_no_data(options.external, now)
+    choice = _choice(options, now, bundle)
     volumes = storage.wanted(options.storage, options.storage_class, now)
     described, given = _described(options, cluster.context, image, volumes, choice)
     deployed = now is not None and now["status"] == "deployed"
@@ -150,17 +152,33 @@ def _described(
     options: Options, cluster: str, image: str, volumes: Mapping[str, str], choice: Choice | None
 ) -> tuple[Stack, dict[str, Any]]:
     """The stack and the chart's values for it, with Grafana while nothing is chosen yet."""
-    grafana = choice is None or choice.taken
-    described = values.stack(cluster, options.retention_hours, grafana=grafana)
-    seen = selectors.values(options.selectors)
+    grafana, own = choice is None or choice.taken, options.external
+    if own:
+        described = external.stack(own)
+    else:
+        described = values.stack(cluster, options.retention_hours, grafana=grafana)
+    of_agents = {**selectors.values(options.selectors), **external.agents(own)}
     names = image, options.registry, options.pull_secret
-    given = values.values(described, *names, volumes, seen)
+    given = values.values(described, *names, volumes, of_agents)
+    if own:
+        given["external"] = external.kept(own)
     if choice is not None and choice.asked:
         given["asked"] = [dashboards.GRAFANA]  # `status` has to know it, too
     return described, given
 
 
+def _choice(
+    options: Options, now: Mapping[str, Any] | None, bundle: Archive | None
+) -> Choice | None:
+    """Whether Grafana is taken; None if it has to be tried."""
+    if options.external:
+        return external.DASHBOARDS
+    return dashboards.settled(options.dashboards, now, bundle.names if bundle else None)
+
+
 def _shown(cluster: Cluster, choice: Choice) -> dict[str, str]:
+    if choice is external.DASHBOARDS:
+        return {}
     return pages.commands(cluster, _pages(grafana=choice.taken))
 
 
@@ -189,11 +207,13 @@ def plan(options: Options) -> dict[str, Any]:
         made["cluster"] = own.configuration(Wanted(options.name, options.nodes, options.image))
     volumes = storage.wanted(options.storage, options.storage_class, None)
     carried = sources.carried(options)
-    choice = dashboards.settled(options.dashboards, None, carried.names if carried else None)
+    choice = _choice(options, None, carried)
     _, given = _described(options, options.name, images.name(), volumes, choice)
     made["dashboards"] = choice.told if choice else UNSETTLED
     if "agents" in given:
         made["agents"] = given["agents"]
+    if options.external:
+        made["external"] = given["external"]
     if volumes:
         made["volumes"] = {"of": sorted(given["components"]), **volumes}
     made["images"] = sources.told(options, carried, values.images(given))
