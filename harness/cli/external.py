@@ -1,5 +1,4 @@
-"""Backends of one's own, on the command line: the options, and as they are said; for `rollout`
-and `cluster`."""
+"""Backends of one's own on the command line: options, what is said of them; for `rollout`, `cluster`."""
 
 from __future__ import annotations
 
