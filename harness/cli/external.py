@@ -1,4 +1,4 @@
-"""Backends of one's own on the command line: options, what is said of them; for `rollout`, `cluster`."""
+"""Backends of one's own: the options, and what is said of them; for `rollout` and `cluster`."""
 
 from __future__ import annotations
 
