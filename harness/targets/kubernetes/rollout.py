@@ -69,8 +69,8 @@ Install = Callable[[Options, Cluster, str, Archive | None, dict[str, float], Tel
 def up(options: Options, tell: Tell, install: Install | None = None) -> RolledOut:
     """Make or take the cluster, install, prove; what this call made goes again if it fails.
 
-    A second call with the same options, code and images changes nothing. `install` is another way
-    to install and prove than the proof of concept's.
+    A second call with the same options, code and images changes nothing, and proves. `install` is
+    another way to install and prove than the proof of concept's.
     """
     chosen.check(options)
     with chosen.alone(options):
@@ -120,7 +120,9 @@ def _install(
     deployed = now is not None and now["status"] == "deployed"
     same = now is not None and now["fingerprint"] == helm.fingerprint(given)
     if choice and deployed and same and all(map(pods.is_ready, pods.ours(cluster))):
-        return RolledOut(cluster, False, phases, pages=_shown(cluster, choice), dashboards=choice)
+        with timed(phases, "proof", tell):  # of the one before it may have failed
+            proved = proof.prove(cluster, described, shows=choice.asked)
+        return RolledOut(cluster, False, phases, proved, _shown(cluster, choice), choice)
     with timed(phases, "cluster checks", tell):
         preflight.require(preflight.cluster(cluster, platform.machine()))
         preflight.require(storage.checks(cluster, volumes))
