@@ -26,7 +26,6 @@ pytestmark = pytest.mark.cluster
 
 NAME = "harness-killed"
 MINUTE = 60.0
-API = 'for p in /proc/[0-9]*; do [ "$(cat $p/comm)" = kube-apiserver ] && echo ${p#/proc/}; done'
 CONTROL, WORKER = f"{NAME}-control-plane", f"{NAME}-worker"
 UP = (HARNESS, "up", "--target", "kind", "--name", NAME, "--nodes", "2", "--image", images.NODE)
 
@@ -49,16 +48,6 @@ class There(Reached):
     def way(self) -> list[str]:
         """What names the same cluster as one that exists."""
         return ["--kubeconfig", self.up()["kubeconfig"]]
-
-    def stand_still(self, seconds: float) -> None:
-        """The API server takes connections, and answers nothing, for so long."""
-        words = ("docker", "exec", CONTROL)
-        pid = self.run(*words, "sh", "-c", API, check=True).stdout.strip()
-        self.run(*words, "kill", "-STOP", pid, check=True)
-        try:
-            time.sleep(seconds)
-        finally:
-            self.run(*words, "kill", "-CONT", pid, check=True)
 
     @contextlib.contextmanager
     def going_up(self) -> Iterator[tuple[Process, Path]]:
@@ -124,7 +113,8 @@ def test_one_that_is_disturbed_ends_in_a_stack_or_in_words_and_the_next_complete
         if disturbance == "restart":
             assert there.run("docker", "restart", WORKER).returncode == 0
         else:
-            there.stand_still(MINUTE)
+            with there.still(CONTROL):
+                time.sleep(MINUTE)
         code = processes.ended(process, SECONDS)
     said = log.read_text()
     print(f"{disturbance}: it ended with {code}", said)
