@@ -213,6 +213,7 @@ def _described(done: RolledOut) -> dict[str, Any]:
         "proof": [asdict(arrival) for arrival in done.proved.arrivals],
         "origin": dict(done.proved.origin),
         "acknowledged": done.proved.acknowledged,
+        "heard_seconds": dict(done.proved.heard),
         "pages": dict(done.pages),
         **_described_dashboards(done),
     }
@@ -275,10 +276,11 @@ def _profiled(made: Archive) -> str:
 
 
 def _print_status(found: dict[str, Any], options: Options) -> None:
-    shown = Table("node", "ready", "agents", "kernel", box=None, pad_edge=False)
+    shown = Table("node", "ready", "agents", "heard", "kernel", box=None, pad_edge=False)
     for node in found["nodes"]:
-        cells = (node["name"], _said(node["ready"]), _said(node["agents_ready"]), node["kernel"])
-        shown.add_row(*cells)
+        heard = f"{node['heard_seconds']:.0f} s ago" if "heard_seconds" in node else ""
+        states = (_said(node["ready"]), _said(node["agents_ready"]), heard)
+        shown.add_row(node["name"], *states, node["kernel"])
     for name, release in found.get("releases", {}).items():
         if release is None or release["status"] != "deployed":
             how = "not there" if release is None else release["status"]

@@ -82,6 +82,10 @@ class Metrics(Keeper, Protocol):
         """
         ...
 
+    def heard(self, attribute: str) -> Mapping[str, float]:
+        """Seconds since agents told of themselves, by an attribute of what they run on."""
+        ...
+
     def number(self, instance: str, prefix: str, seconds: float) -> float | None:
         """Samples of the last so many seconds, of all names with this prefix; None: no answer."""
         ...

@@ -171,6 +171,7 @@ def test_status_tells_of_each_node_and_proves_it_again(run: Run) -> None:
     found = harness(run, "status", "-o", "json")
     assert found["ready"]
     assert [each["agents_ready"] for each in found["nodes"]] == [True] * 3
+    assert all(each["heard_seconds"] < 60 for each in found["nodes"])
     assert set(found["proof"]) == {"traces", "metrics", "logs"}
     assert found["origin"]["k8s.deployment.name"] == "go"
 

@@ -20,6 +20,7 @@ from harness.stack.questions import (
 )
 
 RULES = "rules.yaml"
+EVENTS = "harness_agent_events_total"  # which every collector tells of itself
 INTERVAL_SECONDS = 15  # the shortest window that panels ask for is four times this
 LATE_HOURS = 6
 """How long samples may have waited in the Collector's queue; older ones are refused for good."""
@@ -99,6 +100,14 @@ class Prometheus:
         )
         query = {"query": f"{selector}[{seconds}s]"}
         return series(asked("Prometheus", f"{self._url}/query", query))
+
+    def heard(self, attribute: str) -> dict[str, float]:
+        """Seconds since agents told of themselves, by an attribute of what they run on."""
+        by = label(attribute)
+        newest = f"max by ({by}) (timestamp({EVENTS}{_selector(service_name=f'={quoted(OWN)}')}))"
+        answer = asked("Prometheus", f"{self._url}/query", {"query": f"time() - {newest}"})
+        found = ((one["metric"].get(by), one["value"][1]) for one in answer["data"]["result"])
+        return {name: float(age) for name, age in found if name}
 
     def number(self, instance: str, prefix: str, seconds: float) -> float | None:
         """Samples of the last so many seconds, of all names with this prefix; None: no answer."""

@@ -61,6 +61,9 @@ def told(
             return {**answer, "ready": False, "unproved": str(error)}
         answer["proof"] = {each.signal: [each.backend, each.seconds] for each in proved.arrivals}
         answer["origin"] = dict(proved.origin)
+        for node in nodes:
+            if node["name"] in proved.heard:
+                node["heard_seconds"] = proved.heard[node["name"]]
         if proved.acknowledged:
             answer["acknowledged"] = proved.acknowledged
         if proved.shown is not None:

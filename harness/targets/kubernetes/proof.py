@@ -24,7 +24,7 @@ from harness.stack.grafana import shown
 from harness.stack.grafana.shown import Shown
 from harness.stack.questions import UNPROMOTED, Logs, Metrics, Traces
 from harness.stack.readback import Arrival
-from harness.targets.kubernetes import acknowledged, dashboards
+from harness.targets.kubernetes import acknowledged, dashboards, heard
 from harness.targets.kubernetes.dashboards import GRAFANA
 from harness.targets.kubernetes.kubectl import OURS, Cluster
 
@@ -60,7 +60,8 @@ class Proved:
 
     `shown` is what Grafana shows, if it is there; `unshown` why it does not show what it should,
     where nobody asked for it. `acknowledged` are the spans of the service's node that somebody
-    else's receiver took meanwhile.
+    else's receiver took meanwhile; `heard` are the seconds since the agents of each node told of
+    themselves, of backends of ours.
     """
 
     arrivals: Sequence[Arrival] = ()
@@ -68,6 +69,7 @@ class Proved:
     shown: Shown | None = None
     unshown: str = ""
     acknowledged: int = 0
+    heard: Mapping[str, float] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -92,8 +94,9 @@ def prove(cluster: Cluster, stack: Stack, asked: Asked = ONE, *, shows: bool = T
     One record of each signal is sent to the Collector before, and again if something is missing, so
     that what does not arrive from an agent is told from what no backend keeps. Grafana, where it is
     there, is asked for its data sources and dashboards; what is amiss is an error if it `shows`.
-    Of a stack without a Collector of ours the agents say that their receiver took what they sent,
-    and the records are found of those signals that somebody is known to keep.
+    Agents of each node must be heard. Of a stack without a Collector of ours agents say whether
+    their receiver took what they sent, and of the signals that somebody is known to keep the
+    records are found.
     """
     with reached(cluster, stack) as here:
         ours = "otelcol" in stack.hosts
@@ -119,7 +122,8 @@ def prove(cluster: Cluster, stack: Stack, asked: Asked = ONE, *, shows: bool = T
         if "traces" in arrived:
             _require_named(cluster, stack, pods, origin)
         _require_all(stack, list(wanted), arrived)
-        proved = Proved([arrived[signal] for signal in wanted], origin, acknowledged=sent)
+        ages = heard.by_node(cluster, here) if ours else {}
+        proved = Proved([arrived[signal] for signal in wanted], origin, acknowledged=sent, heard=ages)
         return _seen(cluster, here, proved, shows) if GRAFANA in stack.hosts else proved
 
 
