@@ -6,7 +6,6 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,9 +116,3 @@ def test_status_says_of_each_node_when_it_was_heard(
     json.dumps(told)
     commands._print_status(told, options)
     assert "2 s ago" in capsys.readouterr().out
-
-
-def test_what_tells_of_itself_tells_it_by_that_name() -> None:
-    """The name in Prometheus is that of the agents' own metric."""
-    text = (Path(heard.__file__).parents[2] / "agent" / "footprint.py").read_text()
-    assert 'counter("harness.agent.events"' in text
