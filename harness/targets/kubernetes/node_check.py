@@ -41,6 +41,20 @@ def require(
         )
 
 
+def require_admitted(cluster: Cluster, image: str) -> None:
+    """NeedError if the cluster admits no pod that looks into its node, as these and agents do.
+
+    A policy of the cluster's own may refuse what the namespace's labels allow.
+    """
+    if said := cluster.refuses(node_pod.manifest(node_pod.new(), "", image)):
+        raise NeedError(
+            f"The cluster admits no privileged pods in the namespace {cluster.namespace}.",
+            f"It says: {said}",
+            "Agents load BPF programs. The namespace is labelled for it (pod-security.kubernetes.io/"
+            "enforce: privileged): have the policy that refuses it leave this namespace out.",
+        )
+
+
 def kernels(nodes: list[dict[str, Any]]) -> dict[str, str]:
     """One ready node of each kernel, by the kernel's release."""
     found: dict[str, str] = {}

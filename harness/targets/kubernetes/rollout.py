@@ -135,6 +135,7 @@ def _install(
     with _removed_if_new(cluster):
         with timed(phases, "node checks", tell):
             checked = node_check.COLLECTORS
+            node_check.require_admitted(cluster, given["image"])
             node_check.require(cluster, given["image"], checked, tell, options.pull_secret)
         if choice is None:
             with timed(phases, "dashboards", tell):
