@@ -75,7 +75,7 @@ class Cluster:
     def refuses(self, manifest: Mapping[str, Any]) -> str:
         """What the API has against an object, by its admission, too; empty if it would take it."""
         done = self._apply(manifest, "--dry-run=server", check=False)
-        return " ".join(done.stderr.split())[-500:] if done.returncode else ""
+        return " ".join(done.stderr.split())[-800:] if done.returncode else ""
 
     def _apply(self, manifest: Mapping[str, Any], *more: str, check: bool = True) -> Completed:
         with tempfile.NamedTemporaryFile("w", prefix="harness-", suffix=".json") as file:
