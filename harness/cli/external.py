@@ -53,7 +53,8 @@ def given(asked: External) -> dict[str, str]:
 def plan(kept: Mapping[str, str]) -> None:
     """Say where agents would send, and who would be asked; nothing if to the stack's own."""
     if kept:
-        told = [f"{kept[each]} for {each}" for each in ("traces", "metrics", "logs") if each in kept]
+        signals = ("traces", "metrics", "logs")
+        told = [f"{kept[each]} for {each}" for each in signals if each in kept]
         asks = f"asks {', '.join(told)}, too" if told else "asks the agents alone"
         said = f"Agents would send to {kept['otlp']}. The proof {asks}."
         out.print(escape(said), soft_wrap=True)

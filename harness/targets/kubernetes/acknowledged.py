@@ -43,10 +43,10 @@ def more(cluster: Cluster, pods: Sequence[Pod], before: int) -> int:
     until = time.monotonic() + _SECONDS
     while (found := spans(cluster, pods) - before) <= 0:
         if time.monotonic() > until:
-            dropped = _dropped(_told(cluster, pods))
+            gone = _dropped(_told(cluster, pods))
             raise ComponentError(
                 "A request was answered in the cluster, and the receiver took no span of it.",
-                f"Agents say of what was dropped: {dropped}." if dropped else "Agents dropped none.",
+                f"Agents say of what was dropped: {gone}." if gone else "Agents dropped nothing.",
                 "See what they say: kubectl logs daemonset/agents --all-containers.",
             )
         time.sleep(_POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""Backends of a person's own, by URL, in place of the stack's; for `chosen`, `rollout`, `condition`.
+"""Backends of a person's own, by URL, not the stack's; for `chosen`, `rollout` and `condition`.
 
 Agents send to their receiver by OTLP, and nothing that keeps data is installed. Who keeps a signal
 may be named with the URL at which this machine reaches it: then the proof looks there.

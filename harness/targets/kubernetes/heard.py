@@ -42,6 +42,6 @@ def _unheard(cluster: Cluster, silent: list[str], of: int) -> ComponentError:
     return ComponentError(
         f"Of the agents of {named} nothing came within {AGE_SECONDS:.0f} s.",
         f"That is {len(silent)} of {of} nodes: they do not send, or do not reach the Collector.",
-        f"See what they say: {cluster.shown} get pods -o wide, then {cluster.shown} logs of the pod "
-        "agents-... of such a node.",
+        f"See what they say: {cluster.shown} get pods -o wide, then the logs of the pod agents-... "
+        "of such a node.",
     )

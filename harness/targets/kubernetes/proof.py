@@ -123,7 +123,8 @@ def prove(cluster: Cluster, stack: Stack, asked: Asked = ONE, *, shows: bool = T
             _require_named(cluster, stack, pods, origin)
         _require_all(stack, list(wanted), arrived)
         ages = heard.by_node(cluster, here) if ours else {}
-        proved = Proved([arrived[signal] for signal in wanted], origin, acknowledged=sent, heard=ages)
+        found = [arrived[signal] for signal in wanted]
+        proved = Proved(found, origin, acknowledged=sent, heard=ages)
         return _seen(cluster, here, proved, shows) if GRAFANA in stack.hosts else proved
 
 
@@ -192,8 +193,8 @@ def _require_all(stack: Stack, wanted: Sequence[str], arrived: Mapping[str, Arri
             what,
             f"The receiver took what the agents sent, and {where} found nothing by the span's "
             "url.query or the container's service.instance.id.",
-            "See where the receiver sends it, whether it takes attributes off, and whether that URL "
-            "is of the backend that it sends to.",
+            "See where the receiver sends it, whether it takes attributes off, and whether that is "
+            "the URL of the backend that it sends to.",
         )
     raise ComponentError(
         what,
