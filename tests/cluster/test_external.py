@@ -1,4 +1,4 @@
-"""The chart where agents send to somebody else's backends: nothing that keeps data, and a Secret."""
+"""The chart where agents send to somebody else's backends: nothing keeps data, and a Secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a real API server's admission says of our pods: its Pod Security, and a policy of its own."""
+"""What a real API server's admission says of our pods: Pod Security, and a policy of its own."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_policy_that_refuses_such_pods_is_told_in_its_words(
     simulation.kubectl("create", f"--filename={file}")
     try:
         assert until(lambda: refused(there), 60)
-        with pytest.raises(NeedError, match="admits no privileged pods in the namespace shop") as no:
+        with pytest.raises(NeedError, match="no privileged pods in the namespace shop") as no:
             node_check.require_admitted(there, IMAGE)
         assert "nobody here may see the processes of a node" in no.value.why
         assert "leave this namespace out" in no.value.next_step

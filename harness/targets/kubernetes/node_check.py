@@ -56,7 +56,7 @@ def require_admitted(cluster: Cluster, image: str) -> None:
         raise NeedError(
             f"The cluster admits no privileged pods in the namespace {cluster.namespace}.",
             f"It says: {said}",
-            "Agents load BPF programs, and the namespace is labelled for it (pod-security.kubernetes"
+            "Agents load BPF programs. The namespace is labelled for it (pod-security.kubernetes"
             ".io/enforce: privileged): have the policy that refuses it leave this namespace out.",
         )
 
