@@ -31,7 +31,7 @@ def by_node(cluster: Cluster, here: Stack) -> dict[str, float]:
         ages = keeper.heard(NODE)
         silent = sorted(node for node in nodes if ages.get(node, math.inf) > AGE_SECONDS)
         if not silent:
-            return {node: ages[node] for node in sorted(nodes)}
+            return {node: max(0.0, ages[node]) for node in sorted(nodes)}
         if time.monotonic() > until:
             raise _unheard(cluster, silent, len(nodes))
         time.sleep(_POLL_SECONDS)
@@ -41,7 +41,8 @@ def _unheard(cluster: Cluster, silent: list[str], of: int) -> ComponentError:
     named = ", ".join(silent[:_NAMED]) + (" and others" if silent[_NAMED:] else "")
     return ComponentError(
         f"Of the agents of {named} nothing came within {AGE_SECONDS:.0f} s.",
-        f"That is {len(silent)} of {of} nodes: they do not send, or do not reach the Collector.",
+        f"That is {len(silent)} of {of} nodes: they do not send, do not reach the Collector, or are "
+        "late by their clocks.",
         f"See what they say: {cluster.shown} get pods -o wide, then the logs of the pod agents-... "
         "of such a node.",
     )
