@@ -265,7 +265,10 @@ def second(run: Run) -> list[str]:
 
 
 def test_agents_send_to_backends_of_somebody_else_who_are_asked(run: Run, tmp_path: Path) -> None:
-    found = guest.story(run, second(run)[3], f"kind-{NAME}", tmp_path)
+    """The agents of the stack itself see nothing of that namespace: the others alone tell of it."""
+    kubeconfig = second(run)[3]
+    harness(run, "up", "--agent-excluded-namespaces", "guest", "--json")
+    found = guest.story(run, kubeconfig, f"kind-{NAME}", tmp_path)
     first, status = found["first"], found["status"]
     assert {each["backend"] for each in first["proof"]} == {"jaeger", "prometheus", "victorialogs"}
     assert (first["changed"], first["pages"], found["again"]["changed"]) == (True, {}, False)
