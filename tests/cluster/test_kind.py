@@ -277,6 +277,7 @@ def test_agents_send_to_backends_of_somebody_else_who_are_asked(run: Run, tmp_pa
     assert {pod["component"] for pod in status["pods"]} == {"agents", "go", "flask", "load"}
     assert found["alone"]["proof"] == []
     assert min(each["acknowledged"] for each in (first, status, found["alone"])) > 0
+    assert found["authorities"] > 10
     said = " ".join(found["wrong"].split())
     assert "cannot send what they have" in said
     assert "otelcol.harness:4319" in said
