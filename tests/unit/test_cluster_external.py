@@ -114,6 +114,34 @@ def test_volumes_of_a_stack_that_is_there_are_not_taken_away_in_passing() -> Non
     external.require_no_data(External(OTLP), None)
 
 
+@pytest.mark.parametrize("keys", [["headers"], ["ca.crt", "other"], ["ca.crt", "headers"]])
+def test_a_secret_has_what_is_sent_or_who_is_trusted(
+    keys: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = {"data": dict.fromkeys(keys, "eA==")}
+    monkeypatch.setattr(Cluster, "get", lambda *_: [secret])
+    external.require_secret(CLUSTER, External(OTLP, "key"))
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ([], "There is no such Secret."),
+        ([{"data": {"token": "eA=="}}], "It has: token."),
+        ([{}], "It has: nothing."),
+    ],
+)
+def test_a_secret_that_says_neither_is_told_before_anything(
+    found: list[Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Cluster, "get", lambda *_: found)
+    with pytest.raises(NeedError, match="has neither headers nor ca.crt") as caught:
+        external.require_secret(CLUSTER, External(OTLP, "key"))
+    assert caught.value.why == said
+    assert "create secret generic key" in caught.value.next_step
+    external.require_secret(CLUSTER, External(OTLP))  # none was named
+
+
 def test_status_asks_whom_up_was_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
 

@@ -18,7 +18,9 @@ from harness.stack import catalog
 from harness.stack.config import Stack
 from harness.targets.kubernetes import values
 from harness.targets.kubernetes.dashboards import Choice
+from harness.targets.kubernetes.kubectl import Cluster
 
+HEADERS, AUTHORITY = "headers", "ca.crt"
 DASHBOARDS = Choice(False, "Agents send to a receiver of yours, and no backend is installed.")
 
 Tree = dict[str, Any]
@@ -28,7 +30,8 @@ Tree = dict[str, Any]
 class External:
     """As a person says it: the receiver as pods reach it, and KIND=URL for who keeps a signal.
 
-    `secret` is one of the namespace, whose key `headers` is sent with every post.
+    `secret` is one of the namespace that has HEADERS, which go with every post, or AUTHORITY, who
+    issued the receiver's certificate, or both.
     """
 
     otlp: str = ""
@@ -100,6 +103,25 @@ def kept(asked: External) -> Tree:
 def of(release: Mapping[str, Any] | None) -> External:
     """What a release was made with; nothing if there is none, or it has backends of ours."""
     return External(**(release or {}).get("external", {}))
+
+
+def require_secret(cluster: Cluster, asked: External) -> None:
+    """NeedError unless the Secret that is named is there, with something in it that is read."""
+    if not asked.secret:
+        return
+    found = cluster.get("secret", asked.secret)
+    keys = sorted(found[0].get("data") or {}) if found else []
+    if {HEADERS, AUTHORITY} & set(keys):
+        return
+    had = f"It has: {', '.join(keys) or 'nothing'}." if found else "There is no such Secret."
+    raise NeedError(
+        f"The Secret {asked.secret} of the namespace {cluster.namespace} has neither {HEADERS} nor "
+        f"{AUTHORITY}.",
+        had,
+        f"Make it: {cluster.shown} create secret generic {asked.secret} "
+        f"--from-literal={HEADERS}='authorization=Basic%20...' --from-file={AUTHORITY}=FILE; either "
+        "will do.",
+    )
 
 
 def require_no_data(asked: External, release: Mapping[str, Any] | None) -> None:

@@ -128,6 +128,7 @@ def _install(
         preflight.require(storage.checks(cluster, volumes))
         if options.pull_secret:
             sources.require_pull_secret(cluster, options.pull_secret)
+        external.require_secret(cluster, options.external)
     if options.target == "kind":
         with timed(phases, "images", tell):
             own = Kind(options.name, chosen.home(options.name))
