@@ -25,8 +25,8 @@ OtlpSecret = Annotated[
     typer.Option(
         "--otlp-secret",
         metavar="NAME",
-        help="With --otlp: a Secret of the namespace: `headers` go with every post, `ca.crt` is who "
-        "issued the receiver's certificate.",
+        help="With --otlp: a Secret of the namespace: `headers` go with every post, `ca.crt` is "
+        "who issued the receiver's certificate.",
     ),
 ]
 QueryTraces = Annotated[

@@ -79,7 +79,18 @@ def test_an_agent_trusts_who_issued_a_receivers_certificate_and_nobody_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, authority = tmp_path / "key.pem", tmp_path / "ca.crt"
-    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=x"]
+    made = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "1",
+        "-subj",
+        "/CN=x",
+    ]
     made += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(authority)]
     processes.run(made)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

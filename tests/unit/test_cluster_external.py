@@ -135,7 +135,7 @@ def test_a_secret_that_says_neither_is_told_before_anything(
     found: list[Any], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Cluster, "get", lambda *_: found)
-    with pytest.raises(NeedError, match="has neither headers nor ca.crt") as caught:
+    with pytest.raises(NeedError, match=r"has neither headers nor ca\.crt") as caught:
         external.require_secret(CLUSTER, External(OTLP, "key"))
     assert caught.value.why == said
     assert "create secret generic key" in caught.value.next_step

@@ -56,9 +56,7 @@ def more(cluster: Cluster, pods: Sequence[Pod], before: int) -> int:
 def _told(cluster: Cluster, pods: Sequence[Pod]) -> list[Mapping[str, Any]]:
     """What each collector of these pods' nodes says after it sent all that it had."""
     nodes = {pod["spec"].get("nodeName") for pod in pods}
-    agents = [
-        each for each in cluster.get("pods", AGENTS) if each["spec"].get("nodeName") in nodes
-    ]
+    agents = [each for each in cluster.get("pods", AGENTS) if each["spec"].get("nodeName") in nodes]
     return [one for agent in agents for one in _flushed(cluster, agent).values()]
 
 

@@ -19,8 +19,10 @@ def status(options: Options, *, prove: bool = True) -> dict[str, Any]:
     whole = release is not None and release["status"] == "deployed"
     grafana = release is not None and dashboards.GRAFANA in release["components"]
     own = external.of(release)
-    described = external.stack(own) if own else values.stack(
-        cluster.context, options.retention_hours, grafana=grafana
+    described = (
+        external.stack(own)
+        if own
+        else values.stack(cluster.context, options.retention_hours, grafana=grafana)
     )
     shows = release is not None and dashboards.GRAFANA in release["asked"]
     asked = proof.ONE if prove else None

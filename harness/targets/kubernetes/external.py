@@ -119,8 +119,8 @@ def require_secret(cluster: Cluster, asked: External) -> None:
         f"{AUTHORITY}.",
         had,
         f"Make it: {cluster.shown} create secret generic {asked.secret} "
-        f"--from-literal={HEADERS}='authorization=Basic%20...' --from-file={AUTHORITY}=FILE; either "
-        "will do.",
+        f"--from-literal={HEADERS}='authorization=Basic%20...' --from-file={AUTHORITY}=FILE; "
+        "one of them will do.",
     )
 
 

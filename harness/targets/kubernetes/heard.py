@@ -41,8 +41,8 @@ def _unheard(cluster: Cluster, silent: list[str], of: int) -> ComponentError:
     named = ", ".join(silent[:_NAMED]) + (" and others" if silent[_NAMED:] else "")
     return ComponentError(
         f"Of the agents of {named} nothing came within {AGE_SECONDS:.0f} s.",
-        f"That is {len(silent)} of {of} nodes: they do not send, do not reach the Collector, or are "
-        "late by their clocks.",
+        f"That is {len(silent)} of {of} nodes: they do not send, do not reach the Collector, or "
+        "their clocks are late.",
         f"See what they say: {cluster.shown} get pods -o wide, then the logs of the pod agents-... "
         "of such a node.",
     )
