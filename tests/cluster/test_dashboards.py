@@ -52,7 +52,7 @@ def cluster(there: tuple[Simulated, Cluster]) -> Cluster:
     return there[1]
 
 
-@pytest @ pytest.mark.parametrize(
+@pytest.mark.parametrize(
     "given", [BARE, GIVEN, OTHERS], ids=["without Grafana", "with Grafana", "others' backends"]
 )
 def test_every_object_is_of_the_form_that_the_api_asks_for(
