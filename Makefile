@@ -3,6 +3,7 @@
 # make stack      get the observability stack's programs (ten minutes where they are built): then it is tested, too
 # make test-stack the same, and only its tests
 # make data      install pandas and pyarrow too: harness export, harness.results.frames
+# make helm       helm alone, built once: then the chart for clusters is tested, too
 # make test-cluster real Kubernetes in kind, and only its tests (the first time it builds for half an hour)
 # make test-hubble what Hubble costs where Cilium is the network of a kind cluster (ten minutes to build)
 # make test-kernels boots kernels of distributions in QEMU, and writes docs/kernels.md (minutes a kernel)
@@ -12,7 +13,7 @@
 # make lint       style, types, import layers
 # make clean      take the stack down, remove what was built and installed here (not packages, not reports)
 .DELETE_ON_ERROR:
-.PHONY: evaluate test data stack test-stack test-cluster test-hubble test-kernels bench-collectors soak golden lint setup setup-test bpf workloads clean format lock
+.PHONY: evaluate test data stack test-stack helm test-cluster test-hubble test-kernels bench-collectors soak golden lint setup setup-test bpf workloads clean format lock
 
 PYTHON ?= $(shell for p in /usr/bin/python3 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -40,6 +41,9 @@ stack: setup
 
 test-stack: setup setup-test
 	HARNESS_STACK=1 $(BIN)/python -m pytest -m stack $(PYTEST_ARGS)
+
+helm: setup setup-test
+	$(BIN)/python -m tests.cluster.programs helm
 
 test-cluster: setup setup-test .cache/packages-cluster stack
 	$(BIN)/python -m tests.cluster.images

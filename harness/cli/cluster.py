@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from harness.cli import selectors
+from harness.cli import external, selectors
 from harness.cli.screen import ERROR, err, out
 from harness.errors import InputError
 from harness.linux.stop_signals import interruptible
@@ -41,6 +41,7 @@ def up(options: Options, as_json: bool) -> None:
     for arrival in done.proved.arrivals:
         found = f"found in {arrival.backend} after {arrival.seconds:.1f} s"
         out.print(f"One request's {arrival.signal}: {found}")
+    external.show(done.proved.acknowledged)
     _print_pod(done.proved.origin)
     _print_dashboards(done)
     if done.changed:
@@ -49,11 +50,9 @@ def up(options: Options, as_json: bool) -> None:
     for title, command in done.pages.items():
         out.print(escape(f"{title}: {command}"), soft_wrap=True)
     where, page = _where(options), next(iter(machines.of(options).pages(options)))
-    said = (
-        f"\nNext: harness open {page} {where} opens that page, harness status {where} proves it "
-        f"again, harness down {where} removes it."
-    )
-    out.print(escape(said), soft_wrap=True)
+    opens = "" if options.external else f"harness open {page} {where} opens that page, "
+    said = f"harness status {where} proves it again, harness down {where} removes it."
+    out.print(escape(f"\nNext: {opens}{said}"), soft_wrap=True)
 
 
 def plan(options: Options, as_json: bool) -> None:
@@ -68,6 +67,7 @@ def plan(options: Options, as_json: bool) -> None:
         _print_images(found)
     if seen := selectors.said(found.get("agents", {})):
         out.print(escape(seen), soft_wrap=True)
+    external.plan(found.get("external", {}))
     _print_machines(found)
     for check in found["checks"]:
         said = "" if check["ok"] else f" {check['hint']}"
@@ -212,6 +212,8 @@ def _described(done: RolledOut) -> dict[str, Any]:
         "phases": done.phases,
         "proof": [asdict(arrival) for arrival in done.proved.arrivals],
         "origin": dict(done.proved.origin),
+        "acknowledged": done.proved.acknowledged,
+        "heard_seconds": dict(done.proved.heard),
         "pages": dict(done.pages),
         **_described_dashboards(done),
     }
@@ -274,10 +276,11 @@ def _profiled(made: Archive) -> str:
 
 
 def _print_status(found: dict[str, Any], options: Options) -> None:
-    shown = Table("node", "ready", "agents", "kernel", box=None, pad_edge=False)
+    shown = Table("node", "ready", "agents", "heard", "kernel", box=None, pad_edge=False)
     for node in found["nodes"]:
-        cells = (node["name"], _said(node["ready"]), _said(node["agents_ready"]), node["kernel"])
-        shown.add_row(*cells)
+        heard = f"{node['heard_seconds']:.0f} s ago" if "heard_seconds" in node else ""
+        states = (_said(node["ready"]), _said(node["agents_ready"]), heard)
+        shown.add_row(node["name"], *states, node["kernel"])
     for name, release in found.get("releases", {}).items():
         if release is None or release["status"] != "deployed":
             how = "not there" if release is None else release["status"]
@@ -292,6 +295,7 @@ def _print_status(found: dict[str, Any], options: Options) -> None:
         out.print(escape(f"It was not proved: {found['unproved']}"), soft_wrap=True)
     for signal, (backend, seconds) in found.get("proof", {}).items():
         out.print(f"One request's {signal}: found in {backend} after {seconds:.1f} s")
+    external.show(found.get("acknowledged", 0))
     _print_pod(found.get("origin", {}))
     if "shown" in found:
         _print_shown(found["shown"])
@@ -300,7 +304,7 @@ def _print_status(found: dict[str, Any], options: Options) -> None:
     for each in found["troubles"]:
         out.print(escape(f"{each['pod']}: {each['reason']}: {each['message']}"), soft_wrap=True)
     out.print("\nIt is ready." if found["ready"] else "\nIt is not ready.")
-    if found["ready"]:
+    if found["ready"] and "acknowledged" not in found:
         has = found.get("dashboards") != dashboards.NONE
         known = machines.of(options).pages(options)
         names = ", ".join(name for name in known if has or name != dashboards.GRAFANA)
@@ -326,6 +330,7 @@ def _given(options: Options) -> str:
         "control-planes": asked.control_planes if asked.control_planes > 1 else "",
         "upgrade": asked.upgrade,
         **selectors.given(options.selectors),
+        **external.given(options.external),
         "machines": asked.maker if asked.create and asked.maker != "containers" else "",
     }  # fmt: skip
     words = "".join(

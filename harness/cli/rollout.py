@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import cluster, local_stack, selectors
+from harness.cli import cluster, external, local_stack, selectors
 from harness.cli.dashboards import Dashboards, wanted
+from harness.cli.external import Otlp, OtlpSecret, QueryLogs, QueryMetrics, QueryTraces
 from harness.cli.images import BundleFile, PullSecret, Registry
 from harness.cli.machines import (
     ControlPlanes,
@@ -26,6 +27,7 @@ from harness.cli.selectors import Excluded, Namespaces, PodSelector
 from harness.errors import InputError
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.dashboards import GRAFANA
+from harness.targets.kubernetes.external import External
 from harness.targets.kubernetes.selectors import Selectors
 
 Target = Annotated[
@@ -107,6 +109,11 @@ def up_command(
     kubeconfig: Kubeconfig = "",
     context: Context = "",
     namespace: Namespace = "harness",
+    otlp: Otlp = "",
+    otlp_secret: OtlpSecret = "",
+    query_traces: QueryTraces = "",
+    query_metrics: QueryMetrics = "",
+    query_logs: QueryLogs = "",
     profile: Profile = "poc",
     charts: Charts = "",
     values: Values = None,
@@ -137,6 +144,8 @@ def up_command(
       harness up --target vm --upgrade 1.35
 
       harness up --target existing --context my-cluster --profile production --plan
+
+      harness up --target existing --otlp http://otelcol.telemetry:4318
     """
     made = asked(
         target, inventory, create, machines, unaccelerated, variables,
@@ -151,13 +160,16 @@ def up_command(
             target, name, nodes, image, keep, kubeconfig, context, namespace, retention,
             registry, bundle, pull_secret, storage, storage_class,
             profile=profile, charts=charts, values=tuple(values or ()), dashboards=shown,
-            machines=made, selectors=seen,
+            machines=made, selectors=seen, otlp=otlp, otlp_secret=otlp_secret,
+            query_traces=query_traces, query_metrics=query_metrics, query_logs=query_logs,
         )  # fmt: skip
         (cluster.plan if plan else cluster.up)(given, as_json)
         return
     cluster.refuse({"bundle": bundle, "registry": registry, "pull-secret": pull_secret}, target)
     cluster.refuse({"storage": storage, "storage-class": storage_class}, target)
     cluster.refuse(selectors.given(seen), target)
+    own = External(otlp, otlp_secret, query_traces, query_metrics, query_logs)
+    cluster.refuse(external.given(own), target)
     cluster.refuse({"profile": profile != "poc", "charts": charts, "values": values}, target)
     local_stack.up(require or [], bind, retention, shown, plan=plan, as_json=as_json)
 

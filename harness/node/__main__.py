@@ -30,6 +30,7 @@ ANSWERS: Mapping[str, Callable[..., Any]] = {
     "tune": answers.tune,
     "restore": answers.restore,
     "require_here": answers.require_here,
+    "flushed": answers.flushed,
     "programs": answers.programs,
     "programs_left": answers.programs_left,
 }

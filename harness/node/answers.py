@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from harness.errors import DEFECT, CommandError, HarnessError
@@ -17,10 +18,13 @@ from harness.node import doctor as checks
 from harness.node import machine, needs, rehearsal, subject_source
 from harness.stack import affinity, ledger, supply
 from harness.wire import codec
+from harness.wire.control import Client, ControlError
 from harness.wire.spec import CollectorSpec, Needs
 from harness.wire.subject import Subject
 
 ENTRY_LIMIT_SECONDS = 600.0
+FLUSH_SECONDS = 20.0
+AGENTS = Path("/run/agent")  # where manifests/poc has their sockets
 
 
 def describe() -> dict[str, Any]:
@@ -113,6 +117,22 @@ def rehearse(collector: Mapping[str, Any]) -> list[dict[str, Any]]:
 def require_here(url: str) -> None:
     """InputError if a service that is started here could not answer at this URL."""
     routes.require_here(url)
+
+
+def flushed() -> dict[str, dict[str, Any]]:
+    """Have the agents of this container send all that they have; what each says, or its `error`.
+
+    By their names, as their sockets are called.
+    """
+    return {path.stem: _flushed(path) for path in sorted(AGENTS.glob("*.sock"))}
+
+
+def _flushed(path: Path) -> dict[str, Any]:
+    try:
+        with Client(path, FLUSH_SECONDS) as client:
+            return client.call("flush")
+    except (OSError, ControlError) as error:
+        return {"error": f"{path.stem}: {error}"}
 
 
 def programs() -> list[int]:

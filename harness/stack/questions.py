@@ -19,6 +19,7 @@ from harness.stack import client
 OWN = "harness-agent"  # service.name of what agents say of themselves
 READBACK = "harness-readback"  # service.name of what only proves that data flow
 MARK = "harness_readback"  # the metric of the same
+INSTANCE, UNPROMOTED = "service_instance_id", "instance"  # labels of Prometheus
 COUNTERS = ".+_(total|count)"  # metrics that count, by the names that Prometheus gives them
 MOST = 100_000  # traces that one search may find: more than a trial has
 QUERY_SECONDS = 120.0  # for a question about all that a ramp sent
@@ -71,8 +72,18 @@ class Traces(Keeper, Protocol):
 class Metrics(Keeper, Protocol):
     """Keeps samples."""
 
-    def counters(self, instance: str, name: str, since_unix_ns: int) -> Sequence[Series]:
-        """The raw samples since then of what an instance counts under names that match."""
+    def counters(
+        self, instance: str, name: str, since_unix_ns: int, by: str = INSTANCE
+    ) -> Sequence[Series]:
+        """The raw samples since then of what an instance counts under names that match.
+
+        `by` is the label that tells the instance; UNPROMOTED has one that makes no labels of what
+        is said of the resource.
+        """
+        ...
+
+    def heard(self, attribute: str) -> Mapping[str, float]:
+        """Seconds since agents told of themselves, by an attribute of what they run on."""
         ...
 
     def number(self, instance: str, prefix: str, seconds: float) -> float | None:

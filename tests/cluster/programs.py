@@ -167,5 +167,10 @@ def _keep(module: Module, draft: Path, environment: dict[str, str]) -> None:
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
 
 
+def main(names: Sequence[str]) -> None:
+    """Build these, or all."""
+    build_all([each for each in ALL if each.name in names] if names else ALL)
+
+
 if __name__ == "__main__":
-    sys.exit(build_all())
+    main(sys.argv[1:])

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from harness.linux import processes
-from harness.targets.kubernetes import dashboards, helm, namespaces, values
+from harness.targets.kubernetes import dashboards, external, helm, namespaces, values
+from harness.targets.kubernetes.external import External
 from harness.targets.kubernetes.kubectl import Cluster
 from tests.cluster import programs, simulated
 from tests.cluster.simulated import Simulated
@@ -23,6 +24,8 @@ pytestmark = pytest.mark.cluster
 STACK = values.stack("simulated", grafana=True)
 GIVEN = values.values(STACK, "localhost/node:1")
 BARE = values.values(values.stack("simulated"), "localhost/node:1")
+OWN = External("http://otelcol.telemetry:4318", secret="key")
+OTHERS = values.values(external.stack(OWN), "localhost/node:1", of_agents=external.agents(OWN))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +52,9 @@ def cluster(there: tuple[Simulated, Cluster]) -> Cluster:
     return there[1]
 
 
-@pytest.mark.parametrize("given", [BARE, GIVEN], ids=["without Grafana", "with Grafana"])
+@pytest.mark.parametrize(
+    "given", [BARE, GIVEN, OTHERS], ids=["without Grafana", "with Grafana", "others' backends"]
+)
 def test_every_object_is_of_the_form_that_the_api_asks_for(
     simulation: Simulated, cluster: Cluster, tmp_path: Path, given: helm.Values
 ) -> None:
@@ -66,6 +71,7 @@ def test_every_object_is_of_the_form_that_the_api_asks_for(
     names = said.stdout.split()
     assert ("secret/grafana" in names) == (given is GIVEN)
     assert ("deployment.apps/grafana" in names) == (given is GIVEN)
+    assert ("deployment.apps/jaeger" in names) == (given is not OTHERS)
 
 
 def test_it_is_tried_in_a_pod_that_the_api_takes_and_that_is_gone_again(cluster: Cluster) -> None:

@@ -52,7 +52,6 @@ collectors = ["inject:ns={KNOWN_NS}"]
 GO = "app.kubernetes.io/name=go"
 POD = "jsonpath={.items[0].metadata.uid} {.items[0].spec.nodeName}"
 MINUTE = 60.0
-API = 'for p in /proc/[0-9]*; do [ "$(cat $p/comm)" = kube-apiserver ] && echo ${p#/proc/}; done'
 
 
 @dataclass
@@ -103,17 +102,6 @@ class There(Reached):
         while not holds():
             assert time.monotonic() < deadline, f"waited in vain: {what()}"
             time.sleep(0.2)
-
-    @contextlib.contextmanager
-    def still(self) -> Iterator[None]:
-        """The API server stands still: it takes connections, and answers nothing."""
-        words = ("docker", "exec", OTHER)
-        pid = self.run(*words, "sh", "-c", API).stdout.strip()
-        self.run(*words, "kill", "-STOP", pid, check=True)
-        try:
-            yield
-        finally:
-            self.run(*words, "kill", "-CONT", pid, check=True)
 
     def nothing_is_left(self) -> None:
         """No namespace, nothing moved, and on the nodes no cgroup and no journal of ours."""
@@ -249,7 +237,7 @@ def test_an_api_that_stands_still_for_a_minute_costs_a_block_at_most(there: Ther
     run = there.folder / "still"
     with there.started(there.evaluate("still", EXPERIMENT)) as (process, log):
         there.await_(lambda: "known (switched)" in log.read_text(), log.read_text)
-        with there.still():
+        with there.still(OTHER):
             began = time.monotonic()
             said = there.run(*status)
             time.sleep(max(0.0, MINUTE - (time.monotonic() - began)))

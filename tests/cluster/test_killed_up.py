@@ -25,6 +25,7 @@ from tests.cluster.reached import HARNESS, SECONDS, Reached
 pytestmark = pytest.mark.cluster
 
 NAME = "harness-killed"
+MINUTE = 60.0
 CONTROL, WORKER = f"{NAME}-control-plane", f"{NAME}-worker"
 UP = (HARNESS, "up", "--target", "kind", "--name", NAME, "--nodes", "2", "--image", images.NODE)
 
@@ -42,6 +43,11 @@ class There(Reached):
         done = self.run(HARNESS, "status", "--target", "kind", "--name", NAME, "-o", "json")
         found: dict[str, Any] = json.loads(done.stdout)
         return found
+
+    @property
+    def way(self) -> list[str]:
+        """What names the same cluster as one that exists."""
+        return ["--kubeconfig", self.up()["kubeconfig"]]
 
     @contextlib.contextmanager
     def going_up(self) -> Iterator[tuple[Process, Path]]:
@@ -92,6 +98,35 @@ def test_one_that_is_killed_is_completed_by_the_next(
     assert not there.up()["changed"]
     if phase != "proof":  # the next one has all phases before it again
         there.run(HARNESS, "down", "--target", "kind", "--name", NAME)
+
+
+@pytest.mark.parametrize("disturbance", ["restart", "stand still"])
+def test_one_that_is_disturbed_ends_in_a_stack_or_in_words_and_the_next_completes(
+    there: There, disturbance: str
+) -> None:
+    """A node is restarted while pods are made; the API answers nothing for a minute."""
+    there.run(HARNESS, "down", "--target", "existing", *there.way, check=True)
+    with there.going_up() as (process, log):
+        reach(process, log, "installation ...")
+        time.sleep(3)
+        assert process.poll() is None, log.read_text()
+        if disturbance == "restart":
+            assert there.run("docker", "restart", WORKER).returncode == 0
+        else:
+            with there.still(CONTROL):
+                time.sleep(MINUTE)
+        code = processes.ended(process, SECONDS)
+    said = log.read_text()
+    print(f"{disturbance}: it ended with {code}", said)
+    assert "Traceback" not in said
+    assert code in (0, 2)
+    if code:
+        assert "Error: " in said
+    there.up()
+    found = there.status()
+    assert (found["ready"], set(found["proof"])) == (True, {"traces", "metrics", "logs"})
+    assert [each["agents_ready"] for each in found["nodes"]] == [True, True]
+    assert not there.up()["changed"]
 
 
 def test_two_at_once_are_refused(there: There) -> None:

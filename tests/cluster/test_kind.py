@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from harness.linux.processes import Completed
-from tests.cluster import images, volumes
+from tests.cluster import guest, images, volumes
 from tests.cluster.engine import Engine
 from tests.cluster.reached import HARNESS, Reached
 
@@ -171,6 +171,7 @@ def test_status_tells_of_each_node_and_proves_it_again(run: Run) -> None:
     found = harness(run, "status", "-o", "json")
     assert found["ready"]
     assert [each["agents_ready"] for each in found["nodes"]] == [True] * 3
+    assert all(each["heard_seconds"] < 60 for each in found["nodes"])
     assert set(found["proof"]) == {"traces", "metrics", "logs"}
     assert found["origin"]["k8s.deployment.name"] == "go"
 
@@ -261,6 +262,26 @@ def second(run: Run) -> list[str]:
     """What names the namespace `second` in the cluster as one that is there."""
     state = json.loads(run(HARNESS, "up", "--target", "kind", "--name", NAME, "--json").stdout)
     return ["--target", "existing", "--kubeconfig", state["kubeconfig"], "--namespace", "second"]
+
+
+def test_agents_send_to_backends_of_somebody_else_who_are_asked(run: Run, tmp_path: Path) -> None:
+    """The agents of the stack itself see nothing of that namespace: the others alone tell of it."""
+    kubeconfig = second(run)[3]
+    harness(run, "up", "--agent-excluded-namespaces", "guest", "--json")
+    found = guest.story(run, kubeconfig, f"kind-{NAME}", tmp_path)
+    first, status = found["first"], found["status"]
+    assert {each["backend"] for each in first["proof"]} == {"jaeger", "prometheus", "victorialogs"}
+    assert (first["changed"], first["pages"], found["again"]["changed"]) == (True, {}, False)
+    assert first["origin"]["k8s.namespace.name"] == "guest"
+    assert (status["ready"], set(status["proof"])) == (True, {"traces", "metrics", "logs"})
+    assert {pod["component"] for pod in status["pods"]} == {"agents", "go", "flask", "load"}
+    assert found["alone"]["proof"] == []
+    assert min(each["acknowledged"] for each in (first, status, found["alone"])) > 0
+    assert found["authorities"] > 10
+    said = " ".join(found["wrong"].split())
+    assert "cannot send what they have" in said
+    assert "otelcol.harness:4319" in said
+    assert "Nothing is left." in found["down"]
 
 
 def test_volumes_keep_data_over_an_upgrade(run: Run, tmp_path: Path) -> None:

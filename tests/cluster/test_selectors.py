@@ -41,7 +41,7 @@ def cluster(helm: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sim
         given = folder / "values.json"
         seen = {"namespaces": ["shop"]}
         given.write_text(
-            json.dumps(values.values(values.stack("simulated"), "localhost/node:1", seen=seen))
+            json.dumps(values.values(values.stack("simulated"), "localhost/node:1", of_agents=seen))
         )
         argv = [helm, "template", "harness", str(product.CHART), "--kube-version=1.34.4"]
         done = processes.run([*argv, f"--values={given}"])

@@ -34,8 +34,27 @@ def test_it_is_found_from_the_pods_own(kubelet: str, tmp_path: Path) -> None:
     python.write_text('#!/bin/sh\necho "$@"\n')
     python.chmod(0o755)
     path = {"PATH": f"{tmp_path}:/usr/bin:/bin", "POD_UID": UID, "CGROUPS": str(root)}
+    path["OTLP_FILES"] = str(tmp_path)
     done = processes.run([str(FOLDER / "agent"), "http+flows", "--sample", "1"], env=path)
     assert done.stdout.split() == [
         "-m", "harness.agent", "http+flows", "--sample", "1",
         "--cgroup", str(root / FOUND[kubelet]), "--control", "/run/agent/{name}.sock",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_who_issued_a_receivers_certificate_is_trusted_where_a_secret_says_it(
+    there: bool, tmp_path: Path
+) -> None:
+    root = tmp_path / "groups"
+    (root / PODS["systemd"]).mkdir(parents=True)
+    (root / PODS["systemd"] / "cgroup.controllers").touch()
+    python = tmp_path / "python3"
+    python.write_text('#!/bin/sh\necho "${OTEL_EXPORTER_OTLP_CERTIFICATE:-nobody}"\n')
+    python.chmod(0o755)
+    if there:
+        (tmp_path / "ca.crt").touch()
+    path = {"PATH": f"{tmp_path}:/usr/bin:/bin", "POD_UID": UID, "CGROUPS": str(root)}
+    path["OTLP_FILES"] = str(tmp_path)
+    done = processes.run([str(FOLDER / "agent"), "http"], env=path)
+    assert done.stdout.strip() == (str(tmp_path / "ca.crt") if there else "nobody")

@@ -12,10 +12,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from harness.cli import app
-from harness.errors import InputError, NeedError
-from harness.targets.kubernetes import helm, registry, rollout, sources, values
+from harness.errors import ComponentError, InputError, NeedError
+from harness.targets.kubernetes import helm, proof, registry, rollout, sources, values
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kubectl import Cluster
+from harness.targets.kubernetes.proof import Proved
 from tests.unit.dockered import DOCKER, NAMES, NODE, OWN, PREFIX, STACK, Machine, bundle, on_path
 
 
@@ -150,11 +151,24 @@ def release(given: dict[str, object]) -> str:
     return f"cat <<'told'\n{json.dumps(told)}\ntold"
 
 
-def test_up_again_with_the_same_registry_changes_nothing(machine: Machine) -> None:
+def test_up_again_with_the_same_registry_changes_nothing_and_proves(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proofs = [Proved(heard={"worker": 1.0})]
+
+    def prove(*_: object, **__: object) -> Proved:
+        if not proofs:
+            raise ComponentError("Nothing was found.", "", "Look.")
+        return proofs.pop()
+
+    monkeypatch.setattr(proof, "prove", prove)
     machine.put("kubectl", KUBECTL % "exit 1")
     machine.put("helm", release(values.values(STACK, OWN, PREFIX, "key")))
     same = Options("existing", registry=PREFIX, pull_secret="key")
-    assert not rollout.up(same, print).changed
+    again = rollout.up(same, print)
+    assert (again.changed, again.proved.heard) == (False, {"worker": 1.0})
+    with pytest.raises(ComponentError, match="Nothing was found"):  # it is up, and does not work
+        rollout.up(same, print)
     with pytest.raises(NeedError, match="refused"):  # by the first thing that a change asks
         rollout.up(dataclasses.replace(same, registry="registry.example/other"), print)
 

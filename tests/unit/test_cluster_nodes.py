@@ -72,3 +72,19 @@ def test_the_pod_that_tries_them_pulls_as_the_others_do(
     (spec,) = made
     assert spec["containers"][0]["image"] == "there/image:1"
     assert spec.get("imagePullSecrets") == ([{"name": secret}] if secret else None)
+
+
+def test_a_cluster_that_admits_no_such_pods_is_told_in_its_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not what is said of a namespace that was made a moment ago."""
+    monkeypatch.setattr(node_check, "_POLL_SECONDS", 0.0)
+    new = "error looking up service account harness/default: not found"
+    said = iter([new, new, ""])
+    monkeypatch.setattr(Cluster, "refuses", lambda *_: next(said))
+    node_check.require_admitted(CLUSTER, "image:1")
+    assert next(said, "asked until it was taken") == "asked until it was taken"
+    monkeypatch.setattr(Cluster, "refuses", lambda *_: "admission webhook denied the request: no.")
+    with pytest.raises(NeedError, match="admits no privileged pods in the namespace") as caught:
+        node_check.require_admitted(CLUSTER, "image:1")
+    assert "admission webhook denied the request: no." in caught.value.why

@@ -154,6 +154,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proof, "_require_named", lambda *_: None)
     monkeypatch.setattr(proof, "_has_span", lambda *_: True)
     monkeypatch.setattr(proof, "_has_line", lambda *_: True)
+    monkeypatch.setattr(proof.heard, "by_node", lambda *_: {})
 
 
 @pytest.mark.usefixtures("traced")

@@ -35,10 +35,10 @@ def test_what_is_no_selector_is_refused_before_anything(
 
 
 def test_values_say_nothing_of_it_unless_asked() -> None:
-    assert "agents" not in values.values(STACK, "node", seen=selectors.values(Selectors()))
+    assert "agents" not in values.values(STACK, "node", of_agents=selectors.values(Selectors()))
     found = selectors.values(Selectors(" shop,web ", "", " tier!=test"))
     assert found == {"namespaces": ["shop", "web"], "podSelector": "tier!=test"}
-    assert values.values(STACK, "node", seen=found)["agents"] == found
+    assert values.values(STACK, "node", of_agents=found)["agents"] == found
 
 
 @pytest.mark.parametrize("profile", ["poc", "production"])

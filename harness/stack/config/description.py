@@ -29,7 +29,8 @@ class Stack:
     `hosts` are the names of components that each have an address of their own, as in a cluster;
     `resource` is said there of records that say nothing of where they are from. With `names_pods`
     the Collector asks the cluster's API what the pods are called that records are of. `plugins` are
-    the data sources that Grafana has besides those that it comes with.
+    the data sources that Grafana has besides those that it comes with. `urls` are where components
+    are asked that somebody else runs.
     """
 
     folder: Path
@@ -45,6 +46,7 @@ class Stack:
     resource: Mapping[str, str] = field(default_factory=dict)
     names_pods: bool = False
     plugins: tuple[str, ...] = ()
+    urls: Mapping[str, str] = field(default_factory=dict)
 
     def data(self, component: str) -> str:
         """The folder for a component's data."""
@@ -80,7 +82,7 @@ class Stack:
 
     def url(self, component: str, use: str = "http") -> str:
         """The same as the beginning of a URL."""
-        return f"http://{self.reached(component, use)}"
+        return self.urls.get(component) or f"http://{self.reached(component, use)}"
 
     @property
     def otlp_url(self) -> str:

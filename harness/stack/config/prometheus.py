@@ -8,9 +8,19 @@ from typing import Any
 from harness.stack import catalog, client, rules
 from harness.stack.catalog import Component
 from harness.stack.config.description import Program, Stack, Store, Tree
-from harness.stack.questions import MARK, OWN, QUERY_SECONDS, Series, asked, label, quoted
+from harness.stack.questions import (
+    INSTANCE,
+    MARK,
+    OWN,
+    QUERY_SECONDS,
+    Series,
+    asked,
+    label,
+    quoted,
+)
 
 RULES = "rules.yaml"
+EVENTS = "harness_agent_events_total"  # which every collector tells of itself
 INTERVAL_SECONDS = 15  # the shortest window that panels ask for is four times this
 LATE_HOURS = 6
 """How long samples may have waited in the Collector's queue; older ones are refused for good."""
@@ -78,16 +88,26 @@ class Prometheus:
         answer = client.ask(f"{self._url}/query", {"query": f'{MARK}{{mark="{mark}"}}'})
         return bool(answer and answer.get("data", {}).get("result"))
 
-    def counters(self, instance: str, name: str, since_unix_ns: int) -> list[Series]:
+    def counters(
+        self, instance: str, name: str, since_unix_ns: int, by: str = INSTANCE
+    ) -> list[Series]:
         """The raw samples since then of what an instance counts under names that match."""
         seconds = max(1, int(time.time() - since_unix_ns / 1e9) + 1)
         selector = _selector(
-            service_instance_id=f"={quoted(instance)}",
+            **{by: f"={quoted(instance)}"},
             __name__=f"=~{quoted(name)}",
             service_name=f"!={quoted(OWN)}",
         )
         query = {"query": f"{selector}[{seconds}s]"}
         return series(asked("Prometheus", f"{self._url}/query", query))
+
+    def heard(self, attribute: str) -> dict[str, float]:
+        """Seconds since agents told of themselves, by an attribute of what they run on."""
+        by = label(attribute)
+        newest = f"max by ({by}) (timestamp({EVENTS}{_selector(service_name=f'={quoted(OWN)}')}))"
+        answer = asked("Prometheus", f"{self._url}/query", {"query": f"time() - {newest}"})
+        found = ((one["metric"].get(by), one["value"][1]) for one in answer["data"]["result"])
+        return {name: float(age) for name, age in found if name}
 
     def number(self, instance: str, prefix: str, seconds: float) -> float | None:
         """Samples of the last so many seconds, of all names with this prefix; None: no answer."""

@@ -11,7 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import InputError, NeedError
-from harness.targets.kubernetes import dashboards, kind, preflight, registry, selectors, storage
+from harness.targets.kubernetes import (
+    dashboards,
+    external,
+    kind,
+    preflight,
+    registry,
+    selectors,
+    storage,
+)
+from harness.targets.kubernetes.external import External
 from harness.targets.kubernetes.kind import Kind
 from harness.targets.kubernetes.kubectl import Cluster
 from harness.targets.kubernetes.selectors import EVERYTHING, Selectors
@@ -50,6 +59,7 @@ class Options:
     those that are there already, else none. `charts`, `values`, `crds` and `volumes` go with the
     profile `production`: a folder of charts' archives, RELEASE=FILE of further values, and what
     `down` removes besides. `dashboards` are `grafana` or `none`; empty: as they can be had.
+    `otlp` and what follows it are of backends of a person's own, see `External`.
     """
 
     target: str
@@ -74,6 +84,18 @@ class Options:
     dashboards: str = ""
     machines: Machines = Machines()
     selectors: Selectors = EVERYTHING
+    otlp: str = ""
+    otlp_secret: str = ""
+    query_traces: str = ""
+    query_metrics: str = ""
+    query_logs: str = ""
+
+    @property
+    def external(self) -> External:
+        """Backends of a person's own."""
+        return External(
+            self.otlp, self.otlp_secret, self.query_traces, self.query_metrics, self.query_logs
+        )
 
 
 def home(name: str, target: str = "kind") -> Path:
@@ -97,6 +119,7 @@ def check(options: Options) -> None:
     storage.check(options.storage, options.storage_class)
     selectors.values(options.selectors)
     dashboards.check(options.dashboards)
+    external.check(options.external, _of_backends(options))
     if options.target == "kind":
         _check_kind(options)
     elif options.target == "vm":
@@ -194,6 +217,16 @@ def alone(options: Options) -> Iterator[None]:
         for parent in (folder, folder.parent):
             with contextlib.suppress(OSError):
                 parent.rmdir()
+
+
+def _of_backends(options: Options) -> dict[str, object]:
+    """What was said of backends that would be installed, by the names of the options."""
+    return {
+        "storage": options.storage,
+        "storage-class": options.storage_class,
+        "dashboards": options.dashboards == dashboards.GRAFANA,
+        "retention": options.retention_hours != Options.retention_hours,
+    }
 
 
 def _lacks_registry(options: Options) -> bool:

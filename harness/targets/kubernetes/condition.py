@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.stack.config import Stack
-from harness.targets.kubernetes import chosen, dashboards, helm, pods, proof, values
+from harness.targets.kubernetes import chosen, dashboards, external, helm, pods, proof, values
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kubectl import Cluster
 
@@ -18,7 +18,12 @@ def status(options: Options, *, prove: bool = True) -> dict[str, Any]:
     release = helm.state(cluster)
     whole = release is not None and release["status"] == "deployed"
     grafana = release is not None and dashboards.GRAFANA in release["components"]
-    described = values.stack(cluster.context, options.retention_hours, grafana=grafana)
+    own = external.of(release)
+    described = (
+        external.stack(own)
+        if own
+        else values.stack(cluster.context, options.retention_hours, grafana=grafana)
+    )
     shows = release is not None and dashboards.GRAFANA in release["asked"]
     asked = proof.ONE if prove else None
     return {
@@ -58,6 +63,11 @@ def told(
             return {**answer, "ready": False, "unproved": str(error)}
         answer["proof"] = {each.signal: [each.backend, each.seconds] for each in proved.arrivals}
         answer["origin"] = dict(proved.origin)
+        for node in nodes:
+            if node["name"] in proved.heard:
+                node["heard_seconds"] = proved.heard[node["name"]]
+        if proved.acknowledged:
+            answer["acknowledged"] = proved.acknowledged
         if proved.shown is not None:
             answer["shown"] = vars(proved.shown)
         if proved.unshown:

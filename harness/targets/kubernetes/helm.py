@@ -60,8 +60,8 @@ def fingerprint(values: Values) -> str:
 def state(cluster: Cluster, release: str = RELEASE) -> dict[str, Any] | None:
     """The release as helm knows it: `status`, `version`, `note`...; None if there is none.
 
-    `fingerprint`, `storage`, the names of `components`, and of those that a person `asked` for, are
-    of our own chart.
+    `fingerprint`, `storage`, the names of `components`, of those that a person `asked` for, and
+    `external` backends are of our own chart.
     """
     try:
         done = _helm(cluster, "status", release, "--output=json", check=False)
@@ -81,6 +81,7 @@ def state(cluster: Cluster, release: str = RELEASE) -> dict[str, Any] | None:
         "storage": values.get("storage") or {},
         "components": sorted(values.get("components") or {}),
         "asked": sorted(values.get("asked") or []),
+        "external": values.get("external") or {},
     }
 
 

@@ -70,11 +70,19 @@ class Cluster:
 
     def apply(self, manifest: Mapping[str, Any]) -> None:
         """Apply an object server-side, as our field manager."""
+        self._apply(manifest)
+
+    def refuses(self, manifest: Mapping[str, Any]) -> str:
+        """What the API has against an object, by its admission, too; empty if it would take it."""
+        done = self._apply(manifest, "--dry-run=server", check=False)
+        return " ".join(done.stderr.split())[-800:] if done.returncode else ""
+
+    def _apply(self, manifest: Mapping[str, Any], *more: str, check: bool = True) -> Completed:
         with tempfile.NamedTemporaryFile("w", prefix="harness-", suffix=".json") as file:
             json.dump(manifest, file)
             file.flush()
-            words = ("apply", "--server-side", f"--field-manager={MANAGER}")
-            self.run(*words, f"--filename={file.name}")
+            words = ("apply", "--server-side", f"--field-manager={MANAGER}", *more)
+            return self.run(*words, f"--filename={file.name}", check=check)
 
     @contextlib.contextmanager
     def forwarded(self, services: Mapping[str, int]) -> Iterator[dict[str, int]]:

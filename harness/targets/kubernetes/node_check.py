@@ -5,6 +5,7 @@ What a node says of itself through the API does not tell: BTF, hooks and lockdow
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from harness.targets.kubernetes.kubectl import Cluster
 
 COLLECTORS = ("http", "flows", "guard")
 """Those of the agents' pods, as the chart's values have them."""
+_NEW = "looking up service account"  # which a namespace that was just made has not yet
+_NEW_SECONDS, _POLL_SECONDS = 30.0, 0.5
 
 
 def require(
@@ -38,6 +41,23 @@ def require(
             "A node cannot run all collectors.",
             " ".join(said),
             "Take nodes with another kernel, or leave those collectors out.",
+        )
+
+
+def require_admitted(cluster: Cluster, image: str) -> None:
+    """NeedError if the cluster admits no pod that looks into its node, as these and agents do.
+
+    A policy of the cluster's own may refuse what the namespace's labels allow.
+    """
+    manifest, until = node_pod.manifest(node_pod.new(), "", image), time.monotonic() + _NEW_SECONDS
+    while _NEW in (said := cluster.refuses(manifest)) and time.monotonic() < until:
+        time.sleep(_POLL_SECONDS)
+    if said:
+        raise NeedError(
+            f"The cluster admits no privileged pods in the namespace {cluster.namespace}.",
+            f"It says: {said}",
+            "Agents load BPF programs. The namespace is labelled for it (pod-security.kubernetes"
+            ".io/enforce: privileged): have the policy that refuses it leave this namespace out.",
         )
 
 

@@ -41,8 +41,11 @@ PROFILES = {
 
 _OTHERS = {
     "production": ("charts", "values", "crds", "volumes"),
-    "poc": ("registry", "pull_secret", "storage", "storage_class", "dashboards"),
-}
+    "poc": (
+        "registry", "pull_secret", "storage", "storage_class", "dashboards",
+        "otlp", "otlp_secret", "query_traces", "query_metrics", "query_logs",
+    ),
+}  # fmt: skip
 """What only one of them knows."""
 
 

@@ -12,10 +12,10 @@ from harness.errors import HarnessError
 from harness.linux import processes
 from harness.targets.base import Tell, answer, arguments
 from harness.targets.kubernetes import chosen, namespaces, node_pod, pods
+from harness.targets.kubernetes.acknowledged import AGENTS
 from harness.targets.kubernetes.chosen import Options
-from harness.targets.kubernetes.kubectl import OURS, Cluster
+from harness.targets.kubernetes.kubectl import Cluster
 
-_AGENTS = f"--selector={OURS},app.kubernetes.io/name=agents"
 _SECONDS = 60.0
 
 
@@ -34,7 +34,7 @@ def held(options: Options) -> list[Held]:
     if options.target != "existing":
         return []
     cluster = chosen.existing(options)
-    return [_held(cluster, pod) for pod in cluster.get("pods", _AGENTS)]
+    return [_held(cluster, pod) for pod in cluster.get("pods", AGENTS)]
 
 
 def left(options: Options, before: Sequence[Held], tell: Tell) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 The request is made from a pod to a service by its name, with a mark in its query. Its span is found
 by that mark, its metric by the counter that grew, its log line by the program that it had executed;
-the span must say in which pod it was made. Grafana, if it is there, must show all of it.
+the span must say in which pod it was made. Grafana, if it is there, must show all of it. Where
+agents send to somebody else's receiver they say whether it took it, and who can be asked is asked.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from harness.stack.config import PROGRAMS, Stack
 from harness.stack.config.prometheus import metric
 from harness.stack.grafana import shown
 from harness.stack.grafana.shown import Shown
-from harness.stack.questions import Logs, Metrics, Traces
+from harness.stack.questions import UNPROMOTED, Logs, Metrics, Traces
 from harness.stack.readback import Arrival
-from harness.targets.kubernetes import dashboards
+from harness.targets.kubernetes import acknowledged, dashboards, heard
 from harness.targets.kubernetes.dashboards import GRAFANA
 from harness.targets.kubernetes.kubectl import OURS, Cluster
 
@@ -58,13 +59,17 @@ class Proved:
     """What was found of the request, and what its span says of where it was made.
 
     `shown` is what Grafana shows, if it is there; `unshown` why it does not show what it should,
-    where nobody asked for it.
+    where nobody asked for it. `acknowledged` are the spans of the service's node that somebody
+    else's receiver took meanwhile; `heard` are the seconds since the agents of each node told of
+    themselves, of backends of ours.
     """
 
     arrivals: Sequence[Arrival] = ()
     origin: Mapping[str, str] = field(default_factory=dict)
     shown: Shown | None = None
     unshown: str = ""
+    acknowledged: int = 0
+    heard: Mapping[str, float] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -89,27 +94,37 @@ def prove(cluster: Cluster, stack: Stack, asked: Asked = ONE, *, shows: bool = T
     One record of each signal is sent to the Collector before, and again if something is missing, so
     that what does not arrive from an agent is told from what no backend keeps. Grafana, where it is
     there, is asked for its data sources and dashboards; what is amiss is an error if it `shows`.
+    Agents of each node must be heard. Of a stack without a Collector of ours agents say whether
+    their receiver took what they sent, and of the signals that somebody is known to keep the
+    records are found.
     """
     with reached(cluster, stack) as here:
-        _prove_backends(cluster, stack, here)
+        ours = "otelcol" in stack.hosts
+        if ours:
+            _prove_backends(cluster, stack, here)
         pods = _pods(cluster, asked.service)
+        taken = 0 if ours else acknowledged.spans(cluster, pods)
         origin: dict[str, str] = {}
         mark, since = secrets.token_hex(8), time.time_ns()
-        before = _requests(here, pods)
+        before = _requests(here, pods) if "metrics" in here.keeps else 0.0
         began = time.monotonic()
         _make_request(cluster, asked, mark)
-        wanted: dict[str, Callable[[], bool]] = {
+        sent = 0 if ours else acknowledged.more(cluster, pods, taken)
+        looks: dict[str, Callable[[], bool]] = {
             "traces": lambda: _has_span(here, mark, origin),
             "metrics": lambda: _requests(here, pods) not in (before, 0),
             "logs": lambda: _has_line(here, pods, since),
         }
+        wanted = {signal: look for signal, look in looks.items() if signal in here.keeps}
         arrived = _found(here, wanted, began, lambda: _make_request(cluster, asked, mark))
-        if len(arrived) < len(wanted):
+        if ours and len(arrived) < len(wanted):
             _prove_backends(cluster, stack, here)  # one may have become full meanwhile
         if "traces" in arrived:
             _require_named(cluster, stack, pods, origin)
-        _require_all(list(wanted), arrived)
-        proved = Proved([arrived[signal] for signal in wanted], origin)
+        _require_all(stack, list(wanted), arrived)
+        ages = heard.by_node(cluster, here) if ours else {}
+        found = [arrived[signal] for signal in wanted]
+        proved = Proved(found, origin, acknowledged=sent, heard=ages)
         return _seen(cluster, here, proved, shows) if GRAFANA in stack.hosts else proved
 
 
@@ -164,14 +179,28 @@ def _found(
     return arrived
 
 
-def _require_all(wanted: Sequence[str], arrived: Mapping[str, Arrival]) -> None:
-    if missing := [signal for signal in wanted if signal not in arrived]:
+def _require_all(stack: Stack, wanted: Sequence[str], arrived: Mapping[str, Arrival]) -> None:
+    missing = [signal for signal in wanted if signal not in arrived]
+    if not missing:
+        return
+    what = (
+        f"A request was answered in the cluster, and of its {' and '.join(missing)} nothing "
+        f"was found within {SECONDS:.0f} s."
+    )
+    if stack.urls:
+        where = " and ".join(stack.url(stack.keeps[signal]) for signal in missing)
         raise ComponentError(
-            f"A request was answered in the cluster, and of its {' and '.join(missing)} nothing "
-            f"was found within {SECONDS:.0f} s.",
-            "The Collector and the backends keep what is sent to them: the agents sent nothing.",
-            "See what they say: kubectl logs daemonset/agents --all-containers.",
+            what,
+            f"The receiver took what the agents sent, and {where} found nothing by the span's "
+            "url.query or the container's service.instance.id.",
+            "See where the receiver sends it, whether it takes attributes off, and whether that is "
+            "the URL of the backend that it sends to.",
         )
+    raise ComponentError(
+        what,
+        "The Collector and the backends keep what is sent to them: the agents sent nothing.",
+        "See what they say: kubectl logs daemonset/agents --all-containers.",
+    )
 
 
 def _make_request(cluster: Cluster, asked: Asked, mark: str) -> None:
@@ -192,13 +221,21 @@ def _require_named(
     """That the span says which of these pods it is from; ComponentError says who did not."""
     if origin.get("k8s.pod.name") in {pod["metadata"]["name"] for pod in pods}:
         return
-    collector = stack.hosts["otelcol"]
+    collector = stack.hosts.get("otelcol")
+    if collector is None and origin.get("k8s.pod.uid") in _uids(pods):
+        return  # somebody else's Collector need not ask the cluster for names
     what = "A request's span was found, and it does not say in which pod it was made."
     if not origin.get("k8s.pod.uid"):
         raise ComponentError(
             what,
             "It has no k8s.pod.uid: the agent found no container for the request's cgroup.",
             f"See what it says: {cluster.shown} logs daemonset/agents --container=agent.",
+        )
+    if collector is None:
+        raise ComponentError(
+            what,
+            f"Its k8s.pod.uid is {origin['k8s.pod.uid']}, which is no pod's of the service.",
+            "See what your receiver makes of that attribute.",
         )
     raise ComponentError(
         what,
@@ -210,6 +247,10 @@ def _require_named(
 
 def _pods(cluster: Cluster, service: str) -> list[Pod]:
     return cluster.get("pods", f"--selector={OURS},app.kubernetes.io/name={service}")
+
+
+def _uids(pods: Sequence[Pod]) -> set[str]:
+    return {str(pod["metadata"]["uid"]) for pod in pods}
 
 
 def _instances(pods: Sequence[Pod]) -> list[str]:
@@ -232,10 +273,16 @@ def _requests(here: Stack, pods: Sequence[Pod]) -> float:
     keeper = cast(Metrics, backends.keeper(here, "metrics"))
     since = time.time_ns() - 3600 * 10**9
     counted = metric("http.server.request.duration")
+    found = [
+        keeper.counters(instance, counted, since)
+        # somebody else's may make no labels of what is said of the resource
+        or (keeper.counters(instance, counted, since, UNPROMOTED) if here.urls else ())
+        for instance in _instances(pods)
+    ]
     return sum(
         one.points[-1][1]
-        for instance in _instances(pods)
-        for one in keeper.counters(instance, counted, since)
+        for each in found
+        for one in each
         if one.points and ("http_route", "/exec") in one.labels
     )
 

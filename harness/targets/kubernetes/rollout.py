@@ -16,6 +16,7 @@ from harness.stack.grafana.shown import USER
 from harness.targets.kubernetes import (
     chosen,
     dashboards,
+    external,
     helm,
     images,
     kind,
@@ -68,8 +69,8 @@ Install = Callable[[Options, Cluster, str, Archive | None, dict[str, float], Tel
 def up(options: Options, tell: Tell, install: Install | None = None) -> RolledOut:
     """Make or take the cluster, install, prove; what this call made goes again if it fails.
 
-    A second call with the same options, code and images changes nothing. `install` is another way
-    to install and prove than the proof of concept's.
+    A second call with the same options, code and images changes nothing, and proves. `install` is
+    another way to install and prove than the proof of concept's.
     """
     chosen.check(options)
     with chosen.alone(options):
@@ -112,18 +113,22 @@ def _install(
     tell: Tell,
 ) -> RolledOut:
     now = helm.state(cluster)
-    choice = dashboards.settled(options.dashboards, now, bundle.names if bundle else None)
+    external.require_no_data(options.external, now)
+    choice = _choice(options, now, bundle)
     volumes = storage.wanted(options.storage, options.storage_class, now)
     described, given = _described(options, cluster.context, image, volumes, choice)
     deployed = now is not None and now["status"] == "deployed"
     same = now is not None and now["fingerprint"] == helm.fingerprint(given)
     if choice and deployed and same and all(map(pods.is_ready, pods.ours(cluster))):
-        return RolledOut(cluster, False, phases, pages=_shown(cluster, choice), dashboards=choice)
+        with timed(phases, "proof", tell):  # of the one before it may have failed
+            proved = proof.prove(cluster, described, shows=choice.asked)
+        return RolledOut(cluster, False, phases, proved, _shown(cluster, choice), choice)
     with timed(phases, "cluster checks", tell):
         preflight.require(preflight.cluster(cluster, platform.machine()))
         preflight.require(storage.checks(cluster, volumes))
         if options.pull_secret:
             sources.require_pull_secret(cluster, options.pull_secret)
+        external.require_secret(cluster, options.external)
     if options.target == "kind":
         with timed(phases, "images", tell):
             own = Kind(options.name, chosen.home(options.name))
@@ -131,6 +136,7 @@ def _install(
     with _removed_if_new(cluster):
         with timed(phases, "node checks", tell):
             checked = node_check.COLLECTORS
+            node_check.require_admitted(cluster, given["image"])
             node_check.require(cluster, given["image"], checked, tell, options.pull_secret)
         if choice is None:
             with timed(phases, "dashboards", tell):
@@ -150,17 +156,33 @@ def _described(
     options: Options, cluster: str, image: str, volumes: Mapping[str, str], choice: Choice | None
 ) -> tuple[Stack, dict[str, Any]]:
     """The stack and the chart's values for it, with Grafana while nothing is chosen yet."""
-    grafana = choice is None or choice.taken
-    described = values.stack(cluster, options.retention_hours, grafana=grafana)
-    seen = selectors.values(options.selectors)
+    grafana, own = choice is None or choice.taken, options.external
+    if own:
+        described = external.stack(own)
+    else:
+        described = values.stack(cluster, options.retention_hours, grafana=grafana)
+    of_agents = {**selectors.values(options.selectors), **external.agents(own)}
     names = image, options.registry, options.pull_secret
-    given = values.values(described, *names, volumes, seen)
+    given = values.values(described, *names, volumes, of_agents)
+    if own:
+        given["external"] = external.kept(own)
     if choice is not None and choice.asked:
         given["asked"] = [dashboards.GRAFANA]  # `status` has to know it, too
     return described, given
 
 
+def _choice(
+    options: Options, now: Mapping[str, Any] | None, bundle: Archive | None
+) -> Choice | None:
+    """Whether Grafana is taken; None if it has to be tried."""
+    if options.external:
+        return external.DASHBOARDS
+    return dashboards.settled(options.dashboards, now, bundle.names if bundle else None)
+
+
 def _shown(cluster: Cluster, choice: Choice) -> dict[str, str]:
+    if choice is external.DASHBOARDS:
+        return {}
     return pages.commands(cluster, _pages(grafana=choice.taken))
 
 
@@ -189,11 +211,13 @@ def plan(options: Options) -> dict[str, Any]:
         made["cluster"] = own.configuration(Wanted(options.name, options.nodes, options.image))
     volumes = storage.wanted(options.storage, options.storage_class, None)
     carried = sources.carried(options)
-    choice = dashboards.settled(options.dashboards, None, carried.names if carried else None)
+    choice = _choice(options, None, carried)
     _, given = _described(options, options.name, images.name(), volumes, choice)
     made["dashboards"] = choice.told if choice else UNSETTLED
     if "agents" in given:
         made["agents"] = given["agents"]
+    if options.external:
+        made["external"] = given["external"]
     if volumes:
         made["volumes"] = {"of": sorted(given["components"]), **volumes}
     made["images"] = sources.told(options, carried, values.images(given))

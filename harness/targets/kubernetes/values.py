@@ -41,20 +41,20 @@ def values(
     prefix: str = "",
     pull_secret: str = "",
     volumes: Mapping[str, str] | None = None,
-    seen: Tree | None = None,
+    of_agents: Tree | None = None,
 ) -> Tree:
     """The values of the chart: every component, and the image of everything of ours.
 
     Images are called as they are below `prefix`, a registry of one's own, if there is one;
     `pull_secret` is the Secret that nodes pull them with. `volumes` have a `size` and a `class`.
-    `seen` are the values of `agents` that say which pods they see.
+    `of_agents` are values of `agents`: which pods they see, where they send to.
     """
     components = {name: component(described, name) for name in described.hosts}
     for one in components.values():
         one["image"] = registry.named(one["image"], prefix)
     secret = {"pullSecret": pull_secret} if pull_secret else {}
     kept = {"storage": dict(volumes)} if volumes else {}
-    agents = {"agents": seen} if seen else {}
+    agents = {"agents": of_agents} if of_agents else {}
     own = {"image": registry.named(image, prefix), "components": components}
     return {**own, **secret, **kept, **agents}
 

@@ -88,9 +88,10 @@ def _on(
 def _load(options: Options, found: Noted, tell: Tell) -> None:
     """What the nodes would otherwise pull, or could not: a bundle's images, or docker's of here."""
     ours = images.name()
-    stays = options.profile == "production"  # whose charts name images that the nodes pull
+    # of production charts name images that the nodes pull; backends of a person's own need none
+    alone = options.profile == "production" or options.external
     given = archive.own_values(grafana=options.dashboards != dashboards.NONE)
-    wanted = [ours] if stays else values.images(given)
+    wanted = [ours] if alone else values.images(given)
     with nodes.reached(found.cluster) as there:
         sources.load(there, sources.carried(options), wanted, tell)
 
