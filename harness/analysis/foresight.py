@@ -15,24 +15,30 @@ _SHARE = "workload_cpu_percent"
 
 @dataclass(frozen=True)
 class Past:
-    """An earlier run: what was planned, and the rows of its report by workload, arm and metric."""
+    """An earlier run: what was planned, and the rows of its report by workload, arm and metric.
+
+    `in_halves`: its trials by `block` had two parts, whose difference holds more of a drift.
+    """
 
     name: str
     experiment: Experiment
     rows: Mapping[tuple[str, str, str], Comparison]
+    in_halves: bool = False
 
 
 @dataclass(frozen=True)
 class Foreseen:
     """The smallest cost of one collector that a method would see, in percent of a request's CPU.
 
-    `run` is the one that this follows from; without one `percent` is NaN.
+    `run` is the one that this follows from; without one `percent` is NaN. `at_most`: that run would
+    have seen less, had it been one of today.
     """
 
     workload: str
     method: str
     percent: float = math.nan
     run: str = ""
+    at_most: bool = False
 
 
 def foreseen(e: Experiment, past: Sequence[Past]) -> Iterator[Foreseen]:
@@ -70,7 +76,7 @@ def _by(e: Experiment, past: Past, workload: str, method: str) -> Foreseen | Non
     percent = max(seen) * stricter / math.sqrt(min(more))
     if e.precision_percent is not None:  # it stops there
         percent = max(percent, e.precision_percent * compare.Z_DETECT / compare.Z_CONFIDENCE)
-    return Foreseen(workload, method, percent, past.name)
+    return Foreseen(workload, method, percent, past.name, past.in_halves and method == "block")
 
 
 def _conditions(e: Experiment, workload: str) -> tuple[object, ...]:

@@ -98,7 +98,7 @@ def test_a_half_without_it_in_which_it_was_is_none(mine: str) -> None:
     testbed: Any = SimpleNamespace(ask=ask)
     install.require_absent(testbed, spec)  # type: ignore[arg-type]
     ask.was = True
-    with pytest.raises(CollectorError, match="in the half of a trial without it"):
+    with pytest.raises(CollectorError, match="in a part of a trial without it"):
         install.require_absent(testbed, spec)  # type: ignore[arg-type]
     assert ask.asked == [OFF, OFF]
 

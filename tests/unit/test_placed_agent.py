@@ -89,7 +89,7 @@ def test_a_half_without_it_in_which_it_was_is_none(agent) -> None:
     testbed: Any = SimpleNamespace(ask=Controller({"containers": []}))
     install.require_absent(testbed, spec)
     testbed.ask = Controller({"containers": ["containerd://a"]})
-    with pytest.raises(CollectorError, match="in the half of a trial without it"):
+    with pytest.raises(CollectorError, match="in a part of a trial without it"):
         install.require_absent(testbed, spec)
 
 
