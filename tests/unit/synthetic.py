@@ -120,7 +120,7 @@ def add(
     """Write one finished trial."""
     folder = run.folder(trial)
     arm = what.arm(trial.arm)
-    make = {"twin": twins, "block": halves}.get(arm.method, windows)
+    make = {"twin": twins, "block": installed}.get(arm.method, windows)
     switched = trial.kind == "switched"
     rows = make(what, trial, truth, rng) if switched else (
         full(what, trial, truth, rng) if trial.kind == "saturated" else slices(what, trial, rng)
@@ -254,7 +254,7 @@ def twins(
     return rows
 
 
-def halves(
+def installed(
     what: Experiment, trial: Trial, truth: Truth, rng: np.random.Generator
 ) -> list[WindowRow]:
     """The same machine without switching: five long windows, on in every second or the others."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -171,27 +170,6 @@ def test_quadruples_without_requests_to_a_twin_are_left_out() -> None:
     rows = machine(9, effect=0.0, quadruples=10)
     idle = [replace(row, meters={**row.meters, "requests.twin": 0.0}) for row in rows[:4]]
     assert len(pairs.pairs(idle + rows[4:], "twin", ("cpu.workload",)).on) == 9
-
-
-def test_a_straight_drift_cancels_in_five_parts_and_not_in_two() -> None:
-    """The level grows by as much each second; nothing is installed."""
-
-    def part(index: int, on: bool, start: float, end: float) -> WindowRow:
-        level = 100.0 + (start + end) / 2
-        requests = 100 * (end - start)
-        window = Window(index, 0, on, round(1e9 * start), round(1e9 * end))
-        return WindowRow(window, {"cpu.workload": 1e-6 * level * requests, "requests": requests})
-
-    for on in (True, False):
-        edges = itertools.pairwise((0, 3, 9, 15, 21, 24))
-        five = [part(i, on != (i % 2 == 1), *each) for i, each in enumerate(edges)]
-        (found,) = pairs.pairs(five, "block", ("cpu.workload",)).differences
-        assert found == pytest.approx(0.0, abs=1e-9)
-    two = [part(0, False, 0, 12), part(1, True, 12, 24)]
-    (found,) = pairs.pairs(two, "block", ("cpu.workload",)).differences
-    assert found == pytest.approx(12.0)
-    assert len(pairs.pairs(five[:3], "block", ("cpu.workload",)).on) == 0
-    assert len(pairs.pairs([*two, two[1]], "block", ("cpu.workload",)).on) == 0
 
 
 def test_half_a_trial_is_no_pair() -> None:

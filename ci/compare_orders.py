@@ -1,7 +1,7 @@
 """How much a trial of the method `block` errs by the order of its stretches, on recorded windows.
 
-python ci/compare_halves.py [PUBLISHED...]: folders with measurements.jsonl.gz; prints the tables of
-docs/adr/0045. Nothing was installed and removed in these windows: collectors that were switched in
+python ci/compare_orders.py [PUBLISHED...]: folders with measurements.jsonl.gz; prints the tables of
+docs/adr/0046. Nothing was installed and removed in these windows: collectors that were switched in
 them are on in half of each stretch, so that what an order finds is its error.
 """
 
