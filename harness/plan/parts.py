@@ -1,4 +1,4 @@
-"""The parts of a trial by `block`; `trials`, `experiment`, `check`, `foretold`, `pairs` call it."""
+"""The parts of a trial by `block`; `trials`, `experiment`, `check`, `choice`, `pairs` call it."""
 
 from __future__ import annotations
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.signal import lfilter
+from scipy.signal import lfilter  # type: ignore[import-untyped]
 
 from harness.analysis import pairs, ranks
+from harness.cli import choice
 from harness.model import Arm, Window, WindowRow
 from harness.plan import parts
+from tests.unit import synthetic
 
 STEP = 0.25  # s
 FIVE, TWO = (3.0, 6.0, 6.0, 6.0, 3.0), (12.0, 12.0)
@@ -155,3 +158,13 @@ def test_what_comes_and_goes_takes_longer_to_measure() -> None:
     assert parts.turning_seconds(Arm("nothing", (), (), "block"), 0.5) == 2.0
     option = Arm("a", ("hubble",), (), "block")
     assert 2.0 < parts.turning_seconds(block, 0.5) < parts.turning_seconds(option, 0.5)
+
+
+def test_a_plan_reckons_with_what_comes_and_goes() -> None:
+    arms = (Arm("baseline"), Arm("a", ("http",), (), "block"))
+    e = synthetic.experiment(workloads=("go",), arms=arms, blocks=2)
+    switched = replace(e, arms=(arms[0], replace(arms[1], method="switch")))
+    longer = e.expected_seconds() - switched.expected_seconds()
+    assert longer == pytest.approx(2 * parts.turning_seconds(arms[1], e.settle_seconds))
+    line = next(line for line in choice.plan(e) if "arm a" in line)
+    assert f"every other of 5 parts of a trial, {longer / 2:.0f} s beside them" in line
