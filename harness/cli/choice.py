@@ -292,10 +292,10 @@ def _describe(arm: Arm, settle: float) -> str:
     against = f" against {' + '.join(arm.against)}" if arm.against else ""
     of_host = [spec for spec in arm.collectors if _traces_all(spec)]
     whole = f"; {' and '.join(of_host)} traces the whole host" if of_host else ""
-    turning, turned = parts.turning_seconds(arm, settle), ""
-    if turning:
-        turned = f", there in every other of {parts.PARTS} parts of a trial, {turning:.0f} s beside them"
-    return f"{' + '.join(arm.collectors)}{against}, method {arm.method}{turned}{whole}"
+    turning = parts.turning_seconds(arm, settle)
+    by_turns = f", by turns in {parts.PARTS} parts of a trial, {turning:.0f} s beside them"
+    how = f"method {arm.method}{by_turns if turning else ''}"
+    return f"{' + '.join(arm.collectors)}{against}, {how}{whole}"
 
 
 def _traces_all(spec: str) -> bool:

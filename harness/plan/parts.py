@@ -11,7 +11,7 @@ from harness.model import Arm
 PARTS = 5
 HALVES = 2  # the trials of earlier versions
 INSTALL_SECONDS = 1.2  # a collector's start, from experience here
-OPTION_SECONDS = 0.0  # to turn an option on or off, until what that changes has taken effect
+OPTION_SECONDS = 8.0  # likewise to turn an option on or off, until that has taken effect
 
 
 def states(first: bool) -> list[bool]:
@@ -33,6 +33,6 @@ def turning_seconds(arm: Arm, settle: float) -> float:
     if arm.method != "block":
         return 0.0
     settling = (PARTS - 1) * settle
-    if any(map(subject.is_option, arm.collectors)):  # on three times, the steady part's too
-        return settling + PARTS * OPTION_SECONDS
+    if any(map(subject.is_option, arm.collectors)):  # for the steady part, too
+        return settling + 2 * 3 * OPTION_SECONDS
     return settling + 2 * INSTALL_SECONDS * bool(arm.collectors)

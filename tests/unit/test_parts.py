@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.signal import lfilter  # type: ignore[import-untyped]
+from scipy.signal import lfilter
 
 from harness.analysis import pairs, ranks
 from harness.cli import choice
@@ -167,4 +167,4 @@ def test_a_plan_reckons_with_what_comes_and_goes() -> None:
     longer = e.expected_seconds() - switched.expected_seconds()
     assert longer == pytest.approx(2 * parts.turning_seconds(arms[1], e.settle_seconds))
     line = next(line for line in choice.plan(e) if "arm a" in line)
-    assert f"every other of 5 parts of a trial, {longer / 2:.0f} s beside them" in line
+    assert f"block, by turns in 5 parts of a trial, {longer / 2:.0f} s beside them" in line
