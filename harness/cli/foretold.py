@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from harness.analysis import foresight
 from harness.analysis.foresight import Foreseen, Past
 from harness.analysis.gates import Measured
 from harness.errors import HarnessError, StoreError
+from harness.model import FACTORIAL, WindowRow
 from harness.plan import parts
 from harness.plan.experiment import Experiment
 from harness.report import stored
@@ -38,6 +40,11 @@ def _sentence(found: Foreseen) -> str:
             f"{said} or less, if it is as noisy as in run {found.run}, whose trials had two halves "
             "where they have five parts now"
         )
+    if found.at_least:
+        return (
+            f"{said} or more, if it is as noisy as in windows of run {found.run}: what coming and "
+            "going adds was not measured here"
+        )
     return f"{said}, if it is as noisy as in run {found.run}"
 
 
@@ -55,7 +62,8 @@ def _past(reports: Path, facts: Mapping[str, Any], target: str) -> Iterator[Past
             found.append((told, run))
     found.sort(key=lambda each: each[0].started, reverse=True)
     for told, run in found[:_NEWEST]:
-        yield Past(told.name, run.experiment(), told.rows, _is_in_halves(run))
+        windows = partial(_switched, run)
+        yield Past(told.name, run.experiment(), told.rows, _is_in_halves(run), windows)
 
 
 def _is_in_halves(run: Run) -> bool:
@@ -67,3 +75,14 @@ def _is_in_halves(run: Run) -> bool:
             if record.status == "ok" and trial.arm in blocks and trial.kind == "switched":
                 return len(run.windows(trial)) == parts.HALVES
     return False
+
+
+def _switched(run: Run, workload: str) -> Iterator[list[WindowRow]]:
+    """The windows of each trial in which collectors were switched, none if they are gone."""
+    arms = [arm.name for arm in run.experiment().trial_arms if arm.method in ("switch", FACTORIAL)]
+    with suppress(StoreError, FileNotFoundError):
+        for record in run.records():
+            trial = record.trial
+            wanted = (trial.workload, trial.kind) == (workload, "switched") and trial.arm in arms
+            if wanted and record.status == "ok":
+                yield run.windows(trial)

@@ -6,6 +6,7 @@ import gzip
 import json
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,17 @@ def test_a_plan_says_that_a_run_in_halves_saw_less_than_it_would_today(tmp_path:
     build.build(_in_halves(other / "halves"))
     (line,) = foretold.lines(e, other, facts, "local")
     assert "or less, if it is as noisy as in run halves, whose trials had two halves" in line
+
+
+def test_a_plan_of_the_first_trials_by_block_goes_by_windows(tmp_path: Path) -> None:
+    """Where no run has some, by those in which collectors were switched."""
+    switched = (ARMS[0], Arm("http", ("http",)))
+    run = synthetic.write(tmp_path / "switched", synthetic.experiment(
+        workloads=("go",), arms=switched, blocks=6))  # fmt: skip
+    facts = stored.measured(build.build(run).json).facts
+    e = synthetic.experiment(workloads=("go",), arms=ARMS, blocks=6)
+    (line,) = foretold.lines(e, tmp_path, facts, "local")
+    assert "go by block: a cost is seen from about" in line
+    assert "or more, if it is as noisy as in windows of run switched" in line
+    (line,) = foretold.lines(replace(e, switched_seconds=100.0), tmp_path, facts, "local")
+    assert "is not known" in line  # no trial there is as long

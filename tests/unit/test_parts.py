@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from harness.analysis import pairs, ranks
+from harness.analysis import pairs, ranks, stretches
 from harness.cli import choice
 from harness.model import Arm, Window, WindowRow
 from harness.plan import parts
@@ -28,13 +28,15 @@ NOISE, LAG = 4.0, 0.9  # standard deviation (us), and correlation of one step wi
 Array = NDArray[np.float64]
 
 
-def edges(lengths: Sequence[float], states: Sequence[bool]) -> list[tuple[float, float]]:
+def edges(
+    lengths: Sequence[float], states: Sequence[bool], apart: float = 1.0
+) -> list[tuple[float, float]]:
     """When each part begins and ends: what is turned between two of them takes its time."""
     found, start = [], 0.0
     for (seconds, on), before in zip(
         zip(lengths, states, strict=True), [None, *states], strict=False
     ):
-        start += 0.0 if before is None else COMES if on else GOES
+        start += 0.0 if before is None else apart * (COMES if on else GOES)
         found.append((start, start + seconds))
         start += seconds
     return found
@@ -65,12 +67,12 @@ def autoregression(draw: np.random.Generator, trials: int) -> Array:
     return found
 
 
-def standard_error(lengths: Sequence[float], states: Sequence[bool]) -> float:
+def standard_error(lengths: Sequence[float], states: Sequence[bool], apart: float = 1.0) -> float:
     """Of one trial, by w' C w: C of an autoregression, w of the least squares in matrices.
 
     Box, Jenkins, Reinsel and Ljung, Time Series Analysis, 5th ed., 3.2.3; Seber and Lee 2003, 3.10.
     """
-    at = edges(lengths, states)
+    at = edges(lengths, states, apart)
     means = np.zeros((len(at), round(at[-1][1] / STEP)))
     for part, (start, end) in enumerate(at):
         means[part, round(start / STEP) : round(end / STEP)] = STEP / (end - start)
@@ -138,6 +140,27 @@ def test_intervals_over_trials_hold_the_truth_as_often_as_they_say() -> None:
     told = np.mean([interval.standard_error for interval in each])
     known = standard_error(FIVE, parts.states(True)) / math.sqrt(trials)
     assert 1.0 <= told / known <= 1.35  # Student's quantile of eight is 1.21 of the normal one
+
+
+def test_windows_put_together_err_as_a_trial_without_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is switched in them from one to the next is in both states alike."""
+    monkeypatch.setattr(stretches, "MOST", 2000)
+    draw = np.random.default_rng(4)
+    trials = []
+    for noise in autoregression(draw, 2000):
+        rows = []
+        for step, us in enumerate(LEVEL + noise[: round(sum(FIVE) / STEP)]):
+            on = step % 4 in (1, 2)
+            meters = {"cpu.workload": 1e-6 * (us + EFFECT * on) * RATE * STEP,
+                      "requests": RATE * STEP, "seconds": STEP}  # fmt: skip
+            begin, end = (round(1e9 * STEP * each) for each in (step, step + 1))
+            rows.append(WindowRow(Window(step, step // 4, on, begin, end), meters))
+        trials.append(rows)
+    found = stretches.spread_percent(trials, sum(FIVE))
+    expected = standard_error(FIVE, parts.states(True), apart=0.0)
+    assert found == pytest.approx(100 * expected / (LEVEL + EFFECT / 2), rel=0.06)
+    assert math.isnan(stretches.spread_percent(trials[:5], sum(FIVE)))
+    assert math.isnan(stretches.spread_percent(trials, 2 * sum(FIVE)))  # none is as long
 
 
 def test_each_part_is_unlike_the_last_and_each_state_has_half_of_the_time() -> None:
