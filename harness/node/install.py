@@ -126,9 +126,7 @@ def is_part(collector: CollectorSpec) -> bool:
     return collector.subject is not None and collector.subject.option is not None
 
 
-def staying(
-    testbed: Testbed, specs: Sequence[CollectorSpec], folder: Path
-) -> list[PartAgent]:
+def staying(testbed: Testbed, specs: Sequence[CollectorSpec], folder: Path) -> list[PartAgent]:
     """Those of these collectors that are parts of what goes on without them."""
     return [PartAgent(each, testbed, folder) for each in specs if is_part(each)]
 

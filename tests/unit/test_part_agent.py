@@ -161,7 +161,8 @@ def test_it_is_turned_part_by_part_and_its_agent_metered_in_all(
     with ExitStack() as stack:
         parts = install_parts._Parts(testbed, Path(), notes, stack)
         rows = [parts.meter(index, on) for index, on in enumerate(states(first))]
-        parts.note([])
+        on = [dataclasses.replace(row, meters={"requests": 1.0}) for row in rows if row.window.on]
+        parts.note(on)
         assert parts.left() == [made]
     assert [row.window.on for row in rows] == states(first)
     assert [row.meters["seconds"] for row in rows] == pytest.approx(SWITCHED)
