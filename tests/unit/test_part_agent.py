@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -176,7 +176,7 @@ def test_it_is_turned_part_by_part_and_its_agent_metered_in_all(
     assert told["beside_cpu_seconds"] == pytest.approx(1.6)
 
 
-def _turns(ask: Controller) -> list[object]:
+def _turns(ask: Controller) -> Sequence[object]:
     """How it was turned, without what was so already."""
     turned = [each for each in ask.asked if each in (ON, OFF)]
     kept = [each for each, _ in itertools.groupby(turned)]
@@ -217,8 +217,8 @@ def _trial(block: int, agent_us: float, others_us: float) -> tuple[TrialRecord, 
         shares = {"cpu.workload": us + others_us * on, "cpu.client": us,
                   "cpu.agent": us + agent_us * on}  # fmt: skip
         meters = {name: 1e-6 * requests * each for name, each in shares.items()}
-        ends = (round(1e9 * each) for each in (start, start + seconds))
-        rows.append(WindowRow(Window(index, 0, on, *ends), {**meters, "requests": requests}))
+        window = Window(index, 0, on, round(1e9 * start), round(1e9 * (start + seconds)))
+        rows.append(WindowRow(window, {**meters, "requests": requests}))
         start += seconds
     return TrialRecord(trial, "ok", values=values), rows
 
