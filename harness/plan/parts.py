@@ -11,7 +11,8 @@ from harness.model import Arm
 PARTS = 5
 HALVES = 2  # the trials of earlier versions
 INSTALL_SECONDS = 2.3  # as bpftrace's: 1.3 to load, and one until no program follows
-OPTION_SECONDS = 8.0  # likewise to turn an option on or off, until that has taken effect
+OPTION_SECONDS = 8.0  # as Hubble's turning, until that has taken effect: on kind, 14 trials
+ASKING_SECONDS = 6.4  # and what it saw being asked
 
 
 def states(first: bool) -> list[bool]:
@@ -33,6 +34,6 @@ def turning_seconds(arm: Arm, settle: float) -> float:
     if arm.method != "block":
         return 0.0
     settling = (PARTS - 1) * settle
-    if any(map(subject.is_option, arm.collectors)):  # for the steady part, too
-        return settling + 2 * 3 * OPTION_SECONDS
+    if any(map(subject.is_option, arm.collectors)):  # for the steady part and around it, too
+        return settling + 3 * (2 * OPTION_SECONDS + ASKING_SECONDS)
     return settling + 2 * INSTALL_SECONDS * bool(arm.collectors)
