@@ -15,6 +15,7 @@ from harness.analysis import (
     coverage,
     events,
     hierarchy,
+    metrics,
     pairs,
     rates,
     unseen,
@@ -29,7 +30,10 @@ from harness.model import Comparison
 DRIVEN = "agent_us less idle CPU / rate (rate taken as exact); intervals in quadrature"
 SLICED = "Hodges-Lehmann over quadruples of slices of metered trials, widened by blocks"
 WITHIN = "workload_cpu_us: it runs in the service, whose CPU is its own"
-PART = "context_cpu_us + agent_us: its programs are those of what goes on without it"
+PART = (
+    "service, load and agent together, Hodges-Lehmann over trials, signed-rank interval: "
+    "its programs are those of what goes on without it"
+)
 COUNTED = (
     "events of the whole node from before a steady part until after it, over its requests: how "
     "many are of others is not known"
@@ -54,7 +58,7 @@ def bill_rows(
     within = any(map(value.is_within, cell.records()))
     # of an arm that has collectors in the service and beside it, parts alone are no bill
     if part := any(map(value.is_part, cell.records())):
-        parts["bill_us"] = _of_part(parts, by_metric)
+        parts["bill_us"] = _of_part(cell, by_metric)
     else:
         parts["bill_us"] = _within(cell, by_metric) if within else bill.whole(parts)
     if not cell.arm.against:
@@ -90,14 +94,15 @@ def _within(cell: Cell, by_metric: Mapping[str, Comparison]) -> Found | None:
     return Found(value.not_negative(own.value), WITHIN)
 
 
-def _of_part(
-    parts: Mapping[str, Found | None], by_metric: Mapping[str, Comparison]
-) -> Found | None:
-    """The bill of a part of an agent: what service, load and that agent take more with it."""
-    context, agent = _found(by_metric.get("context_cpu_us")), parts["agent_us"]
-    if context is None or agent is None:
+def _of_part(cell: Cell, by_metric: Mapping[str, Comparison]) -> Found | None:
+    """The bill of a part of an agent: what service, load and that agent take more with it.
+
+    Trial by trial, since what a machine drifts by is in all of them alike.
+    """
+    if not {"context_cpu_us", "agent_us"} <= by_metric.keys():
         return None
-    whole = bill.combined([(1.0, context.value), (1.0, agent.value)])
+    paid = cell.sample((*metrics.COMBINED_CPU["context_cpu_us"], metrics.AGENT))
+    whole = hierarchy.within(paid).whole
     # chance: there is no bill below nothing
     return Found(value.not_negative(whole), PART) if whole.estimate > 0 else None
 

@@ -127,16 +127,25 @@ def seed_of(cell: Cell, seed: int, name: str) -> int:
 def value_rows(cell: Cell) -> Iterator[Comparison]:
     """What whole trials tell: memory, data latency, losses, attach times."""
     records = cell.records()
-    differs = any(map(value.is_part, records))  # its agent's CPU is a difference, of either sign
-    for metric, read in value.MEANS.items():
-        mean = hierarchy.mean_interval if differs and metric == "agent_us" else value.mean
-        yield from cell.told(metric, Found(mean(value.found(records, read)), value.MEAN))
+    means = {metric: value.mean(value.found(records, read)) for metric, read in value.MEANS.items()}
+    if any(map(value.is_part, records)):
+        means["agent_us"] = _more_of_agents(cell)
+    for metric, mean in means.items():
+        yield from cell.told(metric, Found(mean, value.MEAN))
     if count := value.lost(records):  # two trials without a loss do not make it certain
         share, method = coverage.share(count, "events"), coverage.method(count, "events")
         yield cell.row("lost_percent", share, math.nan, method)
     readers = {**value.RANGES, "switch_ms": _switch_reader(cell)}
     for metric, read in readers.items():
         yield from cell.told(metric, Found(value.spread(value.found(records, read)), value.RANGE))
+
+
+def _more_of_agents(cell: Cell) -> Estimate:
+    """What agents use more with the arm's collectors, of which one is a part of an agent.
+
+    It is of either sign: the difference of the parts of each trial, as that of all who pay.
+    """
+    return hierarchy.mean_interval(cell.sample((metrics.AGENT,)).differences.tolist())
 
 
 def coverage_rows(cell: Cell) -> Iterator[Comparison]:

@@ -253,7 +253,7 @@ def _of_windows(cell: Cell, metric: str, is_ticked: bool) -> Difference | None:
 
 
 def _is_ticked(cell: Cell, parts: Sequence[str]) -> bool:
-    """Whether windows are too short for a meter's ticks; half a trial is never.
+    """Whether windows are too short for a meter's ticks; the parts of a trial by `block` never are.
 
     Instructions are whole numbers too, and many.
     """

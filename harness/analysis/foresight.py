@@ -3,36 +3,52 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from harness.analysis import compare
-from harness.model import Arm, Comparison
+from scipy import stats
+
+from harness.analysis import compare, stretches
+from harness.model import Arm, Comparison, WindowRow
 from harness.plan.experiment import Experiment
 
 _SHARE = "workload_cpu_percent"
 
 
+def _none(_workload: str) -> Iterable[Sequence[WindowRow]]:
+    return ()
+
+
 @dataclass(frozen=True)
 class Past:
-    """An earlier run: what was planned, and the rows of its report by workload, arm and metric."""
+    """An earlier run: what was planned, and the rows of its report by workload, arm and metric.
+
+    `in_halves`: its trials by `block` had two parts, whose difference holds more of a drift.
+    `windows` gives those of trials of a workload in which collectors were switched.
+    """
 
     name: str
     experiment: Experiment
     rows: Mapping[tuple[str, str, str], Comparison]
+    in_halves: bool = False
+    windows: Callable[[str], Iterable[Sequence[WindowRow]]] = _none
 
 
 @dataclass(frozen=True)
 class Foreseen:
     """The smallest cost of one collector that a method would see, in percent of a request's CPU.
 
-    `run` is the one that this follows from; without one `percent` is NaN.
+    `run` is the one that this follows from; without one `percent` is NaN. `at_most`: that run would
+    have seen less, had it been one of today; `at_least`: it follows from windows in which nothing
+    came or went.
     """
 
     workload: str
     method: str
     percent: float = math.nan
     run: str = ""
+    at_most: bool = False
+    at_least: bool = False
 
 
 def foreseen(e: Experiment, past: Sequence[Past]) -> Iterator[Foreseen]:
@@ -44,7 +60,7 @@ def foreseen(e: Experiment, past: Sequence[Past]) -> Iterator[Foreseen]:
     """
     for workload in e.workloads:
         for method in dict.fromkeys(arm.method for arm in e.arms if arm.collectors):
-            known = (_by(e, each, workload, method) for each in past)
+            known = (way(e, each, workload, method) for way in _WAYS for each in past)
             yield next(filter(None, known), Foreseen(workload, method))
 
 
@@ -68,9 +84,35 @@ def _by(e: Experiment, past: Past, workload: str, method: str) -> Foreseen | Non
         more = [_share(e) / _share(then)]
     stricter = compare.z_detect(_comparisons(e)) / compare.z_detect(_comparisons(then))
     percent = max(seen) * stricter / math.sqrt(min(more))
-    if e.precision_percent is not None:  # it stops there
-        percent = max(percent, e.precision_percent * compare.Z_DETECT / compare.Z_CONFIDENCE)
-    return Foreseen(workload, method, percent, past.name)
+    at_most = past.in_halves and method == "block"
+    return Foreseen(workload, method, _until_stopped(e, percent), past.name, at_most)
+
+
+def _by_windows(e: Experiment, past: Past, workload: str, method: str) -> Foreseen | None:
+    """What trials by `block` would see, where no run has some: by windows that follow each other.
+
+    Of as many trials as are planned, with Student's quantile, as an interval over them has it.
+    """
+    if method != "block" or _conditions(past.experiment, workload) != _conditions(e, workload):
+        return None
+    ours = [arm for arm in e.arms if arm.method == method and arm.collectors]
+    blocks = e.blocks_of(workload) * _in_budget(e)
+    spread = stretches.spread_percent(past.windows(workload), min(_seconds(e, workload, ours)))
+    if math.isnan(spread) or blocks < 2:
+        return None
+    wider = float(stats.t.ppf((1 + compare.CONFIDENCE) / 2, blocks - 1)) / compare.Z_CONFIDENCE
+    percent = compare.z_detect(_comparisons(e)) * wider * spread / math.sqrt(blocks)
+    return Foreseen(workload, method, _until_stopped(e, percent), past.name, at_least=True)
+
+
+_WAYS = (_by, _by_windows)
+
+
+def _until_stopped(e: Experiment, percent: float) -> float:
+    """The same, or what is left to be seen where it stops at a precision."""
+    if e.precision_percent is None:
+        return percent
+    return max(percent, e.precision_percent * compare.Z_DETECT / compare.Z_CONFIDENCE)
 
 
 def _conditions(e: Experiment, workload: str) -> tuple[object, ...]:

@@ -87,7 +87,7 @@ def _chance(tally: Tally, badness: Callable[[Tally], Array], limit: float) -> fl
 
     Within groups that have both states (not every cycle of a fraction has a window with all of an
     arm's collectors on): a sign test, for which of them comes first is a coin. Of
-    halves: Fisher's exact test over seconds that are worse than `limit`.
+    `block`: Fisher's exact test over seconds that are worse than `limit`.
     """
     worse, there = badness(tally), (tally.asked > 0) | (tally.due > 0)
     if tally.paired:

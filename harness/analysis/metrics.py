@@ -12,6 +12,7 @@ from dataclasses import dataclass
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99_9": 0.999}
 
 CLIENT = "cpu.client"  # the load driver's meter
+AGENT = "cpu.agent"  # that of all agents of an arm
 
 # window meter -> metric: CPU of one payer per request, on - off
 SWITCHED_CPU = {
@@ -38,8 +39,8 @@ ENABLED, RUNNING = "counters.enabled", "counters.running"  # s, that they were t
 
 # taken off a meter: an agent works by its own clock, in on and off windows alike
 APART = {
-    "host_cpu_us": ("cpu.agent", "cpu.sink"),
-    "unexplained_us": ("cpu.agent", "cpu.sink", "cpu.workload", "cpu.client"),
+    "host_cpu_us": (AGENT, "cpu.sink"),
+    "unexplained_us": (AGENT, "cpu.sink", "cpu.workload", CLIENT),
 }
 
 # metrics of which a small value shows little: they are a part of the cost -> what is not in it

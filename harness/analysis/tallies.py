@@ -33,7 +33,7 @@ ALONE = f"{METHOD}; in which no other collector was on"
 
 @dataclass(frozen=True)
 class Tally:
-    """Counts (groups, 2), off then on: a row a quadruple, or, of halves, a second.
+    """Counts (groups, 2), off then on: a row a quadruple, or, by `block`, a second.
 
     `asked` is how many the time in these windows was to bring at the rate asked for. `paired`:
     each group holds both states, in an order that was drawn.
@@ -99,7 +99,7 @@ def of(log: Requests, rows: Sequence[WindowRow], rate: float, method: Method) ->
 
 
 def _edges(rows: Sequence[WindowRow], method: Method) -> _Edges:
-    """The windows, by quadruple; halves are cut into seconds, a group each."""
+    """The windows, by quadruple; parts of `block` are cut into seconds, a group each."""
     windows = sorted((row.window for row in rows), key=lambda window: window.start_ns)
     if method != "block":
         stretches = [(w.start_ns, w.end_ns, w.quadruple, w.on) for w in windows]

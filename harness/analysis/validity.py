@@ -203,7 +203,7 @@ def _lost(
         return [f"{whole} of {quadruples} windows are whole (limit {MIN_WHOLE_SHARE:.0%})."]
     whole = len(pairs.pairs(windows, method, ("cpu.workload",), (), least_seconds).on)
     if method == "block":
-        return [] if whole else ["One of its two halves is missing or was not driven."]
+        return [] if whole else ["One of its parts is missing or was not driven."]
     if whole >= MIN_WHOLE_SHARE * quadruples:
         return []
     return [f"{whole} of {quadruples} quadruples are whole (limit {MIN_WHOLE_SHARE:.0%})."]

@@ -95,13 +95,14 @@ def lost(records: Sequence[TrialRecord]) -> Count | None:
 
 
 def agent_us(record: TrialRecord) -> float | None:
-    """CPU of the trial's agents over its steady part, us a request."""
+    """CPU of the trial's agents over its steady part, us a request; not of parts of them."""
     return per(record, "steady_agent_cpu_seconds", "steady_requests", 1e6)
 
 
 def sink_us(record: TrialRecord) -> float | None:
     """CPU of the receiver over the steady part, us a request; of arms with an agent."""
-    if total(record, "steady_agent_cpu_seconds") is None and not is_within(record):
+    told = total(record, "steady_agent_cpu_seconds") is not None
+    if not (told or is_within(record) or is_part(record)):
         return None
     return per(record, "steady_sink_cpu_seconds", "steady_requests", 1e6)
 

@@ -12,7 +12,7 @@ from harness.collectors import subject
 from harness.controller import telemetry
 from harness.errors import InputError
 from harness.model import BASELINE, FACTORIAL, Arm, StackKind, Trial
-from harness.plan import allotment, design, experiment, methods
+from harness.plan import allotment, design, experiment, methods, parts
 from harness.plan.experiment import Experiment
 from harness.plan.url import hidden
 from harness.plan.workloads import OWN, Workload
@@ -164,7 +164,7 @@ def plan(
     if due is not None:
         yield f"  {len(due) or 'none'} of them {'is' if len(due) < 2 else 'are'} left to measure"
     for arm in e.arms:
-        yield f"  arm {arm.name}: {_describe(arm)}"
+        yield f"  arm {arm.name}: {_describe(arm, e.settle_seconds)}"
     for name in e.workloads:
         by = f", made by {e.load_workers} processes" if e.load_workers > 1 else ""
         yield f"  load of {name}: {e.load(name).arrivals} arrivals{by}"
@@ -284,7 +284,7 @@ def _shared(e: Experiment) -> str:
     )
 
 
-def _describe(arm: Arm) -> str:
+def _describe(arm: Arm, settle: float) -> str:
     if not arm.collectors and arm.method == FACTORIAL:
         return "a pattern of on and off that switches nothing (A/A), method factorial"
     if not arm.collectors:
@@ -292,7 +292,10 @@ def _describe(arm: Arm) -> str:
     against = f" against {' + '.join(arm.against)}" if arm.against else ""
     of_host = [spec for spec in arm.collectors if _traces_all(spec)]
     whole = f"; {' and '.join(of_host)} traces the whole host" if of_host else ""
-    return f"{' + '.join(arm.collectors)}{against}, method {arm.method}{whole}"
+    turning = parts.turning_seconds(arm, settle)
+    by_turns = f", by turns in {parts.PARTS} parts of a trial, {turning:.0f} s beside them"
+    how = f"method {arm.method}{by_turns if turning else ''}"
+    return f"{' + '.join(arm.collectors)}{against}, {how}{whole}"
 
 
 def _traces_all(spec: str) -> bool:

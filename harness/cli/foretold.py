@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from harness.analysis import foresight
 from harness.analysis.foresight import Foreseen, Past
 from harness.analysis.gates import Measured
-from harness.errors import HarnessError
+from harness.errors import HarnessError, StoreError
+from harness.model import FACTORIAL, WindowRow
+from harness.plan import parts
 from harness.plan.experiment import Experiment
 from harness.report import stored
 from harness.results import certificates
@@ -30,15 +34,23 @@ def _sentence(found: Foreseen) -> str:
         return (
             f"{who} from which size a cost is seen is not known, since no run here measured it so"
         )
-    return (
-        f"{who} a cost is seen from about {found.percent:.2g} % of its CPU per request, if it is "
-        f"as noisy as in run {found.run}"
-    )
+    said = f"{who} a cost is seen from about {found.percent:.2g} % of its CPU per request"
+    if found.at_most:
+        return (
+            f"{said} or less, if it is as noisy as in run {found.run}, whose trials had two halves "
+            "where they have five parts now"
+        )
+    if found.at_least:
+        return (
+            f"{said} or more, if it is as noisy as in windows of run {found.run}: what coming and "
+            "going adds was not measured here"
+        )
+    return f"{said}, if it is as noisy as in run {found.run}"
 
 
 def _past(reports: Path, facts: Mapping[str, Any], target: str) -> Iterator[Past]:
     """The whole ones there of the machine of these facts, the newest first."""
-    found: list[tuple[Measured, Past]] = []
+    found: list[tuple[Measured, Run]] = []
     for file in reports.glob("*/report.json"):
         try:
             told, run = stored.measured(file), Run.open(file.parent)
@@ -47,6 +59,30 @@ def _past(reports: Path, facts: Mapping[str, Any], target: str) -> Iterator[Past
         if run.about().target != target:
             continue
         if told.complete and certificates.machine(told.facts) == certificates.machine(facts):
-            found.append((told, Past(told.name, run.experiment(), told.rows)))
+            found.append((told, run))
     found.sort(key=lambda each: each[0].started, reverse=True)
-    yield from (past for _, past in found[:_NEWEST])
+    for told, run in found[:_NEWEST]:
+        windows = partial(_switched, run)
+        yield Past(told.name, run.experiment(), told.rows, _is_in_halves(run), windows)
+
+
+def _is_in_halves(run: Run) -> bool:
+    """Whether its trials by `block` are those of an earlier version; not if they are gone."""
+    blocks = [arm.name for arm in run.experiment().arms if arm.method == "block"]
+    with suppress(StoreError, FileNotFoundError):
+        for record in run.records() if blocks else ():
+            trial = record.trial
+            if record.status == "ok" and trial.arm in blocks and trial.kind == "switched":
+                return len(run.windows(trial)) == parts.HALVES
+    return False
+
+
+def _switched(run: Run, workload: str) -> Iterator[list[WindowRow]]:
+    """The windows of each trial in which collectors were switched, none if they are gone."""
+    arms = [arm.name for arm in run.experiment().trial_arms if arm.method in ("switch", FACTORIAL)]
+    with suppress(StoreError, FileNotFoundError):
+        for record in run.records():
+            trial = record.trial
+            wanted = (trial.workload, trial.kind) == (workload, "switched") and trial.arm in arms
+            if wanted and record.status == "ok":
+                yield run.windows(trial)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from harness.model import Trial
 from harness.plan import experiment as experiments
+from harness.plan import parts
 from harness.plan.experiment import Experiment
 
 Tell = Callable[[float, float, str], None]
@@ -59,4 +60,5 @@ def _seconds(e: Experiment, trial: Trial) -> float:
     if trial.kind == "saturated":
         return e.saturated_seconds + 2.0
     steady = e.steady_seconds + e.asking_seconds if e.is_metered(trial.block) else 0.0
-    return e.seconds_of(trial) + steady + 2.5
+    turning = parts.turning_seconds(e.arm(trial.arm), e.settle_seconds)
+    return e.seconds_of(trial) + turning + steady + 2.5

@@ -44,8 +44,7 @@ class AgentProcess:
         self.name = spec.name
         self.instance = instance or self.name
         self.ready: dict[str, Any] = {}
-        # CPU a second that its cgroups use without it; None where they are its own
-        self.beside: float | None = None
+        self.goes_on = False  # whether its cgroups and maps are of what goes on without it
         self._socket, self._cpus, self._own_cgroup = socket, cpus, own_cgroup
         self._folder, self._log = folder, folder / f"agent-{self.name}.log"
         self._client: Client | None = None

@@ -118,16 +118,12 @@ def _note_cpu(
     """CPU of agents and receiver over the steady part.
 
     It is shorter than an export interval: of its one export, at the flush, it bears its share.
-    Of what runs within the service nothing is told: its CPU is the service's. Of a part of an agent
-    it is what that used more than without it.
+    Of what runs within the service nothing is told: its CPU is the service's. Nor of a part of an
+    agent: what that takes more is the difference of the trial's parts.
     """
-    for agent in (each for each in agents if each.cgroups):
+    for agent in (each for each in agents if each.cgroups and not each.goes_on):
         group, share = _group(agent), seconds / agent.spec.export_seconds
-        used = after[group] - before[group]
-        if agent.beside is None:
-            used += (flushed[group] - after[group]) * min(share, 1)
-        else:  # its flush is a command of ours, which it would not run
-            used -= agent.beside * seconds
+        used = after[group] - before[group] + (flushed[group] - after[group]) * min(share, 1)
         notes.add("steady_agent_cpu_seconds", used, "s", collector=agent.name)
     share = max((seconds / a.spec.export_seconds for a in agents), default=0.0)
     sink = after["sink"] - before["sink"] + (flushed["sink"] - after["sink"]) * min(share, 1)
@@ -152,7 +148,7 @@ def _note_seen(
 ) -> None:
     """What a part of something counted in the steady part: it has no programs to be metered."""
     for agent, old, new in zip(agents, before, after, strict=True):
-        if agent.beside is not None and "events" in old and "events" in new:
+        if agent.goes_on and "events" in old and "events" in new:
             seen = new["events"] - old["events"]
             notes.add("steady_events", seen, "{event}", collector=agent.name)
 

@@ -31,8 +31,11 @@ def install(
     folder: Path,
     notes: TrialLog,
     stack: ExitStack,
+    known: Sequence[AgentProcess] = (),
 ) -> list[AgentProcess]:
     """Start the agents of these collectors and leave them switched off; `stack` kills them.
+
+    Of those that are `known` from before in this trial the same agents are started again.
 
     UnavailableError where one cannot run here, CollectorError where one fails; of a shared trial,
     where none is left.
@@ -58,7 +61,8 @@ def install(
         return done
 
     seen = each(collectors, lambda spec: found.require_seen(testbed.service, spec))
-    agents = [_process(testbed, spec, folder, notes) for spec in seen]
+    before = {agent.name: agent for agent in known}
+    agents = [before.get(spec.name) or _process(testbed, spec, folder, notes) for spec in seen]
     agents = each(agents, lambda agent: _start(agent, stack))
     steps: tuple[Callable[[AgentProcess], object], ...] = (
         lambda agent: _await(agent, notes),
@@ -122,12 +126,9 @@ def is_part(collector: CollectorSpec) -> bool:
     return collector.subject is not None and collector.subject.option is not None
 
 
-def parts(testbed: Testbed, specs: Sequence[CollectorSpec], folder: Path) -> list[AgentProcess]:
-    """Those of these collectors that are parts of what goes on without them, left off."""
-    found = [PartAgent(each, testbed, folder) for each in specs if is_part(each)]
-    for each in found:
-        each.find()
-    return list(found)
+def staying(testbed: Testbed, specs: Sequence[CollectorSpec], folder: Path) -> list[PartAgent]:
+    """Those of these collectors that are parts of what goes on without them."""
+    return [PartAgent(each, testbed, folder) for each in specs if is_part(each)]
 
 
 def require_absent(testbed: Testbed, spec: TrialSpec) -> None:
@@ -140,7 +141,7 @@ def require_absent(testbed: Testbed, spec: TrialSpec) -> None:
         found, _ = testbed.ask(Call(goes))
         if found["was"] if option else found["containers"]:
             raise CollectorError(
-                f"Collector {each.name!r} was there in the half of a trial without it.",
+                f"Collector {each.name!r} was there in a part of a trial without it.",
                 f"Something put the DaemonSet {each.daemonset} back to what it was.",
                 "Pause what keeps it as it is, such as a GitOps controller, then resume.",
                 collector=each.name,

@@ -1,6 +1,6 @@
 """A part of what a cluster's DaemonSet does, turned on and off in its pod; `install` makes it.
 
-The pod goes on with the rest of its work in both halves of a trial. So what its cgroups use is no
+The pod goes on with the rest of its work in all parts of a trial. So what its cgroups use is no
 cost of the part: that is how much more they use while it is on, at the same load. What the pod
 keeps resident does not shrink when a part of it is turned off, and its programs are all the pod's:
 neither is told as the part's.
@@ -34,16 +34,44 @@ class PartAgent(PlacedAgent):
         self._events, self._looking = spec.subject.events, Look(spec.daemonset, option)
         self._coming = Turn(spec.daemonset, option, True)
         self._going = Turn(spec.daemonset, option, False)
-        self.beside = 0.0
+        self.goes_on, self._has_told = True, False
 
     def pids(self) -> list[int]:
         """None of its own: those of the pod do other things, too."""
         return []
 
     def await_ready(self) -> None:
-        """Wait until what it changed has taken effect; UnavailableError if it counts nothing."""
+        """Wait until what it changed has taken effect; UnavailableError if it counts nothing.
+
+        That it counts is seen once in a trial: asking may take seconds, and the machine drifts.
+        """
         self._find()
         self._calm()
+        if not self._has_told:
+            self._require_told()
+            self._has_told = True
+        self.ready = {"programs": []}
+
+    def find(self) -> None:
+        """Know its cgroups, while it is off."""
+        if not self._containers:
+            try:
+                found, _ = self._ask(Call(self._going))
+            except HarnessError as error:
+                raise self._failed(error) from error
+            self._containers = [str(each) for each in found["containers"]]
+        self._find()
+
+    def flush(self) -> dict[str, Any]:
+        """What it has counted since its pod began; it costs the pod a command."""
+        found = self._look()
+        return {} if found is None else {"events": found}
+
+    def _require_unloaded(self) -> None:
+        """Nothing was loaded for it alone; wait until turning it off has taken effect."""
+        self._calm()
+
+    def _require_told(self) -> None:
         begun = time.monotonic()
         while self._look() is None:
             if time.monotonic() - begun > COUNTED_SECONDS:
@@ -56,25 +84,6 @@ class PartAgent(PlacedAgent):
                 )
             self._attend()
             time.sleep(0.5)
-        self.ready = {"programs": []}
-
-    def find(self) -> None:
-        """Know its cgroups, while it is off."""
-        try:
-            found, _ = self._ask(Call(self._going))
-        except HarnessError as error:
-            raise self._failed(error) from error
-        self._containers = [str(each) for each in found["containers"]]
-        self._find()
-
-    def flush(self) -> dict[str, Any]:
-        """What it has counted since its pod began; it costs the pod a command."""
-        found = self._look()
-        return {} if found is None else {"events": found}
-
-    def _require_unloaded(self) -> None:
-        """Nothing was loaded for it alone; wait until turning it off has taken effect."""
-        self._calm()
 
     def _calm(self) -> None:
         """Until no BPF program is loaded any more: what is turned may load some anew."""

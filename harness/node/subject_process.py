@@ -217,7 +217,7 @@ class SubjectProcess(ForeignAgent):
             return ""
 
     def _said(self) -> str:
-        """What it said since it was started, which may be for the second time in a trial."""
+        """What it said since it was started, which may not be for the first time in a trial."""
         with self._log.open("rb") as log:
             log.seek(self._process.log_start)
             return log.read().decode(errors="replace")

@@ -86,7 +86,7 @@ class TrialLog:
         CollectorError if it did not see the service all the time: that is a part of no cost.
         """
         if not agent.counts:
-            if agent.beside is not None:  # its maps and what was counted before are another's
+            if agent.goes_on:  # its maps and what was counted before are another's
                 return
             maps = bpf_maps.of_programs(agent.program_ids)
             self.add("map_bytes", sum(each.bytes for each in maps), "By", collector=agent.name)

@@ -15,7 +15,7 @@ from harness.meters import bpf_maps
 from harness.meters.conditions import Conditions
 from harness.meters.memory import cgroup_bytes, peak_rss_bytes, pss_bytes
 from harness.model import WindowRow
-from harness.node import always_on, bpf_time, in_process, install_halves, saturation, twin, windows
+from harness.node import always_on, bpf_time, in_process, install_parts, saturation, twin, windows
 from harness.node.agent_process import AgentProcess
 from harness.node.always_on import Before
 from harness.node.install import install, remove
@@ -190,7 +190,7 @@ def _saturated(
 _METHODS: Mapping[TrialMethod, Method] = {
     "switch": _switch,
     "twin": twin.run,
-    "install": install_halves.run,
+    "install": install_parts.run,
     "bpf_time": _metered,
     "saturate": _saturated,
 }

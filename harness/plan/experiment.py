@@ -14,7 +14,7 @@ from harness.collectors import subject
 from harness.collectors.definition import EXPORT_SECONDS
 from harness.errors import InputError
 from harness.model import FACTORIAL, Arm, Load, StackKind, Trial
-from harness.plan import allotment, design, keys, methods, problems, saturation
+from harness.plan import allotment, design, keys, methods, parts, problems, saturation
 from harness.plan.allotment import Allotment
 
 SHIPPED = Path(__file__).resolve().parents[2] / "experiments"
@@ -176,10 +176,11 @@ class Experiment:
         per_metered += self.rates_seconds
         arms = self.trial_arms
         collectors = sum(1 for arm in arms if arm.collectors)
-        within = sum(1 for arm in arms if arm.collectors and not _has_programs(arm))
+        metered = sum(map(_has_programs, arms))
+        within = sum(any(map(subject.is_within, arm.collectors)) for arm in arms)
         against = sum(1 for arm in arms if arm.against)
-        trials = len(arms) * per_switched + (collectors - within) * per_metered
-        trials += within * WITHIN_SECONDS
+        trials = len(arms) * per_switched + metered * per_metered + within * WITHIN_SECONDS
+        trials += sum(parts.turning_seconds(arm, self.settle_seconds) for arm in arms)
         trials += against * (self.steady_seconds + 1.5)  # the references' own steady part
         trials += (collectors + against) * self.asking_seconds
         trials += len(saturation.arms(self)) * (self.settle_seconds + self.saturated_seconds + 1.2)

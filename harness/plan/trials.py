@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from harness.collectors import Definition, subject
 from harness.model import FACTORIAL, Arm, Method, Trial, TrialKind
-from harness.plan import design, saturation
+from harness.plan import design, parts, saturation
 from harness.plan.experiment import Experiment, pattern
 from harness.plan.workloads import SHIPPED, Workload
 from harness.wire.spec import (
@@ -180,7 +180,7 @@ def needs(definitions: Definitions) -> dict[str, Needs]:
 def _states(e: Experiment, arm: Arm, planned: Trial, method: TrialMethod) -> Sequence[bool]:
     if method == "install":
         first = installed_first(e.seed, planned)
-        return [first, not first]
+        return parts.states(first)
     if method == "bpf_time":
         slices = max(LEAST_SLICES, round(e.metered_seconds / SLICE_SECONDS))
         return pattern(-(-slices // 4), planned.seed) if arm.against else [True] * slices
@@ -189,7 +189,7 @@ def _states(e: Experiment, arm: Arm, planned: Trial, method: TrialMethod) -> Seq
 
 
 def installed_first(seed: int, planned: Trial) -> bool:
-    """Whether the collectors are installed in the first half: by turns over the blocks."""
+    """Whether the collectors are installed in the parts at the ends: by turns over the blocks."""
     coin = random.Random(f"{seed}/{planned.workload}/{planned.arm}").random() < 0.5
     return (planned.block % 2 == 0) == coin
 

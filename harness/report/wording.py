@@ -20,7 +20,7 @@ METHODS = {
     "switch": "switched on and off within one process",
     "factorial": "switched on and off within one process, each collector by a pattern of its own",
     "twin": "two processes of the same program, one in the collectors' scope",
-    "block": "installed for one half of each trial",
+    "block": "installed for half of each trial",
 }
 
 

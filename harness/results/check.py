@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.errors import StoreError
 from harness.model import FACTORIAL, Arm, Window
-from harness.plan import design
+from harness.plan import design, parts
 from harness.plan.experiment import Experiment
 from harness.results import requests
 from harness.results.about import About
@@ -75,10 +75,10 @@ def _edges(windows: Sequence[Window]) -> Iterator[str]:
 
 
 def _quadruples(windows: Sequence[Window], arm: Arm, switched: bool) -> Iterator[str]:
-    """Windows are off-on-on-off or on-off-off-on, but where halves or nothing is compared."""
+    """Windows are off-on-on-off or on-off-off-on, but where parts or nothing is compared."""
     if switched and arm.method == "block":
-        if sorted(window.on for window in windows) not in ([], [False, True]):
-            yield "it has not one half with its collectors and one without."
+        if windows and not parts.are_whole([window.on for window in windows]):
+            yield "it has no parts with and without its collectors that follow each other."
         return
     if not (switched or arm.against):
         return

@@ -238,7 +238,7 @@ class TrialSpec:
     """A trial: `candidates` are what is measured, `references` what they are compared against.
 
     `windows` have a state for each collector, candidates first. `swapped` turns round what is
-    turned round in every other block: which of two twins is in scope, which half has the
+    turned round in every other block: which of two twins is in scope, which parts have the
     collectors, which of two sets stays on first. `cycle` windows have one number.
 
     The candidates of a `shared` trial are of several arms: each is told apart, and one that cannot

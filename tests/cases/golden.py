@@ -80,7 +80,7 @@ def against(path: Path) -> Any:
 
 
 def twin(path: Path) -> Any:
-    """The other methods: two processes, and halves."""
+    """The other methods: two processes, and parts of a trial."""
     arms = (
         BASELINE, Arm("null", (), (), "twin"), Arm("twin", ("http",), (), "twin"),
         Arm("block", ("http",), (), "block"),

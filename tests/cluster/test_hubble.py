@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness.linux import processes
+from harness.plan.parts import PARTS, are_whole
 from tests.cluster import cilium
 from tests.cluster.engine import Engine
 from tests.cluster.reached import HARNESS, SECONDS
@@ -116,17 +117,20 @@ def test_hubble_is_an_arm_and_is_as_before_in_the_end(there: Cilium) -> None:
     there.it_is_as_it_was()
     done = there.run(*there.measured("hubble"))
     assert done.returncode in (0, 3), done.stdout + done.stderr
-    found = [
-        json.loads(path.read_text())
-        for path in sorted((there.folder / "hubble/trials").glob("*-hubble-*/trial.json"))
-    ]
+    folders = sorted((there.folder / "hubble/trials").glob("*-hubble-*"))
+    found = [json.loads((folder / "trial.json").read_text()) for folder in folders]
     assert [each["status"] for each in found] == ["ok"] * 2, [each["reason"] for each in found]
-    for each in found:
+    for folder, each in zip(folders, found, strict=True):
+        parts = list(map(json.loads, (folder / "windows.jsonl").read_text().splitlines()))
+        assert are_whole([part["on"] for part in parts])
+        assert len(parts) == PARTS
+        assert all(part["meters"]["cpu.agent"] > 0 for part in parts)
         values = {v["metric"]: v["value"] for v in each["values"]}
         assert values["steady_events"] > values["steady_requests"]
         assert values["beside_cpu_seconds"] > 0
-        assert "steady_agent_cpu_seconds" in values
-        assert not {"agent_pss_bytes", "map_bytes", "bpf_run_count"} & set(values)
+        untold = {"steady_agent_cpu_seconds", "agent_pss_bytes", "map_bytes", "bpf_run_count"}
+        assert not untold & set(values)
+    assert there.row("hubble", "hubble", "agent_us")["n"] == 2
     row = there.row("hubble", "hubble", "events_per_request")
     assert row["estimate"] > 1
     assert row["low"] is None  # flows of others are among them

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -119,7 +120,7 @@ def add(
     """Write one finished trial."""
     folder = run.folder(trial)
     arm = what.arm(trial.arm)
-    make = {"twin": twins, "block": halves}.get(arm.method, windows)
+    make = {"twin": twins, "block": installed}.get(arm.method, windows)
     switched = trial.kind == "switched"
     rows = make(what, trial, truth, rng) if switched else (
         full(what, trial, truth, rng) if trial.kind == "saturated" else slices(what, trial, rng)
@@ -253,14 +254,14 @@ def twins(
     return rows
 
 
-def halves(
+def installed(
     what: Experiment, trial: Trial, truth: Truth, rng: np.random.Generator
 ) -> list[WindowRow]:
-    """The same machine without switching: one long window off, one on, by turns first."""
+    """The same machine without switching: five long windows, on in every second or the others."""
     rows = windows(what, trial, truth, rng)
-    found, middle = [], len(rows) // 2
-    for index, part in enumerate((rows[:middle], rows[middle:])):
-        on = index != trial.block % 2
+    found, ends = [], [round(len(rows) * eighths / 8) for eighths in (0, 1, 3, 5, 7, 8)]
+    for index, (begin, stop) in enumerate(itertools.pairwise(ends)):
+        part, on = rows[begin:stop], index % 2 != trial.block % 2
         extra = sum(r.meters["requests"] for r in part if r.window.on != on)
         effect = 1e-6 * extra * _effects(what, trial, truth.cpu_us)[True] * (1 if on else -1)
         meters = {name: sum(r.meters[name] for r in part) for name in part[0].meters}

@@ -51,7 +51,7 @@ class Theirs(ForeignAgent):
 
     def __init__(self, driver: Driver, silent: bool) -> None:
         self.name, self.ready, self._driver = "theirs", {"programs": []}, driver
-        self.beside = None
+        self.goes_on = False
         self._silent = silent
         self.spec: Any = SimpleNamespace(export_seconds=1.0)
 

@@ -80,11 +80,11 @@ def test_edges_rise_and_quadruples_are_whole(
     assert any(each.startswith(f"{record.trial.name}: ") and told in each for each in check(run))
 
 
-def test_a_trial_in_halves_has_both(run: Run) -> None:
+def test_a_trial_in_parts_has_both(run: Run) -> None:
     record = next(r for r in run.records() if (r.trial.arm, r.trial.kind) == ("block", "switched"))
     run.append(record, run.windows(record.trial)[:1])
-    assert check(run) == [f"{record.trial.name}: it has not one half with its collectors and one "
-                          "without."]  # fmt: skip
+    told = "it has no parts with and without its collectors that follow each other."
+    assert check(run) == [f"{record.trial.name}: {told}"]
 
 
 def test_slices_of_one_set_need_no_quadruples(run: Run) -> None:

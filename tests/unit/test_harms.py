@@ -63,7 +63,7 @@ def break_requests(run: Run, arm: str, share_on: float, share_off: float) -> Non
 
 
 def broken(path: Path, on: float, off: float, method: Method = "switch") -> Summary:
-    seconds = 12.0 if method == "block" else 4.0  # halves are told by the second
+    seconds = 12.0 if method == "block" else 4.0  # parts are told by the second
     run = synthetic.write(path / "run", experiment(method, switched_seconds=seconds))
     break_requests(run, "http", on, off)
     return summarize(run)

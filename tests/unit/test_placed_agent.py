@@ -84,12 +84,12 @@ def test_without_a_controller_it_is_left_to_the_next_block(agent) -> None:
     assert ask.asked == [THERE, AWAY]
 
 
-def test_a_half_without_it_in_which_it_was_is_none(agent) -> None:
+def test_a_part_of_a_trial_without_it_in_which_it_was_is_none(agent) -> None:
     spec: Any = SimpleNamespace(candidates=(SPEC,))
     testbed: Any = SimpleNamespace(ask=Controller({"containers": []}))
     install.require_absent(testbed, spec)
     testbed.ask = Controller({"containers": ["containerd://a"]})
-    with pytest.raises(CollectorError, match="in the half of a trial without it"):
+    with pytest.raises(CollectorError, match="in a part of a trial without it"):
         install.require_absent(testbed, spec)
 
 

@@ -130,9 +130,11 @@ def test_a_metered_trial_leaves_its_collectors_on_unless_they_take_turns() -> No
     assert {w.on for w in turns.windows} == {True, False}
 
 
-def test_an_installation_has_two_halves_turned_round_with_each_block() -> None:
+def test_an_installation_has_five_parts_turned_round_with_each_block() -> None:
     first, second = _specs("block")
     assert first.method == "install"
+    on = first.windows[0].on
+    assert [w.on for w in first.windows] == [on, not on, on, not on, on]
     assert [w.on for w in first.windows] == [not w.on for w in second.windows]
 
 

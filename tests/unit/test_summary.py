@@ -238,12 +238,12 @@ def test_a_service_that_was_found_running_is_told_what_blocks_are(tmp_path: Path
         assert len(told) == (1 if found else 0)
 
 
-def test_a_trial_in_blocks_needs_both_halves(tmp_path: Path) -> None:
+def test_a_trial_in_blocks_needs_all_parts(tmp_path: Path) -> None:
     run = synthetic.write(tmp_path / "run", METHODS, LOUD)
     each = next(r for r in run.records() if r.trial.arm == "block" and r.trial.kind == "switched")
     rows = run.windows(each.trial)
     assert validity.judge_of(METHODS, each, rows).usable
-    assert "halves" in validity.judge_of(METHODS, each, rows[:1]).reason
+    assert "parts" in validity.judge_of(METHODS, each, rows[:1]).reason
     twin = next(r for r in run.records() if r.trial.arm == "twin" and r.trial.kind == "switched")
     windows = run.windows(twin.trial)
     assert "quadruples" in validity.judge_of(METHODS, twin, windows[24:]).reason
