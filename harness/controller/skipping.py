@@ -45,7 +45,7 @@ def obtained(target: Target, definitions: Definitions, tell: Tell) -> dict[str, 
     wanted = {
         spec: {"subject": found.subject, "lock": subject.lock(found.subject.source)}
         for spec, found in definitions.items()
-        if found.subject is not None and found.subject.source.way in ("pypi", "maven")
+        if found.subject is not None and found.subject.source.is_fetched
     }
     if not wanted:
         return {}

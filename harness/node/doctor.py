@@ -30,7 +30,10 @@ _BUILDING: dict[str, tuple[Status, str]] = {
     "javac": ("warn", "builds the Java workload"),
     "chromium": ("warn", "only the tests need it: they look at the report in it"),
 }
-_TOOLS: dict[str, tuple[Status, str]] = {"java": ("warn", "runs the Java workload")}
+_TOOLS: dict[str, tuple[Status, str]] = {
+    "java": ("warn", "runs the Java workload"),
+    "node": ("warn", "runs the Node.js workload"),
+}
 # probes that no collector takes: who does, and what is to be known where they are refused
 _USED = {"hardware counters": "the meter of instructions a request"}
 _WITHOUT = {

@@ -5,11 +5,11 @@ It is told nothing but its command. What it leaves when it is ended is found, re
 
 from __future__ import annotations
 
-import glob
 import re
 import shutil
 import socket
 import time
+from collections import Counter
 from collections.abc import Collection
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 from harness.errors import CollectorError, UnavailableError
 from harness.linux import bpf_pins, bpf_programs, cgroup, processes
 from harness.linux.procfs import HOST
-from harness.node import in_process, loaded_programs, subject_files, subject_source
+from harness.meters.memory import rss_bytes
+from harness.node import in_process, leavings, loaded_programs, subject_files, subject_source
 from harness.node.agent_process import GRACE_SECONDS
 from harness.node.foreign_agent import ForeignAgent
 from harness.node.service import port_of
@@ -51,12 +52,15 @@ class SubjectProcess(ForeignAgent):
         self._started, self._remarks = False, list[str]()
         self._before = frozenset[int]()
         self._seen = set[int]()
-        self._there = set[str]()
+        self._most_bytes = 0  # resident at once, of all of its processes, until it was ready
+        self._there, self._around = set[str](), set[str]()
 
     def start(self) -> None:
         """Start it, without waiting."""
         self._before, self._there = bpf_programs.ids(), self._leavings()
+        self._around = leavings.around()
         self._seen.clear()
+        self._most_bytes = 0
         self._free = _free_port()
         self._home.mkdir(exist_ok=True)
         filled = partial(subject_files.filled, values=self._placeholders())
@@ -105,7 +109,11 @@ class SubjectProcess(ForeignAgent):
         self._remark_others(loaded.keys() - self._seen)
         hooks = sorted({str(each["hook"]) for each in programs if "hook" in each})
         told = subject_source.version(self._subject.source, self._said())
-        self.ready = {"programs": programs, "hooks": hooks, "load_seconds": took, "version": told}
+        own = Counter(kind for number, kind in loaded.items() if number in self._seen)
+        self.ready = {
+            "programs": programs, "hooks": hooks, "load_seconds": took, "version": told,
+            "attached": dict(sorted(own.items())), "attach_peak_rss_bytes": self._most_bytes,
+        }  # fmt: skip
 
     def stats(self) -> dict[str, Any]:
         """What it counted by its last word, if it counts aloud; CollectorError if it has ended."""
@@ -159,20 +167,24 @@ class SubjectProcess(ForeignAgent):
         pins = bpf_pins.remove(self.program_ids if self.ready else ())
         left = sorted(self._leavings() - self._there)
         for path in left:
-            _remove(Path(path))
+            leavings.remove(Path(path))
         if pins or left:
             names = ", ".join([*map(str, pins), *left])
             self._remarks.append(f"{self.name} left behind {names}: it was removed.")
+        if strays := leavings.around() - self._around:
+            self._remarks.append(leavings.told(self.name, strays))
         shutil.rmtree(self._home, ignore_errors=True)
         self._require_unloaded()
 
     def _look(self) -> None:
-        """For the controller, and for the programs that its processes hold or attached by now.
+        """For the controller, its memory, and the programs that it holds or attached by now.
 
         What nobody holds may be somebody else's: the kernel does not say who pinned or attached it.
         """
         self._attend()
-        for pid in self.pids():
+        pids = self.pids()
+        self._most_bytes = max(self._most_bytes, rss_bytes(pids))
+        for pid in pids:
             self._seen |= bpf_programs.held(pid) | bpf_programs.attached(pid)
 
     def _remark_others(self, programs: Collection[int]) -> None:
@@ -227,7 +239,7 @@ class SubjectProcess(ForeignAgent):
         return f"It said: {said}" if said else "It said nothing."
 
     def _leavings(self) -> set[str]:
-        return {path for pattern in self._subject.leaves for path in glob.glob(pattern)}
+        return leavings.named(self._subject.leaves)
 
 
 def _age_order(pid: int) -> tuple[int, int]:
@@ -240,7 +252,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _remove(path: Path) -> None:
-    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)

@@ -74,7 +74,9 @@ def test_a_collector_names_the_hooks_that_it_takes() -> None:
             assert hooks[0] in taken, f"{collector} takes {section}"
 
 
-@pytest.mark.parametrize(("tool", "status"), [("clang", "fail"), ("java", "warn")])
+@pytest.mark.parametrize(
+    ("tool", "status"), [("clang", "fail"), ("java", "warn"), ("node", "warn")]
+)
 def test_a_missing_tool(monkeypatch: pytest.MonkeyPatch, tool: str, status: str) -> None:
     monkeypatch.setattr(shutil, "which", lambda name, path=None: None)
     assert _named(tool).status == status

@@ -17,6 +17,7 @@ from harness.analysis.growth import SLOPE, WATCHED
 from harness.analysis.harms import Harm
 from harness.analysis.metrics import BRACKETS, COUNTED, IPC, METRICS
 from harness.analysis.summary import summarize
+from harness.analysis.value import ATTACHING
 from harness.errors import StoreError
 from harness.model import Arm, Comparison
 from harness.plan import experiment as experiments
@@ -150,7 +151,8 @@ def test_the_document_names_every_metric(document: dict[str, Any]) -> None:
     written = {row["metric"].partition("[")[0] for row in document["rows"]}
     counted = {*COUNTED, IPC, "instructions_percent"}  # test_counters has them
     grown = {"agent_first_peak_memory_mb", SLOPE, WATCHED}  # test_growth
-    within = {"startup_s", "startup_plain_s", "service_rss_mb", "plain_rss_mb"}  # test_subjects
+    memory = {f"{which}_{kind}_mb" for which in ("service", "plain") for kind in ("rss", "heap")}
+    within = {"startup_s", "startup_plain_s", *memory, *ATTACHING}  # test_subjects, test_attached
     assert written | counted | grown | within == set(
         METRICS
     )  # the synthetic run holds every other one
