@@ -197,7 +197,9 @@ def _seen(summary: Summary, workload: str, arm: str) -> Cell:
     found, lost = coverage(summary, workload, arm), summary.row(workload, arm, "lost_percent")
     if lost is None:
         return found
-    return replace(found, detail=_lines(found.detail, f"{share(lost.estimate)} of events lost"))
+    return replace(
+        found, detail=_lines(found.detail, f"{wording.plain(lost.estimate)} % of events lost")
+    )
 
 
 def coverage(summary: Summary, workload: str, arm: str, every: bool = False) -> Cell:
