@@ -21,7 +21,7 @@ from harness.collectors.claim import printed_beside
 from harness.collectors.definition import JOBS, Definition
 from harness.errors import InputError
 from harness.model import Claim, Method
-from harness.wire.subject import LOCKED, Kind, Source, Subject, Way
+from harness.wire.subject import LOCKED, Kind, ReadyBy, Source, Subject, Way
 from harness.wire.telemetry import SERVER_SPANS, TelemetryKind, countable
 
 FOLDER = Path(__file__).with_name("subjects")
@@ -35,7 +35,7 @@ PLACEHOLDERS = {
 _KEYS = (
     "name", "purpose", "kind", "job", "method", "language", "reach", "environment", "wrap",
     "command", "files", "ready", "events", "page", "leaves", "hooks", "source", "option",
-    "telemetry", "claims", "build", "program",
+    "telemetry", "claims", "build", "program", "ready_by",
 )  # fmt: skip
 _TABLES = {
     "source": ("way", "name", "version", "sha256", "lock", "package", "tells", "why"),
@@ -168,6 +168,7 @@ def _definition(data: Mapping[str, Any], path: Path) -> Definition:
             options.read(data["option"]) if data["kind"] == "option" else None,
             tuple(data.get("build", ())),
             data.get("program", ""),
+            data.get("ready_by", "log"),
         ),
     )
 
@@ -192,7 +193,8 @@ def _problems(data: Mapping[str, Any], path: Path) -> Iterator[str]:
     if path.parent == FOLDER and data["name"] != path.stem:
         yield f"its name is {data['name']!r}, and its file is {path.name}."
     for key, allowed in (("kind", get_args(Kind)), ("method", _METHODS),
-                         ("reach", ("service", "host")), ("job", JOBS)):  # fmt: skip
+                         ("reach", ("service", "host")), ("job", JOBS),
+                         ("ready_by", get_args(ReadyBy))):  # fmt: skip
         if key in data and data[key] not in allowed:
             yield f"{key} is one of {', '.join(allowed)}, not {data[key]!r}."
     yield from _table_problems(data)
@@ -262,6 +264,15 @@ def _start_problems(data: Mapping[str, Any]) -> Iterator[str]:
         yield "what runs within the service has no command: give environment and wrap."
     if bool(data.get("build")) != bool(data.get("program")) or ("build" in data and not within):
         yield "what is compiled into a service has both build and program."
+    by, words = (
+        data.get("ready_by", "log"),
+        [*data.get("command", []), *data.get("files", {}).values()],
+    )
+    words += data.get("environment", {}).values()
+    if by != "log" and ("ready" in data or data["kind"] != "process"):
+        yield "ready_by is of a process that no line of its log tells to be ready."
+    if by == "port" and not any("{free}" in str(word) for word in words):
+        yield "it is ready by a port, and is told none: {free} is one that nobody has."
     if not within and "wrap" in data:
         yield "wrap is of what runs within the service."
     if "page" in data and (within or not data.get("events")):

@@ -59,6 +59,7 @@ class SubjectProcess(ForeignAgent):
         """Start it, without waiting."""
         self._before, self._there = bpf_programs.ids(), self._leavings()
         self._around = leavings.around()
+        self._marked = self._mark()
         self._seen.clear()
         self._most_bytes = 0
         self._free = _free_port()
@@ -78,7 +79,7 @@ class SubjectProcess(ForeignAgent):
         self._started = True
 
     def await_ready(self) -> None:
-        """Wait until its log says that it is ready; its programs are those it loaded meanwhile."""
+        """Wait until it says that it is ready; its programs are those it loaded meanwhile."""
         while not self._is_ready():
             if self._process.poll() is not None:
                 raise UnavailableError(
@@ -90,7 +91,7 @@ class SubjectProcess(ForeignAgent):
             if time.monotonic() - self._begun > READY_SECONDS:
                 raise CollectorError(
                     f"Collector {self.name!r} did not say that it is ready.",
-                    f"No line of its log matches {self._subject.ready!r}. {self._last_words()}",
+                    f"{self._awaited()} {self._last_words()}",
                     f"Its log is {self._log}.",
                     collector=self.name,
                 )
@@ -206,10 +207,23 @@ class SubjectProcess(ForeignAgent):
         }  # fmt: skip
 
     def _is_ready(self) -> bool:
-        """Whether a line of its log says so; without such a line, once it has lived a bit."""
+        """Whether its log, its port or its first data say so; else, once it has lived a bit."""
+        if self._subject.ready_by == "port":
+            return _listens(self._free)
+        if self._subject.ready_by == "data":
+            return self._mark() > self._marked
         if not self._subject.ready:
             return time.monotonic() - self._begun > CALM_SECONDS
         return bool(re.search(self._subject.ready, self._said(), re.MULTILINE))
+
+    def _awaited(self) -> str:
+        """What it did not do in time."""
+        subject = self._subject
+        if subject.ready_by == "port":
+            return f"It does not listen on port {self._free}."
+        if subject.ready_by == "data":
+            return "Nothing of it came to the receiver."
+        return f"No line of its log matches {subject.ready!r}."
 
     def _counted(self) -> list[float]:
         """The numbers that it said one after the other, or the sum of those on its page."""
@@ -245,6 +259,12 @@ class SubjectProcess(ForeignAgent):
 def _age_order(pid: int) -> tuple[int, int]:
     """The newest process of a service is the one that works: a master starts its workers."""
     return HOST.started(pid) or 0, pid
+
+
+def _listens(port: int) -> bool:
+    """Whether somebody does, on loopback."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _free_port() -> int:

@@ -9,6 +9,7 @@ from typing import Literal
 Kind = Literal["in-process", "process", "option", "daemonset"]
 Way = Literal["path", "pypi", "npm", "maven", "cluster", "none"]
 LOCKED: tuple[Way, ...] = ("pypi", "npm")  # those whose versions a lock file pins
+ReadyBy = Literal["log", "port", "data"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class Subject:
     in a service of this `language`; what is compiled into it has a command `build`, run in a copy
     of its source, that makes the `program` which is started then. `process`: it has a command and
     an `environment` of its own, is ready once a line of its log matches the regular expression
-    `ready`, and counts what it saw as the last match of `events` tells, or on an HTTP `page` of its
+    `ready` (by `port`: it listens on the port that it was given; by `data`: something came to
+    the receiver), and counts what it saw as the last match of `events` tells, or on a `page` of its
     own all matches together. `files` are laid into its folder before it starts: text by file name.
     `option`: it is a part of what a cluster's DaemonSet does; `events` is looked for in what the
     `option` prints of what was seen. `daemonset`: it is a DaemonSet, which is moved to the node and
@@ -92,6 +94,7 @@ class Subject:
     option: Option | None = None
     build: tuple[str, ...] = ()
     program: str = ""
+    ready_by: ReadyBy = "log"
 
     @property
     def is_within(self) -> bool:
