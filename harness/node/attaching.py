@@ -40,9 +40,9 @@ def under_load(testbed: Testbed, folder: Path, notes: TrialLog, begin: Callable[
     finally:
         ended_ns = time.monotonic_ns()
         testbed.driver.finish(path)
+        log = requests.read(path)
+        path.unlink()
     before_ns = begun_ns - int(BEFORE_SECONDS * 1e9)
-    log = requests.read(path)
-    path.unlink()
     for name, since, until in (("before", before_ns, begun_ns), ("meanwhile", begun_ns, ended_ns)):
         due = (log.due_ns >= since) & (log.due_ns < until)
         waited = log.latency_ns[due & (log.status > 0)] / 1e6

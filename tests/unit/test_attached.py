@@ -34,13 +34,14 @@ class Driver:
 
     def __init__(self) -> None:
         self.began_ns = self.slow_ns = 0
-        self.runs = 0
+        self.runs = self.finished = 0
 
     def start(self, rate: float) -> None:
         self.runs += 1
         self.began_ns = time.monotonic_ns()
 
     def finish(self, path: Path) -> None:
+        self.finished += 1
         record = Record()
         for due in range(self.began_ns, time.monotonic_ns(), 5_000_000):
             slow = bool(self.slow_ns) and due >= self.slow_ns
@@ -100,7 +101,8 @@ def test_the_load_ends_with_one_that_cannot_start(driver: Driver, tmp_path: Path
 
     with pytest.raises(CollectorError):
         _under_load(driver, tmp_path, _notes(THEIRS), begin)
-    assert (tmp_path / "attaching.npz").exists()  # it was finished
+    assert (driver.runs, driver.finished) == (1, 1)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_metered_trials_alone_tell_is_in_the_rows() -> None:
