@@ -363,8 +363,9 @@ def test_few_samples_and_probes_are_counts(tmp_path: Path) -> None:
     what = dataclasses.replace(TINY, arms=arms)
     summary = summarize(synthetic.write(tmp_path / "run", what))
     seen = {line.arm: (line.coverage.text, line.coverage.detail) for line in table_of(summary)}
-    assert seen["flows"] == ("20 of 20 probes", "for connections")
-    assert seen["profile"] == ("32 of about 34 samples", "too few for a percentage")
+    assert seen["flows"] == ("20 of 20 probes", "for connections\n0 % of events lost")
+    told = "too few for a percentage\n0 % of events lost"
+    assert seen["profile"] == ("32 of about 34 samples", told)
     assert seen["http"][0] == "100 %"
     assert seen["http"][1].startswith("of 10,000 requests\n[99.9")
 
