@@ -138,6 +138,9 @@ def value_rows(cell: Cell) -> Iterator[Comparison]:
     readers = {**value.RANGES, "switch_ms": _switch_reader(cell)}
     for metric, read in readers.items():
         yield from cell.told(metric, Found(value.spread(value.found(records, read)), value.RANGE))
+    both = [*records, *(value.of_role(record, CANDIDATE) for record, _ in cell.metered)]
+    for metric, read in value.ATTACHING.items():
+        yield from cell.told(metric, Found(value.spread(value.found(both, read)), value.RANGE))
 
 
 def _more_of_agents(cell: Cell) -> Estimate:

@@ -168,6 +168,8 @@ METRICS: dict[str, Metric] = {
     "agent_memory_watched_min": Metric("min", "how long that was followed, after the warm-up"),
     "service_rss_mb": Metric("MB", "resident memory of a service with a collector within it"),
     "plain_rss_mb": Metric("MB", "resident memory of the same service without it, at the same age"),
+    "service_heap_mb": Metric("MB", "memory of that service that no file backs: heap, stacks"),
+    "plain_heap_mb": Metric("MB", "the same of the service without it"),
     "map_memory_mb": Metric("MB", "memory locked by the arm's BPF maps"),
     "map_memory_96_mb": Metric("MB", "the same on 96 CPUs, by formula, with full per-CPU maps"),
     "coverage_percent": Metric("%", "share of a signal's events whose telemetry arrived"),
@@ -175,6 +177,13 @@ METRICS: dict[str, Metric] = {
     "data_latency_p50_s": Metric("s", "request finished -> its telemetry arrived, median"),
     "data_latency_p99_s": Metric("s", "request finished -> its telemetry arrived, p99"),
     "load_s": Metric("s", "time to load BPF programs, the slowest agent's"),
+    "attach_peak_memory_mb": Metric(
+        "MB", "most resident (RSS) of another's processes while they started and attached"
+    ),
+    "attach_before_p99_ms": Metric("ms", "p99 of latency in the two seconds before that"),
+    "attach_before_worst_ms": Metric("ms", "the slowest request of these"),
+    "attach_meanwhile_p99_ms": Metric("ms", "p99 of latency while they started and attached"),
+    "attach_meanwhile_worst_ms": Metric("ms", "the slowest request of these"),
     "startup_s": Metric("s", "until a service with a collector within answers"),
     "startup_plain_s": Metric("s", "until the same service without it answers"),
     "attach_ms": Metric("ms", "time of the first attaching of the arm's BPF programs"),

@@ -140,6 +140,8 @@ MEANS: Mapping[str, Reader] = {
     "map_memory_96_mb": _scaled(total, "map_bytes_on_many_cpus", 1e-6),
     "service_rss_mb": _scaled(total, "service_rss_bytes", 1e-6),
     "plain_rss_mb": _scaled(total, "plain_rss_bytes", 1e-6),
+    "service_heap_mb": _scaled(total, "service_heap_bytes", 1e-6),
+    "plain_heap_mb": _scaled(total, "plain_heap_bytes", 1e-6),
     "data_latency_p50_s": _scaled(greatest, "data_latency_p50_seconds", 1),
     "data_latency_p99_s": _scaled(greatest, "data_latency_p99_seconds", 1),
 }  # what may be held against a budget: means with an interval
@@ -152,3 +154,11 @@ RANGES: Mapping[str, Reader] = {
     "rate_per_s": _scaled(total, "rate_achieved", 1),
     "late_p99_ms": _scaled(total, "late_p99_ms", 1),
 }  # what describes a trial: means with their range
+ATTACHING: Mapping[str, Reader] = {
+    "attach_peak_memory_mb": _scaled(total, "attach_peak_rss_bytes", 1e-6),
+    **{
+        f"attach_{when}_{which}_ms": _scaled(greatest, f"attach_{when}_{which}_ms", 1)
+        for when in ("before", "meanwhile")
+        for which in ("p99", "worst")
+    },
+}  # the same of metered trials, too

@@ -290,7 +290,7 @@ def _describe(arm: Arm, settle: float) -> str:
     if not arm.collectors:
         return f"nothing is installed (A/A), method {arm.method}"
     against = f" against {' + '.join(arm.against)}" if arm.against else ""
-    of_host = [spec for spec in arm.collectors if _traces_all(spec)]
+    of_host = [told for spec in arm.collectors if (told := _of_host(spec))]
     whole = f"; {' and '.join(of_host)} traces the whole host" if of_host else ""
     turning = parts.turning_seconds(arm, settle)
     by_turns = f", by turns in {parts.PARTS} parts of a trial, {turning:.0f} s beside them"
@@ -298,6 +298,9 @@ def _describe(arm: Arm, settle: float) -> str:
     return f"{' + '.join(arm.collectors)}{against}, {how}{whole}"
 
 
-def _traces_all(spec: str) -> bool:
+def _of_host(spec: str) -> str:
+    """A collector that is entered by whoever runs on the host, with its hooks; empty of another."""
     found = subject.find(spec)
-    return found is not None and found.subject is not None and found.subject.reach == "host"
+    if found is None or found.subject is None or found.subject.reach != "host":
+        return ""
+    return f"{spec} ({', '.join(found.hooks)})" if found.hooks else spec

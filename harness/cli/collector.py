@@ -73,7 +73,7 @@ def _origin(definition: Definition) -> str:
     source = definition.subject.source
     program = f"Debian's {source.package}" if source.package else "on PATH"
     where = {
-        "path": program, "pypi": "PyPI", "maven": "Maven Central",
+        "path": program, "pypi": "PyPI", "npm": "npm", "maven": "Maven Central",
         "cluster": "a cluster's DaemonSet",
     }  # fmt: skip
     told = " ".join(filter(None, (source.name, source.version)))

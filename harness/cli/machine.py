@@ -11,7 +11,7 @@ from rich.table import Table
 
 from harness.cli.reaching import reached
 from harness.cli.screen import ERROR, err, errors, out
-from harness.collectors import REGISTRY
+from harness.collectors import REGISTRY, subject
 from harness.plan import trials
 from harness.stack import supply
 from harness.targets import packages
@@ -72,7 +72,10 @@ def doctor_command(
 
       harness doctor --target ssh:HOST --json
     """
-    needs = trials.needs(REGISTRY)
+    theirs = {
+        name: found for name in subject.names() if not (found := subject.load(name)).daemonset
+    }
+    needs = trials.needs({**REGISTRY, **theirs})
     findings = answered(target, "doctor", list(needs.values()))
     failed = any(finding["status"] == "fail" for finding in findings)
     if as_json:

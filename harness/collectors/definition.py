@@ -13,6 +13,7 @@ from harness.wire.subject import Subject
 from harness.wire.telemetry import SIGNALS, TelemetryKind
 
 EXPORT_SECONDS = 3.0  # how often an agent exports its metrics; docs/adr/0013 says why
+JOBS = ("tracing", "security", "profiling", "network")  # those that do one are shown side by side
 _SLUG_LENGTH = 40  # it becomes part of the path of a socket, which may have 107 characters
 _UNSAFE = re.compile(r"[^a-z0-9_.-]+")
 
@@ -27,8 +28,9 @@ class Definition:
     one that a cluster runs a `daemonset` (NAMESPACE/NAME), which the target moves.
     It cannot run without its `hooks` (by the names of `linux.bpf_features.PROBES`), and takes
     another one where the kernel refuses one of those that it `prefers`. One that
-    `writes_profiles` is given a folder for them. Somebody else's, which speaks no protocol of
-    ours, is a `subject`, and compared by a `method` of its own.
+    `writes_profiles` is given a folder for them; its `job` is one of JOBS, if it does one.
+    Somebody else's, which speaks no protocol of ours, is a `subject`, and compared by a `method` of
+    its own.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Definition:
     hooks: tuple[str, ...] = ()
     prefers: tuple[str, ...] = ()
     writes_profiles: bool = False
+    job: str = ""
     daemonset: str = ""
     subject: Subject | None = None
     method: Method | None = None

@@ -17,6 +17,7 @@ HTTP = Definition(
     agent="http",
     accepts=(*_EVERY, "sample"),
     scope="harness.http",
+    job="tracing",
     hooks=("cgroup_skb", "cgroup/sock_release", "ring buffer", "atomics"),
 )
 
@@ -29,6 +30,7 @@ FLOWS = Definition(
     agent="flows",
     accepts=(*_EVERY, "peers", "peer-age", "udp", "drops"),
     scope="harness.flows",
+    job="network",
     hooks=("tp_btf", "iter", "atomics"),
 )
 
@@ -42,6 +44,7 @@ PROFILE = Definition(
     accepts=(*_EVERY, "frequency", "unwind"),
     options={"frequency": str(PROFILE_HZ)},
     scope="harness.profile",
+    job="profiling",
     hooks=("perf_event",),
     writes_profiles=True,
 )
@@ -56,6 +59,7 @@ GUARD = Definition(
     accepts=(*_EVERY, "policy", "watch", "open-hook"),
     options={"watch": "{workloads}/*/watched.txt"},  # which the services that ship open
     scope="harness.guard",
+    job="security",
     hooks=("tp_btf", "cgroup/connect4", "ring buffer", "bpf_loop"),
     prefers=("lsm", "fentry"),
 )

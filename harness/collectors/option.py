@@ -1,4 +1,4 @@
-"""What a definition says of a part of a DaemonSet that commands turn on and off; for `subject`."""
+"""What a definition says of a DaemonSet, or of a part of one that commands turn; for `subject`."""
 
 from __future__ import annotations
 
@@ -23,18 +23,22 @@ def read(table: Mapping[str, Any]) -> Option:
 
 
 def problems(data: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with a whole definition as far as options are concerned."""
+    """What is wrong with a whole definition as far as what a cluster runs is concerned."""
     source, table = data["source"], data.get("option", {})
-    if data["kind"] != "option":
+    if data["kind"] not in ("option", "daemonset"):
         if "option" in data or source.get("way") == "cluster":
-            yield 'an option of what a cluster runs has kind = "option".'
+            yield 'a DaemonSet has kind = "daemonset", a part of it kind = "option".'
         return
     if source.get("way") != "cluster" or not _DAEMONSET.fullmatch(str(source.get("name"))):
-        yield 'its source is way = "cluster", name = "NAMESPACE/NAME", the DaemonSet that has it.'
+        yield 'its source is way = "cluster", name = "NAMESPACE/NAME", a DaemonSet.'
     if data.get("method", "twin") != "block":
         yield 'its method is block: it is on for half of a trial (method = "block").'
     if own := sorted({"command", "ready", "environment", "files", "page"} & set(data)):
         yield f"it runs already, so that it has no {' and no '.join(own)}."
+    if data["kind"] == "daemonset":
+        if own := sorted({"option", "events", "telemetry"} & set(data)):
+            yield f"what it sees is not known here, so that it has no {' and no '.join(own)}."
+        return
     if missing := [key for key in KEYS if not table.get(key)]:
         yield f"option lacks {', '.join(missing)}."
     if not data.get("events"):

@@ -51,7 +51,7 @@ def resolve(spec: str) -> Definition:
 
 def is_placed(spec: str) -> bool:
     """Whether it is one that a cluster runs, or a part of one: the target has it come and go."""
-    return spec.startswith(DAEMONSET) or subject.is_option(spec)
+    return spec.startswith(DAEMONSET) or subject.is_placed(spec)
 
 
 def _placed(given: str) -> Definition:

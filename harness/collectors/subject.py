@@ -7,6 +7,7 @@ what is claimed of it. One outside of this folder is given by its path.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import tomllib
@@ -17,10 +18,10 @@ from typing import Any, get_args
 
 from harness.collectors import option as options
 from harness.collectors.claim import printed_beside
-from harness.collectors.definition import Definition
+from harness.collectors.definition import JOBS, Definition
 from harness.errors import InputError
 from harness.model import Claim, Method
-from harness.wire.subject import Kind, Source, Subject, Way
+from harness.wire.subject import LOCKED, Kind, ReadyBy, Source, Subject, Way
 from harness.wire.telemetry import SERVER_SPANS, TelemetryKind, countable
 
 FOLDER = Path(__file__).with_name("subjects")
@@ -29,11 +30,12 @@ PLACEHOLDERS = {
     "process": ("pid", "cgroup", "cgroup_id", "port", "home", "folder", "python", "here", "otlp",
                 "receiver", "free"),
     "option": (),
+    "daemonset": (),
 }  # fmt: skip
 _KEYS = (
-    "name", "purpose", "kind", "method", "language", "reach", "environment", "wrap", "command",
-    "files", "ready", "events", "page", "leaves", "hooks", "source", "option", "telemetry",
-    "claims",
+    "name", "purpose", "kind", "job", "method", "language", "reach", "environment", "wrap",
+    "command", "files", "ready", "events", "page", "leaves", "hooks", "source", "option",
+    "telemetry", "claims", "build", "program", "ready_by",
 )  # fmt: skip
 _TABLES = {
     "source": ("way", "name", "version", "sha256", "lock", "package", "tells", "why"),
@@ -97,6 +99,12 @@ def is_within(spec: str) -> bool:
     return found is not None and found.subject is not None and found.subject.is_within
 
 
+def is_placed(spec: str) -> bool:
+    """Whether it is of a cluster: a DaemonSet that is moved, or a part of one."""
+    found = find(spec)
+    return found is not None and bool(found.daemonset)
+
+
 def is_option(spec: str) -> bool:
     """Whether it is a part of what a cluster runs, which goes on without it."""
     found = find(spec)
@@ -115,7 +123,7 @@ def method(specs: Iterable[str]) -> Method | None:
 
 def lock(source: Source) -> str:
     """The text of a lock file, empty without one; InputError if it was another before."""
-    if source.way != "pypi":
+    if not source.is_locked:
         return ""
     path = FOLDER / source.lock
     text = path.read_text() if path.is_file() else ""
@@ -142,7 +150,8 @@ def _definition(data: Mapping[str, Any], path: Path) -> Definition:
         command=tuple(word.replace("{here}", here) for word in data.get("command", ())),
         scope=telemetry.get("scope", ""),
         hooks=tuple(data.get("hooks", ())),
-        daemonset=data["source"]["name"] if data["kind"] == "option" else "",
+        daemonset=data["source"]["name"] if data["source"]["way"] == "cluster" else "",
+        job=data.get("job", ""),
         method=data.get("method", "twin"),
         subject=Subject(
             data["kind"],
@@ -157,13 +166,16 @@ def _definition(data: Mapping[str, Any], path: Path) -> Definition:
             data.get("files", {}),
             data.get("page", ""),
             options.read(data["option"]) if data["kind"] == "option" else None,
+            tuple(data.get("build", ())),
+            data.get("program", ""),
+            data.get("ready_by", "log"),
         ),
     )
 
 
 def _source(table: Mapping[str, Any], path: Path) -> Source:
     """With the hash of its lock file, which one that ships names without a folder."""
-    if table["way"] != "pypi":
+    if table["way"] not in LOCKED:
         return Source(**table)
     file = path.parent / table["lock"]
     own = table["lock"] if path.parent == FOLDER else str(file.resolve())
@@ -181,7 +193,8 @@ def _problems(data: Mapping[str, Any], path: Path) -> Iterator[str]:
     if path.parent == FOLDER and data["name"] != path.stem:
         yield f"its name is {data['name']!r}, and its file is {path.name}."
     for key, allowed in (("kind", get_args(Kind)), ("method", _METHODS),
-                         ("reach", ("service", "host"))):  # fmt: skip
+                         ("reach", ("service", "host")), ("job", JOBS),
+                         ("ready_by", get_args(ReadyBy))):  # fmt: skip
         if key in data and data[key] not in allowed:
             yield f"{key} is one of {', '.join(allowed)}, not {data[key]!r}."
     yield from _table_problems(data)
@@ -215,21 +228,33 @@ def _table_problems(data: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _source_problems(source: Mapping[str, Any], path: Path) -> Iterator[str]:
-    needed = {"path": (), "pypi": ("version", "lock"), "maven": ("version", "sha256"),
-              "cluster": (), "none": ("why",)}  # fmt: skip
+    needed = {"path": (), "pypi": ("version", "lock"), "npm": ("version", "lock"),
+              "maven": ("version", "sha256"), "cluster": (), "none": ("why",)}  # fmt: skip
     way = source.get("way")
     if way not in needed:
         yield f"source.way is one of {', '.join(get_args(Way))}, not {way!r}."
     elif missing := [key for key in ("name", *needed[str(way)]) if not source.get(key)]:
         yield f"source lacks {', '.join(missing)}, which {way} needs."
-    elif way == "pypi" and not (path.parent / source["lock"]).is_file():
+    elif way in LOCKED and not (path.parent / source["lock"]).is_file():
         yield f"there is no lock file {source['lock']} beside it."
+    elif way == "npm" and not _is_pinned(path.parent / source["lock"], source):
+        yield f"{source['lock']} is no package-lock.json that pins this version of the package."
+
+
+def _is_pinned(lock: Path, source: Mapping[str, Any]) -> bool:
+    """Whether npm's lock file says how the package is asked for, and has it in this version."""
+    try:
+        packages = json.loads(lock.read_text())["packages"]
+        found = packages[f"node_modules/{source['name']}"]["version"]
+        return isinstance(packages[""], dict) and found == source["version"]
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _start_problems(data: Mapping[str, Any]) -> Iterator[str]:
     """What is said of how it is started; nothing is needed of what cannot be had."""
     within = data["kind"] == "in-process"
-    for key in ("command", "wrap", "leaves", "hooks"):
+    for key in ("command", "wrap", "leaves", "hooks", "build"):
         words = data.get(key, [])
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             yield f"{key} is a list of strings."
@@ -237,6 +262,17 @@ def _start_problems(data: Mapping[str, Any]) -> Iterator[str]:
         yield "what runs within the service is compared by the method twin."
     if within and "command" in data:
         yield "what runs within the service has no command: give environment and wrap."
+    if bool(data.get("build")) != bool(data.get("program")) or ("build" in data and not within):
+        yield "what is compiled into a service has both build and program."
+    by, words = (
+        data.get("ready_by", "log"),
+        [*data.get("command", []), *data.get("files", {}).values()],
+    )
+    words += data.get("environment", {}).values()
+    if by != "log" and ("ready" in data or data["kind"] != "process"):
+        yield "ready_by is of a process that no line of its log tells to be ready."
+    if by == "port" and not any("{free}" in str(word) for word in words):
+        yield "it is ready by a port, and is told none: {free} is one that nobody has."
     if not within and "wrap" in data:
         yield "wrap is of what runs within the service."
     if "page" in data and (within or not data.get("events")):
@@ -249,7 +285,8 @@ def _start_problems(data: Mapping[str, Any]) -> Iterator[str]:
         yield f"{wrong[0]!r} cannot be the name of a file in its folder."
     if data["kind"] == "process" and data["source"]["way"] != "none" and not data.get("command"):
         yield "it lacks command, a list of strings, the program first."
-    words = [*data.get("command", []), *data.get("wrap", []), data.get("page", "")]
+    words = [*data.get("command", []), *data.get("wrap", []), *data.get("build", [])]
+    words += [data.get("page", ""), data.get("program", "")]
     words += [*data.get("environment", {}).values(), *data.get("files", {}).values()]
     known = PLACEHOLDERS[data["kind"]]
     found = {name for word in words for name in _PLACEHOLDER.findall(str(word))}

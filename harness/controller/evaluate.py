@@ -135,7 +135,7 @@ def evaluate(
             hello = nodes.connect()
             skipped = skipping.skipped(target, experiment, resolved.definitions, lacking) or {}
             skipping.require_some(experiment, skipped)
-            nodes.clear(resolved.definitions)
+            nodes.clear(skipping.left(experiment, resolved.definitions, skipped))
             with target.out_of_the_way(hello.placement.orchestrator):
                 if remote is not None:
                     remote.connect(nodes.node())

@@ -78,7 +78,8 @@ class Nodes:
         Before each block again: a node that was lost may have left one.
         """
         placed = [each for each in definitions.values() if each.daemonset]
-        self._daemonsets = [each.daemonset for each in placed if each.subject is None]
+        moved = [each for each in placed if each.subject is None or each.subject.option is None]
+        self._daemonsets = [each.daemonset for each in moved]
         self._options = [
             (each.daemonset, each.subject.option)
             for each in placed

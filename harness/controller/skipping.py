@@ -11,7 +11,7 @@ from harness.plan import trials
 from harness.plan.experiment import Experiment
 from harness.plan.trials import Definitions
 from harness.results.run import Run
-from harness.targets.base import Target, Tell
+from harness.targets.base import OnMachine, Target, Tell, of_cluster
 
 
 def skipped(
@@ -28,13 +28,30 @@ def skipped(
     unmet = target.ask("unmet", trials.needs(definitions))
     if unmet is None:
         return None
-    unmet = {**lacking, **unmet}
+    unmet = {**lacking, **unmet, **_of_clusters(target, definitions)}
     found: dict[str, str] = {}
     for arm in experiment.arms:
         for spec in (*arm.collectors, *arm.against):
             if spec in unmet:
                 found.setdefault(arm.name, str(HarnessError.from_dict(unmet[spec])))
     return found
+
+
+def _of_clusters(target: Target, definitions: Definitions) -> dict[str, Any]:
+    """What a cluster runs, where a machine is measured."""
+    if not isinstance(target, OnMachine):
+        return {}
+    placed = {spec: each.daemonset for spec, each in definitions.items() if each.daemonset}
+    return {spec: of_cluster(name).to_dict() for spec, name in placed.items()}
+
+
+def left(
+    experiment: Experiment, definitions: Definitions, skipped: Mapping[str, str]
+) -> Definitions:
+    """Those of the arms that are not skipped."""
+    arms = [arm for arm in experiment.arms if arm.name not in skipped]
+    named = {spec for arm in arms for spec in (*arm.collectors, *arm.against)}
+    return {spec: each for spec, each in definitions.items() if spec in named}
 
 
 def obtained(target: Target, definitions: Definitions, tell: Tell) -> dict[str, Any]:
@@ -45,7 +62,7 @@ def obtained(target: Target, definitions: Definitions, tell: Tell) -> dict[str, 
     wanted = {
         spec: {"subject": found.subject, "lock": subject.lock(found.subject.source)}
         for spec, found in definitions.items()
-        if found.subject is not None and found.subject.source.way in ("pypi", "maven")
+        if found.subject is not None and found.subject.source.is_fetched
     }
     if not wanted:
         return {}

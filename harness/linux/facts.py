@@ -22,6 +22,7 @@ _TOOLS = {
     "libbpf": ("pkg-config", "--modversion", "libbpf"),
     "go": ("go", "version"),
     "java": ("java", "-version"),
+    "node": ("node", "--version"),
 }
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-_PROC = Path("/proc")
+_PROC, _PAGE = Path("/proc"), os.sysconf("SC_PAGE_SIZE")
 _ROLLUP = re.compile(rb"^(Rss|Pss|Private_Dirty):\s+(\d+) kB$", re.MULTILINE)
+_ANONYMOUS = re.compile(rb"^Pss_Anon:\s+(\d+) kB$", re.MULTILINE)
 _PEAK = re.compile(rb"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 _CGROUP_FILES = {
     "current_bytes": ("memory.current", "memory.usage_in_bytes"),
@@ -32,6 +34,27 @@ def resident_bytes(pids: Iterable[int], proc: Path = _PROC) -> dict[str, int]:
 def pss_bytes(pids: Iterable[int], proc: Path = _PROC) -> int:
     """Resident memory with shared pages divided among their users; dead processes have none."""
     return resident_bytes(pids, proc)["pss"]
+
+
+def anonymous_bytes(pids: Iterable[int], proc: Path = _PROC) -> int | None:
+    """What no file backs: heaps, stacks, what was compiled; shared pages are divided.
+
+    None where the kernel does not tell it of any of them.
+    """
+    found = []
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found += _ANONYMOUS.findall((proc / str(pid) / "smaps_rollup").read_bytes())
+    return sum(int(each) for each in found) * 1024 if found else None
+
+
+def rss_bytes(pids: Iterable[int], proc: Path = _PROC) -> int:
+    """What is resident of processes, shared pages counted whole; it can be asked often."""
+    pages = 0
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            pages += int((proc / str(pid) / "statm").read_bytes().split()[1])
+    return pages * _PAGE
 
 
 def peak_rss_bytes(pid: int, proc: Path = _PROC) -> int:

@@ -8,13 +8,14 @@ import os
 import resource
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from harness.linux import bpf_features, facts, knobs, mount, syscall
 from harness.linux.placement import placement
+from harness.node import needs, subject_source
 from harness.wire import objects
 from harness.wire.spec import Needs
 
@@ -30,7 +31,10 @@ _BUILDING: dict[str, tuple[Status, str]] = {
     "javac": ("warn", "builds the Java workload"),
     "chromium": ("warn", "only the tests need it: they look at the report in it"),
 }
-_TOOLS: dict[str, tuple[Status, str]] = {"java": ("warn", "runs the Java workload")}
+_TOOLS: dict[str, tuple[Status, str]] = {
+    "java": ("warn", "runs the Java workload"),
+    "node": ("warn", "runs the Node.js workload"),
+}
 # probes that no collector takes: who does, and what is to be known where they are refused
 _USED = {"hardware counters": "the meter of instructions a request"}
 _WITHOUT = {
@@ -50,11 +54,13 @@ class Finding:
 
 
 def check(collectors: Sequence[Needs] = ()) -> list[Finding]:
-    """Look at everything, and at the hooks that these collectors take.
+    """Look at everything, at the hooks that these collectors take, and at whose others can be had.
 
     It changes nothing, and works (finding less) without root.
     """
-    return [*(finding for look in CHECKS for finding in look()), *_hooks(collectors)]
+    ours = [each for each in collectors if each.subject is None]
+    theirs = {each.name: each for each in collectors if each.subject is not None}
+    return [*(f for look in CHECKS for f in look()), *_hooks(ours), *_others(theirs)]
 
 
 def _verdict(name: str, good: bool, detail: str, fix: str, bad: Status = "fail") -> Finding:
@@ -125,6 +131,26 @@ def _hooks(collectors: Sequence[Needs]) -> Iterator[Finding]:
                 else _WITHOUT.get(name, "Nothing to do: no included collector needs it.")
             )
             yield Finding(name, "warn", refused, fix)
+
+
+def _others(collectors: Mapping[str, Needs]) -> Iterator[Finding]:
+    """Which of other people's collectors can run here; nothing is fetched for that."""
+    if not collectors:
+        return
+    refused = {
+        name
+        for name, each in collectors.items()
+        if each.subject is not None and subject_source.refusal(name, each.subject)
+    }
+    kept = {name: each for name, each in collectors.items() if name not in refused}
+    lacking = needs.unmet(kept) if os.geteuid() == 0 else {}
+    here = ", ".join(name for name in kept if name not in lacking)
+    yield Finding("other people's collectors", "pass", f"can run: {here or 'none'}")
+    for name, error in lacking.items():
+        yield Finding(name, "warn", f"{error.what} {error.why}", error.next_step)
+    if refused:
+        fix = "Leave them out; `harness collector list` says of each why, and how it is got."
+        yield Finding("those that are not here", "warn", ", ".join(sorted(refused)), fix)
 
 
 def _cgroups() -> Iterator[Finding]:

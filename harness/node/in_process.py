@@ -6,6 +6,7 @@ Its CPU and its memory are the service's: what they are is told by a process wit
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import CollectorError
-from harness.node import subject_files, subject_source
+from harness.linux import processes
+from harness.node import service, subject_files, subject_source
 from harness.node.foreign_agent import ForeignAgent
 from harness.node.testbed import Testbed
 from harness.wire.spec import CollectorSpec, Spawn, TrialSpec
@@ -23,7 +25,9 @@ from harness.wire.subject import Subject
 
 CALM = 1.5  # its exports: so long nothing came, and all has come
 LIMIT = 4.0  # its exports, at most
-_JOINED = {"PYTHONPATH": ":", "JAVA_TOOL_OPTIONS": " "}  # variables that hold several
+BUILD_SECONDS = 600.0
+# variables that hold several
+_JOINED = {"PYTHONPATH": ":", "JAVA_TOOL_OPTIONS": " ", "NODE_PATH": ":", "NODE_OPTIONS": " "}
 
 
 class InProcessAgent(ForeignAgent):
@@ -80,10 +84,17 @@ def of(spec: TrialSpec) -> CollectorSpec | None:
     return next((each for each in spec.candidates if each.subject and each.subject.is_within), None)
 
 
-def instrumented(asked: Spawn, collector: CollectorSpec, otlp_url: str, folder: Path) -> Spawn:
-    """The service's command with the collector in it; CollectorError if that is not there.
+def instrumented(
+    asked: Spawn,
+    collector: CollectorSpec,
+    otlp_url: str,
+    folder: Path,
+    attend: Callable[[], None] = lambda: None,
+) -> Spawn:
+    """The service's command with the collector in it; CollectorError if that cannot be.
 
-    `folder` is for what the collector writes; the definition's own files are laid into it.
+    `folder` is for what the collector writes; the definition's own files are laid into it. Where
+    the collector is compiled into the service, that is done now.
     """
     assert collector.subject is not None
     subject = collector.subject
@@ -101,11 +112,39 @@ def instrumented(asked: Spawn, collector: CollectorSpec, otlp_url: str, folder: 
         between = _JOINED.get(name)
         environment[name] = f"{fill(text)}{between}{own}" if own and between else fill(text)
     wrap: Sequence[str] = [fill(word) for word in subject.wrap]
-    return replace(asked, argv=(*wrap, *asked.argv), environment=environment)
+    argv = asked.argv
+    if subject.build:
+        words = [fill(word) for word in subject.build]
+        _build(collector.name, words, Path(service.filled(asked.cwd)), folder, attend)
+        argv = (fill(subject.program), *argv[1:])
+    return replace(asked, argv=(*wrap, *argv), environment=environment)
+
+
+def _build(
+    name: str, words: Sequence[str], source: Path, folder: Path, attend: Callable[[], None]
+) -> None:
+    """Compile the service anew with the collector, from a copy of its source."""
+    copy, log = folder / "source", folder / "build.log"
+    shutil.copytree(source, copy, ignore=shutil.ignore_patterns(".output", "__pycache__"))
+    process, begun = processes.spawn(words, log=log, cwd=copy), time.monotonic()
+    try:
+        while process.poll() is None and time.monotonic() - begun < BUILD_SECONDS:
+            attend()
+            time.sleep(0.05)
+    finally:
+        processes.stop(process)
+    if process.returncode:
+        said = " ".join(log.read_text(errors="replace").splitlines()[-3:])
+        raise CollectorError(
+            f"Collector {name!r} cannot be compiled into the service: `{' '.join(words)}` failed.",
+            f"It said: {said}" if said else "It said nothing.",
+            f"Try it by hand in {source}.",
+            collector=name,
+        )
 
 
 def _require_there(name: str, subject: Subject, home: Path) -> None:
-    if subject.source.way in ("pypi", "maven") and not home.is_dir():
+    if subject.source.is_fetched and not home.is_dir():
         raise CollectorError(
             f"Collector {name!r} is gone: {home} was removed.",
             "It was got before the first trial.",

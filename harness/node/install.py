@@ -85,6 +85,10 @@ def _start(agent: AgentProcess, stack: ExitStack) -> None:
 def _await(agent: AgentProcess, notes: TrialLog) -> None:
     agent.await_ready()
     notes.details["hooks"][agent.name] = agent.ready.get("hooks", [])
+    if attached := agent.ready.get("attached"):
+        notes.details.setdefault("attached", {})[agent.name] = attached
+    if peak := agent.ready.get("attach_peak_rss_bytes"):
+        notes.add("attach_peak_rss_bytes", peak, "By", collector=agent.name)
     if version := agent.ready.get("version"):
         notes.details.setdefault("versions", {})[agent.name] = version
     for metric in ("load_seconds", "attach_seconds"):

@@ -5,11 +5,11 @@ It is told nothing but its command. What it leaves when it is ended is found, re
 
 from __future__ import annotations
 
-import glob
 import re
 import shutil
 import socket
 import time
+from collections import Counter
 from collections.abc import Collection
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 from harness.errors import CollectorError, UnavailableError
 from harness.linux import bpf_pins, bpf_programs, cgroup, processes
 from harness.linux.procfs import HOST
-from harness.node import in_process, loaded_programs, subject_files, subject_source
+from harness.meters.memory import rss_bytes
+from harness.node import in_process, leavings, loaded_programs, subject_files, subject_source
 from harness.node.agent_process import GRACE_SECONDS
 from harness.node.foreign_agent import ForeignAgent
 from harness.node.service import port_of
@@ -51,12 +52,16 @@ class SubjectProcess(ForeignAgent):
         self._started, self._remarks = False, list[str]()
         self._before = frozenset[int]()
         self._seen = set[int]()
-        self._there = set[str]()
+        self._most_bytes = 0  # resident at once, of all of its processes, until it was ready
+        self._there, self._around = set[str](), set[str]()
 
     def start(self) -> None:
         """Start it, without waiting."""
         self._before, self._there = bpf_programs.ids(), self._leavings()
+        self._around = leavings.around()
+        self._marked = self._mark()
         self._seen.clear()
+        self._most_bytes = 0
         self._free = _free_port()
         self._home.mkdir(exist_ok=True)
         filled = partial(subject_files.filled, values=self._placeholders())
@@ -74,7 +79,7 @@ class SubjectProcess(ForeignAgent):
         self._started = True
 
     def await_ready(self) -> None:
-        """Wait until its log says that it is ready; its programs are those it loaded meanwhile."""
+        """Wait until it says that it is ready; its programs are those it loaded meanwhile."""
         while not self._is_ready():
             if self._process.poll() is not None:
                 raise UnavailableError(
@@ -86,7 +91,7 @@ class SubjectProcess(ForeignAgent):
             if time.monotonic() - self._begun > READY_SECONDS:
                 raise CollectorError(
                     f"Collector {self.name!r} did not say that it is ready.",
-                    f"No line of its log matches {self._subject.ready!r}. {self._last_words()}",
+                    f"{self._awaited()} {self._last_words()}",
                     f"Its log is {self._log}.",
                     collector=self.name,
                 )
@@ -105,7 +110,11 @@ class SubjectProcess(ForeignAgent):
         self._remark_others(loaded.keys() - self._seen)
         hooks = sorted({str(each["hook"]) for each in programs if "hook" in each})
         told = subject_source.version(self._subject.source, self._said())
-        self.ready = {"programs": programs, "hooks": hooks, "load_seconds": took, "version": told}
+        own = Counter(kind for number, kind in loaded.items() if number in self._seen)
+        self.ready = {
+            "programs": programs, "hooks": hooks, "load_seconds": took, "version": told,
+            "attached": dict(sorted(own.items())), "attach_peak_rss_bytes": self._most_bytes,
+        }  # fmt: skip
 
     def stats(self) -> dict[str, Any]:
         """What it counted by its last word, if it counts aloud; CollectorError if it has ended."""
@@ -159,20 +168,24 @@ class SubjectProcess(ForeignAgent):
         pins = bpf_pins.remove(self.program_ids if self.ready else ())
         left = sorted(self._leavings() - self._there)
         for path in left:
-            _remove(Path(path))
+            leavings.remove(Path(path))
         if pins or left:
             names = ", ".join([*map(str, pins), *left])
             self._remarks.append(f"{self.name} left behind {names}: it was removed.")
+        if strays := leavings.around() - self._around:
+            self._remarks.append(leavings.told(self.name, strays))
         shutil.rmtree(self._home, ignore_errors=True)
         self._require_unloaded()
 
     def _look(self) -> None:
-        """For the controller, and for the programs that its processes hold or attached by now.
+        """For the controller, its memory, and the programs that it holds or attached by now.
 
         What nobody holds may be somebody else's: the kernel does not say who pinned or attached it.
         """
         self._attend()
-        for pid in self.pids():
+        pids = self.pids()
+        self._most_bytes = max(self._most_bytes, rss_bytes(pids))
+        for pid in pids:
             self._seen |= bpf_programs.held(pid) | bpf_programs.attached(pid)
 
     def _remark_others(self, programs: Collection[int]) -> None:
@@ -194,10 +207,23 @@ class SubjectProcess(ForeignAgent):
         }  # fmt: skip
 
     def _is_ready(self) -> bool:
-        """Whether a line of its log says so; without such a line, once it has lived a bit."""
+        """Whether its log, its port or its first data say so; else, once it has lived a bit."""
+        if self._subject.ready_by == "port":
+            return _listens(self._free)
+        if self._subject.ready_by == "data":
+            return self._mark() > self._marked
         if not self._subject.ready:
             return time.monotonic() - self._begun > CALM_SECONDS
         return bool(re.search(self._subject.ready, self._said(), re.MULTILINE))
+
+    def _awaited(self) -> str:
+        """What it did not do in time."""
+        subject = self._subject
+        if subject.ready_by == "port":
+            return f"It does not listen on port {self._free}."
+        if subject.ready_by == "data":
+            return "Nothing of it came to the receiver."
+        return f"No line of its log matches {subject.ready!r}."
 
     def _counted(self) -> list[float]:
         """The numbers that it said one after the other, or the sum of those on its page."""
@@ -227,7 +253,7 @@ class SubjectProcess(ForeignAgent):
         return f"It said: {said}" if said else "It said nothing."
 
     def _leavings(self) -> set[str]:
-        return {path for pattern in self._subject.leaves for path in glob.glob(pattern)}
+        return leavings.named(self._subject.leaves)
 
 
 def _age_order(pid: int) -> tuple[int, int]:
@@ -235,12 +261,14 @@ def _age_order(pid: int) -> tuple[int, int]:
     return HOST.started(pid) or 0, pid
 
 
+def _listens(port: int) -> bool:
+    """Whether somebody does, on loopback."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def _free_port() -> int:
     """One on loopback that nobody has now, for a page of its own."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _remove(path: Path) -> None:
-    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)

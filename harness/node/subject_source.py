@@ -1,6 +1,7 @@
 """Gets other people's collectors, pinned, into a cache; for `answers`, `needs` and their agents.
 
-Below `supply.subjects()`: a venv or a jar of its own for each, never into the service's packages.
+Below `supply.subjects()`: a venv, a folder of modules or a jar of its own for each, never into the
+service's packages.
 Registries are asked through their own clients, as they are set up on the machine.
 """
 
@@ -8,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from harness.errors import CommandError, ComponentError, NeedError, UnavailableError
@@ -22,9 +24,9 @@ from harness.wire.subject import Source, Subject
 
 GET_SECONDS = 600.0
 _COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"
-_WHOLE = "whole"  # the file that is written last into a venv
+_WHOLE = "whole"  # the file that is written last into a venv, or beside modules
 _VERSION = re.compile(r"\d+\.\d+(?:\.\d+)*\S*")
-TELLERS = {"pypi": "PyPI", "maven": "Maven Central", "path": "on PATH"}
+TELLERS = {"pypi": "PyPI", "npm": "npm", "maven": "Maven Central", "path": "on PATH"}
 
 
 def home(source: Source) -> Path:
@@ -32,7 +34,8 @@ def home(source: Source) -> Path:
     mark = source.sha256[:12]
     if source.way == "pypi":
         mark += "-py{}.{}".format(*sys.version_info)
-    return supply.subjects() / f"{source.name.replace(':', '-')}-{source.version}-{mark}"
+    name = re.sub(r"[^\w.-]+", "-", source.name).strip("-")
+    return supply.subjects() / f"{name}-{source.version}-{mark}"
 
 
 def values(source: Source) -> Mapping[str, str]:
@@ -49,10 +52,20 @@ def version(source: Source, said: str = "") -> str:
         found = re.search(source.tells, said, re.MULTILINE)
         told = found[1] if found else "of an unknown version"
     elif source.way == "path":
-        done = processes.run([source.name, "--version"], check=False, timeout=20)
-        found = _VERSION.search(done.stdout + done.stderr)
-        told = found[0] if found else "of an unknown version"
+        told = _asked(source.name) or "of an unknown version"
     return f"{source.name} {told}, {TELLERS[source.way]}"
+
+
+def _asked(program: str) -> str:
+    """The version that it says of itself, asked in one of two ways; empty if it says none."""
+    with tempfile.TemporaryDirectory(prefix="harness-") as place:  # some write where they are
+        for word in ("--version", "version"):
+            done = processes.run([program, word], check=False, timeout=20, cwd=Path(place))
+            if found := _VERSION.search(done.stdout + done.stderr):
+                return found[0]
+            if done.returncode == 0:
+                break
+    return ""
 
 
 def refusal(name: str, subject: Subject) -> UnavailableError | None:
@@ -68,6 +81,12 @@ def refusal(name: str, subject: Subject) -> UnavailableError | None:
     if source.way == "pypi" and not _is_there(source) and not importlib.util.find_spec("ensurepip"):
         return _unavailable(
             name, "this Python can make no venv.", "Install it (apt-get install python3-venv)."
+        )
+    if source.way == "npm" and not _is_there(source) and shutil.which("npm") is None:
+        return _unavailable(
+            name,
+            "it is a package of npm's, and there is no npm on PATH.",
+            "Install it (apt-get install npm), or leave it out.",
         )
     if source.way == "maven" and not _is_there(source) and shutil.which("mvn") is None:
         return _unavailable(
@@ -86,11 +105,11 @@ def get(name: str, subject: Subject, lock: str) -> None:
     source = subject.source
     if refused := refusal(name, subject):
         raise refused
-    if source.way not in ("pypi", "maven") or _is_there(source):
+    if not source.is_fetched or _is_there(source):
         return
     try:
         home(source).parent.mkdir(parents=True, exist_ok=True)
-        _install(source, lock) if source.way == "pypi" else _fetch(source)
+        _GETTING[source.way](source, lock)
     except (CommandError, NeedError, OSError) as error:
         shutil.rmtree(home(source), ignore_errors=True)
         raise _unavailable(
@@ -115,7 +134,20 @@ def _install(source: Source, lock: str) -> None:
     (folder / _WHOLE).touch()
 
 
-def _fetch(source: Source) -> None:
+def _install_modules(source: Source, lock: str) -> None:
+    """The modules that a package-lock.json pins; none of them runs a script of its own."""
+    folder = home(source)
+    shutil.rmtree(folder, ignore_errors=True)  # one that was begun
+    folder.mkdir()
+    (folder / "package-lock.json").write_text(lock)
+    wanted = json.loads(lock)["packages"][""]  # as it was asked for when the lock was made
+    (folder / "package.json").write_text(json.dumps({**wanted, "private": True}))
+    argv = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    processes.run(argv, cwd=folder, timeout=GET_SECONDS)
+    (folder / _WHOLE).touch()
+
+
+def _fetch(source: Source, _lock: str) -> None:
     with tempfile.TemporaryDirectory(prefix="draft-", dir=home(source).parent) as draft:
         argv = [
             "mvn",
@@ -137,12 +169,19 @@ def _fetch(source: Source) -> None:
         jar.rename(_jar(source))  # whole or not at all
 
 
+_GETTING: Mapping[str, Callable[[Source, str], None]] = {
+    "pypi": _install,
+    "npm": _install_modules,
+    "maven": _fetch,
+}
+
+
 def _jar(source: Source) -> Path:
     return home(source) / f"{source.name.rpartition(':')[2]}-{source.version}.jar"
 
 
 def _is_there(source: Source) -> bool:
-    return (home(source) / _WHOLE if source.way == "pypi" else _jar(source)).is_file()
+    return (home(source) / _WHOLE if source.is_locked else _jar(source)).is_file()
 
 
 def _unavailable(name: str, why: str, next_step: str) -> UnavailableError:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from harness.errors import ComponentError, HarnessError
@@ -15,7 +16,16 @@ from harness.meters import bpf_maps
 from harness.meters.conditions import Conditions
 from harness.meters.memory import cgroup_bytes, peak_rss_bytes, pss_bytes
 from harness.model import WindowRow
-from harness.node import always_on, bpf_time, in_process, install_parts, saturation, twin, windows
+from harness.node import (
+    always_on,
+    attaching,
+    bpf_time,
+    in_process,
+    install_parts,
+    saturation,
+    twin,
+    windows,
+)
 from harness.node.agent_process import AgentProcess
 from harness.node.always_on import Before
 from harness.node.install import install, remove
@@ -162,7 +172,8 @@ def _metered(
     testbed: Testbed, folder: Path, notes: TrialLog, stack: ExitStack, _finish: Finish
 ) -> list[WindowRow]:
     """The kernel's statistics of the programs; no part with collectors always on."""
-    both = _sets(testbed, folder, notes, stack)
+    begin = partial(_sets, testbed, folder, notes, stack)
+    both = attaching.under_load(testbed, folder, notes, begin)
     agents, against = both[0][0], both[1][0] if len(both) > 1 else []
     rows = bpf_time.run(testbed, agents, folder, notes, against)
     for group, labelled in both:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from harness.load.record import Requests
 from harness.meters.edges import Edges
-from harness.meters.memory import peak_rss_bytes, resident_bytes
+from harness.meters.memory import anonymous_bytes, peak_rss_bytes, resident_bytes
 from harness.model import Window, WindowRow
 from harness.node import block, in_process, requests, service, subject_files
 from harness.node.agent_process import switch_all
@@ -93,7 +93,9 @@ def _with_and_without(
     own = stack.enter_context(subject_files.folder(testbed.machine.scratch, collector.name))
     wanted = {
         PLAIN: asked,
-        CGROUP: in_process.instrumented(asked, collector, testbed.receiver.url, own),
+        CGROUP: in_process.instrumented(
+            asked, collector, testbed.receiver.url, own, testbed.attend
+        ),
     }
     found: dict[str, Testbed] = {}
     for name in sorted(wanted, reverse=notes.spec.swapped):
@@ -168,6 +170,10 @@ def _note_memory(here: Testbed, plain: Testbed, notes: TrialLog) -> None:
         [resident_bytes(pids)[kind] for pids in both] for kind in ("rss", "pss")
     )
     peak, plain_peak = (sum(map(peak_rss_bytes, pids)) for pids in both)
+    heap, plain_heap = map(anonymous_bytes, both)
+    if heap is not None and plain_heap is not None:
+        notes.add("service_heap_bytes", heap, "By", collector=collector.name)
+        notes.add("plain_heap_bytes", plain_heap, "By", collector=collector.name)
     for metric, value in {
         "service_rss_bytes": rss,
         "plain_rss_bytes": plain_rss,

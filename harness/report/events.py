@@ -16,14 +16,12 @@ COLUMNS = {
     "whole bill an event": ("bill_event_us", "the agent's work by the clock is in it"),
 }
 
+TOLD = ("runs_per_request", "events_per_request", "bill_event_us")  # one of them makes a row
+
 
 def sheet(summary: Summary, workload: str) -> Sheet:
-    """Runs, events and spans a request, and costs per event, of the arms that metered them."""
-    measured = {
-        row.arm
-        for row in summary.rows
-        if row.workload == workload and row.metric in ("runs_per_request", "events_per_request")
-    }
+    """Runs, events and spans a request, and costs per event, of the arms that tell them."""
+    measured = {row.arm for row in summary.rows if row.workload == workload and row.metric in TOLD}
     rows = tuple(
         (arm.name, wording.arm_label(summary, arm.name), _cells(summary, workload, arm.name))
         for arm in summary.experiment.arms

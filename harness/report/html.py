@@ -16,6 +16,7 @@ from harness.analysis import validity
 from harness.analysis.summary import Summary
 from harness.model import BASELINE, Comparison
 from harness.report import (
+    attached,
     canvas,
     conditions,
     counters,
@@ -23,6 +24,7 @@ from harness.report import (
     flamegraph,
     growth,
     headline,
+    peers,
     plain,
     plots,
     quality,
@@ -64,6 +66,8 @@ class Section:
     against: sheets.Sheet
     latencies: list[sheets.Sheet]
     life: sheets.Sheet
+    peers: list[tuple[sheets.Sheet, str]]
+    attached: sheets.Sheet
     within: sheets.Sheet
     growth: sheets.Sheet
     found: sheets.Sheet
@@ -153,6 +157,8 @@ def _section(run: Run, summary: Summary, workload: str) -> Section:
         sheets.against(summary, workload),
         sheets.latencies(summary, workload),
         sheets.life(summary, workload),
+        peers.told(summary, workload),
+        attached.sheet(summary, workload),
         within.sheet(summary, workload),
         growth.sheet(summary, workload),
         quality.found(summary, workload),

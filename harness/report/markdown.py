@@ -7,10 +7,12 @@ from dataclasses import replace
 
 from harness.analysis.summary import Summary
 from harness.report import (
+    attached,
     conditions,
     counters,
     growth,
     headline,
+    peers,
     quality,
     rates,
     saturation,
@@ -74,14 +76,20 @@ def _stack(summary: Summary) -> list[str]:
 
 
 def _followed(summary: Summary) -> list[str]:
-    """Services with a collector within, what the processor counted, whether agents grew."""
+    """Collectors of one job, what others attached, what is within, counters, growth."""
     found = [
         "\n".join(_sheet(each))
-        for make in (within.sheet, counters.sheet, growth.sheet)
+        for make in (attached.sheet, within.sheet, counters.sheet, growth.sheet)
         for workload in summary.experiment.workloads
         if (each := make(summary, workload)).rows
     ]
-    return [*found, *filter(None, [growth.note(summary)])]
+    beside = [
+        text
+        for workload in summary.experiment.workloads
+        for sheet, said in peers.told(summary, workload)
+        for text in ("\n".join(_sheet(sheet)), said)
+    ]
+    return [*beside, *found, *filter(None, [growth.note(summary)])]
 
 
 def _sheet(sheet: Sheet) -> list[str]:

@@ -141,7 +141,7 @@ def bill(summary: Summary, workload: str) -> Sheet:
 def _bill_cell(summary: Summary, workload: str, arm: str, metric: str) -> Cell:
     if summary.experiment.arm(arm).against and metrics.metric(metric).difference:
         return Cell("n/a", "two sets are compared", "none")
-    return _cell(summary, workload, arm, metric)
+    return cell(summary, workload, arm, metric)
 
 
 def contexts(summary: Summary, workload: str) -> Sheet:
@@ -252,13 +252,14 @@ def _sheet(
     nulls: bool = False,
 ) -> Sheet:
     rows = tuple(
-        (arm, label, tuple(_cell(summary, workload, arm, metric) for metric in columns))
+        (arm, label, tuple(cell(summary, workload, arm, metric) for metric in columns))
         for arm, label in _arms(summary, nulls)
     )
     return Sheet(caption, tuple(columns.values()), rows)
 
 
-def _cell(summary: Summary, workload: str, arm: str, metric: str) -> Cell:
+def cell(summary: Summary, workload: str, arm: str, metric: str) -> Cell:
+    """A figure of an arm as a table shows it, or why it is not there."""
     row = summary.row(workload, arm, metric)
     if row is not None:
         return difference(row) if metrics.metric(metric).difference else value(row)

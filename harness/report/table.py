@@ -83,7 +83,7 @@ def _line(summary: Summary, workload: str, arm: str) -> Line:
         _bill(summary, workload, arm),
         _memory(summary, workload, arm),
         _difference(summary, workload, arm, "latency_p50_us"),
-        coverage(summary, workload, arm),
+        _seen(summary, workload, arm),
     )
     bill, memory, latency, seen = (
         replace(cell, detail="") if cell.state == cost.state == "missing" else cell
@@ -170,6 +170,8 @@ def _bill(summary: Summary, workload: str, arm: str) -> Cell:
     if bill is None:
         return _missing(summary, workload, arm, "bill_us")
     detail = f"{wording.plain(bill.estimate)} µs/request\n{wording.interval(bill)}"
+    if event := summary.row(workload, arm, "bill_event_us"):
+        detail += f"\n{wording.plain(event.estimate)} µs an event seen"
     rows = [summary.row(workload, arm, metric) for metric in ("bpf_us", "entry_us")]
     if rows[0] is not None and rows[1] is None:  # what runs in the service has no program
         detail += "\nwithout entry"
@@ -188,6 +190,16 @@ def _memory(summary: Summary, workload: str, arm: str) -> Cell:
     below = f"peak RSS {peak.estimate:.0f} MB" if peak else "peak RSS not measured"
     below += f"\n+ {wording.plain(maps.estimate)} in maps" if maps else "\nmaps not measured"
     return Cell(f"{agent.estimate:.0f} MB PSS", below)
+
+
+def _seen(summary: Summary, workload: str, arm: str) -> Cell:
+    """What arrived of what there was, and what the collector says that it lost."""
+    found, lost = coverage(summary, workload, arm), summary.row(workload, arm, "lost_percent")
+    if lost is None:
+        return found
+    return replace(
+        found, detail=_lines(found.detail, f"{wording.plain(lost.estimate)} % of events lost")
+    )
 
 
 def coverage(summary: Summary, workload: str, arm: str, every: bool = False) -> Cell:

@@ -13,6 +13,8 @@ COLUMNS = {
     "without it": ("startup_plain_s", "the same service"),
     "resident": ("service_rss_mb", "after the windows"),
     "without it ": ("plain_rss_mb", "of the same age"),
+    "heap": ("service_heap_mb", "what no file backs"),
+    "without it  ": ("plain_heap_mb", "of the same age"),
 }
 
 

@@ -136,22 +136,23 @@ class OnMachine:
 
     def place(self, daemonset: str, there: bool, meanwhile: Callable[[], None]) -> list[str]:
         """InputError: a machine has none."""
-        raise _of_cluster(daemonset)
+        raise of_cluster(daemonset)
 
     def turn(
         self, daemonset: str, option: Option, on: bool, meanwhile: Callable[[], None]
     ) -> tuple[list[str], bool]:
         """The same."""
-        raise _of_cluster(daemonset)
+        raise of_cluster(daemonset)
 
     def look(
         self, daemonset: str, option: Option, meanwhile: Callable[[], None]
     ) -> tuple[list[str], str]:
         """The same."""
-        raise _of_cluster(daemonset)
+        raise of_cluster(daemonset)
 
 
-def _of_cluster(daemonset: str) -> InputError:
+def of_cluster(daemonset: str) -> InputError:
+    """Why a machine has no such collector."""
     return InputError(
         f"The DaemonSet {daemonset} is one of a cluster, and a machine is measured.",
         next_step="Give --target kind or --target existing.",

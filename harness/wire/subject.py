@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["in-process", "process", "option"]
-Way = Literal["path", "pypi", "maven", "cluster", "none"]
+Kind = Literal["in-process", "process", "option", "daemonset"]
+Way = Literal["path", "pypi", "npm", "maven", "cluster", "none"]
+LOCKED: tuple[Way, ...] = ("pypi", "npm")  # those whose versions a lock file pins
+ReadyBy = Literal["log", "port", "data"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,8 @@ class Source:
     `path`: a program on PATH, which Debian's `package` installs; its version is asked for, or
     `tells` is the regular expression by which its log says it. `why` says of one that no package
     registry has how else it comes.
-    `pypi`: what a `lock` file pins, in a venv of its own; `sha256` is that of the file.
+    `pypi`, `npm`: what a `lock` file pins, in a venv or a folder of modules of its own; `sha256` is
+    that of the file.
     `maven`: a jar with this `sha256`. `cluster`: a DaemonSet, NAMESPACE/NAME, that is there.
     `none`: it cannot be had here, and `why`.
     """
@@ -30,6 +33,16 @@ class Source:
     package: str = ""
     tells: str = ""
     why: str = ""
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether a lock file pins what it brings."""
+        return self.way in LOCKED
+
+    @property
+    def is_fetched(self) -> bool:
+        """Whether a package registry is asked for it."""
+        return self.is_locked or self.way == "maven"
 
 
 @dataclass(frozen=True)
@@ -55,12 +68,15 @@ class Subject:
     """A collector that speaks no protocol of ours, and is measured as it comes.
 
     `in-process`: the service is started with this `environment` and with `wrap` before its command,
-    in a service of this `language`. `process`: it has a command and an `environment` of its own, is
-    ready once a line of its log matches the regular expression `ready`, and counts what it saw as
-    the last match of `events` tells, or on an HTTP `page` of its own all matches together. `files`
-    are laid into its folder before it starts: text by file name. `option`: it is a part of what a
-    cluster's DaemonSet does, and `events` is looked for in what the `option` prints of what was
-    seen. `leaves` are the files, as patterns, that it may leave behind. `reach` says whom it makes
+    in a service of this `language`; what is compiled into it has a command `build`, run in a copy
+    of its source, that makes the `program` which is started then. `process`: it has a command and
+    an `environment` of its own, is ready once a line of its log matches the regular expression
+    `ready` (by `port`: it listens on the port that it was given; by `data`: something came to
+    the receiver), and counts what it saw as the last match of `events` tells, or on a `page` of its
+    own all matches together. `files` are laid into its folder before it starts: text by file name.
+    `option`: it is a part of what a cluster's DaemonSet does; `events` is looked for in what the
+    `option` prints of what was seen. `daemonset`: it is a DaemonSet, which is moved to the node and
+    away. `leaves` are the files, as patterns, that it may leave behind. `reach` says whom it makes
     pay: the `service` alone, or all of the `host`.
     """
 
@@ -76,6 +92,9 @@ class Subject:
     files: Mapping[str, str] = field(default_factory=dict)
     page: str = ""
     option: Option | None = None
+    build: tuple[str, ...] = ()
+    program: str = ""
+    ready_by: ReadyBy = "log"
 
     @property
     def is_within(self) -> bool:

@@ -1,6 +1,6 @@
 """Other people's collectors measured as they come, by stand-ins that behave as badly as real ones.
 
-Some from PyPI, Maven Central and the JDK are measured for real.
+Some from PyPI, npm, Maven Central and the JDK are measured for real.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness.collectors import resolve, subject
+from harness.linux import mount
 from harness.node import subject_source
 from harness.report import build, headline
 from harness.results.run import Run, TrialRecord
@@ -41,6 +42,11 @@ STUBBORN = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 open(sys.argv[1], "w").close()
+os.makedirs(sys.argv[5], exist_ok=True)
+os.makedirs(sys.argv[6], exist_ok=True)
+os.kill(int(sys.argv[2]), signal.SIGSTOP)  # the service stands still meanwhile
+time.sleep(0.4)
+os.kill(int(sys.argv[2]), signal.SIGCONT)
 open(os.environ["HOME"] + "/written", "w").close()
 if os.fork() == 0:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -59,10 +65,12 @@ name = "stubborn"
 purpose = "Ignores SIGTERM, forks, leaves files"
 kind = "process"
 method = "twin"
-command = ["{python}", "{here}/stubborn.py", "LEFT", "{pid}", "{cgroup}", "{cgroup_id}"]
+command = [
+  "{python}", "{here}/stubborn.py", "LEFT", "{pid}", "{cgroup}", "{cgroup_id}", "CGROUP", "STRAY",
+]
 ready = "^ready$"
 events = '^seen (\\d+)$'
-leaves = ["LEFT*"]
+leaves = ["LEFT*", "CGROUP"]
 
 [source]
 way = "path"
@@ -150,29 +158,55 @@ def _values(records: list[TrialRecord], metric: str) -> list[float]:
     return [v.value for r in records for v in r.values if v.metric == metric]
 
 
-def test_a_process_that_behaves_badly_is_measured_and_cleaned_up(tmp_path: Path) -> None:
-    left = tmp_path / "left"
+@pytest.fixture
+def stray() -> Iterator[Path]:
+    """A folder that appears in /run and that no definition names."""
+    path = Path("/run/stubborn-stray")
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def test_a_process_that_behaves_badly_is_measured_and_cleaned_up(
+    tmp_path: Path, stray: Path
+) -> None:
+    left, root = tmp_path / "left", mount.find("cgroup2")
+    assert root is not None
     (tmp_path / "stubborn.py").write_text(STUBBORN)
-    (tmp_path / "stubborn.toml").write_text(STUBBORN_TOML.replace("LEFT", str(left)))
+    text = STUBBORN_TOML.replace("CGROUP", str(root / "stubborn-left"))
+    text = text.replace("LEFT", str(left)).replace("STRAY", str(stray))
+    (tmp_path / "stubborn.toml").write_text(text)
     run = _run("go", str(tmp_path / "stubborn.toml"), tmp_path)
     mine = _trials(run)
     assert [r.status for r in mine] == ["ok", "ok"]
     for record in mine:
         (killed,) = [w for w in record.extra["warnings"] if "did not end on SIGTERM" in w]
         assert "2 of its processes were killed" in killed
-        assert any(f"left behind {left}" in w for w in record.extra["warnings"])
+        (gone,) = [w for w in record.extra["warnings"] if "left behind" in w]
+        assert str(left) in gone
+        assert str(root / "stubborn-left") in gone
     assert not left.exists()
+    assert not (root / "stubborn-left").exists()
     assert mine[0].extra["versions"]["stubborn"].startswith("python3 3.")
     assert min(_values(mine, "agent_pss_bytes")) > 40 << 20  # its child's too
+    assert min(_values(mine, "attach_peak_rss_bytes")) > 48 << 20
     assert min(_values(mine, "events")) > 7
     metered = _trials(run, "metered")
     assert min(_values(metered, "metered_events")) > 0
+    assert min(_values(metered, "attach_meanwhile_worst_ms")) > 300  # it had stopped the service
+    assert max(_values(metered, "attach_before_p99_ms")) < 300
+    told = [w for r in (*mine, *metered) for w in r.extra.get("warnings", ()) if str(stray) in w]
+    assert len(told) == 1  # it is there afterwards, and was there before the next one
+    assert "left alone" in told[0]
+    row = build.made(run).summary.row("go", "theirs", "attach_meanwhile_worst_ms")
+    assert row is not None
+    assert row.estimate > 300
     assert strangers(run) == []
 
 
 def test_one_that_ends_meanwhile_spoils_its_trial(tmp_path: Path) -> None:
     (tmp_path / "stubborn.py").write_text("import time; print('ready', flush=True); time.sleep(2)")
-    (tmp_path / "stubborn.toml").write_text(STUBBORN_TOML.replace("LEFT", str(tmp_path / "left")))
+    text = STUBBORN_TOML.replace("LEFT", str(tmp_path / "left"))
+    (tmp_path / "stubborn.toml").write_text(text)
     run = ended(_experiment("go", str(tmp_path / "stubborn.toml")), tmp_path).run
     mine = _trials(run)
     assert mine
@@ -218,6 +252,21 @@ def test_one_of_pypis_is_fetched_once_and_its_spans_are_counted(tmp_path: Path) 
     assert theirs is not None
     assert subject_source.home(theirs.source).is_dir()
     assert str(subject_source.home(theirs.source)) not in sys.path
+    assert strangers(run) == []
+
+
+def test_one_of_npms_is_fetched_once_and_its_spans_are_counted(tmp_path: Path) -> None:
+    """Node.js compiles as it goes: a service that is cold is slow."""
+    text = _experiment("nodejs", "otel-node")
+    run = completed(text.replace("warmup_seconds = 0.5", "warmup_seconds = 3.0"), tmp_path)
+    mine = _trials(run)
+    assert [r.status for r in mine] == ["ok", "ok"]
+    told = {"@opentelemetry/auto-instrumentations-node 0.81.2, npm"}
+    assert set(mine[0].extra["versions"].values()) == told
+    made, seen = (sum(_values(mine, f"signal_{what}")) for what in ("made", "seen"))
+    assert 0.99 * made < seen <= made
+    assert min(_values(mine, "agent_pss_bytes")) > 5 << 20
+    assert len(_values(mine, "startup_seconds")) == len(_values(mine, "startup_plain_seconds")) == 2
     assert strangers(run) == []
 
 

@@ -50,7 +50,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         yield started
 
 
-@pytest.fixture(params=["flask", "go", "java"])
+@pytest.fixture(params=["flask", "go", "java", "nodejs"])
 def running(request: pytest.FixtureRequest, start: Start) -> SpawnedService:
     return start(workloads.load(request.param))
 
@@ -240,7 +240,7 @@ def test_sources_newer_than_the_program_ask_for_a_build(tmp_path: Path) -> None:
 
 
 def test_an_unknown_workload_names_those_that_ship() -> None:
-    with pytest.raises(InputError, match="flask, go, java, plain"):
+    with pytest.raises(InputError, match="flask, go, java, nodejs, plain"):
         workloads.load("cobol")
 
 

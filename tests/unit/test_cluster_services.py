@@ -140,8 +140,9 @@ def test_a_workload_that_cannot_be_read_is_refused(given: str) -> None:
 def test_what_a_cluster_cannot_run_is_refused() -> None:
     with pytest.raises(InputError, match="programs run in pods"):
         services.check(Spawn("mine", ("./server",), "/", url="http://127.0.0.1:1/"))
-    with pytest.raises(InputError, match="no Java"):
-        services.check(Spawn("java", ("java",), "/"))
+    for name in ("java", "nodejs"):
+        with pytest.raises(InputError, match=r"no Java and no Node\.js"):
+            services.check(Spawn(name, (name,), "/"))
 
 
 @pytest.mark.parametrize("name", sorted(services.SHIPPED))

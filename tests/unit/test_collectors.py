@@ -84,7 +84,7 @@ def test_guard_watches_what_the_services_that_ship_open(
     (argv,) = started
     (pattern,) = [word.removeprefix("--watch=") for word in argv if word.startswith("--watch=")]
     services = {path.parent.name for path in Path("/").glob(pattern.lstrip("/"))}
-    assert services == {"flask", "go", "java"}
+    assert services == {"flask", "go", "java", "nodejs"}
 
 
 def test_underscores_stand_for_hyphens() -> None:

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.collectors import REGISTRY
+from harness.collectors import REGISTRY, subject
 from harness.linux import bpf_features, cpu_idle, facts
 from harness.node import doctor
 from harness.node.doctor import Finding
 from harness.plan import trials
+from harness.wire.spec import Needs
+from harness.wire.subject import Source, Subject
 
 NEEDS = list(trials.needs(REGISTRY).values())
 
@@ -74,7 +76,9 @@ def test_a_collector_names_the_hooks_that_it_takes() -> None:
             assert hooks[0] in taken, f"{collector} takes {section}"
 
 
-@pytest.mark.parametrize(("tool", "status"), [("clang", "fail"), ("java", "warn")])
+@pytest.mark.parametrize(
+    ("tool", "status"), [("clang", "fail"), ("java", "warn"), ("node", "warn")]
+)
 def test_a_missing_tool(monkeypatch: pytest.MonkeyPatch, tool: str, status: str) -> None:
     monkeypatch.setattr(shutil, "which", lambda name, path=None: None)
     assert _named(tool).status == status
@@ -140,3 +144,37 @@ def test_a_machine_whose_idle_cpus_halt_is_warned_of(
     assert _named("idle CPUs").status == "warn"
     (tmp_path / "absent").touch()
     assert _named("idle CPUs").status == "pass"
+
+
+@pytest.fixture
+def others(monkeypatch: pytest.MonkeyPatch) -> list[Needs]:
+    """Needs of three of other people's: one is on PATH, one needs a hook, one is not there."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    refused = {"kprobe": "Operation not permitted"}
+    monkeypatch.setattr(bpf_features, "refusal", lambda name: refused.get(name, ""))
+    here, gone = Source("path", "python3"), Source("path", "no-such-program", why="Nobody has it.")
+    return [
+        Needs("mine", (), subject=Subject("process", here)),
+        Needs("hooked", ("kprobe",), subject=Subject("process", here)),
+        Needs("absent", ("kprobe",), subject=Subject("process", gone)),
+    ]
+
+
+def test_other_people_s_collectors_are_told_by_what_they_lack(others: list[Needs]) -> None:
+    told = {finding.name: finding for finding in doctor.check([*NEEDS, *others])}
+    assert told["other people's collectors"].detail == "can run: mine"
+    assert told["hooked"].status == "warn"
+    assert "the kernel refuses kprobe" in told["hooked"].detail
+    assert told["those that are not here"].detail == "absent"
+    assert "collector list" in told["those that are not here"].fix
+    assert told["kprobe"].status == "warn"  # of ours none takes it, and a machine can do without
+
+
+def test_all_that_ship_are_looked_at() -> None:
+    known = {name: subject.load(name) for name in subject.names()}
+    found = doctor.check(list(trials.needs(known).values()))
+    for finding in found:
+        assert (finding.status == "pass") == (finding.fix == ""), finding
+    lines = " ".join(finding.detail for finding in found[-30:]).replace(",", " ").split()
+    named = {*lines, *(finding.name for finding in found)}
+    assert {name for name, each in known.items() if not each.daemonset} <= named

@@ -88,10 +88,11 @@ def test_what_a_cluster_runs_is_off_the_node_before_each_block() -> None:
     nodes._target.place = lambda name, there, _: moved.append((name, there))  # type: ignore[method-assign,assign]
     nodes._target.serving = lambda asked, *_: nullcontext(asked)  # type: ignore[method-assign]
     nodes.connect()
-    nodes.clear({"beyla": resolve("daemonset:obs/beyla"), "http": resolve("http")})
+    named = ("daemonset:obs/beyla", "pixie", "http")
+    nodes.clear({spec: resolve(spec) for spec in named})
     with nodes.serving(SPAWN, "go-b0") as served:
         assert served is SPAWN
-    assert moved == [("obs/beyla", False)] * 2
+    assert moved == [("obs/beyla", False), ("pl/vizier-pem", False)] * 2
 
 
 def test_what_does_not_leave_the_node_ends_a_block_and_not_the_run() -> None:

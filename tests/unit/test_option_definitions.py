@@ -130,3 +130,58 @@ def test_hubble_is_on_or_off_only_if_all_of_it_is(
     assert expected == tuple(
         bool(re.search(each, said, re.MULTILINE)) for each in (option.is_on, option.is_off)
     )
+
+
+DAEMONSET = """
+name = "whole"
+purpose = "A DaemonSet by a name of its own"
+kind = "daemonset"
+job = "tracing"
+method = "block"
+reach = "host"
+
+[source]
+way = "cluster"
+name = "obs/agent"
+why = "No registry has it."
+"""
+
+
+def test_a_daemonset_has_a_definition_too_and_is_moved_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "whole.toml"
+    path.write_text(DAEMONSET)
+    found = resolve(str(path))
+    assert (found.name, found.daemonset, found.method) == ("whole", "obs/agent", "block")
+    assert found.subject is not None
+    assert found.subject.option is None
+    assert is_placed(str(path))
+    (_, arm) = methods.chosen([Arm("baseline"), Arm("whole", (str(path),))])
+    e = Experiment("e", ("go",), (Arm("baseline"), arm), blocks=1)
+    kinds = {(t.arm, t.kind) for t in experiment.plan(e)}
+    assert ("whole", "metered") in kinds  # its programs come and go with it
+    assert definitions.from_dict(json.loads(json.dumps(definitions.to_dict(found)))) == found
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('method = "block"', 'method = "twin"', "its method is block"),
+        ('way = "cluster"', 'way = "path"', "NAMESPACE/NAME"),
+        ('reach = "host"', "events = '(1)'", "what it sees is not known here"),
+        ('reach = "host"', 'command = ["x"]', "it runs already"),
+    ],
+)
+def test_what_is_wrong_with_a_daemonset_s_is_said(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    assert old in DAEMONSET
+    path = tmp_path / "whole.toml"
+    path.write_text(DAEMONSET.replace(old, new))
+    with pytest.raises(InputError, match=said):
+        resolve(str(path))
+
+
+def test_pixie_is_the_daemonset_of_its_documentation() -> None:
+    found = resolve("pixie")
+    assert (found.name, found.daemonset) == ("pixie", "pl/vizier-pem")
+    assert is_placed("pixie")

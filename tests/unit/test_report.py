@@ -17,6 +17,7 @@ from harness.analysis.growth import SLOPE, WATCHED
 from harness.analysis.harms import Harm
 from harness.analysis.metrics import BRACKETS, COUNTED, IPC, METRICS
 from harness.analysis.summary import summarize
+from harness.analysis.value import ATTACHING
 from harness.errors import StoreError
 from harness.model import Arm, Comparison
 from harness.plan import experiment as experiments
@@ -150,7 +151,8 @@ def test_the_document_names_every_metric(document: dict[str, Any]) -> None:
     written = {row["metric"].partition("[")[0] for row in document["rows"]}
     counted = {*COUNTED, IPC, "instructions_percent"}  # test_counters has them
     grown = {"agent_first_peak_memory_mb", SLOPE, WATCHED}  # test_growth
-    within = {"startup_s", "startup_plain_s", "service_rss_mb", "plain_rss_mb"}  # test_subjects
+    memory = {f"{which}_{kind}_mb" for which in ("service", "plain") for kind in ("rss", "heap")}
+    within = {"startup_s", "startup_plain_s", *memory, *ATTACHING}  # test_subjects, test_attached
     assert written | counted | grown | within == set(
         METRICS
     )  # the synthetic run holds every other one
@@ -361,8 +363,9 @@ def test_few_samples_and_probes_are_counts(tmp_path: Path) -> None:
     what = dataclasses.replace(TINY, arms=arms)
     summary = summarize(synthetic.write(tmp_path / "run", what))
     seen = {line.arm: (line.coverage.text, line.coverage.detail) for line in table_of(summary)}
-    assert seen["flows"] == ("20 of 20 probes", "for connections")
-    assert seen["profile"] == ("32 of about 34 samples", "too few for a percentage")
+    assert seen["flows"] == ("20 of 20 probes", "for connections\n0 % of events lost")
+    told = "too few for a percentage\n0 % of events lost"
+    assert seen["profile"] == ("32 of about 34 samples", told)
     assert seen["http"][0] == "100 %"
     assert seen["http"][1].startswith("of 10,000 requests\n[99.9")
 

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.cli import app, choice
+from harness.collectors import resolve
 from harness.controller import skipping
 from harness.controller.block import Block
 from harness.controller.progress import Progress
@@ -83,6 +84,21 @@ def test_an_arm_is_skipped_for_any_of_its_collectors() -> None:
     found = skipping.skipped(target, EXPERIMENT, DEFINITIONS)
     assert found == {"new": str(REFUSED)}
     skipping.require_some(EXPERIMENT, found)
+
+
+def test_what_a_cluster_runs_is_skipped_where_a_machine_is_measured() -> None:
+    e = Experiment("e", ("go",), (Arm("baseline"), Arm("http", ("http",)),
+                                  Arm("pixie", ("pixie",), method="block")))  # fmt: skip
+    known = {spec: resolve(spec) for spec in ("http", "pixie")}
+    machine = Local()
+    machine.ask = lambda *_: {}  # type: ignore[method-assign]
+    found = skipping.skipped(machine, e, known)
+    assert found is not None
+    assert set(found) == {"pixie"}
+    assert "pl/vizier-pem is one of a cluster" in found["pixie"]
+    assert set(skipping.left(e, known, found)) == {"http"}
+    assert skipping.skipped(answering({}), e, known) == {}
+    assert set(skipping.left(e, known, {})) == {"http", "pixie"}
 
 
 def test_without_root_it_is_not_known() -> None:

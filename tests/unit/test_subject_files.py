@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -179,3 +180,47 @@ def test_what_is_claimed_of_one_that_nobody_could_have_says_so() -> None:
     assert "release archive" in told["beyla"]
     assert "bpftrace" not in told
     assert {name for name, each in BY_PATH.items() if each.source.why} <= set(told)
+
+
+def _waiting(by: str, folder: Path, mark: Any = lambda: 0) -> SubjectProcess:
+    one = _process("", folder)
+    source = Source("path", "x")
+    one._subject = Subject("process", source, ready_by=by)  # type: ignore[arg-type]
+    one._mark, one._marked = mark, 0
+    return one
+
+
+def test_it_is_ready_once_it_listens_on_the_port_that_it_was_given(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        one = _waiting("port", tmp_path)
+        one._free = server.getsockname()[1]
+        assert one._is_ready()
+    assert not one._is_ready()
+    assert f"does not listen on port {one._free}" in one._awaited()
+
+
+def test_it_is_ready_once_its_first_data_came(tmp_path: Path) -> None:
+    came = [0]
+    one = _waiting("data", tmp_path, lambda: came[0])
+    assert not one._is_ready()
+    assert "Nothing of it came" in one._awaited()
+    came[0] = 1
+    assert one._is_ready()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('kind = "process"', 'kind = "process"\nready_by = "luck"', "ready_by is one of log, port"),
+        ('kind = "process"', 'kind = "process"\nready_by = "data"\nready = "x"', "no line of its"),
+        ("port {free} of {pid}", "of {pid}", "it is ready by a port, and is told none"),
+    ],
+)
+def test_by_what_it_is_ready_is_checked(old: str, new: str, words: str, tmp_path: Path) -> None:
+    assert old in PROCESS
+    text = PROCESS.replace(old, new)
+    if "port" in words and "one of" not in words:
+        text = text.replace('kind = "process"', 'kind = "process"\nready_by = "port"')
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(InputError, match=re.escape(words)):
+        subject.read(tmp_path / "mine.toml")

@@ -21,7 +21,7 @@ from harness.wire.spec import Found, Spawn
 HOST, PORT = "0.0.0.0", 8080
 HOME = "/opt/harness"
 SHIPPED = {"go", "flask", "plain"}
-"""What our image can run: it has no Java."""
+"""What our image can run: it has neither Java nor Node.js."""
 POD_HOST = "pod"
 """In a URL it stands for the address of the pod, which is known once there is one."""
 _KINDS = ("deployment", "statefulset", "daemonset")
@@ -43,7 +43,7 @@ def check(asked: Spawn | Found) -> None:
     if asked.name not in SHIPPED:
         raise InputError(
             f"The workload {asked.name!r} cannot be measured in a cluster.",
-            "Our image has no Java.",
+            "Our image has no Java and no Node.js.",
             f"Take one of {', '.join(sorted(SHIPPED))}, or name a Deployment of yours: "
             "--workload NAMESPACE/DEPLOYMENT.",
         )
