@@ -5,7 +5,7 @@
 # make data      install pandas and pyarrow too: harness export, harness.results.frames
 # make helm       helm alone, built once: then the chart for clusters is tested, too
 # make test-cluster real Kubernetes in kind, and only its tests (the first time it builds for half an hour)
-# make test-hubble what Hubble costs where Cilium is the network of a kind cluster (ten minutes to build)
+# make test-hubble Cilium as the network of machines and of a kind cluster, and what Hubble costs there (ten minutes to build)
 # make test-kernels boots kernels of distributions in QEMU, and writes docs/kernels.md (minutes a kernel)
 # make bench-collectors ours beside bpftrace, libbpf-tools and BCC's, same events (20 minutes; an idle machine)
 # make soak      hours of mixed load on our collectors: memory, and what was lost unsaid (HOURS=1)
@@ -52,7 +52,7 @@ test-cluster: setup setup-test .cache/packages-cluster stack
 test-hubble: setup setup-test .cache/packages-cluster stack
 	$(BIN)/python -m tests.cluster.images
 	$(BIN)/python -m tests.cluster.cilium
-	HARNESS_CLUSTER=1 HARNESS_HUBBLE=1 $(BIN)/python -m pytest tests/cluster/test_hubble.py $(PYTEST_ARGS)
+	HARNESS_CLUSTER=1 HARNESS_HUBBLE=1 $(BIN)/python -m pytest tests/cluster/test_hubble.py tests/cluster/test_cilium.py $(PYTEST_ARGS)
 
 # HARNESS_KERNEL_SUITES="bookworm trixie": these alone. HARNESS_KERNEL_TESTS=tests/bpf: its tests there, too.
 test-kernels: setup setup-test .cache/packages-kernels

@@ -105,11 +105,13 @@ def _print_plan(rows: list[dict[str, Any]], target: str) -> None:
 
 
 def _todo(row: Mapping[str, Any]) -> Iterator[str]:
-    """What would be set of it, or what one can do by hand."""
+    """What would be set of it, or what one can do by hand, and what for."""
     for wish in row["set"]:
         yield f"would set {wish['what']} to {wish['wanted']} (is {wish['before']})"
     if not row["good"] and not row["set"]:
         yield row["advice"]
+    if row["set"] or not row["good"]:
+        yield row["why"]
 
 
 def _on(target: str) -> str:

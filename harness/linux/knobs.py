@@ -32,7 +32,7 @@ class State:
 
 @dataclass(frozen=True)
 class Knob:
-    """One thing that can be set; `advice` is a sentence on how, for whom it is not set well.
+    """One thing that can be set: `advice` says how, for whom it is not set well, `why` what for.
 
     `read` takes the root of /proc and /sys and who runs where, and gives None where this machine
     has no such thing. `hold` yields whether the kernel took it.
@@ -41,6 +41,7 @@ class Knob:
     name: str
     read: Callable[[Path, Placement], State | None]
     advice: str
+    why: str
     hold: Callable[[], AbstractContextManager[bool]] | None = None
 
 
@@ -146,6 +147,7 @@ IDLE = Knob(
     IDLE_CPUS,
     _idle,
     "Nothing to do on a machine of your own; on a virtual one intervals are wider for it.",
+    "A CPU that halts takes its time to wake, and more of it where a hypervisor is asked.",
     cpu_idle.polling,
 )
 KNOBS = (
@@ -155,54 +157,62 @@ KNOBS = (
         "frequency",
         _governor,
         "Run `cpupower frequency-set -g performance` for the time of the measurement.",
+        "A CPU that slows down while it waits is slow when it is asked.",
     ),
     Knob(
         "boost",
         _boost,
         f"Write 0 to /{_CPUS}/cpufreq/boost, or 1 to /{_CPUS}/intel_pstate/no_turbo, for the time "
-        "of the measurement: boosted, a CPU's speed depends on what the others do.",
+        "of the measurement.",
+        "Boosted, a CPU's speed depends on what the others do.",
     ),
     Knob(
         "SMT siblings",
         _smt,
-        f"Write off to /{_CPUS}/smt/control for the time of the measurement: what runs on the "
-        "other thread slows the service.",
+        f"Write off to /{_CPUS}/smt/control for the time of the measurement.",
+        "What runs on the other thread slows the service.",
     ),
     Knob(
         "interrupt affinity",
         _interrupts,
         "Stop irqbalance and write other CPUs to /proc/irq/N/smp_affinity_list for the time of the "
-        "measurement, if these devices are busy: handlers run in the service's time.",
+        "measurement, if these devices are busy.",
+        "Handlers run in the service's time.",
     ),
     Knob(
         "transparent huge pages",
         _huge_pages,
-        "Write madvise to /sys/kernel/mm/transparent_hugepage/enabled: pages are moved together "
-        "in the background, at times of the kernel's own.",
+        "Write madvise to /sys/kernel/mm/transparent_hugepage/enabled.",
+        "Pages are moved together in the background, at times of the kernel's own.",
     ),
     Knob(
         "NUMA balancing",
         _numa,
-        "Run `sysctl kernel.numa_balancing=0` for the time of the measurement: it unmaps pages to "
-        "see who uses them.",
+        "Run `sysctl kernel.numa_balancing=0` for the time of the measurement.",
+        "It unmaps pages to see who uses them.",
     ),
     Knob(
         "ASLR",
         _layout,
-        "Run `sysctl kernel.randomize_va_space=2`: fresh processes stand for one another only if "
-        "their layouts differ.",
+        "Run `sysctl kernel.randomize_va_space=2`.",
+        "Fresh processes stand for one another only if their layouts differ.",
     ),
     Knob(
         "background timers",
         _timers,
-        "Stop them for the time of the measurement (`systemctl stop NAME`): what they start takes "
-        "CPU and disk at times of their own.",
+        "Stop them for the time of the measurement (`systemctl stop NAME`).",
+        "What they start takes CPU and disk at times of their own.",
     ),
-    Knob("swap", _swap, "Run `swapoff -a` for the time of the measurement, or free memory."),
+    Knob(
+        "swap",
+        _swap,
+        "Run `swapoff -a` for the time of the measurement, or free memory.",
+        "A page that comes back from the disk is no cost of a collector.",
+    ),
     Knob(
         "perf_event sampling",
         _sampling,
-        "Run `sysctl kernel.perf_event_max_sample_rate=100000`: the kernel has lowered it, and "
-        "refuses a profiler that asks for more.",
+        "Run `sysctl kernel.perf_event_max_sample_rate=100000`.",
+        "The kernel has lowered it, and refuses a profiler that asks for more.",
     ),
 )

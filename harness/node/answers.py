@@ -78,7 +78,7 @@ def clean(subjects: bool = False) -> dict[str, list[str]]:
 def tuning() -> list[dict[str, Any]]:
     """Each setting that disturbs a measurement: how it is `now`, is that `good`, what `tune` sets.
 
-    `advice` is for those of which it sets nothing.
+    `advice` is for those of which it sets nothing, `why` for all.
     """
     place = placement.placement()
     wished: dict[str, list[dict[str, str]]] = {}
@@ -87,7 +87,7 @@ def tuning() -> list[dict[str, Any]]:
     return [
         {
             "name": knob.name, "now": state.text, "good": state.good,
-            "set": wished.get(knob.name, []), "advice": knob.advice,
+            "set": wished.get(knob.name, []), "advice": knob.advice, "why": knob.why,
         }
         for knob, state in knobs.states(place)
     ]  # fmt: skip

@@ -222,7 +222,7 @@ def _knobs() -> Iterator[Finding]:
     found = {knob.name: state for knob, state in knobs.states(placement())}
     for knob in knobs.KNOBS:
         state = found.get(knob.name, knobs.State("not ours to set", True))
-        yield _verdict(knob.name, state.good, state.text, knob.advice, "warn")
+        yield _verdict(knob.name, state.good, state.text, f"{knob.advice} {knob.why}", "warn")
 
 
 def _hypervisor() -> Iterator[Finding]:

@@ -25,13 +25,15 @@ from harness.linux.processes import Completed, Process
 
 CONFIGURATION = "HARNESS_SSH_CONFIG"
 """The variable that names another file than ~/.ssh/config."""
+ALIVE = ("ServerAliveInterval=15", "ServerAliveCountMax=4")
+"""How a host that is gone is noticed within a minute, also by Ansible."""
 
 CONNECT_SECONDS = 60.0
 _PREFIX = "harness-ssh-"
 FAILED = 255  # ssh's own exit code; that of what it runs is any other
 _POLL_SECONDS = 0.02
 _OPTIONS = (
-    "BatchMode=yes", "ConnectTimeout=20", "ServerAliveInterval=15", "ServerAliveCountMax=4",
+    "BatchMode=yes", "ConnectTimeout=20", *ALIVE,
     "ForwardAgent=no", "ForwardX11=no", "ClearAllForwardings=yes", "PermitLocalCommand=no",
     "RequestTTY=no", "RemoteCommand=none", "LogLevel=INFO",
 )  # fmt: skip

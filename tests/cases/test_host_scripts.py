@@ -72,6 +72,9 @@ def test_what_was_there_is_kept_when_a_file_takes_its_place(tmp_path: Path) -> N
     put(tmp_path, state, "cni/bridge", b"newer")
     assert (tmp_path / "cni" / "bridge").read_bytes() == b"newer"
     assert not Path(f"{state}/before{tmp_path}/cni").exists()
+    lines = (state / "taken").read_text().splitlines()
+    assert [line.split()[1] for line in lines] == ["kubectl", "cni/bridge"]
+    assert lines[0].startswith(hashlib.sha256(b"newer").hexdigest())
 
 
 NOTHING = """#!/bin/sh

@@ -94,11 +94,12 @@ def test_a_machine_without_files_has_no_such_knobs(tmp_path: Path) -> None:
     assert known <= {"idle CPUs", "SMT siblings", "swap"}
 
 
-def test_every_knob_has_its_own_name_and_an_advice_that_is_a_sentence() -> None:
+def test_every_knob_has_its_own_name_and_says_how_and_why_in_sentences() -> None:
     assert len({knob.name for knob in KNOBS}) == len(KNOBS)
     for knob in KNOBS:
-        assert knob.advice[0].isupper()
-        assert knob.advice.endswith(".")
+        for said in (knob.advice, knob.why):
+            assert said[0].isupper()
+            assert said.endswith(".")
 
 
 def test_what_can_be_held_is_held_and_given_back(

@@ -113,7 +113,7 @@ def files(engine: Engine) -> Path:
         _kubernetes(engine, Path(draft), whole)
         _packages(engine, Path(draft), whole)
         _network_and_storage(engine, Path(draft), whole)
-        (whole / "SHA256SUMS").write_text(_sums(whole))
+        (whole / "SHA256SUMS").write_text(sums(whole))
         whole.rename(made)
     return made
 
@@ -204,8 +204,8 @@ def _busybox(engine: Engine, draft: Path) -> None:
     building.build(engine, context, BUSYBOX)
 
 
-def _sums(folder: Path) -> str:
-    """As sha256sum writes them."""
+def sums(folder: Path) -> str:
+    """Those of all files in a folder, as sha256sum writes them."""
     lines = []
     for path in sorted(each for each in folder.rglob("*") if each.is_file()):
         with path.open("rb") as stream:

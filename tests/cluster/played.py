@@ -1,4 +1,4 @@
-"""Machines on which the playbooks are played; `test_machines` and `test_control_planes` tell it."""
+"""Machines on which the playbooks are played; `test_machines` and others that tell of them ask."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ class Story:
             },
         }  # fmt: skip
         argv = self.made.engine.inside([sys.executable, "-c", PLAY, json.dumps(asked)])
-        done = processes.run(argv, check=False, timeout=SECONDS)
+        environment = self.made.engine.environment  # helm is on its PATH
+        done = processes.run(argv, check=False, timeout=SECONDS, env=environment)
         print(done.stderr)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)

@@ -85,13 +85,18 @@ def test_only_what_carries_the_mark_is_started_and_removed(docker: Docker, tmp_p
     Containers(wanted(tmp_path)).start()
     Containers(wanted(tmp_path)).remove()
     assert docker.told("start") == ["start one two"]
-    assert docker.told("rm") == ["rm --force --volumes one two"]
+    removed = ["rm --force --volumes two", "rm --force --volumes one"]
+    assert docker.told("rm") == removed
+    told = docker.told()
+    (given_back,) = docker.told("exec")
+    assert given_back.startswith("exec one sh -c [ ! -e /var/lib/harness-cluster/cilium ] || ")
+    assert told.index(removed[0]) < told.index(given_back) < told.index(removed[1])
     assert docker.told("network rm") == ["network rm net"]
     others = Wanted("shop", "shop-5678", "debian", tmp_path)
     Containers(others).start()
     Containers(others).remove()
     assert (docker.told("start"), docker.told("rm")) == (
-        ["start one two"], ["rm --force --volumes one two"],
+        ["start one two"], removed,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from harness.errors import CommandError, NeedError
 from harness.linux import processes
+from harness.targets import openssh
 from harness.targets.vm import failures
 from harness.targets.vm.inventory import program
 from harness.targets.vm.progress import Event, Progress
@@ -29,8 +30,11 @@ _ENVIRONMENT = {
     "ANSIBLE_NOCOLOR": "1",
     "ANSIBLE_PIPELINING": "1",
     "ANSIBLE_RETRY_FILES_ENABLED": "0",
-    # its own, but for compression: what is copied are images and programs
-    "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=60s",
+    # its own, but for compression: what is copied are images and programs; and a host that is
+    # switched off in the middle of a task is noticed
+    "ANSIBLE_SSH_ARGS": " ".join(
+        f"-o {each}" for each in ("ControlMaster=auto", "ControlPersist=60s", *openssh.ALIVE)
+    ),
     "ANSIBLE_STDOUT_CALLBACK": "default",
     "LC_ALL": "C.UTF-8",  # it refuses any other encoding; and what sudo says is known in English
 }

@@ -24,6 +24,12 @@ _FLAGS = (
 _MODULES = Path("/lib/modules")
 _LET_IN = "umask 077; mkdir -p /root/.ssh && cat >/root/.ssh/authorized_keys"
 _HOST_KEY = "cat /etc/ssh/ssh_host_ed25519_key.pub"
+_NOTE = "/var/lib/harness-cluster/cilium"  # what playbooks/roles/host noted there
+# no agent is to set them again
+_GIVE_BACK = (
+    f"[ ! -e {_NOTE} ] || {{ systemctl stop kubelet; pkill -x cilium-agent; "
+    f"sysctl --quiet --ignore --load={_NOTE}; }}"
+)
 _START_SECONDS = 300.0
 
 
@@ -78,9 +84,17 @@ class Containers:
             processes.run(["docker", "start", *found], timeout=_START_SECONDS)
 
     def remove(self) -> None:
-        """Remove the containers with their volumes, and their network."""
+        """Remove the containers with their volumes, and their network.
+
+        The last one first sets parameters of the kernel, which is this machine's, as they were.
+        """
         if found := self._found("container"):
-            processes.run(["docker", "rm", "--force", "--volumes", *found], timeout=_START_SECONDS)
+            last, *others = found
+            if others:
+                _remove(others)
+            argv = ["docker", "exec", last, "sh", "-c", _GIVE_BACK]
+            processes.run(argv, check=False, timeout=_START_SECONDS)
+            _remove([last])
         if found := self._found("network"):
             processes.run(["docker", "network", "rm", *found])
 
@@ -108,6 +122,11 @@ class Containers:
         processes.run(["docker", "network", "rm", self._network])
         processes.run([*argv, "--subnet", subnet, self._network])
         return ipaddress.IPv4Network(subnet)
+
+
+def _remove(containers: Sequence[str]) -> None:
+    argv = ["docker", "rm", "--force", "--volumes", *containers]
+    processes.run(argv, timeout=_START_SECONDS)
 
 
 def _let_in(name: str, public_key: str) -> None:

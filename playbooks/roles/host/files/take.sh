@@ -26,5 +26,9 @@ while read -r _ name; do
     esac
     rm "$name"
 done <SHA256SUMS
-cat SHA256SUMS >>"$state/taken"
+# of each name what came last
+touch "$state/taken"
+awk 'NR == FNR {came[$2]; next} !($2 in came)' SHA256SUMS "$state/taken" >"$state/taken.draft"
+cat SHA256SUMS >>"$state/taken.draft"
+mv "$state/taken.draft" "$state/taken"
 rm -r "$state/staged"
