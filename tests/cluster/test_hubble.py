@@ -130,7 +130,7 @@ def test_hubble_is_an_arm_and_is_as_before_in_the_end(there: Cilium) -> None:
         assert values["beside_cpu_seconds"] > 0
         untold = {"steady_agent_cpu_seconds", "agent_pss_bytes", "map_bytes", "bpf_run_count"}
         assert not untold & set(values)
-    assert there.row("hubble", "hubble", "agent_us")["n"] == 2
+    assert there.row("hubble", "hubble", "agent_us")["estimate"] > 0
     row = there.row("hubble", "hubble", "events_per_request")
     assert row["estimate"] > 1
     assert row["low"] is None  # flows of others are among them
