@@ -23,6 +23,8 @@ from harness.node.testbed import Finish, Method, Testbed, TrialLog
 from harness.wire.cpus import MANY_CPUS
 from harness.wire.spec import TrialMethod, TrialResult, TrialSpec
 
+_TOLD = 3  # of BPF programs that somebody else loaded, by name
+
 
 def run(testbed: Testbed, spec: TrialSpec, folder: Path) -> TrialResult:
     """Run a trial whose files go to `folder`; what it started is ended, however it ends."""
@@ -38,11 +40,8 @@ def run(testbed: Testbed, spec: TrialSpec, folder: Path) -> TrialResult:
 
 def _run(testbed: Testbed, spec: TrialSpec, folder: Path) -> TrialResult:
     notes = TrialLog(spec)
-    for program in testbed.machine.strange_programs():
-        notes.warn(
-            f"BPF program {program} was loaded since the run began: what it costs the service is "
-            "measured while the collectors are off, too."
-        )
+    if strange := testbed.machine.strange_programs():
+        notes.warn(_strange(strange))
     since = testbed.receiver.mark()
     with ExitStack() as stack:
         conditions = stack.enter_context(closing(Conditions(_scope(testbed, spec))))
@@ -64,6 +63,24 @@ def _run(testbed: Testbed, spec: TrialSpec, folder: Path) -> TrialResult:
             labels = {name: text for name, text in asdict(each).items() if text}
             notes.add("posts", number, "{request}", **labels)
     return notes.result(rows)
+
+
+def _strange(programs: Sequence[str]) -> str:
+    """The warning of BPF programs that somebody else loaded: a network of pods loads hundreds."""
+    end = "measured while the collectors are off, too."
+    if len(programs) == 1:
+        return (
+            f"BPF program {programs[0]} was loaded since the run began: what it costs the service "
+            f"is {end}"
+        )
+    # by name, each once: trials of a run then have the same sentence but for numbers
+    named = sorted({each.partition("(")[2]: each for each in programs}.items())[:_TOLD]
+    told = ", ".join(each for _, each in named)
+    more = f" and {len(programs) - len(named)} more" if len(programs) > len(named) else ""
+    return (
+        f"{len(programs)} BPF programs were loaded since the run began, {told}{more}: what they "
+        f"cost the service is {end}"
+    )
 
 
 def _scope(testbed: Testbed, spec: TrialSpec) -> Path:

@@ -150,8 +150,11 @@ def test_a_reset_puts_back_what_was_there(tmp_path: Path, bare: Path) -> None:
     new = tmp_path / "new"
     new.mkdir()
     (bare / "absent").write_text(f"{new}\n")
+    tmp_path.chmod(0o1777)
+    above = [(each, each.stat().st_mode) for each in (*tmp_path.parents, tmp_path)]
     assert removing(tmp_path, bare) == []
     assert theirs.read_bytes() == b"theirs"
+    assert [(each, each.stat().st_mode) for each, _ in above] == above
     assert not new.exists()
     assert not bare.exists()
 

@@ -116,8 +116,30 @@ def test_an_agent_without_mishaps_is_not_warned_of(more: dict[str, int]) -> None
     assert len(told.values) == 3
 
 
-def test_programs_that_others_loaded_meanwhile_are_told_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+NETWORK = [f"{n} ({name}, pinned)" for n, name in enumerate(["b", "a", "d", "b", "c"], start=7)]
+
+
+@pytest.mark.parametrize(
+    ("programs", "begins"),
+    [
+        (
+            ["7 (theirs, held by process 8)"],
+            "BPF program 7 (theirs, held by process 8) was loaded since the run began: what it ",
+        ),
+        (
+            NETWORK[:2],
+            "2 BPF programs were loaded since the run began, 8 (a, pinned), 7 (b, pinned): what ",
+        ),
+        (
+            NETWORK,
+            "5 BPF programs were loaded since the run began, 8 (a, pinned), 10 (b, pinned), "
+            "11 (c, pinned) and 2 more: what they cost the service is ",
+        ),
+    ],
+    ids=["one", "two", "a network's"],
+)
+def test_programs_that_others_loaded_meanwhile_are_told_of_in_one_sentence(
+    programs: list[str], begins: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They cost the service something in off windows, too."""
     idle = SimpleNamespace(close=lambda: None, shares=dict)
@@ -125,8 +147,8 @@ def test_programs_that_others_loaded_meanwhile_are_told_of(
     monkeypatch.setitem(trial._METHODS, "switch", lambda *_: [])  # type: ignore[call-overload]
     testbed: Any = SimpleNamespace(
         receiver=SimpleNamespace(check=lambda: None, mark=lambda: 0, posted=lambda _: {}),
-        machine=SimpleNamespace(strange_programs=lambda: ["7 (theirs, held by process 8)"]),
+        machine=SimpleNamespace(strange_programs=lambda: programs),
         service=SimpleNamespace(cgroup=tmp_path),
     )
     (told,) = trial.run(testbed, notes().spec, tmp_path).details["warnings"]
-    assert told.startswith("BPF program 7 (theirs, held by process 8) was loaded since the run")
+    assert told.startswith(begins)
