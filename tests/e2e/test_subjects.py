@@ -256,7 +256,6 @@ def test_one_of_pypis_is_fetched_once_and_its_spans_are_counted(tmp_path: Path) 
 
 
 def test_one_of_npms_is_fetched_once_and_its_spans_are_counted(tmp_path: Path) -> None:
-    """Node.js compiles as it goes: a service that is cold is slow."""
     text = _experiment("nodejs", "otel-node")
     run = completed(text.replace("warmup_seconds = 0.5", "warmup_seconds = 3.0"), tmp_path)
     mine = _trials(run)
