@@ -1,6 +1,7 @@
 """Hosts that cannot become nodes are refused by the playbook itself: nothing is changed there.
 
-Another network, and where Cilium cannot be had, are in `test_playbook_network`.
+Another network, and where Cilium cannot be had, are in `test_playbook_network`; what takes another
+machine (clocks, a full disk, somebody else's cluster) is in `tests/cluster/test_faults`.
 """
 
 from __future__ import annotations
