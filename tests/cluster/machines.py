@@ -77,6 +77,15 @@ class Machines:
         self.engine.docker("start", machine)
         _await_up(self.engine, machine)
 
+    def cut(self, machine: str) -> None:
+        """Take it off the network, without a word to whoever talks with it."""
+        self.engine.docker("network", "disconnect", _NETWORK, machine)
+
+    def mend(self, machine: str) -> None:
+        """Put it back where it was."""
+        (address,) = (each.address for each in self.all if each.name == machine)
+        self.engine.docker("network", "connect", f"--ip={address}", _NETWORK, machine)
+
     def inventory(self, path: Path, control_planes: int = 1) -> Path:
         """An inventory of Ansible's with all of them."""
         lines = ["[control_plane]", *map(self._line, self.all[:control_planes])]

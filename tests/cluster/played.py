@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,6 +79,29 @@ class Story:
 
     def site(self, **more: Any) -> Any:
         return self.play("site.yml", **more)
+
+    @contextlib.contextmanager
+    def as_soon_as(self, told: str, do: Callable[[], object]) -> Iterator[None]:
+        """While it lasts, `do` is done when Ansible's log says so for the first time."""
+        log, over = self.folder / "ansible.log", threading.Event()
+        done: list[object] = []
+        begin = len(log.read_text()) if log.exists() else 0
+
+        def watch() -> None:
+            while not over.is_set():
+                if log.exists() and told in log.read_text()[begin:]:
+                    done.append(do())
+                    return
+                time.sleep(0.1)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
+        assert done, f"{told!r} was never told"
 
     def kubectl(self, *words: str, check: bool = True, at: str = FIRST) -> str:
         return self.made.exec(at, *KUBECTL, *words, check=check)

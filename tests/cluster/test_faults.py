@@ -1,17 +1,20 @@
-"""Hosts that cannot become nodes as they are: each is told in a sentence.
+"""What goes wrong while machines become a cluster: each is told in a sentence.
 
 A password that is wrong and a machine that is off are in `test_machines`; `kill -9` and two runs at
-once in `test_vm`. The tests of this file need each other, in their order.
+once in `test_vm`. The tests of this file are one story and need each other, in their order.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from harness.errors import ComponentError
+from harness.targets.vm import failures
 from tests.cluster import machines
 from tests.cluster.engine import Engine
 from tests.cluster.played import FIRST, Story
@@ -19,10 +22,19 @@ from tests.cluster.played import FIRST, Story
 pytestmark = pytest.mark.cluster
 
 SECOND = "machine-2"
+JOIN = "TASK [join : Join the cluster]"
 # its kernel's clock is that of all the others
 AN_HOUR_AHEAD = """#!/bin/sh
 [ "$1" = +%s ] || exec /usr/bin/date "$@"
 exec /usr/bin/date --date='1 hour' +%s
+"""
+EXPIRED = """
+apiVersion: kubeadm.k8s.io/v1beta4
+kind: JoinConfiguration
+timeouts: {discovery: 5s}
+discovery:
+  bootstrapToken: {apiServerEndpoint: 'ADDRESS:6443', token: TOKEN, unsafeSkipCAVerification: true}
+nodeRegistration: {ignorePreflightErrors: [all]}
 """
 
 
@@ -38,6 +50,11 @@ def said(story: Story) -> dict[str, Any]:
     told: dict[str, Any] = story.site()["error"]
     print(told)
     return told
+
+
+def nodes(story: Story) -> list[str]:
+    found = json.loads(story.kubectl("get", "nodes", "--output=json"))["items"]
+    return [each["metadata"]["name"] for each in found]
 
 
 def test_clocks_that_are_an_hour_apart_are_refused(story: Story) -> None:
@@ -75,3 +92,28 @@ def test_a_disk_that_becomes_full_is_named(story: Story) -> None:
     story.made.exec(SECOND, "umount", "/root/.ansible")
     assert told["what"] == f"The disk of {SECOND} is full."
     assert "run the same command again" in told["next_step"]
+
+
+def test_a_host_that_is_gone_in_the_middle_of_its_join_is_named(story: Story) -> None:
+    """No packet says so. Its kubeadm goes on there meanwhile."""
+    with story.as_soon_as(JOIN, lambda: story.made.cut(SECOND)):
+        told = said(story)
+    there = nodes(story)
+    story.made.mend(SECOND)
+    assert told["what"] == f"{SECOND} cannot be reached."
+    assert there == [FIRST]
+
+
+def test_what_kubeadm_says_of_a_token_that_has_expired_is_understood(story: Story) -> None:
+    token = story.made.exec(FIRST, "kubeadm", "token", "create", "--ttl=1s").strip()
+    address = story.made.all[0].address
+    asked = EXPIRED.replace("TOKEN", token).replace("ADDRESS", address)
+    script = 'sleep 5; printf %s "$1" >/root/expired; kubeadm join --config=/root/expired 2>&1'
+    words = story.made.exec(SECOND, "sh", "-c", script, "sh", asked, check=False)
+    event = {
+        "event": "failed", "host": SECOND, "role": "join", "task": "Join the cluster",
+        "action": "ansible.builtin.command", "message": "", "stdout": "", "stderr": words,
+    }  # fmt: skip
+    error = failures.explain([event], story.folder / "ansible.log")
+    assert isinstance(error, ComponentError), error
+    assert error.what == f"The token with which {SECOND} was to join is not valid any more."
