@@ -9,6 +9,7 @@ HarnessError                exit 2
 │   ├── CollectorError      a collector does not load, attach or answer
 │   │   └── UnavailableError it cannot be loaded or attached on this machine
 │   ├── LoadError           the load driver failed
+│   ├── SilentError         nothing comes from agents of some nodes of a cluster
 │   └── NodeError           the node process was lost, or spoke nonsense
 └── StoreError              the run directory cannot be written or read
 
@@ -98,6 +99,21 @@ class LoadError(ComponentError):
     ends: ClassVar[Ends] = "block"
 
 
+class SilentError(ComponentError):
+    """Nothing comes from agents of some nodes; `ages` are the seconds since others were heard."""
+
+    def __init__(
+        self,
+        what: str,
+        why: str = "",
+        next_step: str = "",
+        *,
+        ages: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(what, why, next_step)
+        self.ages = ages or {}
+
+
 class NodeError(ComponentError):
     """The node process was lost, or spoke nonsense."""
 
@@ -120,6 +136,7 @@ CLASSES = {
         CollectorError,
         UnavailableError,
         LoadError,
+        SilentError,
         NodeError,
         StoreError,
     )

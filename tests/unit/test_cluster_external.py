@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from harness.targets.kubernetes import (
     chosen,
     condition,
     external,
+    helm,
     profiles,
     proof,
     rollout,
@@ -46,6 +48,9 @@ JAEGER = "jaeger=http://127.0.0.1:16686"
         ({"otlp": "http://127.0.0.2:4318"}, "leads nowhere from a pod"),
         ({"otlp": "http://[::1]:4318"}, "leads nowhere from a pod"),
         ({"otlp": "http://me:s3cret@otelcol:4318"}, "has a login in it"),
+        ({"otlp": "https://otelcol/?key=s3cret"}, "goes on with a query"),
+        ({"otlp": "https://otelcol/#s3cret"}, "goes on with a query"),
+        ({"otlp": OTLP, "query_traces": f"{JAEGER}?token=s3cret"}, "goes on with a query"),
         ({"query_traces": JAEGER}, "--query-traces says nothing without --otlp"),
         ({"otlp_secret": "key"}, "--otlp-secret says nothing without --otlp"),
         ({"otlp": OTLP, "query_traces": "http://x"}, "does not say what keeps the traces"),
@@ -66,12 +71,25 @@ def test_what_makes_no_sense_is_refused_before_anything(options: Any, said: str)
 
 def test_it_goes_with_each_target_and_with_one_profile() -> None:
     for target in ("kind", "existing", "vm"):
-        chosen.check(Options(target, otlp=OTLP, query_traces=JAEGER, otlp_secret="key"))
+        chosen.check(Options(target, otlp=OTLP, query_traces=JAEGER))
+    chosen.check(Options("existing", otlp=OTLP, otlp_secret="key"))
     with pytest.raises(InputError, match="--otlp does not go with --profile production"):
         profiles.of(Options("existing", profile="production", otlp=OTLP))
     done = CliRunner().invoke(app, ["up", "--plan", "--otlp", OTLP])
     assert done.exit_code == 2
     assert "--otlp does not go with --target local" in " ".join(done.stderr.split())
+
+
+def test_a_secret_of_a_cluster_that_would_be_deleted_for_want_of_it_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    asked = Options("kind", otlp=OTLP, otlp_secret="key")
+    with pytest.raises(InputError, match="of a cluster that is not there yet"):
+        chosen.check(asked)
+    chosen.check(replace(asked, keep=True))
+    chosen.home(asked.name).mkdir(parents=True)
+    chosen.check(asked)
 
 
 @pytest.fixture
@@ -84,6 +102,9 @@ def test_nothing_is_installed_that_keeps_data(machine: Machine) -> None:
     described, given = rollout._described(asked, "kind-shop", OWN, {}, external.DASHBOARDS)
     assert given["components"] == {}
     assert given["agents"] == {"otlp": OTLP, "otlpSecret": "key"}
+    _, later = rollout._described(asked, "kind-shop", OWN, {}, external.DASHBOARDS, "7")
+    assert later["agents"] == {**given["agents"], "otlpSecretVersion": "7"}
+    assert helm.fingerprint(later) != helm.fingerprint(given)  # so that pods are made anew
     assert values.images(given) == [OWN]
     assert (described.hosts, described.keeps) == ({}, {"traces": "jaeger"})
     assert described.url("jaeger") == "http://127.0.0.1:16686"
@@ -118,9 +139,9 @@ def test_volumes_of_a_stack_that_is_there_are_not_taken_away_in_passing() -> Non
 def test_a_secret_has_what_is_sent_or_who_is_trusted(
     keys: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    secret = {"data": dict.fromkeys(keys, "eA==")}
+    secret = {"metadata": {"resourceVersion": "7"}, "data": dict.fromkeys(keys, "eA==")}
     monkeypatch.setattr(Cluster, "get", lambda *_: [secret])
-    external.require_secret(CLUSTER, External(OTLP, "key"))
+    assert external.require_secret(CLUSTER, External(OTLP, "key")) == "7"
 
 
 @pytest.mark.parametrize(
@@ -139,7 +160,8 @@ def test_a_secret_that_says_neither_is_told_before_anything(
         external.require_secret(CLUSTER, External(OTLP, "key"))
     assert caught.value.why == said
     assert "create secret generic key" in caught.value.next_step
-    external.require_secret(CLUSTER, External(OTLP))  # none was named
+    assert ("create namespace harness; " in caught.value.next_step) == (not found)
+    assert external.require_secret(CLUSTER, External(OTLP)) == ""  # none was named
 
 
 def test_status_asks_whom_up_was_told_of(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.cli import cluster as commands
-from harness.errors import ComponentError
+from harness.errors import SilentError
 from harness.stack.config import Stack
 from harness.stack.config.prometheus import Prometheus
 from harness.targets.kubernetes import condition, heard, proof, values
@@ -77,13 +77,14 @@ def test_nodes_that_are_not_heard_are_named(
     agents(monkeypatch, *(f"node-{number}" for number in range(9)))
     monkeypatch.setattr(heard, "_SECONDS", 0.05)
     backend.say["/api/v1/query"] = lambda: ages(node_0=1, node_1=61)
-    with pytest.raises(ComponentError) as caught:
+    with pytest.raises(SilentError) as caught:
         heard.by_node(CLUSTER, here(backend))
     assert caught.value.what == (
         "Of the agents of node-1, node-2, node-3, node-4, node-5 and others nothing came within "
         "60 s."
     )
     assert caught.value.why.startswith("That is 8 of 9 nodes")
+    assert caught.value.ages == {"node-0": 1.0, "node-1": 61.0}
 
 
 def node(name: str) -> dict[str, Any]:
@@ -116,3 +117,16 @@ def test_status_says_of_each_node_when_it_was_heard(
     json.dumps(told)
     commands._print_status(told, options)
     assert "2 s ago" in capsys.readouterr().out
+
+
+def test_status_says_of_the_others_when_they_were_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unheard(*_: Any, **__: Any) -> Proved:
+        raise heard._unheard(CLUSTER, ["node-2"], 2, {"node-1": 3.0})
+
+    monkeypatch.setattr(Cluster, "get", lambda *_: [node("node-1"), node("node-2")])
+    monkeypatch.setattr(proof, "prove", unheard)
+    pods = [pod("node-1"), pod("node-2")]
+    told = condition.told(Options("existing"), CLUSTER, pods, True, values.stack("shop"), proof.ONE)
+    assert not told["ready"]
+    assert "Of the agents of node-2 nothing came" in told["unproved"]
+    assert [each.get("heard_seconds") for each in told["nodes"]] == [3.0, None]

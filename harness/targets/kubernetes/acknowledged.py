@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.errors import ComponentError
+from harness.errors import ComponentError, HarnessError
 from harness.linux import processes
 from harness.targets.base import answer, arguments
 from harness.targets.kubernetes import node_pod
@@ -26,13 +26,13 @@ Told = Mapping[str, Mapping[str, Any]]
 def spans(cluster: Cluster, pods: Sequence[Pod]) -> int:
     """Spans that the receiver took so far of the agents of these pods' nodes, which flush first.
 
-    ComponentError, with their words, if it does not take what they have.
+    HarnessError, with their words, if it does not take what they have.
     """
     until = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
             return sum(int(one["spans"]) for one in _told(cluster, pods))
-        except ComponentError:
+        except HarnessError:  # a pod may end between being found and being asked
             if time.monotonic() > until:
                 raise
             time.sleep(_POLL_SECONDS)
@@ -43,11 +43,12 @@ def more(cluster: Cluster, pods: Sequence[Pod], before: int) -> int:
     until = time.monotonic() + _SECONDS
     while (found := spans(cluster, pods) - before) <= 0:
         if time.monotonic() > until:
+            names = " ".join(each["metadata"]["name"] for each in _agents(cluster, pods)[:1])
             gone = _dropped(_told(cluster, pods))
             raise ComponentError(
                 "A request was answered in the cluster, and the receiver took no span of it.",
                 f"Agents say of what was dropped: {gone}." if gone else "Agents dropped nothing.",
-                "See what they say: kubectl logs daemonset/agents --all-containers.",
+                f"See what they say: {cluster.shown} logs {names}.",
             )
         time.sleep(_POLL_SECONDS)
     return found
@@ -55,9 +56,19 @@ def more(cluster: Cluster, pods: Sequence[Pod], before: int) -> int:
 
 def _told(cluster: Cluster, pods: Sequence[Pod]) -> list[Mapping[str, Any]]:
     """What each collector of these pods' nodes says after it sent all that it had."""
-    nodes = {pod["spec"].get("nodeName") for pod in pods}
-    agents = [each for each in cluster.get("pods", AGENTS) if each["spec"].get("nodeName") in nodes]
+    agents = _agents(cluster, pods)
     return [one for agent in agents for one in _flushed(cluster, agent).values()]
+
+
+def _agents(cluster: Cluster, pods: Sequence[Pod]) -> list[Pod]:
+    """Those of these pods' nodes, without what is on its way out."""
+    nodes = {pod["spec"].get("nodeName") for pod in pods}
+    found = cluster.get("pods", AGENTS)
+    return [
+        each
+        for each in found
+        if each["spec"].get("nodeName") in nodes and "deletionTimestamp" not in each["metadata"]
+    ]
 
 
 def _flushed(cluster: Cluster, agent: Pod) -> Told:

@@ -120,6 +120,7 @@ def check(options: Options) -> None:
     selectors.values(options.selectors)
     dashboards.check(options.dashboards)
     external.check(options.external, _of_backends(options))
+    _check_secret(options)
     if options.target == "kind":
         _check_kind(options)
     elif options.target == "vm":
@@ -233,6 +234,19 @@ def _lacks_registry(options: Options) -> bool:
     """Whether its nodes get nothing out of a bundle; one of production still has the charts."""
     of_images_alone = options.bundle and options.profile != "production"
     return bool(of_images_alone and options.target == "existing" and not options.registry)
+
+
+def _check_secret(options: Options) -> None:
+    """InputError for a Secret of a cluster that would be made, and deleted for want of it."""
+    makes = options.target == "kind" or options.machines.create
+    if not options.otlp_secret or not makes or options.keep:
+        return
+    if not home(options.name, options.target).exists():
+        raise InputError(
+            f"--otlp-secret {options.otlp_secret} is of a cluster that is not there yet.",
+            "It would be made and, the Secret not being in it, deleted again.",
+            "Say --keep: then it stays, you make the Secret in it, and run this again.",
+        )
 
 
 def _check_kind(options: Options) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, SilentError
 from harness.stack.config import Stack
 from harness.targets.kubernetes import chosen, dashboards, external, helm, pods, proof, values
 from harness.targets.kubernetes.chosen import Options
@@ -60,12 +60,12 @@ def told(
         try:
             proved = proof.prove(cluster, described, asked, shows=shows)
         except HarnessError as error:  # pods may be ready that are not heard
+            if isinstance(error, SilentError):
+                _note_heard(nodes, error.ages)
             return {**answer, "ready": False, "unproved": str(error)}
         answer["proof"] = {each.signal: [each.backend, each.seconds] for each in proved.arrivals}
         answer["origin"] = dict(proved.origin)
-        for node in nodes:
-            if node["name"] in proved.heard:
-                node["heard_seconds"] = proved.heard[node["name"]]
+        _note_heard(nodes, proved.heard)
         if proved.acknowledged:
             answer["acknowledged"] = proved.acknowledged
         if proved.shown is not None:
@@ -73,6 +73,12 @@ def told(
         if proved.unshown:
             answer["unshown"] = proved.unshown
     return answer
+
+
+def _note_heard(nodes: Sequence[dict[str, Any]], ages: Mapping[str, float]) -> None:
+    for node in nodes:
+        if node["name"] in ages:
+            node["heard_seconds"] = max(0.0, ages[node["name"]])
 
 
 def _node(node: dict[str, Any], found: Sequence[dict[str, Any]]) -> dict[str, Any]:

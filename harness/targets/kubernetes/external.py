@@ -16,7 +16,7 @@ from harness.errors import InputError, NeedError
 from harness.plan.url import hidden
 from harness.stack import catalog
 from harness.stack.config import Stack
-from harness.targets.kubernetes import values
+from harness.targets.kubernetes import namespaces, values
 from harness.targets.kubernetes.dashboards import Choice
 from harness.targets.kubernetes.kubectl import Cluster
 
@@ -89,9 +89,12 @@ def stack(asked: External) -> Stack:
     )
 
 
-def agents(asked: External) -> Tree:
-    """The chart's values of `agents` that say where they send to."""
-    found = {"otlp": asked.otlp, "otlpSecret": asked.secret}
+def agents(asked: External, version: str = "") -> Tree:
+    """The chart's values of `agents` that say where they send to.
+
+    `version` is of the Secret: pods read it when they start, and are made anew with each.
+    """
+    found = {"otlp": asked.otlp, "otlpSecret": asked.secret, "otlpSecretVersion": version}
     return {name: value for name, value in found.items() if value}
 
 
@@ -105,22 +108,27 @@ def of(release: Mapping[str, Any] | None) -> External:
     return External(**(release or {}).get("external", {}))
 
 
-def require_secret(cluster: Cluster, asked: External) -> None:
-    """NeedError unless the Secret that is named is there, with something in it that is read."""
+def require_secret(cluster: Cluster, asked: External) -> str:
+    """The version of the Secret that is named, empty if none is.
+
+    NeedError unless it is there, with something in it that is read.
+    """
     if not asked.secret:
-        return
+        return ""
     found = cluster.get("secret", asked.secret)
     keys = sorted(found[0].get("data") or {}) if found else []
     if {HEADERS, AUTHORITY} & set(keys):
-        return
+        return str(found[0]["metadata"]["resourceVersion"])
     had = f"It has: {', '.join(keys) or 'nothing'}." if found else "There is no such Secret."
+    secret = (
+        f"{cluster.shown} create secret generic {asked.secret} "
+        f"--from-literal={HEADERS}='authorization=Basic%20...' --from-file={AUTHORITY}=FILE"
+    )
     raise NeedError(
         f"The Secret {asked.secret} of the namespace {cluster.namespace} has neither {HEADERS} nor "
         f"{AUTHORITY}.",
         had,
-        f"Make it: {cluster.shown} create secret generic {asked.secret} "
-        f"--from-literal={HEADERS}='authorization=Basic%20...' --from-file={AUTHORITY}=FILE; "
-        "one of them will do.",
+        f"Make it: {'; '.join([*namespaces.by_hand(cluster), secret])}; one of its two will do.",
     )
 
 
@@ -161,6 +169,12 @@ def _parts(option: str, url: str) -> SplitResult:
             "It begins with http:// or https:// and a host.",
             "Say for instance http://receiver.telemetry:4318.",
         ) from None
+    if parts.query or parts.fragment:
+        raise InputError(
+            f"{option}: {hidden(url.split('?')[0].split('#')[0])} goes on with a query.",
+            "Nobody would be asked with it, and a login in it would be read by who may see pods.",
+            "Leave it out. Agents send what a Secret holds: --otlp-secret NAME.",
+        )
     if "@" in parts.netloc:
         raise InputError(
             f"{option}: {hidden(url)} has a login in it.",

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from typing import cast
 
-from harness.errors import ComponentError
+from harness.errors import SilentError
 from harness.stack import backends
 from harness.stack.config import Stack
 from harness.stack.questions import Metrics
@@ -23,7 +24,7 @@ _NAMED = 5  # of nodes, in an error
 
 
 def by_node(cluster: Cluster, here: Stack) -> dict[str, float]:
-    """Seconds since each node was heard that has agents; ComponentError if one is not."""
+    """Seconds since each node was heard that has agents; SilentError if one is not."""
     nodes = {str(pod["spec"].get("nodeName", "")) for pod in cluster.get("pods", AGENTS)} - {""}
     keeper = cast(Metrics, backends.keeper(here, "metrics"))
     until = time.monotonic() + _SECONDS
@@ -33,16 +34,20 @@ def by_node(cluster: Cluster, here: Stack) -> dict[str, float]:
         if not silent:
             return {node: max(0.0, ages[node]) for node in sorted(nodes)}
         if time.monotonic() > until:
-            raise _unheard(cluster, silent, len(nodes))
+            told = {each: ages[each] for each in nodes & ages.keys()}
+            raise _unheard(cluster, silent, len(nodes), told)
         time.sleep(_POLL_SECONDS)
 
 
-def _unheard(cluster: Cluster, silent: list[str], of: int) -> ComponentError:
+def _unheard(
+    cluster: Cluster, silent: list[str], of: int, ages: Mapping[str, float]
+) -> SilentError:
     named = ", ".join(silent[:_NAMED]) + (" and others" if silent[_NAMED:] else "")
-    return ComponentError(
+    return SilentError(
         f"Of the agents of {named} nothing came within {AGE_SECONDS:.0f} s.",
         f"That is {len(silent)} of {of} nodes: they do not send, do not reach the Collector, or "
         "their clocks are late.",
         f"See what they say: {cluster.shown} get pods -o wide, then the logs of the pod agents-... "
         "of such a node.",
+        ages=ages,
     )

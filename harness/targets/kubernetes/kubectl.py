@@ -75,6 +75,8 @@ class Cluster:
     def refuses(self, manifest: Mapping[str, Any]) -> str:
         """What the API has against an object, by its admission, too; empty if it would take it."""
         done = self._apply(manifest, "--dry-run=server", check=False)
+        if done.returncode and any(each in done.stderr for each in _SILENT):
+            raise refusal("`kubectl apply --dry-run=server`", done.stderr)
         return " ".join(done.stderr.split())[-800:] if done.returncode else ""
 
     def _apply(self, manifest: Mapping[str, Any], *more: str, check: bool = True) -> Completed:

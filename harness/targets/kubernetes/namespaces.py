@@ -43,6 +43,17 @@ def require(cluster: Cluster, option: str, purpose: str = STACK) -> bool:
     return is_new
 
 
+def by_hand(cluster: Cluster) -> list[str]:
+    """The commands that make it as ours, for what has to be in it first; none if it is there."""
+    if cluster.get("namespace", cluster.namespace):
+        return []
+    kubectl = " ".join(["kubectl", *cluster.where])
+    return [
+        f"{kubectl} create namespace {cluster.namespace}",
+        f"{kubectl} label namespace {cluster.namespace} {MANAGED}={MANAGER}",
+    ]
+
+
 def is_ours(cluster: Cluster, purpose: str = STACK) -> bool:
     """Whether it is there, and we made it for this."""
     found = cluster.get("namespace", cluster.namespace)

@@ -114,9 +114,10 @@ def _install(
 ) -> RolledOut:
     now = helm.state(cluster)
     external.require_no_data(options.external, now)
+    secret = external.require_secret(cluster, options.external)
     choice = _choice(options, now, bundle)
     volumes = storage.wanted(options.storage, options.storage_class, now)
-    described, given = _described(options, cluster.context, image, volumes, choice)
+    described, given = _described(options, cluster.context, image, volumes, choice, secret)
     deployed = now is not None and now["status"] == "deployed"
     same = now is not None and now["fingerprint"] == helm.fingerprint(given)
     if choice and deployed and same and all(map(pods.is_ready, pods.ours(cluster))):
@@ -128,7 +129,6 @@ def _install(
         preflight.require(storage.checks(cluster, volumes))
         if options.pull_secret:
             sources.require_pull_secret(cluster, options.pull_secret)
-        external.require_secret(cluster, options.external)
     if options.target == "kind":
         with timed(phases, "images", tell):
             own = Kind(options.name, chosen.home(options.name))
@@ -143,7 +143,7 @@ def _install(
                 tried = given["components"][dashboards.GRAFANA]
                 choice = dashboards.tried(cluster, tried, options.pull_secret)
                 tell(choice.told)
-            described, given = _described(options, cluster.context, image, volumes, choice)
+            described, given = _described(options, cluster.context, image, volumes, choice, secret)
         with timed(phases, "installation", tell):
             helm.settle(cluster)
             helm.install(cluster, given)
@@ -153,15 +153,23 @@ def _install(
 
 
 def _described(
-    options: Options, cluster: str, image: str, volumes: Mapping[str, str], choice: Choice | None
+    options: Options,
+    cluster: str,
+    image: str,
+    volumes: Mapping[str, str],
+    choice: Choice | None,
+    secret: str = "",
 ) -> tuple[Stack, dict[str, Any]]:
-    """The stack and the chart's values for it, with Grafana while nothing is chosen yet."""
+    """The stack and the chart's values for it, with Grafana while nothing is chosen yet.
+
+    `secret` is the version of the Secret with which agents send to somebody's own receiver.
+    """
     grafana, own = choice is None or choice.taken, options.external
     if own:
         described = external.stack(own)
     else:
         described = values.stack(cluster, options.retention_hours, grafana=grafana)
-    of_agents = {**selectors.values(options.selectors), **external.agents(own)}
+    of_agents = {**selectors.values(options.selectors), **external.agents(own, secret)}
     names = image, options.registry, options.pull_secret
     given = values.values(described, *names, volumes, of_agents)
     if own:

@@ -17,6 +17,7 @@ from harness.targets.kubernetes import (
     chosen,
     dashboards,
     images,
+    namespaces,
     packing,
     registry,
     values,
@@ -25,7 +26,7 @@ from harness.targets.kubernetes.archive import Archive, Content
 from harness.targets.kubernetes.chart_bundle import Given
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.images import Nodes
-from harness.targets.kubernetes.kubectl import MANAGER, Cluster, labels
+from harness.targets.kubernetes.kubectl import Cluster, labels
 
 _PULL_TYPES = ("kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg")
 
@@ -140,14 +141,12 @@ def require_pull_secret(cluster: Cluster, name: str) -> None:
     said = _amiss(cluster, name)
     if not said:
         return
-    namespace, kubectl = cluster.namespace, " ".join(["kubectl", *cluster.where])
-    made = [f"{cluster.shown} create secret docker-registry {name} --docker-server=..."]
-    if not cluster.get("namespace", namespace):
-        label = f"app.kubernetes.io/managed-by={MANAGER}"
-        made.insert(0, f"{kubectl} create namespace {namespace}")
-        made.insert(1, f"{kubectl} label namespace {namespace} {label}")
+    made = [
+        *namespaces.by_hand(cluster),
+        f"{cluster.shown} create secret docker-registry {name} --docker-server=...",
+    ]
     raise NeedError(
-        f"There is no Secret {name} to pull images with in the namespace {namespace}.",
+        f"There is no Secret {name} to pull images with in the namespace {cluster.namespace}.",
         said,
         f"Make it: {'; '.join(made)}.",
     )

@@ -175,7 +175,8 @@ folders | while read -r each; do
 done
 [ ! -d "$folder/before" ] || (cd "$folder/before" && find . ! -type d) | while read -r each; do
     # file by file: `cp -a` of the folders would give / and /usr what ours have
-    mkdir -p "$(dirname "${each#.}")" && cp -a "$folder/before/$each" "${each#.}"
+    mkdir -p "$(dirname "${each#.}")"
+    cp -a "$folder/before/$each" "${each#.}"
 done
 if [ -e "$folder/config.toml" ]; then
     cp -p "$folder/config.toml" /etc/containerd/config.toml
