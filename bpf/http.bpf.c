@@ -75,13 +75,17 @@ int http_egress(struct __sk_buff *skb)
 	}
 	for (i = 0; i < QUEUE; i++) {
 		if (conn->answering && has_ended(skb, &seg, conn))
-			finish(conn, outcome_of(conn), conn->last_ns, left_so_far(conn));
+			finish(conn, outcome_of(conn), conn->last_ns, ended_size(conn));
 		taken = conn->answering ? go_on(skb, &seg, conn) : answer(skb, &seg, conn);
-		if (!taken || taken >= seg.len || conn->begun == conn->ended)
+		if (!taken || taken >= seg.len)
 			break;
 		seg.offset += taken;
 		seg.seq += taken;
 		seg.len -= taken;
+		if (conn->begun == conn->ended) {
+			unasked(skb, &seg, conn);
+			break;
+		}
 	}
 	return 1;
 }
@@ -92,6 +96,7 @@ int http_release(struct bpf_sock *sk)
 	struct http_conn *conn = bpf_sk_storage_get(&conns, sk, NULL, 0);
 	struct http_queue *queue;
 	__u64 now;
+	bool cut;
 	__u32 i;
 
 	if (!conn) {
@@ -102,13 +107,14 @@ int http_release(struct bpf_sock *sk)
 	if (conn->begun == conn->ended || conn->generation != generation || still_sends(sk, conn))
 		return 1;
 	now = bpf_ktime_get_ns();
+	cut = was_cut(sk, conn);
 	queue = bpf_sk_storage_get(&queues, sk, NULL, 0);
 	for (i = 0; i < QUEUE && conn->begun != conn->ended; i++) {
 		if (conn->current != conn->ended && queue) {
 			conn->request = queue->waiting[conn->ended & (QUEUE - 1)];
 			conn->current = conn->ended;
 		}
-		give_up(conn, error_of(sk->state), now);
+		give_up(conn, error_of(sk->state), now, cut);
 	}
 	return 1;
 }
