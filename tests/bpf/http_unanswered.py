@@ -2,11 +2,11 @@
 
 /close closes the connection, /half does so in the middle of a response, /large does so when all of
 a response is written and most of it waits to be sent, /held writes as much and waits for the
-client, /begun begins a body without a length and does, too, /shut ends one by a FIN, /wait waits for more from the client and then
-sends the rest, /until answers up to the end of the connection, /chunks closes it in the middle of a
-chunked response, /trailers behind the trailers of one, /torn behind one whose last bytes leave
-apart, /upload reads a chunked request to its end before it answers; any other path is never
-answered, and the connection is closed when the client's end is.
+client, /begun begins a body without a length and does, too, /shut ends one by a FIN, /wait waits
+for more from the client and then sends the rest, /until answers up to the end of the connection,
+/chunks closes it in the middle of a chunked response, /trailers behind the trailers of one, /torn
+behind one whose last bytes leave apart, /upload reads a chunked request to its end before it
+answers; any other path is never answered, and the connection is closed when the client's end is.
 """
 
 from __future__ import annotations
