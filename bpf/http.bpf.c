@@ -96,7 +96,6 @@ int http_release(struct bpf_sock *sk)
 	struct http_conn *conn = bpf_sk_storage_get(&conns, sk, NULL, 0);
 	struct http_queue *queue;
 	__u64 now;
-	bool cut;
 	__u32 i;
 
 	if (!conn) {
@@ -107,14 +106,15 @@ int http_release(struct bpf_sock *sk)
 	if (conn->begun == conn->ended || conn->generation != generation || still_sends(sk, conn))
 		return 1;
 	now = bpf_ktime_get_ns();
-	cut = was_cut(sk, conn);
+	if (conn->answering == A_CLOSE && was_cut(sk, conn))
+		conn->answering = A_LENGTH; /* its end never left */
 	queue = bpf_sk_storage_get(&queues, sk, NULL, 0);
 	for (i = 0; i < QUEUE && conn->begun != conn->ended; i++) {
 		if (conn->current != conn->ended && queue) {
 			conn->request = queue->waiting[conn->ended & (QUEUE - 1)];
 			conn->current = conn->ended;
 		}
-		give_up(conn, error_of(sk->state), now, cut);
+		give_up(conn, error_of(sk->state), now);
 	}
 	return 1;
 }

@@ -24,12 +24,11 @@ static __always_inline bool was_cut(struct bpf_sock *sk, struct http_conn *conn)
 }
 
 /* no response comes any more, or no more of one */
-static __always_inline void give_up(struct http_conn *conn, __u32 error, __u64 now, bool cut)
+static __always_inline void give_up(struct http_conn *conn, __u32 error, __u64 now)
 {
 	if (!conn->answering)
 		finish(conn, error << 24, now, UNKNOWN);
-	else if ((conn->answering == A_CLOSE && !cut) ||
-		 (conn->answering == A_CHUNKED && may_be_whole(conn)))
+	else if (conn->answering == A_CLOSE || (conn->answering == A_CHUNKED && may_be_whole(conn)))
 		finish(conn, outcome_of(conn), conn->last_ns, left_so_far(conn));
 	else
 		finish(conn, outcome_of(conn) | error << 24, now, UNKNOWN);
@@ -74,7 +73,7 @@ static __noinline int release_early(struct bpf_sock *sk, __u64 now)
 	if (!conn)
 		return 0;
 	if (conn->generation == generation && conn->begun != conn->ended)
-		give_up(conn, error_of(sk->state), now, false);
+		give_up(conn, error_of(sk->state), now);
 	bpf_map_delete_elem(&early, &client);
 	return 0;
 }
