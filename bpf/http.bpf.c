@@ -75,13 +75,17 @@ int http_egress(struct __sk_buff *skb)
 	}
 	for (i = 0; i < QUEUE; i++) {
 		if (conn->answering && has_ended(skb, &seg, conn))
-			finish(conn, outcome_of(conn), conn->last_ns, left_so_far(conn));
+			finish(conn, outcome_of(conn), conn->last_ns, ended_size(conn));
 		taken = conn->answering ? go_on(skb, &seg, conn) : answer(skb, &seg, conn);
-		if (!taken || taken >= seg.len || conn->begun == conn->ended)
+		if (!taken || taken >= seg.len)
 			break;
 		seg.offset += taken;
 		seg.seq += taken;
 		seg.len -= taken;
+		if (conn->begun == conn->ended) {
+			unasked(skb, &seg, conn);
+			break;
+		}
 	}
 	return 1;
 }
@@ -102,6 +106,8 @@ int http_release(struct bpf_sock *sk)
 	if (conn->begun == conn->ended || conn->generation != generation || still_sends(sk, conn))
 		return 1;
 	now = bpf_ktime_get_ns();
+	if (conn->answering == A_CLOSE && was_cut(sk, conn))
+		conn->answering = A_LENGTH; /* its end never left */
 	queue = bpf_sk_storage_get(&queues, sk, NULL, 0);
 	for (i = 0; i < QUEUE && conn->begun != conn->ended; i++) {
 		if (conn->current != conn->ended && queue) {

@@ -12,6 +12,17 @@ static __always_inline __u32 error_of(__u32 state)
 	return state == BPF_TCP_CLOSE ? E_RESET : E_SERVER_CLOSED;
 }
 
+/* whether a connection ended before its server had ended it: by a FIN, behind all that left */
+static __always_inline bool was_cut(struct bpf_sock *sk, struct http_conn *conn)
+{
+	__u32 written;
+
+	if (sk->protocol != IPPROTO_TCP || sk->state != BPF_TCP_CLOSE)
+		return false;
+	written = BPF_CORE_READ((struct tcp_sock *)sk, write_seq);
+	return written - conn->out_seq != 1;
+}
+
 /* no response comes any more, or no more of one */
 static __always_inline void give_up(struct http_conn *conn, __u32 error, __u64 now)
 {
@@ -29,7 +40,7 @@ static __always_inline bool still_sends(struct bpf_sock *sk, struct http_conn *c
 	struct tcp_sock *tp = (struct tcp_sock *)sk;
 	__u32 written = 0, sent = 0;
 
-	if (sk->protocol != IPPROTO_TCP)
+	if (sk->protocol != IPPROTO_TCP || sk->state == BPF_TCP_CLOSE) /* nothing leaves any more */
 		return false;
 	written = BPF_CORE_READ(tp, write_seq);
 	sent = BPF_CORE_READ(tp, snd_nxt);

@@ -153,6 +153,14 @@ __noinline __u32 go_on(struct __sk_buff *skb, struct http_segment *seg, struct h
 	return 0;
 }
 
+/* the size of a body that has_ended: what left may be of a response behind a chunked one, too */
+static __always_inline __u64 ended_size(const struct http_conn *conn)
+{
+	if (conn->answering == A_CHUNKED && !may_be_whole(conn))
+		return UNKNOWN;
+	return left_so_far(conn);
+}
+
 /* a body whose end was not seen ends where the response behind it begins */
 static __always_inline bool has_ended(struct __sk_buff *skb, struct http_segment *seg,
 				      struct http_conn *conn)
@@ -187,7 +195,7 @@ static __noinline int unasked(struct __sk_buff *skb, struct http_segment *seg,
 	conn->out_seq = seg->seq + seg->len;
 	if (conn->skipped)
 		conn->skipped--;
-	else
+	else if (!targ_selecting || is_selected(bpf_skb_cgroup_id(skb)))
 		lose(L_UNSEEN);
 	return 0;
 }

@@ -27,17 +27,20 @@ from harness.agent.telemetry import Log, Point, Readings, counter
 
 SERIES = 4096  # between whom flows are told; more of them are told together
 WAITING = 8192
-PASSED = ("FORWARDED", "REDIRECTED", "TRACED", "TRANSLATED")
-OTHER: tuple[tuple[str, str], ...] = (("otel.metric.overflow", "true"),)
+PASSED = ("FORWARDED", "REDIRECTED", "TRACED", "TRANSLATED", "AUDIT")  # that: as without a policy
+Key = tuple[tuple[str, str | bool], ...]
+OTHER: Key = (("otel.metric.overflow", True),)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SIDES = ("source", "destination")
 _CHUNK = 65536
+_LOST = "What Hubble lost, lines not read, and records dropped, whose flows are counted."
 
 
 class Flows:
     """What was read: counts by attributes, records of what was not let through."""
 
     def __init__(self) -> None:
-        self.counts: Counter[tuple[tuple[str, str], ...]] = Counter()
+        self.counts: Counter[Key] = Counter()
         self.records: list[Log] = []
         self.dropped = self.lost = self.unread = 0
 
@@ -55,7 +58,7 @@ class Flows:
 
     def _flow(self, flow: Mapping[str, Any]) -> None:
         told = attributes(flow)
-        key = tuple(told.items())
+        key: Key = tuple(told.items())
         self.counts[key if key in self.counts or len(self.counts) < SERIES else OTHER] += 1
         if flow.get("verdict") in PASSED:
             return
@@ -74,7 +77,7 @@ class Flows:
         return Readings(
             [
                 counter("hubble.flows", "{flow}", flows, "Flows that Hubble told of."),
-                counter("hubble.flows.lost", "{flow}", missing, "Flows that are in no count."),
+                counter("hubble.flows.lost", "{flow}", missing, _LOST),
             ]
         )
 
@@ -163,17 +166,25 @@ def run(descriptor: int, bridge: Bridge, flows: Flows, interval: float) -> None:
 
 
 def _stop(*_: object) -> NoReturn:
+    _ignore()
     raise KeyboardInterrupt
 
 
+def _ignore() -> None:
+    """A second signal, and any while the rest is sent, would lose that."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """0 when all was sent that was read, 2 when it was not."""
+    """0 when all was read and sent, 2 when it was not."""
     parser = argparse.ArgumentParser(prog="python -m harness.agent.hubble", allow_abbrev=False)
     parser.add_argument("--otlp", required=True, help="base URL of an OTLP/HTTP receiver")
     parser.add_argument("--service-name", default="hubble", help="resource attribute")
     parser.add_argument("--interval", type=float, default=3.0, help="seconds between exports")
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, _stop)
+    for number in _SIGNALS:
+        signal.signal(number, _stop)
     flows = Flows()
     try:
         bridge = Bridge(flows, Exporter(options.otlp), options.service_name)
@@ -182,10 +193,17 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     with contextlib.suppress(KeyboardInterrupt):  # what was read is sent
         run(sys.stdin.fileno(), bridge, flows, options.interval)
+    _ignore()
     bridge.send()
-    if bridge.amiss:
-        print(bridge.amiss, file=sys.stderr)
-    return 2 if bridge.amiss else 0
+    missing = ""
+    if flows.dropped or flows.unread:
+        missing = (
+            f"Not all was told. {flows.unread} lines could not be read, {flows.dropped} records "
+            "had no room or were refused. Give Hubble `--output jsonpb`, and look at the receiver."
+        )
+    for each in filter(None, (bridge.amiss, missing)):
+        print(each, file=sys.stderr)
+    return 2 if bridge.amiss or missing else 0
 
 
 if __name__ == "__main__":

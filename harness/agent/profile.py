@@ -106,7 +106,7 @@ class Profile:
         self._samples: Counter[str] = Counter()
         self._lost: Counter[str] = Counter()
         self._read: set[tuple[int, int]] = set()  # images and their stacks of code objects
-        self._looked_at = 0  # samples, when the last were looked at
+        self._looked_at = (0, 0)  # samples that were taken, the last two times
 
     def configure(self, obj: Object) -> None:
         """Make room for the samples that all CPUs can take between two drains."""
@@ -210,8 +210,8 @@ class Profile:
 
     def _read_names(self) -> None:
         """Read the functions of Python that were seen: the process may end before the drain."""
-        taken, before = self._total(_EVENTS), self._looked_at
-        self._looked_at = taken
+        taken = self._total(_EVENTS)  # each is there a little after it is counted
+        before, self._looked_at = self._looked_at[0], (self._looked_at[1], taken)
         if taken == before:
             return
         for key, _ in self._object.map("samples").items():

@@ -1,11 +1,12 @@
 """A server that answers some requests and not others; prints its port as JSON. argv: none.
 
 /close closes the connection, /half does so in the middle of a response, /large does so when all of
-a response is written and most of it waits to be sent, /wait waits for more from the client and then
-sends the rest, /until answers up to the end of the connection, /chunks closes it in the middle of a
-chunked response, /trailers behind the trailers of one, /torn behind one whose last bytes leave
-apart, /upload reads a chunked request to its end before it answers; any other path is never
-answered, and the connection is closed when the client's end is.
+a response is written and most of it waits to be sent, /held writes as much and waits for the
+client, /begun begins a body without a length and does, too, /shut ends one by a FIN, /wait waits
+for more from the client and then sends the rest, /until answers up to the end of the connection,
+/chunks closes it in the middle of a chunked response, /trailers behind the trailers of one, /torn
+behind one whose last bytes leave apart, /upload reads a chunked request to its end before it
+answers; any other path is never answered, and the connection is closed when the client's end is.
 """
 
 from __future__ import annotations
@@ -30,12 +31,16 @@ def serve(connection: socket.socket) -> None:
             path = asked.split(b" ")[1]
             if path == b"/half":
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
-            elif path == b"/large":
+            elif path in (b"/large", b"/held"):
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * LARGE)
                 head = f"HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n"
                 connection.sendall(head.encode() + bytes(LARGE))
             elif path == b"/until":
                 connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nall of it")
+            elif path in (b"/begun", b"/shut"):
+                connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nsome")
+                if path == b"/shut":
+                    connection.shutdown(socket.SHUT_WR)
             elif path in CHUNKED:
                 connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
                 for piece in CHUNKED[path]:

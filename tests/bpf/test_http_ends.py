@@ -126,6 +126,35 @@ def test_a_response_that_still_leaves_when_the_server_closes_is_whole(
     assert ends(receiver) == {("/large", 200, ""): 5}
 
 
+def test_a_response_whose_client_resets_the_connection_is_no_whole_one(
+    start_agent: Any, receiver: Any, unanswered: int
+) -> None:
+    """Most of /held waits to be sent; nobody knows how long /begun would have been."""
+    agent = start_agent("http", "--sample", "1")
+    for path in ("/held", "/begun"):
+        for _ in range(5):
+            with socket.socket() as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.settimeout(10)
+                client.connect(("127.0.0.1", unanswered))
+                client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                assert client.recv(1) == b"H"
+    for _ in range(5):
+        leave(unanswered, "/shut")
+    assert await_events(agent, 15)["events"] == 15
+    assert ends(receiver) == {
+        ("/held", 200, "connection_reset"): 5,
+        ("/begun", 200, "connection_reset"): 5,
+        ("/shut", 200, ""): 5,
+    }
+    sizes = Counter(
+        (span.name, receiver.attributes(span).get("http.response.body.size"))
+        for span in receiver.spans
+    )
+    assert sizes == {("GET /held", None): 5, ("GET /begun", None): 5, ("GET /shut", 4): 5}
+
+
 def test_requests_of_a_server_that_is_killed(
     start_agent: Any, receiver: Any, service: Any, unanswered: int
 ) -> None:

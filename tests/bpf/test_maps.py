@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.agent import maps
 from harness.agent.libbpf import Map, Object
 
 pytestmark = pytest.mark.bpf
@@ -51,3 +52,16 @@ def test_every_entry_is_taken_once(table: Map) -> None:
         found = list(table.drain())
         assert (len(found), dict(found)) == (number, entries)
         assert list(table.items()) == []
+
+
+def test_entries_of_one_bucket_that_do_not_fit_at_once_are_read_once(
+    table: Map, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is room for one, the kernel refuses a bucket of two: thousands have some."""
+    monkeypatch.setattr(maps, "_LEAST_BATCH", 1)
+    monkeypatch.setattr(maps, "_BATCH", 1)
+    entries = fill(table, 4000)
+    found = list(table.items())
+    assert (len(found), dict(found)) == (4000, entries)
+    found = list(table.drain())
+    assert (len(found), dict(found)) == (4000, entries)

@@ -131,6 +131,17 @@ def test_a_response_to_what_was_no_request_is_told_as_lost(bench: Bench) -> None
     assert bench.lost() == {"unseen": 1}
 
 
+def test_a_response_to_no_request_behind_another_in_one_segment_is_lost_and_told(
+    bench: Bench,
+) -> None:
+    bench.ask(get())
+    bench.ask(b"GE", get()[2:])
+    (packet,) = bench.reply(OK + answer(201))
+    bench.send(packet)  # once more
+    assert bench.counted() == {("GET", "/a", 200): 1}
+    assert bench.lost() == {"unseen": 1}
+
+
 def test_a_response_ends_with_its_last_byte(bench: Bench) -> None:
     bench.ask(get())
     text = answer(200, b"0123456789")
@@ -191,3 +202,11 @@ def test_a_body_whose_end_was_not_seen_ends_before_the_next_response(bench: Benc
     bench.reply(answer(201))
     assert bench.counted() == {("GET", "/a", 200): 1, ("GET", "/b", 201): 1}
     assert bench.told("http.response.body.size") == [(len(body),), (2,)]
+
+
+def test_a_body_has_no_size_where_the_next_response_may_be_in_it(bench: Bench) -> None:
+    """That one begins in the segment in which a chunked body ends: it is taken for body."""
+    bench.ask(get(b"/a"), get(b"/b"), get(b"/c"))
+    bench.reply(CHUNKED, BODY + answer(201), answer(202))
+    assert bench.counted() == {("GET", "/a", 200): 1, ("GET", "/b", 202): 1}
+    assert bench.told("http.response.body.size") == [(None,), (2,)]

@@ -84,6 +84,27 @@ def test_requests_of_selected_pods_are_seen_and_no_others(
     assert requests(receiver) == {IDS[SHOP]: 7}
 
 
+def test_responses_of_a_pod_that_is_selected_no_more_are_not_lost(
+    start_agent: Any, make: Make, api: Api
+) -> None:
+    """On a connection that was known when it was selected."""
+    agent = start_agent("http", "--containers", f"--kubernetes-api={api.url}", *SELECTED)
+    port = make(SHOP).serve()
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as client:
+
+        def more() -> int:
+            before = agent.call("stats")["events"]
+            client.request("GET", "/")
+            client.getresponse().read()
+            return int(agent.call("stats")["events"] - before)
+
+        assert more() == 1
+        api.put(SHOP, "shop", app="go", tier="test")
+        assert until(lambda: more() == 0)
+        assert more() == 0
+        assert agent.call("stats")["lost_unseen"] == 0
+
+
 def test_without_containers_told_apart_selected_pods_are_seen_only(
     start_agent: Any, receiver: Any, make: Make, api: Api
 ) -> None:

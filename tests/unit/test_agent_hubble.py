@@ -23,6 +23,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 
 from harness.agent import hubble
 from harness.agent.otlp import Exporter
+from tests.waiting import until
 
 # as `hubble observe --output jsonpb` prints them, some fields left out
 FORWARDED: dict[str, Any] = {
@@ -76,7 +77,8 @@ def test_what_is_no_flow_is_counted_and_ends_nothing() -> None:
         flows.take(line)
     assert (flows.unread, flows.lost, flows.counts.total()) == (3, 5, 0)
     flows.take(_lines(FORWARDED))
-    assert flows.counts.total() == 1
+    flows.take(_lines({"flow": {"verdict": "AUDIT"}}))  # a policy would have denied it
+    assert flows.counts.total() == 2
     assert flows.records == []
 
 
@@ -88,6 +90,8 @@ def test_more_pairs_than_have_room_are_told_together(monkeypatch: pytest.MonkeyP
         flows.take(_lines({"flow": told}))
     assert sorted(flows.counts.values()) == [1, 2, 2]
     assert flows.counts[hubble.OTHER] == 2
+    told = [dict(point.attributes) for point in flows.readings().metrics[0].data.data_points]
+    assert {"otel.metric.overflow": True} in told
 
 
 def test_records_have_an_end_and_what_is_beyond_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,6 +108,9 @@ class Receiver(HTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.status = 200
+        self.answers = threading.Event()
+        self.answers.set()
+        self.asked = 0
         self.got: list[tuple[str, Message]] = []
         self.url = f"http://127.0.0.1:{self.server_port}"
 
@@ -126,6 +133,8 @@ class Handler(BaseHTTPRequestHandler):
     server: Receiver
 
     def do_POST(self) -> None:
+        self.server.asked += 1
+        self.server.answers.wait(30)
         body = self.rfile.read(int(self.headers["Content-Length"]))
         kinds = {"/v1/metrics": ExportMetricsServiceRequest, "/v1/logs": ExportLogsServiceRequest}
         if self.server.status == 200:
@@ -210,6 +219,31 @@ def test_it_sends_by_the_clock_and_ends_on_a_signal(receiver: Receiver) -> None:
         assert receiver.got
         os.kill(process.pid, signal.SIGTERM)
         assert process.wait(30) == 0
+
+
+def test_a_second_signal_does_not_lose_what_is_sent_by_the_first(receiver: Receiver) -> None:
+    with _started(receiver.url, "0.1") as process:
+        assert process.stdin is not None
+        process.stdin.write(_lines(FORWARDED))
+        process.stdin.flush()
+        assert until(lambda: bool(receiver.got))
+        receiver.answers.clear()
+        asked = receiver.asked
+        os.kill(process.pid, signal.SIGTERM)
+        assert until(lambda: receiver.asked > asked)
+        os.kill(process.pid, signal.SIGTERM)
+        os.kill(process.pid, signal.SIGINT)
+        receiver.answers.set()
+        assert process.wait(30) == 0
+    assert receiver.points()["hubble.flows"] == 1
+
+
+def test_what_could_not_be_read_is_told_at_the_end(receiver: Receiver) -> None:
+    with _started(receiver.url, "60") as process:
+        _, said = process.communicate(b"no JSON\n" + _lines(FORWARDED), timeout=30)
+    assert process.returncode == 2
+    assert b"1 lines could not be read" in said
+    assert receiver.points() == {"hubble.flows": 1, "hubble.flows.lost": 1}
 
 
 @pytest.mark.parametrize(
