@@ -101,6 +101,51 @@ def test_one_that_saw_too_little_is_not_the_cheaper_one(beside: Summary) -> None
     assert said == "http saw too little to be compared."
 
 
+def _without(summary: Summary, *left_out: tuple[str, str]) -> Summary:
+    """The same without rows of these arms whose metric begins so."""
+    rows = tuple(
+        row for row in summary.rows
+        if not any(row.arm == arm and row.metric.startswith(base) for arm, base in left_out)
+    )  # fmt: skip
+    return replace(summary, rows=rows)
+
+
+def test_a_bill_without_entry_is_not_ranked_below_a_whole_one(beside: Summary) -> None:
+    def said(summary: Summary) -> str:
+        ((_, text),) = peers.told(summary, "go")
+        return text
+
+    billed = _billed(beside, http=(1.0, 2.0), flows=(12.0, 14.0))
+    low = _without(billed, ("http", "entry_us"))
+    assert said(low) == "The bills of http and flows are not compared: http's is without entry."
+    high = _without(billed, ("flows", "entry_us"))
+    assert said(high).endswith("is above that of http, by at least 10 µs a request.")
+    of_neither = _without(low, ("http", "bpf_us"))  # it has no programs
+    assert "by 10 to 13 µs" in said(of_neither)
+    ((sheet, _),) = peers.told(low, "go")
+    details = {arm: dict(zip(sheet.columns, cells, strict=True))["whole bill"].detail
+               for arm, _, cells in sheet.rows}  # fmt: skip
+    assert "without entry" in details["http"]
+    assert "without entry" not in details["flows"]
+
+
+def test_who_counts_by_expectation_may_have_seen_too_little_too(beside: Summary) -> None:
+    rows = tuple(
+        replace(row, metric="coverage_percent[samples]", estimate=60.0, low=40.0, high=120.0)
+        if row.arm == "flows" and row.metric.startswith("coverage_percent") else row
+        for row in beside.rows
+    )  # fmt: skip
+    ((_, said),) = peers.told(replace(beside, rows=rows), "go")
+    assert "flows saw too little to be compared." in said
+
+
+def test_what_was_seen_may_be_unknown_and_that_is_said(beside: Summary) -> None:
+    billed = _billed(beside, http=(1.0, 2.0), flows=(12.0, 14.0))
+    ((_, said),) = peers.told(_without(billed, ("flows", "coverage_percent")), "go")
+    assert "above that of http" in said
+    assert said.endswith("What flows saw of what there was is not known.")
+
+
 def test_two_options_of_one_collector_are_no_peers(beside: Summary) -> None:
     same = {**PEERS, "flows": {**PEERS["flows"], "name": "http"}}
     summary = replace(beside, about=replace(beside.about, collectors=same))
