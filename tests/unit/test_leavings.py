@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.linux import mount
+from harness.linux import bpf_pins, mount
 from harness.node import leavings, subject_process
 from harness.node.subject_process import SubjectProcess
 from harness.wire.subject import Source, Subject
@@ -104,3 +104,18 @@ def test_what_stays_is_not_told_as_removed_and_what_another_leaves_is_its_own(
     assert removed == f"x left behind {places[0]}/mine-1: it was removed."
     assert stays == f"x left behind {places[0]}/mine-2: it could not be removed."
     assert f"{places[0]}/stray appeared" in strays
+
+
+def test_a_pin_that_cannot_be_removed_is_not_told_as_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if path.name == "held":
+            raise PermissionError
+
+    held, free = tmp_path / "held", tmp_path / "free"
+    monkeypatch.setattr(bpf_pins, "_pins", lambda: iter((held, free)))
+    monkeypatch.setattr(bpf_pins, "_program_of", lambda _: 7)
+    monkeypatch.setattr(mount, "find", lambda _: tmp_path)
+    monkeypatch.setattr(Path, "unlink", unlink)
+    assert bpf_pins.remove([7]) == [free]
