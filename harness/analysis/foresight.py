@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from scipy import stats
 
-from harness.analysis import compare, stretches
+from harness.analysis import compare, ranks, stretches
 from harness.model import Arm, Comparison, WindowRow
 from harness.plan.experiment import Experiment
 
@@ -40,7 +40,7 @@ class Foreseen:
 
     `run` is the one that this follows from; without one `percent` is NaN. `at_most`: that run would
     have seen less, had it been one of today; `at_least`: it follows from windows in which nothing
-    came or went.
+    came or went. `lacking`: what more of is needed for an interval: blocks, or time for them.
     """
 
     workload: str
@@ -49,6 +49,7 @@ class Foreseen:
     run: str = ""
     at_most: bool = False
     at_least: bool = False
+    lacking: str = ""
 
 
 def foreseen(e: Experiment, past: Sequence[Past]) -> Iterator[Foreseen]:
@@ -60,8 +61,20 @@ def foreseen(e: Experiment, past: Sequence[Past]) -> Iterator[Foreseen]:
     """
     for workload in e.workloads:
         for method in dict.fromkeys(arm.method for arm in e.arms if arm.collectors):
+            if lacking := _lacking(e, workload, method):
+                yield Foreseen(workload, method, lacking=lacking)
+                continue
             known = (way(e, each, workload, method) for way in _WAYS for each in past)
             yield next(filter(None, known), Foreseen(workload, method))
+
+
+def _lacking(e: Experiment, workload: str, method: str) -> str:
+    """What there is too little of for an interval over trials by `block`, which has no pilot."""
+    if method != "block":
+        return ""
+    if e.blocks_of(workload) < ranks.LEAST:
+        return "blocks"
+    return "time" if e.blocks_of(workload) * _in_budget(e) < ranks.LEAST else ""
 
 
 def _by(e: Experiment, past: Past, workload: str, method: str) -> Foreseen | None:
@@ -98,7 +111,7 @@ def _by_windows(e: Experiment, past: Past, workload: str, method: str) -> Forese
     ours = [arm for arm in e.arms if arm.method == method and arm.collectors]
     blocks = e.blocks_of(workload) * _in_budget(e)
     spread = stretches.spread_percent(past.windows(workload), min(_seconds(e, workload, ours)))
-    if math.isnan(spread) or blocks < 2:
+    if math.isnan(spread):
         return None
     wider = float(stats.t.ppf((1 + compare.CONFIDENCE) / 2, blocks - 1)) / compare.Z_CONFIDENCE
     percent = compare.z_detect(_comparisons(e)) * wider * spread / math.sqrt(blocks)

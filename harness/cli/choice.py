@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from harness.analysis import hour
 from harness.collectors import subject
+from harness.collectors.spec import is_placed
 from harness.controller import telemetry
 from harness.errors import InputError
 from harness.model import BASELINE, FACTORIAL, Arm, StackKind, Trial
@@ -293,9 +294,15 @@ def _describe(arm: Arm, settle: float) -> str:
     of_host = [told for spec in arm.collectors if (told := _of_host(spec))]
     whole = f"; {' and '.join(of_host)} traces the whole host" if of_host else ""
     turning = parts.turning_seconds(arm, settle)
-    by_turns = f", by turns in {parts.PARTS} parts of a trial, {turning:.0f} s beside them"
+    least = "at least " if any(map(_is_moved, arm.collectors)) else ""
+    by_turns = f", by turns in {parts.PARTS} parts of a trial, {least}{turning:.0f} s beside them"
     how = f"method {arm.method}{by_turns if turning else ''}"
     return f"{' + '.join(arm.collectors)}{against}, {how}{whole}"
+
+
+def _is_moved(spec: str) -> bool:
+    """Whether it is a DaemonSet: how long one takes to come and go was not measured."""
+    return is_placed(spec) and not subject.is_option(spec)
 
 
 def _of_host(spec: str) -> str:

@@ -30,6 +30,8 @@ def lines(e: Experiment, reports: Path, facts: Mapping[str, Any], target: str) -
 
 def _sentence(found: Foreseen) -> str:
     who = f"{found.workload} by {found.method}:"
+    if found.lacking:
+        return f"{who} fewer than six trials have no interval: give more {found.lacking}"
     if math.isnan(found.percent):
         return (
             f"{who} from which size a cost is seen is not known, since no run here measured it so"

@@ -38,7 +38,7 @@ _KEYS = (
     "telemetry", "claims", "build", "program", "ready_by",
 )  # fmt: skip
 _TABLES = {
-    "source": ("way", "name", "version", "sha256", "lock", "package", "tells", "why"),
+    "source": ("way", "name", "version", "sha256", "lock", "package", "tells", "why", "asks"),
     "option": options.KEYS,
     "telemetry": ("signal", "kind", "scope", "seconds", "frequency"),
     "claims": ("text", "source", "date"),

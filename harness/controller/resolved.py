@@ -48,18 +48,44 @@ def check(
     for arm in experiment.arms:
         for spec in arm.collectors:
             _check_language(arm, found[spec], services.values())
+        _check_senders(arm, found)
     return Resolved(services, found)
 
 
 def _check_language(arm: Arm, definition: Definition, services: Iterable[Workload]) -> None:
-    """What runs within a service is made for one language; of one's own that is not known."""
-    wanted = definition.subject.language if definition.subject is not None else ""
+    """What runs within a service is made for one language; of one's own that is not known.
+
+    What is compiled into a service needs its source, and where that lies is not known either: a
+    program of one's own may be started in /, which would be copied.
+    """
+    subject = definition.subject
+    wanted = subject.language if subject is not None else ""
+    is_built = subject is not None and bool(subject.build)
     for service in services:
+        if is_built and not service.language:
+            raise InputError(
+                f"Arm {arm.name!r}: {definition.name!r} is compiled into a service, and where the "
+                f"source of {service.name!r} is and in which language is not known.",
+                next_step=f"Measure a service of {wanted or 'ours'}: --workload NAME.",
+            )
         if wanted and service.language not in ("", wanted):
             raise InputError(
                 f"Arm {arm.name!r}: {definition.name!r} runs in services of {wanted}, and "
                 f"{service.name!r} is one of {service.language}.",
                 next_step=f"Measure a service of {wanted}: --workload NAME.",
+            )
+
+
+def _check_senders(arm: Arm, found: Definitions) -> None:
+    """What is ready once something came must be the only one that sends."""
+    specs = (*arm.collectors, *arm.against)
+    for spec in specs:
+        subject = found[spec].subject
+        if len(specs) > 1 and subject is not None and subject.ready_by == "data":
+            raise InputError(
+                f"Arm {arm.name!r}: {found[spec].name!r} is ready by its first data, and what "
+                "another collector sends would be taken for it.",
+                next_step="Give it an arm of its own, or say `ready` in its definition.",
             )
 
 

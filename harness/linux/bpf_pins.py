@@ -15,8 +15,9 @@ def remove(program_ids: Collection[int]) -> list[Path]:
     wanted, found = {*program_ids}, []
     for path in list(_pins()) if wanted else ():
         if _program_of(path) in wanted:
-            path.unlink(missing_ok=True)
-            found.append(path)
+            with contextlib.suppress(OSError):  # it stays, and so do its programs
+                path.unlink(missing_ok=True)
+                found.append(path)
     root = mount.find("bpf")
     for path in found:
         if path.parent != root:

@@ -110,8 +110,11 @@ def _process(
     if collector.daemonset:
         return PlacedAgent(collector, testbed, folder)
     if collector.subject is not None:
-        made = InProcessAgent if collector.subject.is_within else SubjectProcess
-        return made(collector, testbed, folder)
+        if collector.subject.is_within:
+            return InProcessAgent(collector, testbed, folder)
+        every = (*notes.spec.candidates, *notes.spec.references)
+        named = [path for each in every if each.subject for path in each.subject.leaves]
+        return SubjectProcess(collector, testbed, folder, named)
     return AgentProcess(
         collector,
         target_cgroup=testbed.service.cgroup,

@@ -6,7 +6,9 @@ somebody else's: that is told, and left alone.
 
 from __future__ import annotations
 
+import contextlib
 import glob
+import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -27,14 +29,25 @@ def around() -> set[str]:
     return {str(path) for place in _places() for path in _entries(place)}
 
 
-def remove(path: Path) -> None:
-    """A file, a folder with all that is in it, or a cgroup with its processes."""
-    if (path / "cgroup.procs").exists():
-        cgroup.remove(path)
-    elif path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+def remove(path: Path) -> bool:
+    """A file, a folder with all that is in it, or a cgroup with its processes; whether it is gone.
+
+    A folder in which something is mounted stays: what is in that may be of the whole machine.
+    """
+    with contextlib.suppress(OSError):  # what is still there is told
+        if (path / "cgroup.procs").exists():
+            cgroup.remove(path)
+        elif not path.is_dir() or path.is_symlink():
+            path.unlink(missing_ok=True)
+        elif not _holds_mount(path.resolve()):
+            shutil.rmtree(path, ignore_errors=True)
+    return not os.path.lexists(path)
+
+
+def _holds_mount(folder: Path) -> bool:
+    """Whether something is mounted at a folder or below it."""
+    points = (each.point for each in mount.mounts())
+    return any(folder == point or folder in point.parents for point in points)
 
 
 def told(name: str, appeared: Collection[str]) -> str:

@@ -10,7 +10,7 @@ import shutil
 import socket
 import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,10 @@ HOOKS = ("tracepoint", "raw_tracepoint", "perf_event", "cgroup_skb")  # types th
 class SubjectProcess(ForeignAgent):
     """Started in a cgroup of its own, with a folder of its own for what it writes."""
 
-    def __init__(self, spec: CollectorSpec, testbed: Testbed, folder: Path) -> None:
+    def __init__(
+        self, spec: CollectorSpec, testbed: Testbed, folder: Path, named: Iterable[str] = ()
+    ) -> None:
+        """`named`: patterns of what all of the trial's collectors may leave behind."""
         assert spec.subject is not None
         own = testbed.machine.make(f"agent-{spec.name}")
         super().__init__(
@@ -54,6 +57,7 @@ class SubjectProcess(ForeignAgent):
         self._seen = set[int]()
         self._most_bytes = 0  # resident at once, of all of its processes, until it was ready
         self._there, self._around = set[str](), set[str]()
+        self._named = {*named, *spec.subject.leaves}
 
     def start(self) -> None:
         """Start it, without waiting."""
@@ -165,14 +169,14 @@ class SubjectProcess(ForeignAgent):
                 f"{killed} of its processes were killed."
             )
         processes.stop(self._process)
-        pins = bpf_pins.remove(self.program_ids if self.ready else ())
-        left = sorted(self._leavings() - self._there)
-        for path in left:
-            leavings.remove(Path(path))
-        if pins or left:
-            names = ", ".join([*map(str, pins), *left])
-            self._remarks.append(f"{self.name} left behind {names}: it was removed.")
-        if strays := leavings.around() - self._around:
+        gone = [*map(str, bpf_pins.remove(self.program_ids if self.ready else ()))]
+        stay = list[str]()
+        for path in sorted(self._leavings() - self._there):
+            (gone if leavings.remove(Path(path)) else stay).append(path)
+        for names, how in ((gone, "was removed"), (stay, "could not be removed")):
+            if names:
+                self._remarks.append(f"{self.name} left behind {', '.join(names)}: it {how}.")
+        if strays := leavings.around() - self._around - leavings.named(self._named):
             self._remarks.append(leavings.told(self.name, strays))
         shutil.rmtree(self._home, ignore_errors=True)
         self._require_unloaded()

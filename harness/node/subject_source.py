@@ -23,6 +23,7 @@ from harness.stack import supply
 from harness.wire.subject import Source, Subject
 
 GET_SECONDS = 600.0
+ASK_SECONDS = 20.0
 _COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"
 _WHOLE = "whole"  # the file that is written last into a venv, or beside modules
 _VERSION = re.compile(r"\d+\.\d+(?:\.\d+)*\S*")
@@ -52,20 +53,20 @@ def version(source: Source, said: str = "") -> str:
         found = re.search(source.tells, said, re.MULTILINE)
         told = found[1] if found else "of an unknown version"
     elif source.way == "path":
-        told = _asked(source.name) or "of an unknown version"
+        told = _asked(source) or "of an unknown version"
     return f"{source.name} {told}, {TELLERS[source.way]}"
 
 
-def _asked(program: str) -> str:
-    """The version that it says of itself, asked in one of two ways; empty if it says none."""
+def _asked(source: Source) -> str:
+    """The version that a program says of itself when asked; empty if it says none in time."""
     with tempfile.TemporaryDirectory(prefix="harness-") as place:  # some write where they are
-        for word in ("--version", "version"):
-            done = processes.run([program, word], check=False, timeout=20, cwd=Path(place))
-            if found := _VERSION.search(done.stdout + done.stderr):
-                return found[0]
-            if done.returncode == 0:
-                break
-    return ""
+        argv = [source.name, source.asks]
+        try:
+            done = processes.run(argv, check=False, timeout=ASK_SECONDS, cwd=Path(place))
+        except CommandError:
+            return ""
+    found = _VERSION.search(done.stdout + done.stderr)
+    return found[0] if found else ""
 
 
 def refusal(name: str, subject: Subject) -> UnavailableError | None:

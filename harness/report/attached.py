@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,11 +56,12 @@ def _subject(summary: Summary, spec: str) -> Mapping[str, Any]:
 
 def _programs(summary: Summary, workload: str, arm: str) -> Cell:
     """How many of each type, as the last of its trials had them."""
-    found: dict[str, int] = {}
+    found = Counter[str]()
     for judged in summary.trials:
         trial = judged.record.trial
         if judged.usable and (trial.workload, trial.arm) == (workload, arm):
-            told = judged.record.extra.get("attached", {})
-            found = {kind: number for each in told.values() for kind, number in each.items()}
+            found = Counter()
+            for each in judged.record.extra.get("attached", {}).values():
+                found.update(each)
     said = ", ".join(f"{number} {kind}" for kind, number in found.items())
     return Cell(said or "none that was seen", "", "none")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from harness.analysis import sight
@@ -79,12 +80,19 @@ def _cells(summary: Summary, workload: str, arm: str) -> tuple[Cell, ...]:
     seen = table.coverage(summary, workload, arm)
     return (
         _place(_kept(summary, arm)),
-        *(sheets.cell(summary, workload, arm, metric) for metric in _FIGURES),
+        *(_figure(summary, workload, arm, metric) for metric in _FIGURES),
         seen,
         _lost(summary, workload, arm),
         sheets.cell(summary, workload, arm, "bill_event_us"),
         _unprepared(_kept(summary, arm), seen),
     )
+
+
+def _figure(summary: Summary, workload: str, arm: str, metric: str) -> Cell:
+    found = sheets.cell(summary, workload, arm, metric)
+    if metric != "bill_us" or not table.lacks_entry(summary, workload, arm):
+        return found
+    return replace(found, detail="\n".join(filter(None, (found.detail, table.WITHOUT_ENTRY))))
 
 
 def _place(kept: Mapping[str, Any]) -> Cell:
@@ -119,23 +127,38 @@ def _sentence(summary: Summary, workload: str, arms: list[str]) -> str:
     bills = {arm: row for arm in arms
              if (row := summary.row(workload, arm, "bill_us")) and arm not in blind}  # fmt: skip
     ordered = sorted(bills, key=lambda arm: bills[arm].estimate)
-    said = [_beside(a, bills[a], b, bills[b]) for a, b in itertools.pairwise(ordered)]
+    partial = {arm for arm in bills if table.lacks_entry(summary, workload, arm)}
+    said = [_beside(a, bills[a], b, bills[b], partial) for a, b in itertools.pairwise(ordered)]
     said += [f"{arm} saw too little to be compared." for arm in arms if arm in blind]
+    told = {row.arm for row in _coverage(summary, workload)}
+    said += [f"What {arm} saw of what there was is not known." for arm in arms if arm not in told]
     return " ".join(said)
 
 
-def _beside(less: str, low: Comparison, more: str, high: Comparison) -> str:
+def _beside(less: str, low: Comparison, more: str, high: Comparison, partial: set[str]) -> str:
+    if less in partial:
+        return f"The bills of {less} and {more} are not compared: {less}'s is without entry."
     if low.high < high.low:
-        least, most = high.low - low.high, high.high - low.low
-        return (
-            f"The whole bill of {more} is above that of {less}, by {wording.plain(least)} to "
-            f"{wording.plain(most)} µs a request."
-        )
+        least, most = wording.plain(high.low - low.high), wording.plain(high.high - low.low)
+        by = f"at least {least}" if more in partial else f"{least} to {most}"
+        return f"The whole bill of {more} is above that of {less}, by {by} µs a request."
     why = "their intervals meet" if low.high >= high.low else "one has no interval"
     return f"The whole bills of {less} and {more} cannot be told apart: {why}."
 
 
 def _blind(summary: Summary, workload: str) -> set[str]:
-    """Arms whose collectors told of nothing, or of less than there was."""
-    rows = [row for row, _ in (*sight.nothing(summary.rows), *sight.partly(summary.rows))]
-    return {row.arm for row in rows if row.workload == workload}
+    """Arms whose collectors are known to have told of less than there was, or of nothing."""
+    return {
+        row.arm
+        for row in _coverage(summary, workload)
+        if row.high < sight.ENOUGH or row.estimate < sight.ENOUGH
+    }
+
+
+def _coverage(summary: Summary, workload: str) -> list[Comparison]:
+    """What arms saw of what there was, of every signal."""
+    return [
+        row
+        for row in summary.rows
+        if row.workload == workload and row.metric.startswith("coverage_percent")
+    ]

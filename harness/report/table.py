@@ -14,6 +14,7 @@ from harness.wire.telemetry import SIGNALS
 
 State = Literal["resolved", "unresolved", "plain", "missing", "none"]
 
+WITHOUT_ENTRY = "without entry"
 COLUMNS = (
     "Collector",
     "CPU cost a request",
@@ -172,12 +173,17 @@ def _bill(summary: Summary, workload: str, arm: str) -> Cell:
     detail = f"{wording.plain(bill.estimate)} µs/request\n{wording.interval(bill)}"
     if event := summary.row(workload, arm, "bill_event_us"):
         detail += f"\n{wording.plain(event.estimate)} µs an event seen"
-    rows = [summary.row(workload, arm, metric) for metric in ("bpf_us", "entry_us")]
-    if rows[0] is not None and rows[1] is None:  # what runs in the service has no program
-        detail += "\nwithout entry"
+    if lacks_entry(summary, workload, arm):
+        detail += f"\n{WITHOUT_ENTRY}"
     if share is None:
         return Cell(f"{wording.plain(bill.estimate)} µs", "the number of CPUs is not known")
     return Cell(f"{wording.plain(share.estimate)} %", detail)
+
+
+def lacks_entry(summary: Summary, workload: str, arm: str) -> bool:
+    """Whether its bill is without what entering its programs costs; who has none lacks nothing."""
+    programs, entry = (summary.row(workload, arm, metric) for metric in ("bpf_us", "entry_us"))
+    return programs is not None and entry is None
 
 
 def _memory(summary: Summary, workload: str, arm: str) -> Cell:

@@ -16,9 +16,9 @@ ReadyBy = Literal["log", "port", "data"]
 class Source:
     """How a subject is had; `name` is that of the program, of the package, or GROUP:ARTIFACT.
 
-    `path`: a program on PATH, which Debian's `package` installs; its version is asked for, or
-    `tells` is the regular expression by which its log says it. `why` says of one that no package
-    registry has how else it comes.
+    `path`: a program on PATH, which Debian's `package` installs; its version is asked for by the
+    word `asks`, or `tells` is the regular expression by which its log says it. `why` says of one
+    that no package registry has how else it comes.
     `pypi`, `npm`: what a `lock` file pins, in a venv or a folder of modules of its own; `sha256` is
     that of the file.
     `maven`: a jar with this `sha256`. `cluster`: a DaemonSet, NAMESPACE/NAME, that is there.
@@ -33,6 +33,7 @@ class Source:
     package: str = ""
     tells: str = ""
     why: str = ""
+    asks: str = "--version"
 
     @property
     def is_locked(self) -> bool:

@@ -140,7 +140,10 @@ def _summary(run: Run, reach: str) -> Summary:
             each,
             record=replace(
                 each.record,
-                extra={**each.record.extra, "attached": {"http": {"kprobe": 2, "tracepoint": 1}}},
+                extra={
+                    **each.record.extra,
+                    "attached": {"http": {"kprobe": 2, "tracepoint": 1}, "other": {"kprobe": 3}},
+                },
             ),
         )
         if each.record.trial.arm == "http" else each
@@ -158,7 +161,7 @@ def test_the_report_names_what_was_attached_and_to_whom(run: Run, reach: str, pa
     ((arm, _, cells),) = attached.sheet(summary, "go").rows
     told = dict(zip(attached.COLUMNS, cells, strict=True))
     assert (arm, told["makes pay"].text) == ("http", payer)
-    assert told["attached"].text == "2 kprobe, 1 tracepoint"
+    assert told["attached"].text == "5 kprobe, 1 tracepoint"
     assert told["memory meanwhile"].text.startswith("104")
     assert told["p99 meanwhile"].text.startswith("31")
     assert told["slowest before"].text == "not measured"

@@ -112,6 +112,23 @@ def test_every_workload_and_method_has_an_answer() -> None:
     assert all(math.isnan(each.percent) and not each.run for each in found)
 
 
+def _blocks(blocks: int) -> Experiment:
+    arms = BASELINE, replace(HTTP, method="block")
+    return Experiment("e", ("go",), arms, blocks=blocks, switched_seconds=10.0)
+
+
+def test_fewer_trials_by_block_than_an_interval_needs_promise_nothing() -> None:
+    (found,) = foreseen(_blocks(5), [past(_blocks(6), http=2.0)])
+    assert (found.lacking, math.isnan(found.percent)) == ("blocks", True)
+    assert "fewer than six trials have no interval: give more blocks" in foretold._sentence(found)
+    assert percent(_blocks(6), past(_blocks(6), http=2.0)) == 2.0
+    half = replace(_blocks(8), budget_seconds=_blocks(8).expected_seconds() / 4)
+    (found,) = foreseen(half, [past(_blocks(6), http=2.0)])
+    assert found.lacking == "time"
+    (found,) = foreseen(replace(ONE, blocks=5), [past(http=2.0)])
+    assert not found.lacking  # it goes by windows
+
+
 @pytest.fixture
 def reports(tmp_path: Path) -> Path:
     shutil.copytree(PUBLISHED, tmp_path / "one")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from harness.linux import mount
-from harness.node import leavings
+from harness.linux import bpf_pins, mount
+from harness.node import leavings, subject_process
+from harness.node.subject_process import SubjectProcess
+from harness.wire.subject import Source, Subject
 
 
 @pytest.fixture
@@ -43,6 +46,76 @@ def test_a_folder_a_file_and_a_link_go_and_what_a_link_leads_to_stays(tmp_path: 
     found = leavings.named([f"{tmp_path}/left-*", f"{tmp_path}/none*"])
     assert len(found) == 3
     for each in found:
-        leavings.remove(Path(each))
+        assert leavings.remove(Path(each))
     assert leavings.named([f"{tmp_path}/*"]) == {str(kept)}
     assert (kept / "inside").is_dir()
+
+
+def test_a_folder_that_holds_a_mount_stays_and_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run" / "theirs" / "deep").mkdir(parents=True)
+    (tmp_path / "var").symlink_to(tmp_path / "run")
+    there = [mount.Mount(tmp_path / "run" / "theirs" / "deep", "tmpfs")]
+    monkeypatch.setattr(mount, "mounts", lambda: there)
+    for place in ("run/theirs", "run/theirs/deep", "var/theirs"):
+        assert not leavings.remove(tmp_path / place)
+    assert (tmp_path / "run" / "theirs" / "deep").is_dir()
+    there.clear()
+    assert leavings.remove(tmp_path / "var" / "theirs")
+    assert not (tmp_path / "run" / "theirs").exists()
+
+
+def test_what_cannot_be_removed_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    (tmp_path / "left").touch()
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert not leavings.remove(tmp_path / "left")
+
+
+@pytest.fixture
+def ended(places: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A collector that was started, and whose process is gone."""
+    monkeypatch.setattr(subject_process.cgroup, "terminate", lambda *_: 0)
+    monkeypatch.setattr(subject_process.processes, "stop", lambda *_: None)
+    monkeypatch.setattr(subject_process.bpf_pins, "remove", lambda *_: [])
+    one: Any = SubjectProcess.__new__(SubjectProcess)
+    one._subject = Subject("process", Source("path", "x"), leaves=(f"{places[0]}/mine-*",))
+    one._named = {*one._subject.leaves, f"{places[0]}/other"}
+    one._there, one._around, one._started = set(), leavings.around(), True
+    one._own, one._home, one._process = tmp_path, tmp_path / "home", None
+    one._remarks, one.ready, one.name = [], {}, "x"
+    one._require_unloaded = lambda: None
+    return one
+
+
+def test_what_stays_is_not_told_as_removed_and_what_another_leaves_is_its_own(
+    ended: Any, places: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("mine-1", "mine-2", "other", "stray"):
+        (places[0] / name).mkdir()
+    monkeypatch.setattr(mount, "mounts", lambda: [mount.Mount(places[0] / "mine-2", "bpf")])
+    ended.kill()
+    removed, stays, strays = ended._remarks
+    assert removed == f"x left behind {places[0]}/mine-1: it was removed."
+    assert stays == f"x left behind {places[0]}/mine-2: it could not be removed."
+    assert f"{places[0]}/stray appeared" in strays
+
+
+def test_a_pin_that_cannot_be_removed_is_not_told_as_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if path.name == "held":
+            raise PermissionError
+
+    held, free = tmp_path / "held", tmp_path / "free"
+    monkeypatch.setattr(bpf_pins, "_pins", lambda: iter((held, free)))
+    monkeypatch.setattr(bpf_pins, "_program_of", lambda _: 7)
+    monkeypatch.setattr(mount, "find", lambda _: tmp_path)
+    monkeypatch.setattr(Path, "unlink", unlink)
+    assert bpf_pins.remove([7]) == [free]

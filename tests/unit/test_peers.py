@@ -1,135 +1,171 @@
-"""Collectors that do the same job stand side by side, each with what it saw."""
+"""Peers told one by one or together: at each reading all that was counted is told once."""
 
 from __future__ import annotations
 
+import ipaddress
+import random
 from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.analysis.summary import Summary, summarize
-from harness.collectors import REGISTRY, resolve, subject
-from harness.collectors.definition import JOBS
-from harness.errors import InputError
-from harness.model import Comparison
-from harness.plan import definitions
-from harness.report import html, markdown, peers
-from harness.results.run import Run
-from tests.unit import synthetic
+from harness.agent.container import Container
+from harness.agent.flow_series import (
+    COUNTED,
+    KEY,
+    NOTHING,
+    RTT,
+    Figures,
+    Series,
+    flow,
+    is_others,
+    overflows,
+)
+from harness.agent.peers import Peers
 
-KIND = {"kind": "in-process", "language": "Python"}
-# flows stands for an agent in the service that does the same job as http
-PEERS: dict[str, Mapping[str, Any]] = {
-    "http": {"name": "http", "job": "tracing", "agent": "http"},
-    "flows": {"name": "flows", "job": "tracing", "subject": KIND},
-    "profile": {"name": "profile", "job": "profiling", "hooks": ["perf_event"]},
-}
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    what = synthetic.experiment(workloads=("go",))
-    return synthetic.write(tmp_path_factory.mktemp("runs") / "run", what)
+OPENED, SENT = 0, 1
+TCP, SERVER = 6, 2
+POD = Container("c" * 64, "")
 
 
-@pytest.fixture(scope="module")
-def shipped(run: Run) -> Summary:
-    """What the run is as it was: each collector does a job of its own."""
-    kept = {name: definitions.to_dict(each) for name, each in REGISTRY.items()}
-    found = summarize(run)
-    return replace(found, about=replace(found.about, collectors=kept))
+def series(number: int, container: Container | None = None) -> Series:
+    peer = ipaddress.IPv6Address(f"::ffff:10.0.{number >> 8}.{number & 255}").packed
+    return container, KEY.pack(TCP, SERVER, 443, 0, peer, peer)
 
 
-@pytest.fixture
-def beside(shipped: Summary) -> Summary:
-    return replace(shipped, about=replace(shipped.about, collectors=PEERS))
+def figures(opened: int, sent: int = 0, rtt: tuple[int, int] = (0, 0), active: int = 0) -> Figures:
+    made = list(NOTHING)
+    made[OPENED], made[SENT], made[RTT], made[COUNTED + 1] = opened, sent, rtt, active
+    return made
 
 
-def _billed(summary: Summary, **bills: tuple[float, float]) -> Summary:
-    """With these intervals of the whole bill, by arm."""
-
-    def changed(row: Comparison) -> Comparison:
-        if row.metric != "bill_us" or row.arm not in bills:
-            return row
-        low, high = bills[row.arm]
-        return replace(row, estimate=(low + high) / 2, low=low, high=high)
-
-    return replace(summary, rows=tuple(map(changed, summary.rows)))
+def apart(told: Mapping[Series, Any]) -> set[Series]:
+    return {each for each in told if not is_others(each)}
 
 
-def test_collectors_of_different_jobs_are_not_compared(shipped: Summary) -> None:
-    assert peers.told(shipped, "go") == []
+def total(told: Mapping[Series, Figures], of: int = OPENED) -> int:
+    return sum(each[of] for each in told.values())
 
 
-def test_two_of_one_job_are(beside: Summary) -> None:
-    ((sheet, _),) = peers.told(beside, "go")
-    assert "Who traces requests" in sheet.caption
-    assert [arm for arm, _, _ in sheet.rows] == ["http", "flows"]
-    told = [dict(zip(sheet.columns, cells, strict=True)) for _, _, cells in sheet.rows]
-    assert [(each["runs"].text, each["runs"].detail) for each in told] == [
-        ("beside the service", "by eBPF"), ("in the service", "with its process"),
-    ]  # fmt: skip
-    first, second = (each["where nobody prepared the service"] for each in told)
-    assert first.text == told[0]["seen"].text
-    assert (second.text, "Python alone" in second.detail) == ("none", True)
-    for figure in ("CPU cost a request", "whole bill", "memory", "latency, p99"):
-        assert all(each[figure].text != "not measured" for each in told)
+def test_so_many_are_told_apart_and_the_rest_together() -> None:
+    read = {series(n): figures(1 + n) for n in range(10)}
+    told = Peers(most=4, age_seconds=300).tell(read, now=0.0)
+    assert len(apart(told)) == 4
+    assert total(told) == total(read)
+    assert len(told) == 5
+    (others,) = set(told) - apart(told)
+    assert flow(others, told[others]).attributes == {
+        "network.transport": "tcp",
+        "tcp.role": "server",
+        "otel.metric.overflow": True,
+    }
 
 
-def test_the_smaller_bill_is_named_where_it_is_known(beside: Summary) -> None:
-    def said(**bills: tuple[float, float]) -> str:
-        ((_, text),) = peers.told(_billed(beside, **bills), "go")
-        return text
-
-    apart = said(http=(1.0, 2.0), flows=(12.0, 14.0))
-    assert apart == "The whole bill of flows is above that of http, by 10 to 13 µs a request."
-    meet = said(http=(1.0, 2.0), flows=(1.5, 14.0))
-    assert meet == "The whole bills of http and flows cannot be told apart: their intervals meet."
-    alone = said(http=(float("nan"), float("nan")), flows=(1.5, 14.0))
-    assert "one has no interval" in alone
+def test_who_moves_most_comes_first_and_who_is_told_stays() -> None:
+    peers = Peers(most=2, age_seconds=300)
+    read = {series(n): figures(1, sent=n) for n in range(5)}
+    assert apart(peers.tell(read, 0.0)) == {series(3), series(4)}
+    read[series(0)] = figures(1, sent=1000)
+    assert apart(peers.tell(read, 1.0)) == {series(3), series(4)}
 
 
-def test_one_that_saw_too_little_is_not_the_cheaper_one(beside: Summary) -> None:
-    rows = tuple(
-        replace(row, estimate=0.0, low=0.0, high=0.1)
-        if (row.arm, row.metric) == ("http", "coverage_percent[requests]") else row
-        for row in beside.rows
-    )  # fmt: skip
-    ((_, said),) = peers.told(replace(beside, rows=rows), "go")
-    assert said == "http saw too little to be compared."
+def test_a_peer_with_which_nothing_happens_becomes_one_of_the_others() -> None:
+    peers = Peers(most=1, age_seconds=300)
+    one, two = series(1), series(2)
+    peers.tell({one: figures(5)}, 0.0)
+    peers.tell({one: figures(5)}, 299.0)
+    assert peers.idle(299.0) == []
+    assert peers.idle(300.0) == [one]
+    peers.fold(one, figures(6))  # one more was opened in the meantime
+    told = peers.tell({two: figures(1)}, 301.0)
+    assert apart(told) == {two}
+    assert total(told) == 7
+    told = peers.tell({two: figures(1), one: figures(1)}, 302.0)  # it is back, without a place
+    assert (apart(told), total(told)) == ({two}, 8)
 
 
-def test_two_options_of_one_collector_are_no_peers(beside: Summary) -> None:
-    same = {**PEERS, "flows": {**PEERS["flows"], "name": "http"}}
-    summary = replace(beside, about=replace(beside.about, collectors=same))
-    assert peers.told(summary, "go") == []
+def test_what_is_not_told_apart_need_not_be_kept() -> None:
+    peers = Peers(most=1, age_seconds=300)
+    read = {series(1): figures(1, sent=9), series(2): figures(1)}
+    peers.tell(read, 0.0)
+    assert peers.idle(0.0) == []
+    peers.tell(read, 3.0)
+    assert peers.idle(3.0) == [series(2)]
 
 
-def test_both_reports_show_them(run: Run, beside: Summary) -> None:
-    title = "Who traces requests, side by side"
-    assert title in markdown.text(beside)
-    page = html.page(run, beside)
-    assert title in page
-    assert "Side by side</h3>" in page
+@pytest.mark.parametrize("most", [1, 2])
+def test_an_open_connection_is_something_that_happens(most: int) -> None:
+    peers = Peers(most=most, age_seconds=300)
+    read = {series(n): figures(1, active=1) for n in range(2)}
+    for now in (0.0, 400.0, 800.0):
+        peers.tell(read, now)
+        assert peers.idle(now) == []
 
 
-def test_those_that_people_compare_do_the_same_job() -> None:
-    for job, names in {
-        "tracing": ("http", "beyla", "obi", "pixie", "otel-python", "ddtrace", "otel-java",
-                    "elastic", "otel-node", "newrelic"),
-        "security": ("guard", "tetragon", "falco"),
-        "profiling": ("profile", "parca-agent", "alloy-pyroscope", "pyroscope-io"),
-        "network": ("flows", "hubble"),
-    }.items():  # fmt: skip
-        assert {resolve(name).job for name in names} == {job}
-    assert {resolve(name).job for name in subject.names()} <= {*JOBS, ""}
-    assert set(peers.TITLES) == set(JOBS)
+def test_a_peer_that_gets_a_place_later_is_told_from_then_on() -> None:
+    peers = Peers(most=1, age_seconds=300)
+    one, two = series(1), series(2)
+    peers.tell({one: figures(5, sent=9), two: figures(7)}, 0.0)
+    peers.tell({one: figures(5, sent=9), two: figures(8)}, 300.0)
+    peers.fold(one, figures(5, sent=9))
+    told = peers.tell({two: figures(10)}, 301.0)
+    assert told[two][OPENED] == 2
+    assert total(told) == 15
 
 
-def test_a_job_that_nobody_knows_is_refused(tmp_path: Path) -> None:
-    text = (subject.FOLDER / "bpftrace.toml").read_text()
-    (tmp_path / "mine.toml").write_text(text.replace("kind =", 'job = "magic"\nkind ='))
-    with pytest.raises(InputError, match="job is one of tracing, security, profiling, network"):
-        resolve(str(tmp_path / "mine.toml"))
+def test_round_trip_times_are_those_since_the_last_reading() -> None:
+    peers = Peers(most=1, age_seconds=300)
+    one, two = series(1), series(2)
+    peers.tell({one: figures(1, rtt=(100, 1), sent=9), two: figures(1, rtt=(700, 7))}, 0.0)
+    told = peers.tell({one: figures(1, rtt=(150, 3), sent=9), two: figures(1, rtt=(703, 8))}, 1.0)
+    assert sorted(each[RTT] for each in told.values()) == [[3, 1], [50, 2]]
+    peers.fold(two, figures(1, rtt=(703, 8)))
+    told = peers.tell({one: figures(1, rtt=(150, 3), sent=9)}, 2.0)
+    assert [each[RTT] for each in told.values()] == [[0, 0], [0, 0]]
+
+
+def test_what_programs_had_no_room_for_is_told_with_the_others() -> None:
+    (key, *_) = [key for key in overflows() if KEY.unpack(key)[:2] == (TCP, SERVER)]
+    peers = Peers(most=1, age_seconds=0)
+    read = {(None, key): figures(3), series(1): figures(1, sent=1), series(2): figures(1)}
+    for now in (0.0, 1.0):
+        told = peers.tell(read, now)
+    assert {each[OPENED] for each in told.values()} == {1, 4}
+    assert peers.idle(1.0) == [series(1), series(2)]  # but never the room of the others
+
+
+def test_containers_have_places_of_their_own_and_end() -> None:
+    peers = Peers(most=1, age_seconds=300)
+    read = {series(n, of): figures(1) for n in range(3) for of in (None, POD)}
+    told = peers.tell(read, 0.0)
+    assert {each[0] for each in apart(told)} == {None, POD}
+    assert len(apart(told)) == 2
+    peers.tell(read, 1.0)
+    for each in peers.idle(1.0):
+        peers.fold(each, figures(1))
+    peers.forget(lambda container: container is None)
+    left = {each: read[each] for each in apart(told) if each[0] is None}
+    assert {each[0] for each in peers.tell(left, 2.0)} == {None}
+
+
+def test_nothing_is_lost_or_told_twice_whatever_comes() -> None:
+    """Ten thousand clients of a server that tells five: the sum is right at every reading."""
+    chance = random.Random(5)
+    peers, room, made, others = Peers(most=5, age_seconds=10), {}, 0, 0
+    for step in range(400):
+        for _ in range(chance.randrange(50)):
+            one = series(chance.choice([chance.randrange(10_000), chance.randrange(6)]))
+            opened = room.get(one, NOTHING)[OPENED] + 1
+            room[one] = figures(opened, sent=chance.randrange(9) + room.get(one, NOTHING)[SENT])
+            made += 1
+        told = peers.tell(room, float(step))
+        assert total(told) == made
+        assert total(told, SENT) >= 0
+        assert len(apart(told)) <= 5
+        assert all(each[OPENED] >= 0 for each in told.values())
+        rest = sum(told[each][OPENED] for each in set(told) - apart(told))
+        assert rest >= others
+        others = rest
+        for each in peers.idle(float(step)):
+            peers.fold(each, room.pop(each))
+    assert len(room) < 200

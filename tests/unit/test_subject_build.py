@@ -85,21 +85,35 @@ def test_both_keys_are_of_what_is_compiled_in(old: str, new: str, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("script", "version"),
+    ("asked", "script", "version"),
     [
-        ('[ "$1" = --version ] && echo "mine 1.2.3"', "1.2.3"),
-        ('[ "$1" = version ] || exit 1; echo "mine version v1.1.0+abc"; touch here', "1.1.0+abc"),
-        ("exit 1", "of an unknown version"),
+        ("", '[ "$1" = --version ] && echo "mine 1.2.3"', "1.2.3"),
+        (
+            "version",
+            '[ "$1" = version ] && echo "mine version v1.1.0+abc"; touch here',
+            "1.1.0+abc",
+        ),
+        ("", '[ "$1" = version ] && echo "mine 1.2.3"', "of an unknown version"),
+        ("", "exit 1", "of an unknown version"),
+        ("", "echo 1.2.3; exec sleep 9", "of an unknown version"),
     ],
 )
-def test_a_program_is_asked_for_its_version_in_both_ways(
-    script: str, version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_program_is_asked_for_its_version_by_the_word_that_its_definition_says(
+    asked: str, script: str, version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(subject_source, "ASK_SECONDS", 1.0)
     program = tmp_path / "bin" / "mine"
     program.parent.mkdir()
     program.write_text(f"#!/bin/sh\n{script}\n")
+    source = Source("path", "mine", asks=asked) if asked else Source("path", "mine")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)
-    assert subject_source.version(Source("path", "mine")) == f"mine {version}, on PATH"
+    assert subject_source.version(source) == f"mine {version}, on PATH"
     assert not (tmp_path / "here").exists()
+
+
+def test_the_tool_for_go_answers_to_another_word() -> None:
+    found = resolve("otel-go").subject
+    assert found is not None
+    assert found.source.asks == "version"

@@ -237,6 +237,38 @@ def test_a_service_of_another_language_is_refused(monkeypatch: pytest.MonkeyPatc
     resolved.check(replace(_experiment("mine"), workloads=("go",)))
 
 
+@pytest.mark.parametrize("language", ["", "Python"])
+def test_nothing_is_compiled_into_a_service_whose_source_is_not_known(
+    language: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def service(name: str) -> Any:
+        return SimpleNamespace(name=name, language=language)
+
+    monkeypatch.setattr(resolved.workloads, "load", service)
+    build = 'build = ["sh"]\nprogram = "{folder}/x"\n[source]'
+    (folder / "built.toml").write_text(
+        WITHIN.replace("[source]", build).replace('"within"', '"built"', 1)
+    )
+    asked = replace(_experiment("built"), workloads=("mine",))
+    if language:
+        resolved.check(asked)
+        return
+    with pytest.raises(InputError, match="the source of 'mine' is and in which language is not"):
+        resolved.check(asked)
+    resolved.check(replace(_experiment("within"), workloads=("mine",)))
+
+
+def test_one_that_is_ready_by_its_first_data_is_alone_in_its_arm(folder: Path) -> None:
+    by_data = MINE.replace('kind = "process"', 'kind = "process"\nready_by = "data"')
+    by_data = "\n".join(line for line in by_data.splitlines() if not line.startswith("ready ="))
+    (folder / "mine.toml").write_text(by_data)
+    arms = Arm("baseline"), Arm("a", ("mine",), (), "block"), Arm("b", ("http",), (), "block")
+    resolved.check(Experiment("e", ("flask",), arms))
+    two = Arm("a", ("mine", "http"), (), "block")
+    with pytest.raises(InputError, match="'mine' is ready by its first data"):
+        resolved.check(Experiment("e", ("flask",), (arms[0], two)))
+
+
 # --- on the node ---------------------------------------------------------------------------------
 
 
@@ -280,7 +312,8 @@ def test_each_kind_has_its_agent(tmp_path: Path) -> None:
         placement=SimpleNamespace(collector=(0,)),
         attend=lambda: None,
     )
-    notes: Any = None
+    spec = trials.collector(resolve("mine"))
+    notes: Any = SimpleNamespace(spec=SimpleNamespace(candidates=(spec,), references=()))
     inside = _process(testbed, trials.collector(resolve("within")), tmp_path, notes)
     assert isinstance(inside, InProcessAgent)
     assert (inside.cgroups, inside.pids(), inside.counts, made) == ([], [], False, [])
@@ -288,6 +321,10 @@ def test_each_kind_has_its_agent(tmp_path: Path) -> None:
     beside = _process(testbed, trials.collector(resolve("mine")), tmp_path, notes)
     assert isinstance(beside, SubjectProcess)
     assert made == ["agent-mine"]
+    other: Any = SimpleNamespace(subject=SimpleNamespace(leaves=("/run/other",)))
+    notes.spec.candidates = (spec, other, SimpleNamespace(subject=None))
+    also: Any = _process(testbed, spec, tmp_path, notes)
+    assert "/run/other" in also._named
     beside.remove()  # it was never started
 
 
