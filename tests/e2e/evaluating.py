@@ -44,8 +44,9 @@ def clean_machine() -> Iterator[None]:
     """Whatever happens meanwhile leaves the machine as it was."""
     before = _traces()
     yield
-    assert machine.leftovers() == []
-    assert _traces() - before == set()
+    assert machine.leftovers() == [], machine.leftovers()
+    left = _traces() - before
+    assert not left, sorted(left)
 
 
 def _traces() -> set[str]:

@@ -27,7 +27,6 @@ pytestmark = pytest.mark.e2e
 SUBJECTS = Path(__file__).with_name("subjects")
 
 TIMES = """
-blocks = 2
 warmup_seconds = 0.5
 warmup_limit_seconds = 3.0
 settle_seconds = 0.3
@@ -140,14 +139,14 @@ def machine() -> Iterator[None]:
     yield from clean_machine()
 
 
-def _experiment(workload: str, spec: str) -> str:
+def _experiment(workload: str, spec: str, blocks: int = 1) -> str:
     load = f"[loads.{workload}]\nrate = 120\n"
     arms = f'[[arms]]\nname = "baseline"\n[[arms]]\nname = "theirs"\ncollectors = ["{spec}"]\n'
-    return f'workloads = ["{workload}"]\n{TIMES}\n{arms}{load}'
+    return f'workloads = ["{workload}"]\nblocks = {blocks}\n{TIMES}\n{arms}{load}'
 
 
-def _run(workload: str, spec: str, folder: Path) -> Run:
-    return completed(_experiment(workload, spec), folder)
+def _run(workload: str, spec: str, folder: Path, blocks: int = 1) -> Run:
+    return completed(_experiment(workload, spec, blocks), folder)
 
 
 def _trials(run: Run, kind: str = "switched") -> list[TrialRecord]:
@@ -177,7 +176,7 @@ def test_a_process_that_behaves_badly_is_measured_and_cleaned_up(
     (tmp_path / "stubborn.toml").write_text(text)
     run = _run("go", str(tmp_path / "stubborn.toml"), tmp_path)
     mine = _trials(run)
-    assert [r.status for r in mine] == ["ok", "ok"]
+    assert [r.status for r in mine] == ["ok"]
     for record in mine:
         (killed,) = [w for w in record.extra["warnings"] if "did not end on SIGTERM" in w]
         assert "2 of its processes were killed" in killed
@@ -217,7 +216,7 @@ def test_what_runs_in_the_service_is_told_beside_a_service_without_it(tmp_path: 
     code = HEAVY.replace('"OTLP"', '__import__("os").environ["OTLP"].partition("//")[2]')
     (tmp_path / "sitecustomize.py").write_text(code)
     (tmp_path / "heavy.toml").write_text(HEAVY_TOML.replace("FOLDER", str(tmp_path)))
-    run = _run("flask", str(tmp_path / "heavy.toml"), tmp_path)
+    run = _run("flask", str(tmp_path / "heavy.toml"), tmp_path, blocks=2)
     mine = _trials(run)
     assert [r.status for r in mine] == ["ok", "ok"]
     assert not _trials(run, "metered")
@@ -243,7 +242,7 @@ def test_what_runs_in_the_service_is_told_beside_a_service_without_it(tmp_path: 
 def test_one_of_pypis_is_fetched_once_and_its_spans_are_counted(tmp_path: Path) -> None:
     run = _run("flask", "otel-python", tmp_path)
     mine = _trials(run)
-    assert [r.status for r in mine] == ["ok", "ok"]
+    assert [r.status for r in mine] == ["ok"]
     assert set(mine[0].extra["versions"].values()) == {"opentelemetry-distro 0.66b1, PyPI"}
     made, seen = (sum(_values(mine, f"signal_{what}")) for what in ("made", "seen"))
     assert 0.99 * made < seen <= made
@@ -259,20 +258,20 @@ def test_one_of_npms_is_fetched_once_and_its_spans_are_counted(tmp_path: Path) -
     text = _experiment("nodejs", "otel-node")
     run = completed(text.replace("warmup_seconds = 0.5", "warmup_seconds = 3.0"), tmp_path)
     mine = _trials(run)
-    assert [r.status for r in mine] == ["ok", "ok"]
+    assert [r.status for r in mine] == ["ok"]
     told = {"@opentelemetry/auto-instrumentations-node 0.81.2, npm"}
     assert set(mine[0].extra["versions"].values()) == told
     made, seen = (sum(_values(mine, f"signal_{what}")) for what in ("made", "seen"))
     assert 0.99 * made < seen <= made
     assert min(_values(mine, "agent_pss_bytes")) > 5 << 20
-    assert len(_values(mine, "startup_seconds")) == len(_values(mine, "startup_plain_seconds")) == 2
+    assert len(_values(mine, "startup_seconds")) == len(_values(mine, "startup_plain_seconds")) == 1
     assert strangers(run) == []
 
 
 def test_one_by_grpc_is_counted_and_what_the_receiver_refused_is_told(tmp_path: Path) -> None:
     run = _run("flask", str(SUBJECTS / "otel-python-grpc.toml"), tmp_path)
     mine = _trials(run)
-    assert [r.status for r in mine] == ["ok", "ok"]
+    assert [r.status for r in mine] == ["ok"]
     made, seen = (sum(_values(mine, f"signal_{what}")) for what in ("made", "seen"))
     assert 0.99 * made < seen <= made
     posts = [v for r in mine for v in r.values if v.metric == "posts"]
@@ -304,7 +303,7 @@ def test_samples_of_one_that_a_file_starts_are_counted(tmp_path: Path) -> None:
     spec = _other("pyroscope-io", tmp_path, often, ("seconds = 10.0", "seconds = 1.0"))
     run = _run("flask", spec, tmp_path)
     mine = _trials(run)
-    assert [r.status for r in mine] == ["ok", "ok"]
+    assert [r.status for r in mine] == ["ok"]
     assert set(mine[0].extra["versions"].values()) == {"pyroscope-io 1.4.0, PyPI"}
     made, seen = (sum(_values(mine, f"signal_{what}")) for what in ("made", "seen"))
     assert 0 < seen < 1.5 * made  # of what holds the GIL, which is less than all
@@ -317,7 +316,7 @@ def test_one_whose_coverage_is_not_told_saw_the_requests_all_the_same(tmp_path: 
     told = f'NEW_RELIC_DEVELOPER_MODE = "true"\nNEW_RELIC_AUDIT_LOG = "{audit}"'
     spec = _other("newrelic", tmp_path, ('NEW_RELIC_DEVELOPER_MODE = "true"', told))
     run = _run("flask", spec, tmp_path)
-    assert [r.status for r in _trials(run)] == ["ok", "ok"]
+    assert [r.status for r in _trials(run)] == ["ok"]
     assert not _values(_trials(run), "signal_seen")
     seen = sum(map(int, re.findall(r"'events_seen': (\d+)", audit.read_text())))
     assert seen > sum(_values(_trials(run), "steady_requests"))
@@ -331,7 +330,7 @@ def test_a_profiler_of_java_writes_into_a_folder_of_its_own(name: str, tmp_path:
     slow = text.replace("warmup_seconds = 0.5", "warmup_seconds = 3.0")  # a JVM that is cold
     run = completed(slow, tmp_path)
     mine = _trials(run)
-    assert [r.status for r in mine] == ["ok", "ok"]
+    assert [r.status for r in mine] == ["ok"]
     assert strangers(run) == []
     assert any(path.stat().st_size for path in kept.rglob("*.jfr"))
 
@@ -344,7 +343,7 @@ def test_one_that_no_registry_has_is_measured_where_its_program_is(
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     run = _run("go", "falco", tmp_path)
     mine = _trials(run)
-    assert [r.status for r in mine] == ["ok", "ok"]
+    assert [r.status for r in mine] == ["ok"]
     assert set(mine[0].extra["versions"].values()) == {"falco 0.41.0, on PATH"}
     assert set(_values(mine, "events")) == {17613.0}
     assert strangers(run) == []
