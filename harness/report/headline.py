@@ -162,13 +162,14 @@ def bill(summary: Summary) -> str:
     share = (
         f", {wording.plain(100 * row.estimate / level)} % of the service's own" if level > 0 else ""
     )
+    bounds = f" {wording.bounds(row)}" if math.isfinite(row.low) else ""
     how, where = "Metered directly", "BPF programs and agent"
     if row.method == PART:
         how, where = "In all", "the service, its load and the agent"
     return (
         f"{how}: {wording.arm_phrase(summary, row.arm)} {_takes(summary, row.arm)} "
-        f"{wording.plain(row.estimate)} {wording.unit(row)} a request of the {row.workload} "
-        f"service in {where}{share}."
+        f"{wording.plain(row.estimate)} {wording.unit(row)}{bounds} a request of the "
+        f"{row.workload} service in {where}{share}."
     )
 
 

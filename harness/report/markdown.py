@@ -43,7 +43,7 @@ def text(summary: Summary) -> str:
         "processes. *unresolved*: no effect could be told in these processes, after Holm's "
         "correction over all arms and services; *seen from*: the smallest effect that is told with "
         "80 % power; *A/A*: half the interval of the same figure with nothing installed. "
-        f"The bill is {_bill(summary)}. Memory: PSS divides pages among the processes "
+        f"The bill is {table.bill_is(summary)}. Memory: PSS divides pages among the processes "
         "that share them; an agent alone has up to its peak RSS.",
     ]
     if summary.warnings:
@@ -131,14 +131,6 @@ def _conditions(summary: Summary) -> str:
     counted = f" Instructions {told['instructions']}." if "instructions" in told else ""
     pilot = f" Pilot: {told['pilot']}." if "pilot" in told else ""
     return f"Window {told['window']}; idle CPUs {told['idle CPUs']}.{counted}{early}{pilot}"
-
-
-def _bill(summary: Summary) -> str:
-    if any(row.metric == "entry_us" for row in summary.rows):
-        return "time in BPF programs + calibrated cost of entering them + CPU of the agent"
-    return (
-        "time in BPF programs (a lower bound: entry to a program is not in it) + CPU of the agent"
-    )
 
 
 def _machine(summary: Summary) -> str:

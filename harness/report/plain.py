@@ -132,6 +132,9 @@ def _seen(summary: Summary, workload: str, arm: str) -> tuple[str, bool]:
         if (row.workload, row.arm) == (workload, arm) and row.metric.startswith("coverage_percent")
     ]  # fmt: skip
     if not rows:
+        if (events := summary.row(workload, arm, "events_per_request")) is not None:
+            number = wording.plain(events.estimate)
+            return f"told {number} events a request; how many there were is not known", False
         return "what it saw was not counted", False
     told = (_told(row, sight.is_within(summary.rows, row)) for row in rows)
     return "saw " + ", ".join(told), any(_is_bad(row) for row in rows)

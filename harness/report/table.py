@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.analysis import coverage as counted
+from harness.analysis.account import PART, WITHIN
 from harness.analysis.summary import Summary
 from harness.model import BASELINE, Comparison
 from harness.report import wording
@@ -178,6 +179,29 @@ def _bill(summary: Summary, workload: str, arm: str) -> Cell:
     if share is None:
         return Cell(f"{wording.plain(bill.estimate)} µs", "the number of CPUs is not known")
     return Cell(f"{wording.plain(share.estimate)} %", detail)
+
+
+def has_entry(summary: Summary) -> bool:
+    """Whether what entering programs costs is known of any arm."""
+    return any(row.metric == "entry_us" for row in summary.rows)
+
+
+def bill_is(summary: Summary) -> str:
+    """What the bills of a report are made of, for a sentence."""
+    methods = {row.method for row in summary.rows if row.metric == "bill_us"}
+    told = []
+    if methods - {PART, WITHIN} or not methods:
+        programs = (
+            "time in BPF programs + calibrated cost of entering them"
+            if has_entry(summary)
+            else "time in BPF programs (a lower bound: entry to a program is not in it)"
+        )
+        told.append(f"{programs} + CPU of the agent")
+    if WITHIN in methods:
+        told.append("what the service takes more, of what runs in it")
+    if PART in methods:
+        told.append("what service, load and agent take more together, of a part of an agent")
+    return "; ".join(told)
 
 
 def lacks_entry(summary: Summary, workload: str, arm: str) -> bool:

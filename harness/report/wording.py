@@ -125,13 +125,17 @@ def spread(row: Comparison) -> str:
     """`[1.0, 3.0], 95 %, 2 trials` or `[1.0, 3.0], range of 2 trials`, by the row's method."""
     if not math.isfinite(row.low):
         return "one trial" if row.n == 1 else f"no interval, {counted(row)}"
-    bounds = f"[{plain(row.low)}, {plain(row.high)}]"
     if any(word in row.method for word in ("slices", "sum of", "calibrated", "_cpu_us")):
-        return f"{bounds}, 95 %"
+        return f"{bounds(row)}, 95 %"
     if plain(row.low) == plain(row.high):
         return f"the same in {counted(row)}" if row.n > 1 else "one trial"
     of = "range of" if "range" in row.method else "95 %,"
-    return f"{bounds}, {of} {counted(row)}"
+    return f"{bounds(row)}, {of} {counted(row)}"
+
+
+def bounds(row: Comparison) -> str:
+    """`[1.0, 3.0]` of a value."""
+    return f"[{plain(row.low)}, {plain(row.high)}]"
 
 
 def counted(row: Comparison) -> str:

@@ -122,7 +122,10 @@ def test_what_is_known_beside_the_cpu_is_named() -> None:
     )
     said = headline.verdict(dataclasses.replace(found, rows=rows))
     assert "Other difference was resolved: `http` +1.90 µs of median latency in the go" in said
-    assert re.search(r"Metered directly: `\w+` takes [\d.]+ µs a request of the \w+ service", said)
+    assert re.search(
+        r"Metered directly: `\w+` takes [\d.]+ µs \[[\d.]+, [\d.]+\] a request of the \w+ service",
+        said,
+    )
 
 
 def test_what_chance_makes_in_so_many_questions_is_counted_and_not_named() -> None:

@@ -172,3 +172,14 @@ def test_probes_are_told_with_what_they_were_for(tmp_path: Path) -> None:
     """A line of several collectors has several of them."""
     found = _line(summarize(golden.factorial(tmp_path / "r")), "all")
     assert found.seen == "saw 20 of 20 probes for connections, 100 % of requests"
+
+
+def test_who_has_no_signal_tells_what_it_counted(summary: Summary) -> None:
+    rows = [r for r in summary.rows if not r.metric.startswith("coverage_percent")]
+    blind = dataclasses.replace(summary, rows=tuple(rows))
+    counted = _with(blind, "events_per_request", estimate=0.157)
+    assert _line(counted).seen == "told 0.16 events a request; how many there were is not known"
+    none = dataclasses.replace(
+        blind, rows=tuple(r for r in rows if r.metric != "events_per_request")
+    )
+    assert _line(none).seen == "what it saw was not counted"
