@@ -1,4 +1,4 @@
-"""What goes wrong while machines become a cluster: each is told in a sentence.
+"""What goes wrong while machines become a cluster: each is told, and the same command completes it.
 
 A password that is wrong and a machine that is off are in `test_machines`; `kill -9` and two runs at
 once in `test_vm`. The tests of this file are one story and need each other, in their order.
@@ -17,7 +17,7 @@ from harness.errors import ComponentError
 from harness.targets.vm import failures
 from tests.cluster import machines
 from tests.cluster.engine import Engine
-from tests.cluster.played import FIRST, Story
+from tests.cluster.played import FIRST, Story, changed
 
 pytestmark = pytest.mark.cluster
 
@@ -117,3 +117,15 @@ def test_what_kubeadm_says_of_a_token_that_has_expired_is_understood(story: Stor
     error = failures.explain([event], story.folder / "ansible.log")
     assert isinstance(error, ComponentError), error
     assert error.what == f"The token with which {SECOND} was to join is not valid any more."
+
+
+def test_a_host_that_restarts_in_the_middle_of_its_join_is_named(story: Story) -> None:
+    with story.as_soon_as(JOIN, lambda: story.made.crash(SECOND)):
+        told = said(story)
+    assert told["what"] == f"{SECOND} cannot be reached."
+
+
+def test_the_same_command_completes_it(story: Story) -> None:
+    assert changed(story.site())[SECOND] > 0
+    assert nodes(story) == [FIRST, SECOND]
+    assert changed(story.site()) == {FIRST: 0, SECOND: 0}

@@ -172,6 +172,51 @@ def test_a_known_cost_comes_back_on_a_bare_host_with_load_from_another(there: Th
         assert done.returncode, done.stdout
 
 
+TIMER = """
+printf '[Timer]\\nOnActiveSec=1d\\n' >/etc/systemd/system/logrotate.timer
+printf '[Service]\\nExecStart=/bin/true\\n' >/etc/systemd/system/logrotate.service
+systemctl daemon-reload && systemctl start logrotate.timer
+"""
+
+
+def planned_of(rows: list[dict[str, Any]]) -> dict[str, tuple[str, str]]:
+    """Which knob each thing that would be set is of, and how it is set."""
+    return {w["what"]: (w["knob"], w["before"]) for row in rows for w in row["set"]}
+
+
+def test_a_machine_is_tuned_and_given_back(there: There) -> None:
+    """By ssh; its systemd is its own, its kernel this machine's."""
+    there.run("docker", "exec", THIRD, "sh", "-c", TIMER, check=True)
+    words = ("--target", f"vm,name={NAME},host={THIRD}", "--json")
+    before = planned_of(there.json(HARNESS, "tune", "--plan", *words))
+    planned = {what: knob for what, (knob, _) in before.items()}
+    assert planned["logrotate.timer"] == "background timers"
+    if {"SMT siblings", "swap"} & set(planned.values()):
+        pytest.skip("what would be set is this machine's, whose threads and swap stay as they are")
+    done = there.json(HARNESS, "tune", *words)
+    is_active = ("docker", "exec", THIRD, "systemctl", "is-active", "logrotate.timer")
+    assert there.run(*is_active).stdout.strip() == "inactive"
+    assert len(done["done"]) + len(done["refused"]) == len(planned)
+    assert not there.json(HARNESS, "restore", *words)["refused"]
+    assert there.run(*is_active).stdout.strip() == "active"
+    assert planned_of(there.json(HARNESS, "tune", "--plan", *words)) == before
+
+
+def test_a_bundle_gives_a_machine_what_it_lacks(there: There, tmp_path: Path) -> None:
+    file = tmp_path / "harness.tar"
+    made = there.json(HARNESS, "bundle", str(file), "--json")
+    image = next(each["name"] for each in made["images"] if "victoria" in each["name"])
+    ctr = ("docker", "exec", SECOND, "ctr", "--namespace=k8s.io", "images")
+    there.run(*ctr, "rm", image, check=True)
+    assert image not in there.run(*ctr, "ls", "--quiet", check=True).stdout.split()
+    done = there.run(*there.up, "--bundle", str(file), "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not json.loads(done.stdout)["changed"]
+    assert f"images from harness.tar into {SECOND}" in done.stderr
+    assert image in there.run(*ctr, "ls", "--quiet").stdout.split()
+    file.unlink()  # pytest would keep it
+
+
 def test_a_machine_that_restarts_comes_back_with_its_agents(there: There) -> None:
     before = there.address(SECOND)
     assert there.run("docker", "restart", SECOND).returncode == 0
