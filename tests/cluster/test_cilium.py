@@ -42,10 +42,14 @@ ASK = ("exec", "client", "--", "/bin/busybox", "wget", "-q", "-O", "-",
 KERNEL = ("kernel/timer_migration", "net/core/bpf_jit_enable")
 
 
+def parameters() -> dict[str, str]:
+    return {each: (Path("/proc/sys") / each).read_text() for each in KERNEL}
+
+
 @pytest.fixture(scope="module")
 def kernel() -> Iterator[None]:
     """Parameters of this machine's kernel that Cilium's agents set, as they were in the end."""
-    before = {each: (Path("/proc/sys") / each).read_text() for each in KERNEL}
+    before = parameters()
     yield
     for each, text in before.items():
         (Path("/proc/sys") / each).write_text(text)
@@ -160,6 +164,7 @@ def there(
 def test_data_flow_on_it_a_second_up_changes_nothing_and_down_leaves_nothing(
     there: Reached, files: Path
 ) -> None:
+    before = parameters()
     given = {
         "cluster_source": "files", "cluster_files": str(files), "cluster_network": "cilium",
         "cluster_cilium_version": programs.CILIUM,
@@ -169,10 +174,12 @@ def test_data_flow_on_it_a_second_up_changes_nothing_and_down_leaves_nothing(
     up += [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
     first = there.run(*up, "--json")
     assert first.returncode == 0, first.stdout + first.stderr
-    assert set(json.loads(first.stdout)["proof"]) == {"traces", "metrics", "logs"}
+    proved = {each["signal"] for each in json.loads(first.stdout)["proof"]}
+    assert proved == {"traces", "metrics", "logs"}
     again = there.run(*up, "--json")
     assert again.returncode == 0, again.stdout + again.stderr
     assert not json.loads(again.stdout)["changed"]
     down = there.run(HARNESS, "down", "--target", "vm", "--name", NAME, "--verify")
     assert down.returncode == 0, down.stdout + down.stderr
     assert "Nothing is left." in down.stdout
+    assert parameters() == before
