@@ -102,6 +102,8 @@ def test_a_host_that_is_gone_in_the_middle_of_its_join_is_named(story: Story) ->
     story.made.mend(SECOND)
     assert told["what"] == f"{SECOND} cannot be reached."
     assert there == [FIRST]
+    log = (story.folder / "ansible.log").read_text()
+    assert "TASK [ready : " not in log  # nobody waits for it
 
 
 def test_what_kubeadm_says_of_a_token_that_has_expired_is_understood(story: Story) -> None:
