@@ -1,4 +1,4 @@
-"""Whoever is lost in the middle ends all of it: nobody after it is touched, and nobody waits for it.
+"""Which hosts a playbook has: whoever is lost ends all of it, and nobody waits for it.
 
 The plays are those of the project. Their roles write down here who had them, and ssh is played: it
 does on this machine what it is asked to, until the host is lost.
@@ -19,7 +19,7 @@ from harness.targets.vm import ansible
 
 CONTROL_PLANES, WORKERS = {"alpha", "beta", "gamma"}, {"delta", "epsilon"}
 ALL, FIRST = CONTROL_PLANES | WORKERS, {"alpha"}
-ROLES = ("host", "control_plane", "network", "worker", "storage", "ready", "upgrade")
+ROLES = ("host", "control_plane", "network", "worker", "storage", "ready", "upgrade", "reset")
 SSH = """#!/bin/sh
 for word; do host=$said; said=$word; done
 sh -c "$said"
@@ -45,6 +45,16 @@ class Playbooks:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text.replace("FOLDER", str(self.folder)))
         file.chmod(0o755)
+
+    def inventory(self, *loose: str, **groups: set[str]) -> None:
+        common = {
+            "ansible_connection": "ssh", "ansible_ssh_executable": f"{self.folder}/ssh",
+            "ansible_become": False,
+            "ansible_python_interpreter": str(Path(sys.executable).resolve()),
+        }  # fmt: skip
+        children = {name: {"hosts": dict.fromkeys(sorted(of))} for name, of in groups.items()}
+        told = {"vars": common, "hosts": dict.fromkeys(loose), "children": children}
+        self.put("hosts.json", json.dumps({"all": told}))
 
     def play(self, name: str, *, lost: str = "", fails: str = "") -> HarnessError | None:
         """Its error, where a host was lost in a role, or one failed: as NAME ROLE."""
@@ -75,7 +85,7 @@ def playbooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Playbooks:
     monkeypatch.setenv("ANSIBLE_GATHERING", "explicit")  # what hosts are is not asked
     made.put("ssh", SSH)
     made.put("write", WRITE)
-    for name in ("site.yml", "parts.yml", "upgrade.yml"):
+    for name in ("site.yml", "parts.yml", "upgrade.yml", "reset.yml"):
         shutil.copy(ansible.PLAYBOOKS / name, tmp_path)
     for role in ROLES:
         words = f"{tmp_path}/write {{{{ inventory_hostname }}}} {role}"
@@ -83,14 +93,7 @@ def playbooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Playbooks:
         made.put(f"roles/{role}/tasks/main.yml", json.dumps([task]))
     looks = {"name": "Refuse nothing", "ansible.builtin.set_fact": {"looked": True}}
     made.put("roles/upgrade/tasks/refuse.yml", json.dumps([looks]))
-    groups = {"control_plane": CONTROL_PLANES, "worker": WORKERS}
-    common = {
-        "ansible_connection": "ssh", "ansible_ssh_executable": f"{tmp_path}/ssh",
-        "ansible_become": False,
-        "ansible_python_interpreter": str(Path(sys.executable).resolve()),
-    }  # fmt: skip
-    children = {name: {"hosts": dict.fromkeys(sorted(of))} for name, of in groups.items()}
-    made.put("hosts.json", json.dumps({"all": {"vars": common, "children": children}}))
+    made.inventory(control_plane=CONTROL_PLANES, worker=WORKERS)
     return made
 
 
@@ -158,3 +161,13 @@ def test_a_host_on_which_something_fails_ends_it_as_well(
     assert isinstance(error, CommandError)
     assert error.what == f"`Write it down` failed on {fails.split()[0]}."
     assert playbooks.had == had
+
+
+def test_a_cluster_is_taken_off_its_own_hosts_alone(playbooks: Playbooks) -> None:
+    """Also where no control plane is left; only where nothing is said of parts they are all."""
+    playbooks.inventory("load", worker={"delta"})
+    assert playbooks.play("reset.yml") is None
+    assert playbooks.had == {"reset": {"delta"}}
+    playbooks.inventory("load", "alpha")
+    assert playbooks.play("reset.yml") is None
+    assert playbooks.had == {"reset": {"delta", "load", "alpha"}}
