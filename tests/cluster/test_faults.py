@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from harness.errors import ComponentError
+from harness.errors import ComponentError, HarnessError, NeedError
 from harness.targets.vm import failures
 from tests.cluster import machines
 from tests.cluster.engine import Engine
@@ -28,12 +29,12 @@ AN_HOUR_AHEAD = """#!/bin/sh
 [ "$1" = +%s ] || exec /usr/bin/date "$@"
 exec /usr/bin/date --date='1 hour' +%s
 """
-EXPIRED = """
+JOINED = """
 apiVersion: kubeadm.k8s.io/v1beta4
 kind: JoinConfiguration
 timeouts: {discovery: 5s}
 discovery:
-  bootstrapToken: {apiServerEndpoint: 'ADDRESS:6443', token: TOKEN, unsafeSkipCAVerification: true}
+  bootstrapToken: {apiServerEndpoint: 'ADDRESS', token: TOKEN, unsafeSkipCAVerification: true}
 nodeRegistration: {ignorePreflightErrors: [all]}
 """
 
@@ -106,19 +107,33 @@ def test_a_host_that_is_gone_in_the_middle_of_its_join_is_named(story: Story) ->
     assert "TASK [ready : " not in log  # nobody waits for it
 
 
-def test_what_kubeadm_says_of_a_token_that_has_expired_is_understood(story: Story) -> None:
-    token = story.made.exec(FIRST, "kubeadm", "token", "create", "--ttl=1s").strip()
-    address = story.made.all[0].address
-    asked = EXPIRED.replace("TOKEN", token).replace("ADDRESS", address)
-    script = 'sleep 5; printf %s "$1" >/root/expired; kubeadm join --config=/root/expired 2>&1'
+def joining(story: Story, token: str, port: int) -> HarnessError:
+    """What is told of a join that kubeadm gives up after five seconds."""
+    address = f"{story.made.all[0].address}:{port}"
+    asked = JOINED.replace("TOKEN", token).replace("ADDRESS", address)
+    script = 'printf %s "$1" >/root/join; kubeadm join --config=/root/join 2>&1'
     words = story.made.exec(SECOND, "sh", "-c", script, "sh", asked, check=False)
     event = {
         "event": "failed", "host": SECOND, "role": "join", "task": "Join the cluster",
         "action": "ansible.builtin.command", "message": "", "stdout": "", "stderr": words,
     }  # fmt: skip
     error = failures.explain([event], story.folder / "ansible.log")
-    assert isinstance(error, ComponentError), error
+    print(error)
+    return error
+
+
+def test_what_kubeadm_says_of_a_token_that_has_expired_is_understood(story: Story) -> None:
+    token = story.made.exec(FIRST, "kubeadm", "token", "create", "--ttl=1s").strip()
+    time.sleep(5)
+    error = joining(story, token, 6443)
+    assert isinstance(error, ComponentError)
     assert error.what == f"The token with which {SECOND} was to join is not valid any more."
+
+
+def test_what_kubeadm_says_where_it_does_not_reach_the_api_is_understood(story: Story) -> None:
+    error = joining(story, "abcdef.0123456789abcdef", 6444)
+    assert isinstance(error, NeedError)
+    assert error.what == f"{SECOND} does not reach the control plane."
 
 
 def test_a_host_that_restarts_in_the_middle_of_its_join_is_named(story: Story) -> None:
