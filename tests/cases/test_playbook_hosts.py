@@ -91,8 +91,9 @@ def playbooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Playbooks:
         words = f"{tmp_path}/write {{{{ inventory_hostname }}}} {role}"
         task = {"name": "Write it down", "ansible.builtin.command": words}
         made.put(f"roles/{role}/tasks/main.yml", json.dumps([task]))
-    looks = {"name": "Refuse nothing", "ansible.builtin.set_fact": {"looked": True}}
-    made.put("roles/upgrade/tasks/refuse.yml", json.dumps([looks]))
+    looks = {"name": "Look, and do nothing", "ansible.builtin.set_fact": {"looked": True}}
+    for part in ("refuse", "images"):
+        made.put(f"roles/upgrade/tasks/{part}.yml", json.dumps([looks]))
     made.inventory(control_plane=CONTROL_PLANES, worker=WORKERS)
     return made
 

@@ -98,7 +98,9 @@ def test_each_node_is_brought_to_the_next_version(story: Story, files: Path) -> 
     told = rf'ok: \[(\S+)\] => \{{\s+"msg": "is at {re.escape(newer.NEW)}"'
     first, second = re.finditer(told, said)
     assert (first[1], second[1]) == (FIRST, SECOND)
-    assert f"changed: [{SECOND}]" not in said[: first.start()]
+    begun = said.index("PLAY [Control planes")
+    assert f"changed: [{SECOND}]" in said[:begun]  # it has the images by then
+    assert f"changed: [{SECOND}]" not in said[begun : first.start()]
     version = json.loads(story.kubectl("version", "--output=json"))
     assert version["serverVersion"]["gitVersion"] == newer.NEW
     proxies = ("--namespace=kube-system", "rollout", "status", "daemonset/kube-proxy")

@@ -67,7 +67,7 @@ def read(file: Path) -> tuple[Host, ...]:
 
 
 def names(file: Path) -> list[str]:
-    """What its hosts are called, also where no cluster can be of them; InputError if it has none."""
+    """What its hosts are called, also where no cluster can be of them; InputError without any."""
     return _names(_listed(file), file)
 
 

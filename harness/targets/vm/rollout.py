@@ -167,7 +167,7 @@ def down(profile: Profile, options: Options, tell: Tell) -> list[str]:
 
 
 def _reset(options: Options, now: Noted, tell: Tell) -> list[str]:
-    """Of hosts that somebody has taken out of the inventory, as those that are gone, only say so."""
+    """Of hosts that somebody took out of the inventory, as those that are gone, only say so."""
     named = inventory.names(Path(now.inventory))
     there = replace(now, hosts=tuple(host for host in now.cluster if host.name in named))
     gone = [host.name for host in now.cluster if host.name not in named]
