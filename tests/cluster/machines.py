@@ -77,6 +77,11 @@ class Machines:
         self.engine.docker("start", machine)
         _await_up(self.engine, machine)
 
+    def crash(self, machine: str) -> None:
+        """As if its plug had been pulled, and put back in."""
+        self.engine.docker("kill", machine)
+        self.start(machine)
+
     def cut(self, machine: str) -> None:
         """Take it off the network, without a word to whoever talks with it."""
         self.engine.docker("network", "disconnect", _NETWORK, machine)

@@ -1,7 +1,7 @@
-"""Machines become a cluster whose network is Cilium, offline, and are as they were: one story.
+"""Machines become a cluster whose network is Cilium, offline, and are as they were: two stories.
 
-Cilium, its chart and its datapath are real; `cilium` says how they are had. The tests of this file
-need each other, in their order.
+Cilium, its chart and its datapath are real; `cilium` says how they are had. The first story is told
+by the playbooks, the second by `harness up`. The tests of each need each other, in their order.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from typing import Any
 import pytest
 
 from harness.linux import processes
-from tests.cluster import cilium, machines, programs
+from tests.cluster import cilium, images, machines, programs
 from tests.cluster.engine import Engine
 from tests.cluster.played import FIRST, Story, changed
+from tests.cluster.reached import HARNESS, Reached
 from tests.cluster.test_machines import PODS
 
 pytestmark = pytest.mark.cluster
 
-SECOND = "machine-2"
+SECOND, NAME = "machine-2", "with-cilium"
 NOTHING = {FIRST: 0, SECOND: 0}
 # what a host has of its network, and what is pinned and mounted there
 NETWORK = r"""
@@ -41,10 +42,14 @@ ASK = ("exec", "client", "--", "/bin/busybox", "wget", "-q", "-O", "-",
 KERNEL = ("kernel/timer_migration", "net/core/bpf_jit_enable")
 
 
+def parameters() -> dict[str, str]:
+    return {each: (Path("/proc/sys") / each).read_text() for each in KERNEL}
+
+
 @pytest.fixture(scope="module")
 def kernel() -> Iterator[None]:
     """Parameters of this machine's kernel that Cilium's agents set, as they were in the end."""
-    before = {each: (Path("/proc/sys") / each).read_text() for each in KERNEL}
+    before = parameters()
     yield
     for each, text in before.items():
         (Path("/proc/sys") / each).write_text(text)
@@ -145,3 +150,36 @@ def test_reset_leaves_the_machines_as_they_were(story: Story, before: dict[str, 
     assert "left there" not in (story.folder / "ansible.log").read_text()[said:]
     assert networks(story) == before["networks"]
     assert story.looked() == before["looked"]
+
+
+@pytest.fixture(scope="module")
+def there(
+    docker: Engine, files: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Reached]:
+    made = Reached(docker, tmp_path_factory.mktemp("vm"))
+    yield made
+    made.run(HARNESS, "down", "--target", "vm", "--name", NAME)
+
+
+def test_data_flow_on_it_a_second_up_changes_nothing_and_down_leaves_nothing(
+    there: Reached, files: Path
+) -> None:
+    before = parameters()
+    given = {
+        "cluster_source": "files", "cluster_files": str(files), "cluster_network": "cilium",
+        "cluster_cilium_version": programs.CILIUM,
+        "cluster_cilium_values": json.dumps(cilium.values()),
+    }  # fmt: skip
+    up = [HARNESS, "up", "--target", "vm", "--name", NAME, "--create", "2", "--image", images.HOST]
+    up += [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
+    first = there.run(*up, "--json")
+    assert first.returncode == 0, first.stdout + first.stderr
+    proved = {each["signal"] for each in json.loads(first.stdout)["proof"]}
+    assert proved == {"traces", "metrics", "logs"}
+    again = there.run(*up, "--json")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert not json.loads(again.stdout)["changed"]
+    down = there.run(HARNESS, "down", "--target", "vm", "--name", NAME, "--verify")
+    assert down.returncode == 0, down.stdout + down.stderr
+    assert "Nothing is left." in down.stdout
+    assert parameters() == before

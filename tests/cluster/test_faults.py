@@ -1,4 +1,4 @@
-"""What goes wrong while machines become a cluster: each is told in a sentence.
+"""What goes wrong while machines become a cluster: each is told, and the same command completes it.
 
 A password that is wrong and a machine that is off are in `test_machines`; `kill -9` and two runs at
 once in `test_vm`. The tests of this file are one story and need each other, in their order.
@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from harness.errors import ComponentError
+from harness.errors import ComponentError, HarnessError, NeedError
 from harness.targets.vm import failures
 from tests.cluster import machines
 from tests.cluster.engine import Engine
-from tests.cluster.played import FIRST, Story
+from tests.cluster.played import FIRST, Story, changed
 
 pytestmark = pytest.mark.cluster
 
@@ -28,12 +29,12 @@ AN_HOUR_AHEAD = """#!/bin/sh
 [ "$1" = +%s ] || exec /usr/bin/date "$@"
 exec /usr/bin/date --date='1 hour' +%s
 """
-EXPIRED = """
+JOINED = """
 apiVersion: kubeadm.k8s.io/v1beta4
 kind: JoinConfiguration
 timeouts: {discovery: 5s}
 discovery:
-  bootstrapToken: {apiServerEndpoint: 'ADDRESS:6443', token: TOKEN, unsafeSkipCAVerification: true}
+  bootstrapToken: {apiServerEndpoint: 'ADDRESS', token: TOKEN, unsafeSkipCAVerification: true}
 nodeRegistration: {ignorePreflightErrors: [all]}
 """
 
@@ -102,18 +103,46 @@ def test_a_host_that_is_gone_in_the_middle_of_its_join_is_named(story: Story) ->
     story.made.mend(SECOND)
     assert told["what"] == f"{SECOND} cannot be reached."
     assert there == [FIRST]
+    log = (story.folder / "ansible.log").read_text()
+    assert "TASK [ready : " not in log  # nobody waits for it
 
 
-def test_what_kubeadm_says_of_a_token_that_has_expired_is_understood(story: Story) -> None:
-    token = story.made.exec(FIRST, "kubeadm", "token", "create", "--ttl=1s").strip()
-    address = story.made.all[0].address
-    asked = EXPIRED.replace("TOKEN", token).replace("ADDRESS", address)
-    script = 'sleep 5; printf %s "$1" >/root/expired; kubeadm join --config=/root/expired 2>&1'
+def joining(story: Story, token: str, port: int) -> HarnessError:
+    """What is told of a join that kubeadm gives up after five seconds."""
+    address = f"{story.made.all[0].address}:{port}"
+    asked = JOINED.replace("TOKEN", token).replace("ADDRESS", address)
+    script = 'printf %s "$1" >/root/join; kubeadm join --config=/root/join 2>&1'
     words = story.made.exec(SECOND, "sh", "-c", script, "sh", asked, check=False)
     event = {
         "event": "failed", "host": SECOND, "role": "join", "task": "Join the cluster",
         "action": "ansible.builtin.command", "message": "", "stdout": "", "stderr": words,
     }  # fmt: skip
     error = failures.explain([event], story.folder / "ansible.log")
-    assert isinstance(error, ComponentError), error
+    print(error)
+    return error
+
+
+def test_what_kubeadm_says_of_a_token_that_has_expired_is_understood(story: Story) -> None:
+    token = story.made.exec(FIRST, "kubeadm", "token", "create", "--ttl=1s").strip()
+    time.sleep(5)
+    error = joining(story, token, 6443)
+    assert isinstance(error, ComponentError)
     assert error.what == f"The token with which {SECOND} was to join is not valid any more."
+
+
+def test_what_kubeadm_says_where_it_does_not_reach_the_api_is_understood(story: Story) -> None:
+    error = joining(story, "abcdef.0123456789abcdef", 6444)
+    assert isinstance(error, NeedError)
+    assert error.what == f"{SECOND} does not reach the control plane."
+
+
+def test_a_host_that_restarts_in_the_middle_of_its_join_is_named(story: Story) -> None:
+    with story.as_soon_as(JOIN, lambda: story.made.crash(SECOND)):
+        told = said(story)
+    assert told["what"] == f"{SECOND} cannot be reached."
+
+
+def test_the_same_command_completes_it(story: Story) -> None:
+    assert changed(story.site())[SECOND] > 0
+    assert nodes(story) == [FIRST, SECOND]
+    assert changed(story.site()) == {FIRST: 0, SECOND: 0}

@@ -1,5 +1,7 @@
 """What Hubble costs where Cilium is a cluster's network: an option of its agent, turned on and off.
 
+Cilium enforces network policies, which the plain network of the other stories does not: so those of
+the stack are held here, too.
 Cilium, its chart and its datapath are real; `cilium` says how they are had.
 """
 
@@ -53,6 +55,17 @@ name = "baseline"
 name = "hubble"
 collectors = ["hubble"]
 """
+REACHED = """
+import socket, sys
+for each in sys.argv[1:]:
+    host, port = each.split(":")
+    try:
+        socket.create_connection((host, int(port)), 5).close()
+        print(each, "open")
+    except TimeoutError:
+        print(each, "silent")
+"""
+PORTS = {"jaeger": 16686, "prometheus": 9090, "victorialogs": 9428, "otelcol": 4318, "go": 8080}
 OPTIONS = ("DropNotification", "PolicyVerdictNotification", "TraceNotification")
 
 
@@ -110,6 +123,33 @@ def there(docker: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield made
     finally:
         made.run(sys.executable, "-c", MAKE, NAME, check=True)
+
+
+def test_policies_let_through_what_the_stack_needs_and_no_more(there: Cilium) -> None:
+    """The proof of `up` goes through all that is needed; a stranger reaches nothing."""
+    options = ("--target", "kind", "--name", NAME)
+    done = there.run(HARNESS, "up", *options, "--dashboards", "none", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(json.loads(done.stdout)["proof"]) == 3
+    found = ["get", "daemonset", "agents", "-n", "harness", "-o"]
+    image = there.kubectl(*found, "jsonpath={.spec.template.spec.containers[0].image}")
+    sleeper = ("--image-pull-policy=IfNotPresent", "--command", "--", "sleep", "600")
+    there.kubectl("run", "stranger", f"--image={image}", "-n", "default", *sleeper)
+    there.kubectl("wait", "pod/stranger", "-n", "default", "--for=condition=Ready", "--timeout=60s")
+    asked = [f"{name}.harness:{port}" for name, port in PORTS.items()]
+
+    def reached(namespace: str, pod: str) -> dict[str, str]:
+        words = ("exec", "-n", namespace, pod, "--", "python3", "-c", REACHED, *asked)
+        lines = [line.split() for line in there.kubectl(*words).splitlines()]
+        return {place.split(".")[0]: how for place, how in lines}
+
+    silent = dict.fromkeys(PORTS, "silent")
+    assert reached("harness", "deployment/flask") == {**silent, "otelcol": "open", "go": "open"}
+    assert reached("default", "pod/stranger") == silent
+    there.kubectl("delete", "pod", "stranger", "-n", "default", "--grace-period=1")
+    way = json.loads(done.stdout)["kubeconfig"]
+    gone = there.run(HARNESS, "down", "--target", "existing", "--kubeconfig", way, "--verify")
+    assert gone.returncode == 0, gone.stdout + gone.stderr
 
 
 def test_hubble_is_an_arm_and_is_as_before_in_the_end(there: Cilium) -> None:

@@ -172,6 +172,52 @@ def test_a_known_cost_comes_back_on_a_bare_host_with_load_from_another(there: Th
         assert done.returncode, done.stdout
 
 
+TIMER = """
+printf '[Timer]\\nOnActiveSec=1d\\n' >/etc/systemd/system/logrotate.timer
+printf '[Service]\\nExecStart=/bin/true\\n' >/etc/systemd/system/logrotate.service
+systemctl daemon-reload && systemctl start logrotate.timer
+"""
+
+
+def state(there: There, wish: dict[str, str]) -> str:
+    """What the machine says of a thing that `tune` sets."""
+    asks = ("cat",) if wish["kind"] == "file" else ("systemctl", "is-active")
+    return there.run("docker", "exec", THIRD, *asks, wish["what"]).stdout
+
+
+def test_a_machine_is_tuned_and_given_back(there: There) -> None:
+    """By ssh; its systemd is its own, its kernel this machine's."""
+    there.run("docker", "exec", THIRD, "sh", "-c", TIMER, check=True)
+    words = ("--target", f"vm,name={NAME},host={THIRD}", "--json")
+    rows = there.json(HARNESS, "tune", "--plan", *words)
+    planned = {wish["what"]: wish for row in rows for wish in row["set"]}
+    assert planned["logrotate.timer"]["knob"] == "background timers"
+    if {"SMT siblings", "swap"} & {wish["knob"] for wish in planned.values()}:
+        pytest.skip("what would be set is this machine's, whose threads and swap stay as they are")
+    before = {what: state(there, wish) for what, wish in planned.items()}
+    done = there.json(HARNESS, "tune", *words)
+    assert state(there, planned["logrotate.timer"]) == "inactive\n"
+    assert len(done["done"]) + len(done["refused"]) == len(planned)
+    assert not there.json(HARNESS, "restore", *words)["refused"]
+    assert {what: state(there, wish) for what, wish in planned.items()} == before
+    assert there.json(HARNESS, "restore", *words) == {"done": [], "refused": []}
+
+
+def test_a_bundle_gives_a_machine_what_it_lacks(there: There, tmp_path: Path) -> None:
+    file = tmp_path / "harness.tar"
+    made = there.json(HARNESS, "bundle", str(file), "--json")
+    image = next(each["name"] for each in made["images"] if "victoria" in each["name"])
+    ctr = ("docker", "exec", SECOND, "ctr", "--namespace=k8s.io", "images")
+    there.run(*ctr, "rm", image, check=True)
+    assert image not in there.run(*ctr, "ls", "--quiet", check=True).stdout.split()
+    done = there.run(*there.up, "--bundle", str(file), "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not json.loads(done.stdout)["changed"]
+    assert f"images from harness.tar into {SECOND}" in done.stderr
+    assert image in there.run(*ctr, "ls", "--quiet").stdout.split()
+    file.unlink()  # pytest would keep it
+
+
 def test_a_machine_that_restarts_comes_back_with_its_agents(there: There) -> None:
     before = there.address(SECOND)
     assert there.run("docker", "restart", SECOND).returncode == 0

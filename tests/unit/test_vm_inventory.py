@@ -118,3 +118,18 @@ def test_ansible_reads_the_file_and_is_quoted_where_it_cannot(
     with pytest.raises(InputError, match="cannot read the inventory") as caught:
         inventory.read(file)
     assert "Failed to parse it" in caught.value.why
+
+
+def test_names_are_read_also_where_no_cluster_can_be_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, script = tmp_path / "hosts.ini", tmp_path / "ansible-inventory"
+    monkeypatch.setattr(inventory, "program", lambda name: str(tmp_path / name))
+    file.write_text("a\n")
+    told = printed({"a": {}, "b": {}}, control_plane={"hosts": ["a", "b"]})
+    script.write_text(f"#!/bin/sh\necho '{json.dumps(told)}'\n")
+    script.chmod(0o755)
+    assert inventory.names(file) == ["a", "b"]
+    script.write_text("#!/bin/sh\necho '{}'\n")
+    with pytest.raises(InputError, match="has no host"):
+        inventory.names(file)

@@ -86,3 +86,15 @@ def test_a_role_that_another_has_called_is_part_of_it() -> None:
         ]
     )
     assert said == ["upgrade: a upgraded in 9 s"]
+
+
+def test_what_a_playbook_does_between_its_roles_is_told_of_none() -> None:
+    said = told(
+        [
+            event("changed", "worker", "b", 1.0),
+            event("ok", "", "b", 5.0),
+            event("skipped", "", "a", 6.0),
+            recap(6.0),
+        ]
+    )
+    assert said == ["workers: b joined in 5 s"]

@@ -124,6 +124,7 @@ def test_a_machine_with_nothing_of_ours_has_nothing_to_say(machines: Fleet) -> N
 def test_containers_of_our_image_are_named(
     machines: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(remains, "_PATIENCE_SECONDS", 0)
     machine = on_path(tmp_path, monkeypatch)
     (machines.root / "b" / "run" / "containerd" / "containerd.sock").mkdir(parents=True)
     machine.put("ctr", f"echo CONTAINER IMAGE RUNTIME; echo 0123456789abcdef {IMAGE} x; echo 1 y z")
@@ -134,3 +135,15 @@ def test_containers_of_our_image_are_named(
     (said,) = remains.left(options(), [Before(HOSTS[1])], quiet)
     assert "b could not be asked" in said
     assert "no containerd" in said
+
+
+def test_containers_that_have_ended_are_given_the_time_in_which_they_go(
+    machines: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kubelet removes those of pods that are gone, and looks for them now and then."""
+    (machines.root / "b" / "run" / "containerd" / "containerd.sock").mkdir(parents=True)
+    seen = tmp_path / "seen"
+    listed = f"echo CONTAINER IMAGE; [ -e {seen} ] || echo 0123456789abcdef {IMAGE}; touch {seen}"
+    on_path(tmp_path, monkeypatch).put("ctr", listed)
+    assert list(remains.left(options(), [Before(HOSTS[1])], quiet)) == []
+    assert seen.exists()

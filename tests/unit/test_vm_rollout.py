@@ -34,6 +34,7 @@ class Stage:
     site_changes: bool = True
     stack_changes: bool = True
     breaks: str = ""
+    taken: list[str] = field(default_factory=list)
     inner: Options = field(default_factory=lambda: Options("none"))
 
     def do(self, what: str) -> None:
@@ -52,6 +53,7 @@ class Stage:
 
     def reset(self, options: Options, found: Noted, tell: Callable[[str], None]) -> None:
         self.do("reset")
+        self.taken = [host.name for host in found.hosts]
 
     def load(self, *_: Any) -> None:
         self.do("images")
@@ -94,6 +96,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     monkeypatch.setattr(rollout, "_load", made.load)
     monkeypatch.setattr(sources, "carried", lambda _: None)
     monkeypatch.setattr(inventory, "read", lambda _: HOSTS)
+    monkeypatch.setattr(inventory, "names", lambda _: [host.name for host in HOSTS])
     return made
 
 
@@ -214,8 +217,27 @@ def test_reset_takes_the_cluster_off_them(stage: Stage) -> None:
     asked = replace(Options("vm", "shop"), machines=Machines(reset=True))
     assert rollout.down(stage.profile, asked, print) == ["The cluster was taken off a, b."]
     assert stage.did[-1] == "reset"
+    assert stage.taken == ["a", "b"]
     assert noted.read("shop") is None
     assert rollout.down(stage.profile, asked, print) == []
+
+
+def test_a_reset_leaves_out_what_was_taken_out_of_the_inventory(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a machine that is gone for good, which nobody could ask."""
+    asked = replace(Options("vm", "shop"), machines=Machines(reset=True))
+    gone = f"{{}} is not in {Path('hosts.ini').resolve()} any more: nothing was taken off it."
+    for left, taken in ((["b", "load"], "b"), (["load"], "")):
+        rollout.up(stage.profile, options(), print)
+        stage.did.clear()
+        monkeypatch.setattr(inventory, "names", lambda _, left=left: left)
+        said = rollout.down(stage.profile, asked, print)
+        first = [f"The cluster was taken off {taken}."] if taken else []
+        assert said == [*first, *(gone.format(name) for name in "ab" if name not in left)]
+        assert stage.did == (["reset"] if taken else [])
+        assert noted.read("shop") is None
+    assert stage.taken == ["b"]
 
 
 def test_a_reset_that_fails_can_be_tried_again(stage: Stage) -> None:

@@ -70,6 +70,11 @@ _KNOWN = (
         "Run the same command again: each time a new one is made.",
     ),
     _Known(
+        r"failed to request the cluster-info ConfigMap",
+        NeedError, "{host} does not reach the control plane.",
+        f"Let the hosts reach each other at 6443 and 10250, past any firewall, {_AGAIN}",
+    ),
+    _Known(
         r"computed checksums? did NOT match|: FAILED( open or read)?$",
         InputError, "What came to {host} is not what SHA256SUMS says.",
         f"Write the folder of cluster_files anew, or copy it again, {_AGAIN}",

@@ -63,6 +63,16 @@ def read(file: Path) -> tuple[Host, ...]:
     Without the groups `control_plane` and `worker` the first host is the control plane, the others
     are workers. With them what is in neither is no part of the cluster.
     """
+    return hosts(_listed(file), file)
+
+
+def names(file: Path) -> list[str]:
+    """What its hosts are called, also where no cluster can be of them; InputError without any."""
+    return _names(_listed(file), file)
+
+
+def _listed(file: Path) -> dict[str, Any]:
+    """What `ansible-inventory --list` prints."""
     if not file.exists():
         raise InputError(f"There is no inventory {file}.", next_step="Name another file.")
     argv = [program("ansible-inventory"), "--inventory", str(file), "--list"]
@@ -78,17 +88,15 @@ def read(file: Path) -> tuple[Host, ...]:
             said,
             f"Mend it, until this works: ansible-inventory --inventory {file} --list.",
         )
-    return hosts(found, file)
+    return found
 
 
 def hosts(found: Mapping[str, Any], file: Path) -> tuple[Host, ...]:
     """The same of what `ansible-inventory --list` printed."""
-    names = list(dict.fromkeys(_members(found, "all")))
-    if not names:
-        raise InputError(f"The inventory {file} has no host.", next_step="Write one into it.")
-    roles = _roles(found, names, file)
+    called = _names(found, file)
+    roles = _roles(found, called, file)
     variables = found.get("_meta", {}).get("hostvars", {})
-    return tuple(_host(name, roles.get(name, ""), variables.get(name, {}), file) for name in names)
+    return tuple(_host(name, roles.get(name, ""), variables.get(name, {}), file) for name in called)
 
 
 def groups(of: Sequence[Host]) -> dict[str, Any]:
@@ -97,6 +105,13 @@ def groups(of: Sequence[Host]) -> dict[str, Any]:
         role: {"hosts": {host.name: {} for host in of if host.role == role}}
         for role in (CONTROL_PLANE, WORKER)
     }
+
+
+def _names(found: Mapping[str, Any], file: Path) -> list[str]:
+    called = list(dict.fromkeys(_members(found, "all")))
+    if not called:
+        raise InputError(f"The inventory {file} has no host.", next_step="Write one into it.")
+    return called
 
 
 def _members(found: Mapping[str, Any], group: str) -> Iterator[str]:

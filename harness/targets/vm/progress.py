@@ -49,7 +49,7 @@ class Progress:
             self._said(f"{host}: {event['message']}")
         elif kind in ("failed", "unreachable"):
             self.failures.append(event)
-        if host and self._role:
+        if host and role and self._role:  # what is no role's is part of a playbook itself
             tells = kind == "changed" or (role == "ready" and kind == "ok")  # it only looks
             self._hosts[host] = self._hosts.get(host, False) or tells
 

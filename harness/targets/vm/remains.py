@@ -22,7 +22,7 @@ from harness.targets.vm import noted
 from harness.targets.vm.inventory import Host
 
 _AS_ROOT = ("sh", "-c", '[ "$(id -u)" = 0 ] && exec "$@"; exec sudo -n "$@"', "sh")
-_SECONDS = 120.0
+_SECONDS, _PATIENCE_SECONDS = 120.0, 75.0
 _IMAGE = images.REPOSITORY.rpartition("/")[2]  # of any version, in any registry
 _ALWAYS = ("/var/lib/harness", "/run/harness/*", "/sys/fs/bpf/harness*")
 _OF_A_CLUSTER = (
@@ -65,6 +65,16 @@ def is_loaded(number):
         raise SystemExit("bpf(2) says: " + os.strerror(ctypes.get_errno()))
     return descriptor >= 0
 
+def containers():
+    argv = ["ctr", "--namespace=k8s.io", "containers", "list"]
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=30)
+    if done.returncode:
+        raise SystemExit("ctr says: " + done.stderr.decode()[-300:])
+    listed = [line.split()[:2] for line in done.stdout.decode().splitlines()[1:]]
+    ours = r"(^|/)" + asked["image"] + "[:@]"
+    return [f"the container {number[:12]} of {image} is there"
+            for number, image in listed if re.search(ours, image)]
+
 def left():
     until = time.monotonic() + 5  # the kernel frees programs a little after their holders ended
     ids = asked["ids"]
@@ -79,14 +89,10 @@ def left():
         for each in sorted(glob.glob(root + pattern)):
             yield f"the cgroup {each[len(root):]} is there"
     if shutil.which("ctr") and os.path.exists(root + "/run/containerd/containerd.sock"):
-        argv = ["ctr", "--namespace=k8s.io", "containers", "list"]
-        done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
-        for line in done.stdout.decode().splitlines()[1:]:
-            number, image = line.split()[:2]
-            if re.search(r"(^|/)" + asked["image"] + "[:@]", image):
-                yield f"the container {number[:12]} of {image} is there"
-        if done.returncode:
-            raise SystemExit("ctr says: " + done.stderr.decode()[-300:])
+        until = time.monotonic() + asked["patience"]  # the kubelet looks for ended ones each minute
+        while (there := containers()) and time.monotonic() < until:
+            time.sleep(1)
+        yield from there
 
 if asked["after"]:
     print(json.dumps(list(left())))
@@ -142,6 +148,7 @@ def words(
     """What a machine's Python is to run, and about what; `root` is where it looks."""
     about = {
         "after": after, "ids": list(ids), "image": _IMAGE, "root": root,
+        "patience": _PATIENCE_SECONDS,
         "files": [*_ALWAYS, *(_OF_A_CLUSTER if reset else ())], "cgroups": _CGROUPS,
     }  # fmt: skip
     return SCRIPT, json.dumps(about)

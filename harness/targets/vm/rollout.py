@@ -5,7 +5,9 @@ What comes after the cluster is the profile's, the same as in any cluster that e
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from harness.errors import NeedError
@@ -156,14 +158,27 @@ def down(profile: Profile, options: Options, tell: Tell) -> list[str]:
             machines.remove(options.name, now)
             return [f"The machines {names} were removed."]
         if options.machines.reset:
-            site.reset(options, now, tell)
-            machines.remove(options.name, now)
-            return [f"The cluster was taken off {names}."]
+            return _reset(options, now, tell)
         again = f"harness down --target vm --name {options.name} --reset takes it off them."
         if not (noted.folder(options.name) / noted.KUBECONFIG).exists():
             return [f"It had not come to a cluster. What was begun stays on {names}: {again}"]
         done = profile.down(chosen.on_machines(options), tell)
         return [*done, f"The cluster stays on {names}: {again}"]
+
+
+def _reset(options: Options, now: Noted, tell: Tell) -> list[str]:
+    """Of hosts that somebody took out of the inventory, as those that are gone, only say so."""
+    named = inventory.names(Path(now.inventory))
+    there = replace(now, hosts=tuple(host for host in now.cluster if host.name in named))
+    gone = [host.name for host in now.cluster if host.name not in named]
+    if there.hosts:
+        site.reset(options, there, tell)
+    machines.remove(options.name, now)
+    names = ", ".join(host.name for host in there.hosts)
+    return [
+        *([f"The cluster was taken off {names}."] if names else []),
+        *(f"{name} is not in {now.inventory} any more: nothing was taken off it." for name in gone),
+    ]
 
 
 def left(profile: Profile, options: Options) -> list[str]:

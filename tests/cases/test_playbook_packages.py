@@ -1,0 +1,160 @@
+"""Kubernetes from its repository of packages, by the playbook itself: whose key signs it decides.
+
+The host is this machine with a folder of its own as /etc/apt, in which programs stand in for those
+of packages. gpg is real, and the key that of a test.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import NeedError
+from harness.linux import processes
+from harness.targets.vm import ansible
+from tests.cases.test_playbook_refusals import FACTS
+
+ROLES = ansible.PLAYBOOKS / "roles"
+KEY = """-----BEGIN PGP PUBLIC KEY BLOCK-----
+
+mDMEawnq2xYJKwYBBAHaRw8BAQdAZNhcMFbsRo3mj+W27HmIB2wIGvi9j7cmSXMu
+LOw5i9O0EnBhY2thZ2VzIG9mIGEgdGVzdIiQBBMWCAA4FiEEXdSlMiF5iJNi0kwQ
+hXY85Ykdv6EFAmsJ6tsCGwMFCwkIBwIGFQoJCAsCBBYCAwECHgECF4AACgkQhXY8
+5Ykdv6E8gwEA8uGBbgeYumjoDsGvbcQ3cCP3SOtPJH0+EQ2JgXE0oMAA/jXe+LrD
+NkN4fc9Fky+OUQRnHMB9+qTnZnaPacw9rG0C
+=8YRQ
+-----END PGP PUBLIC KEY BLOCK-----
+"""
+FINGERPRINT = "5DD4A5322179889362D24C1085763CE5891DBFA1"
+ENTER = """#!/bin/sh
+exec unshare --mount sh -c 'mount --bind FOLDER/apt /etc/apt; exec /bin/sh "$@"' sh "$@"
+"""
+PROGRAMS = {
+    "apt-get": """
+names=
+for word; do case $word in -* | DPkg* | install | update) ;; *) names="$names $word" ;; esac; done
+case " $* " in
+*' --simulate '*) for name in $names; do echo "Inst $name (1.0 a repository)"; done ;;
+*' install '*) echo "install$names" >>FOLDER/done; printf 'ii  %s\\n' $names >>FOLDER/installed ;;
+esac""",
+    "apt-mark": 'echo "$*" >>FOLDER/done',
+    "dpkg": "exit 0",
+    "dpkg-query": "cat FOLDER/installed",
+}
+TOOLS = ["containerd", "runc", "conntrack", "iptables", "socat", "ethtool"]
+OURS = ["kubeadm", "kubectl", "kubelet"]
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="root is needed to mount"),
+    pytest.mark.skipif(shutil.which("gpg") is None, reason="gpg is not installed"),
+    pytest.mark.skipif(not Path("/etc/apt").is_dir(), reason="hosts are a Debian"),
+]
+
+
+@dataclass(frozen=True)
+class Host:
+    """The host, whose programs, notes and /etc/apt are in `folder`."""
+
+    folder: Path
+
+    def put(self, name: str, text: str) -> None:
+        file = self.folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text.replace("FOLDER", str(self.folder)))
+        file.chmod(0o755)
+
+    def play(self, **more: Any) -> int:
+        """How many tasks changed something."""
+        play = {
+            "hosts": "control_plane", "gather_facts": False,
+            "environment": {
+                "PATH": f"{self.folder}/there:/usr/sbin:/usr/bin:/sbin:/bin",
+                "GNUPGHOME": f"{self.folder}/gnupg",
+            },
+            "tasks": [
+                {"ansible.builtin.set_fact": {**FACTS, "cacheable": True}},
+                {"ansible.builtin.include_role": {"name": "host", "tasks_from": "packages"}},
+            ],
+        }  # fmt: skip
+        host = {
+            "ansible_connection": "local", "cluster_state": f"{self.folder}/state",
+            "ansible_shell_executable": f"{self.folder}/sh",
+            "ansible_remote_tmp": f"{self.folder}/tmp",
+            "ansible_python_interpreter": str(Path(sys.executable).resolve()),
+        }  # fmt: skip
+        book, inventory = self.folder / "book.json", self.folder / "hosts.json"
+        book.write_text(json.dumps([play]))
+        inventory.write_text(json.dumps({"control_plane": {"hosts": {"alpha": host}}}))
+        given = {"host_repository": f"file://{self.folder}/repository", **more}
+        log = self.folder / "log"
+        try:
+            return ansible.play(str(book), inventory, given, log, print)["alpha"].changed
+        finally:
+            print(log.read_text()[-6000:])
+
+    @property
+    def done(self) -> list[str]:
+        """What was done with packages, in its order."""
+        return (self.folder / "done").read_text().splitlines()
+
+    @property
+    def sources(self) -> Path:
+        """Where the repository is named."""
+        return self.folder / "apt/sources.list.d/harness-kubernetes.list"
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    done = processes.run(["unshare", "--mount", "true"], check=False)
+    if done.returncode:
+        pytest.skip(f"no namespaces here: {done.stderr.strip()}")
+    monkeypatch.setenv("ANSIBLE_ROLES_PATH", str(ROLES))
+    made = Host(tmp_path)
+    for name in ("state", "tmp", "gnupg", "apt/sources.list.d"):
+        (tmp_path / name).mkdir(parents=True, mode=0o700)
+    made.put("sh", ENTER)
+    made.put("installed", "ii  apt\n")
+    for name, text in PROGRAMS.items():
+        made.put(f"there/{name}", f"#!/bin/sh\n{text}\n")
+    made.put("repository/deb/Release.key", KEY)
+    return made
+
+
+def test_packages_are_installed_where_the_key_is_the_one_that_is_written_down(host: Host) -> None:
+    assert host.play(host_kubernetes_key=FINGERPRINT) > 0
+    assert host.done == [
+        "install ca-certificates gnupg", f"install {' '.join(TOOLS + OURS)}",
+        f"hold {' '.join(OURS)}",
+    ]  # fmt: skip
+    signed = "signed-by=/etc/apt/keyrings/harness-kubernetes.asc"
+    repository = f"file://{host.folder}/repository"
+    assert host.sources.read_text() == f"deb [{signed}] {repository}/deb/ /\n"
+    assert (host.folder / "apt/keyrings/harness-kubernetes.asc").read_text() == KEY
+    noted = (host.folder / "state/packages").read_text().split()
+    assert noted == ["ca-certificates", "gnupg", *TOOLS, *OURS]
+    assert host.play(host_kubernetes_key=FINGERPRINT) == 0
+
+
+def test_a_repository_that_another_key_signs_is_refused(host: Host) -> None:
+    """Nothing of it is named, or installed."""
+    with pytest.raises(NeedError, match="is signed by another key than that of") as caught:
+        host.play()
+    assert "a proxy, or a mirror" in caught.value.next_step
+    assert host.done == ["install ca-certificates gnupg"]
+    assert not host.sources.exists()
+
+
+def test_a_second_key_beside_it_is_refused_as_well(host: Host) -> None:
+    told = "fpr:::::::::{}:".format
+    lines = "\\n".join(("pub:", told(FINGERPRINT), "pub:", told("0" * 40)))
+    host.put("there/gpg", f"#!/bin/sh\nprintf '{lines}\\n'\n")
+    with pytest.raises(NeedError, match="is signed by another key than that of"):
+        host.play(host_kubernetes_key=FINGERPRINT)
+    assert not host.sources.exists()
