@@ -95,6 +95,8 @@ def asked(options: Options, ends: ExitStack) -> Asked:
     target = targets.target(options.target)
     own = _own(options, here=target.name == LOCAL)
     load = _load(options, own, target)
+    if options.run_name:
+        run_folder(options.reports, options.run_name, "")  # refused before the target is entered
     described = describe(target, options, ends)
     certificate = choice.certified(options.reports, described["facts"]) if described else {}
     if described and certificates.outdated(options.reports, described["facts"]):

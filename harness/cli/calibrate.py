@@ -16,7 +16,7 @@ from harness import targets
 from harness.cli.options import run_folder
 from harness.cli.reaching import reached
 from harness.cli.screen import ERROR, INTERRUPTED, complain, err, errors, out, progress
-from harness.errors import HarnessError, InputError, StoreError
+from harness.errors import HarnessError, InputError
 from harness.targets.local import Local
 
 if TYPE_CHECKING:
@@ -74,8 +74,6 @@ def calibrate_command(
         path = run_folder(reports, run_name, "calibrate")
     else:
         asked, path = calibrate.asked_of(resume), resume
-    if resume is None and path.exists():
-        raise StoreError(f"{path} exists already.", next_step="Name another run.")
     place = targets.target(asked.target)
     if plan:
         _show_plan(asked)

@@ -25,7 +25,7 @@ from harness.cli.screen import (
     errors,
     out,
 )
-from harness.errors import HarnessError, InputError, StoreError
+from harness.errors import HarnessError, InputError
 from harness.results.folder import holder
 from harness.results.run import Run
 
@@ -83,8 +83,6 @@ def _measured(asked: Asked, options: Options) -> Outcome | None:
     from harness.controller import beginning, due, evaluate, resolved
 
     found = resolved.check(asked.experiment, asked.own, asked.definitions())
-    if asked.run is None and asked.path.exists():
-        raise StoreError(f"{asked.path} exists already.", next_step="Name another run.")
     if options.plan:
         _plan(asked, found)
         return None

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from harness.errors import InputError
+from harness.errors import InputError, StoreError
 from harness.wire import run_name
 
 REPORTS = Path("reports")
@@ -23,10 +23,16 @@ Record = TypeVar("Record")
 
 
 def run_folder(reports: Path, name: str, slug: str) -> Path:
-    """The folder of a new run: `name`, or the time and what it is of. InputError for a bad name."""
+    """The folder of a new run: `name`, or the time and what it is of.
+
+    InputError for a bad name, StoreError if there is such a folder.
+    """
     if name:
         run_name.check(name)  # all of it: `../x` would end in a good one
-    return reports / (name or f"{datetime.now():%Y%m%d-%H%M%S}-{slug}")
+    path = reports / (name or f"{datetime.now():%Y%m%d-%H%M%S}-{slug}")
+    if path.exists():
+        raise StoreError(f"{path} exists already.", next_step="Name another run.")
+    return path
 
 
 def taking(record: type[Record]) -> Callable[[Callable[[Record], None]], Callable[..., None]]:

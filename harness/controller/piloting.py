@@ -64,7 +64,7 @@ def _service(
     overhead, counted = _overhead(run, e, workload), sum(bool(a.collectors) for a in e.trial_arms)
     parts = e.steady_seconds + e.asking_seconds
     if e.metered_seconds > 0:
-        parts += e.settle_seconds + e.metered_seconds + e.rates_seconds + e.idle_seconds + 1.2
+        parts += e.settle_seconds + e.metered_seconds + e.rest_seconds + e.rates_seconds + 1.2
     full = len(saturation.arms(e)) * (e.settle_seconds + e.saturated_seconds + 1.2)
     least = max(SHORTEST * e.switched_seconds, _least(e))
     return Service(

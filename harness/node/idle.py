@@ -23,12 +23,14 @@ def run(
 ) -> None:
     """Collectors on and nothing asked of the service: CPU of the agents, run time of the programs.
 
+    After a whole export interval: switching on is no rest (`flows` looks for what is open already).
     As long as asked for, or as some whole export intervals of the slowest agent, if that is more:
     it holds so many exports.
     """
     if not interval_of(agents) or not notes.spec.timing.idle:
         return
     switch_all(agents, True)
+    wait(testbed, notes.spec.timing.settle + interval_of(agents))
     lasted = seconds_of(agents, notes.spec.timing)
     notes.add("idle_seconds", measure(testbed, agents, watched, notes, "idle", lasted), "s")
     switch_all(agents, False)

@@ -169,11 +169,17 @@ class Experiment:
         each = 2 * EXPORT_SECONDS + self.settle_seconds
         return 2 * each if self.low_rate_fraction else 0.0
 
+    @property
+    def rest_seconds(self) -> float:
+        """How much longer a metered trial takes because rest is measured, and waited for."""
+        before = self.settle_seconds + EXPORT_SECONDS
+        return before + self.idle_seconds if self.idle_seconds else 0.0
+
     def expected_seconds(self) -> float:
         """About how long the trials take, start-up of processes included; from experience here."""
         per_switched = self.settle_seconds + self.switched_seconds + self.steady_seconds + 1.2
-        per_metered = self.settle_seconds + self.metered_seconds + self.idle_seconds + 1.2
-        per_metered += self.rates_seconds
+        per_metered = self.settle_seconds + self.metered_seconds + 1.2
+        per_metered += self.rest_seconds + self.rates_seconds
         arms = self.trial_arms
         collectors = sum(1 for arm in arms if arm.collectors)
         metered = sum(map(_has_programs, arms))

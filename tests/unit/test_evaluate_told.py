@@ -106,6 +106,11 @@ def test_a_plan_refuses_the_name_of_a_run_that_is_there(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["evaluate", *words, "--plan"])
     assert done.exit_code == 2
     assert "exists already" in done.stderr
+    # before the target is entered: a cluster would have been asked, and images loaded
+    elsewhere = [*words[4:], "--workload", "go", "--target", "kind,name=none"]
+    done = CliRunner().invoke(app, ["evaluate", *elsewhere])
+    assert done.exit_code == 2
+    assert "exists already" in done.stderr
     asked = ["calibrate", "--reports", str(tmp_path), "--run", run.path.name, "--plan"]
     done = CliRunner().invoke(app, asked)
     assert done.exit_code == 2
