@@ -22,6 +22,7 @@ EXPECTED: dict[str, tuple[type[HarnessError], str, str]] = {
     "not-in-sudoers": (NeedError, "Who connects to machine-1 may not become root there.", "sudo"),
     "full-disk": (NeedError, "The disk of machine-1 is full.", "run the same command again"),
     "expired-token": (ComponentError, "with which machine-3 was to join", "a new one is made"),
+    "no-way": (NeedError, "machine-3 does not reach the control plane.", "6443 and 10250"),
     "clocks": (NeedError, "The clocks of the hosts are 3600 s apart", "timedatectl set-ntp"),
     "unsupported": (NeedError, "machine-1 runs Debian 11 on x86_64", "Take a host with one of"),
     "sums": (InputError, "What came to machine-1 is not what SHA256SUMS says.", "anew"),
