@@ -98,7 +98,12 @@ def agreed(host: Host, rules: Sequence[Rule], seed: int, number: int) -> set[tup
     chance = random.Random(seed)
     cases = [made_up(chance) for _ in range(number)]
     kinds = set()
-    for case, told in zip(cases, host.judge(cases), strict=True):
+    try:
+        judged = list(host.judge(cases))
+    except Exception as error:  # of a sanitizer
+        error.add_note(f"It judged those of the seed {seed}.")
+        raise
+    for case, told in zip(cases, judged, strict=True):
         assert told == reference.told(case, rules), (seed, case)
         second = reference.second(case)
         cut = tuple(told.get("guard.truncated", ())) if told else ()
@@ -111,9 +116,11 @@ def test_agrees_with_the_reference_on_made_up_executions(program: Path, name: st
     rules = POLICIES[name]
     host = Host(program, rules)
     assert len(agreed(host, rules, SEED, CASES // len(POLICIES))) > 30  # not the same thing always
-    end = time.monotonic() + MORE_SECONDS / len(POLICIES)
+    end, more = time.monotonic() + MORE_SECONDS / len(POLICIES), 0
     while time.monotonic() < end:
         agreed(host, rules, time.time_ns(), CASES)
+        more += CASES
+    print(f"{more} executions more, {CASES} by each seed")
 
 
 def loaded(*words: bytes) -> Execution:

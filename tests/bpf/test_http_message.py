@@ -104,10 +104,12 @@ def test_agrees_with_the_reference_on_made_up_messages(host: Any) -> None:
         if told:
             kinds.add((told.method, told.end > 0, told.chunked, told.length < reference.UNKNOWN))
     assert len(kinds) > 30  # it was no fuzz of refusals
-    seed, end = time.time_ns(), time.monotonic() + MORE_SECONDS
+    seed, end, more = time.time_ns(), time.monotonic() + MORE_SECONDS, 0
     chance = random.Random(seed)
     while time.monotonic() < end:
         agreed(host, chance, seed)
+        more += 1
+    print(f"{more} messages more by the seed {seed}")
 
 
 def agreed(host: Any, chance: random.Random, seed: int = SEED) -> reference.Told | None:
