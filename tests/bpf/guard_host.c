@@ -90,7 +90,7 @@ struct upid {
 };
 struct pid {
 	__u32 level;
-	struct upid numbers[1];
+	struct upid numbers[40];
 };
 struct task_struct {
 	int pid, tgid;
