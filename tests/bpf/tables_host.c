@@ -30,12 +30,12 @@ struct task_struct {
 	struct pt_regs regs;
 };
 
-static struct task_struct task;
+static struct task_struct current_task;
 
 static void *found_in(void *map, void *key);
 static long bpf_probe_read_user(void *to, __u32 n, void *from);
 
-#define bpf_get_current_task_btf()     (&task)
+#define bpf_get_current_task_btf()     (&current_task)
 #define bpf_task_pt_regs(of)	       (&(of)->regs)
 #define bpf_map_lookup_elem(map, key)  found_in((void *)(map), (void *)(key))
 
