@@ -67,7 +67,7 @@ struct scratch {
 	__u64 ups;   /* how many names are taken back by a ".." behind them */
 	__u64 from;  /* spelled[from] to spelled[at] are names that were not looked at */
 	__u64 at;
-	__u64 end; /* of the name that spelled[at] is in */
+	__u64 end;     /* of the name that spelled[at] is in */
 	__u64 awaited; /* enum awaited */
 	char raw[RAW_MASK + 1 + NAME_LEN + 1];
 	char spelled[RAW_MASK + 1 + NAME_LEN + 1];

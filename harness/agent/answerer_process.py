@@ -125,8 +125,11 @@ class AnswererProcess:
             self._control.send(json.dumps(request).encode())
             await_answer()
             said = self._control.recv(MESSAGE_BYTES)
-        except (OSError, MemoryError):  # and no answer may be taken for that to another question
+        except (TimeoutError, MemoryError):  # no answer may be taken for that to another question
             said = b""
+        except OSError:
+            said = b""
+            self._ended.poll(_END_SECONDS * 1000)  # it has hung up: it is ending
         if not said:
             how = self.ending()
             self.end()

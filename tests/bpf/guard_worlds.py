@@ -25,8 +25,8 @@ VALUED = [
     b"--glibc-hwcaps-prepend", b"--glibc-hwcaps-mask",
 ]  # fmt: skip
 PLAIN = [
-    b"--list", b"--verify", b"--inhibit-cache", b"--list-tunables", b"--list-diagnostics", b"--help",
-    b"--library-path=/a", b"--preload=b", b"--argv0=c", b"--",
+    b"--list", b"--verify", b"--inhibit-cache", b"--list-tunables", b"--list-diagnostics",
+    b"--help", b"--library-path=/a", b"--preload=b", b"--argv0=c", b"--",
 ]  # fmt: skip
 LONGEST = 4095  # PATH_MAX - 1
 _CLOSED = (2**32 - 1, 0)
@@ -147,9 +147,8 @@ def _place(chance: random.Random, top: Names = ()) -> Names:
 
 def _spelled(chance: random.Random) -> bytes:
     number = chance.choice([0, 1, 2, 11, 12, 99, 1234567, 12345678])
-    begin = chance.choice(
-        [b"/"] * 3 + [b""] * 3 + [b"./", b"../", b"../../", b"//", b"/dev/fd/", b"/dev/fd/%d" % number]
-    )
+    odd = [b"./", b"../", b"../../", b"//", b"/dev/fd/", b"/dev/fd/%d" % number]
+    begin = chance.choice([b"/"] * 3 + [b""] * 3 + odd)
     more = chance.choices([*NAMES, b"..", b"..", b"..", b".", b""], k=chance.randint(0, 7))
     if chance.random() < 0.02:
         more += [chance.choice([b"..", b"d", b"w" * 200, b"v" * 300])] * chance.randint(10, 2000)

@@ -224,7 +224,6 @@ def test_agrees_with_the_reference_on_packets_that_are_none(host: Any) -> None:
     assert len(found) > 30
 
 
-
 def test_no_ip_and_no_tcp_have_none(host: Any) -> None:
     packet = packets.ipv4(packets.tcp(b"GET / HTTP/1.1\r\n\r\n", 1, 1))
     udp = packet[:9] + struct.pack("B", 17) + packet[10:]

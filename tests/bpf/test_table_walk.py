@@ -120,9 +120,7 @@ class Machine:
         return end, At(walked.ip, walked.sp, walked.bp)
 
 
-def stepped(
-    codes: Sequence[Code], stack: bytes, mixed: bool, at: At, back: int
-) -> tuple[int, At]:
+def stepped(codes: Sequence[Code], stack: bytes, mixed: bool, at: At, back: int) -> tuple[int, At]:
     """What a step of the process must do: where it ends, and where that leaves the walk."""
 
     def into_caller(cfa: int, rbp: int) -> tuple[int, At]:

@@ -268,7 +268,7 @@ def denied(scene: Scene) -> int:
         code = scene.run("/bin/cat", secret)
         if code == -9:
             killed += 1
-        elif code == 0 and patience.until(lambda: _restarts(scene) != before, lambda: None):
+        elif code == 0 and _is_replaced(scene, before):
             passed += 1  # nobody was there to deny it, as a machine that is so busy may have it
         else:
             break
@@ -276,6 +276,11 @@ def denied(scene: Scene) -> int:
     assert read == "secret\n"
     assert scene.log().count("secret") == passed
     return min(killed, scene.told("file.open", **{"guard.action": "kill"}))
+
+
+def _is_replaced(scene: Scene, before: int) -> bool:
+    """Whether who denies files has ended since then."""
+    return patience.until(lambda: _restarts(scene) != before, lambda: before)
 
 
 def _restarts(scene: Scene) -> int:

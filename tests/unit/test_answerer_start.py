@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,9 +24,8 @@ LOOPS = SERVES + "while True: pass"
 
 
 @pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answerer_process, "_STILL_SECONDS", 1.0)
-    yield
 
 
 def started(code: str) -> AnswererProcess:
