@@ -121,16 +121,18 @@ class AnswererProcess:
     def _ask(
         self, request: dict[str, Any], await_answer: Callable[[], None] = lambda: None
     ) -> dict[str, Any]:
+        said, hung_up = b"", True
         try:
             self._control.send(json.dumps(request).encode())
             await_answer()
             said = self._control.recv(MESSAGE_BYTES)
         except (TimeoutError, MemoryError):  # no answer may be taken for that to another question
-            said = b""
+            hung_up = False
         except OSError:
-            said = b""
-            self._ended.poll(_END_SECONDS * 1000)  # it has hung up: it is ending
+            pass
         if not said:
+            if hung_up:  # it is ending
+                self._ended.poll(_END_SECONDS * 1000)
             how = self.ending()
             self.end()
             raise _refused(f"The process that does so {how}.")

@@ -25,7 +25,8 @@ from harness.linux import processes
 from harness.wire import control
 from tests.bpf.conftest import Receiver, Service, cgroup2_mount
 from tests.kernels import patience, types_of_hooks
-from tests.kernels.events import CASES, EVENTS, Case, Scene
+from tests.kernels.events import CASES, Case
+from tests.kernels.scene import EVENTS, Scene
 
 _PATIENCE_SECONDS, _PAUSE_SECONDS = 600, 0.1
 
