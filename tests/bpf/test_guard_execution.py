@@ -156,6 +156,18 @@ def test_what_was_wrong_once(program: Path) -> None:
     assert [each and each.get("process.script.path") for each in told] == [p for _, p in KNOWN]
 
 
+def test_the_longest_path_that_is_known(program: Path) -> None:
+    deep = (b"d" * 203,) * 20
+    known, longer = (*deep, b"e" * 14), (*deep, b"e" * 15)
+    text = b"".join(b"/" + each for each in known)
+    assert len(text) == LONGEST
+    cases = [Execution(program=known), Execution(program=longer), script(text)]
+    whole, cut, spelled = [each or {} for each in Host(program, RULES[:1]).judge(cases)]
+    assert whole["process.executable.path"] == text[:255].decode()
+    assert cut["process.executable.path"] == "..." + text[204:][:255].decode()
+    assert spelled["process.script.path"] == text[:255].decode()
+
+
 def test_arguments_are_whole_or_said_to_be_cut(program: Path) -> None:
     long = b"x" * 254
     cases = [
