@@ -110,8 +110,10 @@ static __always_inline void read_args(struct event *event)
 	}
 	event->args_len = len;
 	barrier_var(len);
-	if (bpf_probe_read_user(event->args, len & (ARGS_LEN - 1), (void *)start))
+	if (bpf_probe_read_user(event->args, len & (ARGS_LEN - 1), (void *)start)) {
 		event->args_len = 0;
+		event->flags |= CUT_ARGS;
+	}
 }
 
 /* how much of what raw has is not in a key, nor then in an event */

@@ -60,13 +60,15 @@ struct scratch {
 	__u64 busy;
 	struct dentry *dentry;
 	struct mount *mount;
+	struct dentry *root; /* of the process, if names are taken back */
+	struct mount *root_mount;
 	__u64 start; /* here, for the verifier would follow it on the stack */
 	__u64 whole; /* whether raw begins where the path does */
 	__u64 ups;   /* how many names are taken back by a ".." behind them */
 	__u64 from;  /* spelled[from] to spelled[at] are names that were not looked at */
 	__u64 at;
-	__u64 end; /* of the name that spelled[at] is in */
-	__u64 skips;
+	__u64 end;     /* of the name that spelled[at] is in */
+	__u64 awaited; /* enum awaited */
 	char raw[RAW_MASK + 1 + NAME_LEN + 1];
 	char spelled[RAW_MASK + 1 + NAME_LEN + 1];
 	struct path_key forward;
@@ -141,6 +143,8 @@ static long prepend_name(__u32 step, struct scratch **scratch)
 	struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
 	bool top = dentry == BPF_CORE_READ(mount, mnt.mnt_root);
 
+	if (s->ups && dentry == s->root && mount == s->root_mount)
+		s->ups = 0; /* no ".." leads out of there */
 	if (top || dentry == parent) {
 		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
 

@@ -9,6 +9,13 @@
 #define DEV_FD_LEN 8
 #define FD_DIGITS  7
 
+/* what the next argument of a loader is */
+enum awaited {
+	ANY,
+	VALUE,	 /* of the option before it */
+	STARTED, /* whatever it looks like: a "--" has ended the options */
+};
+
 /* The name from spelled[first] to spelled[end] goes before what raw has; false without room. */
 static __always_inline bool take_name(struct scratch *s, __u32 first, __u32 end)
 {
@@ -52,6 +59,7 @@ static __always_inline struct file *spelled_file(struct scratch *s, struct task_
 	struct file **files, *file = NULL;
 	__u64 beginning;
 	__u32 i, fd = 0;
+	char next;
 
 	__builtin_memcpy(&beginning, s->spelled, sizeof(beginning));
 	if (beginning != DEV_FD)
@@ -63,17 +71,19 @@ static __always_inline struct file *spelled_file(struct scratch *s, struct task_
 			break;
 		fd = 10 * fd + digit - '0';
 	}
-	if (!i || fd >= BPF_CORE_READ(task, files, fdt, max_fds))
+	next = s->spelled[DEV_FD_LEN + i];
+	if (!i || (next && next != '/') || fd >= BPF_CORE_READ(task, files, fdt, max_fds))
 		return NULL;
 	files = BPF_CORE_READ(task, files, fdt, fd);
-	if (bpf_probe_read_kernel(&file, sizeof(file), files + fd))
+	if (bpf_probe_read_kernel(&file, sizeof(file), files + fd) || !file)
 		return NULL;
 	s->from = DEV_FD_LEN + i;
 	return file;
 }
 
 /* Reads spelled, of `len` bytes, into raw: from the root, from the folder where `task` is, or from
- * an open file. A ".." takes back the name before it, links are not followed. */
+ * an open file. A ".." takes back the name before it, but leads out of no root; links are not
+ * followed. */
 static __always_inline void read_spelled(struct scratch *s, __u32 len)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
@@ -84,6 +94,8 @@ static __always_inline void read_spelled(struct scratch *s, __u32 len)
 	s->start = RAW_MASK;
 	s->ups = s->from = 0;
 	s->whole = false;
+	s->root = BPF_CORE_READ(task, fs, root.dentry);
+	s->root_mount = container_of(BPF_CORE_READ(task, fs, root.mnt), struct mount, mnt);
 	file = spelled_file(s, task);
 	if (file) {
 		dentry = BPF_CORE_READ(file, f_path.dentry);
@@ -126,19 +138,22 @@ static long find_started(__u32 step, struct scratch **scratch)
 	struct scratch *s = *scratch;
 	const char *word = &s->spelled[(step + 1) & RAW_MASK];
 
-	if (step + 1 >= s->end)
+	if (step + 2 >= s->end) /* what follows is not there, or more of it than was read */
 		return 1;
 	if (s->spelled[step & RAW_MASK])
 		return 0;
-	if (s->skips) {
-		s->skips = false;
+	if (s->awaited == VALUE) {
+		s->awaited = ANY;
 		return 0;
 	}
-	if (word[0] != '-' || word[1] != '-') {
+	if (s->awaited == STARTED || word[0] != '-' || word[1] != '-') {
 		s->from = step + 1;
 		return 1;
 	}
-	s->skips = takes_value(word);
+	if (!word[2])
+		s->awaited = STARTED;
+	else if (takes_value(word))
+		s->awaited = VALUE;
 	return 0;
 }
 
@@ -163,7 +178,8 @@ static __always_inline int read_started(struct scratch *s, struct task_struct *t
 	long read;
 
 	s->end = size;
-	s->from = s->skips = 0;
+	s->from = 0;
+	s->awaited = ANY;
 	barrier_var(size);
 	if (bpf_probe_read_user(s->spelled, size & RAW_MASK, (void *)start))
 		return -1;

@@ -87,6 +87,9 @@ int http_egress(struct __sk_buff *skb)
 			break;
 		}
 	}
+	/* what waited to be sent when its socket was released has no other end */
+	if (seg.fin && conn->answering)
+		give_up(conn, E_SERVER_CLOSED, bpf_ktime_get_ns());
 	return 1;
 }
 

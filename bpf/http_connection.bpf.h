@@ -89,8 +89,9 @@ static __noinline struct http_conn *adopt(struct __sk_buff *skb, __u32 port, boo
 	if (!before)
 		return NULL;
 	conn = conn_of(skb, BPF_SK_STORAGE_GET_F_CREATE);
-	if (conn)
-		*conn = *before;
+	if (!conn) /* no memory: the next packet tries again, or its release */
+		return NULL;
+	*conn = *before;
 	bpf_map_delete_elem(&early, &client);
 	return conn;
 }

@@ -14,6 +14,7 @@ struct http_segment {
 	__u32 ack;
 	__u16 source;
 	__u16 dest;
+	__u16 fin; /* whether nothing follows */
 };
 
 /* false for what carries no TCP payload */
@@ -37,6 +38,7 @@ static __always_inline bool parse(struct __sk_buff *skb, struct http_segment *se
 	seg->ack = bpf_ntohl(tcp->ack_seq);
 	seg->source = bpf_ntohs(tcp->source);
 	seg->dest = bpf_ntohs(tcp->dest);
+	seg->fin = tcp->fin;
 	return true;
 }
 

@@ -23,17 +23,6 @@ static __always_inline bool was_cut(struct bpf_sock *sk, struct http_conn *conn)
 	return written - conn->out_seq != 1;
 }
 
-/* no response comes any more, or no more of one */
-static __always_inline void give_up(struct http_conn *conn, __u32 error, __u64 now)
-{
-	if (!conn->answering)
-		finish(conn, error << 24, now, UNKNOWN);
-	else if (conn->answering == A_CLOSE || (conn->answering == A_CHUNKED && may_be_whole(conn)))
-		finish(conn, outcome_of(conn), conn->last_ns, left_so_far(conn));
-	else
-		finish(conn, outcome_of(conn) | error << 24, now, UNKNOWN);
-}
-
 /* whether what still waits to be sent may be the rest of the response: then that ends it */
 static __always_inline bool still_sends(struct bpf_sock *sk, struct http_conn *conn)
 {

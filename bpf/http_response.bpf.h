@@ -106,6 +106,8 @@ __noinline __u32 answer(struct __sk_buff *skb, struct http_segment *seg, struct 
 		head.chunked = 0;
 	}
 	conn->answered = 1;
+	if (conn->open && conn->begun - conn->ended == 1) /* nobody knew yet where it ends */
+		conn->end_seq = seg->ack;
 	if (conn->open == O_CHUNKED && conn->begun - conn->ended == 1)
 		conn->request.bytes = uploaded(skb, seg, conn);
 	if (!end || (!head.chunked && head.length <= seg->len - end)) { /* all of it is here */
@@ -171,6 +173,17 @@ static __always_inline bool has_ended(struct __sk_buff *skb, struct http_segment
 	       (__s32)(seg->seq - conn->out_seq) >= 0 &&
 	       !bpf_skb_load_bytes(skb, seg->offset, &word, 7) &&
 	       word == (WORD("HTTP/1. ") & FIRST(7));
+}
+
+/* no response comes any more, or no more of one */
+static __always_inline void give_up(struct http_conn *conn, __u32 error, __u64 now)
+{
+	if (!conn->answering)
+		finish(conn, error << 24, now, UNKNOWN);
+	else if (conn->answering == A_CLOSE || (conn->answering == A_CHUNKED && may_be_whole(conn)))
+		finish(conn, outcome_of(conn), conn->last_ns, left_so_far(conn));
+	else
+		finish(conn, outcome_of(conn) | error << 24, now, UNKNOWN);
 }
 
 /*

@@ -12,7 +12,8 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from harness.agent.fanotify import File
 
 COMMAND = (sys.executable, "-S", "-m", "harness.agent.answerer")
 _ROOT = str(Path(__file__).parents[2])
-_START_SECONDS, _REPLY_SECONDS, _END_SECONDS = 10.0, 2.0, 1.0
+_REPLY_SECONDS, _END_SECONDS = 2.0, 1.0
+_STILL_SECONDS, _START_SECONDS = 10.0, 120.0  # without progress; however much of that there is
 _PATHS_BYTES = MESSAGE_BYTES // 4
 
 
@@ -44,13 +46,12 @@ class AnswererProcess:
         self._ended = select.poll()
         self._ended.register(self._handle, select.POLLIN)
         self._told.setblocking(False)
-        self._control.settimeout(_START_SECONDS)
+        self._control.settimeout(_REPLY_SECONDS)
         try:
-            self._ask({})
+            self._ask({}, self._await_start)
         except AgentError:
             self.close()
             raise
-        self._control.settimeout(_REPLY_SECONDS)
 
     @property
     def alive(self) -> bool:
@@ -104,13 +105,34 @@ class AnswererProcess:
         code = self._exit or 0
         return f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _await_start(self) -> None:
+        """Wait for its first answer, for as long as it gets on: nobody waits for a file yet.
+
+        On a machine that is very busy that takes many seconds. TimeoutError if it does nothing.
+        """
+        answered = select.poll()
+        answered.register(self._control, select.POLLIN)
+        did, end = _did(self.pid), time.monotonic() + _START_SECONDS
+        while not answered.poll(_STILL_SECONDS * 1000):
+            before, did = did, _did(self.pid)
+            if did == before or time.monotonic() > end:
+                raise TimeoutError
+
+    def _ask(
+        self, request: dict[str, Any], await_answer: Callable[[], None] = lambda: None
+    ) -> dict[str, Any]:
+        said, hung_up = b"", True
         try:
             self._control.send(json.dumps(request).encode())
+            await_answer()
             said = self._control.recv(MESSAGE_BYTES)
-        except (OSError, MemoryError):  # and no answer may be taken for that to another question
-            said = b""
+        except (TimeoutError, MemoryError):  # no answer may be taken for that to another question
+            hung_up = False
+        except OSError:
+            pass
         if not said:
+            if hung_up:  # it is ending
+                self._ended.poll(_END_SECONDS * 1000)
             how = self.ending()
             self.end()
             raise _refused(f"The process that does so {how}.")
@@ -134,6 +156,14 @@ def _spawned(argv: Sequence[str], *sockets: socket.socket) -> int:
         )
     except OSError as error:
         raise _refused(f"The process that would cannot be started: {error.strerror}.") from error
+
+
+def _did(pid: int) -> Sequence[bytes]:
+    """How much of a processor and of memory a process has taken: it grows while that gets on."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+        return fields[7], fields[9], fields[11], fields[12]  # faults, user and system time
+    return ()
 
 
 def _parts(paths: Sequence[str]) -> Iterator[list[str]]:

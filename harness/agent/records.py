@@ -58,9 +58,8 @@ class Records:
         cut = [name] if flags & (_CUT_PATH | _UNKNOWN_PATH) else []
         if executed:
             self._remember(pid, str(attributes[name]))
-            attributes["process.command_args"] = [
-                text(each) for each in rest[:args_len].rstrip(b"\0").split(b"\0")
-            ]
+            args = rest[:args_len].removesuffix(b"\0").split(b"\0") if args_len else []
+            attributes["process.command_args"] = [text(each) for each in args]
             attributes["process.args_count"] = argc
             cut += ["process.command_args"] if flags & _CUT_ARGS else []
         if script := rest[_ARGS_BYTES:]:

@@ -14,6 +14,8 @@ from harness.agent.telemetry import Span
 from harness.agent.together import Together
 from harness.wire import objects
 from tests.bpf.packets import (
+    ACK,
+    FIN,
     IPV4,
     Flow,
     ipv4,
@@ -77,6 +79,10 @@ class Bench:
         for each in packets:
             self.receive(each)
         return packets
+
+    def end(self, payload: bytes) -> None:
+        """The server's last segment, with its FIN."""
+        self.send(ipv4(self.flow.response(payload, ACK | FIN)))
 
     def reply(self, *payloads: bytes) -> list[bytes]:
         """The server's."""

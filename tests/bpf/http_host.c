@@ -88,3 +88,15 @@ __u32 payload(const char *packet, __u32 n, __u32 protocol)
 
 	return parse(&skb, &segment) ? segment.offset : 0;
 }
+
+/* where the header of a transport is, 0 if there is none; the ends' addresses of what has one */
+__u32 transport(const char *packet, __u32 n, __u32 protocol, __u32 wanted, __u8 *ends)
+{
+	struct __sk_buff skb = { (unsigned long)packet, (unsigned long)packet + n, n,
+				 htons(protocol) };
+	__u32 found = transport_at(&skb, wanted);
+
+	if (found)
+		addresses_of(&skb, ends, ends + 16);
+	return found;
+}

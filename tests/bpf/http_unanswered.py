@@ -1,7 +1,8 @@
 """A server that answers some requests and not others; prints its port as JSON. argv: none.
 
 /close closes the connection, /half does so in the middle of a response, /large does so when all of
-a response is written and most of it waits to be sent, /held writes as much and waits for the
+a response is written and most of it waits to be sent, /endless with a body that has no length and
+/torn_large in the middle of a chunked one, /held writes as much and waits for the
 client, /begun begins a body without a length and does, too, /shut ends one by a FIN, /wait waits
 for more from the client and then sends the rest, /until answers up to the end of the connection,
 /chunks closes it in the middle of a chunked response, /trailers behind the trailers of one, /torn
@@ -22,6 +23,10 @@ CHUNKED = {
     b"/trailers": [b"5\r\nhello\r\n", b"0\r\nX-Sum: 1\r\n\r\n"],
     b"/torn": [b"5\r\nhello\r\n", b"0\r\n", b"\r\n"],
 }
+ENDLESS = {
+    b"/endless": b"HTTP/1.0 200 OK\r\n\r\n",
+    b"/torn_large": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+}
 
 
 def serve(connection: socket.socket) -> None:
@@ -35,6 +40,9 @@ def serve(connection: socket.socket) -> None:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * LARGE)
                 head = f"HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n"
                 connection.sendall(head.encode() + bytes(LARGE))
+            elif path in ENDLESS:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * LARGE)
+                connection.sendall(ENDLESS[path] + bytes(LARGE))
             elif path == b"/until":
                 connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nall of it")
             elif path in (b"/begun", b"/shut"):
@@ -53,7 +61,7 @@ def serve(connection: socket.socket) -> None:
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbe")
                 connection.recv(1)
                 connection.sendall(b"en")
-            if path in (b"/close", b"/half", b"/large", b"/until", *CHUNKED):
+            if path in (b"/close", b"/half", b"/large", b"/until", *ENDLESS, *CHUNKED):
                 return
 
 

@@ -13,7 +13,7 @@ from harness.agent.library import LIB, checked
 
 IPV4, IPV6 = 0x0800, 0x86DD
 TCP, UDP = 6, 17
-ACK, SYN = 0x10, 0x02
+ACK, SYN, FIN = 0x10, 0x02, 0x01
 CLIENT, SERVER = 40000, 8080
 HOP_BY_HOP, ROUTING, OPTIONS = 0, 43, 60
 FRAGMENT, ESP = 44, 50
@@ -118,8 +118,8 @@ class Flow:
         self.received += len(payload)
         return segment
 
-    def response(self, payload: bytes) -> bytes:
+    def response(self, payload: bytes, flags: int = ACK) -> bytes:
         """The server's next segment."""
-        segment = tcp(payload, self.sent, self.received, sent=True)
+        segment = tcp(payload, self.sent, self.received, sent=True, flags=flags)
         self.sent += len(payload)
         return segment

@@ -321,6 +321,19 @@ def test_rules_for_programs_mean_those_of_each_root(
     assert paths[-1] == f"{later}/bin/own-shell"
 
 
+@pytest.mark.parametrize("spelled", ["/../../evil.sh", "../evil.sh"])
+def test_no_dots_lead_out_of_a_root(
+    root: Path, python: Callable[..., int], start_agent: Any, receiver: Any, spelled: str
+) -> None:
+    (root / "evil.sh").write_text("#!/bin/own-shell\n")
+    (root / "evil.sh").chmod(0o755)
+    agent = start_agent("guard", *policy(root.parent, ("exec", f"{root}/evil.sh", "kill")))
+    assert python(CHROOT + f"os.execv({spelled!r}, ['x'])", str(root)) == -9
+    agent.call("flush")
+    (told,) = logs(receiver, "process.exec")
+    assert told["process.script.path"] == f"{root}/evil.sh"
+
+
 def test_no_root_leads_a_rule_to_all_that_it_has(
     root: Path, service: Any, python: Callable[..., int], start_agent: Any, receiver: Any
 ) -> None:

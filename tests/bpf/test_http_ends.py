@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.bpf.http_seen import ends
+from tests.bpf.http_unanswered import LARGE
 from tests.waiting import until
 
 pytestmark = pytest.mark.bpf
@@ -111,19 +112,28 @@ def test_a_response_that_still_leaves_when_the_server_closes_is_whole(
     start_agent: Any, receiver: Any, unanswered: int
 ) -> None:
     """The client reads late: most of it waits to be sent when the socket is released."""
-    agent = start_agent("http")
-    for before in range(5):
+    agent = start_agent("http", "--sample", "1")
+    for before, path in enumerate(["/large", "/endless", "/torn_large"] * 3):
         with socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.settimeout(10)
             client.connect(("127.0.0.1", unanswered))
-            client.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             time.sleep(0.2)
             assert agent.call("stats")["events"] == before
             while client.recv(65536):
                 pass
         assert await_events(agent, before + 1)["events"] == before + 1
-    assert ends(receiver) == {("/large", 200, ""): 5}
+    assert ends(receiver) == {
+        ("/large", 200, ""): 3, ("/endless", 200, ""): 3, ("/torn_large", 200, "server_closed"): 3,
+    }  # fmt: skip
+    sizes = {
+        (span.name, receiver.attributes(span).get("http.response.body.size"))
+        for span in receiver.spans
+    }
+    assert sizes == {
+        ("GET /large", LARGE), ("GET /endless", LARGE), ("GET /torn_large", None),
+    }  # fmt: skip
 
 
 def test_a_response_whose_client_resets_the_connection_is_no_whole_one(

@@ -58,16 +58,18 @@ class Told(ctypes.Structure):
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    clang = shutil.which("clang")
-    assert clang is not None
+    gcc = shutil.which("gcc")  # which has its sanitizers with it
+    assert gcc is not None
     library = tmp_path_factory.mktemp("host") / "http_host.so"
     flags = ["-O1", "-shared", "-fPIC", "-fsigned-char", "-fno-strict-aliasing", "-Wall", "-Werror"]
+    checks = ["-fsanitize=undefined", "-fno-sanitize=alignment", "-fno-sanitize-recover=all"]
     bpf = HERE.parents[1] / "bpf"
     source = str(HERE / "http_host.c")
-    processes.run([clang, *flags, f"-I{bpf}", source, "-o", str(library)], timeout=120)
+    argv = [gcc, *flags, *checks, f"-I{bpf}", source, "-o", str(library)]
+    processes.run(argv, timeout=120)
     loaded = ctypes.CDLL(str(library))
     loaded.request.restype = ctypes.c_bool
-    loaded.payload.restype = c_uint32
+    loaded.payload.restype = loaded.transport.restype = c_uint32
     return loaded
 
 
@@ -102,10 +104,12 @@ def test_agrees_with_the_reference_on_made_up_messages(host: Any) -> None:
         if told:
             kinds.add((told.method, told.end > 0, told.chunked, told.length < reference.UNKNOWN))
     assert len(kinds) > 30  # it was no fuzz of refusals
-    seed, end = time.time_ns(), time.monotonic() + MORE_SECONDS
+    seed, end, more = time.time_ns(), time.monotonic() + MORE_SECONDS, 0
     chance = random.Random(seed)
     while time.monotonic() < end:
         agreed(host, chance, seed)
+        more += 1
+    print(f"{more} messages more by the seed {seed}")
 
 
 def agreed(host: Any, chance: random.Random, seed: int = SEED) -> reference.Told | None:
@@ -169,6 +173,55 @@ def test_finds_the_payload_of_made_up_packets(host: Any) -> None:
         cut = packet[: chance.randint(0, len(packet) - len(text))]
         assert host.payload(cut, len(cut), protocol) == 0
     assert found > CASES / 4
+
+
+def transport_at(packet: bytes, protocol: int, wanted: int) -> int:
+    """Where its header is, behind no more than four others and at most 2,048 bytes; else 0."""
+    if protocol == packets.IPV4:
+        return (packet[0] & 15) * 4 if len(packet) >= 20 and packet[9] == wanted else 0
+    if protocol != packets.IPV6 or len(packet) < 40:
+        return 0
+    kind, at = packet[6], 40
+    for _ in range(5):
+        if kind == wanted:
+            return at if at <= 2048 else 0
+        if kind not in (packets.HOP_BY_HOP, packets.ROUTING, packets.OPTIONS):
+            return 0
+        if len(packet) < at + 2:
+            return 0
+        kind, at = packet[at], at + 8 * (packet[at + 1] + 1)
+    return 0
+
+
+def addresses(packet: bytes, protocol: int) -> bytes:
+    if protocol == packets.IPV6:
+        return packet[8:40]
+    return b"".join(bytes(10) + b"\xff\xff" + packet[at : at + 4] for at in (12, 16))
+
+
+def test_agrees_with_the_reference_on_packets_that_are_none(host: Any) -> None:
+    """Whatever their headers say: what is read lies in the packet."""
+    chance = random.Random(15)
+    found = set()
+    for _ in range(CASES):
+        kind = chance.choice([packets.TCP, packets.UDP])
+        text = chance.randbytes(chance.choice([0, 20, 3000]))
+        if chance.random() < 0.3:
+            made, protocol = packets.ipv4(text, protocol=kind), packets.IPV4
+        else:
+            made, protocol = packets.ipv6(text, chains(chance), protocol=kind), packets.IPV6
+        packet = bytearray(made)
+        for _ in range(chance.choice([0, 1, 2, 5])):
+            at = chance.randrange(min(len(packet), 90))
+            packet[at] = chance.choice([0, 6, 17, 43, 44, 60, 255, chance.randrange(256)])
+        whole = bytes(packet[: chance.choice([len(packet), chance.randint(0, len(packet))])])
+        wanted = chance.choice([kind, packets.TCP, packets.UDP])
+        ends = ctypes.create_string_buffer(32)
+        at = host.transport(whole, len(whole), protocol, wanted, ends)
+        assert at == transport_at(whole, protocol, wanted), (whole, protocol, wanted)
+        assert not at or ends.raw == addresses(whole, protocol)
+        found.add(at)
+    assert len(found) > 30
 
 
 def test_no_ip_and_no_tcp_have_none(host: Any) -> None:

@@ -210,3 +210,51 @@ def test_a_body_has_no_size_where_the_next_response_may_be_in_it(bench: Bench) -
     bench.reply(CHUNKED, BODY + answer(201), answer(202))
     assert bench.counted() == {("GET", "/a", 200): 1, ("GET", "/b", 202): 1}
     assert bench.told("http.response.body.size") == [(None,), (2,)]
+
+
+@pytest.mark.parametrize("asked", [UPLOAD, post(b"", told=3 * 2**30)], ids=["chunked", "told"])
+def test_a_request_behind_an_upload_that_sequence_numbers_do_not_span(
+    bench: Bench, asked: bytes
+) -> None:
+    bench.ask(asked)
+    bench.flow.received += 3 * 2**30
+    bench.reply(answer(201))
+    bench.ask(get(b"/b"))
+    bench.reply(OK)
+    assert bench.counted() == {("POST", "/p", 201): 1, ("GET", "/b", 200): 1}
+    assert bench.lost() == {}
+
+
+UNTIL_CLOSED = b"HTTP/1.1 200 OK\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "size"),
+    [
+        ([UNTIL_CLOSED, b"x" * 100, b"y" * 50], 150),
+        ([UNTIL_CLOSED + b"x" * 100], 100),
+        ([UNTIL_CLOSED], 0),
+        ([CHUNKED, b"0\r\nTrailer: x\r\n\r\n"], 17),
+    ],
+)
+def test_a_response_without_a_length_ends_with_what_the_server_sends_last(
+    bench: Bench, pieces: list[bytes], size: int
+) -> None:
+    """Its socket may be released before: then nothing else comes of it."""
+    bench.ask(get())
+    bench.reply(*pieces[:-1])
+    assert bench.counted() == {}
+    bench.end(pieces[-1])
+    assert bench.counted() == {("GET", "/a", 200): 1}
+    told = bench.told("http.response.body.size", "error.type")
+    assert told == [(size, None)]
+
+
+@pytest.mark.parametrize("whole", [CHUNKED + BODY, answer(200, b"x" * 100)])
+def test_a_response_that_a_server_cuts_is_an_error(bench: Bench, whole: bytes) -> None:
+    bench.ask(get())
+    bench.reply(whole[:-20])
+    bench.end(whole[-20:-10])
+    assert bench.counted() == {("GET", "/a", 200): 1}
+    told = bench.told("http.response.body.size", "error.type")
+    assert told == [(None, "server_closed")]

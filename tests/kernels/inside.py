@@ -24,8 +24,9 @@ from harness.agent import __main__ as agent
 from harness.linux import processes
 from harness.wire import control
 from tests.bpf.conftest import Receiver, Service, cgroup2_mount
-from tests.kernels import types_of_hooks
-from tests.kernels.events import CASES, EVENTS, Case, Scene
+from tests.kernels import patience, types_of_hooks
+from tests.kernels.events import CASES, Case
+from tests.kernels.scene import EVENTS, Scene
 
 _PATIENCE_SECONDS, _PAUSE_SECONDS = 600, 0.1
 
@@ -97,16 +98,17 @@ def _agent(argv: list[str], log: Path) -> Iterator[dict[str, Any]]:
 
 
 def _ready(pid: int, log: Path) -> dict[str, Any]:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        over = os.waitpid(pid, os.WNOHANG) != (0, 0)  # looked at before what it said last is read
-        for line in log.read_text().splitlines() if log.exists() else ():
-            if line.startswith('{"ready"'):
-                return dict(json.loads(line))
-        if over:
-            break
-        time.sleep(_PAUSE_SECONDS)
-    raise AssertionError(f"the agent did not become ready: {log.read_text()}")
+    found: list[str] = []
+
+    def ended_or_ready() -> bool:
+        over = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        lines = log.read_text().splitlines() if log.exists() else []  # after that: all it said
+        found.extend(line for line in lines if line.startswith('{"ready"'))
+        return over or bool(found)
+
+    patience.until(ended_or_ready, lambda: patience.did(pid))
+    assert found, f"the agent did not become ready: {log.read_text() if log.exists() else ''}"
+    return dict(json.loads(found[0]))
 
 
 def _ended(pid: int) -> None:
@@ -137,7 +139,7 @@ def _services() -> Iterator[Any]:
 
 def _doctor() -> Any:
     argv = [sys.executable, "-m", "harness", "doctor", "--json"]
-    return json.loads(processes.run(argv, check=False, timeout=300).stdout)
+    return json.loads(processes.run(argv, check=False, timeout=_PATIENCE_SECONDS).stdout)
 
 
 def _security() -> str:

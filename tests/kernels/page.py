@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.kernels import record
 from tests.kernels.debian import ROOT
-from tests.kernels.events import EVENTS
+from tests.kernels.scene import EVENTS
 
 PAGE = ROOT / "docs" / "kernels.md"
 _INTRODUCTION = f"""# Kernels

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from tests.kernels import debian, machine, record
-from tests.kernels.events import CASES, EVENTS
+from tests.kernels.events import CASES
+from tests.kernels.scene import EVENTS
 
 pytestmark = pytest.mark.kernels
 

@@ -12,7 +12,7 @@ from harness.agent.libbpf import Object
 from harness.agent.stimulus import STIMULI
 from harness.meters import bpfstats
 from tests.kernels.debian import ROOT
-from tests.kernels.events import EVENTS
+from tests.kernels.scene import EVENTS
 
 NAMES = tuple(STIMULI)
 _SAMPLED = 20_000  # system calls; a clock that counts takes the samples
