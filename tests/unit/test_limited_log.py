@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -55,7 +54,6 @@ def test_of_what_is_much_the_disk_holds_little_and_the_cut_is_told(log: Path) ->
     for _ in range(MIDDLE // PIECE):
         _append(log, b"x" * PIECE)
         assert limited.hold()
-        os.sync()
         assert _on_disk(log) <= 2 * KEPT + 3 * PIECE
     _append(log, b"\nlast 2\n")
     said = MIDDLE + len(b"first 1\n\nlast 2\n")
@@ -89,7 +87,6 @@ def test_another_process_holds_it_while_this_one_has_no_time(log: Path) -> None:
     limited = LimitedLog(log, 0)
     limited.keep()
     _append(log, b"first\n" + b"x" * MIDDLE)
-    os.sync()
     assert waiting.until(lambda: _on_disk(log) <= 2 * KEPT + 3 * PIECE)
     assert limited.size() > MIDDLE
     assert limited.close() > MIDDLE - 2 * KEPT
@@ -106,7 +103,6 @@ def test_where_it_cannot_be_held_it_is_short_at_the_end_all_the_same(
     limited = LimitedLog(log, 0)
     _append(log, b"x" * MIDDLE)
     assert not limited.hold()
-    assert _on_disk(log) >= MIDDLE - PIECE
     assert limited.close() > 0
     assert log.stat().st_size < 2 * KEPT + 100
 
