@@ -21,7 +21,7 @@ from harness.linux.child import Place
 _STOPPING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 KILLED_SECONDS = 30.0  # until a killed process has ended, at most: it may have much memory to free
 _LOOK_SECONDS = 0.02  # at what a process has said
-_LAST_BYTES = 64 << 10  # in which its last words are
+_LAST_BYTES = 2 << 20  # in which its last words are
 
 
 class Process(subprocess.Popen[bytes]):
