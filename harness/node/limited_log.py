@@ -45,8 +45,10 @@ class LimitedLog:
 
     def keep(self) -> None:
         """Have another process do that from now on: this one has no time while it measures."""
-        argv = [sys.executable, "-m", "harness.node.limited_log", str(self._path), str(self._begin)]
-        self._keeper = processes.spawn(argv, log=Path(os.devnull))
+        if self.hold():
+            argv = [sys.executable, "-m", "harness.node.limited_log"]
+            argv += [str(self._path), str(self._begin)]
+            self._keeper = processes.spawn(argv, log=Path(os.devnull))
 
     def size(self) -> int:
         """Where it ends by now."""

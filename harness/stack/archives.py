@@ -15,6 +15,7 @@ import platform
 import shutil
 import stat
 import tarfile
+import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Collection, Iterator
@@ -55,6 +56,8 @@ def fetch(url: str, sha256: str, folder: Path, where: str) -> Path:
                 digest.update(piece)
                 out.write(piece)
     except (OSError, ValueError, http.client.HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         raise NeedError(
             f"{url} cannot be fetched: {error}.",
             next_step="See that this machine reaches it (https_proxy?), then try again.",
