@@ -94,7 +94,7 @@ def _is_in_halves(run: Run) -> bool:
 
 
 def _in_parts(run: Run, spec: str) -> Iterator[list[WindowRow]]:
-    """The parts of each trial in which this collector alone came and went; none if they are gone."""
+    """The parts of each trial in which it alone came and went, none if they are gone."""
     arms = [
         arm.name for arm in run.experiment().arms
         if arm.method == "block" and arm.collectors == (spec,)

@@ -38,8 +38,19 @@ _KEYS = (
     "telemetry", "claims", "build", "program", "ready_by",
 )  # fmt: skip
 _TABLES = {
-    "source": ("way", "name", "version", "sha256", "lock", "package", "tells", "why", "asks", "url",
-               "member"),
+    "source": (
+        "way",
+        "name",
+        "version",
+        "sha256",
+        "lock",
+        "package",
+        "tells",
+        "why",
+        "asks",
+        "url",
+        "member",
+    ),
     "option": options.KEYS,
     "telemetry": ("signal", "kind", "scope", "seconds", "frequency"),
     "claims": ("text", "source", "date"),

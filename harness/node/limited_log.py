@@ -1,8 +1,9 @@
 """The log of somebody else's collector, small however much is said; for `subject_process`, `twin`.
 
-A process writes into a file and never into a pipe, so that it waits for no reader. The first and the
-last megabyte are kept: what lies between is taken off the disk while the file keeps its length, a
-piece at a time, since a write waits that long. When nobody writes any more the file is made short.
+A process writes into a file and never into a pipe, so that it waits for no reader. The first and
+the last megabyte are kept: what lies between is taken off the disk while the file keeps its length,
+a piece at a time, since a write waits that long. When nobody writes any more the file is made
+short.
 `python -m harness.node.limited_log FILE BEGIN` looks after it while its node measures.
 """
 

@@ -34,7 +34,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 def architecture(known: Collection[str]) -> str:
     """Which of these names is that of this machine, as Go or the kernel has it; empty if none."""
     machine = platform.machine()
-    return next((each for each in (ARCHITECTURES.get(machine), machine) if each in known), "")
+    names = (ARCHITECTURES.get(machine, machine), machine)
+    return next((each for each in names if each in known), "")
 
 
 def fetch(url: str, sha256: str, folder: Path, where: str) -> Path:

@@ -82,8 +82,8 @@ def test_what_an_earlier_run_took_is_told_of_the_same_daemonset() -> None:
     assert (found.coming, found.going) == pytest.approx((COMES, GOES))
     assert found.more == pytest.approx(10 * 4 * (COMES + GOES - parts.MOVE_SECONDS))
     assert foretold._moving(found) == (
-        "daemonset:a/b took 12 s to come and 7 s to go in run first: 3 minutes more in all than the "
-        "allowance for it"
+        "daemonset:a/b took 12 s to come and 7 s to go in run first: 3 minutes more in all than "
+        "the allowance for it"
     )
     half = replace(e, budget_seconds=e.expected_seconds() / 4)
     (less,) = foresight.moving(half, [_past("daemonset:a/b", first)])

@@ -68,8 +68,9 @@ def made(tmp_path: Path, site: Site) -> Made:
 
 
 def _read(folder: Path, text: str) -> Subject:
-    (folder / "mine.toml").write_text(text)
-    found = resolve(str(folder / "mine.toml"))
+    path = folder / f"mine-{len(list(folder.glob('*.toml')))}.toml"  # one is read once
+    path.write_text(text)
+    found = resolve(str(path))
     kept = json.loads(json.dumps(definitions.to_dict(found)))
     assert definitions.from_dict(kept) == found
     assert found.subject is not None
