@@ -296,8 +296,8 @@ def _describe(arm: Arm, settle: float) -> str:
     by_turns = f", by turns in {parts.PARTS} parts of a trial, {turning:.0f} s beside them"
     if parts.is_moved(arm):
         by_turns += (
-            f": an allowance of {parts.MOVE_SECONDS:.0f} s each of the {parts.TIMES} times that its "
-            "pod comes and goes, as long as no run here has told it"
+            f": an allowance of {parts.MOVE_SECONDS:.0f} s each of the {parts.TIMES} times that "
+            "its pod comes and goes, as long as no run here has told it"
         )
     how = f"method {arm.method}{by_turns if turning else ''}"
     return f"{' + '.join(arm.collectors)}{against}, {how}{whole}"
