@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +12,7 @@ from scipy import stats
 
 from harness.analysis import compare, ranks, stretches
 from harness.model import Arm, Comparison, WindowRow
+from harness.plan import parts
 from harness.plan.experiment import Experiment
 
 _SHARE = "workload_cpu_percent"
@@ -24,7 +27,8 @@ class Past:
     """An earlier run: what was planned, and the rows of its report by workload, arm and metric.
 
     `in_halves`: its trials by `block` had two parts, whose difference holds more of a drift.
-    `windows` gives those of trials of a workload in which collectors were switched.
+    `windows` gives those of trials of a workload in which collectors were switched, `parts` those
+    of trials in which a collector alone came and went, by how it is written.
     """
 
     name: str
@@ -32,6 +36,7 @@ class Past:
     rows: Mapping[tuple[str, str, str], Comparison]
     in_halves: bool = False
     windows: Callable[[str], Iterable[Sequence[WindowRow]]] = _none
+    parts: Callable[[str], Iterable[Sequence[WindowRow]]] = _none
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,44 @@ class Foreseen:
     at_most: bool = False
     at_least: bool = False
     lacking: str = ""
+
+
+@dataclass(frozen=True)
+class Moving:
+    """How long a DaemonSet took to come and to go, in seconds, in a run of this name.
+
+    `more` is how much longer all of a plan takes than it reckons with.
+    """
+
+    spec: str
+    coming: float
+    going: float
+    run: str
+    more: float
+
+
+def moving(e: Experiment, past: Sequence[Past]) -> Iterator[Moving]:
+    """For each DaemonSet that is moved alone, by the first of `past` that moved it."""
+    times = sum(map(e.blocks_of, e.workloads)) * (parts.TIMES + 1) * _in_budget(e)  # and metered
+    for arm in e.arms:
+        if not parts.is_moved(arm) or len(arm.collectors) > 1:
+            continue
+        (spec,) = arm.collectors
+        for each in past:
+            if found := _moved(each.parts(spec), each.experiment.settle_seconds):
+                yield Moving(spec, *found, each.name, (sum(found) - parts.MOVE_SECONDS) * times)
+                break
+
+
+def _moved(trials: Iterable[Sequence[WindowRow]], settle: float) -> tuple[float, float] | None:
+    """The medians of coming and going: what is between two parts but for settling."""
+    took: dict[bool, list[float]] = {True: [], False: []}
+    for rows in trials:
+        for before, after in itertools.pairwise(row.window for row in rows):
+            took[after.on].append((after.start_ns - before.end_ns) / 1e9 - settle)
+    if not all(took.values()):
+        return None
+    return statistics.median(took[True]), statistics.median(took[False])
 
 
 def foreseen(e: Experiment, past: Sequence[Past]) -> Iterator[Foreseen]:

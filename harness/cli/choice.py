@@ -9,7 +9,6 @@ from typing import Any, cast
 
 from harness.analysis import hour
 from harness.collectors import subject
-from harness.collectors.spec import is_placed
 from harness.controller import telemetry
 from harness.errors import InputError
 from harness.model import BASELINE, FACTORIAL, Arm, StackKind, Trial
@@ -294,15 +293,14 @@ def _describe(arm: Arm, settle: float) -> str:
     of_host = [told for spec in arm.collectors if (told := _of_host(spec))]
     whole = f"; {' and '.join(of_host)} traces the whole host" if of_host else ""
     turning = parts.turning_seconds(arm, settle)
-    least = "at least " if any(map(_is_moved, arm.collectors)) else ""
-    by_turns = f", by turns in {parts.PARTS} parts of a trial, {least}{turning:.0f} s beside them"
+    by_turns = f", by turns in {parts.PARTS} parts of a trial, {turning:.0f} s beside them"
+    if parts.is_moved(arm):
+        by_turns += (
+            f": an allowance of {parts.MOVE_SECONDS:.0f} s each of the {parts.TIMES} times that "
+            "its pod comes and goes, as long as no run here has told it"
+        )
     how = f"method {arm.method}{by_turns if turning else ''}"
     return f"{' + '.join(arm.collectors)}{against}, {how}{whole}"
-
-
-def _is_moved(spec: str) -> bool:
-    """Whether it is a DaemonSet: how long one takes to come and go was not measured."""
-    return is_placed(spec) and not subject.is_option(spec)
 
 
 def _of_host(spec: str) -> str:

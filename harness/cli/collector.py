@@ -74,7 +74,7 @@ def _origin(definition: Definition) -> str:
     program = f"Debian's {source.package}" if source.package else "on PATH"
     where = {
         "path": program, "pypi": "PyPI", "npm": "npm", "maven": "Maven Central",
-        "cluster": "a cluster's DaemonSet",
+        "archive": "its release archive", "cluster": "a cluster's DaemonSet",
     }  # fmt: skip
     told = " ".join(filter(None, (source.name, source.version)))
     return f"{told}, {where[source.way]}" if source.way in where else told

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.analysis import foresight
-from harness.analysis.foresight import Foreseen, Past
+from harness.analysis.foresight import Foreseen, Moving, Past
 from harness.analysis.gates import Measured
+from harness.cli.choice import lasts
 from harness.errors import HarnessError, StoreError
 from harness.model import FACTORIAL, WindowRow
 from harness.plan import parts
@@ -24,8 +25,19 @@ _NEWEST = 20  # of the runs in a folder: older ones are of other times
 
 
 def lines(e: Experiment, reports: Path, facts: Mapping[str, Any], target: str) -> Iterator[str]:
-    """A line for each workload and method."""
-    return map(_sentence, foresight.foreseen(e, list(_past(reports, facts, target))))
+    """A line for each workload and method, and for each DaemonSet that was moved before."""
+    past = list(_past(reports, facts, target))
+    yield from map(_sentence, foresight.foreseen(e, past))
+    yield from map(_moving, foresight.moving(e, past))
+
+
+def _moving(found: Moving) -> str:
+    """What is reckoned with is told beside the arm."""
+    than = f"{lasts(abs(found.more))} {'more' if found.more > 0 else 'less'}"
+    return (
+        f"{found.spec} took {found.coming:.0f} s to come and {found.going:.0f} s to go in run "
+        f"{found.run}: {than} in all than the allowance for it"
+    )
 
 
 def _sentence(found: Foreseen) -> str:
@@ -64,8 +76,10 @@ def _past(reports: Path, facts: Mapping[str, Any], target: str) -> Iterator[Past
             found.append((told, run))
     found.sort(key=lambda each: each[0].started, reverse=True)
     for told, run in found[:_NEWEST]:
-        windows = partial(_switched, run)
-        yield Past(told.name, run.experiment(), told.rows, _is_in_halves(run), windows)
+        yield Past(
+            told.name, run.experiment(), told.rows, _is_in_halves(run),
+            partial(_switched, run), partial(_in_parts, run),
+        )  # fmt: skip
 
 
 def _is_in_halves(run: Run) -> bool:
@@ -77,6 +91,19 @@ def _is_in_halves(run: Run) -> bool:
             if record.status == "ok" and trial.arm in blocks and trial.kind == "switched":
                 return len(run.windows(trial)) == parts.HALVES
     return False
+
+
+def _in_parts(run: Run, spec: str) -> Iterator[list[WindowRow]]:
+    """The parts of each trial in which it alone came and went, none if they are gone."""
+    arms = [
+        arm.name for arm in run.experiment().arms
+        if arm.method == "block" and arm.collectors == (spec,)
+    ]  # fmt: skip
+    with suppress(StoreError, FileNotFoundError):
+        for record in run.records() if arms else ():
+            trial = record.trial
+            if record.status == "ok" and trial.arm in arms and trial.kind == "switched":
+                yield run.windows(trial)
 
 
 def _switched(run: Run, workload: str) -> Iterator[list[WindowRow]]:

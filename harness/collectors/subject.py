@@ -38,12 +38,26 @@ _KEYS = (
     "telemetry", "claims", "build", "program", "ready_by",
 )  # fmt: skip
 _TABLES = {
-    "source": ("way", "name", "version", "sha256", "lock", "package", "tells", "why", "asks"),
+    "source": (
+        "way",
+        "name",
+        "version",
+        "sha256",
+        "lock",
+        "package",
+        "tells",
+        "why",
+        "asks",
+        "url",
+        "member",
+    ),
     "option": options.KEYS,
     "telemetry": ("signal", "kind", "scope", "seconds", "frequency"),
     "claims": ("text", "source", "date"),
 }
 _METHODS: tuple[Method, ...] = ("twin", "block")
+_ARCHITECTURE = re.compile(r"\w+")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _FILE = re.compile(r"[\w.-]*\w")  # in the folder itself: neither a path nor the folder above
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -175,6 +189,8 @@ def _definition(data: Mapping[str, Any], path: Path) -> Definition:
 
 def _source(table: Mapping[str, Any], path: Path) -> Source:
     """With the hash of its lock file, which one that ships names without a folder."""
+    if table["way"] == "archive":
+        return Source(**{**table, "sha256": "", "hashes": table["sha256"]})
     if table["way"] not in LOCKED:
         return Source(**table)
     file = path.parent / table["lock"]
@@ -229,7 +245,8 @@ def _table_problems(data: Mapping[str, Any]) -> Iterator[str]:
 
 def _source_problems(source: Mapping[str, Any], path: Path) -> Iterator[str]:
     needed = {"path": (), "pypi": ("version", "lock"), "npm": ("version", "lock"),
-              "maven": ("version", "sha256"), "cluster": (), "none": ("why",)}  # fmt: skip
+              "maven": ("version", "sha256"), "cluster": (), "none": ("why",),
+              "archive": ("version", "url", "member", "sha256")}  # fmt: skip
     way = source.get("way")
     if way not in needed:
         yield f"source.way is one of {', '.join(get_args(Way))}, not {way!r}."
@@ -239,6 +256,23 @@ def _source_problems(source: Mapping[str, Any], path: Path) -> Iterator[str]:
         yield f"there is no lock file {source['lock']} beside it."
     elif way == "npm" and not _is_pinned(path.parent / source["lock"], source):
         yield f"{source['lock']} is no package-lock.json that pins this version of the package."
+    elif way == "archive":
+        yield from _archive_problems(source)
+
+
+def _archive_problems(source: Mapping[str, Any]) -> Iterator[str]:
+    hashes, url, member = source["sha256"], source["url"], str(source["member"])
+    if not isinstance(hashes, Mapping) or not all(map(_ARCHITECTURE.fullmatch, hashes)):
+        yield 'source.sha256 is a table of hashes by architecture: { amd64 = "..." }.'
+    elif wrong := [name for name, told in hashes.items() if not _SHA256.fullmatch(str(told))]:
+        yield f"source.sha256 of {wrong[0]} is not one: it has 64 digits, as `sha256sum` prints it."
+    if not re.fullmatch(r"https?://[^/\s@]+/\S*[^/\s]", str(url)):
+        yield f"source.url is an address of a file, by http or https, not {url!r}."
+    if member.startswith("/") or ".." in member.split("/"):
+        yield f"source.member is a file in the archive, not {member!r}."
+    for key, text in (("url", str(url)), ("member", member)):
+        if unknown := sorted(set(_PLACEHOLDER.findall(text)) - {"version", "arch"}):
+            yield f"source.{key} has unknown placeholders: {', '.join(unknown)}."
 
 
 def _is_pinned(lock: Path, source: Mapping[str, Any]) -> bool:

@@ -56,7 +56,8 @@ class Progress:
 def _seconds(e: Experiment, trial: Trial) -> float:
     """About how long a trial takes."""
     if trial.kind == "metered":
-        return e.metered_seconds + e.rest_seconds + e.rates_seconds + 2.0
+        moving = parts.moving_seconds(e.arm(trial.arm))
+        return e.metered_seconds + e.rest_seconds + e.rates_seconds + moving + 2.0
     if trial.kind == "saturated":
         return e.saturated_seconds + 2.0
     steady = e.steady_seconds + e.asking_seconds if e.is_metered(trial.block) else 0.0

@@ -55,7 +55,7 @@ def left(
 
 
 def obtained(target: Target, definitions: Definitions, tell: Tell) -> dict[str, Any]:
-    """Get what is not there yet of other people's collectors, from package registries.
+    """Get what is not there yet of other people's collectors: of registries, release archives.
 
     Why one could not be had, by how it is named. It may take minutes, so that no node waits.
     """

@@ -21,6 +21,7 @@ from harness.linux.child import Place
 _STOPPING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 KILLED_SECONDS = 30.0  # until a killed process has ended, at most: it may have much memory to free
 _LOOK_SECONDS = 0.02  # at what a process has said
+_LAST_BYTES = 2 << 20  # in which its last words are
 
 
 class Process(subprocess.Popen[bytes]):
@@ -214,7 +215,9 @@ def announced(process: Process, seconds: float) -> dict[str, Any] | None:
 
 def last_words(log: Path, lines: int = 3) -> list[str]:
     """The last lines of what a process said, but that it was ready."""
-    said = log.read_text(errors="replace").splitlines()
+    with log.open("rb") as file:  # which may be long
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_BYTES))
+        said = file.read().decode(errors="replace").splitlines()
     return [line for line in said if _announcement(line.encode()) is None][-lines:]
 
 

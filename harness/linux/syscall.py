@@ -1,4 +1,4 @@
-"""The system calls that Python lacks: mount, bpf and perf_event_open.
+"""The system calls that Python lacks: mount, fallocate, bpf and perf_event_open.
 
 Called by the local target, the BPF meter and `doctor`. Nothing is parsed from programs' output
 and no tool is needed.
@@ -18,6 +18,7 @@ _BPF: Final = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc
 _PERF: Final = {"x86_64": 298, "aarch64": 241, "riscv64": 241, "s390x": 331, "ppc64le": 319}
 
 _MNT_DETACH = 2
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2
 _PERF_CGROUP, _PERF_CLOEXEC = 4, 8
 _MAP_CREATE, _PROG_LOAD, _PROG_NEXT_ID, _PROG_FD_BY_ID, _MAP_FD_BY_ID = 0, 5, 11, 13, 14
 _OBJECT_PIN, _OBJECT_GET = 6, 7
@@ -44,6 +45,12 @@ def mount(fstype: str, point: Path) -> None:
 def unmount(point: Path, *, detach: bool = False) -> None:
     """Unmount; `detach` takes it out of the tree now and lets its last user finish."""
     _checked(_LIBC.umount2(str(point).encode(), _MNT_DETACH if detach else 0))
+
+
+def punch_hole(fd: int, begin: int, size: int) -> None:
+    """Take these bytes of a file off its disk, and keep its length; OSError where it cannot."""
+    place = (ctypes.c_longlong(begin), ctypes.c_longlong(size))
+    _checked(_LIBC.fallocate(fd, _KEEP_SIZE | _PUNCH_HOLE, *place))
 
 
 def enable_bpf_stats() -> int:

@@ -20,9 +20,17 @@ from harness.errors import CollectorError, UnavailableError
 from harness.linux import bpf_pins, bpf_programs, cgroup, processes
 from harness.linux.procfs import HOST
 from harness.meters.memory import rss_bytes
-from harness.node import in_process, leavings, loaded_programs, subject_files, subject_source
+from harness.node import (
+    in_process,
+    leavings,
+    limited_log,
+    loaded_programs,
+    subject_files,
+    subject_source,
+)
 from harness.node.agent_process import GRACE_SECONDS
 from harness.node.foreign_agent import ForeignAgent
+from harness.node.limited_log import LimitedLog
 from harness.node.service import port_of
 from harness.node.testbed import Testbed
 from harness.stack import client
@@ -80,6 +88,7 @@ class SubjectProcess(ForeignAgent):
             cgroup=self._own,
             cpus=self._cpus,
         )
+        self._words = LimitedLog(self._log, self._process.log_start)
         self._started = True
 
     def await_ready(self) -> None:
@@ -112,6 +121,7 @@ class SubjectProcess(ForeignAgent):
             if number in self._seen
         ]
         self._remark_others(loaded.keys() - self._seen)
+        self._words.keep()
         hooks = sorted({str(each["hook"]) for each in programs if "hook" in each})
         told = subject_source.version(self._subject.source, self._said())
         own = Counter(kind for number, kind in loaded.items() if number in self._seen)
@@ -129,8 +139,8 @@ class SubjectProcess(ForeignAgent):
                 f"Its log is {self._log}.",
                 collector=self.name,
             )
-        found = self._counted()
-        return {"events": found[-1]} if found else {}
+        found = self._counted(self._paged() if self._subject.page else self._said())
+        return {} if found is None else {"events": found}
 
     def flush(self) -> dict[str, Any]:
         """What its next word says, if it counts aloud; nothing if none comes.
@@ -142,9 +152,10 @@ class SubjectProcess(ForeignAgent):
             in_process.await_calm(self._mark, self.spec.export_seconds, self._attend)
         if not self._subject.events or self._subject.page:
             return self.stats()
-        told, begun = len(self._counted()), time.monotonic()
+        told, begun = self._words.size(), time.monotonic()
         while time.monotonic() - begun < 3 * self.spec.export_seconds:
-            if len(self._counted()) > told or self._process.poll() is not None:
+            has_said = self._counted(self._words.said_since(told)) is not None
+            if has_said or self._process.poll() is not None:
                 return self.stats()
             self._attend()
             time.sleep(0.05)
@@ -169,6 +180,8 @@ class SubjectProcess(ForeignAgent):
                 f"{killed} of its processes were killed."
             )
         processes.stop(self._process)
+        if cut := self._words.close():
+            self._remarks.append(limited_log.told(self.name, cut))
         gone = [*map(str, bpf_pins.remove(self.program_ids if self.ready else ()))]
         stay = list[str]()
         for path in sorted(self._leavings() - self._there):
@@ -187,6 +200,7 @@ class SubjectProcess(ForeignAgent):
         What nobody holds may be somebody else's: the kernel does not say who pinned or attached it.
         """
         self._attend()
+        self._words.hold()
         pids = self.pids()
         self._most_bytes = max(self._most_bytes, rss_bytes(pids))
         for pid in pids:
@@ -229,14 +243,15 @@ class SubjectProcess(ForeignAgent):
             return "Nothing of it came to the receiver."
         return f"No line of its log matches {subject.ready!r}."
 
-    def _counted(self) -> list[float]:
-        """The numbers that it said one after the other, or the sum of those on its page."""
+    def _counted(self, text: str) -> float | None:
+        """The last number that it said, or the sum of those on its page; None if there is none."""
         subject = self._subject
         if not subject.events:
-            return []
-        text = self._paged() if subject.page else self._said()
+            return None
         found = [float(each) for each in re.findall(subject.events, text, re.MULTILINE)]
-        return [sum(found)] if subject.page and found else found
+        if not found:
+            return None
+        return sum(found) if subject.page else found[-1]
 
     def _paged(self) -> str:
         """What its page says now; nothing if it does not answer, which is told as no count."""
@@ -247,10 +262,8 @@ class SubjectProcess(ForeignAgent):
             return ""
 
     def _said(self) -> str:
-        """What it said since it was started, which may not be for the first time in a trial."""
-        with self._log.open("rb") as log:
-            log.seek(self._process.log_start)
-            return log.read().decode(errors="replace")
+        """What is kept of what it said since this start, which may not be the first in a trial."""
+        return self._words.said()
 
     def _last_words(self) -> str:
         said = " ".join(self._said().splitlines()[-3:])

@@ -1,7 +1,7 @@
 """Gets other people's collectors, pinned, into a cache; for `answers`, `needs` and their agents.
 
-Below `supply.subjects()`: a venv, a folder of modules or a jar of its own for each, never into the
-service's packages.
+Below `supply.subjects()`: a venv, a folder of modules or of an archive, or a jar of its own for
+each, never into the service's packages.
 Registries are asked through their own clients, as they are set up on the machine.
 """
 
@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
+import platform
 import re
 import shutil
 import sys
@@ -17,22 +19,26 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from harness.errors import CommandError, ComponentError, NeedError, UnavailableError
+from harness.errors import CommandError, ComponentError, InputError, NeedError, UnavailableError
 from harness.linux import processes
-from harness.stack import supply
-from harness.wire.subject import Source, Subject
+from harness.stack import archives, supply
+from harness.wire.subject import Kind, Source, Subject
 
 GET_SECONDS = 600.0
 ASK_SECONDS = 20.0
+_SHOWN = 8  # of what an archive has at its top
 _COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"
 _WHOLE = "whole"  # the file that is written last into a venv, or beside modules
 _VERSION = re.compile(r"\d+\.\d+(?:\.\d+)*\S*")
-TELLERS = {"pypi": "PyPI", "npm": "npm", "maven": "Maven Central", "path": "on PATH"}
+TELLERS = {
+    "pypi": "PyPI", "npm": "npm", "maven": "Maven Central", "path": "on PATH",
+    "archive": "its release archive",
+}  # fmt: skip
 
 
 def home(source: Source) -> Path:
     """The folder of what a source brings; a venv is of one version of Python."""
-    mark = source.sha256[:12]
+    mark = (source.sha256 or _archive_hash(source))[:12]
     if source.way == "pypi":
         mark += "-py{}.{}".format(*sys.version_info)
     name = re.sub(r"[^\w.-]+", "-", source.name).strip("-")
@@ -95,13 +101,19 @@ def refusal(name: str, subject: Subject) -> UnavailableError | None:
             "it is a jar of Maven's, and there is no mvn on PATH.",
             f"Install it (apt-get install maven), or put the jar into {home(source)}.",
         )
+    if source.way == "archive" and not _archive_hash(source):
+        return _unavailable(
+            name,
+            f"its archive is for {', '.join(source.hashes)}, not for {platform.machine()}.",
+            "Add the sha256 of its archive for this machine to the definition, or leave it out.",
+        )
     return None
 
 
 def get(name: str, subject: Subject, lock: str) -> None:
     """Have it there, fetched if it is not yet; UnavailableError if it cannot be had.
 
-    ComponentError if what came is not what the definition names.
+    ComponentError if what came is not what the definition names, InputError if it is no archive.
     """
     source = subject.source
     if refused := refusal(name, subject):
@@ -110,7 +122,7 @@ def get(name: str, subject: Subject, lock: str) -> None:
         return
     try:
         home(source).parent.mkdir(parents=True, exist_ok=True)
-        _GETTING[source.way](source, lock)
+        _GETTING[source.way](subject, lock)
     except (CommandError, NeedError, OSError) as error:
         shutil.rmtree(home(source), ignore_errors=True)
         raise _unavailable(
@@ -120,9 +132,9 @@ def get(name: str, subject: Subject, lock: str) -> None:
         ) from error
 
 
-def _install(source: Source, lock: str) -> None:
+def _install(subject: Subject, lock: str) -> None:
     """A venv with what the lock pins; its scripts know where it is, so that it is not moved."""
-    folder = home(source)
+    folder = home(subject.source)
     shutil.rmtree(folder, ignore_errors=True)  # one that was begun
     processes.run([sys.executable, "-m", "venv", str(folder)], timeout=GET_SECONDS)
     with tempfile.TemporaryDirectory(prefix="harness-") as place:
@@ -135,9 +147,9 @@ def _install(source: Source, lock: str) -> None:
     (folder / _WHOLE).touch()
 
 
-def _install_modules(source: Source, lock: str) -> None:
+def _install_modules(subject: Subject, lock: str) -> None:
     """The modules that a package-lock.json pins; none of them runs a script of its own."""
-    folder = home(source)
+    folder = home(subject.source)
     shutil.rmtree(folder, ignore_errors=True)  # one that was begun
     folder.mkdir()
     (folder / "package-lock.json").write_text(lock)
@@ -148,7 +160,8 @@ def _install_modules(source: Source, lock: str) -> None:
     (folder / _WHOLE).touch()
 
 
-def _fetch(source: Source, _lock: str) -> None:
+def _fetch(subject: Subject, _lock: str) -> None:
+    source = subject.source
     with tempfile.TemporaryDirectory(prefix="draft-", dir=home(source).parent) as draft:
         argv = [
             "mvn",
@@ -170,10 +183,51 @@ def _fetch(source: Source, _lock: str) -> None:
         jar.rename(_jar(source))  # whole or not at all
 
 
-_GETTING: Mapping[str, Callable[[Source, str], None]] = {
+def _unpack(subject: Subject, _lock: str) -> None:
+    """The whole of a release archive; InputError if its program is not in it."""
+    source = subject.source
+    with tempfile.TemporaryDirectory(prefix="draft-", dir=home(source).parent) as draft:
+        url, sha256 = _filled(source, source.url), _archive_hash(source)
+        archive = archives.fetch(url, sha256, Path(draft), "definition")
+        folder = Path(draft) / "unpacked"
+        archives.unpack(archive, folder)
+        _require_program(archive.name, folder, _filled(source, source.member), subject.kind)
+        shutil.rmtree(home(source), ignore_errors=True)  # one of which files were taken away
+        folder.rename(home(source))  # whole or not at all
+
+
+def _require_program(archive: str, folder: Path, member: str, kind: Kind) -> None:
+    """What is loaded into a service need not be executable."""
+    if not (folder / member).is_file():
+        there = ", ".join(sorted(os.listdir(folder))[:_SHOWN]) or "no files"
+        raise InputError(
+            f"{archive} has no file {member}.",
+            f"At its top there are: {there}.",
+            "Correct `member` of the definition.",
+        )
+    if kind == "process" and not os.access(folder / member, os.X_OK):
+        raise InputError(
+            f"{member} in {archive} is not executable.",
+            "A process is started from it.",
+            "Name the program as `member` of the definition.",
+        )
+
+
+def _filled(source: Source, text: str) -> str:
+    arch = archives.architecture(source.hashes)
+    return text.replace("{version}", source.version).replace("{arch}", arch)
+
+
+def _archive_hash(source: Source) -> str:
+    """The sha256 of the archive for this machine; empty if there is none."""
+    return source.hashes.get(archives.architecture(source.hashes), "")
+
+
+_GETTING: Mapping[str, Callable[[Subject, str], None]] = {
     "pypi": _install,
     "npm": _install_modules,
     "maven": _fetch,
+    "archive": _unpack,
 }
 
 
@@ -182,6 +236,8 @@ def _jar(source: Source) -> Path:
 
 
 def _is_there(source: Source) -> bool:
+    if source.way == "archive":
+        return (home(source) / _filled(source, source.member)).is_file()
     return (home(source) / _WHOLE if source.is_locked else _jar(source)).is_file()
 
 

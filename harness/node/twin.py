@@ -17,7 +17,7 @@ from harness.load.record import Requests
 from harness.meters.edges import Edges
 from harness.meters.memory import anonymous_bytes, peak_rss_bytes, resident_bytes
 from harness.model import Window, WindowRow
-from harness.node import block, in_process, requests, service, subject_files
+from harness.node import block, in_process, limited_log, requests, service, subject_files
 from harness.node.agent_process import switch_all
 from harness.node.install import install
 from harness.node.switch import note_injected
@@ -91,6 +91,9 @@ def _with_and_without(
     assert collector is not None
     # entered before the services are started, so that it is left after they have ended
     own = stack.enter_context(subject_files.folder(testbed.machine.scratch, collector.name))
+    log = stack.enter_context(
+        limited_log.limited(folder / f"{CGROUP}.log", collector.name, notes.warn)
+    )
     wanted = {
         PLAIN: asked,
         CGROUP: in_process.instrumented(
@@ -104,6 +107,7 @@ def _with_and_without(
         metric = "startup_seconds" if name == CGROUP else "startup_plain_seconds"
         notes.add(metric, time.monotonic() - begun, "s", collector=collector.name)
         found[name] = replace(testbed, service=started, scope=name)
+    log.keep()  # after that, so that it delays no start
     return _driven(found[CGROUP], found[PLAIN], folder, stack)
 
 

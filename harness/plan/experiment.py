@@ -187,6 +187,7 @@ class Experiment:
         against = sum(1 for arm in arms if arm.against)
         trials = len(arms) * per_switched + metered * per_metered + within * WITHIN_SECONDS
         trials += sum(parts.turning_seconds(arm, self.settle_seconds) for arm in arms)
+        trials += sum(map(parts.moving_seconds, arms))
         trials += against * (self.steady_seconds + 1.5)  # the references' own steady part
         trials += (collectors + against) * self.asking_seconds
         trials += len(saturation.arms(self)) * (self.settle_seconds + self.saturated_seconds + 1.2)

@@ -9,27 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import http.client
 import os
 import platform
 import re
 import shutil
-import tarfile
 import tempfile
-import urllib.request
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.errors import CommandError, ComponentError, InputError, NeedError
+from harness.errors import CommandError, NeedError
 from harness.linux import processes
-from harness.stack import toolchain
+from harness.stack import archives, toolchain
 from harness.stack.catalog import Archive, Component, Module, OnPath, Way
 from harness.stack.toolchain import numbers
 
 _BUILD_SECONDS = 3600
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 Tell = Callable[[str], None]
 
@@ -145,11 +140,10 @@ def _on_path(component: Component, way: OnPath) -> Offer:
 
 
 def _archive(component: Component, way: Archive, folder: Path) -> Offer:
-    machine = platform.machine()
-    arch = _ARCHITECTURES.get(machine, machine)
-    url = way.url.format(version=component.version, arch=arch)
-    if arch not in way.sha256:
-        return Offer(component, way, "archive", url, refusal=f"none for {machine}.")
+    arch = archives.architecture(way.sha256)
+    url = way.url.format(version=component.version, arch=arch or platform.machine())
+    if not arch:
+        return Offer(component, way, "archive", url, refusal=f"none for {platform.machine()}.")
     program = _place(component, way.sha256[arch], folder)
     size = f"{way.fetch_mb} MB to fetch" if way.fetch_mb else ""
     return _cached(Offer(component, way, "archive", url, size, program))
@@ -223,52 +217,9 @@ def _draft(folder: Path) -> tempfile.TemporaryDirectory[str]:
 
 
 def _download(offer: Offer, way: Archive, draft: str) -> Path:
-    arch = _ARCHITECTURES.get(platform.machine(), platform.machine())
-    archive = Path(draft) / Path(offer.where).name
-    digest = hashlib.sha256()
-    try:
-        with urllib.request.urlopen(offer.where, timeout=30) as answer, archive.open("wb") as out:
-            while piece := answer.read(1 << 20):
-                digest.update(piece)
-                out.write(piece)
-            promised = answer.headers["Content-Length"]
-    except (OSError, http.client.HTTPException) as error:
-        raise NeedError(
-            f"{offer.where} cannot be fetched: {error}.",
-            next_step="See that this machine reaches it (https_proxy?), then try again.",
-        ) from error
-    if promised is not None and archive.stat().st_size != int(promised):
-        raise NeedError(
-            f"{offer.where} was cut off after {archive.stat().st_size} bytes.",
-            next_step="Try again.",
-        )
-    if digest.hexdigest() != way.sha256[arch]:
-        raise ComponentError(
-            f"{offer.where} is not what the catalog names: its sha256 is {digest.hexdigest()}.",
-            f"{way.sha256[arch]} was expected; what was fetched is thrown away.",
-            "Find out why it changed before you change the catalog.",
-        )
-    return _unpack(archive, way.member.format(version=offer.component.version, arch=arch))
-
-
-def _unpack(archive: Path, member: str) -> Path:
-    program = archive.with_name("program")
-    try:
-        if archive.suffix == ".zip":
-            with zipfile.ZipFile(archive) as bundle, bundle.open(member) as inside:
-                program.write_bytes(inside.read())
-        else:
-            with tarfile.open(archive) as tar:
-                found = tar.extractfile(member)
-                if found is None:
-                    raise KeyError(member)
-                program.write_bytes(found.read())
-    except (KeyError, tarfile.TarError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{archive.name} has no file {member}: {error}.",
-            next_step="Correct `member` of the archive in the catalog.",
-        ) from error
-    return program
+    arch = archives.architecture(way.sha256)
+    archive = archives.fetch(offer.where, way.sha256[arch], Path(draft), "catalog")
+    return archives.program(archive, way.member.format(version=offer.component.version, arch=arch))
 
 
 def _build(component: Component, way: Module, draft: str, folder: Path) -> Path:

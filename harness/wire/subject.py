@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Kind = Literal["in-process", "process", "option", "daemonset"]
-Way = Literal["path", "pypi", "npm", "maven", "cluster", "none"]
+Way = Literal["path", "pypi", "npm", "maven", "archive", "cluster", "none"]
 LOCKED: tuple[Way, ...] = ("pypi", "npm")  # those whose versions a lock file pins
 ReadyBy = Literal["log", "port", "data"]
 
@@ -21,7 +21,9 @@ class Source:
     that no package registry has how else it comes.
     `pypi`, `npm`: what a `lock` file pins, in a venv or a folder of modules of its own; `sha256` is
     that of the file.
-    `maven`: a jar with this `sha256`. `cluster`: a DaemonSet, NAMESPACE/NAME, that is there.
+    `maven`: a jar with this `sha256`. `archive`: a release archive at `url`, with one of `hashes`
+    (sha256 by architecture), in which its program is `member`; in both `{version}` and `{arch}` are
+    replaced. `cluster`: a DaemonSet, NAMESPACE/NAME, that is there.
     `none`: it cannot be had here, and `why`.
     """
 
@@ -34,6 +36,9 @@ class Source:
     tells: str = ""
     why: str = ""
     asks: str = "--version"
+    url: str = ""
+    member: str = ""
+    hashes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_locked(self) -> bool:
@@ -42,8 +47,8 @@ class Source:
 
     @property
     def is_fetched(self) -> bool:
-        """Whether a package registry is asked for it."""
-        return self.is_locked or self.way == "maven"
+        """Whether it is got before a run: a package registry is asked, or an archive fetched."""
+        return self.is_locked or self.way in ("maven", "archive")
 
 
 @dataclass(frozen=True)

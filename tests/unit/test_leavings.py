@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -89,6 +90,7 @@ def ended(places: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPa
     one._there, one._around, one._started = set(), leavings.around(), True
     one._own, one._home, one._process = tmp_path, tmp_path / "home", None
     one._remarks, one.ready, one.name = [], {}, "x"
+    one._words = SimpleNamespace(close=lambda: 0)
     one._require_unloaded = lambda: None
     return one
 

@@ -189,15 +189,3 @@ def test_a_plan_reckons_with_what_comes_and_goes() -> None:
     assert longer == pytest.approx(2 * parts.turning_seconds(arms[1], e.settle_seconds))
     line = next(line for line in choice.plan(e) if "arm a" in line)
     assert f"block, by turns in 5 parts of a trial, {longer / 2:.0f} s beside them" in line
-
-
-@pytest.mark.parametrize(
-    ("spec", "is_known"),
-    [("daemonset:a/b", False), ("pixie", False), ("hubble", True), ("bpftrace", True)],
-)
-def test_what_a_daemonset_takes_to_come_and_go_is_at_least_that(spec: str, is_known: bool) -> None:
-    arms = (Arm("baseline"), Arm("a", (spec,), (), "block"))
-    e = synthetic.experiment(workloads=("go",), arms=arms, blocks=2)
-    line = next(line for line in choice.plan(e) if "arm a" in line)
-    assert " s beside them" in line
-    assert ("at least" in line) != is_known

@@ -27,6 +27,7 @@ from harness.model import Arm, Measurement, Trial
 from harness.node import answers, in_process, subject_source
 from harness.node.in_process import InProcessAgent
 from harness.node.install import _process
+from harness.node.limited_log import LimitedLog
 from harness.node.subject_process import SubjectProcess
 from harness.plan import definitions, experiment, methods, trials
 from harness.plan.experiment import Experiment
@@ -507,10 +508,12 @@ def test_what_it_counted_is_told_by_its_next_word_alone(
     one.spec, one.name = SimpleNamespace(export_seconds=0.5, signal=None), "x"  # type: ignore[assignment]
     one._attend, one._log = lambda: None, tmp_path / "log"
     one._process = processes.spawn([sys.executable, "-c", said], log=one._log)
+    one._words = LimitedLog(one._log, 0)
     try:
-        while not one._counted():
+        while one._counted(one._said()) is None:
             time.sleep(0.01)
         assert ("events" in one.flush()) == told
         assert "events" in one.stats()
     finally:
         processes.stop(one._process)
+        one._words.close()

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import tarfile
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -16,13 +11,9 @@ import pytest
 from harness.errors import ComponentError, InputError, NeedError
 from harness.stack import catalog, supply
 from harness.stack.catalog import Archive, Component, Module, OnPath, Way
+from tests.unit.serving import packed, serving
 
 PROGRAM = b"#!/bin/sh\necho tool, version 3.2.1\n"
-
-
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture
@@ -30,18 +21,9 @@ def site(tmp_path: Path) -> Iterator[tuple[str, str]]:
     """A server with one archive, `tool-1.0.tar.gz`: its address and the archive's sha256."""
     folder = tmp_path / "site"
     folder.mkdir()
-    with tarfile.open(folder / "tool-1.0.tar.gz", "w:gz") as bundle:
-        entry = tarfile.TarInfo("tool-1.0/tool")
-        entry.size = len(PROGRAM)
-        bundle.addfile(entry, io.BytesIO(PROGRAM))
-    digest = hashlib.sha256((folder / "tool-1.0.tar.gz").read_bytes()).hexdigest()
-    handler = partial(_Quiet, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/tool-{{version}}.tar.gz", digest
-        server.shutdown()
-        thread.join()
+    digest = packed(folder / "tool-1.0.tar.gz", {"tool-1.0/tool": PROGRAM})
+    with serving(folder) as there:
+        yield f"{there.url}/tool-{{version}}.tar.gz", digest
 
 
 def _tool(*ways: Way, **values: bool) -> Component:
