@@ -25,6 +25,15 @@ event = "connect"
 match = ["127.0.0.0/8"]
 action = "report"
 """
+BURNER = """
+import time
+def {name}(seconds):
+    until = time.process_time() + seconds
+    while time.process_time() < until:
+        pass
+print('{{"ready": true}}', flush=True)
+{name}({seconds})
+"""
 OPENER = """
 import time
 held = open({secret!r})
@@ -61,6 +70,12 @@ class Container:
     def hold(self, file: Path) -> None:
         """Open a file, and keep it open."""
         argv = [sys.executable, "-c", OPENER.format(secret=str(file))]
+        self.process = processes.spawn(argv, log=self.log, cgroup=self.path)
+        assert processes.announced(self.process, 30) is not None
+
+    def burn(self, name: str) -> None:
+        """Take CPU time in a function of this name from now on."""
+        argv = [sys.executable, "-c", BURNER.format(name=name, seconds=1e9)]
         self.process = processes.spawn(argv, log=self.log, cgroup=self.path)
         assert processes.announced(self.process, 30) is not None
 
@@ -111,6 +126,15 @@ def told(receiver: Any, name: str) -> dict[str, list[dict[str, Any]]]:
         if getattr(record, "event_name", "") == name:
             found.setdefault(of.get("container.id", ""), []).append(receiver.attributes(record))
     return found
+
+
+def samples(receiver: Any) -> dict[str, int]:
+    """Samples by the container that they are of, as was told last; empty: of none."""
+    return {
+        of.get("container.id", ""): sum(point.as_int for point in record.sum.data_points)
+        for of, record in receiver.told
+        if getattr(record, "name", "") == "profile.samples"
+    }
 
 
 def opened(receiver: Any) -> dict[str, int]:
