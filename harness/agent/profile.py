@@ -1,6 +1,6 @@
-"""`profile`: CPU stacks of one cgroup as pprof files; made by `__main__`.
+"""`profile`: CPU stacks of one cgroup as pprof files and OTLP profiles; made by `__main__`.
 
-With `--containers` each sample is its container's: in the metrics, and by labels in the files.
+With `--containers` each sample is its container's: in metrics and profiles, by labels in files.
 Functions of Python are named here, because their names live in the process. Native, Go, Java and
 kernel frames stay addresses, with the mappings they belong to: harness.node.symbols names them.
 """
@@ -13,10 +13,11 @@ import struct
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.agent import cgroup, containers, jvm, layouts, pid_namespace, pprof
 from harness.agent.bounded import Answers
@@ -29,15 +30,19 @@ from harness.agent.pprof import Frame, Mapping
 from harness.agent.profile_samples import SAMPLE, UNCONTAINED_BYTES, Samples, labels
 from harness.agent.python_frames import Interpreters
 from harness.agent.python_layouts import INTERPRETER
-from harness.agent.telemetry import Counts, Point, Telemetry, counter
+from harness.agent.telemetry import Counts, Point, ProfileBatch, Telemetry, counter
 from harness.agent.together import Together
 from harness.agent.unwinding import CHOICES, Unwinding
+
+if TYPE_CHECKING:
+    from harness.agent.otlp_profiles import Profiles
 
 _KERNEL = Mapping(1 << 63, (1 << 64) - 1, 0, "[kernel.kallsyms]")
 _EVENTS, _NO_ROOM, _UNWALKED = 0, 1, 2  # enum total of profile.bpf.c
 _STACK = struct.Struct("=128Q")  # its depth and as many frames
 _LAYOUTS = {"sampled": SAMPLE, "stack": _STACK, "image": TOLD, "interpreter": INTERPRETER}
 _SPARE = 2  # drains may be late
+_MOST_DRAINS = 16  # that are kept while files cannot be written
 # why the stack of a sample is not told
 _ENDED, _EVICTED, _UNSEEN = "process_ended", "stacks_evicted", "other_pid_namespace"
 _FULL = "maps_full"
@@ -51,6 +56,12 @@ def add_options(parser: ArgumentParser) -> None:
         "--unwind", choices=CHOICES, default=CHOICES[0], help="how native stacks are walked"
     )
     parser.add_argument("--pprof", type=Path, help="directory that gets a file each interval")
+    parser.add_argument(
+        "--profiles",
+        choices=("on", "off"),
+        default="off",
+        help="send stacks, too, as OTLP profiles (v1development), which not every receiver takes",
+    )
 
 
 def create(options: Namespace) -> Profile:
@@ -69,6 +80,7 @@ def create(options: Namespace) -> Profile:
         options.pprof,
         containers.asked(options),
         Unwinding(options.unwind),
+        sends=options.profiles == "on",
     )
 
 
@@ -95,7 +107,11 @@ class Profile:
         output: Path | None,
         containers: Together,
         unwinding: Unwinding,
+        *,
+        sends: bool = False,
     ) -> None:
+        self._sends = sends
+        self._profiles = deque[ProfileBatch](maxlen=_MOST_DRAINS)
         self._unwinding = unwinding
         self._containers = containers
         self._cgroup, self._output = directory, output
@@ -158,9 +174,10 @@ class Profile:
         if not metrics:
             self._read_names()
             return Telemetry()
-        self._write()
+        builder = self._drain()
         gone = self._containers.forgotten()  # not before: what was drained is of some of them
         self._samples.forget(gone.values(), self._containers.lasts)
+        self._write(builder)
         told, contained = self._samples.metrics()
         if not told and not contained:
             return Telemetry()
@@ -168,7 +185,10 @@ class Profile:
         if lost:
             said = "CPU samples whose stack is not known."
             told.append(counter("profile.samples.lost", "{sample}", lost, said))
-        return Telemetry([*told, *self._unwinding.metrics()], contained=contained)
+        told += self._unwinding.metrics()
+        profiles = [*self._profiles]
+        self._profiles.clear()  # not before: a file may not be written
+        return Telemetry(told, contained=contained, profiles=profiles)
 
     def counts(self) -> Counts:
         """Samples taken, those whose stack is not known, by reason, and those without all Python.
@@ -215,9 +235,12 @@ class Profile:
                 self._read.add((number, python))
                 self._python.frames(self._images.find(pid, number), self._stack(python) or ())
 
-    def _write(self) -> None:
+    def _drain(self) -> pprof.Builder | None:
+        """Count what was sampled, and keep what is to be sent; what a file is made of, if any."""
         now = time.time_ns()
-        builder = pprof.Builder(self._since_ns, now - self._since_ns, self._period_ns)
+        spent = self._since_ns, now - self._since_ns, self._period_ns
+        builder = pprof.Builder(*spent) if self._output else None
+        sent = _profiles(*spent) if self._sends else None
         refreshed: set[int] = set()
         for key, value in self._object.map("samples").drain():
             pid, tid, number, *stacks, of = _read(key)
@@ -230,14 +253,22 @@ class Profile:
                 self._unwinding.look(image)
             self._samples.add(container, image.executable if image else "", count)
             frames = self._frames(pid, image, *stacks, count=count)
-            builder.add(frames, count, pid, tid, labels(container))
+            if builder is not None:
+                builder.add(frames, count, pid, tid, labels(container))
+            if sent is not None:
+                sent.add(container, frames, count, _who(pid, tid, image))
         self._read.clear()
         self._images.forget()
         self._python.forget()
         self._unwinding.forget()
         self._since_ns = now
-        if self._output is not None and builder.profile.sample:
-            pprof.write(builder.profile, self._output / f"profile-{now // 10**6}.pb.gz")
+        if sent:
+            self._profiles.append(sent)
+        return builder
+
+    def _write(self, builder: pprof.Builder | None) -> None:
+        if self._output and builder and builder.profile.sample:
+            pprof.write(builder.profile, self._output / f"profile-{self._since_ns // 10**6}.pb.gz")
 
     def _frames(
         self, pid: int, image: Image | None, kernel: int, native: int, python: int, *, count: int
@@ -258,6 +289,18 @@ class Profile:
             return None
         (depth,) = struct.unpack_from("=Q", value)
         return struct.unpack_from(f"={depth}Q", value, 8)
+
+
+def _profiles(began_ns: int, duration_ns: int, period_ns: int) -> Profiles:
+    from harness.agent.otlp_profiles import Profiles  # only who sends has its messages
+
+    return Profiles(began_ns, duration_ns, period_ns)
+
+
+def _who(pid: int, tid: int, image: Image | None) -> dict[str, str | int]:
+    """What a sample that is sent says of its thread, as far as that is known."""
+    numbers = {"process.pid": pid, "thread.id": tid} if pid else {}
+    return {**numbers, "process.executable.name": image.executable} if image else {**numbers}
 
 
 def _read(key: bytes) -> tuple[int, ...]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import http.client
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.linux import processes
+from tests.otlp_profiles import Reader
 
 SERVER = Path(__file__).with_name("http_server.py")
 _POLICY = """
@@ -135,6 +136,26 @@ def samples(receiver: Any) -> dict[str, int]:
         for of, record in receiver.told
         if getattr(record, "name", "") == "profile.samples"
     }
+
+
+@dataclass
+class Profiled:
+    """What was sent of a container's stacks: how many samples, and functions in them."""
+
+    samples: int = 0
+    functions: set[str] = field(default_factory=set)
+
+
+def profiled(receiver: Any) -> dict[str, Profiled]:
+    """OTLP profiles by the container that they are of; empty: of none."""
+    found: dict[str, Profiled] = {}
+    for request in receiver.profiles:
+        for of, stacks in Reader(request).stacks().items():
+            own = found.setdefault(of, Profiled())
+            for places, values, _ in stacks:
+                own.samples += sum(values)
+                own.functions |= {function for _, _, function in places}
+    return found
 
 
 def opened(receiver: Any) -> dict[str, int]:

@@ -17,6 +17,7 @@ from tests.bpf.contained import (
     Container,
     ask,
     opened,
+    profiled,
     reporting,
     requests,
     samples,
@@ -198,6 +199,7 @@ def test_stacks_of_two_containers_and_of_none_are_told_apart(
     assert until(lambda: functions() == {ONE: {"one"}, OTHER: {"other"}, "": {"nobody"}})
     agent.call("off")
     events = agent.call("flush")["events"]
+    assert receiver.profiles == []  # they are sent where that is asked for
     written = by_container(output)
     assert {of: sum(each.count for each in some) for of, some in written.items()} == (
         samples(receiver)
@@ -222,3 +224,26 @@ def test_stacks_of_a_container_that_is_gone_when_they_are_read_are_its_own(
     assert events > 0
     assert samples(receiver) == {ONE: events}
     assert list(by_container(output)) == [ONE]
+
+
+def test_stacks_are_sent_as_profiles_of_their_containers(
+    start_agent: Any, receiver: Any, service: Any, make: Make
+) -> None:
+    agent = start_agent("profile", "--containers", "--frequency=99", "--profiles=on")
+    make(ONE).burn("one")
+    make(OTHER).burn("other")
+    service.start(sys.executable, "-c", BURNER.format(name="nobody", seconds=1e9))
+
+    def functions() -> dict[str, set[str]]:
+        agent.call("flush")
+        return {of: found.functions & _BURNT for of, found in profiled(receiver).items()}
+
+    assert until(lambda: functions() == {ONE: {"one"}, OTHER: {"other"}, "": {"nobody"}})
+    agent.call("off")
+    stats = agent.call("flush")
+    assert {of: found.samples for of, found in profiled(receiver).items()} == samples(receiver)
+    assert stats["waiting"] == 0
+    assert stats["dropped"].keys() <= {"metrics"}  # which newer ones told again
+    sent = len(receiver.profiles)
+    agent.call("flush")
+    assert len(receiver.profiles) == sent  # nothing was sampled, and nothing is sent
