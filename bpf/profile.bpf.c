@@ -3,9 +3,10 @@
  *
  * Runs on a cpu-clock perf event of each CPU. Stacks are kept once, under
  * their hash; samples are counted under (task, process image, three stack
- * hashes). The first sample of each image wakes the reader, which looks at
- * the process while it lasts. One of two programs is loaded: they walk native
- * stacks by frame pointers, and by the tables of profile_tables.bpf.h.
+ * hashes), and the cgroup where containers are told apart. The first sample of
+ * each image wakes the reader, which looks at the process while it lasts. One of
+ * two programs is loaded: they walk native stacks by frame pointers, and by the
+ * tables of profile_tables.bpf.h.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
@@ -20,14 +21,21 @@
 #define MAX_DEPTH 127
 #define NAME_SIZE 64
 
+const volatile bool targ_containers = false;
+
 enum origin { KERNEL, NATIVE, PYTHON, ORIGINS };
 
+/* what is counted apart: user space cuts off the last member where records tell no cgroup */
 struct sampled {
 	__u32 tgid;
 	__u32 tid;
 	__u64 image;
 	__u64 stacks[ORIGINS]; /* 0: no frames of this origin */
+	__u64 cgroup;	       /* of the task; 0 unless targ_containers */
 };
+
+/* keeps the type in the object, where the map's keys have none */
+const struct sampled *sampled_type;
 
 struct stack {
 	__u64 depth;
@@ -69,8 +77,8 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
-	__type(key, struct sampled);
-	__type(value, __u64);
+	__uint(key_size, sizeof(struct sampled)); /* no type: it may be cut down */
+	__uint(value_size, sizeof(__u64));
 } samples SEC(".maps");
 
 struct {
@@ -265,6 +273,8 @@ static __always_inline int take(struct bpf_perf_event_data *ctx, bool by_tables)
 	sample.tgid = seen_process(task);
 	sample.tid = seen_thread(task);
 	sample.image = image_of(task, sample.tgid);
+	if (targ_containers)
+		sample.cgroup = bpf_get_current_cgroup_id();
 	if ((long)PT_REGS_IP(&ctx->regs) < 0) /* a kernel address */
 		sample.stacks[KERNEL] = keep_native(ctx, stack, 0);
 	if (!in_exec(task)) {

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from harness.agent.origin import Origin
-from harness.agent.telemetry import Readings
+from harness.agent.telemetry import ProfileBatch, Readings
 
 BATCH = 2048  # records in a request: below a MB
 _TAKEN = 8  # times the limit may wait while the receiver takes what it is sent
@@ -53,6 +53,11 @@ class Lane(Generic[R]):
     def __len__(self) -> int:
         return self._number + size(self._flying)
 
+    @property
+    def most(self) -> int:
+        """How many go into a request."""
+        return BATCH
+
     def put(self, origin: Origin, some: R) -> Sequence[tuple[Origin, R]]:
         """Add these; what had to go for them."""
         if len(some):
@@ -62,7 +67,7 @@ class Lane(Generic[R]):
 
     def take(self) -> Sequence[tuple[Origin, R]]:
         """The next to be sent; they count as waiting until `done` or `back`."""
-        self._flying = self._oldest(BATCH)
+        self._flying = self._oldest(self.most)
         return self._flying
 
     def done(self) -> None:
@@ -129,6 +134,22 @@ class Latest(Lane[Sequence[Readings]]):
         self._waiting = deque(newest.items())
         self._number = len(newest)
         return older
+
+
+class Drains(Lane[Sequence[ProfileBatch]]):
+    """Profiles, those of a drain in a request of their own: they share a dictionary."""
+
+    @property
+    def most(self) -> int:
+        """One drain."""
+        return 1
+
+    def numbers(self, batch: Iterable[tuple[Origin, Sequence[ProfileBatch]]]) -> Counter[Origin]:
+        """How many profiles are whose."""
+        found: Counter[Origin] = Counter()
+        for origin, some in batch:
+            found[origin] += sum(map(len, some))
+        return found
 
 
 def size(batch: Iterable[tuple[Origin, Records]]) -> int:

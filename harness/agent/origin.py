@@ -1,4 +1,4 @@
-"""What telemetry is of: resources and scopes of one collector; used by encoding and hosted."""
+"""What telemetry is of, resources and scopes; used by encoding, hosted and profile_samples."""
 
 from __future__ import annotations
 

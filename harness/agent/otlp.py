@@ -19,7 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from harness.agent import encoding
 from harness.agent.errors import AgentError, LaterError, RefusedError, UnansweredError
 from harness.agent.origin import Origin, listed
-from harness.agent.telemetry import Log, Readings, Spans
+from harness.agent.telemetry import Log, ProfileBatch, Readings, Spans
 
 _TIMEOUT_SECONDS = 5.0
 _LATER = (408, 429)  # what is refused now, and may be taken at another time; so may all from 500 on
@@ -51,7 +51,7 @@ class Exporter:
     def send_metrics(self, batch: Iterable[tuple[Origin, Readings]]) -> int:
         """Post metrics."""
         body = self._encoded("metrics", encoding.metrics_request, batch)
-        said = self._post("metrics", "metrics", body)
+        said = self._post("v1/metrics", "metrics", body)
         with contextlib.suppress(DecodeError):
             answer = ExportMetricsServiceResponse.FromString(said)
             return answer.partial_success.rejected_data_points
@@ -59,25 +59,36 @@ class Exporter:
 
     def send_spans(self, batch: Iterable[tuple[Origin, Spans]]) -> int:
         """Post spans."""
-        said = self._post("traces", "spans", self._encoded("spans", encoding.spans_request, batch))
+        body = self._encoded("spans", encoding.spans_request, batch)
+        said = self._post("v1/traces", "spans", body)
         with contextlib.suppress(DecodeError):
             return ExportTraceServiceResponse.FromString(said).partial_success.rejected_spans
         return 0
 
     def send_logs(self, batch: Iterable[tuple[Origin, Sequence[Log]]]) -> int:
         """Post log records."""
-        said = self._post("logs", "logs", self._encoded("logs", encoding.logs_request, batch))
+        body = self._encoded("logs", encoding.logs_request, batch)
+        said = self._post("v1/logs", "logs", body)
         with contextlib.suppress(DecodeError):
             return ExportLogsServiceResponse.FromString(said).partial_success.rejected_log_records
         return 0
+
+    def send_profiles(self, batch: Iterable[tuple[Origin, Sequence[ProfileBatch]]]) -> int:
+        """Post profiles, those of each drain by themselves."""
+        rejected = 0
+        for origin, drains in batch:
+            for each in drains:
+                body = self._encoded("profiles", each.encoded, origin)
+                rejected += _rejected_profiles(
+                    self._post("v1development/profiles", "profiles", body)
+                )
+        return rejected
 
     def close(self) -> None:
         """Hang up."""
         self._connection.close()
 
-    def _encoded(
-        self, what: str, encode: Callable[[Iterable[T]], bytes], batch: Iterable[T]
-    ) -> bytes:
+    def _encoded(self, what: str, encode: Callable[[T], bytes], batch: T) -> bytes:
         try:
             return encode(batch)
         except (TypeError, ValueError) as error:  # trying again would not help
@@ -87,10 +98,10 @@ class Exporter:
                 "They are counted as dropped; please report it.",
             ) from error
 
-    def _post(self, signal: str, what: str, body: bytes) -> bytes:
+    def _post(self, place: str, what: str, body: bytes) -> bytes:
         """What the receiver says to it, if that is OTLP."""
         try:
-            answer, said = self._asked(f"{self._path}/v1/{signal}", body)
+            answer, said = self._asked(f"{self._path}/{place}", body)
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             silent = f"The receiver did not acknowledge them within {_TIMEOUT_SECONDS:g} s."
@@ -130,6 +141,16 @@ class Exporter:
         self._connection.request("POST", path, body, self._headers)
         answer = self._connection.getresponse()
         return answer, answer.read()
+
+
+def _rejected_profiles(said: bytes) -> int:
+    # most agents send none, and do without the messages
+    from opentelemetry.proto.collector.profiles.v1development import profiles_service_pb2
+
+    with contextlib.suppress(DecodeError):
+        answer = profiles_service_pb2.ExportProfilesServiceResponse.FromString(said)
+        return answer.partial_success.rejected_profiles
+    return 0
 
 
 def _parts(url: str) -> SplitResult:

@@ -2,7 +2,7 @@
 
 Threads that drain put it in, another one sends: neither waits for the other. Each signal waits by
 itself and is tried again by itself, later and later. Security events (log records) go first, and
-have the most room. Of metrics only the newest wait.
+have the most room, profiles go last. Of metrics only the newest wait.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from harness.agent.errors import AgentError, LaterError, RefusedError, UnansweredError
-from harness.agent.lanes import Lane, Latest, R, size
+from harness.agent.lanes import Drains, Lane, Latest, R, size
 from harness.agent.origin import Origin
-from harness.agent.telemetry import Log, Metric, Readings, Spans, Telemetry
+from harness.agent.telemetry import Log, Metric, ProfileBatch, Readings, Spans, Telemetry
 
 WAITING = 8192  # spans: 2 MB while a receiver is away
 WAITING_LOGS = 32768
+WAITING_DRAINS = 16  # of profiles: large, and old soon
 END_SECONDS = 5.0  # for the rest at an end, and what is under way then
 _BURST = 128  # records at once: a ring buffer fills, and wakes its reader again
-LIMITS = MappingProxyType({"spans": WAITING, "logs": WAITING_LOGS})
+LIMITS = MappingProxyType({"spans": WAITING, "logs": WAITING_LOGS, "profiles": WAITING_DRAINS})
 
 
 class Sends(Protocol):
@@ -41,6 +42,10 @@ class Sends(Protocol):
 
     def send_logs(self, batch: Sequence[tuple[Origin, Sequence[Log]]]) -> int:
         """Export log records."""
+        ...
+
+    def send_profiles(self, batch: Sequence[tuple[Origin, Sequence[ProfileBatch]]]) -> int:
+        """Export profiles."""
         ...
 
 
@@ -59,7 +64,7 @@ class Tally:
 
     @property
     def lost(self) -> int:
-        """Spans and log records that nobody will ever take."""
+        """Spans, log records and profiles that nobody will ever take."""
         dropped = list(self.dropped.items())  # others count on meanwhile
         return sum(n for (signal, _), n in dropped if signal != "metrics")
 
@@ -89,10 +94,13 @@ class Outbox:
     ) -> None:
         self._gather_seconds, self._clock = gather_seconds, clock
         self._burst_seconds = max(gather_seconds, burst_gather_seconds)
+        limits = {**LIMITS, **limits}
         self._logs = Lane[Sequence[Log]]("logs", exporter.send_logs, limits["logs"])
         self._metrics = Latest("metrics", _readings_to(exporter))
         self._spans = Lane[Spans]("spans", exporter.send_spans, limits["spans"])
-        self._lanes: tuple[Lane[Any], ...] = (self._logs, self._metrics, self._spans)
+        self._profiles = Drains("profiles", exporter.send_profiles, limits["profiles"])
+        self._lanes: tuple[Lane[Any], ...]
+        self._lanes = self._logs, self._metrics, self._spans, self._profiles
         self._tallies: dict[Origin, Tally] = {}
         self._changed = threading.Condition()
         self._sending = threading.Lock()
@@ -112,12 +120,14 @@ class Outbox:
         with self._changed:
             spans: Sequence[Spans] = [telemetry.spans, *telemetry.batches]
             tally.waiting += len(telemetry.logs) + sum(map(len, spans))
+            tally.waiting += sum(map(len, telemetry.profiles))
             self._put(self._logs, origin, telemetry.logs)
             self._put(self._metrics, origin, [readings] if some else [])
             for each in spans:
                 self._put(self._spans, origin, each)
-            if some or telemetry.logs or any(map(len, spans)):  # who sends is left asleep otherwise
-                self._changed.notify()
+            self._put(self._profiles, origin, telemetry.profiles)
+            if some or telemetry.logs or telemetry.profiles or any(map(len, spans)):
+                self._changed.notify()  # who sends is left asleep otherwise
 
     def await_due(self) -> bool:
         """Wait until there is something to be sent; False when the outbox was closed."""
@@ -163,7 +173,7 @@ class Outbox:
                 self._changed.notify_all()
 
     def give_up(self, origin: Origin) -> int:
-        """Nothing of this collector is sent any more: how many spans and log records that were."""
+        """Nothing of this collector is sent any more: how much that was, metrics left out."""
         with self._sending, self._changed:  # what is under way may be acknowledged yet
             tally = self.tally(origin)
             before = tally.lost

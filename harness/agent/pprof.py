@@ -66,6 +66,10 @@ _SCHEMA = {
 }
 
 
+Labels = tuple[tuple[str, str], ...]
+"""Names and values, beside the numbers of process and thread."""
+
+
 class Mapping(NamedTuple):
     """An executable file as one process has mapped it."""
 
@@ -94,6 +98,7 @@ class Stack:
     count: int
     pid: int
     tid: int
+    labels: Labels = ()
 
 
 def _message_type() -> Any:
@@ -136,7 +141,9 @@ class Builder:
         self.profile.period_type.unit = self._string("nanoseconds")
         self.profile.default_sample_type = self._string("cpu")
 
-    def add(self, frames: Sequence[Frame], count: int, pid: int, tid: int) -> None:
+    def add(
+        self, frames: Sequence[Frame], count: int, pid: int, tid: int, labels: Labels = ()
+    ) -> None:
         """Count one stack, leaf first."""
         sample = self.profile.sample.add(
             location_id=[self._location(frame, pid) for frame in frames],
@@ -144,6 +151,8 @@ class Builder:
         )
         sample.label.add(key=self._string("pid"), num=pid)
         sample.label.add(key=self._string("tid"), num=tid)
+        for name, value in labels:
+            sample.label.add(key=self._string(name), str=self._string(value))
 
     def _string(self, name: str) -> int:
         if name not in self._ids:
@@ -214,12 +223,14 @@ def stacks(profile: Any) -> Iterator[Stack]:
     """The samples of a profile."""
     frames = {location.id: _frame(profile, location) for location in profile.location}
     for sample in profile.sample:
-        labels = {profile.string_table[label.key]: label.num for label in sample.label}
+        names = profile.string_table
+        numbers = {names[label.key]: label.num for label in sample.label if not label.str}
         yield Stack(
             tuple(frames[each] for each in sample.location_id),
             sample.value[0],
-            labels.get("pid", 0),
-            labels.get("tid", 0),
+            numbers.get("pid", 0),
+            numbers.get("tid", 0),
+            tuple((names[label.key], names[label.str]) for label in sample.label if label.str),
         )
 
 

@@ -1,5 +1,6 @@
-"""`profile`: CPU stacks of one cgroup as pprof files; made by `__main__`.
+"""`profile`: CPU stacks of one cgroup as pprof files and OTLP profiles; made by `__main__`.
 
+With `--containers` each sample is its container's: in metrics and profiles, by labels in files.
 Functions of Python are named here, because their names live in the process. Native, Go, Java and
 kernel frames stay addresses, with the mappings they belong to: harness.node.symbols names them.
 """
@@ -12,12 +13,13 @@ import struct
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harness.agent import cgroup, containers, jvm, layouts, pid_namespace, pods, pprof
+from harness.agent import cgroup, containers, jvm, layouts, pid_namespace, pprof
 from harness.agent.bounded import Answers
 from harness.agent.collector import Attachment
 from harness.agent.errors import AgentError
@@ -25,33 +27,41 @@ from harness.agent.images import TOLD, Image, Images
 from harness.agent.libbpf import Object
 from harness.agent.perf import Sampler
 from harness.agent.pprof import Frame, Mapping
+from harness.agent.profile_samples import SAMPLE, UNCONTAINED_BYTES, Samples, labels
 from harness.agent.python_frames import Interpreters
 from harness.agent.python_layouts import INTERPRETER
-from harness.agent.telemetry import Attributes, Counts, Point, Telemetry, counter
+from harness.agent.telemetry import Counts, Point, ProfileBatch, Telemetry, counter
 from harness.agent.together import Together
 from harness.agent.unwinding import CHOICES, Unwinding
 
+if TYPE_CHECKING:
+    from harness.agent.otlp_profiles import Profiles
+
 _KERNEL = Mapping(1 << 63, (1 << 64) - 1, 0, "[kernel.kallsyms]")
 _EVENTS, _NO_ROOM, _UNWALKED = 0, 1, 2  # enum total of profile.bpf.c
-_SAMPLE = struct.Struct("=IIQ3Q")
 _STACK = struct.Struct("=128Q")  # its depth and as many frames
-_LAYOUTS = {"sampled": _SAMPLE, "stack": _STACK, "image": TOLD, "interpreter": INTERPRETER}
+_LAYOUTS = {"sampled": SAMPLE, "stack": _STACK, "image": TOLD, "interpreter": INTERPRETER}
 _SPARE = 2  # drains may be late
-_MOST_EXECUTABLES = 64  # that are told apart
-_OVERFLOW: Attributes = {"otel.metric.overflow": True}
+_MOST_DRAINS = 16  # that are kept while files cannot be written
 # why the stack of a sample is not told
 _ENDED, _EVICTED, _UNSEEN = "process_ended", "stacks_evicted", "other_pid_namespace"
 _FULL = "maps_full"
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """--frequency, --unwind, --pprof, selectors of pods."""
-    pods.add_options(parser)
+    """--frequency, --unwind, --pprof, --containers."""
+    containers.add_option(parser)
     parser.add_argument("--frequency", type=int, default=19, help="samples per second and CPU")
     parser.add_argument(
         "--unwind", choices=CHOICES, default=CHOICES[0], help="how native stacks are walked"
     )
     parser.add_argument("--pprof", type=Path, help="directory that gets a file each interval")
+    parser.add_argument(
+        "--profiles",
+        choices=("on", "off"),
+        default="off",
+        help="send stacks, too, as OTLP profiles (v1development), which not every receiver takes",
+    )
 
 
 def create(options: Namespace) -> Profile:
@@ -68,8 +78,9 @@ def create(options: Namespace) -> Profile:
         options.frequency,
         options.interval,
         options.pprof,
-        containers.chosen(options),
+        containers.asked(options),
         Unwinding(options.unwind),
+        sends=options.profiles == "on",
     )
 
 
@@ -96,14 +107,18 @@ class Profile:
         output: Path | None,
         containers: Together,
         unwinding: Unwinding,
+        *,
+        sends: bool = False,
     ) -> None:
+        self._sends = sends
+        self._profiles = deque[ProfileBatch](maxlen=_MOST_DRAINS)
         self._unwinding = unwinding
         self._containers = containers
         self._cgroup, self._output = directory, output
         self._frequency, self._period_ns = frequency, 10**9 // frequency
         self._room = frequency * interval * _SPARE  # for each CPU
         self._since_ns = time.time_ns()
-        self._samples: Counter[str] = Counter()
+        self._samples = Samples()
         self._lost: Counter[str] = Counter()
         self._read: set[tuple[int, int]] = set()  # images and their stacks of code objects
         self._looked_at = (0, 0)  # samples that were taken, the last two times
@@ -113,9 +128,10 @@ class Profile:
         for struct_name, layout in _LAYOUTS.items():
             layouts.check(obj, struct_name, layout)
         obj.set("targ_pid_ns", pid_namespace.inode())
-        self._containers.select(obj)
+        room = self.entries(os.cpu_count() or 1)
+        self._containers.prepare(obj, ["samples"], UNCONTAINED_BYTES, room["samples"])
         self._unwinding.prepare(obj)
-        for name, entries in self.entries(os.cpu_count() or 1).items():
+        for name, entries in room.items():
             obj.map(name).resize(entries)
 
     def entries(self, cpus: int) -> dict[str, int]:
@@ -154,19 +170,25 @@ class Profile:
     def collect(self, *, metrics: bool) -> Telemetry:
         """Follow processes and CPUs; with `metrics` drain and write the stacks too."""
         self._sampler.follow()
-        self._containers.forgotten()  # no map keeps anything of them
         self._python.look_again()
         if not metrics:
             self._read_names()
             return Telemetry()
-        self._write()
-        told = [counter("profile.samples", "{sample}", self._points(), "CPU samples taken.")]
+        builder = self._drain()
+        gone = self._containers.forgotten()  # not before: what was drained is of some of them
+        self._samples.forget(gone.values(), self._containers.lasts)
+        self._write(builder)
+        told, contained = self._samples.metrics()
+        if not told and not contained:
+            return Telemetry()
         lost = [Point({"error.type": why}, n) for why, n in self._reasons().items() if n]
         if lost:
             said = "CPU samples whose stack is not known."
             told.append(counter("profile.samples.lost", "{sample}", lost, said))
         told += self._unwinding.metrics()
-        return Telemetry(metrics=told if self._samples else [])
+        profiles = [*self._profiles]
+        self._profiles.clear()  # not before: a file may not be written
+        return Telemetry(told, contained=contained, profiles=profiles)
 
     def counts(self) -> Counts:
         """Samples taken, those whose stack is not known, by reason, and those without all Python.
@@ -195,13 +217,6 @@ class Profile:
         counted = {why: self._lost[why] for why in (_ENDED, _EVICTED, _UNSEEN)}
         return {**counted, _FULL: self._total(_NO_ROOM)}
 
-    def _points(self) -> list[Point]:
-        """One an executable: processes come and go, and would make ever more series."""
-        return [
-            Point({"process.executable.name": name} if name else _OVERFLOW, count)
-            for name, count in self._samples.items()
-        ]
-
     def _total(self, index: int) -> int:
         totals = self._object.map("totals")
         value = totals.lookup(struct.pack("=I", index))
@@ -215,38 +230,45 @@ class Profile:
         if taken == before:
             return
         for key, _ in self._object.map("samples").items():
-            pid, _, number, *_, python = _SAMPLE.unpack(key)
+            pid, _, number, _, _, python, _ = _read(key)
             if python and (number, python) not in self._read:
                 self._read.add((number, python))
                 self._python.frames(self._images.find(pid, number), self._stack(python) or ())
 
-    def _write(self) -> None:
+    def _drain(self) -> pprof.Builder | None:
+        """Count what was sampled, and keep what is to be sent; what a file is made of, if any."""
         now = time.time_ns()
-        builder = pprof.Builder(self._since_ns, now - self._since_ns, self._period_ns)
+        spent = self._since_ns, now - self._since_ns, self._period_ns
+        builder = pprof.Builder(*spent) if self._output else None
+        sent = _profiles(*spent) if self._sends else None
         refreshed: set[int] = set()
         for key, value in self._object.map("samples").drain():
-            pid, tid, number, *stacks = _SAMPLE.unpack(key)
+            pid, tid, number, *stacks, of = _read(key)
+            container = self._containers.find(of)
             count = int.from_bytes(value, sys.byteorder)
             image = self._images.find(pid, number)
             if image is not None and id(image) not in refreshed:
                 refreshed.add(id(image))
                 self._images.refresh(image)
                 self._unwinding.look(image)
-            self._count(image, count)
-            builder.add(self._frames(pid, image, *stacks, count=count), count, pid, tid)
+            self._samples.add(container, image.executable if image else "", count)
+            frames = self._frames(pid, image, *stacks, count=count)
+            if builder is not None:
+                builder.add(frames, count, pid, tid, labels(container))
+            if sent is not None:
+                sent.add(container, frames, count, _who(pid, tid, image))
         self._read.clear()
         self._images.forget()
         self._python.forget()
         self._unwinding.forget()
         self._since_ns = now
-        if self._output is not None and builder.profile.sample:
-            pprof.write(builder.profile, self._output / f"profile-{now // 10**6}.pb.gz")
+        if sent:
+            self._profiles.append(sent)
+        return builder
 
-    def _count(self, image: Image | None, count: int) -> None:
-        name = image.executable if image else ""
-        if name not in self._samples and len(self._samples) >= _MOST_EXECUTABLES:
-            name = ""
-        self._samples[name] += count
+    def _write(self, builder: pprof.Builder | None) -> None:
+        if self._output and builder and builder.profile.sample:
+            pprof.write(builder.profile, self._output / f"profile-{self._since_ns // 10**6}.pb.gz")
 
     def _frames(
         self, pid: int, image: Image | None, kernel: int, native: int, python: int, *, count: int
@@ -267,6 +289,23 @@ class Profile:
             return None
         (depth,) = struct.unpack_from("=Q", value)
         return struct.unpack_from(f"={depth}Q", value, 8)
+
+
+def _profiles(began_ns: int, duration_ns: int, period_ns: int) -> Profiles:
+    from harness.agent.otlp_profiles import Profiles  # only who sends has its messages
+
+    return Profiles(began_ns, duration_ns, period_ns)
+
+
+def _who(pid: int, tid: int, image: Image | None) -> dict[str, str | int]:
+    """What a sample that is sent says of its thread, as far as that is known."""
+    numbers = {"process.pid": pid, "thread.id": tid} if pid else {}
+    return {**numbers, "process.executable.name": image.executable} if image else {**numbers}
+
+
+def _read(key: bytes) -> tuple[int, ...]:
+    """A struct sampled, of no cgroup where keys have none."""
+    return SAMPLE.unpack(key.ljust(SAMPLE.size, b"\0"))
 
 
 def _native(image: Image | None, addresses: Sequence[int]) -> list[Frame]:

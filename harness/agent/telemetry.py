@@ -23,6 +23,7 @@ from itertools import chain
 from typing import Protocol, TypeVar
 
 from harness.agent.container import Container
+from harness.agent.origin import Origin
 
 Value = str | int | float | bool | Sequence[str]
 Attributes = Mapping[str, Value]
@@ -80,6 +81,18 @@ class SpanBatch(Protocol):
 
 
 Spans = Sequence[Span] | SpanBatch
+
+
+class ProfileBatch(Protocol):
+    """Profiles of one drain, which are sent together; otlp_profiles makes them."""
+
+    def __len__(self) -> int:
+        """How many."""
+        ...
+
+    def encoded(self, origin: Origin, /) -> bytes:
+        """OTLP's ExportProfilesServiceRequest."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +171,7 @@ class Telemetry:
 
     `contained` are metrics of containers, where these are told apart; `counts` are those of
     all metrics, where reading them once more would cost as much as the metrics. `batches` are
-    spans, too.
+    spans, too, `profiles` those of one drain.
     """
 
     metrics: Sequence[Metric] = field(default=())
@@ -167,6 +180,7 @@ class Telemetry:
     counts: Counts | None = None
     contained: Mapping[Container, Sequence[Metric]] = field(default_factory=dict)
     batches: Sequence[SpanBatch] = ()
+    profiles: Sequence[ProfileBatch] = ()
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from typing import Any
 
 from harness.agent import pprof
 from harness.agent.memory import mappings
-from harness.agent.pprof import Frame
+from harness.agent.pprof import Frame, Labels
 from harness.agent.text import text
 from harness.errors import HarnessError
 from harness.linux import processes
@@ -37,7 +37,8 @@ _PYTHON_EVALUATOR = "_PyEval_EvalFrameDefault"
 _JAVA_INTERPRETER = "Interpreter"
 
 Name = Callable[[int], str | None]
-Stacks = Counter[tuple[tuple[Frame, ...], int, int]]  # frames, pid, tid -> samples
+Key = tuple[tuple[Frame, ...], int, int, Labels]  # frames, pid, tid, whose they are
+Stacks = Counter[Key]  # -> samples
 
 
 def symbolize(directory: Path, pids: Iterable[int]) -> None:
@@ -66,12 +67,12 @@ def symbolize(directory: Path, pids: Iterable[int]) -> None:
     if whole.exists():
         profiles.insert(0, pprof.read(whole))
         for stack in pprof.stacks(profiles[0]):
-            merged[stack.frames, stack.pid, stack.tid] += stack.count
+            merged[stack.frames, stack.pid, stack.tid, stack.labels] += stack.count
     first, last = profiles[0], profiles[-1]
     duration = last.time_nanos + last.duration_nanos - first.time_nanos
     builder = pprof.Builder(first.time_nanos, duration, first.period)
-    for (frames, pid, tid), count in merged.items():
-        builder.add(frames, count, pid, tid)
+    for (frames, pid, tid, labels), count in merged.items():
+        builder.add(frames, count, pid, tid, labels)
     pprof.write(builder.profile, whole)
     _write_folded(merged, directory / "profile.folded")
     for part in parts:
@@ -94,7 +95,7 @@ def _merge(profiles: Sequence[Any], namer: _Namer) -> Stacks:
     for profile in profiles:
         for stack in pprof.stacks(profile):
             frames = _join([namer.named(frame, stack.pid) for frame in stack.frames])
-            merged[tuple(frames), stack.pid, stack.tid] += stack.count
+            merged[tuple(frames), stack.pid, stack.tid, stack.labels] += stack.count
     return merged
 
 
@@ -151,7 +152,7 @@ def _without_repeats(frames: list[Frame]) -> list[Frame]:
 
 def _write_folded(merged: Stacks, path: Path) -> None:
     folded: Counter[str] = Counter()
-    for (frames, _, _), count in merged.items():
+    for (frames, *_), count in merged.items():
         folded[";".join(label(frame) for frame in reversed(frames)) or "[unknown]"] += count
     path.write_text("".join(f"{stack} {count}\n" for stack, count in sorted(folded.items())))
 

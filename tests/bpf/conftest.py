@@ -19,6 +19,9 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
+from opentelemetry.proto.collector.profiles.v1development.profiles_service_pb2 import (
+    ExportProfilesServiceRequest,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from harness.linux import cgroup, processes
@@ -153,13 +156,17 @@ def watched(service: Service, tmp_path: Path) -> Watched:
 
 
 class Receiver:
-    """Decodes what arrives over OTLP/HTTP: `metrics`, `spans` and `logs` in order of arrival."""
+    """Decodes what arrives over OTLP/HTTP: `metrics`, `spans` and `logs` in order of arrival.
+
+    Of `profiles` it keeps the requests: each has a dictionary of its own.
+    """
 
     def __init__(self) -> None:
         self.resources: list[dict[str, Any]] = []
         self.metrics: list[Any] = []
         self.spans: list[Any] = []
         self.logs: list[Any] = []
+        self.profiles: list[ExportProfilesServiceRequest] = []
         self.told: list[tuple[dict[str, Any], Any]] = []  # each of them with its resource
         receiver = self
 
@@ -195,6 +202,8 @@ class Receiver:
         elif path == "/v1/logs":
             for logs in ExportLogsServiceRequest.FromString(body).resource_logs:
                 self._take(logs, logs.scope_logs, "log_records")
+        elif path == "/v1development/profiles":
+            self.profiles.append(ExportProfilesServiceRequest.FromString(body))
 
     def _take(self, group: Any, scopes: Any, kind: str) -> None:
         of, records = self.attributes(group.resource), [r for s in scopes for r in getattr(s, kind)]

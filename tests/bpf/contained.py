@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import http.client
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.linux import processes
+from tests.otlp_profiles import Reader
 
 SERVER = Path(__file__).with_name("http_server.py")
 _POLICY = """
@@ -24,6 +25,15 @@ name = "connected"
 event = "connect"
 match = ["127.0.0.0/8"]
 action = "report"
+"""
+BURNER = """
+import time
+def {name}(seconds):
+    until = time.process_time() + seconds
+    while time.process_time() < until:
+        pass
+print('{{"ready": true}}', flush=True)
+{name}({seconds})
 """
 OPENER = """
 import time
@@ -61,6 +71,12 @@ class Container:
     def hold(self, file: Path) -> None:
         """Open a file, and keep it open."""
         argv = [sys.executable, "-c", OPENER.format(secret=str(file))]
+        self.process = processes.spawn(argv, log=self.log, cgroup=self.path)
+        assert processes.announced(self.process, 30) is not None
+
+    def burn(self, name: str) -> None:
+        """Take CPU time in a function of this name from now on."""
+        argv = [sys.executable, "-c", BURNER.format(name=name, seconds=1e9)]
         self.process = processes.spawn(argv, log=self.log, cgroup=self.path)
         assert processes.announced(self.process, 30) is not None
 
@@ -110,6 +126,35 @@ def told(receiver: Any, name: str) -> dict[str, list[dict[str, Any]]]:
     for of, record in receiver.told:
         if getattr(record, "event_name", "") == name:
             found.setdefault(of.get("container.id", ""), []).append(receiver.attributes(record))
+    return found
+
+
+def samples(receiver: Any) -> dict[str, int]:
+    """Samples by the container that they are of, as was told last; empty: of none."""
+    return {
+        of.get("container.id", ""): sum(point.as_int for point in record.sum.data_points)
+        for of, record in receiver.told
+        if getattr(record, "name", "") == "profile.samples"
+    }
+
+
+@dataclass
+class Profiled:
+    """What was sent of a container's stacks: how many samples, and functions in them."""
+
+    samples: int = 0
+    functions: set[str] = field(default_factory=set)
+
+
+def profiled(receiver: Any) -> dict[str, Profiled]:
+    """OTLP profiles by the container that they are of; empty: of none."""
+    found: dict[str, Profiled] = {}
+    for request in receiver.profiles:
+        for of, stacks in Reader(request).stacks().items():
+            own = found.setdefault(of, Profiled())
+            for places, values, _ in stacks:
+                own.samples += sum(values)
+                own.functions |= {function for _, _, function in places}
     return found
 
 

@@ -53,6 +53,14 @@ def stacks(output: Path) -> Iterator[pprof.Stack]:
         yield from pprof.stacks(pprof.read(path))
 
 
+def by_container(output: Path) -> dict[str, list[pprof.Stack]]:
+    """The samples of all files, by the container that they are of; empty: of none."""
+    found: dict[str, list[pprof.Stack]] = {}
+    for each in stacks(output):
+        found.setdefault(dict(each.labels).get("container.id", ""), []).append(each)
+    return found
+
+
 def folded(output: Path, *pids: int) -> dict[str, int]:
     """The folded stacks, named by these processes and by files."""
     pytest.importorskip("bcc", reason="python3-bpfcc is not installed")

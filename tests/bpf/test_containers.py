@@ -12,21 +12,27 @@ from typing import Any
 import pytest
 
 from tests.bpf.contained import (
+    BURNER,
     SERVER,
     Container,
     ask,
     opened,
+    profiled,
     reporting,
     requests,
+    samples,
     told,
     watching,
 )
+from tests.bpf.profiled import by_container
+from tests.waiting import until
 
 pytestmark = pytest.mark.bpf
 
 POD = "pod2a6f4d5e-1b2c-4d3e-8f90-0123456789ab"
 ONE, OTHER = "0af1" * 16, "b2c3" * 16
 UID = POD.removeprefix("pod")
+_BURNT = {"one", "other", "nobody"}
 
 
 Make = Callable[[str], Container]
@@ -160,3 +166,84 @@ def test_opened_files_of_containers_are_told_apart(
     agent.call("flush")
     opens = told(receiver, "file.open")
     assert {of: len(events) for of, events in opens.items()} == {ONE: 1, OTHER: 1}
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    folder = tmp_path / "pprof"
+    folder.mkdir()
+    return folder
+
+
+def test_stacks_of_two_containers_and_of_none_are_told_apart(
+    start_agent: Any,
+    receiver: Any,
+    service: Any,
+    make: Make,
+    output: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "k8s.node.name=worker")
+    make(ONE).burn("one")  # older than the agent
+    agent = start_agent("profile", "--containers", "--frequency=99", f"--pprof={output}")
+    make(OTHER).burn("other")
+    service.start(sys.executable, "-c", BURNER.format(name="nobody", seconds=1e9))
+
+    def functions() -> dict[str, set[str]]:
+        agent.call("flush")
+        return {
+            of: {frame.name for each in some for frame in each.frames} & _BURNT
+            for of, some in by_container(output).items()
+        }
+
+    assert until(lambda: functions() == {ONE: {"one"}, OTHER: {"other"}, "": {"nobody"}})
+    agent.call("off")
+    events = agent.call("flush")["events"]
+    assert receiver.profiles == []  # they are sent where that is asked for
+    written = by_container(output)
+    assert {of: sum(each.count for each in some) for of, some in written.items()} == (
+        samples(receiver)
+    )
+    assert sum(samples(receiver).values()) == events
+    assert {each.labels for each in written.pop("")} == {()}
+    for container, some in written.items():
+        (of,) = (dict(labels) for labels in {each.labels for each in some})
+        assert (of["k8s.pod.uid"], of["k8s.node.name"]) == (UID, "worker")
+        assert of["service.instance.id"] == container
+
+
+def test_stacks_of_a_container_that_is_gone_when_they_are_read_are_its_own(
+    start_agent: Any, receiver: Any, make: Make, output: Path
+) -> None:
+    options = ("--frequency=99", "--interval=600", f"--pprof={output}")
+    agent = start_agent("profile", "--containers", *options)
+    short = make(ONE)
+    assert short.run(sys.executable, "-c", BURNER.format(name="one", seconds=0.5)) == 0
+    short.remove()
+    events = agent.call("flush")["events"]
+    assert events > 0
+    assert samples(receiver) == {ONE: events}
+    assert list(by_container(output)) == [ONE]
+
+
+def test_stacks_are_sent_as_profiles_of_their_containers(
+    start_agent: Any, receiver: Any, service: Any, make: Make
+) -> None:
+    agent = start_agent("profile", "--containers", "--frequency=99", "--profiles=on")
+    make(ONE).burn("one")
+    make(OTHER).burn("other")
+    service.start(sys.executable, "-c", BURNER.format(name="nobody", seconds=1e9))
+
+    def functions() -> dict[str, set[str]]:
+        agent.call("flush")
+        return {of: found.functions & _BURNT for of, found in profiled(receiver).items()}
+
+    assert until(lambda: functions() == {ONE: {"one"}, OTHER: {"other"}, "": {"nobody"}})
+    agent.call("off")
+    stats = agent.call("flush")
+    assert {of: found.samples for of, found in profiled(receiver).items()} == samples(receiver)
+    assert stats["waiting"] == 0
+    assert stats["dropped"].keys() <= {"metrics"}  # which newer ones told again
+    sent = len(receiver.profiles)
+    agent.call("flush")
+    assert len(receiver.profiles) == sent  # nothing was sampled, and nothing is sent

@@ -61,6 +61,7 @@ def test_native_functions_have_their_share(
     agent = start_agent("profile", "--frequency", "99", "--pprof", str(output))
     stats = sample(agent, 400)
     assert {each.pid for each in stacks(output)} == {process.pid}
+    assert {each.labels for each in stacks(output)} == {()}
     named = folded(output, process.pid)
     assert sum(named.values()) == stats["events"]
     assert any("main;hot;work" in stack for stack in named)

@@ -7,7 +7,7 @@ import http.client
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from tests.bpf.contained import (
     opened,
     reporting,
     requests,
+    samples,
     told,
     watching,
 )
@@ -267,31 +268,25 @@ def test_opened_files_of_selected_pods_are_seen_and_no_others(
     assert {of: len(each) for of, each in told(receiver, "file.open").items()} == {IDS[SHOP]: 2}
 
 
-BUSY = "print('{\"ready\": true}', flush=True)\nwhile True: pass"
-
-
+@pytest.mark.parametrize(("options", "told_of"), [((), ""), (("--containers",), IDS[SHOP])])
 def test_stacks_of_selected_pods_are_sampled_and_no_others(
-    start_agent: Any, make: Make, api: Api
+    start_agent: Any, receiver: Any, make: Make, api: Api, options: Sequence[str], told_of: str
 ) -> None:
-    selected = (f"--kubernetes-api={api.url}", *SELECTED)
+    selected = (*options, f"--kubernetes-api={api.url}", *SELECTED)
     agent = start_agent("profile", "--frequency=99", *selected)
 
-    def busy(uid: str) -> None:
-        container = make(uid)
-        container.process = processes.spawn(
-            [sys.executable, "-c", BUSY], log=container.log, cgroup=container.path
-        )
-        assert processes.announced(container.process, 30)
-
-    def samples() -> int:
+    def events() -> int:
         return int(agent.call("stats")["events"])
 
     for uid in (TEST, SYSTEM):
-        busy(uid)
+        make(uid).burn("hidden")
     time.sleep(0.5)
-    assert samples() == 0
-    busy(SHOP)
-    assert until(lambda: samples() > 5)
+    assert events() == 0
+    make(SHOP).burn("seen")
+    assert until(lambda: events() > 5)
+    agent.call("off")
+    taken = agent.call("flush")["events"]
+    assert samples(receiver) == {told_of: taken}
 
 
 def test_one_process_asks_the_api_once_for_all_its_collectors(

@@ -63,7 +63,7 @@ def test_collectors_have_the_switches_that_are_verified() -> None:
         own.close()
     both = {"targ_selecting", "targ_containers"}
     assert {name: found for name, found in known.items() if found} == {
-        "flows": both, "guard": both, "http": both, "profile": {"targ_selecting", "targ_mixed"},
+        "flows": both, "guard": both, "http": both, "profile": {*both, "targ_mixed"},
     }  # fmt: skip
 
 

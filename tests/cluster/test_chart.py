@@ -161,6 +161,14 @@ def test_agents_tell_containers_apart(
     assert "--containers" not in agents(without)["args"]
 
 
+def test_stacks_are_written_where_that_is_asked_for(helm: str, given: Path) -> None:
+    found = agents(rendered(helm, given, '--set-json=agents.collectors.profile=["--pprof=/tmp"]'))
+    assert found["command"] == ["/usr/local/bin/agent", "flows+guard+http+profile"]
+    assert {"--containers", "--pprof=/tmp"} <= set(found["args"])
+    mounts = {each["mountPath"] for each in found["volumeMounts"] if not each.get("readOnly")}
+    assert "/tmp" in mounts  # of a root file system that nobody writes to
+
+
 def test_agents_see_all_pods_unless_some_are_selected(objects: list[dict[str, Any]]) -> None:
     said = " ".join(agents(objects)["args"])
     for option in ("namespaces", "pod-selector", "always-pods", "node-name"):

@@ -53,6 +53,9 @@ class Scripted:
     def send_logs(self, batch: Sequence[tuple[Origin, Sequence[Log]]]) -> int:
         return self._answer("logs", [each.event_name for _, some in batch for each in some])
 
+    def send_profiles(self, batch: Sequence[tuple[Origin, Sequence[Any]]]) -> int:
+        return self._answer("profiles", [each.name for _, some in batch for each in some])
+
 
 class Clock:
     """Time as a test has it."""
@@ -66,6 +69,23 @@ class Clock:
 
 def spans(*names: str) -> Telemetry:
     return Telemetry(spans=[Span(name, 0, 1, {}) for name in names])
+
+
+class Drained:
+    """Profiles of one drain, of so many containers."""
+
+    def __init__(self, name: str, number: int) -> None:
+        self.name, self._number = name, number
+
+    def __len__(self) -> int:
+        return self._number
+
+    def encoded(self, _: Origin) -> bytes:
+        return self.name.encode()
+
+
+def profiles(name: str, number: int) -> Telemetry:
+    return Telemetry(profiles=[Drained(name, number)])
 
 
 def logs(*names: str) -> Telemetry:

@@ -15,12 +15,16 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
     ExportMetricsServiceResponse,
 )
+from opentelemetry.proto.collector.profiles.v1development.profiles_service_pb2 import (
+    ExportProfilesServiceResponse,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from harness.agent.errors import AgentError, LaterError, RefusedError
 from harness.agent.origin import Origin
 from harness.agent.otlp import Exporter
 from harness.agent.telemetry import Log, Point, Readings, Span, counter, gauge
+from tests.unit.outboxes import Drained
 
 HTTP, GUARD = (Origin(name, "shop", lambda: 4711, name) for name in ("http", "guard"))
 SPAN = (HTTP, [Span("GET /", 0, 1, {})])
@@ -133,17 +137,22 @@ def test_equal_values_of_other_types_stay_what_they_are(
 def test_what_is_rejected_of_what_is_taken_is_told(receiver: Receiver, exporter: Exporter) -> None:
     otlp = {"Content-Type": "application/x-protobuf"}
     spans, metrics = ExportTraceServiceResponse(), ExportMetricsServiceResponse()
+    profiles = ExportProfilesServiceResponse()
+    profiles.partial_success.rejected_profiles = 4
     spans.partial_success.rejected_spans = 3
     metrics.partial_success.rejected_data_points = 2
     receiver.answers = [
         (200, otlp, spans.SerializeToString()),
         (200, otlp, metrics.SerializeToString()),
+        (200, otlp, profiles.SerializeToString()),
         (200, {"Content-Type": "text/plain"}, b"\x0a\x02\x08\x07"),
         (200, otlp, b"\xff"),
     ]
     readings = Readings([counter("c", "1", [Point({}, 1)])])
     assert exporter.send_spans([SPAN]) == 3
     assert exporter.send_metrics([(HTTP, readings)]) == 2
+    assert exporter.send_profiles([(HTTP, [Drained("drain", 5)])]) == 4
+    assert receiver.asked[-1][::2] == ("/v1development/profiles", b"drain")
     assert [exporter.send_spans([SPAN]) for _ in range(2)] == [0, 0]
 
 

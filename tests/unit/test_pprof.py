@@ -16,14 +16,14 @@ BINARY = Mapping(0x400000, 0x500000, 0, "/usr/bin/server", "abcd")
 STACKS = [
     Stack((Frame(0x401000, BINARY), Frame(name="hot", file="app.py", line=6)), 3, 42, 43),
     Stack((Frame(0xFFFFFFFF81000000), Frame(0x401000, BINARY)), 1, 42, 42),
-    Stack((Frame(0x401000, BINARY, "main.hot"),), 2, 7, 7),
+    Stack((Frame(0x401000, BINARY, "main.hot"),), 2, 7, 7, (("k8s.pod.uid", "2a6f"),)),
 ]
 
 
 def build() -> Builder:
     builder = Builder(started_ns=10**18, duration_ns=5 * 10**9, period_ns=10**7)
     for stack in STACKS:
-        builder.add(stack.frames, stack.count, stack.pid, stack.tid)
+        builder.add(stack.frames, stack.count, stack.pid, stack.tid, stack.labels)
     return builder
 
 
@@ -85,3 +85,9 @@ def test_go_reads_it(tmp_path: Path) -> None:
         for line in top.splitlines()
         if "hot" in line
     )
+    labelled = processes.run(
+        ["go", "tool", "pprof", "-top", "-tagfocus=k8s.pod.uid=2a6f", str(path)],
+        env=env,
+        timeout=300,
+    ).stdout
+    assert {line.split()[-1] for line in labelled.splitlines() if "hot" in line} == {"main.hot"}

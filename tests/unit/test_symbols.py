@@ -52,6 +52,19 @@ def test_files_become_one(tmp_path: Path) -> None:
     assert (profile.time_nanos, profile.duration_nanos) == (10**9, 2 * 10**9)
 
 
+def test_what_is_named_stays_its_containers(tmp_path: Path) -> None:
+    labelled = [(("container.id", each),) for each in ("one", "other")]
+    for number in (1, 2):
+        builder = Builder(number * 10**9, 10**9, 10**7)
+        for labels in labelled:
+            builder.add([HOT, MAIN], number, NO_PROCESS, NO_PROCESS, labels)
+        pprof.write(builder.profile, tmp_path / f"profile-{number}.pb.gz")
+        assert folded(tmp_path)
+    assert folded(tmp_path) == {"main (app.py:9);hot (app.py:6)": 6}
+    found = pprof.stacks(pprof.read(tmp_path / "profile.pb.gz"))
+    assert {each.labels: each.count for each in found} == dict.fromkeys(labelled, 3)
+
+
 def test_called_again_it_adds(tmp_path: Path) -> None:
     stack = [Frame(0x401000, BINARY), Frame(name="_PyEval_EvalFrameDefault"), HOT]
     write(tmp_path, 1, (stack, 1))
