@@ -158,9 +158,12 @@ def resolved(case: Execution, spelled: bytes) -> Path:
         at, rest = file, spelled[number.end() :]
     elif spelled.startswith(b"/"):
         at = case.root
+    names: list[bytes] = []
     for name in rest.split(b"/"):
-        if name == b"..":
+        if name == b".." and names:  # also where a process outside its root walks into that
+            names.pop()
+        elif name == b"..":
             at = at if at == case.root else at[:-1]
         elif name not in (b"", b"."):
-            at = (*at, name)
-    return Path.of(at)
+            names.append(name)
+    return Path.of((*at, *names))
