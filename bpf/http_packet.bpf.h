@@ -14,8 +14,9 @@ struct http_segment {
 	__u32 ack;
 	__u16 source;
 	__u16 dest;
-	__u16 fin; /* whether nothing follows */
+	__u32 fin; /* whether nothing follows; no padding: before 6.3 all of it has to be written */
 };
+_Static_assert(sizeof(struct http_segment) == 24, "a global function's argument has no holes");
 
 /* false for what carries no TCP payload */
 static __always_inline bool parse(struct __sk_buff *skb, struct http_segment *seg)

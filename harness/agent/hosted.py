@@ -147,7 +147,7 @@ class Hosted:
         self.given_up = True
         unsent = self._outbox.give_up(self._origin)
         if unsent:
-            _log.warning("%d spans and log records were taken by no receiver.", unsent)
+            _log.warning("%d spans, log records and profiles were taken by no receiver.", unsent)
         gone = {of: number for of, number in self._tally.told().items() if of != "metrics"}
         failures = self._failures()
         if gone or failures:
@@ -203,6 +203,8 @@ class Hosted:
                 own = self._footprint(telemetry.counts) if metrics else ()
             finally:  # what was drained is nowhere else
                 self._outbox.put(self._origin, telemetry, own)
+            if telemetry.then:
+                telemetry.then()
 
     def _failures(self) -> Counter[str]:
         """Of draining, and of sending what all collectors of the process drained."""

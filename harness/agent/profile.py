@@ -13,9 +13,10 @@ import struct
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,14 +43,13 @@ _EVENTS, _NO_ROOM, _UNWALKED = 0, 1, 2  # enum total of profile.bpf.c
 _STACK = struct.Struct("=128Q")  # its depth and as many frames
 _LAYOUTS = {"sampled": SAMPLE, "stack": _STACK, "image": TOLD, "interpreter": INTERPRETER}
 _SPARE = 2  # drains may be late
-_MOST_DRAINS = 16  # that are kept while files cannot be written
 # why the stack of a sample is not told
 _ENDED, _EVICTED, _UNSEEN = "process_ended", "stacks_evicted", "other_pid_namespace"
 _FULL = "maps_full"
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """--frequency, --unwind, --pprof, --containers."""
+    """--frequency, --unwind, --pprof, --containers, --profiles."""
     containers.add_option(parser)
     parser.add_argument("--frequency", type=int, default=19, help="samples per second and CPU")
     parser.add_argument(
@@ -111,7 +111,7 @@ class Profile:
         sends: bool = False,
     ) -> None:
         self._sends = sends
-        self._profiles = deque[ProfileBatch](maxlen=_MOST_DRAINS)
+        self._profiles: list[ProfileBatch] = []
         self._unwinding = unwinding
         self._containers = containers
         self._cgroup, self._output = directory, output
@@ -172,23 +172,22 @@ class Profile:
         self._sampler.follow()
         self._python.look_again()
         if not metrics:
+            if not self._containers.apart:  # nobody is forgotten whose samples wait to be drained
+                self._containers.forgotten()
             self._read_names()
             return Telemetry()
-        builder = self._drain()
+        write = partial(self._write, self._drain())
+        told, contained = self._samples.metrics()
         gone = self._containers.forgotten()  # not before: what was drained is of some of them
         self._samples.forget(gone.values(), self._containers.lasts)
-        self._write(builder)
-        told, contained = self._samples.metrics()
-        if not told and not contained:
-            return Telemetry()
         lost = [Point({"error.type": why}, n) for why, n in self._reasons().items() if n]
         if lost:
             said = "CPU samples whose stack is not known."
             told.append(counter("profile.samples.lost", "{sample}", lost, said))
-        told += self._unwinding.metrics()
-        profiles = [*self._profiles]
-        self._profiles.clear()  # not before: a file may not be written
-        return Telemetry(told, contained=contained, profiles=profiles)
+        if told or contained:
+            told += self._unwinding.metrics()
+        profiles, self._profiles = self._profiles, []
+        return Telemetry(told, contained=contained, profiles=profiles, then=write)
 
     def counts(self) -> Counts:
         """Samples taken, those whose stack is not known, by reason, and those without all Python.

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Protocol, TypeVar
@@ -171,7 +171,8 @@ class Telemetry:
 
     `contained` are metrics of containers, where these are told apart; `counts` are those of
     all metrics, where reading them once more would cost as much as the metrics. `batches` are
-    spans, too, `profiles` those of one drain.
+    spans, too, `profiles` those of one drain. `then` is what may fail once all that is taken over,
+    such as writing a file.
     """
 
     metrics: Sequence[Metric] = field(default=())
@@ -181,6 +182,7 @@ class Telemetry:
     contained: Mapping[Container, Sequence[Metric]] = field(default_factory=dict)
     batches: Sequence[SpanBatch] = ()
     profiles: Sequence[ProfileBatch] = ()
+    then: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,8 @@ def remove(agents: Sequence[AgentProcess], notes: TrialLog, *, strictly: bool = 
                 notes.warn(remark)
             if unsent := answer.get("unsent", 0):
                 notes.warn(
-                    f"{agent.name}: {unsent} spans and log records were taken by no receiver."
+                    f"{agent.name}: {unsent} spans, log records and profiles were taken by no "
+                    "receiver."
                 )
         except CollectorError as error:
             if strictly:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +21,7 @@ def serve():
     while control.recv(100):
         control.send(b'{"lost": 0}')
 """
-BUSY = SERVES + "end = time.monotonic() + 2.5\nwhile time.monotonic() < end: pass\nserve()"
+SLOW = SERVES + "time.sleep(2.5); serve()"
 HANGS = SERVES + "time.sleep(600)"
 LOOPS = SERVES + "while True: pass"
 
@@ -33,12 +36,22 @@ def started(code: str) -> AnswererProcess:
 
 
 @pytest.mark.usefixtures("short")
-def test_one_that_gets_on_is_waited_for() -> None:
-    answerer = started(BUSY)
+def test_one_that_gets_on_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = itertools.count()
+    monkeypatch.setattr(answerer_process, "_did", lambda pid: [b"%d" % next(steps)])
+    answerer = started(SLOW)
     try:
         assert answerer.alive
     finally:
         answerer.close()
+
+
+def test_who_is_at_work_gets_on() -> None:
+    before, end = answerer_process._did(os.getpid()), time.monotonic() + 60
+    while (after := answerer_process._did(os.getpid())) == before and time.monotonic() < end:
+        pass
+    assert len(before) == 4
+    assert after != before
 
 
 @pytest.mark.usefixtures("short")
