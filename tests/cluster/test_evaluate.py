@@ -259,7 +259,7 @@ def test_an_api_that_stands_still_for_a_minute_costs_a_block_at_most(there: Ther
     assert len(ok) == 6, [each["reason"] for each in found]
     assert {path for path, at in kept.items() if path.stat().st_mtime_ns == at}
     assert there.report("still")["complete"]
-    assert there.run(*status).returncode == 0
+    there.await_(lambda: there.run(*status).returncode == 0, lambda: there.run(*status).stdout)
     there.nothing_is_left()
 
 

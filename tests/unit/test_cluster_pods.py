@@ -57,6 +57,14 @@ def test_a_crash_is_given_up_at_the_third_time() -> None:
     assert only(pod(crashing, restarts=3)).kind == "crash"
 
 
+def test_a_crash_for_want_of_memory_says_so() -> None:
+    """The back-off's own words do not tell why."""
+    found = pod({"reason": "CrashLoopBackOff", "message": "back-off 10s"}, restarts=3)
+    (one,) = found["status"]["containerStatuses"]
+    one["lastState"] = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+    assert only(found).message == "back-off 10s It ended with exit code 137, OOMKilled."
+
+
 def test_a_crash_tells_the_last_lines_and_where_the_others_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -57,6 +57,12 @@ def test_nothing_in_a_pod_is_on_loopback(name: str) -> None:
     assert not [each for each in said if "127.0.0.1" in each]
 
 
+@pytest.mark.parametrize("name", list(SHOWN.hosts))
+def test_go_knows_the_limit_of_its_pod(name: str) -> None:
+    made = values.component(SHOWN, name)
+    assert made["env"]["GOMEMLIMIT"] == f"{made['memory'] * 4 // 5}MiB"
+
+
 def test_a_record_says_of_which_cluster_it_is() -> None:
     attributes = configuration("otelcol")["processors"]["resource"]["attributes"]
     assert {each["key"]: each["value"] for each in attributes} == {
@@ -113,7 +119,7 @@ def test_a_component_that_is_added_has_a_pod(monkeypatch: pytest.MonkeyPatch) ->
     assert values.values(stack, "node")["components"]["thrift"] == {
         "image": "thrift:1", "args": [], "files": {"thrift.yaml": '{"at": "0.0.0.0:99"}'},
         "folder": "/harness", "data": "/harness/data/thrift", "ports": {"http": 99},
-        "ready": {"path": "/", "port": 99}, "memory": 10,
+        "ready": {"path": "/", "port": 99}, "memory": 10, "env": {"GOMEMLIMIT": "8MiB"},
     }  # fmt: skip
 
 

@@ -71,9 +71,12 @@ def component(described: Stack, name: str) -> Tree:
     if program.render is not None:
         files[described.file(name).name] = program.render(described)
     ready = urlsplit(program.ready(described))
+    # whose runtime is Go does not read a cgroup's limit (package runtime, "GOMEMLIMIT"): it would let
+    # garbage grow past it, and be killed
+    limit = f"{known.memory_mb * 4 // 5}MiB"
     more = {
         "readsPods": name == "otelcol" and described.names_pods,
-        "env": dict(program.environment(described)),
+        "env": {"GOMEMLIMIT": limit, **program.environment(described)},
         "secrets": list(program.secrets),
         "user": known.user,
     }
