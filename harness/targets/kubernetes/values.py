@@ -71,7 +71,7 @@ def component(described: Stack, name: str) -> Tree:
     if program.render is not None:
         files[described.file(name).name] = program.render(described)
     ready = urlsplit(program.ready(described))
-    # whose runtime is Go does not read a cgroup's limit (package runtime, "GOMEMLIMIT"): it would let
+    # Go's runtime does not read a cgroup's limit (package runtime, "GOMEMLIMIT"): it would let
     # garbage grow past it, and be killed
     limit = f"{known.memory_mb * 4 // 5}MiB"
     more = {
