@@ -297,7 +297,7 @@ def _describe(arm: Arm, settle: float) -> str:
     if parts.is_moved(arm):
         by_turns += (
             f": an allowance of {parts.MOVE_SECONDS:.0f} s each of the {parts.TIMES} times that "
-            "its pod comes and goes, as long as no run here has told it"
+            "its pod comes and goes"
         )
     how = f"method {arm.method}{by_turns if turning else ''}"
     return f"{' + '.join(arm.collectors)}{against}, {how}{whole}"

@@ -67,7 +67,9 @@ def obtained(target: Target, definitions: Definitions, tell: Tell) -> dict[str, 
     if not wanted:
         return {}
     tell(f"getting {', '.join(wanted)}, what of them is not here yet")
-    lacking: dict[str, Any] = target.ask("obtain", wanted)
+    lacking: dict[str, Any] = {}
+    for spec, each in wanted.items():  # one by one, since a node has to answer in time
+        lacking |= target.ask("obtain", {spec: each})
     return lacking
 
 

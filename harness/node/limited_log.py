@@ -33,6 +33,7 @@ class LimitedLog:
         self._gone = -(-(begin + KEPT) // PIECE) * PIECE
         self._keeper: processes.Process | None = None
         self._is_held = True
+        self.has_end = True  # not where its last megabyte found no room when it was cut
 
     def hold(self) -> bool:
         """Take off the disk what is too much by now; False where its file system cannot."""
@@ -71,9 +72,9 @@ class LimitedLog:
 
     def close(self) -> int:
         """Make the file short, now that nobody writes; how many bytes are cut."""
-        if self._keeper is not None:
-            processes.stop(self._keeper)
         try:
+            if self._keeper is not None:
+                processes.stop(self._keeper)
             return self._cut()
         finally:
             os.close(self._file)
@@ -82,12 +83,16 @@ class LimitedLog:
         end, first = self.size(), self._begin + KEPT
         if (cut := end - KEPT - first) <= 0:
             return 0
-        last = self._read(end - KEPT, end)
+        last = f"\n({cut} bytes were cut here.)\n".encode() + self._read(end - KEPT, end)
         os.ftruncate(self._file, first)
-        with contextlib.suppress(OSError):  # on a full disk its last words go, too
-            mark = f"\n({cut} bytes were cut here.)\n".encode()
-            os.pwrite(self._file, mark + last, first)
-        return cut
+        try:
+            self.has_end = os.pwrite(self._file, last, first) == len(last)
+        except OSError:
+            self.has_end = False
+        if self.has_end:
+            return cut
+        os.ftruncate(self._file, first)  # on a full disk its last words go, too
+        return end - first
 
     def _read(self, begin: int, end: int) -> bytes:
         return os.pread(self._file, end - begin, begin)
@@ -102,15 +107,21 @@ def limited(path: Path, name: str, remark: Callable[[str], None]) -> Iterator[Li
         yield log
     finally:
         if cut := log.close():
-            remark(told(name, cut))
+            remark(told(name, cut, log.has_end))
 
 
-def told(name: str, cut: int) -> str:
+def told(name: str, cut: int, has_end: bool) -> str:
     """The remark that a log was cut, for a sentence of the report."""
-    return (
-        f"{name} said so much that {cut / 1e6:.1f} MB of its log were cut: its first and its last "
-        "megabyte are kept."
-    )
+    kept = "its first and its last megabyte are kept." if has_end else (
+        "its first megabyte is kept, and for its last one there was no room."
+    )  # fmt: skip
+    return f"{name} said so much that {_size(cut)} of its log were cut: {kept}"
+
+
+def _size(count: int) -> str:
+    if count < 1000:
+        return f"{count} bytes"
+    return f"{count / 1e3:.1f} kB" if count < 1e6 else f"{count / 1e6:.1f} MB"
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ It is told nothing but its command. What it leaves when it is ended is found, re
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import socket
@@ -61,6 +62,7 @@ class SubjectProcess(ForeignAgent):
         self._mark = testbed.receiver.mark
         self._own, self._home = own, testbed.machine.scratch / f"home-{spec.name}"
         self._started, self._remarks = False, list[str]()
+        self._closing = contextlib.ExitStack()  # its log, while one is open
         self._before = frozenset[int]()
         self._seen = set[int]()
         self._most_bytes = 0  # resident at once, of all of its processes, until it was ready
@@ -88,8 +90,13 @@ class SubjectProcess(ForeignAgent):
             cgroup=self._own,
             cpus=self._cpus,
         )
-        self._words = LimitedLog(self._log, self._process.log_start)
         self._started = True
+        try:
+            self._words = LimitedLog(self._log, self._process.log_start)
+        except BaseException:  # nobody else ends what was not started
+            self.kill()
+            raise
+        self._closing.callback(self._close_log)
 
     def await_ready(self) -> None:
         """Wait until it says that it is ready; its programs are those it loaded meanwhile."""
@@ -139,7 +146,7 @@ class SubjectProcess(ForeignAgent):
                 f"Its log is {self._log}.",
                 collector=self.name,
             )
-        found = self._counted(self._paged() if self._subject.page else self._said())
+        found = self._counted(self._paged() if self._subject.page else self._said_last())
         return {} if found is None else {"events": found}
 
     def flush(self) -> dict[str, Any]:
@@ -174,14 +181,33 @@ class SubjectProcess(ForeignAgent):
         if not self._started:
             return
         self._started = False
-        if killed := cgroup.terminate(self._own, GRACE_SECONDS):
-            self._remarks.append(
-                f"{self.name} did not end on SIGTERM within {GRACE_SECONDS:.0f} s: "
-                f"{killed} of its processes were killed."
-            )
-        processes.stop(self._process)
-        if cut := self._words.close():
-            self._remarks.append(limited_log.told(self.name, cut))
+        try:
+            self._end()
+        finally:
+            self._remove_leavings()
+        self._require_unloaded()
+
+    def _end(self) -> None:
+        """Its processes, and then its log."""
+        with self._closing:
+            if killed := cgroup.terminate(self._own, GRACE_SECONDS):
+                self._remarks.append(
+                    f"{self.name} did not end on SIGTERM within {GRACE_SECONDS:.0f} s: "
+                    f"{killed} of its processes were killed."
+                )
+            processes.stop(self._process)
+
+    def _close_log(self) -> None:
+        """One that cannot be made short is long, and that is all."""
+        try:
+            cut = self._words.close()
+        except OSError as error:
+            self._remarks.append(f"The log of {self.name} was not made short: {error.strerror}.")
+            return
+        if cut:
+            self._remarks.append(limited_log.told(self.name, cut, self._words.has_end))
+
+    def _remove_leavings(self) -> None:
         gone = [*map(str, bpf_pins.remove(self.program_ids if self.ready else ()))]
         stay = list[str]()
         for path in sorted(self._leavings() - self._there):
@@ -192,7 +218,6 @@ class SubjectProcess(ForeignAgent):
         if strays := leavings.around() - self._around - leavings.named(self._named):
             self._remarks.append(leavings.told(self.name, strays))
         shutil.rmtree(self._home, ignore_errors=True)
-        self._require_unloaded()
 
     def _look(self) -> None:
         """For the controller, its memory, and the programs that it holds or attached by now.
@@ -264,6 +289,10 @@ class SubjectProcess(ForeignAgent):
     def _said(self) -> str:
         """What is kept of what it said since this start, which may not be the first in a trial."""
         return self._words.said()
+
+    def _said_last(self) -> str:
+        """The last megabyte of that: what it counted before may be of another time."""
+        return self._words.said_since(self._process.log_start)
 
     def _last_words(self) -> str:
         said = " ".join(self._said().splitlines()[-3:])

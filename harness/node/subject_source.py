@@ -7,6 +7,8 @@ Registries are asked through their own clients, as they are set up on the machin
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import importlib.util
 import json
@@ -16,7 +18,8 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from harness.errors import CommandError, ComponentError, InputError, NeedError, UnavailableError
@@ -24,8 +27,11 @@ from harness.linux import processes
 from harness.stack import archives, supply
 from harness.wire.subject import Kind, Source, Subject
 
-GET_SECONDS = 600.0
+GET_SECONDS = 480.0  # with the wait for others below the time in which a node has to answer
+WAIT_SECONDS = 120.0  # for another process that gets one
 ASK_SECONDS = 20.0
+_AGAIN_SECONDS = 0.2
+_DRAFTS = "draft-????????"  # as tempfile names them; homes have longer names
 _SHOWN = 8  # of what an archive has at its top
 _COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"
 _WHOLE = "whole"  # the file that is written last into a venv, or beside modules
@@ -41,8 +47,10 @@ def home(source: Source) -> Path:
     mark = (source.sha256 or _archive_hash(source))[:12]
     if source.way == "pypi":
         mark += "-py{}.{}".format(*sys.version_info)
-    name = re.sub(r"[^\w.-]+", "-", source.name).strip("-")
-    return supply.subjects() / f"{name}-{source.version}-{mark}"
+    name, version = (
+        re.sub(r"[^\w.-]+", "-", each).strip("-") for each in (source.name, source.version)
+    )
+    return supply.subjects() / f"{name}-{version}-{mark}"
 
 
 def values(source: Source) -> Mapping[str, str]:
@@ -121,15 +129,56 @@ def get(name: str, subject: Subject, lock: str) -> None:
     if not source.is_fetched or _is_there(source):
         return
     try:
-        home(source).parent.mkdir(parents=True, exist_ok=True)
-        _GETTING[source.way](subject, lock)
+        with _alone(name, home(source).parent):
+            if not _is_there(source):  # by now: another process may have got it
+                _begin(subject, lock)
     except (CommandError, NeedError, OSError) as error:
-        shutil.rmtree(home(source), ignore_errors=True)
         raise _unavailable(
             name,
             f"{TELLERS[source.way]} did not give it: {error}",
             "Try it again, or leave it out.",
         ) from error
+
+
+@contextlib.contextmanager
+def _alone(name: str, folder: Path) -> Iterator[None]:
+    """The only one that gets any; drafts that are there are of those that were killed.
+
+    UnavailableError if another one is at it for too long. The lock is beside the folder, which
+    `clean` removes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("ab") as file:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not _is_locked(file.fileno()):
+            if time.monotonic() > deadline:
+                raise _unavailable(
+                    name,
+                    f"another process has been getting one for {WAIT_SECONDS:.0f} s.",
+                    "Try it again when that has ended, or leave it out.",
+                )
+            time.sleep(_AGAIN_SECONDS)
+        for draft in folder.glob(_DRAFTS):
+            shutil.rmtree(draft, ignore_errors=True)
+        yield
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Whether it is now, until it is closed or this process ends."""
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+def _begin(subject: Subject, lock: str) -> None:
+    """What is made at its place does not stay there by halves; the others are drafts until then."""
+    try:
+        _GETTING[subject.source.way](subject, lock)
+    except BaseException:
+        if subject.source.is_locked:
+            shutil.rmtree(home(subject.source), ignore_errors=True)
+        raise
 
 
 def _install(subject: Subject, lock: str) -> None:
@@ -188,7 +237,7 @@ def _unpack(subject: Subject, _lock: str) -> None:
     source = subject.source
     with tempfile.TemporaryDirectory(prefix="draft-", dir=home(source).parent) as draft:
         url, sha256 = _filled(source, source.url), _archive_hash(source)
-        archive = archives.fetch(url, sha256, Path(draft), "definition")
+        archive = archives.fetch(url, sha256, Path(draft), "definition", GET_SECONDS)
         folder = Path(draft) / "unpacked"
         archives.unpack(archive, folder)
         _require_program(archive.name, folder, _filled(source, source.member), subject.kind)

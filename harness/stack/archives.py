@@ -10,14 +10,17 @@ import contextlib
 import errno
 import hashlib
 import http.client
+import lzma
 import os
 import platform
 import shutil
 import stat
 import tarfile
+import time
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -27,8 +30,13 @@ from harness.errors import ComponentError, InputError, NeedError
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # as Go and Debian name them
 FETCH_SECONDS = 30.0  # without a byte
+WHOLE_SECONDS = 3600.0  # for all of one, as for a build
 _PIECE = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_DAMAGED = (
+    EOFError, OSError, RuntimeError, ValueError, tarfile.TarError, zipfile.BadZipFile, zlib.error,
+    lzma.LZMAError,
+)  # fmt: skip
 
 
 def architecture(known: Collection[str]) -> str:
@@ -38,11 +46,13 @@ def architecture(known: Collection[str]) -> str:
     return next((each for each in names if each in known), "")
 
 
-def fetch(url: str, sha256: str, folder: Path, where: str) -> Path:
+def fetch(url: str, sha256: str, folder: Path, where: str, seconds: float = WHOLE_SECONDS) -> Path:
     """The archive in a folder; `where` is named as what says its sha256.
 
-    NeedError if it cannot be fetched or there is no room, ComponentError if it is another one.
+    NeedError if it cannot be fetched within `seconds` or there is no room, ComponentError if it is
+    another one.
     """
+    deadline, size = time.monotonic() + seconds, 0
     archive, digest = folder / PurePosixPath(urlsplit(url).path).name, hashlib.sha256()
     try:
         with (
@@ -53,9 +63,15 @@ def fetch(url: str, sha256: str, folder: Path, where: str) -> Path:
             told = answer.headers["Content-Length"]
             promised = int(told) if told is not None and told.isdigit() else None
             _require_room(url, folder, promised or 0)
-            while piece := answer.read(_PIECE):
+            # what is there by now, since to a server that trickles a whole piece takes for ever
+            while size != promised and (piece := answer.read1(_PIECE)):
                 digest.update(piece)
-                out.write(piece)
+                size += out.write(piece)
+                if time.monotonic() > deadline:
+                    raise NeedError(
+                        f"{url} did not come within {seconds:.0f} s: {size} bytes did.",
+                        next_step="Try it again when the network is faster.",
+                    )
     except (OSError, ValueError, http.client.HTTPException) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()
@@ -117,7 +133,7 @@ def unpack(archive: Path, folder: Path) -> None:
         for path in folder.rglob("*"):
             if path.is_symlink():
                 _require_within(archive, str(path.relative_to(folder)), path, folder)
-    except (EOFError, OSError, RuntimeError, tarfile.TarError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise InputError(
             f"{archive.name} cannot be unpacked: {error}.",
             next_step="Name a .tar.gz, .tar.xz, .tar.bz2 or .zip archive.",

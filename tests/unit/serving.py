@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import tarfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -42,6 +44,30 @@ def serving(folder: Path) -> Iterator[Site]:
         thread.start()
         try:
             yield Site(f"http://127.0.0.1:{server.server_port}", asked)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
+def trickling(piece: bytes, every: float, whole: int) -> Iterator[str]:
+    """The address of a file of `whole` bytes that comes by pieces, with a pause before each."""
+
+    class Slow(_Quiet):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(whole))
+            self.end_headers()
+            with contextlib.suppress(OSError):  # nobody listens any more
+                for _ in range(whole // len(piece)):
+                    time.sleep(every)
+                    self.wfile.write(piece)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/a.tar.gz"
         finally:
             server.shutdown()
             thread.join()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
+import random
 import shutil
 import tarfile
 import zipfile
@@ -15,7 +17,7 @@ import pytest
 
 from harness.errors import InputError, NeedError
 from harness.stack import archives
-from tests.unit.serving import packed, serving
+from tests.unit.serving import packed, serving, trickling
 
 Entry = tuple[str, bytes, str]
 """Its name, its type by tarfile's constants, where it leads."""
@@ -130,6 +132,55 @@ def test_what_is_no_archive_is_said_to_be_none(name: str, tmp_path: Path) -> Non
     (tmp_path / name).write_text("<html>Not found</html>")
     with pytest.raises(InputError, match=f"{name} cannot be unpacked"):
         archives.unpack(tmp_path / name, tmp_path / "there")
+
+
+def _damaged(path: Path) -> None:
+    """From the middle of what is packed on; a list of what is in it stays."""
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle:-200] = random.Random(7).randbytes(len(content) - 200 - middle)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.tar.xz", "a.zip"])
+def test_one_that_is_damaged_is_said_to_be(name: str, tmp_path: Path) -> None:
+    words = "".join(f"{number * 7919 % 10007} words\n" for number in range(5000)).encode()
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_DEFLATED) as bundle:
+            bundle.writestr("tool", words)
+    else:
+        with tarfile.open(tmp_path / name, "w:" + name[-2:]) as tar:  # type: ignore[call-overload]
+            told = tarfile.TarInfo("tool")
+            told.size = len(words)
+            tar.addfile(told, io.BytesIO(words))
+    _damaged(tmp_path / name)
+    with pytest.raises(InputError, match=f"{name} cannot be unpacked"):
+        archives.unpack(tmp_path / name, tmp_path / "there")
+
+
+def test_a_name_that_no_file_can_have_is_no_crash(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        told = tarfile.TarInfo("tool")
+        told.pax_headers = {"path": "to\0ol"}
+        tar.addfile(told)
+    with pytest.raises(InputError, match=r"a\.tar cannot be unpacked"):
+        archives.unpack(tmp_path / "a.tar", tmp_path / "there")
+
+
+def test_a_server_that_trickles_is_given_up(tmp_path: Path) -> None:
+    """At its first bytes: all of them would take half a minute."""
+    with (
+        trickling(b"x", 0.1, 300) as url,
+        pytest.raises(NeedError, match=r"did not come within 0 s: \d\d? bytes did"),
+    ):
+        archives.fetch(url, "f" * 64, tmp_path, "definition", 0.0)
+
+
+def test_one_that_comes_by_pieces_is_whole(tmp_path: Path) -> None:
+    sha256 = hashlib.sha256(b"abc" * 20).hexdigest()
+    with trickling(b"abc", 0.001, 60) as url:
+        archive = archives.fetch(url, sha256, tmp_path, "definition")
+    assert archive.read_bytes() == b"abc" * 20
 
 
 def test_a_disk_that_is_full_while_it_is_fetched_is_named(tmp_path: Path) -> None:

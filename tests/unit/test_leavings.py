@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from harness.errors import ComponentError
 from harness.linux import bpf_pins, mount
 from harness.node import leavings, subject_process
 from harness.node.subject_process import SubjectProcess
@@ -90,7 +94,8 @@ def ended(places: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPa
     one._there, one._around, one._started = set(), leavings.around(), True
     one._own, one._home, one._process = tmp_path, tmp_path / "home", None
     one._remarks, one.ready, one.name = [], {}, "x"
-    one._words = SimpleNamespace(close=lambda: 0)
+    one._words, one._closing = SimpleNamespace(close=lambda: 0), contextlib.ExitStack()
+    one._closing.callback(one._close_log)
     one._require_unloaded = lambda: None
     return one
 
@@ -106,6 +111,63 @@ def test_what_stays_is_not_told_as_removed_and_what_another_leaves_is_its_own(
     assert removed == f"x left behind {places[0]}/mine-1: it was removed."
     assert stays == f"x left behind {places[0]}/mine-2: it could not be removed."
     assert f"{places[0]}/stray appeared" in strays
+
+
+def _left(ended: Any, places: tuple[Path, ...]) -> Path:
+    (places[0] / "mine-1").mkdir()
+    return places[0] / "mine-1"
+
+
+@pytest.mark.parametrize("what", ["cgroup.terminate", "processes.stop"])
+def test_where_its_end_fails_its_log_is_closed_and_what_it_left_is_removed(
+    what: str, ended: Any, places: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ComponentError("It does not end.")
+
+    closed = list[int]()
+    monkeypatch.setattr(f"harness.node.subject_process.{what}", fail)
+    ended._words.close = lambda: closed.append(1) or 0
+    left = _left(ended, places)
+    with pytest.raises(ComponentError, match="It does not end"):
+        ended.kill()
+    assert closed == [1]
+    assert not left.exists()
+    ended.kill()  # as the trial's end does, once more
+    assert closed == [1]
+
+
+def test_where_its_log_cannot_be_cut_what_it_left_is_removed(
+    ended: Any, places: tuple[Path, ...]
+) -> None:
+    def fail() -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    ended._words.close = fail
+    left = _left(ended, places)
+    ended.kill()
+    assert not left.exists()
+    assert ended._remarks[0] == "The log of x was not made short: Input/output error."
+
+
+def test_one_whose_log_cannot_be_looked_at_does_not_go_on(
+    ended: Any, places: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    killed = list[Path]()
+    process = SimpleNamespace(log_start=0)
+    monkeypatch.setattr(subject_process.cgroup, "terminate", lambda own, _: killed.append(own))
+    monkeypatch.setattr(subject_process.processes, "spawn", lambda *_, **__: process)
+    monkeypatch.setattr(subject_process.bpf_programs, "ids", frozenset)
+    monkeypatch.setattr(subject_process, "LimitedLog", fail)
+    ended._closing, ended._started = contextlib.ExitStack(), False
+    ended._mark, ended._seen, ended._placeholders = int, set(), dict
+    ended.spec, ended._log, ended._cpus = SimpleNamespace(command=["x"]), tmp_path / "log", ()
+    with pytest.raises(OSError, match="Too many open files"):
+        ended.start()
+    assert killed == [tmp_path]
 
 
 def test_a_pin_that_cannot_be_removed_is_not_told_as_removed(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -21,7 +24,26 @@ def _append(path: Path, content: bytes) -> None:
 
 
 def _on_disk(path: Path) -> int:
-    return path.stat().st_blocks * 512
+    """What is no hole: blocks would count what a file system sets aside for what comes."""
+    held, end = 0, 0
+    with path.open("rb") as log, contextlib.suppress(OSError):  # ENXIO: there is no more
+        while True:
+            begin = os.lseek(log.fileno(), end, os.SEEK_DATA)
+            end = os.lseek(log.fileno(), begin, os.SEEK_HOLE)
+            held += end - begin
+    return held
+
+
+def _require_holes(folder: Path) -> None:
+    with (folder / "holes").open("w+b") as file:
+        file.write(b"x" * 2 * PIECE)
+        file.flush()
+        try:
+            syscall.punch_hole(file.fileno(), 0, PIECE)
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:
+                pytest.skip(f"the file system of {folder} has no holes")
+            raise
 
 
 def _words(text: str) -> list[str]:
@@ -48,6 +70,7 @@ def test_what_is_little_is_kept_whole(log: Path) -> None:
 
 
 def test_of_what_is_much_the_disk_holds_little_and_the_cut_is_told(log: Path) -> None:
+    _require_holes(log.parent)
     begin = log.stat().st_size
     limited = LimitedLog(log, begin)
     _append(log, b"first 1\n")
@@ -84,6 +107,7 @@ def test_who_says_more_later_is_heard_though_much_was_cut(log: Path) -> None:
 
 
 def test_another_process_holds_it_while_this_one_has_no_time(log: Path) -> None:
+    _require_holes(log.parent)
     limited = LimitedLog(log, 0)
     limited.keep()
     _append(log, b"first\n" + b"x" * MIDDLE)
@@ -127,6 +151,36 @@ def test_what_is_started_meanwhile_is_told_by_a_sentence(tmp_path: Path) -> None
         "mine said so much that 5.0 MB of its log were cut: its first and its last megabyte are "
         "kept."
     ]
+
+
+@pytest.mark.parametrize(
+    ("cut", "words"),
+    [(7, " 7 bytes "), (2_100, " 2.1 kB "), (999_000, " 999.0 kB "), (1_500_000, " 1.5 MB ")],
+)
+def test_a_small_cut_is_told_in_small_units(cut: int, words: str) -> None:
+    assert words in limited_log.told("mine", cut, True)
+
+
+@pytest.mark.parametrize("written", [None, 1000])
+def test_a_last_megabyte_without_room_is_not_told_as_kept(
+    written: int | None, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full at once, or after some bytes."""
+    write = os.pwrite
+
+    def full(descriptor: int, content: bytes, place: int) -> int:
+        if written is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, content[:written], place)
+
+    limited = LimitedLog(log, 0)
+    _append(log, b"x" * 3 * KEPT)
+    end = limited.size()
+    monkeypatch.setattr(os, "pwrite", full)
+    cut = limited.close()
+    assert (cut, log.stat().st_size) == (end - KEPT, KEPT)
+    told = limited_log.told("mine", cut, limited.has_end)
+    assert told.endswith("its first megabyte is kept, and for its last one there was no room.")
 
 
 def test_the_last_words_of_a_long_log_are_found(tmp_path: Path) -> None:

@@ -54,6 +54,8 @@ def test_a_plan_reckons_with_an_allowance_and_says_that_it_is_one(spec: str) -> 
     assert e.expected_seconds() - other.expected_seconds() == pytest.approx(6 * each)
     line = next(line for line in choice.plan(e) if "arm a" in line)
     assert "47 s beside them: an allowance of 15 s each of the 3 times that its pod comes" in line
+    assert "that its pod comes and goes" in line
+    assert "told it" not in line  # whatever runs have told, it is what is reckoned with
     assert "allowance" not in "".join(choice.plan(other))
     assert "allowance" not in "".join(choice.plan(_planned("hubble")))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +19,10 @@ from harness.collectors import resolve
 from harness.errors import ComponentError, HarnessError, InputError, UnavailableError
 from harness.node import answers, subject_source
 from harness.plan import definitions
+from harness.stack import archives
 from harness.wire import codec
 from harness.wire.subject import Subject
+from tests import waiting
 from tests.unit.serving import Site, packed, serving
 
 TOML = """
@@ -92,6 +96,75 @@ def test_it_is_got_once_and_whole(made: Made, site: Site, cache: Path) -> None:
     subject_source.get("mine", subject, "")
     assert len(site.asked) == 2
     assert (home / "mine-1.4.2" / "bin" / "mine").read_bytes() == PROGRAM
+
+
+def test_two_that_want_it_at_once_get_it_once(
+    made: Made, site: Site, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one is fetching when the second one asks, which finds a whole one then."""
+    subject, fetch = made(), archives.fetch
+    other = threading.Thread(target=subject_source.get, args=("mine", subject, ""))
+    waits = threading.Event()
+    locked = subject_source._is_locked
+
+    def _is_locked(descriptor: int) -> bool:
+        if not (found := locked(descriptor)):
+            waits.set()
+        return found
+
+    def slow(*about: Any) -> Path:
+        if not other.ident:
+            other.start()
+            assert waits.wait(waiting.PATIENCE_SECONDS)
+        return fetch(*about)
+
+    monkeypatch.setattr(subject_source, "_is_locked", _is_locked)
+    monkeypatch.setattr(archives, "fetch", slow)
+    subject_source.get("mine", subject, "")
+    (home,) = cache.iterdir()
+    inode = home.stat().st_ino
+    other.join()
+    assert len(site.asked) == 1
+    assert home.stat().st_ino == inode
+
+
+def test_one_that_waits_too_long_for_another_says_so(
+    made: Made, site: Site, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject_source, "WAIT_SECONDS", 0.0)
+    subject = made()
+    with subject_source._alone("other", cache):
+        told = _refused(subject, cache)
+    assert told["class"] == UnavailableError.__name__
+    assert "another process has been getting one for 0 s" in told["what"]
+    assert site.asked == []
+
+
+def test_what_was_got_stays_when_another_try_fails(made: Made, site: Site, cache: Path) -> None:
+    """A file of it was taken away, and its site is not there."""
+    subject = made()
+    subject_source.get("mine", subject, "")
+    home = subject_source.home(subject.source)
+    (home / "mine-1.4.2" / "bin" / "mine").unlink()
+    gone = replace(subject.source, url=f"{site.url}/gone.tar.gz")
+    with pytest.raises(UnavailableError):
+        subject_source.get("mine", replace(subject, source=gone), "")
+    assert (home / "mine-1.4.2" / "read.me").read_text() == "words"
+
+
+def test_drafts_of_those_that_were_killed_go(made: Made, cache: Path) -> None:
+    subject = made()
+    cache.mkdir(parents=True)
+    Path(tempfile.mkdtemp(prefix="draft-", dir=cache), "half").write_text("half")
+    (cache / "draft-tool-1.0-0123456789ab").mkdir()  # somebody's collector
+    subject_source.get("mine", subject, "")
+    home = subject_source.home(subject.source)
+    assert sorted(cache.iterdir()) == sorted([home, cache / "draft-tool-1.0-0123456789ab"])
+
+
+def test_a_version_leads_out_of_no_folder(made: Made, cache: Path) -> None:
+    source = replace(made().source, version="../../1 4", name="../mine")
+    assert subject_source.home(source).parent == cache
 
 
 def test_another_version_of_the_archive_is_another_folder(made: Made) -> None:

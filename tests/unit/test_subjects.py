@@ -36,6 +36,7 @@ from harness.results.run import TrialRecord
 from harness.wire import codec
 from harness.wire.spec import CollectorSpec, Spawn, TrialSpec
 from harness.wire.subject import Source, Subject
+from tests import waiting
 from tests.unit import synthetic
 
 MINE = """
@@ -412,6 +413,10 @@ def test_only_what_a_registry_has_is_asked_for(folder: Path) -> None:
     assert {name: each["lock"] for name, each in about.items()} == {
         "within": (folder / "within.lock").read_text()
     }
+    asked.clear()
+    again = {**known, "also": resolve("within")}
+    assert skipping.obtained(target, again, lambda _: None) == {}
+    assert [list(each) for _, each in asked] == [["within"], ["also"]]  # each in its own time
     (folder / "within.lock").write_text("within==2.0 --hash=sha256:00\n")
     with pytest.raises(InputError, match="is not what the run began with"):
         skipping.obtained(target, known, lambda _: None)
@@ -514,6 +519,28 @@ def test_what_it_counted_is_told_by_its_next_word_alone(
             time.sleep(0.01)
         assert ("events" in one.flush()) == told
         assert "events" in one.stats()
+    finally:
+        processes.stop(one._process)
+        one._words.close()
+
+
+@pytest.mark.parametrize(("again", "told"), [("", {}), ("seen 9", {"events": 9.0})])
+def test_a_count_of_another_time_is_not_told(
+    again: str, told: dict[str, float], tmp_path: Path
+) -> None:
+    """It is in what is kept of the begin, and much was said since."""
+    said = f"print('seen 7'); print('x' * (3 << 20)); print({again!r}, flush=True); input()"
+    one = SubjectProcess.__new__(SubjectProcess)
+    one._subject = Subject("process", Source("path", "x"), events=r"^seen (\d+)$")
+    one.name, one._log = "x", tmp_path / "log"
+    one._process = processes.connect(
+        [sys.executable, "-c", f"import sys; sys.stdout = sys.stderr; {said}"], log=one._log
+    )
+    one._words = LimitedLog(one._log, 0)
+    try:
+        assert waiting.until(lambda: one._words.said().endswith(f"\n{again}\n"))
+        assert one._counted(one._said()) == (9.0 if again else 7.0)
+        assert one.stats() == told
     finally:
         processes.stop(one._process)
         one._words.close()
