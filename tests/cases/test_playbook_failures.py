@@ -63,6 +63,38 @@ def test_hosts_that_failed_as_well_are_named() -> None:
     assert error.why.endswith("It failed on machine-2 as well.")
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "tls: failed to verify certificate: x509: certificate signed by unknown authority",
+        'configmaps "cluster-info" is forbidden: User "system:anonymous" cannot get resource',
+    ],
+)
+def test_a_control_plane_that_answers_is_reached(answer: str) -> None:
+    event = recorded("no-way")[0]
+    refused = "dial tcp 127.0.0.1:6443: connect: connection refused"
+    assert refused in event["stderr"]
+    error = failures.explain([{**event, "stderr": event["stderr"].replace(refused, answer)}], LOG)
+    assert error.what == "`Join the cluster` failed on machine-3."
+    assert answer in error.why
+
+
+@pytest.mark.parametrize(
+    "silence",
+    [
+        "dial tcp 192.0.2.11:6443: connect: no route to host",
+        "dial tcp 192.0.2.11:6443: i/o timeout",
+        "context deadline exceeded",
+        "net/http: request canceled while waiting for connection (Client.Timeout exceeded)",
+    ],
+)
+def test_a_control_plane_that_does_not_answer_is_not_reached(silence: str) -> None:
+    event = recorded("no-way")[0]
+    refused = "dial tcp 127.0.0.1:6443: connect: connection refused"
+    error = failures.explain([{**event, "stderr": event["stderr"].replace(refused, silence)}], LOG)
+    assert error.what == "machine-3 does not reach the control plane."
+
+
 def test_what_may_hold_a_secret_is_not_repeated() -> None:
     hidden = "the output has been hidden due to the fact that 'no_log: true' was specified"
     event = {**recorded("unknown")[0], "message": hidden, "stdout": "", "stderr": ""}

@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import CommandError, HarnessError, NeedError
+from harness.linux import processes
 from harness.targets.vm import ansible
+from harness.targets.vm.inventory import program
 
 CONTROL_PLANES, WORKERS = {"alpha", "beta", "gamma"}, {"delta", "epsilon"}
 ALL, FIRST = CONTROL_PLANES | WORKERS, {"alpha"}
@@ -68,6 +70,20 @@ class Playbooks:
         finally:
             print(log.read_text()[-6000:])
         return None
+
+    def play_for(self, limit: str, *, lost: str = "") -> int:
+        """The exit code of site.yml for some of the hosts, as somebody runs it by hand."""
+        self.put("lost", f"{lost}\n")
+        self.put("fails", "")
+        argv = [program("ansible-playbook"), f"--inventory={self.folder}/hosts.json"]
+        argv += [f"--limit={limit}", str(self.folder / "site.yml")]
+        env = {
+            "LC_ALL": "C.UTF-8", "ANSIBLE_PIPELINING": "1",
+            "ANSIBLE_LOCAL_TEMP": str(self.folder / "tmp"),
+        }  # fmt: skip
+        done = processes.run(argv, check=False, cwd=self.folder, env=env, timeout=300)
+        print(done.stdout[-6000:], done.stderr)
+        return done.returncode
 
     @property
     def had(self) -> dict[str, set[str]]:
@@ -134,6 +150,18 @@ def test_a_host_that_is_lost_ends_what_makes_a_cluster(
     assert error.what == f"{lost.split()[0]} cannot be reached."
     assert "as well" not in error.why
     assert playbooks.had == had
+
+
+def test_a_worker_is_added_by_itself_and_those_that_are_left_out_are_not_waited_for(
+    playbooks: Playbooks,
+) -> None:
+    limit = "control_plane,epsilon"
+    had = {**SITE, "host": CONTROL_PLANES | {"epsilon"}, "worker": {"epsilon"}}
+    assert playbooks.play_for(limit) == 0
+    assert playbooks.had == had
+    (playbooks.folder / "done").unlink()
+    assert playbooks.play_for(limit, lost="epsilon worker") != 0
+    assert playbooks.had == {each: had[each] for each in had if each not in ("storage", "ready")}
 
 
 @pytest.mark.parametrize(

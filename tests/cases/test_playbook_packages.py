@@ -34,7 +34,7 @@ NkN4fc9Fky+OUQRnHMB9+qTnZnaPacw9rG0C
 """
 FINGERPRINT = "5DD4A5322179889362D24C1085763CE5891DBFA1"
 ENTER = """#!/bin/sh
-exec unshare --mount sh -c 'mount --bind FOLDER/apt /etc/apt; exec /bin/sh "$@"' sh "$@"
+exec unshare --mount sh -c 'mount --bind FOLDER/apt /etc/apt && exec /bin/sh "$@"' sh "$@"
 """
 PROGRAMS = {
     "apt-get": """
@@ -125,6 +125,14 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
         made.put(f"there/{name}", f"#!/bin/sh\n{text}\n")
     made.put("repository/deb/Release.key", KEY)
     return made
+
+
+def test_nothing_is_done_where_the_host_would_be_this_machine(host: Host) -> None:
+    """Its own /etc/apt would be written into."""
+    shutil.rmtree(host.folder / "apt")
+    done = processes.run([str(host.folder / "sh"), "-c", "echo done"], check=False)
+    assert done.returncode
+    assert done.stdout == ""
 
 
 def test_packages_are_installed_where_the_key_is_the_one_that_is_written_down(host: Host) -> None:

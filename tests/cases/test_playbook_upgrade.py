@@ -26,6 +26,7 @@ OLD, NEW = "v1.34.4", "v1.35.2"
 FIRST, SECOND = "alpha", "beta"
 ENTER = """#!/bin/sh
 exec unshare --mount --uts sh -c '
+set -e
 hostname {name}
 mount --bind {folder}/sbin /usr/local/sbin
 mount --bind {folder}/bin /usr/local/bin
@@ -161,6 +162,14 @@ def settled(hosts: Hosts) -> None:
 
 def changes(recap: Mapping[str, ansible.Counts]) -> dict[str, int]:
     return {host: counts.changed for host, counts in recap.items()}
+
+
+def test_nothing_is_done_where_the_host_would_be_this_machine(hosts: Hosts) -> None:
+    """Its own programs would be taken, and its own /etc/apt written into."""
+    (hosts.folder / FIRST / "bin").rename(hosts.folder / "away")
+    done = processes.run([str(hosts.folder / FIRST / "sh"), "-c", "echo done"], check=False)
+    assert done.returncode
+    assert done.stdout == ""
 
 
 def test_one_node_after_the_other_also_when_it_stopped_and_again_nothing(hosts: Hosts) -> None:

@@ -15,7 +15,7 @@ from harness.errors import NeedError
 from harness.linux import processes
 from harness.linux.processes import Completed
 from harness.targets.kubernetes.chosen import Machines, Options
-from harness.targets.vm import noted, remains
+from harness.targets.vm import inventory, noted, remains
 from harness.targets.vm.inventory import CONTROL_PLANE, WORKER, Host
 from harness.targets.vm.noted import Noted
 from harness.targets.vm.remains import Before
@@ -95,6 +95,20 @@ def test_machines_that_were_made_and_other_targets_are_not_asked(machines: Fleet
     noted.write("shop", Noted("inventory.json", HOSTS, maker="containers"))
     assert remains.held(options(), quiet) == []
     assert machines.asked == []
+
+
+def test_a_machine_that_a_reset_leaves_out_is_not_asked(
+    machines: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is gone for good: what cannot be asked would be told as what is left."""
+    monkeypatch.setattr(inventory, "names", lambda _: ["a", "load"])
+    machines.away = ("b",)
+    said: list[str] = []
+    before = remains.held(options(reset=True), said.append)
+    assert before == [Before(HOSTS[0])]
+    assert "b is not in hosts.ini any more: what is left there is not asked" in said
+    assert list(remains.left(options(reset=True), before, quiet)) == []
+    assert [each.host for each in remains.held(options(), quiet)] == [HOSTS[0], HOSTS[1]]
 
 
 def test_what_is_left_is_named_and_who_could_not_be_asked(machines: Fleet) -> None:

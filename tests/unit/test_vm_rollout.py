@@ -140,12 +140,6 @@ def test_an_upgrade_comes_before_all_and_needs_a_cluster(stage: Stage) -> None:
     assert not rollout.up(stage.profile, asked, print).changed
 
 
-def test_an_upgrade_says_which_packages_are_meant() -> None:
-    asked = Options("vm", machines=Machines(upgrade="v1.35.2", variables=("cluster_minor=1.34",)))
-    assert site._given(asked) == {"cluster_minor": "1.35"}
-    assert site._given(options()) == {}
-
-
 def test_with_a_registry_the_nodes_pull(stage: Stage) -> None:
     rollout.up(stage.profile, options(registry="registry.example/team"), print)
     assert stage.did == ["site", "stack"]
@@ -227,17 +221,29 @@ def test_a_reset_leaves_out_what_was_taken_out_of_the_inventory(
 ) -> None:
     """As a machine that is gone for good, which nobody could ask."""
     asked = replace(Options("vm", "shop"), machines=Machines(reset=True))
-    gone = f"{{}} is not in {Path('hosts.ini').resolve()} any more: nothing was taken off it."
-    for left, taken in ((["b", "load"], "b"), (["load"], "")):
-        rollout.up(stage.profile, options(), print)
-        stage.did.clear()
-        monkeypatch.setattr(inventory, "names", lambda _, left=left: left)
-        said = rollout.down(stage.profile, asked, print)
-        first = [f"The cluster was taken off {taken}."] if taken else []
-        assert said == [*first, *(gone.format(name) for name in "ab" if name not in left)]
-        assert stage.did == (["reset"] if taken else [])
-        assert noted.read("shop") is None
+    gone = f"a is not in {Path('hosts.ini').resolve()} any more: nothing was taken off it."
+    rollout.up(stage.profile, options(), print)
+    monkeypatch.setattr(inventory, "names", lambda _: ["b", "load"])
+    said = rollout.down(stage.profile, asked, print)
+    assert said == ["The cluster was taken off b.", gone]
     assert stage.taken == ["b"]
+    assert noted.read("shop") is None
+
+
+def test_a_reset_forgets_nothing_where_no_host_has_the_name_that_it_had(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = replace(Options("vm", "shop"), machines=Machines(reset=True))
+    rollout.up(stage.profile, options(), print)
+    stage.did.clear()
+    monkeypatch.setattr(inventory, "names", lambda _: ["a.example", "b.example", "load"])
+    with pytest.raises(InputError, match="names no host of the cluster shop any more") as caught:
+        rollout.down(stage.profile, asked, print)
+    assert "It was made on a, b." in caught.value.why
+    assert str(noted.folder("shop")) in caught.value.next_step
+    assert stage.did == []
+    assert (noted.folder("shop") / noted.KUBECONFIG).exists()
+    assert noted.read("shop") is not None
 
 
 def test_a_reset_that_fails_can_be_tried_again(stage: Stage) -> None:
@@ -333,40 +339,8 @@ def test_a_plan_names_the_version_that_is_upgraded_to(stage: Stage) -> None:
     assert "--upgrade 1.35" in done.stdout.replace("\n", " ")
 
 
-def test_the_way_in_is_called_by_the_clusters_name(
-    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its admin's configuration stays as it was fetched, or the next run would fetch it anew."""
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    kubectl = tmp_path / "kubectl"
-    kubectl.write_text(
-        '#!/bin/sh\ncase "$*" in *current-context*) echo admin@kubernetes;;\n'
-        '*rename-context*) echo "$5 for $4" >>"${1#--kubeconfig=}";; esac\n'
-    )
-    kubectl.chmod(0o755)
-    folder = noted.folder("shop")
-    folder.mkdir(parents=True)
-    with pytest.raises(ComponentError, match="no way into it was fetched"):
-        site._keep_way_in("shop", folder)
-    (folder / "admin.conf").write_text("secret\n")
-    site._keep_way_in("shop", folder)
-    assert (folder / "kubeconfig").read_text() == "secret\nvm-shop for admin@kubernetes\n"
-    assert (folder / "kubeconfig").stat().st_mode & 0o777 == 0o600
-    assert (folder / "admin.conf").read_text() == "secret\n"
-
-
 def test_only_a_cluster_of_that_name_is_gone_on_with(stage: Stage) -> None:
     with pytest.raises(NeedError, match="no cluster shop"):
         rollout.require_cluster("shop")
     with pytest.raises(InputError, match="no name for a cluster"):
         chosen.found(Options("vm", "Shop!"))
-
-
-def test_a_variable_is_text_unless_it_is_a_list_a_truth_or_a_number() -> None:
-    assert site._variable("cluster_minor=1.30") == ("cluster_minor", "1.30")
-    assert site._variable("a=b=c") == ("a", "b=c")
-    assert site._variable('a=["Swap"]') == ("a", ["Swap"])
-    assert site._variable("a=true") == ("a", True)
-    assert site._variable("a=1024") == ("a", 1024)
-    with pytest.raises(InputError, match="--set a cannot be read"):
-        site._variable("a=[x")

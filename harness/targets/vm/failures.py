@@ -70,7 +70,8 @@ _KNOWN = (
         "Run the same command again: each time a new one is made.",
     ),
     _Known(
-        r"failed to request the cluster-info ConfigMap",
+        r"failed to request the cluster-info ConfigMap: .*(dial tcp|i/o timeout|deadline exceeded"
+        r"|request canceled while waiting for connection|TLS handshake timeout)",
         NeedError, "{host} does not reach the control plane.",
         f"Let the hosts reach each other at 6443 and 10250, past any firewall, {_AGAIN}",
     ),

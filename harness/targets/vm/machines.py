@@ -1,4 +1,7 @@
-"""The machines of a cluster: taken from an inventory, or made and removed again; for `rollout`."""
+"""The machines of a cluster: taken from an inventory, or made and removed again.
+
+Called by `rollout` and `remains`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from harness.errors import CommandError, InputError
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.vm import inventory, making, noted
 from harness.targets.vm.containers import Containers
-from harness.targets.vm.inventory import CONTROL_PLANE, WORKER
+from harness.targets.vm.inventory import CONTROL_PLANE, WORKER, Host
 from harness.targets.vm.making import Made, Maker, Tell, Wanted
 from harness.targets.vm.noted import Noted
 from harness.targets.vm.qemu import Qemu
@@ -51,6 +54,24 @@ def named(options: Options, now: Noted | None) -> Noted:
     if now is not None and now.inventory != file:
         raise _another(options.name, now)
     return Noted(file, inventory.read(Path(file)))
+
+
+def there_and_gone(name: str, now: Noted) -> tuple[list[Host], list[Host]]:
+    """Its hosts that the inventory still names, and those that somebody took out of it.
+
+    InputError if it names none of them: they may have other names now, and nothing tells.
+    """
+    named = inventory.names(Path(now.inventory))
+    there = [host for host in now.cluster if host.name in named]
+    if not there:
+        raise InputError(
+            f"{now.inventory} names no host of the cluster {name} any more.",
+            f"It was made on {', '.join(host.name for host in now.cluster)}. Hosts that have other "
+            "names now still have it, and it would be forgotten here.",
+            "Name them there as they were called; or, if all of them are gone for good, remove "
+            f"{noted.folder(name)}, which is what is kept of it here.",
+        )
+    return there, [host for host in now.cluster if host.name not in named]
 
 
 def maker(name: str, now: Noted) -> Maker:

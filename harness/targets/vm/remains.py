@@ -18,7 +18,7 @@ from harness.targets.base import Tell
 from harness.targets.kubernetes import images
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.openssh import Connection
-from harness.targets.vm import noted
+from harness.targets.vm import machines, noted
 from harness.targets.vm.inventory import Host
 
 _AS_ROOT = ("sh", "-c", '[ "$(id -u)" = 0 ] && exec "$@"; exec sudo -n "$@"', "sh")
@@ -111,12 +111,19 @@ class Before:
 
 
 def held(options: Options, tell: Tell) -> list[Before]:
-    """What agents hold on each machine of an inventory; machines that we made go as a whole."""
+    """What agents hold on each machine of an inventory; machines that we made go as a whole.
+
+    Those that a reset leaves out, as they are in the inventory no more, are not asked either.
+    """
     now = noted.read(options.name) if options.target == "vm" else None
     if now is None or now.maker:
         return []
-    found = []
-    for host in now.cluster:
+    asked, found = now.cluster, []
+    if options.machines.reset:
+        asked, gone = machines.there_and_gone(options.name, now)
+        for host in gone:
+            tell(f"{host.name} is not in {now.inventory} any more: what is left there is not asked")
+    for host in asked:
         tell(f"asking {host.name} which BPF programs agents have")
         try:
             found.append(Before(host, tuple(_asked(host, words(after=False)))))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from harness.errors import NeedError
@@ -168,16 +167,13 @@ def down(profile: Profile, options: Options, tell: Tell) -> list[str]:
 
 def _reset(options: Options, now: Noted, tell: Tell) -> list[str]:
     """Of hosts that somebody took out of the inventory, as those that are gone, only say so."""
-    named = inventory.names(Path(now.inventory))
-    there = replace(now, hosts=tuple(host for host in now.cluster if host.name in named))
-    gone = [host.name for host in now.cluster if host.name not in named]
-    if there.hosts:
-        site.reset(options, there, tell)
+    there, gone = machines.there_and_gone(options.name, now)
+    site.reset(options, replace(now, hosts=tuple(there)), tell)
     machines.remove(options.name, now)
-    names = ", ".join(host.name for host in there.hosts)
+    left_out = f"is not in {now.inventory} any more: nothing was taken off it."
     return [
-        *([f"The cluster was taken off {names}."] if names else []),
-        *(f"{name} is not in {now.inventory} any more: nothing was taken off it." for name in gone),
+        f"The cluster was taken off {', '.join(host.name for host in there)}.",
+        *(f"{host.name} {left_out}" for host in gone),
     ]
 
 
