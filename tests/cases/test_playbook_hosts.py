@@ -108,8 +108,8 @@ def playbooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Playbooks:
         task = {"name": "Write it down", "ansible.builtin.command": words}
         made.put(f"roles/{role}/tasks/main.yml", json.dumps([task]))
     looks = {"name": "Look, and do nothing", "ansible.builtin.set_fact": {"looked": True}}
-    for part in ("refuse", "images"):
-        made.put(f"roles/upgrade/tasks/{part}.yml", json.dumps([looks]))
+    for part in ("upgrade/tasks/refuse", "upgrade/tasks/images", "control_plane/tasks/kubeconfig"):
+        made.put(f"roles/{part}.yml", json.dumps([looks]))
     made.inventory(control_plane=CONTROL_PLANES, worker=WORKERS)
     return made
 
