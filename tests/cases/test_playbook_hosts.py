@@ -18,6 +18,7 @@ from harness.errors import CommandError, HarnessError, NeedError
 from harness.linux import processes
 from harness.targets.vm import ansible
 from harness.targets.vm.inventory import program
+from tests.cases.placed import put
 
 CONTROL_PLANES, WORKERS = {"alpha", "beta", "gamma"}, {"delta", "epsilon"}
 ALL, FIRST = CONTROL_PLANES | WORKERS, {"alpha"}
@@ -43,10 +44,7 @@ class Playbooks:
     folder: Path
 
     def put(self, name: str, text: str) -> None:
-        file = self.folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text.replace("FOLDER", str(self.folder)))
-        file.chmod(0o755)
+        put(self.folder, name, text)
 
     def inventory(self, *loose: str, **groups: set[str]) -> None:
         common = {

@@ -17,6 +17,7 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.targets.vm import ansible
+from tests.cases.placed import put
 from tests.cases.test_production_values import KEYS, knows, leaves
 
 ROLES = ansible.PLAYBOOKS / "roles"
@@ -52,12 +53,6 @@ class Host:
     @property
     def notes(self) -> Path:
         return self.folder / "state"
-
-    def program(self, place: str, name: str, text: str) -> None:
-        file = self.folder / place / name
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(text.replace("FOLDER", str(self.folder)))
-        file.chmod(0o755)
 
     def play(self, tasks: dict[str, Any], *, check: bool = False, **more: Any) -> int:
         """How many tasks changed something."""
@@ -116,10 +111,10 @@ class Host:
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     made = Host(tmp_path)
     made.notes.mkdir()
-    made.program("here", "helm", HELM)
-    made.program("there", "kubectl", KUBECTL)
-    made.program("there", "kubeadm", KUBEADM)
-    made.program("there", "findmnt", FINDMNT)
+    put(tmp_path, "here/helm", HELM)
+    put(tmp_path, "there/kubectl", KUBECTL)
+    put(tmp_path, "there/kubeadm", KUBEADM)
+    put(tmp_path, "there/findmnt", FINDMNT)
     (tmp_path / "propagation").write_text("shared\n")
     monkeypatch.setenv("PATH", f"{tmp_path}/here:{os.environ['PATH']}")
     monkeypatch.setenv("ANSIBLE_ROLES_PATH", str(ROLES))

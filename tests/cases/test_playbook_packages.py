@@ -19,6 +19,7 @@ import pytest
 from harness.errors import NeedError
 from harness.linux import processes
 from harness.targets.vm import ansible
+from tests.cases.placed import put
 from tests.cases.test_playbook_refusals import FACTS
 
 ROLES = ansible.PLAYBOOKS / "roles"
@@ -65,10 +66,7 @@ class Host:
     folder: Path
 
     def put(self, name: str, text: str) -> None:
-        file = self.folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text.replace("FOLDER", str(self.folder)))
-        file.chmod(0o755)
+        put(self.folder, name, text)
 
     def play(self, **more: Any) -> int:
         """How many tasks changed something."""

@@ -17,6 +17,18 @@ from harness.plan.experiment import Experiment
 from harness.results.run import Run
 from harness.targets.local import Local
 
+SHORT = """
+warmup_seconds = 0.5
+warmup_limit_seconds = 3.0
+settle_seconds = 0.3
+switched_seconds = 3.2
+steady_seconds = 2.0
+metered_seconds = 1.5
+replacements = 0
+calibration_seconds = 0.5
+seed = 5
+"""
+
 HARNESS = [sys.executable, "-m", "harness"]
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -117,3 +129,10 @@ def completed(text: str, folder: Path) -> Run:
     assert outcome.left_out == 0, outcome.warnings
     assert [r.reason for r in outcome.run.records() if r.status != "ok"] == []
     return outcome.run
+
+
+def beside_a_service(workload: str, spec: str, blocks: int = 1) -> str:
+    """An experiment, as TOML: this collector, or that of a definition, alone beside a service."""
+    load = f"[loads.{workload}]\nrate = 120\n"
+    arms = f'[[arms]]\nname = "baseline"\n[[arms]]\nname = "theirs"\ncollectors = ["{spec}"]\n'
+    return f'workloads = ["{workload}"]\nblocks = {blocks}\n{SHORT}\n{arms}{load}'

@@ -16,7 +16,7 @@ from harness.node import subject_source
 from harness.node.limited_log import KEPT
 from harness.results.run import Run, TrialRecord
 from harness.stack import archives
-from tests.e2e.evaluating import clean_machine, completed, ended
+from tests.e2e.evaluating import beside_a_service, clean_machine, completed, ended
 from tests.unit.documented import strangers
 from tests.unit.serving import Site, packed, serving
 
@@ -77,25 +77,6 @@ environment = { PYTHONPATH = "FOLDER" }
 way = "path"
 name = "python3"
 """
-EXPERIMENT = """
-workloads = ["WORKLOAD"]
-blocks = 1
-warmup_seconds = 0.5
-warmup_limit_seconds = 3.0
-settle_seconds = 0.3
-switched_seconds = 3.2
-steady_seconds = 2.0
-metered_seconds = 1.5
-replacements = 0
-calibration_seconds = 0.5
-seed = 5
-loads = { WORKLOAD = { rate = 120 } }
-[[arms]]
-name = "baseline"
-[[arms]]
-name = "theirs"
-collectors = ["SPEC"]
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -124,10 +105,6 @@ def _definition(folder: Path, site: Site, sha256: str = "") -> str:
     return str(folder / "talker.toml")
 
 
-def _experiment(workload: str, spec: str) -> str:
-    return EXPERIMENT.replace("WORKLOAD", workload).replace("SPEC", spec)
-
-
 def _cut(run: Run, log: str) -> list[TrialRecord]:
     """The trials with it, in each of which its log was cut and is small."""
     mine = [r for r in run.records() if r.trial.arm == "theirs"]
@@ -146,7 +123,7 @@ def test_one_of_a_release_archive_is_fetched_once_and_may_say_as_much_as_it_like
     tmp_path: Path, site: Site
 ) -> None:
     spec = _definition(tmp_path, site)
-    run = completed(_experiment("go", spec), tmp_path)
+    run = completed(beside_a_service("go", spec), tmp_path)
     mine = _cut(run, "agent-talker.log")
     assert {r.trial.kind for r in mine} == {"switched", "metered"}
     for record in mine:
@@ -163,7 +140,7 @@ def test_one_of_a_release_archive_is_fetched_once_and_may_say_as_much_as_it_like
 def test_an_archive_that_differs_is_never_run(tmp_path: Path, site: Site) -> None:
     spec = _definition(tmp_path, site, "0" * 64)
     with pytest.raises(NeedError) as error:
-        ended(_experiment("go", spec), tmp_path)
+        ended(beside_a_service("go", spec), tmp_path)
     assert "No arm of the experiment can run here" in error.value.what
     assert "is not what the definition names: its sha256 is" in error.value.why
     assert list((tmp_path / "cache" / "harness" / "subjects").iterdir()) == []
@@ -172,5 +149,5 @@ def test_an_archive_that_differs_is_never_run(tmp_path: Path, site: Site) -> Non
 def test_what_runs_in_a_service_may_say_as_much_as_it_likes_too(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(WITHIN)
     (tmp_path / "talker.toml").write_text(IN_PROCESS.replace("FOLDER", str(tmp_path)))
-    run = completed(_experiment("flask", str(tmp_path / "talker.toml")), tmp_path)
+    run = completed(beside_a_service("flask", str(tmp_path / "talker.toml")), tmp_path)
     assert _cut(run, "twin.log")

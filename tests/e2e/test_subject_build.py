@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.collectors import resolve, subject
-from tests.e2e.evaluating import clean_machine, completed
+from tests.e2e.evaluating import beside_a_service, clean_machine, completed
 from tests.unit.documented import strangers
 
 pytestmark = pytest.mark.e2e
@@ -86,24 +86,6 @@ func id(length int) string {
 	return base64.StdEncoding.EncodeToString(bytes)
 }
 """
-EXPERIMENT = """
-workloads = ["go"]
-blocks = 1
-warmup_seconds = 0.5
-warmup_limit_seconds = 3.0
-settle_seconds = 0.3
-switched_seconds = 3.2
-steady_seconds = 2.0
-replacements = 0
-calibration_seconds = 0.5
-seed = 5
-loads = { go = { rate = 120 } }
-[[arms]]
-name = "baseline"
-[[arms]]
-name = "theirs"
-collectors = ["SPEC"]
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -130,7 +112,7 @@ def otelc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_what_is_compiled_into_a_service_is_measured_beside_the_service_as_it_is(
     otelc: str, tmp_path: Path
 ) -> None:
-    run = completed(EXPERIMENT.replace("SPEC", otelc), tmp_path)
+    run = completed(beside_a_service("go", otelc), tmp_path)
     (mine,) = [r for r in run.records() if (r.trial.arm, r.trial.kind) == ("theirs", "switched")]
     assert mine.status == "ok"
     assert set(mine.extra["versions"].values()) == {"otelc 1.1.0+0a1b2c3, on PATH"}

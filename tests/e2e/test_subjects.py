@@ -20,23 +20,12 @@ from harness.node import subject_source
 from harness.report import build, headline
 from harness.results.run import Run, TrialRecord
 from tests.bpf import stand_in
-from tests.e2e.evaluating import clean_machine, completed, ended
+from tests.e2e.evaluating import beside_a_service, clean_machine, completed, ended
 from tests.unit.documented import strangers
 
 pytestmark = pytest.mark.e2e
 SUBJECTS = Path(__file__).with_name("subjects")
 
-TIMES = """
-warmup_seconds = 0.5
-warmup_limit_seconds = 3.0
-settle_seconds = 0.3
-switched_seconds = 3.2
-steady_seconds = 2.0
-metered_seconds = 1.5
-replacements = 0
-calibration_seconds = 0.5
-seed = 5
-"""
 STUBBORN = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -139,14 +128,8 @@ def machine() -> Iterator[None]:
     yield from clean_machine()
 
 
-def _experiment(workload: str, spec: str, blocks: int = 1) -> str:
-    load = f"[loads.{workload}]\nrate = 120\n"
-    arms = f'[[arms]]\nname = "baseline"\n[[arms]]\nname = "theirs"\ncollectors = ["{spec}"]\n'
-    return f'workloads = ["{workload}"]\nblocks = {blocks}\n{TIMES}\n{arms}{load}'
-
-
 def _run(workload: str, spec: str, folder: Path, blocks: int = 1) -> Run:
-    return completed(_experiment(workload, spec, blocks), folder)
+    return completed(beside_a_service(workload, spec, blocks), folder)
 
 
 def _trials(run: Run, kind: str = "switched") -> list[TrialRecord]:
@@ -206,7 +189,7 @@ def test_one_that_ends_meanwhile_spoils_its_trial(tmp_path: Path) -> None:
     (tmp_path / "stubborn.py").write_text("import time; print('ready', flush=True); time.sleep(2)")
     text = STUBBORN_TOML.replace("LEFT", str(tmp_path / "left"))
     (tmp_path / "stubborn.toml").write_text(text)
-    run = ended(_experiment("go", str(tmp_path / "stubborn.toml")), tmp_path).run
+    run = ended(beside_a_service("go", str(tmp_path / "stubborn.toml")), tmp_path).run
     mine = _trials(run)
     assert mine
     assert all("ended while it was measured" in r.reason for r in mine)
@@ -255,7 +238,7 @@ def test_one_of_pypis_is_fetched_once_and_its_spans_are_counted(tmp_path: Path) 
 
 
 def test_one_of_npms_is_fetched_once_and_its_spans_are_counted(tmp_path: Path) -> None:
-    text = _experiment("nodejs", "otel-node")
+    text = beside_a_service("nodejs", "otel-node")
     run = completed(text.replace("warmup_seconds = 0.5", "warmup_seconds = 3.0"), tmp_path)
     mine = _trials(run)
     assert [r.status for r in mine] == ["ok"]
@@ -326,7 +309,7 @@ def test_one_whose_coverage_is_not_told_saw_the_requests_all_the_same(tmp_path: 
 def test_a_profiler_of_java_writes_into_a_folder_of_its_own(name: str, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     kept.mkdir()
-    text = _experiment("java", _other(name, tmp_path, ("{folder}", str(kept))))
+    text = beside_a_service("java", _other(name, tmp_path, ("{folder}", str(kept))))
     slow = text.replace("warmup_seconds = 0.5", "warmup_seconds = 3.0")  # a JVM that is cold
     run = completed(slow, tmp_path)
     mine = _trials(run)

@@ -23,6 +23,7 @@ from harness.stack import archives
 from harness.wire import codec
 from harness.wire.subject import Subject
 from tests import waiting
+from tests.unit import defined
 from tests.unit.serving import Site, packed, serving
 
 TOML = """
@@ -47,9 +48,8 @@ Made = Callable[..., Subject]
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    return tmp_path / "cache" / "harness" / "subjects"
+    return defined.cache(tmp_path, monkeypatch)
 
 
 @pytest.fixture
