@@ -203,8 +203,8 @@ class Hosted:
                 own = self._footprint(telemetry.counts) if metrics else ()
             finally:  # what was drained is nowhere else
                 self._outbox.put(self._origin, telemetry, own)
-            if telemetry.then:
-                telemetry.then()
+                if telemetry.then:
+                    telemetry.then()
 
     def _failures(self) -> Counter[str]:
         """Of draining, and of sending what all collectors of the process drained."""

@@ -111,7 +111,6 @@ class Profile:
         sends: bool = False,
     ) -> None:
         self._sends = sends
-        self._profiles: list[ProfileBatch] = []
         self._unwinding = unwinding
         self._containers = containers
         self._cgroup, self._output = directory, output
@@ -176,7 +175,7 @@ class Profile:
                 self._containers.forgotten()
             self._read_names()
             return Telemetry()
-        write = partial(self._write, self._drain())
+        builder, sent = self._drain()
         told, contained = self._samples.metrics()
         gone = self._containers.forgotten()  # not before: what was drained is of some of them
         self._samples.forget(gone.values(), self._containers.lasts)
@@ -186,8 +185,8 @@ class Profile:
             told.append(counter("profile.samples.lost", "{sample}", lost, said))
         if told or contained:
             told += self._unwinding.metrics()
-        profiles, self._profiles = self._profiles, []
-        return Telemetry(told, contained=contained, profiles=profiles, then=write)
+        write = partial(self._write, builder)
+        return Telemetry(told, contained=contained, profiles=[sent] if sent else [], then=write)
 
     def counts(self) -> Counts:
         """Samples taken, those whose stack is not known, by reason, and those without all Python.
@@ -234,8 +233,8 @@ class Profile:
                 self._read.add((number, python))
                 self._python.frames(self._images.find(pid, number), self._stack(python) or ())
 
-    def _drain(self) -> pprof.Builder | None:
-        """Count what was sampled, and keep what is to be sent; what a file is made of, if any."""
+    def _drain(self) -> tuple[pprof.Builder | None, ProfileBatch | None]:
+        """Count what was sampled; what a file is made of, and what is sent, if any."""
         now = time.time_ns()
         spent = self._since_ns, now - self._since_ns, self._period_ns
         builder = pprof.Builder(*spent) if self._output else None
@@ -261,9 +260,7 @@ class Profile:
         self._python.forget()
         self._unwinding.forget()
         self._since_ns = now
-        if sent:
-            self._profiles.append(sent)
-        return builder
+        return builder, sent
 
     def _write(self, builder: pprof.Builder | None) -> None:
         if self._output and builder and builder.profile.sample:

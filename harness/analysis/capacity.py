@@ -215,7 +215,8 @@ def _limit(workload: str, told: Counted, per_s: float) -> str:
         return (
             f"Neither was full: the load driver used {told.driver:.0%} of its {driver}, {service}, "
             f"at {per_s:,.0f} requests a second. {told.connections} connections, or a lock of the "
-            f"service's own, were the limit. Set loads.{workload}.connections higher{fewer}."
+            f"service's own, were probably the limit. "
+            f"Set loads.{workload}.connections higher{fewer}."
         )
     return ""
 

@@ -289,7 +289,8 @@ def _print_status(found: dict[str, Any], options: Options) -> None:
     _print_machines(found)
     shown = Table("\npod", "\nready", "\nrestarts", "\nnode", box=None, pad_edge=False)
     for pod in found["pods"]:
-        shown.add_row(pod["name"], _said(pod["ready"]), str(pod["restarts"]), pod["node"])
+        restarts = f"{pod['restarts']} ({pod['last_end']})" if pod["last_end"] else pod["restarts"]
+        shown.add_row(pod["name"], _said(pod["ready"]), str(restarts), pod["node"])
     out.print(shown)
     if "unproved" in found:
         out.print(escape(f"It was not proved: {found['unproved']}"), soft_wrap=True)

@@ -125,7 +125,9 @@ def _items(spool: Path, part: Part) -> Iterator[tuple[Record, otlp.Point | otlp.
         for item in _read(record, repeats):
             if item.scope != part.scope or (part.instance and not item.sent_by(part.instance)):
                 continue
-            added, since = series.add(item) if isinstance(item, otlp.Point) else (1.0, 0)
+            added, since = 1.0, 0
+            if isinstance(item, otlp.Point):
+                added, since = series.add(item, record.arrival_ns)
             if record.arrival_ns > part.since_ns:
                 yield record, item, added, since
 
@@ -142,17 +144,24 @@ class _Series:
 
     def __init__(self) -> None:
         self._last: dict[object, tuple[int, float]] = {}
+        self._posts: dict[object, tuple[int, int, int]] = {}
+        # of each sender: when its last post arrived, and until when that and the one before told
 
-    def add(self, point: otlp.Point) -> tuple[float, int]:
+    def add(self, point: otlp.Point, arrival_ns: int) -> tuple[float, int]:
         """The increase that a point tells of, and since when, in unix ns.
 
-        A series that starts again (another start time, or a smaller value) counts from zero.
+        A series that starts again (another start time, or a smaller value) counts from zero. One
+        that was not in its sender's post before was zero then: each has all series.
         """
         if point.gauge:
             return 0.0, 0
         if point.delta:
             return point.value, point.start_unix_ns
         key = (point.identity, point.start_unix_ns)
+        arrived, last, before = self._posts.get(point.identity[:2], (0, 0, 0))
+        if arrival_ns != arrived and point.time_unix_ns > last:  # and no other part of that export
+            last, before = point.time_unix_ns, last
+        self._posts[point.identity[:2]] = (arrival_ns, last, before)
         added, since = growth(self._last.get(key), point.value)
         self._last[key] = (point.time_unix_ns, point.value)
-        return added, point.start_unix_ns if since is None else since
+        return added, max(point.start_unix_ns, before) if since is None else since

@@ -64,8 +64,8 @@ def lasting(e: Experiment, whole: float) -> Experiment:
 
 def quick(e: Experiment) -> Experiment:
     """The same in about a minute a service, or the least that is possible."""
-    left_out = {"saturated_seconds": 0.0, "low_rate_fraction": 0.0, "idle_seconds": 0.0}
-    e = replace(allotment.without(e), **left_out)  # type: ignore[arg-type]
+    e = allotment.without(e)
+    e = replace(e, saturated_seconds=0.0, low_rate_fraction=0.0, idle_seconds=0.0)
     least = _takes(_switching(e, SHORTEST), FEWEST)
     return lasting(e, max(QUICK_SECONDS * len(e.workloads), least))
 

@@ -107,9 +107,11 @@ def _resting(agent: Comparison, driven: Comparison) -> str:
     told = f"{wording.plain(abs(driven.estimate))} µs"
     if driven.high < 0:
         return f"{begin}; {by_clock} they take more, by {told} ({wording.spread(driven)})."
+    rest = wording.plain(agent.estimate - driven.estimate)
     return (
-        f"{begin}, and as much in the same time {by_clock}: what requests add is not told from "
-        f"nothing ({wording.spread(driven)} µs)."
+        f"{begin}, and {rest} µs in the same time {by_clock}: what requests add, "
+        f"{wording.number(driven.estimate, wording.places(driven), signed=True)} µs "
+        f"({wording.spread(driven)}), is not told from nothing."
     )
 
 

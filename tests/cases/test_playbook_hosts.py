@@ -106,8 +106,11 @@ def playbooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Playbooks:
         task = {"name": "Write it down", "ansible.builtin.command": words}
         made.put(f"roles/{role}/tasks/main.yml", json.dumps([task]))
     looks = {"name": "Look, and do nothing", "ansible.builtin.set_fact": {"looked": True}}
-    for part in ("upgrade/tasks/refuse", "upgrade/tasks/images", "control_plane/tasks/kubeconfig"):
-        made.put(f"roles/{part}.yml", json.dumps([looks]))
+    for part in ("refuse", "images"):
+        made.put(f"roles/upgrade/tasks/{part}.yml", json.dumps([looks]))
+    words = f"{tmp_path}/write {{{{ inventory_hostname }}}} kubeconfig"
+    fetches = {"name": "Fetch it", "ansible.builtin.command": words}
+    made.put("roles/control_plane/tasks/kubeconfig.yml", json.dumps([fetches]))
     made.inventory(control_plane=CONTROL_PLANES, worker=WORKERS)
     return made
 
@@ -128,7 +131,7 @@ def test_all_of_it_is_done_where_nobody_is_lost(playbooks: Playbooks) -> None:
     assert playbooks.play("site.yml") is None
     assert playbooks.had == SITE
     assert playbooks.play("upgrade.yml") is None
-    assert playbooks.had == {**SITE, "upgrade": ALL}
+    assert playbooks.had == {**SITE, "upgrade": ALL, "kubeconfig": FIRST}
 
 
 @pytest.mark.parametrize(
@@ -163,15 +166,19 @@ def test_a_worker_is_added_by_itself_and_those_that_are_left_out_are_not_waited_
 
 
 @pytest.mark.parametrize(
-    ("lost", "had"), [("beta", {"alpha", "beta"}), ("delta", CONTROL_PLANES | {"delta"})]
+    ("lost", "had"),
+    [
+        ("beta", {"upgrade": {"alpha", "beta"}}),
+        ("delta", {"upgrade": CONTROL_PLANES | {"delta"}, "kubeconfig": FIRST}),
+    ],
 )
 def test_a_host_that_is_lost_ends_an_upgrade(
-    playbooks: Playbooks, lost: str, had: set[str]
+    playbooks: Playbooks, lost: str, had: dict[str, set[str]]
 ) -> None:
     error = playbooks.play("upgrade.yml", lost=f"{lost} upgrade")
     assert isinstance(error, NeedError)
     assert error.what == f"{lost} cannot be reached."
-    assert playbooks.had == {"upgrade": had}
+    assert playbooks.had == had
 
 
 @pytest.mark.parametrize(

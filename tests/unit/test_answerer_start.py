@@ -50,7 +50,7 @@ def test_who_is_at_work_gets_on() -> None:
     before, end = answerer_process._did(os.getpid()), time.monotonic() + 60
     while (after := answerer_process._did(os.getpid())) == before and time.monotonic() < end:
         pass
-    assert len(before) == 4
+    assert before
     assert after != before
 
 

@@ -62,7 +62,9 @@ def test_a_crash_for_want_of_memory_says_so() -> None:
     found = pod({"reason": "CrashLoopBackOff", "message": "back-off 10s"}, restarts=3)
     (one,) = found["status"]["containerStatuses"]
     one["lastState"] = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
-    assert only(found).message == "back-off 10s It ended with exit code 137, OOMKilled."
+    assert only(found).message == "back-off 10s; it ended last with 137, OOMKilled"
+    assert condition._pod(found | {"spec": {"containers": []}})["last_end"] == "137, OOMKilled"
+    assert condition._pod(pod() | {"spec": {"containers": []}})["last_end"] == ""
 
 
 def test_a_crash_tells_the_last_lines_and_where_the_others_are(

@@ -241,6 +241,14 @@ def test_latency_of_a_metric_is_spread_over_what_it_adds(spool: Spool) -> None:
     assert (found.min(), np.median(found), found.max()) == pytest.approx((0.1, 1.1, 2.1))
 
 
+def test_a_series_that_begins_late_was_zero_in_the_export_before(spool: Spool) -> None:
+    """Its start is that of all: what it counts first would else have waited since then."""
+    spool.histogram(31, {"/": 10})
+    spool.histogram(34, {"/": 10, "/late": 2})  # between 30.9 and 33.9
+    found = data_latency(*_part(spool, 32), "metrics")
+    assert (found.min(), np.median(found), found.max()) == pytest.approx((0.1, 1.6, 3.1))
+
+
 def test_a_record_cut_off_by_a_crash_is_left_out(spool: Spool) -> None:
     spool.spans(1, [0.5])
     spool.spans(2, [1.5])

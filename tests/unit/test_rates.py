@@ -151,8 +151,9 @@ def test_what_agents_take_at_rest_is_told_of_their_bill(tmp_path: Path) -> None:
     assert "a request; 2.0 µs ([1.0, 3.0]" in part
     assert "are what requests add to what is taken while no request comes" in part
     (same,) = resting(summary, -1.0, 0.5, 2.0)
-    assert "and as much in the same time while no request comes" in same
-    assert f"not told from nothing ([{wording.MINUS}1.0, 2.0]" in same
+    assert "and 4.5 µs in the same time while no request comes" in same
+    assert f"what requests add, +0.5 µs ([{wording.MINUS}1.0, 2.0]" in same
+    assert same.endswith("is not told from nothing.")
     (more,) = resting(summary, -4.0, -3.0, -2.0)
     assert "the clock alone wakes them they take more, by 3.0 µs" in more
     assert resting(summary, math.nan, 1.0, math.nan) == []

@@ -46,7 +46,8 @@ def _cells(
     yield wording.plain(cost.mde)
     for metric, unit in (("bill_us", "µs"), ("bill_percent", "%"), ("agent_memory_mb", "MB")):
         row = found.get((workload, arm, metric))
-        yield f"{wording.plain(row.estimate)} {unit}" if row else ""
+        spread = f" {wording.interval(row)}" if row and metric == "bill_us" else ""
+        yield f"{wording.plain(row.estimate)} {unit}{spread}".removesuffix(", 95 %") if row else ""
 
 
 @pytest.mark.parametrize("name", ["quick", "standard"])

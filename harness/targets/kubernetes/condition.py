@@ -107,5 +107,6 @@ def _pod(pod: dict[str, Any]) -> dict[str, Any]:
         "node": pod["spec"].get("nodeName", ""),
         "ready": pods.is_ready(pod),
         "restarts": sum(each.get("restartCount", 0) for each in statuses),
+        "last_end": "; ".join(filter(None, map(pods.last_end, statuses))),
         "images": sorted({each["image"] for each in pod["spec"]["containers"]}),
     }

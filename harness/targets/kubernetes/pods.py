@@ -59,15 +59,16 @@ def troubles(pods: Sequence[dict[str, Any]]) -> Iterator[Trouble]:
             restarts = one.get("restartCount", 0)
             if hopeless is None or (hopeless == "crash" and restarts < _CRASHES):
                 continue
-            said = [waiting.get("message", ""), *_ended(one)]
-            trouble = " ".join(filter(None, said))
+            how = last_end(one)
+            said = [waiting.get("message", ""), how and f"it ended last with {how}"]
+            trouble = "; ".join(filter(None, said))
             yield Trouble(component, name, one["name"], hopeless, waiting["reason"], trouble)
 
 
-def _ended(status: dict[str, Any]) -> Iterator[str]:
-    """How a container ended the last time, such as `OOMKilled`: the back-off does not tell."""
-    if last := status.get("lastState", {}).get("terminated", {}):
-        yield f"It ended with exit code {last.get('exitCode')}, {last.get('reason', 'Error')}."
+def last_end(status: dict[str, Any]) -> str:
+    """How a container ended the last time, such as `137, OOMKilled`, or nothing."""
+    last = status.get("lastState", {}).get("terminated", {})
+    return f"{last.get('exitCode')}, {last.get('reason', 'Error')}" if last else ""
 
 
 def failure(cluster: Cluster, trouble: Trouble) -> ComponentError:
