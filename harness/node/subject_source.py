@@ -8,7 +8,6 @@ Registries are asked through their own clients, as they are set up on the machin
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import importlib.util
 import json
@@ -18,19 +17,26 @@ import re
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
-from harness.errors import CommandError, ComponentError, InputError, NeedError, UnavailableError
+from harness.errors import (
+    CommandError,
+    ComponentError,
+    HarnessError,
+    InputError,
+    NeedError,
+    UnavailableError,
+)
 from harness.linux import processes
 from harness.stack import archives, supply
+from harness.wire import folder_lock
 from harness.wire.subject import Kind, Source, Subject
 
 GET_SECONDS = 480.0  # with the wait for others below the time in which a node has to answer
 WAIT_SECONDS = 120.0  # for another process that gets one
 ASK_SECONDS = 20.0
-_AGAIN_SECONDS = 0.2
 _DRAFTS = "draft-????????"  # as tempfile names them; homes have longer names
 _SHOWN = 8  # of what an archive has at its top
 _COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"
@@ -128,47 +134,55 @@ def get(name: str, subject: Subject, lock: str) -> None:
         raise refused
     if not source.is_fetched or _is_there(source):
         return
-    try:
-        with _alone(name, home(source).parent):
+    with _alone(partial(_unavailable, name)):
+        try:
             if not _is_there(source):  # by now: another process may have got it
                 _begin(subject, lock)
-    except (CommandError, NeedError, OSError) as error:
-        raise _unavailable(
-            name,
-            f"{TELLERS[source.way]} did not give it: {error}",
-            "Try it again, or leave it out.",
-        ) from error
+        except (CommandError, NeedError, OSError) as error:
+            raise _unavailable(
+                name,
+                f"{TELLERS[source.way]} did not give it: {error}",
+                "Try it again, or leave it out.",
+            ) from error
+
+
+def emptied() -> str:
+    """Remove all that was got, and say so in a sentence; nothing if there was nothing.
+
+    NeedError if another process gets one for too long.
+    """
+    if not supply.subjects().is_dir():
+        return ""
+    with _alone(_kept):
+        return supply.emptied(supply.subjects())
 
 
 @contextlib.contextmanager
-def _alone(name: str, folder: Path) -> Iterator[None]:
+def _alone(refused: Callable[[str, str], HarnessError]) -> Iterator[None]:
     """The only one that gets any; drafts that are there are of those that were killed.
 
-    UnavailableError if another one is at it for too long. The lock is beside the folder, which
-    `clean` removes.
+    What is `refused`, told why and what to do, if another one is at it for too long, or there can
+    be no folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f"{folder.name}.lock").open("ab") as file:
-        deadline = time.monotonic() + WAIT_SECONDS
-        while not _is_locked(file.fileno()):
-            if time.monotonic() > deadline:
-                raise _unavailable(
-                    name,
-                    f"another process has been getting one for {WAIT_SECONDS:.0f} s.",
-                    "Try it again when that has ended, or leave it out.",
-                )
-            time.sleep(_AGAIN_SECONDS)
+    folder = supply.subjects()
+    try:
+        descriptor = folder_lock.open_locked(folder, WAIT_SECONDS)
+    except TimeoutError as error:
+        raise refused(
+            f"another process has been getting one for {WAIT_SECONDS:.0f} s.",
+            "Try it again when that has ended.",
+        ) from error
+    except OSError as error:
+        raise refused(
+            f"the cache {folder} cannot be written: {error.strerror}.",
+            "Make room, or point XDG_CACHE_HOME to a folder that can be written.",
+        ) from error
+    try:
         for draft in folder.glob(_DRAFTS):
             shutil.rmtree(draft, ignore_errors=True)
         yield
-
-
-def _is_locked(descriptor: int) -> bool:
-    """Whether it is now, until it is closed or this process ends."""
-    with contextlib.suppress(BlockingIOError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    return False
+    finally:
+        os.close(descriptor)
 
 
 def _begin(subject: Subject, lock: str) -> None:
@@ -293,3 +307,7 @@ def _is_there(source: Source) -> bool:
 def _unavailable(name: str, why: str, next_step: str) -> UnavailableError:
     what = f"Collector {name!r} cannot be had here: {why}"
     return UnavailableError(what, "", next_step, collector=name)
+
+
+def _kept(why: str, next_step: str) -> NeedError:
+    return NeedError(f"Other people's collectors cannot be removed: {why}", next_step=next_step)
