@@ -17,6 +17,7 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -34,8 +35,8 @@ from harness.stack import archives, supply
 from harness.wire import folder_lock
 from harness.wire.subject import Kind, Source, Subject
 
-GET_SECONDS = 480.0  # with the wait for others below the time in which a node has to answer
-WAIT_SECONDS = 120.0  # for another process that gets one
+GET_SECONDS = 540.0  # in all, so that a node has time to unpack it and to answer
+WAIT_SECONDS = 120.0  # of these, for another process that gets one
 ASK_SECONDS = 20.0
 _DRAFTS = "draft-????????"  # as tempfile names them; homes have longer names
 _SHOWN = 8  # of what an archive has at its top
@@ -125,7 +126,7 @@ def refusal(name: str, subject: Subject) -> UnavailableError | None:
 
 
 def get(name: str, subject: Subject, lock: str) -> None:
-    """Have it there, fetched if it is not yet; UnavailableError if it cannot be had.
+    """Have it there, fetched if it is not yet; UnavailableError if it cannot be had in time.
 
     ComponentError if what came is not what the definition names, InputError if it is no archive.
     """
@@ -134,10 +135,11 @@ def get(name: str, subject: Subject, lock: str) -> None:
         raise refused
     if not source.is_fetched or _is_there(source):
         return
+    deadline = time.monotonic() + GET_SECONDS
     with _alone(partial(_unavailable, name)):
         try:
             if not _is_there(source):  # by now: another process may have got it
-                _begin(subject, lock)
+                _begin(subject, lock, deadline)
         except (CommandError, NeedError, OSError) as error:
             raise _unavailable(
                 name,
@@ -185,32 +187,37 @@ def _alone(refused: Callable[[str, str], HarnessError]) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _begin(subject: Subject, lock: str) -> None:
+def _left(deadline: float) -> float:
+    """Seconds, for a sentence too."""
+    return max(0.0, round(deadline - time.monotonic(), 1))
+
+
+def _begin(subject: Subject, lock: str, deadline: float) -> None:
     """What is made at its place does not stay there by halves; the others are drafts until then."""
     try:
-        _GETTING[subject.source.way](subject, lock)
+        _GETTING[subject.source.way](subject, lock, deadline)
     except BaseException:
         if subject.source.is_locked:
             shutil.rmtree(home(subject.source), ignore_errors=True)
         raise
 
 
-def _install(subject: Subject, lock: str) -> None:
+def _install(subject: Subject, lock: str, deadline: float) -> None:
     """A venv with what the lock pins; its scripts know where it is, so that it is not moved."""
     folder = home(subject.source)
     shutil.rmtree(folder, ignore_errors=True)  # one that was begun
-    processes.run([sys.executable, "-m", "venv", str(folder)], timeout=GET_SECONDS)
+    processes.run([sys.executable, "-m", "venv", str(folder)], timeout=_left(deadline))
     with tempfile.TemporaryDirectory(prefix="harness-") as place:
         file = Path(place) / "lock"
         file.write_text(lock)
         python = str(folder / "bin" / "python")
         argv = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         argv += ["--require-hashes", "--only-binary", ":all:", "-r", str(file)]
-        processes.run(argv, timeout=GET_SECONDS)
+        processes.run(argv, timeout=_left(deadline))
     (folder / _WHOLE).touch()
 
 
-def _install_modules(subject: Subject, lock: str) -> None:
+def _install_modules(subject: Subject, lock: str, deadline: float) -> None:
     """The modules that a package-lock.json pins; none of them runs a script of its own."""
     folder = home(subject.source)
     shutil.rmtree(folder, ignore_errors=True)  # one that was begun
@@ -219,11 +226,11 @@ def _install_modules(subject: Subject, lock: str) -> None:
     wanted = json.loads(lock)["packages"][""]  # as it was asked for when the lock was made
     (folder / "package.json").write_text(json.dumps({**wanted, "private": True}))
     argv = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    processes.run(argv, cwd=folder, timeout=GET_SECONDS)
+    processes.run(argv, cwd=folder, timeout=_left(deadline))
     (folder / _WHOLE).touch()
 
 
-def _fetch(subject: Subject, _lock: str) -> None:
+def _fetch(subject: Subject, _lock: str, deadline: float) -> None:
     source = subject.source
     with tempfile.TemporaryDirectory(prefix="draft-", dir=home(source).parent) as draft:
         argv = [
@@ -233,7 +240,7 @@ def _fetch(subject: Subject, _lock: str) -> None:
             _COPY,
             f"-Dartifact={source.name}:{source.version}",
         ]
-        processes.run([*argv, f"-DoutputDirectory={draft}"], timeout=GET_SECONDS)
+        processes.run([*argv, f"-DoutputDirectory={draft}"], timeout=_left(deadline))
         jar = Path(draft) / _jar(source).name
         found = hashlib.sha256(jar.read_bytes()).hexdigest()
         if found != source.sha256:
@@ -246,12 +253,12 @@ def _fetch(subject: Subject, _lock: str) -> None:
         jar.rename(_jar(source))  # whole or not at all
 
 
-def _unpack(subject: Subject, _lock: str) -> None:
+def _unpack(subject: Subject, _lock: str, deadline: float) -> None:
     """The whole of a release archive; InputError if its program is not in it."""
     source = subject.source
     with tempfile.TemporaryDirectory(prefix="draft-", dir=home(source).parent) as draft:
         url, sha256 = _filled(source, source.url), _archive_hash(source)
-        archive = archives.fetch(url, sha256, Path(draft), "definition", GET_SECONDS)
+        archive = archives.fetch(url, sha256, Path(draft), "definition", _left(deadline))
         folder = Path(draft) / "unpacked"
         archives.unpack(archive, folder)
         _require_program(archive.name, folder, _filled(source, source.member), subject.kind)
@@ -286,7 +293,7 @@ def _archive_hash(source: Source) -> str:
     return source.hashes.get(archives.architecture(source.hashes), "")
 
 
-_GETTING: Mapping[str, Callable[[Subject, str], None]] = {
+_GETTING: Mapping[str, Callable[[Subject, str, float], None]] = {
     "pypi": _install,
     "npm": _install_modules,
     "maven": _fetch,

@@ -19,9 +19,12 @@ import pytest
 
 from harness.collectors import resolve
 from harness.errors import ComponentError, HarnessError, InputError, NeedError, UnavailableError
+from harness.linux import processes
 from harness.node import answers, subject_source
 from harness.plan import definitions
 from harness.stack import archives
+from harness.targets import local, ssh
+from harness.targets.kubernetes import target as cluster
 from harness.wire import codec, folder_lock
 from harness.wire.subject import Subject
 from tests import waiting
@@ -185,6 +188,36 @@ def _failing(number: int) -> Callable[..., None]:
         raise OSError(number, os.strerror(number))
 
     return fail
+
+
+def test_what_waiting_took_is_not_left_for_fetching(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that only waiting for another process moves."""
+    now, had, fetch = [1000.0], list[float](), archives.fetch
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    open_locked = folder_lock.open_locked
+
+    def waited(*about: Any) -> int:
+        now[0] += 100.0
+        return open_locked(*about)
+
+    def fetched(*about: Any) -> Path:
+        had.append(about[-1])
+        return fetch(*about)
+
+    monkeypatch.setattr(subject_source, "time", clock)
+    monkeypatch.setattr(folder_lock, "open_locked", waited)
+    monkeypatch.setattr(archives, "fetch", fetched)
+    subject_source.get("mine", made(), "")
+    assert had == [subject_source.GET_SECONDS - 100.0]
+
+
+@pytest.mark.parametrize("target", [local, ssh, cluster])
+def test_a_node_answers_in_time_that_it_could_not_be_had(target: Any) -> None:
+    """Its connection and its last byte may come late, or a killed program may be slow to end."""
+    last = max(2 * archives.FETCH_SECONDS, processes.KILLED_SECONDS)
+    assert subject_source.GET_SECONDS + last < target.ANSWER_SECONDS
 
 
 def test_what_was_got_stays_when_another_try_fails(made: Made, site: Site, cache: Path) -> None:
