@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -85,12 +85,7 @@ def _past(reports: Path, facts: Mapping[str, Any], target: str) -> Iterator[Past
 def _is_in_halves(run: Run) -> bool:
     """Whether its trials by `block` are those of an earlier version; not if they are gone."""
     blocks = [arm.name for arm in run.experiment().arms if arm.method == "block"]
-    with suppress(StoreError, FileNotFoundError):
-        for record in run.records() if blocks else ():
-            trial = record.trial
-            if record.status == "ok" and trial.arm in blocks and trial.kind == "switched":
-                return len(run.windows(trial)) == parts.HALVES
-    return False
+    return len(next(_windows(run, blocks), ())) == parts.HALVES
 
 
 def _in_parts(run: Run, spec: str) -> Iterator[list[WindowRow]]:
@@ -99,19 +94,20 @@ def _in_parts(run: Run, spec: str) -> Iterator[list[WindowRow]]:
         arm.name for arm in run.experiment().arms
         if arm.method == "block" and arm.collectors == (spec,)
     ]  # fmt: skip
-    with suppress(StoreError, FileNotFoundError):
-        for record in run.records() if arms else ():
-            trial = record.trial
-            if record.status == "ok" and trial.arm in arms and trial.kind == "switched":
-                yield run.windows(trial)
+    return _windows(run, arms)
 
 
 def _switched(run: Run, workload: str) -> Iterator[list[WindowRow]]:
     """The windows of each trial in which collectors were switched, none if they are gone."""
     arms = [arm.name for arm in run.experiment().trial_arms if arm.method in ("switch", FACTORIAL)]
+    return _windows(run, arms, workload)
+
+
+def _windows(run: Run, arms: Collection[str], workload: str = "") -> Iterator[list[WindowRow]]:
+    """Those of each trial of these arms in which something was switched, of one workload or any."""
     with suppress(StoreError, FileNotFoundError):
-        for record in run.records():
+        for record in run.records() if arms else ():
             trial = record.trial
-            wanted = (trial.workload, trial.kind) == (workload, "switched") and trial.arm in arms
-            if wanted and record.status == "ok":
+            wanted = trial.kind == "switched" and trial.arm in arms
+            if wanted and workload in ("", trial.workload) and record.status == "ok":
                 yield run.windows(trial)

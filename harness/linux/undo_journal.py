@@ -7,7 +7,6 @@ long as it holds the lock on its entry, see `owned_file`.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from harness.errors import NeedError
 from harness.linux import owned_file
+from harness.wire import folder_lock
 
 DIRECTORY = Path("/run/harness")
 
@@ -93,7 +93,7 @@ class Journal:
 
         The lock is on the directory itself, so that no lock file stays.
         """
-        descriptor = self._lock()
+        descriptor = folder_lock.open_locked(self.directory)
         try:
             yield
         finally:
@@ -116,19 +116,6 @@ class Journal:
     def _give_up(self, run: str) -> None:
         if (descriptor := self._owned.pop(run, None)) is not None:
             os.close(descriptor)
-
-    def _lock(self) -> int:
-        while True:
-            try:
-                self.directory.mkdir(parents=True, exist_ok=True)
-                descriptor = os.open(self.directory, os.O_RDONLY)
-            except (FileExistsError, FileNotFoundError):
-                continue  # the last holder removes it at this moment
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            with contextlib.suppress(FileNotFoundError):
-                if os.fstat(descriptor).st_ino == self.directory.stat().st_ino:
-                    return descriptor
-            os.close(descriptor)  # removed while we waited
 
 
 def require_alone(journal: Journal) -> None:

@@ -16,7 +16,7 @@ from harness.linux import tuning as tuning_of
 from harness.linux.procfs import HOST
 from harness.node import doctor as checks
 from harness.node import machine, needs, rehearsal, subject_source
-from harness.stack import affinity, ledger, supply
+from harness.stack import affinity, ledger
 from harness.wire import codec
 from harness.wire.control import Client, ControlError
 from harness.wire.spec import CollectorSpec, Needs
@@ -65,12 +65,12 @@ def obtain(asked: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 def clean(subjects: bool = False) -> dict[str, list[str]]:
     """Undo what runs left that were killed; what was `done`, and what is `left`, in sentences.
 
-    With `subjects` what `obtain` got is removed too; NeedError while a run may need it.
+    With `subjects` what `obtain` got is removed too; NeedError while a run may need it, or gets it.
     """
     if subjects:
         machine.refuse_beside_another()
     done = [*machine.clean(), *affinity.free()]
-    if subjects and (freed := supply.emptied(supply.subjects())):
+    if subjects and (freed := subject_source.emptied()):
         done.append(freed)
     return {"done": done, "left": machine.leftovers()}
 

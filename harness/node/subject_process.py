@@ -5,7 +5,6 @@ It is told nothing but its command. What it leaves when it is ended is found, re
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shutil
 import socket
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from harness.errors import CollectorError, UnavailableError
+from harness.errors import CollectorError, StoreError, UnavailableError
 from harness.linux import bpf_pins, bpf_programs, cgroup, processes
 from harness.linux.procfs import HOST
 from harness.meters.memory import rss_bytes
@@ -62,7 +61,6 @@ class SubjectProcess(ForeignAgent):
         self._mark = testbed.receiver.mark
         self._own, self._home = own, testbed.machine.scratch / f"home-{spec.name}"
         self._started, self._remarks = False, list[str]()
-        self._closing = contextlib.ExitStack()  # its log, while one is open
         self._before = frozenset[int]()
         self._seen = set[int]()
         self._most_bytes = 0  # resident at once, of all of its processes, until it was ready
@@ -81,22 +79,21 @@ class SubjectProcess(ForeignAgent):
         filled = partial(subject_files.filled, values=self._placeholders())
         own = {name: filled(text) for name, text in self._subject.environment.items()}
         subject_files.lay(self._subject.files, self._home, self._placeholders())
+        self._words = self._opened_log()
         self._begun = time.monotonic()
-        self._process = processes.spawn(
-            [filled(word) for word in self.spec.command],
-            log=self._log,
-            cwd=self._home,
-            env={"HOME": str(self._home), "TMPDIR": str(self._home), **own},
-            cgroup=self._own,
-            cpus=self._cpus,
-        )
-        self._started = True
         try:
-            self._words = LimitedLog(self._log, self._process.log_start)
-        except BaseException:  # nobody else ends what was not started
-            self.kill()
+            self._process = processes.spawn(
+                [filled(word) for word in self.spec.command],
+                log=self._log,
+                cwd=self._home,
+                env={"HOME": str(self._home), "TMPDIR": str(self._home), **own},
+                cgroup=self._own,
+                cpus=self._cpus,
+            )
+        except BaseException:
+            self._close_log()
             raise
-        self._closing.callback(self._close_log)
+        self._started = True
 
     def await_ready(self) -> None:
         """Wait until it says that it is ready; its programs are those it loaded meanwhile."""
@@ -176,26 +173,38 @@ class SubjectProcess(ForeignAgent):
     def kill(self) -> None:
         """End everything in its cgroup, and remove what it left; the kernel's programs too.
 
-        CollectorError if programs stay loaded all the same: that would be measured as off.
+        CollectorError if programs stay loaded all the same: that would be measured as off. While
+        something in its cgroup lives its log and its files stay, and the next call tries again.
         """
         if not self._started:
             return
+        if killed := cgroup.terminate(self._own, GRACE_SECONDS):
+            self._remarks.append(
+                f"{self.name} did not end on SIGTERM within {GRACE_SECONDS:.0f} s: "
+                f"{killed} of its processes were killed."
+            )
+        processes.stop(self._process)
         self._started = False
-        try:
-            self._end()
-        finally:
-            self._remove_leavings()
+        self._end()
         self._require_unloaded()
 
     def _end(self) -> None:
-        """Its processes, and then its log."""
-        with self._closing:
-            if killed := cgroup.terminate(self._own, GRACE_SECONDS):
-                self._remarks.append(
-                    f"{self.name} did not end on SIGTERM within {GRACE_SECONDS:.0f} s: "
-                    f"{killed} of its processes were killed."
-                )
-            processes.stop(self._process)
+        """What is left of it: its log is made short, what else it made goes."""
+        try:
+            self._close_log()
+        finally:
+            self._remove_leavings()
+
+    def _opened_log(self) -> LimitedLog:
+        """For what it will say; StoreError as of `spawn` if it cannot be written."""
+        try:
+            self._log.touch()
+            return LimitedLog(self._log, self._log.stat().st_size)
+        except OSError as error:
+            raise StoreError(
+                f"Cannot write {self._log}: {error.strerror}.",
+                next_step="Make room there, or let it be written to.",
+            ) from error
 
     def _close_log(self) -> None:
         """One that cannot be made short is long, and that is all."""

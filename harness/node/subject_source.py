@@ -8,7 +8,6 @@ Registries are asked through their own clients, as they are set up on the machin
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import importlib.util
 import json
@@ -20,17 +19,25 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
-from harness.errors import CommandError, ComponentError, InputError, NeedError, UnavailableError
+from harness.errors import (
+    CommandError,
+    ComponentError,
+    HarnessError,
+    InputError,
+    NeedError,
+    UnavailableError,
+)
 from harness.linux import processes
 from harness.stack import archives, supply
+from harness.wire import folder_lock
 from harness.wire.subject import Kind, Source, Subject
 
-GET_SECONDS = 480.0  # with the wait for others below the time in which a node has to answer
-WAIT_SECONDS = 120.0  # for another process that gets one
+GET_SECONDS = 540.0  # in all, so that a node has time to unpack it and to answer
+WAIT_SECONDS = 120.0  # of these, for another process that gets one
 ASK_SECONDS = 20.0
-_AGAIN_SECONDS = 0.2
 _DRAFTS = "draft-????????"  # as tempfile names them; homes have longer names
 _SHOWN = 8  # of what an archive has at its top
 _COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"
@@ -119,7 +126,7 @@ def refusal(name: str, subject: Subject) -> UnavailableError | None:
 
 
 def get(name: str, subject: Subject, lock: str) -> None:
-    """Have it there, fetched if it is not yet; UnavailableError if it cannot be had.
+    """Have it there, fetched if it is not yet; UnavailableError if it cannot be had in time.
 
     ComponentError if what came is not what the definition names, InputError if it is no archive.
     """
@@ -128,75 +135,89 @@ def get(name: str, subject: Subject, lock: str) -> None:
         raise refused
     if not source.is_fetched or _is_there(source):
         return
-    try:
-        with _alone(name, home(source).parent):
+    deadline = time.monotonic() + GET_SECONDS
+    with _alone(partial(_unavailable, name)):
+        try:
             if not _is_there(source):  # by now: another process may have got it
-                _begin(subject, lock)
-    except (CommandError, NeedError, OSError) as error:
-        raise _unavailable(
-            name,
-            f"{TELLERS[source.way]} did not give it: {error}",
-            "Try it again, or leave it out.",
-        ) from error
+                _begin(subject, lock, deadline)
+        except (CommandError, NeedError, OSError) as error:
+            raise _unavailable(
+                name,
+                f"{TELLERS[source.way]} did not give it: {error}",
+                "Try it again, or leave it out.",
+            ) from error
+
+
+def emptied() -> str:
+    """Remove all that was got, and say so in a sentence; nothing if there was nothing.
+
+    NeedError if another process gets one for too long.
+    """
+    if not supply.subjects().is_dir():
+        return ""
+    with _alone(_kept):
+        return supply.emptied(supply.subjects())
 
 
 @contextlib.contextmanager
-def _alone(name: str, folder: Path) -> Iterator[None]:
+def _alone(refused: Callable[[str, str], HarnessError]) -> Iterator[None]:
     """The only one that gets any; drafts that are there are of those that were killed.
 
-    UnavailableError if another one is at it for too long. The lock is beside the folder, which
-    `clean` removes.
+    What is `refused`, told why and what to do, if another one is at it for too long, or there can
+    be no folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f"{folder.name}.lock").open("ab") as file:
-        deadline = time.monotonic() + WAIT_SECONDS
-        while not _is_locked(file.fileno()):
-            if time.monotonic() > deadline:
-                raise _unavailable(
-                    name,
-                    f"another process has been getting one for {WAIT_SECONDS:.0f} s.",
-                    "Try it again when that has ended, or leave it out.",
-                )
-            time.sleep(_AGAIN_SECONDS)
+    folder = supply.subjects()
+    try:
+        descriptor = folder_lock.open_locked(folder, WAIT_SECONDS)
+    except TimeoutError as error:
+        raise refused(
+            f"another process has been getting one for {WAIT_SECONDS:.0f} s.",
+            "Try it again when that has ended.",
+        ) from error
+    except OSError as error:
+        raise refused(
+            f"the cache {folder} cannot be written: {error.strerror}.",
+            "Make room, or point XDG_CACHE_HOME to a folder that can be written.",
+        ) from error
+    try:
         for draft in folder.glob(_DRAFTS):
             shutil.rmtree(draft, ignore_errors=True)
         yield
+    finally:
+        os.close(descriptor)
 
 
-def _is_locked(descriptor: int) -> bool:
-    """Whether it is now, until it is closed or this process ends."""
-    with contextlib.suppress(BlockingIOError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    return False
+def _left(deadline: float) -> float:
+    """Seconds, for a sentence too."""
+    return max(0.0, round(deadline - time.monotonic(), 1))
 
 
-def _begin(subject: Subject, lock: str) -> None:
+def _begin(subject: Subject, lock: str, deadline: float) -> None:
     """What is made at its place does not stay there by halves; the others are drafts until then."""
     try:
-        _GETTING[subject.source.way](subject, lock)
+        _GETTING[subject.source.way](subject, lock, deadline)
     except BaseException:
         if subject.source.is_locked:
             shutil.rmtree(home(subject.source), ignore_errors=True)
         raise
 
 
-def _install(subject: Subject, lock: str) -> None:
+def _install(subject: Subject, lock: str, deadline: float) -> None:
     """A venv with what the lock pins; its scripts know where it is, so that it is not moved."""
     folder = home(subject.source)
     shutil.rmtree(folder, ignore_errors=True)  # one that was begun
-    processes.run([sys.executable, "-m", "venv", str(folder)], timeout=GET_SECONDS)
+    processes.run([sys.executable, "-m", "venv", str(folder)], timeout=_left(deadline))
     with tempfile.TemporaryDirectory(prefix="harness-") as place:
         file = Path(place) / "lock"
         file.write_text(lock)
         python = str(folder / "bin" / "python")
         argv = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         argv += ["--require-hashes", "--only-binary", ":all:", "-r", str(file)]
-        processes.run(argv, timeout=GET_SECONDS)
+        processes.run(argv, timeout=_left(deadline))
     (folder / _WHOLE).touch()
 
 
-def _install_modules(subject: Subject, lock: str) -> None:
+def _install_modules(subject: Subject, lock: str, deadline: float) -> None:
     """The modules that a package-lock.json pins; none of them runs a script of its own."""
     folder = home(subject.source)
     shutil.rmtree(folder, ignore_errors=True)  # one that was begun
@@ -205,11 +226,11 @@ def _install_modules(subject: Subject, lock: str) -> None:
     wanted = json.loads(lock)["packages"][""]  # as it was asked for when the lock was made
     (folder / "package.json").write_text(json.dumps({**wanted, "private": True}))
     argv = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    processes.run(argv, cwd=folder, timeout=GET_SECONDS)
+    processes.run(argv, cwd=folder, timeout=_left(deadline))
     (folder / _WHOLE).touch()
 
 
-def _fetch(subject: Subject, _lock: str) -> None:
+def _fetch(subject: Subject, _lock: str, deadline: float) -> None:
     source = subject.source
     with tempfile.TemporaryDirectory(prefix="draft-", dir=home(source).parent) as draft:
         argv = [
@@ -219,7 +240,7 @@ def _fetch(subject: Subject, _lock: str) -> None:
             _COPY,
             f"-Dartifact={source.name}:{source.version}",
         ]
-        processes.run([*argv, f"-DoutputDirectory={draft}"], timeout=GET_SECONDS)
+        processes.run([*argv, f"-DoutputDirectory={draft}"], timeout=_left(deadline))
         jar = Path(draft) / _jar(source).name
         found = hashlib.sha256(jar.read_bytes()).hexdigest()
         if found != source.sha256:
@@ -232,12 +253,12 @@ def _fetch(subject: Subject, _lock: str) -> None:
         jar.rename(_jar(source))  # whole or not at all
 
 
-def _unpack(subject: Subject, _lock: str) -> None:
+def _unpack(subject: Subject, _lock: str, deadline: float) -> None:
     """The whole of a release archive; InputError if its program is not in it."""
     source = subject.source
     with tempfile.TemporaryDirectory(prefix="draft-", dir=home(source).parent) as draft:
         url, sha256 = _filled(source, source.url), _archive_hash(source)
-        archive = archives.fetch(url, sha256, Path(draft), "definition", GET_SECONDS)
+        archive = archives.fetch(url, sha256, Path(draft), "definition", _left(deadline))
         folder = Path(draft) / "unpacked"
         archives.unpack(archive, folder)
         _require_program(archive.name, folder, _filled(source, source.member), subject.kind)
@@ -272,7 +293,7 @@ def _archive_hash(source: Source) -> str:
     return source.hashes.get(archives.architecture(source.hashes), "")
 
 
-_GETTING: Mapping[str, Callable[[Subject, str], None]] = {
+_GETTING: Mapping[str, Callable[[Subject, str, float], None]] = {
     "pypi": _install,
     "npm": _install_modules,
     "maven": _fetch,
@@ -293,3 +314,7 @@ def _is_there(source: Source) -> bool:
 def _unavailable(name: str, why: str, next_step: str) -> UnavailableError:
     what = f"Collector {name!r} cannot be had here: {why}"
     return UnavailableError(what, "", next_step, collector=name)
+
+
+def _kept(why: str, next_step: str) -> NeedError:
+    return NeedError(f"Other people's collectors cannot be removed: {why}", next_step=next_step)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from harness.errors import StoreError
+from harness.wire import folder_lock
 from harness.wire.files import is_full
 
-_NO_LOCKS = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
 
@@ -82,8 +81,7 @@ def _exists(path: Path) -> StoreError:
 def alone(path: Path) -> Iterator[None]:
     """No other process is in this block for the same folder; StoreError, naming it, if one is.
 
-    The lock is the kernel's and on the folder itself: it ends with its holder, and no file stays.
-    On a file system that has no such locks nothing is held.
+    The lock is that of `folder_lock`: where its file system has none nothing is held.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -94,19 +92,18 @@ def alone(path: Path) -> Iterator[None]:
         ) from error
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            is_had = folder_lock.take(descriptor)
+        except OSError as error:
+            raise StoreError(
+                f"Cannot lock {path}: {error.strerror}.",
+                next_step="Name a folder on another file system with --reports.",
+            ) from error
+        if not is_had:
             raise StoreError(
                 f"{path} is being written by {_holder(descriptor)}.",
                 "Two at once would lose each other's results.",
                 "Wait until it has ended, or name another run.",
-            ) from error
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise StoreError(
-                    f"Cannot lock {path}: {error.strerror}.",
-                    next_step="Name a folder on another file system with --reports.",
-                ) from error
+            )
         yield
     finally:
         os.close(descriptor)

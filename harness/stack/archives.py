@@ -93,7 +93,7 @@ def fetch(url: str, sha256: str, folder: Path, where: str, seconds: float = WHOL
 
 
 def program(archive: Path, member: str) -> Path:
-    """One file of an archive, beside it; InputError if it has no such file."""
+    """One file of an archive, beside it; InputError if it has no such file or cannot be read."""
     place = archive.with_name("program")
     try:
         with _room_for(archive.name, archive.parent), place.open("wb") as out:
@@ -106,7 +106,9 @@ def program(archive: Path, member: str) -> Path:
                     if found is None:
                         raise KeyError(member)
                     shutil.copyfileobj(found, out)
-    except (KeyError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
+        raise _unreadable(archive, error) from error
+    except KeyError as error:
         raise InputError(
             f"{archive.name} has no file {member}: {error}.",
             next_step="Correct `member` of the archive in the catalog.",
@@ -134,10 +136,7 @@ def unpack(archive: Path, folder: Path) -> None:
             if path.is_symlink():
                 _require_within(archive, str(path.relative_to(folder)), path, folder)
     except _DAMAGED as error:
-        raise InputError(
-            f"{archive.name} cannot be unpacked: {error}.",
-            next_step="Name a .tar.gz, .tar.xz, .tar.bz2 or .zip archive.",
-        ) from error
+        raise _unreadable(archive, error) from error
 
 
 def _untar(tar: tarfile.TarFile, member: tarfile.TarInfo, archive: Path, folder: Path) -> None:
@@ -198,6 +197,13 @@ def _require_within(archive: Path, name: str, place: Path, folder: Path) -> None
         inside = False
     if not inside:
         raise _refused(archive, name, "would lie outside of its folder")
+
+
+def _unreadable(archive: Path, error: Exception) -> InputError:
+    return InputError(
+        f"{archive.name} cannot be unpacked: {error}.",
+        next_step="Name a .tar.gz, .tar.xz, .tar.bz2 or .zip archive.",
+    )
 
 
 def _refused(archive: Path, name: str, why: str) -> InputError:

@@ -156,6 +156,8 @@ def test_one_that_is_damaged_is_said_to_be(name: str, tmp_path: Path) -> None:
     _damaged(tmp_path / name)
     with pytest.raises(InputError, match=f"{name} cannot be unpacked"):
         archives.unpack(tmp_path / name, tmp_path / "there")
+    with pytest.raises(InputError, match=f"{name} cannot be unpacked"):
+        archives.program(tmp_path / name, "tool")
 
 
 def test_a_name_that_no_file_can_have_is_no_crash(tmp_path: Path) -> None:

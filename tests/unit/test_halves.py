@@ -138,3 +138,20 @@ def test_a_plan_of_the_first_trials_by_block_goes_by_windows(tmp_path: Path) -> 
     assert "or more, if it is as noisy as in windows of run switched" in line
     (line,) = foretold.lines(replace(e, switched_seconds=100.0), tmp_path, facts, "local")
     assert "is not known" in line  # no trial there is as long
+
+
+def test_windows_are_of_the_workload_and_arms_that_are_asked_for_while_there_are_some(
+    tmp_path: Path,
+) -> None:
+    run = synthetic.write(tmp_path / "run", synthetic.experiment(
+        workloads=("go", "flask"), arms=ARMS, blocks=2))  # fmt: skip
+    trials = [each.trial for each in run.records() if each.trial.kind == "switched"]
+    arms = {each.arm for each in trials}
+    assert {each.workload for each in trials} == {"go", "flask"}
+    of_go = [run.windows(each) for each in trials if each.workload == "go"]
+    assert list(foretold._windows(run, arms, "go")) == of_go
+    assert list(foretold._windows(run, arms)) == [run.windows(each) for each in trials]
+    assert list(foretold._windows(run, {"other"})) == []
+    for file in (run.path / "trials").glob("*/windows.jsonl"):
+        file.unlink()
+    assert list(foretold._windows(run, arms)) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.errors import ComponentError
+from harness.errors import ComponentError, NeedError, StoreError
 from harness.linux import bpf_pins, mount
 from harness.node import leavings, subject_process
 from harness.node.subject_process import SubjectProcess
@@ -94,8 +93,7 @@ def ended(places: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPa
     one._there, one._around, one._started = set(), leavings.around(), True
     one._own, one._home, one._process = tmp_path, tmp_path / "home", None
     one._remarks, one.ready, one.name = [], {}, "x"
-    one._words, one._closing = SimpleNamespace(close=lambda: 0), contextlib.ExitStack()
-    one._closing.callback(one._close_log)
+    one._words = SimpleNamespace(close=lambda: 0)
     one._require_unloaded = lambda: None
     return one
 
@@ -119,22 +117,25 @@ def _left(ended: Any, places: tuple[Path, ...]) -> Path:
 
 
 @pytest.mark.parametrize("what", ["cgroup.terminate", "processes.stop"])
-def test_where_its_end_fails_its_log_is_closed_and_what_it_left_is_removed(
+def test_one_that_does_not_end_keeps_its_log_and_its_files_until_it_does(
     what: str, ended: Any, places: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise ComponentError("It does not end.")
 
     closed = list[int]()
-    monkeypatch.setattr(f"harness.node.subject_process.{what}", fail)
     ended._words.close = lambda: closed.append(1) or 0
     left = _left(ended, places)
-    with pytest.raises(ComponentError, match="It does not end"):
-        ended.kill()
-    assert closed == [1]
-    assert not left.exists()
-    ended.kill()  # as the trial's end does, once more
-    assert closed == [1]
+    with monkeypatch.context() as stuck:
+        stuck.setattr(f"harness.node.subject_process.{what}", fail)
+        with pytest.raises(ComponentError, match="It does not end"):
+            ended.kill()
+    assert closed == []
+    assert left.exists()
+    for _ in range(2):
+        ended.kill()  # as the trial's end does, once more
+        assert closed == [1]
+        assert not left.exists()
 
 
 def test_where_its_log_cannot_be_cut_what_it_left_is_removed(
@@ -150,24 +151,55 @@ def test_where_its_log_cannot_be_cut_what_it_left_is_removed(
     assert ended._remarks[0] == "The log of x was not made short: Input/output error."
 
 
-def test_one_whose_log_cannot_be_looked_at_does_not_go_on(
-    ended: Any, places: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def fresh(ended: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The same before it is started; something was said in its log before."""
+    monkeypatch.setattr(subject_process.bpf_programs, "ids", frozenset)
+    ended._started, ended._log = False, tmp_path / "log"
+    ended._log.write_text("before\n")
+    ended._mark, ended._seen, ended._placeholders = int, set(), dict
+    ended.spec, ended._cpus = SimpleNamespace(command=["x"]), ()
+    return ended
+
+
+def test_one_whose_log_cannot_be_looked_at_is_not_spawned(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    killed = list[Path]()
-    process = SimpleNamespace(log_start=0)
-    monkeypatch.setattr(subject_process.cgroup, "terminate", lambda own, _: killed.append(own))
-    monkeypatch.setattr(subject_process.processes, "spawn", lambda *_, **__: process)
-    monkeypatch.setattr(subject_process.bpf_programs, "ids", frozenset)
+    spawned = list[object]()
+    monkeypatch.setattr(subject_process.processes, "spawn", lambda *_, **__: spawned.append(1))
     monkeypatch.setattr(subject_process, "LimitedLog", fail)
-    ended._closing, ended._started = contextlib.ExitStack(), False
-    ended._mark, ended._seen, ended._placeholders = int, set(), dict
-    ended.spec, ended._log, ended._cpus = SimpleNamespace(command=["x"]), tmp_path / "log", ()
-    with pytest.raises(OSError, match="Too many open files"):
-        ended.start()
-    assert killed == [tmp_path]
+    with pytest.raises(StoreError, match=r"Cannot write .*/log: Too many open files"):
+        fresh.start()
+    assert spawned == []
+
+
+def test_one_that_cannot_be_spawned_has_its_log_closed(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise NeedError("Cannot start x.")
+
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(subject_process.processes, "spawn", fail)
+    with pytest.raises(NeedError, match="Cannot start x"):
+        fresh.start()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert not fresh._started
+
+
+def test_what_was_in_its_log_before_is_none_of_its_words(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def speak(*_: object, log: Path, **__: object) -> None:
+        log.write_text(log.read_text() + "said\n")
+
+    monkeypatch.setattr(subject_process.processes, "spawn", speak)
+    fresh.start()
+    assert fresh._words.said() == "said\n"
+    fresh.kill()
 
 
 def test_a_pin_that_cannot_be_removed_is_not_told_as_removed(

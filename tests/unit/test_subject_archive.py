@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -16,11 +18,14 @@ from typing import Any
 import pytest
 
 from harness.collectors import resolve
-from harness.errors import ComponentError, HarnessError, InputError, UnavailableError
+from harness.errors import ComponentError, HarnessError, InputError, NeedError, UnavailableError
+from harness.linux import processes
 from harness.node import answers, subject_source
 from harness.plan import definitions
 from harness.stack import archives
-from harness.wire import codec
+from harness.targets import local, ssh
+from harness.targets.kubernetes import target as cluster
+from harness.wire import codec, folder_lock
 from harness.wire.subject import Subject
 from tests import waiting
 from tests.unit import defined
@@ -105,10 +110,10 @@ def test_two_that_want_it_at_once_get_it_once(
     subject, fetch = made(), archives.fetch
     other = threading.Thread(target=subject_source.get, args=("mine", subject, ""))
     waits = threading.Event()
-    locked = subject_source._is_locked
+    take = folder_lock.take
 
-    def _is_locked(descriptor: int) -> bool:
-        if not (found := locked(descriptor)):
+    def taken(descriptor: int, **how: Any) -> bool:
+        if not (found := take(descriptor, **how)):
             waits.set()
         return found
 
@@ -118,7 +123,7 @@ def test_two_that_want_it_at_once_get_it_once(
             assert waits.wait(waiting.PATIENCE_SECONDS)
         return fetch(*about)
 
-    monkeypatch.setattr(subject_source, "_is_locked", _is_locked)
+    monkeypatch.setattr(folder_lock, "take", taken)
     monkeypatch.setattr(archives, "fetch", slow)
     subject_source.get("mine", subject, "")
     (home,) = cache.iterdir()
@@ -133,11 +138,86 @@ def test_one_that_waits_too_long_for_another_says_so(
 ) -> None:
     monkeypatch.setattr(subject_source, "WAIT_SECONDS", 0.0)
     subject = made()
-    with subject_source._alone("other", cache):
+    with subject_source._alone(NeedError):
         told = _refused(subject, cache)
     assert told["class"] == UnavailableError.__name__
     assert "another process has been getting one for 0 s" in told["what"]
     assert site.asked == []
+
+
+def test_what_was_got_goes_whole_but_not_while_one_is_got(
+    made: Made, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert subject_source.emptied() == ""
+    assert not cache.parent.exists()
+    subject_source.get("mine", made(), "")
+    monkeypatch.setattr(subject_source, "WAIT_SECONDS", 0.0)
+    with subject_source._alone(NeedError), pytest.raises(NeedError) as error:
+        subject_source.emptied()
+    assert "cannot be removed: another process has been getting one" in error.value.what
+    assert len(list(cache.iterdir())) == 1
+    assert subject_source.emptied().startswith(f"Removed the cache {cache}: ")
+    assert not cache.parent.exists()
+
+
+def test_a_file_system_without_locks_gives_it_all_the_same(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (errno.ENOLCK, errno.EOPNOTSUPP):
+        monkeypatch.setattr(fcntl, "flock", _failing(number))
+        subject_source.get("mine", made(), "")
+        assert subject_source.emptied()
+
+
+def test_a_cache_that_cannot_be_had_is_no_fault_of_who_gives_it(
+    made: Made, cache: Path, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fcntl, "flock", _failing(errno.EIO))
+    told = _refused(made(), cache)
+    assert told["class"] == UnavailableError.__name__
+    assert f"the cache {cache} cannot be written: Input/output error." in told["what"]
+    cache.rmdir()
+    cache.write_text("Somebody's file.")
+    with pytest.raises(UnavailableError, match=f"the cache {cache} cannot be written: File exists"):
+        subject_source.get("mine", made(), "")
+    assert site.asked == []
+
+
+def _failing(number: int) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+def test_what_waiting_took_is_not_left_for_fetching(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that only waiting for another process moves."""
+    now, had, fetch = [1000.0], list[float](), archives.fetch
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    open_locked = folder_lock.open_locked
+
+    def waited(*about: Any) -> int:
+        now[0] += 100.0
+        return open_locked(*about)
+
+    def fetched(*about: Any) -> Path:
+        had.append(about[-1])
+        return fetch(*about)
+
+    monkeypatch.setattr(subject_source, "time", clock)
+    monkeypatch.setattr(folder_lock, "open_locked", waited)
+    monkeypatch.setattr(archives, "fetch", fetched)
+    subject_source.get("mine", made(), "")
+    assert had == [subject_source.GET_SECONDS - 100.0]
+
+
+@pytest.mark.parametrize("target", [local, ssh, cluster])
+def test_a_node_answers_in_time_that_it_could_not_be_had(target: Any) -> None:
+    """Its connection and its last byte may come late, or a killed program may be slow to end."""
+    last = max(2 * archives.FETCH_SECONDS, processes.KILLED_SECONDS)
+    assert subject_source.GET_SECONDS + last < target.ANSWER_SECONDS
 
 
 def test_what_was_got_stays_when_another_try_fails(made: Made, site: Site, cache: Path) -> None:
