@@ -71,7 +71,8 @@ class Evidence:
     """What one run, certificate or submission tells.
 
     `arms` has the collectors (joined by +, in order) and the method of each arm, `silent` the
-    services and arms whose programs saw no events, `harmed` those that answered worse.
+    services and arms whose programs saw no events, `harmed` those that answered worse. `command`
+    is what measured it, where that is known: a submission does not tell.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Evidence:
     rates: Mapping[str, float] = field(default_factory=dict)
     silent: frozenset[tuple[str, str]] = frozenset()
     harmed: frozenset[tuple[str, str]] = frozenset()
+    command: str = ""
 
     def row(self, workload: str, arm: str, names: Iterable[str]) -> Comparison | None:
         """The first of these metrics that this service and arm have."""

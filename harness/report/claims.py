@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -23,6 +24,7 @@ _OPEN = ("Claim", "Source, date", "Conditions there", "Measure it")
 _OF_EVIDENCE = ("Run", "Began", "Machine", "Kernel", "harness", "Statistics", "Who")
 _ESCAPES = {ord(sign): f"\\{sign}" for sign in "\\`*_[]<>|~#"}
 _OF_ADDRESSES = "/:.?=&%#-_~"
+_BREAKS_OUT = re.compile(r"[`|\n]")  # of a span of code in a table
 _WHO = {"run": "published here", "certificate": "published here", "submission": "submitted"}
 
 
@@ -119,11 +121,11 @@ def _answered(answers: Sequence[Answer]) -> Iterator[tuple[str, ...]]:
         before = claim.id
         verdict = f"**{answer.verdict}**" + (f": {_safe(answer.why)}" if answer.why else "")
         here = _safe(figure(answer.figure))
-        yield (*told, here, verdict, _where(answer), _command(claim))
+        yield (*told, here, verdict, _where(answer), _code(repeated(answer)))
 
 
 def _unmeasured(claim: CheckableClaim) -> tuple[str, ...]:
-    return (*_claimed(claim), _command(claim))
+    return (*_claimed(claim), _code(claim.command))
 
 
 def _unanswered(answer: Answer) -> str:
@@ -132,8 +134,14 @@ def _unanswered(answer: Answer) -> str:
     return f"- {told} ({source}): **{answer.verdict}**, {_safe(answer.why).rstrip('.')}."
 
 
-def _command(claim: CheckableClaim) -> str:
-    return f"`{claim.command}`" if claim.command else ""  # `claim` takes none that breaks out
+def repeated(answer: Answer) -> str:
+    """What measures it again: the command of the run that answers it, if that is told."""
+    told = answer.evidence.command if answer.evidence else ""
+    return told if told and not _BREAKS_OUT.search(told) else answer.claim.command
+
+
+def _code(command: str) -> str:
+    return f"`{command}`" if command else ""  # `claim` takes none that breaks out
 
 
 def _claimed(claim: CheckableClaim) -> tuple[str, str, str]:
@@ -180,7 +188,7 @@ def _told(answer: Answer) -> dict[str, Any]:
         "version": found.version if found else None,
         "statistics": found.statistics if found else None,
         "workload": answer.workload, "collectors": answer.collectors, "here": answer.here,
-        "command": answer.claim.command,
+        "command": repeated(answer),
     }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,7 @@ def of_report(document: Mapping[str, Any], folder: Path) -> Evidence:
             tuple(told.rows.values()), told.complete, told.rates,
             frozenset((e["workload"], e["arm"]) for e in document.get("without_events", ())),
             frozenset((e["workload"], e["arm"]) for e in document.get("harms", ()) if e["certain"]),
+            shlex.join(document["command"]),
         )  # fmt: skip
     except (KeyError, TypeError) as error:
         raise StoreError(
@@ -97,6 +99,7 @@ def of_certificate(found: Mapping[str, Any], path: Path) -> Evidence:
         path.parent.name, link, "certificate", str(found.get("made", "")),
         str(found.get("version", "")), 0, submission.target(found.get("command", ())),
         submission.machine(found.get("facts") or {}), {ENTRY: ("entry", "")}, costs,
+        command=shlex.join(found.get("command", ())),
     )  # fmt: skip
 
 

@@ -68,6 +68,18 @@ def test_a_verdict_is_of_the_whole_interval(low: float, high: float, expected: s
     assert verdict(run(row(low, high))) == (expected, "")
 
 
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [("harness evaluate standard", "harness evaluate standard"), ("", CLAIM.command),
+     ("harness evaluate `x`", CLAIM.command), ("harness evaluate a|b", CLAIM.command)],
+)  # fmt: skip
+def test_a_figure_is_repeated_by_the_command_of_its_run(told: str, expected: str) -> None:
+    found = run(row(0.1, 0.9), command=told)
+    (answer,) = claimed.answers(CLAIM, [found], {})
+    assert f"| `{expected}` |" in texts.markdown([answer], [found])
+    assert texts.document([answer])["claims"][0]["command"] == expected
+
+
 def test_a_figure_that_decides_nothing_is_not_resolved() -> None:
     good, at = row(0.1, 0.9), frozenset({("go", "http")})
     assert "not complete" in verdict(run(good, complete=False))[1]
