@@ -36,7 +36,7 @@ from questions import FREQUENCY, QUESTIONS, TRACEFS, Question, Tool
 from receiver import Receiver
 
 from harness.errors import HarnessError
-from harness.linux import processes
+from harness.linux import cpu_idle, processes
 from harness.meters import memory
 from harness.meters.bpfstats import StatsEnabled, Watched
 from harness.wire.control import Client
@@ -83,6 +83,7 @@ def main() -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         maker = stack.enter_context(_maker(folder, options.events))
         stack.enter_context(StatsEnabled())
+        options.polling = stack.enter_context(cpu_idle.polling())
         order = random.Random(SEED)
         for number in range(options.rounds):
             for question in order.sample(QUESTIONS, len(QUESTIONS)):

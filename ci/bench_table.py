@@ -81,6 +81,7 @@ def text(
 def _head(options: argparse.Namespace) -> Iterator[str]:
     yield f"Linux {platform.release()}, {os.cpu_count()} CPUs, {time.strftime('%Y-%m-%d')};"
     yield f"load when it began: {options.load:.1f}. {'; '.join(options.versions)}."
+    yield "Idle CPUs " + ("polled." if options.polling else "halted: what is idle wakes up cold.")
     yield f"Rounds: {options.rounds}, in random order; each was alone in its turn, for"
     yield f"{options.seconds:g} s without events and as long with them; no more than"
     yield f"{options.rate:g} events a second were made. Figures are medians of rounds."

@@ -28,7 +28,7 @@ import makers
 from bench_process import cpu_ns_of
 from receiver import Receiver
 
-from harness.linux import processes
+from harness.linux import cpu_idle, processes
 from harness.meters import memory
 from harness.wire.control import Client
 
@@ -61,6 +61,7 @@ def main() -> int:
     makers.end_in_order()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        options.polling = stack.enter_context(cpu_idle.polling())
         place = stack.enter_context(makers.place("agents"))
         _, port = stack.enter_context(makers.service(place, folder))
         receiver = Receiver()
@@ -166,7 +167,8 @@ def _table(found: dict[str, list[Figures]], options: argparse.Namespace) -> Iter
     """Each figure, and its ratio to the first row's."""
     first, *_ = found.values()
     names = list(first[0])
-    yield f"All of {', '.join(COLLECTORS)}; {options.rate:g} requests a second, a span of each."
+    yield f"All of {', '.join(COLLECTORS)}; {options.rate:g} requests a second, a span of each;"
+    yield f"idle CPUs {'polled' if options.polling else 'halted'}."
     yield ""
     yield f"| agents | {' | '.join(names)} |"
     yield "| --- |" + " --- |" * len(names)

@@ -108,7 +108,7 @@ def test_a_round_is_compared_with_ours_of_the_same_round(monkeypatch: pytest.Mon
     }
     failed = {(question.name, "BCC tcplife"): table.Failed("Unable to find kernel headers.")}
     options = argparse.Namespace(
-        rounds=3, seconds=12.0, rate=500.0, load=0.1, versions=["bpftrace 1"], note=""
+        rounds=3, seconds=12.0, rate=500.0, load=0.1, polling=True, versions=["bpftrace 1"], note=""
     )
     text = table.text([question], found, failed, options)
     costs = "100 | 99 | 8.00 (4.00 to 12.00) | 2.0 | 8.0 (4.0 to 12.0) | 16.0 (8.0 to 24.0)"
