@@ -183,9 +183,8 @@ def status(options: Options, *, prove: bool = True) -> dict[str, Any]:
 
 
 def running(cluster: Cluster) -> list[dict[str, Any]]:
-    """All pods of the namespace but those that have done what they were for."""
-    found = cluster.get("pods")
-    return [each for each in found if each.get("status", {}).get("phase") != "Succeeded"]
+    """The pods of the namespace that count, see `pods.current`."""
+    return pods.current(cluster.get("pods"))
 
 
 def is_ours(cluster: Cluster) -> bool:
