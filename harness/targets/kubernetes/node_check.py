@@ -27,8 +27,10 @@ def require(
 ) -> None:
     """NeedError, naming the node and what its kernel refuses, if a collector cannot run there.
 
-    `pull_secret` is what nodes pull the image with, if they need one.
+    `pull_secret` is what nodes pull the image with, if they need one. What an `up` left
+    there that was killed goes.
     """
+    node_pod.remove_orphans(cluster)
     asked = trials.needs({name: REGISTRY[name] for name in collectors})
     said = []
     for kernel, node in kernels(cluster.get("nodes")).items():
