@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 
 from harness.cli import app
 from harness.errors import ComponentError, HarnessError, InputError, NeedError
-from harness.targets.kubernetes import charts, namespaces, production, profiles, removal
+from harness.targets.kubernetes import charts, namespaces, node_check, production, profiles, removal
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kubectl import Cluster
 from tests.unit.helmed import Told, on_path, statefulset
@@ -135,6 +136,46 @@ def test_without_a_default_storage_class_nothing_is_made(told: Told) -> None:
     assert "kubectl annotate storageclass" in caught.value.next_step
     assert not told.helm
     assert not told.kubectl
+
+
+def test_nodes_are_tried_with_the_agents_image_and_collectors_before_anything_is_installed(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Any] = []
+
+    def note(*asked: Any) -> None:
+        assert not told.helm
+        assert [each["kind"] for each in told.applied] == ["Namespace"]
+        tried.append(asked[1:3])
+
+    monkeypatch.setattr(node_check, "require_admitted", note)
+    monkeypatch.setattr(node_check, "require", note)
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("agents: {collectors: {flows: null}}\n")
+    up(replace(PRODUCTION, values=(f"harness-agents={mine}",)))
+    assert tried == [("localhost/node:1",), ("localhost/node:1", ["flows", "guard", "http"])]
+    (rendered,) = (told.folder / "helm.rendered").read_text().splitlines()
+    assert rendered.endswith(f"--values={charts.known()[-1].file} --values={mine}")
+
+
+@pytest.mark.parametrize("name", ["require", "require_admitted"])
+def test_what_nodes_or_a_policy_refuse_leaves_nothing_behind(
+    told: Told, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise NeedError("It cannot be.", "No BTF.", "Take others.")
+
+    monkeypatch.setattr(node_check, name, refuse)
+    with pytest.raises(NeedError, match="It cannot be"):
+        up()
+    assert not told.helm
+    assert [each["kind"] for each in told.applied] == ["Namespace"]
+    gone = ["delete", "namespace", "harness"]
+    assert [line[2:5] for line in told.kubectl if line[2] == "delete"] == [gone]
+    told.forget()
+    with pytest.raises(NeedError, match="It cannot be"):
+        up()  # to the stand-in it is still there
+    assert not [line for line in told.kubectl if line[2] == "delete"]
 
 
 def test_a_second_operator_is_refused(told: Told) -> None:
