@@ -83,7 +83,10 @@ def test_what_an_up_left_that_was_killed_goes_before_nodes_are_tried(
 ) -> None:
     """It is privileged, and of the namespace of the stack, which evaluations do not look into."""
     host, here = socket.gethostname(), os.getpid()
-    killed = {"name": "harness-node-1", "annotations": {node_pod.OWNER: json.dumps([host, here, 0])}}
+    killed = {
+        "name": "harness-node-1",
+        "annotations": {node_pod.OWNER: json.dumps([host, here, 0])},
+    }
     others = {"name": "harness-node-2", "annotations": {node_pod.OWNER: node_pod.owner()}}
     found = [{"kind": "Pod", "metadata": each} for each in (killed, others)]
     asked: list[str] = []

@@ -135,7 +135,8 @@ def _is_over(pod: dict[str, Any]) -> bool:
         return False
     owners = pod["metadata"].get("ownerReferences", ())
     return not any(
-        each.get("controller") and each.get("kind") in ("DaemonSet", "StatefulSet") for each in owners
+        each.get("controller") and each.get("kind") in ("DaemonSet", "StatefulSet")
+        for each in owners
     )
 
 
