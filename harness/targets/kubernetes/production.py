@@ -210,7 +210,7 @@ def _steps(options: Options, image: str) -> list[Step]:
 
 
 def _require_nodes(cluster: Cluster, image: str, steps: Sequence[Step], tell: Tell) -> None:
-    """NeedError unless the cluster admits pods as the agents', and kernels take their collectors."""
+    """NeedError unless the cluster admits pods as the agents', and kernels their collectors."""
     (agents,) = (each for each in steps if not each.chart.repository)
     node_check.require_admitted(cluster, image)
     collectors = rendering.collectors(agents.chart, agents.files)
