@@ -128,7 +128,7 @@ def _unclaimed(cluster: Cluster, since: str) -> list[str]:
 
 def _defined(cluster: Cluster, since: str) -> list[str]:
     """Those that are not older than that; all where nothing is said."""
-    columns = "--output=custom-columns=:.metadata.name,:.metadata.creationTimestamp"
+    columns = "--output=custom-columns=NAME:.metadata.name,MADE:.metadata.creationTimestamp"
     said = cluster.run("get", "customresourcedefinitions", "--no-headers", columns).stdout
     found = [line.split() for line in said.splitlines()]
     return [name for name, made in found if name.endswith(_GROUP) and made >= since]
