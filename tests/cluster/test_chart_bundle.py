@@ -11,7 +11,15 @@ import pytest
 
 from harness.errors import NeedError
 from harness.linux import processes
-from harness.targets.kubernetes import archive, charts, production, proof, rendering, sources
+from harness.targets.kubernetes import (
+    archive,
+    charts,
+    node_check,
+    production,
+    proof,
+    rendering,
+    sources,
+)
 from harness.targets.kubernetes.chart_bundle import Given
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kubectl import Cluster
@@ -92,6 +100,13 @@ def test_our_own_chart_runs_our_image_alone(machine: Machine, tmp_path: Path) ->
     assert rendering.images(ours, "", [ours.file, image]) == [OWN]
 
 
+def test_the_agents_collectors_are_those_of_the_values(machine: Machine, tmp_path: Path) -> None:
+    ours, mine = charts.known()[-1], tmp_path / "mine.yaml"
+    mine.write_text("agents: {collectors: {guard: null}}\n")
+    assert set(rendering.collectors(ours, [ours.file])) == set(node_check.COLLECTORS)
+    assert rendering.collectors(ours, [ours.file, mine]) == ["flows", "http"]
+
+
 def operated() -> str:
     """The chart of the operator, with what the operator would make: nothing operates here."""
     operator = OPERATED.partition("---")[0]
@@ -144,6 +159,7 @@ def test_up_installs_all_of_it_and_pods_ask_for_no_image_that_it_lacks(
     simulation: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proof, "prove", lambda *_, **__: proof.Proved())  # nothing runs in pods
+    monkeypatch.setattr(node_check, "require", lambda *_: None)
     folder = charted.archives(tmp_path / "charts", {"kube-prometheus-stack": operated()})
     file = tmp_path / "production.tar"
     made = sources.bundle(file, print, stays=Given(str(folder)))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import socket
 from typing import Any
 
 import pytest
 import yaml
 
 from harness.errors import NeedError, UnavailableError
-from harness.targets.kubernetes import helm, node_check
+from harness.targets.kubernetes import helm, node_check, node_pod
 from harness.targets.kubernetes.kubectl import Cluster
 
 CLUSTER = Cluster("shop", "harness")
@@ -70,8 +73,34 @@ def test_the_pod_that_tries_them_pulls_as_the_others_do(
     monkeypatch.setattr(node_check.node_pod, "answer", lambda *_: None)
     node_check.require(CLUSTER, "there/image:1", ["http"], lambda _: None, secret)
     (spec,) = made
+    assert spec["activeDeadlineSeconds"] <= 900  # if `up` is killed, it is not there for a day
     assert spec["containers"][0]["image"] == "there/image:1"
     assert spec.get("imagePullSecrets") == ([{"name": secret}] if secret else None)
+
+
+def test_what_an_up_left_that_was_killed_goes_before_nodes_are_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is privileged, and of the namespace of the stack, which evaluations do not look into."""
+    host, here = socket.gethostname(), os.getpid()
+    killed = {
+        "name": "harness-node-1",
+        "annotations": {node_pod.OWNER: json.dumps([host, here, 0])},
+    }
+    others = {"name": "harness-node-2", "annotations": {node_pod.OWNER: node_pod.owner()}}
+    found = [{"kind": "Pod", "metadata": each} for each in (killed, others)]
+    asked: list[str] = []
+
+    def get(_: Cluster, what: str, *__: str) -> Any:
+        asked.append(what)
+        return found if what.startswith("pods") else NODES
+
+    monkeypatch.setattr(Cluster, "get", get)
+    monkeypatch.setattr(node_pod, "remove", lambda _, *what: asked.extend(what))
+    monkeypatch.setattr(node_pod, "asked", lambda *_: asked.append("a node"))
+    node_check.require(CLUSTER, "image:1", ["http"], lambda _: None)
+    assert asked[1] == "pod/harness-node-1"
+    assert asked[2:] == ["nodes", "a node", "a node"]
 
 
 def test_a_cluster_that_admits_no_such_pods_is_told_in_its_words(

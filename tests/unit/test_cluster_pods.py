@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from harness.errors import ComponentError
-from harness.targets.kubernetes import condition, pods, proof, values
+from harness.targets.kubernetes import condition, helm, pods, production, proof, values
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kubectl import Cluster
 
@@ -113,3 +113,34 @@ def test_a_claim_without_a_volume_is_told_from_a_full_cluster() -> None:
     trouble = only(pod(conditions=[waiting]))
     assert trouble.kind == "volume"
     assert "--storage-class" in pods.failure(CLUSTER, trouble).next_step
+
+
+def ended(phase: str, kind: str = "") -> dict[str, Any]:
+    """One that a controller of this kind made, or nobody."""
+    owners = [{"kind": kind, "name": "jaeger", "controller": True}] if kind else []
+    found = pod(conditions=[{"type": "Ready", "status": "False"}])
+    found["metadata"]["ownerReferences"] = owners
+    found["status"] |= {"phase": phase, "reason": "Evicted"}
+    return found
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+@pytest.mark.parametrize("kind", ["ReplicaSet", "Job", ""])
+def test_a_pod_that_has_ended_for_good_does_not_count(
+    phase: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays as long as nobody deletes it: no `up` would be done, each would be undone."""
+    here = pod(conditions=[{"type": "Ready", "status": "True"}])
+    monkeypatch.setattr(Cluster, "get", lambda *_: [ended(phase, kind), here])
+    assert pods.ours(CLUSTER) == [here]
+    assert production.running(CLUSTER) == [here]
+    assert helm._is_ready(CLUSTER, helm.Release("harness", (), ()))
+    assert helm._is_ready(CLUSTER, helm.Release("tempo", (), (), pods=production.running))
+
+
+@pytest.mark.parametrize("kind", ["DaemonSet", "StatefulSet"])
+def test_a_pod_that_has_ended_and_has_no_other_in_its_place_counts(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Cluster, "get", lambda *_: [ended("Failed", kind)])
+    assert not helm._is_ready(CLUSTER, helm.Release("harness", (), ()))

@@ -11,8 +11,9 @@ import pytest
 
 from harness.linux.procfs import Procfs
 from harness.node import answers
-from harness.targets.kubernetes import programs
+from harness.targets.kubernetes import node_pod, programs
 from harness.targets.kubernetes.chosen import Options
+from harness.targets.kubernetes.kubectl import Cluster
 from harness.targets.kubernetes.programs import Held
 from tests.unit.dockered import Machine, on_path
 
@@ -94,3 +95,27 @@ def test_programs_of_this_cgroup_are_those_that_its_processes_hold(
     monkeypatch.setattr(answers, "HOST", Procfs(tmp_path))
     monkeypatch.setattr(answers.bpf_programs, "held", held.get)
     assert answers.programs() == [3, 5]
+
+
+@pytest.mark.parametrize(("phase", "goes"), [("Failed", True), ("Running", False)])
+def test_a_pod_that_ended_by_its_deadline_keeps_no_namespace(
+    phase: str, goes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of a `harness` which was killed on another machine, from which nobody removes it."""
+    there = {"namespace": {"metadata": {"labels": OURS}}}
+    node = {"metadata": {"name": "harness-node-1"}, "status": {"phase": phase}}
+    monkeypatch.setattr(Cluster, "get", lambda _, what, __: [there.get(what, node)])
+    removed: list[str] = []
+    monkeypatch.setattr(node_pod, "remove", lambda _, *what: removed.extend(what))
+    node_pod.remove_namespace(Cluster("shop", "harness-evaluate"))
+    assert removed == (["namespace/harness-evaluate"] if goes else [])
+
+
+def test_what_was_left_by_who_was_killed_goes_before_nodes_are_asked(
+    machine: Machine, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    cluster(machine, log)
+    list(programs.left(THERE, [Held("a", "registry/node:1", (7,))], lambda _: None))
+    said = log.read_text()
+    assert said.index("get pods,deployments.apps") < said.index("get pods --field-selector")

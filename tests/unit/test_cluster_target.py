@@ -106,6 +106,35 @@ esac""",
     assert "Ask for a role that may list pods in the whole cluster" in caught.value.next_step
 
 
+@pytest.mark.parametrize(
+    ("verb", "resource", "where"),
+    [
+        ("patch", "namespaces", ""),
+        ("create", "pods", ""),
+        ("patch", "pods", ""),
+        ("delete", "pods", ""),
+        ("get", "pods", " --all-namespaces"),
+    ],
+)
+def test_a_right_that_up_needs_is_asked_before(
+    program, verb: str, resource: str, where: str
+) -> None:
+    """Who may make no pods was told that the cluster admits no privileged ones."""
+    version = json.dumps({"serverVersion": {"major": "1", "minor": "34", "gitVersion": "v1.34"}})
+    program(
+        "kubectl",
+        f"""case "$*" in
+*version*) echo '{version}';;
+*"can-i {verb} {resource}{where}") echo no; exit 1;;
+*can-i*) echo yes;;
+*) echo '{{"items": []}}';;
+esac""",
+    )
+    with pytest.raises(NeedError, match=f"Not met: may {verb} {resource}") as caught:
+        preflight.require(preflight.cluster(Cluster("shop", "harness"), "x86_64"))
+    assert f"Ask for a role that may {verb} {resource} in" in caught.value.next_step
+
+
 def test_what_is_in_no_namespace_is_known_by_its_release_and_goes_with_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

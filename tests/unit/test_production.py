@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 
 from harness.cli import app
 from harness.errors import ComponentError, HarnessError, InputError, NeedError
-from harness.targets.kubernetes import charts, namespaces, production, profiles, removal
+from harness.targets.kubernetes import charts, namespaces, node_check, production, profiles, removal
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kubectl import Cluster
 from tests.unit.helmed import Told, on_path, statefulset
@@ -137,6 +138,46 @@ def test_without_a_default_storage_class_nothing_is_made(told: Told) -> None:
     assert not told.kubectl
 
 
+def test_nodes_are_tried_with_the_agents_image_and_collectors_before_anything_is_installed(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Any] = []
+
+    def note(*asked: Any) -> None:
+        assert not told.helm
+        assert [each["kind"] for each in told.applied] == ["Namespace"]
+        tried.append(asked[1:3])
+
+    monkeypatch.setattr(node_check, "require_admitted", note)
+    monkeypatch.setattr(node_check, "require", note)
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("agents: {collectors: {flows: null}}\n")
+    up(replace(PRODUCTION, values=(f"harness-agents={mine}",)))
+    assert tried == [("localhost/node:1",), ("localhost/node:1", ["flows", "guard", "http"])]
+    (rendered,) = (told.folder / "helm.rendered").read_text().splitlines()
+    assert rendered.endswith(f"--values={charts.known()[-1].file} --values={mine}")
+
+
+@pytest.mark.parametrize("name", ["require", "require_admitted"])
+def test_what_nodes_or_a_policy_refuse_leaves_nothing_behind(
+    told: Told, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise NeedError("It cannot be.", "No BTF.", "Take others.")
+
+    monkeypatch.setattr(node_check, name, refuse)
+    with pytest.raises(NeedError, match="It cannot be"):
+        up()
+    assert not told.helm
+    assert [each["kind"] for each in told.applied] == ["Namespace"]
+    gone = ["delete", "namespace", "harness"]
+    assert [line[2:5] for line in told.kubectl if line[2] == "delete"] == [gone]
+    told.forget()
+    with pytest.raises(NeedError, match="It cannot be"):
+        up()  # to the stand-in it is still there
+    assert not [line for line in told.kubectl if line[2] == "delete"]
+
+
 def test_a_second_operator_is_refused(told: Told) -> None:
     told.answers("deployments", {"metadata": {"name": "operator", "namespace": "monitoring"}})
     with pytest.raises(NeedError, match="one is in monitoring"):
@@ -212,18 +253,65 @@ def test_down_takes_the_data_if_it_is_told_to(told: Told) -> None:
     assert ["delete", "namespace", "harness", "--wait"] in [line[2:] for line in told.kubectl]
 
 
-def test_definitions_go_only_where_nobody_has_an_object_of_them(told: Told) -> None:
-    up()
-    told.forget()
-    kinds = ("rules.monitoring.coreos.com", "probes.monitoring.coreos.com", "others.example.org")
-    names = "\n".join(f"customresourcedefinition.apiextensions.k8s.io/{each}" for each in kinds)
-    (told.folder / "kubectl.names").write_text(f"{names}\n")
-    told.answers("rules.monitoring.coreos.com", {"metadata": {"name": "r", "namespace": "shop"}})
-    options = Options("existing", context="shop", profile="production", crds=True)
-    done = removal.down(options, lambda _: None)
+LABELS = {"app.kubernetes.io/managed-by": "harness", namespaces.PURPOSE: namespaces.PRODUCTION}
+MADE = {"name": "harness", "labels": LABELS, "creationTimestamp": "2026-11-28T10:00:00Z"}
+DEFINED = """
+probes.monitoring.coreos.com   2026-11-28T10:00:07Z
+rules.monitoring.coreos.com    2026-11-28T10:00:07Z
+alerts.monitoring.coreos.com   2026-11-27T23:00:00Z
+others.example.org             2026-11-28T10:00:07Z
+"""
+CRDS = replace(PRODUCTION, crds=True)
+
+
+@pytest.fixture
+def defined(told: Told) -> Told:
+    """The namespace is there, and definitions; one of them was there before."""
+    told.answers("namespace", {"metadata": MADE})
+    (told.folder / "kubectl.names").write_text(DEFINED.lstrip())
+    return told
+
+
+def deleted(told: Told) -> list[str]:
+    return [line[-2] for line in told.kubectl if "customresourcedefinition" in line]
+
+
+def test_definitions_go_only_where_nobody_has_an_object_of_them(defined: Told) -> None:
+    rule = {"metadata": {"name": "r", "namespace": "shop"}}
+    defined.answers("rules.monitoring.coreos.com", rule)
+    done = removal.down(CRDS, lambda _: None)
     assert "Kept: rules.monitoring.coreos.com, of which objects are in shop." in done
-    deleted = [line[-2] for line in told.kubectl if "customresourcedefinition" in line]
-    assert deleted == ["probes.monitoring.coreos.com"]
+    assert deleted(defined) == ["probes.monitoring.coreos.com"]
+
+
+def test_definitions_that_were_there_before_are_left_to_whose_they_are(defined: Told) -> None:
+    removal.down(CRDS, lambda _: None)
+    assert deleted(defined) == ["probes.monitoring.coreos.com", "rules.monitoring.coreos.com"]
+    assert "alerts" not in " ".join(removal.left(PRODUCTION))
+    assert "The definition probes.monitoring.coreos.com is there." in removal.left(PRODUCTION)
+
+
+@pytest.mark.parametrize("labels", [None, {}, LABELS | {namespaces.PURPOSE: "evaluation"}])
+def test_where_nothing_of_ours_was_definitions_are_anothers(defined: Told, labels: Any) -> None:
+    there = [{"metadata": {**MADE, "labels": labels}}] if labels is not None else []
+    defined.answers("namespace", *there)
+    (said,) = removal.down(CRDS, lambda _: None)
+    assert said.startswith(
+        "Kept: probes.monitoring.coreos.com, rules.monitoring.coreos.com, alerts"
+    )
+    assert not defined.kubectl
+    assert removal.left(CRDS) == []
+
+
+def test_definitions_that_outlive_their_namespace_are_told(
+    defined: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = replace(PRODUCTION, volumes=True)
+    said = removal.down(options, lambda _: None)[-1]
+    assert said.startswith("Kept: probes.monitoring.coreos.com, rules.monitoring.coreos.com. ")
+    assert deleted(defined) == []
+    defined.answers("namespace")
+    assert "The definition probes.monitoring.coreos.com is there." in removal.left(options)
 
 
 def test_what_is_left_is_listed(told: Told) -> None:

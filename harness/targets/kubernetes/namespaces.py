@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from harness.errors import NeedError
 from harness.targets.kubernetes.kubectl import MANAGER, Cluster, labels
 
@@ -56,6 +58,19 @@ def by_hand(cluster: Cluster) -> list[str]:
 
 def is_ours(cluster: Cluster, purpose: str = STACK) -> bool:
     """Whether it is there, and we made it for this."""
-    found = cluster.get("namespace", cluster.namespace)
-    given = found[0]["metadata"].get("labels", {}) if found else {}
-    return given.get(MANAGED) == MANAGER and given.get(PURPOSE, STACK) == purpose
+    return _ours(cluster, purpose) is not None
+
+
+def since(cluster: Cluster, purpose: str = STACK) -> str:
+    """When it was made, as the API writes that; empty where `is_ours` is false."""
+    found = _ours(cluster, purpose)
+    return str(found["creationTimestamp"]) if found is not None else ""
+
+
+def _ours(cluster: Cluster, purpose: str) -> dict[str, Any] | None:
+    for found in cluster.get("namespace", cluster.namespace):
+        metadata: dict[str, Any] = found["metadata"]
+        given = metadata.get("labels", {})
+        if given.get(MANAGED) == MANAGER and given.get(PURPOSE, STACK) == purpose:
+            return metadata
+    return None

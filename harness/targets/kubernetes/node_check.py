@@ -1,4 +1,5 @@
-"""Whether the nodes' kernels take the agents' programs, tried in a pod each; for `rollout`.
+"""Whether the nodes' kernels take the agents' programs, tried in a pod each; for `rollout` and
+`production`.
 
 What a node says of itself through the API does not tell: BTF, hooks and lockdown are to be tried.
 """
@@ -27,9 +28,11 @@ def require(
 ) -> None:
     """NeedError, naming the node and what its kernel refuses, if a collector cannot run there.
 
-    `pull_secret` is what nodes pull the image with, if they need one.
+    `pull_secret` is what nodes pull the image with, if they need one. What an `up` left
+    there that was killed goes.
     """
-    asked = trials.needs({name: REGISTRY[name] for name in collectors})
+    node_pod.remove_orphans(cluster)
+    asked = trials.needs({name: REGISTRY[name] for name in collectors if name in REGISTRY})
     said = []
     for kernel, node in kernels(cluster.get("nodes")).items():
         tell(f"trying the collectors' hooks on {node} (Linux {kernel})")

@@ -1,4 +1,6 @@
-"""The pod in which a node side runs: made on a node of a cluster, asked, removed; for `target`."""
+"""The pod in which a node side runs: made on a node of a cluster, asked, removed; for `target`,
+`node_check` and `programs`.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +31,7 @@ ASKED_SECONDS = 120.0
 MEANWHILE_SECONDS = 10.0
 _LOOK_SECONDS = 0.5
 _LONGEST_SECONDS = 24 * 3600  # a pod whose owner was killed ends then by itself
+_QUESTION_SECONDS = 600  # one that is made for a single question, so much sooner
 _PATIENCE_SECONDS = 20.0  # for what may still come, as an image that is pulled again
 _FOLDERS = {
     # what a node side changes and reads of its host: cgroups, what collectors look for, the journal
@@ -106,6 +109,7 @@ def asked(
     """What a node answers in a pod that is made there for this one question."""
     pod = new()
     made = manifest(pod, node, image)
+    made["spec"]["activeDeadlineSeconds"] = _QUESTION_SECONDS
     if pull_secret:
         made["spec"]["imagePullSecrets"] = [{"name": pull_secret}]
     cluster.apply(made)
@@ -173,7 +177,7 @@ def is_orphan(item: Tree) -> bool:
 
 
 def remove_orphans(cluster: Cluster) -> None:
-    """Remove what evaluations made that were killed on this host."""
+    """Remove what was made for evaluations and questions whose process was killed on this host."""
     found = cluster.get("pods,deployments.apps", f"--selector={NAME} in ({POD},{SERVICE})")
     for item in filter(is_orphan, found):
         remove(cluster, f"{item['kind'].lower()}/{item['metadata']['name']}")
@@ -212,7 +216,7 @@ def remove_namespace(cluster: Cluster) -> None:
     """Remove the namespace of evaluations, unless another one uses it or it is another's."""
     if not namespaces.is_ours(cluster, namespaces.EVALUATION):
         return
-    if not cluster.get("pods", f"--selector={NAME}={POD}"):
+    if not pods.current(cluster.get("pods", f"--selector={NAME}={POD}")):
         with contextlib.suppress(CommandError):  # another evaluation may remove it at this moment
             remove(cluster, f"namespace/{cluster.namespace}")
 

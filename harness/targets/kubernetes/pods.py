@@ -97,8 +97,17 @@ def events(cluster: Cluster, pod: str, most: int = 3) -> list[str]:
 
 
 def ours(cluster: Cluster) -> list[dict[str, Any]]:
-    """The pods of the roll-out."""
-    return cluster.get("pods", f"--selector={OURS}")
+    """The pods of the roll-out that count, see `current`."""
+    return current(cluster.get("pods", f"--selector={OURS}"))
+
+
+def current(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of these pods all but those that have ended and are kept for who wants to look at them.
+
+    Nobody starts one again that was evicted, or whose node was shut down: a Deployment has another
+    in its place. A DaemonSet and a StatefulSet remove theirs first: until then they lack one.
+    """
+    return [each for each in found if not _is_over(each)]
 
 
 def selector(workload: dict[str, Any]) -> list[str]:
@@ -119,6 +128,16 @@ def is_ready(pod: dict[str, Any]) -> bool:
     conditions = pod.get("status", {}).get("conditions", ())
     ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
     return ready and "deletionTimestamp" not in pod["metadata"]
+
+
+def _is_over(pod: dict[str, Any]) -> bool:
+    if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed"):
+        return False
+    owners = pod["metadata"].get("ownerReferences", ())
+    return not any(
+        each.get("controller") and each.get("kind") in ("DaemonSet", "StatefulSet")
+        for each in owners
+    )
 
 
 def _lines(cluster: Cluster, trouble: Trouble) -> str:

@@ -14,7 +14,9 @@ from harness.targets.kubernetes.kubectl import Cluster
 
 OLDEST = (1, 27)
 _PERMISSIONS = (
-    ("create", "namespaces"), ("create", "deployments.apps"), ("create", "daemonsets.apps"),
+    ("create", "namespaces"), ("patch", "namespaces"),
+    ("create", "pods"), ("patch", "pods"), ("delete", "pods"),  # in one a kernel is tried
+    ("create", "deployments.apps"), ("create", "daemonsets.apps"),
     ("create", "services"), ("create", "configmaps"), ("create", "secrets"),
     ("create", "networkpolicies.networking.k8s.io"), ("create", "pods/portforward"),
     ("create", "pods/exec"), ("list", "events"), ("list", "nodes"),
@@ -26,13 +28,14 @@ _WIDELY = (
         (verb, "clusterrolebindings.rbac.authorization.k8s.io")
         for verb in ("create", "list", "delete")
     ),
-    ("list", "pods"), ("watch", "pods"),  # nobody may give a right away that he has not
+    # nobody may give a right away that he has not
+    ("get", "pods"), ("list", "pods"), ("watch", "pods"),
 )  # fmt: skip
 _MEASURING = (
     ("create", "namespaces"), ("patch", "namespaces"), ("delete", "namespaces"),
-    ("create", "pods"), ("patch", "pods"), ("list", "pods"), ("delete", "pods"),
-    ("create", "pods/exec"), ("create", "deployments.apps"), ("patch", "deployments.apps"),
-    ("delete", "deployments.apps"), ("list", "nodes"),
+    ("create", "pods"), ("patch", "pods"), ("get", "pods"), ("list", "pods"),
+    ("delete", "pods"), ("create", "pods/exec"), ("create", "deployments.apps"),
+    ("patch", "deployments.apps"), ("delete", "deployments.apps"), ("list", "nodes"),
 )  # fmt: skip
 _PULLING = (("create", "secrets"), ("patch", "serviceaccounts"))
 _HINTS = {

@@ -24,10 +24,12 @@ from harness.targets.kubernetes import (
     helm,
     namespaces,
     needs,
+    node_check,
     pages,
     pods,
     preflight,
     proof,
+    rendering,
     rollout,
     selectors,
     sources,
@@ -127,7 +129,11 @@ def install(
     if options.target == "kind":
         with timed(phases, "images", tell):
             sources.load(Kind(options.name, chosen.home(options.name)), bundle, [image], tell)
-    namespaces.make(cluster, "--namespace", namespaces.PRODUCTION)
+    with (
+        rollout.removed_if_new(cluster, namespaces.PRODUCTION),
+        timed(phases, "node checks", tell),
+    ):
+        _require_nodes(cluster, image, steps, tell)
     _make_password(cluster)
     for step in due or steps:
         with timed(phases, step.chart.release, tell):
@@ -183,9 +189,8 @@ def status(options: Options, *, prove: bool = True) -> dict[str, Any]:
 
 
 def running(cluster: Cluster) -> list[dict[str, Any]]:
-    """All pods of the namespace but those that have done what they were for."""
-    found = cluster.get("pods")
-    return [each for each in found if each.get("status", {}).get("phase") != "Succeeded"]
+    """The pods of the namespace that count, see `pods.current`."""
+    return pods.current(cluster.get("pods"))
 
 
 def is_ours(cluster: Cluster) -> bool:
@@ -202,6 +207,14 @@ def _steps(options: Options, image: str) -> list[Step]:
         Step(each, [each.file, *further[each.release]], {} if each.repository else own)
         for each in charts.known()
     ]
+
+
+def _require_nodes(cluster: Cluster, image: str, steps: Sequence[Step], tell: Tell) -> None:
+    """NeedError unless the cluster admits pods as the agents', and kernels their collectors."""
+    (agents,) = (each for each in steps if not each.chart.repository)
+    node_check.require_admitted(cluster, image)
+    collectors = rendering.collectors(agents.chart, agents.files)
+    node_check.require(cluster, image, collectors, tell)
 
 
 def _is_there(cluster: Cluster, step: Step) -> bool:

@@ -44,6 +44,7 @@ def left(options: Options, before: Sequence[Held], tell: Tell) -> Iterator[str]:
     cluster = replace(chosen.existing(options), namespace=namespaces.FOR_EVALUATION)
     namespaces.make(cluster, "--namespace", namespaces.EVALUATION)
     try:
+        node_pod.remove_orphans(cluster)  # of one that was killed
         for each in before:
             yield from _left(cluster, each, tell)
     finally:

@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.targets.kubernetes import charts, chosen, helm, needs, production, rollout, wide
+from harness.targets.kubernetes import (
+    charts,
+    chosen,
+    helm,
+    namespaces,
+    needs,
+    production,
+    rollout,
+    wide,
+)
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kubectl import Cluster
 from harness.targets.kubernetes.rollout import Tell
@@ -25,11 +34,14 @@ def down(options: Options, tell: Tell) -> list[str]:
         return rollout.down(options, tell)
     with chosen.alone(options):
         cluster = chosen.existing(options)
+        since = namespaces.since(cluster, namespaces.PRODUCTION)  # it may be gone afterwards
         done = list(_uninstalled(cluster, tell)) if production.is_ours(cluster) else []
         if production.is_ours(cluster):
             done += _namespace(cluster, tell) if options.volumes else _kept(cluster)
         if options.crds:
-            done += _definitions(cluster)
+            done += _definitions(cluster, since)
+        elif options.volumes and since:
+            done += _unclaimed(cluster, since)
         return done
 
 
@@ -47,7 +59,10 @@ def left(options: Options) -> list[str]:
     for each in _leaves():
         if cluster.run("get", *each, "--ignore-not-found", "--output=name").stdout.strip():
             said.append(f"{each[0]} is there ({each[1]}).")
-    return said + [f"The definition {each} is there." for each in _defined(cluster)]
+    since = namespaces.since(cluster, namespaces.PRODUCTION)
+    if since or (options.volumes and not options.crds):  # else others', or told
+        said += [f"The definition {each} is there." for each in _defined(cluster, since)]
+    return said
 
 
 def _uninstalled(cluster: Cluster, tell: Tell) -> Iterator[str]:
@@ -76,15 +91,21 @@ def _kept(cluster: Cluster) -> list[str]:
     ]
 
 
-def _definitions(cluster: Cluster) -> list[str]:
-    """Delete those of which nobody has an object and no operator needs: they take objects along."""
+def _definitions(cluster: Cluster, since: str) -> list[str]:
+    """Delete those of which nobody has an object and no operator needs: they take objects along.
+
+    `since` is when our namespace was made, empty if it is not there. Definitions that are older
+    were there before: they are another's, and stay.
+    """
+    if not since:
+        return _unclaimed(cluster, since)
     other = needs.alone(cluster)
     if not other.ok:
         return [
             f"Kept: the definitions of *{_GROUP}; a Prometheus operator needs them: {other.found}."
         ]
     done = []
-    for name in _defined(cluster):
+    for name in _defined(cluster, since):
         if used := cluster.get(name, "--all-namespaces"):
             where = sorted({each["metadata"].get("namespace", "") for each in used})
             done.append(f"Kept: {name}, of which objects are in {', '.join(where)}.")
@@ -94,10 +115,23 @@ def _definitions(cluster: Cluster) -> list[str]:
     return done
 
 
-def _defined(cluster: Cluster) -> list[str]:
-    said = cluster.run("get", "customresourcedefinitions", "--output=name").stdout.split()
-    names = [each.partition("/")[2] for each in said]
-    return [name for name in names if name.endswith(_GROUP)]
+def _unclaimed(cluster: Cluster, since: str) -> list[str]:
+    """What is said of them where there is no namespace, any more, that tells whose they are."""
+    if not (found := _defined(cluster, since)):
+        return []
+    return [
+        f"Kept: {', '.join(found)}. Whether they are ours the age of the namespace "
+        f"{cluster.namespace} tells, which is not there; {cluster.shown} delete "
+        "customresourcedefinition NAME deletes one."
+    ]
+
+
+def _defined(cluster: Cluster, since: str) -> list[str]:
+    """Those that are not older than that; all where nothing is said."""
+    columns = "--output=custom-columns=NAME:.metadata.name,MADE:.metadata.creationTimestamp"
+    said = cluster.run("get", "customresourcedefinitions", "--no-headers", columns).stdout
+    found = [line.split() for line in said.splitlines()]
+    return [name for name, made in found if name.endswith(_GROUP) and made >= since]
 
 
 def _claims(cluster: Cluster) -> list[str]:

@@ -133,7 +133,7 @@ def _install(
         with timed(phases, "images", tell):
             own = Kind(options.name, chosen.home(options.name))
             sources.load(own, bundle, values.images(given), tell)
-    with _removed_if_new(cluster):
+    with removed_if_new(cluster):
         with timed(phases, "node checks", tell):
             checked = node_check.COLLECTORS
             node_check.require_admitted(cluster, given["image"])
@@ -195,9 +195,9 @@ def _shown(cluster: Cluster, choice: Choice) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _removed_if_new(cluster: Cluster) -> Iterator[None]:
+def removed_if_new(cluster: Cluster, purpose: str = namespaces.STACK) -> Iterator[None]:
     """Our namespace; one that was made for this goes again if what is done in it fails."""
-    is_new = namespaces.make(cluster, "--namespace")
+    is_new = namespaces.make(cluster, "--namespace", purpose)
     try:
         yield
     except BaseException:
