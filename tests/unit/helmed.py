@@ -88,6 +88,11 @@ class Told:
         """Let a release fail from now on, and these be the pods that there are then."""
         (self.folder / f"helm.{release}.fails").write_text(json.dumps({"items": pods}))
 
+    def release(self, name: str, status: str = "deployed", version: int = 1) -> None:
+        """Let there be this release."""
+        for key, value in (("note", ""), ("status", status), ("version", version)):
+            (self.folder / f"helm.{name}.{key}").write_text(str(value))
+
     @property
     def helm(self) -> list[list[str]]:
         """What helm was told to change, word by word."""

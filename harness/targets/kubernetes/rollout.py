@@ -243,9 +243,10 @@ def down(options: Options, tell: Tell) -> list[str]:
             own.delete()
             return [f"The cluster {options.name} was deleted."]
         cluster = chosen.existing(options)
-        done = ["The release was uninstalled."] if helm.remove(cluster) else []
+        is_there = not namespaces.require(cluster, "--namespace")  # a release may be another's, too
+        done = ["The release was uninstalled."] if is_there and helm.remove(cluster) else []
         done += _widely_removed(cluster)
-        if namespaces.is_ours(cluster):
+        if is_there:
             tell(f"waiting until the namespace {cluster.namespace} is gone")
             cluster.run("delete", "namespace", cluster.namespace, "--wait", seconds=300.0)
             done.append(f"The namespace {cluster.namespace} was deleted.")
