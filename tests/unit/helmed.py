@@ -35,9 +35,10 @@ shift 2
 case "$1" in
 status)
     [ -e "$0.$2.note" ] || { echo "Error: release: not found" >&2; exit 1; }
-    printf '{"info": {"status": "%s", "description": "%s"}, "version": %s}' \\
+    printf '{"info": {"status": "%s", "description": "%s"}, "version": %s, "config": %s}' \\
         "$(cat "$0.$2.status" 2>/dev/null || echo deployed)" \\
-        "$(cat "$0.$2.note")" "$(cat "$0.$2.version")";;
+        "$(cat "$0.$2.note")" "$(cat "$0.$2.version")" \\
+        "$(cat "$0.$2.config" 2>/dev/null || echo null)";;
 upgrade)
     if [ -e "$0.$3.fails" ]; then
         cp "$0.$3.fails" "$folder/kubectl.pods"
@@ -46,7 +47,11 @@ upgrade)
         echo "Error: context deadline exceeded" >&2
         exit 1
     fi
-    for word; do case "$word" in --description=*) echo "${word#*=}" >"$0.$3.note";; esac; done
+    touch "$0.$3.note"
+    for word; do case "$word" in
+        --description=*) echo "${word#*=}" >"$0.$3.note";;
+        --values=*.json) cp "${word#*=}" "$0.$3.config";;
+    esac; done
     echo $(($(cat "$0.$3.version" 2>/dev/null || echo 0) + 1)) >"$0.$3.version";;
 uninstall)
     [ ! -e "$0.$2.note" ] || { rm "$0.$2.note"; echo "release \\"$2\\" uninstalled"; };;

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.errors import NeedError
-from harness.targets.kubernetes import rollout
+from harness.targets.kubernetes import condition, node_check, rollout
 from harness.targets.kubernetes.chosen import Options
 from tests.unit.helmed import Told, on_path
 
@@ -17,7 +20,18 @@ OURS = {"app.kubernetes.io/managed-by": "harness"}
 
 @pytest.fixture
 def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
+    monkeypatch.setattr(node_check, "require", lambda *_: None)
     return on_path(tmp_path, monkeypatch)
+
+
+def installed(told: Told) -> dict[str, Any]:
+    """The values that the release has."""
+    found: dict[str, Any] = json.loads((told.folder / "helm.harness.config").read_text())
+    return found
+
+
+def arguments(values: dict[str, Any]) -> str:
+    return " ".join(word for one in values["components"].values() for word in one["args"])
 
 
 def test_a_release_of_our_name_in_a_namespace_of_somebody_else_is_left_alone(told: Told) -> None:
@@ -36,3 +50,27 @@ def test_a_release_of_our_name_in_a_namespace_of_somebody_else_is_left_alone(tol
     assert done[0] == "The release was uninstalled."
     assert done[-1] == "The namespace harness was deleted."
     assert told.helm[0][:2] == ["uninstall", "harness"]
+
+
+def test_an_upgrade_keeps_data_for_as_long_as_was_said_once(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = replace(THERE, dashboards="none", storage="10Gi", retention_hours=720)
+    rollout.up(asked, print)
+    assert "retention.time=720h" in arguments(installed(told))
+    monkeypatch.setattr(rollout.images, "name", lambda: "localhost/node:2")  # a later release
+    later = replace(THERE, dashboards="none")
+    assert rollout.up(later, print).changed
+    assert installed(told)["storage"]["size"] == "10Gi"
+    assert "retention.time=720h" in arguments(installed(told))
+    assert not rollout.up(later, print).changed
+    rollout.up(replace(later, retention_hours=24), print)
+    assert "retention.time=24h" in arguments(installed(told))
+
+
+def test_a_release_of_before_says_by_its_arguments_how_long_it_keeps_data(told: Told) -> None:
+    rollout.up(replace(THERE, dashboards="none", retention_hours=720), print)
+    values = installed(told)
+    del values["retentionHours"]
+    (told.folder / "helm.harness.config").write_text(json.dumps(values))
+    assert condition.status(THERE)["release"]["retention_hours"] == 720

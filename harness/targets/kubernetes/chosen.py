@@ -55,10 +55,10 @@ class Options:
     """What a person says of a roll-out; `target` is `kind`, `existing` or `vm`.
 
     With `bundle` kind is given images from that file alone; below `registry` an existing cluster's
-    nodes find them. `storage` is the size of each component's volume, of `storage_class`; empty:
-    those that are there already, else none. `charts`, `values`, `crds` and `volumes` go with the
-    profile `production`: a folder of charts' archives, RELEASE=FILE of further values, and what
-    `down` removes besides. `dashboards` are `grafana` or `none`; empty: as they can be had.
+    nodes find them. `storage` is the size of each component's volume, of `storage_class`, and data
+    are kept for `retention_hours`; empty: as they are there already, else none and a day. `charts`,
+    `values`, `crds` and `volumes` go with the profile `production`: a folder of charts' archives,
+    RELEASE=FILE of further values, and what `down` removes besides. `dashboards` are `grafana` or `none`; empty: as they can be had.
     `otlp` and what follows it are of backends of a person's own, see `External`.
     """
 
@@ -70,7 +70,7 @@ class Options:
     kubeconfig: str = ""
     context: str = ""
     namespace: str = NAMESPACE
-    retention_hours: int = 24
+    retention_hours: int | None = None
     registry: str = ""
     bundle: Path | None = None
     pull_secret: str = ""
@@ -226,7 +226,7 @@ def _of_backends(options: Options) -> dict[str, object]:
         "storage": options.storage,
         "storage-class": options.storage_class,
         "dashboards": options.dashboards == dashboards.GRAFANA,
-        "retention": options.retention_hours != Options.retention_hours,
+        "retention": options.retention_hours,
     }
 
 

@@ -7,7 +7,16 @@ from typing import Any
 
 from harness.errors import HarnessError, SilentError
 from harness.stack.config import Stack
-from harness.targets.kubernetes import chosen, dashboards, external, helm, pods, proof, values
+from harness.targets.kubernetes import (
+    chosen,
+    dashboards,
+    external,
+    helm,
+    pods,
+    proof,
+    storage,
+    values,
+)
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kubectl import Cluster
 
@@ -19,10 +28,9 @@ def status(options: Options, *, prove: bool = True) -> dict[str, Any]:
     whole = release is not None and release["status"] == "deployed"
     grafana = release is not None and dashboards.GRAFANA in release["components"]
     own = external.of(release)
+    hours = storage.retention(None, release)
     described = (
-        external.stack(own)
-        if own
-        else values.stack(cluster.context, options.retention_hours, grafana=grafana)
+        external.stack(own) if own else values.stack(cluster.context, hours, grafana=grafana)
     )
     shows = release is not None and dashboards.GRAFANA in release["asked"]
     asked = proof.ONE if prove else None

@@ -25,6 +25,7 @@ READY_SECONDS = 300
 _LOOK_SECONDS = 2.0
 _PATIENCE_SECONDS = 20.0  # for what may still come: an image that is pulled again, room on a node
 _UNDO_SECONDS = 180.0
+_RETENTION = "--storage.tsdb.retention.time="
 
 Values = dict[str, Any]
 
@@ -60,8 +61,8 @@ def fingerprint(values: Values) -> str:
 def state(cluster: Cluster, release: str = RELEASE) -> dict[str, Any] | None:
     """The release as helm knows it: `status`, `version`, `note`...; None if there is none.
 
-    `fingerprint`, `storage`, the names of `components`, of those that a person `asked` for, and
-    `external` backends are of our own chart.
+    `fingerprint`, `storage`, `retention_hours` (0 if it does not say), the names of `components`,
+    of those that a person `asked` for, and `external` backends are of our own chart.
     """
     try:
         done = _helm(cluster, "status", release, "--output=json", check=False)
@@ -79,10 +80,18 @@ def state(cluster: Cluster, release: str = RELEASE) -> dict[str, Any] | None:
         "fingerprint": values.get("fingerprint", ""),
         "note": found["info"].get("description", ""),
         "storage": values.get("storage") or {},
+        "retention_hours": values.get("retentionHours") or _retention_hours(values),
         "components": sorted(values.get("components") or {}),
         "asked": sorted(values.get("asked") or []),
         "external": values.get("external") or {},
     }
+
+
+def _retention_hours(values: Values) -> int:
+    """Of a release that has no value for it, as those had that were made before there was one."""
+    arguments = ((values.get("components") or {}).get("prometheus") or {}).get("args") or ()
+    said = [each for each in arguments if each.startswith(_RETENTION)]
+    return int(said[0].removeprefix(_RETENTION).removesuffix("h")) if said else 0
 
 
 def settle(cluster: Cluster, release: str = RELEASE) -> None:

@@ -117,6 +117,7 @@ def _install(
     secret = external.require_secret(cluster, options.external)
     choice = _choice(options, now, bundle)
     volumes = storage.wanted(options.storage, options.storage_class, now)
+    options = replace(options, retention_hours=storage.retention(options.retention_hours, now))
     described, given = _described(options, cluster.context, image, volumes, choice, secret)
     deployed = now is not None and now["status"] == "deployed"
     same = now is not None and now["fingerprint"] == helm.fingerprint(given)
@@ -168,7 +169,8 @@ def _described(
     if own:
         described = external.stack(own)
     else:
-        described = values.stack(cluster, options.retention_hours, grafana=grafana)
+        hours = storage.retention(options.retention_hours, None)
+        described = values.stack(cluster, hours, grafana=grafana)
     of_agents = {**selectors.values(options.selectors), **external.agents(own, secret)}
     names = image, options.registry, options.pull_secret
     given = values.values(described, *names, volumes, of_agents)
