@@ -31,8 +31,9 @@ DEFAULT = {
 HELM = """
 folder=$(dirname "$0")
 shift 2
-[ "$1" = status ] || echo "$@" >>"$0.done"
+case "$1" in status|history) ;; *) echo "$@" >>"$0.done";; esac
 case "$1" in
+history) cat "$0.$2.history";;
 status)
     [ -e "$0.$2.note" ] || { echo "Error: release: not found" >&2; exit 1; }
     printf '{"info": {"status": "%s", "description": "%s"}, "version": %s, "config": %s}' \\
@@ -97,6 +98,11 @@ class Told:
         """Let there be this release."""
         for key, value in (("note", ""), ("status", status), ("version", version)):
             (self.folder / f"helm.{name}.{key}").write_text(str(value))
+
+    def history(self, name: str, *statuses: str) -> None:
+        """What helm says of the revisions of a release."""
+        rows = [{"revision": i, "status": each} for i, each in enumerate(statuses, 1)]
+        (self.folder / f"helm.{name}.history").write_text(json.dumps(rows))
 
     @property
     def helm(self) -> list[list[str]]:

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from harness.errors import NeedError
-from harness.targets.kubernetes import condition, node_check, rollout
+from harness.targets.kubernetes import condition, helm, node_check, rollout
 from harness.targets.kubernetes.chosen import Options
+from harness.targets.kubernetes.kubectl import Cluster
 from tests.unit.helmed import Told, on_path
 
+CLUSTER = Cluster("shop", "harness")
 THERE = Options("existing", context="shop")
 OURS = {"app.kubernetes.io/managed-by": "harness"}
 
@@ -74,3 +76,40 @@ def test_a_release_of_before_says_by_its_arguments_how_long_it_keeps_data(told: 
     del values["retentionHours"]
     (told.folder / "helm.harness.config").write_text(json.dumps(values))
     assert condition.status(THERE)["release"]["retention_hours"] == 720
+
+
+@pytest.mark.parametrize(
+    ("statuses", "good"),
+    [
+        (["superseded", "deployed", "pending-upgrade"], "2"),
+        (["deployed", "failed", "pending-rollback"], "1"),  # the last but one never ran
+        (["deployed", "superseded", "failed", "pending-rollback"], "1"),  # nor did this one
+        (["superseded", "superseded", "pending-upgrade"], "2"),
+    ],
+)
+def test_a_killed_upgrade_is_settled_by_the_last_revision_that_ran(
+    told: Told, monkeypatch: pytest.MonkeyPatch, statuses: list[str], good: str
+) -> None:
+    waited: list[float] = []
+    run = helm.processes.run
+
+    def noted(argv: Any, *, timeout: float, **more: Any) -> Any:
+        if "rollback" in argv:
+            waited.append(timeout)
+        return run(argv, timeout=timeout, **more)
+
+    monkeypatch.setattr(helm.processes, "run", noted)
+    told.release("harness", statuses[-1], len(statuses))
+    told.history("harness", *statuses)
+    helm.settle(CLUSTER)
+    (line,) = told.helm
+    assert line[:3] == ["rollback", "harness", good]
+    assert waited[0] > helm.READY_SECONDS  # it would be killed while it waits, and be pending again
+    assert f"--timeout={helm.READY_SECONDS}s" in line
+
+
+def test_a_killed_upgrade_of_what_never_ran_is_removed(told: Told) -> None:
+    told.release("harness", "pending-upgrade", 2)
+    told.history("harness", "failed", "pending-upgrade")
+    helm.settle(CLUSTER)
+    assert [line[:2] for line in told.helm] == [["uninstall", "harness"]]

@@ -102,7 +102,24 @@ def settle(cluster: Cluster, release: str = RELEASE) -> None:
     if now["status"] == "pending-install" or (now["status"] == "failed" and now["version"] == 1):
         remove(cluster, release)
     elif now["status"].startswith("pending"):
-        _helm(cluster, "rollback", release, "--wait", f"--timeout={READY_SECONDS}s")
+        good = _good(cluster, release)
+        if good is None:
+            remove(cluster, release)
+            return
+        words = ("rollback", release, good, "--wait", f"--timeout={READY_SECONDS}s")
+        _helm(cluster, *words, seconds=READY_SECONDS + 60.0)
+
+
+def _good(cluster: Cluster, release: str) -> str | None:
+    """The last revision that ran; the last but one may be a bad one.
+
+    That is the one that is deployed: helm calls a bad one superseded when going back from it fails.
+    """
+    said = json.loads(_helm(cluster, "history", release, "--output=json").stdout)
+    for status in ("deployed", "superseded"):
+        if found := [each["revision"] for each in said if each["status"] == status]:
+            return str(max(found))
+    return None
 
 
 def install(cluster: Cluster, values: Values) -> None:
