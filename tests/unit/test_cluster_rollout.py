@@ -113,3 +113,14 @@ def test_a_killed_upgrade_of_what_never_ran_is_removed(told: Told) -> None:
     told.history("harness", "failed", "pending-upgrade")
     helm.settle(CLUSTER)
     assert [line[:2] for line in told.helm] == [["uninstall", "harness"]]
+
+
+@pytest.mark.parametrize(
+    ("status", "version"), [("pending-install", 1), ("failed", 1), ("uninstalling", 3)]
+)
+def test_what_is_half_made_or_half_removed_is_removed(
+    told: Told, status: str, version: int
+) -> None:
+    told.release("harness", status, version)
+    helm.settle(CLUSTER)
+    assert [line[:2] for line in told.helm] == [["uninstall", "harness"]]

@@ -95,11 +95,15 @@ def _retention_hours(values: Values) -> int:
 
 
 def settle(cluster: Cluster, release: str = RELEASE) -> None:
-    """Undo what a killed `up` left half done: helm refuses to go on from there."""
+    """Undo what a killed `up` left half done, end what a killed `down` began.
+
+    helm refuses to go on from there.
+    """
     now = state(cluster, release)
     if now is None:
         return
-    if now["status"] == "pending-install" or (now["status"] == "failed" and now["version"] == 1):
+    gone = now["status"] in ("pending-install", "uninstalling")  # half made, or half removed
+    if gone or (now["status"] == "failed" and now["version"] == 1):
         remove(cluster, release)
     elif now["status"].startswith("pending"):
         good = _good(cluster, release)
