@@ -302,6 +302,8 @@ def _print_status(found: dict[str, Any], options: Options) -> None:
         _print_shown(found["shown"])
     if "unshown" in found:
         _print_unshown(found["unshown"])
+    for said in found.get("amiss", ()):
+        out.print(escape(said), soft_wrap=True)
     for each in found["troubles"]:
         out.print(escape(f"{each['pod']}: {each['reason']}: {each['message']}"), soft_wrap=True)
     out.print("\nIt is ready." if found["ready"] else "\nIt is not ready.")

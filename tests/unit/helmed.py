@@ -31,9 +31,10 @@ DEFAULT = {
 HELM = """
 folder=$(dirname "$0")
 shift 2
-case "$1" in status|history) ;; *) echo "$@" >>"$0.done";; esac
+case "$1" in status|history|get) ;; *) echo "$@" >>"$0.done";; esac
 case "$1" in
 history) cat "$0.$2.history";;
+get) cat "$0.$3.manifest" 2>/dev/null || true;;
 status)
     [ -e "$0.$2.note" ] || { echo "Error: release: not found" >&2; exit 1; }
     printf '{"info": {"status": "%s", "description": "%s"}, "version": %s, "config": %s}' \\

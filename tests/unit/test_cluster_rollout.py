@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.errors import NeedError
-from harness.targets.kubernetes import condition, helm, node_check, rollout
+from harness.targets.kubernetes import condition, helm, node_check, production, rollout, workloads
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kubectl import Cluster
 from tests.unit.helmed import Told, on_path
@@ -124,3 +124,127 @@ def test_what_is_half_made_or_half_removed_is_removed(
     told.release("harness", status, version)
     helm.settle(CLUSTER)
     assert [line[:2] for line in told.helm] == [["uninstall", "harness"]]
+
+
+MANIFEST = """---
+# Source: poc/templates/agents.yaml
+apiVersion: apps/v1
+kind: DaemonSet
+metadata:
+  name: agents
+  labels:
+    app.kubernetes.io/name: other
+spec:
+  replicas: 7
+---
+# Source: poc/templates/components.yaml
+kind: ConfigMap
+metadata:
+  name: jaeger
+data:
+  text: |
+    kind: Deployment
+---
+apiVersion: apps/v1
+kind: "Deployment" # a comment
+metadata:
+  labels:
+    name: other
+
+  # of it
+  name: "jaeger"
+spec:
+  replicas: 1
+---
+kind: Service
+metadata:
+  name: jaeger
+---
+kind: Service
+metadata:
+  name: kubelet
+  namespace: kube-system
+---
+kind: StatefulSet
+metadata:
+  name: none
+spec:
+  replicas: 0
+"""
+
+
+def workload(kind: str, name: str, wanted: int = 1, ready: int = 1) -> dict[str, Any]:
+    status = {"readyReplicas": ready, "desiredNumberScheduled": wanted, "numberReady": ready}
+    spec = {"replicas": wanted}
+    return {"kind": kind, "metadata": {"name": name, "namespace": "harness"},
+            "spec": spec, "status": status}  # fmt: skip
+
+
+AGENTS, JAEGER = workload("DaemonSet", "agents", 3, 3), workload("Deployment", "jaeger")
+SERVICE = {"kind": "Service", "metadata": {"name": "jaeger", "namespace": "harness"}}
+NONE = workload("StatefulSet", "none", 0, 0)
+POD = {
+    "metadata": {"name": "jaeger-1", "labels": {}},
+    "spec": {"containers": []},
+    "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        ([AGENTS, JAEGER, SERVICE, NONE], []),
+        ([AGENTS, SERVICE, NONE], ["The Deployment jaeger is not there."]),
+        ([JAEGER, SERVICE, NONE], ["The DaemonSet agents is not there."]),
+        ([AGENTS, JAEGER, NONE], ["The Service jaeger is not there."]),
+        ([AGENTS, JAEGER, SERVICE], ["The StatefulSet none is not there."]),
+        (
+            [AGENTS, workload("Deployment", "jaeger", 0, 0), SERVICE, NONE],
+            ["The Deployment jaeger was told to have no pods."],
+        ),
+        (
+            [workload("DaemonSet", "agents", 3, 2), workload("Deployment", "jaeger", 1, 0), SERVICE,
+             NONE],
+            ["The DaemonSet agents has 2 of 3 pods ready.",
+             "The Deployment jaeger has 0 of 1 pods ready."],
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_gone_from_a_release_is_told(told: Told, there: list[Any], said: list[str]) -> None:
+    (told.folder / "helm.harness.manifest").write_text(MANIFEST)
+    told.answers("deployments", *there)
+    assert workloads.amiss(CLUSTER) == said
+
+
+def test_up_makes_anew_what_is_gone_and_status_names_it(told: Told) -> None:
+    asked = replace(THERE, dashboards="none")
+    rollout.up(asked, print)
+    (told.folder / "helm.harness.manifest").write_text(MANIFEST)
+    told.answers("deployments", AGENTS, JAEGER, SERVICE, NONE)
+    told.answers("pods", POD)
+    assert not rollout.up(asked, print).changed
+    assert condition.status(THERE)["ready"]
+    told.answers("deployments", AGENTS, SERVICE, NONE)
+    found = condition.status(THERE)
+    assert (found["ready"], found["amiss"]) == (False, ["The Deployment jaeger is not there."])
+    told.forget()
+    assert rollout.up(asked, print).changed
+    assert [line[:3] for line in told.helm] == [["upgrade", "--install", "harness"]]
+
+
+def test_of_the_profile_production_the_one_release_is_upgraded_that_lost_something(
+    told: Told,
+) -> None:
+    asked = replace(THERE, profile="production")
+    production.up(asked, print)
+    (told.folder / "helm.otel-gateway.manifest").write_text(MANIFEST)
+    told.answers("deployments", AGENTS, JAEGER, SERVICE, NONE)
+    told.answers("pods", POD)
+    assert not production.up(asked, print).changed
+    assert production.status(asked)["ready"]
+    told.answers("deployments", AGENTS, JAEGER, SERVICE)
+    found = production.status(asked)
+    assert (found["ready"], found["amiss"]) == (False, ["The StatefulSet none is not there."])
+    told.forget()
+    assert production.up(asked, print).changed
+    assert [line[2] for line in told.helm] == ["otel-gateway"]

@@ -58,8 +58,9 @@ class Options:
     nodes find them. `storage` is the size of each component's volume, of `storage_class`, and data
     are kept for `retention_hours`; empty: as they are there already, else none and a day. `charts`,
     `values`, `crds` and `volumes` go with the profile `production`: a folder of charts' archives,
-    RELEASE=FILE of further values, and what `down` removes besides. `dashboards` are `grafana` or `none`; empty: as they can be had.
-    `otlp` and what follows it are of backends of a person's own, see `External`.
+    RELEASE=FILE of further values, and what `down` removes besides. `dashboards` are `grafana` or
+    `none`; empty: as they can be had. `otlp` and what follows it are of backends of a person's
+    own, see `External`.
     """
 
     target: str

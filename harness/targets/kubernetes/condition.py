@@ -16,6 +16,7 @@ from harness.targets.kubernetes import (
     proof,
     storage,
     values,
+    workloads,
 )
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kubectl import Cluster
@@ -25,7 +26,8 @@ def status(options: Options, *, prove: bool = True) -> dict[str, Any]:
     """The roll-out as it is now: nodes, components, the release, and the proof made again."""
     cluster = chosen.found(options)
     release = helm.state(cluster)
-    whole = release is not None and release["status"] == "deployed"
+    amiss = workloads.amiss(cluster) if release is not None else []
+    whole = release is not None and release["status"] == "deployed" and not amiss
     grafana = release is not None and dashboards.GRAFANA in release["components"]
     own = external.of(release)
     hours = storage.retention(None, release)
@@ -38,6 +40,7 @@ def status(options: Options, *, prove: bool = True) -> dict[str, Any]:
         "dashboards": dashboards.GRAFANA if grafana else dashboards.NONE,
         **told(options, cluster, pods.ours(cluster), whole, described, asked, shows=shows),
         "release": release,
+        "amiss": amiss,
     }
 
 

@@ -87,6 +87,14 @@ def state(cluster: Cluster, release: str = RELEASE) -> dict[str, Any] | None:
     }
 
 
+def manifest(cluster: Cluster, release: str = RELEASE) -> str:
+    """What the last revision of a release is made of, as YAML."""
+    done = _helm(cluster, "get", "manifest", release, check=False)
+    if done.returncode:
+        raise refusal("`helm get manifest`", done.stderr)
+    return done.stdout
+
+
 def _retention_hours(values: Values) -> int:
     """Of a release that has no value for it, as those had that were made before there was one."""
     arguments = ((values.get("components") or {}).get("prometheus") or {}).get("args") or ()

@@ -100,7 +100,7 @@ class Cluster:
                 process = processes.spawn(argv, log=log, env=self.environment)
                 stack.callback(processes.stop, process)
             for service, port in ports.items():
-                _await(service, port, folder / f"{service}.log")
+                _await(self, service, port, folder / f"{service}.log")
             yield ports
 
 
@@ -124,7 +124,7 @@ def _free() -> int:
         return int(own.getsockname()[1])
 
 
-def _await(service: str, port: int, log: Path) -> None:
+def _await(cluster: Cluster, service: str, port: int, log: Path) -> None:
     deadline = time.monotonic() + _FORWARD_SECONDS
     while True:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
@@ -133,7 +133,8 @@ def _await(service: str, port: int, log: Path) -> None:
             raise ComponentError(
                 f"The service {service} cannot be reached through the cluster's API.",
                 " ".join(processes.last_words(log)),
-                "See that this user may forward ports (pods/portforward).",
+                f"See that it and its pod are there ({cluster.shown} get services,pods), and that "
+                "this user may forward ports (pods/portforward).",
             )
         time.sleep(0.1)
 

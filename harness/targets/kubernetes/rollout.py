@@ -31,6 +31,7 @@ from harness.targets.kubernetes import (
     storage,
     values,
     wide,
+    workloads,
 )
 from harness.targets.kubernetes.archive import Archive
 from harness.targets.kubernetes.chosen import Options
@@ -121,7 +122,8 @@ def _install(
     described, given = _described(options, cluster.context, image, volumes, choice, secret)
     deployed = now is not None and now["status"] == "deployed"
     same = now is not None and now["fingerprint"] == helm.fingerprint(given)
-    if choice and deployed and same and all(map(pods.is_ready, pods.ours(cluster))):
+    ready = deployed and same and all(map(pods.is_ready, pods.ours(cluster)))
+    if choice and ready and not workloads.amiss(cluster):
         with timed(phases, "proof", tell):  # of the one before it may have failed
             proved = proof.prove(cluster, described, shows=choice.asked)
         return RolledOut(cluster, False, phases, proved, _shown(cluster, choice), choice)

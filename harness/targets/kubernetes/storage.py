@@ -43,9 +43,9 @@ def wanted(size: str, name: str, release: Mapping[str, Any] | None) -> dict[str,
 
 
 def retention(hours: int | None, release: Mapping[str, Any] | None) -> int:
-    """Hours for which data are kept: as a release does it when nothing is said, with volumes or not.
+    """Hours for which data are kept: when nothing is said, those of the release that is there.
 
-    A later one that kept them for less would delete them.
+    One that kept them for less would delete what is older.
     """
     return hours or (release or {}).get("retention_hours") or Stack.retention_hours
 
