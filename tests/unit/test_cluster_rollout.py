@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 
 from harness.errors import NeedError
-from harness.targets.kubernetes import condition, helm, node_check, production, rollout, workloads
+from harness.linux import processes
+from harness.targets.kubernetes import (
+    condition,
+    helm,
+    images,
+    node_check,
+    production,
+    rollout,
+    workloads,
+)
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kubectl import Cluster
 from tests.unit.helmed import Told, on_path
@@ -60,7 +69,7 @@ def test_an_upgrade_keeps_data_for_as_long_as_was_said_once(
     asked = replace(THERE, dashboards="none", storage="10Gi", retention_hours=720)
     rollout.up(asked, print)
     assert "retention.time=720h" in arguments(installed(told))
-    monkeypatch.setattr(rollout.images, "name", lambda: "localhost/node:2")  # a later release
+    monkeypatch.setattr(images, "name", lambda: "localhost/node:2")  # a later release
     later = replace(THERE, dashboards="none")
     assert rollout.up(later, print).changed
     assert installed(told)["storage"]["size"] == "10Gi"
@@ -91,14 +100,14 @@ def test_a_killed_upgrade_is_settled_by_the_last_revision_that_ran(
     told: Told, monkeypatch: pytest.MonkeyPatch, statuses: list[str], good: str
 ) -> None:
     waited: list[float] = []
-    run = helm.processes.run
+    run = processes.run
 
     def noted(argv: Any, *, timeout: float, **more: Any) -> Any:
         if "rollback" in argv:
             waited.append(timeout)
         return run(argv, timeout=timeout, **more)
 
-    monkeypatch.setattr(helm.processes, "run", noted)
+    monkeypatch.setattr(processes, "run", noted)
     told.release("harness", statuses[-1], len(statuses))
     told.history("harness", *statuses)
     helm.settle(CLUSTER)
