@@ -75,8 +75,14 @@ def up_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print what is there as JSON.")] = False,
     target: Target = "local",
     nodes: Annotated[
-        int, typer.Option("--nodes", min=1, help="kind: nodes, the control plane among them.")
-    ] = 3,
+        int | None,
+        typer.Option(
+            "--nodes",
+            min=1,
+            help="kind: nodes of a new cluster, the control plane among them (3).",
+            show_default=False,
+        ),
+    ] = None,
     image: Annotated[
         str,
         typer.Option(

@@ -333,6 +333,9 @@ def test_status_names_its_page_only_where_it_is(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_plan_says_it_too(machine: Machine) -> None:
     words = ["up", "--target", "kind", "--plan", "--dashboards", "grafana"]
+    more = ["--nodes", "5", "--retention", "48", "--keep"]
+    text = " ".join(CliRunner().invoke(app, [*words, *more]).stdout.split())
+    assert "--nodes 5 --retention 48 --dashboards grafana --keep" in text
     text = CliRunner().invoke(app, words).stdout
     assert "Dashboards: grafana. It was asked for." in text
     assert "Next: harness up --target kind --dashboards grafana" in text

@@ -90,8 +90,9 @@ def _up(options: Options, tell: Tell, install: Install) -> RolledOut:
             fresh = True
             with timed(phases, "cluster", tell):
                 nodes = sources.node_image(options, bundle, tell)
-                own.create(Wanted(options.name, options.nodes, nodes), tell, keep=options.keep)
+                own.create(_wanted(options, nodes), tell, keep=options.keep)
         else:
+            own.require_same(options.nodes, options.image)
             own.complete()
         cluster = kind.cluster(own, options.namespace)
     else:
@@ -103,6 +104,11 @@ def _up(options: Options, tell: Tell, install: Install) -> RolledOut:
             tell("the cluster that was made for it is deleted again; --keep keeps it")
             own.delete()
         raise
+
+
+def _wanted(options: Options, image: str) -> Wanted:
+    """A new cluster of kind, its nodes made from this image."""
+    return Wanted(options.name, options.nodes or Wanted.nodes, image)
 
 
 def _install(
@@ -220,7 +226,7 @@ def plan(options: Options) -> dict[str, Any]:
     own = Kind(options.name, chosen.home(options.name))
     made: dict[str, Any] = {"target": options.target, "namespace": options.namespace}
     if options.target == "kind":
-        made["cluster"] = own.configuration(Wanted(options.name, options.nodes, options.image))
+        made["cluster"] = own.configuration(_wanted(options, options.image))
     volumes = storage.wanted(options.storage, options.storage_class, None)
     carried = sources.carried(options)
     choice = _choice(options, None, carried)
@@ -239,6 +245,7 @@ def plan(options: Options) -> dict[str, Any]:
 
 def down(options: Options, tell: Tell) -> list[str]:
     """Remove what `up` made: kind's cluster, or in one of another's our namespace and no more."""
+    chosen.check(options)
     with chosen.alone(options):
         if options.target == "kind":
             own = Kind(options.name, chosen.home(options.name))
