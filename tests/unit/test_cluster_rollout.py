@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.errors import NeedError
+from harness.errors import ComponentError, NeedError
 from harness.linux import processes
 from harness.targets.kubernetes import (
     condition,
@@ -17,11 +18,12 @@ from harness.targets.kubernetes import (
     images,
     node_check,
     production,
+    proof,
     rollout,
     workloads,
 )
 from harness.targets.kubernetes.chosen import Options
-from harness.targets.kubernetes.kubectl import Cluster
+from harness.targets.kubernetes.kubectl import Cluster, refusal
 from tests.unit.helmed import Told, on_path
 
 CLUSTER = Cluster("shop", "harness")
@@ -257,3 +259,50 @@ def test_of_the_profile_production_the_one_release_is_upgraded_that_lost_somethi
     told.forget()
     assert production.up(asked, print).changed
     assert [line[2] for line in told.helm] == ["otel-gateway"]
+
+
+def fails(*_: Any, **__: Any) -> Any:
+    raise ComponentError("No span came.", "", "Look.")
+
+
+def test_what_is_installed_stays_after_a_failed_proof_which_is_told(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    asked = replace(THERE, dashboards="none")
+    monkeypatch.setattr(proof, "prove", fails)
+    with pytest.raises(ComponentError, match="No span came"):
+        rollout.up(asked, said.append)
+    assert said[-1].startswith("what was installed stays")
+    assert [line[0] for line in told.helm] == ["upgrade"]
+    said.clear()
+    with pytest.raises(ComponentError):  # it was there before: this call installed nothing
+        rollout.up(asked, said.append)
+    assert "stays" not in said[-1]
+
+
+@pytest.mark.parametrize("profile", ["poc", "production"])
+def test_a_namespace_that_is_going_is_waited_for(
+    told: Told, monkeypatch: pytest.MonkeyPatch, profile: str
+) -> None:
+    up = production.up if profile == "production" else rollout.up
+    asked, said = replace(THERE, profile=profile, dashboards="none"), list[str]()
+    going = {"name": "harness", "labels": OURS, "deletionTimestamp": "2026-01-01T00:00:00Z"}
+    told.answers("namespace", {"metadata": going})
+    monkeypatch.setattr(rollout, "_GONE_SECONDS", -1.0)
+    with pytest.raises(NeedError, match="is being deleted, and is not gone"):
+        up(asked, print)
+    assert (told.helm, told.kubectl) == ([], [])
+    monkeypatch.setattr(rollout, "_GONE_SECONDS", 60.0)
+    monkeypatch.setattr(time, "sleep", lambda _: told.answers("namespace"))
+    assert up(asked, said.append).changed
+    assert said.count("waiting until the namespace harness is gone") == 1
+
+
+def test_commands_that_a_person_may_type_name_the_cluster(told: Told) -> None:
+    with pytest.raises(ComponentError) as caught:
+        proof._require_all(CLUSTER, production.stack(), ["traces"], {})
+    assert "kubectl --context=shop -n harness logs daemonset/agents" in caught.value.next_step
+    for said in ("forbidden", "Unable to connect to the server"):
+        step = refusal(CLUSTER, "`helm status`", said).next_step
+        assert "kubectl --context=shop -n harness get nodes" in step

@@ -201,6 +201,7 @@ def test_other_nodes_than_a_cluster_has_are_refused(
     monkeypatch.setattr(rollout.images, "name", lambda: "localhost/node:1")
     monkeypatch.setattr(kind.node_mounts, "put", lambda _: None)
     program("kind", 'test "$1 $2" = "get clusters" && cat "$0.made"; touch "$0.made"')
+    program("kubectl", "echo NotFound >&2; exit 1")
     (tmp_path / "kind.made").touch()
     own = Kind("shop", chosen.home("shop"))
     own.create(Wanted("shop", 3, "kindest/node:v1.34.0"), print)

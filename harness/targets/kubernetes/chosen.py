@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,9 +54,10 @@ class Machines:
 class Options:
     """What a person says of a roll-out; `target` is `kind`, `existing` or `vm`.
 
-    `nodes` are those of a cluster of kind; None: three of a new one, as many as one has. With `bundle` kind is given images from that file alone; below `registry` an existing cluster's
-    nodes find them. `storage` is the size of each component's volume, of `storage_class`, and data
-    are kept for `retention_hours`; empty: as they are there already, else none and a day. `charts`,
+    `nodes` are those of a cluster of kind; None: three of a new one, as many as one has. With
+    `bundle` kind is given images from that file alone; below `registry` an existing cluster's nodes
+    find them. `storage` is the size of each component's volume, of `storage_class`, and data are
+    kept for `retention_hours`; empty: as they are there already, else none and a day. `charts`,
     `values`, `crds` and `volumes` go with the profile `production`: a folder of charts' archives,
     RELEASE=FILE of further values, and what `down` removes besides. `dashboards` are `grafana` or
     `none`; empty: as they can be had. `otlp` and what follows it are of backends of a person's
@@ -248,7 +249,7 @@ def _check_secret(options: Options) -> None:
         )
 
 
-def _refuse(given: dict[str, object], target: str, why: str) -> None:
+def _refuse(given: Mapping[str, object], target: str, why: str) -> None:
     """InputError if one of these was given, which this target would not look at."""
     if named := [f"--{name}" for name, value in given.items() if value]:
         what = f"{' and '.join(named)} does not go with --target {target}."
@@ -288,7 +289,7 @@ def _check_vm(options: Options) -> None:
             "Machines are called by it: small letters, digits, dashes, 40 of them at most.",
             "Take another --name.",
         )
-    elsewhere: dict[str, object] = {"context": options.context, "kubeconfig": options.kubeconfig,
+    elsewhere: Mapping[str, object] = {"context": options.context, "kubeconfig": options.kubeconfig,
                                     "nodes": options.nodes}  # fmt: skip
     said = "Its machines are said by --inventory or --create, its cluster by --name."
     _refuse(elsewhere, "vm", said)

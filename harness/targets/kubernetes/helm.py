@@ -67,11 +67,11 @@ def state(cluster: Cluster, release: str = RELEASE) -> dict[str, Any] | None:
     try:
         done = _helm(cluster, "status", release, "--output=json", check=False)
     except CommandError as error:  # it did not end
-        raise refusal("`helm status`", error.what) from error
+        raise refusal(cluster, "`helm status`", error.what) from error
     if done.returncode:
         if "not found" in done.stderr:
             return None
-        raise refusal("`helm status`", done.stderr)
+        raise refusal(cluster, "`helm status`", done.stderr)
     found = json.loads(done.stdout)
     values = found.get("config") or {}
     return {
@@ -91,7 +91,7 @@ def manifest(cluster: Cluster, release: str = RELEASE) -> str:
     """What the last revision of a release is made of, as YAML."""
     done = _helm(cluster, "get", "manifest", release, check=False)
     if done.returncode:
-        raise refusal("`helm get manifest`", done.stderr)
+        raise refusal(cluster, "`helm get manifest`", done.stderr)
     return done.stdout
 
 

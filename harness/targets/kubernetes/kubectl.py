@@ -60,11 +60,11 @@ class Cluster:
         try:
             done = self.run("get", *words, "--chunk-size=200", "--output=json", check=False)
         except CommandError as error:  # it did not end
-            raise refusal(f"`kubectl get {' '.join(words)}`", error.what) from error
+            raise refusal(self, f"`kubectl get {' '.join(words)}`", error.what) from error
         if done.returncode:
             if "NotFound" in done.stderr or "doesn't have a resource type" in done.stderr:
                 return []
-            raise refusal(f"`kubectl get {' '.join(words)}`", done.stderr)
+            raise refusal(self, f"`kubectl get {' '.join(words)}`", done.stderr)
         found = json.loads(done.stdout)
         return list(found["items"]) if "items" in found else [found]
 
@@ -76,7 +76,7 @@ class Cluster:
         """What the API has against an object, by its admission, too; empty if it would take it."""
         done = self._apply(manifest, "--dry-run=server", check=False)
         if done.returncode and any(each in done.stderr for each in _SILENT):
-            raise refusal("`kubectl apply --dry-run=server`", done.stderr)
+            raise refusal(self, "`kubectl apply --dry-run=server`", done.stderr)
         return " ".join(done.stderr.split())[-800:] if done.returncode else ""
 
     def _apply(self, manifest: Mapping[str, Any], *more: str, check: bool = True) -> Completed:
@@ -104,17 +104,17 @@ class Cluster:
             yield ports
 
 
-def refusal(what: str, said: str) -> CommandError:
+def refusal(cluster: Cluster, what: str, said: str) -> CommandError:
     """The error of a command that asked the API; where that does not answer, it says just that."""
     words = " ".join(said.split())[-400:]
     if any(each in said for each in _SILENT):
         return CommandError(
             "The cluster's API does not answer.",
             f"Of {what}: {words}",
-            "Wait until it does (kubectl get nodes), then run the command again.",
+            f"Wait until it does ({cluster.shown} get nodes), then run the command again.",
         )
     return CommandError(
-        f"{what} failed.", words, "See whether the cluster answers: kubectl get nodes."
+        f"{what} failed.", words, f"See whether the cluster answers: {cluster.shown} get nodes."
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness.errors import CommandError
+from harness.errors import CommandError, NeedError
 from harness.stack import catalog
 from harness.stack.config import GRAFANA_PASSWORD, Stack
 from harness.stack.grafana.shown import USER
@@ -46,6 +46,9 @@ UNSETTLED = (
     "Dashboards: grafana, if the stack that is there has it, or the nodes can have its image and "
     "start it; else none."
 )
+INSTALLED = "installation"
+"""The phase after which all is there, if `up` says so or not."""
+_GONE_SECONDS, _LOOK_SECONDS = 300.0, 1.0  # as long as `down` waits for a namespace
 PATHS = {"victorialogs": "/select/vmui/"}  # of pages that are not where a host's begin
 
 
@@ -98,12 +101,38 @@ def _up(options: Options, tell: Tell, install: Install) -> RolledOut:
     else:
         cluster = chosen.existing(options)
     try:
+        _await_gone(cluster, tell)
         return install(options, cluster, image, bundle, phases, tell)
     except BaseException:
         if fresh and not options.keep:
             tell("the cluster that was made for it is deleted again; --keep keeps it")
             own.delete()
+        elif INSTALLED in phases:
+            tell("what was installed stays, to look into it; `harness down` removes it")
         raise
+
+
+def _await_gone(cluster: Cluster, tell: Tell) -> None:
+    """Until our namespace is not on its way out, as after a `down` that was stopped.
+
+    NeedError if it stays: nothing can be made in it.
+    """
+    until, waits = time.monotonic() + _GONE_SECONDS, False
+    while any(
+        "deletionTimestamp" in each["metadata"]
+        for each in cluster.get("namespace", cluster.namespace)
+    ):
+        if not waits:
+            tell(f"waiting until the namespace {cluster.namespace} is gone")
+            waits = True
+        if time.monotonic() > until:
+            raise NeedError(
+                f"The namespace {cluster.namespace} is being deleted, and is not gone.",
+                f"It was waited for for {_GONE_SECONDS:.0f} s; nothing can be made in it.",
+                f"See what holds it: {cluster.shown} get namespace {cluster.namespace} -o yaml; or "
+                "take another one: --namespace.",
+            )
+        time.sleep(_LOOK_SECONDS)
 
 
 def _wanted(options: Options, image: str) -> Wanted:
@@ -153,7 +182,7 @@ def _install(
                 choice = dashboards.tried(cluster, tried, options.pull_secret)
                 tell(choice.told)
             described, given = _described(options, cluster.context, image, volumes, choice, secret)
-        with timed(phases, "installation", tell):
+        with timed(phases, INSTALLED, tell):
             helm.settle(cluster)
             helm.install(cluster, given)
     with timed(phases, "proof", tell):
