@@ -302,6 +302,8 @@ def _print_status(found: dict[str, Any], options: Options) -> None:
         _print_shown(found["shown"])
     if "unshown" in found:
         _print_unshown(found["unshown"])
+    for said in found.get("amiss", ()):
+        out.print(escape(said), soft_wrap=True)
     for each in found["troubles"]:
         out.print(escape(f"{each['pod']}: {each['reason']}: {each['message']}"), soft_wrap=True)
     out.print("\nIt is ready." if found["ready"] else "\nIt is not ready.")
@@ -320,16 +322,16 @@ def _print_pod(origin: Mapping[str, str]) -> None:
 
 
 def _given(options: Options) -> str:
-    """What a person said of images, as it is said."""
+    """What a person said of nodes, images and data, as it is said."""
     bundle, registry, secret = options.bundle, options.registry, options.pull_secret
     asked = options.machines
     names = {
-        "bundle": bundle, "registry": registry, "pull-secret": secret, "image": options.image,
+        "nodes": options.nodes, "image": options.image, "retention": options.retention_hours,
+        "bundle": bundle, "registry": registry, "pull-secret": secret,
         "storage": options.storage, "storage-class": options.storage_class,
         "dashboards": options.dashboards, "charts": options.charts,
-        "inventory": asked.inventory, "create": asked.create,
+        "inventory": asked.inventory, "create": asked.create, "upgrade": asked.upgrade,
         "control-planes": asked.control_planes if asked.control_planes > 1 else "",
-        "upgrade": asked.upgrade,
         **selectors.given(options.selectors),
         **external.given(options.external),
         "machines": asked.maker if asked.create and asked.maker != "containers" else "",
@@ -338,6 +340,8 @@ def _given(options: Options) -> str:
         f" --{name} {shlex.quote(str(value))}" for name, value in names.items() if value
     )
     words += "".join(f" --values {shlex.quote(each)}" for each in options.values)
+    flags = {"keep": options.keep, "unaccelerated": asked.unaccelerated}
+    words += "".join(f" --{name}" for name, value in flags.items() if value)
     return words + "".join(f" --set {shlex.quote(each)}" for each in asked.variables)
 
 

@@ -25,6 +25,7 @@ from harness.cli.profile import Charts, Profile, Values
 from harness.cli.screen import errors
 from harness.cli.selectors import Excluded, Namespaces, PodSelector
 from harness.errors import InputError
+from harness.stack.config import Stack
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.dashboards import GRAFANA
 from harness.targets.kubernetes.external import External
@@ -62,16 +63,26 @@ def up_command(
         str, typer.Option("--bind", help="The address of OTLP and of the query endpoints.")
     ] = "127.0.0.1",
     retention: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "--retention", min=1, help="Hours for which data are kept; log lines 24 at least."
+            "--retention",
+            min=1,
+            help="Hours for which data are kept (24; in a cluster what is there, else 24); log "
+            "lines 24 at least.",
+            show_default=False,
         ),
-    ] = 24,
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what is there as JSON.")] = False,
     target: Target = "local",
     nodes: Annotated[
-        int, typer.Option("--nodes", min=1, help="kind: nodes, the control plane among them.")
-    ] = 3,
+        int | None,
+        typer.Option(
+            "--nodes",
+            min=1,
+            help="kind: nodes of a new cluster, the control plane among them (3).",
+            show_default=False,
+        ),
+    ] = None,
     image: Annotated[
         str,
         typer.Option(
@@ -171,7 +182,8 @@ def up_command(
     own = External(otlp, otlp_secret, query_traces, query_metrics, query_logs)
     cluster.refuse(external.given(own), target)
     cluster.refuse({"profile": profile != "poc", "charts": charts, "values": values}, target)
-    local_stack.up(require or [], bind, retention, shown, plan=plan, as_json=as_json)
+    hours = retention or Stack.retention_hours
+    local_stack.up(require or [], bind, hours, shown, plan=plan, as_json=as_json)
 
 
 @errors

@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from harness.linux import processes
-from harness.targets.kubernetes import charts, values
+from harness.targets.kubernetes import charts, values, workloads
 from harness.targets.kubernetes import helm as product
+from harness.targets.kubernetes.kubectl import Cluster
 from harness.wire.selector import selection
 
 pytestmark = pytest.mark.cluster
@@ -46,6 +47,21 @@ def objects(helm: str, given: Path) -> list[dict[str, Any]]:
 def pods(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
     kinds = ("Deployment", "DaemonSet")
     return [each["spec"]["template"] for each in objects if each["kind"] in kinds]
+
+
+def test_what_it_makes_is_found_in_what_helm_tells(
+    helm: str, given: Path, objects: list[dict[str, Any]]
+) -> None:
+    argv = [helm, "template", "harness", str(product.CHART), "--kube-version=1.34.4"]
+    said = processes.run([*argv, f"--values={given}"]).stdout
+    found = list(workloads._objects(Cluster("shop", "default"), said))
+    made = [each for each in objects if each["kind"] in workloads.KINDS]
+    named = [(each["kind"], each["metadata"]["name"]) for each in made]
+    assert [(kind, name) for kind, name, _ in found] == named
+    replicas = [
+        workloads._value("replicas", text) for kind, _, text in found if kind == "Deployment"
+    ]
+    assert set(replicas) == {"1"}
 
 
 def test_helm_lints_it(helm: str, given: Path) -> None:

@@ -36,13 +36,16 @@ if [ "$1" = template ]; then
     exit
 fi
 shift 2
-[ "$1" = status ] || echo "$@" >>"$0.done"
+case "$1" in status|history|get) ;; *) echo "$@" >>"$0.done";; esac
 case "$1" in
+history) cat "$0.$2.history";;
+get) cat "$0.$3.manifest" 2>/dev/null || true;;
 status)
     [ -e "$0.$2.note" ] || { echo "Error: release: not found" >&2; exit 1; }
-    printf '{"info": {"status": "%s", "description": "%s"}, "version": %s}' \\
+    printf '{"info": {"status": "%s", "description": "%s"}, "version": %s, "config": %s}' \\
         "$(cat "$0.$2.status" 2>/dev/null || echo deployed)" \\
-        "$(cat "$0.$2.note")" "$(cat "$0.$2.version")";;
+        "$(cat "$0.$2.note")" "$(cat "$0.$2.version")" \\
+        "$(cat "$0.$2.config" 2>/dev/null || echo null)";;
 upgrade)
     if [ -e "$0.$3.fails" ]; then
         cp "$0.$3.fails" "$folder/kubectl.pods"
@@ -51,7 +54,11 @@ upgrade)
         echo "Error: context deadline exceeded" >&2
         exit 1
     fi
-    for word; do case "$word" in --description=*) echo "${word#*=}" >"$0.$3.note";; esac; done
+    touch "$0.$3.note"
+    for word; do case "$word" in
+        --description=*) echo "${word#*=}" >"$0.$3.note";;
+        --values=*.json) cp "${word#*=}" "$0.$3.config";;
+    esac; done
     echo $(($(cat "$0.$3.version" 2>/dev/null || echo 0) + 1)) >"$0.$3.version";;
 uninstall)
     [ ! -e "$0.$2.note" ] || { rm "$0.$2.note"; echo "release \\"$2\\" uninstalled"; };;
@@ -94,6 +101,16 @@ class Told:
     def breaks(self, release: str, *pods: Any) -> None:
         """Let a release fail from now on, and these be the pods that there are then."""
         (self.folder / f"helm.{release}.fails").write_text(json.dumps({"items": pods}))
+
+    def release(self, name: str, status: str = "deployed", version: int = 1) -> None:
+        """Let there be this release."""
+        for key, value in (("note", ""), ("status", status), ("version", version)):
+            (self.folder / f"helm.{name}.{key}").write_text(str(value))
+
+    def history(self, name: str, *statuses: str) -> None:
+        """What helm says of the revisions of a release."""
+        rows = [{"revision": i, "status": each} for i, each in enumerate(statuses, 1)]
+        (self.folder / f"helm.{name}.history").write_text(json.dumps(rows))
 
     @property
     def helm(self) -> list[list[str]]:

@@ -269,7 +269,7 @@ def test_kinds_nodes_are_given_its_images(
     seen: list[Any] = []
     monkeypatch.setattr(sources, "load", lambda _, bundle, *__: seen.append(bundle))
     given = archive.read(written)
-    options = replace(BUNDLED, target="kind", bundle=written)
+    options = replace(BUNDLED, target="kind", context="", bundle=written)
     cluster = Cluster("shop", "harness")
     production.install(options, cluster, OWN, given, {}, lambda _: None)
     assert seen == [given]
@@ -291,7 +291,7 @@ def test_a_plan_says_what_comes_from_it(told: helmed.Told, written: Path) -> Non
     assert f"{NAMED[0]}, pulled by the nodes" in done.stdout
     assert f"{OWN}, has to be on the nodes" in done.stdout
     assert f"--profile production --bundle {written}" in done.stdout
-    own = production.plan(replace(BUNDLED, target="kind", bundle=written))
+    own = production.plan(replace(BUNDLED, target="kind", context="", bundle=written))
     assert own["images"][NAMED[0]] == f"from {written}"
     assert own["images"][NODE].startswith("for kind's nodes")
 

@@ -237,6 +237,7 @@ def test_status_asks_grafana_where_the_release_has_it(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(condition, "told", told)
     monkeypatch.setattr(condition.chosen, "found", lambda _: CLUSTER)
+    monkeypatch.setattr(condition.workloads, "amiss", lambda _: [])
     monkeypatch.setattr(condition.pods, "ours", lambda _: [])
     for there, kind in ((release("grafana"), "grafana"), (release(), "none"), (None, "none")):
         monkeypatch.setattr(condition.helm, "state", lambda _, there=there: there)
@@ -265,6 +266,7 @@ def test_what_is_amiss_of_grafana_is_not_ready_only_if_it_was_asked_for(
     }
     monkeypatch.setattr(condition.proof, "prove", prove)
     monkeypatch.setattr(condition.chosen, "found", lambda _: CLUSTER)
+    monkeypatch.setattr(condition.workloads, "amiss", lambda _: [])
     monkeypatch.setattr(condition.pods, "ours", lambda _: [pod])
     monkeypatch.setattr(Cluster, "get", lambda *_: [])
     monkeypatch.setattr(condition.helm, "state", lambda _: release("grafana", asked=asked))
@@ -331,6 +333,9 @@ def test_status_names_its_page_only_where_it_is(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_plan_says_it_too(machine: Machine) -> None:
     words = ["up", "--target", "kind", "--plan", "--dashboards", "grafana"]
+    more = ["--nodes", "5", "--retention", "48", "--keep"]
+    text = " ".join(CliRunner().invoke(app, [*words, *more]).stdout.split())
+    assert "--nodes 5 --retention 48 --dashboards grafana --keep" in text
     text = CliRunner().invoke(app, words).stdout
     assert "Dashboards: grafana. It was asked for." in text
     assert "Next: harness up --target kind --dashboards grafana" in text

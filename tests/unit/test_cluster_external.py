@@ -175,6 +175,7 @@ def test_status_asks_whom_up_was_told_of(monkeypatch: pytest.MonkeyPatch) -> Non
     kept = external.kept(External(OTLP, traces=JAEGER))
     monkeypatch.setattr(condition, "told", told)
     monkeypatch.setattr(condition.chosen, "found", lambda _: CLUSTER)
+    monkeypatch.setattr(condition.workloads, "amiss", lambda _: [])
     monkeypatch.setattr(condition.pods, "ours", lambda _: [])
     monkeypatch.setattr(condition.helm, "state", lambda _: {**release, "external": kept})
     assert condition.status(Options("existing"))["dashboards"] == "none"

@@ -41,6 +41,13 @@ def test_values_say_nothing_of_volumes_unless_asked() -> None:
     assert values.values(STACK, "node", volumes=RELEASE["storage"])["storage"]["size"] == "10Gi"
 
 
+def test_a_release_keeps_data_as_long_as_before_unless_something_else_is_said() -> None:
+    assert storage.retention(None, None) == 24
+    assert storage.retention(None, {"retention_hours": 0}) == 24
+    assert storage.retention(None, {"retention_hours": 720}) == 720
+    assert storage.retention(24, {"retention_hours": 720}) == 24
+
+
 def answering(monkeypatch: pytest.MonkeyPatch, classes: list[dict[str, Any]]) -> None:
     class Yes:
         stdout = "yes\n"

@@ -195,6 +195,65 @@ def test_what_cannot_be_finished_is_kept_if_asked(program, tmp_path: Path) -> No
     assert "delete" not in (tmp_path / "kind.done").read_text()
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (Options("kind", context="shop"), "--context does not go with --target kind"),
+        (Options("kind", kubeconfig="x"), "--kubeconfig does not go with --target kind"),
+        (Options("existing", nodes=3), "--nodes does not go with --target existing"),
+        (Options("existing", image="x"), "--image does not go with --target existing"),
+        (Options("existing", keep=True), "--keep does not go with --target existing"),
+        (Options("vm", nodes=3), "--nodes does not go with --target vm"),
+    ],
+)
+def test_what_a_target_would_not_look_at_is_refused(options: Options, said: str) -> None:
+    for ask in (lambda: rollout.up(options, print), lambda: rollout.down(options, print)):
+        with pytest.raises(InputError, match=said):
+            ask()
+
+
+def test_what_was_said_of_machines_is_none_of_the_cluster_on_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    chosen.home("harness", "vm").mkdir(parents=True)
+    (chosen.home("harness", "vm") / "kubeconfig").touch()
+    made = chosen.Machines(create=3)
+    chosen.check(chosen.on_machines(Options("vm", image="debian", keep=True, machines=made)))
+
+
+def test_other_nodes_than_a_cluster_has_are_refused(
+    program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(rollout.chosen, "require_tools", lambda _: None)
+    monkeypatch.setattr(rollout.images, "name", lambda: "localhost/node:1")
+    monkeypatch.setattr(kind.node_mounts, "put", lambda _: None)
+    program("kind", 'test "$1 $2" = "get clusters" && cat "$0.made"; touch "$0.made"')
+    program("kubectl", "echo NotFound >&2; exit 1")
+    (tmp_path / "kind.made").touch()
+    own = Kind("shop", chosen.home("shop"))
+    own.create(Wanted("shop", 3, "kindest/node:v1.34.0"), print)
+    (tmp_path / "kind.made").write_text("shop\n")
+    reached: list[Options] = []
+
+    def up(**said: Any) -> None:
+        rollout.up(Options("kind", "shop", **said), print, lambda asked, *_: reached.append(asked))
+
+    for given, said in (
+        ({"nodes": 5}, r"--nodes 5 \(it was made of 3\)"),
+        ({"image": "kindest/node:v1.35.0"}, r"made of .*kindest/node:v1\.34\.0\)"),
+    ):
+        with pytest.raises(InputError, match=f"shop is there already, without .*{said}"):
+            up(**given)
+    assert not reached
+    up()
+    up(nodes=3, image="kindest/node:v1.34.0")
+    (own.home / "created.json").write_text('{"nodes": 3}')  # as it was noted before
+    up(image="kindest/node:v1.35.0")
+    assert len(reached) == 3
+
+
 def test_two_at_once_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     options = Options("kind")

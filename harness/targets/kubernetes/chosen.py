@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,23 +54,25 @@ class Machines:
 class Options:
     """What a person says of a roll-out; `target` is `kind`, `existing` or `vm`.
 
-    With `bundle` kind is given images from that file alone; below `registry` an existing cluster's
-    nodes find them. `storage` is the size of each component's volume, of `storage_class`; empty:
-    those that are there already, else none. `charts`, `values`, `crds` and `volumes` go with the
-    profile `production`: a folder of charts' archives, RELEASE=FILE of further values, and what
-    `down` removes besides. `dashboards` are `grafana` or `none`; empty: as they can be had.
-    `otlp` and what follows it are of backends of a person's own, see `External`.
+    `nodes` are those of a cluster of kind; None: three of a new one, as many as one has. With
+    `bundle` kind is given images from that file alone; below `registry` an existing cluster's nodes
+    find them. `storage` is the size of each component's volume, of `storage_class`, and data are
+    kept for `retention_hours`; empty: as they are there already, else none and a day. `charts`,
+    `values`, `crds` and `volumes` go with the profile `production`: a folder of charts' archives,
+    RELEASE=FILE of further values, and what `down` removes besides. `dashboards` are `grafana` or
+    `none`; empty: as they can be had. `otlp` and what follows it are of backends of a person's
+    own, see `External`.
     """
 
     target: str
     name: str = "harness"
-    nodes: int = 3
+    nodes: int | None = None
     image: str = ""
     keep: bool = False
     kubeconfig: str = ""
     context: str = ""
     namespace: str = NAMESPACE
-    retention_hours: int = 24
+    retention_hours: int | None = None
     registry: str = ""
     bundle: Path | None = None
     pull_secret: str = ""
@@ -112,7 +114,7 @@ def check(options: Options) -> None:
             f"There is no target {options.target!r}.",
             next_step="Take local, kind, existing or vm.",
         )
-    if options.nodes < 1:
+    if options.nodes is not None and options.nodes < 1:
         raise InputError(f"{options.nodes} nodes are none.", next_step="Take --nodes 1 or more.")
     if options.registry:
         registry.check(options.registry)
@@ -125,13 +127,8 @@ def check(options: Options) -> None:
         _check_kind(options)
     elif options.target == "vm":
         _check_vm(options)
-    elif _lacks_registry(options):
-        raise InputError(
-            "A bundle by itself brings no image to the nodes of a cluster that is there.",
-            "They pull from a registry, or have the images already.",
-            f"Push them: harness images push --registry PREFIX --bundle {options.bundle}; and name "
-            "it here: --registry PREFIX. If every node has them, leave --bundle out.",
-        )
+    else:
+        _check_existing(options)
 
 
 def tools(options: Options) -> list[str]:
@@ -176,7 +173,10 @@ def on_machines(options: Options) -> Options:
             next_step="Make it: harness up --target vm --inventory FILE, or --create 3.",
         )
     charts = options.bundle if options.profile == "production" else None  # they go on from it
-    return replace(options, target="existing", kubeconfig=str(file), context="", bundle=charts)
+    return replace(
+        options, target="existing", kubeconfig=str(file), context="", bundle=charts,
+        image="", keep=False, machines=Machines(),
+    )  # fmt: skip
 
 
 def found(options: Options, programs: Sequence[str] = ()) -> Cluster:
@@ -226,7 +226,7 @@ def _of_backends(options: Options) -> dict[str, object]:
         "storage": options.storage,
         "storage-class": options.storage_class,
         "dashboards": options.dashboards == dashboards.GRAFANA,
-        "retention": options.retention_hours != Options.retention_hours,
+        "retention": options.retention_hours,
     }
 
 
@@ -249,7 +249,28 @@ def _check_secret(options: Options) -> None:
         )
 
 
+def _refuse(given: Mapping[str, object], target: str, why: str) -> None:
+    """InputError if one of these was given, which this target would not look at."""
+    if named := [f"--{name}" for name, value in given.items() if value]:
+        what = f"{' and '.join(named)} does not go with --target {target}."
+        raise InputError(what, why, "Leave it out.")
+
+
+def _check_existing(options: Options) -> None:
+    made = {"nodes": options.nodes, "image": options.image, "keep": options.keep}
+    _refuse(made, "existing", "It is of a cluster or of machines that are made.")
+    if _lacks_registry(options):
+        raise InputError(
+            "A bundle by itself brings no image to the nodes of a cluster that is there.",
+            "They pull from a registry, or have the images already.",
+            f"Push them: harness images push --registry PREFIX --bundle {options.bundle}; and name "
+            "it here: --registry PREFIX. If every node has them, leave --bundle out.",
+        )
+
+
 def _check_kind(options: Options) -> None:
+    elsewhere = {"context": options.context, "kubeconfig": options.kubeconfig}
+    _refuse(elsewhere, "kind", "Its cluster is said by --name, another one by --target existing.")
     for name, given in (("registry", options.registry), ("pull-secret", options.pull_secret)):
         if given:
             raise InputError(
@@ -268,14 +289,10 @@ def _check_vm(options: Options) -> None:
             "Machines are called by it: small letters, digits, dashes, 40 of them at most.",
             "Take another --name.",
         )
-    elsewhere = {"--context": options.context, "--kubeconfig": options.kubeconfig,
-                 "--nodes": options.nodes != Options.nodes}  # fmt: skip
-    if given := [name for name, value in elsewhere.items() if value]:
-        raise InputError(
-            f"{' and '.join(given)} does not go with --target vm.",
-            "Its machines are said by --inventory or --create, its cluster by --name.",
-            "Leave it out.",
-        )
+    elsewhere: Mapping[str, object] = {"context": options.context, "kubeconfig": options.kubeconfig,
+                                    "nodes": options.nodes}  # fmt: skip
+    said = "Its machines are said by --inventory or --create, its cluster by --name."
+    _refuse(elsewhere, "vm", said)
     if asked.inventory and asked.create:
         raise InputError(
             "--inventory names machines, --create makes others.", next_step="Give one of them."

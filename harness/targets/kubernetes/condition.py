@@ -7,7 +7,17 @@ from typing import Any
 
 from harness.errors import HarnessError, SilentError
 from harness.stack.config import Stack
-from harness.targets.kubernetes import chosen, dashboards, external, helm, pods, proof, values
+from harness.targets.kubernetes import (
+    chosen,
+    dashboards,
+    external,
+    helm,
+    pods,
+    proof,
+    storage,
+    values,
+    workloads,
+)
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kubectl import Cluster
 
@@ -16,13 +26,13 @@ def status(options: Options, *, prove: bool = True) -> dict[str, Any]:
     """The roll-out as it is now: nodes, components, the release, and the proof made again."""
     cluster = chosen.found(options)
     release = helm.state(cluster)
-    whole = release is not None and release["status"] == "deployed"
+    amiss = workloads.amiss(cluster) if release is not None else []
+    whole = release is not None and release["status"] == "deployed" and not amiss
     grafana = release is not None and dashboards.GRAFANA in release["components"]
     own = external.of(release)
+    hours = storage.retention(None, release)
     described = (
-        external.stack(own)
-        if own
-        else values.stack(cluster.context, options.retention_hours, grafana=grafana)
+        external.stack(own) if own else values.stack(cluster.context, hours, grafana=grafana)
     )
     shows = release is not None and dashboards.GRAFANA in release["asked"]
     asked = proof.ONE if prove else None
@@ -30,6 +40,7 @@ def status(options: Options, *, prove: bool = True) -> dict[str, Any]:
         "dashboards": dashboards.GRAFANA if grafana else dashboards.NONE,
         **told(options, cluster, pods.ours(cluster), whole, described, asked, shows=shows),
         "release": release,
+        "amiss": amiss,
     }
 
 

@@ -25,6 +25,7 @@ READY_SECONDS = 300
 _LOOK_SECONDS = 2.0
 _PATIENCE_SECONDS = 20.0  # for what may still come: an image that is pulled again, room on a node
 _UNDO_SECONDS = 180.0
+_RETENTION = "--storage.tsdb.retention.time="
 
 Values = dict[str, Any]
 
@@ -60,17 +61,17 @@ def fingerprint(values: Values) -> str:
 def state(cluster: Cluster, release: str = RELEASE) -> dict[str, Any] | None:
     """The release as helm knows it: `status`, `version`, `note`...; None if there is none.
 
-    `fingerprint`, `storage`, the names of `components`, of those that a person `asked` for, and
-    `external` backends are of our own chart.
+    `fingerprint`, `storage`, `retention_hours` (0 if it does not say), the names of `components`,
+    of those that a person `asked` for, and `external` backends are of our own chart.
     """
     try:
         done = _helm(cluster, "status", release, "--output=json", check=False)
     except CommandError as error:  # it did not end
-        raise refusal("`helm status`", error.what) from error
+        raise refusal(cluster, "`helm status`", error.what) from error
     if done.returncode:
         if "not found" in done.stderr:
             return None
-        raise refusal("`helm status`", done.stderr)
+        raise refusal(cluster, "`helm status`", done.stderr)
     found = json.loads(done.stdout)
     values = found.get("config") or {}
     return {
@@ -79,21 +80,58 @@ def state(cluster: Cluster, release: str = RELEASE) -> dict[str, Any] | None:
         "fingerprint": values.get("fingerprint", ""),
         "note": found["info"].get("description", ""),
         "storage": values.get("storage") or {},
+        "retention_hours": values.get("retentionHours") or _retention_hours(values),
         "components": sorted(values.get("components") or {}),
         "asked": sorted(values.get("asked") or []),
         "external": values.get("external") or {},
     }
 
 
+def manifest(cluster: Cluster, release: str = RELEASE) -> str:
+    """What the last revision of a release is made of, as YAML."""
+    done = _helm(cluster, "get", "manifest", release, check=False)
+    if done.returncode:
+        raise refusal(cluster, "`helm get manifest`", done.stderr)
+    return done.stdout
+
+
+def _retention_hours(values: Values) -> int:
+    """Of a release that has no value for it, as those had that were made before there was one."""
+    arguments = ((values.get("components") or {}).get("prometheus") or {}).get("args") or ()
+    said = [each for each in arguments if each.startswith(_RETENTION)]
+    return int(said[0].removeprefix(_RETENTION).removesuffix("h")) if said else 0
+
+
 def settle(cluster: Cluster, release: str = RELEASE) -> None:
-    """Undo what a killed `up` left half done: helm refuses to go on from there."""
+    """Undo what a killed `up` left half done, end what a killed `down` began.
+
+    helm refuses to go on from there.
+    """
     now = state(cluster, release)
     if now is None:
         return
-    if now["status"] == "pending-install" or (now["status"] == "failed" and now["version"] == 1):
+    gone = now["status"] in ("pending-install", "uninstalling")  # half made, or half removed
+    if gone or (now["status"] == "failed" and now["version"] == 1):
         remove(cluster, release)
     elif now["status"].startswith("pending"):
-        _helm(cluster, "rollback", release, "--wait", f"--timeout={READY_SECONDS}s")
+        good = _good(cluster, release)
+        if good is None:
+            remove(cluster, release)
+            return
+        words = ("rollback", release, good, "--wait", f"--timeout={READY_SECONDS}s")
+        _helm(cluster, *words, seconds=READY_SECONDS + 60.0)
+
+
+def _good(cluster: Cluster, release: str) -> str | None:
+    """The last revision that ran; the last but one may be a bad one.
+
+    That is the one that is deployed: helm calls a bad one superseded when going back from it fails.
+    """
+    said = json.loads(_helm(cluster, "history", release, "--output=json").stdout)
+    for status in ("deployed", "superseded"):
+        if found := [each["revision"] for each in said if each["status"] == status]:
+            return str(max(found))
+    return None
 
 
 def install(cluster: Cluster, values: Values) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import CommandError, ComponentError, NeedError
+from harness.errors import CommandError, ComponentError, InputError, NeedError
 from harness.linux import processes
 from harness.targets.kubernetes import images, node_mounts, registry
 from harness.targets.kubernetes.kubectl import Cluster
@@ -78,7 +78,25 @@ class Kind:
             if isinstance(error, CommandError):
                 raise _not_made(error, self, keep) from error
             raise
-        (self.home / "created.json").write_text(json.dumps({"nodes": wanted.nodes}))
+        noted = {"nodes": wanted.nodes, "image": wanted.image}
+        (self.home / "created.json").write_text(json.dumps(noted))
+
+    def require_same(self, nodes: int | None, image: str) -> None:
+        """InputError if it was made of another number of nodes, or another image, than is said."""
+        made = json.loads((self.home / "created.json").read_text())
+        other = []
+        if nodes not in (None, made["nodes"]):
+            other.append(f"--nodes {nodes} (it was made of {made['nodes']})")
+        was = registry.plain(made.get("image", image))  # one of before does not say
+        if image and registry.plain(image) != was:
+            other.append(f"--image {image} (it was made of {was or 'what kind takes by itself'})")
+        if other:
+            raise InputError(
+                f"The cluster {self.name} is there already, without {' and '.join(other)}.",
+                "kind changes no nodes of a cluster that it made.",
+                f"Leave it out; take another --name; or give this one up: harness down --target "
+                f"kind --name {self.name}.",
+            )
 
     def complete(self) -> None:
         """Mount in each node what collectors look for, now and whenever it starts."""

@@ -60,11 +60,11 @@ class Cluster:
         try:
             done = self.run("get", *words, "--chunk-size=200", "--output=json", check=False)
         except CommandError as error:  # it did not end
-            raise refusal(f"`kubectl get {' '.join(words)}`", error.what) from error
+            raise refusal(self, f"`kubectl get {' '.join(words)}`", error.what) from error
         if done.returncode:
             if "NotFound" in done.stderr or "doesn't have a resource type" in done.stderr:
                 return []
-            raise refusal(f"`kubectl get {' '.join(words)}`", done.stderr)
+            raise refusal(self, f"`kubectl get {' '.join(words)}`", done.stderr)
         found = json.loads(done.stdout)
         return list(found["items"]) if "items" in found else [found]
 
@@ -76,7 +76,7 @@ class Cluster:
         """What the API has against an object, by its admission, too; empty if it would take it."""
         done = self._apply(manifest, "--dry-run=server", check=False)
         if done.returncode and any(each in done.stderr for each in _SILENT):
-            raise refusal("`kubectl apply --dry-run=server`", done.stderr)
+            raise refusal(self, "`kubectl apply --dry-run=server`", done.stderr)
         return " ".join(done.stderr.split())[-800:] if done.returncode else ""
 
     def _apply(self, manifest: Mapping[str, Any], *more: str, check: bool = True) -> Completed:
@@ -100,21 +100,21 @@ class Cluster:
                 process = processes.spawn(argv, log=log, env=self.environment)
                 stack.callback(processes.stop, process)
             for service, port in ports.items():
-                _await(service, port, folder / f"{service}.log")
+                _await(self, service, port, folder / f"{service}.log")
             yield ports
 
 
-def refusal(what: str, said: str) -> CommandError:
+def refusal(cluster: Cluster, what: str, said: str) -> CommandError:
     """The error of a command that asked the API; where that does not answer, it says just that."""
     words = " ".join(said.split())[-400:]
     if any(each in said for each in _SILENT):
         return CommandError(
             "The cluster's API does not answer.",
             f"Of {what}: {words}",
-            "Wait until it does (kubectl get nodes), then run the command again.",
+            f"Wait until it does ({cluster.shown} get nodes), then run the command again.",
         )
     return CommandError(
-        f"{what} failed.", words, "See whether the cluster answers: kubectl get nodes."
+        f"{what} failed.", words, f"See whether the cluster answers: {cluster.shown} get nodes."
     )
 
 
@@ -124,7 +124,7 @@ def _free() -> int:
         return int(own.getsockname()[1])
 
 
-def _await(service: str, port: int, log: Path) -> None:
+def _await(cluster: Cluster, service: str, port: int, log: Path) -> None:
     deadline = time.monotonic() + _FORWARD_SECONDS
     while True:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
@@ -133,7 +133,8 @@ def _await(service: str, port: int, log: Path) -> None:
             raise ComponentError(
                 f"The service {service} cannot be reached through the cluster's API.",
                 " ".join(processes.last_words(log)),
-                "See that this user may forward ports (pods/portforward).",
+                f"See that it and its pod are there ({cluster.shown} get services,pods), and that "
+                "this user may forward ports (pods/portforward).",
             )
         time.sleep(0.1)
 

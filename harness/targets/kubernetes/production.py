@@ -34,6 +34,7 @@ from harness.targets.kubernetes import (
     selectors,
     sources,
     values,
+    workloads,
 )
 from harness.targets.kubernetes.archive import Archive
 from harness.targets.kubernetes.charts import Chart
@@ -183,9 +184,12 @@ def status(options: Options, *, prove: bool = True) -> dict[str, Any]:
     found = {each.release: helm.state(cluster, each.release) for each in charts.known()}
     whole = all(each is not None and each["status"] == "deployed" for each in found.values())
     whole = whole and all(_has_all(cluster, each) for each in charts.known())
+    there = [name for name, each in found.items() if each is not None]
+    amiss = [said for name in there for said in workloads.amiss(cluster, name)]
     asked = ASKED if prove else None
+    whole = whole and not amiss
     told = condition.told(options, cluster, running(cluster), whole, stack(), asked)
-    return {**told, "profile": options.profile, "releases": found}
+    return {**told, "profile": options.profile, "releases": found, "amiss": amiss}
 
 
 def running(cluster: Cluster) -> list[dict[str, Any]]:
@@ -219,7 +223,8 @@ def _require_nodes(cluster: Cluster, image: str, steps: Sequence[Step], tell: Te
 
 def _is_there(cluster: Cluster, step: Step) -> bool:
     now = helm.state(cluster, step.chart.release)
-    return now is not None and (now["status"], now["note"]) == ("deployed", step.note)
+    same = now is not None and (now["status"], now["note"]) == ("deployed", step.note)
+    return same and not workloads.amiss(cluster, step.chart.release)
 
 
 def _install(cluster: Cluster, step: Step, archives: str) -> None:

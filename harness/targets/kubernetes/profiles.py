@@ -65,7 +65,7 @@ def of(options: Options) -> Profile:
                 f"{' and '.join(given)} does not go with --profile {options.profile}.",
                 next_step=f"Leave it out, or say --profile {profile}.",
             )
-    if options.profile == "production" and options.retention_hours != Options.retention_hours:
+    if options.profile == "production" and options.retention_hours is not None:
         raise InputError(
             "--retention does not go with --profile production.",
             "There each backend's values say how long it keeps data.",

@@ -121,7 +121,7 @@ def prove(cluster: Cluster, stack: Stack, asked: Asked = ONE, *, shows: bool = T
             _prove_backends(cluster, stack, here)  # one may have become full meanwhile
         if "traces" in arrived:
             _require_named(cluster, stack, pods, origin)
-        _require_all(stack, list(wanted), arrived)
+        _require_all(cluster, stack, list(wanted), arrived)
         ages = heard.by_node(cluster, here) if ours else {}
         found = [arrived[signal] for signal in wanted]
         proved = Proved(found, origin, acknowledged=sent, heard=ages)
@@ -179,7 +179,9 @@ def _found(
     return arrived
 
 
-def _require_all(stack: Stack, wanted: Sequence[str], arrived: Mapping[str, Arrival]) -> None:
+def _require_all(
+    cluster: Cluster, stack: Stack, wanted: Sequence[str], arrived: Mapping[str, Arrival]
+) -> None:
     missing = [signal for signal in wanted if signal not in arrived]
     if not missing:
         return
@@ -199,7 +201,7 @@ def _require_all(stack: Stack, wanted: Sequence[str], arrived: Mapping[str, Arri
     raise ComponentError(
         what,
         "The Collector and the backends keep what is sent to them: the agents sent nothing.",
-        "See what they say: kubectl logs daemonset/agents --all-containers.",
+        f"See what they say: {cluster.shown} logs daemonset/agents --all-containers.",
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness.errors import CommandError
+from harness.errors import CommandError, NeedError
 from harness.stack import catalog
 from harness.stack.config import GRAFANA_PASSWORD, Stack
 from harness.stack.grafana.shown import USER
@@ -31,6 +31,7 @@ from harness.targets.kubernetes import (
     storage,
     values,
     wide,
+    workloads,
 )
 from harness.targets.kubernetes.archive import Archive
 from harness.targets.kubernetes.chosen import Options
@@ -45,6 +46,9 @@ UNSETTLED = (
     "Dashboards: grafana, if the stack that is there has it, or the nodes can have its image and "
     "start it; else none."
 )
+INSTALLED = "installation"
+"""The phase after which all is there, if `up` says so or not."""
+_GONE_SECONDS, _LOOK_SECONDS = 300.0, 1.0  # as long as `down` waits for a namespace
 PATHS = {"victorialogs": "/select/vmui/"}  # of pages that are not where a host's begin
 
 
@@ -89,19 +93,51 @@ def _up(options: Options, tell: Tell, install: Install) -> RolledOut:
             fresh = True
             with timed(phases, "cluster", tell):
                 nodes = sources.node_image(options, bundle, tell)
-                own.create(Wanted(options.name, options.nodes, nodes), tell, keep=options.keep)
+                own.create(_wanted(options, nodes), tell, keep=options.keep)
         else:
+            own.require_same(options.nodes, options.image)
             own.complete()
         cluster = kind.cluster(own, options.namespace)
     else:
         cluster = chosen.existing(options)
     try:
+        _await_gone(cluster, tell)
         return install(options, cluster, image, bundle, phases, tell)
     except BaseException:
         if fresh and not options.keep:
             tell("the cluster that was made for it is deleted again; --keep keeps it")
             own.delete()
+        elif INSTALLED in phases:
+            tell("what was installed stays, to look into it; `harness down` removes it")
         raise
+
+
+def _await_gone(cluster: Cluster, tell: Tell) -> None:
+    """Until our namespace is not on its way out, as after a `down` that was stopped.
+
+    NeedError if it stays: nothing can be made in it.
+    """
+    until, waits = time.monotonic() + _GONE_SECONDS, False
+    while any(
+        "deletionTimestamp" in each["metadata"]
+        for each in cluster.get("namespace", cluster.namespace)
+    ):
+        if not waits:
+            tell(f"waiting until the namespace {cluster.namespace} is gone")
+            waits = True
+        if time.monotonic() > until:
+            raise NeedError(
+                f"The namespace {cluster.namespace} is being deleted, and is not gone.",
+                f"It was waited for for {_GONE_SECONDS:.0f} s; nothing can be made in it.",
+                f"See what holds it: {cluster.shown} get namespace {cluster.namespace} -o yaml; or "
+                "take another one: --namespace.",
+            )
+        time.sleep(_LOOK_SECONDS)
+
+
+def _wanted(options: Options, image: str) -> Wanted:
+    """A new cluster of kind, its nodes made from this image."""
+    return Wanted(options.name, options.nodes or Wanted.nodes, image)
 
 
 def _install(
@@ -117,10 +153,12 @@ def _install(
     secret = external.require_secret(cluster, options.external)
     choice = _choice(options, now, bundle)
     volumes = storage.wanted(options.storage, options.storage_class, now)
+    options = replace(options, retention_hours=storage.retention(options.retention_hours, now))
     described, given = _described(options, cluster.context, image, volumes, choice, secret)
     deployed = now is not None and now["status"] == "deployed"
     same = now is not None and now["fingerprint"] == helm.fingerprint(given)
-    if choice and deployed and same and all(map(pods.is_ready, pods.ours(cluster))):
+    ready = deployed and same and all(map(pods.is_ready, pods.ours(cluster)))
+    if choice and ready and not workloads.amiss(cluster):
         with timed(phases, "proof", tell):  # of the one before it may have failed
             proved = proof.prove(cluster, described, shows=choice.asked)
         return RolledOut(cluster, False, phases, proved, _shown(cluster, choice), choice)
@@ -144,7 +182,7 @@ def _install(
                 choice = dashboards.tried(cluster, tried, options.pull_secret)
                 tell(choice.told)
             described, given = _described(options, cluster.context, image, volumes, choice, secret)
-        with timed(phases, "installation", tell):
+        with timed(phases, INSTALLED, tell):
             helm.settle(cluster)
             helm.install(cluster, given)
     with timed(phases, "proof", tell):
@@ -168,7 +206,8 @@ def _described(
     if own:
         described = external.stack(own)
     else:
-        described = values.stack(cluster, options.retention_hours, grafana=grafana)
+        hours = storage.retention(options.retention_hours, None)
+        described = values.stack(cluster, hours, grafana=grafana)
     of_agents = {**selectors.values(options.selectors), **external.agents(own, secret)}
     names = image, options.registry, options.pull_secret
     given = values.values(described, *names, volumes, of_agents)
@@ -216,7 +255,7 @@ def plan(options: Options) -> dict[str, Any]:
     own = Kind(options.name, chosen.home(options.name))
     made: dict[str, Any] = {"target": options.target, "namespace": options.namespace}
     if options.target == "kind":
-        made["cluster"] = own.configuration(Wanted(options.name, options.nodes, options.image))
+        made["cluster"] = own.configuration(_wanted(options, options.image))
     volumes = storage.wanted(options.storage, options.storage_class, None)
     carried = sources.carried(options)
     choice = _choice(options, None, carried)
@@ -235,6 +274,7 @@ def plan(options: Options) -> dict[str, Any]:
 
 def down(options: Options, tell: Tell) -> list[str]:
     """Remove what `up` made: kind's cluster, or in one of another's our namespace and no more."""
+    chosen.check(options)
     with chosen.alone(options):
         if options.target == "kind":
             own = Kind(options.name, chosen.home(options.name))
@@ -243,9 +283,10 @@ def down(options: Options, tell: Tell) -> list[str]:
             own.delete()
             return [f"The cluster {options.name} was deleted."]
         cluster = chosen.existing(options)
-        done = ["The release was uninstalled."] if helm.remove(cluster) else []
+        is_there = not namespaces.require(cluster, "--namespace")  # a release may be another's, too
+        done = ["The release was uninstalled."] if is_there and helm.remove(cluster) else []
         done += _widely_removed(cluster)
-        if namespaces.is_ours(cluster):
+        if is_there:
             tell(f"waiting until the namespace {cluster.namespace} is gone")
             cluster.run("delete", "namespace", cluster.namespace, "--wait", seconds=300.0)
             done.append(f"The namespace {cluster.namespace} was deleted.")

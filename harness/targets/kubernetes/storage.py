@@ -1,4 +1,4 @@
-"""Volumes for what components keep: what was asked for, and what is there; for `rollout`.
+"""Volumes for what components keep, and for how long; for `rollout` and `condition`.
 
 Without one, a component's data are its pod's, and go with it.
 """
@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.errors import InputError
+from harness.stack.config import Stack
 from harness.targets.kubernetes import needs, preflight
 from harness.targets.kubernetes.kubectl import Cluster
 from harness.targets.kubernetes.preflight import Check
@@ -39,6 +40,14 @@ def wanted(size: str, name: str, release: Mapping[str, Any] | None) -> dict[str,
     """
     there = dict(release["storage"]) if release else {}
     return {"size": size, "class": name or there.get("class", "")} if size else there
+
+
+def retention(hours: int | None, release: Mapping[str, Any] | None) -> int:
+    """Hours for which data are kept: when nothing is said, those of the release that is there.
+
+    One that kept them for less would delete what is older.
+    """
+    return hours or (release or {}).get("retention_hours") or Stack.retention_hours
 
 
 def checks(cluster: Cluster, asked: Mapping[str, str]) -> Iterator[Check]:

@@ -55,8 +55,10 @@ def values(
     secret = {"pullSecret": pull_secret} if pull_secret else {}
     kept = {"storage": dict(volumes)} if volumes else {}
     agents = {"agents": of_agents} if of_agents else {}
+    # of no template: a later `up` reads it, which would otherwise keep data for less
+    hours = {"retentionHours": described.retention_hours} if components else {}
     own = {"image": registry.named(image, prefix), "components": components}
-    return {**own, **secret, **kept, **agents}
+    return {**own, **hours, **secret, **kept, **agents}
 
 
 def component(described: Stack, name: str) -> Tree:
