@@ -192,5 +192,6 @@ for module in vxlan br_netfilter overlay; do
     grep -qx "$module" "$folder/modules" || modprobe -r "$module" 2>/dev/null || true
 done
 sysctl --quiet --ignore --load="$folder/sysctls" >&2 || true
+[ ! -e "$folder/ntp" ] || timedatectl set-ntp false >&2 || echo "left: the time is kept by what timedatectl set-ntp true starts"
 cd /
 rm -r "$folder"
