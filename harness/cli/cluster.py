@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from harness.cli import external, selectors
+from harness.cli import external, repeated, selectors
 from harness.cli.screen import ERROR, err, out
 from harness.errors import InputError
 from harness.linux.stop_signals import interruptible
@@ -72,7 +72,7 @@ def plan(options: Options, as_json: bool) -> None:
     for check in found["checks"]:
         said = "" if check["ok"] else f" {check['hint']}"
         out.print(escape(f"{check['what']}: {_said(check['ok'])}.{said}"), soft_wrap=True)
-    command = f"harness up {_where(options)}{_given(options)}"
+    command = f"harness up {_where(options)}{repeated.given(options)}"
     out.print(escape(f"\nNext: {command}"), soft_wrap=True)
 
 
@@ -319,30 +319,6 @@ def _print_pod(origin: Mapping[str, str]) -> None:
     if origin:
         where = "/".join(origin.get(f"k8s.{of}.name", "") for of in ("namespace", "pod"))
         out.print(escape(f"Its span says where it was made: pod {where}"), soft_wrap=True)
-
-
-def _given(options: Options) -> str:
-    """What a person said of nodes, images and data, as it is said."""
-    bundle, registry, secret = options.bundle, options.registry, options.pull_secret
-    asked = options.machines
-    names = {
-        "nodes": options.nodes, "image": options.image, "retention": options.retention_hours,
-        "bundle": bundle, "registry": registry, "pull-secret": secret,
-        "storage": options.storage, "storage-class": options.storage_class,
-        "dashboards": options.dashboards, "charts": options.charts,
-        "inventory": asked.inventory, "create": asked.create, "upgrade": asked.upgrade,
-        "control-planes": asked.control_planes if asked.control_planes > 1 else "",
-        **selectors.given(options.selectors),
-        **external.given(options.external),
-        "machines": asked.maker if asked.create and asked.maker != "containers" else "",
-    }  # fmt: skip
-    words = "".join(
-        f" --{name} {shlex.quote(str(value))}" for name, value in names.items() if value
-    )
-    words += "".join(f" --values {shlex.quote(each)}" for each in options.values)
-    flags = {"keep": options.keep, "unaccelerated": asked.unaccelerated}
-    words += "".join(f" --{name}" for name, value in flags.items() if value)
-    return words + "".join(f" --set {shlex.quote(each)}" for each in asked.variables)
 
 
 def _said(true: bool) -> str:

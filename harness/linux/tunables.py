@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,19 +38,24 @@ class Wish:
 
 @dataclass(frozen=True)
 class Kind:
-    """How a thing is read and set; OSError or HarnessError where it is not to be."""
+    """How a thing is read and set; OSError or HarnessError where it is not to be.
+
+    `halfway` tells a value in which who gives it back may have been killed.
+    """
 
     read: Callable[[str], str]
     write: Callable[[str, str], None]
+    halfway: Callable[[str], bool] = lambda now: False
 
 
 def wishes(place: Placement, root: Path = ROOT) -> list[Wish]:
     """All that is not as a measurement wants it, and can be set, in the order of setting it."""
     files = [
-        Wish(knob, "file", str(path), before, wanted)
+        Wish(knob, kind, str(path), before, wanted)
         for knob, found in _FILES.items()
+        for kind in ["SMT" if found is _siblings else "file"]
         for path, wanted in found(root, place)
-        if (before := _chosen(_text(path))) and before != wanted
+        if (before := _found(kind, path)) and before != wanted
     ]
     return [*(_running() if root == ROOT else ()), *_swaps(root), *files]
 
@@ -132,11 +138,14 @@ def _running() -> Iterator[Wish]:
 def _swaps(root: Path) -> Iterator[Wish]:
     """Areas of which something is in use: of the others nothing of a service comes back late.
 
-    The one that is preferred comes last, and back first.
+    The kernel gives those without a priority theirs in the order in which they are switched on, so
+    that those behind one go off with it. The one that is preferred comes last, and back first.
     """
-    for place, used, priority in sorted(_areas(root), key=lambda area: int(area[2])):
-        if used:
-            yield Wish("swap", "swap", place, _switched_on(priority), "off")
+    areas = [(place, used, int(priority)) for place, used, priority in _areas(root)]
+    first = max((rank for _, used, rank in areas if used and rank < 0), default=-sys.maxsize)
+    for place, used, rank in sorted(areas, key=lambda area: area[2]):
+        if used or rank < first:
+            yield Wish("swap", "swap", place, _switched_on(str(rank)), "off")
 
 
 def _areas(root: Path = ROOT) -> Iterator[tuple[str, int, str]]:
@@ -169,8 +178,34 @@ def _write_unit(name: str, value: str) -> None:
     processes.run(["systemctl", "start" if value == "active" else "stop", name], timeout=60)
 
 
+def _read_smt(place: str) -> str:
+    """While it is on also which CPUs somebody has taken off: all of them come with `on`."""
+    state, cpus = _read_file(place), Path(place).parents[1]
+    present, online = (set(parse_cpus(_text(cpus / name))) for name in ("present", "online"))
+    off = present - online
+    return f"on, {names(off)} off" if state == "on" and off else state
+
+
+def _write_smt(place: str, value: str) -> None:
+    state, _, off = value.removesuffix(" off").partition(", ")
+    _write_file(place, state)
+    for cpu in parse_cpus(off.split()[-1]) if off else ():
+        _write_file(str(Path(place).parents[1] / f"cpu{cpu}/online"), "0")
+
+
+def _read_file(place: str) -> str:
+    return _chosen(Path(place).read_text().strip())
+
+
 def _write_file(place: str, value: str) -> None:
     Path(place).write_text(value)
+
+
+def _found(kind: str, path: Path) -> str:
+    try:
+        return KINDS[kind].read(str(path))
+    except OSError:
+        return ""
 
 
 def _chosen(text: str) -> str:
@@ -186,7 +221,9 @@ def _text(path: Path) -> str:
 
 
 KINDS = {
-    "file": Kind(lambda place: _chosen(Path(place).read_text().strip()), _write_file),
+    "file": Kind(_read_file, _write_file),
+    # who asks for it to be on, or is killed before the CPUs are off, has all of them
+    "SMT": Kind(_read_smt, _write_smt, halfway=lambda now: now.startswith("on")),
     "unit": Kind(lambda name: "active" if units.active(name) else "inactive", _write_unit),
     "swap": Kind(_read_swap, _write_swap),
 }

@@ -32,14 +32,16 @@ class Outcome:
 def tune(place: Placement, note: Path = NOTE, root: Path = ROOT) -> Outcome:
     """Set all of it; what was is noted first, and kept by a second call.
 
-    NeedError if another process sets or gives back at this moment.
+    What a second call sets otherwise is noted beside what the first one set until it is done: who
+    was killed between has one or the other. NeedError if another process is at it at this moment.
     """
     with _noted(note) as (earlier, keep):
-        known = {(each.kind, each.what) for each in earlier}
         asked = wishes(place, root)
-        mine = [*earlier, *(each for each in asked if (each.kind, each.what) not in known)]
-        keep(mine)
-        outcome, now = Outcome([], []), {(each.kind, each.what): each for each in mine}
+        keep([*earlier, *(each for each in asked if each not in earlier)])
+        outcome, now = Outcome([], []), dict[tuple[str, str], Wish]()
+        for each in [*earlier, *asked]:
+            known = now.get((each.kind, each.what), each)
+            now[each.kind, each.what] = replace(each, before=known.before)
         for each in asked:
             try:
                 _set(each, each.wanted)
@@ -61,7 +63,7 @@ def restore(note: Path = NOTE) -> Outcome:
         for each in reversed(earlier):
             try:
                 now = KINDS[each.kind].read(each.what)
-                if now not in (each.before, each.wanted):
+                if now not in (each.before, each.wanted) and not KINDS[each.kind].halfway(now):
                     outcome.refused.append(
                         f"{each.knob}: {each.what} was set to {now} by somebody else: it is left so"
                     )

@@ -11,6 +11,7 @@ import pytest
 
 from harness.linux import processes
 from harness.linux.processes import Completed
+from tests.cases import placed
 
 ROLES = Path(__file__).resolve().parents[2] / "playbooks" / "roles"
 SCRIPTS = sorted(ROLES.glob("*/files/*.sh"))
@@ -102,6 +103,31 @@ def test_notes_are_of_what_is_not_there(tmp_path: Path) -> None:
     assert [each for each in absent if Path(each).exists()] == []
     assert (folder / "noted").exists()
     assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_units_of_the_kubelet_folders_without_anything_and_keys_are_noted(tmp_path: Path) -> None:
+    """By a copy of the script that has its places below `tmp_path`."""
+    text, folder = (ROLES / "host/files/note.sh").read_text(), tmp_path / "notes"
+    for place in ("/etc/systemd", "/var/lib"):
+        assert f" {place}" in text
+        text = text.replace(f" {place}", f" {tmp_path}{place}")
+    (tmp_path / "note.sh").write_text(text)
+    unit = tmp_path / "etc/systemd/system/kubelet.service.d/10-kubeadm.conf"
+    for each in (
+        unit.parent,
+        tmp_path / "var/lib/containerd/lost+found",
+        tmp_path / "var/lib/etcd/member",
+    ):
+        each.mkdir(parents=True)
+    unit.write_text("theirs")
+    placed.put(tmp_path, "path/rpm", "#!/bin/sh\necho gpg-pubkey-fd431d51-4ae0493b\n")
+    path = {"PATH": f"{tmp_path}/path:/usr/sbin:/usr/bin:/sbin:/bin"}
+    done = processes.run(["sh", f"{tmp_path}/note.sh", str(folder)], check=False, env=path)
+    assert done.returncode == 0, done.stderr
+    assert Path(f"{folder}/before{unit}").read_text() == "theirs"
+    assert (folder / "empty").read_text().splitlines()[:1] == [f"{tmp_path}/var/lib/containerd"]
+    assert f"{tmp_path}/var/lib/etcd" not in (folder / "empty").read_text()
+    assert (folder / "keys").read_text() == "gpg-pubkey-fd431d51-4ae0493b\n"
 
 
 def test_a_plan_names_what_is_there_of_what_was_not(tmp_path: Path) -> None:

@@ -92,6 +92,14 @@ class Playbooks:
             found.setdefault(role, set()).add(host)
         return found
 
+    @property
+    def marks(self) -> list[set[str]]:
+        """Who was claimed, and who was given back, since the last call."""
+        file = self.folder / "marks"
+        lines = [line.split() for line in file.read_text().splitlines()]
+        file.unlink()
+        return [{who for who, what in lines if what == part} for part in ("claim", "free")]
+
 
 @pytest.fixture
 def playbooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Playbooks:
@@ -108,6 +116,11 @@ def playbooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Playbooks:
     looks = {"name": "Look, and do nothing", "ansible.builtin.set_fact": {"looked": True}}
     for part in ("refuse", "images"):
         made.put(f"roles/upgrade/tasks/{part}.yml", json.dumps([looks]))
+    for part in ("claim", "free"):  # of all hosts, before and after the roles
+        words = f"{tmp_path}/mark {{{{ inventory_hostname }}}} {part}"
+        marks = {"name": "Mark it", "ansible.builtin.command": words}
+        made.put(f"roles/cluster/tasks/{part}.yml", json.dumps([marks]))
+    made.put("mark", '#!/bin/sh\necho "$1 $2" >>FOLDER/marks\n')
     words = f"{tmp_path}/write {{{{ inventory_hostname }}}} kubeconfig"
     fetches = {"name": "Fetch it", "ansible.builtin.command": words}
     made.put("roles/control_plane/tasks/kubeconfig.yml", json.dumps([fetches]))
@@ -130,8 +143,10 @@ def until(role: str, hosts: set[str]) -> dict[str, set[str]]:
 def test_all_of_it_is_done_where_nobody_is_lost(playbooks: Playbooks) -> None:
     assert playbooks.play("site.yml") is None
     assert playbooks.had == SITE
+    assert playbooks.marks == [ALL, ALL]
     assert playbooks.play("upgrade.yml") is None
     assert playbooks.had == {**SITE, "upgrade": ALL, "kubeconfig": FIRST}
+    assert playbooks.marks == [ALL, ALL]
 
 
 @pytest.mark.parametrize(
@@ -202,6 +217,7 @@ def test_a_cluster_is_taken_off_its_own_hosts_alone(playbooks: Playbooks) -> Non
     playbooks.inventory("load", worker={"delta"})
     assert playbooks.play("reset.yml") is None
     assert playbooks.had == {"reset": {"delta"}}
+    assert playbooks.marks == [{"delta"}, {"delta"}]
     playbooks.inventory("load", "alpha")
     assert playbooks.play("reset.yml") is None
     assert playbooks.had == {"reset": {"delta", "load", "alpha"}}

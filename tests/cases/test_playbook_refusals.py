@@ -16,6 +16,7 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.targets.vm import ansible
+from tests.cases.placed import put
 
 ROLES = ansible.PLAYBOOKS / "roles"
 MANY = 1 << 40
@@ -144,6 +145,28 @@ def test_a_host_with_dockers_containerd_is_refused(place: Path) -> None:
     error = refused(place, "alpha")
     assert error is not None
     assert error.what == "alpha has Docker's package containerd.io."
+
+
+@ROOT
+@pytest.mark.parametrize(
+    ("programs", "told"),
+    [
+        ({"rpm": "exit 0"}, "package docker-ce"),
+        (
+            {"rpm": "exit 1", "systemctl": 'test "$*" = "cat docker.service"'},
+            "service docker.service",
+        ),
+    ],
+)
+def test_docker_is_refused_on_what_is_built_from_rhel_as_well(
+    place: Path, programs: dict[str, str], told: str
+) -> None:
+    """containerd is Docker's there: another one's, and ours, is none of its business."""
+    for name, text in programs.items():
+        put(place, f"there/{name}", f"#!/bin/sh\n{text}\n")
+    error = refused(place, "alpha", facts=ROCKY)
+    assert error is not None
+    assert error.what == f"alpha has Docker's {told}."
 
 
 def test_two_control_planes_are_refused(place: Path) -> None:

@@ -139,6 +139,7 @@ def hosts(tmp_path: Path) -> Hosts:
             "ansible_shell_executable": str(tmp_path / name / "sh"),
             "ansible_remote_tmp": str(tmp_path / name / "tmp"),
             "cluster_state": str(tmp_path / name / "state"),
+            "cluster_busy": str(tmp_path / name / "busy"),
         }
     # the inventory's own order is the other one
     groups = {"worker": {SECOND: variables[SECOND]}, "control_plane": {FIRST: variables[FIRST]}}

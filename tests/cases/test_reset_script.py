@@ -238,3 +238,43 @@ def test_of_rules_those_of_ciliums_chains_go_and_what_names_it_stays(
     assert restored.read_text().splitlines() == [
         "*filter", ":INPUT ACCEPT [0:0]", f"-A INPUT {COMMENTED}", "COMMIT",
     ]  # fmt: skip
+
+
+def test_a_folder_that_was_empty_is_empty_again(tmp_path: Path, bare: Path) -> None:
+    """A disk of its own, as for images: what is of its file system stays."""
+    disk = tmp_path / "disk"
+    for name in ("lost+found", "io.containerd.content", "tmpmounts"):
+        (disk / name).mkdir(parents=True)
+    (bare / "empty").write_text(f"{disk}\n{tmp_path}/never\n")
+    done = processes.run(["sh", str(resetting(tmp_path)), "plan", str(bare)], check=False)
+    assert sorted(done.stdout.splitlines()) == [
+        f"{disk}/io.containerd.content",
+        f"{disk}/tmpmounts",
+    ]
+    assert removing(tmp_path, bare) == []
+    assert [each.name for each in disk.iterdir()] == ["lost+found"]
+
+
+def test_what_was_empty_is_left_to_a_package_that_stays(tmp_path: Path, bare: Path) -> None:
+    own = tmp_path / "containerd"
+    (own / "content").mkdir(parents=True)
+    (bare / "empty").write_text(f"{own}\n")
+    (bare / "packages").write_text("containerd\n")
+    assert removing(tmp_path, bare) == ["left: package containerd", f"left: {own}/content"]
+    assert (own / "content").is_dir()
+
+
+def test_the_kubelets_own_unit_comes_back_and_ours_goes(tmp_path: Path, bare: Path) -> None:
+    """Its folder was there, with a file of somebody's."""
+    units = tmp_path / "host/etc/systemd/system"
+    ours, theirs = units / "kubelet.service", units / "kubelet.service.d/theirs.conf"
+    kept = Path(f"{bare}/before{ours}")
+    kept.parent.mkdir(parents=True)
+    kept.write_text("theirs")
+    theirs.parent.mkdir(parents=True)
+    for each in (ours, theirs, theirs.with_name("10-kubeadm.conf")):
+        each.write_text("ours")
+    (bare / "taken").touch()
+    assert removing(tmp_path, bare) == []
+    assert ours.read_text() == "theirs"
+    assert list(theirs.parent.iterdir()) == [theirs]

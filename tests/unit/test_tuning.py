@@ -130,8 +130,8 @@ def test_what_the_kernel_refuses_is_told_and_not_given_back(
 def test_a_value_that_is_not_taken_is_told(
     root: Path, note: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = KINDS["file"]
-    monkeypatch.setitem(KINDS, "file", Kind(plain.read, lambda place, value: None))
+    for kind in ("file", "SMT"):
+        monkeypatch.setitem(KINDS, kind, Kind(KINDS[kind].read, lambda place, value: None))
     outcome = tuning.tune(PLACE, note, root)
     assert len(outcome.refused) == len(WANTED)
     assert "It is 1 after 0 was written." in " ".join(outcome.refused)
@@ -234,3 +234,105 @@ def test_an_interrupt_of_a_device_that_is_gone_is_told_once(root: Path, note: Pa
     (said,) = tuning.restore(note).refused
     assert said.startswith("interrupt affinity: ")
     assert not note.exists()
+
+
+ELSEWHERE = Placement((1,), (2,), (3,), (3,), "")
+
+
+def test_what_a_second_call_sets_otherwise_is_given_back_as_it_was_before_the_first(
+    root: Path, note: Path
+) -> None:
+    before = now(root)
+    interrupt = root / "proc/irq/4"
+    tuning.tune(PLACE, note, root)
+    (interrupt / "effective_affinity_list").write_text("1\n")  # as the kernel chose
+    tuning.tune(ELSEWHERE, note, root)
+    assert (interrupt / "smp_affinity_list").read_text() == "0,2-3"
+    assert not tuning.restore(note).refused
+    (interrupt / "effective_affinity_list").write_text("0\n")
+    assert now(root) == before
+
+
+@pytest.mark.parametrize("was_set", [False, True])
+def test_a_second_call_that_was_killed_in_the_middle_is_given_back(
+    root: Path, note: Path, monkeypatch: pytest.MonkeyPatch, was_set: bool
+) -> None:
+    before = now(root)
+    tuning.tune(PLACE, note, root)
+    (root / "proc/irq/4/effective_affinity_list").write_text("1\n")
+    with monkeypatch.context() as patched:
+        plain = KINDS["file"]
+
+        def write(place: str, value: str) -> None:
+            if was_set:
+                plain.write(place, value)
+            raise KeyboardInterrupt
+
+        patched.setitem(KINDS, "file", Kind(plain.read, write))
+        with pytest.raises(KeyboardInterrupt):
+            tuning.tune(ELSEWHERE, note, root)
+    assert not tuning.restore(note).refused
+    (root / "proc/irq/4/effective_affinity_list").write_text("0\n")
+    assert now(root) == before
+    assert not note.exists()
+
+
+@pytest.fixture
+def without_a_cpu(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """CPU 2 is off by somebody's wish; writing `on` brings all that are present, as the kernel."""
+    cpus, plain = root / CPU, tunables._write_file
+    (cpus / "present").write_text("0-3\n")
+    (cpus / "online").write_text("0-1,3\n")
+    (cpus / "cpu2").mkdir()
+    (cpus / "cpu2/online").write_text("0\n")
+
+    def write(place: str, value: str) -> None:
+        plain(place, value)
+        if place.endswith("smt/control"):
+            (cpus / "online").write_text("0-3\n" if value == "on" else "0-1\n")
+            (cpus / "cpu2/online").write_text("1\n" if value == "on" else "0\n")
+        elif place.endswith("cpu2/online"):
+            (cpus / "online").write_text("0-1,3\n")
+
+    monkeypatch.setattr(tunables, "_write_file", write)
+    return cpus
+
+
+def test_a_cpu_that_was_off_is_off_again_when_siblings_come_back(
+    without_a_cpu: Path, root: Path, note: Path
+) -> None:
+    control = without_a_cpu / "smt/control"
+    tuning.tune(PLACE, note, root)
+    assert tuning.noted(note)[-1] == Wish(
+        "SMT siblings", "SMT", str(control), "on, CPU 2 off", "off"
+    )
+    assert (without_a_cpu / "online").read_text() == "0-1\n"
+    back = tuning.restore(note)
+    assert not back.refused
+    assert back.done[0] == f"SMT siblings: {control} is on, CPU 2 off again"
+    assert control.read_text() == "on"
+    assert (without_a_cpu / "online").read_text() == "0-1,3\n"
+
+
+def test_who_was_killed_before_a_cpu_was_off_again_is_helped_by_the_same_call(
+    without_a_cpu: Path, root: Path, note: Path
+) -> None:
+    tuning.tune(PLACE, note, root)
+    tunables._write_file(str(without_a_cpu / "smt/control"), "on")
+    assert not tuning.restore(note).refused
+    assert (without_a_cpu / "online").read_text() == "0-1,3\n"
+    assert not note.exists()
+
+
+def test_areas_of_swap_that_would_be_preferred_by_then_go_off_with_one_that_is_in_use(
+    root: Path,
+) -> None:
+    """The kernel gives the last one that is switched on the last of the negative priorities."""
+    rows = ("/first file 999 8 -2", "/second file 999 0 -3", "/own file 999 0 5")
+    (root / "proc/swaps").write_text("\n".join(("Filename Type Size Used Priority", *rows)))
+    areas = [each.what for each in tunables.wishes(PLACE, root) if each.kind == "swap"]
+    assert areas == ["/second", "/first"]
+    used = [rows[0].replace(" 8 ", " 0 "), rows[1].replace(" 0 ", " 8 "), rows[2]]
+    (root / "proc/swaps").write_text("\n".join(("Filename Type Size Used Priority", *used)))
+    areas = [each.what for each in tunables.wishes(PLACE, root) if each.kind == "swap"]
+    assert areas == ["/second"]  # the first stays before it

@@ -1,50 +1,35 @@
-"""What the playbook of a cluster is given, and the way in that is kept of what it fetched."""
+"""Playbooks are told who runs them."""
 
 from __future__ import annotations
 
+import os
+import socket
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from harness.errors import ComponentError, InputError
-from harness.targets.kubernetes.chosen import Machines, Options
-from harness.targets.vm import noted, site
+from harness.targets.kubernetes.chosen import Options
+from harness.targets.vm import ansible, noted, site
+from harness.targets.vm.noted import Noted
 
 
-def test_an_upgrade_says_which_packages_are_meant() -> None:
-    asked = Options("vm", machines=Machines(upgrade="v1.35.2", variables=("cluster_minor=1.34",)))
-    assert site._given(asked) == {"cluster_minor": "1.35"}
-    assert site._given(Options("vm")) == {}
-
-
-def test_a_variable_is_text_unless_it_is_a_list_a_truth_or_a_number() -> None:
-    assert site._variable("cluster_minor=1.30") == ("cluster_minor", "1.30")
-    assert site._variable("a=b=c") == ("a", "b=c")
-    assert site._variable('a=["Swap"]') == ("a", ["Swap"])
-    assert site._variable("a=true") == ("a", True)
-    assert site._variable("a=1024") == ("a", 1024)
-    with pytest.raises(InputError, match="--set a cannot be read"):
-        site._variable("a=[x")
-
-
-def test_the_way_in_is_called_by_the_clusters_name(
+def test_hosts_are_told_who_is_at_them_and_names_tell_two_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its admin's configuration stays as it was fetched, or the next run would fetch it anew."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    kubectl = tmp_path / "kubectl"
-    kubectl.write_text(
-        '#!/bin/sh\ncase "$*" in *current-context*) echo admin@kubernetes;;\n'
-        '*rename-context*) echo "$5 for $4" >>"${1#--kubeconfig=}";; esac\n'
-    )
-    kubectl.chmod(0o755)
-    folder = noted.folder("shop")
-    folder.mkdir(parents=True)
-    with pytest.raises(ComponentError, match="no way into it was fetched"):
-        site._keep_way_in("shop", folder)
-    (folder / "admin.conf").write_text("secret\n")
-    site._keep_way_in("shop", folder)
-    assert (folder / "kubeconfig").read_text() == "secret\nvm-shop for admin@kubernetes\n"
-    assert (folder / "kubeconfig").stat().st_mode & 0o777 == 0o600
-    assert (folder / "admin.conf").read_text() == "secret\n"
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    told: list[Any] = []
+
+    def play(
+        playbook: str, inventory: list[Path], variables: Mapping[str, Any], *_: object
+    ) -> dict[str, ansible.Counts]:
+        told.append((playbook, variables["cluster_owner"]))
+        return {}
+
+    monkeypatch.setattr(ansible, "play", play)
+    for name in ("one", "two", "one"):
+        noted.folder(name).mkdir(parents=True, exist_ok=True)
+        site.reset(Options(target="vm", name=name), Noted(str(tmp_path / "hosts"), ()), print)
+    who = f"of user {os.getuid()} on {socket.gethostname()}"
+    assert told == [("reset.yml", f"harness --name {name} {who}") for name in ("one", "two", "one")]

@@ -323,7 +323,7 @@ def _check_vm(options: Options) -> None:
     for variable in asked.variables:
         if not _VARIABLE.match(variable):
             raise InputError(
-                f"--set {variable} sets no variable.",
+                f"--set {variable.partition('=')[0]} sets no variable.",
                 "It is NAME=VALUE; where the way in is kept (kubeconfig), and what hosts note "
                 "(cluster_state), is not yours to set.",
                 "Write it so: --set cluster_network=flannel.",

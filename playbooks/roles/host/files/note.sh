@@ -3,6 +3,9 @@
 #   absent    paths that are not there
 #   sysctls   the kernel's parameters
 #   modules   modules of the kernel that are loaded
+#   empty     of folders that somebody may have mounted a disk at, those without anything in them
+#   keys      keys of packages that rpm knows, where there is rpm
+#   before/   the kubelet's unit, if there is one
 #   config.toml, services   containerd's configuration and what runs, if there is one
 set -eu
 mkdir -p -m 0700 "$1"
@@ -12,6 +15,15 @@ for path in /etc/kubernetes /var/lib/kubelet /var/lib/etcd /etc/cni /var/lib/cni
     /etc/apt/keyrings /etc/systemd/system/kubelet.service.d /opt/containerd; do
     [ -e "$path" ] || echo "$path"
 done >absent
+for path in /var/lib/containerd /var/lib/etcd /var/lib/kubelet /opt/local-path-provisioner; do
+    [ ! -d "$path" ] || [ -n "$(find "$path" -mindepth 1 -maxdepth 1 ! -name lost+found)" ] || echo "$path"
+done >empty
+for path in /etc/systemd/system/kubelet.service /etc/systemd/system/kubelet.service.d/10-kubeadm.conf; do
+    [ -e "$path" ] || continue
+    mkdir -p "before$(dirname "$path")"
+    cp -a "$path" "before$path"
+done
+! command -v rpm >/dev/null || rpm -qa --qf '%{NAME}-%{VERSION}-%{RELEASE}\n' gpg-pubkey >keys
 sysctl --ignore net.ipv4.ip_forward net.bridge.bridge-nf-call-iptables net.bridge.bridge-nf-call-ip6tables \
     2>/dev/null >sysctls || true
 ls /sys/module >modules

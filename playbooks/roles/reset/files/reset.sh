@@ -24,6 +24,12 @@ present() { # of the packages that were installed from here, those that are ther
     done
 }
 
+keys() { # those of Kubernetes' and Docker's repositories (host/vars/main.yml) that rpm did not know
+    [ -e "$folder/keys" ] || return 0
+    rpm -qa --qf '%{NAME}-%{VERSION}-%{RELEASE}\n' gpg-pubkey | grep -E '(9a296436|621e9f35)-[0-9a-f]+$' |
+        grep -vxFf "$folder/keys" || true
+}
+
 files() { # ours, whatever was there before
     for each in /etc/modules-load.d/harness-cluster.conf /etc/sysctl.d/90-harness-cluster.conf \
         /etc/apt/keyrings/harness-kubernetes.asc /etc/apt/sources.list.d/harness-kubernetes.list \
@@ -38,7 +44,9 @@ files() { # ours, whatever was there before
         done
     fi
     [ -e "$folder/taken" ] || return 0
-    [ ! -e /etc/systemd/system/kubelet.service ] || echo /etc/systemd/system/kubelet.service
+    for each in /etc/systemd/system/kubelet.service /etc/systemd/system/kubelet.service.d/10-kubeadm.conf; do
+        [ ! -e "$each" ] || echo "$each"
+    done
     while read -r _ name; do
         case $name in
             images/*) continue ;;
@@ -49,10 +57,14 @@ files() { # ours, whatever was there before
     done <"$folder/taken"
 }
 
-folders() { # those that were not there
+folders() { # those that were not there, and what is in those that were empty
     while read -r each; do
         [ ! -e "$each" ] || echo "$each"
     done <"$folder/absent"
+    [ -e "$folder/empty" ] || return 0
+    while read -r each; do
+        [ ! -d "$each" ] || find "$each" -mindepth 1 -maxdepth 1 ! -name lost+found
+    done <"$folder/empty"
 }
 
 mounts() { # at a folder and below it; /proc writes blanks as octal numbers
@@ -103,6 +115,7 @@ links() { # those whose whole name is like that
 
 if [ "$task" = plan ]; then
     present | sed 's/^/package /'
+    keys | sed 's/^/key /'
     files
     folders
     exit
@@ -143,10 +156,19 @@ if [ -n "$packages" ]; then
         DEBIAN_FRONTEND=noninteractive dpkg --purge $packages >&2 || true
     else
         # shellcheck disable=SC2086
-        rpm --erase $packages >&2 || true
+        rpm --erase $packages >&2 || while :; do # one that others need by now keeps all: one after the other
+            packages=$(present)
+            for name in $packages; do
+                rpm --erase "$name" >&2 || true
+            done
+            [ "$(present)" != "$packages" ] || break
+        done
     fi
     present | sed 's/^/left: package /'
 fi
+for key in $(keys); do
+    rpm --erase "$key" >&2 || echo "left: key $key"
+done
 files | while read -r each; do
     rm -r "$each"
 done
@@ -159,7 +181,7 @@ fi
 kept=$(present | grep '^containerd' || true) # somebody needs it by now, and it goes on with what it has
 folders | while read -r each; do
     case $each in
-        */containerd)
+        */containerd | */containerd/*)
             if [ -n "$kept" ]; then
                 echo "left: $each"
                 continue
@@ -192,5 +214,6 @@ for module in vxlan br_netfilter overlay; do
     grep -qx "$module" "$folder/modules" || modprobe -r "$module" 2>/dev/null || true
 done
 sysctl --quiet --ignore --load="$folder/sysctls" >&2 || true
+[ ! -e "$folder/ntp" ] || timedatectl set-ntp false >&2 || echo "left: the time is kept by what timedatectl set-ntp true starts"
 cd /
 rm -r "$folder"
