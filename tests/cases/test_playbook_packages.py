@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from harness.errors import NeedError
+from harness.errors import HarnessError, NeedError
 from harness.linux import processes
 from harness.targets.vm import ansible
 from tests.cases.placed import put
@@ -45,7 +45,12 @@ case " $* " in
 *' --simulate '*) for name in $names; do echo "Inst $name (1.0 a repository)"; done ;;
 *' install '*) echo "install$names" >>FOLDER/done; printf 'ii  %s\\n' $names >>FOLDER/installed ;;
 esac""",
-    "apt-mark": 'echo "$*" >>FOLDER/done',
+    "apt-mark": """
+case $1 in showhold) sed -n 's/^hi  //p' FOLDER/installed; exit ;; esac
+[ ! -e FOLDER/breaks ] || exit 1
+echo "$*" >>FOLDER/done
+shift
+for name; do sed -i "s/^ii  $name$/hi  $name/" FOLDER/installed; done""",
     "dpkg": "exit 0",
     "dpkg-query": "cat FOLDER/installed",
 }
@@ -145,7 +150,29 @@ def test_packages_are_installed_where_the_key_is_the_one_that_is_written_down(ho
     assert (host.folder / "apt/keyrings/harness-kubernetes.asc").read_text() == KEY
     noted = (host.folder / "state/packages").read_text().split()
     assert noted == ["ca-certificates", "gnupg", *TOOLS, *OURS]
+    assert f"hi  {OURS[0]}\n" in (host.folder / "installed").read_text()
     assert host.play(host_kubernetes_key=FINGERPRINT) == 0
+
+
+def test_packages_that_were_installed_by_an_interrupted_run_are_held_by_the_next(
+    host: Host,
+) -> None:
+    host.put("breaks", "")
+    with pytest.raises(HarnessError):
+        host.play(host_kubernetes_key=FINGERPRINT)
+    (host.folder / "breaks").unlink()
+    (host.folder / "done").unlink()
+    assert host.play(host_kubernetes_key=FINGERPRINT) == 1
+    assert host.done == [f"hold {' '.join(OURS)}"]
+    assert host.play(host_kubernetes_key=FINGERPRINT) == 0
+
+
+def test_one_that_is_missing_is_installed_beside_those_that_are_held(host: Host) -> None:
+    """To bring those to a newer version in passing is what their hold forbids."""
+    lines = [f"hi  {name}" for name in OURS] + [f"ii  {name}" for name in TOOLS[1:]]
+    host.put("installed", "\n".join([*lines, ""]))
+    assert host.play(host_kubernetes_key=FINGERPRINT) > 0
+    assert host.done == ["install ca-certificates gnupg", f"install {TOOLS[0]}"]
 
 
 def test_a_repository_that_another_key_signs_is_refused(host: Host) -> None:

@@ -8,7 +8,7 @@ export DEBIAN_FRONTEND=noninteractive
 
 is_there() {
     if command -v dpkg-query >/dev/null; then
-        dpkg-query --show --showformat '${db:Status-Abbrev}' "$1" 2>/dev/null | grep -q '^ii'
+        dpkg-query --show --showformat '${db:Status-Abbrev}' "$1" 2>/dev/null | grep -q '^[hi]i' # also what is held
     else
         rpm --quiet -q "$1"
     fi
@@ -40,7 +40,8 @@ else
     # what an interrupted run has installed is found by reset.sh, by the same difference
     # keys count as packages, all of one name
     [ -e "$folder/packages.before" ] || rpm -qa --qf '%{NAME}\n' | grep -vx gpg-pubkey | sort >"$folder/packages.before"
-    dnf install --assumeyes --quiet --setopt=install_weak_deps=False "$@" >&2
+    # those of Kubernetes are excluded for everybody else
+    dnf install --assumeyes --quiet --disableexcludes=harness-kubernetes --setopt=install_weak_deps=False "$@" >&2
     rpm -qa --qf '%{NAME}\n' | grep -vx gpg-pubkey | sort | comm -13 "$folder/packages.before" - >>"$folder/packages"
     rm "$folder/packages.before"
 fi
