@@ -18,6 +18,7 @@ import pytest
 
 from harness.errors import HarnessError, NeedError
 from harness.linux import processes
+from harness.linux.processes import Completed
 from harness.targets.vm import ansible
 from tests.cases.placed import put
 from tests.cases.test_playbook_refusals import FACTS
@@ -182,6 +183,49 @@ def test_a_repository_that_another_key_signs_is_refused(host: Host) -> None:
     assert "a proxy, or a mirror" in caught.value.next_step
     assert host.done == ["install ca-certificates gnupg"]
     assert not host.sources.exists()
+
+
+LOCKED = """
+echo >>FOLDER/asked
+[ "$(wc -l <FOLDER/asked)" -gt COUNT ] || { echo 'SAID' >&2; exit 2; }
+"""
+DPKG = "dpkg: error: dpkg frontend lock was locked by another process with pid 7"
+LISTS = "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 7 (apt-get)"
+
+
+def installing(host: Host, program: str, said: str, count: int) -> Completed:
+    """The script, while a program says so often that somebody holds a lock; nobody sleeps."""
+    text = LOCKED.replace("SAID", said).replace("COUNT", str(count))
+    host.put(f"locked/{program}", f"#!/bin/sh\n{text}exec FOLDER/there/{program} \"$@\"\n")
+    host.put("locked/sleep", '#!/bin/sh\necho "$1" >>FOLDER/slept\n')
+    argv = ["sh", str(ROLES / "host/files/install.sh"), f"{host.folder}/state", "socat"]
+    path = f"{host.folder}/locked:{host.folder}/there:/usr/bin:/bin"
+    return processes.run(argv, check=False, env={"PATH": path})
+
+
+@pytest.mark.parametrize(("program", "said"), [("dpkg", DPKG), ("apt-get", LISTS)])
+def test_who_holds_a_lock_is_waited_for(host: Host, program: str, said: str) -> None:
+    done = installing(host, program, said, 2)
+    assert done.returncode == 0, done.stderr
+    assert (host.folder / "slept").read_text().split() == ["2", "2"]
+    assert host.done == ["install socat"]
+    assert (host.folder / "state/packages").read_text() == "socat\n"
+
+
+def test_a_lock_is_waited_for_no_longer_than_apt_waits(host: Host) -> None:
+    done = installing(host, "dpkg", DPKG, 1000)
+    assert done.returncode
+    assert "locked by another process with pid 7" in done.stderr
+    waited = [int(each) for each in (host.folder / "slept").read_text().split()]
+    assert 290 <= sum(waited) <= 300
+    assert not (host.folder / "done").exists()
+
+
+def test_what_is_no_lock_is_told_at_once(host: Host) -> None:
+    done = installing(host, "dpkg", "dpkg: error processing package socat", 1000)
+    assert done.returncode
+    assert "error processing package socat" in done.stderr
+    assert not (host.folder / "slept").exists()
 
 
 def test_a_second_key_beside_it_is_refused_as_well(host: Host) -> None:

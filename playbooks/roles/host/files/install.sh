@@ -14,6 +14,19 @@ is_there() {
     fi
 }
 
+patiently() { # who holds a lock is waited for as long as `apt-get install` does: for these two nobody waits
+    tries=0
+    until LC_ALL=C "$@" >"$folder/said" 2>&1; do
+        tries=$((tries + 1))
+        if [ $tries -ge 150 ] || ! grep -qE ' locked by |Could not get lock ' "$folder/said"; then
+            cat "$folder/said" >&2
+            return 1
+        fi
+        sleep 2
+    done
+    rm "$folder/said"
+}
+
 if [ -d "$folder/packages.d" ]; then
     set --
     for file in "$folder"/packages.d/*; do
@@ -25,10 +38,10 @@ if [ -d "$folder/packages.d" ]; then
     done
 fi
 if command -v apt-get >/dev/null; then
-    # nothing of others is removed for it, and who holds dpkg's lock is waited for
+    # nothing of others is removed for it
     options='--yes --quiet=2 --no-install-recommends --no-remove -o DPkg::Lock::Timeout=300'
-    dpkg --configure -a >&2 # an interrupted run may have left some half installed
-    [ -d "$folder/packages.d" ] || apt-get update --quiet=2
+    patiently dpkg --configure -a # an interrupted run may have left some half installed
+    [ -d "$folder/packages.d" ] || patiently apt-get update --quiet=2
     # "Inst NAME (VERSION ...)": an upgrade would name the old version first, in brackets
     # shellcheck disable=SC2086
     apt-get install $options --simulate "$@" >"$folder/simulated"
