@@ -196,7 +196,7 @@ LISTS = "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 7 
 def installing(host: Host, program: str, said: str, count: int) -> Completed:
     """The script, while a program says so often that somebody holds a lock; nobody sleeps."""
     text = LOCKED.replace("SAID", said).replace("COUNT", str(count))
-    host.put(f"locked/{program}", f"#!/bin/sh\n{text}exec FOLDER/there/{program} \"$@\"\n")
+    host.put(f"locked/{program}", f'#!/bin/sh\n{text}exec FOLDER/there/{program} "$@"\n')
     host.put("locked/sleep", '#!/bin/sh\necho "$1" >>FOLDER/slept\n')
     argv = ["sh", str(ROLES / "host/files/install.sh"), f"{host.folder}/state", "socat"]
     path = f"{host.folder}/locked:{host.folder}/there:/usr/bin:/bin"
