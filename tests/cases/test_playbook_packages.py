@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from harness.errors import HarnessError, NeedError
 from harness.linux import processes
 from harness.linux.processes import Completed
 from harness.targets.vm import ansible
+from tests.cases import apart
 from tests.cases.placed import put
-from tests.cases.test_playbook_refusals import FACTS
+from tests.cases.test_playbook_refusals import FACTS, ROCKY
 
 ROLES = ansible.PLAYBOOKS / "roles"
 KEY = """-----BEGIN PGP PUBLIC KEY BLOCK-----
@@ -57,6 +59,7 @@ for name; do sed -i "s/^ii  $name$/hi  $name/" FOLDER/installed; done""",
 }
 TOOLS = ["containerd", "runc", "conntrack", "iptables", "socat", "ethtool"]
 OURS = ["kubeadm", "kubectl", "kubelet"]
+NEWER = {"cluster_source": "packages", "host_wanted": ["kubelet"], "host_version": "1.35"}
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="root is needed to mount"),
@@ -74,8 +77,15 @@ class Host:
     def put(self, name: str, text: str) -> None:
         put(self.folder, name, text)
 
-    def play(self, **more: Any) -> int:
-        """How many tasks changed something."""
+    def play(
+        self,
+        *,
+        tasks_from: str = "packages",
+        facts: Mapping[str, str] = FACTS,
+        told: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> int:
+        """How many tasks changed something; `told` are variables of another host than this."""
         play = {
             "hosts": "control_plane", "gather_facts": False,
             "environment": {
@@ -83,15 +93,15 @@ class Host:
                 "GNUPGHOME": f"{self.folder}/gnupg",
             },
             "tasks": [
-                {"ansible.builtin.set_fact": {**FACTS, "cacheable": True}},
-                {"ansible.builtin.include_role": {"name": "host", "tasks_from": "packages"}},
+                {"ansible.builtin.set_fact": {**facts, "cacheable": True}},
+                {"ansible.builtin.include_role": {"name": "host", "tasks_from": tasks_from}},
             ],
         }  # fmt: skip
         host = {
             "ansible_connection": "local", "cluster_state": f"{self.folder}/state",
             "ansible_shell_executable": f"{self.folder}/sh",
             "ansible_remote_tmp": f"{self.folder}/tmp",
-            "ansible_python_interpreter": str(Path(sys.executable).resolve()),
+            "ansible_python_interpreter": str(Path(sys.executable).resolve()), **(told or {}),
         }  # fmt: skip
         book, inventory = self.folder / "book.json", self.folder / "hosts.json"
         book.write_text(json.dumps([play]))
@@ -235,3 +245,38 @@ def test_a_second_key_beside_it_is_refused_as_well(host: Host) -> None:
     with pytest.raises(NeedError, match="is signed by another key than that of"):
         host.play(host_kubernetes_key=FINGERPRINT)
     assert not host.sources.exists()
+
+
+EXCLUDED = "exclude = kubeadm kubectl kubelet\n"
+RPM = """#!/bin/sh
+echo socat
+[ ! -e FOLDER/done ] || echo kubelet
+"""
+
+
+def test_on_rhel_the_repository_keeps_its_packages_from_the_distributions_upgrades(
+    host: Host, tmp_path: Path
+) -> None:
+    """As an upgrade writes it; the programs that install are those of a Debian here."""
+    told = apart.host(tmp_path, "rocky", {})
+    (tmp_path / "rocky/etc/yum.repos.d").mkdir(exist_ok=True)
+    assert host.play(tasks_from="newer", facts={**FACTS, **ROCKY}, told=told, **NEWER) > 0
+    written = tmp_path / "rocky/etc/yum.repos.d/harness-kubernetes.repo"
+    assert EXCLUDED in written.read_text()
+
+
+def test_what_is_excluded_is_installed_from_here(host: Host) -> None:
+    """By the script, on a host that has dnf and no apt-get; what came is noted."""
+    for name in ("sh", "cat", "comm", "echo", "grep", "rm", "sort"):
+        place = host.folder / "rhel" / name
+        place.parent.mkdir(exist_ok=True)
+        place.symlink_to(shutil.which(name) or name)
+    host.put("rhel/dnf", '#!/bin/sh\necho "$*" >>FOLDER/done\n')
+    host.put("rhel/rpm", RPM)
+    argv = ["sh", str(ROLES / "host/files/install.sh"), f"{host.folder}/state", "kubelet"]
+    done = processes.run(argv, check=False, env={"PATH": f"{host.folder}/rhel"})
+    assert done.returncode == 0, done.stderr
+    (line,) = host.done
+    assert "--disableexcludes=harness-kubernetes" in line.split()
+    assert line.endswith(" kubelet")
+    assert (host.folder / "state/packages").read_text() == "kubelet\n"
