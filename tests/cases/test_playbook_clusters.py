@@ -153,6 +153,14 @@ def test_a_control_plane_that_was_finished_does_not_join_another_cluster(hosts: 
     assert hosts.cluster("one") == "one"
 
 
+def test_a_further_control_plane_of_another_cluster_is_no_member_of_this_one(hosts: Hosts) -> None:
+    hosts.play("zero")
+    hosts.play("one")
+    assert hosts.done
+    error = hosts.refused("zero", "one", "two")
+    assert error.what.startswith("one is a control plane already, and not of the cluster that zero")
+
+
 def test_a_further_control_plane_whose_way_in_is_missing_is_not_undone(hosts: Hosts) -> None:
     hosts.play("zero", "one", "two")
     assert hosts.done == ["zero: init", "one: join", "two: join"]
