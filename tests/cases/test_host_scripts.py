@@ -95,6 +95,12 @@ def test_a_note_of_cilium_is_made_once_and_has_parameters_that_can_be_set_again(
     assert not (tmp_path / "cilium.draft").exists()
 
 
+OF_A_KUBELET = {
+    "vm.overcommit_memory", "vm.panic_on_oom", "kernel.panic", "kernel.panic_on_oops",
+    "kernel.keys.root_maxkeys", "kernel.keys.root_maxbytes",
+}  # fmt: skip
+
+
 def test_notes_are_of_what_is_not_there(tmp_path: Path) -> None:
     folder = tmp_path / "notes"
     assert run("host/files/note.sh", str(folder)).returncode == 0
@@ -102,6 +108,11 @@ def test_notes_are_of_what_is_not_there(tmp_path: Path) -> None:
     assert absent
     assert [each for each in absent if Path(each).exists()] == []
     assert (folder / "noted").exists()
+    noted = dict(line.split(" = ") for line in (folder / "sysctls").read_text().splitlines())
+    for name, value in noted.items():
+        assert Path("/proc/sys", *name.split(".")).read_text().split() == value.split()
+    assert {*OF_A_KUBELET, "net.ipv4.conf.all.route_localnet"} < set(noted)
+    assert list(noted)[:2] == ["net.ipv4.ip_forward", "net.ipv4.conf.all.accept_redirects"]
     assert folder.stat().st_mode & 0o777 == 0o700
 
 

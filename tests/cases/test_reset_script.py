@@ -17,7 +17,7 @@ esac
 exit 0
 """
 CALLED = ("kubeadm", "systemctl", "ip", "iptables-save", "ip6tables-save", "ctr", "dpkg",
-          "dpkg-query", "apt-mark", "modprobe", "sysctl", "rpm")  # fmt: skip
+          "apt-get", "dpkg-query", "apt-mark", "modprobe", "sysctl", "rpm")  # fmt: skip
 
 
 @pytest.fixture
@@ -117,6 +117,18 @@ def test_a_reset_leaves_what_a_package_that_stays_has(tmp_path: Path, bare: Path
     assert removing(tmp_path, bare) == ["left: package containerd", f"left: {own}"]
     assert own.is_dir()
     assert not other.exists()
+
+
+def test_a_reset_waits_for_who_holds_the_lock_of_packages(tmp_path: Path, bare: Path) -> None:
+    """Else all of them would stay, and the notes of them go."""
+    said = f'#!/bin/sh\necho "$(basename "$0") $*" >>{tmp_path}/said\n'
+    for name in ("apt-get", "dpkg"):
+        (tmp_path / "path" / name).write_text(said)
+    (bare / "packages").write_text("containerd\n")
+    removing(tmp_path, bare)
+    assert (tmp_path / "said").read_text().splitlines() == [
+        "apt-get check --quiet=2 -o DPkg::Lock::Timeout=300", "dpkg --purge containerd",
+    ]  # fmt: skip
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root is needed to mount")

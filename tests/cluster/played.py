@@ -43,7 +43,10 @@ systemctl list-unit-files --no-legend --state=enabled
 find /etc /opt /usr/local /usr/libexec /var/lib -xdev -not -path '/var/lib/dpkg/*' \
     -not -path '/var/lib/systemd/*' -not -path '/var/lib/apt/*' -not -path '/etc/ssh/ssh_host_*' \
     -not -path '/etc/systemd/system/*.wants' -not -name '*.cache' -not -name '*-'
-sysctl --ignore net.ipv4.ip_forward net.bridge.bridge-nf-call-iptables
+sysctl --ignore net.ipv4.ip_forward net.ipv4.conf.all.accept_redirects \
+    net.ipv4.conf.all.route_localnet net.bridge.bridge-nf-call-iptables vm.overcommit_memory \
+    vm.panic_on_oom kernel.panic kernel.panic_on_oops kernel.keys.root_maxkeys \
+    kernel.keys.root_maxbytes
 ls /sys/class/net
 """
 

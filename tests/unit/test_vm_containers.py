@@ -89,7 +89,8 @@ def test_only_what_carries_the_mark_is_started_and_removed(docker: Docker, tmp_p
     assert docker.told("rm") == removed
     told = docker.told()
     (given_back,) = docker.told("exec")
-    assert given_back.startswith("exec one sh -c [ ! -e /var/lib/harness-cluster/cilium ] || ")
+    assert given_back.startswith("exec --interactive one sh -c systemctl stop kubelet; ")
+    assert "[ ! -e /var/lib/harness-cluster/cilium ] || sysctl " in given_back
     assert told.index(removed[0]) < told.index(given_back) < told.index(removed[1])
     assert docker.told("network rm") == ["network rm net"]
     others = Wanted("shop", "shop-5678", "debian", tmp_path)
@@ -98,6 +99,22 @@ def test_only_what_carries_the_mark_is_started_and_removed(docker: Docker, tmp_p
     assert (docker.told("start"), docker.told("rm")) == (
         ["start one two"], removed,
     )  # fmt: skip
+
+
+def test_what_kubelets_set_of_this_kernel_is_noted_before_and_given_back(
+    docker: Docker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The input of what sets it; a parameter that the kernel does not have is left out."""
+    for name, value in (("vm/overcommit_memory", "2"), ("kernel/panic", "0")):
+        (tmp_path / "sys" / name).parent.mkdir(parents=True)
+        (tmp_path / "sys" / name).write_text(f"{value}\n")
+    monkeypatch.setattr(containers, "_PARAMETERS", tmp_path / "sys")
+    made = Containers(wanted(tmp_path))
+    made.make(["shop-1"], "ssh-ed25519 KEY", print)
+    (tmp_path / "sys/vm/overcommit_memory").write_text("1\n")  # as a kubelet does
+    made.remove()
+    assert docker.told("exec")[-1].endswith("sysctl --quiet --ignore --load=-")
+    assert docker.key() == "vm.overcommit_memory = 2\nkernel.panic = 0\n"
 
 
 def test_what_is_left_is_found_without_the_mark(docker: Docker, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -200,6 +200,63 @@ def test_hosts_of_an_inventory_are_noted_and_never_removed(
     machines.remove("shop", found)
     assert workshop.told == []
     assert noted.read("shop") is None
+
+
+TWO = (Host("a", CONTROL_PLANE), Host("b", WORKER), Host("load"))
+
+
+@pytest.fixture
+def person(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Writes hosts into the inventory and takes them; what is told then."""
+
+    def take(*hosts: Host) -> list[str]:
+        monkeypatch.setattr(inventory, "read", lambda _: hosts)
+        monkeypatch.setattr(inventory, "names", lambda _: [host.name for host in hosts])
+        said: list[str] = []
+        asked = Options("vm", "shop", machines=Machines(inventory="hosts.ini"))
+        machines.taken(asked, said.append)
+        return said
+
+    assert take(*TWO) == []
+    return take
+
+
+def there_and_gone() -> tuple[list[Host], list[Host]]:
+    now = noted.read("shop")
+    assert now is not None
+    return machines.there_and_gone("shop", now)
+
+
+def test_a_host_that_leaves_the_inventory_is_not_forgotten(
+    person: Callable[..., list[str]],
+) -> None:
+    """It is a node as before, and so it is told by each further call, and by a reset."""
+    told = f"b is no part of {Path('hosts.ini').resolve()} any more: it stays as it was made"
+    assert person(TWO[0], TWO[2]) == [told]
+    assert person(TWO[0], TWO[2]) == [told]
+    assert there_and_gone() == ([TWO[0]], [TWO[1]])
+    now = noted.read("shop")
+    assert now is not None
+    assert (now.cluster, now.ever) == ([TWO[0]], [TWO[0], TWO[1]])
+
+
+def test_a_host_that_is_of_no_part_any_more_is_reset_with_the_others(
+    person: Callable[..., list[str]],
+) -> None:
+    """In the part that it had: Ansible is told so."""
+    assert len(person(TWO[0], Host("b"), TWO[2])) == 1
+    there, gone = there_and_gone()
+    assert (there, gone) == ([TWO[0], TWO[1]], [])
+    assert inventory.groups(there)[WORKER] == {"hosts": {"b": {}}}
+
+
+def test_a_host_that_is_in_the_inventory_again_is_one_as_before(
+    person: Callable[..., list[str]],
+) -> None:
+    before = noted.read("shop")
+    person(TWO[0])
+    assert person(*TWO) == []
+    assert noted.read("shop") == before
 
 
 def test_who_names_no_machines_is_asked_which(workshop: Workshop) -> None:

@@ -203,7 +203,10 @@ def test_from_hosts_of_others_the_stack_is_taken_and_the_cluster_stays(stage: St
     assert "The cluster stays on a, b" in done[1]
     assert "--reset" in done[1]
     assert rollout.left(stage.profile, Options("vm", "shop")) == []
-    assert noted.read("shop") is not None
+    now = noted.read("shop")
+    assert now is not None
+    noted.write("shop", replace(now, hosts=HOSTS[:1], gone=HOSTS[1:2]))
+    assert "stays on a, b" in rollout.down(stage.profile, Options("vm", "shop"), print)[1]
 
 
 def test_reset_takes_the_cluster_off_them(stage: Stage) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
+import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.errors import CommandError, InputError, NeedError
 from harness.linux import processes
 from harness.targets.kubernetes import chosen, images, node_mounts
 from harness.targets.vm.making import BOOT_SECONDS, FIRST, Made, Tell, Wanted, await_ssh
+from harness.wire.files import write_whole
 
 CLUSTER, MARK = "harness.vm.cluster", "harness.vm.mark"  # labels of docker
 _FLAGS = (
@@ -25,10 +28,16 @@ _MODULES = Path("/lib/modules")
 _LET_IN = "umask 077; mkdir -p /root/.ssh && cat >/root/.ssh/authorized_keys"
 _HOST_KEY = "cat /etc/ssh/ssh_host_ed25519_key.pub"
 _NOTE = "/var/lib/harness-cluster/cilium"  # what playbooks/roles/host noted there
-# no agent is to set them again
+# those of the whole kernel that a kubelet sets; others are of a network of the machine's own
+_SET = (
+    "vm.overcommit_memory", "vm.panic_on_oom", "kernel.panic", "kernel.panic_on_oops",
+    "kernel.keys.root_maxkeys", "kernel.keys.root_maxbytes",
+)  # fmt: skip
+_PARAMETERS = Path("/proc/sys")
+# nobody is to set them again; the input is what was noted here
 _GIVE_BACK = (
-    f"[ ! -e {_NOTE} ] || {{ systemctl stop kubelet; pkill -x cilium-agent; "
-    f"sysctl --quiet --ignore --load={_NOTE}; }}"
+    "systemctl stop kubelet; pkill -x cilium-agent; "
+    f"[ ! -e {_NOTE} ] || sysctl --quiet --ignore --load={_NOTE}; sysctl --quiet --ignore --load=-"
 )
 _START_SECONDS = 300.0
 
@@ -39,6 +48,7 @@ class Containers:
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted
         self._network = f"harness-vm-{wanted.cluster}"
+        self._noted = wanted.folder / "sysctls"
         self._labels = (f"--label={CLUSTER}={wanted.cluster}", f"--label={MARK}={wanted.mark}")
 
     def check(self) -> None:
@@ -60,6 +70,7 @@ class Containers:
         """Start them, let the key in, and mount in each what collectors look for."""
         addresses = self._addresses()
         made = []
+        write_whole(self._noted, "".join(_parameters()))
         for number, name in enumerate(names):
             processes.run(self.argv(name, str(addresses[FIRST + number])), timeout=_START_SECONDS)
         for number, name in enumerate(names):
@@ -92,8 +103,9 @@ class Containers:
             last, *others = found
             if others:
                 _remove(others)
-            argv = ["docker", "exec", last, "sh", "-c", _GIVE_BACK]
-            processes.run(argv, check=False, timeout=_START_SECONDS)
+            argv = ["docker", "exec", "--interactive", last, "sh", "-c", _GIVE_BACK]
+            noted = self._noted if self._noted.exists() else Path(os.devnull)
+            processes.run(argv, check=False, timeout=_START_SECONDS, input_file=noted)
             _remove([last])
         if found := self._found("network"):
             processes.run(["docker", "network", "rm", *found])
@@ -122,6 +134,13 @@ class Containers:
         processes.run(["docker", "network", "rm", self._network])
         processes.run([*argv, "--subnet", subnet, self._network])
         return ipaddress.IPv4Network(subnet)
+
+
+def _parameters() -> Iterator[str]:
+    """What this machine's kernel has, as `sysctl --load` reads it."""
+    for name in _SET:
+        with contextlib.suppress(OSError):  # a kernel may be without one
+            yield f"{name} = {_PARAMETERS.joinpath(*name.split('.')).read_text()}"
 
 
 def _remove(containers: Sequence[str]) -> None:

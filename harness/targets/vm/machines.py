@@ -38,6 +38,8 @@ def taken(options: Options, tell: Tell) -> tuple[Noted, bool]:
             raise _another(options.name, now)
         return _make(options, options.image, tell), True
     found = named(options, now)
+    for host in found.gone:
+        tell(f"{host.name} is no part of {found.inventory} any more: it stays as it was made")
     noted.write(options.name, found)
     return found, False
 
@@ -53,7 +55,10 @@ def named(options: Options, now: Noted | None) -> Noted:
     file = str(Path(given).resolve()) if given else now.inventory if now else ""
     if now is not None and now.inventory != file:
         raise _another(options.name, now)
-    return Noted(file, inventory.read(Path(file)))
+    found = Noted(file, inventory.read(Path(file)))
+    has_a_part = {host.name for host in found.cluster}
+    before = now.ever if now else []
+    return replace(found, gone=tuple(host for host in before if host.name not in has_a_part))
 
 
 def there_and_gone(name: str, now: Noted) -> tuple[list[Host], list[Host]]:
@@ -62,16 +67,16 @@ def there_and_gone(name: str, now: Noted) -> tuple[list[Host], list[Host]]:
     InputError if it names none of them: they may have other names now, and nothing tells.
     """
     named = inventory.names(Path(now.inventory))
-    there = [host for host in now.cluster if host.name in named]
+    there = [host for host in now.ever if host.name in named]
     if not there:
         raise InputError(
             f"{now.inventory} names no host of the cluster {name} any more.",
-            f"It was made on {', '.join(host.name for host in now.cluster)}. Hosts that have other "
+            f"It was made on {', '.join(host.name for host in now.ever)}. Hosts that have other "
             "names now still have it, and it would be forgotten here.",
             "Name them there as they were called; or, if all of them are gone for good, remove "
             f"{noted.folder(name)}, which is what is kept of it here.",
         )
-    return there, [host for host in now.cluster if host.name not in named]
+    return there, [host for host in now.ever if host.name not in named]
 
 
 def maker(name: str, now: Noted) -> Maker:

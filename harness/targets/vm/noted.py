@@ -26,7 +26,8 @@ class Noted:
     """The hosts of a cluster; of machines that we made also how, and the `mark` that they carry.
 
     `inventory` is the person's file, or the one that we wrote. One that is not `whole` was left
-    in the middle of being made. The first `control_planes` of its `names` are such.
+    in the middle of being made. The first `control_planes` of its `names` are such. `gone` are of a
+    person's inventory no more, or of no part of it, and have what was made of them all the same.
     """
 
     inventory: str
@@ -38,11 +39,17 @@ class Noted:
     names: tuple[str, ...] = ()
     whole: bool = True
     control_planes: int = 1
+    gone: tuple[Host, ...] = ()
 
     @property
     def cluster(self) -> list[Host]:
         """Those that make the cluster."""
         return [host for host in self.hosts if host.role]
+
+    @property
+    def ever(self) -> list[Host]:
+        """Those, and those that were: from all of them the cluster is to be taken at last."""
+        return [*self.cluster, *self.gone]
 
     @property
     def caution(self) -> str:

@@ -151,7 +151,7 @@ def down(profile: Profile, options: Options, tell: Tell) -> list[str]:
         now = noted.read(options.name)
         if now is None:
             return []
-        names = ", ".join(now.names if now.maker else [host.name for host in now.cluster])
+        names = ", ".join(now.names if now.maker else [host.name for host in now.ever])
         if now.maker:
             tell(f"removing {names}")
             machines.remove(options.name, now)
@@ -183,7 +183,7 @@ def left(profile: Profile, options: Options) -> list[str]:
     if now is None or now.maker:
         return machines.left(options.name)
     if not (noted.folder(options.name) / noted.KUBECONFIG).exists():
-        names = ", ".join(host.name for host in now.cluster)
+        names = ", ".join(host.name for host in now.ever)
         return [f"What was begun on {names} is there."]
     return profile.left(chosen.on_machines(options))
 

@@ -24,7 +24,13 @@ for path in /etc/systemd/system/kubelet.service /etc/systemd/system/kubelet.serv
     cp -a "$path" "before$path"
 done
 ! command -v rpm >/dev/null || rpm -qa --qf '%{NAME}-%{VERSION}-%{RELEASE}\n' gpg-pubkey >keys
-sysctl --ignore net.ipv4.ip_forward net.bridge.bridge-nf-call-iptables net.bridge.bridge-nf-call-ip6tables \
+# those that we, the kubelet and kube-proxy set; the kernel sets accept_redirects itself with ip_forward, and so it
+# comes after that
+sysctl --ignore net.ipv4.ip_forward net.ipv4.conf.all.accept_redirects net.ipv4.conf.all.route_localnet \
+    net.bridge.bridge-nf-call-iptables net.bridge.bridge-nf-call-ip6tables \
+    vm.overcommit_memory vm.panic_on_oom kernel.panic kernel.panic_on_oops kernel.keys.root_maxkeys kernel.keys.root_maxbytes \
+    net.netfilter.nf_conntrack_max net.netfilter.nf_conntrack_buckets \
+    net.netfilter.nf_conntrack_tcp_timeout_established net.netfilter.nf_conntrack_tcp_timeout_close_wait \
     2>/dev/null >sysctls || true
 ls /sys/module >modules
 [ ! -e /etc/containerd/config.toml ] || cp -p /etc/containerd/config.toml config.toml

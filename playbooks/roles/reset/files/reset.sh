@@ -149,6 +149,7 @@ fi
 packages=$(present)
 if [ -n "$packages" ]; then
     if command -v dpkg >/dev/null; then
+        apt-get check --quiet=2 -o DPkg::Lock::Timeout=300 >&2 || true # who holds the lock is waited for: dpkg does not
         # shellcheck disable=SC2086
         apt-mark unhold $packages >&2 2>&1 || true
         # one that others need by now is refused, and stays
