@@ -110,3 +110,17 @@ def test_who_names_no_address_means_the_machine_itself(
     agent.call("flush")
     (connect,) = logs(receiver, "network.connect")
     assert connect["network.peer.address"] == ("::1" if nowhere == "::" else "127.0.0.1")
+
+
+@pytest.mark.parametrize("code", [CONNECT, SEND])
+@pytest.mark.parametrize("forbidden", ["::/0", "::/8"])
+def test_a_rule_for_ipv6_denies_nothing_of_ipv4(
+    tmp_path: Path, service: Any, start_agent: Any, receiver: Any, code: str, forbidden: str
+) -> None:
+    agent = start_agent("guard", *policy(tmp_path, ("connect", forbidden, "kill")))
+    refused = int(code is CONNECT)  # by nobody who listens there
+    assert service.start(sys.executable, "-c", code, "127.0.0.1", "9", "1").wait(10) == refused
+    agent.call("flush")
+    assert logs(receiver, "network.connect") == []
+    if _has_ipv6():
+        assert service.start(sys.executable, "-c", code, "::1", "9", "1").wait(10) == -9
