@@ -277,13 +277,15 @@ static void count_connect(struct peer *peer, struct rule rule)
 /* 1 lets it pass, 0 denies it with EPERM */
 static int on_peer(struct bpf_sock_addr *ctx, struct peer *peer)
 {
+	/* Resolvers do so, who send nothing; others may. TCP sends to port 0 as to any other. */
+	bool asks_for_a_route = !ctx->user_port && ctx->protocol != IPPROTO_TCP;
 	struct rule rule;
 	__u32 pid;
 
-	if (!ctx->user_port || !is_seen()) /* no port: only asks for a route, as resolvers do */
+	if (!is_seen())
 		return 1;
 	rule = judge_peer(peer);
-	if (rule.action == PASS)
+	if (rule.action == PASS || (asks_for_a_route && rule.action != DENY))
 		return 1;
 	pid = peer->pid = own_pid();
 	peer->port = bpf_ntohs(ctx->user_port);
@@ -293,7 +295,8 @@ static int on_peer(struct bpf_sock_addr *ctx, struct peer *peer)
 	count_connect(peer, rule);
 	if (rule.action != DENY)
 		return 1;
-	if (bpf_ringbuf_output(&condemned, &pid, sizeof(pid), BPF_RB_FORCE_WAKEUP))
+	if (!asks_for_a_route &&
+	    bpf_ringbuf_output(&condemned, &pid, sizeof(pid), BPF_RB_FORCE_WAKEUP))
 		__sync_fetch_and_add(&spared, 1);
 	return 0;
 }
@@ -328,17 +331,20 @@ int on_connect6(struct bpf_sock_addr *ctx)
 	return on_peer6(ctx);
 }
 
-/* datagrams of sockets that are not connected to where these go */
+/*
+ * Datagrams of sockets that are not connected to where these go. Without a port none is named: it
+ * goes where its socket is connected to, and has options of its own.
+ */
 SEC("cgroup/sendmsg4")
 int on_sendmsg4(struct bpf_sock_addr *ctx)
 {
-	return on_peer4(ctx);
+	return ctx->user_port ? on_peer4(ctx) : 1;
 }
 
 SEC("cgroup/sendmsg6")
 int on_sendmsg6(struct bpf_sock_addr *ctx)
 {
-	return on_peer6(ctx);
+	return ctx->user_port ? on_peer6(ctx) : 1;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

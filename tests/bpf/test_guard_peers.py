@@ -34,6 +34,20 @@ with socket.socket(family) as client:
 """
 
 
+# connects a socket for datagrams, sends one, and says how it ended
+CONNECT_AND_SEND = """
+import socket, sys, time
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+with socket.socket(family, socket.SOCK_DGRAM) as sender:
+    try:
+        sender.connect((sys.argv[1], int(sys.argv[2])))
+    except PermissionError:
+        time.sleep(float(sys.argv[3]))
+        sys.exit(7)
+    sender.send(b"datagram")
+"""
+
+
 @pytest.fixture(params=["127.0.0.1", "::1"])
 def taker(request: pytest.FixtureRequest) -> Any:
     """A socket that takes datagrams."""
@@ -124,3 +138,33 @@ def test_a_rule_for_ipv6_denies_nothing_of_ipv4(
     assert logs(receiver, "network.connect") == []
     if _has_ipv6():
         assert service.start(sys.executable, "-c", code, "::1", "9", "1").wait(10) == -9
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_port_0_is_no_way_around_a_rule(
+    tmp_path: Path, service: Any, start_agent: Any, receiver: Any, host: str
+) -> None:
+    if ":" in host and not _has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    agent = start_agent("guard", *policy(tmp_path, ("connect", host, "kill")))
+    assert service.start(sys.executable, "-c", CONNECT, host, "0").wait(10) == -9
+    agent.call("flush")
+    (told,) = logs(receiver, "network.connect")
+    assert (told["network.transport"], told["network.peer.port"]) == ("tcp", 0)
+    # resolvers ask for a route so: nothing is sent, and nobody is killed
+    assert service.start(sys.executable, "-c", CONNECT_AND_SEND, host, "0", "1").wait(10) == 7
+    agent.call("flush")
+    _, told = logs(receiver, "network.connect")
+    assert (told["network.transport"], told["network.peer.port"]) == ("udp", 0)
+    assert told["guard.action"] == "kill"
+    assert service.start(sys.executable, "-c", CONNECT_AND_SEND, host, "9", "20").wait(10) == -9
+
+
+def test_who_asks_for_a_route_is_not_told_of(service: Any, start_agent: Any, receiver: Any) -> None:
+    agent = start_agent("guard")
+    ask = service.start(sys.executable, "-c", CONNECT_AND_SEND, "127.0.0.1", "0", "0")
+    assert ask.wait(10) == 0
+    assert service.start(sys.executable, "-c", CONNECT, "127.0.0.1", "0").wait(10) == 1  # refused
+    agent.call("flush")
+    (told,) = logs(receiver, "network.connect")
+    assert (told["network.transport"], told["network.peer.port"]) == ("tcp", 0)
