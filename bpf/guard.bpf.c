@@ -25,6 +25,7 @@
 struct ended {
 	__u64 at_ns;
 	__u64 cgroup;
+	__u64 program;
 	__u32 parent_pid;
 	char comm[COMM_LEN];
 };
@@ -88,6 +89,13 @@ static __u32 parent_pid(void)
 	return seen_process(BPF_CORE_READ(task, real_parent));
 }
 
+static __u64 own_program(void)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+
+	return program_of(BPF_CORE_READ(task, group_leader));
+}
+
 static __always_inline void count(__u64 counts[KINDS][VERDICTS], __u32 kind, __u32 action)
 {
 	if (action == DENY)
@@ -137,6 +145,7 @@ static __always_inline void tell(struct scratch *s, struct rule rule, __u32 kind
 	count(decided, kind, rule.action);
 	event->at_ns = bpf_ktime_get_ns();
 	event->cgroup = own_cgroup();
+	event->program = own_program();
 	event->kind = kind;
 	event->action = rule.action;
 	event->rule = rule.index;
@@ -204,6 +213,7 @@ int BPF_PROG(on_exit, struct task_struct *task)
 		return 0;
 	value.at_ns = bpf_ktime_get_ns();
 	value.cgroup = own_cgroup();
+	value.program = own_program();
 	value.parent_pid = parent_pid();
 	bpf_get_current_comm(value.comm, sizeof(value.comm));
 	bpf_map_update_elem(&ended, &pid, &value, BPF_ANY);
@@ -263,6 +273,7 @@ static void count_connect(struct peer *peer, struct rule rule)
 		.count = 1,
 		.first_ns = bpf_ktime_get_ns(),
 		.cgroup = own_cgroup(),
+		.program = own_program(),
 		.rule = rule.index,
 		.parent_pid = parent_pid(),
 	};

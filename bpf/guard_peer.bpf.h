@@ -27,6 +27,7 @@ struct connects {
 	__u64 count;
 	__u64 first_ns;
 	__u64 cgroup;
+	__u64 program; /* that connected first */
 	__u32 rule;
 	__u32 parent_pid;
 };

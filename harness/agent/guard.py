@@ -141,7 +141,8 @@ class Guard:
         if any(rule.event == "connect" and rule.action == "kill" for rule in self._rules):
             callbacks[obj.map("condemned").fd] = self._condemned.consume
         if self._watches_files:
-            self._opens = Opens(self._cgroup, self._rules, obj.map("ended"), self._containers)
+            ended, executable = obj.map("ended"), self._records.executable
+            self._opens = Opens(self._cgroup, self._rules, ended, self._containers, executable)
         exactly = self._hook is not None
         sees = self._containers.sees_process
         self._maps = PolicyMaps(self._cgroup, self._rules, obj, exactly, self._watch, sees)
@@ -173,12 +174,11 @@ class Guard:
         """The events since the last time, and how many there were in all."""
         self._containers.forgotten()  # no map keeps anything of them
         self._ring.consume()
-        self._logs = [self._records.with_executable(log) for log in self._logs]
         if self._may_have_connected() or metrics:
             for key, value in self._object.map("peers").drain():
                 self._logs.append(self._records.connects(key, value))
         if self._opens is not None:
-            self._logs += map(self._records.with_executable, self._opens.collect())
+            self._logs += self._opens.collect()
         self._maps.follow()  # before they are taken: what fails here is tried again
         logs, self._logs = self._logs, []
         self._told.update(log.event_name for log in logs)

@@ -15,7 +15,7 @@ import logging
 import struct
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,7 +33,7 @@ from harness.agent.text import text
 from harness.agent.together import Together
 
 _KEPT = 1024  # files that were meant before: what was opened of them may not be read yet
-ENDED = struct.Struct("=QQI16s4x")  # struct ended
+ENDED = struct.Struct("=QQQI16s4x")  # struct ended
 _log = logging.getLogger("harness.agent")
 
 
@@ -46,9 +46,10 @@ class Opens:
         rules: Sequence[Rule],
         ended: Map,
         containers: Together,
+        executable: Callable[[int, int], Mapping[str, Value]],
     ) -> None:
         self._scope, self._rules, self._ended = scope, rules, ended
-        self._containers = containers
+        self._containers, self._executable = containers, executable
         self._told = Group(asks=False)
         asks = any(rule.event == "open" and rule.action == "kill" for rule in rules)
         if asks and containers.selects:
@@ -192,13 +193,14 @@ class Opens:
         value = self._ended.lookup(pid.to_bytes(4, "little"))
         if value is None:
             return {}, None
-        ended_ns, group, parent, comm = ENDED.unpack(value)
+        ended_ns, group, program, parent, comm = ENDED.unpack(value)
         if ended_ns < since_ns:  # what it opened was read: this is another one with its number
             return {}, None
         process: dict[str, Value] = {
             "process.pid": pid,
             "process.parent_pid": parent,
             "process.executable.name": text(comm.split(b"\0", 1)[0]),
+            **self._executable(pid, program),
         }
         return process, self._containers.find(group)
 

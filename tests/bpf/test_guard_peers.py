@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from pathlib import Path
@@ -168,3 +169,27 @@ def test_who_asks_for_a_route_is_not_told_of(service: Any, start_agent: Any, rec
     agent.call("flush")
     (told,) = logs(receiver, "network.connect")
     assert (told["network.transport"], told["network.peer.port"]) == ("tcp", 0)
+
+
+# connects, and becomes another program at once
+CONNECT_THEN_BECOME = """
+import os, socket, sys
+with socket.socket() as client:
+    client.connect_ex((sys.argv[1], int(sys.argv[2])))
+os.execv("/bin/true", ["/bin/true"])
+"""
+
+
+def test_a_connect_is_told_of_the_program_that_made_it(
+    service: Any, start_agent: Any, receiver: Any
+) -> None:
+    agent = start_agent("guard")  # drained a second later
+    process = service.start(sys.executable, "-c", CONNECT_THEN_BECOME, "127.0.0.1", "9")
+    assert process.wait(10) == 0
+    agent.call("flush")
+    assert [each["process.executable.path"] for each in logs(receiver, "process.exec")] == [
+        os.path.realpath(sys.executable), os.path.realpath("/bin/true"),
+    ]  # fmt: skip
+    (connect,) = logs(receiver, "network.connect")
+    assert connect["process.pid"] == process.pid
+    assert connect["process.executable.path"] == os.path.realpath(sys.executable)

@@ -34,7 +34,7 @@ class NobodyEnded:
 
 @pytest.fixture
 def watching(service: Any) -> Iterator[Opens]:
-    made = Opens(service.path, RULES, NobodyEnded(), Together())  # type: ignore[arg-type]
+    made = Opens(service.path, RULES, NobodyEnded(), Together(), lambda *_: {})  # type: ignore[arg-type]
     yield made
     made.destroy()
     made.close()
