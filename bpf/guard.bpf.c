@@ -44,6 +44,9 @@ struct {
 	__uint(max_entries, 256 * 1024);
 } ring SEC(".maps");
 
+/* how many were, since the programs were loaded: the map forgets those longest ago */
+__u64 exits = 0;
+
 /* who was of the cgroup, for openers that ended before they were looked up */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -207,6 +210,7 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	value.parent_pid = parent_pid();
 	bpf_get_current_comm(value.comm, sizeof(value.comm));
 	bpf_map_update_elem(&ended, &pid, &value, BPF_ANY);
+	__sync_fetch_and_add(&exits, 1);
 	return 0;
 }
 

@@ -78,6 +78,40 @@ def test_what_was_stopped_is_counted_though_nothing_of_it_can_be_told(
     assert 0 < len(told) < BURST
 
 
+# Opens a file in a process of its own, then starts and ends so many others.
+OPEN_AND_FORK = """
+import os, sys
+if not os.fork():
+    os.open(sys.argv[1], os.O_RDONLY)
+    os._exit(0)
+os.wait()
+for _ in range(int(sys.argv[2])):
+    if not os.fork():
+        os._exit(0)
+    os.wait()
+"""
+
+
+@pytest.mark.parametrize("others", [50, 5000])
+def test_who_opened_is_told_or_counted_however_many_ended_since(
+    tmp_path: Path, service: Any, start_agent: Any, receiver: Any, others: int
+) -> None:
+    """With fanotify, which tells no cgroup: the kernel half remembers so many, and no more."""
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    option = policy(tmp_path, ("open", str(secret), "report"))
+    agent = start_agent("guard", *option, "--open-hook", "fanotify")
+    agent.process.send_signal(signal.SIGSTOP)  # else it looks meanwhile
+    code = (sys.executable, "-S", "-c", OPEN_AND_FORK, str(secret), str(others))
+    assert service.start(*code).wait(60) == 0
+    agent.process.send_signal(signal.SIGCONT)
+    counts = agent.call("flush")
+    told = len(logs(receiver, "file.open"))
+    assert told + counts["lost"] == 1
+    assert told == 1 or others > 50
+    assert counted(receiver, "guard.events.lost")["file.open", "report"] == counts["lost"]
+
+
 @pytest.fixture
 def watched(bpf_objects: Path, service: Any) -> Iterator[Object]:
     """The kernel half alone, with two slots to work in, telling of what the cgroup executes."""
