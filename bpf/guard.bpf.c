@@ -199,11 +199,16 @@ int BPF_PROG(on_exec, struct task_struct *task, pid_t old_pid, struct linux_binp
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(on_exit, struct task_struct *task)
 {
-	struct ended value = {};
+	struct ended value = {}, *before;
 	__u32 pid = own_pid();
 
-	if (task->pid != task->tgid || !in_scope())
+	if (!in_scope())
 		return 0;
+	before = task->pid == task->tgid ? NULL : bpf_map_lookup_elem(&ended, &pid);
+	if (before) { /* threads may outlive the first, which knows the program's name */
+		before->at_ns = bpf_ktime_get_ns();
+		return 0;
+	}
 	value.at_ns = bpf_ktime_get_ns();
 	value.cgroup = own_cgroup();
 	value.program = own_program();
