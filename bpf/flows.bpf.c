@@ -14,6 +14,7 @@
 #include "flows.h"
 #include "selected.bpf.h"
 #include "flows_socket.bpf.h"
+#include "flows_advance.bpf.h"
 
 #define E2BIG	      7
 #define MAX_FLOWS     2000
@@ -98,23 +99,6 @@ static struct flow *find_flow(const struct tcp_sock *tp, struct connection *conn
 	flow = find_or_make(&one);
 	conn->overflow = one.key.overflow;
 	return flow;
-}
-
-/*
- * How much `now` is beyond what was counted. The iterator does not hold the
- * socket's lock, so the socket may close meanwhile: only one of both wins.
- */
-static __u64 advance(__u64 *counted, __u64 now)
-{
-	for (int attempt = 0; attempt < 4; attempt++) {
-		__u64 before = *(volatile __u64 *)counted;
-
-		if (now <= before)
-			return 0;
-		if (__sync_val_compare_and_swap(counted, before, now) == before)
-			return now - before;
-	}
-	return 0;
 }
 
 static void count(struct flow *flow, const struct tcp_sock *tp, struct connection *conn)

@@ -9,11 +9,7 @@
 #pragma once
 
 #include "packet.bpf.h"
-
-struct udp_ports {
-	__be16 source;
-	__be16 dest;
-};
+#include "socket.bpf.h"
 
 /* nothing is known of a socket's past: it is told by the ports, else by whether it is connected */
 static __always_inline __u32 udp_role(__u16 local, __u16 peer, bool connected)
@@ -27,22 +23,27 @@ static __always_inline __u32 udp_role(__u16 local, __u16 peer, bool connected)
 
 static __always_inline int count_datagrams(struct __sk_buff *skb, bool sends)
 {
-	struct bpf_sock *sk = skb->sk;
 	struct flow_series one = {};
-	struct udp_ports ports;
+	struct udphdr udp;
 	__u16 local, peer;
 	__u64 datagrams, bytes;
+	struct bpf_sock *sk;
 	struct flow *flow;
 	__u32 offset = transport_at(skb, IPPROTO_UDP);
 
+	if (!offset)
+		return 1;
+	sk = socket_of(skb);
+	if (!sk)
+		return 1;
 	if (targ_selecting && !is_selected(bpf_skb_cgroup_id(skb)))
 		return 1;
-	if (!offset || !sk || bpf_skb_load_bytes(skb, offset, &ports, sizeof(ports)))
+	if (bpf_skb_load_bytes(skb, offset, &udp, sizeof(udp)))
 		return 1;
 	addresses_of(skb, sends ? one.key.local : one.key.peer,
 		     sends ? one.key.peer : one.key.local);
-	local = bpf_ntohs(sends ? ports.source : ports.dest);
-	peer = bpf_ntohs(sends ? ports.dest : ports.source);
+	local = bpf_ntohs(sends ? udp.source : udp.dest);
+	peer = bpf_ntohs(sends ? udp.dest : udp.source);
 	one.key.protocol = IPPROTO_UDP;
 	one.key.role = udp_role(local, peer, sk->state == TCP_ESTABLISHED);
 	if (one.key.role != UNKNOWN_ROLE)
@@ -53,7 +54,7 @@ static __always_inline int count_datagrams(struct __sk_buff *skb, bool sends)
 	if (!flow)
 		return 1;
 	datagrams = skb->gso_segs > 1 ? skb->gso_segs : 1; /* sent or received as one */
-	bytes = skb->len - offset - sizeof(struct udphdr);
+	bytes = skb->len - offset - sizeof(udp);
 	__sync_fetch_and_add(sends ? &flow->sent : &flow->received, bytes);
 	__sync_fetch_and_add(sends ? &flow->datagrams_sent : &flow->datagrams_received, datagrams);
 	return 1;

@@ -11,7 +11,6 @@
 #include <bpf/bpf_tracing.h>
 
 #include "guard_path.bpf.h"
-#include "guard_peer.bpf.h"
 #include "guard_script.bpf.h"
 #include "pid.bpf.h"
 #include "ring.bpf.h"
@@ -25,15 +24,13 @@
 struct ended {
 	__u64 at_ns;
 	__u64 cgroup;
+	__u64 program;
 	__u32 parent_pid;
 	char comm[COMM_LEN];
 };
 
 const volatile bool targ_probe = false;
 const volatile bool targ_containers = false;
-
-/* processes to kill that found `condemned` full; what they did was denied */
-__u64 spared = 0;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_CGROUP_ARRAY);
@@ -47,11 +44,8 @@ struct {
 	__uint(max_entries, 256 * 1024);
 } ring SEC(".maps");
 
-/* pids to kill, for hooks that cannot send signals; wakes its reader */
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4096);
-} condemned SEC(".maps");
+/* how many were, since the programs were loaded: the map forgets those longest ago */
+__u64 exits = 0;
 
 /* who was of the cgroup, for openers that ended before they were looked up */
 struct {
@@ -86,6 +80,13 @@ static __u32 parent_pid(void)
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 
 	return seen_process(BPF_CORE_READ(task, real_parent));
+}
+
+static __u64 own_program(void)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+
+	return program_of(BPF_CORE_READ(task, group_leader));
 }
 
 static __always_inline void count(__u64 counts[KINDS][VERDICTS], __u32 kind, __u32 action)
@@ -137,6 +138,7 @@ static __always_inline void tell(struct scratch *s, struct rule rule, __u32 kind
 	count(decided, kind, rule.action);
 	event->at_ns = bpf_ktime_get_ns();
 	event->cgroup = own_cgroup();
+	event->program = own_program();
 	event->kind = kind;
 	event->action = rule.action;
 	event->rule = rule.index;
@@ -197,16 +199,23 @@ int BPF_PROG(on_exec, struct task_struct *task, pid_t old_pid, struct linux_binp
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(on_exit, struct task_struct *task)
 {
-	struct ended value = {};
+	struct ended value = {}, *before;
 	__u32 pid = own_pid();
 
-	if (task->pid != task->tgid || !in_scope())
+	if (!in_scope())
 		return 0;
+	before = task->pid == task->tgid ? NULL : bpf_map_lookup_elem(&ended, &pid);
+	if (before) { /* threads may outlive the first, which knows the program's name */
+		before->at_ns = bpf_ktime_get_ns();
+		return 0;
+	}
 	value.at_ns = bpf_ktime_get_ns();
 	value.cgroup = own_cgroup();
+	value.program = own_program();
 	value.parent_pid = parent_pid();
 	bpf_get_current_comm(value.comm, sizeof(value.comm));
 	bpf_map_update_elem(&ended, &pid, &value, BPF_ANY);
+	__sync_fetch_and_add(&exits, 1);
 	return 0;
 }
 
@@ -256,89 +265,6 @@ int BPF_PROG(on_open_fentry, struct file *file)
 	return 0;
 }
 
-static void count_connect(struct peer *peer, struct rule rule)
-{
-	struct connects *found = bpf_map_lookup_elem(&peers, peer);
-	struct connects first = {
-		.count = 1,
-		.first_ns = bpf_ktime_get_ns(),
-		.cgroup = own_cgroup(),
-		.rule = rule.index,
-		.parent_pid = parent_pid(),
-	};
-
-	count(decided, CONNECT, rule.action);
-	if (found)
-		__sync_fetch_and_add(&found->count, 1);
-	else if (bpf_map_update_elem(&peers, peer, &first, BPF_ANY))
-		count(lost, CONNECT, rule.action);
-}
-
-/* 1 lets it pass, 0 denies it with EPERM */
-static int on_peer(struct bpf_sock_addr *ctx, struct peer *peer)
-{
-	struct rule rule;
-	__u32 pid;
-
-	if (!ctx->user_port || !is_seen()) /* no port: only asks for a route, as resolvers do */
-		return 1;
-	rule = judge_peer(peer);
-	if (rule.action == PASS)
-		return 1;
-	pid = peer->pid = own_pid();
-	peer->port = bpf_ntohs(ctx->user_port);
-	peer->protocol = ctx->protocol;
-	peer->denied = rule.action == DENY;
-	bpf_get_current_comm(peer->comm, sizeof(peer->comm));
-	count_connect(peer, rule);
-	if (rule.action != DENY)
-		return 1;
-	if (bpf_ringbuf_output(&condemned, &pid, sizeof(pid), BPF_RB_FORCE_WAKEUP))
-		__sync_fetch_and_add(&spared, 1);
-	return 0;
-}
-
-static int on_peer4(struct bpf_sock_addr *ctx)
-{
-	struct peer peer = {};
-
-	peer.words[2] = bpf_htonl(0xffff);
-	peer.words[3] = ctx->user_ip4;
-	return on_peer(ctx, &peer);
-}
-
-static int on_peer6(struct bpf_sock_addr *ctx)
-{
-	struct peer peer = {
-		.words = { ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3] },
-	};
-
-	return on_peer(ctx, &peer);
-}
-
-SEC("cgroup/connect4")
-int on_connect4(struct bpf_sock_addr *ctx)
-{
-	return on_peer4(ctx);
-}
-
-SEC("cgroup/connect6")
-int on_connect6(struct bpf_sock_addr *ctx)
-{
-	return on_peer6(ctx);
-}
-
-/* datagrams of sockets that are not connected to where these go */
-SEC("cgroup/sendmsg4")
-int on_sendmsg4(struct bpf_sock_addr *ctx)
-{
-	return on_peer4(ctx);
-}
-
-SEC("cgroup/sendmsg6")
-int on_sendmsg6(struct bpf_sock_addr *ctx)
-{
-	return on_peer6(ctx);
-}
+#include "guard_peer.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

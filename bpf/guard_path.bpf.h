@@ -38,6 +38,7 @@ enum flag {
 struct event {
 	__u64 at_ns;
 	__u64 cgroup; /* of the process; 0 unless targ_containers */
+	__u64 program;
 	__u32 kind;
 	__u32 action;
 	__u32 rule;

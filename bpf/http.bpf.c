@@ -23,6 +23,7 @@
 #include "selected.bpf.h"
 #include "http_message.bpf.h"
 #include "http_packet.bpf.h"
+#include "socket.bpf.h"
 #include "http_connection.bpf.h"
 #include "http_totals.bpf.h"
 #include "http_request.bpf.h"
@@ -36,7 +37,7 @@ int http_ingress(struct __sk_buff *skb)
 	struct http_head head;
 	__u32 i, end, taken;
 
-	if (!parse(skb, &seg))
+	if (!parse(skb, &seg) || !socket_of(skb))
 		return 1;
 	for (i = 0; i <= QUEUE; i++) {
 		struct http_series one = {};

@@ -36,4 +36,10 @@ static inline __u32 seen_thread(struct task_struct *task)
 	return seen_number(BPF_CORE_READ(task, thread_pid));
 }
 
+/* which of all that processes with this number executed: it started at another time, or earlier */
+static inline __u64 program_of(struct task_struct *leader)
+{
+	return BPF_CORE_READ(leader, start_boottime) + BPF_CORE_READ(leader, self_exec_id);
+}
+
 #endif

@@ -240,7 +240,7 @@ static __u64 image_of(struct task_struct *task, __u32 tgid)
 
 	if (!mm) /* it is ending */
 		return known ? *known : 0;
-	id = BPF_CORE_READ(leader, start_boottime) + BPF_CORE_READ(leader, self_exec_id);
+	id = program_of(leader);
 	id += BPF_CORE_READ(mm, start_stack);
 	if (tgid && (!known || *known != id))
 		tell(task, mm, tgid, id);

@@ -6,9 +6,9 @@ Attributes repeat from export to export, so those that were encoded lately are k
 from __future__ import annotations
 
 import functools
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
@@ -33,6 +33,7 @@ from harness.agent.telemetry import (
     Readings,
     Span,
     Spans,
+    Sum,
     Value,
     by_container,
     unix_ns,
@@ -49,9 +50,17 @@ _SPAN_FLAGS = 1 | trace_pb2.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
 _RESOURCE_SPANS, _SCOPE_SPANS, _MESSAGE = 1, 2, 2
 
 
-def metrics_request(batch: Iterable[tuple[Origin, Readings]]) -> bytes:
-    """An ExportMetricsServiceRequest; one resource for each container, and for the agent itself."""
+S = TypeVar("S", Point, Buckets)
+
+
+def metrics_request(batch: Iterable[tuple[Origin, Readings]]) -> tuple[bytes, Counter[str]]:
+    """An ExportMetricsServiceRequest; one resource for each container, and for the agent itself.
+
+    A point that no message can hold is left out, for it would be there again at every export: so
+    many of which metric are told, too.
+    """
     request = ExportMetricsServiceRequest()
+    left_out: Counter[str] = Counter()
     for origin, readings in batch:
         parts = [
             (origin.own, origin.own_scope, readings.own),
@@ -63,8 +72,9 @@ def metrics_request(batch: Iterable[tuple[Origin, Readings]]) -> bytes:
                     scope=scope
                 )
                 for each in metrics:
-                    _add_metric(group.metrics.add(), each)
-    return request.SerializeToString()
+                    if number := _add_metric(group.metrics.add(), each):
+                        left_out[each.name] += number
+    return request.SerializeToString(), left_out
 
 
 def spans_request(batch: Iterable[tuple[Origin, Spans]]) -> bytes:
@@ -144,20 +154,31 @@ def _grouped(
         yield origin, container, some
 
 
-def _add_metric(made: metrics_pb2.Metric, of: Metric) -> None:
+def _add_metric(made: metrics_pb2.Metric, of: Metric) -> int:
+    """How many of its points are left out."""
     made.name, made.unit, made.description = of.name, of.unit, of.description
+    at_ns = of.time_unix_ns
     if isinstance(of.data, Histogram):
-        made.histogram.aggregation_temporality = _CUMULATIVE
-        for each in of.data.data_points:
-            _add_buckets(made.histogram, each, of.data.explicit_bounds, of.time_unix_ns)
-    elif isinstance(of.data, Gauge):
-        for point in of.data.data_points:
-            _add_number(made.gauge, point, of.time_unix_ns)
-    else:
+        to, bounds = made.histogram, of.data.explicit_bounds
+        to.aggregation_temporality = _CUMULATIVE
+        return _add_points(to, of.data.data_points, lambda p: _add_buckets(to, p, bounds, at_ns))
+    numbers = made.gauge if isinstance(of.data, Gauge) else made.sum
+    if isinstance(of.data, Sum):
         made.sum.aggregation_temporality = _CUMULATIVE
         made.sum.is_monotonic = of.data.is_monotonic
-        for point in of.data.data_points:
-            _add_number(made.sum, point, of.time_unix_ns)
+    return _add_points(numbers, of.data.data_points, lambda p: _add_number(numbers, p, at_ns))
+
+
+def _add_points(to: Any, points: Sequence[S], add: Callable[[S], None]) -> int:
+    left_out = 0
+    for each in points:
+        before = len(to.data_points)
+        try:
+            add(each)
+        except (TypeError, ValueError):
+            del to.data_points[before:]
+            left_out += 1
+    return left_out
 
 
 def _add_number(to: metrics_pb2.Sum | metrics_pb2.Gauge, point: Point, time_ns: int) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from harness.agent import (
     cgroup,
     containers,
+    ended,
     layouts,
     open_hook,
     pid_namespace,
@@ -29,11 +30,12 @@ from harness.agent import (
     records,
 )
 from harness.agent.collector import Attachment
+from harness.agent.ended import Ended
 from harness.agent.errors import AgentError
 from harness.agent.files import Watched
 from harness.agent.folders import Folders
 from harness.agent.libbpf import Object, RingBuffer, attached_to
-from harness.agent.opens import ENDED, Opens
+from harness.agent.opens import Opens
 from harness.agent.policy import Rule
 from harness.agent.policy_maps import PolicyMaps
 from harness.agent.records import EVENT_NAMES, Records
@@ -43,7 +45,7 @@ from harness.agent.together import Together
 
 _LAYOUTS = {
     **records.LAYOUTS,
-    "ended": ENDED,
+    "ended": ended.LAYOUT,
     "path_key": policy_paths.KEY,
     "address_key": policy.ADDRESS_KEY,
     "rule": policy.RULE,
@@ -119,17 +121,19 @@ class Guard:
         for program in obj.programs:
             if program.name not in self._programs:
                 program.skip()
-        for name, entries in self.entries(os.cpu_count() or 1).items():
+        room = self.entries(os.cpu_count() or 1)
+        for name, entries in room.items():
             obj.map(name).resize(entries)
-            obj.set("targ_slots", entries)
+        obj.set("targ_slots", room["scratches"])
         obj.set("targ_pid_ns", pid_namespace.inode())
         self._containers.prepare(obj, (), 0, 0)
         obj.set("filter_suffixes", bool(policy_paths.tries(self._rules, (str,))[1]))
         obj.set("filter_unknown", policy.unknown_paths(self._rules))
 
     def entries(self, cpus: int) -> dict[str, int]:
-        """A slot to work in for each CPU, and some more."""
-        return {"scratches": cpus + _SPARE_SLOTS}
+        """A slot to work in for each CPU, and some more; who may end in a second is remembered."""
+        remembered = {"ended": ended.entries(cpus)} if self._watches_files else {}
+        return {"scratches": cpus + _SPARE_SLOTS, **remembered}
 
     def start(self, obj: Object) -> None:
         """Open what events are read from."""
@@ -141,7 +145,8 @@ class Guard:
         if any(rule.event == "connect" and rule.action == "kill" for rule in self._rules):
             callbacks[obj.map("condemned").fd] = self._condemned.consume
         if self._watches_files:
-            self._opens = Opens(self._cgroup, self._rules, obj.map("ended"), self._containers)
+            executable = self._records.executable
+            self._opens = Opens(self._cgroup, self._rules, Ended(obj), self._containers, executable)
         exactly = self._hook is not None
         sees = self._containers.sees_process
         self._maps = PolicyMaps(self._cgroup, self._rules, obj, exactly, self._watch, sees)
@@ -173,12 +178,11 @@ class Guard:
         """The events since the last time, and how many there were in all."""
         self._containers.forgotten()  # no map keeps anything of them
         self._ring.consume()
-        self._logs = [self._records.with_executable(log) for log in self._logs]
         if self._may_have_connected() or metrics:
             for key, value in self._object.map("peers").drain():
                 self._logs.append(self._records.connects(key, value))
         if self._opens is not None:
-            self._logs += map(self._records.with_executable, self._opens.collect())
+            self._logs += self._opens.collect()
         self._maps.follow()  # before they are taken: what fails here is tried again
         logs, self._logs = self._logs, []
         self._told.update(log.event_name for log in logs)

@@ -2,9 +2,9 @@
 
 A mark is on the file, so every opener on the host causes an event; who is not of the cgroup is
 left out here. Nobody waits and nobody is woken for rules that report: events are read by the
-timer, and the kernel half remembers who of the cgroup has ended by then. Openers of a file with a
-`kill` rule do wait: for the answerer, a process of its own, so that nothing that happens in this
-one keeps them waiting (docs/adr/0007).
+timer, and the kernel half remembers who of the cgroup has ended by then (ended.py). Openers of a
+file with a `kill` rule do wait: for the answerer, a process of its own, so that nothing that
+happens in this one keeps them waiting (docs/adr/0007).
 Which files these are is told by `watch`, again and again: another one of the same name has no mark.
 A file system may not answer who marks a file of it: no lock is held then, and no end waits for it.
 """
@@ -12,10 +12,10 @@ A file system may not answer who marks a file of it: no lock is held then, and n
 from __future__ import annotations
 
 import logging
-import struct
+import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,17 +23,15 @@ from harness.agent import bounded, cgroup, opener
 from harness.agent.bounded import Marker
 from harness.agent.container import Container
 from harness.agent.denier import Denier
+from harness.agent.ended import Ended
 from harness.agent.errors import AgentError
 from harness.agent.fanotify import File, Group
 from harness.agent.files import Watched
-from harness.agent.maps import Map
 from harness.agent.policy import Rule
 from harness.agent.telemetry import Log, Value
-from harness.agent.text import text
 from harness.agent.together import Together
 
 _KEPT = 1024  # files that were meant before: what was opened of them may not be read yet
-ENDED = struct.Struct("=QQI16s4x")  # struct ended
 _log = logging.getLogger("harness.agent")
 
 
@@ -44,11 +42,12 @@ class Opens:
         self,
         scope: Path,
         rules: Sequence[Rule],
-        ended: Map,
+        ended: Ended,
         containers: Together,
+        executable: Callable[[int, int], Mapping[str, Value]],
     ) -> None:
         self._scope, self._rules, self._ended = scope, rules, ended
-        self._containers = containers
+        self._containers, self._executable = containers, executable
         self._told = Group(asks=False)
         asks = any(rule.event == "open" and rule.action == "kill" for rule in rules)
         if asks and containers.selects:
@@ -60,6 +59,7 @@ class Opens:
         self._denier = Denier(scope) if asks else None
         self.hook = "fanotify/open_perm" if asks else "fanotify/open"
         self.events: Counter[str] = Counter()  # by what was done
+        self._forgotten = 0  # of those who may have been of the cgroup
         self._marked: dict[File, tuple[str, int]] = {}  # -> path to show, index of rule
         self._files: Mapping[str, Watched] = {}
         self._read_at_ns = 0
@@ -110,9 +110,9 @@ class Opens:
         return logs
 
     def lost(self) -> dict[str, int]:
-        """How often the kernel's queue was full, and denials that could not be told."""
+        """Events without room in the kernel's queue or of who was forgotten; denials untold."""
         denied = 0 if self._denier is None else self._denier.lost
-        return {"report": self._told.lost, "kill": denied}
+        return {"report": self._told.lost + self._forgotten, "kill": denied}
 
     def close(self) -> None:
         """Give up the groups."""
@@ -127,6 +127,7 @@ class Opens:
 
     def _opened(self) -> Iterator[Log]:
         opened, since_ns, self._read_at_ns = [], self._read_at_ns, time.monotonic_ns()
+        self._ended.look()
         while some := self._told.read():
             opened += [(e.pid, self._path_and_rule(e.file, e.path, "report")) for e in some]
         members = set(cgroup.pids(self._scope)) if opened else set()
@@ -189,18 +190,13 @@ class Opens:
         return path, next((i for i in opens if self._rules[i].action == action), opens[0])
 
     def _remembered(self, pid: int, since_ns: int) -> tuple[Mapping[str, Value], Container | None]:
-        value = self._ended.lookup(pid.to_bytes(4, "little"))
-        if value is None:
+        found = self._ended.find(pid, since_ns)
+        if found is None:
+            if self._ended.forgets() and not os.path.exists(f"/proc/{pid}"):
+                self._forgotten += 1  # most likely: who runs and is no member never was one
             return {}, None
-        ended_ns, group, parent, comm = ENDED.unpack(value)
-        if ended_ns < since_ns:  # what it opened was read: this is another one with its number
-            return {}, None
-        process: dict[str, Value] = {
-            "process.pid": pid,
-            "process.parent_pid": parent,
-            "process.executable.name": text(comm.split(b"\0", 1)[0]),
-        }
-        return process, self._containers.find(group)
+        process = {**found.process, **self._executable(pid, found.program)}
+        return process, self._containers.find(found.cgroup)
 
 
 def _event(at_ns: int, process: Mapping[str, Value], path: str, rule: Rule) -> Log:

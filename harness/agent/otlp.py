@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
@@ -26,8 +27,10 @@ _LATER = (408, 429)  # what is refused now, and may be taken at another time; so
 _LONGEST_SECONDS = 30.0  # that a receiver is left alone, whatever it asks for
 _PROTOBUF = "application/x-protobuf"
 _NEXT_STEP = "Check that an OTLP/HTTP receiver listens there."
+_log = logging.getLogger("harness.agent")
 
 T = TypeVar("T")
+E = TypeVar("E")
 
 
 class Exporter:
@@ -47,15 +50,23 @@ class Exporter:
             **dict(listed("OTEL_EXPORTER_OTLP_HEADERS")),
         }
         self._connection = _connection(parts)
+        self._said: set[str] = set()  # metrics of which points were left out
 
     def send_metrics(self, batch: Iterable[tuple[Origin, Readings]]) -> int:
-        """Post metrics."""
-        body = self._encoded("metrics", encoding.metrics_request, batch)
+        """Post metrics; points that cannot be encoded count as thrown away."""
+        body, left_out = self._encoded("metrics", encoding.metrics_request, batch)
         said = self._post("v1/metrics", "metrics", body)
+        for name in sorted(left_out.keys() - self._said):
+            self._said.add(name)
+            _log.warning(
+                "A point of the metric %s cannot be encoded. It is left out, and counted as "
+                "rejected; all others are sent. Please report it.", name,
+            )  # fmt: skip
+        rejected = left_out.total()
         with contextlib.suppress(DecodeError):
             answer = ExportMetricsServiceResponse.FromString(said)
-            return answer.partial_success.rejected_data_points
-        return 0
+            rejected += answer.partial_success.rejected_data_points
+        return rejected
 
     def send_spans(self, batch: Iterable[tuple[Origin, Spans]]) -> int:
         """Post spans."""
@@ -88,7 +99,7 @@ class Exporter:
         """Hang up."""
         self._connection.close()
 
-    def _encoded(self, what: str, encode: Callable[[T], bytes], batch: T) -> bytes:
+    def _encoded(self, what: str, encode: Callable[[T], E], batch: T) -> E:
         try:
             return encode(batch)
         except (TypeError, ValueError) as error:  # trying again would not help

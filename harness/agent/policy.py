@@ -32,7 +32,8 @@ _PRIVATE = (
     *("172.16.0.0/12", "192.168.0.0/16", "224.0.0.0/3"),
     *("::1/128", "fc00::/7", "fe80::/10", "ff00::/8"),
 )
-_EVERYWHERE = ("0.0.0.0/0", "::/0")
+_ALL_OF_IPV4 = "0.0.0.0/0"
+_EVERYWHERE = (_ALL_OF_IPV4, "::/0")
 
 Trie = dict[bytes, bytes]
 
@@ -117,15 +118,19 @@ def unknown_paths(rules: Sequence[Rule]) -> bytes:
 
 
 def address_trie(rules: Sequence[Rule]) -> Trie:
-    """Map entries for the connect rules; "public" leaves private networks to other rules."""
+    """Map entries for the connect rules; "public" leaves private networks to other rules.
+
+    IPv4 has its place among the addresses of IPv6 (v4-mapped): a network of IPv6 around that, as
+    ::/0 is, means none of it.
+    """
     trie: Trie = {}
     for index, rule in enumerate(rules):
         if rule.event == "connect":
             for network in _networks(rule.match):
                 _add(trie, _address_key(network), rule, index)
-    if any("public" in rule.match for rule in rules if rule.event == "connect"):
-        for network in _PRIVATE:
-            trie.setdefault(_address_key(network), RULE.pack(ACTIONS["ignore"], 0))
+    public = any("public" in rule.match for rule in rules if rule.event == "connect")
+    for network in (_ALL_OF_IPV4, *(_PRIVATE if public else ())):
+        trie.setdefault(_address_key(network), RULE.pack(ACTIONS["ignore"], 0))
     return trie
 
 

@@ -89,6 +89,7 @@ struct pid {
 struct task_struct {
 	int pid, tgid;
 	struct task_struct *real_parent, *group_leader;
+	__u64 start_boottime, self_exec_id;
 	struct pid *thread_pid;
 	struct mm_struct *mm;
 	struct fs_struct *fs;

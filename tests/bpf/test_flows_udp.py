@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.bpf.connecting import counted, exchange, flush_until, io, start_server, total
+from tests.waiting import until
 
 pytestmark = pytest.mark.bpf
 
@@ -34,6 +35,19 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
     for size in range(100, 100 + int(sys.argv[2])):
         client.sendto(b"x" * size, ("127.0.0.1", int(sys.argv[1])))
         client.recvfrom(65536)
+"""
+
+# Has copies of all datagrams of the machine, and sends what is none to PORT.
+RAW = """
+import json, socket, sys, time
+with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP) as raw:
+    print(json.dumps({"ready": True, "port": 0}), flush=True)
+    raw.recv(65536)
+    for length in range(9):
+        raw.sendto((b"\\x9c\\x40" + int(sys.argv[1]).to_bytes(2, "big") + bytes(4))[:length],
+                   ("127.0.0.1", 0))
+    print("sent", flush=True)
+    time.sleep(60)
 """
 
 UDP_SEGMENT = 103
@@ -181,6 +195,23 @@ def test_other_cgroups_and_tcp_are_not_counted_as_datagrams(
     flush_until(agent, lambda: counted(receiver) == (1, 1))
     assert counted(receiver) == (1, 1)
     assert receiver.points("udp.datagrams") == []
+
+
+def test_raw_sockets_add_nothing(
+    service: Any, make_service: Any, start_agent: Any, receiver: Any, client: socket.socket
+) -> None:
+    """Neither copies of what others receive, nor what is too short for a datagram."""
+    port = service.serve(sys.executable, "-c", SERVER, "127.0.0.1", str(well_known()))
+    other = make_service("other").serve(sys.executable, "-c", SERVER, "127.0.0.1", "0")
+    service.serve(sys.executable, "-c", RAW, str(port))
+    agent = start_agent("flows", "--udp=on")
+    ask(client, port, range(100, 105))
+    ask(client, other, range(100, 105))
+    until(lambda: "sent" in service.log.read_text())
+    agent.call("flush")
+    assert datagrams(receiver, **{"udp.role": "server"}) == (5, 5)
+    assert datagrams(receiver) == (5, 5)
+    assert io(receiver, "udp") == (sum(range(100, 105)), 10 * sum(range(100, 105)))
 
 
 def test_without_being_asked_for_nothing_runs_for_a_packet(

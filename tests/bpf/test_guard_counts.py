@@ -19,6 +19,7 @@ from harness.agent import policy_paths
 from harness.agent.libbpf import Object
 from harness.agent.policy import Rule
 from tests.bpf.guarded import counted, logs, policy
+from tests.waiting import until
 
 pytestmark = pytest.mark.bpf
 
@@ -76,6 +77,75 @@ def test_what_was_stopped_is_counted_though_nothing_of_it_can_be_told(
     assert counted(receiver, "guard.decisions") == {("process.exec", "kill"): BURST}
     assert counted(receiver, "guard.events.lost") == {("process.exec", "kill"): BURST - len(told)}
     assert 0 < len(told) < BURST
+
+
+# Opens a file in a process of its own, then starts and ends so many others.
+OPEN_AND_FORK = """
+import os, sys
+if not os.fork():
+    os.open(sys.argv[1], os.O_RDONLY)
+    os._exit(0)
+os.wait()
+for _ in range(int(sys.argv[2])):
+    if not os.fork():
+        os._exit(0)
+    os.wait()
+"""
+
+
+@pytest.mark.parametrize("others", [50, 5000])
+def test_who_opened_is_told_or_counted_however_many_ended_since(
+    tmp_path: Path, service: Any, start_agent: Any, receiver: Any, others: int
+) -> None:
+    """With fanotify, which tells no cgroup: the kernel half remembers so many, and no more."""
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    option = policy(tmp_path, ("open", str(secret), "report"))
+    agent = start_agent("guard", *option, "--open-hook", "fanotify")
+    agent.process.send_signal(signal.SIGSTOP)  # else it looks meanwhile
+    code = (sys.executable, "-S", "-c", OPEN_AND_FORK, str(secret), str(others))
+    assert service.start(*code).wait(60) == 0
+    agent.process.send_signal(signal.SIGCONT)
+    counts = agent.call("flush")
+    told = len(logs(receiver, "file.open"))
+    assert told + counts["lost"] == 1
+    assert told == 1 or others > 50
+    assert counted(receiver, "guard.events.lost")["file.open", "report"] == counts["lost"]
+
+
+# Its first thread ends at once, by the system call; another one opens a file when it is told to.
+OUTLIVE = """
+import ctypes, os, platform, sys, threading, time
+number = {"x86_64": 60, "aarch64": 93}[platform.machine()]
+def work():
+    while not os.path.exists(sys.argv[2]):
+        time.sleep(0.01)
+    os.open(sys.argv[1], os.O_RDONLY)
+    os._exit(0)
+threading.Thread(target=work).start()
+ctypes.CDLL(None).syscall(number, 0)
+"""
+
+
+def test_who_opened_is_told_though_the_first_thread_had_ended_long_before(
+    tmp_path: Path, service: Any, start_agent: Any, receiver: Any
+) -> None:
+    secret, go = tmp_path / "secret", tmp_path / "go"
+    secret.write_text("secret")
+    option = policy(tmp_path, ("open", str(secret), "report"))
+    agent = start_agent("guard", *option, "--open-hook", "fanotify")
+    process = service.start(sys.executable, "-c", OUTLIVE, str(secret), str(go))
+    state = Path(f"/proc/{process.pid}/task/{process.pid}/stat")
+    assert until(lambda: state.read_text().rpartition(")")[2].split()[0] == "Z")
+    agent.call("flush")
+    agent.call("flush")
+    agent.process.send_signal(signal.SIGSTOP)  # it looks when the process is gone
+    go.touch()
+    assert process.wait(20) == 0
+    agent.process.send_signal(signal.SIGCONT)
+    counts = agent.call("flush")
+    (opened,) = logs(receiver, "file.open")
+    assert (opened["process.pid"], counts["lost"]) == (process.pid, 0)
 
 
 @pytest.fixture

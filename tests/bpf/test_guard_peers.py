@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from pathlib import Path
@@ -31,6 +32,20 @@ with socket.socket(family) as client:
         client.connect((sys.argv[1], int(sys.argv[2])))
     except PermissionError:
         time.sleep(20)
+"""
+
+
+# connects a socket for datagrams, sends one, and says how it ended
+CONNECT_AND_SEND = """
+import socket, sys, time
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+with socket.socket(family, socket.SOCK_DGRAM) as sender:
+    try:
+        sender.connect((sys.argv[1], int(sys.argv[2])))
+    except PermissionError:
+        time.sleep(float(sys.argv[3]))
+        sys.exit(7)
+    sender.send(b"datagram")
 """
 
 
@@ -110,3 +125,71 @@ def test_who_names_no_address_means_the_machine_itself(
     agent.call("flush")
     (connect,) = logs(receiver, "network.connect")
     assert connect["network.peer.address"] == ("::1" if nowhere == "::" else "127.0.0.1")
+
+
+@pytest.mark.parametrize("code", [CONNECT, SEND])
+@pytest.mark.parametrize("forbidden", ["::/0", "::/8"])
+def test_a_rule_for_ipv6_denies_nothing_of_ipv4(
+    tmp_path: Path, service: Any, start_agent: Any, receiver: Any, code: str, forbidden: str
+) -> None:
+    agent = start_agent("guard", *policy(tmp_path, ("connect", forbidden, "kill")))
+    refused = int(code is CONNECT)  # by nobody who listens there
+    assert service.start(sys.executable, "-c", code, "127.0.0.1", "9", "1").wait(10) == refused
+    agent.call("flush")
+    assert logs(receiver, "network.connect") == []
+    if _has_ipv6():
+        assert service.start(sys.executable, "-c", code, "::1", "9", "1").wait(10) == -9
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_port_0_is_no_way_around_a_rule(
+    tmp_path: Path, service: Any, start_agent: Any, receiver: Any, host: str
+) -> None:
+    if ":" in host and not _has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    agent = start_agent("guard", *policy(tmp_path, ("connect", host, "kill")))
+    assert service.start(sys.executable, "-c", CONNECT, host, "0").wait(10) == -9
+    agent.call("flush")
+    (told,) = logs(receiver, "network.connect")
+    assert (told["network.transport"], told["network.peer.port"]) == ("tcp", 0)
+    # resolvers ask for a route so: nothing is sent, and nobody is killed
+    assert service.start(sys.executable, "-c", CONNECT_AND_SEND, host, "0", "1").wait(10) == 7
+    agent.call("flush")
+    _, told = logs(receiver, "network.connect")
+    assert (told["network.transport"], told["network.peer.port"]) == ("udp", 0)
+    assert told["guard.action"] == "kill"
+    assert service.start(sys.executable, "-c", CONNECT_AND_SEND, host, "9", "20").wait(10) == -9
+
+
+def test_who_asks_for_a_route_is_not_told_of(service: Any, start_agent: Any, receiver: Any) -> None:
+    agent = start_agent("guard")
+    ask = service.start(sys.executable, "-c", CONNECT_AND_SEND, "127.0.0.1", "0", "0")
+    assert ask.wait(10) == 0
+    assert service.start(sys.executable, "-c", CONNECT, "127.0.0.1", "0").wait(10) == 1  # refused
+    agent.call("flush")
+    (told,) = logs(receiver, "network.connect")
+    assert (told["network.transport"], told["network.peer.port"]) == ("tcp", 0)
+
+
+# connects, and becomes another program at once
+CONNECT_THEN_BECOME = """
+import os, socket, sys
+with socket.socket() as client:
+    client.connect_ex((sys.argv[1], int(sys.argv[2])))
+os.execv("/bin/true", ["/bin/true"])
+"""
+
+
+def test_a_connect_is_told_of_the_program_that_made_it(
+    service: Any, start_agent: Any, receiver: Any
+) -> None:
+    agent = start_agent("guard")  # drained a second later
+    process = service.start(sys.executable, "-c", CONNECT_THEN_BECOME, "127.0.0.1", "9")
+    assert process.wait(10) == 0
+    agent.call("flush")
+    assert [each["process.executable.path"] for each in logs(receiver, "process.exec")] == [
+        os.path.realpath(sys.executable), os.path.realpath("/bin/true"),
+    ]  # fmt: skip
+    (connect,) = logs(receiver, "network.connect")
+    assert connect["process.pid"] == process.pid
+    assert connect["process.executable.path"] == os.path.realpath(sys.executable)

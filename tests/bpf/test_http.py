@@ -40,6 +40,16 @@ def connection(port: int) -> Iterator[http.client.HTTPConnection]:
         yield connection
 
 
+# Has copies of what all sockets of the machine receive by TCP.
+RAW = """
+import json, socket
+with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as raw:
+    print(json.dumps({"ready": True, "port": 0}), flush=True)
+    while raw.recv(65536):
+        pass
+"""
+
+
 def ask(connection: http.client.HTTPConnection, method: str, path: str, **options: Any) -> bytes:
     connection.request(method, path, **options)
     return connection.getresponse().read()
@@ -344,3 +354,18 @@ def attached(service: Any) -> int:
     """How many programs are attached to the service's cgroup."""
     said = processes.run(["bpftool", "-j", "cgroup", "show", str(service.path)], check=False)
     return said.stdout.count('"id"')
+
+
+def test_raw_sockets_add_nothing(
+    service: Any, make_service: Any, start_agent: Any, receiver: Any, port: int
+) -> None:
+    other = serve(make_service("other"))
+    service.serve(sys.executable, "-c", RAW)
+    agent = start_agent("http")
+    for each in (port, other):
+        with closing(http.client.HTTPConnection("127.0.0.1", each, timeout=10)) as connection:
+            for _ in range(5):
+                ask(connection, "GET", "/bytes/7")
+    counts = agent.call("flush")
+    assert counted(receiver) == {("GET", "/bytes/{id}", 200): 5}
+    assert (counts["events"], counts["lost"]) == (5, 0)

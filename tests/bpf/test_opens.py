@@ -26,15 +26,21 @@ RULES = (Rule("files", "open", ("/nowhere",), "report"),)
 
 
 class NobodyEnded:
-    """The map of those who ended, without any."""
+    """What is remembered of those who ended, without any."""
 
-    def lookup(self, _: bytes) -> bytes | None:
+    def look(self) -> None:
+        pass
+
+    def find(self, *_: int) -> None:
         return None
+
+    def forgets(self) -> bool:
+        return False
 
 
 @pytest.fixture
 def watching(service: Any) -> Iterator[Opens]:
-    made = Opens(service.path, RULES, NobodyEnded(), Together())  # type: ignore[arg-type]
+    made = Opens(service.path, RULES, NobodyEnded(), Together(), lambda *_: {})  # type: ignore[arg-type]
     yield made
     made.destroy()
     made.close()

@@ -114,6 +114,14 @@ OTHERS = {
     "more headers than are looked behind": (ipv6(ASKED, [OPTIONS] * 5, UDP), IPV6),
     "a datagram whose ports are cut": (ipv4(ASKED[:3], protocol=UDP), IPV4),
     "a datagram whose ports are cut, of IPv6": (ipv6(ASKED[:2], protocol=UDP), IPV6),
+    **{
+        f"a header of {length} bytes, of {name}": (frame(ASKED[:length]), protocol)
+        for length in range(4, 8)
+        for name, frame, protocol in (
+            ("IPv4", FRAMES["IPv4"], IPV4),
+            ("IPv6 behind options", FRAMES["IPv6, hop-by-hop"], IPV6),
+        )
+    },
     "headers that are cut": (ipv6(ASKED, [HOP_BY_HOP], UDP)[:41], IPV6),
     "no IP": (ipv4(ASKED, protocol=UDP), ARP),
 }

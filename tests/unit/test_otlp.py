@@ -23,7 +23,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from harness.agent.errors import AgentError, LaterError, RefusedError
 from harness.agent.origin import Origin
 from harness.agent.otlp import Exporter
-from harness.agent.telemetry import Log, Point, Readings, Span, counter, gauge
+from harness.agent.telemetry import Buckets, Log, Point, Readings, Span, counter, gauge, histogram
 from tests.unit.outboxes import Drained
 
 HTTP, GUARD = (Origin(name, "shop", lambda: 4711, name) for name in ("http", "guard"))
@@ -172,6 +172,37 @@ def test_what_cannot_be_encoded_is_refused_and_not_tried_for_ever(
     with pytest.raises(RefusedError, match="cannot be encoded"):
         exporter.send_spans([(HTTP, [Span("GET /", 0, 1, {"size": 1 << 64})])])
     assert receiver.asked == []
+
+
+def test_of_metrics_only_the_point_that_cannot_be_encoded_is_left_out(
+    receiver: Receiver, exporter: Exporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For it is there again at every export: totals do not get smaller."""
+    bad = 2**64 - 4
+    readings = Readings(
+        [
+            counter("udp.io", "By", [Point({"a": 1}, 5), Point({"a": 2}, bad), Point({}, 7)]),
+            gauge("rtt", "s", [Point({"a": 1 << 64}, 0.5), Point({}, 0.25)]),
+            histogram("d", "s", [1.0], [Buckets({}, [1, 2], 0.5), Buckets({}, [-1, 2], 0.5)]),
+        ],
+        own=[counter("own", "1", [Point({}, 3)])],
+    )
+    other = Readings([counter("other", "1", [Point({}, 9)])])
+    for _ in range(2):
+        assert exporter.send_metrics([(HTTP, readings), (GUARD, other)]) == 3
+        request = ExportMetricsServiceRequest.FromString(receiver.asked[-1][2])
+        metrics = [
+            each
+            for resource in request.resource_metrics
+            for scope in resource.scope_metrics
+            for each in scope.metrics
+        ]
+        told = {each.name: each for each in metrics}
+        assert [point.as_int for point in told["udp.io"].sum.data_points] == [5, 7]
+        assert [point.as_double for point in told["rtt"].gauge.data_points] == [0.25]
+        assert [list(p.bucket_counts) for p in told["d"].histogram.data_points] == [[1, 2]]
+        assert [told[name].sum.data_points[0].as_int for name in ("own", "other")] == [3, 9]
+    assert [record.args for record in caplog.records] == [("d",), ("rtt",), ("udp.io",)]
 
 
 def test_a_path_and_headers_of_ones_own(

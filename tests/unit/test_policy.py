@@ -220,8 +220,29 @@ def test_networks_are_kept_as_ipv6():
         struct.pack("=I", 104) + v4 + bytes([10, 0, 0, 0]),
         struct.pack("=I", 128) + v4 + bytes([192, 0, 2, 1]),
         struct.pack("=I", 32) + bytes.fromhex("20010db8") + bytes(12),
+        struct.pack("=I", 96) + v4 + bytes(4),  # what no rule means
     }
+    assert trie.pop(struct.pack("=I", 96) + v4 + bytes(4)) == struct.pack("=II", 0, 0)
     assert set(trie.values()) == {struct.pack("=II", 1, 0)}
+
+
+@pytest.mark.parametrize("network", ["::/0", "::/8", "::/80", "::fffe:0:0/95"])
+def test_a_network_of_ipv6_means_no_ipv4(network):
+    everything = struct.pack("=I", 96) + bytes(10) + b"\xff\xff" + bytes(4)
+    six, four = (
+        Rule("6", "connect", (network,), "kill"),
+        Rule("4", "connect", ("0.0.0.0/0",), "report"),
+    )
+    assert policy.address_trie((six,))[everything] == struct.pack("=II", 0, 0)
+    assert policy.address_trie((six, four))[everything] == struct.pack("=II", 1, 1)
+
+
+def test_ipv4_may_be_spelled_as_ipv6():
+    (only,) = policy.address_trie((Rule("a", "connect", ("::ffff:0:0/96",), "kill"),)).items()
+    assert only == (
+        struct.pack("=I", 96) + bytes(10) + b"\xff\xff" + bytes(4),
+        struct.pack("=II", 2, 0),
+    )
 
 
 def test_public_spares_private_networks_unless_a_rule_names_them():
