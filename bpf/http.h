@@ -151,10 +151,15 @@ struct http_queue {
 	struct http_request waiting[QUEUE];
 };
 
-/* whose first request arrives before there is a socket for it */
+/*
+ * whose first request arrives before there is a socket for it, and what it is sent to: a client may
+ * ask two servers from one port
+ */
 struct http_client {
 	__u32 address[4]; /* IPv4 addresses are mapped */
+	__u32 server[4];
 	__u32 port;
+	__u32 server_port;
 };
 
 #endif

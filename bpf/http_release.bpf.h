@@ -41,16 +41,20 @@ static __always_inline bool still_sends(struct bpf_sock *sk, struct http_conn *c
 /* of a connection whose socket never sent or received anything by itself */
 static __noinline int release_early(struct bpf_sock *sk, __u64 now)
 {
+	struct inet_sock *inet = (struct inet_sock *)sk; /* no program is told its own end */
 	struct http_client client = {};
 	struct http_conn *conn;
 	__u32 last;
 
+	client.server_port = bpf_ntohs(BPF_CORE_READ(inet, inet_sport));
 	client.port = bpf_ntohs(*(volatile __u32 *)&sk->dst_port); /* as a word: before 5.18 */
 	if (sk->family == AF_INET) {
 		last = sk->dst_ip4;
 		barrier_var(last); /* the compiler would load from either place at once */
-		client.address[2] = bpf_htonl(0xffff);
+		client.address[2] = client.server[2] = bpf_htonl(0xffff);
+		client.server[3] = BPF_CORE_READ(inet, sk.__sk_common.skc_rcv_saddr);
 	} else {
+		BPF_CORE_READ_INTO(&client.server, inet, sk.__sk_common.skc_v6_rcv_saddr);
 		client.address[0] = sk->dst_ip6[0];
 		client.address[1] = sk->dst_ip6[1];
 		client.address[2] = sk->dst_ip6[2];

@@ -306,6 +306,26 @@ def test_a_request_that_arrives_before_its_connection_has_a_socket(
         assert "22 in a SYN" in service.log.read_text()
 
 
+@pytest.mark.parametrize("family", ["IPv4", "IPv6", "both"])
+@pytest.mark.parametrize(("how", "status"), [("answer", 200), ("close", 0)])
+def test_requests_to_two_servers_from_one_port_before_either_has_a_socket(
+    start_agent: Any, receiver: Any, service: Any, family: str, how: str, status: int
+) -> None:
+    if family != "IPv4" and not Path("/proc/net/if_inet6").exists():
+        pytest.skip("no IPv6 on this machine")
+    agent = start_agent("http", "--sample", "1")
+    process = service.start(sys.executable, str(EARLY), family, "23", how)
+    assert processes.ended(process, 60) == 0, service.log.read_text()
+    assert agent.call("flush")["lost"] == 0
+    assert counted(receiver) == {("GET", "/first", status): 23, ("GET", "/second", status): 23}
+    ports: dict[str, set[int]] = {}
+    for span in receiver.spans:
+        a = receiver.attributes(span)
+        ports.setdefault(a["url.path"], set()).add(a["server.port"])
+    assert [len(each) for each in ports.values()] == [1, 1]
+    assert ports["/first"] != ports["/second"]
+
+
 def test_a_scanner_does_not_take_the_room_of_routes(
     start_agent: Any, receiver: Any, connection: http.client.HTTPConnection
 ) -> None:
