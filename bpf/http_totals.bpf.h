@@ -11,6 +11,8 @@ const volatile __u64 targ_size_bounds[SIZES];
 __u64 lost[LOST] = {};
 
 static const struct http_totals zero;
+/* statuses of which a route has one at least: those that paths get which are there */
+static const __u16 proofs[] = { 200, 201, 202, 204, 302, 303 };
 /* keeps the type in the object, which no map has */
 const struct http_event *http_event_type;
 
@@ -57,17 +59,28 @@ static __always_inline __u32 bucket(const volatile __u64 *bounds, __u32 count, _
 	return i;
 }
 
-/* what a scanner asks for is no route: none that answers nothing but "no such thing" */
+/*
+ * What a scanner asks for is no route: none that is never answered, or by nothing but the client's
+ * own fault. Who answers may speak another version than who asked.
+ */
 static __always_inline bool is_route(struct http_series *one)
 {
+	__u8 minor = one->key.minor, error = one->key.error;
 	__u16 status = one->key.status;
-	bool found;
+	void *found = NULL;
+	__u32 i;
 
-	if (status != 400 && status != 404 && status != 405)
+	if (status && status / 100 != 4)
 		return true;
-	one->key.status = 200;
-	found = bpf_map_lookup_elem(&series, one);
+	one->key.error = 0;
+	for (i = 0; i < 2 * sizeof(proofs) / sizeof(*proofs) && !found; i++) {
+		one->key.status = proofs[i / 2];
+		one->key.minor = i % 2;
+		found = bpf_map_lookup_elem(&series, one);
+	}
 	one->key.status = status;
+	one->key.minor = minor;
+	one->key.error = error;
 	return found;
 }
 
