@@ -222,6 +222,53 @@ def test_requests_of_a_server_that_is_killed(
     }
 
 
+def test_requests_that_wait_to_be_accepted_when_their_server_is_killed_or_their_client_goes(
+    start_agent: Any, receiver: Any, service: Any
+) -> None:
+    """Their sockets are nobody's: they are never released."""
+    port = int(service.serve(sys.executable, str(UNANSWERED), "deaf"))
+    agent = start_agent("http", "--sample", "1")
+    for _ in range(5):
+        leave(port, "/impatient", read=False, reset=True)
+    clients = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(23)]
+    for client in clients:
+        client.sendall(b"GET /queued HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert await_events(agent, 5)["events"] == 5
+    service.started[0].kill()
+    for client in clients:
+        with client, contextlib.suppress(ConnectionResetError):
+            assert client.recv(4096) == b""
+    assert await_events(agent, 28)["lost"] == 0
+    assert ends(receiver) == {
+        ("other", 0, "connection_reset"): 5, ("other", 0, "server_closed"): 23,
+    }  # fmt: skip
+    assert Counter(receiver.attributes(span)["url.path"] for span in receiver.spans) == {
+        "/impatient": 5, "/queued": 23,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/large", "/endless", "/torn_large"])
+def test_a_response_that_still_left_when_the_server_closed_and_is_cut_then(
+    start_agent: Any, receiver: Any, unanswered: int, path: str
+) -> None:
+    """By the client, or by the kernel, where the server had not read all of the request."""
+    agent = start_agent("http")
+    for method, body in [("GET", 0)] * 5 + [("POST", 150_000)] * 5:
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.settimeout(10)
+            client.connect(("127.0.0.1", unanswered))
+            head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {body}\r\n\r\n"
+            with contextlib.suppress(ConnectionError):
+                client.sendall(head.encode() + bytes(body))
+            time.sleep(0.2)
+            reset_at_close(client)
+    assert await_events(agent, 10)["lost"] == 0
+    assert ends(receiver) == {
+        (path, 200, "connection_reset"): 5, (path, 200, "server_closed"): 5,
+    }  # fmt: skip
+
+
 def test_a_duration_is_that_of_the_whole_response(
     start_agent: Any, receiver: Any, unanswered: int
 ) -> None:
