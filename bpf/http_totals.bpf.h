@@ -136,9 +136,10 @@ static __always_inline void count(struct http_request *request, struct http_seri
 	}
 }
 
-static __always_inline void tell(struct http_request *request, struct http_series *one, __u64 now,
+static __always_inline void tell(struct http_conn *conn, struct http_series *one, __u64 now,
 				 __u64 length)
 {
+	struct http_request *request = &conn->request;
 	struct http_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 
 	if (!event) {
@@ -151,6 +152,7 @@ static __always_inline void tell(struct http_request *request, struct http_serie
 	event->response_bytes = length;
 	event->series = *one;
 	__builtin_memcpy(event->target, request->target, TARGET);
+	event->first_byte_ns = conn->answering ? conn->first_ns - request->start_ns : 0;
 	bpf_ringbuf_submit(event, wakeup(&events));
 }
 
@@ -176,7 +178,7 @@ __noinline int finish(struct http_conn *conn, __u32 outcome, __u64 now, __u64 le
 	one.key.error = outcome >> 24;
 	count(&conn->request, &one, now, length);
 	if (conn->request.sampled)
-		tell(&conn->request, &one, now, length);
+		tell(conn, &one, now, length);
 	conn->answering = 0;
 	barrier();
 	conn->ended++;

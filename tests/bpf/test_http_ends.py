@@ -283,4 +283,6 @@ def test_a_duration_is_that_of_the_whole_response(
             pass
     assert agent.call("flush")["events"] == 1
     (span,) = receiver.spans
-    assert span.start_time_unix_nano < before < span.end_time_unix_nano
+    first = receiver.attributes(span)["http.response.time_to_first_byte_ns"]
+    start = span.start_time_unix_nano
+    assert start < start + first < before < span.end_time_unix_nano
