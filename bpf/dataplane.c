@@ -9,7 +9,7 @@
 #include "dataplane_span.h"
 
 #define SHOWN  __attribute__((visibility("default")))
-#define ABI    1    /* of harness/agent/http_native.py */
+#define ABI    2    /* of harness/agent/http_native.py */
 #define FULL   -125 /* -ECANCELED: libbpf reads no further */
 #define BODY   2048 /* bytes of a span, more than any has */
 #define SERIES sizeof(struct http_series)

@@ -21,7 +21,7 @@ typedef uint64_t __u64;
 #define TRACE_ID   16
 #define SPAN_ID	   8
 
-_Static_assert(sizeof(struct http_event) == 232, "harness/agent/http_telemetry.py reads it");
+_Static_assert(sizeof(struct http_event) == 240, "harness/agent/http_telemetry.py reads it");
 
 static const struct view methods[METHODS] = {
 	{ WORD("") },	     { WORD("GET") },	{ WORD("POST") },   { WORD("PUT") },
@@ -54,7 +54,8 @@ static int is_size(uint64_t bytes)
 static int is_sound(const struct http_event *event)
 {
 	return event->series.key.method < METHODS && event->series.key.error < ERRORS &&
-	       is_size(event->request_bytes) && is_size(event->response_bytes);
+	       is_size(event->request_bytes) && is_size(event->response_bytes) &&
+	       event->first_byte_ns <= INT64_MAX;
 }
 
 /* field 9 of a Span up to its value, an AnyValue of `size` bytes */
@@ -241,6 +242,9 @@ static void add_attributes(struct out *out, const struct http_event *event)
 	if (event->response_bytes != UNKNOWN)
 		add_integer(out, (struct view){ WORD("http.response.body.size") },
 			    event->response_bytes);
+	if (event->first_byte_ns)
+		add_integer(out, (struct view){ WORD("http.response.time_to_first_byte_ns") },
+			    event->first_byte_ns);
 }
 
 /* the fields of a Span in their order; `ids` are those of trace and span */

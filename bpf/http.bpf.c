@@ -6,8 +6,8 @@
  * when the last byte of its response leaves, on the same socket. Sequence
  * numbers tell what was sent again, and what belongs to a body. Requests that
  * do not wait for responses stand in a queue. One that is not answered when
- * its socket is released ends there, with an error. Every request is added up
- * here, by method, route, status and port; a share is told one by one.
+ * its socket is released or closed ends there, with an error. Every request is
+ * added up here, by method, route, status and port; a share is told one by one.
  *
  * Not seen: TLS, HTTP/2, UNIX sockets, a request line that does not begin with
  * a segment or behind another request in one, and segments out of order. Sizes
@@ -19,6 +19,7 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
 #include "http.h"
 #include "selected.bpf.h"
 #include "http_message.bpf.h"
@@ -98,29 +99,36 @@ SEC("cgroup/sock_release")
 int http_release(struct bpf_sock *sk)
 {
 	struct http_conn *conn = bpf_sk_storage_get(&conns, sk, NULL, 0);
-	struct http_queue *queue;
-	__u64 now;
-	__u32 i;
 
 	if (!conn) {
 		if (any_early)
 			release_early(sk, bpf_ktime_get_ns());
 		return 1;
 	}
-	if (conn->begun == conn->ended || conn->generation != generation || still_sends(sk, conn))
-		return 1;
-	now = bpf_ktime_get_ns();
+	if (is_waiting(conn) && !still_sends(sk, conn))
+		give_up_all(conn, bpf_sk_storage_get(&queues, sk, NULL, 0), error_of(sk->state));
+	return 1;
+}
+
+/*
+ * The end of connections of the whole machine, of which those that we know matter: where a socket
+ * was never accepted, or still had to send when it was released, no program runs for it any more.
+ */
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(http_state, struct sock *sk, int oldstate, int newstate)
+{
+	struct http_conn *conn;
+
+	if (newstate != BPF_TCP_CLOSE)
+		return 0;
+	conn = bpf_sk_storage_get(&conns, sk, NULL, 0);
+	if (!conn || !is_waiting(conn))
+		return 0;
 	if (conn->answering == A_CLOSE && was_cut(sk, conn))
 		conn->answering = A_LENGTH; /* its end never left */
-	queue = bpf_sk_storage_get(&queues, sk, NULL, 0);
-	for (i = 0; i < QUEUE && conn->begun != conn->ended; i++) {
-		if (conn->current != conn->ended && queue) {
-			conn->request = queue->waiting[conn->ended & (QUEUE - 1)];
-			conn->current = conn->ended;
-		}
-		give_up(conn, error_of(sk->state), now);
-	}
-	return 1;
+	give_up_all(conn, bpf_sk_storage_get(&queues, sk, NULL, 0),
+		    sk->sk_err ? E_RESET : error_of(oldstate));
+	return 0;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

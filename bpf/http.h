@@ -79,6 +79,7 @@ struct http_event {
 	__u64 response_bytes;
 	struct http_series series;
 	char target[TARGET];
+	__u64 first_byte_ns; /* from start_ns on; 0: with the last one, or never */
 };
 
 /* a message's head, on the stack: memory that is warm anyway */
@@ -142,6 +143,7 @@ struct http_conn {
 	__u64 last_ns; /* when something of it left last */
 	__u64 tail; /* the last bytes of a chunked body, the last of all in the highest byte but one
 		     */
+	__u64 first_ns; /* when something of it left first; only while `answering` */
 	__u32 claimed;	/* requests that somebody ends or has ended: the two ends may meet */
 	__u32 body_seq; /* where the body of the last request begins, if that is O_CHUNKED */
 };
@@ -151,10 +153,15 @@ struct http_queue {
 	struct http_request waiting[QUEUE];
 };
 
-/* whose first request arrives before there is a socket for it */
+/*
+ * whose first request arrives before there is a socket for it, and what it is sent to: a client may
+ * ask two servers from one port
+ */
 struct http_client {
 	__u32 address[4]; /* IPv4 addresses are mapped */
+	__u32 server[4];
 	__u32 port;
+	__u32 server_port;
 };
 
 #endif

@@ -63,12 +63,14 @@ static __noinline struct http_queue *queue_of(struct __sk_buff *skb, __u64 flags
 }
 
 /* the state of a client that has no socket yet */
-static __noinline struct http_conn *early_of(struct __sk_buff *skb, __u32 port)
+static __noinline struct http_conn *early_of(struct __sk_buff *skb, struct http_segment *seg)
 {
 	struct http_client client = {};
 	struct http_conn *conn;
 
-	client_of(skb, &client, port, false);
+	client.port = seg->source;
+	client.server_port = seg->dest;
+	addresses_of(skb, (__u8 *)client.address, (__u8 *)client.server);
 	conn = bpf_map_lookup_elem(&early, &client);
 	if (conn && bpf_ktime_get_ns() - conn->request.start_ns < TOO_OLD)
 		return conn;
@@ -78,13 +80,48 @@ static __noinline struct http_conn *early_of(struct __sk_buff *skb, __u32 port)
 	return bpf_map_lookup_elem(&early, &client);
 }
 
+/*
+ * The server's end, as its socket has it: what leaves has the address that the client knows, which
+ * is another one where the machine redirects connections.
+ */
+static __always_inline void server_of(struct __sk_buff *skb, struct bpf_sock *sk,
+				      struct http_client *client)
+{
+	__u32 last;
+
+	client->server_port = sk->src_port;
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		last = sk->src_ip4;
+		barrier_var(last); /* the compiler would load from either place at once */
+		client->server[2] = bpf_htonl(0xffff);
+	} else {
+		client->server[0] = sk->src_ip6[0];
+		client->server[1] = sk->src_ip6[1];
+		client->server[2] = sk->src_ip6[2];
+		last = sk->src_ip6[3];
+		barrier_var(last);
+	}
+	client->server[3] = last;
+}
+
 /* give a socket the state that its client had before; NULL if it had none */
 static __noinline struct http_conn *adopt(struct __sk_buff *skb, __u32 port, bool sent)
 {
 	struct http_client client = {};
 	struct http_conn *conn, *before;
+	struct bpf_sock *sk = skb->sk;
 
-	client_of(skb, &client, port, sent);
+	if (!sk)
+		return NULL;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return NULL;
+	client.port = port;
+	server_of(skb, sk, &client);
+	if (sent)
+		addresses_of(skb, NULL, (__u8 *)client.address);
+	else
+		addresses_of(skb, (__u8 *)client.address, NULL);
 	before = bpf_map_lookup_elem(&early, &client);
 	if (!before)
 		return NULL;
@@ -97,7 +134,7 @@ static __noinline struct http_conn *adopt(struct __sk_buff *skb, __u32 port, boo
 }
 
 /* the connection of a packet that a client sent */
-static __always_inline struct http_conn *receiving(struct __sk_buff *skb, __u32 port)
+static __always_inline struct http_conn *receiving(struct __sk_buff *skb, struct http_segment *seg)
 {
 	struct bpf_sock *sk = skb->sk;
 	struct http_conn *conn;
@@ -108,10 +145,10 @@ static __always_inline struct http_conn *receiving(struct __sk_buff *skb, __u32 
 	if (!sk)
 		return NULL;
 	if (sk->state == BPF_TCP_LISTEN)
-		return early_of(skb, port);
+		return early_of(skb, seg);
 	conn = bpf_sk_storage_get(&conns, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (conn && !conn->generation && any_early)
-		adopt(skb, port, false);
+		adopt(skb, seg->source, false);
 	return conn;
 }
 

@@ -104,15 +104,4 @@ static __always_inline void keep_target(struct __sk_buff *skb, __u32 offset, __u
 		bpf_skb_load_bytes(skb, offset, target, n);
 }
 
-/* whose packet this is: its client, at the other end */
-static __always_inline void client_of(struct __sk_buff *skb, struct http_client *client, __u32 port,
-				      bool sent)
-{
-	client->port = port;
-	if (sent)
-		addresses_of(skb, NULL, (__u8 *)client->address);
-	else
-		addresses_of(skb, (__u8 *)client->address, NULL);
-}
-
 #endif

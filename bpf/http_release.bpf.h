@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* http: what becomes of requests that are not answered when their socket is released */
+/* http: what becomes of requests that are not answered when their socket is released or closed */
 #ifndef __HTTP_RELEASE_BPF_H
 #define __HTTP_RELEASE_BPF_H
 
@@ -13,14 +13,33 @@ static __always_inline __u32 error_of(__u32 state)
 }
 
 /* whether a connection ended before its server had ended it: by a FIN, behind all that left */
-static __always_inline bool was_cut(struct bpf_sock *sk, struct http_conn *conn)
+static __always_inline bool was_cut(struct sock *sk, struct http_conn *conn)
 {
-	__u32 written;
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 
-	if (sk->protocol != IPPROTO_TCP || sk->state != BPF_TCP_CLOSE)
-		return false;
-	written = BPF_CORE_READ((struct tcp_sock *)sk, write_seq);
-	return written - conn->out_seq != 1;
+	return tp && tp->write_seq - conn->out_seq != 1;
+}
+
+/* whether some of its requests are not answered */
+static __always_inline bool is_waiting(struct http_conn *conn)
+{
+	return conn->begun != conn->ended && conn->generation == generation;
+}
+
+/* none of them is answered any more */
+static __always_inline void give_up_all(struct http_conn *conn, struct http_queue *queue,
+					__u32 error)
+{
+	__u64 now = bpf_ktime_get_ns();
+	__u32 i;
+
+	for (i = 0; i < QUEUE && conn->begun != conn->ended; i++) {
+		if (conn->current != conn->ended && queue) {
+			conn->request = queue->waiting[conn->ended & (QUEUE - 1)];
+			conn->current = conn->ended;
+		}
+		give_up(conn, error, now);
+	}
 }
 
 /* whether what still waits to be sent may be the rest of the response: then that ends it */
@@ -41,16 +60,20 @@ static __always_inline bool still_sends(struct bpf_sock *sk, struct http_conn *c
 /* of a connection whose socket never sent or received anything by itself */
 static __noinline int release_early(struct bpf_sock *sk, __u64 now)
 {
+	struct inet_sock *inet = (struct inet_sock *)sk; /* no program is told its own end */
 	struct http_client client = {};
 	struct http_conn *conn;
 	__u32 last;
 
+	client.server_port = bpf_ntohs(BPF_CORE_READ(inet, inet_sport));
 	client.port = bpf_ntohs(*(volatile __u32 *)&sk->dst_port); /* as a word: before 5.18 */
 	if (sk->family == AF_INET) {
 		last = sk->dst_ip4;
 		barrier_var(last); /* the compiler would load from either place at once */
-		client.address[2] = bpf_htonl(0xffff);
+		client.address[2] = client.server[2] = bpf_htonl(0xffff);
+		client.server[3] = BPF_CORE_READ(inet, sk.__sk_common.skc_rcv_saddr);
 	} else {
+		BPF_CORE_READ_INTO(&client.server, inet, sk.__sk_common.skc_v6_rcv_saddr);
 		client.address[0] = sk->dst_ip6[0];
 		client.address[1] = sk->dst_ip6[1];
 		client.address[2] = sk->dst_ip6[2];

@@ -130,7 +130,7 @@ __noinline __u32 begin(struct __sk_buff *skb, struct http_segment *seg, struct h
 
 	if (!seg || !head || !one)
 		return 0;
-	conn = receiving(skb, seg->source);
+	conn = receiving(skb, seg);
 	if (!conn) {
 		lose(L_SOCKET);
 		return 0;

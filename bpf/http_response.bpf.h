@@ -121,7 +121,7 @@ __noinline __u32 answer(struct __sk_buff *skb, struct http_segment *seg, struct 
 	conn->out_seq = seg->seq + end;
 	conn->response_bytes = conn->left = head.chunked ? UNKNOWN : head.length;
 	conn->tail = (WORD("\r\n      ") & FIRST(2)) << 8 * (LAST_SIZE - 2);
-	conn->last_ns = now;
+	conn->first_ns = conn->last_ns = now;
 	conn->answering = head.chunked ? A_CHUNKED : head.length == UNKNOWN ? A_CLOSE : A_LENGTH;
 	return end;
 }

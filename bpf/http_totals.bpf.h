@@ -11,6 +11,8 @@ const volatile __u64 targ_size_bounds[SIZES];
 __u64 lost[LOST] = {};
 
 static const struct http_totals zero;
+/* statuses of which a route has one at least: those that paths get which are there */
+static const __u16 proofs[] = { 200, 201, 202, 204, 302, 303 };
 /* keeps the type in the object, which no map has */
 const struct http_event *http_event_type;
 
@@ -57,17 +59,28 @@ static __always_inline __u32 bucket(const volatile __u64 *bounds, __u32 count, _
 	return i;
 }
 
-/* what a scanner asks for is no route: none that answers nothing but "no such thing" */
+/*
+ * What a scanner asks for is no route: none that is never answered, or by nothing but the client's
+ * own fault. Who answers may speak another version than who asked.
+ */
 static __always_inline bool is_route(struct http_series *one)
 {
+	__u8 minor = one->key.minor, error = one->key.error;
 	__u16 status = one->key.status;
-	bool found;
+	void *found = NULL;
+	__u32 i;
 
-	if (status != 400 && status != 404 && status != 405)
+	if (status && status / 100 != 4)
 		return true;
-	one->key.status = 200;
-	found = bpf_map_lookup_elem(&series, one);
+	one->key.error = 0;
+	for (i = 0; i < 2 * sizeof(proofs) / sizeof(*proofs) && !found; i++) {
+		one->key.status = proofs[i / 2];
+		one->key.minor = i % 2;
+		found = bpf_map_lookup_elem(&series, one);
+	}
 	one->key.status = status;
+	one->key.minor = minor;
+	one->key.error = error;
 	return found;
 }
 
@@ -123,9 +136,10 @@ static __always_inline void count(struct http_request *request, struct http_seri
 	}
 }
 
-static __always_inline void tell(struct http_request *request, struct http_series *one, __u64 now,
+static __always_inline void tell(struct http_conn *conn, struct http_series *one, __u64 now,
 				 __u64 length)
 {
+	struct http_request *request = &conn->request;
 	struct http_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 
 	if (!event) {
@@ -138,6 +152,7 @@ static __always_inline void tell(struct http_request *request, struct http_serie
 	event->response_bytes = length;
 	event->series = *one;
 	__builtin_memcpy(event->target, request->target, TARGET);
+	event->first_byte_ns = conn->answering ? conn->first_ns - request->start_ns : 0;
 	bpf_ringbuf_submit(event, wakeup(&events));
 }
 
@@ -163,7 +178,7 @@ __noinline int finish(struct http_conn *conn, __u32 outcome, __u64 now, __u64 le
 	one.key.error = outcome >> 24;
 	count(&conn->request, &one, now, length);
 	if (conn->request.sampled)
-		tell(&conn->request, &one, now, length);
+		tell(conn, &one, now, length);
 	conn->answering = 0;
 	barrier();
 	conn->ended++;

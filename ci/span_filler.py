@@ -20,9 +20,9 @@ MOST = 1000  # of span_filler.bpf.c
 _RINGBUF = "27"  # BPF_MAP_TYPE_RINGBUF
 _OPTIONS_BYTES = 80  # struct bpf_test_run_opts
 # struct http_event; times are the program's
-_RECORD = struct.Struct("=QQQQ56sHHBBBxQ128s")
+_RECORD = struct.Struct("=QQQQ56sHHBBBxQ128sQ")
 RECORD = _RECORD.pack(
-    0, 0, 0, 1234, b"/users/{id}", 200, 8080, 1, 1, 0, 0, b"/users/4711?page=2 HTTP/1.1"
+    0, 0, 0, 1234, b"/users/{id}", 200, 8080, 1, 1, 0, 0, b"/users/4711?page=2 HTTP/1.1", 0
 )
 
 LIB.bpf_map__reuse_fd.argtypes = (ctypes.c_void_p, ctypes.c_int)

@@ -192,19 +192,22 @@ class Http:
         """Where room runs out, give that of series that have long been idle to those that come.
 
         Routes are derived from paths: whoever asks for many of them must not hide the others for
-        ever. A series that comes back begins anew, as after a restart of the agent.
+        ever. What was asked for once, and told, gives way at once, as far as room is needed. A
+        series that comes back begins anew, as after a restart of the agent.
         """
         room = self._maps[0]
+        excess = self._filled - int(_FULL * room.max_entries)
         idle: dict[bytes, tuple[int, int]] = {}
-        for key, value in list(room.items()) if self._filled > _FULL * room.max_entries else ():
+        for key, value in list(room.items()) if excess > 0 else ():
             requests = counted(_figures(room, value))
             before, exports = self._idle.get(key, (0, 0))
-            exports = exports + 1 if requests == before else 0
-            if exports >= _IDLE_EXPORTS:
-                room.delete(key)
-                self._forgotten += requests
-            else:
-                idle[key] = requests, exports
+            idle[key] = requests, exports + 1 if requests == before else 0
+        gone = [key for key, (_, exports) in idle.items() if exports >= _IDLE_EXPORTS]
+        once = [key for key, (n, exports) in idle.items() if n == 1 and 0 < exports < _IDLE_EXPORTS]
+        once.sort(key=lambda each: -idle[each][1])
+        for key in [*gone, *once[: max(0, excess - len(gone))]]:
+            room.delete(key)
+            self._forgotten += idle.pop(key)[0]
         self._idle = idle
 
     def _drop_early(self) -> None:

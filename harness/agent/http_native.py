@@ -17,7 +17,7 @@ from harness.agent.library import LIB, SAMPLE, checked, existing
 from harness.agent.maps import Map
 from harness.wire.objects import LIBRARY
 
-_ABI = 1  # of dataplane.c
+_ABI = 2  # of dataplane.c
 _RUN = 512  # records that are taken out of a ring buffer at once
 _USUAL_BYTES, _MOST_BYTES = 512, 2048  # of a span
 _NO_ROOM = -1

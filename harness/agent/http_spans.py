@@ -164,6 +164,7 @@ class _Gathering:
             event.key.method >= len(METHODS)
             or event.key.error >= len(ERRORS)
             or any(_LARGEST < each < UNKNOWN for each in sizes)
+            or event.first_byte_ns > _LARGEST
         ):
             raise ValueError("A record is no struct http_event.")
         self._records.append(record[:EVENT_BYTES])

@@ -66,6 +66,7 @@ class Event(ctypes.Structure):
         ("key", Key),
         ("cgroup", c_uint64),
         ("target", c_char * 128),
+        ("first_byte_ns", c_uint64),
     )
 
 
@@ -150,6 +151,8 @@ def span(event: Event, container: Container | None, trace_id: int, span_id: int)
     for name, size in (("request", event.request_bytes), ("response", event.response_bytes)):
         if size != UNKNOWN:
             attributes[f"http.{name}.body.size"] = size
+    if event.first_byte_ns:  # it was not all of the response, nor was there none
+        attributes["http.response.time_to_first_byte_ns"] = event.first_byte_ns
     return Span(
         f"{method} {attributes['http.route']}",
         event.start_ns,

@@ -15,7 +15,7 @@ from harness.agent.perf import Sampler
 from harness.agent.telemetry import Counts, Telemetry
 
 PROGRAMS = {
-    "http": ("sham_ingress", "sham_egress"),
+    "http": ("sham_ingress", "sham_egress", "sham_state"),
     "flows": ("sham_state",),
     "profile": ("sham_sample",),
     "guard": ("sham_exec", "sham_connect4", "sham_connect6", "sham_sendmsg4", "sham_sendmsg6"),

@@ -18,7 +18,7 @@ HTTP = Definition(
     accepts=(*_EVERY, "sample"),
     scope="harness.http",
     job="tracing",
-    hooks=("cgroup_skb", "cgroup/sock_release", "ring buffer", "atomics"),
+    hooks=("cgroup_skb", "cgroup/sock_release", "tp_btf", "ring buffer", "atomics"),
 )
 
 FLOWS = Definition(

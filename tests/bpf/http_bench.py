@@ -39,9 +39,10 @@ def answer(status: int, body: bytes = b"ok") -> bytes:
 
 
 def loaded(path: Path) -> Object:
-    """The programs that packets are run by; there is no socket that could be released."""
+    """The programs that packets are run by; there is no socket that could be released or closed."""
     obj = Object(path)
-    obj.program("http_release").skip()
+    for name in ("http_release", "http_state"):
+        obj.program(name).skip()
     Http(1, Together()).configure(obj)
     obj.load()
     return obj

@@ -1,4 +1,4 @@
-"""A server that answers some requests and not others; prints its port as JSON. argv: none.
+"""A server that answers some requests and not others; prints its port. argv: `deaf`, or none.
 
 /close closes the connection, /half does so in the middle of a response, /large does so when all of
 a response is written and most of it waits to be sent, /endless with a body that has no length and
@@ -8,6 +8,7 @@ for more from the client and then sends the rest, /until answers up to the end o
 /chunks closes it in the middle of a chunked response, /trailers behind the trailers of one, /torn
 behind one whose last bytes leave apart, /upload reads a chunked request to its end before it
 answers; any other path is never answered, and the connection is closed when the client's end is.
+One that is `deaf` accepts no connection.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import sys
 import threading
 
 LARGE = 200_000  # bytes: less than a socket's buffers hold, more than leaves at once
@@ -68,5 +70,7 @@ def serve(connection: socket.socket) -> None:
 if __name__ == "__main__":
     server = socket.create_server(("127.0.0.1", 0), backlog=64)
     print(json.dumps({"ready": True, "port": server.getsockname()[1]}), flush=True)
+    if sys.argv[1:] == ["deaf"]:
+        threading.Event().wait()
     while True:
         threading.Thread(target=serve, args=server.accept()[:1], daemon=True).start()

@@ -39,8 +39,10 @@ def test_the_ready_line_tells_hooks_and_programs(start_agent: Any) -> None:
     assert agent.ready["name"] == "http"
     assert sorted(agent.ready["hooks"]) == [
         "cgroup/sock_release", "cgroup_skb/egress", "cgroup_skb/ingress",
+        "tp_btf/inet_sock_set_state",
     ]  # fmt: skip
-    assert {program["type"] for program in agent.ready["programs"]} == {"cgroup_skb", "cgroup_sock"}
+    types = {program["type"] for program in agent.ready["programs"]}
+    assert types == {"cgroup_skb", "cgroup_sock", "tracing"}
     assert all(loaded(program["id"]) for program in agent.ready["programs"])
     assert agent.ready["load_seconds"] > 0
     assert agent.ready["attach_seconds"] > 0

@@ -301,35 +301,60 @@ def test_a_request_cut_by_off_leaves_no_false_duration(
     assert counted(receiver) == {}
 
 
+EARLY_ENDS = {"answer": ("", 200), "close": ("other", 0)}  # what is never answered is no route
+
+
 @pytest.mark.parametrize("mode", ["defer", "fast"])
-@pytest.mark.parametrize(("how", "status"), [("answer", 200), ("close", 0)])
+@pytest.mark.parametrize("how", EARLY_ENDS)
 def test_a_request_that_arrives_before_its_connection_has_a_socket(
-    start_agent: Any, receiver: Any, service: Any, mode: str, how: str, status: int
+    start_agent: Any, receiver: Any, service: Any, mode: str, how: str
 ) -> None:
     agent = start_agent("http", "--sample", "1")
     process = service.start(sys.executable, str(EARLY), mode, "23", how)
     assert processes.ended(process, 60) == 0, service.log.read_text()
     assert agent.call("flush")["lost"] == 0
-    assert counted(receiver) == {("GET", "/first", status): 23}
+    route, status = EARLY_ENDS[how]
+    assert counted(receiver) == {("GET", route or "/first", status): 23}
     assert {receiver.attributes(span)["url.path"] for span in receiver.spans} == {"/first"}
     if mode == "fast":  # but for the first one, which has no cookie yet
         assert "22 in a SYN" in service.log.read_text()
 
 
+@pytest.mark.parametrize("family", ["IPv4", "IPv6", "both"])
+@pytest.mark.parametrize("how", EARLY_ENDS)
+def test_requests_to_two_servers_from_one_port_before_either_has_a_socket(
+    start_agent: Any, receiver: Any, service: Any, family: str, how: str
+) -> None:
+    if family != "IPv4" and not Path("/proc/net/if_inet6").exists():
+        pytest.skip("no IPv6 on this machine")
+    agent = start_agent("http", "--sample", "1")
+    process = service.start(sys.executable, str(EARLY), family, "23", how)
+    assert processes.ended(process, 60) == 0, service.log.read_text()
+    flushed = agent.call("flush")
+    assert (flushed["events"], flushed["lost"]) == (46, 0)
+    assert {status for _, _, status in counted(receiver)} == {EARLY_ENDS[how][1]}
+    spans = [receiver.attributes(span) for span in receiver.spans]
+    told = Counter((span["url.path"], span["server.port"]) for span in spans)
+    assert sorted(path for path, _ in told) == ["/first", "/second"]
+    assert set(told.values()) == {23}
+    assert len({port for _, port in told}) == 2
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 429])
 def test_a_scanner_does_not_take_the_room_of_routes(
-    start_agent: Any, receiver: Any, connection: http.client.HTTPConnection
+    start_agent: Any, receiver: Any, connection: http.client.HTTPConnection, status: int
 ) -> None:
     agent = start_agent("http")
     ask(connection, "GET", "/status/200")
     for number in range(600):
-        ask(connection, "GET", f"/status/404/x{number}x")
-    ask(connection, "GET", "/status/404")
+        ask(connection, "GET", f"/status/{status}/x{number}x")
+    ask(connection, "GET", f"/status/{status}")
     ask(connection, "GET", "/new")
     assert agent.call("flush")["lost"] == 0
     assert counted(receiver) == {
         ("GET", "/status/{id}", 200): 1,
-        ("GET", "/status/{id}", 404): 1,
-        ("GET", "other", 404): 600,
+        ("GET", "/status/{id}", status): 1,
+        ("GET", "other", status): 600,
         ("GET", "/new", 200): 1,
     }
 
@@ -338,16 +363,35 @@ def test_routes_that_nobody_asks_for_any_more_give_way(
     start_agent: Any, receiver: Any, connection: http.client.HTTPConnection
 ) -> None:
     agent = start_agent("http", "--interval=600000")
-    for number in range(530):
-        ask(connection, "GET", f"/page-x{number}")
-    assert agent.call("flush")["events"] == 530
+    for number in range(2 * 530):
+        ask(connection, "GET", f"/page-x{number // 2}")
+    assert agent.call("flush")["events"] == 1060
     for _ in range(22):
         agent.call("flush")
     for _ in range(23):
         ask(connection, "GET", "/new")
     told = agent.call("flush")
-    assert (told["events"], told["lost"]) == (553, 0)
-    assert counted(receiver) == {("GET", "/new", 200): 23, ("GET", "other", 200): 530 - 512}
+    assert (told["events"], told["lost"]) == (1083, 0)
+    assert counted(receiver) == {("GET", "/new", 200): 23, ("GET", "other", 200): 36}
+
+
+def test_routes_that_were_asked_for_once_give_way_first_and_soon(
+    start_agent: Any, receiver: Any, connection: http.client.HTTPConnection
+) -> None:
+    agent = start_agent("http", "--interval=600000")
+    for _ in range(2):
+        ask(connection, "GET", "/twice")
+    for number in range(529):
+        ask(connection, "GET", f"/page-x{number}")
+    for _ in range(3):  # it is full, what is in it, that nothing was added
+        assert agent.call("flush")["events"] == 531
+    for _ in range(23):
+        ask(connection, "GET", "/new")
+    told = agent.call("flush")
+    assert (told["events"], told["lost"]) == (554, 0)
+    found = counted(receiver)
+    assert (found["GET", "/new", 200], found["GET", "/twice", 200]) == (23, 2)
+    assert len(found) == 384 + 2  # no more went than room was needed for
 
 
 def attached(service: Any) -> int:

@@ -35,7 +35,12 @@ def leave(port: int, path: str, *, read: bool = True, reset: bool = False) -> No
         while read and client.recv(4096):
             pass
         if reset:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            reset_at_close(client)
+
+
+def reset_at_close(client: socket.socket) -> None:
+    """Its close sends no FIN but an RST."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def await_events(agent: Any, events: int) -> dict[str, Any]:
@@ -57,14 +62,42 @@ def test_a_request_without_a_response_ends_with_its_connection(
         leave(unanswered, "/reset", read=False, reset=True)
     assert await_events(agent, 23)["events"] == 23
     assert ends(receiver) == {
-        ("/close", 0, "server_closed"): 5,
+        ("other", 0, "server_closed"): 5,
         ("/half", 200, "server_closed"): 5,
         ("/until", 200, ""): 5,
-        ("/gone", 0, "client_closed"): 4,
-        ("/reset", 0, "connection_reset"): 4,
+        ("other", 0, "client_closed"): 4,
+        ("other", 0, "connection_reset"): 4,
     }
-    failed = Counter(s.name for s in receiver.spans if s.status.code == 2)
-    assert failed == {"GET /close": 5, "GET /half": 5, "GET /gone": 4, "GET /reset": 4}
+    failed = [receiver.attributes(span) for span in receiver.spans if span.status.code == 2]
+    assert Counter((each["url.path"], each["error.type"]) for each in failed) == {
+        ("/close", "server_closed"): 5,
+        ("/half", "server_closed"): 5,
+        ("/gone", "client_closed"): 4,
+        ("/reset", "connection_reset"): 4,
+    }
+
+
+def test_what_is_never_answered_takes_no_room_of_routes(
+    start_agent: Any, receiver: Any, unanswered: int
+) -> None:
+    agent = start_agent("http")
+    for number in range(600):
+        leave(unanswered, f"/x{number}x", read=False, reset=True)
+    head = b"POST /upload HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for whole in (True, False):
+        with socket.create_connection(("127.0.0.1", unanswered), timeout=10) as client:
+            client.sendall(head + (b"0\r\n\r\n" if whole else b"5\r\nhe"))
+            if whole:
+                assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
+            reset_at_close(client)
+    leave(unanswered, "/until")
+    assert await_events(agent, 603)["lost"] == 0
+    assert ends(receiver) == {
+        ("other", 0, "connection_reset"): 600,
+        ("/upload", 200, ""): 1,
+        ("/upload", 0, "connection_reset"): 1,  # a route that is known keeps its failures
+        ("/until", 200, ""): 1,
+    }
 
 
 def test_a_chunked_response_that_is_cut_is_an_error_and_a_whole_one_is_none(
@@ -145,7 +178,7 @@ def test_a_response_whose_client_resets_the_connection_is_no_whole_one(
         for _ in range(5):
             with socket.socket() as client:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                reset_at_close(client)
                 client.settimeout(10)
                 client.connect(("127.0.0.1", unanswered))
                 client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
@@ -185,8 +218,55 @@ def test_requests_of_a_server_that_is_killed(
     assert await_events(agent, 46)["events"] == 46
     assert ends(receiver) == {
         ("/wait", 200, ""): 23,
-        ("/stuck", 0, "server_closed"): 23,
+        ("other", 0, "server_closed"): 23,
     }
+
+
+def test_requests_that_wait_to_be_accepted_when_their_server_is_killed_or_their_client_goes(
+    start_agent: Any, receiver: Any, service: Any
+) -> None:
+    """Their sockets are nobody's: they are never released."""
+    port = int(service.serve(sys.executable, str(UNANSWERED), "deaf"))
+    agent = start_agent("http", "--sample", "1")
+    for _ in range(5):
+        leave(port, "/impatient", read=False, reset=True)
+    clients = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(23)]
+    for client in clients:
+        client.sendall(b"GET /queued HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert await_events(agent, 5)["events"] == 5
+    service.started[0].kill()
+    for client in clients:
+        with client, contextlib.suppress(ConnectionResetError):
+            assert client.recv(4096) == b""
+    assert await_events(agent, 28)["lost"] == 0
+    assert ends(receiver) == {
+        ("other", 0, "connection_reset"): 5, ("other", 0, "server_closed"): 23,
+    }  # fmt: skip
+    assert Counter(receiver.attributes(span)["url.path"] for span in receiver.spans) == {
+        "/impatient": 5, "/queued": 23,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/large", "/endless", "/torn_large"])
+def test_a_response_that_still_left_when_the_server_closed_and_is_cut_then(
+    start_agent: Any, receiver: Any, unanswered: int, path: str
+) -> None:
+    """By the client, or by the kernel, where the server had not read all of the request."""
+    agent = start_agent("http")
+    for method, body in [("GET", 0)] * 5 + [("POST", 150_000)] * 5:
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.settimeout(10)
+            client.connect(("127.0.0.1", unanswered))
+            head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {body}\r\n\r\n"
+            with contextlib.suppress(ConnectionError):
+                client.sendall(head.encode() + bytes(body))
+            time.sleep(0.2)
+            reset_at_close(client)
+    assert await_events(agent, 10)["lost"] == 0
+    assert ends(receiver) == {
+        (path, 200, "connection_reset"): 5, (path, 200, "server_closed"): 5,
+    }  # fmt: skip
 
 
 def test_a_duration_is_that_of_the_whole_response(
@@ -203,4 +283,6 @@ def test_a_duration_is_that_of_the_whole_response(
             pass
     assert agent.call("flush")["events"] == 1
     (span,) = receiver.spans
-    assert span.start_time_unix_nano < before < span.end_time_unix_nano
+    first = receiver.attributes(span)["http.response.time_to_first_byte_ns"]
+    start = span.start_time_unix_nano
+    assert start < start + first < before < span.end_time_unix_nano

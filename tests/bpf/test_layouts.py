@@ -93,7 +93,7 @@ def test_what_differs_is_refused_in_words(
 
 # of each collector: a struct that it reads, and where a member of that is
 STRUCTS = {
-    "http": {"http_event": "response_bytes", "http_totals": "request_unknown"},
+    "http": {"http_event": "first_byte_ns", "http_totals": "request_unknown"},
     "flows": {"flow_series": "cgroup", "flow": "retransmits"},
     "guard": {
         "event": "flags", "peer": "port", "connects": "rule", "ended": "parent_pid",

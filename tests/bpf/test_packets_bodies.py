@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.bpf.http_bench import OK, Bench, answer, get, post
@@ -10,6 +12,7 @@ from tests.bpf.packets import ipv4
 pytestmark = pytest.mark.bpf
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+FIRST_BYTE = "http.response.time_to_first_byte_ns"
 UPLOAD = b"POST /p HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 BODY = b"5\r\nhello\r\n5\r\nagain\r\n0\r\n\r\n"
 LONG = b"Cookie: " + b"c" * 400 + b"\r\n"  # a header's line
@@ -153,6 +156,39 @@ def test_a_response_ends_with_its_last_byte(bench: Bench) -> None:
     bench.reply(second)
     assert bench.counted() == {("GET", "/a", 200): 1}
     assert bench.told("http.response.body.size") == [(10,)]
+
+
+@pytest.mark.parametrize("length", [b"Content-Length: 5", b"Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("end", ["last byte", "FIN"])
+def test_the_first_byte_of_a_response_is_told_apart_from_its_last(
+    bench: Bench, length: bytes, end: str
+) -> None:
+    """Also that of one that is cut, and not that of an interim one before it."""
+    bench.ask(post(b"", b"Expect: 100-continue\r\n", told=4))
+    bench.reply(b"HTTP/1.1 100 Continue\r\n\r\n")
+    bench.ask(b"body")
+    asked = time.monotonic_ns()
+    bench.reply(b"HTTP/1.1 200 OK\r\n" + length + b"\r\n\r\n")
+    begun = time.monotonic_ns()
+    chunked = b"chunked" in length
+    if end == "last byte":
+        bench.reply(b"5\r\nhello\r\n0\r\n\r\n" if chunked else b"hello")
+    else:
+        bench.end(b"5\r\nhe" if chunked else b"he")
+    ((first, error),) = bench.told(FIRST_BYTE, "error.type")
+    (span,) = bench.spans
+    assert asked < span.start_ns + first < begun < span.end_ns
+    assert error == ("server_closed" if end == "FIN" else None)
+
+
+def test_a_response_that_left_at_once_has_no_first_byte_of_its_own(bench: Bench) -> None:
+    text = answer(200, b"0123456789")
+    for pieces in ((text,), (text[:-5], text[-5:]), (text,)):
+        bench.ask(get())
+        bench.reply(*pieces)
+    before, between, behind = (first for (first,) in bench.told(FIRST_BYTE))
+    assert (before, behind) == (None, None)
+    assert 0 < between < bench.spans[1].end_ns - bench.spans[1].start_ns
 
 
 PIECES = {

@@ -237,6 +237,24 @@ def test_what_is_asked_for_and_never_there_is_no_route(bench: Bench) -> None:
     }
 
 
+@pytest.mark.parametrize("status", [401, 403, 410, 422, 429])
+@pytest.mark.parametrize("proof", [201, 204, 303])
+def test_what_only_ever_answers_with_the_clients_fault_is_no_route(
+    bench: Bench, status: int, proof: int
+) -> None:
+    bench.ask(get(b"/a"))
+    bench.reply(answer(status))
+    bench.ask(get(b"/b"))
+    bench.reply(answer(proof, b"").replace(b"HTTP/1.1", b"HTTP/1.0"))
+    bench.ask(get(b"/b"))
+    bench.reply(answer(status))
+    assert bench.counted() == {
+        ("GET", "other", status): 1,
+        ("GET", "/b", proof): 1,
+        ("GET", "/b", status): 1,
+    }
+
+
 @pytest.mark.parametrize("in_c", [True, False])
 def test_more_spans_than_are_taken_at_once_come_whole_and_in_order(
     http_programs: Object, in_c: bool

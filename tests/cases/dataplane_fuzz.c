@@ -81,6 +81,7 @@ static void make(struct http_event *event)
 	event->series.key.error = chance(ERRORS);
 	event->request_bytes = chance(2) ? UNKNOWN : chance(1ULL << 63);
 	event->response_bytes = chance(2) ? UNKNOWN : chance(1ULL << 63);
+	event->first_byte_ns = chance(2) ? 0 : chance(1ULL << 63);
 }
 
 static void check(int holds, const char *what)

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = 20_000
 OFFSET_NS = 1_700_000_000_000_000_000
 IN_PYTHON = InPython()
-_RECORD = struct.Struct("=QQQQ56sHHBBBxQ128s")  # struct http_event
+_RECORD = struct.Struct("=QQQQ56sHHBBBxQ128sQ")  # struct http_event
 PIECES = [
     b"/", b"/users", b"?", b"&", b"=", b"a", b"sig=1", b"Signature=", b"X-Amz-Signature=x&", b" ",
     b"AWSAccessKeyId", b"http://host:80/", b"HTTP://", b"HtTp://h", b"\xc3\xa9", b"\xc3", b"\xff",
@@ -72,6 +72,7 @@ def made_up(chance: random.Random) -> bytes:
         chance.randrange(len(METHODS)), chance.choice([0, 1, 9, 10, 255]),
         chance.randrange(len(ERRORS)), chance.randrange(4),
         chance.choice([text(128), text(128), chance.randbytes(128), b"/" + b"\xff" * 127]),
+        chance.choice([0, 0, 1, 127, 128, 1_000_000, (1 << 63) - 1]),
     )  # fmt: skip
 
 
@@ -92,7 +93,7 @@ def test_many_spans_are_the_same_bytes_whatever_room_they_take(native: Any) -> N
     chance = random.Random(5)
     longest = _RECORD.pack(
         1, 2, 1 << 62, 1 << 62, b"\xff" * 56, 503, 1, METHODS.index("_OTHER"), 1, 1, 0,
-        b"\xff" * 63 + b" /\xff?" + b"sig=&" * 12 + b"z",
+        b"\xff" * 63 + b" /\xff?" + b"sig=&" * 12 + b"z", 1 << 62,
     )  # fmt: skip
     for records in (b"", longest * 50, b"".join(made_up(chance) for _ in range(700))):
         expected = IN_PYTHON.encoded(records, ids_of(records), OFFSET_NS)
@@ -105,7 +106,7 @@ def test_the_slowest_of_each_series_are_the_same(native: Any) -> None:
     for number in (0, 1, 2, 64, 500):
         kinds = [made_up(chance)[32:104] for _ in range(chance.randint(1, 20))]
         records = b"".join(
-            struct.pack("=QQQQ", 5, 5 + took, 0, 0) + chance.choice(kinds) + bytes(128)
+            struct.pack("=QQQQ", 5, 5 + took, 0, 0) + chance.choice(kinds) + bytes(136)
             for took in chance.choices(range(4), k=number)
         )
         assert list(native.slowest(records)) == list(IN_PYTHON.slowest(records))
@@ -123,6 +124,9 @@ def test_what_is_no_record_is_counted_and_not_taken(native: Any) -> None:
         wrong = Event.from_buffer_copy(record)
         setattr(wrong, name, UNKNOWN - 1)
         others.append(bytes(wrong))
+    wrong = Event.from_buffer_copy(record)
+    wrong.first_byte_ns = UNKNOWN
+    others.append(bytes(wrong))
     others += [record[:-1], b"", record[:1]]
     room = ctypes.create_string_buffer(EVENT_BYTES * 2)
     run = http_native._Run(ctypes.addressof(room), len(room), 0, 0)
