@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -294,9 +293,16 @@ def test_a_namespace_that_is_going_is_waited_for(
         up(asked, print)
     assert (told.helm, told.kubectl) == ([], [])
     monkeypatch.setattr(rollout, "_GONE_SECONDS", 60.0)
-    monkeypatch.setattr(time, "sleep", lambda _: told.answers("namespace"))
-    assert up(asked, said.append).changed
-    assert said.count("waiting until the namespace harness is gone") == 1
+    monkeypatch.setattr(rollout, "_LOOK_SECONDS", 0.01)
+
+    def tell(line: str) -> None:
+        said.append(line)
+        if line == waits:
+            told.answers("namespace")
+
+    waits = "waiting until the namespace harness is gone"
+    assert up(asked, tell).changed
+    assert said.count(waits) == 1
 
 
 def test_commands_that_a_person_may_type_name_the_cluster(told: Told) -> None:
