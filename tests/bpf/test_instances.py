@@ -96,7 +96,7 @@ def test_two_instances_and_an_external_one_are_told_apart(
     names = ["http", "http-sample-1-drain-0.2", "mine"]
     assert [agent.name for agent in agents] == names
     hooks = {hook for agent in agents for hook in agent.hooks.values()}
-    assert hooks == {"cgroup_skb", "cgroup_sock"}
+    assert hooks == {"cgroup_skb", "cgroup_sock", "tp_btf"}
     assert len({number for agent in agents for number in agent.program_ids}) == 9
     switch_all(agents[:2], True)
     ask(service, 23)

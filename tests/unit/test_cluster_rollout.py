@@ -272,7 +272,7 @@ def test_what_is_installed_stays_after_a_failed_proof_which_is_told(
     monkeypatch.setattr(proof, "prove", fails)
     with pytest.raises(ComponentError, match="No span came"):
         rollout.up(asked, said.append)
-    assert said[-1].startswith("what was installed stays")
+    assert said[-1].startswith("what was installed in harness stays")
     assert [line[0] for line in told.helm] == ["upgrade"]
     said.clear()
     with pytest.raises(ComponentError):  # it was there before: this call installed nothing

@@ -20,6 +20,7 @@ _PERMISSIONS = (
     ("create", "services"), ("create", "configmaps"), ("create", "secrets"),
     ("create", "networkpolicies.networking.k8s.io"), ("create", "pods/portforward"),
     ("create", "pods/exec"), ("list", "events"), ("list", "nodes"),
+    ("list", "deployments.apps"), ("list", "daemonsets.apps"), ("list", "services"),
     ("create", "serviceaccounts"),
 )  # fmt: skip
 _WIDELY = (

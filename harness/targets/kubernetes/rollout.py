@@ -49,6 +49,7 @@ UNSETTLED = (
 INSTALLED = "installation"
 """The phase after which all is there, if `up` says so or not."""
 _GONE_SECONDS, _LOOK_SECONDS = 300.0, 1.0  # as long as `down` waits for a namespace
+_DOWN = "`harness down` with what was said to this `up` removes it"
 PATHS = {"victorialogs": "/select/vmui/"}  # of pages that are not where a host's begin
 
 
@@ -108,7 +109,7 @@ def _up(options: Options, tell: Tell, install: Install) -> RolledOut:
             tell("the cluster that was made for it is deleted again; --keep keeps it")
             own.delete()
         elif INSTALLED in phases:
-            tell("what was installed stays, to look into it; `harness down` removes it")
+            tell(f"what was installed in {cluster.namespace} stays, to look into it: {_DOWN}")
         raise
 
 

@@ -23,7 +23,8 @@ def amiss(cluster: Cluster, release: str = helm.RELEASE) -> list[str]:
     made = list(_objects(cluster, helm.manifest(cluster, release)))
     if not made:
         return []
-    words = ",".join(f"{kind.lower()}s" for kind in KINDS)
+    kinds = {kind for kind, *_ in made}  # others may be forbidden
+    words = ",".join(f"{kind.lower()}s" for kind in KINDS if kind in kinds)
     there = {(each["kind"], each["metadata"]["name"]): each for each in cluster.get(words)}
     said = [_said(kind, name, there.get((kind, name)), text) for kind, name, text in made]
     return list(filter(None, said))
