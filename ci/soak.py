@@ -53,6 +53,8 @@ action = "report"
 """
 SETTLE_SECONDS = 3.0  # until connections have closed, and what is read by a clock was read
 PATIENCE_SECONDS = 120.0  # until all is told, once the receiver stays
+_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+_OVER = ("06", "07", "0A")  # TIME_WAIT, CLOSE; and who listens, which is no connection
 Clients = Mapping[str, Client]
 
 
@@ -78,6 +80,8 @@ def main() -> int:
                 if options.samples:
                     with options.samples.open("a") as file:
                         file.write(json.dumps(sample) + "\n")
+        if still := _await_closed(port):
+            print(f"{still} connections of the service are not closed yet.", file=sys.stderr)
         stats = _told(clients)
         ended = processes.await_end(service, 0)
     found = soak_account.accounts(load, receiver, stats)
@@ -151,6 +155,23 @@ def _samples(
             "waiting": sum(each["waiting"] for each in stats),
         }
         time.sleep(min(every, max(0.0, began + seconds - time.monotonic())))
+
+
+def _await_closed(port: int, patience: float = PATIENCE_SECONDS) -> int:
+    """How many connections of this port are neither closed nor in TIME_WAIT when patience ends.
+
+    On a machine that is busy a FIN may be sent again and again, and a close is no event before.
+    """
+    deadline = time.monotonic() + patience
+    while (still := _connections(port)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return still
+
+
+def _connections(port: int) -> int:
+    lines = [line.split() for each in _TABLES for line in each.read_text().splitlines()[1:]]
+    here = [line[3] for line in lines if int(line[1].rpartition(":")[2], 16) == port]
+    return sum(state not in _OVER for state in here)
 
 
 def _told(
