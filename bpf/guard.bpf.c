@@ -200,10 +200,11 @@ SEC("tp_btf/sched_process_exit")
 int BPF_PROG(on_exit, struct task_struct *task)
 {
 	struct ended value = {}, *before;
-	__u32 pid = own_pid();
+	__u32 pid;
 
-	if (!in_scope())
+	if (!in_scope()) /* first: threads end all over the host */
 		return 0;
+	pid = own_pid();
 	before = task->pid == task->tgid ? NULL : bpf_map_lookup_elem(&ended, &pid);
 	if (before) { /* threads may outlive the first, which knows the program's name */
 		before->at_ns = bpf_ktime_get_ns();

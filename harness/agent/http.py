@@ -206,8 +206,9 @@ class Http:
         once = [key for key, (n, exports) in idle.items() if n == 1 and 0 < exports < _IDLE_EXPORTS]
         once.sort(key=lambda each: -idle[each][1])
         for key in [*gone, *once[: max(0, excess - len(gone))]]:
-            room.delete(key)
-            self._forgotten += idle.pop(key)[0]
+            del idle[key]
+            if value := room.take(key):
+                self._forgotten += counted(_figures(room, value))
         self._idle = idle
 
     def _drop_early(self) -> None:

@@ -261,6 +261,7 @@ def test_a_response_that_still_left_when_the_server_closed_and_is_cut_then(
             head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {body}\r\n\r\n"
             with contextlib.suppress(ConnectionError):
                 client.sendall(head.encode() + bytes(body))
+                assert client.recv(1, socket.MSG_PEEK)  # the server is at it; then it closes
             time.sleep(0.2)
             reset_at_close(client)
     assert await_events(agent, 10)["lost"] == 0

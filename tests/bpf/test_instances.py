@@ -97,7 +97,7 @@ def test_two_instances_and_an_external_one_are_told_apart(
     assert [agent.name for agent in agents] == names
     hooks = {hook for agent in agents for hook in agent.hooks.values()}
     assert hooks == {"cgroup_skb", "cgroup_sock", "tp_btf"}
-    assert len({number for agent in agents for number in agent.program_ids}) == 9
+    assert len({number for agent in agents for number in agent.program_ids}) == 12
     switch_all(agents[:2], True)
     ask(service, 23)
     switch_all(agents[1:], True)  # one is on already, and stays so
