@@ -207,8 +207,8 @@ class Http:
         once.sort(key=lambda each: -idle[each][1])
         for key in [*gone, *once[: max(0, excess - len(gone))]]:
             del idle[key]
-            if value := room.take(key):
-                self._forgotten += counted(_figures(room, value))
+            if (taken := room.take(key)) is not None:
+                self._forgotten += counted(_figures(room, taken))
         self._idle = idle
 
     def _drop_early(self) -> None:
