@@ -144,6 +144,15 @@ def test_a_host_that_comes_first_by_now_begins_no_second_cluster(hosts: Hosts) -
     assert hosts.refused("zero", "one", "two").what.endswith("there is one on one.")
 
 
+def test_a_worker_that_has_a_copy_of_the_way_in_has_no_cluster(hosts: Hosts) -> None:
+    """As people copy it, to use kubectl there."""
+    hosts.play("one", worker=("two",))
+    (hosts.folder / "two/etc/kubernetes/admin.conf").touch()
+    assert hosts.done
+    hosts.play("zero", worker=("two",))
+    assert hosts.done == ["zero: init", "two: reset", "two: join"]
+
+
 def test_a_control_plane_that_was_finished_does_not_join_another_cluster(hosts: Hosts) -> None:
     hosts.play("zero")
     hosts.play("one")

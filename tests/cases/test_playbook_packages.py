@@ -161,6 +161,7 @@ def test_packages_are_installed_where_the_key_is_the_one_that_is_written_down(ho
     assert (host.folder / "apt/keyrings/harness-kubernetes.asc").read_text() == KEY
     noted = (host.folder / "state/packages").read_text().split()
     assert noted == ["ca-certificates", "gnupg", *TOOLS, *OURS]
+    assert (host.folder / "state/held").read_text().split() == OURS
     assert f"hi  {OURS[0]}\n" in (host.folder / "installed").read_text()
     assert host.play(host_kubernetes_key=FINGERPRINT) == 0
 

@@ -131,6 +131,15 @@ def test_a_reset_waits_for_who_holds_the_lock_of_packages(tmp_path: Path, bare: 
     ]  # fmt: skip
 
 
+def test_a_reset_takes_back_the_hold_of_packages_that_stay(tmp_path: Path, bare: Path) -> None:
+    """They were there before, and their hold is ours."""
+    (tmp_path / "path/apt-mark").write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/said\n')
+    (bare / "held").write_text("kubelet\nkubeadm\nkubelet\n")
+    assert removing(tmp_path, bare) == []
+    said = (tmp_path / "said").read_text().splitlines()
+    assert said == ["unhold kubeadm", "unhold kubelet"]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="root is needed to mount")
 def test_a_reset_deletes_nothing_that_is_mounted(tmp_path: Path, bare: Path) -> None:
     """A busy mount, of a name with a blank: what is in it is somebody's."""

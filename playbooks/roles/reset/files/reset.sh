@@ -146,6 +146,11 @@ if grep -qx containerd "$folder/services"; then # somebody else's: only what is 
 else
     systemctl stop containerd >&2 2>&1 || true
 fi
+if [ -e "$folder/held" ]; then # also of packages that were there before
+    sort -u "$folder/held" | while read -r name; do # one that is gone by now keeps no other held
+        apt-mark unhold "$name" >&2 || true
+    done
+fi
 packages=$(present)
 if [ -n "$packages" ]; then
     if command -v dpkg >/dev/null; then
