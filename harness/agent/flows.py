@@ -8,6 +8,9 @@ known, about 1 us each) are enough. A walk over all of the host's sockets takes 
 the hash table is large, and is made only at the start and once after being switched on: once in
 each network namespace that the cgroup's processes are in, since it shows but the reader's.
 
+A close that no program saw is told when its socket goes (tp_btf/tcp_destroy_sock), where what is
+kept of a connection would go unsaid; `stats` says how many, as `closed_late`.
+
 What being off means: a connection is counted as opened when it is first seen, whole, with all
 bytes since its start, and never twice. One that opens and closes while `flows` is off is not
 seen; one that was known and closes then stays without its close and its last bytes.
@@ -148,7 +151,7 @@ class Flows:
 
     def attach(self, obj: Object) -> Sequence[Attachment]:
         """Watch states from now on; what opened meanwhile is found at the next export."""
-        names = ["on_state", *(_UDP if self._udp else ())]
+        names = ["on_state", "on_destroy", *(_UDP if self._udp else ())]
         names += [drops.PROGRAM] if self._drops.wanted else []
         links = attached_to(self._directory, map(obj.program, names))
         self._reading = _Reading(self._known.hook)
@@ -178,7 +181,8 @@ class Flows:
     def counts(self) -> Counts:
         """`events` are connections opened, closed and failed; datagrams are none."""
         opened, closed, failed, lost = map(self._global, ("opened", "closed", "failed", "lost"))
-        return Counts(events=opened + closed + failed, lost=lost)
+        late = {"closed_late": self._global("late")}
+        return Counts(events=opened + closed + failed, lost=lost, more=late)
 
     def close(self) -> bool:
         """Give up the iterators."""

@@ -236,7 +236,11 @@ def test_the_rest_is_exported_at_the_end(service, start_agent, receiver):
 
 def test_hooks_and_memory(service, start_agent):
     agent = start_agent("flows")
-    assert agent.ready["hooks"] == ["tp_btf/inet_sock_set_state", "iter/bpf_sk_storage_map"]
+    assert agent.ready["hooks"] == [
+        "tp_btf/inet_sock_set_state",
+        "tp_btf/tcp_destroy_sock",
+        "iter/bpf_sk_storage_map",
+    ]
     with open(f"/proc/{agent.process.pid}/smaps_rollup") as rollup:
         pss = next(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
     assert pss < 50 * 1024
