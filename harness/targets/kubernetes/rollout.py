@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness.errors import CommandError, NeedError
+from harness.errors import CommandError
 from harness.stack import catalog
 from harness.stack.config import GRAFANA_PASSWORD, Stack
 from harness.stack.grafana.shown import USER
@@ -48,7 +48,6 @@ UNSETTLED = (
 )
 INSTALLED = "installation"
 """The phase after which all is there, if `up` says so or not."""
-_GONE_SECONDS, _LOOK_SECONDS = 300.0, 1.0  # as long as `down` waits for a namespace
 _DOWN = "`harness down` with what was said to this `up` removes it"
 PATHS = {"victorialogs": "/select/vmui/"}  # of pages that are not where a host's begin
 
@@ -102,7 +101,7 @@ def _up(options: Options, tell: Tell, install: Install) -> RolledOut:
     else:
         cluster = chosen.existing(options)
     try:
-        _await_gone(cluster, tell)
+        namespaces.await_gone(cluster, "--namespace", tell)
         return install(options, cluster, image, bundle, phases, tell)
     except BaseException:
         if fresh and not options.keep:
@@ -111,29 +110,6 @@ def _up(options: Options, tell: Tell, install: Install) -> RolledOut:
         elif INSTALLED in phases:
             tell(f"what was installed in {cluster.namespace} stays, to look into it: {_DOWN}")
         raise
-
-
-def _await_gone(cluster: Cluster, tell: Tell) -> None:
-    """Until our namespace is not on its way out, as after a `down` that was stopped.
-
-    NeedError if it stays: nothing can be made in it.
-    """
-    until, waits = time.monotonic() + _GONE_SECONDS, False
-    while any(
-        "deletionTimestamp" in each["metadata"]
-        for each in cluster.get("namespace", cluster.namespace)
-    ):
-        if not waits:
-            tell(f"waiting until the namespace {cluster.namespace} is gone")
-            waits = True
-        if time.monotonic() > until:
-            raise NeedError(
-                f"The namespace {cluster.namespace} is being deleted, and is not gone.",
-                f"It was waited for for {_GONE_SECONDS:.0f} s; nothing can be made in it.",
-                f"See what holds it: {cluster.shown} get namespace {cluster.namespace} -o yaml; or "
-                "take another one: --namespace.",
-            )
-        time.sleep(_LOOK_SECONDS)
 
 
 def _wanted(options: Options, image: str) -> Wanted:
