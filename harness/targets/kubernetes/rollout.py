@@ -14,6 +14,8 @@ from harness.stack import catalog
 from harness.stack.config import GRAFANA_PASSWORD, Stack
 from harness.stack.grafana.shown import USER
 from harness.targets.kubernetes import (
+    archive,
+    charts,
     chosen,
     dashboards,
     external,
@@ -48,7 +50,7 @@ UNSETTLED = (
 )
 INSTALLED = "installation"
 """The phase after which all is there, if `up` says so or not."""
-_DOWN = "`harness down` with what was said to this `up` removes it"
+_DOWN = "`harness down` with what was said to this `up`"
 PATHS = {"victorialogs": "/select/vmui/"}  # of pages that are not where a host's begin
 
 
@@ -107,9 +109,22 @@ def _up(options: Options, tell: Tell, install: Install) -> RolledOut:
         if fresh and not options.keep:
             tell("the cluster that was made for it is deleted again; --keep keeps it")
             own.delete()
-        elif INSTALLED in phases:
-            tell(f"what was installed in {cluster.namespace} stays, to look into it: {_DOWN}")
+        elif phases.keys() & {INSTALLED, *(each.release for each in charts.known())}:
+            stays = f"what was installed in {cluster.namespace} stays, to look into it"
+            tell(f"{stays}: {_down(options)}")
         raise
+
+
+def _down(options: Options) -> str:
+    """What removes what stays, and how far."""
+    if options.target == "kind":
+        return f"{_DOWN} deletes the cluster with it"
+    if options.profile == archive.PRODUCTION:
+        return (
+            f"{_DOWN} uninstalls it; volume claims and Grafana's password it keeps but for "
+            "--volumes, definitions but for --crds"
+        )
+    return f"{_DOWN} removes it"
 
 
 def _wanted(options: Options, image: str) -> Wanted:
