@@ -142,6 +142,22 @@ def test_hosts_are_had_for_longer_while_one_task_takes_long(
     assert hosts.is_claimed_since(1800) == [True, True]
 
 
+def test_a_renewal_that_cannot_be_begun_ends_nothing(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = ansible._Run.begun
+
+    def begin(run: Any, playbook: str, *words: Any) -> Any:
+        if playbook == "renew.yml":
+            raise OSError("No space left on device")
+        return begun(run, playbook, *words)
+
+    monkeypatch.setattr(ansible._Run, "begun", begin)
+    monkeypatch.setattr(ansible, "RENEWAL_SECONDS", 0.1)
+    hosts.play("claim")
+    assert hosts.owners == [OWN, OWN]
+
+
 def test_who_fails_gives_back_what_he_has_and_says_why_he_failed(hosts: Hosts) -> None:
     fails = {"name": "Break it", "ansible.builtin.command": "false"}
     with pytest.raises(CommandError, match=r"^`Break it` failed on alpha"):

@@ -159,13 +159,15 @@ class _Renewal:
         if self._process is not None and processes.await_end(self._process, 0.0):
             self.close()
         if self._process is None and time.monotonic() >= self._due:
-            self._process, _ = self._running.enter_context(self._run.begun("renew.yml"))
             self._due = time.monotonic() + RENEWAL_SECONDS
+            with contextlib.suppress(HarnessError, OSError):
+                self._process, _ = self._running.enter_context(self._run.begun("renew.yml"))
 
     def close(self) -> None:
         """End it."""
         self._process = None
-        self._running.close()
+        with contextlib.suppress(HarnessError, OSError):
+            self._running.close()
 
 
 def _give_back(run: _Run, reached: Sequence[str]) -> None:
