@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from harness.cli import external, repeated, selectors
+from harness.cli import external, planned, repeated, selectors
 from harness.cli.screen import ERROR, err, out
 from harness.errors import InputError
 from harness.linux.stop_signals import interruptible
@@ -166,11 +166,7 @@ def _where(options: Options) -> str:
 
 
 def _print_images(found: dict[str, Any]) -> None:
-    nodes = found["cluster"]["nodes"] if "cluster" in found else []
-    upgraded = found["cluster"].get("upgrade", "") if nodes else ""
-    which = f" of Kubernetes {upgraded}" if upgraded else ""
-    what = f"a cluster of {len(nodes)} nodes{which}, in it " if nodes else ""
-    out.print(f"Would make {what}the namespace {found['namespace']}, from these images:")
+    out.print(escape(f"{planned.stack(found)}:"), soft_wrap=True)
     for image, where in found["images"].items():
         out.print(escape(f"  {image}, {where}"), soft_wrap=True)
     if "dashboards" in found:
@@ -190,9 +186,10 @@ def _print_machines(found: Mapping[str, Any]) -> None:
 
 
 def _print_charts(found: dict[str, Any]) -> None:
-    out.print(f"Would install into the namespace {found['namespace']}, in this order:")
+    out.print(escape(f"{planned.charts(found)}:"), soft_wrap=True)
     for row in found["charts"]:
         what = "{release}: {chart} {version} ({licence}) {does}".format(**row)
+        what += ", which is there" if row.get("is_there") else ""
         out.print(escape(f"  {what}"), soft_wrap=True)
         if row["repository"]:
             out.print(escape(f"    from {row['repository']}"), soft_wrap=True)

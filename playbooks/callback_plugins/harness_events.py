@@ -70,7 +70,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             self._end("failed", result, **_why(result._result))
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
-        """There is no way to the host."""
+        """There is no way to the host; to one that is not needed there may be none."""
+        if result._task.ignore_unreachable:
+            self._end("skipped", result)
+            return
         self._end("unreachable", result, message=str(result._result.get("msg", ""))[-_LONGEST:])
 
     def v2_playbook_on_stats(self, stats: Any) -> None:

@@ -47,6 +47,7 @@ fi
 """
 KUBECTL = """#!/bin/sh
 case " $* " in
+*' wait '* | *' rollout '*) echo "$*" >>FOLDER/waited ;;
 *' get nodes '*) for each in zero one two; do echo "node/$each"; done ;;
 esac
 """
@@ -62,16 +63,21 @@ class Hosts:
     folder: Path
     told: dict[str, dict[str, str]]
 
-    def play(self, *control_planes: str, worker: tuple[str, ...] = ()) -> dict[str, int]:
+    def play(
+        self, *control_planes: str, worker: tuple[str, ...] = (), limit: tuple[str, ...] = ()
+    ) -> dict[str, int]:
         """How many tasks changed something on each; these are the parts of site.yml."""
         common = {
             "gather_facts": False,
             "environment": {"PATH": f"{self.folder}/there:/usr/sbin:/usr/bin:/sbin:/bin"},
             "pre_tasks": [{"ansible.builtin.set_fact": FACTS}],
         }  # fmt: skip
+        claims = {"ansible.builtin.set_fact": {"cluster_claim": {"stdout": ""}}}
         plays = [
+            {"hosts": "all", "gather_facts": False, "tasks": [claims]},
             {"hosts": "control_plane", "serial": 1, "roles": ["control_plane"], **common},
             {"hosts": "worker", "any_errors_fatal": True, "roles": ["worker"], **common},
+            {"hosts": "control_plane[0]", "roles": ["ready"], **common},
         ]
         groups = {"control_plane": control_planes, "worker": worker}
         inventory = {
@@ -85,7 +91,7 @@ class Hosts:
         book.write_text(json.dumps(plays))
         hosts.write_text(json.dumps(inventory))
         try:
-            recap = ansible.play(str(book), hosts, given, log, print)
+            recap = ansible.play(str(book), hosts, given, log, print, limit=limit)
         finally:
             print(log.read_text()[-6000:])
         return {name: counts.changed for name, counts in recap.items()}
@@ -97,6 +103,19 @@ class Hosts:
         lines = file.read_text().splitlines() if file.exists() else []
         file.unlink(missing_ok=True)
         return lines
+
+    def switch_off(self, name: str) -> None:
+        """From now on ssh to this host fails."""
+        put(self.folder, "ssh", "#!/bin/sh\necho No route to host >&2\nexit 255\n")
+        self.told[name].update(
+            ansible_connection="ssh", ansible_ssh_executable=f"{self.folder}/ssh"
+        )
+
+    @property
+    def waited(self) -> list[str]:
+        """What was waited for by kubectl in the last run, the nodes' part first."""
+        lines = (self.folder / "waited").read_text().splitlines()
+        return [line.partition(" wait ")[2] or line for line in lines[-3:]]
 
     def cluster(self, name: str) -> str:
         """The one whose certificate a host has."""
@@ -193,3 +212,34 @@ def test_what_an_interrupted_join_left_is_taken_back(hosts: Hosts) -> None:
     hosts.play("zero", "one", "two")
     assert hosts.done == ["two: reset", "two: join"]
     assert hosts.play("zero", "one", "two") == {"zero": 0, "one": 0, "two": 0}
+
+
+def test_a_worker_that_is_left_out_may_be_off(hosts: Hosts) -> None:
+    """Also where the cluster begins, which asks all hosts that answer whether they have one."""
+    hosts.switch_off("two")
+    hosts.play("one", worker=("two",), limit=("one",))
+    assert hosts.done == ["one: init"]
+    nodes, names, _ = hosts.waited
+    assert nodes == "--for=condition=Ready node/one --timeout=300s"
+    assert names == "--for=condition=Available deployment/coredns --timeout=300s"
+    assert hosts.play("one", worker=("zero", "two"), limit=("one", "zero"))["zero"] > 0
+    assert hosts.done == ["zero: join"]
+    assert hosts.waited[0] == "--for=condition=Ready node/one node/zero --timeout=300s"
+
+
+def test_a_host_that_is_left_out_and_has_a_cluster_is_seen_if_it_answers(hosts: Hosts) -> None:
+    hosts.play("one", worker=("two",))
+    assert hosts.done
+    assert hosts.waited[0] == "--for=condition=Ready nodes --all --timeout=300s"
+    with pytest.raises(NeedError, match="there is one on one"):
+        hosts.play("zero", worker=("one", "two"), limit=("zero",))
+    assert hosts.done == []
+
+
+def test_a_host_that_is_not_left_out_and_is_lost_ends_it_before_a_cluster_begins(
+    hosts: Hosts,
+) -> None:
+    hosts.switch_off("two")
+    with pytest.raises(NeedError, match=r"two cannot be reached any more"):
+        hosts.play("one", worker=("two",))
+    assert hosts.done == []

@@ -94,11 +94,11 @@ class Playbooks:
 
     @property
     def marks(self) -> list[set[str]]:
-        """Who was claimed, and who was given back, since the last call."""
+        """Who was claimed, for longer, and who was given back, since the last call."""
         file = self.folder / "marks"
         lines = [line.split() for line in file.read_text().splitlines()]
         file.unlink()
-        return [{who for who, what in lines if what == part} for part in ("claim", "free")]
+        return [{who for who, what in lines if what == part} for part in ("claim", "renew", "free")]
 
 
 @pytest.fixture
@@ -107,8 +107,9 @@ def playbooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Playbooks:
     monkeypatch.setenv("ANSIBLE_GATHERING", "explicit")  # what hosts are is not asked
     made.put("ssh", SSH)
     made.put("write", WRITE)
-    for name in ("site.yml", "parts.yml", "upgrade.yml", "reset.yml"):
+    for name in ("site.yml", "parts.yml", "renew.yml", "upgrade.yml", "reset.yml", "ended.yml"):
         shutil.copy(ansible.PLAYBOOKS / name, tmp_path)
+    monkeypatch.setattr(ansible, "PLAYBOOKS", tmp_path)  # one is called where others end
     for role in ROLES:
         words = f"{tmp_path}/write {{{{ inventory_hostname }}}} {role}"
         task = {"name": "Write it down", "ansible.builtin.command": words}
@@ -116,9 +117,9 @@ def playbooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Playbooks:
     looks = {"name": "Look, and do nothing", "ansible.builtin.set_fact": {"looked": True}}
     for part in ("refuse", "images"):
         made.put(f"roles/upgrade/tasks/{part}.yml", json.dumps([looks]))
-    for part in ("claim", "free"):  # of all hosts, before and after the roles
+    for part in ("claim", "renew", "free"):  # of all hosts, before, between and after the roles
         words = f"{tmp_path}/mark {{{{ inventory_hostname }}}} {part}"
-        marks = {"name": "Mark it", "ansible.builtin.command": words}
+        marks = {"name": "Mark it", "ansible.builtin.command": words, "changed_when": False}
         made.put(f"roles/cluster/tasks/{part}.yml", json.dumps([marks]))
     made.put("mark", '#!/bin/sh\necho "$1 $2" >>FOLDER/marks\n')
     words = f"{tmp_path}/write {{{{ inventory_hostname }}}} kubeconfig"
@@ -143,10 +144,10 @@ def until(role: str, hosts: set[str]) -> dict[str, set[str]]:
 def test_all_of_it_is_done_where_nobody_is_lost(playbooks: Playbooks) -> None:
     assert playbooks.play("site.yml") is None
     assert playbooks.had == SITE
-    assert playbooks.marks == [ALL, ALL]
+    assert playbooks.marks == [ALL, ALL, ALL]
     assert playbooks.play("upgrade.yml") is None
     assert playbooks.had == {**SITE, "upgrade": ALL, "kubeconfig": FIRST}
-    assert playbooks.marks == [ALL, ALL]
+    assert playbooks.marks == [ALL, ALL, ALL]
 
 
 @pytest.mark.parametrize(
@@ -166,6 +167,8 @@ def test_a_host_that_is_lost_ends_what_makes_a_cluster(
     assert error.what == f"{lost.split()[0]} cannot be reached."
     assert "as well" not in error.why
     assert playbooks.had == had
+    claimed, _, given_back = playbooks.marks
+    assert (claimed, given_back) == (ALL, ALL)
 
 
 def test_a_worker_is_added_by_itself_and_those_that_are_left_out_are_not_waited_for(
@@ -217,7 +220,7 @@ def test_a_cluster_is_taken_off_its_own_hosts_alone(playbooks: Playbooks) -> Non
     playbooks.inventory("load", worker={"delta"})
     assert playbooks.play("reset.yml") is None
     assert playbooks.had == {"reset": {"delta"}}
-    assert playbooks.marks == [{"delta"}, {"delta"}]
+    assert playbooks.marks == [{"delta"}, set(), {"delta"}]
     playbooks.inventory("load", "alpha")
     assert playbooks.play("reset.yml") is None
     assert playbooks.had == {"reset": {"delta", "load", "alpha"}}

@@ -28,6 +28,9 @@ DEFAULT = {
         "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
     }
 }
+_ANY = """
+for word; do shift; case "$word" in --kubeconfig=*) ;; *) set -- "$@" "$word";; esac; done
+"""
 HELM = """
 folder=$(dirname "$0")
 if [ "$1" = template ]; then
@@ -139,7 +142,7 @@ def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
     folder = tmp_path / "bin"
     folder.mkdir()
     for name, script in (("helm", HELM), ("kubectl", KUBECTL)):
-        (folder / name).write_text(f"#!/bin/sh\n{script}")
+        (folder / name).write_text(f"#!/bin/sh\n{_ANY}{script}")
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))

@@ -19,6 +19,7 @@ from harness.targets.kubernetes import (
     condition,
     dashboards,
     helm,
+    meant,
     node_pod,
     profiles,
     rollout,
@@ -278,7 +279,7 @@ def test_what_is_amiss_of_grafana_is_not_ready_only_if_it_was_asked_for(
 
 def test_a_release_keeps_that_it_was_asked_for(machine: Machine) -> None:
     given = {
-        choice.asked: rollout._described(Options("kind"), "shop", OWN, {}, choice)[1]
+        choice.asked: meant.described(Options("kind"), "shop", OWN, {}, choice)[1]
         for choice in (Choice(True, "", asked=True), Choice(True, ""))
     }
     assert given[True]["asked"] == ["grafana"]

@@ -21,9 +21,9 @@ from harness.targets.kubernetes import (
     condition,
     external,
     helm,
+    meant,
     profiles,
     proof,
-    rollout,
     values,
 )
 from harness.targets.kubernetes.chosen import Options
@@ -99,10 +99,10 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 def test_nothing_is_installed_that_keeps_data(machine: Machine) -> None:
     asked = Options("kind", otlp=OTLP, otlp_secret="key", query_traces=JAEGER)
-    described, given = rollout._described(asked, "kind-shop", OWN, {}, external.DASHBOARDS)
+    described, given = meant.described(asked, "kind-shop", OWN, {}, external.DASHBOARDS)
     assert given["components"] == {}
     assert given["agents"] == {"otlp": OTLP, "otlpSecret": "key"}
-    _, later = rollout._described(asked, "kind-shop", OWN, {}, external.DASHBOARDS, "7")
+    _, later = meant.described(asked, "kind-shop", OWN, {}, external.DASHBOARDS, "7")
     assert later["agents"] == {**given["agents"], "otlpSecretVersion": "7"}
     assert helm.fingerprint(later) != helm.fingerprint(given)  # so that pods are made anew
     assert values.images(given) == [OWN]

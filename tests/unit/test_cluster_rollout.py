@@ -15,7 +15,10 @@ from harness.targets.kubernetes import (
     condition,
     helm,
     images,
+    namespaces,
     node_check,
+    node_pod,
+    preflight,
     production,
     proof,
     rollout,
@@ -23,6 +26,7 @@ from harness.targets.kubernetes import (
 )
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kubectl import Cluster, refusal
+from harness.targets.kubernetes.target import InCluster
 from tests.unit.helmed import Told, on_path
 
 CLUSTER = Cluster("shop", "harness")
@@ -288,12 +292,12 @@ def test_a_namespace_that_is_going_is_waited_for(
     asked, said = replace(THERE, profile=profile, dashboards="none"), list[str]()
     going = {"name": "harness", "labels": OURS, "deletionTimestamp": "2026-01-01T00:00:00Z"}
     told.answers("namespace", {"metadata": going})
-    monkeypatch.setattr(rollout, "_GONE_SECONDS", -1.0)
+    monkeypatch.setattr(namespaces, "_GONE_SECONDS", -1.0)
     with pytest.raises(NeedError, match="is being deleted, and is not gone"):
         up(asked, print)
     assert (told.helm, told.kubectl) == ([], [])
-    monkeypatch.setattr(rollout, "_GONE_SECONDS", 60.0)
-    monkeypatch.setattr(rollout, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(namespaces, "_GONE_SECONDS", 60.0)
+    monkeypatch.setattr(namespaces, "_LOOK_SECONDS", 0.01)
 
     def tell(line: str) -> None:
         said.append(line)
@@ -303,6 +307,34 @@ def test_a_namespace_that_is_going_is_waited_for(
     waits = "waiting until the namespace harness is gone"
     assert up(asked, tell).changed
     assert said.count(waits) == 1
+
+
+def test_a_namespace_of_evaluations_that_is_going_is_waited_for(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is that of the run before, which is over when it has asked for this."""
+    target, said = InCluster("existing", "context=shop"), list[str]()
+    name = namespaces.FOR_EVALUATION
+    labels = {**OURS, namespaces.PURPOSE: namespaces.EVALUATION}
+    going = {"name": name, "labels": labels, "deletionTimestamp": "2026-01-01T00:00:00Z"}
+    told.answers("namespace", {"metadata": going})
+    told.answers("nodes", {"metadata": {"name": "worker"}, "spec": {}})
+    monkeypatch.setattr(preflight, "require", lambda _: None)
+    monkeypatch.setattr(node_pod, "await_ready", lambda *_: None)
+    monkeypatch.setattr(namespaces, "_GONE_SECONDS", -1.0)
+    with pytest.raises(NeedError, match=f"{name} is being deleted, and is not gone") as caught:
+        target.prepare(said.append)
+    assert "--target KIND,namespace=NAME" in caught.value.next_step
+    assert told.applied == []
+    monkeypatch.setattr(namespaces, "_GONE_SECONDS", 60.0)
+    monkeypatch.setattr(namespaces, "_LOOK_SECONDS", 0.01)
+
+    def tell(line: str) -> None:
+        if line == f"waiting until the namespace {name} is gone":
+            told.answers("namespace")
+
+    target.prepare(tell)
+    assert [each["kind"] for each in told.applied][:2] == ["Namespace", "Pod"]
 
 
 def test_commands_that_a_person_may_type_name_the_cluster(told: Told) -> None:

@@ -13,7 +13,15 @@ from typer.testing import CliRunner
 
 from harness.cli import app
 from harness.errors import ComponentError, HarnessError, InputError, NeedError
-from harness.targets.kubernetes import charts, namespaces, node_check, production, profiles, removal
+from harness.targets.kubernetes import (
+    charts,
+    namespaces,
+    node_check,
+    production,
+    profiles,
+    proof,
+    removal,
+)
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kubectl import Cluster
 from tests.unit.helmed import Told, on_path, statefulset
@@ -127,6 +135,29 @@ def test_a_failed_upgrade_is_rolled_back_to_what_ran(told: Told, tmp_path: Path)
     assert told.helm[-1][:3] == ["rollback", "loki", "1"]
     assert ["delete", "pod", "tempo-0"] in [line[2:5] for line in told.kubectl]
     assert not [line for line in told.helm if line[0] == "uninstall"]
+
+
+@pytest.mark.parametrize("broken", ["", RELEASES[1]])
+def test_what_stays_after_a_failure_is_told_and_what_down_does_with_it(
+    told: Told, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """Also where one of the charts could not be installed: those before it stay."""
+
+    def prove(*_: Any) -> Any:
+        raise ComponentError("No span came back.")
+
+    said: list[str] = []
+    monkeypatch.setattr(proof, "prove", prove)
+    if broken:
+        told.breaks(broken, pod({"reason": "ImagePullBackOff", "message": "Back-off"}))
+    with pytest.raises(ComponentError):
+        production.up(PRODUCTION, said.append)
+    assert said[-1].startswith("what was installed in harness stays, to look into it: ")
+    assert "uninstalls it; volume claims and Grafana's password it keeps but for --vol" in said[-1]
+    if not broken:  # it was there before: this call has installed nothing
+        with pytest.raises(ComponentError):
+            production.up(PRODUCTION, said.append)
+        assert "stays" not in said[-1]
 
 
 def test_without_a_default_storage_class_nothing_is_made(told: Told) -> None:

@@ -218,6 +218,8 @@ def person(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         return said
 
     assert take(*TWO) == []
+    for host in TWO:
+        noted.reached("shop", host.name)
     return take
 
 
@@ -238,6 +240,19 @@ def test_a_host_that_leaves_the_inventory_is_not_forgotten(
     now = noted.read("shop")
     assert now is not None
     assert (now.cluster, now.ever) == ([TWO[0]], [TWO[0], TWO[1]])
+
+
+def test_a_host_that_was_never_reached_is_forgotten_with_the_inventory_that_named_it(
+    person: Callable[..., list[str]],
+) -> None:
+    """As one that was mistyped, and is written as it is called by now."""
+    typo, right = Host("tpyo", WORKER), Host("typo", WORKER)
+    assert person(*TWO, typo) == []
+    assert there_and_gone() == ([TWO[0], TWO[1]], [])
+    assert person(*TWO, right) == []
+    noted.reached("shop", "typo")
+    assert there_and_gone() == ([TWO[0], TWO[1], right], [])
+    assert len(person(*TWO)) == 1
 
 
 def test_a_host_that_is_of_no_part_any_more_is_reset_with_the_others(

@@ -98,3 +98,20 @@ def test_what_a_playbook_does_between_its_roles_is_told_of_none() -> None:
         ]
     )
     assert said == ["workers: b joined in 5 s"]
+
+
+def test_who_is_had_alone_is_said_once_and_told_of_no_other_role() -> None:
+    said, claimed = list[str](), list[str]()
+    progress = Progress(said.append, claimed.append)
+    for each in (
+        event("ok", "cluster", "b", 0.0, action="ansible.builtin.include_role"),
+        event("skipped", "cluster", "b", 0.0, action="ansible.builtin.command"),
+        event("ok", "cluster", "a", 1.0, action="ansible.builtin.command"),
+        event("ok", "ready", "a", 9.0),
+        event("ok", "cluster", "a", 9.0, action="ansible.builtin.command"),
+        event("ok", "cluster", "c", 9.0, action="ansible.builtin.assert"),
+        recap(9.0),
+    ):
+        progress.take(each)
+    assert claimed == progress.claimed == ["a"]
+    assert said == ["cluster: seen ready from a in 0 s"]

@@ -19,7 +19,7 @@ from harness.targets.kubernetes.chosen import Machines, Options
 from harness.targets.kubernetes.kubectl import Cluster
 from harness.targets.kubernetes.profiles import Profile
 from harness.targets.kubernetes.rollout import RolledOut
-from harness.targets.vm import inventory, machines, noted, rollout, site
+from harness.targets.vm import inventory, machines, noted, remains, rollout, site
 from harness.targets.vm.inventory import CONTROL_PLANE, WORKER, Host
 from harness.targets.vm.noted import Noted
 
@@ -34,6 +34,7 @@ class Stage:
     site_changes: bool = True
     stack_changes: bool = True
     breaks: str = ""
+    away: tuple[str, ...] = ()
     taken: list[str] = field(default_factory=list)
     inner: Options = field(default_factory=lambda: Options("none"))
 
@@ -43,6 +44,9 @@ class Stage:
             raise ComponentError(f"{what} broke.")
 
     def make(self, options: Options, found: Noted, tell: Callable[[str], None]) -> bool:
+        for host in found.cluster:
+            if host.name not in self.away:
+                noted.reached(options.name, host.name)
         self.do("site")
         (noted.folder(options.name) / noted.KUBECONFIG).write_text("{}")
         return self.site_changes
@@ -347,3 +351,25 @@ def test_only_a_cluster_of_that_name_is_gone_on_with(stage: Stage) -> None:
         rollout.require_cluster("shop")
     with pytest.raises(InputError, match="no name for a cluster"):
         chosen.found(Options("vm", "Shop!"))
+
+
+def test_nothing_is_taken_off_where_no_host_was_ever_reached(stage: Stage) -> None:
+    stage.breaks, stage.away = "site", ("a", "b")
+    asked = replace(Options("vm", "shop"), machines=Machines(reset=True))
+    for reset in (asked, Options("vm", "shop")):
+        with pytest.raises(ComponentError):
+            rollout.up(stage.profile, options(), print)
+        assert remains.held(reset, print) == []
+        (said,) = rollout.down(stage.profile, reset, print)
+        assert said.endswith("hosts.ini was reached: nothing was made of them.")
+        assert noted.read("shop") is None
+    assert "reset" not in stage.did
+
+
+def test_a_reset_leaves_out_who_was_never_reached(stage: Stage) -> None:
+    stage.breaks, stage.away = "site", ("b",)
+    with pytest.raises(ComponentError):
+        rollout.up(stage.profile, options(), print)
+    asked = replace(Options("vm", "shop"), machines=Machines(reset=True))
+    assert rollout.down(stage.profile, asked, print) == ["The cluster was taken off a."]
+    assert stage.taken == ["a"]

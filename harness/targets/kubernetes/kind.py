@@ -59,12 +59,7 @@ class Kind:
         NeedError if one of this name is there that is not ours.
         """
         if self.exists():
-            if not (self.home / "creating").exists():
-                raise NeedError(
-                    f"There is a cluster of kind called {self.name} that `harness` did not make.",
-                    next_step=f"Take another name (--name), or delete it: kind delete cluster "
-                    f"--name {self.name}.",
-                )
+            self.require_ours()
             tell(f"{self.name} was left half made; it is made anew")
             self.delete()
         self.home.mkdir(parents=True, exist_ok=True)
@@ -80,6 +75,21 @@ class Kind:
             raise
         noted = {"nodes": wanted.nodes, "image": wanted.image}
         (self.home / "created.json").write_text(json.dumps(noted))
+
+    def require_ours(self) -> None:
+        """NeedError about one that is there, if we did not begin to make it."""
+        if not (self.home / "creating").exists():
+            raise NeedError(
+                f"There is a cluster of kind called {self.name} that `harness` did not make.",
+                next_step=f"Take another name (--name), or delete it: kind delete cluster "
+                f"--name {self.name}.",
+            )
+
+    @property
+    def noted(self) -> Wanted:
+        """What it was made of, if it is whole; the image is empty for kind's own, or not noted."""
+        made = json.loads((self.home / "created.json").read_text())
+        return Wanted(self.name, made["nodes"], made.get("image", ""))
 
     def require_same(self, nodes: int | None, image: str) -> None:
         """InputError if it was made of another number of nodes, or another image, than is said."""

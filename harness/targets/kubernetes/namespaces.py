@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from harness.errors import NeedError
@@ -15,6 +17,7 @@ STACK, PRODUCTION, EVALUATION = "stack", "production", "evaluation"
 """What it is for: what removes those of one purpose leaves the others alone."""
 FOR_EVALUATION = "harness-evaluate"
 """What that of evaluations is called, unless another name is given."""
+_GONE_SECONDS, _LOOK_SECONDS = 300.0, 1.0  # as long as `down` waits for a namespace
 
 
 def make(cluster: Cluster, option: str, purpose: str = STACK) -> bool:
@@ -43,6 +46,29 @@ def require(cluster: Cluster, option: str, purpose: str = STACK) -> bool:
             f"Take another one: {option}.",
         )
     return is_new
+
+
+def await_gone(cluster: Cluster, option: str, tell: Callable[[str], None]) -> None:
+    """Until it is not on its way out, as after a `down` or an evaluation that was stopped.
+
+    NeedError if it stays: nothing can be made in it. `option` is how another one is named.
+    """
+    until, waits = time.monotonic() + _GONE_SECONDS, False
+    while any(
+        "deletionTimestamp" in each["metadata"]
+        for each in cluster.get("namespace", cluster.namespace)
+    ):
+        if not waits:
+            tell(f"waiting until the namespace {cluster.namespace} is gone")
+            waits = True
+        if time.monotonic() > until:
+            raise NeedError(
+                f"The namespace {cluster.namespace} is being deleted, and is not gone.",
+                f"It was waited for for {_GONE_SECONDS:.0f} s; nothing can be made in it.",
+                f"See what holds it: {cluster.shown} get namespace {cluster.namespace} -o yaml; or "
+                f"take another one: {option}.",
+            )
+        time.sleep(_LOOK_SECONDS)
 
 
 def by_hand(cluster: Cluster) -> list[str]:

@@ -22,6 +22,7 @@ from harness.targets.kubernetes import (
     chosen,
     condition,
     helm,
+    images,
     namespaces,
     needs,
     node_check,
@@ -33,6 +34,7 @@ from harness.targets.kubernetes import (
     rollout,
     selectors,
     sources,
+    standing,
     values,
     workloads,
 )
@@ -152,13 +154,15 @@ def stack() -> Stack:
 def plan(options: Options) -> dict[str, Any]:
     """Which charts `up` would install, what they keep and where; changes nothing."""
     chosen.check(options)
-    carried = sources.carried(options)
+    carried, there = sources.carried(options), standing.found(options)
+    has = _there(there, _steps(options, images.name())) if there else set()
     rows = [
         {
             "title": each.title, "chart": each.chart, "version": each.version,
             "licence": each.licence, "repository": _origin(each, carried), "release": each.release,
             "namespace": options.namespace, "does": each.does, "gib": each.gib,
             "volumes": [vars(volume) for volume in each.volumes],
+            **({"is_there": each.release in has} if there else {}),
         }
         for each in charts.known()
     ]  # fmt: skip
@@ -171,6 +175,10 @@ def plan(options: Options) -> dict[str, Any]:
         "charts": rows,
         "gib": sum(each.gib for each in charts.known()),
     }
+    if options.target == "kind":
+        made["cluster"] = standing.configuration(options, there)
+    if there:
+        made["standing"] = standing.stack(is_new=not has, is_there=len(has) == len(rows))
     if seen := selectors.values(options.selectors):
         made["agents"] = seen
     if carried is not None:
@@ -225,6 +233,11 @@ def _is_there(cluster: Cluster, step: Step) -> bool:
     now = helm.state(cluster, step.chart.release)
     same = now is not None and (now["status"], now["note"]) == ("deployed", step.note)
     return same and not workloads.amiss(cluster, step.chart.release)
+
+
+def _there(cluster: Cluster, steps: Sequence[Step]) -> set[str]:
+    """The releases that are as they would be installed."""
+    return {step.chart.release for step in steps if _is_there(cluster, step)}
 
 
 def _install(cluster: Cluster, step: Step, archives: str) -> None:

@@ -42,6 +42,7 @@ def left(options: Options, before: Sequence[Held], tell: Tell) -> Iterator[str]:
     if not before:
         return
     cluster = replace(chosen.existing(options), namespace=namespaces.FOR_EVALUATION)
+    namespaces.await_gone(cluster, "--namespace", tell)
     namespaces.make(cluster, "--namespace", namespaces.EVALUATION)
     try:
         node_pod.remove_orphans(cluster)  # of one that was killed

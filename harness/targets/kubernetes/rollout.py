@@ -9,29 +9,30 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness.errors import CommandError, NeedError
+from harness.errors import CommandError
 from harness.stack import catalog
-from harness.stack.config import GRAFANA_PASSWORD, Stack
+from harness.stack.config import GRAFANA_PASSWORD
 from harness.stack.grafana.shown import USER
 from harness.targets.kubernetes import (
+    archive,
+    charts,
     chosen,
     dashboards,
     external,
     helm,
     images,
     kind,
+    meant,
     namespaces,
     node_check,
     pages,
-    pods,
     preflight,
     proof,
-    selectors,
     sources,
+    standing,
     storage,
     values,
     wide,
-    workloads,
 )
 from harness.targets.kubernetes.archive import Archive
 from harness.targets.kubernetes.chosen import Options
@@ -48,8 +49,7 @@ UNSETTLED = (
 )
 INSTALLED = "installation"
 """The phase after which all is there, if `up` says so or not."""
-_GONE_SECONDS, _LOOK_SECONDS = 300.0, 1.0  # as long as `down` waits for a namespace
-_DOWN = "`harness down` with what was said to this `up` removes it"
+_DOWN = "`harness down` with what was said to this `up`"
 PATHS = {"victorialogs": "/select/vmui/"}  # of pages that are not where a host's begin
 
 
@@ -102,38 +102,28 @@ def _up(options: Options, tell: Tell, install: Install) -> RolledOut:
     else:
         cluster = chosen.existing(options)
     try:
-        _await_gone(cluster, tell)
+        namespaces.await_gone(cluster, "--namespace", tell)
         return install(options, cluster, image, bundle, phases, tell)
     except BaseException:
         if fresh and not options.keep:
             tell("the cluster that was made for it is deleted again; --keep keeps it")
             own.delete()
-        elif INSTALLED in phases:
-            tell(f"what was installed in {cluster.namespace} stays, to look into it: {_DOWN}")
+        elif phases.keys() & {INSTALLED, *(each.release for each in charts.known())}:
+            stays = f"what was installed in {cluster.namespace} stays, to look into it"
+            tell(f"{stays}: {_down(options)}")
         raise
 
 
-def _await_gone(cluster: Cluster, tell: Tell) -> None:
-    """Until our namespace is not on its way out, as after a `down` that was stopped.
-
-    NeedError if it stays: nothing can be made in it.
-    """
-    until, waits = time.monotonic() + _GONE_SECONDS, False
-    while any(
-        "deletionTimestamp" in each["metadata"]
-        for each in cluster.get("namespace", cluster.namespace)
-    ):
-        if not waits:
-            tell(f"waiting until the namespace {cluster.namespace} is gone")
-            waits = True
-        if time.monotonic() > until:
-            raise NeedError(
-                f"The namespace {cluster.namespace} is being deleted, and is not gone.",
-                f"It was waited for for {_GONE_SECONDS:.0f} s; nothing can be made in it.",
-                f"See what holds it: {cluster.shown} get namespace {cluster.namespace} -o yaml; or "
-                "take another one: --namespace.",
-            )
-        time.sleep(_LOOK_SECONDS)
+def _down(options: Options) -> str:
+    """What removes what stays, and how far."""
+    if options.target == "kind":
+        return f"{_DOWN} deletes the cluster with it"
+    if options.profile == archive.PRODUCTION:
+        return (
+            f"{_DOWN} uninstalls it; volume claims and Grafana's password it keeps but for "
+            "--volumes, definitions but for --crds"
+        )
+    return f"{_DOWN} removes it"
 
 
 def _wanted(options: Options, image: str) -> Wanted:
@@ -149,23 +139,15 @@ def _install(
     phases: dict[str, float],
     tell: Tell,
 ) -> RolledOut:
-    now = helm.state(cluster)
-    external.require_no_data(options.external, now)
-    secret = external.require_secret(cluster, options.external)
-    choice = _choice(options, now, bundle)
-    volumes = storage.wanted(options.storage, options.storage_class, now)
-    options = replace(options, retention_hours=storage.retention(options.retention_hours, now))
-    described, given = _described(options, cluster.context, image, volumes, choice, secret)
-    deployed = now is not None and now["status"] == "deployed"
-    same = now is not None and now["fingerprint"] == helm.fingerprint(given)
-    ready = deployed and same and all(map(pods.is_ready, pods.ours(cluster)))
-    if choice and ready and not workloads.amiss(cluster):
+    asked = meant.of(options, cluster, image, bundle)
+    described, given, choice = asked.stack, asked.given, asked.choice
+    if choice and asked.is_there(cluster):
         with timed(phases, "proof", tell):  # of the one before it may have failed
             proved = proof.prove(cluster, described, shows=choice.asked)
         return RolledOut(cluster, False, phases, proved, _shown(cluster, choice), choice)
     with timed(phases, "cluster checks", tell):
         preflight.require(preflight.cluster(cluster, platform.machine()))
-        preflight.require(storage.checks(cluster, volumes))
+        preflight.require(storage.checks(cluster, asked.volumes))
         if options.pull_secret:
             sources.require_pull_secret(cluster, options.pull_secret)
     if options.target == "kind":
@@ -182,50 +164,15 @@ def _install(
                 tried = given["components"][dashboards.GRAFANA]
                 choice = dashboards.tried(cluster, tried, options.pull_secret)
                 tell(choice.told)
-            described, given = _described(options, cluster.context, image, volumes, choice, secret)
+            described, given = meant.described(
+                asked.options, cluster.context, image, asked.volumes, choice, asked.secret
+            )
         with timed(phases, INSTALLED, tell):
             helm.settle(cluster)
             helm.install(cluster, given)
     with timed(phases, "proof", tell):
         proved = proof.prove(cluster, described, shows=choice.asked)
     return RolledOut(cluster, True, phases, proved, _shown(cluster, choice), choice)
-
-
-def _described(
-    options: Options,
-    cluster: str,
-    image: str,
-    volumes: Mapping[str, str],
-    choice: Choice | None,
-    secret: str = "",
-) -> tuple[Stack, dict[str, Any]]:
-    """The stack and the chart's values for it, with Grafana while nothing is chosen yet.
-
-    `secret` is the version of the Secret with which agents send to somebody's own receiver.
-    """
-    grafana, own = choice is None or choice.taken, options.external
-    if own:
-        described = external.stack(own)
-    else:
-        hours = storage.retention(options.retention_hours, None)
-        described = values.stack(cluster, hours, grafana=grafana)
-    of_agents = {**selectors.values(options.selectors), **external.agents(own, secret)}
-    names = image, options.registry, options.pull_secret
-    given = values.values(described, *names, volumes, of_agents)
-    if own:
-        given["external"] = external.kept(own)
-    if choice is not None and choice.asked:
-        given["asked"] = [dashboards.GRAFANA]  # `status` has to know it, too
-    return described, given
-
-
-def _choice(
-    options: Options, now: Mapping[str, Any] | None, bundle: Archive | None
-) -> Choice | None:
-    """Whether Grafana is taken; None if it has to be tried."""
-    if options.external:
-        return external.DASHBOARDS
-    return dashboards.settled(options.dashboards, now, bundle.names if bundle else None)
 
 
 def _shown(cluster: Cluster, choice: Choice) -> dict[str, str]:
@@ -250,17 +197,24 @@ def removed_if_new(cluster: Cluster, purpose: str = namespaces.STACK) -> Iterato
 def plan(options: Options) -> dict[str, Any]:
     """What `up` would make, its images and where each is from, which programs it lacks.
 
+    Of a cluster of kind that is there `standing` says what of it is there, see that module.
+
     It changes nothing.
     """
     chosen.check(options)
-    own = Kind(options.name, chosen.home(options.name))
     made: dict[str, Any] = {"target": options.target, "namespace": options.namespace}
+    carried, there = sources.carried(options), standing.found(options)
     if options.target == "kind":
-        made["cluster"] = own.configuration(_wanted(options, options.image))
-    volumes = storage.wanted(options.storage, options.storage_class, None)
-    carried = sources.carried(options)
-    choice = _choice(options, None, carried)
-    _, given = _described(options, options.name, images.name(), volumes, choice)
+        made["cluster"] = standing.configuration(options, there)
+    if there is None:
+        volumes = storage.wanted(options.storage, options.storage_class, None)
+        choice = meant.choice(options, None, carried)
+        _, given = meant.described(options, options.name, images.name(), volumes, choice)
+    else:
+        asked = meant.of(options, there, images.name(), carried)
+        volumes, choice, given = dict(asked.volumes), asked.choice, asked.given
+        is_new, is_there = asked.now is None, asked.is_there(there)
+        made["standing"] = standing.stack(is_new=is_new, is_there=is_there)
     made["dashboards"] = choice.told if choice else UNSETTLED
     if "agents" in given:
         made["agents"] = given["agents"]

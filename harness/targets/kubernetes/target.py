@@ -97,6 +97,7 @@ class InCluster:
         self.check()
         self.load_image(tell)
         option = "--target KIND,namespace=NAME"
+        namespaces.await_gone(self._cluster, option, tell)
         namespaces.make(self._cluster, option, namespaces.EVALUATION)
         if self._options.pull_secret:
             sources.carry_pull_secret(self._cluster, self._options.pull_secret)

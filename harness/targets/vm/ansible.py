@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from harness.errors import CommandError, NeedError
+from harness.errors import CommandError, HarnessError, NeedError
 from harness.linux import processes
 from harness.targets import openssh
 from harness.targets.vm import failures
@@ -20,6 +21,9 @@ from harness.targets.vm.progress import Event, Progress
 PLAYBOOKS = Path(__file__).resolve().parents[3] / "playbooks"
 _LOOK_SECONDS = 0.2
 _HANG_UP_SECONDS = 10.0
+_GIVE_BACK_SECONDS = 90.0
+RENEWAL_SECONDS = 600.0
+"""How often hosts are claimed for longer: their claim counts for an hour."""
 _ENVIRONMENT = {
     "ANSIBLE_CALLBACKS_ENABLED": "harness_events",
     "ANSIBLE_CALLBACK_PLUGINS": str(PLAYBOOKS / "callback_plugins"),
@@ -62,50 +66,122 @@ def play(
     said: Callable[[str], None],
     *,
     check: bool = False,
+    limit: Sequence[str] = (),
+    claimed: Callable[[str], None] = lambda _: None,
 ) -> Recap:
     """Run a playbook of PLAYBOOKS to its end; with `check` it only looks what would change.
 
-    `variables` are read from a file that nobody else may read, and win over the inventory's. What
-    fails on a host is an error that says what, why and what to do.
+    `limit` are the hosts, where not all of the inventory are meant. `variables` are read from a
+    file that nobody else may read, and win over the inventory's. What fails on a host is an error
+    that says what, why and what to do. `claimed` is told each host when it is: before that nothing
+    is done there. Claims are renewed while it runs, and given back where it does not end well.
     """
     inventories = [inventory] if isinstance(inventory, Path) else list(inventory)
-    with tempfile.TemporaryDirectory(prefix="harness-ansible-") as folder:
-        place = Path(folder)
-        (place / "variables.json").write_text(json.dumps(dict(variables)))
-        argv = [program("ansible-playbook"), f"--extra-vars=@{place}/variables.json"]
-        argv += ["--check"] if check else []
-        argv += [f"--inventory={each}" for each in inventories] + [str(PLAYBOOKS / playbook)]
-        progress = Progress(said)
-        code = _follow(argv, place, log, progress)
-    if progress.failures:
-        raise failures.explain(progress.failures, log)
-    if code or progress.recap is None:
-        raise _not_run(playbook, log)
+    progress, run = Progress(said, claimed), _Run(inventories, variables, log)
+    try:
+        words = [*(["--check"] if check else []), *_limit(limit)]
+        code = _follow(run, playbook, progress, words)
+        if progress.failures:
+            raise failures.explain(progress.failures, log)
+        if code or progress.recap is None:
+            raise _not_run(playbook, log)
+    except BaseException:
+        _give_back(run, progress.claimed)
+        raise
     return {host: _counts(found) for host, found in progress.recap.items()}
 
 
-def _follow(argv: Sequence[str], place: Path, log: Path, progress: Progress) -> int:
+@dataclass(frozen=True)
+class _Run:
+    """What the playbooks of one run are given."""
+
+    inventories: Sequence[Path]
+    variables: Mapping[str, Any]
+    log: Path
+
+    @contextlib.contextmanager
+    def begun(
+        self, playbook: str, words: Sequence[str] = ()
+    ) -> Iterator[tuple[processes.Process, Path]]:
+        """One that runs, and the file of its events; at the end it is ended."""
+        with tempfile.TemporaryDirectory(prefix="harness-ansible-") as folder:
+            place = Path(folder)
+            (place / "variables.json").write_text(json.dumps(dict(self.variables)))
+            argv = [program("ansible-playbook"), f"--extra-vars=@{place}/variables.json", *words]
+            argv += [f"--inventory={each}" for each in self.inventories]
+            events = place / "events"
+            events.touch()
+            environment = {
+                **_ENVIRONMENT,
+                "ANSIBLE_LOCAL_TEMP": str(place / "tmp"),
+                "ANSIBLE_SSH_CONTROL_PATH_DIR": str(place / "ssh"),
+                "HARNESS_EVENTS": str(events),
+            }
+            argv += [str(PLAYBOOKS / playbook)]
+            process = processes.spawn(argv, log=self.log, env=environment)
+            try:
+                yield process, events
+            finally:
+                processes.stop(process)
+                _hang_up(place / "ssh")
+
+
+def _follow(run: _Run, playbook: str, progress: Progress, words: Sequence[str]) -> int:
     """Its exit code; what happens meanwhile is told."""
-    events = place / "events"
-    events.touch()
-    environment = {
-        **_ENVIRONMENT,
-        "ANSIBLE_LOCAL_TEMP": str(place / "tmp"),
-        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(place / "ssh"),
-        "HARNESS_EVENTS": str(events),
-    }
-    process = processes.spawn(argv, log=log, env=environment)
-    try:
-        with events.open("rb") as stream:
-            lines, is_over = _Lines(stream), False
-            while not is_over:
-                is_over = processes.await_end(process, _LOOK_SECONDS)
-                for event in lines.read():
-                    progress.take(event)
+    with (
+        run.begun(playbook, words) as (process, events),
+        events.open("rb") as stream,
+        contextlib.closing(_Renewal(run)) as renewal,
+    ):
+        lines, is_over = _Lines(stream), False
+        while not is_over:
+            is_over = processes.await_end(process, _LOOK_SECONDS)
+            for event in lines.read():
+                progress.take(event)
+            renewal.look()
         return processes.ended(process, 0.0)
-    finally:
-        processes.stop(process)
-        _hang_up(place / "ssh")
+
+
+class _Renewal:
+    """Claims hosts for longer, from time to time, beside what runs there.
+
+    Whether that worked is not asked: the playbook itself looks between its plays, and the next time
+    comes before a claim has ended.
+    """
+
+    def __init__(self, run: _Run) -> None:
+        self._run, self._running = run, contextlib.ExitStack()
+        self._process: processes.Process | None = None
+        self._due = time.monotonic() + RENEWAL_SECONDS
+
+    def look(self) -> None:
+        """Begin the next one when it is due, and end it when it is over."""
+        if self._process is not None and processes.await_end(self._process, 0.0):
+            self.close()
+        if self._process is None and time.monotonic() >= self._due:
+            self._due = time.monotonic() + RENEWAL_SECONDS
+            with contextlib.suppress(HarnessError, OSError):
+                self._process, _ = self._running.enter_context(self._run.begun("renew.yml"))
+
+    def close(self) -> None:
+        """End it."""
+        self._process = None
+        with contextlib.suppress(HarnessError, OSError):
+            self._running.close()
+
+
+def _give_back(run: _Run, reached: Sequence[str]) -> None:
+    """Let others have the hosts that were reached; what hinders that hides no other error."""
+    if reached:
+        with (
+            contextlib.suppress(HarnessError, OSError),
+            run.begun("ended.yml", _limit(reached)) as (process, _),
+        ):
+            processes.await_end(process, _GIVE_BACK_SECONDS)
+
+
+def _limit(names: Sequence[str]) -> list[str]:
+    return [f"--limit={','.join(names)}"] if names else []
 
 
 class _Lines:

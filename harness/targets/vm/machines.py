@@ -58,7 +58,9 @@ def named(options: Options, now: Noted | None) -> Noted:
     found = Noted(file, inventory.read(Path(file)))
     has_a_part = {host.name for host in found.cluster}
     before = now.ever if now else []
-    return replace(found, gone=tuple(host for host in before if host.name not in has_a_part))
+    gone = tuple(host for host in before if host.name not in has_a_part)
+    unreached = has_a_part - {host.name for host in before}
+    return replace(found, gone=gone, unreached=tuple(sorted(unreached)))
 
 
 def there_and_gone(name: str, now: Noted) -> tuple[list[Host], list[Host]]:

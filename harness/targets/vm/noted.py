@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import InputError, StoreError
@@ -28,6 +28,7 @@ class Noted:
     `inventory` is the person's file, or the one that we wrote. One that is not `whole` was left
     in the middle of being made. The first `control_planes` of its `names` are such. `gone` are of a
     person's inventory no more, or of no part of it, and have what was made of them all the same.
+    `unreached` are names of `hosts` at which nothing was done yet, as of one that is mistyped.
     """
 
     inventory: str
@@ -40,6 +41,7 @@ class Noted:
     whole: bool = True
     control_planes: int = 1
     gone: tuple[Host, ...] = ()
+    unreached: tuple[str, ...] = ()
 
     @property
     def cluster(self) -> list[Host]:
@@ -47,9 +49,14 @@ class Noted:
         return [host for host in self.hosts if host.role]
 
     @property
+    def members(self) -> list[Host]:
+        """Those of them at which something was done."""
+        return [host for host in self.cluster if host.name not in self.unreached]
+
+    @property
     def ever(self) -> list[Host]:
         """Those, and those that were: from all of them the cluster is to be taken at last."""
-        return [*self.cluster, *self.gone]
+        return [*self.members, *self.gone]
 
     @property
     def caution(self) -> str:
@@ -88,6 +95,14 @@ def write(name: str, noted: Noted) -> None:
     folder(name).mkdir(parents=True, exist_ok=True)
     folder(name).chmod(0o700)
     write_whole(folder(name) / FILE, json.dumps(codec.dump(noted), indent=1), lasting=True)
+
+
+def reached(name: str, host: str) -> None:
+    """Note that something is about to be done at this host of a cluster."""
+    now = read(name)
+    if now is not None and host in now.unreached:
+        others = tuple(each for each in now.unreached if each != host)
+        write(name, replace(now, unreached=others))
 
 
 def forget(name: str) -> None:

@@ -21,17 +21,26 @@ ROLES = {
 """The roles that are told, and what has become of hosts after them; others are parts of these."""
 
 
+CLAIMS = "cluster"
+"""The role by which hosts are had alone, before another one and between them."""
+
 _PARTS = {("upgrade", "host")}
 """Roles that are told, and are parts of another one where that has called them."""
 
 
 class Progress:
-    """Takes events in their order; what failed is in `failures`, the end's counts in `recap`."""
+    """Takes events in their order; what failed is in `failures`, the end's counts in `recap`.
 
-    def __init__(self, said: Callable[[str], None]) -> None:
+    `claimed` are the hosts that were asked to be had alone, and is told each of them at once.
+    """
+
+    def __init__(
+        self, said: Callable[[str], None], claimed: Callable[[str], None] = lambda _: None
+    ) -> None:
         self.failures: list[Event] = []
         self.recap: Mapping[str, Mapping[str, int]] | None = None
-        self._said = said
+        self.claimed: list[str] = []
+        self._said, self._tell_claimed = said, claimed
         self._role, self._since, self._until = "", 0.0, 0.0
         self._hosts: dict[str, bool] = {}  # whether anything was done there
 
@@ -49,9 +58,17 @@ class Progress:
             self._said(f"{host}: {event['message']}")
         elif kind in ("failed", "unreachable"):
             self.failures.append(event)
-        if host and role and self._role:  # what is no role's is part of a playbook itself
+        if role == CLAIMS:
+            self._take_claim(event)
+        elif host and role and self._role:  # what is no role's is part of a playbook itself
             tells = kind == "changed" or (role == "ready" and kind == "ok")  # it only looks
             self._hosts[host] = self._hosts.get(host, False) or tells
+
+    def _take_claim(self, event: Event) -> None:
+        host, is_asked = event["host"], event.get("action", "").rpartition(".")[2] == "command"
+        if event["event"] == "ok" and is_asked and host not in self.claimed:
+            self.claimed.append(host)
+            self._tell_claimed(host)
 
     def _finish(self) -> None:
         """Tell what has become of the hosts of the role that ended."""

@@ -116,9 +116,9 @@ def held(options: Options, tell: Tell) -> list[Before]:
     Those that a reset leaves out, as they are in the inventory no more, are not asked either.
     """
     now = noted.read(options.name) if options.target == "vm" else None
-    if now is None or now.maker:
+    if now is None or now.maker or not now.ever:
         return []
-    asked, found = now.cluster, []
+    asked, found = now.members, []
     if options.machines.reset:
         asked, gone = machines.there_and_gone(options.name, now)
         for host in gone:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def upgrade(options: Options, found: Noted, tell: Tell) -> bool:
 
 def reset(options: Options, found: Noted, tell: Tell) -> None:
     """Take the cluster off the machines, which are then as they were."""
-    _play("reset.yml", options, found, {}, tell)
+    _play("reset.yml", options, found, {}, tell, [host.name for host in found.cluster])
 
 
 def _given(options: Options) -> dict[str, Any]:
@@ -60,8 +60,14 @@ def _given(options: Options) -> dict[str, Any]:
 
 
 def _play(
-    playbook: str, options: Options, found: Noted, variables: Mapping[str, Any], tell: Tell
+    playbook: str,
+    options: Options,
+    found: Noted,
+    variables: Mapping[str, Any],
+    tell: Tell,
+    limit: Sequence[str] = (),
 ) -> Recap:
+    """Run it on all hosts, or on no others than these: what the inventory itself says goes on."""
     folder = noted.folder(options.name)
     groups = folder / _GROUPS
     groups.write_text(json.dumps(inventory.groups(found.hosts)))
@@ -69,7 +75,10 @@ def _play(
     # of two of one person here the names tell them apart
     owner = f"harness --name {options.name} of user {os.getuid()} on {socket.gethostname()}"
     given = {**variables, "cluster_owner": owner}
-    return ansible.play(playbook, [Path(found.inventory), groups], given, log, tell)
+    return ansible.play(
+        playbook, [Path(found.inventory), groups], given, log, tell,
+        limit=limit, claimed=lambda host: noted.reached(options.name, host),
+    )  # fmt: skip
 
 
 def _keep_way_in(name: str, folder: Path) -> None:
