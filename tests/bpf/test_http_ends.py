@@ -276,6 +276,42 @@ def test_a_response_that_still_left_when_the_server_closed_and_is_cut_then(
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("path", ["/large", "/endless", "/torn_large"])
+def test_a_server_ended_what_its_kernel_resets_for_an_upload_that_goes_on(
+    start_agent: Any, receiver: Any, unanswered: int, path: str
+) -> None:
+    """It had read all that was there when it closed, and what it had answered still left."""
+    agent = start_agent("http", "--sample", "1")
+    for before in range(5):
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.settimeout(10)
+            client.connect(("127.0.0.1", unanswered))
+            client.sendall(f"POST {path} HTTP/1.1\r\nContent-Length: 9\r\n\r\nsome".encode())
+            await_closed(unanswered, client.getsockname()[1])
+            assert agent.call("stats")["events"] == before
+            client.sendall(b" more")
+            assert until(lambda: client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+    assert await_events(agent, 5)["lost"] == 0
+    assert ends(receiver) == {(path, 200, "server_closed"): 5}
+    assert {receiver.attributes(span)["error.type"] for span in receiver.spans} == {"server_closed"}
+
+
+@pytest.mark.parametrize("path", ["/held", "/large"])
+def test_a_response_that_is_not_taken_until_the_kernel_gives_up(
+    start_agent: Any, receiver: Any, unanswered: int, path: str
+) -> None:
+    """Where the server waits for its client, and where it has closed its end before."""
+    agent = start_agent("http", "--sample", "1")
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", unanswered))
+        client.sendall(f"GET {path}?impatient HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert await_events(agent, 1)["lost"] == 0
+    assert ends(receiver) == {(path, 200, "timeout"): 1}
+    assert [receiver.attributes(span)["error.type"] for span in receiver.spans] == ["timeout"]
+
+
 def test_a_duration_is_that_of_the_whole_response(
     start_agent: Any, receiver: Any, unanswered: int
 ) -> None:

@@ -612,6 +612,7 @@ struct tcp_sock {
 	u32 snd_nxt;
 	u32 srtt_us;
 	u64 bytes_received;
+	u32 data_segs_in;
 	u64 bytes_retrans;
 	u32 total_retrans;
 };
