@@ -17,7 +17,7 @@ typedef uint64_t __u64;
 
 #define NO_VERSION 10
 #define METHODS	   (M_OTHER + 1)
-#define ERRORS	   (E_RESET + 1)
+#define ERRORS	   (E_TIMEOUT + 1)
 #define TRACE_ID   16
 #define SPAN_ID	   8
 
@@ -33,6 +33,7 @@ static const struct view errors[ERRORS] = {
 	{ WORD("server_closed") },
 	{ WORD("client_closed") },
 	{ WORD("connection_reset") },
+	{ WORD("timeout") },
 };
 /* keys of a query whose values the semantic conventions keep to themselves */
 static const struct view secret[] = {

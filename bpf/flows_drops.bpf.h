@@ -27,7 +27,7 @@ SEC("tp_btf/kfree_skb")
 int BPF_PROG(on_drop, void *skb, void *location, int reason, struct sock *sk)
 {
 	struct dropped key = { .reason = reason };
-	__u64 none = 0, *count;
+	__u64 nothing = 0, *count;
 	__u8 state;
 
 	if (!sk)
@@ -42,7 +42,7 @@ int BPF_PROG(on_drop, void *skb, void *location, int reason, struct sock *sk)
 		key.cgroup = sk->sk_cgrp_data.cgroup->kn->id;
 	count = bpf_map_lookup_elem(&drops, &key);
 	if (!count) {
-		bpf_map_update_elem(&drops, &key, &none, BPF_NOEXIST);
+		bpf_map_update_elem(&drops, &key, &nothing, BPF_NOEXIST);
 		count = bpf_map_lookup_elem(&drops, &key);
 	}
 	if (count)

@@ -44,7 +44,7 @@ struct {
 	__uint(max_entries, 256 * 1024);
 } ring SEC(".maps");
 
-/* how many were, since the programs were loaded: the map forgets those longest ago */
+/* how many processes did, since the programs were loaded: the map forgets those longest ago */
 __u64 exits = 0;
 
 /* who was of the cgroup, for openers that ended before they were looked up */
@@ -196,27 +196,41 @@ int BPF_PROG(on_exec, struct task_struct *task, pid_t old_pid, struct linux_binp
 	return 0;
 }
 
+/*
+ * Whether it was not there yet. Threads that end at once may each find no other one left: older
+ * kernels do not tell which of them was the last.
+ */
+static __always_inline bool note(__u32 pid, struct ended *value)
+{
+	struct ended *before;
+
+	if (!bpf_map_update_elem(&ended, &pid, value, BPF_NOEXIST))
+		return true;
+	before = bpf_map_lookup_elem(&ended, &pid);
+	if (before && before->program == value->program) {
+		before->at_ns = value->at_ns;
+		return false;
+	}
+	bpf_map_update_elem(&ended, &pid, value, BPF_ANY); /* another one had the number before */
+	return true;
+}
+
+/* of a process's last thread; any of them ends here, all over the host */
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(on_exit, struct task_struct *task)
 {
-	struct ended value = {}, *before;
-	__u32 pid;
+	struct ended value = {};
 
-	if (!in_scope()) /* first: threads end all over the host */
+	if (task->signal->live.counter || !in_scope())
 		return 0;
-	pid = own_pid();
-	before = task->pid == task->tgid ? NULL : bpf_map_lookup_elem(&ended, &pid);
-	if (before) { /* threads may outlive the first, which knows the program's name */
-		before->at_ns = bpf_ktime_get_ns();
-		return 0;
-	}
 	value.at_ns = bpf_ktime_get_ns();
 	value.cgroup = own_cgroup();
 	value.program = own_program();
 	value.parent_pid = parent_pid();
-	bpf_get_current_comm(value.comm, sizeof(value.comm));
-	bpf_map_update_elem(&ended, &pid, &value, BPF_ANY);
-	__sync_fetch_and_add(&exits, 1);
+	/* the first thread knows the program's name, and stays until the others are gone */
+	BPF_CORE_READ_INTO(&value.comm, task, group_leader, comm);
+	if (note(own_pid(), &value))
+		__sync_fetch_and_add(&exits, 1);
 	return 0;
 }
 

@@ -103,8 +103,11 @@ static void count_connect(struct peer *peer, struct rule rule)
 /* 1 lets it pass, 0 denies it with EPERM */
 static int on_peer(struct bpf_sock_addr *ctx, struct peer *peer)
 {
-	/* Resolvers do so, who send nothing; others may. TCP sends to port 0 as to any other. */
-	bool asks_for_a_route = !ctx->user_port && ctx->protocol != IPPROTO_TCP;
+	/*
+	 * Resolvers do so, who send nothing; others may. TCP sends to port 0 as to any other, and
+	 * ping sockets have no ports.
+	 */
+	bool asks_for_a_route = !ctx->user_port && ctx->protocol == IPPROTO_UDP;
 	struct rule rule;
 	__u32 pid;
 

@@ -127,7 +127,7 @@ int BPF_PROG(http_state, struct sock *sk, int oldstate, int newstate)
 	if (conn->answering == A_CLOSE && was_cut(sk, conn))
 		conn->answering = A_LENGTH; /* its end never left */
 	give_up_all(conn, bpf_sk_storage_get(&queues, sk, NULL, 0),
-		    sk->sk_err ? E_RESET : error_of(oldstate));
+		    error_at_end(sk, conn, oldstate));
 	return 0;
 }
 

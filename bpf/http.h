@@ -33,6 +33,7 @@ enum http_error {
 	E_SERVER_CLOSED = 1,
 	E_CLIENT_CLOSED,
 	E_RESET,
+	E_TIMEOUT,
 };
 
 /* why a request was not counted or not told; in the order of harness/agent/http.py */
@@ -146,6 +147,7 @@ struct http_conn {
 	__u64 first_ns; /* when something of it left first; only while `answering` */
 	__u32 claimed;	/* requests that somebody ends or has ended: the two ends may meet */
 	__u32 body_seq; /* where the body of the last request begins, if that is O_CHUNKED */
+	__u32 received; /* segments with data until it was released, if it still had to send */
 };
 
 /* one per socket whose client does not wait for responses */

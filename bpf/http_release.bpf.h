@@ -3,13 +3,36 @@
 #ifndef __HTTP_RELEASE_BPF_H
 #define __HTTP_RELEASE_BPF_H
 
-#define AF_INET 2
+#define AF_INET	   2
+#define ECONNRESET 104
+#define ETIMEDOUT  110
 
 static __always_inline __u32 error_of(__u32 state)
 {
 	if (state == BPF_TCP_CLOSE_WAIT)
 		return E_CLIENT_CLOSED;
 	return state == BPF_TCP_CLOSE ? E_RESET : E_SERVER_CLOSED;
+}
+
+/*
+ * Whether data arrived after its server had closed it, which the kernel answers by an RST: its
+ * error is then the same as after one of the client's.
+ */
+static __always_inline bool was_late(struct sock *sk, struct http_conn *conn)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+
+	return tp && conn->received && tp->data_segs_in != conn->received;
+}
+
+/* who ended a connection that has this error; the server had closed it before, or not */
+static __always_inline __u32 error_at_end(struct sock *sk, struct http_conn *conn, __u32 before)
+{
+	if (!sk->sk_err)
+		return error_of(before);
+	if (sk->sk_err == ETIMEDOUT)
+		return E_TIMEOUT;
+	return sk->sk_err == ECONNRESET && was_late(sk, conn) ? E_SERVER_CLOSED : E_RESET;
 }
 
 /* whether a connection ended before its server had ended it: by a FIN, behind all that left */
@@ -42,7 +65,10 @@ static __always_inline void give_up_all(struct http_conn *conn, struct http_queu
 	}
 }
 
-/* whether what still waits to be sent may be the rest of the response: then that ends it */
+/*
+ * Whether what still waits to be sent may be the rest of the response: then that ends it, and how
+ * much was received by now is kept.
+ */
 static __always_inline bool still_sends(struct bpf_sock *sk, struct http_conn *conn)
 {
 	struct tcp_sock *tp = (struct tcp_sock *)sk;
@@ -54,7 +80,10 @@ static __always_inline bool still_sends(struct bpf_sock *sk, struct http_conn *c
 	sent = BPF_CORE_READ(tp, snd_nxt);
 	if (written == sent)
 		return false;
-	return conn->answering != A_LENGTH || conn->left <= (__u32)(written - conn->out_seq);
+	if (conn->answering == A_LENGTH && conn->left > (__u32)(written - conn->out_seq))
+		return false;
+	conn->received = BPF_CORE_READ(tp, data_segs_in);
+	return true;
 }
 
 /* of a connection whose socket never sent or received anything by itself */

@@ -80,7 +80,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--bpf", type=Path, default=objects.folder(), help="directory of the BPF objects"
     )
-    parser.add_argument("--btf", type=Path, default=_KERNEL_BTF, help="the kernel's BTF")
+    parser.add_argument(
+        "--btf",
+        type=Path,
+        default=_KERNEL_BTF,
+        help="the kernel's BTF; a file of it does for `profile`",
+    )
     return parser
 
 

@@ -20,7 +20,7 @@ METHODS = (
     "", "GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS", "CONNECT", "TRACE", "_OTHER",
 )  # fmt: skip
 # enum http_error: who ended a connection before the response did
-ERRORS = ("", "server_closed", "client_closed", "connection_reset")
+ERRORS = ("", "server_closed", "client_closed", "connection_reset", "timeout")
 
 # advised by the semantic conventions for http.server.request.duration, in seconds; those below
 # tell services apart that answer within 5 ms

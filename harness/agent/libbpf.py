@@ -170,7 +170,7 @@ class Object:
             raise AgentError(
                 f"The kernel's type information {btf} is missing.",
                 "The kernel was built without CONFIG_DEBUG_INFO_BTF.",
-                "Use a distribution kernel with BTF, or give a matching BTF file with --btf.",
+                "Use a kernel with BTF; `profile` alone does with a file of it: --btf FILE.",
             )
         options = _OpenOptions(sz=ctypes.sizeof(_OpenOptions))
         if btf != KERNEL_BTF:

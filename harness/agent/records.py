@@ -26,7 +26,7 @@ LAYOUTS = {
     "peer": _PEER,
     "connects": _CONNECTS,
 }
-_TRANSPORTS = {6: "tcp", 17: "udp"}
+_TRANSPORTS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp"}  # `network.type` says which of ICMP
 _REMEMBERED = 4096
 
 
@@ -88,9 +88,10 @@ class Records:
             "network.transport": _TRANSPORTS.get(protocol, str(protocol)),
             "network.type": f"ipv{peer.version}",
             "network.peer.address": str(peer),
-            "network.peer.port": port,
             "guard.count": count,
         }
+        if attributes["network.transport"] != "icmp":  # which has no ports
+            attributes["network.peer.port"] = port
         of = self._containers.find(group)
         return Log(EVENT_NAMES["connect"], first_ns, attributes, container=of)
 

@@ -80,7 +80,10 @@ def _python() -> Iterator[Finding]:
 
 def _kernel() -> Iterator[Finding]:
     release = os.uname().release
-    fix = "Use a kernel with CONFIG_DEBUG_INFO_BTF=y; all current distributions have it."
+    fix = (
+        "Use a kernel with CONFIG_DEBUG_INFO_BTF=y; all current distributions have it. Without, an"
+        " agent of `profile` alone runs, where it is given this kernel's BTF: --btf FILE."
+    )
     has_btf = bpf_features.BTF.exists()
     yield _verdict("BTF", has_btf, f"{release}, {bpf_features.BTF if has_btf else 'no BTF'}", fix)
     jit = _text("/proc/sys/net/core/bpf_jit_enable")

@@ -31,6 +31,7 @@
 #define READ_4(a, b, c, d)   ((a)->b->c->d)
 #define FOURTH(a, b, c, d, name, ...) name
 #define BPF_CORE_READ(...)   FOURTH(__VA_ARGS__, READ_4, READ_3, READ_2, )(__VA_ARGS__)
+#define BPF_CORE_READ_INTO(to, a, b, c) __builtin_memcpy(to, (a)->b->c, sizeof(*(to)))
 
 struct qstr {
 	__u32 len;
@@ -86,8 +87,15 @@ struct pid {
 	__u32 level;
 	struct upid numbers[40];
 };
+struct signal_struct {
+	struct {
+		int counter;
+	} live;
+};
 struct task_struct {
 	int pid, tgid;
+	char comm[16];
+	struct signal_struct *signal;
 	struct task_struct *real_parent, *group_leader;
 	__u64 start_boottime, self_exec_id;
 	struct pid *thread_pid;

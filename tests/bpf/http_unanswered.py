@@ -8,6 +8,7 @@ for more from the client and then sends the rest, /until answers up to the end o
 /chunks closes it in the middle of a chunked response, /trailers behind the trailers of one, /torn
 behind one whose last bytes leave apart, /upload reads a chunked request to its end before it
 answers; any other path is never answered, and the connection is closed when the client's end is.
+Behind a path ?impatient has the kernel give up soon where the client takes nothing.
 One that is `deaf` accepts no connection.
 """
 
@@ -35,7 +36,9 @@ def serve(connection: socket.socket) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with connection, contextlib.suppress(OSError):
         while asked := connection.recv(65536):
-            path = asked.split(b" ")[1]
+            path, _, query = asked.split(b" ")[1].partition(b"?")
+            if query == b"impatient":
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 300)
             if path == b"/half":
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
             elif path in (b"/large", b"/held"):

@@ -161,6 +161,24 @@ def test_without_btf(refused: Any, tmp_path: Path) -> None:
     line = refused("--btf", str(tmp_path / "vmlinux"))
     assert "type information" in line["what"]
     assert "BTF" in line["next_step"]
+    assert "`profile` alone" in line["next_step"]
+
+
+def test_profile_alone_does_with_a_file_of_btf(
+    launch: Any, refused: Any, service: Any, tmp_path: Path
+) -> None:
+    """In a mount namespace in which the kernel's own cannot be seen."""
+    copy, socket = tmp_path / "btf", tmp_path / "socket"
+    copy.write_bytes(Path("/sys/kernel/btf/vmlinux").read_bytes())
+    hide = 'mount -t tmpfs none /sys/kernel/btf && exec "$0" "$@"'
+    where = {"through": ("unshare", "--mount", "sh", "-c", hide)}
+    options = ("--btf", str(copy))
+    url = "http://127.0.0.1:9"
+    log = tmp_path / "profile.log"
+    process, line = launch(log, "profile", socket, service.path, url, *options, **where)
+    processes.stop(process)
+    assert line["ready"], line
+    assert "kernel BTF" in refused(*options, **where)["why"]
 
 
 def test_without_the_capabilities(refused: Any) -> None:

@@ -8,14 +8,14 @@ import signal
 import struct
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.agent import ended, policy_paths
 from harness.agent import policy as policies
-from harness.agent import policy_paths
 from harness.agent.libbpf import Object
 from harness.agent.policy import Rule
 from tests.bpf.guarded import counted, logs, policy
@@ -148,12 +148,12 @@ def test_who_opened_is_told_though_the_first_thread_had_ended_long_before(
     assert (opened["process.pid"], counts["lost"]) == (process.pid, 0)
 
 
-@pytest.fixture
-def watched(bpf_objects: Path, service: Any) -> Iterator[Object]:
-    """The kernel half alone, with two slots to work in, telling of what the cgroup executes."""
-    with closing(Object(bpf_objects / "guard.bpf.o")) as obj:
+@contextmanager
+def alone(objects: Path, service: Any, name: str) -> Iterator[Object]:
+    """One program of the kernel half, with two slots to work in, of what the cgroup does."""
+    with closing(Object(objects / "guard.bpf.o")) as obj:
         for program in obj.programs:
-            if program.name != "on_exec":
+            if program.name != name:
                 program.skip()
         obj.map("scratches").resize(2)
         obj.set("targ_slots", 2)
@@ -161,12 +161,66 @@ def watched(bpf_objects: Path, service: Any) -> Iterator[Object]:
         directory = os.open(service.path, os.O_RDONLY | os.O_DIRECTORY)
         obj.map("scope").update(bytes(4), directory.to_bytes(4, sys.byteorder))
         os.close(directory)
+        link = obj.program(name).attach()
+        yield obj
+        link.destroy()
+
+
+# Threads that have a name of their own and wait, and what the process does with them.
+THREADS = """
+import ctypes, os, platform, threading, time
+number = {"x86_64": 60, "aarch64": 93}[platform.machine()]
+go = threading.Event()
+leader = f"/proc/self/task/{os.getpid()}/stat"
+def wait_and(do=lambda: None):
+    with open(f"/proc/self/task/{threading.get_native_id()}/comm", "w") as file:
+        file.write("worker")
+    go.wait()
+    do()
+def outlive():
+    while open(leader).read().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.01)
+    os._exit(0)
+threads = [threading.Thread(target=wait_and, daemon=True) for _ in range(20)]
+for each in threads: each.start()
+"""
+ENDINGS = {
+    "threads first": "go.set()\nfor each in threads: each.join()",
+    "all at once": "os._exit(0)",
+    "the first thread first": (
+        "threading.Thread(target=wait_and, args=(outlive,)).start(); go.set()\n"
+        "ctypes.CDLL(None).syscall(number, 0)"
+    ),
+    "as another program": (
+        "execute = lambda: os.execv('/bin/true', ['true'])\n"
+        "threading.Thread(target=wait_and, args=(execute,)).start(); go.set(); time.sleep(60)"
+    ),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_process_ends_once_however_many_threads_it_has(
+    bpf_objects: Path, service: Any, ending: str
+) -> None:
+    with alone(bpf_objects, service, "on_exit") as obj:
+        code = THREADS + ENDINGS[ending]
+        started = [service.start(sys.executable, "-S", "-c", code) for _ in range(7)]
+        assert [each.wait(60) for each in started] == [0] * 7
+        assert int.from_bytes(obj.get("exits"), sys.byteorder) == 7
+        found = {key: ended.LAYOUT.unpack(value)[4] for key, value in obj.map("ended").items()}
+        name = "true" if ending == "as another program" else Path(sys.executable).name
+        comm = name.encode()[:15].ljust(16, b"\0")
+        assert found == {each.pid.to_bytes(4, sys.byteorder): comm for each in started}
+
+
+@pytest.fixture
+def watched(bpf_objects: Path, service: Any) -> Iterator[Object]:
+    """The kernel half alone, telling of what the cgroup executes."""
+    with alone(bpf_objects, service, "on_exec") as obj:
         rules = (Rule("all", "exec", ("*",), "report"),)
         for key, value in policy_paths.tries(rules)[0].items():
             obj.map("prefixes").update(key, value)
-        link = obj.program("on_exec").attach()
         yield obj
-        link.destroy()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import socket
 import sys
 from pathlib import Path
@@ -59,6 +60,10 @@ def taker(request: pytest.FixtureRequest) -> Any:
         receiving.bind((request.param, 0))
         receiving.settimeout(0.2)
         yield receiving
+
+
+def _kernel() -> tuple[int, ...]:
+    return tuple(int(part) for part in platform.release().split(".")[:2])
 
 
 def _has_ipv6() -> bool:
@@ -169,6 +174,49 @@ def test_who_asks_for_a_route_is_not_told_of(service: Any, start_agent: Any, rec
     agent.call("flush")
     (told,) = logs(receiver, "network.connect")
     assert (told["network.transport"], told["network.peer.port"]) == ("tcp", 0)
+
+
+# connects a ping socket, sends an echo request and waits for the reply
+PING = """
+import socket, sys, time
+from pathlib import Path
+from tests.bpf.http_early import enter
+enter()
+Path("/proc/sys/net/ipv4/ping_group_range").write_text("0 0")
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+protocol = socket.IPPROTO_ICMPV6 if ":" in sys.argv[1] else socket.IPPROTO_ICMP
+with socket.socket(family, socket.SOCK_DGRAM, protocol) as pinger:
+    pinger.settimeout(10)
+    try:
+        pinger.connect((sys.argv[1], int(sys.argv[2])))
+    except PermissionError:
+        time.sleep(20)
+    pinger.send((b"\\x80" if ":" in sys.argv[1] else b"\\x08") + bytes(6) + b"\\1")
+    assert pinger.recv(100)
+"""
+
+
+@pytest.mark.skipif(_kernel() < (6, 1), reason="this kernel asks no program about ping sockets")
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_who_connects_a_ping_socket_is_told_of_without_a_port_and_killed_by_a_rule(
+    tmp_path: Path, service: Any, start_agent: Any, receiver: Any, host: str
+) -> None:
+    if ":" in host and not _has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    agent = start_agent("guard")
+    for port in ("0", "9"):  # which means nothing
+        assert service.start(sys.executable, "-c", PING, host, port).wait(20) == 0
+    agent.call("flush")
+    told = logs(receiver, "network.connect")
+    agent.call("off")
+    killing = start_agent("guard", *policy(tmp_path, ("connect", host, "kill")))
+    assert service.start(sys.executable, "-c", PING, host, "0").wait(20) == -9
+    killing.call("flush")
+    denied = logs(receiver, "network.connect")[len(told) :]
+    assert [each["guard.action"] for each in (*told, *denied)] == ["report"] * 2 + ["kill"]
+    for each in (*told, *denied):
+        assert (each["network.transport"], each["network.peer.address"]) == ("icmp", host)
+        assert "network.peer.port" not in each
 
 
 # connects, and becomes another program at once

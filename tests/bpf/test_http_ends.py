@@ -15,6 +15,7 @@ import pytest
 
 from tests.bpf.http_seen import ends
 from tests.bpf.http_unanswered import LARGE
+from tests.bpf.loopback import await_closed, await_received
 from tests.waiting import until
 
 pytestmark = pytest.mark.bpf
@@ -34,6 +35,8 @@ def leave(port: int, path: str, *, read: bool = True, reset: bool = False) -> No
         client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         while read and client.recv(4096):
             pass
+        if not read:
+            await_received(client)
         if reset:
             reset_at_close(client)
 
@@ -45,7 +48,7 @@ def reset_at_close(client: socket.socket) -> None:
 
 def await_events(agent: Any, events: int) -> dict[str, Any]:
     """What is told when so many requests ended: the server notices a little later."""
-    until(lambda: agent.call("stats")["events"] >= events)
+    assert until(lambda: agent.call("stats")["events"] >= events)
     told: dict[str, Any] = agent.call("flush")
     return told
 
@@ -89,6 +92,7 @@ def test_what_is_never_answered_takes_no_room_of_routes(
             client.sendall(head + (b"0\r\n\r\n" if whole else b"5\r\nhe"))
             if whole:
                 assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
+            await_received(client)
             reset_at_close(client)
     leave(unanswered, "/until")
     assert await_events(agent, 603)["lost"] == 0
@@ -152,7 +156,7 @@ def test_a_response_that_still_leaves_when_the_server_closes_is_whole(
             client.settimeout(10)
             client.connect(("127.0.0.1", unanswered))
             client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-            time.sleep(0.2)
+            await_closed(unanswered, client.getsockname()[1])
             assert agent.call("stats")["events"] == before
             while client.recv(65536):
                 pass
@@ -210,6 +214,7 @@ def test_requests_of_a_server_that_is_killed(
         while client.recv(4096)[-1:] != b"n":
             pass
         client.sendall(b"GET /stuck HTTP/1.1\r\nHost: x\r\n\r\n")
+        await_received(client)
     assert agent.call("flush")["events"] == 23
     service.started[0].kill()
     for client in clients:
@@ -233,6 +238,7 @@ def test_requests_that_wait_to_be_accepted_when_their_server_is_killed_or_their_
     clients = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(23)]
     for client in clients:
         client.sendall(b"GET /queued HTTP/1.1\r\nHost: x\r\n\r\n")
+        await_received(client)
     assert await_events(agent, 5)["events"] == 5
     service.started[0].kill()
     for client in clients:
@@ -258,16 +264,52 @@ def test_a_response_that_still_left_when_the_server_closed_and_is_cut_then(
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.settimeout(10)
             client.connect(("127.0.0.1", unanswered))
+            own_port = client.getsockname()[1]
             head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {body}\r\n\r\n"
             with contextlib.suppress(ConnectionError):
                 client.sendall(head.encode() + bytes(body))
-                assert client.recv(1, socket.MSG_PEEK)  # the server is at it; then it closes
-            time.sleep(0.2)
+            await_closed(unanswered, own_port)
             reset_at_close(client)
     assert await_events(agent, 10)["lost"] == 0
     assert ends(receiver) == {
         (path, 200, "connection_reset"): 5, (path, 200, "server_closed"): 5,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/large", "/endless", "/torn_large"])
+def test_a_server_ended_what_its_kernel_resets_for_an_upload_that_goes_on(
+    start_agent: Any, receiver: Any, unanswered: int, path: str
+) -> None:
+    """It had read all that was there when it closed, and what it had answered still left."""
+    agent = start_agent("http", "--sample", "1")
+    for before in range(5):
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.settimeout(10)
+            client.connect(("127.0.0.1", unanswered))
+            client.sendall(f"POST {path} HTTP/1.1\r\nContent-Length: 9\r\n\r\nsome".encode())
+            await_closed(unanswered, client.getsockname()[1])
+            assert agent.call("stats")["events"] == before
+            client.sendall(b" more")
+            assert until(lambda: client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+    assert await_events(agent, 5)["lost"] == 0
+    assert ends(receiver) == {(path, 200, "server_closed"): 5}
+    assert {receiver.attributes(span)["error.type"] for span in receiver.spans} == {"server_closed"}
+
+
+@pytest.mark.parametrize("path", ["/held", "/large"])
+def test_a_response_that_is_not_taken_until_the_kernel_gives_up(
+    start_agent: Any, receiver: Any, unanswered: int, path: str
+) -> None:
+    """Where the server waits for its client, and where it has closed its end before."""
+    agent = start_agent("http", "--sample", "1")
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", unanswered))
+        client.sendall(f"GET {path}?impatient HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert await_events(agent, 1)["lost"] == 0
+    assert ends(receiver) == {(path, 200, "timeout"): 1}
+    assert [receiver.attributes(span)["error.type"] for span in receiver.spans] == ["timeout"]
 
 
 def test_a_duration_is_that_of_the_whole_response(

@@ -155,6 +155,20 @@ def test_programs_ask_the_kernel_for_the_same_as_with_its_own_full_header(
     assert ("struct task_struct", "tgid") in {each[2:] for each in told["guard.bpf.o"]}
 
 
+@pytest.mark.skipif(not BTF.exists(), reason="this kernel has no BTF")
+def test_a_header_is_cut_for_the_programs_and_not_for_what_runs_in_the_agent(
+    tmp_path: Path,
+) -> None:
+    tree = tmp_path / "bpf"
+    shutil.copytree(BPF, tree, ignore=shutil.ignore_patterns(".output"))
+    (tree / "dataplane.c").write_text("#error none of the programs")
+    done = processes.run([str(tree / "vmlinux/make"), "x86_64", str(BTF)], timeout=300)
+    header = (tree / "vmlinux/x86_64/vmlinux.h").read_text()
+    assert "struct task_struct {" in header, done.stderr
+    for name in ("uint8_t", "uint64_t", "size_t"):  # <stdint.h>'s, which no program has
+        assert f" {name};" not in header
+
+
 @pytest.mark.parametrize("machine", MACHINES)
 def test_formats_are_those_of_the_protocols(tmp_path: Path, machine: str) -> None:
     sizes = {"iphdr": 20, "ipv6hdr": 40, "tcphdr": 20, "udphdr": 8, "in6_addr": 16}

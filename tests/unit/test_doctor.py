@@ -45,6 +45,8 @@ def test_without_root_it_says_so_and_tries_no_hook(monkeypatch: pytest.MonkeyPat
 
 def test_a_kernel_without_btf_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(bpf_features, "BTF", tmp_path / "absent")
+    assert "`profile` alone" in _named("BTF").fix
+    assert "--btf FILE" in _named("BTF").fix
     assert _named("BTF").status == "fail"
     assert "CONFIG_DEBUG_INFO_BTF" in _named("BTF").fix
 

@@ -36,6 +36,7 @@ struct pid;
 struct pid_namespace;
 struct pt_regs;
 struct qstr;
+struct signal_struct;
 struct sock;
 struct sock_cgroup_data;
 struct sock_common;
@@ -287,6 +288,10 @@ typedef __u32 __be32;
 typedef __u32 __wsum;
 
 typedef unsigned int fmode_t;
+
+typedef struct {
+	int counter;
+} atomic_t;
 
 typedef struct {
 	u32 attributes;
@@ -591,6 +596,10 @@ struct pid_namespace {
 	struct ns_common ns;
 };
 
+struct signal_struct {
+	atomic_t live;
+};
+
 struct task_struct {
 	struct mm_struct *mm;
 	unsigned int in_execve: 1;
@@ -600,8 +609,10 @@ struct task_struct {
 	struct task_struct *group_leader;
 	struct pid *thread_pid;
 	u64 start_boottime;
+	char comm[16];
 	struct fs_struct *fs;
 	struct files_struct *files;
+	struct signal_struct *signal;
 	u64 self_exec_id;
 };
 
@@ -612,6 +623,7 @@ struct tcp_sock {
 	u32 snd_nxt;
 	u32 srtt_us;
 	u64 bytes_received;
+	u32 data_segs_in;
 	u64 bytes_retrans;
 	u32 total_retrans;
 };
