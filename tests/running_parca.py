@@ -1,0 +1,46 @@
+"""A real Parca by itself, where its program is to be had; for tests of what is sent to it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from harness.linux import processes
+from harness.stack import catalog, client, config, supply
+from harness.stack.config import PROGRAMS, Stack
+from tests.waiting import until
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Stack]:
+    """A stack in which only Parca runs."""
+    offer = supply.choose(catalog.known()["parca"], supply.cache())
+    if offer is None:
+        pytest.skip("Parca cannot be had here")
+    if not offer.ready and not os.environ.get("HARNESS_PARCA"):
+        pytest.skip("Parca is not in the cache: `make parca` builds it, HARNESS_PARCA=1 lets tests")
+    program = supply.get(offer.component, supply.cache())
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+    stack = Stack(folder, ports={"parca.http": port})
+    log = folder / "parca.log"
+    process = processes.spawn([str(program), *config.write(stack, "parca")], log=log)
+    try:
+        assert until(lambda: process.poll() is not None or _answers(stack), 60)
+        assert process.poll() is None, log.read_text()
+        yield stack
+    finally:
+        processes.stop(process)
+
+
+def _answers(stack: Stack) -> bool:
+    try:
+        client.get(PROGRAMS["parca"].ready(stack))
+    except client.FAILURES:
+        return False
+    return True
