@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -16,15 +15,18 @@ from harness.stack.config import PROGRAMS, Stack
 from tests.waiting import until
 
 
+def require() -> Path:
+    """Its program; skip where it would have to be built."""
+    offer = supply.choose(catalog.known()["parca"], supply.cache())
+    if offer is None or not offer.ready or offer.program is None:
+        pytest.skip("Parca is not there: `make stack STACK=parca` builds it")
+    return offer.program
+
+
 @contextmanager
 def running(folder: Path) -> Iterator[Stack]:
     """A stack in which only Parca runs."""
-    offer = supply.choose(catalog.known()["parca"], supply.cache())
-    if offer is None:
-        pytest.skip("Parca cannot be had here")
-    if not offer.ready and not os.environ.get("HARNESS_PARCA"):
-        pytest.skip("Parca is not in the cache: `make parca` builds it, HARNESS_PARCA=1 lets tests")
-    program = supply.get(offer.component, supply.cache())
+    program = require()
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
     stack = Stack(folder, ports={"parca.http": port})
