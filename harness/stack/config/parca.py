@@ -16,7 +16,7 @@ from harness.wire import grpc_web, parca
 from harness.wire.pprof import Profile
 
 MEMORY_MB = 256
-"""What profiles may take before the oldest go, where half a day of one busy machine fits."""
+"""What profiles may take before all go at once: a stack of an export takes 440 bytes of it."""
 MARK = "mark"  # a label of what only proves that data flow
 NOBODY = "127.0.0.1:9"  # discard: where nobody is to be called
 AHEAD_NS = 10**9  # beyond now, for what has just happened
