@@ -13,7 +13,6 @@ from harness.wire import protobuf
 
 WRITE = "/parca.profilestore.v1alpha1.ProfileStoreService/WriteRaw"
 QUERY = "/parca.query.v1alpha1.QueryService/Query"
-TYPES = "/parca.query.v1alpha1.QueryService/ProfileTypes"
 NAME = "process_cpu"
 """What Parca's own agent and scrapes call CPU profiles: pages offer them under one name."""
 CPU = f"{NAME}:cpu:nanoseconds:cpu:nanoseconds:delta"
@@ -26,7 +25,7 @@ _TYPES = protobuf.messages(
         "Label": [("name", 1, "string"), ("value", 2, "string")],
         "LabelSet": [("labels", 1, "Label*")],
         "RawSample": [("raw_profile", 1, "bytes")],
-        "RawProfileSeries": [("labels", 1, "LabelSet"), ("samples", 2, "RawSample*")],
+        "RawProfileSeries": [("labels", 1, "LabelSet"), ("raw", 2, "RawSample*")],
         "WriteRawRequest": [("series", 2, "RawProfileSeries*"), ("normalized", 3, "bool")],
         "Timestamp": [("seconds", 1, "int64"), ("nanos", 2, "int32")],
         "MergeProfile": [
@@ -55,7 +54,7 @@ def add(request: Any, attributes: Mapping[str, str | int], profile: bytes) -> No
         {label(name): str(value) for name, value in attributes.items()}.items()
     ):
         series.labels.labels.add(name=name, value=value)
-    series.samples.add(raw_profile=profile)
+    series.raw.add(raw_profile=profile)
 
 
 def label(attribute: str) -> str:

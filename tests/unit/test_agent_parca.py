@@ -51,7 +51,7 @@ def written(message: bytes) -> dict[str, tuple[dict[str, str], Any]]:
     for series in parca.WriteRawRequest.FromString(message).series:
         labels = {each.name: each.value for each in series.labels.labels}
         assert len(labels) == len(series.labels.labels)  # Parca refuses two of a name
-        (sample,) = series.samples
+        (sample,) = series.raw
         found[labels.get("container_id", "")] = labels, Profile.FromString(sample.raw_profile)
     return found
 

@@ -45,7 +45,7 @@ def keeping(server: Parca) -> list[str]:
     def write(message: bytes) -> bytes:
         (series,) = parca.WriteRawRequest.FromString(message).series
         labels = {each.name: each.value for each in series.labels.labels}
-        kept[f'{parca.CPU}{{mark="{labels["mark"]}"}}'] = series.samples[0].raw_profile
+        kept[f'{parca.CPU}{{mark="{labels["mark"]}"}}'] = series.raw[0].raw_profile
         return b""
 
     def query(message: bytes) -> bytes:
