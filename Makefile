@@ -1,6 +1,7 @@
 # make evaluate   set up what is missing, run the quick experiment, say where the report is
 # make test       set up what is missing, run every test that this machine can run
 # make stack      get the observability stack's programs (ten minutes where they are built): then it is tested, too
+#                 (STACK=parca gets that one, too, which a stack has on request)
 # make test-stack the same, and only its tests
 # make data      install pandas and pyarrow too: harness export, harness.results.frames
 # make helm       helm alone, built once: then the chart for clusters is tested, too
@@ -24,6 +25,7 @@ EXPERIMENT ?= quick
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 HOURS ?= 1
+STACK ?=
 
 evaluate:
 	@echo 'First what is missing is set up: a minute where packages are cached, up to ten where they are not.'
@@ -37,7 +39,7 @@ test: setup setup-test
 data: .venv/data
 
 stack: setup
-	$(BIN)/python -m harness.stack.selection
+	$(BIN)/python -m harness.stack.selection $(STACK)
 
 test-stack: setup setup-test
 	HARNESS_STACK=1 $(BIN)/python -m pytest -m stack $(PYTEST_ARGS)

@@ -198,11 +198,14 @@ class Receiver(Protocol):
 
     `poll_seconds` is how often it is to be asked, while it is watched, what is new; 0 where it
     notes the arrival of everything itself. `keepers` are the components that keep what arrives, by
-    kind of telemetry: the name and the title of each.
+    kind of telemetry: the name and the title of each. `profiles_url` is where profiles are kept
+    that do not come by OTLP; empty if they are not.
     """
 
     @property
     def url(self) -> str: ...
+    @property
+    def profiles_url(self) -> str: ...
     @property
     def cgroups(self) -> Mapping[str, Path]: ...
     @property

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import logging
-import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
-from urllib.parse import SplitResult, urlsplit
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
@@ -18,15 +15,12 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from harness.agent import encoding
-from harness.agent.errors import AgentError, LaterError, RefusedError, UnansweredError
+from harness.agent.errors import RefusedError
 from harness.agent.origin import Origin, listed
+from harness.agent.posts import Posts
 from harness.agent.telemetry import Log, ProfileBatch, Readings, Spans
 
-_TIMEOUT_SECONDS = 5.0
-_LATER = (408, 429)  # what is refused now, and may be taken at another time; so may all from 500 on
-_LONGEST_SECONDS = 30.0  # that a receiver is left alone, whatever it asks for
 _PROTOBUF = "application/x-protobuf"
-_NEXT_STEP = "Check that an OTLP/HTTP receiver listens there."
 _log = logging.getLogger("harness.agent")
 
 T = TypeVar("T")
@@ -41,15 +35,8 @@ class Exporter:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
-        parts = _parts(self._url)
-        self._path = parts.path
-        self._headers = {
-            "Content-Type": _PROTOBUF,
-            "User-Agent": "harness-agent",
-            **dict(listed("OTEL_EXPORTER_OTLP_HEADERS")),
-        }
-        self._connection = _connection(parts)
+        headers = {"Content-Type": _PROTOBUF, **dict(listed("OTEL_EXPORTER_OTLP_HEADERS"))}
+        self._receiver = Posts("--otlp", url, "an OTLP/HTTP receiver", headers)
         self._said: set[str] = set()  # metrics of which points were left out
 
     def send_metrics(self, batch: Iterable[tuple[Origin, Readings]]) -> int:
@@ -97,7 +84,7 @@ class Exporter:
 
     def close(self) -> None:
         """Hang up."""
-        self._connection.close()
+        self._receiver.close()
 
     def _encoded(self, what: str, encode: Callable[[T], E], batch: T) -> E:
         try:
@@ -111,47 +98,8 @@ class Exporter:
 
     def _post(self, place: str, what: str, body: bytes) -> bytes:
         """What the receiver says to it, if that is OTLP."""
-        try:
-            answer, said = self._asked(f"{self._path}/{place}", body)
-        except (OSError, http.client.HTTPException) as error:
-            self._connection.close()
-            silent = f"The receiver did not acknowledge them within {_TIMEOUT_SECONDS:g} s."
-            raise UnansweredError(
-                f"The {what} did not reach {self._url}.",
-                silent if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}.",
-                _NEXT_STEP,
-            ) from error
-        if answer.status >= 300:
-            raise self._not_taken(what, answer)
-        return said if answer.getheader("Content-Type", "").startswith(_PROTOBUF) else b""
-
-    def _not_taken(self, what: str, answer: http.client.HTTPResponse) -> AgentError:
-        why = f"The receiver answered with status {answer.status}."
-        if answer.status < 500 and answer.status not in _LATER:
-            return RefusedError(
-                f"{self._url} refuses the {what} for good.",
-                why,
-                "Check what it takes, and that it is an OTLP/HTTP receiver.",
-            )
-        asked = answer.getheader("Retry-After") or ""
-        seconds = min(float(asked), _LONGEST_SECONDS) if asked.isdecimal() else 0.0
-        return LaterError(f"The {what} did not reach {self._url}.", why, _NEXT_STEP, seconds)
-
-    def _asked(self, path: str, body: bytes) -> tuple[http.client.HTTPResponse, bytes]:
-        """The answer and what it holds; asked twice if a kept connection had ended meanwhile."""
-        was_kept = self._connection.sock is not None
-        try:
-            return self._answered(path, body)
-        except (ConnectionError, http.client.HTTPException):
-            if not was_kept:
-                raise
-            self._connection.close()
-            return self._answered(path, body)
-
-    def _answered(self, path: str, body: bytes) -> tuple[http.client.HTTPResponse, bytes]:
-        self._connection.request("POST", path, body, self._headers)
-        answer = self._connection.getresponse()
-        return answer, answer.read()
+        answer = self._receiver.post(f"/{place}", what, body)
+        return answer.said if answer.kind.startswith(_PROTOBUF) else b""
 
 
 def _rejected_profiles(said: bytes) -> int:
@@ -162,29 +110,3 @@ def _rejected_profiles(said: bytes) -> int:
         answer = profiles_service_pb2.ExportProfilesServiceResponse.FromString(said)
         return answer.partial_success.rejected_profiles
     return 0
-
-
-def _parts(url: str) -> SplitResult:
-    """AgentError if nothing can be sent to it."""
-    why = "It begins with http:// or https:// and the receiver's host."
-    try:
-        parts = urlsplit(url)
-        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
-            return parts
-    except ValueError as error:  # such as a port that is no number
-        why = f"{error}."
-    raise AgentError(
-        f"--otlp {url} is no URL of an OTLP/HTTP receiver.", why,
-        "The usual one is http://127.0.0.1:4318.",
-    )  # fmt: skip
-
-
-def _connection(to: SplitResult) -> http.client.HTTPConnection:
-    host = to.hostname or ""
-    if to.scheme == "http":
-        return http.client.HTTPConnection(host, to.port, timeout=_TIMEOUT_SECONDS)
-    import ssl  # some MB that most agents do without
-
-    trusted = os.environ.get("OTEL_EXPORTER_OTLP_CERTIFICATE") or None
-    context = ssl.create_default_context(cafile=trusted)
-    return http.client.HTTPSConnection(host, to.port, timeout=_TIMEOUT_SECONDS, context=context)

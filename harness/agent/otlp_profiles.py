@@ -11,7 +11,7 @@ format is OTLP's v1development, whose next one may be another.
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from opentelemetry.proto.collector.profiles.v1development.profiles_service_pb2 import (
@@ -57,7 +57,7 @@ class Profiles:
     def add(
         self,
         container: Container | None,
-        frames: Iterable[Frame],
+        frames: Sequence[Frame],
         count: int,
         attributes: Mapping[str, str | int],
     ) -> None:

@@ -1,10 +1,8 @@
 """pprof profiles (profile.proto, gzipped); written by the profile agent, rewritten by the report.
 
-    builder = Builder(started_ns, duration_ns, period_ns)
-    builder.add([Frame(name="hot", file="app.py", line=3)], count=5, pid=42, tid=42)
-    write(builder.profile, Path("profile.pb.gz"))
-
-https://github.com/google/pprof/blob/main/proto/profile.proto
+builder = Builder(started_ns, duration_ns, period_ns)
+builder.add([Frame(name="hot", file="app.py", line=3)], count=5, pid=42, tid=42)
+write(builder.profile, Path("profile.pb.gz"))
 """
 
 from __future__ import annotations
@@ -15,56 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-
 from harness.agent.text import text
 from harness.wire.files import write_whole
-
-# message -> its fields: (name, number, type); a "*" repeats it, a capital is a message
-_SCHEMA = {
-    "ValueType": [("type", 1, "int64"), ("unit", 2, "int64")],
-    "Label": [("key", 1, "int64"), ("str", 2, "int64"), ("num", 3, "int64")],
-    "Sample": [("location_id", 1, "uint64*"), ("value", 2, "int64*"), ("label", 3, "Label*")],
-    "Mapping": [
-        ("id", 1, "uint64"),
-        ("memory_start", 2, "uint64"),
-        ("memory_limit", 3, "uint64"),
-        ("file_offset", 4, "uint64"),
-        ("filename", 5, "int64"),
-        ("build_id", 6, "int64"),
-        ("has_functions", 7, "bool"),
-        ("has_filenames", 8, "bool"),
-        ("has_line_numbers", 9, "bool"),
-    ],
-    "Line": [("function_id", 1, "uint64"), ("line", 2, "int64")],
-    "Location": [
-        ("id", 1, "uint64"),
-        ("mapping_id", 2, "uint64"),
-        ("address", 3, "uint64"),
-        ("line", 4, "Line*"),
-    ],
-    "Function": [
-        ("id", 1, "uint64"),
-        ("name", 2, "int64"),
-        ("system_name", 3, "int64"),
-        ("filename", 4, "int64"),
-        ("start_line", 5, "int64"),
-    ],
-    "Profile": [
-        ("sample_type", 1, "ValueType*"),
-        ("sample", 2, "Sample*"),
-        ("mapping", 3, "Mapping*"),
-        ("location", 4, "Location*"),
-        ("function", 5, "Function*"),
-        ("string_table", 6, "string*"),
-        ("time_nanos", 9, "int64"),
-        ("duration_nanos", 10, "int64"),
-        ("period_type", 11, "ValueType"),
-        ("period", 12, "int64"),
-        ("default_sample_type", 14, "int64"),
-    ],
-}
-
+from harness.wire.pprof import Profile
 
 Labels = tuple[tuple[str, str], ...]
 """Names and values, beside the numbers of process and thread."""
@@ -101,35 +52,11 @@ class Stack:
     labels: Labels = ()
 
 
-def _message_type() -> Any:
-    field_type = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(
-        name="harness/profile.proto", package="perftools.profiles", syntax="proto3"
-    )
-    for message, fields in _SCHEMA.items():
-        described = file.message_type.add(name=message)
-        for name, number, kind in fields:
-            field = described.field.add(name=name, number=number)
-            plain = kind.rstrip("*")
-            field.label = field_type.LABEL_REPEATED if kind != plain else field_type.LABEL_OPTIONAL
-            if plain in _SCHEMA:
-                field.type = field_type.TYPE_MESSAGE
-                field.type_name = f".perftools.profiles.{plain}"
-            else:
-                field.type = getattr(field_type, f"TYPE_{plain.upper()}")
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("perftools.profiles.Profile"))
-
-
-_Profile = _message_type()
-
-
 class Builder:
     """Collects stacks into one profile of CPU samples taken every `period_ns` of CPU time."""
 
     def __init__(self, started_ns: int, duration_ns: int, period_ns: int) -> None:
-        self.profile: Any = _Profile(
+        self.profile: Any = Profile(
             time_nanos=started_ns, duration_nanos=duration_ns, period=period_ns
         )
         self._ids: dict[Any, int] = {}
@@ -214,7 +141,7 @@ def write(profile: Any, path: Path) -> None:
 
 def read(path: Path) -> Any:
     """Read a gzipped profile message."""
-    profile = _Profile()
+    profile = Profile()
     profile.ParseFromString(gzip.decompress(path.read_bytes()))
     return profile
 

@@ -1,4 +1,4 @@
-"""`profile`: CPU stacks of one cgroup as pprof files and OTLP profiles; made by `__main__`.
+"""`profile`: CPU stacks of one cgroup as pprof files, OTLP profiles, or to Parca; for `__main__`.
 
 With `--containers` each sample is its container's: in metrics and profiles, by labels in files.
 Functions of Python are named here, because their names live in the process. Native, Go, Java and
@@ -14,11 +14,10 @@ import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from harness.agent import cgroup, containers, jvm, layouts, pid_namespace, pprof
 from harness.agent.bounded import Answers
@@ -31,12 +30,9 @@ from harness.agent.pprof import Frame, Mapping
 from harness.agent.profile_samples import SAMPLE, UNCONTAINED_BYTES, Samples, labels
 from harness.agent.python_frames import Interpreters
 from harness.agent.python_layouts import INTERPRETER
-from harness.agent.telemetry import Counts, Point, ProfileBatch, Telemetry, counter
+from harness.agent.telemetry import Counts, Point, Stacks, Telemetry, counter
 from harness.agent.together import Together
 from harness.agent.unwinding import CHOICES, Unwinding
-
-if TYPE_CHECKING:
-    from harness.agent.otlp_profiles import Profiles
 
 _KERNEL = Mapping(1 << 63, (1 << 64) - 1, 0, "[kernel.kallsyms]")
 _EVENTS, _NO_ROOM, _UNWALKED = 0, 1, 2  # enum total of profile.bpf.c
@@ -49,7 +45,7 @@ _FULL = "maps_full"
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """--frequency, --unwind, --pprof, --containers, --profiles."""
+    """--frequency, --unwind, --pprof, --containers, --profiles, --parca."""
     containers.add_option(parser)
     parser.add_argument("--frequency", type=int, default=19, help="samples per second and CPU")
     parser.add_argument(
@@ -62,6 +58,9 @@ def add_options(parser: ArgumentParser) -> None:
         default="off",
         help="send stacks, too, as OTLP profiles (v1development), which not every receiver takes",
     )
+    parser.add_argument(
+        "--parca", metavar="URL", default="", help="send stacks to a Parca, which takes no OTLP"
+    )
 
 
 def create(options: Namespace) -> Profile:
@@ -73,6 +72,11 @@ def create(options: Namespace) -> Profile:
         )
     if options.pprof is not None and not options.pprof.is_dir():
         raise AgentError(f"--pprof {options.pprof} is not a directory.", next_step="Create it.")
+    if options.parca and options.profiles == "on":
+        raise AgentError(
+            "Stacks go to one receiver, and --profiles and --parca name two.",
+            next_step="Leave one of them out.",
+        )
     return Profile(
         options.cgroup,
         options.frequency,
@@ -80,7 +84,7 @@ def create(options: Namespace) -> Profile:
         options.pprof,
         containers.asked(options),
         Unwinding(options.unwind),
-        sends=options.profiles == "on",
+        _to_parca if options.parca else _as_otlp if options.profiles == "on" else None,
     )
 
 
@@ -107,10 +111,9 @@ class Profile:
         output: Path | None,
         containers: Together,
         unwinding: Unwinding,
-        *,
-        sends: bool = False,
+        sends: Callable[[int, int, int], Stacks] | None = None,
     ) -> None:
-        self._sends = sends
+        self._sends = sends  # makes what is sent of a drain
         self._unwinding = unwinding
         self._containers = containers
         self._cgroup, self._output = directory, output
@@ -233,12 +236,12 @@ class Profile:
                 self._read.add((number, python))
                 self._python.frames(self._images.find(pid, number), self._stack(python) or ())
 
-    def _drain(self) -> tuple[pprof.Builder | None, ProfileBatch | None]:
+    def _drain(self) -> tuple[pprof.Builder | None, Stacks | None]:
         """Count what was sampled; what a file is made of, and what is sent, if any."""
         now = time.time_ns()
         spent = self._since_ns, now - self._since_ns, self._period_ns
         builder = pprof.Builder(*spent) if self._output else None
-        sent = _profiles(*spent) if self._sends else None
+        sent = self._sends(*spent) if self._sends else None
         refreshed: set[int] = set()
         for key, value in self._object.map("samples").drain():
             pid, tid, number, *stacks, of = _read(key)
@@ -287,8 +290,14 @@ class Profile:
         return struct.unpack_from(f"={depth}Q", value, 8)
 
 
-def _profiles(began_ns: int, duration_ns: int, period_ns: int) -> Profiles:
+def _as_otlp(began_ns: int, duration_ns: int, period_ns: int) -> Stacks:
     from harness.agent.otlp_profiles import Profiles  # only who sends has its messages
+
+    return Profiles(began_ns, duration_ns, period_ns)
+
+
+def _to_parca(began_ns: int, duration_ns: int, period_ns: int) -> Stacks:
+    from harness.agent.parca import Profiles
 
     return Profiles(began_ns, duration_ns, period_ns)
 

@@ -44,7 +44,7 @@ class Runtime:
         self._interval_seconds = options.interval
         gather = 0.0 if self._alone else _GATHER_SECONDS
         self._outbox = Outbox(
-            Exporter(options.otlp), gather_seconds=gather, burst_gather_seconds=_GATHER_SECONDS
+            _exporter(options), gather_seconds=gather, burst_gather_seconds=_GATHER_SECONDS
         )
         self._sending = Attempts()
         share_heap()
@@ -129,6 +129,14 @@ class Runtime:
                 each.give_up()
         for each in self._hosted:
             each.end()
+
+
+def _exporter(options: Namespace) -> Exporter:
+    if not getattr(options, "parca", ""):  # only who profiles knows it
+        return Exporter(options.otlp)
+    from harness.agent.parca import ToParca  # with messages that most agents do without
+
+    return ToParca(options.otlp, options.parca)
 
 
 def block_signals() -> None:

@@ -20,10 +20,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from harness.agent.container import Container
 from harness.agent.origin import Origin
+
+if TYPE_CHECKING:
+    from harness.agent.pprof import Frame
 
 Value = str | int | float | bool | Sequence[str]
 Attributes = Mapping[str, Value]
@@ -92,6 +95,21 @@ class ProfileBatch(Protocol):
 
     def encoded(self, origin: Origin, /) -> bytes:
         """OTLP's ExportProfilesServiceRequest."""
+        ...
+
+
+class Stacks(ProfileBatch, Protocol):
+    """A ProfileBatch that is still being made: `otlp_profiles.Profiles`, `parca.Profiles`."""
+
+    def add(
+        self,
+        container: Container | None,
+        frames: Sequence[Frame],
+        count: int,
+        attributes: Mapping[str, str | int],
+        /,
+    ) -> None:
+        """Count one stack, leaf first."""
         ...
 
 

@@ -22,6 +22,7 @@ from harness.cli.machines import (
     asked,
 )
 from harness.cli.profile import Charts, Profile, Values
+from harness.cli.profiles import NONE, Profiles, required
 from harness.cli.screen import errors
 from harness.cli.selectors import Excluded, Namespaces, PodSelector
 from harness.errors import InputError
@@ -55,10 +56,11 @@ def up_command(
         typer.Option(
             "--require",
             help="Fail without this component (otelcol, prometheus, tempo, jaeger, loki, "
-            "victorialogs, grafana; in a cluster only grafana); may be repeated.",
+            "victorialogs, parca, grafana; in a cluster only grafana); may be repeated.",
         ),
     ] = None,
     dashboards: Dashboards = "",
+    profiles: Profiles = NONE,
     bind: Annotated[
         str, typer.Option("--bind", help="The address of OTLP and of the query endpoints.")
     ] = "127.0.0.1",
@@ -140,6 +142,8 @@ def up_command(
 
       harness up --require tempo --retention 48
 
+      harness up --profiles parca
+
       harness up --target kind
 
       harness up --target kind --dashboards grafana
@@ -166,6 +170,7 @@ def up_command(
     shown = wanted(dashboards, require or [])
     if target != "local":
         others = [name for name in require or [] if name != GRAFANA]
+        cluster.refuse({"profiles": profiles != NONE}, target)
         cluster.refuse({"require": others, "bind": bind != "127.0.0.1"}, target)
         given = Options(
             target, name, nodes, image, keep, kubeconfig, context, namespace, retention,
@@ -183,7 +188,8 @@ def up_command(
     cluster.refuse(external.given(own), target)
     cluster.refuse({"profile": profile != "poc", "charts": charts, "values": values}, target)
     hours = retention or Stack.retention_hours
-    local_stack.up(require or [], bind, hours, shown, plan=plan, as_json=as_json)
+    needed = required(profiles, require or [])
+    local_stack.up(needed, bind, hours, shown, plan=plan, as_json=as_json)
 
 
 @errors

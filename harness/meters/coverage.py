@@ -30,6 +30,7 @@ class Sink:
     cgroups: Mapping[str, Path]
     poll_seconds: float = 0.0
     keepers: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    profiles_url: str = ""
 
     def check(self) -> None:
         """Nothing: agents say when it does not answer."""

@@ -23,8 +23,9 @@ GUIDE = 'docs/guide.md, "Your own collector", says what a collector answers.'
 class AgentProcess:
     """One collector's agent: started detached, then switched on and off over its socket.
 
-    `instance` is the service.instance.id of its telemetry, its name if it is not given. Without a
-    cgroup of its own, which takes root, only what stays in its session is ended with it.
+    `instance` is the service.instance.id of its telemetry, its name if it is not given. One that
+    profiles sends its stacks to a Parca at `profiles_url`, if there is one. Without a cgroup of its
+    own, which takes root, only what stays in its session is ended with it.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class AgentProcess:
         cpus: Sequence[int] = (),
         service_name: str = "workload",
         instance: str = "",
+        profiles_url: str = "",
     ) -> None:
         self.spec = spec
         self.name = spec.name
@@ -46,6 +48,7 @@ class AgentProcess:
         self.ready: dict[str, Any] = {}
         self.goes_on = False  # whether its cgroups and maps are of what goes on without it
         self._socket, self._cpus, self._own_cgroup = socket, cpus, own_cgroup
+        self._profiles_url = profiles_url
         self._folder, self._log = folder, folder / f"agent-{self.name}.log"
         self._client: Client | None = None
         self._values = {
@@ -176,6 +179,7 @@ class AgentProcess:
             argv += [f"--{name}={filled(value)}"]
         if self.spec.writes_profiles:
             argv += ["--pprof", str(self._profile_folder())]
+            argv += ["--parca", self._profiles_url] if self._profiles_url else []
         return argv
 
     def _external(self) -> list[str]:

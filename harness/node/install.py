@@ -125,6 +125,7 @@ def _process(
         cpus=testbed.placement.collector,
         service_name=notes.spec.service,
         instance=testbed.receiver.sender(collector.name, notes.spec.name),
+        profiles_url=testbed.receiver.profiles_url,
     )
 
 

@@ -63,10 +63,12 @@ _KINDS: dict[str, type[OnPath] | type[Archive] | type[Module]] = {
 class Component:
     """One program of the stack; without an `optional` one, `up` goes on and says so.
 
-    `signal` is what it keeps, if anything: traces, metrics or logs. `ports` are by what they are
-    for; `inner` ones are for the other components only, on loopback. `arrived` and `discarded` are
-    its own counters by their names in Prometheus; of metrics `arrived` counts samples, of whatever
-    origin. `image` is its project's for clusters, `memory_mb` what a pod of it may take.
+    `signal` is what it keeps, if anything: traces, metrics, logs or profiles. One that is
+    `on_request` is no part of a stack where nobody asks for it by its name. `ports` are by what
+    they are for; `inner` ones are for the other components only, on loopback. `arrived` and
+    `discarded` are its own counters by their names in Prometheus; of metrics `arrived` counts
+    samples, of whatever origin. `image` is its project's for clusters, `memory_mb` what a pod of it
+    may take.
     `prefix` stands there for the `otelcol_` of a program that is made of the Collector's
     parts, so that its figures are not taken for the Collector's. `source` is its type of data
     source in Grafana, `plugin` says that Grafana does not come with that one. `user` is the number
@@ -90,6 +92,7 @@ class Component:
     user: int = 0
     memory_mb: int = 0
     optional: bool = False
+    on_request: bool = False
     modules: Path = field(default=MODULES)
 
     @property

@@ -60,6 +60,12 @@ class Full:
         """Where the Collector takes OTLP over HTTP."""
         return self.stack.otlp_url
 
+    @property
+    def profiles_url(self) -> str:
+        """Where what keeps profiles takes them; empty if nothing does."""
+        keeper = self.stack.keeps.get("profiles", "")
+        return self.stack.url(keeper) if keeper else ""
+
     def check(self) -> None:
         """ComponentError if a component that it needs has ended."""
         for name in (*self.stack.keeps.values(), "otelcol"):

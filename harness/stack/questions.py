@@ -105,6 +105,14 @@ class Logs(Keeper, Protocol):
         ...
 
 
+class Profiles(Keeper, Protocol):
+    """Keeps profiles."""
+
+    def samples(self, attribute: str, value: str, since_unix_ns: int) -> Mapping[str, int]:
+        """The CPU time (ns) since then of what has this attribute, by function or address."""
+        ...
+
+
 def asked(name: str, url: str, query: Mapping[str, str] | None = None) -> Any:
     """The JSON that `name` answers; a refusal that may pass is tried again."""
     text = told(name, url, query)

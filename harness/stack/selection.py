@@ -41,7 +41,8 @@ class Choice:
 def select(require: Sequence[str]) -> list[Role]:
     """The roles of the stack; InputError if a component in `require` is unknown or one too many.
 
-    A required component is not optional, and the only candidate for its role.
+    A required component is not optional, and the only candidate for its role. Some are candidates
+    for none if they are not required.
     """
     known = catalog.known()
     for name in require:
@@ -51,6 +52,8 @@ def select(require: Sequence[str]) -> list[Role]:
             )
     roles: dict[str, list[Component]] = {}
     for component in known.values():
+        if component.on_request and component.name not in require:
+            continue
         roles.setdefault(component.signal or component.name, []).append(component)
     return [_role(name, candidates, require) for name, candidates in roles.items()]
 

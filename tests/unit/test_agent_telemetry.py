@@ -240,7 +240,7 @@ def test_a_process_that_starts_later_is_named_later(received: Any) -> None:
 
 
 def test_a_receiver_that_is_gone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.agent.otlp._TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr("harness.agent.posts._TIMEOUT_SECONDS", 0.1)
     exporter = Exporter("http://127.0.0.1:9")
     with pytest.raises(UnansweredError, match=r"did not reach http://127\.0\.0\.1:9"):
         exporter.send_metrics([(MINE, Readings([gauge("g", "1", [Point({}, 1)])]))])

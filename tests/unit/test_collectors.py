@@ -67,6 +67,16 @@ def test_who_writes_profiles_gets_a_folder(started: list[list[str]], tmp_path: P
         process(name, tmp_path).start()
     given = {argv[3]: argv[argv.index("--pprof") + 1] for argv in started if "--pprof" in argv}
     assert given == {"profile": str(tmp_path / "pprof")}
+    assert not [argv for argv in started if "--parca" in argv]
+
+
+def test_who_writes_profiles_sends_them_where_they_are_kept(
+    started: list[list[str]], tmp_path: Path
+) -> None:
+    for name in REGISTRY:
+        process(name, tmp_path, profiles_url="http://127.0.0.1:7070").start()
+    given = {argv[3]: argv[argv.index("--parca") + 1] for argv in started if "--parca" in argv}
+    assert given == {"profile": "http://127.0.0.1:7070"}
 
 
 def test_options_replace_those_of_the_definition(started: list[list[str]], tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def _on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_shipped_catalog_pins_every_module() -> None:
     components = catalog.load()
     assert list(components) == [
-        "otelcol", "prometheus", "tempo", "jaeger", "loki", "victorialogs", "grafana",
+        "otelcol", "prometheus", "tempo", "jaeger", "loki", "victorialogs", "parca", "grafana",
     ]  # fmt: skip
     for component in components.values():
         assert component.version

@@ -15,6 +15,7 @@ from harness.stack.config import (
     jaeger,
     loki,
     otelcol,
+    parca,
     prometheus,
     tempo,
     victorialogs,
@@ -33,6 +34,7 @@ PROGRAMS: dict[str, Program] = {
     "jaeger": jaeger.PROGRAM,
     "loki": loki.PROGRAM,
     "victorialogs": victorialogs.PROGRAM,
+    "parca": parca.PROGRAM,
     "grafana": grafana.PROGRAM,
 }
 """The components that can be started, the receiving end before the Collector that sends to it."""

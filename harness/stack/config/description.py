@@ -94,8 +94,9 @@ class Stack:
 class Store:
     """What a component that keeps a signal adds to its program.
 
-    `exporter` is the Collector's: its kind and its settings. `ask` makes of the URL of its query
-    endpoint what can be asked of it: a `Traces`, `Metrics` or `Logs`.
+    `exporter` is the Collector's: its kind and its settings; None of one that agents send to
+    themselves, and then `write` puts a record with a mark there. `ask` makes of the URL of its
+    query endpoint what can be asked of it: a `Traces`, `Metrics`, `Logs` or `Profiles`.
 
     `target` makes of a dashboard's search what Grafana's data source is told, None if it cannot be
     asked that; `settings` are the data source's own. `span_metrics` says whether it makes metrics
@@ -103,8 +104,9 @@ class Store:
     `probe` a path of its query endpoint that is answered whatever it keeps.
     """
 
-    exporter: Callable[[Stack], tuple[str, Tree]]
+    exporter: Callable[[Stack], tuple[str, Tree]] | None
     ask: Callable[[str], Keeper]
+    write: Callable[[str, str], None] | None = None
     target: Callable[[Search], Tree | None] = lambda search: None
     settings: Callable[[Stack], Tree] = lambda stack: {}
     span_metrics: bool = False

@@ -36,6 +36,8 @@ def render(stack: Stack, programs: Mapping[str, Program]) -> Tree:
     for signal, keeper in stack.keeps.items():
         store = programs[keeper].store
         assert store is not None
+        if store.exporter is None:
+            continue  # nothing of it comes this way
         kind, settings = store.exporter(stack)
         exporters[f"{kind}/{keeper}"] = {**settings, **_delivery(stack)}
         pipelines[signal] = _pipeline(stack, f"{kind}/{keeper}")

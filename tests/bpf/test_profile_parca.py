@@ -1,0 +1,71 @@
+"""`profile` to a real Parca: after one request the service is found there, by its function."""
+
+from __future__ import annotations
+
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.stack.config.parca import Parca
+from tests.bpf.profiled import compiled, sample
+from tests.running_parca import running
+from tests.waiting import until
+
+pytestmark = [pytest.mark.bpf, pytest.mark.stack]
+
+SERVICE = """import http.server, json, time
+def hot():
+    end = time.process_time() + 0.5
+    while time.process_time() < end:
+        pass
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        hot()
+        self.send_response(204)
+        self.end_headers()
+server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+print(json.dumps({"ready": True, "port": server.server_port}), flush=True)
+server.serve_forever()
+"""
+
+
+@pytest.fixture
+def parca(tmp_path: Path) -> Iterator[str]:
+    with running(tmp_path) as stack:
+        yield stack.url("parca")
+
+
+def test_after_one_request_its_profile_is_found(
+    service: Any, start_agent: Callable[..., Any], receiver: Any, tmp_path: Path, parca: str
+) -> None:
+    program = tmp_path / "service.py"
+    program.write_text(SERVICE)
+    port = service.serve("/usr/bin/python3", str(program))
+    began = time.time_ns()
+    agent = start_agent("profile", "--frequency", "99", "--service-name", "shop", "--parca", parca)
+    urllib.request.urlopen(f"http://127.0.0.1:{port}/").close()
+    stats = agent.call("flush")
+    assert stats["waiting"] == stats["lost"] == 0
+    keeper = Parca(parca)
+    assert until(lambda: keeper.samples("service.name", "shop", began))
+    found = keeper.samples("service.name", "shop", began)
+    assert found["hot"] > 3 * 10**8  # of half a second
+    assert keeper.samples("service.name", "another", began) == {}
+    assert not receiver.profiles
+    assert receiver.metrics  # as before
+
+
+def test_what_has_no_names_is_found_by_its_file(
+    service: Any, start_agent: Callable[..., Any], parca: str, tmp_path: Path
+) -> None:
+    began = time.time_ns()
+    agent = start_agent("profile", "--frequency", "99", "--service-name", "busy", "--parca", parca)
+    service.start(str(compiled(tmp_path)))
+    sample(agent, 50)
+    keeper = Parca(parca)
+    assert until(lambda: keeper.samples("service.name", "busy", began))
+    assert any(name.startswith("busy+0x") for name in keeper.samples("service.name", "busy", began))
