@@ -1,4 +1,4 @@
-"""Why pods are not ready, in sentences; `helm` asks while it waits, `rollout` for the status."""
+"""Why pods are not ready, in sentences; `helm` asks while it waits, `condition` for the status."""
 
 from __future__ import annotations
 

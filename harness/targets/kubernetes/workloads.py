@@ -1,4 +1,4 @@
-"""What of a release is not there as helm made it; `rollout`, `production` and `condition` ask.
+"""What of a release is not there as helm made it; `production`, `condition` and `meant` ask.
 
 helm calls a release deployed whatever became of its objects since. An upgrade makes those anew that
 are gone, and gives a workload its number of pods back.
