@@ -43,7 +43,7 @@ def test_what_is_printed_is_what_was_printed(name: str, printed: dict[str, str])
 def _lines(name: str, text: str) -> list[str]:
     """Numbers of JSON to nine digits: the last of sixteen are the processor's own.
 
-    So are the last of six decimals in a figure, and the names of what clips it, made of its numbers.
+    So are the last of six decimals in a figure, and the names of what clips it, made of them.
     """
     if name.endswith(".json"):
         return json.dumps(_rounded(json.loads(text)), indent=1).splitlines()
