@@ -37,7 +37,9 @@ __u64 opened = 0;
 __u64 closed = 0;
 __u64 failed = 0;
 __u64 late = 0; /* closes that were told by the end of their socket */
+__u64 left = 0; /* connections that went after their pod was selected no more */
 __u64 lost = 0;
+__u64 known = 0; /* connections that are open and were found so in one pass */
 
 /* keeps the type in the object, where the map's keys have none */
 const struct flow_series *flow_series_type;
@@ -231,8 +233,12 @@ int BPF_PROG(on_destroy, struct sock *sk)
 	struct connection *conn = bpf_sk_storage_get(&connections, sk, NULL, 0);
 	struct tcp_sock *tp;
 
-	if (!conn || !conn->role || conn->closed || !in_scope(sk))
+	if (!conn || !conn->role || conn->closed)
 		return 0;
+	if (!in_scope(sk)) { /* its pod is selected no more: its close is not told */
+		__sync_fetch_and_add(&left, 1);
+		return 0;
+	}
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp)
 		return 0;
@@ -253,6 +259,7 @@ int read_open(struct bpf_iter__bpf_sk_storage_map *ctx)
 
 	if (!sk || !conn || !conn->role || conn->closed)
 		return 0;
+	__sync_fetch_and_add(&known, 1);
 	if (targ_selecting && !in_scope(sk)) /* its pod is selected no more */
 		return 0;
 	tp = bpf_skc_to_tcp_sock(sk);

@@ -84,8 +84,8 @@ def main() -> int:
             print(f"{still} connections of the service are not closed yet.", file=sys.stderr)
         stats = _told(clients)
         ended = processes.await_end(service, 0)
-    if late := int(stats["flows"]["closed_late"]):
-        print(f"{late:,} closes were told by the end of their socket alone.", file=sys.stderr)
+    for line in soak_account.remarks(stats):
+        print(line, file=sys.stderr)
     found = soak_account.accounts(load, receiver, stats)
     growths = list(soak_account.grown(samples))
     said = "\n".join(soak_account.text(found, growths, samples, options.most))

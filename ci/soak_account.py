@@ -101,6 +101,18 @@ def accounts(
     ]
 
 
+def remarks(stats: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What went another way than usual, and what may be the cause of it."""
+    if late := int(stats["flows"]["closed_late"]):
+        yield f"{late:,} closes were told by the end of their socket alone."
+    if unseen := int(stats["flows"]["closed_unseen"]):
+        yield f"{unseen:,} closes were seen by no program, and are said to be lost."
+    for name, of in stats.items():
+        for program in of["programs"]:
+            if misses := int(program["recursion_misses"]):
+                yield f"{name}: {program['name']} was running already {misses:,} times, and missed them."
+
+
 def unfit(found: Sequence[Account], *, ended: bool) -> Iterator[str]:
     """Why accounts say nothing of the collectors: what should have been traced did not happen."""
     if ended:

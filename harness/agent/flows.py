@@ -9,7 +9,8 @@ the hash table is large, and is made only at the start and once after being swit
 each network namespace that the cgroup's processes are in, since it shows but the reader's.
 
 A close that no program saw is told when its socket goes (tp_btf/tcp_destroy_sock), where what is
-kept of a connection would go unsaid; `stats` says how many, as `closed_late`.
+kept of a connection would go unsaid; `stats` says how many, as `closed_late`. Where neither was
+seen it is missing among those that are open, and counts as lost: `closed_unseen` (unseen.py).
 
 What being off means: a connection is counted as opened when it is first seen, whole, with all
 bytes since its start, and never twice. One that opens and closes while `flows` is off is not
@@ -42,6 +43,7 @@ from harness.agent.libbpf import Object, attached_to
 from harness.agent.peers import Peers
 from harness.agent.telemetry import Counts, Telemetry, by_container
 from harness.agent.together import Together
+from harness.agent.unseen import Unseen
 
 _FLOWS_OF_CONTAINERS = 16384  # of all containers of a node
 _UDP = ("udp_ingress", "udp_egress")
@@ -115,6 +117,7 @@ class Flows:
         self._reading = _Reading("", on=False)
         self._walk_due = self._read_due = self._warned = False
         self._pass = 0
+        self._unseen = Unseen()
         # of cgroups that went before their container: counters only grow
         self._kept: dict[Series, list[int]] = {}
 
@@ -155,6 +158,7 @@ class Flows:
         names += [drops.PROGRAM] if self._drops.wanted else []
         links = attached_to(self._directory, map(obj.program, names))
         self._reading = _Reading(self._known.hook)
+        self._unseen.begin()
         self._walk_due = self._read_due = True
         return [*links, self._reading]
 
@@ -181,8 +185,9 @@ class Flows:
     def counts(self) -> Counts:
         """`events` are connections opened, closed and failed; datagrams are none."""
         opened, closed, failed, lost = map(self._global, ("opened", "closed", "failed", "lost"))
-        late = {"closed_late": self._global("late")}
-        return Counts(events=opened + closed + failed, lost=lost, more=late)
+        late, unseen = self._global("late"), self._unseen.count
+        more = {"closed_late": late, "closed_unseen": unseen}
+        return Counts(events=opened + closed + failed, lost=lost + unseen, more=more)
 
     def close(self) -> bool:
         """Give up the iterators."""
@@ -208,9 +213,26 @@ class Flows:
         if self._walk_due and self._reading.on:
             self._walk()
             self._walk_due = False  # if it fails, the next reading tries again
+        low, high = self._pass_over()
+        if not self._reading.on:  # by now closes are not seen, and are no loss
+            return
+        if self._unseen.grows(low):  # a pass may miss one whose neighbour goes
+            low = min(low, self._pass_over()[0])
+        self._unseen.look(low, high)
+
+    def _pass_over(self) -> tuple[int, int]:
+        """Read those that are known; how many at least and at most went unseen, since ever."""
         self._pass += 1
         self._object.set("pass", self._pass)
+        self._object.set("known", 0)
+        opened, closed = self._global("opened"), self._closed()
         self._known.run()
+        known = self._global("known")
+        return opened - self._closed() - known, self._global("opened") - closed - known
+
+    def _closed(self) -> int:
+        """Closed, and told or not: who is selected no more is not."""
+        return self._global("closed") + self._global("left")
 
     def _told(self, *, forget_idle: bool) -> list[Flow]:
         now = time.monotonic()

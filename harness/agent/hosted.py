@@ -112,6 +112,7 @@ class Hosted:
                     "name": info.name,
                     "run_time_ns": info.run_time_ns,
                     "run_cnt": info.run_cnt,
+                    "recursion_misses": info.recursion_misses,
                 }
                 for info in (program.info() for program in self._loaded.object.programs)
             ],

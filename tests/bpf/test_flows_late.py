@@ -1,10 +1,11 @@
-"""`flows` where no program ran when a connection closed: the end of its socket tells it."""
+"""`flows` where no program saw a connection close: the end of its socket tells, or the sum."""
 
 from __future__ import annotations
 
 import socket
 from argparse import Namespace
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -57,3 +58,61 @@ def test_a_close_that_no_program_saw_is_told_when_its_socket_goes(
     assert not number(loaded, "lost")
     for each in hooks.values():
         each.destroy()
+
+
+def test_a_connection_that_goes_and_is_told_by_nobody_is_lost_and_said(
+    service: Any, flows: Flows, loaded: Loaded
+) -> None:
+    port = start_server(service)
+    hooks = {each.hook: each for each in flows.attach(loaded.object)}
+    with socket.create_connection(("127.0.0.1", port)) as stays:
+        exchange(stays, 100)
+        flows.collect(metrics=True)
+        with socket.create_connection(("127.0.0.1", port)) as untold:
+            exchange(untold, 100)
+            flows.collect(metrics=True)
+            for name in ("tp_btf/inet_sock_set_state", "tp_btf/tcp_destroy_sock"):
+                hooks.pop(name).destroy()
+        assert until(lambda: lost(flows) == 1)
+        assert flows.counts().more["closed_unseen"] == 1
+        assert number(loaded, "closed") == 0
+        for each in hooks.values():
+            each.destroy()
+        hooks = {each.hook: each for each in flows.attach(loaded.object)}  # on again
+    assert until(lambda: number(loaded, "closed") == 1)
+    assert lost(flows) == 1
+    for each in hooks.values():
+        each.destroy()
+
+
+def test_none_is_lost_that_closes_while_it_is_off_or_while_others_come_and_go(
+    service: Any, flows: Flows, loaded: Loaded
+) -> None:
+    port = start_server(service)
+    hooks = flows.attach(loaded.object)
+    with ThreadPoolExecutor(4) as several:
+        calls = [several.submit(connected, port) for _ in range(400)]
+        while not all(each.done() for each in calls):
+            assert lost(flows) == 0
+    with socket.create_connection(("127.0.0.1", port)) as while_off:
+        exchange(while_off, 100)
+        assert lost(flows) == 0
+        for each in hooks:
+            each.destroy()
+    assert lost(flows) == 0
+    hooks = flows.attach(loaded.object)
+    connected(port)
+    assert until(lambda: number(loaded, "closed") == 401)
+    assert lost(flows) == 0
+    for each in hooks:
+        each.destroy()
+
+
+def connected(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        exchange(connection, 10)
+
+
+def lost(flows: Flows) -> int:
+    flows.collect(metrics=True)
+    return flows.counts().lost

@@ -223,7 +223,7 @@ def test_without_being_asked_for_nothing_runs_for_a_packet(
     agent.call("flush")
     assert receiver.points("udp.datagrams") == []
     names = {program["name"] for program in agent.ready["programs"]}
-    assert names == {"on_state", "read_open", "find_open"}
+    assert names == {"on_state", "on_destroy", "read_open", "find_open"}
 
 
 def test_off_counts_none(

@@ -191,6 +191,11 @@ def test_connections_of_a_pod_that_is_selected_no_more_are_counted_no_more(
         assert until(lambda: more() == 0)
         api.put(SHOP, "shop", app="go")
         assert until(lambda: more() > 0)
+        api.put(SHOP, "shop", app="go", tier="test")
+        assert until(lambda: more() == 0)
+    for _ in range(20):  # it closes meanwhile, which is not told, and no loss
+        agent.call("flush")
+        assert agent.call("stats")["lost"] == 0
 
 
 DATAGRAMS = """
