@@ -110,7 +110,8 @@ def remarks(stats: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for name, of in stats.items():
         for program in of["programs"]:
             if misses := int(program["recursion_misses"]):
-                yield f"{name}: {program['name']} was running already {misses:,} times, and missed them."
+                what = f"{name}: {program['name']}"
+                yield f"{what} was running already {misses:,} times, and missed what happened."
 
 
 def unfit(found: Sequence[Account], *, ended: bool) -> Iterator[str]:
