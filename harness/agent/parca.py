@@ -65,6 +65,10 @@ class ToParca(Exporter):
         super().__init__(url)
         self._parca = Posts("--parca", parca_url, "Parca", grpc_web.HEADERS)
 
+    def receiver(self, signal: str) -> str:
+        """Where this signal goes."""
+        return self._parca.url if signal == "profiles" else super().receiver(signal)
+
     def send_profiles(self, batch: Iterable[tuple[Origin, Sequence[ProfileBatch]]]) -> int:
         """Call for the profiles of each drain; it takes all of them, or none."""
         for origin, drains in batch:

@@ -12,9 +12,10 @@ import pytest
 
 from harness.agent import profile
 from harness.agent.errors import AgentError, LaterError, RefusedError, UnansweredError
+from harness.agent.outbox import Outbox
 from harness.agent.parca import Profiles, ToParca
 from harness.agent.pprof import Frame, Stack, stacks
-from harness.agent.telemetry import Span
+from harness.agent.telemetry import Log, Span, Telemetry
 from harness.wire import parca
 from harness.wire.pprof import Profile
 from tests.otlp_profiles import HOT, NATIVE, ONE, ORIGIN, OTHER, READ, WHO
@@ -92,6 +93,16 @@ def test_profiles_go_to_parca_and_the_rest_to_the_receiver(
     exporter.close()
     assert [list(written(each)) for each in taken] == [[ONE.id, OTHER.id, ""]] * 2
     assert [path for path, _, _ in receiver.asked] == ["/v1/traces"]
+
+
+def test_parca_takes_profiles_while_the_receiver_is_away(server: Parca) -> None:
+    server.calls[parca.WRITE] = lambda _: b""
+    with closing(ToParca("http://127.0.0.1:9", server.url)) as exporter:
+        outbox = Outbox(exporter)
+        outbox.put(ORIGIN, Telemetry(logs=[Log("l", 0, {})], profiles=[made()]))
+        with pytest.raises(UnansweredError, match="logs did not reach"):
+            outbox.send(now=True)
+    assert (outbox.tally(ORIGIN).exported, outbox.tally(ORIGIN).waiting) == (3, 1)
 
 
 def refusing(status: int) -> Any:
