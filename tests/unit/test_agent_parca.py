@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,6 +13,7 @@ import pytest
 
 from harness.agent import profile
 from harness.agent.errors import AgentError, LaterError, RefusedError, UnansweredError
+from harness.agent.origin import Origin
 from harness.agent.outbox import Outbox
 from harness.agent.parca import Profiles, ToParca
 from harness.agent.pprof import Frame, Stack, stacks
@@ -75,6 +77,21 @@ def test_each_container_has_its_profile_and_its_labels() -> None:
     assert list(stacks(of_service)) == [Stack((HOT,), 6, 0, 0), Stack((nothing,), 1, 0, 0)]
     units = [of_service.string_table[each.unit] for each in of_service.sample_type]
     assert units == ["count", "nanoseconds"]
+
+
+def test_what_the_environment_says_of_the_service_is_labels_that_parca_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = "empty=,none=0,2nd.zone=b,größe=1,deployment.environment.name=test,=x"
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", said)
+    found = written(made().encoded(Origin("profile", "shop", lambda: 42)))
+    labels, _ = found[""]
+    assert {name: labels.get(name) for name in ("empty", "none", "process_pid")} == {
+        "empty": "", "none": "0", "process_pid": "42",
+    }  # fmt: skip
+    assert (labels["_2nd_zone"], labels["gr__e"], labels["_"]) == ("b", "1", "x")
+    assert labels["deployment_environment_name"] == "test"
+    assert all(re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name) for name in labels)
 
 
 def test_profiles_go_to_parca_and_the_rest_to_the_receiver(
