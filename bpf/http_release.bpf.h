@@ -17,7 +17,8 @@ static __always_inline __u32 error_of(__u32 state)
 
 /*
  * Whether data arrived after its server had closed it, which the kernel answers by an RST: its
- * error is then the same as after one of the client's.
+ * error is then the same as after one of the client's. What was sent again counts as well, though
+ * it is no late data and no RST follows it: a client that resets after that is taken for late.
  */
 static __always_inline bool was_late(struct sock *sk, struct http_conn *conn)
 {
