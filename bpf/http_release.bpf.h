@@ -3,9 +3,10 @@
 #ifndef __HTTP_RELEASE_BPF_H
 #define __HTTP_RELEASE_BPF_H
 
-#define AF_INET	   2
-#define ECONNRESET 104
-#define ETIMEDOUT  110
+#define AF_INET	     2
+#define EPIPE	     32
+#define ECONNABORTED 103
+#define ECONNRESET   104
 
 static __always_inline __u32 error_of(__u32 state)
 {
@@ -16,7 +17,8 @@ static __always_inline __u32 error_of(__u32 state)
 
 /*
  * Whether data arrived after its server had closed it, which the kernel answers by an RST: its
- * error is then the same as after one of the client's.
+ * error is then the same as after one of the client's. What was sent again counts as well, though
+ * it is no late data and no RST follows it: a client that resets after that is taken for late.
  */
 static __always_inline bool was_late(struct sock *sk, struct http_conn *conn)
 {
@@ -25,14 +27,23 @@ static __always_inline bool was_late(struct sock *sk, struct http_conn *conn)
 	return tp && conn->received && tp->data_segs_in != conn->received;
 }
 
-/* who ended a connection that has this error; the server had closed it before, or not */
+/*
+ * Who ended a connection that has this error; the server had closed it before, or not. One that
+ * the kernel gave up has ETIMEDOUT, or what it was told last of the way to the client.
+ */
 static __always_inline __u32 error_at_end(struct sock *sk, struct http_conn *conn, __u32 before)
 {
-	if (!sk->sk_err)
+	switch (sk->sk_err) {
+	case 0:
 		return error_of(before);
-	if (sk->sk_err == ETIMEDOUT)
+	case ECONNRESET:
+		return was_late(sk, conn) ? E_SERVER_CLOSED : E_RESET;
+	case EPIPE: /* reset behind the client's FIN */
+	case ECONNABORTED:
+		return E_RESET;
+	default:
 		return E_TIMEOUT;
-	return sk->sk_err == ECONNRESET && was_late(sk, conn) ? E_SERVER_CLOSED : E_RESET;
+	}
 }
 
 /* whether a connection ended before its server had ended it: by a FIN, behind all that left */

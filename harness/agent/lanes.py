@@ -35,15 +35,19 @@ class Lane(Generic[R]):
 
     They stay together as they came, and are parted where a request or the limit ends. While the
     receiver takes what it is sent there may be more, as after a burst. `due` is when to send them,
-    by the clock of the caller.
+    by the clock of the caller, `to` the receiver that they go to.
     """
 
     overflow = "queue_full"
 
     def __init__(
-        self, signal: str, send: Callable[[Sequence[tuple[Origin, R]]], int], limit: int = 0
+        self,
+        signal: str,
+        to: str,
+        send: Callable[[Sequence[tuple[Origin, R]]], int],
+        limit: int = 0,
     ) -> None:
-        self.signal, self.send, self._limit = signal, send, limit
+        self.signal, self.to, self.send, self._limit = signal, to, send, limit
         self.due = 0.0
         self._failures = 0
         self._waiting = deque[tuple[Origin, R]]()

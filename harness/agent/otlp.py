@@ -39,6 +39,10 @@ class Exporter:
         self._receiver = Posts("--otlp", url, "an OTLP/HTTP receiver", headers)
         self._said: set[str] = set()  # metrics of which points were left out
 
+    def receiver(self, _: str) -> str:
+        """Where this signal goes: all go to one."""
+        return self._receiver.url
+
     def send_metrics(self, batch: Iterable[tuple[Origin, Readings]]) -> int:
         """Post metrics; points that cannot be encoded count as thrown away."""
         body, left_out = self._encoded("metrics", encoding.metrics_request, batch)

@@ -2,7 +2,8 @@
 
 Threads that drain put it in, another one sends: neither waits for the other. Each signal waits by
 itself and is tried again by itself, later and later. Security events (log records) go first, and
-have the most room, profiles go last. Of metrics only the newest wait.
+have the most room, profiles go last. Of metrics only the newest wait. Signals may go to receivers
+of their own: who does not answer keeps nothing from another one.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ LIMITS = MappingProxyType({"spans": WAITING, "logs": WAITING_LOGS, "profiles": W
 
 class Sends(Protocol):
     """What an Exporter does; each tells how much of it the receiver threw away."""
+
+    def receiver(self, signal: str) -> str:
+        """Where this signal goes: two that go to the same place are told the same."""
+        ...
 
     def send_metrics(self, batch: Sequence[tuple[Origin, Readings]]) -> int:
         """Export metrics."""
@@ -95,15 +100,19 @@ class Outbox:
         self._gather_seconds, self._clock = gather_seconds, clock
         self._burst_seconds = max(gather_seconds, burst_gather_seconds)
         limits = {**LIMITS, **limits}
-        self._logs = Lane[Sequence[Log]]("logs", exporter.send_logs, limits["logs"])
-        self._metrics = Latest("metrics", _readings_to(exporter))
-        self._spans = Lane[Spans]("spans", exporter.send_spans, limits["spans"])
-        self._profiles = Drains("profiles", exporter.send_profiles, limits["profiles"])
+        to = exporter.receiver
+        self._logs = Lane[Sequence[Log]]("logs", to("logs"), exporter.send_logs, limits["logs"])
+        self._metrics = Latest("metrics", to("metrics"), _readings_to(exporter))
+        self._spans = Lane[Spans]("spans", to("spans"), exporter.send_spans, limits["spans"])
+        self._profiles = Drains(
+            "profiles", to("profiles"), exporter.send_profiles, limits["profiles"]
+        )
         self._lanes: tuple[Lane[Any], ...]
         self._lanes = self._logs, self._metrics, self._spans, self._profiles
         self._tallies: dict[Origin, Tally] = {}
         self._changed = threading.Condition()
         self._sending = threading.Lock()
+        self._silent: set[str] = set()  # receivers that did not answer, and took nothing since
         self._closed = False
         self._ends: list[float] = []
 
@@ -144,18 +153,24 @@ class Outbox:
         """Send what is due, or all that waits `now`; AgentError if not all was acknowledged.
 
         Whoever refuses one signal may take the others. Whoever does not answer is not asked for
-        them in the same round. Nothing is begun when the time of an `ending` is over.
+        them in the same round, and in the next one last: it takes the time of an `ending`, after
+        which nothing is begun.
         """
         with self._sending:
             first: AgentError | None = None
-            for lane in self._lanes:
-                if len(lane) and (now or lane.due <= self._clock()):
-                    try:
-                        self._empty(lane)
-                    except AgentError as error:
-                        first = first or error
-                        if isinstance(error, UnansweredError):
-                            break
+            asked_in_vain: set[str] = set()
+            for lane in sorted(self._lanes, key=lambda lane: lane.to in self._silent):
+                is_due = len(lane) and (now or lane.due <= self._clock())
+                if not is_due or lane.to in asked_in_vain:
+                    continue
+                try:
+                    self._empty(lane)
+                    self._silent.discard(lane.to)
+                except AgentError as error:
+                    first = first or error
+                    if isinstance(error, UnansweredError):
+                        asked_in_vain.add(lane.to)
+                        self._silent.add(lane.to)
             if first is not None:
                 raise first
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from harness.agent.container import Container
@@ -65,6 +66,10 @@ class ToParca(Exporter):
         super().__init__(url)
         self._parca = Posts("--parca", parca_url, "Parca", grpc_web.HEADERS)
 
+    def receiver(self, signal: str) -> str:
+        """Where this signal goes."""
+        return self._parca.url if signal == "profiles" else super().receiver(signal)
+
     def send_profiles(self, batch: Iterable[tuple[Origin, Sequence[ProfileBatch]]]) -> int:
         """Call for the profiles of each drain; it takes all of them, or none."""
         for origin, drains in batch:
@@ -100,6 +105,8 @@ def _named(frame: Frame) -> Frame:
 
 
 def _attributes(resource: Resource) -> dict[str, str | int]:
-    return {
-        each.key: each.value.string_value or each.value.int_value for each in resource.attributes
-    }
+    return {each.key: _value(each.value) for each in resource.attributes}
+
+
+def _value(value: AnyValue) -> str | int:
+    return value.string_value if value.HasField("string_value") else value.int_value

@@ -36,10 +36,10 @@ class Posts:
     """
 
     def __init__(self, option: str, url: str, receiver: str, headers: Mapping[str, str]) -> None:
-        self._url = url.rstrip("/")
+        self.url = url.rstrip("/")
         self._receiver = receiver
         self._next_step = f"Check that {receiver} listens there."
-        parts = _parts(option, self._url, receiver)
+        parts = _parts(option, self.url, receiver)
         self._path = parts.path
         self._headers = {"User-Agent": "harness-agent", **headers}
         self._connection = _connection(parts)
@@ -52,7 +52,7 @@ class Posts:
             self._connection.close()
             silent = f"The receiver did not acknowledge them within {_TIMEOUT_SECONDS:g} s."
             raise UnansweredError(
-                f"The {what} did not reach {self._url}.",
+                f"The {what} did not reach {self.url}.",
                 silent if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}.",
                 self._next_step,
             ) from error
@@ -68,14 +68,14 @@ class Posts:
     def refused(self, what: str, why: str) -> RefusedError:
         """That it never will be taken."""
         return RefusedError(
-            f"{self._url} refuses the {what} for good.",
+            f"{self.url} refuses the {what} for good.",
             why,
             f"Check what it takes, and that it is {self._receiver}.",
         )
 
     def later(self, what: str, why: str, seconds: float = 0.0) -> LaterError:
         """That it was not taken, and may be another time."""
-        return LaterError(f"The {what} did not reach {self._url}.", why, self._next_step, seconds)
+        return LaterError(f"The {what} did not reach {self.url}.", why, self._next_step, seconds)
 
     def close(self) -> None:
         """Hang up."""

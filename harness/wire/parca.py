@@ -58,8 +58,8 @@ def add(request: Any, attributes: Mapping[str, str | int], profile: bytes) -> No
 
 
 def label(attribute: str) -> str:
-    """An attribute's name as a label."""
-    return re.sub(r"\W", "_", attribute)
+    """An attribute's name as a label: ASCII letters, digits and _, and no digit first."""
+    return re.sub(r"^(?![A-Za-z_])", "_", re.sub(r"[^A-Za-z0-9_]", "_", attribute))
 
 
 def query(selector: str, start_unix_ns: int, end_unix_ns: int) -> bytes:

@@ -20,6 +20,42 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.bpf
 
+# In a network namespace of its own: a client whose socket drops what is sent to it, and that no
+# route leads to when that is sent again. The kernel's error says so then, and not that it gave up.
+VANISHED = """
+import ctypes, errno, socket, struct, subprocess, sys
+
+def ip(words):
+    subprocess.run(["ip", *words.split()], check=True)
+
+def deafen(client):
+    drop = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))  # BPF_RET of nothing
+    filtered = struct.pack("HP", 1, ctypes.addressof(drop))
+    client.setsockopt(socket.SOL_SOCKET, 26, filtered)  # SO_ATTACH_FILTER
+
+ip("link set lo up")
+for last in (1, 2):
+    ip(f"address add 198.51.100.{last}/32 dev lo")
+if sys.argv[1] == "EHOSTUNREACH":
+    ip("route add unreachable 198.51.100.2/32")
+server = socket.create_server(("198.51.100.1", 0))
+client = socket.create_connection(server.getsockname(), 10, ("198.51.100.2", 0))
+client.sendall(b"GET /vanished HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+connection, _ = server.accept()
+connection.recv(4096)
+deafen(client)
+connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000)
+connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 10\\r\\n\\r\\nhalf")
+ip("address delete 198.51.100.2/32 dev lo")
+connection.settimeout(20)
+try:
+    connection.recv(1)
+except OSError as error:
+    print(errno.errorcode[error.errno or 0])
+    sys.exit(errno.errorcode[error.errno or 0] != sys.argv[1])
+sys.exit("it ended by a FIN")
+"""
+
 UNANSWERED = Path(__file__).with_name("http_unanswered.py")
 
 
@@ -309,6 +345,18 @@ def test_a_response_that_is_not_taken_until_the_kernel_gives_up(
         client.sendall(f"GET {path}?impatient HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         assert await_events(agent, 1)["lost"] == 0
     assert ends(receiver) == {(path, 200, "timeout"): 1}
+    assert [receiver.attributes(span)["error.type"] for span in receiver.spans] == ["timeout"]
+
+
+@pytest.mark.parametrize("told", ["EHOSTUNREACH", "ENETUNREACH"])
+def test_a_client_that_vanished_is_given_up_whatever_the_kernel_calls_it(
+    start_agent: Any, receiver: Any, service: Any, told: str
+) -> None:
+    agent = start_agent("http", "--sample", "1")
+    process = service.start("unshare", "--net", sys.executable, "-c", VANISHED, told)
+    assert process.wait(30) == 0, process.log.read_text()
+    assert await_events(agent, 1)["lost"] == 0
+    assert ends(receiver) == {("/vanished", 200, "timeout"): 1}
     assert [receiver.attributes(span)["error.type"] for span in receiver.spans] == ["timeout"]
 
 

@@ -30,12 +30,19 @@ def refusing() -> int:
 
 
 class Scripted:
-    """A receiver that answers as it is told; `took` holds the names of what it took."""
+    """A receiver that answers as it is told; `took` holds the names of what it took.
+
+    Signals in `apart` go to one of their own.
+    """
 
     def __init__(self) -> None:
         self.took: list[str] = []
         self.asked: list[str] = []
         self.answers: dict[str, Answer] = {}
+        self.apart: set[str] = set()
+
+    def receiver(self, signal: str) -> str:
+        return signal if signal in self.apart else "the usual one"
 
     def _answer(self, kind: str, names: Sequence[str]) -> int:
         self.asked.append(kind)

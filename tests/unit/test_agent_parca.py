@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,9 +13,11 @@ import pytest
 
 from harness.agent import profile
 from harness.agent.errors import AgentError, LaterError, RefusedError, UnansweredError
+from harness.agent.origin import Origin
+from harness.agent.outbox import Outbox
 from harness.agent.parca import Profiles, ToParca
 from harness.agent.pprof import Frame, Stack, stacks
-from harness.agent.telemetry import Span
+from harness.agent.telemetry import Log, Span, Telemetry
 from harness.wire import parca
 from harness.wire.pprof import Profile
 from tests.otlp_profiles import HOT, NATIVE, ONE, ORIGIN, OTHER, READ, WHO
@@ -76,6 +79,21 @@ def test_each_container_has_its_profile_and_its_labels() -> None:
     assert units == ["count", "nanoseconds"]
 
 
+def test_what_the_environment_says_of_the_service_is_labels_that_parca_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = "empty=,none=0,2nd.zone=b,größe=1,deployment.environment.name=test,=x"
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", said)
+    found = written(made().encoded(Origin("profile", "shop", lambda: 42)))
+    labels, _ = found[""]
+    assert {name: labels.get(name) for name in ("empty", "none", "process_pid")} == {
+        "empty": "", "none": "0", "process_pid": "42",
+    }  # fmt: skip
+    assert (labels["_2nd_zone"], labels["gr__e"], labels["_"]) == ("b", "1", "x")
+    assert labels["deployment_environment_name"] == "test"
+    assert all(re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name) for name in labels)
+
+
 def test_profiles_go_to_parca_and_the_rest_to_the_receiver(
     receiver: Receiver, server: Parca
 ) -> None:
@@ -92,6 +110,16 @@ def test_profiles_go_to_parca_and_the_rest_to_the_receiver(
     exporter.close()
     assert [list(written(each)) for each in taken] == [[ONE.id, OTHER.id, ""]] * 2
     assert [path for path, _, _ in receiver.asked] == ["/v1/traces"]
+
+
+def test_parca_takes_profiles_while_the_receiver_is_away(server: Parca) -> None:
+    server.calls[parca.WRITE] = lambda _: b""
+    with closing(ToParca("http://127.0.0.1:9", server.url)) as exporter:
+        outbox = Outbox(exporter)
+        outbox.put(ORIGIN, Telemetry(logs=[Log("l", 0, {})], profiles=[made()]))
+        with pytest.raises(UnansweredError, match="logs did not reach"):
+            outbox.send(now=True)
+    assert (outbox.tally(ORIGIN).exported, outbox.tally(ORIGIN).waiting) == (3, 1)
 
 
 def refusing(status: int) -> Any:

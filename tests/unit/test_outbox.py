@@ -22,6 +22,7 @@ from tests.unit.outboxes import (
     busy,
     failing,
     logs,
+    profiles,
     refusing,
     spans,
     told,
@@ -143,6 +144,25 @@ def test_a_receiver_that_is_away_is_asked_once_in_a_round(
     assert told(outbox) == (2, 0, 0)
     outbox.send()  # the others are due still, and may be answered
     assert receiver.took == ["m", "a"]
+
+
+def test_who_does_not_answer_keeps_nothing_from_another_receiver(
+    receiver: Scripted, clock: Clock
+) -> None:
+    receiver.apart.add("profiles")
+    outbox = Outbox(receiver, clock=clock)
+    receiver.answers["logs"] = away
+    some = Telemetry([METRIC], spans("a").spans, logs("l").logs, profiles=profiles("p", 1).profiles)
+    outbox.put(MINE, some)
+    with pytest.raises(UnansweredError):
+        outbox.send(now=True)
+    assert receiver.asked == ["logs", "profiles"]
+    assert receiver.took == ["p"]
+    receiver.answers = {"profiles": away}
+    outbox.put(MINE, profiles("q", 1))
+    with pytest.raises(UnansweredError):
+        outbox.send(now=True)
+    assert receiver.took == ["p", "l", "m", "a"]
 
 
 @pytest.mark.parametrize("answer", [refusing, failing, busy])

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from harness.agent.errors import AgentError
+from harness.agent.errors import AgentError, UnansweredError
 from harness.agent.lanes import BATCH
 from harness.agent.outbox import END_SECONDS, Outbox
 from harness.agent.telemetry import Telemetry
@@ -18,8 +18,10 @@ from tests.unit.outboxes import (
     Answer,
     Clock,
     Scripted,
+    away,
     failing,
     logs,
+    profiles,
     spans,
     told,
 )
@@ -104,6 +106,34 @@ def test_an_end_waits_for_no_batch_that_a_slow_receiver_has_not_begun(
     assert outbox.tally(MINE).told() == {"spans": {"unsent": 3 * BATCH}}
     outbox.send()  # the others stay
     assert receiver.took[-1] == "other"
+
+
+def test_who_did_not_answer_takes_no_time_of_an_end_from_another_receiver(
+    receiver: Scripted, clock: Clock
+) -> None:
+    def hanging() -> int:
+        clock.now += END_SECONDS
+        return away()
+
+    receiver.apart.add("profiles")
+    outbox = Outbox(receiver, clock=clock)
+    receiver.answers["logs"] = hanging
+    outbox.put(MINE, logs("l"))
+    with pytest.raises(UnansweredError):
+        outbox.send()
+    outbox.put(MINE, profiles("p", 3))
+    with outbox.ending():
+        with pytest.raises(UnansweredError):
+            outbox.send(now=True)
+        assert outbox.give_up(MINE) == 1
+    assert (receiver.took, outbox.tally(MINE).told()) == (["p"], {"logs": {"unsent": 1}})
+    receiver.answers.clear()
+    outbox.put(MINE, Telemetry([METRIC]))
+    outbox.send(now=True)  # it answers again, and comes first again
+    receiver.asked.clear()
+    outbox.put(MINE, Telemetry(profiles=profiles("q", 1).profiles, logs=logs("n").logs))
+    outbox.send(now=True)
+    assert receiver.asked == ["logs", "profiles"]
 
 
 def test_an_end_waits_for_one_batch_of_a_round_that_another_thread_began(
