@@ -67,17 +67,18 @@ def play(
     *,
     check: bool = False,
     limit: Sequence[str] = (),
-    claimed: Callable[[str], None] = lambda _: None,
+    alone: Callable[[str], None] = lambda _: None,
 ) -> Recap:
     """Run a playbook of PLAYBOOKS to its end; with `check` it only looks what would change.
 
     `limit` are the hosts, where not all of the inventory are meant. `variables` are read from a
     file that nobody else may read, and win over the inventory's. What fails on a host is an error
-    that says what, why and what to do. `claimed` is told each host when it is: before that nothing
-    is done there. Claims are renewed while it runs, and given back where it does not end well.
+    that says what, why and what to do. `alone` is told each host when it is claimed and nobody else
+    has any: before that nothing is done there. Claims are renewed while it runs, and given back
+    where it does not end well.
     """
     inventories = [inventory] if isinstance(inventory, Path) else list(inventory)
-    progress, run = Progress(said, claimed), _Run(inventories, variables, log)
+    progress, run = Progress(said, alone), _Run(inventories, variables, log)
     try:
         words = [*(["--check"] if check else []), *_limit(limit)]
         code = _follow(run, playbook, progress, words)
