@@ -121,8 +121,8 @@ def install(
     """What goes into a cluster that is there; `rollout` calls it."""
     steps, described = _steps(options, image), stack()
     shown = pages.commands(cluster, PAGES)
-    due = [step for step in steps if not _is_there(cluster, step)]
-    if not due and all(map(pods.is_ready, running(cluster))):
+    due = _due(cluster, steps)
+    if not due:
         with timed(phases, "proof", tell):
             proved = proof.prove(cluster, described, ASKED)
         return RolledOut(cluster, False, phases, proved, shown)
@@ -138,7 +138,7 @@ def install(
     ):
         _require_nodes(cluster, image, steps, tell)
     _make_password(cluster)
-    for step in due or steps:
+    for step in due:
         with timed(phases, step.chart.release, tell):
             _install(cluster, step, options.charts)
     with timed(phases, "proof", tell):
@@ -155,14 +155,15 @@ def plan(options: Options) -> dict[str, Any]:
     """Which charts `up` would install, what they keep and where; changes nothing."""
     chosen.check(options)
     carried, there = sources.carried(options), standing.found(options)
-    has = _there(there, _steps(options, images.name())) if there else set()
+    steps = _steps(options, images.name())
+    due = {step.chart.release for step in (_due(there, steps) if there else steps)}
     rows = [
         {
             "title": each.title, "chart": each.chart, "version": each.version,
             "licence": each.licence, "repository": _origin(each, carried), "release": each.release,
             "namespace": options.namespace, "does": each.does, "gib": each.gib,
             "volumes": [vars(volume) for volume in each.volumes],
-            **({"is_there": each.release in has} if there else {}),
+            **({"is_there": each.release not in due} if there else {}),
         }
         for each in charts.known()
     ]  # fmt: skip
@@ -178,7 +179,8 @@ def plan(options: Options) -> dict[str, Any]:
     if options.target == "kind":
         made["cluster"] = standing.configuration(options, there)
     if there:
-        made["standing"] = standing.stack(is_new=not has, is_there=len(has) == len(rows))
+        is_new = not any(_is_there(there, step) for step in steps)
+        made["standing"] = standing.stack(is_new=is_new, is_there=not due)
     if seen := selectors.values(options.selectors):
         made["agents"] = seen
     if carried is not None:
@@ -235,9 +237,11 @@ def _is_there(cluster: Cluster, step: Step) -> bool:
     return same and not workloads.amiss(cluster, step.chart.release)
 
 
-def _there(cluster: Cluster, steps: Sequence[Step]) -> set[str]:
-    """The releases that are as they would be installed."""
-    return {step.chart.release for step in steps if _is_there(cluster, step)}
+def _due(cluster: Cluster, steps: Sequence[Step]) -> list[Step]:
+    """Those that are not there as they would be; where all are and a pod is not ready, all."""
+    if due := [step for step in steps if not _is_there(cluster, step)]:
+        return due
+    return [] if all(map(pods.is_ready, running(cluster))) else list(steps)
 
 
 def _install(cluster: Cluster, step: Step, archives: str) -> None:
