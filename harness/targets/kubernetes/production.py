@@ -88,14 +88,13 @@ def up(options: Options, tell: Tell) -> RolledOut:
     chosen.check(options)
     charts.require(options.charts)
     charts.given(options.values)
-    with _unpacked(options) as given:
+    with _unpacked(options, sources.carried(options)) as given:
         return rollout.up(given, tell, install)
 
 
 @contextlib.contextmanager
-def _unpacked(options: Options) -> Iterator[Options]:
+def _unpacked(options: Options, carried: Archive | None) -> Iterator[Options]:
     """The same with the charts and values of the bundle, if there is one."""
-    carried = sources.carried(options)
     if carried is None:
         yield options
         return
@@ -155,8 +154,7 @@ def plan(options: Options) -> dict[str, Any]:
     """Which charts `up` would install, what they keep and where; changes nothing."""
     chosen.check(options)
     carried, there = sources.carried(options), standing.found(options)
-    steps = _steps(options, images.name())
-    due = {step.chart.release for step in (_due(there, steps) if there else steps)}
+    due, is_new = _missing(options, carried, there)
     rows = [
         {
             "title": each.title, "chart": each.chart, "version": each.version,
@@ -179,7 +177,6 @@ def plan(options: Options) -> dict[str, Any]:
     if options.target == "kind":
         made["cluster"] = standing.configuration(options, there)
     if there:
-        is_new = not any(_is_there(there, step) for step in steps)
         made["standing"] = standing.stack(is_new=is_new, is_there=not due)
     if seen := selectors.values(options.selectors):
         made["agents"] = seen
@@ -242,6 +239,17 @@ def _due(cluster: Cluster, steps: Sequence[Step]) -> list[Step]:
     if due := [step for step in steps if not _is_there(cluster, step)]:
         return due
     return [] if all(map(pods.is_ready, running(cluster))) else list(steps)
+
+
+def _missing(
+    options: Options, carried: Archive | None, there: Cluster | None
+) -> tuple[set[str], bool]:
+    """The releases that `up` would install, by the values that it takes; whether none is there."""
+    with _unpacked(options, carried) as given:
+        steps = _steps(given, images.name())
+        due = _due(there, steps) if there else steps
+        is_new = not (there and any(_is_there(there, step) for step in steps))
+        return {step.chart.release for step in due}, is_new
 
 
 def _install(cluster: Cluster, step: Step, archives: str) -> None:
