@@ -188,6 +188,26 @@ def test_who_is_stopped_gives_back_what_he_has(hosts: Hosts) -> None:
     assert hosts.owners == ["", ""]
 
 
+def test_who_is_stopped_before_it_was_looked_gives_back_what_he_has(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And it is told where something was done."""
+
+    def read(_: Any) -> list[Any]:
+        if all((hosts.folder / f"{name}.at-work").exists() for name in HOSTS):
+            raise KeyboardInterrupt
+        return []
+
+    told: list[str] = []
+    monkeypatch.setattr(ansible._Lines, "read", read)
+    works = {"ansible.builtin.shell": f"touch {hosts.folder}/{{{{ inventory_hostname }}}}.at-work"}
+    waits = {"ansible.builtin.command": "sleep 600"}
+    with pytest.raises(KeyboardInterrupt):
+        hosts.play("claim", OWN, works, waits, alone=told.append)
+    assert hosts.owners == ["", ""]
+    assert sorted(told) == list(HOSTS)
+
+
 def test_what_keeps_hosts_from_being_given_back_hides_no_other_error(
     hosts: Hosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
