@@ -139,6 +139,17 @@ def test_a_claim_is_renewed_and_neither_made_anew_nor_taken(hosts: Hosts) -> Non
     assert hosts.is_claimed_since(2400) == [False, False]
 
 
+def test_hosts_of_an_inventory_without_groups_are_had_for_longer_too(hosts: Hosts) -> None:
+    hosts.play("claim")
+    hosts.ages(OWN, 3000)
+    file = hosts.folder / "hosts.json"
+    loose = json.loads(file.read_text())
+    loose["all"]["hosts"] = loose.pop("control_plane")["hosts"]
+    file.write_text(json.dumps(loose))
+    ansible.play("renew.yml", file, {}, hosts.folder / "log", print)
+    assert hosts.is_claimed_since(600) == [True, True]
+
+
 def test_hosts_are_had_for_longer_while_one_task_takes_long(
     hosts: Hosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
