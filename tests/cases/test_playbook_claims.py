@@ -31,7 +31,12 @@ class Hosts:
     folder: Path
 
     def play(
-        self, part: str, owner: str = OWN, *after: Task, said: Callable[[str], None] = print
+        self,
+        part: str,
+        owner: str = OWN,
+        *after: Task,
+        said: Callable[[str], None] = print,
+        alone: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Do a part of the role on both, and then what comes after it."""
         role = {"name": "cluster", "tasks_from": part}
@@ -48,7 +53,7 @@ class Hosts:
         inventory.write_text(json.dumps({"all": {"vars": common}, "control_plane": hosts}))
         log = self.folder / "log"
         try:
-            recap = ansible.play(str(book), inventory, {}, log, said)
+            recap = ansible.play(str(book), inventory, {}, log, said, alone=alone)
         finally:
             print(log.read_text()[-6000:])
         assert [counts.changed for counts in recap.values()] == [0, 0]
@@ -80,8 +85,10 @@ def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hosts:
 def test_hosts_are_claimed_and_given_back(hosts: Hosts) -> None:
     hosts.play("claim")
     assert hosts.owners == [OWN, OWN]
-    hosts.play("claim")  # the same command, after it was killed
+    told: list[str] = []
+    hosts.play("claim", alone=told.append)  # the same command, after it was killed
     assert hosts.owners == [OWN, OWN]
+    assert sorted(told) == list(HOSTS)
     hosts.play("free", OTHER)
     assert hosts.owners == [OWN, OWN]
     hosts.play("free")
@@ -90,10 +97,15 @@ def test_hosts_are_claimed_and_given_back(hosts: Hosts) -> None:
 
 
 def test_hosts_of_which_another_one_has_one_are_left_alone(hosts: Hosts) -> None:
-    """The other host is given back, so that two who begin at once do not keep each other out."""
+    """The other host is given back, so that two who begin at once do not keep each other out.
+
+    Neither counts as one at which something was done, which a reset would undo.
+    """
+    told: list[str] = []
     (hosts.folder / "beta").write_text(f"{OTHER}\n")
     with pytest.raises(NeedError) as caught:
-        hosts.play("claim")
+        hosts.play("claim", alone=told.append)
+    assert told == []
     assert caught.value.what == f"{OTHER} is at work on hosts of the inventory."
     assert "end what the other one is at" in caught.value.why
     assert f"remove {hosts.folder}/" in caught.value.next_step
@@ -125,6 +137,17 @@ def test_a_claim_is_renewed_and_neither_made_anew_nor_taken(hosts: Hosts) -> Non
         hosts.play("renew")
     assert hosts.owners == [OTHER, OTHER]
     assert hosts.is_claimed_since(2400) == [False, False]
+
+
+def test_hosts_of_an_inventory_without_groups_are_had_for_longer_too(hosts: Hosts) -> None:
+    hosts.play("claim")
+    hosts.ages(OWN, 3000)
+    file = hosts.folder / "hosts.json"
+    loose = json.loads(file.read_text())
+    loose["all"]["hosts"] = loose.pop("control_plane")["hosts"]
+    file.write_text(json.dumps(loose))
+    ansible.play("renew.yml", file, {}, hosts.folder / "log", print)
+    assert hosts.is_claimed_since(600) == [True, True]
 
 
 def test_hosts_are_had_for_longer_while_one_task_takes_long(
@@ -174,6 +197,26 @@ def test_who_is_stopped_gives_back_what_he_has(hosts: Hosts) -> None:
     with pytest.raises(KeyboardInterrupt):
         hosts.play("claim", OWN, tells, waits, said=stop)
     assert hosts.owners == ["", ""]
+
+
+def test_who_is_stopped_before_it_was_looked_gives_back_what_he_has(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And it is told where something was done."""
+
+    def read(_: Any) -> list[Any]:
+        if all((hosts.folder / f"{name}.at-work").exists() for name in HOSTS):
+            raise KeyboardInterrupt
+        return []
+
+    told: list[str] = []
+    monkeypatch.setattr(ansible._Lines, "read", read)
+    works = {"ansible.builtin.shell": f"touch {hosts.folder}/{{{{ inventory_hostname }}}}.at-work"}
+    waits = {"ansible.builtin.command": "sleep 600"}
+    with pytest.raises(KeyboardInterrupt):
+        hosts.play("claim", OWN, works, waits, alone=told.append)
+    assert hosts.owners == ["", ""]
+    assert sorted(told) == list(HOSTS)
 
 
 def test_what_keeps_hosts_from_being_given_back_hides_no_other_error(

@@ -23,6 +23,7 @@ from harness.targets.kubernetes import (
     rendering,
     rollout,
     sources,
+    standing,
 )
 from harness.targets.kubernetes.chart_bundle import Given
 from harness.targets.kubernetes.chosen import Options
@@ -294,6 +295,18 @@ def test_a_plan_says_what_comes_from_it(told: helmed.Told, written: Path) -> Non
     own = production.plan(replace(BUNDLED, target="kind", context="", bundle=written))
     assert own["images"][NAMED[0]] == f"from {written}"
     assert own["images"][NODE].startswith("for kind's nodes")
+
+
+def test_a_plan_goes_by_the_values_in_it(
+    told: helmed.Told, written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = replace(BUNDLED, bundle=written)
+    assert production.up(given, print).changed
+    monkeypatch.setattr(standing, "found", lambda _: Cluster("shop", "harness"))
+    assert production.plan(given)["standing"] == "same"
+    assert production.plan(BUNDLED)["standing"] == "other"  # Tempo has values of the bundle
+    with pytest.raises(InputError, match="--values does not go with --bundle"):
+        production.plan(replace(given, values=("tempo=mine.yaml",)))
 
 
 def test_the_commands_say_what_follows(machine: Machine, folder: str, tmp_path: Path) -> None:

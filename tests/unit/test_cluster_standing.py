@@ -86,6 +86,15 @@ def test_a_plan_of_the_production_profile_says_which_releases_are_there(stage: S
     stage.up(profile="production")
     said = stage.plan(*words)
     assert "has all of this: nothing would be changed" in said
+    crashes = {"name": "tempo", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+    status = {"phase": "Running", "containerStatuses": [crashes]}
+    status["conditions"] = [{"type": "Ready", "status": "False"}]
+    stage.told.answers("pods", {"metadata": {"name": "tempo-0"}, "spec": {}, "status": status})
+    assert "shop of kind is there. Would" in stage.plan(*words)  # `up` upgrades all charts then
+    found = json.loads(stage.plan(*words, "--json"))
+    assert found["standing"] == "other"
+    assert not any(row["is_there"] for row in found["charts"])
+    stage.told.answers("pods")
     (stage.told.folder / "helm.tempo.note").write_text("another")
     found = json.loads(stage.plan(*words, "--json"))
     assert [row["release"] for row in found["charts"] if not row["is_there"]] == ["tempo"]

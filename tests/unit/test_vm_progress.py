@@ -101,17 +101,30 @@ def test_what_a_playbook_does_between_its_roles_is_told_of_none() -> None:
 
 
 def test_who_is_had_alone_is_said_once_and_told_of_no_other_role() -> None:
-    said, claimed = list[str](), list[str]()
-    progress = Progress(said.append, claimed.append)
+    said, alone = list[str](), list[str]()
+    progress = Progress(said.append, alone.append)
     for each in (
         event("ok", "cluster", "b", 0.0, action="ansible.builtin.include_role"),
         event("skipped", "cluster", "b", 0.0, action="ansible.builtin.command"),
         event("ok", "cluster", "a", 1.0, action="ansible.builtin.command"),
+        event("ok", "cluster", "a", 1.0, action="ansible.builtin.assert"),
         event("ok", "ready", "a", 9.0),
         event("ok", "cluster", "a", 9.0, action="ansible.builtin.command"),
-        event("ok", "cluster", "c", 9.0, action="ansible.builtin.assert"),
+        event("ok", "cluster", "a", 9.0, action="ansible.builtin.assert"),
         recap(9.0),
     ):
         progress.take(each)
-    assert claimed == progress.claimed == ["a"]
+    assert alone == progress.claimed == ["a"]
     assert said == ["cluster: seen ready from a in 0 s"]
+
+
+def test_a_host_that_was_asked_and_is_not_had_alone_is_given_back_and_not_said() -> None:
+    alone = list[str]()
+    progress = Progress(print, alone.append)
+    for each in (
+        event("ok", "cluster", "a", 0.0, action="ansible.builtin.command"),
+        event("failed", "cluster", "a", 1.0, action="ansible.builtin.assert", message="b is at it"),
+        event("ok", "ready", "a", 2.0, action="ansible.builtin.assert"),
+    ):
+        progress.take(each)
+    assert (alone, progress.claimed) == ([], ["a"])

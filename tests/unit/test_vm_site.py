@@ -46,9 +46,9 @@ def test_hosts_are_noted_once_they_are_reached_and_a_reset_goes_to_no_others(
     noted.write("one", Noted(str(tmp_path / "hosts"), hosts, unreached=("a", "typo")))
     limits: list[Sequence[str]] = []
 
-    def play(*_: object, limit: Sequence[str], claimed: Callable[[str], None]) -> Mapping[str, Any]:
+    def play(*_: object, limit: Sequence[str], alone: Callable[[str], None]) -> Mapping[str, Any]:
         limits.append(limit)
-        claimed("a")
+        alone("a")
         now = noted.read("one")  # at once: whoever is killed has done something there
         assert now is not None
         assert now.unreached == ("typo",)

@@ -88,14 +88,13 @@ def up(options: Options, tell: Tell) -> RolledOut:
     chosen.check(options)
     charts.require(options.charts)
     charts.given(options.values)
-    with _unpacked(options) as given:
+    with _unpacked(options, sources.carried(options)) as given:
         return rollout.up(given, tell, install)
 
 
 @contextlib.contextmanager
-def _unpacked(options: Options) -> Iterator[Options]:
+def _unpacked(options: Options, carried: Archive | None) -> Iterator[Options]:
     """The same with the charts and values of the bundle, if there is one."""
-    carried = sources.carried(options)
     if carried is None:
         yield options
         return
@@ -121,8 +120,8 @@ def install(
     """What goes into a cluster that is there; `rollout` calls it."""
     steps, described = _steps(options, image), stack()
     shown = pages.commands(cluster, PAGES)
-    due = [step for step in steps if not _is_there(cluster, step)]
-    if not due and all(map(pods.is_ready, running(cluster))):
+    due = _due(cluster, steps)
+    if not due:
         with timed(phases, "proof", tell):
             proved = proof.prove(cluster, described, ASKED)
         return RolledOut(cluster, False, phases, proved, shown)
@@ -138,7 +137,7 @@ def install(
     ):
         _require_nodes(cluster, image, steps, tell)
     _make_password(cluster)
-    for step in due or steps:
+    for step in due:
         with timed(phases, step.chart.release, tell):
             _install(cluster, step, options.charts)
     with timed(phases, "proof", tell):
@@ -155,14 +154,14 @@ def plan(options: Options) -> dict[str, Any]:
     """Which charts `up` would install, what they keep and where; changes nothing."""
     chosen.check(options)
     carried, there = sources.carried(options), standing.found(options)
-    has = _there(there, _steps(options, images.name())) if there else set()
+    due, is_new = _missing(options, carried, there)
     rows = [
         {
             "title": each.title, "chart": each.chart, "version": each.version,
             "licence": each.licence, "repository": _origin(each, carried), "release": each.release,
             "namespace": options.namespace, "does": each.does, "gib": each.gib,
             "volumes": [vars(volume) for volume in each.volumes],
-            **({"is_there": each.release in has} if there else {}),
+            **({"is_there": each.release not in due} if there else {}),
         }
         for each in charts.known()
     ]  # fmt: skip
@@ -178,7 +177,7 @@ def plan(options: Options) -> dict[str, Any]:
     if options.target == "kind":
         made["cluster"] = standing.configuration(options, there)
     if there:
-        made["standing"] = standing.stack(is_new=not has, is_there=len(has) == len(rows))
+        made["standing"] = standing.stack(is_new=is_new, is_there=not due)
     if seen := selectors.values(options.selectors):
         made["agents"] = seen
     if carried is not None:
@@ -235,9 +234,22 @@ def _is_there(cluster: Cluster, step: Step) -> bool:
     return same and not workloads.amiss(cluster, step.chart.release)
 
 
-def _there(cluster: Cluster, steps: Sequence[Step]) -> set[str]:
-    """The releases that are as they would be installed."""
-    return {step.chart.release for step in steps if _is_there(cluster, step)}
+def _due(cluster: Cluster, steps: Sequence[Step]) -> list[Step]:
+    """Those that are not there as they would be; where all are and a pod is not ready, all."""
+    if due := [step for step in steps if not _is_there(cluster, step)]:
+        return due
+    return [] if all(map(pods.is_ready, running(cluster))) else list(steps)
+
+
+def _missing(
+    options: Options, carried: Archive | None, there: Cluster | None
+) -> tuple[set[str], bool]:
+    """The releases that `up` would install, by the values that it takes; whether none is there."""
+    with _unpacked(options, carried) as given:
+        steps = _steps(given, images.name())
+        due = _due(there, steps) if there else steps
+        is_new = not (there and any(_is_there(there, step) for step in steps))
+        return {step.chart.release for step in due}, is_new
 
 
 def _install(cluster: Cluster, step: Step, archives: str) -> None:

@@ -16,7 +16,7 @@ from harness.linux import processes
 from harness.targets import openssh
 from harness.targets.vm import failures
 from harness.targets.vm.inventory import program
-from harness.targets.vm.progress import Event, Progress
+from harness.targets.vm.progress import CLAIMS, Event, Progress
 
 PLAYBOOKS = Path(__file__).resolve().parents[3] / "playbooks"
 _LOOK_SECONDS = 0.2
@@ -67,17 +67,18 @@ def play(
     *,
     check: bool = False,
     limit: Sequence[str] = (),
-    claimed: Callable[[str], None] = lambda _: None,
+    alone: Callable[[str], None] = lambda _: None,
 ) -> Recap:
     """Run a playbook of PLAYBOOKS to its end; with `check` it only looks what would change.
 
     `limit` are the hosts, where not all of the inventory are meant. `variables` are read from a
     file that nobody else may read, and win over the inventory's. What fails on a host is an error
-    that says what, why and what to do. `claimed` is told each host when it is: before that nothing
-    is done there. Claims are renewed while it runs, and given back where it does not end well.
+    that says what, why and what to do. `alone` is told each host when it is claimed and nobody else
+    has any: before that nothing is done there. Claims are renewed while it runs, and given back
+    where it does not end well.
     """
     inventories = [inventory] if isinstance(inventory, Path) else list(inventory)
-    progress, run = Progress(said, claimed), _Run(inventories, variables, log)
+    progress, run = Progress(said, alone), _Run(inventories, variables, log)
     try:
         words = [*(["--check"] if check else []), *_limit(limit)]
         code = _follow(run, playbook, progress, words)
@@ -134,12 +135,31 @@ def _follow(run: _Run, playbook: str, progress: Progress, words: Sequence[str]) 
         contextlib.closing(_Renewal(run)) as renewal,
     ):
         lines, is_over = _Lines(stream), False
-        while not is_over:
-            is_over = processes.await_end(process, _LOOK_SECONDS)
-            for event in lines.read():
-                progress.take(event)
-            renewal.look()
-        return processes.ended(process, 0.0)
+        try:
+            while not is_over:
+                is_over = processes.await_end(process, _LOOK_SECONDS)
+                for event in lines.read():
+                    progress.take(event)
+                renewal.look()
+            return processes.ended(process, 0.0)
+        except BaseException:
+            with contextlib.suppress(HarnessError, OSError):
+                processes.stop(process)
+            _take_claims(events, progress)
+            raise
+
+
+def _take_claims(events: Path, progress: Progress) -> None:
+    """Those of a run that was stopped, all again: some came since the last look, or were at hand.
+
+    What hinders that hides no other error; nor does the rest of a line that was being written.
+    """
+    with contextlib.suppress(OSError):
+        for line in events.read_bytes().splitlines():
+            with contextlib.suppress(HarnessError, OSError, ValueError):
+                event = json.loads(line)
+                if event["role"] == CLAIMS:  # of no other one is anything to be told any more
+                    progress.take(event)
 
 
 class _Renewal:

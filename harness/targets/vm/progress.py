@@ -31,16 +31,18 @@ _PARTS = {("upgrade", "host")}
 class Progress:
     """Takes events in their order; what failed is in `failures`, the end's counts in `recap`.
 
-    `claimed` are the hosts that were asked to be had alone, and is told each of them at once.
+    `claimed` are the hosts that were asked to be had alone, whoever has them. `alone` is told each
+    of them at once when it is seen that nobody else has any.
     """
 
     def __init__(
-        self, said: Callable[[str], None], claimed: Callable[[str], None] = lambda _: None
+        self, said: Callable[[str], None], alone: Callable[[str], None] = lambda _: None
     ) -> None:
         self.failures: list[Event] = []
         self.recap: Mapping[str, Mapping[str, int]] | None = None
         self.claimed: list[str] = []
-        self._said, self._tell_claimed = said, claimed
+        self._alone: set[str] = set()
+        self._said, self._tell_alone = said, alone
         self._role, self._since, self._until = "", 0.0, 0.0
         self._hosts: dict[str, bool] = {}  # whether anything was done there
 
@@ -65,10 +67,15 @@ class Progress:
             self._hosts[host] = self._hosts.get(host, False) or tells
 
     def _take_claim(self, event: Event) -> None:
-        host, is_asked = event["host"], event.get("action", "").rpartition(".")[2] == "command"
-        if event["event"] == "ok" and is_asked and host not in self.claimed:
+        """The command ends well where somebody else is, too; what follows is asserted of all."""
+        if event["event"] != "ok":
+            return
+        host, action = event["host"], event.get("action", "").rpartition(".")[2]
+        if action == "command" and host not in self.claimed:
             self.claimed.append(host)
-            self._tell_claimed(host)
+        elif action == "assert" and host not in self._alone:
+            self._tell_alone(host)
+            self._alone.add(host)
 
     def _finish(self) -> None:
         """Tell what has become of the hosts of the role that ended."""

@@ -158,7 +158,7 @@ def down(profile: Profile, options: Options, tell: Tell) -> list[str]:
             return [f"The machines {names} were removed."]
         if not now.ever:
             machines.remove(options.name, now)
-            return [f"No host of {now.inventory} was reached: nothing was made of them."]
+            return [f"On no host of {now.inventory} was anything begun: nothing was made of them."]
         if options.machines.reset:
             return _reset(options, now, tell)
         again = f"harness down --target vm --name {options.name} --reset takes it off them."

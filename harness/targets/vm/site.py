@@ -77,7 +77,7 @@ def _play(
     given = {**variables, "cluster_owner": owner}
     return ansible.play(
         playbook, [Path(found.inventory), groups], given, log, tell,
-        limit=limit, claimed=lambda host: noted.reached(options.name, host),
+        limit=limit, alone=lambda host: noted.reached(options.name, host),
     )  # fmt: skip
 
 
