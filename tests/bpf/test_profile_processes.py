@@ -84,7 +84,7 @@ def test_programs_that_ended_are_named_by_their_files(
     service: Any, start_agent: Callable[..., Any], receiver: Any, busy: Path, output: Path
 ) -> None:
     agent = start_agent("profile", *OPTIONS, "--pprof", str(output))
-    for _ in range(6):  # the pause lets a busy machine look at it
+    for _ in range(8):  # the pause lets a busy machine look at it
         assert service.start(str(busy), "70", "1").wait(120) == 0
     stats = agent.call("flush")
     named = folded(output)

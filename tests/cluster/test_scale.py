@@ -31,7 +31,7 @@ options = Options("existing", kubeconfig=sys.argv[1], context="simulated")
 cluster = Cluster("simulated", options.namespace, Path(sys.argv[1]))
 def do_up():
     preflight.require(preflight.cluster(cluster, "x86_64"))
-    given = values.values(values.stack("simulated", options.retention_hours), "localhost/node:1")
+    given = values.values(values.stack("simulated"), "localhost/node:1")
     namespaces.make(cluster, "--namespace")
     helm.install(cluster, given)
 def do_status():
