@@ -1,7 +1,8 @@
 """Connections that went and were not told as closed: all that opened are open or closed; for flows.
 
 A program does not run for what happens while its CPU is in it already, such as in the timers of an
-interrupt, and of a socket that went nothing is left to look at. Only the sum tells.
+interrupt. On busy machines some go that no program runs for, and `recursion_misses` tells of none.
+Of a socket that went nothing is left to look at: only the sum tells.
 """
 
 from __future__ import annotations

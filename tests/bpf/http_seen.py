@@ -1,4 +1,4 @@
-"""What a receiver has of `http`'s requests; for test_http and test_http_ends."""
+"""What a receiver has of `http`'s requests; for its tests."""
 
 from __future__ import annotations
 

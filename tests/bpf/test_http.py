@@ -17,16 +17,12 @@ import pytest
 
 from harness.agent.http_telemetry import DURATION_BOUNDS
 from harness.linux import processes
+from tests.bpf.http_asked import ask, connected, serve
 from tests.bpf.http_seen import DURATION, counted
 
 pytestmark = pytest.mark.bpf
 
-SERVER = Path(__file__).with_name("http_server.py")
 EARLY = Path(__file__).with_name("http_early.py")
-
-
-def serve(service: Any, host: str = "127.0.0.1") -> int:
-    return int(service.serve(sys.executable, str(SERVER), host))
 
 
 @pytest.fixture
@@ -36,7 +32,7 @@ def port(service: Any) -> int:
 
 @pytest.fixture
 def connection(port: int) -> Iterator[http.client.HTTPConnection]:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+    with connected(port) as connection:
         yield connection
 
 
@@ -48,11 +44,6 @@ with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as raw:
     while raw.recv(65536):
         pass
 """
-
-
-def ask(connection: http.client.HTTPConnection, method: str, path: str, **options: Any) -> bytes:
-    connection.request(method, path, **options)
-    return connection.getresponse().read()
 
 
 def test_counts_exactly_23_requests(
@@ -201,50 +192,6 @@ def test_a_request_longer_than_a_segment(
     assert counted(receiver) == {("GET", "/long", 200): 23}
 
 
-ROUTES = [
-    ("/", "/"),
-    ("/api/users/42", "/api/users/{id}"),
-    ("/api/users/42/cards/7?a=/1/2", "/api/users/{id}/cards/{id}"),
-    ("/o/550e8400-e29b-41d4-a716-446655440000/x", "/o/{id}/x"),
-    ("/o/d41d8cd98f00b204e9800998ecf8427e", "/o/{id}"),
-    ("/day/2026-11-22", "/day/{id}"),
-    ("/cafe/deadbeef", "/cafe/deadbeef"),
-    ("/v1/x2/3d", "/v1/x2/3d"),
-    ("/a//b/", "/a//b/"),
-    ("/customers/cus_9s6XKzkNRiz8/cards", "/customers/{id}/cards"),
-    ("/o/01ARZ3NDEKTSV4RRFFQ69G5FAV", "/o/{id}"),
-    ("/files/Report2024.PDF", "/files/Report2024.PDF"),
-    ("/login/OAuth2", "/login/OAuth2"),
-    ("/getUserByName", "/getUserByName"),
-    ("/shop/cart;jsessionid=0A1B2C3D?a=1", "/shop/cart"),
-    ("/users/42;v=2/cards;x=/7", "/users/{id}/cards/{id}"),
-    ("/" + "l" * 100, "/" + "l" * 55),
-    ("/" + "l" * 60 + "/42", "/" + "l" * 55),
-    ("/1/2/3/4/5/6/7/8/9/10/11/12/13", "/{id}" * 11 + "/"),
-]
-
-
-def test_routes(start_agent: Any, receiver: Any, connection: http.client.HTTPConnection) -> None:
-    agent = start_agent("http")
-    for path, _ in ROUTES:
-        ask(connection, "GET", path)
-    agent.call("flush")
-    expected = Counter(("GET", route, 200) for _, route in ROUTES)
-    assert counted(receiver) == expected
-
-
-def test_more_routes_than_there_is_room_for(
-    start_agent: Any, receiver: Any, connection: http.client.HTTPConnection
-) -> None:
-    agent = start_agent("http")
-    for number in range(530):
-        ask(connection, "GET", f"/page-x{number}")
-    assert agent.call("flush")["lost"] == 0
-    found = counted(receiver)
-    assert sum(found.values()) == 530
-    assert found[("GET", "other", 200)] == 530 - 512
-
-
 def test_agrees_with_an_independent_client(start_agent: Any, receiver: Any, port: int) -> None:
     """hey counts what it completed; every one of them must be seen, and no other."""
     agent = start_agent("http")
@@ -338,60 +285,6 @@ def test_requests_to_two_servers_from_one_port_before_either_has_a_socket(
     assert sorted(path for path, _ in told) == ["/first", "/second"]
     assert set(told.values()) == {23}
     assert len({port for _, port in told}) == 2
-
-
-@pytest.mark.parametrize("status", [401, 403, 404, 429])
-def test_a_scanner_does_not_take_the_room_of_routes(
-    start_agent: Any, receiver: Any, connection: http.client.HTTPConnection, status: int
-) -> None:
-    agent = start_agent("http")
-    ask(connection, "GET", "/status/200")
-    for number in range(600):
-        ask(connection, "GET", f"/status/{status}/x{number}x")
-    ask(connection, "GET", f"/status/{status}")
-    ask(connection, "GET", "/new")
-    assert agent.call("flush")["lost"] == 0
-    assert counted(receiver) == {
-        ("GET", "/status/{id}", 200): 1,
-        ("GET", "/status/{id}", status): 1,
-        ("GET", "other", status): 600,
-        ("GET", "/new", 200): 1,
-    }
-
-
-def test_routes_that_nobody_asks_for_any_more_give_way(
-    start_agent: Any, receiver: Any, connection: http.client.HTTPConnection
-) -> None:
-    agent = start_agent("http", "--interval=600000")
-    for number in range(2 * 530):
-        ask(connection, "GET", f"/page-x{number // 2}")
-    assert agent.call("flush")["events"] == 1060
-    for _ in range(22):
-        agent.call("flush")
-    for _ in range(23):
-        ask(connection, "GET", "/new")
-    told = agent.call("flush")
-    assert (told["events"], told["lost"]) == (1083, 0)
-    assert counted(receiver) == {("GET", "/new", 200): 23, ("GET", "other", 200): 36}
-
-
-def test_routes_that_were_asked_for_once_give_way_first_and_soon(
-    start_agent: Any, receiver: Any, connection: http.client.HTTPConnection
-) -> None:
-    agent = start_agent("http", "--interval=600000")
-    for _ in range(2):
-        ask(connection, "GET", "/twice")
-    for number in range(529):
-        ask(connection, "GET", f"/page-x{number}")
-    for _ in range(3):  # it is full, what is in it, that nothing was added
-        assert agent.call("flush")["events"] == 531
-    for _ in range(23):
-        ask(connection, "GET", "/new")
-    told = agent.call("flush")
-    assert (told["events"], told["lost"]) == (554, 0)
-    found = counted(receiver)
-    assert (found["GET", "/new", 200], found["GET", "/twice", 200]) == (23, 2)
-    assert len(found) == 384 + 2  # no more went than room was needed for
 
 
 def attached(service: Any) -> int:
