@@ -234,7 +234,7 @@ def test_what_waits_is_parted_and_nothing_of_it_is_lost() -> None:
     chance = random.Random(12)
     records = b"".join(made_up(chance) for _ in range(9)) * 500
     origin = Origin("http", "shop", lambda: 1)
-    lane: Lane[HttpSpans] = Lane("spans", lambda batch: 0, 10_000)
+    lane: Lane[HttpSpans] = Lane("spans", "http://receiver", lambda batch: 0, 10_000)
     lane.put(origin, HttpSpans(records, ids_of(records), None, IN_PYTHON))
     taken: list[HttpSpans] = []
     while len(lane):
