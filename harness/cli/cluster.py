@@ -18,10 +18,11 @@ from harness.cli import external, planned, repeated, selectors
 from harness.cli.screen import ERROR, err, out
 from harness.errors import InputError
 from harness.linux.stop_signals import interruptible
-from harness.targets.kubernetes import archive, dashboards, profiles, programs, sources
+from harness.targets.kubernetes import archive, keepers, profiles, programs, sources
 from harness.targets.kubernetes.archive import PRODUCTION, Archive
 from harness.targets.kubernetes.chart_bundle import Given
 from harness.targets.kubernetes.chosen import Options
+from harness.targets.kubernetes.keepers import Keepers
 from harness.targets.kubernetes.rollout import RolledOut
 from harness.targets.vm import remains
 from harness.targets.vm import rollout as machines
@@ -118,8 +119,9 @@ def bundle(file: Path, wanted: Options, prefix: str, as_json: bool) -> None:
     stays = Given(wanted.charts, wanted.values) if wanted.profile == PRODUCTION else None
     with interruptible():
         made = sources.bundle(
-            file, tell, node_image=wanted.image, prefix=prefix, asked=wanted.dashboards, stays=stays
-        )
+            file, tell, node_image=wanted.image, prefix=prefix, asked=wanted.dashboards,
+            wanted=wanted.keepers, stays=stays,
+        )  # fmt: skip
     if as_json:
         told = {**asdict(made), "file": str(file), "size_bytes": file.stat().st_size}
         out.print_json(json.dumps(told))
@@ -127,10 +129,10 @@ def bundle(file: Path, wanted: Options, prefix: str, as_json: bool) -> None:
         _print_bundle(made)
 
 
-def push(prefix: str, file: Path | None, asked: str = "") -> None:
+def push(prefix: str, file: Path | None, asked: str = "", keeping: Keepers | None = None) -> None:
     """Push all images, then say what they are called."""
     with interruptible():
-        pushed = sources.push(prefix, file, tell, asked)
+        pushed = sources.push(prefix, file, tell, asked, keeping)
     for image in pushed:
         out.print(escape(image), soft_wrap=True)
     given = f" --bundle {file}" if file else ""
@@ -169,12 +171,18 @@ def _print_images(found: dict[str, Any]) -> None:
     out.print(escape(f"{planned.stack(found)}:"), soft_wrap=True)
     for image, where in found["images"].items():
         out.print(escape(f"  {image}, {where}"), soft_wrap=True)
+    _print_keepers(found)
     if "dashboards" in found:
         out.print(escape(found["dashboards"]), soft_wrap=True)
     if volumes := found.get("volumes"):
         of = f" of class {volumes['class']}" if volumes["class"] else ""
         count = len(volumes["of"])
         out.print(escape(f"Their data would be in {count} volumes of {volumes['size']}{of}."))
+
+
+def _print_keepers(found: Mapping[str, Any]) -> None:
+    if found.get("keeps"):
+        out.print(escape(keepers.told(found["keeps"])), soft_wrap=True)
 
 
 def _print_machines(found: Mapping[str, Any]) -> None:
@@ -289,6 +297,7 @@ def _print_status(found: dict[str, Any], options: Options) -> None:
         restarts = f"{pod['restarts']} ({pod['last_end']})" if pod["last_end"] else pod["restarts"]
         shown.add_row(pod["name"], _said(pod["ready"]), str(restarts), pod["node"])
     out.print(shown)
+    _print_keepers(found)
     if "unproved" in found:
         out.print(escape(f"It was not proved: {found['unproved']}"), soft_wrap=True)
     for signal, (backend, seconds) in found.get("proof", {}).items():
@@ -305,9 +314,9 @@ def _print_status(found: dict[str, Any], options: Options) -> None:
         out.print(escape(f"{each['pod']}: {each['reason']}: {each['message']}"), soft_wrap=True)
     out.print("\nIt is ready." if found["ready"] else "\nIt is not ready.")
     if found["ready"] and "acknowledged" not in found:
-        has = found.get("dashboards") != dashboards.NONE
-        known = machines.of(options).pages(options)
-        names = ", ".join(name for name in known if has or name != dashboards.GRAFANA)
+        there = {*found.get("keeps", {}).values(), found.get("dashboards")}
+        known = machines.of(options).pages(options).items()
+        names = ", ".join(name for name, page in known if not page.added or name in there)
         said = f"Next: harness open NAME {_where(options)} opens a page: {names}."
         out.print(escape(said), soft_wrap=True)
 

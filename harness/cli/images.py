@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import cluster
+from harness.cli import cluster, keepers
 from harness.cli.dashboards import Dashboards
+from harness.cli.keepers import Logs, Profiles, Traces
 from harness.cli.profile import Charts, Profile, Values
 from harness.cli.screen import errors
 from harness.errors import InputError
@@ -62,6 +63,9 @@ def bundle_command(
         ),
     ] = "",
     dashboards: Dashboards = "",
+    traces: Traces = "",
+    logs: Logs = "",
+    profiles: Profiles = "",
     profile: Profile = "poc",
     charts: Charts = "",
     values: Values = None,
@@ -80,11 +84,13 @@ def bundle_command(
 
       harness up --target kind --bundle harness.tar
 
+      harness bundle harness.tar --profiles parca
+
       harness bundle production.tar --profile production --charts DIR --registry PREFIX
     """
     wanted = Options(
         "kind", image=image, profile=profile, charts=charts, values=tuple(values or ()),
-        dashboards=dashboards,
+        dashboards=dashboards, keepers=keepers.wanted(traces, logs, profiles),
     )  # fmt: skip
     cluster.bundle(file, wanted, registry, as_json)
 
@@ -101,6 +107,9 @@ def push_command(
         typer.Option("--bundle", metavar="FILE", help="Push those that `harness bundle` wrote."),
     ] = None,
     dashboards: Dashboards = "",
+    traces: Traces = "",
+    logs: Logs = "",
+    profiles: Profiles = "",
 ) -> None:
     """Push every image that `up` needs in a cluster to a registry of your own, with docker.
 
@@ -114,10 +123,12 @@ def push_command(
 
       harness images push --registry registry.example:5000 --bundle harness.tar
     """
-    if bundle and dashboards:
+    kept = keepers.wanted(traces, logs, profiles)
+    said = [*(["dashboards"] if dashboards else []), *kept]
+    if bundle and said:
         raise InputError(
-            "--dashboards does not go with --bundle.",
+            f"{' and '.join(f'--{each}' for each in said)} does not go with --bundle.",
             "What is in the bundle was said when it was written.",
             "Leave it out.",
         )
-    cluster.push(registry, bundle, dashboards)
+    cluster.push(registry, bundle, dashboards, kept)

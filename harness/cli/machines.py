@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.cluster import refuse
-from harness.targets.kubernetes.chosen import Machines
+from harness.targets.kubernetes.bare import Machines
 
 Inventory = Annotated[
     str,

@@ -6,6 +6,7 @@ import re
 import shlex
 
 from harness.cli import external, selectors
+from harness.targets.kubernetes import keepers
 from harness.targets.kubernetes.chosen import Options
 
 _SECRET = re.compile(r"(?:pass(?:word|wd|phrase)?|secret|token|key)\"?\s*[=:]", re.IGNORECASE)
@@ -20,7 +21,7 @@ def given(options: Options) -> str:
         "nodes": options.nodes, "image": options.image, "retention": options.retention_hours,
         "bundle": bundle, "registry": registry, "pull-secret": secret,
         "storage": options.storage, "storage-class": options.storage_class,
-        "dashboards": options.dashboards, "charts": options.charts,
+        "dashboards": options.dashboards, **keepers.said(options.keepers), "charts": options.charts,
         "inventory": asked.inventory, "create": asked.create,
         "control-planes": asked.control_planes if asked.control_planes > 1 else "",
         "upgrade": asked.upgrade,

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import cluster, external, local_stack, selectors
+from harness.cli import cluster, external, keepers, local_stack, selectors
 from harness.cli.dashboards import Dashboards, wanted
 from harness.cli.external import Otlp, OtlpSecret, QueryLogs, QueryMetrics, QueryTraces
 from harness.cli.images import BundleFile, PullSecret, Registry
+from harness.cli.keepers import Logs, Profiles, Traces
 from harness.cli.machines import (
     ControlPlanes,
     Create,
@@ -22,13 +23,11 @@ from harness.cli.machines import (
     asked,
 )
 from harness.cli.profile import Charts, Profile, Values
-from harness.cli.profiles import NONE, Profiles, required
 from harness.cli.screen import errors
 from harness.cli.selectors import Excluded, Namespaces, PodSelector
 from harness.errors import InputError
 from harness.stack.config import Stack
 from harness.targets.kubernetes.chosen import Options
-from harness.targets.kubernetes.dashboards import GRAFANA
 from harness.targets.kubernetes.external import External
 from harness.targets.kubernetes.selectors import Selectors
 
@@ -56,11 +55,13 @@ def up_command(
         typer.Option(
             "--require",
             help="Fail without this component (otelcol, prometheus, tempo, jaeger, loki, "
-            "victorialogs, parca, grafana; in a cluster only grafana); may be repeated.",
+            "victorialogs, parca, grafana); may be repeated.",
         ),
     ] = None,
     dashboards: Dashboards = "",
-    profiles: Profiles = NONE,
+    traces: Traces = "",
+    logs: Logs = "",
+    profiles: Profiles = "",
     bind: Annotated[
         str, typer.Option("--bind", help="The address of OTLP and of the query endpoints.")
     ] = "127.0.0.1",
@@ -148,6 +149,8 @@ def up_command(
 
       harness up --target kind --dashboards grafana
 
+      harness up --target kind --profiles parca
+
       harness up --target kind --bundle harness.tar
 
       harness up --target kind --agent-namespaces shop --agent-pod-selector 'tier!=test'
@@ -168,15 +171,14 @@ def up_command(
     )  # fmt: skip
     seen = Selectors(agent_namespaces, agent_excluded_namespaces, agent_pod_selector)
     shown = wanted(dashboards, require or [])
+    kept = keepers.wanted(traces, logs, profiles, require or [])
     if target != "local":
-        others = [name for name in require or [] if name != GRAFANA]
-        cluster.refuse({"profiles": profiles != NONE}, target)
-        cluster.refuse({"require": others, "bind": bind != "127.0.0.1"}, target)
+        cluster.refuse({"bind": bind != "127.0.0.1"}, target)
         given = Options(
             target, name, nodes, image, keep, kubeconfig, context, namespace, retention,
             registry, bundle, pull_secret, storage, storage_class,
             profile=profile, charts=charts, values=tuple(values or ()), dashboards=shown,
-            machines=made, selectors=seen, otlp=otlp, otlp_secret=otlp_secret,
+            keepers=kept, machines=made, selectors=seen, otlp=otlp, otlp_secret=otlp_secret,
             query_traces=query_traces, query_metrics=query_metrics, query_logs=query_logs,
         )  # fmt: skip
         (cluster.plan if plan else cluster.up)(given, as_json)
@@ -188,7 +190,7 @@ def up_command(
     cluster.refuse(external.given(own), target)
     cluster.refuse({"profile": profile != "poc", "charts": charts, "values": values}, target)
     hours = retention or Stack.retention_hours
-    needed = required(profiles, require or [])
+    needed = keepers.required(kept, require or [])
     local_stack.up(needed, bind, hours, shown, plan=plan, as_json=as_json)
 
 

@@ -67,8 +67,9 @@ class Component:
     `on_request` is no part of a stack where nobody asks for it by its name. `ports` are by what
     they are for; `inner` ones are for the other components only, on loopback. `arrived` and
     `discarded` are its own counters by their names in Prometheus; of metrics `arrived` counts
-    samples, of whatever origin. `image` is its project's for clusters, `memory_mb` what a pod of it
-    may take.
+    samples, of whatever origin. `image` is its project's for clusters, `command` what starts that
+    one if it has no entry point, `memory_mb` what a pod of it may take. One `in_memory` keeps
+    nothing on a disk.
     `prefix` stands there for the `otelcol_` of a program that is made of the Collector's
     parts, so that its figures are not taken for the Collector's. `source` is its type of data
     source in Grafana, `plugin` says that Grafana does not come with that one. `user` is the number
@@ -89,8 +90,10 @@ class Component:
     source: str = ""
     plugin: bool = False
     image: str = ""
+    command: tuple[str, ...] = ()
     user: int = 0
     memory_mb: int = 0
+    in_memory: bool = False
     optional: bool = False
     on_request: bool = False
     modules: Path = field(default=MODULES)
@@ -122,8 +125,8 @@ def load(path: Path = CATALOG) -> dict[str, Component]:
 def _component(entry: Mapping[str, Any], path: Path) -> Component:
     try:
         ways = tuple(_way(way) for way in entry.get("ways", ()))
-        inner = tuple(entry.get("inner", ()))
-        return Component(**{**entry, "ways": ways, "inner": inner})
+        listed = {key: tuple(entry.get(key, ())) for key in ("inner", "command")}
+        return Component(**{**entry, **listed, "ways": ways})
     except (TypeError, KeyError) as error:
         raise InputError(
             f"{path}: the component {entry.get('name')!r} is wrong: {error}.",

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from harness.cli import app, cluster
 from harness.cli.dashboards import wanted
 from harness.errors import CommandError, ComponentError, InputError, NeedError
+from harness.stack.config.description import KEEPS
 from harness.stack.grafana import shown
 from harness.targets.kubernetes import (
     chosen,
@@ -60,7 +61,7 @@ def test_require_asks_for_it_too_and_not_for_both() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--require", "tempo"), "--require does not go with --target kind"),
+        (("--require", "tempo2"), "There is no component 'tempo2'"),
         (("--require", "grafana", "--dashboards", "none"), "--require grafana does not go"),
         (("--dashboards", "kibana"), "There are no dashboards 'kibana'"),
     ],
@@ -320,6 +321,7 @@ def test_status_names_its_page_only_where_it_is(monkeypatch: pytest.MonkeyPatch)
     there = {
         "target": "existing", "context": "shop", "namespace": "harness", "ready": True,
         "nodes": [], "pods": [], "troubles": [], "dashboards": "grafana", "shown": vars(SHOWN),
+        "keeps": KEEPS,
     }  # fmt: skip
     text = said(monkeypatch, "status", status=there)
     assert "Grafana 13.2.0 has" in text

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.errors import CommandError, InputError, NeedError
-from harness.targets.kubernetes import chosen, helm, kind, preflight, rollout
+from harness.targets.kubernetes import bare, chosen, helm, kind, preflight, rollout
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kind import Kind, Wanted
 from harness.targets.kubernetes.kubectl import Cluster
@@ -218,7 +218,7 @@ def test_what_was_said_of_machines_is_none_of_the_cluster_on_them(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     chosen.home("harness", "vm").mkdir(parents=True)
     (chosen.home("harness", "vm") / "kubeconfig").touch()
-    made = chosen.Machines(create=3)
+    made = bare.Machines(create=3)
     chosen.check(chosen.on_machines(Options("vm", image="debian", keep=True, machines=made)))
 
 

@@ -147,6 +147,10 @@ def test_grafana_is_a_component_as_others_with_what_it_needs_besides() -> None:
     assert source["url"].startswith(("http://jaeger:16686", "http://prometheus:9090"))
 
 
-def test_one_without_an_image_is_refused() -> None:
+def test_one_without_an_image_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = dataclasses.replace(catalog.known()["jaeger"], image="")
+    monkeypatch.setattr(
+        catalog, "known", lambda: MappingProxyType({**catalog.load(), "jaeger": bare})
+    )
     with pytest.raises(NeedError, match="no image of it"):
-        values.component(STACK, "tempo")
+        values.component(STACK, "jaeger")

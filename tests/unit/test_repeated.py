@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.cli import repeated
-from harness.targets.kubernetes.chosen import Machines, Options
+from harness.targets.kubernetes.bare import Machines
+from harness.targets.kubernetes.chosen import Options
 
 
 def said(*variables: str) -> str:

@@ -161,5 +161,5 @@ def test_profiles_are_asked_for_by_an_option(monkeypatch: pytest.MonkeyPatch) ->
         refused = run(app, ["up", "--profiles", name])
         assert refused.exit_code == 2
         assert why in refused.output
-    refused = run(app, ["up", "--target", "kind", "--profiles", "parca"])
-    assert "--profiles does not go with --target kind" in refused.output
+    refused = run(app, ["up", "--profiles", "none", "--require", "parca"])
+    assert "--require parca does not go with --profiles none" in refused.output

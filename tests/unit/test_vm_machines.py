@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from harness.errors import CommandError, InputError, StoreError
-from harness.targets.kubernetes import chosen
-from harness.targets.kubernetes.chosen import Machines, Options
+from harness.targets.kubernetes import bare
+from harness.targets.kubernetes.bare import Machines
+from harness.targets.kubernetes.chosen import Options
 from harness.targets.vm import inventory, machines, making, noted
 from harness.targets.vm.inventory import CONTROL_PLANE, WORKER, Host
 from harness.targets.vm.making import Made, Tell, Wanted
@@ -295,7 +296,7 @@ def test_a_host_is_named_as_in_the_inventory(workshop: Workshop) -> None:
 
 
 def test_each_kind_that_may_be_asked_for_has_a_maker() -> None:
-    assert set(chosen.MAKERS) == set(machines.MAKERS)
+    assert set(bare.MAKERS) == set(machines.MAKERS)
 
 
 def test_nobody_answers_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,8 @@ import pytest
 from harness.errors import NeedError
 from harness.linux import processes
 from harness.linux.processes import Completed
-from harness.targets.kubernetes.chosen import Machines, Options
+from harness.targets.kubernetes.bare import Machines
+from harness.targets.kubernetes.chosen import Options
 from harness.targets.vm import inventory, noted, remains
 from harness.targets.vm.inventory import CONTROL_PLANE, WORKER, Host
 from harness.targets.vm.noted import Noted

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from harness.cli import app
 from harness.errors import ComponentError, InputError, NeedError
 from harness.targets.kubernetes import chosen, sources
-from harness.targets.kubernetes.chosen import Machines, Options
+from harness.targets.kubernetes.bare import Machines
+from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kubectl import Cluster
 from harness.targets.kubernetes.profiles import Profile
 from harness.targets.kubernetes.rollout import RolledOut

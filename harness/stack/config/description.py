@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,8 @@ class Store:
     """What a component that keeps a signal adds to its program.
 
     `exporter` is the Collector's: its kind and its settings; None of one that agents send to
-    themselves, and then `write` puts a record with a mark there. `ask` makes of the URL of its
+    themselves, and then `write` puts a record with a mark there, and `collectors` makes of its URL
+    the arguments by which agents do, by their collectors' names. `ask` makes of the URL of its
     query endpoint what can be asked of it: a `Traces`, `Metrics`, `Logs` or `Profiles`.
 
     `target` makes of a dashboard's search what Grafana's data source is told, None if it cannot be
@@ -107,6 +108,7 @@ class Store:
     exporter: Callable[[Stack], tuple[str, Tree]] | None
     ask: Callable[[str], Keeper]
     write: Callable[[str, str], None] | None = None
+    collectors: Callable[[str], Mapping[str, Sequence[str]]] = lambda url: {}
     target: Callable[[Search], Tree | None] = lambda search: None
     settings: Callable[[Stack], Tree] = lambda stack: {}
     span_metrics: bool = False

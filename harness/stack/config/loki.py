@@ -19,13 +19,13 @@ RANGE = "/loki/api/v1/query_range"
 
 
 def render(stack: Stack) -> Tree:
-    """Its file."""
-    scheduler = {"scheduler_address": stack.reached("loki", "grpc")}
+    """Its file; its parts are in one process, and call each other on loopback, in a pod, too."""
+    scheduler = {"scheduler_address": f"127.0.0.1:{stack.port('loki', 'grpc')}"}
     return {
         "auth_enabled": False,
         "analytics": {"reporting_enabled": False},
         "server": {
-            "http_listen_address": stack.bind,
+            "http_listen_address": stack.address("loki"),
             "http_listen_port": stack.port("loki"),
             "grpc_listen_address": "127.0.0.1",
             "grpc_listen_port": stack.port("loki", "grpc"),

@@ -129,6 +129,7 @@ PROGRAM = Program(
         exporter=None,
         ask=Parca,
         write=write,
+        collectors=lambda url: {"profile": [f"--parca={url}"]},
         probe="/metrics",
     ),
 )

@@ -20,12 +20,14 @@ def render(stack: Stack) -> Tree:
     """Its file.
 
     A trace that was idle for a second is written to the log on disk (`trace_idle_period`): what
-    Tempo acknowledged is in memory only until then.
+    Tempo acknowledged is in memory only until then. Its parts are in one process, and call each
+    other on loopback, in a pod, too.
     """
+    itself = f"127.0.0.1:{stack.port('tempo', 'grpc')}"
     ring = {"kvstore": {"store": "inmemory"}}
     return {
         "server": {
-            "http_listen_address": stack.bind,
+            "http_listen_address": stack.address("tempo"),
             "http_listen_port": stack.port("tempo"),
             "grpc_listen_address": "127.0.0.1",
             "grpc_listen_port": stack.port("tempo", "grpc"),
@@ -50,7 +52,7 @@ def render(stack: Stack) -> Tree:
             "flush_check_period": "1s",
             "max_block_duration": "5m",
         },
-        "querier": {"frontend_worker": {"frontend_address": stack.reached("tempo", "grpc")}},
+        "querier": {"frontend_worker": {"frontend_address": itself}},
         # no ring: with one it waits a minute for others before it is ready
         "compactor": {"compaction": {"block_retention": f"{stack.retention_hours}h"}},
         "metrics_generator": {

@@ -25,7 +25,8 @@ from typing import Any
 from harness import __version__
 from harness.errors import CommandError, InputError, NeedError
 from harness.linux import processes
-from harness.targets.kubernetes import charts, dashboards, helm, images, registry, values
+from harness.stack.config.description import KEEPS
+from harness.targets.kubernetes import charts, dashboards, helm, images, keepers, registry, values
 from harness.targets.kubernetes.images import Nodes
 
 FORMAT = 1
@@ -115,7 +116,8 @@ class Archive:
         """The fingerprint that this code would give it, and images that it must have."""
         if self.profile == PRODUCTION:
             return charts.whole(images.name()), [images.name()]
-        given = own_values(grafana=dashboards.image() in self.names)
+        keeps = keepers.settled(keepers.carried(self.names))
+        given = own_values(grafana=dashboards.image() in self.names, keeps=keeps)
         return helm.fingerprint(given), values.images(given)
 
     def unpack(self, into: Path) -> list[str]:
@@ -228,9 +230,9 @@ def read(file: Path) -> Archive:
         raise _not_whole(file, error) from error
 
 
-def own_values(*, grafana: bool = False) -> dict[str, Any]:
+def own_values(*, grafana: bool = False, keeps: Mapping[str, str] = KEEPS) -> dict[str, Any]:
     """The chart's values for a cluster of no particular name: of one code they are the same."""
-    return values.values(values.stack("bundle", grafana=grafana), images.name())
+    return values.values(values.stack("bundle", grafana=grafana, keeps=keeps), images.name())
 
 
 def require_done(argv: Sequence[str], code: int, log: Path) -> None:

@@ -7,47 +7,30 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.errors import InputError, NeedError
 from harness.targets.kubernetes import (
+    bare,
     dashboards,
     external,
+    keepers,
     kind,
     preflight,
     registry,
     selectors,
     storage,
 )
+from harness.targets.kubernetes.bare import Machines
 from harness.targets.kubernetes.external import External
+from harness.targets.kubernetes.keepers import Keepers
 from harness.targets.kubernetes.kind import Kind
 from harness.targets.kubernetes.kubectl import Cluster
 from harness.targets.kubernetes.selectors import EVERYTHING, Selectors
 
 NAMESPACE = "harness"
-MAKERS = ("containers", "qemu")
-"""How machines can be made."""
 _NAME = re.compile("[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
-_VERSION = re.compile(r"v?\d+\.\d+(\.\d+)?")
-_VARIABLE = re.compile("(?!kubeconfig=|cluster_state=)[A-Za-z_][A-Za-z0-9_]*=")
-
-
-@dataclass(frozen=True)
-class Machines:
-    """What a person says of the machines of the target `vm`: an inventory, or how many to make.
-
-    `upgrade` is the version of Kubernetes that a cluster which is there is to be brought to.
-    """
-
-    inventory: str = ""
-    create: int = 0
-    maker: str = "containers"
-    unaccelerated: bool = False
-    variables: tuple[str, ...] = ()
-    reset: bool = False
-    control_planes: int = 1
-    upgrade: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,8 +43,9 @@ class Options:
     kept for `retention_hours`; empty: as they are there already, else none and a day. `charts`,
     `values`, `crds` and `volumes` go with the profile `production`: a folder of charts' archives,
     RELEASE=FILE of further values, and what `down` removes besides. `dashboards` are `grafana` or
-    `none`; empty: as they can be had. `otlp` and what follows it are of backends of a person's
-    own, see `External`.
+    `none`; empty: as they can be had. `keepers` say who keeps a signal; of others it is as there
+    already, else as ever. `otlp` and what follows it are of backends of a person's own, see
+    `External`.
     """
 
     target: str
@@ -84,7 +68,8 @@ class Options:
     crds: bool = False
     volumes: bool = False
     dashboards: str = ""
-    machines: Machines = Machines()
+    keepers: Keepers = field(default_factory=dict)
+    machines: Machines = bare.NONE
     selectors: Selectors = EVERYTHING
     otlp: str = ""
     otlp_secret: str = ""
@@ -121,6 +106,7 @@ def check(options: Options) -> None:
     storage.check(options.storage, options.storage_class)
     selectors.values(options.selectors)
     dashboards.check(options.dashboards)
+    keepers.check(options.keepers)
     external.check(options.external, _of_backends(options))
     _check_secret(options)
     if options.target == "kind":
@@ -227,6 +213,7 @@ def _of_backends(options: Options) -> dict[str, object]:
         "storage-class": options.storage_class,
         "dashboards": options.dashboards == dashboards.GRAFANA,
         "retention": options.retention_hours,
+        **{said: name != keepers.NONE for said, name in keepers.said(options.keepers).items()},
     }
 
 
@@ -293,53 +280,4 @@ def _check_vm(options: Options) -> None:
                                     "nodes": options.nodes}  # fmt: skip
     said = "Its machines are said by --inventory or --create, its cluster by --name."
     _refuse(elsewhere, "vm", said)
-    if asked.inventory and asked.create:
-        raise InputError(
-            "--inventory names machines, --create makes others.", next_step="Give one of them."
-        )
-    if asked.maker not in MAKERS:
-        raise InputError(
-            f"There are no machines of the kind {asked.maker!r}.",
-            next_step=f"Take --machines {' or '.join(MAKERS)}.",
-        )
-    made = {"--image": options.image, "--unaccelerated": asked.unaccelerated,
-            "--control-planes": asked.control_planes != Machines.control_planes}  # fmt: skip
-    if asked.inventory and (given := [name for name, value in made.items() if value]):
-        raise InputError(
-            f"{' and '.join(given)} is of machines that are made.",
-            next_step="Leave it out, or give --create instead of --inventory.",
-        )
-    if asked.unaccelerated and asked.maker != "qemu":
-        raise InputError(
-            "--unaccelerated is for guests of QEMU.", next_step="Give --machines qemu, too."
-        )
-    _check_control_planes(asked)
-    if asked.upgrade and not _VERSION.fullmatch(asked.upgrade):
-        raise InputError(
-            f"{asked.upgrade!r} is no version of Kubernetes.",
-            "It is the next minor version, as 1.35, or one of its releases, as 1.35.2.",
-            "Write it so: --upgrade 1.35.",
-        )
-    for variable in asked.variables:
-        if not _VARIABLE.match(variable):
-            raise InputError(
-                f"--set {variable.partition('=')[0]} sets no variable.",
-                "It is NAME=VALUE; where the way in is kept (kubeconfig), and what hosts note "
-                "(cluster_state), is not yours to set.",
-                "Write it so: --set cluster_network=flannel.",
-            )
-
-
-def _check_control_planes(asked: Machines) -> None:
-    count = asked.control_planes
-    if count % 2 == 0:
-        raise InputError(
-            f"{count} control planes are no safer than {count - 1}.",
-            "A cluster keeps what it knows on them, and needs more than half of them to go on.",
-            "Take --control-planes 1 or 3.",
-        )
-    if asked.create and count > asked.create:
-        raise InputError(
-            f"{count} control planes do not go on {asked.create} machines.",
-            next_step=f"Make as many at least: --create {count}.",
-        )
+    bare.check(asked, options.image)

@@ -12,6 +12,7 @@ from harness.targets.kubernetes import (
     dashboards,
     external,
     helm,
+    keepers,
     pods,
     proof,
     storage,
@@ -31,13 +32,17 @@ def status(options: Options, *, prove: bool = True) -> dict[str, Any]:
     grafana = release is not None and dashboards.GRAFANA in release["components"]
     own = external.of(release)
     hours = storage.retention(None, release)
+    keeps = {} if own else keepers.settled({}, release)
     described = (
-        external.stack(own) if own else values.stack(cluster.context, hours, grafana=grafana)
+        external.stack(own)
+        if own
+        else values.stack(cluster.context, hours, grafana=grafana, keeps=keeps)
     )
     shows = release is not None and dashboards.GRAFANA in release["asked"]
     asked = proof.ONE if prove else None
     return {
         "dashboards": dashboards.GRAFANA if grafana else dashboards.NONE,
+        "keeps": keeps if release is not None else {},
         **told(options, cluster, pods.ours(cluster), whole, described, asked, shows=shows),
         "release": release,
         "amiss": amiss,

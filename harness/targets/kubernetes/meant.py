@@ -11,6 +11,7 @@ from harness.targets.kubernetes import (
     dashboards,
     external,
     helm,
+    keepers,
     pods,
     selectors,
     storage,
@@ -51,9 +52,12 @@ def of(options: Options, cluster: Cluster, image: str, bundle: Archive | None) -
     """What is meant in a cluster that is there; it is asked, and not changed."""
     now = helm.state(cluster)
     external.require_no_data(options.external, now)
+    options = settled(options, now, bundle)
     secret = external.require_secret(cluster, options.external)
     chosen = choice(options, now, bundle)
     volumes = storage.wanted(options.storage, options.storage_class, now)
+    if not options.external:
+        keepers.require_no_data(options.keepers, now)
     options = replace(options, retention_hours=storage.retention(options.retention_hours, now))
     stack, given = described(options, cluster.context, image, volumes, chosen, secret)
     return Meant(options, now, chosen, volumes, secret, stack, given)
@@ -76,7 +80,8 @@ def described(
         stack = external.stack(own)
     else:
         hours = storage.retention(options.retention_hours, None)
-        stack = values.stack(cluster, hours, grafana=grafana)
+        keeps = keepers.settled(options.keepers)
+        stack = values.stack(cluster, hours, grafana=grafana, keeps=keeps)
     of_agents = {**selectors.values(options.selectors), **external.agents(own, secret)}
     names = image, options.registry, options.pull_secret
     given = values.values(stack, *names, volumes, of_agents)
@@ -85,6 +90,14 @@ def described(
     if chosen is not None and chosen.asked:
         given["asked"] = [dashboards.GRAFANA]  # `status` has to know it, too
     return stack, given
+
+
+def settled(options: Options, now: Mapping[str, Any] | None, bundle: Archive | None) -> Options:
+    """With who keeps each signal, where these are components of ours."""
+    if options.external:
+        return options
+    names = bundle.names if bundle else None
+    return replace(options, keepers=keepers.settled(options.keepers, now, names))
 
 
 def choice(

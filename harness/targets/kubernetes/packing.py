@@ -21,7 +21,7 @@ from typing import IO
 from harness import __version__
 from harness.errors import InputError, StoreError
 from harness.linux import processes
-from harness.targets.kubernetes import archive, dashboards, helm, registry, values
+from harness.targets.kubernetes import archive, dashboards, helm, keepers, registry, values
 from harness.targets.kubernetes.archive import (
     CHUNK_BYTES,
     CONTENT,
@@ -33,6 +33,7 @@ from harness.targets.kubernetes.archive import (
     Content,
     Image,
 )
+from harness.targets.kubernetes.keepers import Keepers
 
 _LEVEL = 3  # gzip's: the next ones take twice the time for a tenth
 
@@ -48,9 +49,13 @@ def chart_files() -> dict[str, bytes]:
     }
 
 
-def trial(asked: str, prefix: str, tell: Tell) -> Content:
-    """What the proof of concept needs; docker gets the image of the dashboards `asked` for."""
-    given = archive.own_values(grafana=dashboards.gathered(asked, prefix, tell))
+def trial(asked: str, prefix: str, tell: Tell, wanted: Keepers) -> Content:
+    """What the proof of concept needs; docker gets the image of the dashboards `asked` for.
+
+    `wanted` is who is to keep a signal.
+    """
+    grafana = dashboards.gathered(asked, prefix, tell)
+    given = archive.own_values(grafana=grafana, keeps=keepers.settled(wanted))
     files = {**chart_files(), "values.json": json.dumps(given).encode()}
     return Content(TRIAL, helm.fingerprint(given), values.images(given), files)
 

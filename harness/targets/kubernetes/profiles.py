@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import InputError
-from harness.targets.kubernetes import condition, production, removal, rollout
+from harness.targets.kubernetes import condition, keepers, production, removal, rollout
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.pages import Pages
 from harness.targets.kubernetes.rollout import RolledOut, Tell
@@ -60,6 +60,8 @@ def of(options: Options) -> Profile:
         )
     for profile, others in _OTHERS.items():
         given = [f"--{name.replace('_', '-')}" for name in others if getattr(options, name)]
+        if profile == "poc":
+            given += [f"--{said}" for said in keepers.said(options.keepers)]
         if options.profile != profile and given:
             raise InputError(
                 f"{' and '.join(given)} does not go with --profile {options.profile}.",

@@ -2,7 +2,8 @@
 
 The request is made from a pod to a service by its name, with a mark in its query. Its span is found
 by that mark, its metric by the counter that grew, its log line by the program that it had executed;
-the span must say in which pod it was made. Grafana, if it is there, must show all of it. Where
+where profiles are kept the service is kept busy, too, and its CPU time there must grow; the span
+must say in which pod it was made. Grafana, if it is there, must show all of it. Where
 agents send to somebody else's receiver they say whether it took it, and who can be asked is asked.
 """
 
@@ -22,7 +23,7 @@ from harness.stack.config import PROGRAMS, Stack
 from harness.stack.config.prometheus import metric
 from harness.stack.grafana import shown
 from harness.stack.grafana.shown import Shown
-from harness.stack.questions import UNPROMOTED, Logs, Metrics, Traces
+from harness.stack.questions import UNPROMOTED, Logs, Metrics, Profiles, Traces
 from harness.stack.readback import Arrival
 from harness.targets.kubernetes import acknowledged, dashboards, heard
 from harness.targets.kubernetes.dashboards import GRAFANA
@@ -40,6 +41,13 @@ for _ in range({times}):
     answer = urllib.request.urlopen('http://{service}:{port}/exec?proof={mark}', timeout=10)
 print(answer.status)
 """
+_BUSY = """import time, urllib.request
+until = time.monotonic() + {seconds}
+while time.monotonic() < until:
+    urllib.request.urlopen('http://{service}:{port}/cpu?blocks=10000', timeout=10).read()
+"""
+_BUSY_SECONDS = 1.0  # a profiler looks 19 times in one
+_AGO_NS = 60 * 10**9  # a profile is of when its drain began
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,13 @@ def prove(cluster: Cluster, stack: Stack, asked: Asked = ONE, *, shows: bool = T
         origin: dict[str, str] = {}
         mark, since = secrets.token_hex(8), time.time_ns()
         before = _requests(here, pods) if "metrics" in here.keeps else 0.0
+        spent = _profiled(here, pods, since)
+
+        def again() -> None:
+            _keep_busy(cluster, here, asked)
+            _make_request(cluster, asked, mark)
+
+        _keep_busy(cluster, here, asked)
         began = time.monotonic()
         _make_request(cluster, asked, mark)
         sent = 0 if ours else acknowledged.more(cluster, pods, taken)
@@ -114,9 +129,10 @@ def prove(cluster: Cluster, stack: Stack, asked: Asked = ONE, *, shows: bool = T
             "traces": lambda: _has_span(here, mark, origin),
             "metrics": lambda: _requests(here, pods) not in (before, 0),
             "logs": lambda: _has_line(here, pods, since),
+            "profiles": lambda: _profiled(here, pods, since) > spent,
         }
         wanted = {signal: look for signal, look in looks.items() if signal in here.keeps}
-        arrived = _found(here, wanted, began, lambda: _make_request(cluster, asked, mark))
+        arrived = _found(here, wanted, began, again)
         if ours and len(arrived) < len(wanted):
             _prove_backends(cluster, stack, here)  # one may have become full meanwhile
         if "traces" in arrived:
@@ -217,6 +233,18 @@ def _make_request(cluster: Cluster, asked: Asked, mark: str) -> None:
         )
 
 
+def _keep_busy(cluster: Cluster, here: Stack, asked: Asked) -> None:
+    """Where profiles are kept let the service use a CPU for a moment, so that they have something.
+
+    Who is not reached is told by the request after it.
+    """
+    if "profiles" not in here.keeps:
+        return
+    script = _BUSY.format(service=asked.service, port=asked.port, seconds=_BUSY_SECONDS)
+    words = ("exec", "daemonset/agents", "--container=agent", "--", "python3", "-c", script)
+    cluster.run(*words, check=False)
+
+
 def _require_named(
     cluster: Cluster, stack: Stack, pods: Sequence[Pod], origin: Mapping[str, str]
 ) -> None:
@@ -300,4 +328,15 @@ def _has_line(here: Stack, pods: Sequence[Pod], since: int) -> bool:
         for instance in _instances(pods)
         for line in keeper.lines(instance, since)
         for name, value in line.labels
+    )
+
+
+def _profiled(here: Stack, pods: Sequence[Pod], since: int) -> int:
+    """The CPU time (ns) of these pods in profiles, for each function on a stack; 0: none kept."""
+    if "profiles" not in here.keeps:
+        return 0
+    keeper = cast(Profiles, backends.keeper(here, "profiles"))
+    return sum(
+        sum(keeper.samples("service.instance.id", instance, since - _AGO_NS).values())
+        for instance in _instances(pods)
     )

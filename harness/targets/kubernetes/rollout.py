@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.errors import CommandError
 from harness.stack import catalog
-from harness.stack.config import GRAFANA_PASSWORD
+from harness.stack.config import GRAFANA_PASSWORD, Stack
 from harness.stack.grafana.shown import USER
 from harness.targets.kubernetes import (
     archive,
@@ -21,6 +21,7 @@ from harness.targets.kubernetes import (
     external,
     helm,
     images,
+    keepers,
     kind,
     meant,
     namespaces,
@@ -144,7 +145,7 @@ def _install(
     if choice and asked.is_there(cluster):
         with timed(phases, "proof", tell):  # of the one before it may have failed
             proved = proof.prove(cluster, described, shows=choice.asked)
-        return RolledOut(cluster, False, phases, proved, _shown(cluster, choice), choice)
+        return RolledOut(cluster, False, phases, proved, _shown(cluster, described, choice), choice)
     with timed(phases, "cluster checks", tell):
         preflight.require(preflight.cluster(cluster, platform.machine()))
         preflight.require(storage.checks(cluster, asked.volumes))
@@ -156,7 +157,7 @@ def _install(
             sources.load(own, bundle, values.images(given), tell)
     with removed_if_new(cluster):
         with timed(phases, "node checks", tell):
-            checked = node_check.COLLECTORS
+            checked = [*node_check.COLLECTORS, *values.collectors(described)]
             node_check.require_admitted(cluster, given["image"])
             node_check.require(cluster, given["image"], checked, tell, options.pull_secret)
         if choice is None:
@@ -172,13 +173,14 @@ def _install(
             helm.install(cluster, given)
     with timed(phases, "proof", tell):
         proved = proof.prove(cluster, described, shows=choice.asked)
-    return RolledOut(cluster, True, phases, proved, _shown(cluster, choice), choice)
+    return RolledOut(cluster, True, phases, proved, _shown(cluster, described, choice), choice)
 
 
-def _shown(cluster: Cluster, choice: Choice) -> dict[str, str]:
+def _shown(cluster: Cluster, described: Stack, choice: Choice) -> dict[str, str]:
     if choice is external.DASHBOARDS:
         return {}
-    return pages.commands(cluster, _pages(grafana=choice.taken))
+    names = [*described.keeps.values(), *([dashboards.GRAFANA] if choice.taken else [])]
+    return pages.commands(cluster, {name: _page(described, name) for name in names})
 
 
 @contextlib.contextmanager
@@ -209,19 +211,22 @@ def plan(options: Options) -> dict[str, Any]:
     if there is None:
         volumes = storage.wanted(options.storage, options.storage_class, None)
         choice = meant.choice(options, None, carried)
-        _, given = meant.described(options, options.name, images.name(), volumes, choice)
+        new = meant.settled(options, None, carried)
+        stack, given = meant.described(new, options.name, images.name(), volumes, choice)
     else:
         asked = meant.of(options, there, images.name(), carried)
-        volumes, choice, given = dict(asked.volumes), asked.choice, asked.given
+        volumes, choice = dict(asked.volumes), asked.choice
+        stack, given = asked.stack, asked.given
         is_new, is_there = asked.now is None, asked.is_there(there)
         made["standing"] = standing.stack(is_new=is_new, is_there=is_there)
     made["dashboards"] = choice.told if choice else UNSETTLED
+    made["keeps"] = {} if options.external else dict(stack.keeps)
     if "agents" in given:
         made["agents"] = given["agents"]
     if options.external:
         made["external"] = given["external"]
     if volumes:
-        made["volumes"] = {"of": sorted(given["components"]), **volumes}
+        made["volumes"] = {"of": storage.of(given["components"]), **volumes}
     made["images"] = sources.told(options, carried, values.images(given))
     made["checks"] = [vars(check) for check in preflight.tools(chosen.tools(options))]
     return made
@@ -272,24 +277,21 @@ def left(options: Options) -> list[str]:
 
 
 def pages_of(options: Options) -> Pages:
-    """Each page that a person may look at, Grafana's too, which need not be there."""
-    return _pages()
+    """Each page that a person may look at; some need not be there."""
+    described, known = values.stack(""), catalog.known()
+    kept = [name for name, each in known.items() if each.signal and each.image]
+    names = [*described.keeps.values(), *kept, dashboards.GRAFANA]
+    return {name: _page(described, name) for name in dict.fromkeys(names)}
 
 
-def _pages(*, grafana: bool = True) -> Pages:
-    described = values.stack("", grafana=grafana)
-    found = {}
-    for name in described.hosts:
-        if name != "otelcol":
-            port, path = described.port(name, "http"), PATHS.get(name, "/")
-            found[name] = Page(catalog.known()[name].title, name, port, port, path)
-    if grafana:
-        secret = dashboards.GRAFANA, GRAFANA_PASSWORD
-        page = found[dashboards.GRAFANA]
-        found[dashboards.GRAFANA] = replace(
-            page, user=USER, secret=secret, added="--dashboards grafana"
-        )
-    return found
+def _page(described: Stack, name: str) -> Page:
+    """That of a component."""
+    component, port = catalog.known()[name], described.port(name, "http")
+    found = Page(component.title, name, port, port, PATHS.get(name, "/"))
+    if name != dashboards.GRAFANA:
+        return replace(found, added=keepers.option(component))
+    secret = dashboards.GRAFANA, GRAFANA_PASSWORD
+    return replace(found, user=USER, secret=secret, added="--dashboards grafana")
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from harness.targets.kubernetes import (
     chosen,
     dashboards,
     images,
+    keepers,
     namespaces,
     packing,
     registry,
@@ -26,6 +27,7 @@ from harness.targets.kubernetes.archive import Archive, Content
 from harness.targets.kubernetes.chart_bundle import Given
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.images import Nodes
+from harness.targets.kubernetes.keepers import Keepers
 from harness.targets.kubernetes.kubectl import Cluster, labels
 
 _PULL_TYPES = ("kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg")
@@ -40,35 +42,47 @@ def bundle(
     node_image: str = "",
     prefix: str = "",
     asked: str = "",
+    wanted: Keepers | None = None,
     stays: Given | None = None,
 ) -> Archive:
     """Write one file with all that `up` needs; what it holds. Below `prefix` images are pulled.
 
     `asked` are the dashboards; if nothing is, Grafana's image is left out where it cannot be had.
-    With what `stays` it is of the profile production.
+    `wanted` is who keeps a signal, where that is said. With what `stays` it is of the profile
+    production.
     """
     if prefix:
         registry.check(prefix)
+    keepers.check(wanted or {})
     chosen.require(["docker", *(["helm"] if stays else [])])
 
     def content() -> Content:
         if stays is not None:
             return chart_bundle.content(stays, tell)
-        return packing.trial(asked, prefix, tell)
+        return packing.trial(asked, prefix, tell, wanted or {})
 
     return packing.write(file, tell, content, node_image=node_image, prefix=prefix)
 
 
-def push(prefix: str, file: Path | None, tell: Tell, asked: str = "") -> list[str]:
+def push(
+    prefix: str,
+    file: Path | None,
+    tell: Tell,
+    asked: str = "",
+    keeping: Keepers | None = None,
+) -> list[str]:
     """Push all images of a roll-out to a registry, those of a bundle if there is one; their names.
 
-    Without a bundle what the local docker lacks is built or pulled; `asked` are the dashboards.
+    Without a bundle what the local docker lacks is built or pulled; `asked` are the dashboards,
+    `keeping` is who keeps a signal, where that is said.
     """
+    keepers.check(keeping or {})
     registry.check(prefix)
     chosen.require(["docker"])
     if file is None:
         grafana = dashboards.gathered(asked, "", tell)
-        wanted = values.images(archive.own_values(grafana=grafana))
+        keeps = keepers.settled(keeping or {})
+        wanted = values.images(archive.own_values(grafana=grafana, keeps=keeps))
         registry.gather(wanted, tell)
     else:
         carried = archive.read(file)

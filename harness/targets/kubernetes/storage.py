@@ -42,6 +42,11 @@ def wanted(size: str, name: str, release: Mapping[str, Any] | None) -> dict[str,
     return {"size": size, "class": name or there.get("class", "")} if size else there
 
 
+def of(components: Mapping[str, Any]) -> list[str]:
+    """Who of these, as the chart has them, gets a volume."""
+    return sorted(name for name, one in components.items() if not one.get("inMemory"))
+
+
 def retention(hours: int | None, release: Mapping[str, Any] | None) -> int:
     """Hours for which data are kept: when nothing is said, those of the release that is there.
 

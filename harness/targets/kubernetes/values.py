@@ -6,7 +6,7 @@ A component's pod is made of the same record and the same module as its process 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,13 +20,18 @@ FOLDER = Path("/harness")
 """Where a component's files are in its container."""
 
 
-def stack(cluster: str, retention_hours: int = 24, *, grafana: bool = False) -> Stack:
+def stack(
+    cluster: str,
+    retention_hours: int = 24,
+    *,
+    grafana: bool = False,
+    keeps: Mapping[str, str] = KEEPS,
+) -> Stack:
     """The stack of a cluster of this name, each component known by its Service's name."""
-    keeps = dict(KEEPS)
     names = [*keeps.values(), "otelcol", *(["grafana"] if grafana else [])]
     return Stack(
         FOLDER,
-        keeps=keeps,
+        keeps=dict(keeps),
         hosts={name: name for name in names},
         resource={"k8s.cluster.name": cluster},
         names_pods=True,
@@ -47,18 +52,43 @@ def values(
 
     Images are called as they are below `prefix`, a registry of one's own, if there is one;
     `pull_secret` is the Secret that nodes pull them with. `volumes` have a `size` and a `class`.
-    `of_agents` are values of `agents`: which pods they see, where they send to.
+    `of_agents` are values of `agents`: which pods they see, where they send to; collectors that
+    write to a component of `described` are among them.
     """
     components = {name: component(described, name) for name in described.hosts}
     for one in components.values():
         one["image"] = registry.named(one["image"], prefix)
     secret = {"pullSecret": pull_secret} if pull_secret else {}
     kept = {"storage": dict(volumes)} if volumes else {}
-    agents = {"agents": of_agents} if of_agents else {}
+    writers = {"collectors": found} if (found := collectors(described)) else {}
+    agents = {"agents": {**(of_agents or {}), **writers}} if of_agents or writers else {}
     # of no template: a later `up` reads it, which would otherwise keep data for less
     hours = {"retentionHours": described.retention_hours} if components else {}
     own = {"image": registry.named(image, prefix), "components": components}
     return {**own, **hours, **secret, **kept, **agents}
+
+
+def collectors(described: Stack) -> dict[str, list[str]]:
+    """The agents' collectors that write to a component themselves, with their arguments."""
+    return {
+        collector: list(arguments)
+        for name in described.hosts
+        for collector, arguments in _collectors(described, name).items()
+    }
+
+
+def _collectors(described: Stack, name: str) -> Mapping[str, Sequence[str]]:
+    store = PROGRAMS[name].store
+    return store.collectors(described.url(name)) if store else {}
+
+
+def _hears(described: Stack, name: str) -> list[str]:
+    """Who writes to a component, besides the Collector."""
+    agents = ["agents"] if _collectors(described, name) else []
+    traces = described.keeps.get("traces", "")
+    store = PROGRAMS[traces].store if traces else None
+    makes = name == described.keeps.get("metrics") and store is not None and store.span_metrics
+    return [*agents, *([described.hosts[traces]] if makes else [])]
 
 
 def component(described: Stack, name: str) -> Tree:
@@ -81,6 +111,9 @@ def component(described: Stack, name: str) -> Tree:
         "env": {"GOMEMLIMIT": limit, **program.environment(described)},
         "secrets": list(program.secrets),
         "user": known.user,
+        "command": list(known.command),
+        "inMemory": known.in_memory,
+        "hears": _hears(described, name),
     }
     return {
         **{key: value for key, value in more.items() if value},

@@ -15,6 +15,7 @@ from harness.targets.kubernetes import (
     chosen,
     dashboards,
     images,
+    keepers,
     profiles,
     sources,
     values,
@@ -91,7 +92,9 @@ def _load(options: Options, found: Noted, tell: Tell) -> None:
     ours = images.name()
     # of production charts name images that the nodes pull; backends of a person's own need none
     alone = options.profile == "production" or options.external
-    given = archive.own_values(grafana=options.dashboards != dashboards.NONE)
+    given = archive.own_values(
+        grafana=options.dashboards != dashboards.NONE, keeps=keepers.settled(options.keepers)
+    )
     wanted = [ours] if alone else values.images(given)
     with nodes.reached(found.cluster) as there:
         sources.load(there, sources.carried(options), wanted, tell)
