@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -10,7 +11,11 @@ from typing import Any
 
 import pytest
 
+from harness.linux import processes
+from harness.stack.config.description import KEEPS
 from harness.stack.config.parca import Parca
+from harness.targets.kubernetes import values
+from tests.bpf.contained import Container
 from tests.bpf.profiled import compiled, sample
 from tests.running_parca import running
 from tests.waiting import until
@@ -69,3 +74,42 @@ def test_what_has_no_names_is_found_by_its_file(
     keeper = Parca(parca)
     assert until(lambda: keeper.samples("service.name", "busy", began))
     assert any(name.startswith("busy+0x") for name in keeper.samples("service.name", "busy", began))
+
+
+def test_the_agent_of_a_node_writes_stacks_of_its_containers(
+    service: Any, launch: Callable[..., Any], receiver: Any, tmp_path: Path, parca: str
+) -> None:
+    """With the arguments that the chart has; the proof of a cluster asks by the container's id."""
+    stack = values.stack("shop", keeps={**KEEPS, "profiles": "parca"})
+    (option,) = values.collectors(stack)["profile"]
+    options = (
+        "--containers",
+        "--sample=1",
+        "--interval=1",
+        option.replace(stack.url("parca"), parca),
+    )
+    pod = service.path / "pod2a6f4d5e-1b2c-4d3e-8f90-0123456789ab"
+    one = Container(pod / ("0af1" * 16), tmp_path / "container.log")
+    one.path.mkdir(parents=True)
+    names, began, keeper = "flows+guard+http+profile", time.time_ns(), Parca(parca)
+    with tempfile.TemporaryDirectory() as sockets:
+        process, ready = launch(
+            tmp_path / "agent.log",
+            names,
+            Path(sockets, "{name}"),
+            service.path,
+            receiver.url,
+            *options,
+        )
+        try:
+            assert ready["ready"], ready
+            one.burn("hot")
+            wanted = ("service.instance.id", one.path.name, began)
+            assert until(lambda: "hot" in keeper.samples(*wanted))
+            assert keeper.samples("k8s.pod.uid", pod.name.removeprefix("pod"), began)
+        finally:
+            processes.stop(process)
+            one.remove()
+            pod.rmdir()
+    assert not receiver.profiles
+    assert receiver.metrics

@@ -49,14 +49,27 @@ def base(running: Engine) -> None:
     shutil.rmtree(root)
 
 
-def program(running: Engine, name: str, path: Path, tag: str, label: str = "") -> None:
-    """An image of one static program, which it starts unless it is told otherwise."""
+def program(
+    running: Engine, name: str, path: Path, tag: str, label: str = "", command: str = ""
+) -> None:
+    """An image of one static program, which it starts unless it is told otherwise.
+
+    One whose project's has no entry point has none either; the program is where `command` says.
+    """
     with tempfile.TemporaryDirectory(prefix="images-", dir=programs.cache()) as draft:
         context = Path(draft)
         (context / "empty").mkdir()
         link(path, context / name)
         text = (FILES / "program" / "Containerfile").read_text()
-        (context / "Containerfile").write_text(text.replace("PROGRAM", name))
+        place = Path(command) if command else Path("/usr/local/bin", name)
+        for word, meant in (
+            ("FOLDER/PROGRAM", str(place)),
+            ("FOLDER", str(place.parent).rstrip("/")),
+            ("PROGRAM", name),
+            ("STARTED", "CMD" if command else "ENTRYPOINT"),
+        ):
+            text = text.replace(word, meant)
+        (context / "Containerfile").write_text(text)
         labels = [f"--label={label}"] if label else []
         running.docker("build", *labels, "--tag", tag, "--file", f"{draft}/Containerfile", draft)
 

@@ -10,6 +10,7 @@ import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from harness.linux import processes
@@ -29,7 +30,7 @@ def make_all(running: Engine) -> None:
     if not building.has(running, NODE):
         with tempfile.TemporaryDirectory(prefix="images-", dir=programs.cache()) as draft:
             _node(running, Path(draft))
-    for name in ("otelcol", "prometheus", "jaeger", "victorialogs"):
+    for name in ("otelcol", "prometheus", "jaeger", "victorialogs", *_built(["parca"])):
         component = catalog.known()[name]
         program = (
             _collector() if name == "otelcol" else supply.get(component, supply.cache(), print)
@@ -37,11 +38,18 @@ def make_all(running: Engine) -> None:
         # what tells an image of this program from one of an earlier program under the same name
         label = f"harness.program={program.parent.name}"
         if not building.has(running, component.image, "--filter", f"label={label}"):
-            building.program(running, name, program, component.image, label)
+            command = "".join(component.command)
+            building.program(running, name, program, component.image, label, command)
     machines.machine_image(running)
     machines.files(running)
     made = product.build(print, environment=running.environment, base=BASE)
     _forget_others(running, made)
+
+
+def _built(names: Iterable[str]) -> list[str]:
+    """Of components on request, for which nobody waits, those that `make stack STACK=...` built."""
+    found = {name: supply.choose(catalog.known()[name], supply.cache()) for name in names}
+    return [name for name, offer in found.items() if offer is not None and offer.ready]
 
 
 def _collector() -> Path:
