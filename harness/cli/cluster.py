@@ -172,6 +172,8 @@ def _print_images(found: dict[str, Any]) -> None:
     for image, where in found["images"].items():
         out.print(escape(f"  {image}, {where}"), soft_wrap=True)
     _print_keepers(found)
+    if found.get("keeps") and found["target"] != "kind":  # which is not looked at for a plan
+        out.print("What was not said stays as a stack that is there has it.", soft_wrap=True)
     if "dashboards" in found:
         out.print(escape(found["dashboards"]), soft_wrap=True)
     if volumes := found.get("volumes"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import yaml
 
 from harness.errors import NeedError
 from harness.linux import processes
+from harness.stack.config.description import KEEPS
 from harness.targets.kubernetes import helm as product
 from harness.targets.kubernetes import namespaces, node_check, values
 from harness.targets.kubernetes.kubectl import Cluster
@@ -22,6 +23,7 @@ from tests.waiting import until
 pytestmark = pytest.mark.cluster
 
 IMAGE = "localhost/node:1"
+OTHERS = {**KEEPS, "traces": "tempo", "logs": "loki", "profiles": "parca"}
 POLICY = "admissionregistration.k8s.io/v1"
 REFUSING = [
     {
@@ -67,19 +69,20 @@ def cluster(simulation: Simulated, namespace: str) -> Cluster:
     return Cluster("simulated", namespace, simulation.kubeconfig, simulation.environment)
 
 
+@pytest.mark.parametrize("keeps", [KEEPS, OTHERS])
 def test_all_pods_but_agents_are_admitted_where_pods_are_restricted(
-    simulation: Simulated, tmp_path: Path
+    simulation: Simulated, tmp_path: Path, keeps: Mapping[str, str]
 ) -> None:
-    file = tmp_path / "values.json"
-    stack = values.stack("simulated", grafana=True)
+    file, strict = tmp_path / "values.json", f"strict-{keeps['traces']}"
+    stack = values.stack("simulated", grafana=True, keeps=keeps)
     file.write_text(json.dumps(values.values(stack, IMAGE)))
     argv = ["helm", "template", "harness", str(product.CHART), "--kube-version=1.34.4"]
     done = processes.run([*argv, f"--values={file}"], env=simulation.environment)
     objects = [each for each in yaml.safe_load_all(done.stdout) if each]
-    there = cluster(simulation, "strict")
+    there = cluster(simulation, strict)
     label = "pod-security.kubernetes.io/enforce=restricted"
-    simulation.kubectl("create", "namespace", "strict")
-    simulation.kubectl("label", "namespace", "strict", label)
+    simulation.kubectl("create", "namespace", strict)
+    simulation.kubectl("label", "namespace", strict, label)
     assert until(lambda: there.get("serviceaccount", "default"))
     said = {
         each["metadata"]["name"]: there.refuses(pod(each))

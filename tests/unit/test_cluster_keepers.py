@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,7 @@ from tests.unit.helmed import Told
 WITH = {**KEEPS, "profiles": "parca"}
 ANOTHER = {**KEEPS, "traces": "tempo", "logs": "loki"}
 THERE = Options("existing", context="shop", dashboards="none")
+KUBERNETES = Path(__file__).parents[2] / "docs/kubernetes.md"
 PARCA = catalog.known()["parca"].image
 
 
@@ -196,6 +198,26 @@ def test_the_plan_says_who_would_keep_what(machine: Machine) -> None:
     said = plan("--require", "tempo", "--logs", "loki")
     assert "Kept are traces by Tempo, metrics by Prometheus, logs by Loki." in said
     assert "harness up --target kind --logs loki --traces tempo" in said
+
+
+def test_each_choice_that_is_documented_can_be_planned(machine: Machine) -> None:
+    section = (
+        KUBERNETES.read_text().partition("### Who keeps each signal\n")[2].partition("\n### ")[0]
+    )
+    block = section.partition("```sh\n")[2].partition("```")[0]
+    told = [line for line in block.splitlines() if line.startswith("harness up --target kind ")]
+    assert len(told) == 3
+    for line in told:
+        assert "Kept are " in plan(*shlex.split(line, comments=True)[4:])
+    for component in catalog.known().values():
+        if component.signal and (option := keepers.option(component)):
+            assert f"`{option}`" in section or f"or `{component.name}`" in section
+
+
+def test_a_plan_of_a_cluster_that_is_there_says_what_it_does_not_know(machine: Machine) -> None:
+    done = CliRunner().invoke(app, ["up", "--target", "existing", "--plan"])
+    assert "What was not said stays as a stack that is there has it." in done.stdout
+    assert "stays as a stack" not in plan()
 
 
 def test_what_was_chosen_stays_until_something_else_is(told: Told) -> None:

@@ -128,6 +128,22 @@ def test_a_refusal_is_told(server: Parca, call: Callable[[str], object], what: s
         call("http://127.0.0.1:9")
 
 
+@pytest.mark.parametrize("page", ["stack.md", "kubernetes.md"])
+def test_a_query_by_hand_is_as_documented(server: Parca, page: str) -> None:
+    asked = keeping(server)
+    text = (Path(__file__).parents[2] / "docs" / page).read_text()
+    (example,) = [
+        block.partition("```")[0] for block in text.split("```python\n")[1:] if "Parca(" in block
+    ]
+    example = example.replace("http://127.0.0.1:7070", server.url).replace(
+        "\nParca(", "\nfound = Parca("
+    )
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert names["found"] == {}
+    assert asked[0].startswith(f"{parca.CPU}{{")
+
+
 def test_functions_are_by_their_names_and_what_has_none_by_its_address() -> None:
     profile = Profile(string_table=["", "hot", "main"])
     for number, name in ((1, 1), (2, 2)):

@@ -68,7 +68,7 @@ def said(asked: Keepers) -> dict[str, str]:
 
 
 def option(component: Component) -> str:
-    """What asks for a component that is chosen among several; else empty."""
+    """What asks for a component that keeps a signal, and is chosen among several; else empty."""
     (name,) = said({component.signal: component.name})
     return f"--{name} {component.name}" if name == component.signal else ""
 
