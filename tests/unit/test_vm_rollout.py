@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 from harness.cli import app
 from harness.errors import ComponentError, InputError, NeedError
+from harness.stack import catalog
 from harness.targets.kubernetes import chosen, sources
 from harness.targets.kubernetes.bare import Machines
 from harness.targets.kubernetes.chosen import Options
@@ -38,6 +40,7 @@ class Stage:
     away: tuple[str, ...] = ()
     taken: list[str] = field(default_factory=list)
     inner: Options = field(default_factory=lambda: Options("none"))
+    release: dict[str, Any] | None = None
 
     def do(self, what: str) -> None:
         self.did.append(what)
@@ -99,6 +102,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     monkeypatch.setattr(site, "upgrade", made.upgrade)
     monkeypatch.setattr(site, "reset", made.reset)
     monkeypatch.setattr(rollout, "_load", made.load)
+    monkeypatch.setattr(rollout, "_release", lambda _: made.release)
     monkeypatch.setattr(sources, "carried", lambda _: None)
     monkeypatch.setattr(inventory, "read", lambda _: HOSTS)
     monkeypatch.setattr(inventory, "names", lambda _: [host.name for host in HOSTS])
@@ -116,6 +120,26 @@ def test_the_stack_goes_into_what_is_an_existing_cluster_by_then(stage: Stage) -
     assert stage.inner.kubeconfig == str(noted.folder("shop") / "kubeconfig")
     assert list(done.phases) == ["checks", "machines", "cluster", "images", "proof"]
     assert done.changed
+
+
+def test_who_keeps_a_signal_is_as_it_is_there_or_in_the_bundle(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before images are loaded, which are none of another one."""
+    loaded: list[Options] = []
+    monkeypatch.setattr(rollout, "_load", lambda asked, *_: loaded.append(asked))
+    parca = SimpleNamespace(names=[c.image for c in catalog.known().values() if c.image])
+    rollout.up(stage.profile, options(keepers={"profiles": "parca"}), print)
+    stage.release = {"components": ["otelcol", "loki", "parca"], "storage": {}}
+    rollout.up(stage.profile, options(), print)
+    stage.release = None
+    monkeypatch.setattr(sources, "carried", lambda _: parca)
+    rollout.up(stage.profile, options(bundle=Path("b.tar")), print)
+    assert [each.keepers["profiles"] for each in loaded] == ["parca"] * 3
+    assert [each.keepers["logs"] for each in loaded][:2] == ["victorialogs", "loki"]
+    assert stage.inner.keepers == loaded[-1].keepers
+    rollout.up(stage.profile, options(profile="production"), print)
+    assert loaded[-1].keepers == {}
 
 
 @pytest.mark.parametrize(

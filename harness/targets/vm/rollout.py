@@ -14,8 +14,10 @@ from harness.targets.kubernetes import (
     archive,
     chosen,
     dashboards,
+    helm,
     images,
     keepers,
+    meant,
     profiles,
     sources,
     values,
@@ -77,6 +79,7 @@ def _on(
             changed = site.upgrade(options, found, tell)
     with timed(phases, "cluster", tell):
         changed = site.make(options, found, tell) or changed
+    options = _settled(options)
     if not options.registry:
         with timed(phases, "images", tell):
             _load(options, found, tell)
@@ -85,6 +88,21 @@ def _on(
     done.phases = {**phases, **done.phases, "checks": spent}
     done.changed = done.changed or changed
     return done
+
+
+def _settled(options: Options) -> Options:
+    """With who keeps each signal, by what is in the cluster or else in the bundle.
+
+    Its images are needed on the machines before the cluster is taken for one that exists, which
+    knows of no bundle.
+    """
+    if options.profile == "production":
+        return options
+    return meant.settled(options, _release(options), sources.carried(options))
+
+
+def _release(options: Options) -> dict[str, Any] | None:
+    return helm.state(chosen.existing(chosen.on_machines(options)))
 
 
 def _load(options: Options, found: Noted, tell: Tell) -> None:
