@@ -13,7 +13,7 @@ import pytest
 
 from harness.linux import processes
 from harness.stack.config.description import KEEPS
-from harness.stack.config.parca import Parca
+from harness.stack.config.parca import Parca, write
 from harness.targets.kubernetes import values
 from tests.bpf.contained import Container
 from tests.bpf.profiled import compiled, sample
@@ -113,3 +113,12 @@ def test_the_agent_of_a_node_writes_stacks_of_its_containers(
             pod.rmdir()
     assert not receiver.profiles
     assert receiver.metrics
+
+
+def test_nothing_is_found_of_a_container_of_which_nothing_was_ever_written(parca: str) -> None:
+    """As the proof of a cluster asks it first, when no profile has such a label yet."""
+    keeper = Parca(parca)
+    assert keeper.samples("service.instance.id", "0af1", 0) == {}  # nothing is there at all
+    write(parca, "0af1" * 8)
+    assert until(lambda: keeper.has("0af1" * 8))
+    assert keeper.samples("service.instance.id", "0af1", 0) == {}
