@@ -146,7 +146,7 @@ def paused(monkeypatch: pytest.MonkeyPatch, api: Watches) -> list[float]:
                 return self.is_set()
             return super().wait(timeout)
 
-    monkeypatch.setattr(pods_module.threading, "Event", Ended)
+    monkeypatch.setattr(threading, "Event", Ended)
     made = Pods(WANTED, api)  # type: ignore[arg-type]
     made.listen(_nothing)
     assert until(lambda: not api.answers)

@@ -16,6 +16,7 @@ from harness.errors import ComponentError, HarnessError, InputError, NeedError
 from harness.targets.kubernetes import (
     charts,
     namespaces,
+    needs,
     node_check,
     production,
     profiles,
@@ -433,6 +434,6 @@ def test_an_error_of_the_cluster_is_a_check_of_the_plan_that_is_not_met(
     def refuse(*_: object) -> Callable[..., object]:
         raise HarnessError("It does not answer.", next_step="See kubectl.")
 
-    monkeypatch.setattr(production.needs, "checks", refuse)
+    monkeypatch.setattr(needs, "checks", refuse)
     (last,) = [each for each in production.plan(PRODUCTION)["checks"] if not each["ok"]]
     assert last["found"] == "It does not answer."

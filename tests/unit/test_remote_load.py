@@ -528,7 +528,7 @@ def test_the_name_of_its_session_is_another_one() -> None:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Node, "open", lambda _, asked, __: opened.append(asked) or HELLO)
-        patch.setattr(remote_load.clocks, "compare", lambda *_: clocks.Offset(0, 0, 1))
+        patch.setattr(clocks, "compare", lambda *_: clocks.Offset(0, 0, 1))
         node: Any = SimpleNamespace(clock=None)
         load.connect(node)
     (asked,) = opened

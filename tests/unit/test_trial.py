@@ -10,6 +10,7 @@ import pytest
 
 from harness.collectors import REGISTRY
 from harness.errors import CollectorError
+from harness.linux import processes
 from harness.load.record import Record
 from harness.model import Arm
 from harness.node import requests, trial
@@ -31,7 +32,7 @@ def named(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         assert argv[-2:] == ["7", "8"]
         found.append(Path(argv[-3]).name)
 
-    monkeypatch.setattr(trial.processes, "run", run)
+    monkeypatch.setattr(processes, "run", run)
     return found
 
 
