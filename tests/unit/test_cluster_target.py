@@ -166,7 +166,7 @@ def test_who_may_not_look_outside_of_a_namespace_may_take_it_down(
 
 
 def test_one_node_is_the_control_plane(tmp_path: Path) -> None:
-    made = Kind("shop", tmp_path).configuration(Wanted("shop", 3))
+    made: Any = Kind("shop", tmp_path).configuration(Wanted("shop", 3))
     assert [each["role"] for each in made["nodes"]] == ["control-plane", "worker", "worker"]
 
 
@@ -237,8 +237,11 @@ def test_other_nodes_than_a_cluster_has_are_refused(
     (tmp_path / "kind.made").write_text("shop\n")
     reached: list[Options] = []
 
+    def install(asked: Options, *_: Any) -> Any:
+        reached.append(asked)
+
     def up(**said: Any) -> None:
-        rollout.up(Options("kind", "shop", **said), print, lambda asked, *_: reached.append(asked))
+        rollout.up(Options("kind", "shop", **said), print, install)
 
     for given, said in (
         ({"nodes": 5}, r"--nodes 5 \(it was made of 3\)"),

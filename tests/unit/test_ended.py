@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -19,7 +20,7 @@ WHAT = synthetic.experiment(workloads=("go",), blocks=1, switched_seconds=1.2)
 
 @pytest.fixture
 def reports(tmp_path: Path) -> Path:
-    def write(name: str, **about: object) -> Run:
+    def write(name: str, **about: Any) -> Run:
         return synthetic.write(tmp_path / name, WHAT, only=(), **about)
 
     write("whole", complete=True, started="2026-01-01T10:00:00")

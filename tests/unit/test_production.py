@@ -25,6 +25,7 @@ from harness.targets.kubernetes import (
 )
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kubectl import Cluster
+from harness.targets.kubernetes.rollout import RolledOut
 from tests.unit.helmed import Told, on_path, statefulset
 
 RELEASES = [each.release for each in charts.known()]
@@ -50,7 +51,7 @@ def pod(waiting: dict[str, str] | None = None, phase: str = "Running") -> dict[s
     }
 
 
-def up(options: Options = PRODUCTION) -> production.RolledOut:
+def up(options: Options = PRODUCTION) -> RolledOut:
     return production.up(options, lambda _: None)
 
 

@@ -494,7 +494,7 @@ def test_a_node_that_asks_for_load_which_nobody_makes_is_lost(sides: Any) -> Non
 def test_twins_are_driven_from_beside_them() -> None:
     arms = (Arm("baseline"), Arm("pair", ("http",), method="twin"))
     experiment = Experiment("e", ("own",), arms)
-    load = LoadTarget(SimpleNamespace(name="ssh:far"))  # type: ignore[arg-type]
+    load = LoadTarget(SimpleNamespace(name="ssh:far"))
     with pytest.raises(InputError, match="'pair' has the method twin"):
         load.check(experiment)
     load.check(replace(experiment, arms=arms[:1]))

@@ -73,7 +73,7 @@ def test_a_run_goes_on_where_it_was_begun() -> None:
     assert resume.check(BEGUN, **{**HERE, "placement": vars(told)}) == ""
 
 
-OTHER = {
+OTHER: dict[str, tuple[dict[str, Any], str]] = {
     "cpu_model": ({"facts": {**FACTS, "cpu_model": "B"}}, "the processor is B, it was A"),
     "cpus_online": ({"facts": {**FACTS, "cpus_online": 2}}, "number of CPUs is 2, it was 4"),
     "kernel": ({"facts": {**FACTS, "kernel": "6.2"}}, "the kernel is 6.2, it was 6.1"),

@@ -244,7 +244,7 @@ def test_a_program_that_cannot_be_killed_is_not_waited_for_for_ever(
     monkeypatch.setattr(subprocess.Popen, "communicate", hang)
     monkeypatch.setattr(subprocess.Popen, "kill", lambda _: None)
     monkeypatch.setattr(processes, "KILLED_SECONDS", 0.1)
-    told = {KeyboardInterrupt: KeyboardInterrupt}.get(type(error), ComponentError)
+    told = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else ComponentError
     with pytest.raises(told) as caught:
         processes.run([sys.executable, "-c", FOREVER])
     (program,) = begun

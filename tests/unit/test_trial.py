@@ -145,7 +145,7 @@ def test_programs_that_others_loaded_meanwhile_are_told_of_in_one_sentence(
     """They cost the service something in off windows, too."""
     idle = SimpleNamespace(close=lambda: None, shares=dict)
     monkeypatch.setattr(trial, "Conditions", lambda _: idle)
-    monkeypatch.setitem(trial._METHODS, "switch", lambda *_: [])  # type: ignore[call-overload]
+    monkeypatch.setitem(trial._METHODS, "switch", lambda *_: [])
     testbed: Any = SimpleNamespace(
         receiver=SimpleNamespace(check=lambda: None, mark=lambda: 0, posted=lambda _: {}),
         machine=SimpleNamespace(strange_programs=lambda: programs),

@@ -30,7 +30,7 @@ def test_a_process_is_warm_once_its_cost_is_steady(
         return 100 * 50e-6 * (t + falling * (10 * t - t * t / 2))
 
     found = warm_up.await_steady(used, least, limit, 100.0, lambda: asked.append(now[0]))
-    assert found == (pytest.approx(seconds), steady)
+    assert found == pytest.approx((seconds, steady))
     assert len(asked) >= seconds / warm_up.PIECE_SECONDS - 1  # nobody is left waiting for long
 
 
