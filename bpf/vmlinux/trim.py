@@ -20,7 +20,7 @@ from pathlib import Path
 
 if __package__:
     from bpf.vmlinux.relocations import Relocation, relocations
-else:
+else:  # run as a script
     from relocations import Relocation, relocations  # type: ignore[import-not-found,no-redef]
 
 # what libbpf's own headers ask of every vmlinux.h
