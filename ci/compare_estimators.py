@@ -208,8 +208,8 @@ def long(cases: Sequence[Case]) -> Iterator[str]:
             if arm.startswith("cpu"):
                 errors[k].append((100 * found / level, 100 * error / level))
         yield f"| {arm} | {truth:.3f} | {' | '.join([*told, *shares])} |"
-    for k, each in errors.items():
-        e, s = np.array(each).T
+    for k, pairs in errors.items():
+        e, s = np.array(pairs).T
         error = math.hypot(*s) / len(s)
         yield f"\n{k}: mean error of the arms of CPU {e.mean():+.3f} % +- {error:.3f}"
 
@@ -218,7 +218,7 @@ def alarms(nulls: Sequence[Case], n: int) -> Iterator[str]:
     """Nothing against nothing: real comparisons, and redrawn ones."""
     real = [part for case in nulls for part in cut(case, n)]
     random = np.random.default_rng(1)
-    again = []
+    again: list[Case] = []
     while len(again) < REDRAWN:
         part = real[int(random.integers(len(real)))]
         again.append(replace(part, rows=mirrored(part.rows, random)))
@@ -272,9 +272,9 @@ def published(paths: Sequence[Path], draws: int = 240) -> Iterator[str]:
     p = stats.binomtest(sum(total["W"]), n, 0.94, alternative="less").pvalue
     shares = ", ".join(f"{k} {100 * np.mean(held):.1f} %" for k, held in total.items())
     yield f"\nof all {n}: {shares}; W below 94 %: p {p:.3f}"
-    for k, each in scores.items():
-        p = stats.chi2.sf(float(np.sum(np.square(each))), len(each))
-        yield f"{k}: errors over their standard errors, SD {np.std(each):.2f}: p {p:.2f}"
+    for k, score in scores.items():
+        p = stats.chi2.sf(float(np.sum(np.square(score))), len(score))
+        yield f"{k}: errors over their standard errors, SD {np.std(score):.2f}: p {p:.2f}"
 
 
 def _score(found: Sequence[Estimate], truth: float) -> float:

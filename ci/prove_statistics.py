@@ -69,14 +69,16 @@ def steps(random: Random, n: int) -> Array:
 
 def swing(random: Random, n: int) -> Array:
     """A slow swing of 15 %, period 3 s."""
-    return normal(random, n) + 15 * np.sin(
-        2 * np.pi * (np.arange(n) * SECONDS / 3 + random.random())
-    )
+    found = normal(random, n)
+    found += 15 * np.sin(2 * np.pi * (np.arange(n) * SECONDS / 3 + random.random()))
+    return found
 
 
 def periodic(random: Random, n: int) -> Array:
     """A disturbance in step with the quadruples: a tenth of a request each 0.2 s."""
-    return normal(random, n) + 10 * (np.arange(n) % 4 == 1)
+    found = normal(random, n)
+    found += 10 * (np.arange(n) % 4 == 1)
+    return found
 
 
 MACHINES = (normal, heavy, autoregressive, spikes, collections, steps, swing, periodic)
@@ -110,7 +112,8 @@ def windows(random: Random, machine: Callable[[Random, int], Array], factors: in
     costs[-1] = 0.0
     value = LEVEL + machine(random, n) + states @ costs
     zeros = np.zeros(n, dtype=np.int64)
-    return Windows(value, np.ones(n), states, group, zeros, SECONDS * np.arange(n))
+    time = SECONDS * np.arange(n, dtype=np.float64)
+    return Windows(value, np.ones(n), states, group, zeros, time)
 
 
 def quadruples(found: Windows) -> Within:

@@ -16,7 +16,7 @@ BPF = Path(__file__).resolve().parents[1] / "bpf"
 OBJECTS = Path("harness", "agent", "objects")
 
 
-class BuildPy(build_py):
+class BuildPy(build_py):  # type: ignore[misc]  # setuptools has no types
     """setuptools' own, and `make every` in bpf/."""
 
     def run(self) -> None:

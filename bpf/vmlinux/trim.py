@@ -20,8 +20,8 @@ from pathlib import Path
 
 if __package__:
     from bpf.vmlinux.relocations import Relocation, relocations
-else:
-    from relocations import Relocation, relocations
+else:  # run as a script
+    from relocations import Relocation, relocations  # type: ignore[import-not-found,no-redef]
 
 # what libbpf's own headers ask of every vmlinux.h
 BASIC = (

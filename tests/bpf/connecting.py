@@ -35,7 +35,7 @@ def exchange(connection: socket.socket, size: int) -> tuple[int, int]:
     return size, len(connection.makefile("rb").readline())
 
 
-def total(receiver: Any, name: str, **attributes: str) -> int:
+def total(receiver: Any, name: str, **attributes: object) -> int:
     """The sum over the points of a metric that have all the attributes."""
     return sum(
         point.as_int

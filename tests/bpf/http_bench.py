@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.agent import http_native
 from harness.agent.http import LOST, Http
-from harness.agent.http_spans import Codec, InPython
+from harness.agent.http_spans import Codec, HttpSpans, InPython
 from harness.agent.libbpf import Object
 from harness.agent.telemetry import Span
 from harness.agent.together import Together
@@ -96,16 +96,17 @@ class Bench:
         """(method, route, status) -> requests."""
         telemetry = self._collector.collect(metrics=True)
         for batch in telemetry.batches:
+            assert isinstance(batch, HttpSpans)
             self.spans += [batch.span(i) for i in range(len(batch))]
             expected = InPython().encoded(batch.records, batch.ids, 0)
             assert batch.codec.encoded(batch.records, batch.ids, 0) == expected
         found: Counter[tuple[str, str, int]] = Counter()
-        metrics = {metric.name: metric.data.data_points for metric in telemetry.metrics}
-        for point in metrics.get("http.server.request.duration", ()):
-            a: Any = point.attributes
+        points: dict[str, Any] = {each.name: each.data.data_points for each in telemetry.metrics}
+        for point in points.get("http.server.request.duration", ()):
+            a = point.attributes
             status = a.get("http.response.status_code", 0)
             found[a["http.request.method"], a["http.route"], status] += sum(point.counts)
-        lost = metrics.get("http.events.lost", ())
+        lost = points.get("http.events.lost", ())
         assert {p.attributes["error.type"]: p.value for p in lost} == self.lost()
         return dict(found)
 

@@ -73,7 +73,7 @@ def _version(message: bytes, parts: int) -> int:
 
 def _lines(message: bytes, last: int) -> tuple[int, list[bytes]]:
     """Where the header ends (0: not here), and what follows the ends of its lines."""
-    lines = []
+    lines: list[bytes] = []
     for k in range(8, min(last, len(message))):
         if message[k] != 10 or message.count(b"\n", k // 8 * 8, k) >= ENDS:
             continue

@@ -197,11 +197,15 @@ def test_peers_that_are_gone_make_room_for_others(service, start_agent, receiver
     port = start_server(service)
     agent = start_agent("flows", "--peers=5", "--peer-age=0", "--interval=3600")
     made = 0
+
+    def await_counted(number: int) -> None:
+        flush_until(agent, lambda: counted(receiver) == (number, number))
+        assert counted(receiver) == (number, number)
+
     for network in range(10, 14):
         visit(port, network, 8)
         made += 8
-        flush_until(agent, lambda made=made: counted(receiver) == (made, made))
-        assert counted(receiver) == (made, made)
+        await_counted(made)
         assert {address.split(".")[1] for address in peers(receiver)} == {str(network)}
         assert len(peers(receiver)) == 5
         for _ in range(3):  # seen at rest, removed, told no more

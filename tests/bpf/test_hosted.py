@@ -198,8 +198,8 @@ def test_an_end_does_not_wait_for_all_that_a_slow_receiver_would_take(
     else:
         together.process.send_signal(signal.SIGTERM)
     assert together.process.wait(60) == 0
-    said = r"(\d+) spans, log records and profiles were taken by no receiver"
-    told = re.search(said, _log(tmp_path))
+    words = r"(\d+) spans, log records and profiles were taken by no receiver"
+    told = re.search(words, _log(tmp_path))
     assert told, _log(tmp_path)
     assert int(told[1]) == 60 - len(receiver.spans) > 0
 

@@ -54,12 +54,15 @@ def test_executions_are_drained_before_their_time_when_a_quarter_of_the_ring_wai
 ) -> None:
     agent = start_agent("guard", *NEVER)
     quarter = RING_BYTES // EXEC_BYTES // 4
+    many = quarter + 50
+
+    def exported(least: int) -> bool:
+        return until(lambda: agent.call("stats")["exported"] >= least)
+
     for turn in range(1, 6):
-        many = quarter + 50
         script = f"i=0; while [ $i -lt {many} ]; do /bin/true; i=$((i + 1)); done"
         service.start("/bin/sh", "-c", script).wait(PATIENCE_SECONDS)
-        least = turn * many - quarter - 10
-        assert until(lambda least=least: agent.call("stats")["exported"] >= least)
+        assert exported(turn * many - quarter - 10)
     told = agent.call("flush")
     executed = [log for log in receiver.logs if log.event_name == "process.exec"]
     assert len(executed) == told["events"] >= 5 * many > RING_BYTES // EXEC_BYTES

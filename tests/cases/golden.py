@@ -45,7 +45,7 @@ def partial(path: Path) -> Any:
     """A run that was interrupted: trials failed, were skipped, invalid, or not measured at all."""
     arms = (BASELINE, HTTP, Arm("flows", ("flows",)), Arm("guard", ("guard",)))
     what = synthetic.experiment(workloads=("go",), arms=arms, switched_seconds=1.2)
-    fates = {
+    fates: dict[tuple[str, int], dict[str, Any]] = {
         ("guard", 0): {"status": "skipped", "reason": "The kernel lacks BTF."},
         ("flows", 0): {"status": "failed", "reason": "The agent of collector 'flows' ended."},
         ("http", 1): {"extra": {"saturated": "the load driver used 97% of its CPU"}},

@@ -96,7 +96,7 @@ class Host:
         """What helm was given last."""
         return json.loads((self.folder / "values").read_text())
 
-    def files(self, chart: bytes) -> dict[str, str]:
+    def files(self, chart: bytes) -> dict[str, Any]:
         """A folder of files with the sum of a chart, and `chart` in its place."""
         place = self.folder / "files"
         (place / "charts").mkdir(parents=True, exist_ok=True)

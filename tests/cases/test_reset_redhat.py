@@ -11,7 +11,8 @@ import yaml
 
 from harness.linux import processes
 from tests.cases.placed import put
-from tests.cases.test_reset_script import CALLED, ROLES, removing, resetting
+from tests.cases.test_host_scripts import ROLES
+from tests.cases.test_reset_script import CALLED, removing, resetting
 
 NEEDED = ("sh", "awk", "basename", "cat", "comm", "cp", "dirname", "find", "grep", "mkdir", "rm",
           "sed", "sort", "touch")  # fmt: skip

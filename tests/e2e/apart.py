@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,9 +66,10 @@ class Machine(Local):
         """A node process there."""
         return ProcessChannel([*self._prefix, sys.executable, "-m", "harness.node"], self._log)
 
-    def out_of_the_way(self, cpus: Sequence[int]) -> AbstractContextManager[None]:
+    @contextmanager
+    def out_of_the_way(self, cpus: Sequence[int]) -> Iterator[None]:
         """This process may be anywhere."""
-        return nullcontext()
+        yield
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ def _spec(*command: str) -> CollectorSpec:
 
 
 def _group(collector: AgentProcess) -> Path:
+    assert collector._own_cgroup is not None
     return collector._own_cgroup
 
 

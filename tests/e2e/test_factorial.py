@@ -129,7 +129,7 @@ def test_the_windows_have_the_states_that_the_design_drew(run: Run) -> None:
     drawn = design.states(4, design.cycles(e), trial.seed)
     assert [row.window.states for row in rows] == drawn
     assert [row.window.quadruple for row in rows] == [i // 16 for i in range(len(rows))]
-    before = (False,) * 4
+    before: tuple[bool, ...] = (False,) * 4
     for row in rows:  # each collector was switched where its own state changed, and only there
         now = row.window.states
         changed = {n for i, n in enumerate(("http", "flows", SLUG)) if now[i] != before[i]}

@@ -281,6 +281,9 @@ def test_a_node_that_stands_still_for_ever_is_given_up_and_killed(repeat: Repeat
 
 
 def test_cgroups_of_a_run_are_empty_before_they_go(repeat: Repeat) -> None:
+    root = mount.find("cgroup2")
+    assert root is not None
+
     def scenario(evaluation: Evaluation, number: int) -> None:
         evaluation.reach("http (switched)")
         own = root / "harness" / f"run-{evaluation.name}"
@@ -289,6 +292,4 @@ def test_cgroups_of_a_run_are_empty_before_they_go(repeat: Repeat) -> None:
         assert evaluation.wait() == 130
         assert not own.exists()
 
-    root = mount.find("cgroup2")
-    assert root is not None
     repeat(scenario)

@@ -210,7 +210,7 @@ def of_jaeger(stack: Stack, told: dict[str, Any]) -> Any:
         answer = ask(f"{url}/dependencies", {"endTs": now, "lookback": "900000"}) or {}
         return answer.get("data")
     tags = dict(part.split("=") for part in told.get("tags", "").split())
-    found = []
+    found: list[Any] = []
     for service in (ask(f"{url}/services") or {}).get("data") or ():
         query = {"service": service, "tags": json.dumps(tags), "limit": "20", "lookback": "1h"}
         found += (ask(f"{url}/traces", query) or {}).get("data") or []

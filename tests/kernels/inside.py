@@ -121,7 +121,8 @@ def _ended(pid: int) -> None:
 
 @contextlib.contextmanager
 def _services() -> Iterator[Any]:
-    mount, made = cgroup2_mount(), []
+    made: list[Service] = []
+    mount = cgroup2_mount()
     assert mount is not None
 
     def make(name: str, folder: Path) -> Service:

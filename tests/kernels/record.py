@@ -18,7 +18,9 @@ def of(results: Path, suite: str) -> dict[str, Any]:
     lines = (results / "rows.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     machine = next(row for row in rows if row["kind"] == "machine")
-    findings = next((row.get("findings", []) for row in rows if row["kind"] == "doctor"), [])
+    findings: list[dict[str, Any]] = next(
+        (row.get("findings", []) for row in rows if row["kind"] == "doctor"), []
+    )
     return {
         "distribution": SUITES[suite],
         "release": machine["release"],

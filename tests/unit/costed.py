@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.analysis.summary import Summary
-from harness.model import Arm, Comparison
+from harness.model import Arm, Comparison, WindowRow
 from harness.plan import experiment as experiments
 from tests.unit import synthetic
 from tests.unit.synthetic import Truth
@@ -23,6 +23,12 @@ def row(summary: Summary, arm: str, metric: str) -> Comparison:
     found = summary.row("go", arm, metric)
     assert found is not None, summary.missing("go", arm, metric)
     return found
+
+
+def changeable(window: WindowRow) -> dict[str, float]:
+    """Its meters."""
+    assert isinstance(window.meters, dict)
+    return window.meters
 
 
 def bpf_truth(*collectors: str) -> float:

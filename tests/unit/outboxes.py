@@ -99,7 +99,8 @@ def logs(*names: str) -> Telemetry:
     return Telemetry(logs=[Log(name, 0, {}) for name in names])
 
 
-METRIC = counter("m", "1", [Point({}, 1), Point({"a": 1}, 2)])
+POINTS = [Point({}, 1), Point({"a": 1}, 2)]
+METRIC = counter("m", "1", POINTS)
 MINE, OTHER = (Origin(name, "shop", lambda: None) for name in ("http", "guard"))
 
 

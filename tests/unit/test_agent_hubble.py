@@ -90,8 +90,8 @@ def test_more_pairs_than_have_room_are_told_together(monkeypatch: pytest.MonkeyP
         flows.take(_lines({"flow": told}))
     assert sorted(flows.counts.values()) == [1, 2, 2]
     assert flows.counts[hubble.OTHER] == 2
-    told = [dict(point.attributes) for point in flows.readings().metrics[0].data.data_points]
-    assert {"otel.metric.overflow": True} in told
+    points = [dict(point.attributes) for point in flows.readings().metrics[0].data.data_points]
+    assert {"otel.metric.overflow": True} in points
 
 
 def test_records_have_an_end_and_what_is_beyond_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,10 @@ class Handler(BaseHTTPRequestHandler):
         self.server.asked += 1
         self.server.answers.wait(30)
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        kinds = {"/v1/metrics": ExportMetricsServiceRequest, "/v1/logs": ExportLogsServiceRequest}
+        kinds: dict[str, Any] = {
+            "/v1/metrics": ExportMetricsServiceRequest,
+            "/v1/logs": ExportLogsServiceRequest,
+        }
         if self.server.status == 200:
             self.server.got.append((self.path, kinds[self.path].FromString(body)))
         self.send_response(self.server.status)

@@ -180,7 +180,7 @@ def test_what_is_of_a_container_has_its_resource(received: Any) -> None:
         logs=[Log("file.open", now, {}, container=container)],
     )
     assert exported(received, telemetry) == 3 + 2 + 1
-    requests = {
+    requests: dict[str, Any] = {
         "metrics": ExportMetricsServiceRequest, "traces": ExportTraceServiceRequest,
         "logs": ExportLogsServiceRequest,
     }  # fmt: skip

@@ -18,8 +18,8 @@ from harness.node.agent_process import AgentProcess
 from harness.node.foreign_agent import ForeignAgent
 from harness.node.load_driver import LoadSummary
 from harness.node.testbed import TrialLog
-from harness.node.windows import WindowState
 from harness.results.run import TrialRecord
+from harness.wire.spec import WindowState
 
 BEFORE, BETWEEN, AFTER = 30, 60, 10  # requests answered outside of the slices and in them
 EVENTS = 3  # of one request

@@ -18,6 +18,7 @@ from harness.targets import bundle as bundles
 from harness.targets import packages
 from harness.targets.bundle import ROOT, Bundle
 from harness.targets.packages import Python
+from harness.wire.code import NODE
 
 HOST = Python("3.11.2", "x86_64", 36)
 LOCK = """# made by uv
@@ -191,7 +192,7 @@ def imported(path: Path) -> set[str]:
 
 
 def code() -> dict[str, Path]:
-    folder, names = ROOT / "harness", bundles.NODE
+    folder, names = ROOT / "harness", NODE
     files = [
         *folder.glob("*.py"),
         *(each for name in names for each in (folder / name).rglob("*.py")),
@@ -204,7 +205,7 @@ def test_all_of_our_own_that_a_node_imports_is_in_the_bundle() -> None:
         f"{name} imports {module}"
         for name, path in code().items()
         for module in imported(path)
-        if module.startswith("harness.") and module.split(".")[1] not in bundles.NODE
+        if module.startswith("harness.") and module.split(".")[1] not in NODE
         and (ROOT / "harness" / module.split(".")[1]).is_dir()
     }  # fmt: skip
     assert not absent

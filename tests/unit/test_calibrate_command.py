@@ -13,6 +13,7 @@ from harness import targets
 from harness.cli import app
 from harness.controller import calibrate
 from harness.errors import HarnessError, InputError, NodeError
+from harness.plan.calibration import NOISE
 
 HOST = "ssh:host"
 
@@ -45,7 +46,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
         assert calibrate.asked_of(path).target == HOST
         found.did.append("calibrate")
         if found.begins:
-            (path / calibrate.NOISE).mkdir(exist_ok=True)
+            (path / NOISE).mkdir(exist_ok=True)
         raise found.error
 
     monkeypatch.setattr(calibrate, "calibrate", calibrated)
@@ -99,7 +100,7 @@ def test_one_that_was_refused_leaves_no_folder_and_advises_nothing(
 
 def test_one_that_was_there_before_is_kept(host: Host, tmp_path: Path) -> None:
     run(tmp_path, "--target", HOST, "--run", "c")
-    (tmp_path / "c" / calibrate.NOISE).rmdir()
+    (tmp_path / "c" / NOISE).rmdir()
     host.begins = False
     run(tmp_path, "--resume", str(tmp_path / "c"))
     assert (tmp_path / "c" / calibrate.ASKED).exists()

@@ -13,8 +13,10 @@ from harness.cli import app, machine
 from harness.errors import NeedError
 from harness.node import __main__ as node
 from harness.node import answers
-from harness.stack import supply
+from harness.node import machine as measured
+from harness.stack import affinity, supply
 from harness.targets import packages
+from harness.targets.local import Local
 from harness.wire import codec
 
 
@@ -22,9 +24,9 @@ from harness.wire import codec
 def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """A cache of each kind with 3 MB in it, and a machine without anything to undo."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(answers.affinity, "free", list)
+    monkeypatch.setattr(affinity, "free", list)
     for name, told in (("clean", []), ("leftovers", []), ("refuse_beside_another", None)):
-        monkeypatch.setattr(answers.machine, name, lambda told=told: told)
+        monkeypatch.setattr(measured, name, lambda told=told: told)
     found = [supply.cache(), packages.cache(), supply.subjects()]
     for folder in found:
         folder.mkdir(parents=True)
@@ -46,7 +48,7 @@ def _said(*arguments: str) -> str:
 def test_all_that_was_fetched_or_built_is_removed(
     tmp_path: Path, caches: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine.Local, "ask", lambda _, *asked: _asked(*asked))
+    monkeypatch.setattr(Local, "ask", lambda _, *asked: _asked(*asked))
     assert "nothing to clean" in _said()
     said = _said("--cache")
     for folder in caches:
@@ -88,7 +90,7 @@ def test_what_a_run_may_need_stays_while_it_is_measured(
     def refuse() -> None:
         raise NeedError("The run x is being measured.", "", "Wait.")
 
-    monkeypatch.setattr(answers.machine, "refuse_beside_another", refuse)
+    monkeypatch.setattr(measured, "refuse_beside_another", refuse)
     with pytest.raises(NeedError):
         answers.clean(True)
     assert all((folder / "kept").exists() for folder in caches)

@@ -78,7 +78,7 @@ POD = {
 }
 OTHERS = {"metadata": {"name": "of-others"}, "status": POD["status"]}
 RULE = {"key": "disk", "operator": "Exists"}
-AFFINITY = {
+AFFINITY: dict[str, Any] = {
     "podAffinity": {"any": "thing"},
     "nodeAffinity": {
         "requiredDuringSchedulingIgnoredDuringExecution": {

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from harness.cli import app, cluster
+from harness.cli import app
 from harness.cli.dashboards import wanted
 from harness.errors import CommandError, ComponentError, InputError, NeedError
 from harness.stack.config.description import KEEPS
@@ -22,16 +22,20 @@ from harness.targets.kubernetes import (
     helm,
     meant,
     node_pod,
+    pods,
     profiles,
+    proof,
     rollout,
     sources,
     values,
+    workloads,
 )
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.dashboards import Choice
 from harness.targets.kubernetes.kubectl import Cluster
 from harness.targets.kubernetes.proof import Proved
 from harness.targets.kubernetes.rollout import RolledOut
+from harness.targets.vm import rollout as machines
 from tests.unit.dockered import DOCKER, NAMES, OWN, Machine, on_path
 
 CLUSTER = Cluster("kind-shop", "harness")
@@ -238,11 +242,11 @@ def test_status_asks_grafana_where_the_release_has_it(monkeypatch: pytest.Monkey
         return {"ready": True}
 
     monkeypatch.setattr(condition, "told", told)
-    monkeypatch.setattr(condition.chosen, "found", lambda _: CLUSTER)
-    monkeypatch.setattr(condition.workloads, "amiss", lambda _: [])
-    monkeypatch.setattr(condition.pods, "ours", lambda _: [])
+    monkeypatch.setattr(chosen, "found", lambda _: CLUSTER)
+    monkeypatch.setattr(workloads, "amiss", lambda _: [])
+    monkeypatch.setattr(pods, "ours", lambda _: [])
     for there, kind in ((release("grafana"), "grafana"), (release(), "none"), (None, "none")):
-        monkeypatch.setattr(condition.helm, "state", lambda _, there=there: there)
+        monkeypatch.setattr(helm, "state", lambda _, there=there: there)
         assert condition.status(Options("kind"))["dashboards"] == kind
     assert seen == [True, False, False]
 
@@ -266,12 +270,12 @@ def test_what_is_amiss_of_grafana_is_not_ready_only_if_it_was_asked_for(
         "spec": {"containers": []},
         "status": {"conditions": [{"type": "Ready", "status": "True"}]},
     }
-    monkeypatch.setattr(condition.proof, "prove", prove)
-    monkeypatch.setattr(condition.chosen, "found", lambda _: CLUSTER)
-    monkeypatch.setattr(condition.workloads, "amiss", lambda _: [])
-    monkeypatch.setattr(condition.pods, "ours", lambda _: [pod])
+    monkeypatch.setattr(proof, "prove", prove)
+    monkeypatch.setattr(chosen, "found", lambda _: CLUSTER)
+    monkeypatch.setattr(workloads, "amiss", lambda _: [])
+    monkeypatch.setattr(pods, "ours", lambda _: [pod])
     monkeypatch.setattr(Cluster, "get", lambda *_: [])
-    monkeypatch.setattr(condition.helm, "state", lambda _: release("grafana", asked=asked))
+    monkeypatch.setattr(helm, "state", lambda _: release("grafana", asked=asked))
     found = condition.status(Options("kind"))
     assert found["ready"] == (not asked)
     assert found["unproved" if asked else "unshown"].startswith(AMISS)
@@ -291,7 +295,7 @@ def test_a_release_keeps_that_it_was_asked_for(machine: Machine) -> None:
 def said(monkeypatch: pytest.MonkeyPatch, *words: str, **does: Any) -> str:
     """What a command says of a roll-out that does as it is told here."""
     profile = replace(profiles.PROFILES["poc"], **{k: lambda *_, v=v: v for k, v in does.items()})
-    monkeypatch.setattr(cluster.machines, "of", lambda _: profile)
+    monkeypatch.setattr(machines, "of", lambda _: profile)
     done = CliRunner().invoke(app, [*words, "--target", "existing", "--context", "shop"])
     assert not isinstance(done.exception, AssertionError | TypeError | KeyError), done.exception
     return done.stdout

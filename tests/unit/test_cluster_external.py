@@ -22,9 +22,11 @@ from harness.targets.kubernetes import (
     external,
     helm,
     meant,
+    pods,
     profiles,
     proof,
     values,
+    workloads,
 )
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.external import External
@@ -174,10 +176,10 @@ def test_status_asks_whom_up_was_told_of(monkeypatch: pytest.MonkeyPatch) -> Non
     release = {"status": "deployed", "components": [], "asked": []}
     kept = external.kept(External(OTLP, traces=JAEGER))
     monkeypatch.setattr(condition, "told", told)
-    monkeypatch.setattr(condition.chosen, "found", lambda _: CLUSTER)
-    monkeypatch.setattr(condition.workloads, "amiss", lambda _: [])
-    monkeypatch.setattr(condition.pods, "ours", lambda _: [])
-    monkeypatch.setattr(condition.helm, "state", lambda _: {**release, "external": kept})
+    monkeypatch.setattr(chosen, "found", lambda _: CLUSTER)
+    monkeypatch.setattr(workloads, "amiss", lambda _: [])
+    monkeypatch.setattr(pods, "ours", lambda _: [])
+    monkeypatch.setattr(helm, "state", lambda _: {**release, "external": kept})
     assert condition.status(Options("existing"))["dashboards"] == "none"
     (stack,) = seen
     assert (stack.hosts, stack.url("jaeger")) == ({}, "http://127.0.0.1:16686")

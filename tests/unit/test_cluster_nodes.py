@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from harness.errors import NeedError, UnavailableError
+from harness.linux import processes
 from harness.targets.kubernetes import helm, node_check, node_pod
 from harness.targets.kubernetes.kubectl import Cluster
 
@@ -42,7 +43,7 @@ def test_what_a_kernel_refuses_names_the_node(monkeypatch: pytest.MonkeyPatch) -
         assert list(about[0]) == ["http", "flows"]
         return {"http": refused} if where == "b" else {}
 
-    monkeypatch.setattr(node_check.node_pod, "asked", unmet)
+    monkeypatch.setattr(node_pod, "asked", unmet)
     told: list[str] = []
     with pytest.raises(NeedError, match=r"On b, Linux 5\.4: Collector 'http' cannot run here"):
         node_check.require(CLUSTER, "image:1", ["http", "flows"], told.append)
@@ -56,7 +57,7 @@ def test_the_collectors_are_those_of_the_chart() -> None:
 
 def test_kernels_that_take_all_are_passed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Cluster, "get", lambda *_: NODES)
-    monkeypatch.setattr(node_check.node_pod, "asked", lambda *_: None)
+    monkeypatch.setattr(node_pod, "asked", lambda *_: None)
     node_check.require(CLUSTER, "image:1", ["http"], lambda _: None)
 
 
@@ -67,10 +68,10 @@ def test_the_pod_that_tries_them_pulls_as_the_others_do(
     made: list[Any] = []
     monkeypatch.setattr(Cluster, "get", lambda *_: NODES[:1])
     monkeypatch.setattr(Cluster, "apply", lambda _, manifest: made.append(manifest["spec"]))
-    monkeypatch.setattr(node_check.node_pod, "await_ready", lambda *_: None)
-    monkeypatch.setattr(node_check.node_pod, "remove", lambda *_: None)
-    monkeypatch.setattr(node_check.node_pod.processes, "run", lambda *_, **__: None)
-    monkeypatch.setattr(node_check.node_pod, "answer", lambda *_: None)
+    monkeypatch.setattr(node_pod, "await_ready", lambda *_: None)
+    monkeypatch.setattr(node_pod, "remove", lambda *_: None)
+    monkeypatch.setattr(processes, "run", lambda *_, **__: None)
+    monkeypatch.setattr(node_pod, "answer", lambda *_: None)
     node_check.require(CLUSTER, "there/image:1", ["http"], lambda _: None, secret)
     (spec,) = made
     assert spec["activeDeadlineSeconds"] <= 900  # if `up` is killed, it is not there for a day

@@ -61,6 +61,9 @@ class Store:
             },
         }  # fmt: skip
 
+    def state(self) -> str:
+        return "on" if self.on else "off"
+
     def get(self, cluster: Cluster, *words: str) -> list[dict[str, Any]]:
         if words[0] == "pods" and "--all-namespaces" in words:
             turned = options.TURNED in self.pod["metadata"]["labels"]
@@ -85,7 +88,7 @@ class Store:
         self.commands.append(" ".join(command))
         if command in (OPTION.on, OPTION.off) and self.obeys:
             self.on = command == OPTION.on
-        state = self.says or f"state: {'on' if self.on else 'off'}\n"
+        state = self.says or f"state: {self.state()}\n"
         said = "seen 7\n" if command == OPTION.seen else state
         return SimpleNamespace(stdout=said)
 
@@ -105,13 +108,13 @@ def _turn(on: bool, option: Option = OPTION) -> tuple[list[str], bool]:
 def test_it_is_turned_off_and_on_and_is_what_it_was(store: Store) -> None:
     before = copy.deepcopy(store.pod)
     assert _turn(False) == (["containerd://abc"], True)
-    assert not store.on
+    assert store.state() == "off"
     assert _turn(False) == (["containerd://abc"], False)
     assert _turn(True) == (["containerd://abc"], False)
     assert store.commands.count("tell off") == 1
     _turn(False)
     options.restore(CLUSTER, NODE, "obs/agent", lambda: None)
-    assert store.on
+    assert store.state() == "on"
     assert store.pod["metadata"].pop("annotations") == {}
     assert store.pod == before
     store.commands.clear()
@@ -123,7 +126,7 @@ def test_what_was_off_is_off_in_the_end(store: Store) -> None:
     store.on = False
     _turn(True)
     options.restore(CLUSTER, NODE, "obs/agent", lambda: None)
-    assert not store.on
+    assert store.state() == "off"
 
 
 def test_two_options_of_one_pod_are_both_put_back(store: Store) -> None:
@@ -142,10 +145,10 @@ def test_what_a_killed_evaluation_turned_is_turned_back(
 ) -> None:
     _turn(False)
     options.restore_orphans(CLUSTER, print)
-    assert not store.on  # its process, this one, is there
+    assert store.state() == "off"  # its process, this one, is there
     monkeypatch.setattr(node_pod, "is_orphan", lambda _: True)
     options.restore_orphans(CLUSTER, print)
-    assert store.on
+    assert store.state() == "on"
     assert options.TURNED not in store.pod["metadata"]["labels"]
 
 
@@ -164,7 +167,7 @@ def test_what_cannot_be_turned_back_is_told(
     options.restore_orphans(CLUSTER, said.append)
     assert len(said) == 1
     assert said[0].startswith("obs/agent-x is as an evaluation left it")
-    assert not store.on
+    assert store.state() == "off"
 
 
 def test_what_a_killed_evaluation_kept_is_what_it_was(
@@ -176,7 +179,7 @@ def test_what_a_killed_evaluation_kept_is_what_it_was(
     monkeypatch.setattr(node_pod, "is_orphan", lambda _: True)
     _turn(False)
     options.restore(CLUSTER, NODE, "obs/agent", lambda: None)
-    assert store.on
+    assert store.state() == "on"
 
 
 def test_what_another_evaluation_turns_is_left_to_it(store: Store) -> None:
@@ -185,7 +188,7 @@ def test_what_another_evaluation_turns_is_left_to_it(store: Store) -> None:
     with pytest.raises(NeedError, match="another evaluation"):
         _turn(True)
     options.restore(CLUSTER, NODE, "obs/agent", lambda: None)
-    assert not store.on
+    assert store.state() == "off"
 
 
 def test_what_does_not_obey_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness.linux import bpf_programs
 from harness.linux.procfs import Procfs
 from harness.node import answers
 from harness.targets.kubernetes import node_pod, programs
@@ -93,7 +94,7 @@ def test_programs_of_this_cgroup_are_those_that_its_processes_hold(
         (tmp_path / str(pid) / "cgroup").write_text(f"0::{cgroup}\n")
     held = {os.getpid(): {3}, 7: {5, 3}, 8: {11}, 9: {13}}
     monkeypatch.setattr(answers, "HOST", Procfs(tmp_path))
-    monkeypatch.setattr(answers.bpf_programs, "held", held.get)
+    monkeypatch.setattr(bpf_programs, "held", held.get)
     assert answers.programs() == [3, 5]
 
 

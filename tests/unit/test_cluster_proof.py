@@ -13,9 +13,9 @@ import pytest
 
 from harness.errors import CommandError, ComponentError
 from harness.linux import processes
-from harness.stack import readback
+from harness.stack import backends, readback
 from harness.stack.questions import Event, Series
-from harness.targets.kubernetes import production, proof, values
+from harness.targets.kubernetes import heard, production, proof, values
 from harness.targets.kubernetes.kubectl import Cluster
 
 CLUSTER = Cluster("kind-shop", "harness")
@@ -80,7 +80,7 @@ def test_requests_are_counted_by_the_containers_of_the_service(
             labels = frozenset({("http_route", "/exec")})
             return [Series(labels, ((1, 2.0), (2, 3.0)))] if instance == "c0ffee" else []
 
-    monkeypatch.setattr(proof.backends, "keeper", lambda *_: Keeper())
+    monkeypatch.setattr(backends, "keeper", lambda *_: Keeper())
     assert proof._requests(production.stack(), [POD]) == 3.0
     assert proof._requests(production.stack(), [{**POD, "status": {}}]) == 0
 
@@ -117,7 +117,7 @@ def test_a_log_line_is_known_by_what_its_keeper_calls_the_program(
         def lines(self, *_: object) -> list[Event]:
             return [Event(1, 1, labels=frozenset({(called, f"/opt/{proof.PROGRAM}")}))]
 
-    monkeypatch.setattr(proof.backends, "keeper", lambda *_: Keeper())
+    monkeypatch.setattr(backends, "keeper", lambda *_: Keeper())
     here = replace(production.stack(), keeps={**production.KEEPS, "logs": keeper})
     assert proof._has_line(here, [POD], 0)
     other = Event(1, 1, labels=frozenset({(called, "x")}))
@@ -154,7 +154,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proof, "_require_named", lambda *_: None)
     monkeypatch.setattr(proof, "_has_span", lambda *_: True)
     monkeypatch.setattr(proof, "_has_line", lambda *_: True)
-    monkeypatch.setattr(proof.heard, "by_node", lambda *_: {})
+    monkeypatch.setattr(heard, "by_node", lambda *_: {})
 
 
 @pytest.mark.usefixtures("traced")

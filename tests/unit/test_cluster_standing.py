@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.cli import app
-from harness.targets.kubernetes import chosen, kind, production, rollout, sources
+from harness.targets.kubernetes import chosen, node_mounts, production, rollout, sources
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kind import Kind, Wanted
 from tests.unit.helmed import Told, on_path
@@ -50,7 +50,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
         (told.folder / name).write_text(f"#!/bin/sh\n{script}\n")
         (told.folder / name).chmod(0o755)
     (told.folder / "kind.made").touch()
-    monkeypatch.setattr(kind.node_mounts, "put", lambda _: None)
+    monkeypatch.setattr(node_mounts, "put", lambda _: None)
     monkeypatch.setattr(sources, "load", lambda *_: None)
     return Stage(told)
 

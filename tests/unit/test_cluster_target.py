@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from harness.errors import CommandError, InputError, NeedError
-from harness.targets.kubernetes import bare, chosen, helm, kind, preflight, rollout
+from harness.errors import CommandError, ComponentError, InputError, NeedError
+from harness.targets.kubernetes import bare, chosen, helm, images, node_mounts, preflight, rollout
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kind import Kind, Wanted
 from harness.targets.kubernetes.kubectl import Cluster
@@ -166,7 +166,7 @@ def test_who_may_not_look_outside_of_a_namespace_may_take_it_down(
 
 
 def test_one_node_is_the_control_plane(tmp_path: Path) -> None:
-    made = Kind("shop", tmp_path).configuration(Wanted("shop", 3))
+    made: Any = Kind("shop", tmp_path).configuration(Wanted("shop", 3))
     assert [each["role"] for each in made["nodes"]] == ["control-plane", "worker", "worker"]
 
 
@@ -182,7 +182,7 @@ def test_what_cannot_be_finished_is_deleted_again(program, tmp_path: Path) -> No
         "kind",
         'echo "$@" >>"$0.done"; test "$1" != create || { echo no room >&2; exit 1; }',
     )
-    with pytest.raises(kind.ComponentError, match="no room"):
+    with pytest.raises(ComponentError, match="no room"):
         Kind("shop", tmp_path / "home").create(Wanted("shop"), print)
     assert "delete cluster --name shop" in (tmp_path / "kind.done").read_text()
     assert not (tmp_path / "home").exists()
@@ -190,7 +190,7 @@ def test_what_cannot_be_finished_is_deleted_again(program, tmp_path: Path) -> No
 
 def test_what_cannot_be_finished_is_kept_if_asked(program, tmp_path: Path) -> None:
     program("kind", 'echo "$@" >>"$0.done"; test "$1" != create || exit 1')
-    with pytest.raises(kind.ComponentError, match="It is kept"):
+    with pytest.raises(ComponentError, match="It is kept"):
         Kind("shop", tmp_path / "home").create(Wanted("shop"), print, keep=True)
     assert "delete" not in (tmp_path / "kind.done").read_text()
 
@@ -226,9 +226,9 @@ def test_other_nodes_than_a_cluster_has_are_refused(
     program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr(rollout.chosen, "require_tools", lambda _: None)
-    monkeypatch.setattr(rollout.images, "name", lambda: "localhost/node:1")
-    monkeypatch.setattr(kind.node_mounts, "put", lambda _: None)
+    monkeypatch.setattr(chosen, "require_tools", lambda _: None)
+    monkeypatch.setattr(images, "name", lambda: "localhost/node:1")
+    monkeypatch.setattr(node_mounts, "put", lambda _: None)
     program("kind", 'test "$1 $2" = "get clusters" && cat "$0.made"; touch "$0.made"')
     program("kubectl", "echo NotFound >&2; exit 1")
     (tmp_path / "kind.made").touch()
@@ -237,8 +237,11 @@ def test_other_nodes_than_a_cluster_has_are_refused(
     (tmp_path / "kind.made").write_text("shop\n")
     reached: list[Options] = []
 
+    def install(asked: Options, *_: Any) -> Any:
+        reached.append(asked)
+
     def up(**said: Any) -> None:
-        rollout.up(Options("kind", "shop", **said), print, lambda asked, *_: reached.append(asked))
+        rollout.up(Options("kind", "shop", **said), print, install)
 
     for given, said in (
         ({"nodes": 5}, r"--nodes 5 \(it was made of 3\)"),
@@ -272,7 +275,7 @@ def test_a_plan_changes_nothing_and_says_what_is_missing(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr(rollout.images, "name", lambda: "localhost/node:1")
+    monkeypatch.setattr(images, "name", lambda: "localhost/node:1")
     found = rollout.plan(Options("kind", nodes=2))
     assert len(found["cluster"]["nodes"]) == 2
     assert "localhost/node:1" in found["images"]

@@ -17,6 +17,7 @@ from harness.analysis.ranks import hodges_lehmann
 from harness.model import Measurement, Trial, WindowRow
 from harness.results.run import TrialRecord
 from tests.unit import synthetic
+from tests.unit.costed import changeable
 from tests.unit.synthetic import Truth
 
 ONE = synthetic.experiment(workloads=("go",), switched_seconds=10.0)
@@ -131,7 +132,7 @@ def test_a_quadruple_that_lacks_something_is_left_out() -> None:
     whole = len(quadruples(rows, ("cpu.workload",)).on)
     del rows[0], rows[6].meters["cpu.workload"]
     for row in rows[11:15]:
-        row.meters["requests"] = 0.0
+        changeable(row)["requests"] = 0.0
     assert len(quadruples(rows, ("cpu.workload",)).on) == whole - 3
     assert len(quadruples(rows, ("cpu.unknown",)).on) == 0
 
@@ -183,7 +184,7 @@ def test_ticks_of_two_processes_have_p_of_the_coins() -> None:
 def test_ticks_that_never_moved_have_no_interval() -> None:
     rows = synthetic.windows(ONE, trial("http", 1), Truth(), np.random.default_rng(1))
     for row in rows:
-        row.meters["cpu.softirq"] = 0.0
+        changeable(row)["cpu.softirq"] = 0.0
     value, _ = compare.ratio_of_sums(quadruples(rows, ("cpu.softirq",)), 1)
     assert value.estimate == 0.0
     assert math.isnan(value.low)
@@ -195,8 +196,8 @@ def test_what_the_agent_used_is_taken_off_the_host() -> None:
     before = quadruples(rows, ("cpu.host",), apart)
     for row in rows:
         burst = 0.05 * row.window.on
-        row.meters["cpu.agent"] += burst
-        row.meters["cpu.host"] += burst
+        changeable(row)["cpu.agent"] += burst
+        changeable(row)["cpu.host"] += burst
     assert quadruples(rows, ("cpu.host",), apart).differences == pytest.approx(before.differences)
 
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness.analysis.summary import summarize
@@ -32,7 +33,7 @@ def test_a_spoiled_trial_is_shown_and_its_repetition_used(tmp_path: Path) -> Non
     first = spoil(run)
     assert row(summarize(run), "http", "workload_cpu_us").n == 4 * what.quadruples
     again = dataclasses.replace(first.trial, attempt=1)
-    synthetic.add(run, what, again, LOUD, synthetic.np.random.default_rng(9))
+    synthetic.add(run, what, again, LOUD, np.random.default_rng(9))
     summary = summarize(run)
     assert row(summary, "http", "workload_cpu_us").n == 8 * what.quadruples
     page = build.build(run).html.read_text()
@@ -46,7 +47,7 @@ def test_a_repetition_is_no_second_chance_for_a_result(tmp_path: Path) -> None:
     before = row(summarize(run), "http", "workload_cpu_us")
     first = next(r for r in run.records() if r.trial.arm == "http" and r.trial.kind == "switched")
     again = dataclasses.replace(first.trial, attempt=1)
-    synthetic.add(run, what, again, LOUD, synthetic.np.random.default_rng(9))
+    synthetic.add(run, what, again, LOUD, np.random.default_rng(9))
     assert row(summarize(run), "http", "workload_cpu_us") == before
 
 
@@ -256,5 +257,5 @@ def test_a_block_that_an_error_ended_is_told_until_the_rest_of_it_is_measured(
     told = "go, block 2 ended early: It died."
     assert told in summarize(run).warnings
     for trial in plan(what)[4:]:
-        synthetic.add(run, what, trial, LOUD, synthetic.np.random.default_rng(trial.index))
+        synthetic.add(run, what, trial, LOUD, np.random.default_rng(trial.index))
     assert told not in summarize(run).warnings

@@ -11,6 +11,7 @@ import pytest
 from harness.agent import containers, inotify
 from harness.agent.container import Container, of_path
 from harness.agent.containers import Containers
+from harness.agent.errors import AgentError
 from harness.agent.origin import of_container
 from tests.waiting import until
 
@@ -68,7 +69,7 @@ def test_the_agent_of_a_host_without_room_for_watches_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(inotify._C, "inotify_init1", lambda _: -1)
-    with pytest.raises(inotify.AgentError, match=r"max_user_instances"):
+    with pytest.raises(AgentError, match=r"max_user_instances"):
         inotify.Inotify()
 
 
@@ -163,7 +164,7 @@ def test_it_goes_on_where_folders_cannot_be_watched(
     scope: Path, follow: Callable[..., Containers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def watch(*_: object) -> int:
-        raise inotify.AgentError("no room")
+        raise AgentError("no room")
 
     monkeypatch.setattr(inotify.Inotify, "watch", watch)
     number = make(scope / ID)
@@ -257,7 +258,7 @@ def test_where_nothing_tells_what_comes_each_collector_looks(
 
     def refused(self: inotify.Inotify, folder: Path) -> int | None:
         if not room[0]:
-            raise inotify.AgentError("no room")
+            raise AgentError("no room")
         return watch(self, folder)
 
     monkeypatch.setattr(inotify.Inotify, "watch", refused)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,9 @@ Array = NDArray[np.float64]
 SECONDS, LEVEL = 0.05, 100.0
 
 
-def design(random: np.random.Generator, factors: int, n: int) -> tuple[Array, NDArray[np.int64]]:
+def design(
+    random: np.random.Generator, factors: int, n: int
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     """States of about `n` windows, and the groups within which the coins drew them."""
     if factors == 1:
         states = np.array(pattern(n // 4, int(random.integers(1 << 31))))[:, None]
@@ -46,7 +49,7 @@ def made(
 ) -> Windows:
     """A machine that swings, with spikes of up to six times a request; `costs` of each factor."""
     states, group = design(random, len(costs), n)
-    time = SECONDS * np.arange(len(states))
+    time = SECONDS * np.arange(len(states), dtype=np.float64)
     value = LEVEL + states @ np.array(costs) + noise * random.standard_normal(len(states))
     value += swing * np.sin(2 * np.pi * (time / 3 + random.random()))
     value += (random.random(len(value)) < spikes) * 500 * random.random(len(value))
@@ -72,13 +75,13 @@ def covered(found: list[Effect], truth: float) -> float:
     return float(np.mean([e.interval.low <= truth <= e.interval.high for e in found]))
 
 
-MACHINES = [{}, {"spikes": 0.15, "swing": 15.0}]
+MACHINES: list[dict[str, Any]] = [{}, {"spikes": 0.15, "swing": 15.0}]
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=str)
 @pytest.mark.parametrize("factors", [1, 2, 4])
 def test_intervals_hold_the_truth_and_nothing_is_found_of_nothing(
-    factors: int, machine: dict[str, float]
+    factors: int, machine: dict[str, Any]
 ) -> None:
     random = np.random.default_rng([factors, 2])
     found = [last(made(random, [3.0] * (factors - 1) + [2.0], **machine)) for _ in range(100)]
@@ -170,7 +173,7 @@ def test_what_cannot_be_told_is_not_told() -> None:
 
 def test_without_noise_the_effect_is_exact() -> None:
     found = last(made(np.random.default_rng(11), [2.0], noise=0.0))
-    assert (found.estimate, found.mean) == (pytest.approx(2.0), pytest.approx(2.0))
+    assert (found.estimate, found.mean) == pytest.approx((2.0, 2.0))
     assert found.p < 1e-6
     assert last(made(np.random.default_rng(11), [0.0], noise=0.0)).p > 0.05
 

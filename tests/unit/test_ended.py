@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from harness.cli import app
+from harness.plan import experiment as experiments
 from harness.results import ended
 from harness.results.run import Run
 from tests.unit import synthetic
@@ -18,7 +20,7 @@ WHAT = synthetic.experiment(workloads=("go",), blocks=1, switched_seconds=1.2)
 
 @pytest.fixture
 def reports(tmp_path: Path) -> Path:
-    def write(name: str, **about: object) -> Run:
+    def write(name: str, **about: Any) -> Run:
         return synthetic.write(tmp_path / name, WHAT, only=(), **about)
 
     write("whole", complete=True, started="2026-01-01T10:00:00")
@@ -40,13 +42,13 @@ def test_each_run_is_told_of_with_how_it_ended(reports: Path) -> None:
     assert found["stopped"].how == "stopped: It was interrupted."
     assert found["killed"].how == "was killed"
     assert found["broken"].how.startswith("damaged: ")
-    assert found["whole"].trials == f"0 of {len(synthetic.experiments.plan(WHAT))}"
+    assert found["whole"].trials == f"0 of {len(experiments.plan(WHAT))}"
 
 
 def test_blocks_that_were_left_out_are_not_missing(reports: Path) -> None:
     what = synthetic.experiment(workloads=("go",), blocks=4, switched_seconds=1.2)
     early = {"go": {"blocks": 1, "reason": "The time budget of 3 minutes was used up."}}
-    first = [t.index for t in synthetic.experiments.plan(what) if t.block == 0]
+    first = [t.index for t in experiments.plan(what) if t.block == 0]
     synthetic.write(reports / "early", what, only=first, complete=True, ended_early=early)
     found = {each.name: each for each in ended.runs(reports)}["early"]
     assert (found.trials, found.how) == (f"{len(first)} of {len(first)}", "complete")

@@ -178,12 +178,12 @@ def test_the_plan_warns_of_more_load_workers_than_cpus() -> None:
 
 def test_a_plan_needs_no_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Local, "check", lambda _: pytest.fail("root was asked for"))
-    own = {"command": f"{sys.executable} -m http.server", "url": URL}
+    own: dict[str, Any] = {"command": f"{sys.executable} -m http.server", "url": URL}
     assert asked(Options(**own, plan=True), ExitStack()).described is not None
 
 
 def test_options_reach_the_experiment() -> None:
-    own = {"command": f"{sys.executable} -m http.server", "url": URL}
+    own: dict[str, Any] = {"command": f"{sys.executable} -m http.server", "url": URL}
     given = Options(
         "standard", **own, minutes=2, service_cpus=3, load_workers=2, run_name="mine", plan=True
     )
@@ -197,7 +197,7 @@ def test_options_reach_the_experiment() -> None:
 
 
 def test_a_run_without_a_name_is_named_after_the_time_and_what_it_measures() -> None:
-    own = {"command": f"{sys.executable} -m http.server", "url": URL}
+    own: dict[str, Any] = {"command": f"{sys.executable} -m http.server", "url": URL}
     found = asked(Options(**own, reports=Path("there"), plan=True), ExitStack())
     assert found.path.parent == Path("there")
     assert found.path.name.endswith("-" + found.experiment.name)

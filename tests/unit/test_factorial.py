@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from harness.analysis import budgets, factorial, gates, validity
 from harness.analysis.summary import Summary, summarize
@@ -268,7 +269,8 @@ def test_requests_that_fail_are_its_own_whose_windows_they_are_due_in(tmp_path: 
             with np.load(path) as data:
                 columns = dict(data)
             rows = run.windows(each.trial)
-            at = np.searchsorted([r.window.start_ns for r in rows], columns["due_ns"], "right") - 1
+            due: NDArray[np.int64] = columns["due_ns"]
+            at = np.searchsorted([r.window.start_ns for r in rows], due, "right") - 1
             flows = np.array([row.window.states[1] for row in rows])[at]
             columns["status"][flows & (np.arange(len(at)) % 20 == 0)] = 0
             np.savez(path, **columns)

@@ -32,7 +32,7 @@ class RetriesExceeded(Exception):
         (200, ValueError("wrong"), "200, a failure by the locustfile"),
         (0, ConnectionRefusedError(111, "refused"), failures.REFUSED),
         (0, HTTPConnectionClosed("connection closed."), failures.CLOSED),
-        (0, http.client.RemoteDisconnected(), failures.CLOSED),
+        (0, http.client.RemoteDisconnected(""), failures.CLOSED),
         (0, BrokenPipeError(), failures.CLOSED),
         (0, TimeoutError(), failures.TIMED_OUT),
         (0, RetriesExceeded(TimeoutError()), failures.TIMED_OUT),

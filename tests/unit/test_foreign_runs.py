@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -190,9 +190,12 @@ def test_a_closed_file_of_a_trial_is_told_too(closed: Path, name: str) -> None:
     run = Run.open(closed)
     trial = run.records()[0].trial
     (closed / "trials" / trial.name / name).chmod(0o600)
-    ask = {"trial.json": run.records, "windows.jsonl": lambda: run.windows(trial)}[name]
+    asks: dict[str, Callable[[], object]] = {
+        "trial.json": run.records,
+        "windows.jsonl": lambda: run.windows(trial),
+    }
     with nobody(), pytest.raises(StoreError, match=r"cannot be read: Permission denied"):
-        ask()
+        asks[name]()
 
 
 def test_a_folder_of_runs_that_may_not_be_seen_is_not_empty(reports: Path) -> None:

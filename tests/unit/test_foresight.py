@@ -16,6 +16,7 @@ from harness.model import FACTORIAL, Arm, Comparison, Load
 from harness.plan.allotment import Allotment
 from harness.plan.experiment import Experiment
 from harness.report import stored
+from harness.results.run import Run
 
 BASELINE, HTTP, BOTH = Arm("baseline"), Arm("http", ("http",)), Arm("both", ("http", "flows"))
 ONE = Experiment("e", ("go",), (BASELINE, HTTP, BOTH), blocks=4, switched_seconds=10.0)
@@ -136,7 +137,7 @@ def reports(tmp_path: Path) -> Path:
 
 
 def said(reports: Path, target: str = "local", **facts: object) -> list[str]:
-    run = stored.Run.open(reports / "one")
+    run = Run.open(reports / "one")
     there = stored.measured(PUBLISHED / "report.json").facts
     return list(foretold.lines(run.experiment(), reports, {**there, **facts}, target))
 

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -91,7 +92,7 @@ def test_points_are_of_the_stated_series_and_grow() -> None:
     assert samples == pytest.approx(SAMPLES_PER_POINT * SERIES)
 
 
-def _points(request: ExportMetricsServiceRequest) -> list[tuple[str, str, object]]:
+def _points(request: ExportMetricsServiceRequest) -> list[tuple[str, str, Any]]:
     found = []
     for group in request.resource_metrics:
         service = group.resource.attributes[0].value.string_value

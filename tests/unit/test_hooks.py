@@ -34,4 +34,4 @@ def test_a_slice_leaves_out_what_the_agent_runs_itself() -> None:
     switch: Any = SimpleNamespace(to=lambda states: None)
     own, state = bpf_time._in_agents([agent]), WindowState(True, (True,))
     row = bpf_time._slice(switch, watched, own, 0, state, 0.001)
-    assert (row.meters["bpf.run"], row.meters["bpf.runs"]) == (pytest.approx(3e-6), 3)
+    assert (row.meters["bpf.run"], row.meters["bpf.runs"]) == pytest.approx((3e-6, 3))

@@ -11,6 +11,7 @@ import pytest
 
 from harness.errors import CollectorError, UnavailableError
 from harness.model import Arm
+from harness.node import found
 from harness.node import install as installing
 from harness.node.testbed import TrialLog
 from harness.node.windows import windows_of
@@ -78,7 +79,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Any:
                 raise error(f"{spec.name} cannot see.")
 
         monkeypatch.setattr(installing, "_process", process)
-        monkeypatch.setattr(installing.found, "require_seen", require)
+        monkeypatch.setattr(found, "require_seen", require)
         first = next(t for t in plan(e) if e.arm(t.arm).collectors)
         notes = TrialLog(trials.trial(e, first, resolve_all(e)))
         with ExitStack() as stack:

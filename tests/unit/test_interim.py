@@ -13,6 +13,7 @@ from harness.controller.interim import LONGEST, SHARE, Interim, SoFar
 from harness.model import BASELINE, Arm, Comparison
 from harness.plan import allotment
 from harness.plan import experiment as experiments
+from harness.results.run import Run
 from tests.unit import synthetic
 
 ARMS = (Arm(BASELINE), Arm("http", ("http",)), Arm("old-new", ("flows",), ("http",)))
@@ -31,12 +32,12 @@ class Clock:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> synthetic.Run:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     whole = [trial.index for trial in experiments.plan(WHAT) if trial.workload == "go"]
     return synthetic.write(tmp_path_factory.mktemp("run") / "r", WHAT, only=whole)
 
 
-def test_what_is_told_is_what_the_report_would_say_now(run: synthetic.Run) -> None:
+def test_what_is_told_is_what_the_report_would_say_now(run: Run) -> None:
     rows = {(row.arm, row.metric): row for row in so_far(run, "go")}
     assert {arm for arm, _ in rows} == {arm.name for arm in ARMS}
     summary = summarize(run)
@@ -47,14 +48,14 @@ def test_what_is_told_is_what_the_report_would_say_now(run: synthetic.Run) -> No
         assert found == pytest.approx(said, nan_ok=True)
 
 
-def test_of_a_service_that_was_not_begun_nothing_is_told(run: synthetic.Run) -> None:
+def test_of_a_service_that_was_not_begun_nothing_is_told(run: Run) -> None:
     shown: list[SoFar] = []
     java = next(trial for trial in experiments.plan(WHAT) if trial.workload == "java")
     Interim(run, shown.append).look(java)
     assert not shown
 
 
-def test_a_look_tells_how_many_blocks_it_rests_on(run: synthetic.Run) -> None:
+def test_a_look_tells_how_many_blocks_it_rests_on(run: Run) -> None:
     shown: list[SoFar] = []
     Interim(run, shown.append).look(FIRST)
     assert [(each.workload, each.blocks, each.of) for each in shown] == [("go", 2, 2)]
@@ -68,9 +69,7 @@ def _slow(clock: Clock, seconds: float) -> Callable[[object, str], list[Comparis
     return look
 
 
-def test_looking_takes_no_more_than_its_share(
-    run: synthetic.Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_looking_takes_no_more_than_its_share(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, shown = Clock(), list[SoFar]()
     monkeypatch.setattr("harness.analysis.summary.so_far", _slow(clock, 1.0))
     interim = Interim(run, shown.append, clock)
@@ -82,9 +81,7 @@ def test_looking_takes_no_more_than_its_share(
     assert 2 <= len(shown) <= 1 + SHARE * measured
 
 
-def test_a_look_that_took_too_long_is_the_last(
-    run: synthetic.Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_look_that_took_too_long_is_the_last(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, shown = Clock(), list[SoFar]()
     monkeypatch.setattr("harness.analysis.summary.so_far", _slow(clock, LONGEST + 1))
     interim = Interim(run, shown.append, clock)
@@ -94,9 +91,7 @@ def test_a_look_that_took_too_long_is_the_last(
     assert len(shown) == 1
 
 
-def test_where_nobody_looks_nothing_is_computed(
-    run: synthetic.Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_nobody_looks_nothing_is_computed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.analysis.summary.so_far", lambda *_: pytest.fail("computed"))
     Interim(run, None).look(FIRST)
 
@@ -109,12 +104,12 @@ def test_a_damaged_trial_does_not_end_what_is_measured(
     Interim(broken, lambda _: pytest.fail("shown")).look(FIRST)
 
 
-def _found(run: synthetic.Run) -> SoFar:
+def _found(run: Run) -> SoFar:
     return SoFar("go", 2, 4, so_far(run, "go"))
 
 
 def test_the_table_has_a_line_a_collector_and_fits_80_columns(
-    run: synthetic.Run, capsys: pytest.CaptureFixture[str]
+    run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     screen.out.width, before = 80, screen.out.width
     try:
@@ -131,7 +126,7 @@ def test_the_table_has_a_line_a_collector_and_fits_80_columns(
 
 
 def test_without_a_terminal_there_is_a_line_a_minute(
-    run: synthetic.Run, capsys: pytest.CaptureFixture[str]
+    run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = Clock()
     show = live.lines(clock)

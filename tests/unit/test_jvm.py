@@ -18,7 +18,7 @@ FLAG = "-XX:+PreserveFramePointer"
 def java(tmp_path: Path) -> list[str]:
     """A program of that name, which takes any options: a shell that waits."""
     program = shutil.copy("/bin/bash", tmp_path / "java")
-    return [program, "-c", "read < <(sleep 1000)"]
+    return [str(program), "-c", "read < <(sleep 1000)"]
 
 
 def told(argv: list[str], log: Path, env: dict[str, str] | None = None) -> str:

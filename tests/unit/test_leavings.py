@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.errors import ComponentError, NeedError, StoreError
-from harness.linux import bpf_pins, mount
+from harness.linux import bpf_pins, bpf_programs, cgroup, mount, processes
 from harness.node import leavings, subject_process
 from harness.node.subject_process import SubjectProcess
 from harness.wire.subject import Source, Subject
@@ -84,9 +84,9 @@ def test_what_cannot_be_removed_is_no_error(
 @pytest.fixture
 def ended(places: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A collector that was started, and whose process is gone."""
-    monkeypatch.setattr(subject_process.cgroup, "terminate", lambda *_: 0)
-    monkeypatch.setattr(subject_process.processes, "stop", lambda *_: None)
-    monkeypatch.setattr(subject_process.bpf_pins, "remove", lambda *_: [])
+    monkeypatch.setattr(cgroup, "terminate", lambda *_: 0)
+    monkeypatch.setattr(processes, "stop", lambda *_: None)
+    monkeypatch.setattr(bpf_pins, "remove", lambda *_: [])
     one: Any = SubjectProcess.__new__(SubjectProcess)
     one._subject = Subject("process", Source("path", "x"), leaves=(f"{places[0]}/mine-*",))
     one._named = {*one._subject.leaves, f"{places[0]}/other"}
@@ -154,7 +154,7 @@ def test_where_its_log_cannot_be_cut_what_it_left_is_removed(
 @pytest.fixture
 def fresh(ended: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The same before it is started; something was said in its log before."""
-    monkeypatch.setattr(subject_process.bpf_programs, "ids", frozenset)
+    monkeypatch.setattr(bpf_programs, "ids", frozenset)
     ended._started, ended._log = False, tmp_path / "log"
     ended._log.write_text("before\n")
     ended._mark, ended._seen, ended._placeholders = int, set(), dict
@@ -169,7 +169,7 @@ def test_one_whose_log_cannot_be_looked_at_is_not_spawned(
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     spawned = list[object]()
-    monkeypatch.setattr(subject_process.processes, "spawn", lambda *_, **__: spawned.append(1))
+    monkeypatch.setattr(processes, "spawn", lambda *_, **__: spawned.append(1))
     monkeypatch.setattr(subject_process, "LimitedLog", fail)
     with pytest.raises(StoreError, match=r"Cannot write .*/log: Too many open files"):
         fresh.start()
@@ -183,7 +183,7 @@ def test_one_that_cannot_be_spawned_has_its_log_closed(
         raise NeedError("Cannot start x.")
 
     before = len(os.listdir("/proc/self/fd"))
-    monkeypatch.setattr(subject_process.processes, "spawn", fail)
+    monkeypatch.setattr(processes, "spawn", fail)
     with pytest.raises(NeedError, match="Cannot start x"):
         fresh.start()
     assert len(os.listdir("/proc/self/fd")) == before
@@ -196,7 +196,7 @@ def test_what_was_in_its_log_before_is_none_of_its_words(
     def speak(*_: object, log: Path, **__: object) -> None:
         log.write_text(log.read_text() + "said\n")
 
-    monkeypatch.setattr(subject_process.processes, "spawn", speak)
+    monkeypatch.setattr(processes, "spawn", speak)
     fresh.start()
     assert fresh._words.said() == "said\n"
     fresh.kill()

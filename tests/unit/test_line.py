@@ -266,10 +266,12 @@ def test_a_node_that_cannot_be_ended_is_told_of_at_the_end(
     monkeypatch.undo()
 
 
-def test_nothing_is_said_to_a_node_that_was_lost(opened: Node, channel: Channel) -> None:
+def test_nothing_is_said_to_a_node_that_was_lost(
+    opened: Node, channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its pipe is closed, and the number of that may be another one's by now."""
     opened.lost = True
-    channel.send = lambda _: pytest.fail("it was")  # type: ignore[method-assign]
+    monkeypatch.setattr(channel, "send", lambda _: pytest.fail("it was"))
     with pytest.raises(NodeError, match=r"was lost before\."):
         opened.ping()
 

@@ -85,8 +85,9 @@ def test_only_losses_in_a_row_are_too_many() -> None:
 def test_what_a_cluster_runs_is_off_the_node_before_each_block() -> None:
     """A node that was lost may have left it there."""
     nodes, moved = _nodes([HELLO]), list[tuple[str, bool]]()
-    nodes._target.place = lambda name, there, _: moved.append((name, there))  # type: ignore[method-assign,assign]
-    nodes._target.serving = lambda asked, *_: nullcontext(asked)  # type: ignore[method-assign]
+    target: Any = nodes._target
+    target.place = lambda name, there, _: moved.append((name, there))
+    target.serving = lambda asked, *_: nullcontext(asked)
     nodes.connect()
     named = ("daemonset:obs/beyla", "pixie", "http")
     nodes.clear({spec: resolve(spec) for spec in named})
@@ -100,7 +101,8 @@ def test_what_does_not_leave_the_node_ends_a_block_and_not_the_run() -> None:
         raise ComponentError("It is not where it should be.", "", "Look.")
 
     nodes = _nodes([HELLO])
-    nodes._daemonsets, nodes._target.place = ["obs/beyla"], place  # type: ignore[method-assign]
+    target: Any = nodes._target
+    nodes._daemonsets, target.place = ["obs/beyla"], place
     nodes.connect()
     with pytest.raises(WorkloadError, match="not where it should be"):
         nodes.serving(SPAWN, "go-b0")

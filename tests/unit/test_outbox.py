@@ -15,6 +15,7 @@ from tests.unit.outboxes import (
     METRIC,
     MINE,
     OTHER,
+    POINTS,
     Answer,
     Clock,
     Scripted,
@@ -201,7 +202,7 @@ def test_of_metrics_the_newest_wait_since_they_tell_the_same(
     outbox: Outbox, receiver: Scripted
 ) -> None:
     receiver.answers["metrics"] = away
-    newest = counter("newest", "1", METRIC.data.data_points)
+    newest = counter("newest", "1", POINTS)
     for metric in (METRIC, METRIC, newest):
         outbox.put(MINE, Telemetry([metric]), [METRIC])
         with pytest.raises(AgentError):

@@ -151,7 +151,8 @@ def test_containers_have_places_of_their_own_and_end() -> None:
 def test_nothing_is_lost_or_told_twice_whatever_comes() -> None:
     """Ten thousand clients of a server that tells five: the sum is right at every reading."""
     chance = random.Random(5)
-    peers, room, made, others = Peers(most=5, age_seconds=10), {}, 0, 0
+    peers, made, others = Peers(most=5, age_seconds=10), 0, 0
+    room: dict[Series, Figures] = {}
     for step in range(400):
         for _ in range(chance.randrange(50)):
             one = series(chance.choice([chance.randrange(10_000), chance.randrange(6)]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ def summary(tmp_path_factory: pytest.TempPathFactory) -> Summary:
     return summarize(golden.small(tmp_path_factory.mktemp("runs") / "r"))
 
 
-def _with(summary: Summary, metric: str, arm: str = "http", **changes: object) -> Summary:
+def _with(summary: Summary, metric: str, arm: str = "http", **changes: Any) -> Summary:
     """The summary with one row of the Go service changed."""
     rows = [
         dataclasses.replace(r, **changes)
@@ -124,7 +125,7 @@ def test_the_picture_has_what_was_measured_beside_what_was_published(summary: Su
     assert all(0 <= x <= 200 for x in places)
 
 
-def _row(**changes: float) -> Comparison:
+def _row(**changes: Any) -> Comparison:
     row = Comparison(
         "go", "http", "workload_cpu_us", "us/request", 1.08, 0.003, 2.163, 9, 1, 50, ""
     )

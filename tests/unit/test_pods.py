@@ -146,7 +146,7 @@ def paused(monkeypatch: pytest.MonkeyPatch, api: Watches) -> list[float]:
                 return self.is_set()
             return super().wait(timeout)
 
-    monkeypatch.setattr(pods_module.threading, "Event", Ended)
+    monkeypatch.setattr(threading, "Event", Ended)
     made = Pods(WANTED, api)  # type: ignore[arg-type]
     made.listen(_nothing)
     assert until(lambda: not api.answers)
@@ -158,7 +158,8 @@ def paused(monkeypatch: pytest.MonkeyPatch, api: Watches) -> list[float]:
 def test_it_is_waited_after_each_error_and_longer_until_something_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    away, old, told = AgentError("away"), ExpiredError("old"), [("BOOKMARK", None, "2")]
+    away, old = AgentError("away"), ExpiredError("old")
+    told: list[tuple[str, Pod | None, str]] = [("BOOKMARK", None, "2")]
     api = Watches(away, old, away, told, away)
     assert paused(monkeypatch, api) == [1.0, 2.0, 4.0, 1.0, 2.0]
     assert api.lists == 6  # what was missed meanwhile is in a list

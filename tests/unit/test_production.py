@@ -16,6 +16,7 @@ from harness.errors import ComponentError, HarnessError, InputError, NeedError
 from harness.targets.kubernetes import (
     charts,
     namespaces,
+    needs,
     node_check,
     production,
     profiles,
@@ -24,6 +25,7 @@ from harness.targets.kubernetes import (
 )
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kubectl import Cluster
+from harness.targets.kubernetes.rollout import RolledOut
 from tests.unit.helmed import Told, on_path, statefulset
 
 RELEASES = [each.release for each in charts.known()]
@@ -49,7 +51,7 @@ def pod(waiting: dict[str, str] | None = None, phase: str = "Running") -> dict[s
     }
 
 
-def up(options: Options = PRODUCTION) -> production.RolledOut:
+def up(options: Options = PRODUCTION) -> RolledOut:
     return production.up(options, lambda _: None)
 
 
@@ -433,6 +435,6 @@ def test_an_error_of_the_cluster_is_a_check_of_the_plan_that_is_not_met(
     def refuse(*_: object) -> Callable[..., object]:
         raise HarnessError("It does not answer.", next_step="See kubectl.")
 
-    monkeypatch.setattr(production.needs, "checks", refuse)
+    monkeypatch.setattr(needs, "checks", refuse)
     (last,) = [each for each in production.plan(PRODUCTION)["checks"] if not each["ok"]]
     assert last["found"] == "It does not answer."

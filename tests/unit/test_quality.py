@@ -114,7 +114,7 @@ def test_every_form_of_the_report_tells_it(built: BuiltReport) -> None:
 def test_a_run_with_the_small_sink_says_nothing_of_it(tmp_path: Path) -> None:
     what = dataclasses.replace(FULL, stack="sink")
     small = build.build(synthetic.write(tmp_path / "small", what, Truth()))
-    assert small.summary.qualities == small.summary.upkeeps == ()
+    assert (small.summary.qualities, small.summary.upkeeps) == ((), ())
     assert terminal.tables(small.summary) == []
     assert "Trace quality" not in small.html.read_text()
     assert json.loads(small.json.read_text())["stack"] == "sink"

@@ -136,7 +136,7 @@ def test_a_share_of_the_rate_is_asked_for_in_metered_trials() -> None:
 
 def resting(summary: Summary, low: float, estimate: float, high: float) -> list[str]:
     """What is said where requests cause so much of 5 us."""
-    changed = {
+    changed: dict[str, dict[str, Any]] = {
         "agent_us": {"estimate": 5.0, "low": 4.0, "high": 6.0},
         "agent_driven_us": {"estimate": estimate, "low": low, "high": high},
     }

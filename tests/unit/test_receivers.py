@@ -33,7 +33,7 @@ from harness.plan import trials
 from harness.plan.definitions import resolve_all
 from harness.plan.experiment import Experiment, plan
 from harness.results.run import Run
-from harness.stack import affinity, ledger, results
+from harness.stack import affinity, ledger, lifecycle, results
 from harness.stack.config import Stack
 from harness.stack.config.description import KEEPS
 from harness.stack.full import Full
@@ -71,7 +71,7 @@ def test_a_stack_that_cannot_be_had_is_an_error_before_anything_begins(
         assert {role.name for role in components} >= {*KEEPS, "otelcol"}
         raise NeedError("Tempo cannot be had here.")
 
-    monkeypatch.setattr(receivers.lifecycle, "require_all", refuse)
+    monkeypatch.setattr(lifecycle, "require_all", refuse)
     monkeypatch.setattr(ledger, "state", lambda: None)
     receivers.check("sink")
     with pytest.raises(NeedError, match="Tempo cannot be had"):
@@ -110,7 +110,7 @@ def test_the_stack_that_is_up_is_borrowed_for_the_run(
         yield Stack(tmp_path)
         up[0] = stays
 
-    monkeypatch.setattr(receivers.lifecycle, "borrowed", borrowed)
+    monkeypatch.setattr(lifecycle, "borrowed", borrowed)
     monkeypatch.setattr(ledger, "state", lambda: state if up[0] else None)
     (tmp_path / "log").write_text("out of luck")
     place = Placement((0,), (0,), (0,), (0,), "")

@@ -494,7 +494,7 @@ def test_a_node_that_asks_for_load_which_nobody_makes_is_lost(sides: Any) -> Non
 def test_twins_are_driven_from_beside_them() -> None:
     arms = (Arm("baseline"), Arm("pair", ("http",), method="twin"))
     experiment = Experiment("e", ("own",), arms)
-    load = LoadTarget(SimpleNamespace(name="ssh:far"))  # type: ignore[arg-type]
+    load = LoadTarget(SimpleNamespace(name="ssh:far"))
     with pytest.raises(InputError, match="'pair' has the method twin"):
         load.check(experiment)
     load.check(replace(experiment, arms=arms[:1]))
@@ -528,7 +528,7 @@ def test_the_name_of_its_session_is_another_one() -> None:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Node, "open", lambda _, asked, __: opened.append(asked) or HELLO)
-        patch.setattr(remote_load.clocks, "compare", lambda *_: clocks.Offset(0, 0, 1))
+        patch.setattr(clocks, "compare", lambda *_: clocks.Offset(0, 0, 1))
         node: Any = SimpleNamespace(clock=None)
         load.connect(node)
     (asked,) = opened

@@ -17,6 +17,7 @@ from harness.report import wording
 from harness.report.table import lines as table_of
 from harness.results.run import Run, TrialRecord
 from tests.unit import synthetic
+from tests.unit.costed import changeable
 from tests.unit.test_report import ARMS, LOUD, TINY, html_of, partial
 
 
@@ -141,7 +142,7 @@ def test_a_baseline_that_shows_an_effect_is_warned_about(tmp_path: Path) -> None
         if record.trial.arm == "baseline":
             rows = run.windows(record.trial)
             for row in rows:
-                row.meters["cpu.workload"] *= 1.5 if row.window.on else 1.0
+                changeable(row)["cpu.workload"] *= 1.5 if row.window.on else 1.0
             run.append(record, rows)
     warnings = " ".join(summarize(run).warnings)
     shown = (
@@ -185,7 +186,7 @@ def test_blocks_that_disagree_are_warned_about(tmp_path: Path) -> None:
             rows = run.windows(record.trial)
             for row in rows:
                 is_more = row.window.on == bool(record.trial.block)  # off in the first, then on
-                row.meters["cpu.workload"] *= 1.5 if is_more else 1.0
+                changeable(row)["cpu.workload"] *= 1.5 if is_more else 1.0
             run.append(record, rows)
     (said,) = (text for text in summarize(run).warnings if "the blocks disagree" in text)
     assert re.search(rf"own intervals \({wording.MINUS}\d+\.\d\d, \+\d+\.\d\d µs\)", said), said

@@ -19,6 +19,7 @@ from harness.plan import workloads
 from harness.results import resume
 from harness.results.about import About
 from harness.results.certificates import MACHINE
+from harness.results.run import Run
 from harness.wire.spec import Placement
 
 
@@ -32,7 +33,7 @@ from harness.wire.spec import Placement
 def test_a_resumed_run_takes_no_other_plan(
     option: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asked.Run, "open", lambda _: pytest.fail("it went on"))
+    monkeypatch.setattr(Run, "open", lambda _: pytest.fail("it went on"))
     done = CliRunner().invoke(app, ["evaluate", *option, "--resume", str(tmp_path)])
     assert done.exit_code == 2, done.output
     assert "goes on as it was asked for" in done.output
@@ -44,7 +45,7 @@ def test_a_resumed_run_takes_the_login_that_it_did_not_keep(
     begun = workloads.own("true", "http://me:s3cret@127.0.0.1:1/")
     about = About({}, own_workload=begun.to_dict())
     run = SimpleNamespace(about=lambda: about, experiment=lambda: None)
-    monkeypatch.setattr(asked.Run, "open", lambda _: run)
+    monkeypatch.setattr(Run, "open", lambda _: run)
     url = "http://me:s3cret@127.0.0.1:1/"
     with ExitStack() as ends:
         assert asked.asked(Options(resume=tmp_path, url=url), ends).own == begun
@@ -72,7 +73,7 @@ def test_a_run_goes_on_where_it_was_begun() -> None:
     assert resume.check(BEGUN, **{**HERE, "placement": vars(told)}) == ""
 
 
-OTHER = {
+OTHER: dict[str, tuple[dict[str, Any], str]] = {
     "cpu_model": ({"facts": {**FACTS, "cpu_model": "B"}}, "the processor is B, it was A"),
     "cpus_online": ({"facts": {**FACTS, "cpus_online": 2}}, "number of CPUs is 2, it was 4"),
     "kernel": ({"facts": {**FACTS, "kernel": "6.2"}}, "the kernel is 6.2, it was 6.1"),

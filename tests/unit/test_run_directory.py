@@ -80,7 +80,7 @@ def literals() -> Iterator[str]:
     for path in (Path(__file__).resolve().parents[2] / "harness").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.JoinedStr):
-                parts = [re.escape(p.value) if isinstance(p, ast.Constant) else r"\w+"
+                parts = [re.escape(str(p.value)) if isinstance(p, ast.Constant) else r"\w+"
                          for p in node.values]  # fmt: skip
                 yield "".join(parts)
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):

@@ -35,8 +35,7 @@ def test_a_counted_schedule_ends() -> None:
     schedule = Schedule(0, 1_000, count=3)
     assert not schedule.exhausted
     assert len(schedule.take(10**12)) == 3
-    assert schedule.exhausted
-    assert schedule.next_ns is None
+    assert (schedule.exhausted, schedule.next_ns) == (True, None)
 
 
 def drawn(seed: str, slots: int, rate: float = 1_000.0) -> list[int]:

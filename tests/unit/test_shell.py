@@ -214,8 +214,8 @@ def test_a_process_that_cannot_be_killed_is_told_and_not_waited_for_for_ever(
     """As one that hangs in the kernel: no signal reaches it."""
     process = spawn(tmp_path, FOREVER)
     with monkeypatch.context() as deaf:
-        deaf.setattr(processes.os, "kill", lambda *_: None)
-        deaf.setattr(processes.os, "killpg", lambda *_: None)
+        deaf.setattr(os, "kill", lambda *_: None)
+        deaf.setattr(os, "killpg", lambda *_: None)
         deaf.setattr(processes, "KILLED_SECONDS", 0.1)
         with pytest.raises(ComponentError, match=f"Process {process.pid} does not end"):
             processes.stop(process, grace_seconds=0.1)
@@ -241,10 +241,10 @@ def test_a_program_that_cannot_be_killed_is_not_waited_for_for_ever(
         begun.append(program)
         raise error
 
-    monkeypatch.setattr(processes.subprocess.Popen, "communicate", hang)
-    monkeypatch.setattr(processes.subprocess.Popen, "kill", lambda _: None)
+    monkeypatch.setattr(subprocess.Popen, "communicate", hang)
+    monkeypatch.setattr(subprocess.Popen, "kill", lambda _: None)
     monkeypatch.setattr(processes, "KILLED_SECONDS", 0.1)
-    told = {KeyboardInterrupt: KeyboardInterrupt}.get(type(error), ComponentError)
+    told = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else ComponentError
     with pytest.raises(told) as caught:
         processes.run([sys.executable, "-c", FOREVER])
     (program,) = begun

@@ -98,7 +98,8 @@ def _grpc(sink: Sink) -> Posting:
 
 
 WAYS = pytest.mark.parametrize("way", [_http, _grpc])
-COPIES = {_http: 5, _grpc: 9}  # of a post, at once; they were 3 and 7
+# of a post, at once; they were 3 and 7
+COPIES: dict[Callable[[Sink], Posting], int] = {_http: 5, _grpc: 9}
 
 
 def _spans(number: int, size: int = 0) -> bytes:
@@ -147,7 +148,7 @@ def test_many_spans_take_as_many_calls_as_one_and_these_are_few(
     many = _spans(BATCH)
     one = _spans(1, len(many))
     assert len(one) == len(many)
-    found = []
+    found: list[int] = []
     for body in (one, many):
         posting = way(Sink(tmp_path / f"spool-{len(found)}"))
         posting(body)()  # the first one of a connection does more

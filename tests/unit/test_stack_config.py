@@ -45,7 +45,7 @@ def _leaves(tree: Any) -> Iterator[str]:
 
 def _everything(stack: Stack) -> str:
     """All that the programs are told, but for their dashboards and rules."""
-    told = []
+    told: list[str] = []
     for program in PROGRAMS.values():
         told += _leaves(program.render(stack)) if program.render else []
         told += [*program.arguments(stack), *program.environment(stack).values()]

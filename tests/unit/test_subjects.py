@@ -16,7 +16,7 @@ from harness.collectors import REGISTRY, resolve, subject
 from harness.controller import resolved
 from harness.errors import InputError
 from harness.model import Arm
-from harness.plan import definitions, experiment, methods, trials
+from harness.plan import definitions, experiment, methods, trials, workloads
 from harness.plan.experiment import Experiment
 from harness.wire import codec
 from harness.wire.spec import TrialSpec
@@ -172,7 +172,7 @@ def test_a_service_of_another_language_is_refused(monkeypatch: pytest.MonkeyPatc
     def service(name: str) -> Any:
         return SimpleNamespace(name=name, language="Go")
 
-    monkeypatch.setattr(resolved.workloads, "load", service)
+    monkeypatch.setattr(workloads, "load", service)
     with pytest.raises(InputError, match="'within' runs in services of Python, and 'go' is one"):
         resolved.check(replace(_experiment("within"), workloads=("go",)))
     resolved.check(replace(_experiment("mine"), workloads=("go",)))
@@ -185,7 +185,7 @@ def test_nothing_is_compiled_into_a_service_whose_source_is_not_known(
     def service(name: str) -> Any:
         return SimpleNamespace(name=name, language=language)
 
-    monkeypatch.setattr(resolved.workloads, "load", service)
+    monkeypatch.setattr(workloads, "load", service)
     build = 'build = ["sh"]\nprogram = "{folder}/x"\n[source]'
     (folder / "built.toml").write_text(
         defined.WITHIN.replace("[source]", build).replace('"within"', '"built"', 1)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from harness.analysis import claimed
+from harness.analysis import claimed, controls
 from harness.cli import app
 from harness.collectors import claim
 from harness.errors import StoreError
@@ -130,7 +130,7 @@ def test_a_run_that_says_too_little_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     if biased:  # whatever made the instrument so
-        monkeypatch.setattr(submission.controls, "excludes_zero", lambda row: True)
+        monkeypatch.setattr(controls, "excludes_zero", lambda row: True)
     keys = {"workloads": ("go",), "arms": ARMS[:2], "blocks": 2, **changes}
     run = synthetic.write(tmp_path / "r", synthetic.experiment(**keys))
     with pytest.raises(StoreError) as refused:

@@ -15,7 +15,7 @@ from harness.model import Arm, Comparison
 from harness.report import build
 from harness.results.run import Run
 from tests.unit import synthetic
-from tests.unit.costed import COSTS, LOUD, bpf_truth, experiment, row
+from tests.unit.costed import COSTS, LOUD, bpf_truth, changeable, experiment, row
 
 STACKED = experiment(
     Arm("http", ("http",)), Arm("flows", ("flows",)), Arm("both", ("http", "flows")),
@@ -61,7 +61,8 @@ def test_collectors_that_cost_more_together_show_it(tmp_path: Path) -> None:
         if each.trial.arm == "both" and each.trial.kind == "switched":
             rows = run.windows(each.trial)
             for window in rows:
-                window.meters["cpu.workload"] += 4e-6 * window.meters["requests"] * window.window.on
+                more = 4e-6 * window.meters["requests"] * window.window.on
+                changeable(window)["cpu.workload"] += more
             run.append(each, rows)
     found = row(summarize(run), "both", "interaction_us")
     assert found.low > 0
@@ -95,7 +96,8 @@ def versus(run: Run, us: Callable[[int, bool], float]) -> Comparison:
         if each.trial.arm == "new" and each.trial.kind == "metered":
             rows = run.windows(each.trial)
             for i, slot in enumerate(rows):
-                slot.meters["bpf.run"] = 1e-6 * us(i, slot.window.on) * slot.meters["requests"]
+                meters = changeable(slot)
+                meters["bpf.run"] = 1e-6 * us(i, slot.window.on) * meters["requests"]
             run.append(each, rows)
     return row(summarize(run), "new", "bpf_difference_us")
 

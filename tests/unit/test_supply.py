@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def site(tmp_path: Path) -> Iterator[tuple[str, str]]:
         yield f"{there.url}/tool-{{version}}.tar.gz", digest
 
 
-def _tool(*ways: Way, **values: bool) -> Component:
+def _tool(*ways: Way, **values: Any) -> Component:
     return Component("tool", "Tool", "1.0", "MIT", ways, **values)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from harness.collectors import REGISTRY
 from harness.errors import CollectorError
+from harness.linux import processes
 from harness.load.record import Record
 from harness.model import Arm
 from harness.node import requests, trial
@@ -31,7 +32,7 @@ def named(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         assert argv[-2:] == ["7", "8"]
         found.append(Path(argv[-3]).name)
 
-    monkeypatch.setattr(trial.processes, "run", run)
+    monkeypatch.setattr(processes, "run", run)
     return found
 
 
@@ -144,7 +145,7 @@ def test_programs_that_others_loaded_meanwhile_are_told_of_in_one_sentence(
     """They cost the service something in off windows, too."""
     idle = SimpleNamespace(close=lambda: None, shares=dict)
     monkeypatch.setattr(trial, "Conditions", lambda _: idle)
-    monkeypatch.setitem(trial._METHODS, "switch", lambda *_: [])  # type: ignore[call-overload]
+    monkeypatch.setitem(trial._METHODS, "switch", lambda *_: [])
     testbed: Any = SimpleNamespace(
         receiver=SimpleNamespace(check=lambda: None, mark=lambda: 0, posted=lambda _: {}),
         machine=SimpleNamespace(strange_programs=lambda: programs),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import NeedError
-from harness.linux import tunables, tuning, units
+from harness.linux import processes, tunables, tuning, units
 from harness.linux.tunables import KINDS, Kind, Wish
 from harness.wire.spec import Placement
 
@@ -194,7 +194,7 @@ def test_swap_that_is_in_use_is_switched_off_and_on_with_its_priority(
     areas = [each.what for each in tunables.wishes(PLACE, root) if each.kind == "swap"]
     assert areas == ["/a b", "/c"]  # and so the preferred one is switched on first again
     ran: list[list[str]] = []
-    monkeypatch.setattr(tunables.processes, "run", lambda argv, **_: ran.append(argv))
+    monkeypatch.setattr(processes, "run", lambda argv, **_: ran.append(argv))
     KINDS["swap"].write("/c", "off")
     KINDS["swap"].write("/c", "on, priority 5")
     KINDS["swap"].write("/c", "on")

@@ -42,7 +42,7 @@ NAN = math.nan
     ],
 )
 def test_where_the_interval_lies_decides(
-    low: float, high: float, limits: dict[str, float], outcome: str
+    low: float, high: float, limits: dict[str, Any], outcome: str
 ) -> None:
     assert one(low, high, **limits).outcome == outcome
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -303,7 +304,7 @@ def test_nobody_answers_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
     def refuse(*_: object) -> None:
         raise ConnectionRefusedError("Connection refused")
 
-    monkeypatch.setattr(making.socket, "create_connection", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
     with pytest.raises(Exception, match=r"box was made and is not reached by ssh") as caught:
         making.await_ssh("box", "192.0.2.1", -1.0, "Look there.")
     assert "192.0.2.1, port 22: Connection refused" in str(caught.value)

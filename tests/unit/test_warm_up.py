@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,15 +22,15 @@ def test_a_process_is_warm_once_its_cost_is_steady(
 ) -> None:  # fmt: skip
     """By a scripted clock: 100 requests a second of 50 us each, and what falls in a second."""
     now, asked = [100.0], list[float]()
-    monkeypatch.setattr(warm_up.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(warm_up.time, "sleep", lambda s: now.__setitem__(0, now[0] + s))
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", lambda s: now.__setitem__(0, now[0] + s))
 
     def used() -> float:
         t = now[0] - 100
         return 100 * 50e-6 * (t + falling * (10 * t - t * t / 2))
 
     found = warm_up.await_steady(used, least, limit, 100.0, lambda: asked.append(now[0]))
-    assert found == (pytest.approx(seconds), steady)
+    assert found == pytest.approx((seconds, steady))
     assert len(asked) >= seconds / warm_up.PIECE_SECONDS - 1  # nobody is left waiting for long
 
 
