@@ -71,10 +71,17 @@ def plan(options: Options, as_json: bool) -> None:
     external.plan(found.get("external", {}))
     _print_machines(found)
     for check in found["checks"]:
-        said = "" if check["ok"] else f" {check['hint']}"
-        out.print(escape(f"{check['what']}: {_said(check['ok'])}.{said}"), soft_wrap=True)
+        out.print(escape(_checked(check)), soft_wrap=True)
     command = f"harness up {_where(options)}{repeated.given(options)}"
     out.print(escape(f"\nNext: {command}"), soft_wrap=True)
+
+
+def _checked(check: Mapping[str, Any]) -> str:
+    """Whether it is met; what was found, and what to do, where it is not."""
+    if check["ok"]:
+        return f"{check['what']}: yes."
+    found = "" if check["found"] in ("", "no") else f" {check['found'].rstrip('.')}."
+    return f"{check['what']}: no.{found} {check['hint']}".rstrip()
 
 
 def status(options: Options, as_json: bool) -> None:
@@ -172,7 +179,7 @@ def _print_images(found: dict[str, Any]) -> None:
     for image, where in found["images"].items():
         out.print(escape(f"  {image}, {where}"), soft_wrap=True)
     _print_keepers(found)
-    if found.get("keeps") and found["target"] != "kind":  # which is not looked at for a plan
+    if found.get("keeps") and found["target"] != "kind" and "standing" not in found:
         out.print("What was not said stays as a stack that is there has it.", soft_wrap=True)
     if "dashboards" in found:
         out.print(escape(found["dashboards"]), soft_wrap=True)

@@ -13,13 +13,14 @@ def stack(found: Mapping[str, Any]) -> str:
     nodes = found["cluster"]["nodes"] if "cluster" in found else []
     namespace = f"the namespace {found['namespace']}"
     if there := found.get("standing"):
+        kind = found["target"] == "kind"
+        within = " in it" if kind else ""
         would = {
-            standing.ABSENT: f"Would make in it {namespace}, from these images",
-            standing.OTHER: f"Would change what {namespace} in it has, to what these images make",
-            standing.SAME: f"Would change nothing: {namespace} in it has what these images make",
+            standing.ABSENT: f"Would make{within} {namespace}, from these images",
+            standing.OTHER: f"Would change what {namespace}{within} has, to what these images make",
+            standing.SAME: f"Would change nothing: {namespace}{within} has what these images make",
         }
-        name = found["cluster"]["name"]
-        return f"The cluster {name} of kind is there, of {len(nodes)} nodes. {would[there]}"
+        return f"{_kind_is_there(found)}{would[there]}" if kind else would[there]
     upgraded = found["cluster"].get("upgrade", "") if nodes else ""
     which = f" of Kubernetes {upgraded}" if upgraded else ""
     what = f"a cluster of {len(nodes)} nodes{which}, in it " if nodes else ""
@@ -29,11 +30,18 @@ def stack(found: Mapping[str, Any]) -> str:
 def charts(found: Mapping[str, Any]) -> str:
     """What would be installed, or what of it is there."""
     where = f"the namespace {found['namespace']}"
-    if found["target"] != "kind":
-        return f"Would install into {where}, in this order"
-    if "standing" not in found:
+    kind = found["target"] == "kind"
+    if kind and "standing" not in found:
         return f"Would make a cluster, and install into {where} in it, in this order"
-    there = f"The cluster {found['cluster']['name']} of kind is there"
-    if found["standing"] == standing.SAME:
-        return f"{there}, and {where} in it has all of this: nothing would be changed"
-    return f"{there}. Would install into {where} in it, in this order, what is not there"
+    there, within = (_kind_is_there(found), " in it") if kind else ("", "")
+    told = found.get("standing", standing.ABSENT)
+    if told == standing.SAME:
+        return f"{there}Would change nothing: {where}{within} has all of this"
+    if told == standing.OTHER:
+        return f"{there}Would install or upgrade in {where}{within}, in this order, what is to be"
+    return f"{there}Would install into {where}{within}, in this order"
+
+
+def _kind_is_there(found: Mapping[str, Any]) -> str:
+    cluster = found["cluster"]
+    return f"The cluster {cluster['name']} of kind is there, of {len(cluster['nodes'])} nodes. "

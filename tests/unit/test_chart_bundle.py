@@ -302,7 +302,7 @@ def test_a_plan_goes_by_the_values_in_it(
 ) -> None:
     given = replace(BUNDLED, bundle=written)
     assert production.up(given, print).changed
-    monkeypatch.setattr(standing, "found", lambda _: Cluster("shop", "harness"))
+    monkeypatch.setattr(standing, "found", lambda *_: (Cluster("shop", "harness"), []))
     assert production.plan(given)["standing"] == "same"
     assert production.plan(BUNDLED)["standing"] == "other"  # Tempo has values of the bundle
     with pytest.raises(InputError, match="--values does not go with --bundle"):

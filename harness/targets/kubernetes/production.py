@@ -153,7 +153,8 @@ def stack() -> Stack:
 def plan(options: Options) -> dict[str, Any]:
     """Which charts `up` would install, what they keep and where; changes nothing."""
     chosen.check(options)
-    carried, there = sources.carried(options), standing.found(options)
+    carried = sources.carried(options)
+    there, unasked = standing.found(options, namespaces.PRODUCTION)
     due, is_new = _missing(options, carried, there)
     rows = [
         {
@@ -165,9 +166,9 @@ def plan(options: Options) -> dict[str, Any]:
         }
         for each in charts.known()
     ]  # fmt: skip
-    checks = list(preflight.tools(chosen.tools(options)))
-    if options.target == "existing" and all(check.ok for check in checks):
-        checks += _checks(options)
+    checks = [*preflight.tools(chosen.tools(options)), *unasked]
+    if there and options.target == "existing":
+        checks += _checks(there)
     made: dict[str, Any] = {"target": options.target, "profile": options.profile}
     made |= {
         "namespace": options.namespace,
@@ -300,11 +301,11 @@ def _origin(chart: Chart, carried: Archive | None) -> str:
     return str(carried.file) if carried and chart.repository else chart.repository
 
 
-def _checks(options: Options) -> Iterator[Check]:
+def _checks(cluster: Cluster) -> Iterator[Check]:
     try:
-        yield from needs.checks(chosen.existing(options), platform.machine())
+        yield from needs.checks(cluster, platform.machine())
     except HarnessError as error:
-        yield Check("the cluster can be asked", False, error.what, error.next_step)
+        yield standing.unasked(error)
 
 
 def _make_password(cluster: Cluster) -> None:

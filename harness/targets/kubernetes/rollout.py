@@ -199,13 +199,14 @@ def removed_if_new(cluster: Cluster, purpose: str = namespaces.STACK) -> Iterato
 def plan(options: Options) -> dict[str, Any]:
     """What `up` would make, its images and where each is from, which programs it lacks.
 
-    Of a cluster of kind that is there `standing` says what of it is there, see that module.
+    Of a cluster that is there `standing` says what of it is there, see that module.
 
     It changes nothing.
     """
     chosen.check(options)
     made: dict[str, Any] = {"target": options.target, "namespace": options.namespace}
-    carried, there = sources.carried(options), standing.found(options)
+    carried = sources.carried(options)
+    there, unasked = standing.found(options, namespaces.STACK)
     if options.target == "kind":
         made["cluster"] = standing.configuration(options, there)
     if there is None:
@@ -228,8 +229,8 @@ def plan(options: Options) -> dict[str, Any]:
     if volumes:
         made["volumes"] = {"of": storage.of(given["components"]), **volumes}
     made["images"] = sources.told(options, carried, values.images(given))
-    made["checks"] = [vars(check) for check in preflight.tools(chosen.tools(options))]
-    return made
+    checks = [*preflight.tools(chosen.tools(options)), *unasked]
+    return made | {"checks": [vars(check) for check in checks]}
 
 
 def down(options: Options, tell: Tell) -> list[str]:

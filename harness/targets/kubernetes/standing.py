@@ -1,30 +1,43 @@
-"""A cluster of kind that is there already, as a plan finds it; for `rollout` and `production`."""
+"""A cluster that is there already, as a plan finds it; for `rollout` and `production`."""
 
 from __future__ import annotations
 
-from harness.targets.kubernetes import chosen, kind, preflight
+from harness.errors import HarnessError
+from harness.targets.kubernetes import chosen, kind, namespaces, preflight
 from harness.targets.kubernetes.chosen import Options
 from harness.targets.kubernetes.kind import Kind, Wanted
 from harness.targets.kubernetes.kubectl import Cluster
+from harness.targets.kubernetes.preflight import Check
 
 ABSENT, OTHER, SAME = "absent", "other", "same"
 """What of a stack that is asked for is there: nothing, another one or not all of it, just it."""
 
 
-def found(options: Options) -> Cluster | None:
-    """The one that `up` would take; None: it would make one, or a program to look with is missing.
+def found(options: Options, purpose: str) -> tuple[Cluster | None, list[Check]]:
+    """The one that `up` would take, and a check that failed where it cannot be asked.
 
-    NeedError or InputError where `up` would refuse the one that is there.
+    None: `up` would make one, or there is nothing to ask it with. `purpose` is what our namespace
+    in it is for. NeedError or InputError where `up` would refuse what is there.
     """
-    if options.target != "kind" or not _can_look(options):
-        return None
-    own = _own(options)
-    if own.is_whole:
-        own.require_same(options.nodes, options.image)
-        return kind.cluster(own, options.namespace)
-    if own.exists():
-        own.require_ours()
-    return None
+    there: Cluster | None = None
+    if not _can_look(options):
+        return None, []
+    if options.target == "existing":
+        try:  # a plan is made without it, too: for who fetches images where it is not reached
+            there = chosen.existing(options)
+            there.get("namespace", there.namespace)
+        except HarnessError as error:
+            return None, [unasked(error)]
+    elif options.target == "kind":
+        there = _of_kind(options)
+    if there is not None:
+        namespaces.require(there, "--namespace", purpose)
+    return there, []
+
+
+def unasked(error: HarnessError) -> Check:
+    """The check that a cluster which does not answer does not meet."""
+    return Check("the cluster can be asked", False, error.what, error.next_step)
 
 
 def configuration(options: Options, there: Cluster | None) -> dict[str, object]:
@@ -39,6 +52,16 @@ def stack(*, is_new: bool, is_there: bool) -> str:
     if is_new:
         return ABSENT
     return SAME if is_there else OTHER
+
+
+def _of_kind(options: Options) -> Cluster | None:
+    own = _own(options)
+    if own.is_whole:
+        own.require_same(options.nodes, options.image)
+        return kind.cluster(own, options.namespace)
+    if own.exists():
+        own.require_ours()
+    return None
 
 
 def _own(options: Options) -> Kind:
