@@ -22,6 +22,7 @@ from harness.targets.kubernetes import (
     chosen,
     condition,
     keepers,
+    meant,
     node_check,
     profiles,
     rollout,
@@ -88,6 +89,9 @@ def test_a_bundle_has_who_is_asked_for_or_is_the_choice_itself() -> None:
     assert keepers.settled({}, None, images(WITH)) == WITH
     assert keepers.settled({"profiles": "none"}, None, images(WITH)) == KEEPS
     assert keepers.settled({}, None, images(ANOTHER)) == ANOTHER
+    # where nobody was to keep profiles a bundle brings nobody
+    assert keepers.settled({}, release("otelcol", *KEEPS.values()), images(WITH)) == KEEPS
+    assert keepers.settled({}, release(), images(WITH)) == WITH
     with pytest.raises(NeedError, match="The bundle has no image of Parca") as lacking:
         keepers.settled({"profiles": "parca"}, None, images(KEEPS))
     assert "harness bundle FILE --profiles parca;" in lacking.value.next_step
@@ -232,6 +236,16 @@ def test_what_was_chosen_stays_until_something_else_is(told: Told) -> None:
     assert "parca" not in installed(told)["components"]
     assert "agents" not in installed(told)
     assert not rollout.up(THERE, print).changed
+
+
+def test_what_is_settled_is_settled_though_another_release_is_there() -> None:
+    """As on machines: before the images, and again by what takes the cluster."""
+    there = release("otelcol", *WITH.values())
+    once = meant.settled(replace(THERE, keepers={"profiles": "none"}), there, None)
+    again = meant.settled(once, there, None)
+    assert again.keepers == once.keepers
+    assert keepers.settled(again.keepers, there) == KEEPS
+    chosen.check(again)
 
 
 def test_pages_are_those_of_what_is_there(told: Told) -> None:
