@@ -258,6 +258,13 @@ def test_pages_are_those_of_what_is_there(told: Told) -> None:
     assert known["prometheus"].added == ""
 
 
+@pytest.mark.parametrize(("traces", "page"), [("jaeger", "jaeger"), ("tempo", "prometheus")])
+def test_the_page_that_is_to_be_opened_next_is_there(told: Told, traces: str, page: str) -> None:
+    words = ["up", "--target", "existing", "--context", "shop", "--dashboards", "none"]
+    done = CliRunner().invoke(app, [*words, "--traces", traces])
+    assert f"Next: harness open {page} --target existing" in done.stdout
+
+
 def test_the_collectors_that_write_to_it_are_tried_on_the_nodes(
     told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
