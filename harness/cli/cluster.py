@@ -144,7 +144,8 @@ def push(prefix: str, file: Path | None, asked: str = "", keeping: Keepers | Non
             f"images, then harness up --target existing --profile {PRODUCTION}{given}"
         )
     else:
-        said = f"harness up --target existing --registry {prefix}{given}"
+        chose = "".join(f" --{each} {name}" for each, name in keepers.said(keeping or {}).items())
+        said = f"harness up --target existing --registry {prefix}{given}{chose}"
     out.print(escape(f"\nNext: {said}"), soft_wrap=True)
 
 

@@ -311,6 +311,8 @@ def test_it_is_pushed_if_it_is_asked_for(machine: Machine) -> None:
     done = CliRunner().invoke(app, [*push, "--profiles", "parca"])
     assert done.exit_code == 0, done.output
     assert "r.example/parca-dev/parca:" in done.stdout
+    # without it `up` would take images that were not pushed
+    assert "Next: harness up --target existing --registry r.example --profiles p" in done.stdout
     assert "parca" not in CliRunner().invoke(app, push).stdout
     done = CliRunner().invoke(app, [*push[:4], "--profiles", "parca", "--bundle", "b.tar"])
     assert "--profiles does not go with --bundle" in done.stderr
