@@ -300,10 +300,13 @@ def test_a_bundle_carries_it_and_is_taken_as_it_was_written(
     told = rollout.plan(Options("existing", bundle=file, registry="r.example"))
     assert told["keeps"] == WITH
     assert f"r.example/{PARCA.partition('/')[2]}" in told["images"]
-    bare = sources.bundle(tmp_path / "c.tar", print, asked="none")
+    bare = sources.bundle(tmp_path / "c.tar", print, node_image=dockered.NODE, asked="none")
     assert PARCA not in bare.names
     with pytest.raises(NeedError, match="The bundle has no image of Parca"):
         rollout.plan(Options("existing", bundle=bare.file, registry="r.example", keepers=WITH))
+    with pytest.raises(NeedError, match="The bundle has no image of Parca"):
+        rollout.up(Options("kind", "shop", bundle=bare.file, keepers=WITH), print)
+    assert machine.told("kind", "create") == []  # no cluster was made for it
 
 
 def test_it_is_pushed_if_it_is_asked_for(machine: Machine) -> None:

@@ -53,7 +53,7 @@ def settled(
     found = {**KEEPS, **packed, **there, **asked}
     keeps = {signal: name for signal, name in found.items() if name != NONE}
     if images is not None:
-        _require_carried(keeps, packed, images)
+        require_carried(keeps, images)
     return keeps
 
 
@@ -107,10 +107,12 @@ def require_no_data(keeps: Keepers, release: Mapping[str, Any] | None) -> None:
             )
 
 
-def _require_carried(keeps: Keepers, packed: Keepers, images: Collection[str]) -> None:
+def require_carried(keeps: Keepers, images: Collection[str]) -> None:
+    """NeedError if one of these has no image among those of a bundle."""
+    packed = carried(images)
     for signal, name in keeps.items():
-        component = catalog.known()[name]
-        if component.image not in images:
+        component = catalog.known().get(name)
+        if component and component.image not in images:
             raise NeedError(
                 f"The bundle has no image of {component.title} ({component.image}).",
                 f"Who wrote it chose otherwise, and the {signal} are to be kept by it.",
