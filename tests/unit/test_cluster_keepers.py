@@ -119,6 +119,7 @@ def test_a_bundle_has_who_is_asked_for_or_is_the_choice_itself() -> None:
             "--profiles does not go with --otlp",
         ),
         (("--otlp", "http://a.b:4318", "--require", "loki"), "--logs does not go with --otlp"),
+        (("--otlp", "http://a.b:4318", "--require", "otelcol"), "--require otelcol does not go"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything(words: tuple[str, ...], said: str) -> None:
