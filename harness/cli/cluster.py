@@ -50,7 +50,9 @@ def up(options: Options, as_json: bool) -> None:
         out.print(f"Time: {spent}; {sum(done.phases.values()):.0f} s in all.\n", soft_wrap=True)
     for title, command in done.pages.items():
         out.print(escape(f"{title}: {command}"), soft_wrap=True)
-    where, page = _where(options), next(iter(machines.of(options).pages(options)))
+    known = machines.of(options).pages(options)
+    there = [name for name, each in known.items() if each.title in done.pages]
+    where, page = _where(options), next(iter([*there, *known]))
     opens = "" if options.external else f"harness open {page} {where} opens that page, "
     said = f"harness status {where} proves it again, harness down {where} removes it."
     out.print(escape(f"\nNext: {opens}{said}"), soft_wrap=True)
@@ -149,7 +151,8 @@ def push(prefix: str, file: Path | None, asked: str = "", keeping: Keepers | Non
             f"images, then harness up --target existing --profile {PRODUCTION}{given}"
         )
     else:
-        said = f"harness up --target existing --registry {prefix}{given}"
+        chose = "".join(f" --{each} {name}" for each, name in keepers.said(keeping or {}).items())
+        said = f"harness up --target existing --registry {prefix}{given}{chose}"
     out.print(escape(f"\nNext: {said}"), soft_wrap=True)
 
 

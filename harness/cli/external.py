@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from harness.cli.screen import out
+from harness.errors import InputError
 from harness.targets.kubernetes.external import External
+
+COLLECTOR = "otelcol"
 
 Otlp = Annotated[
     str,
@@ -49,6 +52,19 @@ def given(asked: External) -> dict[str, str]:
     """What was said, by the names of the options that say it."""
     queries = {f"query-{signal}": said for signal, said in asked.queries.items()}
     return {"otlp": asked.otlp, "otlp-secret": asked.secret, **queries}
+
+
+def check(otlp: str, require: Sequence[str]) -> None:
+    """InputError if the Collector is required, which with somebody's own receiver is not there.
+
+    Who keeps a signal is refused as by its own option.
+    """
+    if otlp and COLLECTOR in require:
+        raise InputError(
+            f"--require {COLLECTOR} does not go with --otlp.",
+            "It is of the backends that would be installed, and yours are taken instead.",
+            "Leave it out.",
+        )
 
 
 def plan(kept: Mapping[str, str]) -> None:

@@ -174,6 +174,7 @@ def up_command(
     kept = keepers.wanted(traces, logs, profiles, require or [])
     if target != "local":
         cluster.refuse({"bind": bind != "127.0.0.1"}, target)
+        external.check(otlp, require or [])
         given = Options(
             target, name, nodes, image, keep, kubeconfig, context, namespace, retention,
             registry, bundle, pull_secret, storage, storage_class,

@@ -22,6 +22,7 @@ from harness.targets.kubernetes import (
     chosen,
     condition,
     keepers,
+    meant,
     node_check,
     profiles,
     rollout,
@@ -88,6 +89,9 @@ def test_a_bundle_has_who_is_asked_for_or_is_the_choice_itself() -> None:
     assert keepers.settled({}, None, images(WITH)) == WITH
     assert keepers.settled({"profiles": "none"}, None, images(WITH)) == KEEPS
     assert keepers.settled({}, None, images(ANOTHER)) == ANOTHER
+    # where nobody was to keep profiles a bundle brings nobody
+    assert keepers.settled({}, release("otelcol", *KEEPS.values()), images(WITH)) == KEEPS
+    assert keepers.settled({}, release(), images(WITH)) == WITH
     with pytest.raises(NeedError, match="The bundle has no image of Parca") as lacking:
         keepers.settled({"profiles": "parca"}, None, images(KEEPS))
     assert "harness bundle FILE --profiles parca;" in lacking.value.next_step
@@ -115,6 +119,7 @@ def test_a_bundle_has_who_is_asked_for_or_is_the_choice_itself() -> None:
             "--profiles does not go with --otlp",
         ),
         (("--otlp", "http://a.b:4318", "--require", "loki"), "--logs does not go with --otlp"),
+        (("--otlp", "http://a.b:4318", "--require", "otelcol"), "--require otelcol does not go"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything(words: tuple[str, ...], said: str) -> None:
@@ -234,6 +239,16 @@ def test_what_was_chosen_stays_until_something_else_is(told: Told) -> None:
     assert not rollout.up(THERE, print).changed
 
 
+def test_what_is_settled_is_settled_though_another_release_is_there() -> None:
+    """As on machines: before the images, and again by what takes the cluster."""
+    there = release("otelcol", *WITH.values())
+    once = meant.settled(replace(THERE, keepers={"profiles": "none"}), there, None)
+    again = meant.settled(once, there, None)
+    assert again.keepers == once.keepers
+    assert keepers.settled(again.keepers, there) == KEEPS
+    chosen.check(again)
+
+
 def test_pages_are_those_of_what_is_there(told: Told) -> None:
     done = rollout.up(replace(THERE, keepers={"profiles": "parca", "traces": "tempo"}), print)
     assert {"Parca", "Tempo", "Prometheus", "VictoriaLogs"} == set(done.pages)
@@ -242,6 +257,13 @@ def test_pages_are_those_of_what_is_there(told: Told) -> None:
     assert known["parca"].added == "--profiles parca"
     assert known["jaeger"].added == "--traces jaeger"
     assert known["prometheus"].added == ""
+
+
+@pytest.mark.parametrize(("traces", "page"), [("jaeger", "jaeger"), ("tempo", "prometheus")])
+def test_the_page_that_is_to_be_opened_next_is_there(told: Told, traces: str, page: str) -> None:
+    words = ["up", "--target", "existing", "--context", "shop", "--dashboards", "none"]
+    done = CliRunner().invoke(app, [*words, "--traces", traces])
+    assert f"Next: harness open {page} --target existing" in done.stdout
 
 
 def test_the_collectors_that_write_to_it_are_tried_on_the_nodes(
@@ -279,10 +301,13 @@ def test_a_bundle_carries_it_and_is_taken_as_it_was_written(
     told = rollout.plan(Options("existing", bundle=file, registry="r.example"))
     assert told["keeps"] == WITH
     assert f"r.example/{PARCA.partition('/')[2]}" in told["images"]
-    bare = sources.bundle(tmp_path / "c.tar", print, asked="none")
+    bare = sources.bundle(tmp_path / "c.tar", print, node_image=dockered.NODE, asked="none")
     assert PARCA not in bare.names
     with pytest.raises(NeedError, match="The bundle has no image of Parca"):
         rollout.plan(Options("existing", bundle=bare.file, registry="r.example", keepers=WITH))
+    with pytest.raises(NeedError, match="The bundle has no image of Parca"):
+        rollout.up(Options("kind", "shop", bundle=bare.file, keepers=WITH), print)
+    assert machine.told("kind", "create") == []  # no cluster was made for it
 
 
 def test_it_is_pushed_if_it_is_asked_for(machine: Machine) -> None:
@@ -290,6 +315,8 @@ def test_it_is_pushed_if_it_is_asked_for(machine: Machine) -> None:
     done = CliRunner().invoke(app, [*push, "--profiles", "parca"])
     assert done.exit_code == 0, done.output
     assert "r.example/parca-dev/parca:" in done.stdout
+    # without it `up` would take images that were not pushed
+    assert "Next: harness up --target existing --registry r.example --profiles p" in done.stdout
     assert "parca" not in CliRunner().invoke(app, push).stdout
     done = CliRunner().invoke(app, [*push[:4], "--profiles", "parca", "--bundle", "b.tar"])
     assert "--profiles does not go with --bundle" in done.stderr

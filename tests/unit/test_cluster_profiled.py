@@ -90,6 +90,20 @@ def test_what_was_there_before_is_no_proof(ran: list[str], monkeypatch: pytest.M
     assert sum("/cpu" in each for each in ran) == sum("/exec" in each for each in ran) > 1
 
 
+def test_a_keeper_that_forgot_all_meanwhile_has_more_than_that(
+    ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(Keeper):
+        def samples(self, attribute: str, value: str, since_unix_ns: int) -> Mapping[str, int]:
+            found = super().samples(attribute, value, since_unix_ns)
+            return {"server+0x2000": 10**12} if len(self.asked) == 1 else found
+
+    keeper = Full(grows=1)
+    monkeypatch.setattr(backends, "keeper", lambda *_: keeper)
+    monkeypatch.setattr(proof, "SECONDS", 2.0)
+    assert "profiles" in {each.signal for each in proof.prove(CLUSTER, WITH).arrivals}
+
+
 def test_where_nobody_keeps_them_nothing_is_kept_busy(
     ran: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,6 +138,9 @@ def test_who_keeps_a_signal_is_as_it_is_there_or_in_the_bundle(
     assert [each.keepers["profiles"] for each in loaded] == ["parca"] * 3
     assert [each.keepers["logs"] for each in loaded][:2] == ["victorialogs", "loki"]
     assert stage.inner.keepers == loaded[-1].keepers
+    stage.release = {"components": ["otelcol", "loki", "parca"], "storage": {}}
+    rollout.up(stage.profile, options(keepers={"profiles": "none"}), print)
+    assert stage.inner.keepers["profiles"] == "none"  # else it would stay as it is there
     rollout.up(stage.profile, options(profile="production"), print)
     assert loaded[-1].keepers == {}
 

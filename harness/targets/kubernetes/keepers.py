@@ -47,12 +47,20 @@ def settled(
     Else as a bundle with these `images` has it, if one is taken. NeedError if that lacks one.
     """
     there = _by_signal(_known((release or {}).get("components", ())))
+    if there:  # nobody was chosen, too: a bundle brings no more
+        there = whole(there)
     packed = carried(images or ())
     found = {**KEEPS, **packed, **there, **asked}
     keeps = {signal: name for signal, name in found.items() if name != NONE}
     if images is not None:
-        _require_carried(keeps, packed, images)
+        require_carried(keeps, images)
     return keeps
+
+
+def whole(keeps: Keepers) -> dict[str, str]:
+    """The same, with NONE for what could be kept and is not: as if all of it were asked for."""
+    signals = (component.signal for component in catalog.known().values())
+    return {**{each: NONE for each in signals if each and each not in KEEPS}, **keeps}
 
 
 def carried(images: Collection[str]) -> dict[str, str]:
@@ -89,20 +97,22 @@ def require_no_data(keeps: Keepers, release: Mapping[str, Any] | None) -> None:
         return
     for component in _known(release["components"]):
         if component.signal and not component.in_memory and component.name not in keeps.values():
-            instead = keeps.get(component.signal, "")
+            instead = catalog.known().get(keeps.get(component.signal, NONE))
             raise NeedError(
                 f"The stack that is there keeps its {component.signal} in a volume of "
                 f"{component.title}, which would be deleted.",
-                f"{catalog.known()[instead].title if instead else 'Nobody'} would keep them then.",
+                f"{instead.title if instead else 'Nobody'} would keep them then.",
                 "Take another --namespace; or give the data up with harness down, and run this "
                 "again.",
             )
 
 
-def _require_carried(keeps: Keepers, packed: Keepers, images: Collection[str]) -> None:
+def require_carried(keeps: Keepers, images: Collection[str]) -> None:
+    """NeedError if one of these has no image among those of a bundle."""
+    packed = carried(images)
     for signal, name in keeps.items():
-        component = catalog.known()[name]
-        if component.image not in images:
+        component = catalog.known().get(name)
+        if component and component.image not in images:
             raise NeedError(
                 f"The bundle has no image of {component.title} ({component.image}).",
                 f"Who wrote it chose otherwise, and the {signal} are to be kept by it.",

@@ -93,11 +93,15 @@ def described(
 
 
 def settled(options: Options, now: Mapping[str, Any] | None, bundle: Archive | None) -> Options:
-    """With who keeps each signal, where these are components of ours."""
+    """With who keeps each signal, or that nobody does, where these are components of ours.
+
+    Settled again it is the same, whatever is there by then.
+    """
     if options.external:
         return options
     names = bundle.names if bundle else None
-    return replace(options, keepers=keepers.settled(options.keepers, now, names))
+    kept = keepers.settled(options.keepers, now, names)
+    return replace(options, keepers=keepers.whole(kept))
 
 
 def choice(

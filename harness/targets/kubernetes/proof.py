@@ -115,7 +115,7 @@ def prove(cluster: Cluster, stack: Stack, asked: Asked = ONE, *, shows: bool = T
         origin: dict[str, str] = {}
         mark, since = secrets.token_hex(8), time.time_ns()
         before = _requests(here, pods) if "metrics" in here.keeps else 0.0
-        spent = _profiled(here, pods, since)
+        spent = [_profiled(here, pods, since)]
 
         def again() -> None:
             _keep_busy(cluster, here, asked)
@@ -129,7 +129,7 @@ def prove(cluster: Cluster, stack: Stack, asked: Asked = ONE, *, shows: bool = T
             "traces": lambda: _has_span(here, mark, origin),
             "metrics": lambda: _requests(here, pods) not in (before, 0),
             "logs": lambda: _has_line(here, pods, since),
-            "profiles": lambda: _profiled(here, pods, since) > spent,
+            "profiles": lambda: _grew(here, pods, since, spent),
         }
         wanted = {signal: look for signal, look in looks.items() if signal in here.keeps}
         arrived = _found(here, wanted, began, again)
@@ -329,6 +329,12 @@ def _has_line(here: Stack, pods: Sequence[Pod], since: int) -> bool:
         for line in keeper.lines(instance, since)
         for name, value in line.labels
     )
+
+
+def _grew(here: Stack, pods: Sequence[Pod], since: int, spent: list[int]) -> bool:
+    """Whether there is more than there was, which is added; who was full has less than at first."""
+    spent.append(_profiled(here, pods, since))
+    return spent[-1] > min(spent)
 
 
 def _profiled(here: Stack, pods: Sequence[Pod], since: int) -> int:

@@ -92,11 +92,15 @@ def push(
 
 
 def carried(options: Options) -> Archive | None:
-    """The bundle that is named, if one is; an error unless it is whole, and of this very code."""
+    """The bundle that is named, if one is; an error unless it is whole, and of this very code.
+
+    NeedError if it lacks who is to keep a signal, before a cluster is made for it.
+    """
     if options.bundle is None:
         return None
     found = archive.read(options.bundle)
     found.require(options.profile)
+    keepers.require_carried(options.keepers, found.names)
     return found
 
 
