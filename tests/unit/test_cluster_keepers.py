@@ -317,9 +317,22 @@ def test_it_is_pushed_if_it_is_asked_for(machine: Machine) -> None:
     assert "r.example/parca-dev/parca:" in done.stdout
     # without it `up` would take images that were not pushed
     assert "Next: harness up --target existing --registry r.example --profiles p" in done.stdout
-    assert "parca" not in CliRunner().invoke(app, push).stdout
+    done = CliRunner().invoke(app, push)
+    assert (done.exit_code, "parca" in done.stdout) == (0, False)
     done = CliRunner().invoke(app, [*push[:4], "--profiles", "parca", "--bundle", "b.tar"])
     assert "--profiles does not go with --bundle" in done.stderr
+
+
+@pytest.mark.parametrize("status", ["pending-install", "failed", "uninstalling"])
+def test_what_never_ran_or_goes_has_chosen_nothing(told: Told, status: str) -> None:
+    parca = {"profiles": "parca"}
+    rollout.up(replace(THERE, storage="10Gi", keepers={**parca, "traces": "tempo"}), print)
+    (told.folder / "helm.harness.status").write_text(status)
+    assert rollout.plan(replace(THERE, keepers={"traces": "jaeger"}))["keeps"] == KEEPS
+    (told.folder / "helm.harness.status").unlink()
+    with pytest.raises(NeedError, match="in a volume of Tempo"):
+        rollout.plan(replace(THERE, keepers={"traces": "jaeger"}))
+    assert rollout.plan(THERE)["keeps"] == {**WITH, "traces": "tempo"}
 
 
 def test_status_says_who_keeps_what(monkeypatch: pytest.MonkeyPatch, told: Told) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,16 +110,25 @@ def settle(cluster: Cluster, release: str = RELEASE) -> None:
     now = state(cluster, release)
     if now is None:
         return
-    gone = now["status"] in ("pending-install", "uninstalling")  # half made, or half removed
-    if gone or (now["status"] == "failed" and now["version"] == 1):
+    if not _lasts(cluster, release, now):
         remove(cluster, release)
-    elif now["status"].startswith("pending"):
-        good = _good(cluster, release)
-        if good is None:
-            remove(cluster, release)
-            return
+    elif now["status"].startswith("pending") and (good := _good(cluster, release)):
         words = ("rollback", release, good, "--wait", f"--timeout={READY_SECONDS}s")
         _helm(cluster, *words, seconds=READY_SECONDS + 60.0)
+
+
+def lasting(cluster: Cluster, release: str = RELEASE) -> dict[str, Any] | None:
+    """As `state`, but None of what `settle` removes: it never ran, or is on its way out."""
+    now = state(cluster, release)
+    return now if now is not None and _lasts(cluster, release, now) else None
+
+
+def _lasts(cluster: Cluster, release: str, now: Mapping[str, Any]) -> bool:
+    if now["status"] in ("pending-install", "uninstalling"):  # half made, or half removed
+        return False
+    if now["status"] == "failed":
+        return bool(now["version"] != 1)
+    return not now["status"].startswith("pending") or _good(cluster, release) is not None
 
 
 def _good(cluster: Cluster, release: str) -> str | None:

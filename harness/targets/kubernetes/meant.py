@@ -50,7 +50,7 @@ class Meant:
 
 def of(options: Options, cluster: Cluster, image: str, bundle: Archive | None) -> Meant:
     """What is meant in a cluster that is there; it is asked, and not changed."""
-    now = helm.state(cluster)
+    now = helm.lasting(cluster)
     external.require_no_data(options.external, now)
     options = settled(options, now, bundle)
     secret = external.require_secret(cluster, options.external)
