@@ -6,8 +6,8 @@ A day in short: storms of connections, a scanner with ever new routes, processes
 die within milliseconds, files that they open, a receiver of telemetry that is restarted again and
 again (soak_load.py). What was made is held against what arrived and what was said to be lost
 (soak_account.py): what is in neither fails, and so does what was never made, more than --lost
-percent that are said to be lost, and memory that surely grows by more than --most MB an hour in the
-second half. As root. Accounts hold on a busy machine, too.
+percent that are said to be lost, and memory that surely grows by more than --most MB an hour once
+the agent is warm. As root. Accounts hold on a busy machine, too.
 
 Exit: 0 all is accounted for and memory does not grow, 1 not so, 2 it could not run (the service
 ended, nothing of a kind was made, or too much is uncertain), 3 it was too short to tell whether
@@ -150,8 +150,11 @@ def _samples(
     began = time.monotonic()
     while (passed := time.monotonic() - began) < seconds:
         stats = [each.call("stats") for each in clients.values()]
+        anonymous = memory.anonymous_bytes(family(pid))
+        assert anonymous is not None, "the kernel does not tell it"  # Linux 5.9 and later do
         yield {
             "seconds": round(passed, 3),
+            "anonymous_mb": anonymous / 1e6,
             "pss_mb": memory.pss_bytes(family(pid)) / 1e6,
             "maps_mb": sum(each["map_bytes"] for each in stats) / 1e6,
             "waiting": sum(each["waiting"] for each in stats),

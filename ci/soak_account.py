@@ -15,6 +15,7 @@ from harness.analysis import growth
 from harness.analysis.compare import Array
 
 FLOOR_SECONDS = 30.0  # in which the queue is empty at least once, mostly
+GROWN, TOLD = ("anonymous_mb", "maps_mb"), ("pss_mb",)
 MOST_UNCERTAIN = 1.0  # percent
 Sample = Mapping[str, float]
 
@@ -57,7 +58,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Growth:
-    """Of one kind of memory in the second half: MB an hour with its interval, or not known."""
+    """Of one kind of memory, warm: MB an hour with its interval, or not known."""
 
     what: str
     mb_hour: float
@@ -129,16 +130,21 @@ def unfit(found: Sequence[Account], *, ended: bool) -> Iterator[str]:
 
 
 def grown(samples: Sequence[Sample]) -> Iterator[Growth]:
-    """By the second half of the samples, if it is long enough for a slope that means something."""
-    half = samples[len(samples) // 2 :]
-    at = np.array([each["seconds"] for each in half])
-    long = len(at) > 1 and at[-1] - at[0] >= growth.STRETCHES * growth.LEAST_SECONDS
-    for name in ("pss_mb", "maps_mb"):
+    """After what evaluations leave out at the beginning, if enough is left for a slope.
+
+    Of what no file backs: how much of files a process is charged with (PSS) goes by who else maps
+    them, and is less by half a MB as soon as two more programs in Python run.
+    """
+    at = np.array([each["seconds"] for each in samples])
+    warm = growth.warm_seconds(float(at[-1])) if len(at) else 0.0
+    kept = at >= warm
+    long = kept.any() and at[-1] - warm >= growth.STRETCHES * growth.LEAST_SECONDS
+    for name in GROWN:
         if not long:
             yield Growth(name, math.nan, math.nan, math.nan)
             continue
-        lowest = _floor(at, np.array([each[name] for each in half]))
-        found = growth.slope(*lowest)
+        value = np.array([each[name] for each in samples])
+        found = growth.slope(*_floor(at[kept], value[kept]))
         yield Growth(name, found.estimate, found.low, found.high)
 
 
@@ -160,15 +166,20 @@ def text(
         cells = (each.made, each.uncertain, each.seen, each.said, each.unsaid, each.invented)
         yield f"| {each.what} | {' | '.join(f'{cell:,}' for cell in cells)} |"
     yield ""
-    yield "| memory | at the beginning | at half-time | at the end | MB/h, second half | |"
+    yield "| memory | at the beginning | at half-time | at the end | MB/h, once warm | |"
     yield "| --- | ---: | ---: | ---: | ---: | --- |"
     for of in growths:
-        some = [samples[i][of.what] for i in (0, len(samples) // 2, -1)] if samples else []
         slope = f"{of.mb_hour:+.2f} [{of.low:+.2f}, {of.high:+.2f}]"
         told = "" if math.isnan(of.low) else slope
-        levels = " | ".join(f"{value:.2f}" for value in some)
-        yield f"| {of.what} | {levels} | {told} | {of.verdict(most)} |"
+        yield f"| {of.what} | {_levels(samples, of.what)} | {told} | {of.verdict(most)} |"
+    for name in TOLD:
+        yield f"| {name} | {_levels(samples, name)} | | |"
     if samples:
         waiting = max(each["waiting"] for each in samples)
         yield ""
         yield f"At most {waiting:,.0f} spans and log records waited for a receiver."
+
+
+def _levels(samples: Sequence[Sample], name: str) -> str:
+    some = [samples[i][name] for i in (0, len(samples) // 2, -1)] if samples else []
+    return " | ".join(f"{value:.2f}" for value in some)

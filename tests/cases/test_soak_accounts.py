@@ -76,17 +76,21 @@ def test_what_waits_when_no_patience_is_left_is_unsaid(
 @pytest.mark.parametrize(
     ("step", "verdict"), [(0.0, "does not grow"), (0.05, "grows"), (0.0007, "does not grow")]
 )
-def test_growth_is_of_the_second_half(step: float, verdict: str, soak: Any) -> None:
-    """What is filled in the first half is none, nor is what comes and goes.
+def test_growth_is_of_what_no_file_backs_once_it_is_warm(
+    step: float, verdict: str, soak: Any
+) -> None:
+    """What is filled at the beginning is none, nor is what comes and goes.
 
     `step` is in MB, from each sample to the next in five seconds.
     """
     queue = (0, 9, 2, 7, 0, 4, 8)
-    pss = [min(i, 200) + step * i + queue[i % len(queue)] for i in range(720)]
+    anonymous = [min(i, 70) + step * i + queue[i % len(queue)] for i in range(720)]
     samples = [
-        {"seconds": 5.0 * i, "pss_mb": each, "maps_mb": 4.0, "waiting": 0.0}
-        for i, each in enumerate(pss)
+        {"seconds": 5.0 * i, "anonymous_mb": each, "pss_mb": 9.0 * i, "maps_mb": 4.0, "waiting": 0}
+        for i, each in enumerate(anonymous)
     ]
     process, maps = soak.grown(samples)
     assert (process.verdict(1.0), maps.verdict(1.0)) == (verdict, "does not grow")
     assert next(iter(soak.grown(samples[:100]))).verdict(1.0) == "too short to tell"
+    rows = list(soak.text([], [process, maps], samples, 1.0))
+    assert "| pss_mb | 0.00 | 3240.00 | 6471.00 | | |" in rows
