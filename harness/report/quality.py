@@ -10,7 +10,6 @@ from harness.analysis.quality import (
     COVERAGE_PERCENT,
     GOAL_SECONDS,
     LATENCY_SECONDS,
-    ONCE,
     Quality,
 )
 from harness.analysis.summary import Summary
@@ -36,6 +35,8 @@ COST = {
     "for 1,000 records": f"CPU beyond the baseline's of its block; {LEAST_RECORDS:,} or more",
     "memory": "PSS",
 }
+
+_KINDS = {"spans": "spans", "metrics": "samples", "logs": "lines"}
 
 
 def found(summary: Summary, workload: str) -> Sheet:
@@ -65,11 +66,12 @@ def note(summary: Summary) -> str:
     known = [one for one in summary.qualities if math.isfinite(one.resolution_s)]
     if summary.experiment.stack != "full":
         return ""
-    kept = counted_in(summary)
+    kept = {one.kind: one.keeper for one in summary.qualities}
+    places = ", ".join(f"{what} in {kept[kind]}" for kind, what in _KINDS.items() if kind in kept)
     text = (
-        f"Found is what a query finds: spans in {kept['spans']}, samples in {kept['metrics']}, "
-        f"lines in {kept['logs']}. Data latency counts from a span's end, a line's time, or "
-        "anywhere in the interval that a sample counts, to the first query that finds it"
+        f"Found is what a query finds{': ' if places else ''}{places}. Data latency counts from a "
+        "span's end, a line's time, or anywhere in the interval that a sample counts, to the first "
+        "query that finds it"
     )
     if known:
         worst = max(one.resolution_s for one in known)
@@ -78,11 +80,6 @@ def note(summary: Summary) -> str:
         f"{text}. It comes from a part of its own, in which collectors export by their own clock; "
         "what the stack costs comes from the steady part, without such queries."
     )
-
-
-def counted_in(summary: Summary) -> dict[str, str]:
-    """Where each kind of telemetry is found in this run."""
-    return {**ONCE, **{one.kind: one.keeper for one in summary.qualities}}
 
 
 def _found(one: Quality) -> tuple[Cell, ...]:

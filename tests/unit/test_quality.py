@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.analysis.summary import Summary
-from harness.report import build, terminal
+from harness.report import build, quality, terminal
 from harness.report.build import BuiltReport
 from tests.unit import stacked, synthetic
 from tests.unit.stacked import FULL, IDLE, SCATTER
@@ -109,6 +109,15 @@ def test_every_form_of_the_report_tells_it(built: BuiltReport) -> None:
     assert len(rows) == 3
     assert len(costs) == 9
     assert all(len(row) == len(columns) for row in rows)
+
+
+def test_what_was_not_asked_for_is_found_nowhere(summary: Summary) -> None:
+    """Neither in Tempo nor in Loki, which need not have been there."""
+    few = [one for one in summary.qualities if one.signal == "requests"]
+    some = dataclasses.replace(summary, qualities=tuple(few))
+    assert "a query finds: samples in Prometheus. Data latency" in quality.note(some)
+    none = dataclasses.replace(summary, qualities=())
+    assert quality.note(none).startswith("Found is what a query finds. Data latency")
 
 
 def test_a_run_with_the_small_sink_says_nothing_of_it(tmp_path: Path) -> None:
