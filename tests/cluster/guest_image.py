@@ -21,9 +21,9 @@ from tests.kernels.debian import mirror
 PACKAGES = (
     "apparmor", "bash-completion", "ca-certificates", "cloud-guest-utils", "cloud-init", "curl",
     "dbus", "e2fsprogs", "grub-pc-bin", "iproute2", "iputils-ping", "kmod", "less",
-    "libpam-systemd", "linux-image-cloud-amd64", "locales", "netplan.io", "openssh-server",
-    "procps", "python3", "sudo", "systemd-resolved", "systemd-sysv", "systemd-timesyncd", "udev",
-    "uuid-runtime",
+    "libpam-systemd", "linux-image-cloud-amd64", "locales", "netbase", "netplan.io",
+    "openssh-server", "procps", "python3", "sudo", "systemd-resolved", "systemd-sysv",
+    "systemd-timesyncd", "udev", "uuid-runtime",
 )  # fmt: skip
 _SECTOR, _MIB = 512, 1 << 20
 _DISK_MIB, _ROOT_AT_MIB = 2560, 4
