@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import CommandError, InputError, NeedError
+from harness.errors import CommandError, ComponentError, InputError, NeedError
 from harness.targets.vm import libvirt as program
 from harness.targets.vm import qemu
 from harness.targets.vm.making import Wanted
@@ -44,7 +44,15 @@ for each; do case $each in
 esac; done
 echo "$@" >>"$0.done"
 """
+SSH = """
+echo "$@" >>"$0.done"
+for each; do case $each in UserKnownHostsFile=*) cp "${each#*=}" "$0.known";; esac; done
+[ ! -e "$0.shut" ] || { rm "$0.shut"; echo System is booting up >&2; exit 255; }
+[ ! -e "$0.closed" ] || { echo Permission denied >&2; exit 255; }
+[ ! -e "$0.failed" ] || { echo status: error; exit 1; }
+"""
 INSTALL = 'echo "$@" >>"$0.done"'
+PROGRAMS = {"virsh": VIRSH, "virt-install": INSTALL, "xorriso": ISO, "ssh": SSH}
 
 
 class Libvirt:
@@ -52,7 +60,12 @@ class Libvirt:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name, script in (("virsh", VIRSH), ("virt-install", INSTALL), ("xorriso", ISO)):
+        for name, script in (
+            ("virsh", VIRSH),
+            ("virt-install", INSTALL),
+            ("xorriso", ISO),
+            ("ssh", SSH),
+        ):
             place = folder / name
             place.write_text(f"#!/bin/sh\n{script}\n")
             place.chmod(0o755)
@@ -75,6 +88,7 @@ class Libvirt:
 def libvirt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Libvirt:
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(qemu, "await_ssh", lambda *_: None)
+    monkeypatch.setattr(qemu, "_LOOK_SECONDS", 0.0)
     monkeypatch.setattr(program, "_CPU", tmp_path / "cpuinfo")
     (tmp_path / "cpuinfo").write_text("processor : 0\nflags\t\t: fpu vmx pni\n")
     return Libvirt(tmp_path)
@@ -128,6 +142,38 @@ def test_guests_begin_as_they_go_on(libvirt: Libvirt) -> None:
     ]  # fmt: skip
     assert (libvirt.folder / "virsh.iso").read_text() == "image\n"
     assert "-volid cidata" in libvirt.told("xorriso")[0]
+
+
+def test_a_guest_is_there_when_cloud_init_has_ended(libvirt: Libvirt) -> None:
+    """Its sshd listens before; by which key it is known, it was told."""
+    (libvirt.folder / "ssh.shut").touch()
+    said: list[str] = []
+    (made,) = libvirt.guests().make(["shop-1"], "ssh-ed25519 OURS", said.append)
+    first, second = libvirt.told("ssh")
+    assert first == second
+    assert f"-i {libvirt.folder}/key" in first
+    assert first.endswith(f"harness@{made.address} cloud-init status --wait")
+    known = (libvirt.folder / "ssh.known").read_text()
+    assert known == f"{made.address} {made.host_key}\n"
+    assert said == []
+
+
+def test_what_cloud_init_could_not_do_is_told(libvirt: Libvirt) -> None:
+    (libvirt.folder / "ssh.failed").touch()
+    said: list[str] = []
+    libvirt.guests().make(["shop-1"], "ssh-ed25519 OURS", said.append)
+    assert said == ["shop-1 goes on, though cloud-init has not done all there: status: error"]
+
+
+def test_a_guest_that_lets_nobody_in_is_named(
+    libvirt: Libvirt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qemu, "_BOOT_SECONDS", {False: 0.5, True: 0.5})
+    (libvirt.folder / "ssh.closed").touch()
+    with pytest.raises(ComponentError, match="shop-1 was made and lets nobody in") as caught:
+        libvirt.guests().make(["shop-1"], "ssh-ed25519 OURS", print)
+    assert caught.value.why == "Permission denied"
+    assert "console shop-1" in caught.value.next_step
 
 
 def test_their_network_gives_each_its_own_address(libvirt: Libvirt) -> None:

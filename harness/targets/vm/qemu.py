@@ -10,11 +10,12 @@ import json
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import CommandError, InputError, NeedError
+from harness.errors import CommandError, ComponentError, InputError, NeedError
 from harness.linux import processes
 from harness.targets.vm import libvirt, making
 from harness.targets.vm.libvirt import CONNECT, SECONDS, virsh
@@ -25,6 +26,7 @@ _PROGRAMS = ("virsh", "virt-install", "xorriso")
 _MAGIC = b"QFI\xfb"  # of qcow2
 _CPUS, _MEMORY_MIB, _DISK_GIB = 2, 4096, 20
 _BOOT_SECONDS = {False: 300.0, True: 3600.0}  # by whether it is emulated
+_LOOK_SECONDS = 1.0
 _SUBNETS = 8  # that are tried, since others may have one
 
 
@@ -56,10 +58,8 @@ class Qemu:
         keys = [self._install(name, number, public_key) for number, name in enumerate(names)]
         made = []
         for number, (name, key) in enumerate(zip(names, keys, strict=True)):
-            address = f"{prefix}.{FIRST + number}"
-            hint = f"See what it says: virsh {CONNECT} console {name}."
-            await_ssh(name, address, _BOOT_SECONDS[self._wanted.unaccelerated], hint)
-            made.append(Made(name, address, key, USER))
+            made.append(Made(name, f"{prefix}.{FIRST + number}", key, USER))
+            self._await_begun(made[-1], tell)
         return made
 
     def start(self) -> None:
@@ -204,6 +204,34 @@ class Qemu:
         with libvirt.told():
             virsh("start", name)
         return " ".join(public.split()[:2])
+
+    def _await_begun(self, made: Made, tell: Tell) -> None:
+        """Until cloud-init has ended in it: what it does last would come in between."""
+        seconds = _BOOT_SECONDS[self._wanted.unaccelerated]
+        hint = f"See what it says: virsh {CONNECT} console {made.name}."
+        await_ssh(made.name, made.address, seconds, hint)
+        with tempfile.NamedTemporaryFile("w", prefix="harness-known-") as known:
+            known.write(f"{made.address} {made.host_key}\n")
+            known.flush()
+            argv = [
+                "ssh", "-i", str(self._wanted.folder / "key"), "-o", "BatchMode=yes",
+                "-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=yes",
+                "-o", "GlobalKnownHostsFile=/dev/null", "-o", f"UserKnownHostsFile={known.name}",
+                "-o", "ConnectTimeout=10", f"{made.user}@{made.address}",
+                "cloud-init status --wait",
+            ]  # fmt: skip
+            deadline = time.monotonic() + seconds
+            while (done := processes.run(argv, check=False, timeout=seconds)).returncode == 255:
+                # sshd may listen before it lets anybody in
+                if time.monotonic() > deadline:
+                    said = " ".join(done.stderr.split())[-300:]
+                    raise ComponentError(
+                        f"The machine {made.name} was made and lets nobody in.", said, hint
+                    )
+                time.sleep(_LOOK_SECONDS)
+        if done.returncode:
+            said = " ".join((done.stdout + done.stderr).split())[-300:]
+            tell(f"{made.name} goes on, though cloud-init has not done all there: {said}")
 
     def _mac(self, number: int) -> str:
         tail = self._wanted.mark[-4:]
