@@ -197,7 +197,9 @@ def test_only_what_carries_the_mark_is_started_and_removed(libvirt: Libvirt) -> 
     assert libvirt.told("virsh", "start") == ["start shop-2"]
     libvirt.guests().remove()
     assert libvirt.told("virsh", "destroy") == ["destroy shop-1"]
-    assert [line.split()[1] for line in libvirt.told("virsh", "undefine")] == ["shop-1", "shop-2"]
+    gone = libvirt.told("virsh", "undefine")
+    assert [line.split()[1] for line in gone] == ["shop-1", "shop-2"]
+    assert all("--managed-save --snapshots-metadata" in line for line in gone)
     assert libvirt.told("virsh", "vol-delete") == []
     assert libvirt.told("virsh", "net-undefine") == [f"net-undefine harness-vm-{MARK}"]
 

@@ -78,7 +78,8 @@ class Qemu:
         for name in self._ours():
             if name in running:
                 virsh("destroy", name)
-            virsh("undefine", name, "--nvram")
+            # else one that its host has saved when it went down would stay, or one with a snapshot
+            virsh("undefine", name, "--nvram", "--managed-save", "--snapshots-metadata")
         libvirt.remove_pool(self._pool)
         if self._network in virsh("net-list", "--all", "--name").stdout.split():
             virsh("net-destroy", self._network, check=False)
