@@ -51,7 +51,10 @@ for each; do case $each in UserKnownHostsFile=*) cp "${each#*=}" "$0.known";; es
 [ ! -e "$0.closed" ] || { echo Permission denied >&2; exit 255; }
 [ ! -e "$0.failed" ] || { echo status: error; exit 1; }
 """
-INSTALL = 'echo "$@" >>"$0.done"'
+INSTALL = """
+echo "$@" >>"$0.done"
+[ ! -e "$0.failed" ] || { cat "$0.failed" >&2; exit 1; }
+"""
 PROGRAMS = {"virsh": VIRSH, "virt-install": INSTALL, "xorriso": ISO, "ssh": SSH}
 
 
@@ -260,16 +263,34 @@ def test_a_libvirt_that_does_not_answer_is_no_want_of_kvm(libvirt: Libvirt) -> N
     assert "the group libvirt" in caught.value.next_step
 
 
-def test_an_image_that_guests_may_not_read_is_named(libvirt: Libvirt) -> None:
-    said = (
-        "error: Failed to start domain 'shop-1'\nerror: Cannot access backing file "
-        "'/home/me/debian.qcow2' of storage file '/pool/shop-1.qcow2' (as uid:64055, gid:64055): "
-        "Permission denied\n"
-    )
-    (libvirt.folder / "virsh.closed").write_text(said)
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Cannot access backing file '/home/me/debian.qcow2' of storage file '/pool/shop-1.qcow2' "
+        "(as uid:64055, gid:64055): Permission denied",
+        "process exited: Could not open '/home/me/debian.qcow2': Permission denied",
+    ],
+)
+def test_an_image_that_guests_may_not_read_is_named(libvirt: Libvirt, said: str) -> None:
+    """As libvirt says it, and as QEMU does, whom SELinux refuses."""
+    text = f"error: Failed to start domain 'shop-1'\nerror: {said}\n"
+    (libvirt.folder / "virsh.closed").write_text(text)
     with pytest.raises(NeedError, match=r"read the image /home/me/debian\.qcow2") as caught:
         libvirt.guests().make(["shop-1"], "ssh-ed25519 OURS", print)
     assert "/var/lib/libvirt/images" in caught.value.next_step
+
+
+def test_why_virt_install_failed_is_told(libvirt: Libvirt) -> None:
+    """Its last words are how to start a guest again, whatever happened."""
+    (libvirt.folder / "virt-install.failed").write_text(
+        "WARNING  Using --osinfo generic\nERROR    No space for it.\nDomain installation does not "
+        "appear to have been successful.\nIf it was, you can restart your domain by running:\n  "
+        "virsh start shop-1\notherwise, please restart your installation.\n"
+    )
+    with pytest.raises(CommandError, match="virt-install cannot make a guest") as caught:
+        libvirt.guests().make(["shop-1"], "ssh-ed25519 OURS", print)
+    assert caught.value.why == "No space for it."
+    assert "--name=shop-1" in caught.value.next_step
 
 
 def test_an_image_must_be_one(libvirt: Libvirt, tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import platform
 import re
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.errors import CommandError, NeedError
@@ -17,7 +18,8 @@ SECONDS = 600.0
 _IMAGES = "/var/lib/libvirt/images"  # where its policies of SELinux and AppArmor let disks be
 _CPU = Path("/proc/cpuinfo")
 _UNREADABLE = re.compile(
-    r"Cannot access (?:backing|storage) file '(?P<file>[^']*)'.*Permission denied", re.DOTALL
+    r"(?:Cannot access (?:backing|storage) file|Could not open) '(?P<file>[^']*)'"
+    r"[^\n]*Permission denied"
 )
 
 
@@ -71,6 +73,19 @@ def told() -> Iterator[None]:
             "a person's own), or not read it.",
             f"Put it where others may read it, as {_IMAGES}, and name it there: --image FILE.",
         ) from error
+
+
+def install(argv: Sequence[str]) -> None:
+    """Run virt-install; what it says last, how a guest is started again, is not why it failed."""
+    done = processes.run(argv, check=False, timeout=SECONDS)
+    if done.returncode:
+        lines = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        why = [line.removeprefix("ERROR").strip() for line in lines if line.startswith("ERROR")]
+        raise CommandError(
+            "virt-install cannot make a guest.",
+            " ".join(why or lines[-3:])[-300:],
+            f"Run it by itself to see all that it says: {shlex.join(argv)}.",
+        )
 
 
 def make_pool(name: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from harness.errors import CommandError, ComponentError, InputError, NeedError
 from harness.linux import processes
 from harness.targets.vm import libvirt, making
-from harness.targets.vm.libvirt import CONNECT, SECONDS, virsh
+from harness.targets.vm.libvirt import CONNECT, virsh
 from harness.targets.vm.making import FIRST, Made, Tell, Wanted, await_ssh
 
 USER = "harness"
@@ -201,7 +201,7 @@ class Qemu:
             libvirt.upload(self._pool, _seed(name), seed / "seed.iso")
         # without its own `--cloud-init`: by that a guest that is restarted the first time stays
         # off, its seed is on a CD, for which small kernels have no driver, and a pool stays behind
-        processes.run(self.argv(name, number), timeout=SECONDS)
+        libvirt.install(self.argv(name, number))
         with libvirt.told():
             virsh("start", name)
         return " ".join(public.split()[:2])
