@@ -52,7 +52,7 @@ class Qemu:
     def make(self, names: Sequence[str], public_key: str, tell: Tell) -> list[Made]:
         """A network, then a guest for each name, whose host key is made here."""
         if self._wanted.unaccelerated:
-            tell("without KVM each takes many minutes to start; what is measured is the emulation")
+            tell("without KVM all takes many times as long; what is measured is the emulation")
         prefix = self._make_network(names)
         libvirt.make_pool(self._pool)
         keys = [self._install(name, number, public_key) for number, name in enumerate(names)]
