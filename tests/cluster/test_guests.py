@@ -57,6 +57,7 @@ find /run/containerd /run/flannel -maxdepth 0 2>/dev/null || true
 cat /sys/kernel/security/apparmor/profiles | sed 's/ .*//'
 """
 READY = "wait --for=condition=Ready node --all --timeout=5s"
+PODS_READY = "wait --for=condition=Ready pod --all --all-namespaces --timeout=60s"
 
 
 @dataclass
@@ -189,7 +190,8 @@ def test_a_second_run_changes_nothing_of_it(story: Story) -> None:
 def test_it_is_a_node_again_after_a_restart(story: Story) -> None:
     """Its modules, its parameters and its swap are there, and what it was given is as it was."""
     story.restart()
-    story.libvirt.await_that(NAME, f"{' '.join(KUBECTL)} {READY}", 1800)
+    for what in (READY, PODS_READY):  # the first may be what was so before
+        story.libvirt.await_that(NAME, f"{' '.join(KUBECTL)} {what}", seconds=1800)
     assert "/swapfile" in story.tell("cat /proc/swaps")
     assert changed(story.play("site.yml")) == {GUEST: 0}
 
