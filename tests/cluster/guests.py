@@ -23,6 +23,7 @@ from harness.linux.processes import Completed
 from harness.targets.vm import libvirt
 from harness.targets.vm.libvirt import CONNECT
 from tests.cluster import programs
+from tests.cluster.engine import hierarchies
 
 NEEDED = ("virsh", "virt-install", "xorriso", "libvirtd", "virtlogd", "dnsmasq", "qemu-img",
           "mmdebstrap", "sfdisk", "grub-mkimage")  # fmt: skip
@@ -170,6 +171,16 @@ def _started(folder: Path) -> Iterator[int]:
         finally:
             for each in reversed(started):
                 processes.stop(each)
+            _remove_groups()
+
+
+def _remove_groups() -> None:
+    """What libvirt leaves of guests that are gone: empty cgroups, in each of the hierarchies."""
+    for root in hierarchies():
+        groups = [*(root / "machine").rglob("*"), root / "machine"]
+        for path in sorted((each for each in groups if each.is_dir()), reverse=True):
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 @contextlib.contextmanager
