@@ -7,6 +7,7 @@
 # make helm       helm alone, built once: then the chart for clusters is tested, too
 # make test-cluster real Kubernetes in kind, and only its tests (the first time it builds for half an hour)
 # make test-hubble Cilium as the network of machines and of a kind cluster, and what Hubble costs there (ten minutes to build)
+# make test-guests a guest of QEMU becomes a cluster and is bare again (an hour where KVM does not work)
 # make test-kernels boots kernels of distributions in QEMU, and writes docs/kernels.md (minutes a kernel)
 # make bench-collectors ours beside bpftrace, libbpf-tools and BCC's, same events (20 minutes; an idle machine)
 # make soak      hours of mixed load on our collectors: memory, and what was lost unsaid (HOURS=1)
@@ -14,7 +15,7 @@
 # make lint       style, types, import layers
 # make clean      take the stack down, remove what was built and installed here (not packages, not reports)
 .DELETE_ON_ERROR:
-.PHONY: evaluate test data stack test-stack helm test-cluster test-hubble test-kernels bench-collectors soak golden lint setup setup-test bpf workloads clean format lock
+.PHONY: evaluate test data stack test-stack helm test-cluster test-hubble test-guests test-kernels bench-collectors soak golden lint setup setup-test bpf workloads clean format lock
 
 PYTHON ?= $(shell for p in /usr/bin/python3 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -56,6 +57,11 @@ test-hubble: setup setup-test .cache/packages-cluster stack
 	$(BIN)/python -m tests.cluster.cilium
 	HARNESS_CLUSTER=1 HARNESS_HUBBLE=1 $(BIN)/python -m pytest tests/cluster/test_hubble.py tests/cluster/test_cilium.py $(PYTEST_ARGS)
 
+test-guests: setup setup-test .cache/packages-cluster .cache/packages-guests
+	$(BIN)/python -m tests.cluster.images
+	$(BIN)/python -m tests.cluster.guest_image
+	HARNESS_GUESTS=1 $(BIN)/python -m pytest tests/cluster/test_guests.py $(PYTEST_ARGS)
+
 # HARNESS_KERNEL_SUITES="bookworm trixie": these alone. HARNESS_KERNEL_TESTS=tests/bpf: its tests there, too.
 test-kernels: setup setup-test .cache/packages-kernels
 	HARNESS_KERNELS=1 $(BIN)/python -m pytest -m kernels $(PYTEST_ARGS); \
@@ -88,6 +94,8 @@ setup-test: .cache/packages-test .venv/data
 	@mkdir -p $(@D) && .ci/packages evaluate && touch $@
 .cache/packages-cluster: .ci/packages
 	@mkdir -p $(@D) && .ci/packages cluster && touch $@
+.cache/packages-guests: .ci/packages
+	@mkdir -p $(@D) && .ci/packages guests && touch $@
 .cache/packages-kernels: .ci/packages
 	@mkdir -p $(@D) && .ci/packages kernels && touch $@
 .cache/packages-collectors: .ci/packages

@@ -61,7 +61,7 @@ def ruled(tmp_path: Path) -> Path:
 def resetting(tmp_path: Path) -> Path:
     """A copy of the script that knows no path of this host, but those below `tmp_path`."""
     text = (ROLES / "reset/files/reset.sh").read_text()
-    for place in ("/etc/", "/usr/local/bin", "/opt/cni", "/sys/fs/bpf"):
+    for place in ("/etc/", "/usr/local/bin", "/opt/cni", "/sys/fs/bpf", "/sys/kernel/security"):
         text = text.replace(f" {place}", f" {tmp_path}/host{place}")
         text = text.replace(f"={place}", f"={tmp_path}/host{place}")
     script = tmp_path / "reset.sh"

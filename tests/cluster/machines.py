@@ -115,9 +115,14 @@ def machine_image(engine: Engine) -> str:
     return IMAGE
 
 
+def place() -> Path:
+    """Where `files` has them, or will."""
+    return programs.cache() / f"machine-files-{_key()}"
+
+
 def files(engine: Engine) -> Path:
     """A folder with all that the playbooks install where nothing can be fetched; made once."""
-    made = programs.cache() / f"machine-files-{_key()}"
+    made = place()
     if made.is_dir():
         return made
     for old in programs.cache().glob("machine-files-*"):

@@ -78,7 +78,7 @@ class _Apt:
             (folder / each).mkdir(parents=True, exist_ok=True)
         (folder / "status").touch()
         source = folder / "sources.list"
-        source.write_text(f"deb [signed-by={KEYRING}] {_mirror()} {suite} main\n")
+        source.write_text(f"deb [signed-by={KEYRING}] {mirror()} {suite} main\n")
         self._options = [
             f"-oDir::Etc::sourcelist={source}", "-oDir::Etc::sourceparts=-",
             f"-oDir::State={folder}/state", f"-oDir::State::status={folder}/status",
@@ -126,7 +126,7 @@ class _Apt:
         return processes.run(argv, timeout=seconds, cwd=cwd, env={"LC_ALL": "C"}).stdout
 
 
-def _mirror() -> str:
+def mirror() -> str:
     """The Debian mirror that this machine uses."""
     form = "$(ORIGIN)|$(LABEL)|$(REPO_URI)"
     try:

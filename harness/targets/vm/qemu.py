@@ -10,23 +10,23 @@ import json
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import CommandError, InputError, NeedError
+from harness.errors import CommandError, ComponentError, InputError, NeedError
 from harness.linux import processes
-from harness.linux.processes import Completed
-from harness.targets.vm import making
+from harness.targets.vm import libvirt, making
+from harness.targets.vm.libvirt import CONNECT, virsh
 from harness.targets.vm.making import FIRST, Made, Tell, Wanted, await_ssh
 
 USER = "harness"
-_CONNECT = "--connect=qemu:///system"
 _PROGRAMS = ("virsh", "virt-install", "xorriso")
 _MAGIC = b"QFI\xfb"  # of qcow2
 _CPUS, _MEMORY_MIB, _DISK_GIB = 2, 4096, 20
 _BOOT_SECONDS = {False: 300.0, True: 3600.0}  # by whether it is emulated
-_SECONDS = 600.0
+_LOOK_SECONDS = 1.0
 _SUBNETS = 8  # that are tried, since others may have one
 
 
@@ -35,7 +35,7 @@ class Qemu:
 
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted
-        self._network = f"harness-vm-{wanted.mark}"
+        self._network = self._pool = f"harness-vm-{wanted.mark}"
 
     def check(self) -> None:
         """InputError without a cloud image, NeedError where libvirt or KVM is missing."""
@@ -47,74 +47,72 @@ class Qemu:
                 "this user into the group libvirt.",
             )
         self._check_image()
-        capable = _virsh("domcapabilities", "--virttype=kvm", check=False)
-        if capable.returncode and not self._wanted.unaccelerated:
-            raise NeedError(
-                "There is no KVM here: guests would be emulated.",
-                " ".join(capable.stderr.split())[-300:],
-                "Take a machine that has it (/dev/kvm). To see that things work, and no more: "
-                "--unaccelerated; its numbers mean nothing.",
-            )
+        libvirt.require(self._wanted.unaccelerated)
 
     def make(self, names: Sequence[str], public_key: str, tell: Tell) -> list[Made]:
         """A network, then a guest for each name, whose host key is made here."""
         if self._wanted.unaccelerated:
-            tell("without KVM each takes many minutes to start; what is measured is the emulation")
+            tell("without KVM all takes many times as long; what is measured is the emulation")
         prefix = self._make_network(names)
+        libvirt.make_pool(self._pool)
         keys = [self._install(name, number, public_key) for number, name in enumerate(names)]
         made = []
         for number, (name, key) in enumerate(zip(names, keys, strict=True)):
-            address = f"{prefix}.{FIRST + number}"
-            hint = f"See what it says: virsh {_CONNECT} console {name}."
-            await_ssh(name, address, _BOOT_SECONDS[self._wanted.unaccelerated], hint)
-            made.append(Made(name, address, key, USER))
+            made.append(Made(name, f"{prefix}.{FIRST + number}", key, USER))
+            self._await_begun(made[-1], tell)
         return made
 
     def start(self) -> None:
         """Start the network and the guests that are off."""
-        if self._network not in _virsh("net-list", "--name").stdout.split():
-            _virsh("net-start", self._network)
-        running = _virsh("list", "--name").stdout.split()
+        if self._network not in virsh("net-list", "--name").stdout.split():
+            virsh("net-start", self._network)
+        running = virsh("list", "--name").stdout.split()
         for name in self._ours():
             if name not in running:
-                _virsh("start", name)
+                with libvirt.told():
+                    virsh("start", name)
 
     def remove(self) -> None:
-        """Remove guests with their disks, and the network."""
-        running = _virsh("list", "--name").stdout.split()
+        """Remove guests, their disks, and the network."""
+        running = virsh("list", "--name").stdout.split()
         for name in self._ours():
             if name in running:
-                _virsh("destroy", name)
-            _virsh("undefine", name, "--nvram", "--remove-all-storage")
-        if self._network in _virsh("net-list", "--all", "--name").stdout.split():
-            _virsh("net-destroy", self._network, check=False)
-            _virsh("net-undefine", self._network)
+                virsh("destroy", name)
+            # else one that its host has saved when it went down would stay, or one with a snapshot
+            virsh("undefine", name, "--nvram", "--managed-save", "--snapshots-metadata")
+        libvirt.remove_pool(self._pool)
+        if self._network in virsh("net-list", "--all", "--name").stdout.split():
+            virsh("net-destroy", self._network, check=False)
+            virsh("net-undefine", self._network)
 
     def left(self) -> list[str]:
         """What libvirt has of machines for a cluster of this name, whoever made them."""
         if shutil.which("virsh") is None:
             return []
         ours = re.compile(rf"harness-vm-{re.escape(self._wanted.cluster)}-[0-9a-f]{{8}}")
-        networks = _virsh("net-list", "--all", "--name", check=False).stdout.split()
-        guests = _virsh("list", "--all", "--name", check=False).stdout.split()
+        networks = virsh("net-list", "--all", "--name", check=False).stdout.split()
+        guests = virsh("list", "--all", "--name", check=False).stdout.split()
         marks = [f"harness-vm-{_description(name)}" for name in guests]
-        found = {"guest": marks, "network": networks}
+        found = {"guests": marks, "networks": networks, "folders of disks": libvirt.pools()}
         counts = {what: sum(map(bool, map(ours.fullmatch, each))) for what, each in found.items()}
-        return [f"libvirt has {what}s of it: {count}." for what, count in counts.items() if count]
+        return [f"libvirt has {what} of it: {count}." for what, count in counts.items() if count]
 
-    def argv(self, name: str, number: int, seed: Path) -> list[str]:
-        """The command that makes a guest, its disk on top of the image, its seed in a folder."""
-        kind = ["--virt-type=qemu"] if self._wanted.unaccelerated else ["--virt-type=kvm"]
-        cpu = [] if self._wanted.unaccelerated else ["--cpu=host-passthrough"]
+    def argv(self, name: str, number: int) -> list[str]:
+        """The command that defines a guest, its disk on top of the image, and what it is told."""
+        # QEMU's own processor is older than what RHEL 9 starts on
+        kind = ["--virt-type=qemu", "--cpu=mode=maximum"]
+        if not self._wanted.unaccelerated:
+            kind = ["--virt-type=kvm", "--cpu=host-passthrough"]
         image = Path(self._wanted.image).resolve()
         return [
-            "virt-install", _CONNECT, f"--name={name}", f"--memory={_MEMORY_MIB}",
-            f"--vcpus={_CPUS}", *kind, *cpu, "--import", "--osinfo=detect=on,require=off",
-            f"--disk=size={_DISK_GIB},format=qcow2,backing_store={image},backing_format=qcow2",
+            "virt-install", CONNECT, f"--name={name}", f"--memory={_MEMORY_MIB}",
+            f"--vcpus={_CPUS}", *kind, "--import", "--osinfo=detect=on,require=off",
+            f"--disk=pool={self._pool},size={_DISK_GIB},format=qcow2,bus=virtio,"
+            f"backing_store={image},backing_format=qcow2",
+            f"--disk=vol={self._pool}/{_seed(name)},format=raw,bus=virtio,readonly=on",
             f"--network=network={self._network},model=virtio,mac={self._mac(number)}",
-            f"--cloud-init=user-data={seed}/user-data,meta-data={seed}/meta-data",
             f"--metadata=description={self._wanted.mark}", "--graphics=none", "--noautoconsole",
-            "--autostart",
+            "--autostart", "--noreboot",
         ]  # fmt: skip
 
     def user_data(self, name: str, public_key: str, private: str, public: str) -> str:
@@ -174,12 +172,12 @@ class Qemu:
                 file.truncate()
                 file.write(self.network(prefix, names))
                 file.flush()
-                _virsh("net-define", file.name)
-                started = _virsh("net-start", self._network, check=False)
+                virsh("net-define", file.name)
+                started = virsh("net-start", self._network, check=False)
                 if not started.returncode:
-                    _virsh("net-autostart", self._network)
+                    virsh("net-autostart", self._network)
                     return prefix
-                _virsh("net-undefine", self._network)
+                virsh("net-undefine", self._network)
         raise CommandError(
             "libvirt cannot make a network for the guests.",
             " ".join(started.stderr.split())[-300:],
@@ -196,8 +194,45 @@ class Qemu:
             (seed / "user-data").write_text(data)
             identity = {"instance-id": f"{self._wanted.mark}-{number}", "local-hostname": name}
             (seed / "meta-data").write_text(json.dumps(identity))
-            processes.run(self.argv(name, number, seed), timeout=_SECONDS)
+            processes.run([
+                "xorriso", "-as", "genisoimage", "-quiet", "-volid", "cidata", "-joliet", "-rock",
+                "-output", f"{seed}/seed.iso", f"{seed}/user-data", f"{seed}/meta-data",
+            ])  # fmt: skip
+            libvirt.upload(self._pool, _seed(name), seed / "seed.iso")
+        # without its own `--cloud-init`: by that a guest that is restarted the first time stays
+        # off, its seed is on a CD, for which small kernels have no driver, and a pool stays behind
+        libvirt.install(self.argv(name, number))
+        with libvirt.told():
+            virsh("start", name)
         return " ".join(public.split()[:2])
+
+    def _await_begun(self, made: Made, tell: Tell) -> None:
+        """Until cloud-init has ended in it: what it does last would come in between."""
+        seconds = _BOOT_SECONDS[self._wanted.unaccelerated]
+        hint = f"See what it says: virsh {CONNECT} console {made.name}."
+        await_ssh(made.name, made.address, seconds, hint)
+        with tempfile.NamedTemporaryFile("w", prefix="harness-known-") as known:
+            known.write(f"{made.address} {made.host_key}\n")
+            known.flush()
+            argv = [
+                "ssh", "-i", str(self._wanted.folder / "key"), "-o", "BatchMode=yes",
+                "-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=yes",
+                "-o", "GlobalKnownHostsFile=/dev/null", "-o", f"UserKnownHostsFile={known.name}",
+                "-o", "ConnectTimeout=10", f"{made.user}@{made.address}",
+                "cloud-init status --wait",
+            ]  # fmt: skip
+            deadline = time.monotonic() + seconds
+            while (done := processes.run(argv, check=False, timeout=seconds)).returncode == 255:
+                # sshd may listen before it lets anybody in
+                if time.monotonic() > deadline:
+                    said = " ".join(done.stderr.split())[-300:]
+                    raise ComponentError(
+                        f"The machine {made.name} was made and lets nobody in.", said, hint
+                    )
+                time.sleep(_LOOK_SECONDS)
+        if done.returncode:
+            said = " ".join((done.stdout + done.stderr).split())[-300:]
+            tell(f"{made.name} goes on, though cloud-init has not done all there: {said}")
 
     def _mac(self, number: int) -> str:
         tail = self._wanted.mark[-4:]
@@ -205,14 +240,14 @@ class Qemu:
 
     def _ours(self) -> list[str]:
         """The guests that carry the mark."""
-        names = _virsh("list", "--all", "--name").stdout.split()
+        names = virsh("list", "--all", "--name").stdout.split()
         return [name for name in names if _description(name) == self._wanted.mark]
 
 
 def _description(guest: str) -> str:
-    return _virsh("desc", guest, check=False).stdout.strip()
+    return virsh("desc", guest, check=False).stdout.strip()
 
 
-def _virsh(*words: str, check: bool = True) -> Completed:
-    argv = ["virsh", _CONNECT, "--quiet", *words]
-    return processes.run(argv, check=check, timeout=_SECONDS)
+def _seed(guest: str) -> str:
+    """What cloud-init in it reads: a disk of this name."""
+    return f"{guest}-seed.iso"

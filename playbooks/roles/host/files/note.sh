@@ -6,13 +6,16 @@
 #   empty     of folders that somebody may have mounted a disk at, those without anything in them
 #   keys      keys of packages that rpm knows, where there is rpm
 #   before/   the kubelet's unit, if there is one
+#   tables.*  tables of iptables that are there
+#   cgroup2, profiles   with which options cgroups are mounted, and the profiles of AppArmor; not in a container, whose
+#             kernel is another's
 #   config.toml, services   containerd's configuration and what runs, if there is one
 set -eu
 mkdir -p -m 0700 "$1"
 cd "$1"
 for path in /etc/kubernetes /var/lib/kubelet /var/lib/etcd /etc/cni /var/lib/cni /opt/cni /opt/local-path-provisioner \
     /etc/containerd /var/lib/containerd /usr/libexec/kubernetes /var/log/pods /var/log/containers /run/flannel \
-    /etc/apt/keyrings /etc/systemd/system/kubelet.service.d /opt/containerd; do
+    /etc/apt/keyrings /etc/systemd/system/kubelet.service.d /opt/containerd /run/containerd /run/xtables.lock; do
     [ -e "$path" ] || echo "$path"
 done >absent
 for path in /var/lib/containerd /var/lib/etcd /var/lib/kubelet /opt/local-path-provisioner; do
@@ -33,6 +36,13 @@ sysctl --ignore net.ipv4.ip_forward net.ipv4.conf.all.accept_redirects net.ipv4.
     net.netfilter.nf_conntrack_tcp_timeout_established net.netfilter.nf_conntrack_tcp_timeout_close_wait \
     2>/dev/null >sysctls || true
 ls /sys/module >modules
+for tables in iptables ip6tables; do
+    ! command -v "$tables-save" >/dev/null || "$tables-save" 2>/dev/null | sed -n 's/^\*//p' >"tables.$tables"
+done
+if ! systemd-detect-virt --quiet --container; then
+    awk '$2 == "/sys/fs/cgroup" && $3 == "cgroup2" {print $4}' /proc/self/mounts >cgroup2
+    sed 's/ .*//' /sys/kernel/security/apparmor/profiles >profiles 2>/dev/null || rm -f profiles
+fi
 [ ! -e /etc/containerd/config.toml ] || cp -p /etc/containerd/config.toml config.toml
 for unit in containerd; do
     ! systemctl --quiet is-active "$unit" || echo "$unit"

@@ -113,6 +113,15 @@ links() { # those whose whole name is like that
     ip -o link show | sed -nE "s/^[0-9]+: ($1)[:@].*/\1/p"
 }
 
+bare_tables() { # of iptables ($1), with neither rules nor chains of anybody's, those that were not there
+    "$1-save" 2>/dev/null | awk '
+        /^\*/ { table = substr($1, 2); bare = 1 }
+        /^:/ && $2 != "ACCEPT" || /^-/ { bare = 0 }
+        /^COMMIT/ && bare { print table }' >"$folder/bare"
+    [ ! -e "$folder/tables.$1" ] || set -- "$1" "$folder/tables.$1"
+    grep -vxFf "${2:-/dev/null}" "$folder/bare" || true
+}
+
 if [ "$task" = plan ]; then
     present | sed 's/^/package /'
     keys | sed 's/^/key /'
@@ -125,6 +134,7 @@ if command -v kubeadm >/dev/null; then
     kubeadm reset --force --cri-socket=unix:///run/containerd/containerd.sock >&2 || true
 fi
 systemctl disable --now kubelet >&2 2>&1 || true
+systemctl stop kubepods.slice >&2 2>&1 || true # units of pods that are gone: the kubelet leaves them to systemd
 for link in cni0 flannel.1; do
     ip link delete "$link" 2>/dev/null || true
 done
@@ -138,6 +148,9 @@ for tables in iptables ip6tables; do
     if "$tables-save" 2>/dev/null | grep -qE "$rules"; then
         "$tables-save" | grep -vE "$rules" | "$tables-restore" || true
     fi
+    for table in $(bare_tables "$tables"); do # else each packet would go by its hooks, and be tracked, still
+        "$tables" -t "$table" -X >&2 || true
+    done
 done
 if grep -qx containerd "$folder/services"; then # somebody else's: only what is Kubernetes' goes
     ctr --namespace=k8s.io images ls --quiet 2>/dev/null | while read -r image; do
@@ -145,6 +158,15 @@ if grep -qx containerd "$folder/services"; then # somebody else's: only what is 
     done
 else
     systemctl stop containerd >&2 2>&1 || true
+    profile=cri-containerd.apparmor.d # by which it confines pods
+    loaded=/sys/kernel/security/apparmor
+    if [ -e "$folder/profiles" ] && ! grep -qx "$profile" "$folder/profiles" && grep -qs "^$profile " "$loaded/profiles"; then
+        printf %s "$profile" >"$loaded/.remove" || true
+    fi
+fi
+# whoever mounts cgroups for a pod that has all rights gives those of the host his own options
+if [ -s "$folder/cgroup2" ] && ! grep -qF " /sys/fs/cgroup cgroup2 $(cat "$folder/cgroup2") " /proc/self/mounts; then
+    mount -o "remount,$(cat "$folder/cgroup2")" /sys/fs/cgroup >&2 || true
 fi
 if [ -e "$folder/held" ]; then # also of packages that were there before
     sort -u "$folder/held" | while read -r name; do # one that is gone by now keeps no other held
