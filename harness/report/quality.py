@@ -36,8 +36,6 @@ COST = {
     "memory": "PSS",
 }
 
-_KINDS = {"spans": "spans", "metrics": "samples", "logs": "lines"}
-
 
 def found(summary: Summary, workload: str) -> Sheet:
     """A row for each arm and signal: what was found of it and how late."""
@@ -67,7 +65,7 @@ def note(summary: Summary) -> str:
     if summary.experiment.stack != "full":
         return ""
     kept = {one.kind: one.keeper for one in summary.qualities}
-    places = ", ".join(f"{what} in {kept[kind]}" for kind, what in _KINDS.items() if kind in kept)
+    places = ", ".join(f"{kind} in {kept[kind]}" for kind in sorted(kept))
     text = (
         f"Found is what a query finds{': ' if places else ''}{places}. Data latency counts from a "
         "span's end, a line's time, or anywhere in the interval that a sample counts, to the first "

@@ -115,7 +115,7 @@ def test_what_was_not_asked_for_is_found_nowhere(summary: Summary) -> None:
     """Neither in Tempo nor in Loki, which need not have been there."""
     few = [one for one in summary.qualities if one.signal == "requests"]
     some = dataclasses.replace(summary, qualities=tuple(few))
-    assert "a query finds: samples in Prometheus. Data latency" in quality.note(some)
+    assert "a query finds: metrics in Prometheus. Data latency" in quality.note(some)
     none = dataclasses.replace(summary, qualities=())
     assert quality.note(none).startswith("Found is what a query finds. Data latency")
 
