@@ -76,15 +76,15 @@ def _told(found: dict[tuple[str, str], Comparison], arm: str) -> Iterator[str]:
     whole = found[arm, "bill_us"]
     yield f"{wording.plain(whole.estimate)} {wording.interval(whole)}".removesuffix(", 95 %")
     yield f"{wording.plain(found[arm, 'agent_memory_mb'].estimate)} MB"
-    seen = found.get((arm, "coverage_percent[requests]"))
+    for signal in ("requests", "samples"):
+        if seen := found.get((arm, f"coverage_percent[{signal}]")):
+            yield f"{wording.plain(seen.estimate)} % of {signal}"
+            return
     events = found.get((arm, "events_per_request"))
-    if seen:
-        yield f"{wording.plain(seen.estimate)} % of requests"
-    else:
-        yield f"{wording.plain(events.estimate)} events a request" if events else "not counted"
+    yield f"{wording.plain(events.estimate)} events a request" if events else "not counted"
 
 
-@pytest.mark.parametrize("name", ["python-agents", "java-agents"])
+@pytest.mark.parametrize("name", ["python-agents", "java-agents", "python-profilers"])
 def test_the_tables_of_agents_are_those_of_the_published_runs(name: str) -> None:
     readme = (ROOT / "README.md").read_text()
     expected = agents(ROOT / "reports/published" / name)
