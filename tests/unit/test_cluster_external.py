@@ -168,14 +168,10 @@ def test_a_secret_that_says_neither_is_told_before_anything(
 
 def test_status_asks_whom_up_was_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-
-    def told(*asked: Any, **_: Any) -> dict[str, Any]:
-        seen.append(asked[4])
-        return {"ready": True}
-
     release = {"status": "deployed", "components": [], "asked": []}
     kept = external.kept(External(OTLP, traces=JAEGER))
-    monkeypatch.setattr(condition, "told", told)
+    told = {"ready": True}
+    monkeypatch.setattr(condition, "told", lambda *asked, **_: seen.append(asked[4]) or told)
     monkeypatch.setattr(chosen, "found", lambda _: CLUSTER)
     monkeypatch.setattr(workloads, "amiss", lambda _: [])
     monkeypatch.setattr(pods, "ours", lambda _: [])

@@ -18,7 +18,6 @@ from harness.errors import InputError, NeedError
 from harness.stack import catalog
 from harness.stack.config.description import KEEPS
 from harness.targets.kubernetes import (
-    archive,
     chosen,
     condition,
     keepers,
@@ -26,7 +25,6 @@ from harness.targets.kubernetes import (
     node_check,
     profiles,
     rollout,
-    sources,
     values,
 )
 from harness.targets.kubernetes.chosen import Options
@@ -219,7 +217,7 @@ def test_each_choice_that_is_documented_can_be_planned(machine: Machine) -> None
             assert f"`{option}`" in section or f"or `{component.name}`" in section
 
 
-def test_a_plan_of_a_cluster_that_is_there_says_what_it_does_not_know(machine: Machine) -> None:
+def test_a_plan_of_a_cluster_that_cannot_be_asked_says_what_is_not_known(machine: Machine) -> None:
     done = CliRunner().invoke(app, ["up", "--target", "existing", "--plan"])
     assert "What was not said stays as a stack that is there has it." in done.stdout
     assert "stays as a stack" not in plan()
@@ -286,41 +284,6 @@ def test_data_in_a_volume_do_not_go_in_passing(told: Told) -> None:
     rollout.up(replace(THERE, keepers={"profiles": "none"}), print)  # these are in memory
     keepers.require_no_data(KEEPS, release(*ANOTHER.values()))
     keepers.require_no_data(KEEPS, None)
-
-
-def test_a_bundle_carries_it_and_is_taken_as_it_was_written(
-    machine: Machine, tmp_path: Path
-) -> None:
-    file = tmp_path / "b.tar"
-    done = CliRunner().invoke(app, ["bundle", str(file), "--profiles", "parca"])
-    assert done.exit_code == 0, done.output
-    assert PARCA in done.stdout
-    made = archive.read(file)
-    made.require()
-    assert PARCA in made.names
-    told = rollout.plan(Options("existing", bundle=file, registry="r.example"))
-    assert told["keeps"] == WITH
-    assert f"r.example/{PARCA.partition('/')[2]}" in told["images"]
-    bare = sources.bundle(tmp_path / "c.tar", print, node_image=dockered.NODE, asked="none")
-    assert PARCA not in bare.names
-    with pytest.raises(NeedError, match="The bundle has no image of Parca"):
-        rollout.plan(Options("existing", bundle=bare.file, registry="r.example", keepers=WITH))
-    with pytest.raises(NeedError, match="The bundle has no image of Parca"):
-        rollout.up(Options("kind", "shop", bundle=bare.file, keepers=WITH), print)
-    assert machine.told("kind", "create") == []  # no cluster was made for it
-
-
-def test_it_is_pushed_if_it_is_asked_for(machine: Machine) -> None:
-    push = ["images", "push", "--registry", "r.example", "--dashboards", "none"]
-    done = CliRunner().invoke(app, [*push, "--profiles", "parca"])
-    assert done.exit_code == 0, done.output
-    assert "r.example/parca-dev/parca:" in done.stdout
-    # without it `up` would take images that were not pushed
-    assert "Next: harness up --target existing --registry r.example --profiles p" in done.stdout
-    done = CliRunner().invoke(app, push)
-    assert (done.exit_code, "parca" in done.stdout) == (0, False)
-    done = CliRunner().invoke(app, [*push[:4], "--profiles", "parca", "--bundle", "b.tar"])
-    assert "--profiles does not go with --bundle" in done.stderr
 
 
 @pytest.mark.parametrize("status", ["pending-install", "failed", "uninstalling"])
