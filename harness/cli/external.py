@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from harness.cli.screen import out
 from harness.errors import InputError
+from harness.stack import catalog
 from harness.targets.kubernetes.external import External
 
 COLLECTOR = "otelcol"
@@ -55,13 +56,12 @@ def given(asked: External) -> dict[str, str]:
 
 
 def check(otlp: str, require: Sequence[str]) -> None:
-    """InputError if the Collector is required, which with somebody's own receiver is not there.
-
-    Who keeps a signal is refused as by its own option.
-    """
-    if otlp and COLLECTOR in require:
+    """InputError if a backend is required, which with a receiver of one's own is not there."""
+    known = catalog.known()
+    backends = [name for name in require if name == COLLECTOR or known[name].signal]
+    if otlp and backends:
         raise InputError(
-            f"--require {COLLECTOR} does not go with --otlp.",
+            f"--require {' --require '.join(backends)} does not go with --otlp.",
             "It is of the backends that would be installed, and yours are taken instead.",
             "Leave it out.",
         )

@@ -21,7 +21,7 @@ from harness.collectors.claim import printed_beside
 from harness.collectors.definition import JOBS, Definition
 from harness.errors import InputError
 from harness.model import Claim, Method
-from harness.wire.subject import LOCKED, Kind, ReadyBy, Source, Subject, Way
+from harness.wire.subject import LOCKED, Kind, ReadyBy, Source, Subject, Temporality, Way
 from harness.wire.telemetry import SERVER_SPANS, TelemetryKind, countable
 
 FOLDER = Path(__file__).with_name("subjects")
@@ -35,7 +35,7 @@ PLACEHOLDERS = {
 _KEYS = (
     "name", "purpose", "kind", "job", "method", "language", "reach", "environment", "wrap",
     "command", "files", "ready", "events", "page", "leaves", "hooks", "source", "option",
-    "telemetry", "claims", "build", "program", "ready_by",
+    "telemetry", "claims", "build", "program", "ready_by", "temporality",
 )  # fmt: skip
 _TABLES = {
     "source": (
@@ -183,6 +183,7 @@ def _definition(data: Mapping[str, Any], path: Path) -> Definition:
             tuple(data.get("build", ())),
             data.get("program", ""),
             data.get("ready_by", "log"),
+            data.get("temporality", "cumulative"),
         ),
     )
 
@@ -210,24 +211,33 @@ def _problems(data: Mapping[str, Any], path: Path) -> Iterator[str]:
         yield f"its name is {data['name']!r}, and its file is {path.name}."
     for key, allowed in (("kind", get_args(Kind)), ("method", _METHODS),
                          ("reach", ("service", "host")), ("job", JOBS),
-                         ("ready_by", get_args(ReadyBy))):  # fmt: skip
+                         ("ready_by", get_args(ReadyBy)),
+                         ("temporality", get_args(Temporality))):  # fmt: skip
         if key in data and data[key] not in allowed:
             yield f"{key} is one of {', '.join(allowed)}, not {data[key]!r}."
     yield from _table_problems(data)
     yield from _source_problems(data["source"], path)
     yield from options.problems(data)
     yield from _start_problems(data)
-    for key, text in (("ready", data.get("ready")), ("events", data.get("events")),
-                      ("source.tells", data["source"].get("tells"))):  # fmt: skip
-        try:
-            re.compile(str(text or ""))
-        except re.error as error:
-            yield f"{key} is no regular expression: {error}."
+    yield from _expression_problems(data)
     told = data.get("telemetry", {})
     signals = (*countable(), SERVER_SPANS)
     for key, allowed in (("signal", signals), ("kind", get_args(TelemetryKind))):
         if key in told and told[key] not in allowed:
             yield f"telemetry.{key} is one of {', '.join(allowed)}, not {told[key]!r}."
+
+
+def _expression_problems(data: Mapping[str, Any]) -> Iterator[str]:
+    for key, text in (("ready", data.get("ready")), ("events", data.get("events")),
+                      ("source.tells", data["source"].get("tells"))):  # fmt: skip
+        try:
+            groups = re.compile(str(text or "")).groups
+        except re.error as error:
+            yield f"{key} is no regular expression: {error}."
+            continue
+        numbers = "page" in data or "temporality" in data or data["kind"] == "option"
+        if key == "events" and text and (groups > 1 or (numbers and not groups)):
+            yield "events has a number in brackets, or none where each match in a log is an event."
 
 
 def _table_problems(data: Mapping[str, Any]) -> Iterator[str]:
@@ -311,6 +321,8 @@ def _start_problems(data: Mapping[str, Any]) -> Iterator[str]:
         yield "wrap is of what runs within the service."
     if "page" in data and (within or not data.get("events")):
         yield "page is of a process, and events says what is counted on it."
+    if "temporality" in data and ("page" in data or not data.get("events")):
+        yield "temporality is of the numbers that events finds in the log of a process."
     for key in ("environment", "files"):
         table = data.get(key, {})
         if not isinstance(table, Mapping) or not all(isinstance(v, str) for v in table.values()):

@@ -56,6 +56,11 @@ class LimitedLog:
         """Where it ends by now."""
         return os.fstat(self._file).st_size
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it is kept."""
+        return self.size() - self._begin <= 2 * KEPT
+
     def said(self) -> str:
         """The text that is kept."""
         end = self.size()

@@ -25,6 +25,7 @@ from harness.node import (
     leavings,
     limited_log,
     loaded_programs,
+    subject_count,
     subject_files,
     subject_source,
 )
@@ -143,27 +144,24 @@ class SubjectProcess(ForeignAgent):
                 f"Its log is {self._log}.",
                 collector=self.name,
             )
-        found = self._counted(self._paged() if self._subject.page else self._said_last())
+        if self._subject.page:
+            found = subject_count.counted(self._subject, self._paged())
+        else:
+            found = subject_count.of_log(self._subject, self._words, self._process.log_start)
         return {} if found is None else {"events": found}
 
     def flush(self) -> dict[str, Any]:
         """What its next word says, if it counts aloud; nothing if none comes.
 
-        An earlier word is of another time, and what it says would be told of too many requests.
         What it sends to a receiver is awaited; what a page of its own tells is of now.
         """
         if self.spec.signal:
             in_process.await_calm(self._mark, self.spec.export_seconds, self._attend)
         if not self._subject.events or self._subject.page:
             return self.stats()
-        told, begun = self._words.size(), time.monotonic()
-        while time.monotonic() - begun < 3 * self.spec.export_seconds:
-            has_said = self._counted(self._words.said_since(told)) is not None
-            if has_said or self._process.poll() is not None:
-                return self.stats()
-            self._attend()
-            time.sleep(0.05)
-        return {}
+        seconds = self.spec.export_seconds
+        said = subject_count.await_word(self._subject, self._words, seconds, self._attend_living)
+        return self.stats() if said else {}
 
     def remove(self) -> dict[str, Any]:
         """End it; `remarks` say what it left."""
@@ -277,15 +275,10 @@ class SubjectProcess(ForeignAgent):
             return "Nothing of it came to the receiver."
         return f"No line of its log matches {subject.ready!r}."
 
-    def _counted(self, text: str) -> float | None:
-        """The last number that it said, or the sum of those on its page; None if there is none."""
-        subject = self._subject
-        if not subject.events:
-            return None
-        found = [float(each) for each in re.findall(subject.events, text, re.MULTILINE)]
-        if not found:
-            return None
-        return sum(found) if subject.page else found[-1]
+    def _attend_living(self) -> bool:
+        """Whether it lives, once the controller was heard."""
+        self._attend()
+        return self._process.poll() is None
 
     def _paged(self) -> str:
         """What its page says now; nothing if it does not answer, which is told as no count."""
@@ -298,10 +291,6 @@ class SubjectProcess(ForeignAgent):
     def _said(self) -> str:
         """What is kept of what it said since this start, which may not be the first in a trial."""
         return self._words.said()
-
-    def _said_last(self) -> str:
-        """The last megabyte of that: what it counted before may be of another time."""
-        return self._words.said_since(self._process.log_start)
 
     def _last_words(self) -> str:
         said = " ".join(self._said().splitlines()[-3:])

@@ -10,6 +10,7 @@ Kind = Literal["in-process", "process", "option", "daemonset"]
 Way = Literal["path", "pypi", "npm", "maven", "archive", "cluster", "none"]
 LOCKED: tuple[Way, ...] = ("pypi", "npm")  # those whose versions a lock file pins
 ReadyBy = Literal["log", "port", "data"]
+Temporality = Literal["cumulative", "delta"]  # of numbers, as OpenTelemetry's metrics call it
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,9 @@ class Subject:
     of its source, that makes the `program` which is started then. `process`: it has a command and
     an `environment` of its own, is ready once a line of its log matches the regular expression
     `ready` (by `port`: it listens on the port that it was given; by `data`: something came to
-    the receiver), and counts what it saw as the last match of `events` tells, or on a `page` of its
-    own all matches together. `files` are laid into its folder before it starts: text by file name.
+    the receiver), and counts what it saw as the last match of `events` tells, or all together: on a
+    `page` of its own, in a log by `temporality` delta, and where a match without a group is one
+    event. `files` are laid into its folder before it starts: text by file name.
     `option`: it is a part of what a cluster's DaemonSet does; `events` is looked for in what the
     `option` prints of what was seen. `daemonset`: it is a DaemonSet, which is moved to the node and
     away. `leaves` are the files, as patterns, that it may leave behind. `reach` says whom it makes
@@ -101,6 +103,7 @@ class Subject:
     build: tuple[str, ...] = ()
     program: str = ""
     ready_by: ReadyBy = "log"
+    temporality: Temporality = "cumulative"
 
     @property
     def is_within(self) -> bool:

@@ -37,7 +37,7 @@ TOLD: dict[str, tuple[str, float | None, int | None]] = {
     "coroot": ("1.27.1", None, None),
     "ebpf-exporter": ("2.5.1", 1505.0, None),
     "falco": ("0.41.0", 17613.0, None),
-    "inspektor-gadget": ("of an unknown version", None, None),
+    "inspektor-gadget": ("of an unknown version", 1.0, None),
     "obi": ("0.9.0", None, SPANS),
     "otel-ebpf-profiler": ("0.0.202643", None, None),
     "parca-agent": ("0.42.0", None, None),

@@ -79,7 +79,8 @@ def test_each_keeper_is_a_pod_with_a_service_and_a_policy(
         ports = {each["port"] for each in made["Service", name]["spec"]["ports"]}
         assert ports == set(record.ports.values())
         assert own["readinessProbe"]["httpGet"]["port"] in ports
-        assert {"otelcol", "prometheus", "grafana"} <= heard(made, name)
+        writer = "agents" if record.signal == "profiles" else "otelcol"
+        assert {writer, "prometheus", "grafana"} <= heard(made, name)
     others = {name for signal in KEEPS for name in map(str, _others(signal, keeps))}
     assert not {("Deployment", name) for name in others} & made.keys()
 
@@ -99,7 +100,7 @@ def test_agents_write_profiles_and_may(helm: str, given: Path, keeps: Mapping[st
         assert heard(made, "prometheus") == {"otelcol", "prometheus", "grafana", "tempo"}
         return
     assert "/run/agent/profile.sock" in agent["readinessProbe"]["exec"]["command"]
-    assert "agents" in heard(made, "parca")
+    assert heard(made, "parca") == {"agents", "prometheus", "grafana"}
     assert "agents" not in heard(made, "prometheus")
     parca = container(made, "Deployment", "parca")
     assert parca["command"] == ["/parca"]  # its image has no entry point

@@ -116,7 +116,7 @@ def test_a_bundle_has_who_is_asked_for_or_is_the_choice_itself() -> None:
             ("--otlp", "http://a.b:4318", "--profiles", "parca"),
             "--profiles does not go with --otlp",
         ),
-        (("--otlp", "http://a.b:4318", "--require", "loki"), "--logs does not go with --otlp"),
+        (("--otlp", "http://a.b:4318", "--require", "loki"), "--require loki does not go"),
         (("--otlp", "http://a.b:4318", "--require", "otelcol"), "--require otelcol does not go"),
     ],
 )
@@ -155,7 +155,7 @@ def test_parca_is_a_pod_as_others_that_agents_write_to_themselves() -> None:
     targets = {each["job_name"]: each["static_configs"] for each in jobs["scrape_configs"]}
     assert targets["parca"] == [{"targets": ["parca:7070"]}]
     assert PARCA in values.images(made)
-    assert "hears" not in made["components"]["prometheus"]
+    assert made["components"]["prometheus"]["hears"] == ["otelcol"]
 
 
 def test_tempo_and_loki_are_configured_by_the_modules_of_one_machine() -> None:
@@ -173,7 +173,7 @@ def test_tempo_and_loki_are_configured_by_the_modules_of_one_machine() -> None:
     assert otlp == "0.0.0.0:14317"
     (to,) = tempo["metrics_generator"]["storage"]["remote_write"]
     assert to["url"] == "http://prometheus:9090/api/v1/write"
-    assert made["prometheus"]["hears"] == ["tempo"]
+    assert made["prometheus"]["hears"] == ["otelcol", "tempo"]
     exporters = json.loads(made["otelcol"]["files"]["otelcol.yaml"])["exporters"]
     assert exporters["otlp_grpc/tempo"]["endpoint"] == "tempo:14317"
     assert exporters["otlp_http/loki"]["logs_endpoint"].startswith("http://loki:3100/")

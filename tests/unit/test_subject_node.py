@@ -17,6 +17,7 @@ from harness.node import in_process, subject_source
 from harness.node.in_process import InProcessAgent
 from harness.node.install import _process
 from harness.node.limited_log import LimitedLog
+from harness.node.subject_count import counted
 from harness.node.subject_process import SubjectProcess
 from harness.plan import trials
 from harness.wire.spec import Spawn
@@ -114,7 +115,7 @@ def test_what_it_counted_is_told_by_its_next_word_alone(
     one._process = processes.spawn([sys.executable, "-c", said], log=one._log)
     one._words = LimitedLog(one._log, 0)
     try:
-        while one._counted(one._said()) is None:
+        while counted(one._subject, one._said()) is None:
             time.sleep(0.01)
         assert ("events" in one.flush()) == told
         assert "events" in one.stats()
@@ -138,7 +139,7 @@ def test_a_count_of_another_time_is_not_told(
     one._words = LimitedLog(one._log, 0)
     try:
         assert waiting.until(lambda: one._words.said().endswith(f"\n{again}\n"))
-        assert one._counted(one._said()) == (9.0 if again else 7.0)
+        assert counted(one._subject, one._said()) == (9.0 if again else 7.0)
         assert one.stats() == told
     finally:
         processes.stop(one._process)

@@ -83,12 +83,13 @@ def _collectors(described: Stack, name: str) -> Mapping[str, Sequence[str]]:
 
 
 def _hears(described: Stack, name: str) -> list[str]:
-    """Who writes to a component, besides the Collector."""
-    agents = ["agents"] if _collectors(described, name) else []
+    """Who writes to a component: the Collector to what keeps a signal, unless agents do so."""
+    kept = name in described.keeps.values()
+    writers = ["agents"] if _collectors(described, name) else ["otelcol"] if kept else []
     traces = described.keeps.get("traces", "")
     store = PROGRAMS[traces].store if traces else None
     makes = name == described.keeps.get("metrics") and store is not None and store.span_metrics
-    return [*agents, *([described.hosts[traces]] if makes else [])]
+    return [*writers, *([described.hosts[traces]] if makes else [])]
 
 
 def component(described: Stack, name: str) -> Tree:

@@ -1,0 +1,71 @@
+"""What somebody else's collector says that it saw, in its log or on its page; `subject_process`."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+from harness.node.limited_log import LimitedLog
+from harness.wire.subject import Subject
+
+LOOK_SECONDS = 0.05
+CALM_SECONDS = 0.1  # the lines of one interval are written together
+
+
+def counted(subject: Subject, text: str) -> float | None:
+    """The events that this text tells of; None if it tells of none, or nothing is looked for.
+
+    Without a number each match of `events` is one. Numbers are added up on a page, which has a line
+    of each series, and where each counts anew; else the last one is of all.
+    """
+    if not subject.events:
+        return None
+    pattern = re.compile(subject.events, re.MULTILINE)
+    found = pattern.findall(text)
+    if not pattern.groups:
+        return float(len(found))
+    if not found:
+        return None
+    numbers = [float(each) for each in found]
+    return sum(numbers) if subject.page or _adds_up(subject) else numbers[-1]
+
+
+def of_log(subject: Subject, log: LimitedLog, start: int) -> float | None:
+    """What it counted since it was started, when its log was `start` bytes long; None if unknown.
+
+    One number of all is looked for in the last megabyte: what it counted before may be of another
+    time. What is added up has to be there as a whole.
+    """
+    if not subject.events or not _adds_up(subject):
+        return counted(subject, log.said_since(start))
+    whole, _, _ = log.said().rpartition("\n")  # its last line may be half written
+    return counted(subject, whole) if log.is_whole else None
+
+
+def await_word(
+    subject: Subject, log: LimitedLog, seconds: float, attend: Callable[[], bool]
+) -> bool:
+    """Wait for what it says next, three times its interval of `seconds` at most; whether it did.
+
+    An earlier word is of another time. One that tells each event for itself has said all once it
+    was calm for its interval. `attend` is called meanwhile, and says whether it still lives.
+    """
+    told, begun = log.size(), time.monotonic()
+    each = not re.compile(subject.events).groups
+    calm = seconds if each else CALM_SECONDS if _adds_up(subject) else 0.0
+    last, grew, has_said = told, begun, each
+    while (now := time.monotonic()) - begun < 3 * seconds:
+        has_said = has_said or counted(subject, log.said_since(told)) is not None
+        if (size := log.size()) != last:
+            last, grew = size, now
+        if has_said and now - grew >= calm:
+            return True
+        if not attend():
+            return True
+        time.sleep(LOOK_SECONDS)
+    return has_said
+
+
+def _adds_up(subject: Subject) -> bool:
+    return subject.temporality == "delta" or not re.compile(subject.events).groups

@@ -1,0 +1,133 @@
+"""What somebody else's collector says that it saw: one number of all, many, or a line each."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.collectors import resolve
+from harness.linux import processes
+from harness.node.limited_log import KEPT, LimitedLog
+from harness.node.subject_count import await_word, counted, of_log
+from harness.wire.subject import Source, Subject, Temporality
+from tests import waiting
+
+PATH = Source("path", "x")
+BCC = """Tracing syscalls, printing top 500... Ctrl+C to quit.
+[14:00:01]
+SYSCALL                   COUNT
+epoll_pwait                 120
+write                        61
+
+[14:00:02]
+SYSCALL                   COUNT
+write                        19
+[unknown: 467]                2
+
+"""
+LIFE = """PID     COMM             LADDR           LPORT RADDR           RPORT  TX_KB  RX_KB MS
+7       server           127.0.0.1       8080  127.0.0.1       40000      1      2 3.14
+7       server           127.0.0.1       8080  127.0.0.1       40001      1      2 2.72
+"""
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[LimitedLog]:
+    (tmp_path / "log").write_text("7 of an earlier start\n")
+    found = LimitedLog(tmp_path / "log", (tmp_path / "log").stat().st_size)
+    yield found
+    found.close()
+
+
+def say(tmp_path: Path, text: str) -> None:
+    with (tmp_path / "log").open("a") as file:
+        file.write(text)
+
+
+def mine(events: str, temporality: Temporality = "cumulative", page: str = "") -> Subject:
+    return Subject("process", PATH, events=events, temporality=temporality, page=page)
+
+
+@pytest.mark.parametrize(
+    ("subject", "text", "events"),
+    [
+        (mine(r"^seen (\d+)$"), "seen 3\nseen 9\n", 9),
+        (mine(r"^seen (\d+)$", "delta"), "seen 3\nseen 9\n", 12),
+        (mine(r"^seen (\d+)$", page="x"), "seen 3\nseen 9\n", 12),
+        (mine(r"^seen"), "seen 3\nseen 9\n", 2),
+        (mine(r"^seen"), "", 0),
+        (mine(r"^seen (\d+)$", "delta"), "", None),
+        (mine(r"^seen (\d+)$"), "", None),
+        (mine(""), "seen 3\n", None),
+    ],
+)
+def test_numbers_are_the_last_or_all_and_lines_are_events(
+    subject: Subject, text: str, events: float | None
+) -> None:
+    assert counted(subject, text) == events
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "events"),
+    [("bpfcc-syscount", BCC, 202), ("libbpf-syscount", BCC, 202), ("libbpf-tcplife", LIFE, 2)],
+)
+def test_tables_and_lines_of_tools_that_people_use_by_hand(
+    name: str, text: str, events: float
+) -> None:
+    subject = resolve(name).subject
+    assert subject is not None
+    assert counted(subject, text) == events
+
+
+@pytest.mark.parametrize("subject", [mine(r"^(\d+) of", "delta"), mine(r"^\d+ of")])
+def test_what_is_added_up_is_of_this_start_and_whole(
+    subject: Subject, tmp_path: Path, log: LimitedLog
+) -> None:
+    say(tmp_path, "1 of mine\n1 of mine\n1 of mi")
+    assert of_log(subject, log, 0) == 2
+    say(tmp_path, "ne\n")
+    assert of_log(subject, log, 0) == 3
+    say(tmp_path, "x" * (2 * KEPT))
+    assert of_log(subject, log, 0) is None  # what lies between may have had more of them
+
+
+@pytest.mark.parametrize(
+    ("subject", "said", "seconds", "told"),
+    [
+        (mine(r"^seen (\d+)$", "delta"), ["seen 1", "seen 2"], 30.0, 3),
+        (mine(r"^seen"), ["seen", "seen"], 2.0, 2),
+        (mine(r"^seen"), [], 2.0, 0),
+    ],
+)
+def test_a_word_is_awaited_until_it_was_said_whole(
+    subject: Subject, said: list[str], seconds: float, told: float, tmp_path: Path, log: LimitedLog
+) -> None:
+    go = tmp_path / "go"
+    words = f"""import os, time
+print("ready", flush=True)
+while not os.path.exists({str(go)!r}): time.sleep(0.01)
+for each in {said!r}: print(each, flush=True); time.sleep(0.02)
+time.sleep(60)"""
+    process = processes.spawn([sys.executable, "-c", words], log=tmp_path / "log")
+
+    def attend() -> bool:
+        go.touch()
+        return process.poll() is None
+
+    try:
+        assert waiting.until(lambda: "ready" in log.said())
+        assert await_word(subject, log, seconds, attend)
+        assert of_log(subject, log, process.log_start) == told
+    finally:
+        processes.stop(process)
+
+
+def test_who_says_nothing_or_has_ended_is_not_awaited_for_ever(log: LimitedLog) -> None:
+    begun = time.monotonic()
+    assert not await_word(mine(r"^seen (\d+)$", "delta"), log, 0.05, lambda: True)
+    assert await_word(mine(r"^seen (\d+)$"), log, 1e6, lambda: False)
+    assert time.monotonic() - begun < 60
