@@ -36,6 +36,8 @@ def why(summary: Summary, workload: str, arm: str, metric: str) -> str:
             return f"The arm was skipped: {skipped.get('reason', 'no reason was given')}"
     if metric in WITHIN and summary.row(workload, arm, "startup_s") is not None:
         return "It runs in the service: it has no process or program of its own, its CPU is there."
+    if metric == "bill_event_us" and _is_uncounted(summary, workload, arm):
+        return "What it saw was not counted: there is no cost of an event."
     if metric.startswith("bill") and summary.row(workload, arm, "startup_s") is not None:
         return "It runs in the service, and what that takes more is not above nothing."
     if _is_part(summary, arm):
@@ -122,6 +124,13 @@ def _signalless(summary: Summary, arm: str) -> list[str]:
     known = [summary.about.collectors.get(spec, {}) for spec in specs]
     names = [str(each["name"]) for each in known if "name" in each and not each.get("signal")]
     return names if len(names) == len(specs) else []
+
+
+def _is_uncounted(summary: Summary, workload: str, arm: str) -> bool:
+    """Whether an arm's whole bill is known, and of what it saw nothing, not even runs."""
+    names = ("runs_per_request", "events_per_request")
+    seen = any(summary.row(workload, arm, each) is not None for each in names)
+    return summary.row(workload, arm, "bill_us") is not None and not seen
 
 
 def _is_part(summary: Summary, arm: str) -> bool:

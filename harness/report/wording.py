@@ -23,6 +23,9 @@ METHODS = {
     "block": "installed for half of each trial",
 }
 
+# what the method of a figure says that was put together: its parts have numbers of their own
+_OF_SEVERAL = ("slices", "sum of", "calibrated", "_cpu_us", "ratio of intervals")
+
 
 def decimals(width: float) -> int:
     """Decimals that show two digits of an uncertainty of this width."""
@@ -125,7 +128,7 @@ def spread(row: Comparison) -> str:
     """`[1.0, 3.0], 95 %, 2 trials` or `[1.0, 3.0], range of 2 trials`, by the row's method."""
     if not math.isfinite(row.low):
         return "one trial" if row.n == 1 else f"no interval, {counted(row)}"
-    if any(word in row.method for word in ("slices", "sum of", "calibrated", "_cpu_us")):
+    if any(word in row.method for word in _OF_SEVERAL):
         return f"{bounds(row)}, 95 %"
     if plain(row.low) == plain(row.high):
         return f"the same in {counted(row)}" if row.n > 1 else "one trial"

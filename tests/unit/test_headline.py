@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from harness.analysis import account, metrics, sight, unseen
+from harness.analysis import account, events, metrics, sight, unseen
 from harness.analysis.summary import Summary, summarize
 from harness.model import Arm, Comparison
 from harness.report import headline, table, tiles, wording
@@ -203,6 +203,7 @@ def row_of(metric: str, low: float, high: float, n: int, method: str) -> Compari
         (row_of("error_percent", 0, 0.011, 900, "exact"), "[0, 0.011], 95 %, 900 requests"),
         (row_of("agent_memory_mb", 30, 31, 2, "mean and range"), "[30, 31], range of 2 trials"),
         (row_of("bill_us", 288, 316, 480, account.WITHIN), "[288, 316], 95 %"),
+        (row_of("bill_event_us", 38, 44, 960, events.RATIO), "[38, 44], 95 %"),
         (row_of("bpf_us", 0, 0.0031, 48, unseen.METHOD.format(12e3, 10)), "[0, 0.0031], 95 %"),
     ],
 )

@@ -69,3 +69,17 @@ def test_of_what_runs_in_the_service_its_cpu_is_the_whole_bill() -> None:
     assert found["coverage_percent[requests]"] == pytest.approx(90)
     assert "agent_us" not in found
     assert "bill_us" not in rows(-5.0)  # chance
+
+
+def test_there_is_no_cost_of_an_event_where_none_was_counted(tmp_path: Path) -> None:
+    """New Relic's agent in its developer mode posts nothing, and costs all the same."""
+    found = summarize(synthetic.write(tmp_path / "run"))
+    bill = next(row for row in found.rows if row.metric == "bill_us")
+    counted = ("bill_event_us", "events_per_request", "runs_per_request")
+    others = [row for row in found.rows if row.metric not in counted]
+    rows = (*others, replace(bill, metric="startup_s"))
+    where = bill.workload, bill.arm, "bill_event_us"
+    told = replace(found, rows=rows).missing(*where)
+    assert told == "What it saw was not counted: there is no cost of an event."
+    unknown = replace(found, rows=tuple(row for row in rows if row.metric != "bill_us"))
+    assert "is not above nothing" in unknown.missing(*where)
