@@ -84,7 +84,8 @@ def _alone(row: Comparison) -> str:
     if not wording.resolved(row):
         return f"No cost to the service could be told{_limit(row)}"
     if row.estimate < 0:
-        return f"Makes a request cheaper by {_amount(row)}, which no collector should: look below"
+        odd = "Makes a request cheaper, which no collector should (look below)"
+        return f"{odd}, by {_amount(row)}{_open(row)}"
     return f"Costs {_amount(row)}{_open(row)}"
 
 

@@ -32,21 +32,23 @@ def tiles(summary: Summary) -> list[Tile]:
 
     return [
         _greatest(
-            "Dearest collector, whole bill", of("bill_percent", is_alone),
+            summary, "bill_percent", "Dearest collector, whole bill", of("bill_percent", is_alone),
             "{} %", "of the machine: {arm}, {workload} service",
         ),
         _greatest(
-            "Largest agent", of("agent_memory_mb", is_alone),
+            summary, "agent_memory_mb", "Largest agent", of("agent_memory_mb", is_alone),
             "{} MB PSS", "{arm}, {workload} service",
         ),
-        _coverage(of("coverage_percent", lambda r: not wording.is_null(summary, r.arm))),
+        _coverage(summary, of("coverage_percent", lambda r: not wording.is_null(summary, r.arm))),
         _seen(headline.costs(summary)),
     ]  # fmt: skip
 
 
-def _greatest(title: str, rows: Sequence[Comparison], figure: str, about: str) -> Tile:
+def _greatest(
+    summary: Summary, metric: str, title: str, rows: Sequence[Comparison], figure: str, about: str
+) -> Tile:
     if not rows:
-        return Tile(title, "not measured", "no usable trial recorded it")
+        return _unmeasured(summary, metric, title)
     row = max(rows, key=lambda r: r.estimate)
     return Tile(
         title, figure.format(wording.plain(row.estimate)),
@@ -54,11 +56,19 @@ def _greatest(title: str, rows: Sequence[Comparison], figure: str, about: str) -
     )  # fmt: skip
 
 
-def _coverage(rows: Sequence[Comparison]) -> Tile:
+def _unmeasured(summary: Summary, metric: str, title: str) -> Tile:
+    """Why no arm has it, as is said of the first that could."""
+    e = summary.experiment
+    arms = [arm.name for arm in e.arms if arm.collectors]
+    why = summary.missing(e.workloads[0], arms[0], metric) if arms else "No arm has collectors."
+    return Tile(title, "not measured", why)
+
+
+def _coverage(summary: Summary, rows: Sequence[Comparison]) -> Tile:
     """The lowest of those that make a percentage, or else of all; requests are not the only one."""
     title = "Lowest coverage"
     if not rows:
-        return Tile(title, "not measured", "no usable trial recorded it")
+        return _unmeasured(summary, "coverage_percent", title)
     row = min([r for r in rows if not _few(r)] or rows, key=lambda r: r.estimate)
     where, figure = f"{row.arm}, {row.workload} service", table.arrived(row)[0]
     signal = row.metric.partition("[")[2].rstrip("]")

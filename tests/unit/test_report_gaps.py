@@ -13,7 +13,7 @@ import pytest
 
 from harness.analysis.summary import summarize
 from harness.plan import experiment as experiments
-from harness.report import wording
+from harness.report import tiles, wording
 from harness.report.table import lines as table_of
 from harness.results.run import Run, TrialRecord
 from tests.unit import synthetic
@@ -104,6 +104,8 @@ def test_a_collector_that_names_no_signal_is_not_blamed_on_the_trials(tmp_path: 
     row = "coverage_percent[requests]"
     assert found.missing("go", "http", row) == "mine names no signal that could be counted."
     assert found.missing("go", "all", row) == "The trials did not record it."
+    (card,) = [each for each in tiles.tiles(found) if each.title == "Lowest coverage"]
+    assert (card.figure, card.about) == ("not measured", found.missing("go", "http", row))
 
 
 def test_programs_that_were_not_told_are_not_called_free(tmp_path: Path) -> None:
