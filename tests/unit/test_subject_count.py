@@ -71,6 +71,13 @@ def test_numbers_are_the_last_or_all_and_lines_are_events(
     assert counted(subject, text) == events
 
 
+@pytest.mark.parametrize("subject", [mine(r"seen(.*)$"), mine(r"seen(.*)$", "delta")])
+@pytest.mark.parametrize("said", ["", " 1,234", " nan", " -"])
+def test_what_is_no_number_is_not_taken_for_one(subject: Subject, said: str) -> None:
+    with pytest.raises(ValueError, match=rf"^'{said}' is no number$"):
+        counted(subject, f"seen{said}")
+
+
 @pytest.mark.parametrize(
     ("name", "text", "events"),
     [("bpfcc-syscount", BCC, 202), ("libbpf-syscount", BCC, 202), ("libbpf-tcplife", LIFE, 2)],
@@ -83,7 +90,7 @@ def test_tables_and_lines_of_tools_that_people_use_by_hand(
     assert counted(subject, text) == events
 
 
-@pytest.mark.parametrize("subject", [mine(r"^(\d+) of", "delta"), mine(r"^\d+ of")])
+@pytest.mark.parametrize("subject", [mine(r"^(\d+) of.*\n", "delta"), mine(r"^\d+ of")])
 def test_what_is_added_up_is_of_this_start_and_whole(
     subject: Subject, tmp_path: Path, log: LimitedLog
 ) -> None:
