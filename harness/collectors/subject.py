@@ -328,6 +328,8 @@ def _start_problems(data: Mapping[str, Any]) -> Iterator[str]:
     aloud = data["kind"] == "process" and data.get("events") and "page" not in data
     if "temporality" in data and not aloud:
         yield "temporality is of the numbers that events finds in the log of a process."
+    if data.get("temporality") == "delta" and not data.get("telemetry", {}).get("seconds"):
+        yield "telemetry.seconds says how often numbers of temporality delta are told."
     for key in ("environment", "files"):
         table = data.get(key, {})
         if not isinstance(table, Mapping) or not all(isinstance(v, str) for v in table.values()):

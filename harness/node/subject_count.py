@@ -53,7 +53,8 @@ def await_word(
     """Wait for what it says next, three times its interval of `seconds` at most; whether it did.
 
     An earlier word is of another time. One that tells each event for itself has said all once it
-    was calm for its interval. `attend` is called meanwhile, and says whether it still lives.
+    was calm for its interval, and one that tells what is new, where there is nothing new, after all
+    three: it may print no empty table. `attend` is called meanwhile, and says whether it lives.
     """
     told, begun = log.size(), time.monotonic()
     events = re.compile(subject.events, re.MULTILINE)
@@ -69,7 +70,7 @@ def await_word(
         if not attend():
             return True
         time.sleep(LOOK_SECONDS)
-    return has_said
+    return has_said or subject.temporality == "delta"
 
 
 def _number(text: str) -> float:
