@@ -26,6 +26,7 @@ PART = ("bpf_us", "entry_us", "idle_mcpu", "agent_driven_us", "residual_us", "ag
 CAPACITY = ("capacity_per_s", "capacity_percent")
 COUNTED = ("instructions_", "cycles_", "cache_misses_")
 PARTLY = "Only windows without the collectors to blame are sound, and it is told of all together."
+SEVERAL = "Events of several collectors are of different kinds."
 OF_CLIENT = ("client_cpu_us", "context_cpu_us", "residual_us", "interaction_us")
 
 
@@ -36,8 +37,8 @@ def why(summary: Summary, workload: str, arm: str, metric: str) -> str:
             return f"The arm was skipped: {skipped.get('reason', 'no reason was given')}"
     if metric in WITHIN and summary.row(workload, arm, "startup_s") is not None:
         return "It runs in the service: it has no process or program of its own, its CPU is there."
-    if metric == "bill_event_us" and _is_uncounted(summary, workload, arm):
-        return "What it saw was not counted: there is no cost of an event."
+    if metric == "bill_event_us" and (told := _eventless(summary, workload, arm)):
+        return told
     if metric.startswith("bill") and summary.row(workload, arm, "startup_s") is not None:
         return "It runs in the service, and what that takes more is not above nothing."
     if _is_part(summary, arm):
@@ -105,7 +106,7 @@ def _unrecorded(summary: Summary, workload: str, arm: str, metric: str) -> str:
         return "The processor's counters were not read: `harness doctor` says what the machine has."
     if metric.endswith("_event_us") and summary.row(workload, arm, "runs_per_request"):
         if len(summary.experiment.arm(arm).collectors) > 1:
-            return "Events of several collectors are of different kinds."
+            return SEVERAL
         return "The load made no events for its programs, or it does not count them."
     if metric.startswith("bill") and summary.row(workload, arm, "bpf_us"):
         return why(summary, workload, arm, "agent_us")
@@ -126,11 +127,25 @@ def _signalless(summary: Summary, arm: str) -> list[str]:
     return names if len(names) == len(specs) else []
 
 
-def _is_uncounted(summary: Summary, workload: str, arm: str) -> bool:
-    """Whether an arm's whole bill is known, and of what it saw nothing, not even runs."""
-    names = ("runs_per_request", "events_per_request")
-    seen = any(summary.row(workload, arm, each) is not None for each in names)
-    return summary.row(workload, arm, "bill_us") is not None and not seen
+def _eventless(summary: Summary, workload: str, arm: str) -> str:
+    """Why an arm has no cost of an event, by what it saw; empty if its whole bill is not known.
+
+    Empty, too, if its programs ran: `_unrecorded` says more of these.
+    """
+    if summary.row(workload, arm, "bill_us") is None:
+        return ""
+    if len(summary.experiment.arm(arm).collectors) > 1:
+        return SEVERAL
+    if _is_part(summary, arm):
+        return (
+            "It is a part of an agent: it told of the whole node, and its bill is of the service."
+        )
+    events = summary.row(workload, arm, "events_per_request")
+    if events is not None and not events.estimate:
+        return "It told of no event: there is no cost of one."
+    if events is not None or summary.row(workload, arm, "runs_per_request"):
+        return ""
+    return "What it saw was not counted: there is no cost of an event."
 
 
 def _is_part(summary: Summary, arm: str) -> bool:

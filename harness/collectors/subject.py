@@ -228,16 +228,20 @@ def _problems(data: Mapping[str, Any], path: Path) -> Iterator[str]:
 
 
 def _expression_problems(data: Mapping[str, Any]) -> Iterator[str]:
-    for key, text in (("ready", data.get("ready")), ("events", data.get("events")),
-                      ("source.tells", data["source"].get("tells"))):  # fmt: skip
+    for key, text in (("ready", data.get("ready", "")), ("events", data.get("events", "")),
+                      ("source.tells", data["source"].get("tells", ""))):  # fmt: skip
         try:
-            groups = re.compile(str(text or "")).groups
-        except re.error as error:
+            found = re.compile(text)
+        except (re.error, TypeError) as error:
             yield f"{key} is no regular expression: {error}."
             continue
         numbers = "page" in data or "temporality" in data or data["kind"] == "option"
-        if key == "events" and text and (groups > 1 or (numbers and not groups)):
+        if key != "events" or not text:
+            continue
+        if found.groups > 1 or (numbers and not found.groups):
             yield "events has a number in brackets, or none where each match in a log is an event."
+        if found.search(""):
+            yield f"events matches where nothing is said: {text!r}."
 
 
 def _table_problems(data: Mapping[str, Any]) -> Iterator[str]:
@@ -321,8 +325,11 @@ def _start_problems(data: Mapping[str, Any]) -> Iterator[str]:
         yield "wrap is of what runs within the service."
     if "page" in data and (within or not data.get("events")):
         yield "page is of a process, and events says what is counted on it."
-    if "temporality" in data and ("page" in data or not data.get("events")):
+    aloud = data["kind"] == "process" and data.get("events") and "page" not in data
+    if "temporality" in data and not aloud:
         yield "temporality is of the numbers that events finds in the log of a process."
+    if data.get("temporality") == "delta" and not data.get("telemetry", {}).get("seconds"):
+        yield "telemetry.seconds says how often numbers of temporality delta are told."
     for key in ("environment", "files"):
         table = data.get(key, {})
         if not isinstance(table, Mapping) or not all(isinstance(v, str) for v in table.values()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from harness.errors import CollectorError
 from harness.node.agent_process import AgentProcess
 
 
@@ -39,3 +40,12 @@ class ForeignAgent(AgentProcess):
         """End it, or have it moved away."""
         self.kill()
         return {}
+
+    def _uncountable(self, error: ValueError) -> CollectorError:
+        """What it says where its definition looks for a number is none."""
+        return CollectorError(
+            f"What collector {self.name!r} saw cannot be counted: {error}.",
+            "The `events` of its definition finds that between its brackets.",
+            r"Let them hold digits alone, as (\d+) does.",
+            collector=self.name,
+        )

@@ -8,13 +8,12 @@ neither is told as the part's.
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, UnavailableError
-from harness.node import loaded_programs
+from harness.node import loaded_programs, subject_count
 from harness.node.placed_agent import CALM_SECONDS, LOADING_SECONDS, PlacedAgent
 from harness.node.testbed import Testbed
 from harness.wire.driving import Call, Look, Turn
@@ -31,7 +30,7 @@ class PartAgent(PlacedAgent):
         assert spec.subject is not None
         assert spec.subject.option is not None
         option = spec.subject.option
-        self._events, self._looking = spec.subject.events, Look(spec.daemonset, option)
+        self._subject, self._looking = spec.subject, Look(spec.daemonset, option)
         self._coming = Turn(spec.daemonset, option, True)
         self._going = Turn(spec.daemonset, option, False)
         self.goes_on, self._has_told = True, False
@@ -78,7 +77,7 @@ class PartAgent(PlacedAgent):
                 raise UnavailableError(
                     f"Collector {self.name!r} does not tell what it saw.",
                     f"Nothing that `{' '.join(self._looking.option.seen)}` prints matches "
-                    f"{self._events!r}.",
+                    f"{self._subject.events!r}.",
                     f"See that it is enabled in {self.spec.daemonset}.",
                     collector=self.name,
                 )
@@ -98,5 +97,7 @@ class PartAgent(PlacedAgent):
         except HarnessError as error:
             raise self._failed(error) from error
         self._containers = [str(each) for each in found["containers"]]
-        told = re.findall(self._events, str(found["seen"]), re.MULTILINE)
-        return float(told[-1]) if told else None
+        try:
+            return subject_count.counted(self._subject, str(found["seen"]))
+        except ValueError as error:
+            raise self._uncountable(error) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable
@@ -17,7 +18,8 @@ def counted(subject: Subject, text: str) -> float | None:
     """The events that this text tells of; None if it tells of none, or nothing is looked for.
 
     Without a number each match of `events` is one. Numbers are added up on a page, which has a line
-    of each series, and where each counts anew; else the last one is of all.
+    of each series, and where each counts anew; else the last one is of all. ValueError if what
+    stands for it is no number.
     """
     if not subject.events:
         return None
@@ -27,8 +29,9 @@ def counted(subject: Subject, text: str) -> float | None:
         return float(len(found))
     if not found:
         return None
-    numbers = [float(each) for each in found]
-    return sum(numbers) if subject.page or _adds_up(subject) else numbers[-1]
+    if subject.page or _adds_up(subject):
+        return math.fsum(map(_number, found))
+    return _number(found[-1])
 
 
 def of_log(subject: Subject, log: LimitedLog, start: int) -> float | None:
@@ -39,7 +42,8 @@ def of_log(subject: Subject, log: LimitedLog, start: int) -> float | None:
     """
     if not subject.events or not _adds_up(subject):
         return counted(subject, log.said_since(start))
-    whole, _, _ = log.said().rpartition("\n")  # its last line may be half written
+    said = log.said()
+    whole = said[: said.rfind("\n") + 1]  # its last line may be half written
     return counted(subject, whole) if log.is_whole else None
 
 
@@ -49,14 +53,16 @@ def await_word(
     """Wait for what it says next, three times its interval of `seconds` at most; whether it did.
 
     An earlier word is of another time. One that tells each event for itself has said all once it
-    was calm for its interval. `attend` is called meanwhile, and says whether it still lives.
+    was calm for its interval, and one that tells what is new, where there is nothing new, after all
+    three: it may print no empty table. `attend` is called meanwhile, and says whether it lives.
     """
     told, begun = log.size(), time.monotonic()
-    each = not re.compile(subject.events).groups
+    events = re.compile(subject.events, re.MULTILINE)
+    each = not events.groups
     calm = seconds if each else CALM_SECONDS if _adds_up(subject) else 0.0
     last, grew, has_said = told, begun, each
     while (now := time.monotonic()) - begun < 3 * seconds:
-        has_said = has_said or counted(subject, log.said_since(told)) is not None
+        has_said = has_said or bool(events.search(log.said_since(told)))
         if (size := log.size()) != last:
             last, grew = size, now
         if has_said and now - grew >= calm:
@@ -64,7 +70,17 @@ def await_word(
         if not attend():
             return True
         time.sleep(LOOK_SECONDS)
-    return has_said
+    return has_said or subject.temporality == "delta"
+
+
+def _number(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise ValueError(f"{text!r} is no number")
+    return found
 
 
 def _adds_up(subject: Subject) -> bool:

@@ -144,10 +144,7 @@ class SubjectProcess(ForeignAgent):
                 f"Its log is {self._log}.",
                 collector=self.name,
             )
-        if self._subject.page:
-            found = subject_count.counted(self._subject, self._paged())
-        else:
-            found = subject_count.of_log(self._subject, self._words, self._process.log_start)
+        found = self._counted()
         return {} if found is None else {"events": found}
 
     def flush(self) -> dict[str, Any]:
@@ -279,6 +276,15 @@ class SubjectProcess(ForeignAgent):
         """Whether it lives, once the controller was heard."""
         self._attend()
         return self._process.poll() is None
+
+    def _counted(self) -> float | None:
+        """What it says that it saw, on its page or in its log; None if nothing."""
+        try:
+            if self._subject.page:
+                return subject_count.counted(self._subject, self._paged())
+            return subject_count.of_log(self._subject, self._words, self._process.log_start)
+        except ValueError as error:
+            raise self._uncountable(error) from error
 
     def _paged(self) -> str:
         """What its page says now; nothing if it does not answer, which is told as no count."""

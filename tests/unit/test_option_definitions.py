@@ -47,6 +47,7 @@ def test_a_definition_is_all_it_takes(mine: str) -> None:
         ('way = "cluster"', 'way = "path"', "NAMESPACE/NAME"),
         ('method = "block"', 'method = "twin"', "its method is block"),
         ('method = "block"', "", "its method is block"),
+        ("events = ", 'temporality = "delta"\nevents = ', "temporality is of the numbers"),
         ("events = ", "ready = ", "no ready"),
         ('on = ["tell", "on"]\n', "", "option lacks on"),
         ('off = ["tell", "off"]', 'off = "tell off"', "option.off is a list"),

@@ -96,6 +96,15 @@ def test_one_that_counts_nothing_is_not_there(agent) -> None:
     assert "enabled in obs/agent" in caught.value.next_step
 
 
+def test_what_it_tells_in_no_number_is_said_in_words(agent) -> None:
+    ask = Controller()
+    one = agent(ask)
+    one._subject = dataclasses.replace(one._subject, events=r"^seen (.+)$")
+    ask.seen = "seen 1.2K"
+    with pytest.raises(CollectorError, match=r"saw cannot be counted: '1\.2K' is no"):
+        one.flush()
+
+
 def test_a_part_of_a_trial_without_it_in_which_it_was_is_none(mine: str) -> None:
     ask, spec = Controller(), SimpleNamespace(candidates=(_spec(mine),))
     testbed: Any = SimpleNamespace(ask=ask)

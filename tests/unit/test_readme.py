@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,6 +96,23 @@ def test_what_other_peoples_collectors_cost_is_that_of_the_published_runs(name: 
     expected = agents(ROOT / "reports/published" / name)
     assert expected in page, f"docs/others.md should say:\n{expected}"
     assert f"(../reports/published/{name}/report.md)" in page
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_how_long_that_took_and_of_what_it_was_are_those_of_the_runs(name: str) -> None:
+    """The minutes, and the CPU of a request without a collector in the arms of the run."""
+    folder = ROOT / "reports/published" / name
+    page = (ROOT / "docs/others.md").read_text()
+    told = page.partition(f"(../reports/published/{name}/report.md)")[0].rpartition("\n\n")[2]
+    (minutes,) = re.findall(r"(\d+) minutes", told)
+    assert int(minutes) == round(
+        json.loads((folder / "run.json").read_text())["spent_seconds"] / 60
+    )
+    least, most = re.findall(r"of (\d+)(?: to (\d+))? µs", told)[0]
+    rows = json.loads((folder / "report.json").read_text())["rows"]
+    levels = [row["level"] for row in rows if row["metric"] == "workload_cpu_us"]
+    assert min(levels) == pytest.approx(int(least), rel=0.05)
+    assert max(levels) == pytest.approx(int(most or least), rel=0.05)
 
 
 def test_readme_has_the_first_of_these_tables() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from harness.collectors import resolve
 from harness.linux import processes
+from harness.node import subject_count
 from harness.node.limited_log import KEPT, LimitedLog
 from harness.node.subject_count import await_word, counted, of_log
 from harness.wire.subject import Source, Subject, Temporality
@@ -71,6 +72,13 @@ def test_numbers_are_the_last_or_all_and_lines_are_events(
     assert counted(subject, text) == events
 
 
+@pytest.mark.parametrize("subject", [mine(r"seen(.*)$"), mine(r"seen(.*)$", "delta")])
+@pytest.mark.parametrize("said", ["", " 1,234", " nan", " -"])
+def test_what_is_no_number_is_not_taken_for_one(subject: Subject, said: str) -> None:
+    with pytest.raises(ValueError, match=rf"^'{said}' is no number$"):
+        counted(subject, f"seen{said}")
+
+
 @pytest.mark.parametrize(
     ("name", "text", "events"),
     [("bpfcc-syscount", BCC, 202), ("libbpf-syscount", BCC, 202), ("libbpf-tcplife", LIFE, 2)],
@@ -83,7 +91,7 @@ def test_tables_and_lines_of_tools_that_people_use_by_hand(
     assert counted(subject, text) == events
 
 
-@pytest.mark.parametrize("subject", [mine(r"^(\d+) of", "delta"), mine(r"^\d+ of")])
+@pytest.mark.parametrize("subject", [mine(r"^(\d+) of.*\n", "delta"), mine(r"^\d+ of")])
 def test_what_is_added_up_is_of_this_start_and_whole(
     subject: Subject, tmp_path: Path, log: LimitedLog
 ) -> None:
@@ -104,8 +112,15 @@ def test_what_is_added_up_is_of_this_start_and_whole(
     ],
 )
 def test_a_word_is_awaited_until_it_was_said_whole(
-    subject: Subject, said: list[str], seconds: float, told: float, tmp_path: Path, log: LimitedLog
+    subject: Subject,
+    said: list[str],
+    seconds: float,
+    told: float,
+    tmp_path: Path,
+    log: LimitedLog,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(subject_count, "CALM_SECONDS", 1.0)  # the machine may be busy
     go = tmp_path / "go"
     words = f"""import os, time
 print("ready", flush=True)
@@ -126,8 +141,20 @@ time.sleep(60)"""
         processes.stop(process)
 
 
+def test_a_table_that_is_left_out_where_nothing_is_new_is_not_missed(
+    tmp_path: Path, log: LimitedLog
+) -> None:
+    """As libbpf-tools' syscount of an idle service: what it told before is all that there was."""
+    subject = mine(r"^seen (\d+)$", "delta")
+    assert await_word(subject, log, 0.05, lambda: True)
+    assert of_log(subject, log, 0) is None  # it has never told of any: nobody knows that it would
+    say(tmp_path, "seen 3\n")
+    assert await_word(subject, log, 0.05, lambda: True)
+    assert of_log(subject, log, 0) == 3
+
+
 def test_who_says_nothing_or_has_ended_is_not_awaited_for_ever(log: LimitedLog) -> None:
     begun = time.monotonic()
-    assert not await_word(mine(r"^seen (\d+)$", "delta"), log, 0.05, lambda: True)
+    assert not await_word(mine(r"^seen (\d+)$"), log, 0.05, lambda: True)
     assert await_word(mine(r"^seen (\d+)$"), log, 1e6, lambda: False)
     assert time.monotonic() - begun < 60

@@ -144,3 +144,19 @@ def test_a_count_of_another_time_is_not_told(
     finally:
         processes.stop(one._process)
         one._words.close()
+
+
+def test_what_it_tells_in_no_number_is_said_in_words(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("seen 1,234\n")
+    one = SubjectProcess.__new__(SubjectProcess)
+    one._subject = Subject("process", Source("path", "x"), events=r"^seen (\S+)$")
+    one.name, one._log = "x", tmp_path / "log"
+    one._process = SimpleNamespace(poll=lambda: None, log_start=0)  # type: ignore[assignment]
+    one._words = LimitedLog(one._log, 0)
+    try:
+        with pytest.raises(CollectorError, match="'x' saw cannot be counted") as caught:
+            one.stats()
+        assert "'1,234' is no number" in caught.value.what
+        assert caught.value.collector == "x"
+    finally:
+        one._words.close()

@@ -81,5 +81,35 @@ def test_there_is_no_cost_of_an_event_where_none_was_counted(tmp_path: Path) -> 
     where = bill.workload, bill.arm, "bill_event_us"
     told = replace(found, rows=rows).missing(*where)
     assert told == "What it saw was not counted: there is no cost of an event."
+    none = replace(bill, metric="events_per_request", estimate=0.0)
+    saw = replace(found, rows=(*rows, none)).missing(*where)
+    assert (
+        saw == "It told of no event: there is no cost of one."
+    )  # as Elastic's of the JDK's server
     unknown = replace(found, rows=tuple(row for row in rows if row.metric != "bill_us"))
     assert "is not above nothing" in unknown.missing(*where)
+
+
+def test_of_several_collectors_and_of_a_part_of_one_no_event_has_a_cost(tmp_path: Path) -> None:
+    """None of these ran a program, as py-spy beside an agent in the service."""
+    found = summarize(synthetic.write(tmp_path / "run"))
+    bill = next(row for row in found.rows if row.metric == "bill_us")
+    rows = (bill, replace(bill, metric="startup_s"))
+    (own,) = (arm for arm in found.experiment.arms if arm.name == bill.arm)
+
+    def told(collectors: tuple[str, ...], option: bool) -> str:
+        arms = tuple(
+            replace(arm, collectors=collectors) if arm is own else arm
+            for arm in found.experiment.arms
+        )
+        kept = {name: {"name": name, "subject": {"option": {"on": []} if option else None}}
+                for name in collectors}  # fmt: skip
+        about = replace(found.about, collectors=kept)
+        whole = replace(
+            found, rows=rows, about=about, experiment=replace(found.experiment, arms=arms)
+        )
+        return whole.missing(bill.workload, bill.arm, "bill_event_us")
+
+    assert told(("a", "b"), False) == "Events of several collectors are of different kinds."
+    assert told(("a",), False).startswith("What it saw was not counted")
+    assert told(("a",), True).startswith("It is a part of an agent: it told of the whole node")
