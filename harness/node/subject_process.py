@@ -39,6 +39,7 @@ from harness.wire.spec import CollectorSpec
 
 READY_SECONDS = 30.0
 PAGE_SECONDS = 2.0
+WORDS_LINES = 3  # of its log, in an error
 CALM_SECONDS = 1.0  # without another program, it has loaded what it loads
 LOADING_SECONDS = 15.0
 HOOKS = ("tracepoint", "raw_tracepoint", "perf_event", "cgroup_skb")  # types that are a hook's name
@@ -102,7 +103,7 @@ class SubjectProcess(ForeignAgent):
             if self._process.poll() is not None:
                 raise UnavailableError(
                     f"Collector {self.name!r} ended before it was ready.",
-                    self._last_words(),
+                    self._words_of_failure(),
                     f"Its log is {self._log}.",
                     collector=self.name,
                 )
@@ -299,8 +300,15 @@ class SubjectProcess(ForeignAgent):
         return self._words.said()
 
     def _last_words(self) -> str:
-        said = " ".join(self._said().splitlines()[-3:])
+        said = " ".join(self._said().splitlines()[-WORDS_LINES:])
         return f"It said: {said}" if said else "It said nothing."
+
+    def _words_of_failure(self) -> str:
+        """Its first words, too: why a program cannot start stands above its traceback."""
+        lines = [line.strip() for line in self._said().splitlines() if line.strip()]
+        if len(lines) > 2 * WORDS_LINES:
+            lines[WORDS_LINES:-WORDS_LINES] = ["(...)"]
+        return f"It said: {' '.join(lines)}" if lines else "It said nothing."
 
     def _leavings(self) -> set[str]:
         return leavings.named(self._subject.leaves)

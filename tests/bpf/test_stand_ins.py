@@ -153,3 +153,21 @@ def test_one_that_does_not_take_what_it_is_told_says_why(
         assert "flag provided but not defined: --flag" in told.value.why
     finally:
         one.kill()
+
+
+def test_one_that_cannot_start_is_told_with_what_it_said_first(
+    tmp_path: Path, service: Service, sink: Sink
+) -> None:
+    """As BCC's tools do without the headers of a kernel: a traceback follows."""
+    words = "print('no headers'); print(*(f'frame {n}' for n in range(40)), sep='\\n'); 1 / 0"
+    definition = replace(resolve("beyla"), command=(sys.executable, "-c", words))
+    one = SubjectProcess(trials.collector(definition), _testbed(service, sink, tmp_path), tmp_path)
+    one.start()
+    try:
+        with pytest.raises(UnavailableError, match="ended before it was ready") as told:
+            one.await_ready()
+        assert "no headers" in told.value.why
+        assert "ZeroDivisionError" in told.value.why
+        assert "frame 20" not in told.value.why
+    finally:
+        one.kill()
