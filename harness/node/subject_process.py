@@ -103,14 +103,14 @@ class SubjectProcess(ForeignAgent):
             if self._process.poll() is not None:
                 raise UnavailableError(
                     f"Collector {self.name!r} ended before it was ready.",
-                    self._words_of_failure(),
+                    self._said_in_short(),
                     f"Its log is {self._log}.",
                     collector=self.name,
                 )
             if time.monotonic() - self._begun > READY_SECONDS:
                 raise CollectorError(
                     f"Collector {self.name!r} did not say that it is ready.",
-                    f"{self._awaited()} {self._last_words()}",
+                    f"{self._awaited()} {self._said_in_short()}",
                     f"Its log is {self._log}.",
                     collector=self.name,
                 )
@@ -141,7 +141,7 @@ class SubjectProcess(ForeignAgent):
         if self._process.poll() is not None:
             raise CollectorError(
                 f"Collector {self.name!r} ended while it was measured.",
-                self._last_words(),
+                self._said_in_short(),
                 f"Its log is {self._log}.",
                 collector=self.name,
             )
@@ -299,12 +299,8 @@ class SubjectProcess(ForeignAgent):
         """What is kept of what it said since this start, which may not be the first in a trial."""
         return self._words.said()
 
-    def _last_words(self) -> str:
-        said = " ".join(self._said().splitlines()[-WORDS_LINES:])
-        return f"It said: {said}" if said else "It said nothing."
-
-    def _words_of_failure(self) -> str:
-        """Its first words, too: why a program cannot start stands above its traceback."""
+    def _said_in_short(self) -> str:
+        """Its first words and its last: why a program cannot start stands above its traceback."""
         lines = [line.strip() for line in self._said().splitlines() if line.strip()]
         if len(lines) > 2 * WORDS_LINES:
             lines[WORDS_LINES:-WORDS_LINES] = ["(...)"]
