@@ -21,6 +21,7 @@ from harness.node.found import FoundService, attach, check_scope
 from harness.node.machine import Machine
 from harness.wire.spec import CollectorSpec, Found
 from harness.wire.telemetry import SIGNALS
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.e2e,
@@ -111,13 +112,6 @@ def answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def eventually(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < deadline, "it did not become true"
-        time.sleep(0.02)
-
-
 def watched(path: Path, **more: object) -> FoundService:
     return FoundService("x", "", path, path.stat().st_ino, **more)  # type: ignore[arg-type]
 
@@ -192,7 +186,7 @@ def test_a_service_that_does_not_answer_says_where_it_listens(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(found, "ANSWER_SECONDS", 0.0)
     spawn(*server(port), cgroup=group)
-    eventually(lambda: answers(port))
+    assert until(lambda: answers(port))
     with pytest.raises(WorkloadError, match=rf"nothing answers.*listen on 127.0.0.1:{port}"):
         attach(Found("x", "http://127.0.0.1:1/", cgroup=str(group)), target, ends)
 
@@ -230,7 +224,7 @@ def test_a_service_that_left_its_cgroup_is_named_and_ended(
 ) -> None:
     since = outside.now()
     spawn(sys.executable, "-c", OUTSIDE, str(root), *server(port), cgroup=group)
-    eventually(lambda: answers(port))
+    assert until(lambda: answers(port))
     with pytest.raises(InputError) as caught:
         outside.check_started(url(port), group, since)
     assert "(python3) of the cgroup /." in caught.value.what
@@ -243,7 +237,7 @@ def test_what_ran_before_the_command_is_not_ended(
     group: Path, root: Path, port: int, spawn: Spawn
 ) -> None:
     stranger = spawn(*server(port), cgroup=root)
-    eventually(lambda: answers(port))
+    assert until(lambda: answers(port))
     time.sleep(0.02)  # a clock tick, which is what /proc resolves
     since = outside.now()
     spawn("sleep", "600", cgroup=group)
@@ -263,7 +257,7 @@ def test_processes_are_lent_with_their_children_and_given_back(
 ) -> None:
     other = spawn("sleep", "600", cgroup=group)
     process = spawn("/usr/bin/python3", "-c", FORKS, str(port), cgroup=group)
-    eventually(lambda: answers(port))
+    assert until(lambda: answers(port))
     family = HOST.family(process.pid)
     assert len(family) == 2
     before = {key: path for key, path in HOST.cgroups(process.pid).items() if key != V2}
@@ -310,7 +304,7 @@ def test_a_service_in_the_root_is_lent_where_that_changes_nothing_for_it(
     root: Path, port: int, spawn: Spawn, target: Machine, ends: ExitStack
 ) -> None:
     process = spawn(*server(port), cgroup=root)
-    eventually(lambda: answers(port))
+    assert until(lambda: answers(port))
     asked = Found("x", url(port), pid=process.pid)
     if (root / "cgroup.subtree_control").read_text().strip():
         with pytest.raises(InputError, match="controllers"):

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,6 +19,7 @@ from harness.node import known_events, silence
 from harness.node.found import attach, check_scope
 from harness.node.machine import Machine
 from harness.wire.spec import Found
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.e2e,
@@ -53,13 +53,6 @@ def port() -> int:
         return int(probe.getsockname()[1])
 
 
-def eventually(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < deadline, "it did not become true"
-        time.sleep(0.02)
-
-
 @pytest.fixture
 def apart(root: Path, tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """A server in a network namespace of its own, and its address there."""
@@ -70,7 +63,7 @@ def apart(root: Path, tmp_path: Path) -> Iterator[tuple[Path, str]]:
     server = processes.spawn(argv, log=tmp_path / "log", cgroup=group)
     try:
         own = HOST.namespace("self", "net")
-        eventually(lambda: HOST.namespace(server.pid, "net") not in (0, own))
+        assert until(lambda: HOST.namespace(server.pid, "net") not in (0, own))
         inside = ["nsenter", f"--net=/proc/{server.pid}/ns/net", "ip"]
         ip = ["ip", "link", "add", here, "type", "veth", "peer", "name", there, "netns"]
         processes.run([*ip, str(server.pid)])
@@ -99,7 +92,7 @@ def test_who_listens_in_another_network_namespace_is_named(
     apart: tuple[Path, str], root: Path, tmp_path: Path
 ) -> None:
     group, address = apart
-    eventually(lambda: not silence.reason(f"http://{address}:8000/"))
+    assert until(lambda: not silence.reason(f"http://{address}:8000/"))
     (pid,) = cgroup.processes(group)
     empty = root / f"{NAME}-empty"
     cgroup.create(empty)
@@ -115,7 +108,7 @@ def test_who_listens_in_another_network_namespace_is_named(
 def test_a_probe_reaches_it_from_an_address_of_its_own(apart: tuple[Path, str]) -> None:
     group, address = apart
     url = f"http://{address}:8000/"
-    eventually(lambda: not silence.reason(url))
+    assert until(lambda: not silence.reason(url))
     own = HOST.namespace("thread-self", "net")
     assert known_events.connect(url, cgroup.processes(group)) == ""
     assert "failed" in known_events.connect(url, [])  # from here nobody answers to loopback
@@ -185,7 +178,7 @@ def test_a_container_of_runc_is_measured_where_it_is(
         assert check_scope(service.url, service.cgroup) == ""
     assert HOST.cgroups(pid)[V2] == f"/{NAME}-container"
     processes.run(["runc", "kill", NAME, "KILL"])
-    eventually(lambda: not service.alive())
+    assert until(lambda: not service.alive())
 
 
 @pytest.mark.parametrize("how", SHARED)
@@ -220,7 +213,7 @@ def test_the_container_that_answers_is_named_by_its_id(
     empty = root / f"{NAME}-empty"
     cgroup.create(empty)
     try:
-        eventually(lambda: not silence.reason(f"http://127.0.0.1:{port}/"))
+        assert until(lambda: not silence.reason(f"http://127.0.0.1:{port}/"))
         with pytest.raises(InputError) as caught:
             check_scope(f"http://127.0.0.1:{port}/", empty)
     finally:

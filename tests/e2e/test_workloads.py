@@ -25,6 +25,7 @@ from harness.node.machine import Machine
 from harness.node.service import SpawnedService
 from harness.plan import trials, workloads
 from harness.plan.workloads import Workload, address
+from tests import waiting
 
 pytestmark = pytest.mark.e2e
 SERVER = "import sys, http.server as h; h.test(h.SimpleHTTPRequestHandler, port=int(sys.argv[1]))"
@@ -108,7 +109,7 @@ def test_an_order_waits_for_an_upstream_over_a_connection_of_its_own(
         status, order = get(running.url, f"/api/orders/{number}")
         assert (status, json.loads(order)) == (200, {"id": number, "name": f"Order {number}"})
     assert time.monotonic() - began >= 2 * 0.01
-    assert lingering(upstream) - before >= 2
+    assert waiting.until(lambda: lingering(upstream) - before >= 2)  # closed after the answer
     assert get(running.url, "/api/orders/nobody")[0] == 404
 
 
@@ -170,7 +171,8 @@ def test_the_load_has_its_stated_mix_and_nothing_fails(
     made = record.read(tmp_path / "requests.npz")
     assert set(made.status.tolist()) == {200}
     assert Counter(made.route_names[each] for each in made.route) == weights
-    assert lingering(address(running.url)[1]) >= weights["/?close"]
+    closed = address(running.url)[1]
+    assert waiting.until(lambda: lingering(closed) >= weights["/?close"])
 
 
 def test_a_user_takes_as_long_as_the_database(running: SpawnedService) -> None:
