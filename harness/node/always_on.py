@@ -20,7 +20,7 @@ from harness.node import freshness, known_events, memory_log
 from harness.node.agent_process import AgentProcess, switch_all
 from harness.node.known_events import Known
 from harness.node.switch import injects
-from harness.node.testbed import Testbed, TrialLog, cpu_seconds
+from harness.node.testbed import Steady, Testbed, TrialLog, cpu_seconds
 from harness.wire.telemetry import SIGNALS, SPANS, Made
 
 
@@ -53,7 +53,7 @@ def run(
     if testbed.receiver.poll_seconds:  # the bill has waited
         told_before = [agent.stats() for agent in agents]
     since_ns, begun = time.monotonic_ns(), time.monotonic()
-    before = _cpu(testbed, agents)
+    before, begun_unix_ns = _cpu(testbed, agents), time.time_ns()
     testbed.driver.start(testbed.rate, requests)
     made: dict[Made, Known] = {}
     if agents:
@@ -67,6 +67,8 @@ def run(
     testbed.attend()
     seconds = time.monotonic() - begun
     after = _cpu(testbed, agents)
+    used = after[testbed.scope] - before[testbed.scope]
+    notes.steady = Steady(begun_unix_ns, time.time_ns(), used)
     _note_burnt(agents, told_before, notes)
     notes.add("steady_requests", summary.requests, "{request}")
     notes.add("steady_seconds", seconds, "s")
@@ -184,8 +186,8 @@ def _coverage(
     notes: TrialLog,
 ) -> None:
     """What of its signal arrived at the receiver beside what was made."""
-    if not (name := agent.spec.signal):
-        return
+    if not (name := agent.spec.signal) or (agent.spec.subject and agent.spec.subject.profile):
+        return  # what it writes into files is counted once they are whole: `profile_file`
     signal = SIGNALS[name]
     known = made[signal.made]
     if known.missing:

@@ -63,6 +63,15 @@ def cpu_seconds(cgroup: Path) -> float:
         return meter.read()["usage_seconds"]
 
 
+@dataclass(frozen=True)
+class Steady:
+    """From when until when the steady part lasted, and the service's CPU time meanwhile."""
+
+    begun_unix_ns: int
+    ended_unix_ns: int
+    cpu_seconds: float
+
+
 @dataclass
 class TrialLog:
     """Collects the values of a trial; `labels` are added to each."""
@@ -71,6 +80,7 @@ class TrialLog:
     values: list[Value] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    steady: Steady | None = None
 
     def of(self, role: str) -> TrialLog:
         """The same notes; what is noted through them is labelled with this role, if it has one."""

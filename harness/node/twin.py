@@ -17,7 +17,15 @@ from harness.load.record import Requests
 from harness.meters.edges import Edges
 from harness.meters.memory import anonymous_bytes, peak_rss_bytes, resident_bytes
 from harness.model import Window, WindowRow
-from harness.node import block, in_process, limited_log, requests, service, subject_files
+from harness.node import (
+    block,
+    in_process,
+    limited_log,
+    profile_file,
+    requests,
+    service,
+    subject_files,
+)
 from harness.node.agent_process import switch_all
 from harness.node.install import install
 from harness.node.switch import note_injected
@@ -91,6 +99,7 @@ def _with_and_without(
     assert collector is not None
     # entered before the services are started, so that it is left after they have ended
     own = stack.enter_context(subject_files.folder(testbed.machine.scratch, collector.name))
+    stack.callback(profile_file.note, collector, own, notes)
     log = stack.enter_context(
         limited_log.limited(folder / f"{CGROUP}.log", collector.name, notes.warn)
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from harness.analysis import caution, family, metrics, posts, sight
+from harness.analysis import caution, coverage, family, metrics, posts, sight
 from harness.analysis.account import PART
 from harness.analysis.summary import Summary
 from harness.model import BASELINE, Comparison
@@ -85,10 +85,19 @@ def half_blind(summary: Summary) -> str:
     more = f"; so it is, more or less, in {len(rows) - 1} more rows" if len(rows) > 1 else ""
     phrase = wording.arm_phrase(summary, row.arm)
     return (
-        f"{phrase[:1].upper()}{phrase[1:]} saw only {wording.plain(row.estimate)} % of {row.n:,} "
+        f"{phrase[:1].upper()}{phrase[1:]} saw only {_part(row, signal)} "
         f"{signal} of the {row.workload} service: what is told of it is the cost of seeing no "
         f"more{more}."
     )
+
+
+def _part(row: Comparison, signal: str) -> str:
+    """`71 % of 3,000`; where a few were expected as a count, as in the table."""
+    if not sight.is_expected(signal):
+        return f"{wording.plain(row.estimate)} % of {row.n:,}"
+    if row.n < coverage.ENOUGH:
+        return f"{round(row.estimate * row.n / 100):,} of about {row.n:,}"
+    return f"{wording.plain(row.estimate)} % of about {row.n:,}"
 
 
 def turned_away(summary: Summary) -> str:

@@ -85,7 +85,8 @@ class Subject:
     `option`: it is a part of what a cluster's DaemonSet does; `events` is looked for in what the
     `option` prints of what was seen. `daemonset`: it is a DaemonSet, which is moved to the node and
     away. `leaves` are the files, as patterns, that it may leave behind. `reach` says whom it makes
-    pay: the `service` alone, or all of the `host`.
+    pay: the `service` alone, or all of the `host`. `profile` is a pattern of the files in its
+    folder, in JFR's format, into which one within the service writes its samples.
     """
 
     kind: Kind
@@ -104,6 +105,7 @@ class Subject:
     program: str = ""
     ready_by: ReadyBy = "log"
     temporality: Temporality = "cumulative"
+    profile: str = ""
 
     @property
     def is_within(self) -> bool:

@@ -22,15 +22,18 @@ def test_who_saw_less_than_95_percent_is_named_in_the_first_sentences(tmp_path: 
     rows = [row for row in found.rows if not row.metric.startswith("coverage_percent")]
     seen = next(row for row in found.rows if row.metric == "coverage_percent[requests]")
 
-    def told(percent: float, high: float, metric: str = seen.metric) -> str:
-        row = replace(seen, metric=metric, estimate=percent, low=percent - 1, high=high, n=3000)
+    def told(percent: float, high: float, metric: str = seen.metric, n: int = 3000) -> str:
+        row = replace(seen, metric=metric, estimate=percent, low=percent - 1, high=high, n=n)
         return headline.verdict(replace(found, rows=(*rows, row)))
 
     words = f"saw only 71 % of 3,000 requests of the {seen.workload} service"
     assert words in told(71.0, 72.0)
     assert "saw only" not in told(94.0, 95.2)  # it may have been 95
     assert "saw only" not in told(100.0, 100.0)
-    assert "saw only" not in told(50.0, 60.0, "coverage_percent[samples]")  # an expectation
+    samples = "coverage_percent[samples]"  # an expectation: fewer of them are in order, to a half
+    assert "saw only" not in told(45.0, 60.0, samples)
+    assert "saw only 5.0 % of about 3,000 samples of the" in told(5.0, 6.0, samples)
+    assert f"saw only 3 of about 60 samples of the {seen.workload}" in told(5.0, 9.0, samples, 60)
     assert "saw none" in told(0.0, 0.1)
     assert "TLS" in told(0.0, 0.1)
     started = replace(seen, metric="startup_s", estimate=2.0)

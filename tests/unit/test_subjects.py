@@ -126,6 +126,27 @@ def test_a_wrong_definition_is_refused_in_words(
         subject.read(path)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (('"in-process"', '"process"'), "profile is of what runs within the service"),
+        (('"**/*.jfr"', '"profile.txt"'), "profile is a pattern of .jfr files in its folder"),
+        (('"**/*.jfr"', '"../*.jfr"'), "profile is a pattern of .jfr files in its folder"),
+        (('"**/*.jfr"', '"/*.jfr"'), "profile is a pattern of .jfr files in its folder"),
+        (("frequency = 50", ""), "profile needs telemetry.signal samples and a telemetry.freq"),
+        (('"samples"', '"connections"'), "profile needs telemetry.signal samples"),
+    ],
+)
+def test_a_wrong_profile_is_refused_in_words(
+    change: tuple[str, str], words: str, tmp_path: Path
+) -> None:
+    text = (subject.FOLDER / "jfr.toml").read_text()
+    assert change[0] in text
+    (tmp_path / "jfr.toml").write_text(text.replace(*change))
+    with pytest.raises(InputError, match=re.escape(words)):
+        subject.read(tmp_path / "jfr.toml")
+
+
 def test_what_runs_within_has_one_method_and_is_alone_in_its_process(folder: Path) -> None:
     (folder / "other.toml").write_text(defined.WITHIN.replace('"within"', '"other"', 1))
     for arm, words in (
