@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -24,10 +25,11 @@ def holder(port: int) -> str | None:
     if not inodes:
         return None
     for process in Path("/proc").glob("[0-9]*"):
-        if inodes & set(_sockets(process)):
-            name = (process / "comm").read_text(errors="replace").strip()
-            return f"process {process.name} ({name})"
-    return "a process that cannot be seen from here"
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if inodes & set(_sockets(process)):
+                name = (process / "comm").read_text(errors="replace").strip()
+                return f"process {process.name} ({name})"
+    return "a process that cannot be seen from here" if inodes & set(_listening(port)) else None
 
 
 def require_free(address: str, port: int, name: str) -> None:

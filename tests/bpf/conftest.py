@@ -7,7 +7,6 @@ import os
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,6 +26,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from harness.linux import cgroup, processes
 from harness.wire import control
 from tests.bpf.openers import Watched
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 READY_SECONDS = float(os.environ.get("HARNESS_READY_SECONDS", "60"))  # emulated CPUs take longer
@@ -98,18 +98,18 @@ class Service:
     def remove(self) -> None:
         for process in self.started:
             processes.stop(process)
-        _remove_cgroup(self.path)
+        remove_cgroup(self.path)
 
 
-def _remove_cgroup(path: Path) -> None:
-    for _ in range(200):  # a killed process leaves its cgroup a little later
-        try:
+def remove_cgroup(path: Path) -> None:
+    """Once it is empty: a killed process leaves its cgroup a little later."""
+
+    def is_gone() -> bool:
+        with contextlib.suppress(OSError):
             path.rmdir()
-        except OSError:
-            time.sleep(0.01)
-        else:
-            return
-    path.rmdir()
+        return not path.exists()
+
+    assert until(is_gone), f"{path} is not empty"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -254,7 +254,7 @@ class Agent:
     def stop(self) -> dict[str, Any]:
         reply = self.call("stop")
         self.client.close()
-        assert self.process.wait(10) == 0
+        assert self.process.wait(60) == 0
         return reply
 
 

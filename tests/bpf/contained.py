@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.linux import processes
+from tests.bpf.conftest import remove_cgroup
 from tests.otlp_profiles import Reader
 
 SERVER = Path(__file__).with_name("http_server.py")
@@ -55,13 +56,13 @@ class Container:
         self.process = processes.spawn(
             [sys.executable, str(SERVER), "127.0.0.1"], log=self.log, cgroup=self.path
         )
-        told = processes.announced(self.process, 30)
+        told = processes.announced(self.process, 60)
         assert told is not None, self.log.read_text()
         return int(told["port"])
 
     def run(self, *argv: str) -> int:
         """A program to its end; its exit code."""
-        return processes.spawn(argv, log=self.log, cgroup=self.path).wait(30)
+        return processes.spawn(argv, log=self.log, cgroup=self.path).wait(60)
 
     def connect(self, port: int) -> int:
         """A program that connects, to its end."""
@@ -72,19 +73,18 @@ class Container:
         """Open a file, and keep it open."""
         argv = [sys.executable, "-c", OPENER.format(secret=str(file))]
         self.process = processes.spawn(argv, log=self.log, cgroup=self.path)
-        assert processes.announced(self.process, 30) is not None
+        assert processes.announced(self.process, 60) is not None
 
     def burn(self, name: str) -> None:
         """Take CPU time in a function of this name from now on."""
         argv = [sys.executable, "-c", BURNER.format(name=name, seconds=1e9)]
         self.process = processes.spawn(argv, log=self.log, cgroup=self.path)
-        assert processes.announced(self.process, 30) is not None
+        assert processes.announced(self.process, 60) is not None
 
     def remove(self) -> None:
         if self.process is not None:
             processes.stop(self.process)
-        with contextlib.suppress(FileNotFoundError):
-            self.path.rmdir()
+        remove_cgroup(self.path)
 
 
 def reporting(folder: Path) -> str:
@@ -105,7 +105,7 @@ def watching(folder: Path) -> tuple[str, Path]:
 
 
 def ask(port: int, times: int) -> None:
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as client:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as client:
         for _ in range(times):
             client.request("GET", "/")
             client.getresponse().read()

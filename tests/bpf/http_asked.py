@@ -18,7 +18,7 @@ def serve(service: Any, host: str = "127.0.0.1") -> int:
 
 @contextmanager
 def connected(port: int) -> Iterator[http.client.HTTPConnection]:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
         yield connection
 
 

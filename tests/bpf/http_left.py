@@ -21,7 +21,7 @@ def serve(service: Any) -> int:
 
 def leave(port: int, path: str, *, read: bool = True, reset: bool = False) -> None:
     """Ask, wait for the end of the connection or not, and end it."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         while read and client.recv(4096):
             pass

@@ -29,6 +29,11 @@ def await_closed(port: int, client_port: int) -> None:
     assert until(lambda: _state(port, client_port) != _ESTABLISHED)
 
 
+def await_gone(port: int, client_port: int) -> None:
+    """Nothing is left of the server's end of a connection that its client closed first."""
+    assert until(lambda: _state(port, client_port) is None)
+
+
 def _state(port: int, peer_port: int) -> int | None:
     """Of the end that has this port; None if it has none any more."""
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:

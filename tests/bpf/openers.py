@@ -13,7 +13,7 @@ from typing import Any
 from harness.linux import processes
 from tests.waiting import until
 
-FOREVER_SECONDS = 10  # nobody waits for a whole second; a test says so when it is sure
+FOREVER_SECONDS = 60  # nobody waits for a whole second; a test says so when it is sure
 OPENERS = 5
 
 

@@ -82,7 +82,7 @@ def _push(told: dict[str, str]) -> None:
 def _post(url: str, body: bytes, encoding: str = "") -> None:
     headers = {"Content-Type": "application/x-protobuf", "Content-Encoding": encoding}
     request = urllib.request.Request(url, body, {k: v for k, v in headers.items() if v})
-    with urllib.request.urlopen(request, timeout=10):
+    with urllib.request.urlopen(request, timeout=60):
         pass
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.bpf.conftest import remove_cgroup
 from tests.bpf.contained import (
     BURNER,
     SERVER,
@@ -52,8 +52,7 @@ def make(service: Any, tmp_path: Path) -> Iterator[Make]:
     yield one
     for each in made:
         each.remove()
-    with contextlib.suppress(FileNotFoundError):
-        (service.path / POD).rmdir()
+    remove_cgroup(service.path / POD)
 
 
 def spans(receiver: Any) -> Counter[str]:

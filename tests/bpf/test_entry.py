@@ -21,6 +21,7 @@ from harness.agent.libbpf import Object
 from harness.agent.stimulus import STIMULI
 from harness.linux import processes
 from harness.meters import bpfstats
+from tests.waiting import until
 
 pytestmark = pytest.mark.bpf
 
@@ -150,13 +151,12 @@ def test_it_prints_json_and_leaves_nothing_behind(tmp_path: Path) -> None:
     with entry.own_cgroup() as cgroup:  # where it makes its own
         assert [path.name for path in cgroup.parent.glob("entry-*")] == [cgroup.name]
     assert not cgroup.exists()
-    for _ in range(500):  # the kernel frees them a little later
-        left = {each.name for each in bpfstats.programs() if each.id not in programs}
-        if not left & {"on_cgroup_skb", "on_tp_btf"}:
-            break
-        time.sleep(0.01)
-    else:
-        pytest.fail(f"still loaded: {left}")
+
+    def left() -> set[str]:
+        return {each.name for each in bpfstats.programs() if each.id not in programs}
+
+    # the kernel frees them a little later
+    assert until(lambda: not left() & {"on_cgroup_skb", "on_tp_btf"}), f"still loaded: {left()}"
 
 
 def test_the_cgroup_of_one_that_was_killed_is_removed(tmp_path: Path) -> None:

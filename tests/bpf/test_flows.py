@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import sys
-import time
 
 import pytest
 
 from harness.linux import processes
+from tests.bpf.conftest import remove_cgroup
 from tests.bpf.connecting import (
     counted,
     exchange,
@@ -19,6 +19,8 @@ from tests.bpf.connecting import (
     start_server,
     total,
 )
+from tests.bpf.loopback import await_gone
+from tests.waiting import until
 
 pytestmark = pytest.mark.bpf
 
@@ -62,7 +64,7 @@ def test_23_connections_and_their_bytes(service, start_agent, receiver):
 def test_connections_that_the_service_makes(service, make_service, start_agent, receiver):
     port = start_server(make_service("other"))
     agent = start_agent("flows")
-    assert service.start(sys.executable, "-c", CLIENT, str(port), "23").wait(20) == 0
+    assert service.start(sys.executable, "-c", CLIENT, str(port), "23").wait(60) == 0
     flush_until(agent, lambda: counted(receiver) == (23, 23))
     assert counted(receiver) == (23, 23)
     assert io(receiver) == (23 * 991, 23 * 100)
@@ -121,7 +123,8 @@ def test_off_sees_nothing(service, start_agent, receiver):
     for _ in range(23):
         with socket.create_connection(("127.0.0.1", port)) as connection:
             exchange(connection, 10)
-    time.sleep(0.05)
+            own_port = connection.getsockname()[1]
+        await_gone(port, own_port)
     agent.call("on")
     agent.call("flush")
     assert counted(receiver) == (0, 0)
@@ -133,7 +136,8 @@ def test_other_cgroups_are_not_seen(service, make_service, start_agent, receiver
     for _ in range(23):
         with socket.create_connection(("127.0.0.1", port)) as connection:
             exchange(connection, 10)
-    time.sleep(0.05)
+            own_port = connection.getsockname()[1]
+        await_gone(port, own_port)
     agent.call("flush")
     assert counted(receiver) == (0, 0)
     assert agent.call("stats")["events"] == 0
@@ -146,12 +150,7 @@ def child(service):
     yield folder
     for process in service.started:
         processes.stop(process)
-    for _ in range(100):  # it is empty a little later
-        try:
-            folder.rmdir()
-            return
-        except OSError:
-            time.sleep(0.01)
+    remove_cgroup(folder)
 
 
 def test_a_child_cgroup_belongs_to_the_service(service, child, start_agent, receiver):
@@ -199,7 +198,9 @@ def test_peers_that_are_gone_make_room_for_others(service, start_agent, receiver
     made = 0
 
     def await_counted(number: int) -> None:
-        flush_until(agent, lambda: counted(receiver) == (number, number))
+        """By one flush, once all are closed: by the next ones they would be at rest."""
+        assert until(lambda: agent.call("stats")["events"] == 2 * number)
+        agent.call("flush")
         assert counted(receiver) == (number, number)
 
     for network in range(10, 14):

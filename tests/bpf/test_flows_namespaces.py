@@ -61,14 +61,14 @@ class Client:
     def end(self) -> None:
         """Let it send the second one and go."""
         os.kill(self.process.pid, signal.SIGUSR1)
-        assert self.process.wait(20) == 0
+        assert self.process.wait(60) == 0
 
 
 def client(of: Any, port: int, inside: int | None = None) -> Client:
     """A client in the cgroup of a service, in the network namespace of the process `inside`."""
     enter = () if inside is None else ("nsenter", f"--net=/proc/{inside}/ns/net")
     process = of.start(*enter, sys.executable, "-c", CLIENT, str(port))
-    assert processes.announced(process, 30) is not None, process.log.read_text()
+    assert processes.announced(process, 60) is not None, process.log.read_text()
     return Client(process)
 
 
@@ -129,7 +129,7 @@ def test_a_port_is_that_of_one_network_namespace(
     agent = start_agent("flows", "--off", "--interval=3600")
     enter = ("nsenter", f"--net=/proc/{there.started[-1].pid}/ns/net")
     process = service.start(*enter, sys.executable, "-c", program, str(port), str(taken))
-    assert processes.announced(process, 30) is not None, process.log.read_text()
+    assert processes.announced(process, 60) is not None, process.log.read_text()
     agent.call("on")
     Client(process).end()
     flush_until(agent, lambda: counted(receiver) == (1, 1))

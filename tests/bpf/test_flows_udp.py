@@ -31,7 +31,7 @@ with socket.socket(family, socket.SOCK_DGRAM) as server:
 CLIENT = """
 import socket, sys
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-    client.settimeout(20)
+    client.settimeout(60)
     for size in range(100, 100 + int(sys.argv[2])):
         client.sendto(b"x" * size, ("127.0.0.1", int(sys.argv[1])))
         client.recvfrom(65536)
@@ -69,7 +69,7 @@ def well_known() -> int:
 @pytest.fixture
 def client() -> Iterator[socket.socket]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-        one.settimeout(20)
+        one.settimeout(60)
         yield one
 
 
@@ -116,7 +116,7 @@ def test_datagrams_of_a_client_that_is_not_connected(
     other = make_service("other")
     port = other.serve(sys.executable, "-c", SERVER, "127.0.0.1", str(well_known()))
     agent = start_agent("flows", "--udp=on")
-    assert service.start(sys.executable, "-c", CLIENT, str(port), "23").wait(20) == 0
+    assert service.start(sys.executable, "-c", CLIENT, str(port), "23").wait(60) == 0
     agent.call("flush")
     assert datagrams(receiver, **{"udp.role": "client", "network.peer.port": port}) == (23, 23)
     assert datagrams(receiver) == (23, 23)
@@ -138,7 +138,7 @@ def test_ipv6_and_large_datagrams(service: Any, start_agent: Any, receiver: Any)
     port = service.serve(sys.executable, "-c", SERVER, "::1", str(well_known()))
     agent = start_agent("flows", "--udp=on")
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
-        client.settimeout(20)
+        client.settimeout(60)
         client.sendto(b"x" * 6000, ("::1", port))
         assert len(client.recv(65536)) == 60000
     agent.call("flush")
@@ -152,7 +152,7 @@ def test_datagrams_behind_extension_headers(service: Any, start_agent: Any, rece
     agent = start_agent("flows", "--udp=on")
     options = bytes([0, 0, 1, 4, 0, 0, 0, 0])  # one of padding; the kernel fills in what follows
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
-        client.settimeout(20)
+        client.settimeout(60)
         client.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_DSTOPTS, options)
         for size in range(100, 123):
             client.sendto(b"x" * size, ("::1", port))
@@ -175,7 +175,7 @@ def test_datagrams_that_are_sent_as_one_are_counted_one_by_one(
     client.bind(("127.0.0.1", 0))
     agent = start_agent("flows", "--udp=on")
     port = client.getsockname()[1]
-    assert service.start(sys.executable, "-c", program, str(port)).wait(20) == 0
+    assert service.start(sys.executable, "-c", program, str(port)).wait(60) == 0
     assert [len(client.recv(2000)) for _ in range(10)] == 9 * [100] + [50]
     agent.call("flush")
     assert datagrams(receiver) == (0, 10)
@@ -207,7 +207,7 @@ def test_raw_sockets_add_nothing(
     agent = start_agent("flows", "--udp=on")
     ask(client, port, range(100, 105))
     ask(client, other, range(100, 105))
-    until(lambda: "sent" in service.log.read_text())
+    assert until(lambda: "sent" in service.log.read_text())
     agent.call("flush")
     assert datagrams(receiver, **{"udp.role": "server"}) == (5, 5)
     assert datagrams(receiver) == (5, 5)

@@ -21,7 +21,7 @@ OWN = {"harness.collector": "http", "harness.service": "shop"}
 
 def serve(service: Any, requests: int) -> None:
     port = service.serve(sys.executable, str(SERVER), "127.0.0.1")
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
         for _ in range(requests):
             connection.request("GET", "/")
             connection.getresponse().read()
@@ -59,7 +59,8 @@ def test_cpu_memory_events_and_runs(start_agent: Any, receiver: Any, service: An
         runs.pop(name, None)
     assert min(runs.values()) >= 23  # a segment at least for each request and each response
     times = told(receiver, "bpf.program.run.time", "bpf.program.name")
-    assert all(0 < times[name] / runs[name] < 1e-3 for name in runs)
+    # of some microseconds; who has the CPU may lose it to others for much longer
+    assert all(0 < times[name] / runs[name] < 0.05 for name in runs)
 
 
 def test_it_is_told_before_anything_was_seen(start_agent: Any, receiver: Any) -> None:

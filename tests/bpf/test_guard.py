@@ -57,7 +57,7 @@ def secret(tmp_path):
 def test_23_executions(service, start_agent, receiver):
     agent = start_agent("guard")
     process = service.start(sys.executable, "-c", EXECUTE, "23")
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     counts = agent.call("flush")
     executed = logs(receiver, "process.exec")
     assert len(executed) == 24
@@ -82,7 +82,7 @@ def test_23_connects_become_one_record(service, start_agent, receiver, listener)
     port = listener.getsockname()[1]
     agent = start_agent("guard", "--drain", "100")
     process = service.start(sys.executable, "-c", CONNECT, str(port), "23", "127.0.0.1")
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     agent.call("flush")
     (connect,) = logs(receiver, "network.connect")
     assert connect == {
@@ -109,7 +109,7 @@ def test_connects_over_ipv6(service, start_agent, receiver):
         port = listening.getsockname()[1]
         agent = start_agent("guard", "--drain", "100")
         process = service.start(sys.executable, "-c", CONNECT, str(port), "3", "::1")
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
         agent.call("flush")
     (connect,) = logs(receiver, "network.connect")
     assert connect["network.peer.address"] == "::1"
@@ -119,7 +119,7 @@ def test_connects_over_ipv6(service, start_agent, receiver):
 def test_public_leaves_private_peers_out(tmp_path, service, start_agent, receiver, listener):
     agent = start_agent("guard", *policy(tmp_path, ("connect", "public", "report")))
     port = str(listener.getsockname()[1])
-    assert service.start(sys.executable, "-c", CONNECT, port, "3", "127.0.0.1").wait(20) == 0
+    assert service.start(sys.executable, "-c", CONNECT, port, "3", "127.0.0.1").wait(60) == 0
     assert agent.call("flush")["events"] == 0
     assert logs(receiver, "network.connect") == []
 
@@ -127,7 +127,7 @@ def test_public_leaves_private_peers_out(tmp_path, service, start_agent, receive
 def test_a_sensitive_file_is_reported_with_who_opened_it(service, start_agent, receiver):
     agent = start_agent("guard")
     process = service.start("/bin/cat", "/etc/shadow")
-    assert process.wait(5) == 0
+    assert process.wait(60) == 0
     processes.run(["/bin/cat", "/etc/shadow"])  # somebody else
     agent.call("flush")
     (opened,) = logs(receiver, "file.open")
@@ -141,7 +141,7 @@ def test_a_sensitive_file_is_reported_with_who_opened_it(service, start_agent, r
 def test_23_openers_that_end_at_once(service, start_agent, receiver, secret):
     agent = start_agent("guard", *policy(secret.parent, ("open", str(secret), "report")))
     argv = (sys.executable, "-c", FORK_AND_READ, str(secret), "23")
-    assert service.start(*argv).wait(20) == 0
+    assert service.start(*argv).wait(60) == 0
     processes.run(argv)
     agent.call("flush")
     opened = logs(receiver, "file.open")
@@ -154,7 +154,7 @@ def test_files_can_be_watched_besides_those_of_the_default(
 ):
     agent = start_agent("guard", "--watch", f"{tmp_path}/secre*")
     argv = (sys.executable, "-c", FORK_AND_READ, str(secret), "23")
-    assert service.start(*argv).wait(20) == 0
+    assert service.start(*argv).wait(60) == 0
     agent.call("flush")
     opened = logs(receiver, "file.open")
     assert len(opened) == 23
@@ -168,16 +168,16 @@ def test_a_kill_rule_ends_a_shell_in_the_cgroup_only(tmp_path, service, start_ag
     marker = tmp_path / "marker"
     (tmp_path / "link").symlink_to("/bin/sh")
     for spelling in ("/bin/sh", "/usr/bin/../bin/sh", str(tmp_path / "link")):
-        assert service.start(spelling, "-c", f"echo ran > {marker}").wait(5) == -9
+        assert service.start(spelling, "-c", f"echo ran > {marker}").wait(60) == -9
     assert not marker.exists()
-    assert service.start("/bin/true").wait(5) == 0
+    assert service.start("/bin/true").wait(60) == 0
     assert processes.run(["/bin/sh", "-c", "exit 7"], check=False).returncode == 7
     agent.call("flush")
     killed = logs(receiver, "process.exec")
     assert [each["guard.action"] for each in killed] == ["kill"] * 3
     assert {each["process.executable.path"] for each in killed} == {os.path.realpath("/bin/sh")}
     agent.call("off")
-    assert service.start("/bin/sh", "-c", "exit 7").wait(5) == 7
+    assert service.start("/bin/sh", "-c", "exit 7").wait(60) == 7
 
 
 @pytest.mark.parametrize("names", [["n" * 200] * 4, ["d"] * 300])
@@ -186,7 +186,7 @@ def test_a_long_way_down_is_no_way_out(names, tmp_path, service, start_agent, re
     folder = tmp_path.joinpath(*names)
     folder.mkdir(parents=True)
     shutil.copy("/bin/true", folder / "program")
-    assert service.start(str(folder / "program")).wait(5) == -9
+    assert service.start(str(folder / "program")).wait(60) == -9
     agent.call("flush")
     (killed,) = logs(receiver, "process.exec")
     assert str(folder / "program").startswith(killed["process.executable.path"])
@@ -208,10 +208,10 @@ def test_the_longest_pattern_decides(tmp_path, service, start_agent, receiver):
             ("exec", "*/miner", "kill"),
         ),
     )
-    assert service.start(str(folder / "any")).wait(5) == -9
-    assert service.start(str(folder / "good")).wait(5) == 0
-    assert service.start(str(tmp_path / "miner")).wait(5) == -9
-    assert service.start("/bin/true").wait(5) == 0
+    assert service.start(str(folder / "any")).wait(60) == -9
+    assert service.start(str(folder / "good")).wait(60) == 0
+    assert service.start(str(tmp_path / "miner")).wait(60) == -9
+    assert service.start("/bin/true").wait(60) == 0
     agent.call("flush")
     seen = [(each["guard.rule"], each["guard.action"]) for each in logs(receiver, "process.exec")]
     assert seen == [("r1", "kill"), ("r3", "kill"), ("r0", "report")]
@@ -222,7 +222,7 @@ def test_a_kill_rule_for_a_file_leaves_others_unharmed(service, start_agent, rec
     thief = service.start("/bin/cat", str(secret))
     for _ in range(23):
         assert processes.run(["/bin/cat", str(secret)]).stdout == "secret\n"
-    assert thief.wait(5) == -9
+    assert thief.wait(60) == -9
     assert thief.log.read_text() == ""
     agent.call("flush")
     (opened,) = logs(receiver, "file.open")
@@ -230,14 +230,14 @@ def test_a_kill_rule_for_a_file_leaves_others_unharmed(service, start_agent, rec
     assert opened["file.path"] == str(secret)
     assert opened["guard.action"] == "kill"
     agent.call("off")
-    assert service.start("/bin/cat", str(secret)).wait(5) == 0
+    assert service.start("/bin/cat", str(secret)).wait(60) == 0
 
 
 def test_a_dead_agent_blocks_nobody(service, start_agent, secret):
     agent = start_agent("guard", *policy(secret.parent, ("open", str(secret), "kill")))
     agent.process.kill()
-    agent.process.wait(5)
-    assert service.start("/bin/cat", str(secret)).wait(5) == 0
+    agent.process.wait(60)
+    assert service.start("/bin/cat", str(secret)).wait(60) == 0
 
 
 def test_a_kill_rule_for_a_connection(tmp_path, service, start_agent, receiver, listener):
@@ -250,10 +250,11 @@ try:
 except PermissionError:
     time.sleep(20)
 """
-    assert service.start(sys.executable, "-c", code).wait(10) == -9
+    assert service.start(sys.executable, "-c", code).wait(60) == -9
     listener.settimeout(0.1)
     with pytest.raises(TimeoutError):
         listener.accept()
+    listener.settimeout(60)
     with socket.create_connection(("127.0.0.1", port)):  # not of the cgroup
         listener.accept()[0].close()
     agent.call("flush")
@@ -271,11 +272,11 @@ def test_off_sees_and_does_nothing(service, start_agent, receiver, secret, liste
 
     def act() -> None:
         port = str(listener.getsockname()[1])
-        assert service.start(sys.executable, "-c", CONNECT, port, "3", "127.0.0.1").wait(20) == 0
-        assert service.start("/bin/cat", str(secret)).wait(5) == 0
+        assert service.start(sys.executable, "-c", CONNECT, port, "3", "127.0.0.1").wait(60) == 0
+        assert service.start("/bin/cat", str(secret)).wait(60) == 0
 
     act()
-    assert service.start("/bin/true").wait(5) == 0
+    assert service.start("/bin/true").wait(60) == 0
     assert agent.call("flush")["events"] == 0
     agent.call("on")
     act()
@@ -312,7 +313,7 @@ def test_a_wrong_policy_is_told(tmp_path, service, launch, receiver):
     process, ready = launch(
         tmp_path / "log", "guard", socket_path, service.path, receiver.url, *option
     )
-    assert process.wait(10) == 2
+    assert process.wait(60) == 2
     processes.stop(process)
     assert ready["ready"] is False
     assert "execute" in ready["what"]

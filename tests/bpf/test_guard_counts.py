@@ -141,7 +141,7 @@ def test_who_opened_is_told_though_the_first_thread_had_ended_long_before(
     agent.call("flush")
     agent.process.send_signal(signal.SIGSTOP)  # it looks when the process is gone
     go.touch()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     agent.process.send_signal(signal.SIGCONT)
     counts = agent.call("flush")
     (opened,) = logs(receiver, "file.open")
@@ -243,15 +243,15 @@ def test_a_slot_that_a_program_is_in_is_left_alone(
     mine = (1).to_bytes(8, sys.byteorder) + b"\xab" * (slots.value_size - 8)
     first, second = (number.to_bytes(4, sys.byteorder) for number in (0, 1))
     slots.update(first, mine)
-    assert service.start("/bin/true").wait(10) == 0
+    assert service.start("/bin/true").wait(60) == 0
     assert slots.lookup(first) == mine
     assert numbers() == (1, 0)
     slots.update(second, mine)
-    assert service.start("/bin/true").wait(10) == 0
+    assert service.start("/bin/true").wait(60) == 0
     assert slots.lookup(first) == slots.lookup(second) == mine
     assert numbers() == (1, 1)
     slots.update(first, bytes(slots.value_size))
     for _ in range(3):
-        assert service.start("/bin/true").wait(10) == 0
+        assert service.start("/bin/true").wait(60) == 0
     assert numbers() == (4, 1)
     assert slots.lookup(second) == mine

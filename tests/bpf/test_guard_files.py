@@ -80,7 +80,7 @@ def start(start_through: Any) -> Callable[..., control.Client]:
 
 
 def killed(service: Any, secret: Path) -> bool:
-    return bool(service.start("/bin/cat", str(secret)).wait(10) == -signal.SIGKILL)
+    return bool(service.start("/bin/cat", str(secret)).wait(60) == -signal.SIGKILL)
 
 
 @pytest.mark.parametrize("hook", hooks())
@@ -156,7 +156,7 @@ def test_links_are_followed_in_the_root_that_they_are_in(
     service.serve(sys.executable, "-S", "-c", HOLD, str(root))
     client = start(hook, ("open", "/etc/secret-*", "kill"), folder=tmp_path)
     opener = (sys.executable, "-S", "-c", OPEN_IN_ROOT, str(root), "/etc/secret-of-a-test")
-    assert service.start(*opener).wait(10) == -signal.SIGKILL
+    assert service.start(*opener).wait(60) == -signal.SIGKILL
     assert processes.run(["/bin/cat", str(root / "own")]).stdout == "secret\n"
     client.call("flush")
     (opened,) = logs(receiver, "file.open")
@@ -176,7 +176,7 @@ def test_another_process_with_the_number_of_one_that_ended_is_not_taken_for_it(
     secret.write_text("secret\n")
     client = start("fanotify", ("open", str(secret), "report"), folder=tmp_path)
     first = service.start("/bin/cat", str(secret))
-    first.wait(10)
+    first.wait(60)
     client.call("flush")
     assert len(logs(receiver, "file.open")) == 1
 
@@ -203,8 +203,8 @@ def test_a_file_system_that_never_answers_holds_up_no_event(
     client.call("flush")
     flag.touch()
     assert until(lambda: client.call("flush")["errors"] == 0 and Path(f"{flag}.seen").exists())
-    assert service.start("/bin/true").wait(10) == -signal.SIGKILL
-    assert service.start("/bin/cat", "/dev/null").wait(10) == 0
+    assert service.start("/bin/true").wait(60) == -signal.SIGKILL
+    assert service.start("/bin/cat", "/dev/null").wait(60) == 0
     client.call("flush")
     told = [each["guard.action"] for each in logs(receiver, "process.exec")]
     assert told == ["kill", "report"]

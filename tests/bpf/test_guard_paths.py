@@ -67,7 +67,7 @@ def python(service: Any) -> Callable[..., int]:
     """Run a piece of Python in the cgroup to its end; its exit code."""
 
     def run(code: str, *words: str) -> int:
-        return int(service.start(sys.executable, "-S", "-c", code, *words).wait(20))
+        return int(service.start(sys.executable, "-S", "-c", code, *words).wait(60))
 
     return run
 
@@ -123,9 +123,9 @@ def test_a_script_elsewhere_is_told_with_its_interpreter_and_runs(
     agent = start_agent("guard", *policy(jail.parent, *rules))
     good = jail.parent / "good.sh"
     shutil.copy(jail / "evil.sh", good)
-    assert service.start(str(good), str(jail.parent / "ran")).wait(10) == 0
+    assert service.start(str(good), str(jail.parent / "ran")).wait(60) == 0
     assert (jail.parent / "ran").read_text() == "ran\n"
-    assert service.start("/bin/true").wait(10) == 0
+    assert service.start("/bin/true").wait(60) == 0
     agent.call("flush")
     script, program = logs(receiver, "process.exec")
     assert script["process.script.path"] == str(good)
@@ -138,7 +138,7 @@ def test_the_interpreter_is_judged_as_well(
 ) -> None:
     rules = ("exec", "/bin/sh", "kill"), ("exec", f"{jail}/*", "report")
     agent = start_agent("guard", *policy(jail.parent, *rules))
-    assert service.start(str(jail / "evil.sh"), str(jail / "ran")).wait(10) == -9
+    assert service.start(str(jail / "evil.sh"), str(jail / "ran")).wait(60) == -9
     agent.call("flush")
     (script,) = logs(receiver, "process.exec")
     assert script["guard.rule"] == "r0"
@@ -171,7 +171,7 @@ def test_what_a_loader_starts_is_judged(
     options: tuple[str, ...],
 ) -> None:
     agent = start_agent("guard", *policy(jail.parent, ("exec", f"{jail}/*", "kill")))
-    assert service.start(loader, *options, str(jail / "evil")).wait(10) == -9
+    assert service.start(loader, *options, str(jail / "evil")).wait(60) == -9
     agent.call("flush")
     (started,) = logs(receiver, "process.exec")
     assert started["process.executable.path"] == os.path.realpath(loader)
@@ -184,8 +184,8 @@ def test_a_loader_may_start_others_and_its_arguments_are_no_programs(
 ) -> None:
     rules = ("exec", f"{jail}/*", "kill"), ("exec", "*", "report")
     agent = start_agent("guard", *policy(jail.parent, *rules))
-    assert service.start(loader, "/bin/true", str(jail / "evil")).wait(10) == 0
-    assert service.start(loader, "--help").wait(10) == 0
+    assert service.start(loader, "/bin/true", str(jail / "evil")).wait(60) == 0
+    assert service.start(loader, "--help").wait(60) == 0
     agent.call("flush")
     started, helped = logs(receiver, "process.exec")
     assert started["process.script.path"] == "/bin/true"
@@ -268,7 +268,7 @@ def test_what_does_not_fit_into_an_event_is_said_to_be_cut(
         [str(folder / "evil")],
         [str(folder / "evil.sh"), "/dev/null"],
     ):
-        assert service.start(*argv).wait(10) == 0
+        assert service.start(*argv).wait(60) == 0
     agent.call("flush")
     whole, args, path, script = logs(receiver, "process.exec")
     assert "guard.truncated" not in whole

@@ -99,7 +99,7 @@ def ask(service: Any) -> Callable[[int], None]:
     port = service.serve(sys.executable, str(SERVER), "127.0.0.1")
 
     def requests(times: int) -> None:
-        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
             for _ in range(times):
                 connection.request("GET", "/")
                 connection.getresponse().read()
@@ -155,7 +155,7 @@ def test_each_is_switched_by_itself(
     together.call("flows", "on")
     ask(7)
     assert together.call("http", "flush")["events"] == 23
-    assert together.call("flows", "flush")["events"] >= 2  # opened and closed
+    assert until(lambda: together.call("flows", "flush")["events"] >= 2)  # opened and closed
 
 
 def test_one_that_is_stopped_is_unloaded_and_the_last_ends_the_process(
@@ -169,14 +169,14 @@ def test_one_that_is_stopped_is_unloaded_and_the_last_ends_the_process(
     ask(23)
     assert together.call("http", "flush")["events"] == 23
     together.call("http", "stop")
-    assert together.process.wait(10) == 0
-    assert not loaded(together.ready)
+    assert together.process.wait(60) == 0
+    assert until(lambda: not loaded(together.ready))
 
 
 def test_a_signal_ends_all_with_their_clients_connected(host: Callable[..., Together]) -> None:
     together = host(("http", "flows", "guard"))
     together.process.send_signal(signal.SIGTERM)
-    assert together.process.wait(10) == 0
+    assert together.process.wait(60) == 0
     assert until(lambda: not loaded(together.ready))
 
 
@@ -229,8 +229,8 @@ def test_what_a_thread_that_is_held_up_uses_is_not_freed(
     assert together.call("flows", "flush")["errors"] == 0
     for other in {"guard", "profile", "flows"} - {name}:
         together.call(other, "stop")
-    assert together.process.wait(10) == 0
-    assert not loaded(together.ready)
+    assert together.process.wait(60) == 0
+    assert until(lambda: not loaded(together.ready))
 
 
 def test_telemetry_and_cost_are_told_of_each_and_the_rest_once(
@@ -243,7 +243,7 @@ def test_telemetry_and_cost_are_told_of_each_and_the_rest_once(
     assert until(lambda: set(told(receiver, "process.cpu.time")) == whose)
     assert set(told(receiver, "process.memory.usage")) == {(both, f"{both}@here")}
     assert set(told(receiver, "harness.agent.events")) == whose - {(both, f"{both}@here")}
-    assert until(lambda: told(receiver, "harness.agent.events")["http", "http@here"] == 23)
+    assert until(lambda: told(receiver, "harness.agent.events").get(("http", "http@here")) == 23)
     assert until(lambda: len(receiver.spans) == 23)
 
 
@@ -256,9 +256,8 @@ def test_what_a_collector_burns_is_its_own(host: Callable[..., Together], receiv
 
     assert until(lambda: burnt() > 1)
     seconds = burnt()
-    assert until(
-        lambda: told(receiver, "process.cpu.time")["inject", "inject@here"] > seconds - 0.1
-    )
+    whose = "inject", "inject@here"
+    assert until(lambda: told(receiver, "process.cpu.time").get(whose, 0) > seconds - 0.1)
     others = {
         whose: spent
         for (whose, _), spent in told(receiver, "process.cpu.time").items()
@@ -274,7 +273,7 @@ def test_one_socket_for_several_is_refused(
     process, line = launch(
         tmp_path / "log", "http+flows", tmp_path / "s", service.path, "http://127.0.0.1:9"
     )
-    assert process.wait(10) == 2
+    assert process.wait(60) == 2
     assert "is one socket for 2 collectors" in line["what"]
 
 

@@ -168,7 +168,7 @@ def test_a_chunked_response_is_one_request_of_what_was_transferred(
 def test_100_continue_is_not_the_response(start_agent: Any, receiver: Any, port: int) -> None:
     agent = start_agent("http", "--sample", "1")
     for _ in range(23):
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
             client.sendall(
                 b"POST /upload HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
                 b"Content-Length: 4\r\nExpect: 100-continue\r\n\r\n"
@@ -238,7 +238,7 @@ def test_a_request_cut_by_off_leaves_no_false_duration(
     start_agent: Any, receiver: Any, service: Any, port: int
 ) -> None:
     agent = start_agent("http")
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         client.sendall(b"POST /cut HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n")
         agent.call("off")
         agent.call("on")
@@ -300,7 +300,7 @@ def test_raw_sockets_add_nothing(
     service.serve(sys.executable, "-c", RAW)
     agent = start_agent("http")
     for each in (port, other):
-        with closing(http.client.HTTPConnection("127.0.0.1", each, timeout=10)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", each, timeout=60)) as connection:
             for _ in range(5):
                 ask(connection, "GET", "/bytes/7")
     counts = agent.call("flush")

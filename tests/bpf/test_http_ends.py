@@ -59,7 +59,7 @@ def test_what_is_never_answered_takes_no_room_of_routes(
         leave(unanswered, f"/x{number}x", read=False, reset=True)
     head = b"POST /upload HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
     for whole in (True, False):
-        with socket.create_connection(("127.0.0.1", unanswered), timeout=10) as client:
+        with socket.create_connection(("127.0.0.1", unanswered), timeout=60) as client:
             client.sendall(head + (b"0\r\n\r\n" if whole else b"5\r\nhe"))
             if whole:
                 assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
@@ -106,7 +106,7 @@ def test_a_chunked_request_has_the_size_of_what_was_received(
     body = b"".join(b"%x\r\n%s\r\n" % (n, b"x" * n) for n in (5, 70_000, 1)) + b"0\r\n\r\n"
     agent = start_agent("http", "--sample", "1")
     for half in (False, True):
-        with socket.create_connection(("127.0.0.1", unanswered), timeout=10) as client:
+        with socket.create_connection(("127.0.0.1", unanswered), timeout=60) as client:
             client.sendall(b"POST /upload HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
             if half:
                 client.shutdown(socket.SHUT_WR)
@@ -124,7 +124,7 @@ def test_a_response_that_still_leaves_when_the_server_closes_is_whole(
     for before, path in enumerate(["/large", "/endless", "/torn_large"] * 3):
         with socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            client.settimeout(10)
+            client.settimeout(60)
             client.connect(("127.0.0.1", unanswered))
             client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             await_closed(unanswered, client.getsockname()[1])
@@ -154,7 +154,7 @@ def test_a_response_whose_client_resets_the_connection_is_no_whole_one(
             with socket.socket() as client:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                 reset_at_close(client)
-                client.settimeout(10)
+                client.settimeout(60)
                 client.connect(("127.0.0.1", unanswered))
                 client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
                 assert client.recv(1) == b"H"
@@ -177,7 +177,7 @@ def test_requests_of_a_server_that_is_killed(
     start_agent: Any, receiver: Any, service: Any, unanswered: int
 ) -> None:
     agent = start_agent("http")
-    clients = [socket.create_connection(("127.0.0.1", unanswered), timeout=10) for _ in range(23)]
+    clients = [socket.create_connection(("127.0.0.1", unanswered), timeout=60) for _ in range(23)]
     for client in clients:
         client.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
         client.recv(4096)  # it was accepted: who was not has no socket to be released
@@ -206,7 +206,7 @@ def test_requests_that_wait_to_be_accepted_when_their_server_is_killed_or_their_
     agent = start_agent("http", "--sample", "1")
     for _ in range(5):
         leave(port, "/impatient", read=False, reset=True)
-    clients = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(23)]
+    clients = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(23)]
     for client in clients:
         client.sendall(b"GET /queued HTTP/1.1\r\nHost: x\r\n\r\n")
         await_received(client)
@@ -228,7 +228,7 @@ def test_a_duration_is_that_of_the_whole_response(
     start_agent: Any, receiver: Any, unanswered: int
 ) -> None:
     agent = start_agent("http", "--sample", "1")
-    with socket.create_connection(("127.0.0.1", unanswered), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", unanswered), timeout=60) as client:
         client.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
         client.recv(4096)
         assert agent.call("flush")["events"] == 0

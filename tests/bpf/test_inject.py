@@ -14,6 +14,7 @@ import pytest
 
 from harness.linux import processes
 from harness.meters import bpfstats
+from tests.waiting import until
 
 pytestmark = pytest.mark.bpf
 
@@ -24,7 +25,7 @@ RESPONSES = 200
 @pytest.fixture
 def connection(service: Any) -> Iterator[http.client.HTTPConnection]:
     port = service.serve(sys.executable, str(SERVER), "127.0.0.1")
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
         yield connection
 
 
@@ -83,12 +84,16 @@ def test_what_is_told_is_what_the_kernel_counts(start_agent: Any, connection: An
     """The program's run time, as the kernel has it, holds what was burnt and little more."""
     agent = start_agent("inject", "--ns", "50000")
     (number,) = [program["id"] for program in agent.ready["programs"]]
+    shares, ran, burnt, events = [], 0, 0, 0
     with bpfstats.StatsEnabled():
-        ask(connection)
-        stats = agent.call("stats")
-        (program,) = [each for each in bpfstats.programs() if each.id == number]
-    assert stats["injected_ns"] < program.run_time_ns < 1.05 * stats["injected_ns"]
-    assert program.run_cnt >= stats["injected_events"]  # segments without payload run it too
+        for _ in range(10):  # an interrupt may spoil a few
+            ask(connection, RESPONSES // 10)
+            stats = agent.call("stats")
+            (program,) = [each for each in bpfstats.programs() if each.id == number]
+            shares.append((program.run_time_ns - ran) / (stats["injected_ns"] - burnt))
+            assert program.run_cnt >= stats["injected_events"] > events  # other segments, too
+            ran, burnt, events = program.run_time_ns, stats["injected_ns"], stats["injected_events"]
+    assert 1 < min(shares) < 1.05
 
 
 def test_no_nanoseconds_burn_nothing_and_still_count(start_agent: Any, connection: Any) -> None:
@@ -125,7 +130,7 @@ def test_it_burns_where_an_option_is_asked_for(start_agent: Any, service: Any) -
     """For each of so many calls, which answer as they would without it."""
     agent = start_agent("inject", "--ns", "20000", "--at", "getsockopt")
     assert agent.ready["hooks"] == ["cgroup/getsockopt"]
-    assert processes.ended(service.start(sys.executable, "-S", "-c", LARGE), 10) == 0
+    assert processes.ended(service.start(sys.executable, "-S", "-c", LARGE), 60) == 0
     stats = agent.call("stats")
     assert 101 <= stats["injected_events"] <= 106  # the interpreter may make some
     assert stats["injected_ns"] >= 20_000 * stats["injected_events"]
@@ -164,15 +169,19 @@ def test_other_cgroups_pay_nothing(
 
 def test_the_agent_tells_what_it_burns_itself(start_agent: Any) -> None:
     agent = start_agent("inject", "--agent-percent", "30", "--off")
-    before, process = agent.call("stats"), cpu_seconds(agent.process.pid)
-    on = agent.call("on")
-    time.sleep(1)
-    off = agent.call("off")
-    told = agent.call("stats")["agent_burnt_seconds"] - before["agent_burnt_seconds"]
-    seconds = (off["at_ns"] - on["at_ns"]) / 1e9
-    assert told < 0.3 * seconds + 0.01
-    assert told > 0.2 * seconds  # neighbours may keep it from a CPU
-    assert told <= cpu_seconds(agent.process.pid) - process
+
+    def share() -> float:
+        before, process = agent.call("stats"), cpu_seconds(agent.process.pid)
+        on = agent.call("on")
+        time.sleep(1)
+        off = agent.call("off")
+        told = float(agent.call("stats")["agent_burnt_seconds"] - before["agent_burnt_seconds"])
+        seconds = (off["at_ns"] - on["at_ns"]) / 1e9
+        assert told < 0.3 * seconds + 0.01
+        assert told <= cpu_seconds(agent.process.pid) - process
+        return told / seconds
+
+    assert until(lambda: share() > 0.2)  # neighbours may keep it from a CPU
     assert "agent/cpu@30%" in agent.ready["hooks"]
 
 
@@ -192,12 +201,9 @@ def test_it_leaves_nothing_behind(start_agent: Any, service: Any) -> None:
     agent = start_agent("inject", "--ns", "1000", "--agent-percent", "100")
     assert agent.stop()["detach_seconds"] > 0
     (number,) = [program["id"] for program in agent.ready["programs"]]
-    for _ in range(500):  # the kernel frees it a little later
-        if processes.run(["bpftool", "prog", "show", "id", str(number)], check=False).returncode:
-            break
-        time.sleep(0.01)
-    else:
-        pytest.fail("the program is still loaded")
+    argv = ["bpftool", "prog", "show", "id", str(number)]
+    # the kernel frees it a little later
+    assert until(lambda: processes.run(argv, check=False).returncode), "it is still loaded"
     shown = processes.run(["bpftool", "cgroup", "show", str(service.path)], check=False)
     assert "burn" not in shown.stdout
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -19,6 +18,7 @@ from harness.meters.coverage import count
 from harness.model import Part
 from harness.node.agent_process import AgentProcess, switch_all
 from harness.plan import trials
+from tests.waiting import until
 
 pytestmark = pytest.mark.bpf
 
@@ -46,7 +46,7 @@ def spool(tmp_path: Path) -> Path:
 def sink(tmp_path: Path, spool: Path) -> Iterator[str]:
     argv = [sys.executable, "-m", "harness.stack.sink", "--spool", str(spool)]
     process = processes.spawn(argv, log=tmp_path / "sink.log")
-    ready = processes.announced(process, 30)
+    ready = processes.announced(process, 60)
     assert ready is not None
     yield f"http://127.0.0.1:{ready['port']}"
     processes.stop(process)
@@ -82,7 +82,7 @@ def start(
 
 def ask(service: Any, times: int) -> None:
     port = service.serve(sys.executable, str(SERVER), "127.0.0.1")
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
         for _ in range(times):
             connection.request("GET", "/status/204")
             connection.getresponse().read()
@@ -104,7 +104,6 @@ def test_two_instances_and_an_external_one_are_told_apart(
     agents[0].switch(False)
     ask(service, 7)
     spans = {agent.name: agent.flush()["spans"] for agent in agents}
-    time.sleep(0.1)
     seen = {
         agent.name: count(
             spool,
@@ -124,6 +123,7 @@ def test_inject_is_started_as_asked(start: Callable[..., list[AgentProcess]], se
     burning, counting = start("inject:ns=20000", "inject:ns=0,agent_percent=10")
     switch_all([burning, counting], True)
     ask(service, 23)
+    assert until(lambda: counting.stats()["agent_burnt_seconds"] > 0)
     switch_all([burning, counting], False)
     told, none = burning.stats(), counting.stats()
     assert 23 <= told["injected_events"] == none["injected_events"] <= 1.2 * 23

@@ -14,6 +14,7 @@ import pytest
 
 from harness.agent import pprof
 from harness.linux import processes
+from tests.waiting import until
 
 pytestmark = pytest.mark.bpf
 
@@ -50,9 +51,9 @@ def test_a_process_of_any_name_opens_a_file(
     secret.write_text("secret\n")
     agent = start_agent("guard", *policy(tmp_path, "open", str(secret), action))
     opener = service.start(sys.executable, "-c", code, str(secret))
-    opener.wait(10)
-    assert processes.run(["/bin/cat", str(secret)], timeout=10).stdout == "secret\n"
-    agent.call("flush")
+    opener.wait(60)
+    assert processes.run(["/bin/cat", str(secret)], timeout=60).stdout == "secret\n"
+    assert until(lambda: agent.call("flush") and logs(receiver, "file.open"))
     (opened,) = logs(receiver, "file.open")
     assert opened["process.executable.name"] == TOLD
     assert opened["guard.action"] == action
@@ -67,8 +68,9 @@ def test_a_file_of_any_name_is_opened(
     with open(secret, "w"):
         pass
     agent = start_agent("guard", *policy(tmp_path, "open", f"{tmp_path}/secret-*", action))
-    assert service.start("/bin/cat", os.fsdecode(secret)).wait(10) == (0, -9)[action == "kill"]
-    agent.call("flush")
+    assert service.start("/bin/cat", os.fsdecode(secret)).wait(60) == (0, -9)[action == "kill"]
+    # who is denied it is killed first, and told then
+    assert until(lambda: agent.call("flush") and logs(receiver, "file.open"))
     (opened,) = logs(receiver, "file.open")
     assert opened["file.path"] == f"{tmp_path}/secret-{TOLD}"
     assert opened["guard.rule"] == "rule-1"
@@ -80,7 +82,7 @@ def test_a_program_of_any_name_and_arguments_is_executed(
     program = os.fsencode(tmp_path) + b"/" + ODD
     shutil.copy(b"/bin/true", program)
     agent = start_agent("guard", *policy(tmp_path, "exec", f"{tmp_path}/*"))
-    assert service.start(os.fsdecode(program), os.fsdecode(ODD)).wait(10) == 0
+    assert service.start(os.fsdecode(program), os.fsdecode(ODD)).wait(60) == 0
     agent.call("flush")
     (executed,) = logs(receiver, "process.exec")
     assert executed["process.executable.path"] == f"{tmp_path}/{TOLD}"
@@ -92,7 +94,7 @@ def test_a_process_of_any_name_connects(
 ) -> None:
     agent = start_agent("guard", *policy(tmp_path, "connect", "127.0.0.0/8"))
     port = service.serve(sys.executable, str(SERVER), "127.0.0.1")
-    assert service.start(sys.executable, "-c", CONNECT, str(port)).wait(20) == 0
+    assert service.start(sys.executable, "-c", CONNECT, str(port)).wait(60) == 0
     agent.call("flush")
     (connected,) = logs(receiver, "network.connect")
     assert connected["process.executable.name"] == TOLD
@@ -125,7 +127,7 @@ def odd_service(make_service: Any) -> Any:
 def test_a_cgroup_of_any_name_is_traced(odd_service: Any, start_agent: Any, name: str) -> None:
     agent = start_agent(name, cgroup=odd_service.path)
     port = odd_service.serve(sys.executable, str(SERVER), "127.0.0.1")
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
         for _ in range(23):
             connection.request("GET", "/")
             connection.getresponse().read()
@@ -142,7 +144,7 @@ def test_a_script_of_any_name_is_executed(
         file.write("#!/bin/sh\n")
     os.chmod(script, 0o755)
     agent = start_agent("guard", *policy(tmp_path, "exec", "*"))
-    assert service.start(os.fsdecode(script)).wait(10) == 0
+    assert service.start(os.fsdecode(script)).wait(60) == 0
     agent.call("flush")
     (executed,) = logs(receiver, "process.exec")
     assert executed["process.script.path"] == f"{tmp_path}/{TOLD}"

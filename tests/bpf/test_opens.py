@@ -69,14 +69,14 @@ class Hung:
         found = self._mark(group, path) if self._after or not held_up else None
         if held_up:
             self.asked.set()
-            self.answers.wait(30)
+            self.answers.wait(120)
         return found or self._mark(group, path)
 
 
 def ends(step: Callable[[], object]) -> bool:
     thread = threading.Thread(target=step, daemon=True)
     thread.start()
-    thread.join(10)
+    thread.join(60)
     return not thread.is_alive()
 
 
@@ -90,7 +90,7 @@ def test_nobody_waits_for_a_file_system_and_no_mark_is_left_when_it_is_off(
     hung = Hung(monkeypatch, secret)
     marking = threading.Thread(target=watching.watch, args=(files(secret),), daemon=True)
     marking.start()
-    assert hung.asked.wait(10)
+    assert hung.asked.wait(60)
     assert ends(watching.collect)
     assert ends(watching.destroy)
     left: list[int] = []
@@ -102,7 +102,7 @@ def test_nobody_waits_for_a_file_system_and_no_mark_is_left_when_it_is_off(
         assert ends(watching.close)
         assert left == []  # its number could be another file's, which would be marked
     hung.answers.set()
-    marking.join(10)
+    marking.join(60)
     assert (left if closes else [marks(watching)]) == [0]
     assert Path(f"/proc/self/fd/{watching._told.fd}").exists() is not closes
 
@@ -119,14 +119,14 @@ def test_what_is_held_up_holds_up_no_other_file_and_is_marked_in_the_end(
     hung = Hung(monkeypatch, secret, after)
     marking = threading.Thread(target=watching.watch, args=(files(secret, other),), daemon=True)
     marking.start()
-    assert hung.asked.wait(10)
+    assert hung.asked.wait(60)
     for _ in range(3):
         assert ends(watching.destroy)
         assert marks(watching) == 0
         assert ends(watching.attach)
         assert marks(watching) == 1
     hung.answers.set()
-    marking.join(10)
+    marking.join(60)
     assert marks(watching) == 2
 
 
@@ -169,13 +169,13 @@ class HungAnswerer:
         found = self._mark(answerer, paths)
         if not self.asked.is_set():
             self.asked.set()
-            self.answers.wait(30)
+            self.answers.wait(120)
         return found
 
 
 def denied(service: Any, path: Path) -> bool:
     """Whether somebody of the cgroup is."""
-    return bool(service.start("/bin/cat", str(path)).wait(30) == -signal.SIGKILL)
+    return bool(service.start("/bin/cat", str(path)).wait(60) == -signal.SIGKILL)
 
 
 @pytest.mark.parametrize("ending", ["off", "off and on", "closed"])
@@ -192,14 +192,14 @@ def test_who_denies_is_as_it_was_wanted_while_it_was_held_up(
         hung = HungAnswerer(monkeypatch)
         marking = threading.Thread(target=denier.mark, args=([str(secret)],), daemon=True)
         marking.start()
-        assert hung.asked.wait(10)
+        assert hung.asked.wait(60)
         assert ends(denier.denials)
         assert ends(lambda: denier.revive([str(secret)]))
         assert ends(denier.close if ending == "closed" else denier.switch_off)
         if ending == "off and on":
             denier.switch_on()
         hung.answers.set()
-        marking.join(10)
+        marking.join(60)
         assert denied(service, secret) is (ending == "off and on")
         assert Path(f"/proc/{pid}").exists() is (ending != "closed")
         assert denier.mark([str(secret)]).keys() == (

@@ -28,6 +28,6 @@ TOLD_BY_NUMBER = (
 def test_what_is_told_by_number_is_the_same_in_a_namespace(name: str) -> None:
     argv = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
     argv += [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/bpf/{name}"]
-    done = processes.run(argv, check=False, timeout=120, cwd=ROOT)
+    done = processes.run(argv, check=False, timeout=600, cwd=ROOT)
     assert done.returncode == 0, done.stdout
     assert "1 passed" in done.stdout

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from harness.node import needs
 from harness.plan import trials
 from harness.wire import codec
 from harness.wire.spec import Needs
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.bpf,
@@ -49,7 +49,5 @@ def test_probes_agree_with_the_perf_units_of_the_kernel(name: str) -> None:
 def test_no_probe_stays_loaded() -> None:
     for name in bpf_features.PROBES:
         bpf_features.refusal(name)
-    deadline = time.monotonic() + 10  # the kernel frees programs after a grace period
-    while any(each.name == bpf_features.NAME for each in bpfstats.programs()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    # the kernel frees programs after a grace period
+    assert until(lambda: all(each.name != bpf_features.NAME for each in bpfstats.programs()))

@@ -47,7 +47,7 @@ def loaded() -> Iterator[int]:
 def holder(tmp_path: Path) -> Iterator[processes.Process]:
     """A process that loaded a program."""
     process = processes.spawn([sys.executable, "-c", HOLDER], log=tmp_path / "log")
-    assert processes.announced(process, 30), (tmp_path / "log").read_text()
+    assert processes.announced(process, 60), (tmp_path / "log").read_text()
     yield process
     processes.stop(process)
 

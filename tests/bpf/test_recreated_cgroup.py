@@ -23,7 +23,7 @@ BUSY = "n = 10_000_000\nwhile n:\n    n -= 1"
 
 def ask(service: Any, times: int) -> None:
     port = service.serve(sys.executable, str(SERVER), "127.0.0.1")
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
         for _ in range(times):
             connection.request("GET", "/")
             connection.getresponse().read()
@@ -98,11 +98,11 @@ def test_guard_watches_the_new_one(
     agent = start_agent("guard", "--policy", str(tmp_path / "policy.toml"))
     restart(service)
     assert noticed(agent)
-    assert service.start("/bin/cat", f"{tmp_path}/secret").wait(10) == 0
+    assert service.start("/bin/cat", f"{tmp_path}/secret").wait(60) == 0
     with socket.create_server(("127.0.0.1", 0)) as listening:
         address = listening.getsockname()
         code = f"import socket; socket.create_connection({address!r}).close()"
-        assert service.start(sys.executable, "-c", code).wait(20) == 0
+        assert service.start(sys.executable, "-c", code).wait(60) == 0
     agent.call("flush")
     seen = {log.event_name for log in receiver.logs}
     assert seen == {"process.exec", "file.open", "network.connect"}

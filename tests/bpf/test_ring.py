@@ -29,7 +29,7 @@ def test_spans_are_drained_before_their_time_when_a_quarter_of_the_ring_waits(
     port = service.serve(sys.executable, str(SERVER), "127.0.0.1")
     quarter = RING_BYTES // SPAN_BYTES // 4
     asked = 0
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
 
         def ask(times: int) -> None:
             nonlocal asked
@@ -83,5 +83,5 @@ def test_a_size_that_no_ring_has_is_refused(
         tmp_path / "log", "http", tmp_path / "s", service.path, "http://127.0.0.1:9",
         "--ring-kib", kib,
     )  # fmt: skip
-    assert process.wait(10) == 2
+    assert process.wait(60) == 2
     assert line["what"] == f"--ring-kib {kib} is no size of a ring buffer."

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from harness.linux import processes
+from tests.bpf.conftest import remove_cgroup
 from tests.bpf.contained import (
     SERVER,
     Container,
@@ -61,8 +62,7 @@ def make(service: Any, tmp_path: Path) -> Iterator[Make]:
     yield one
     for each in made:
         each.remove()
-        with contextlib.suppress(FileNotFoundError):
-            each.path.parent.rmdir()
+        remove_cgroup(each.path.parent)
 
 
 def events(agent: Any, port: int) -> int:
@@ -89,9 +89,9 @@ def test_responses_of_a_pod_that_is_selected_no_more_are_not_lost(
     start_agent: Any, make: Make, api: Api
 ) -> None:
     """On a connection that was known when it was selected."""
+    port = make(SHOP).serve()  # what is new is seen a little later
     agent = start_agent("http", "--containers", f"--kubernetes-api={api.url}", *SELECTED)
-    port = make(SHOP).serve()
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as client:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as client:
 
         def more() -> int:
             before = agent.call("stats")["events"]
@@ -109,9 +109,10 @@ def test_responses_of_a_pod_that_is_selected_no_more_are_not_lost(
 def test_without_containers_told_apart_selected_pods_are_seen_only(
     start_agent: Any, receiver: Any, make: Make, api: Api
 ) -> None:
+    ports = [make(uid).serve() for uid in (SHOP, TEST)]
     agent = start_agent("http", f"--kubernetes-api={api.url}", *SELECTED)
-    for uid in (SHOP, TEST):
-        ask(make(uid).serve(), 3)
+    for port in ports:
+        ask(port, 3)
     assert agent.call("flush")["events"] == 3
 
 
@@ -120,7 +121,7 @@ def test_pods_that_come_go_and_change_their_labels_are_followed(
 ) -> None:
     agent = start_agent("http", "--containers", f"--kubernetes-api={api.url}", *SELECTED)
     shop, test = make(SHOP).serve(), make(TEST).serve()
-    assert (events(agent, shop), events(agent, test)) == (1, 0)
+    assert until(lambda: (events(agent, shop), events(agent, test)) == (1, 0))
     api.put(SHOP, "shop", app="go", tier="test")
     api.put(TEST, "shop", app="go")
     assert until(lambda: (events(agent, shop), events(agent, test)) == (0, 1))
@@ -153,7 +154,7 @@ def test_connections_that_are_open_when_their_pod_is_selected_are_found(
     agent = start_agent("flows", "--containers", f"--kubernetes-api={api.url}", *SELECTED)
     test = make(TEST)
     port = test.serve()
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as client:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as client:
         client.request("GET", "/")
         client.getresponse().read()
         agent.call("flush")
@@ -175,9 +176,9 @@ def io(receiver: Any) -> int:
 def test_connections_of_a_pod_that_is_selected_no_more_are_counted_no_more(
     start_agent: Any, receiver: Any, make: Make, api: Api
 ) -> None:
-    agent = start_agent("flows", "--containers", f"--kubernetes-api={api.url}", *SELECTED)
     port = make(SHOP).serve()
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as client:
+    agent = start_agent("flows", "--containers", f"--kubernetes-api={api.url}", *SELECTED)
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as client:
 
         def more() -> int:
             before = io(receiver)

@@ -37,7 +37,7 @@ class Sick:
     def start(self) -> None:
         argv = [sys.executable, "-m", "harness.stack.sink", "--spool", str(self.spool)]
         self._process = processes.spawn([*argv, "--port", str(self.port)], log=self._log)
-        ready = processes.announced(self._process, 30)
+        ready = processes.announced(self._process, 60)
         assert ready is not None, self._log.read_text()
         self.port = ready["port"]
 
@@ -45,7 +45,7 @@ class Sick:
         processes.stop(self._process, grace_seconds=0)
 
     def ask(self, method: str, path: str, **body: Any) -> Any:
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)) as client:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as client:
             client.request(method, path, json.dumps(body))
             response = client.getresponse()
             assert response.status == 200
@@ -71,7 +71,7 @@ def ask(service: Any) -> Callable[[int], None]:
     port = service.serve(sys.executable, str(SERVER), "127.0.0.1")
 
     def requests(times: int) -> None:
-        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
             for _ in range(times):
                 connection.request("GET", "/status/204")
                 connection.getresponse().read()

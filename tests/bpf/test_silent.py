@@ -61,7 +61,7 @@ def test_guard_starts_and_watches_what_answers_and_the_rest_when_it_does(
         client = start("guard", *policy(tmp_path, *rules), "--open-hook", hook)
         said = (tmp_path / "agent.log").read_text()
         assert f"{dead}/secret (fuse mounted at {dead}) does not answer" in said
-        assert until(lambda: service.start("/bin/cat", str(secret)).wait(30) == -signal.SIGKILL)
+        assert until(lambda: service.start("/bin/cat", str(secret)).wait(60) == -signal.SIGKILL)
         for _ in range(3):
             client.call("flush")
         assert client.call("stats").get("answerer_restarts", 0) == 0
@@ -73,7 +73,7 @@ def test_guard_starts_and_watches_what_answers_and_the_rest_when_it_does(
     assert until(lambda: "answer again" in log.read_text())
 
     def seen() -> bool:
-        service.start("/bin/cat", str(dead / "secret")).wait(30)
+        service.start("/bin/cat", str(dead / "secret")).wait(60)
         client.call("flush")
         told = logs(receiver, "file.open")
         return any(each["file.path"] == str(dead / "secret") for each in told)
@@ -147,7 +147,7 @@ def test_a_root_that_does_not_answer_is_known_all_the_same(tmp_path: Path) -> No
     with silent.mounted(tmp_path):
         thread = threading.Thread(target=look, daemon=True)
         thread.start()
-        thread.join(30)
+        thread.join(60)
         assert not thread.is_alive()
     assert len(found) == 2
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from harness.node.subject_process import SubjectProcess
 from harness.plan import trials
 from tests.bpf.conftest import READY_SECONDS, Service
 from tests.bpf.stand_in import PROGRAMS, SAMPLES, SPANS, TETRAGON, install
+from tests.waiting import until
 
 pytestmark = pytest.mark.bpf
 
@@ -89,17 +89,13 @@ def _testbed(service: Service, sink: Sink, scratch: Path) -> Any:
 
 def _await_count(sink: Sink, part: Part, signal: str, wanted: int) -> float:
     """What arrived, once it is as much as is wanted, or after some time."""
-    deadline = time.monotonic() + READY_SECONDS
-    while (found := count(sink.spool, part, signal)) < wanted and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return found
+    until(lambda: count(sink.spool, part, signal) >= wanted, READY_SECONDS)
+    return count(sink.spool, part, signal)
 
 
 def _await_words(one: SubjectProcess) -> None:
     """A definition that knows no line that says so takes it to be ready after a second."""
-    deadline = time.monotonic() + READY_SECONDS
-    while not one._said() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    until(lambda: bool(one._said()), READY_SECONDS)
 
 
 def test_each_of_them_has_a_program_that_stands_for_it() -> None:

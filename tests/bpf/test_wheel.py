@@ -44,7 +44,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of an environment with the wheel, and with what others are needed for it."""
     folder = tmp_path_factory.mktemp("environment")
-    processes.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], timeout=60)
+    processes.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], timeout=300)
     (packages,) = folder.glob("lib/python*/site-packages")
     words = ["--no-deps", "--no-index", "--no-compile", "--target", str(packages), str(wheel)]
     processes.run(

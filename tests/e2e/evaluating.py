@@ -16,6 +16,7 @@ from harness.plan import experiment
 from harness.plan.experiment import Experiment
 from harness.results.run import Run
 from harness.targets.local import Local
+from tests.waiting import until
 
 SHORT = """
 warmup_seconds = 0.5
@@ -54,15 +55,23 @@ collectors = ["http"]
 
 def clean_machine() -> Iterator[None]:
     """Whatever happens meanwhile leaves the machine as it was."""
-    before = _traces()
+    before, programs = _traces(), _programs()
     yield
     assert machine.leftovers() == [], machine.leftovers()
     left = _traces() - before
     assert not left, sorted(left)
+    # the kernel frees programs a little later
+    assert until(lambda: not _programs() - programs), sorted(_programs() - programs)
+
+
+def _programs() -> set[str]:
+    """BPF programs."""
+    told = json.loads(processes.run(["bpftool", "prog", "list", "-j"]).stdout or "[]")
+    return {f"program {each['id']} {each.get('name')}" for each in told}
 
 
 def _traces() -> set[str]:
-    """Our cgroups, scratch folders, mounts and BPF programs, and every process of ours."""
+    """Our cgroups, scratch folders and mounts, and every process of ours."""
     mounts = {
         line.split()[4]
         for line in Path("/proc/self/mountinfo").read_text().splitlines()
@@ -72,14 +81,12 @@ def _traces() -> set[str]:
     scratch = {
         str(path) for path in (*Path("/run/harness").glob("*"), *Path("/var/tmp").glob("harness-*"))
     }
-    programs = json.loads(processes.run(["bpftool", "prog", "list", "-j"]).stdout or "[]")
     left = {
         f"process {path.parent.name}: {line}"
         for path in Path("/proc").glob("[0-9]*/cmdline")
         if _is_ours(line := _command_line(path))
     }
-    traces = mounts | cgroups | scratch | left
-    return traces | {f"program {p['id']} {p.get('name')}" for p in programs}
+    return mounts | cgroups | scratch | left
 
 
 def _command_line(path: Path) -> str:

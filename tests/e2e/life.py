@@ -112,7 +112,7 @@ def _ready(process: processes.Process) -> dict[str, Any]:
 
 def _use(port: int) -> None:
     """A connection with a few requests, one of which fails."""
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as client:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as client:
         for path in PATHS:
             client.request("GET", path)
             client.getresponse().read()
@@ -122,7 +122,7 @@ def _execute(place: Path, port: int, folder: Path) -> None:
     """Something that a service does not do every day: it runs a program that connects."""
     code = f"import socket; socket.create_connection(('127.0.0.1', {port})).close()"
     process = processes.spawn([sys.executable, "-c", code], log=folder / "run.log", cgroup=place)
-    processes.ended(process, 10)
+    processes.ended(process, 60)
 
 
 class Cluster:

@@ -20,10 +20,10 @@ class Running:
         argv = [sys.executable, "-m", "harness.stack.sink", "--spool", str(spool)]
         self.spool, self.log = spool, log
         self.process = processes.spawn(argv, log=log)
-        ready = processes.announced(self.process, 30)
+        ready = processes.announced(self.process, 60)
         assert ready is not None, log.read_text()
         self.port: int = ready["port"]
-        self.client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        self.client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
 
     def post(self, path: str, body: bytes, **headers: str) -> tuple[int, bytes]:
         self.client.request("POST", path, body, {**PROTOBUF, **headers})

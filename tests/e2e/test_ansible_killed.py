@@ -63,7 +63,7 @@ def test_its_workers_end_with_the_harness_and_begin_nothing_more(place: Path) ->
         assert until((place / "begun").exists), (place / "ansible.log").read_text()
         assert len(running(place)) > 1  # it, and who waits for the task
         harness.send_signal(signal.SIGKILL)
-        assert harness.wait(30) == -signal.SIGKILL
+        assert harness.wait(60) == -signal.SIGKILL
         assert until(lambda: not running(place))
     finally:
         processes.stop(harness)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from harness.errors import ComponentError, NeedError
 from harness.linux import cgroup, mount, processes
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.e2e,
@@ -57,10 +57,7 @@ def daemon(group: Path, tmp_path: Path) -> Callable[[str], int]:
         argv, log = [sys.executable, "-c", DAEMON.format(handler=handler)], tmp_path / "daemon.log"
         process = processes.spawn(argv, log=log, cgroup=group / "below")
         assert process.wait() == 0  # not `ended`, which would kill its session
-        deadline = time.monotonic() + 30
-        while not log.read_text().endswith("\n"):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        assert until(lambda: log.read_text().endswith("\n"))
         pid = int(log.read_text())
         assert cgroup.processes(group / "below") == [pid]
         return pid

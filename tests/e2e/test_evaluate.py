@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from harness.linux import cpu_idle, processes
 from harness.plan import experiment
 from harness.results.run import Run
 from tests.e2e.evaluating import HARNESS, ROOT, SMALL, clean_machine, command, evaluated
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 
@@ -32,6 +34,13 @@ def small(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     """Every test here, however bad its day, leaves the machine as it was."""
@@ -43,11 +52,8 @@ def _start(tmp_path: Path, *arguments: str | Path) -> processes.Process:
     return processes.spawn([*HARNESS, *map(str, arguments)], log=log, cwd=ROOT)
 
 
-def _await(condition: Callable[[], bool], what: str, seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.1)
+def _await(condition: Callable[[], bool], what: str) -> None:
+    assert until(condition, 180), f"waited in vain for {what}"
 
 
 def _trials(run: Path) -> int:
@@ -69,7 +75,7 @@ def test_small_evaluation(small: Path, tmp_path: Path) -> None:
     assert (tmp_path / "r/measurements.jsonl.gz").stat().st_size > 0
 
 
-def test_own_program_is_measured(small: Path, tmp_path: Path) -> None:
+def test_own_program_is_measured(small: Path, tmp_path: Path, port: int) -> None:
     """A program that is not ours, with nothing of ours in it."""
     if shutil.which("nginx") is None:
         pytest.skip("nginx is not installed")
@@ -81,10 +87,10 @@ def test_own_program_is_measured(small: Path, tmp_path: Path) -> None:
         f"client_body_temp_path {tmp_path}/b; proxy_temp_path {tmp_path}/p;\n"
         f"fastcgi_temp_path {tmp_path}/f; uwsgi_temp_path {tmp_path}/u;\n"
         f"scgi_temp_path {tmp_path}/s;\n"
-        'server { listen 127.0.0.1:18973; location / { return 200 "hello"; } } }\n'
+        f'server {{ listen 127.0.0.1:{port}; location / {{ return 200 "hello"; }} }} }}\n'
     )
     command(
-        "evaluate", small, "--command", f"nginx -c {conf}", "--url", "http://127.0.0.1:18973/",
+        "evaluate", small, "--command", f"nginx -c {conf}", "--url", f"http://127.0.0.1:{port}/",
         "--reports", tmp_path, "--run", "own",
     )  # fmt: skip
     rows = json.loads((tmp_path / "own/report.json").read_text())["rows"]
@@ -97,7 +103,7 @@ def test_interrupt_keeps_what_was_measured_and_resume_goes_on(small: Path, tmp_p
     process = _start(tmp_path, "evaluate", small, "--reports", tmp_path, "--run", "r")
     _await(lambda: _trials(run) == 1, "the first trial")
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
+    assert process.wait(180) == 130
     text = (tmp_path / "harness.log").read_text()
     assert "What was measured is kept" in text
     assert "This is what is known by now" in text
@@ -133,7 +139,7 @@ def test_what_is_refused_while_a_run_is_measured_leaves_nothing(
             assert not (run / "report.html").exists()
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(60)
+        process.wait(180)
 
 
 def test_killed_run_leaves_nothing_and_is_resumed(small: Path, tmp_path: Path) -> None:
@@ -149,7 +155,7 @@ def test_killed_run_leaves_nothing_and_is_resumed(small: Path, tmp_path: Path) -
     assert _trials(run) == 3
 
 
-def test_workload_that_dies_in_the_middle(small: Path, tmp_path: Path) -> None:
+def test_workload_that_dies_in_the_middle(small: Path, tmp_path: Path, port: int) -> None:
     small.write_text(OWN)
     server = tmp_path / "server.py"
     server.write_text(
@@ -163,11 +169,11 @@ def test_workload_that_dies_in_the_middle(small: Path, tmp_path: Path) -> None:
         "def die():\n"
         "    print('out of luck', file=__import__('sys').stderr, flush=True); os._exit(3)\n"
         "threading.Timer(8, die).start()\n"
-        "http.server.ThreadingHTTPServer(('127.0.0.1', 18974), H).serve_forever()\n"
+        f"http.server.ThreadingHTTPServer(('127.0.0.1', {port}), H).serve_forever()\n"
     )
     done = command(
         "evaluate", small, "--command", f"{sys.executable} {server}",
-        "--url", "http://127.0.0.1:18974/", "--reports", tmp_path, "--run", "r", check=False,
+        "--url", f"http://127.0.0.1:{port}/", "--reports", tmp_path, "--run", "r", check=False,
     )  # fmt: skip
     assert done.returncode == 2
     assert "died (exit code 3)" in done.stderr
@@ -175,15 +181,15 @@ def test_workload_that_dies_in_the_middle(small: Path, tmp_path: Path) -> None:
     assert "--resume" in done.stderr
 
 
-def test_program_that_goes_to_the_background(small: Path, tmp_path: Path) -> None:
+def test_program_that_goes_to_the_background(small: Path, tmp_path: Path, port: int) -> None:
     """Its first process ends at once and another answers: refused, and nothing of it stays."""
     small.write_text(OWN)
     script = tmp_path / "daemon.sh"
-    server = f"setsid {sys.executable} -m http.server --bind 127.0.0.1 18976"
+    server = f"setsid {sys.executable} -m http.server --bind 127.0.0.1 {port}"
     script.write_text(f"#!/bin/sh\n{server} >/dev/null 2>&1 &\nsleep 2\n")
     script.chmod(0o755)
     done = command(
-        "evaluate", small, "--command", str(script), "--url", "http://127.0.0.1:18976/",
+        "evaluate", small, "--command", str(script), "--url", f"http://127.0.0.1:{port}/",
         "--reports", tmp_path, check=False,
     )  # fmt: skip
     assert done.returncode == 2
@@ -191,16 +197,15 @@ def test_program_that_goes_to_the_background(small: Path, tmp_path: Path) -> Non
 
 
 def test_port_taken(small: Path, tmp_path: Path) -> None:
-    import socket
-
     small.write_text(OWN)
-    with socket.create_server(("127.0.0.1", 18975)):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
         done = command(
-            "evaluate", small, "--command", "/bin/sleep 60", "--url", "http://127.0.0.1:18975/",
+            "evaluate", small, "--command", "/bin/sleep 60", "--url", f"http://127.0.0.1:{port}/",
             "--reports", tmp_path, check=False,
         )  # fmt: skip
     assert done.returncode == 2
-    assert "Port 18975 is taken" in done.stderr
+    assert f"Port {port} is taken" in done.stderr
     assert f"{os.getpid()}" in done.stderr
 
 
@@ -284,7 +289,7 @@ def test_disk_that_fills_up(small: Path, tmp_path: Path) -> None:
                     out.flush()
             except OSError:
                 pass
-        code = process.wait(120)
+        code = process.wait(300)
         text = (tmp_path / "harness.log").read_text()
         assert code == 2, text
         assert "Make room" in text, text

@@ -132,7 +132,7 @@ def test_sigterm_ends_it(tmp_path: Path, server: Server) -> None:
     with drive(tmp_path, server.url) as driver:
         driver.start(50)
         os.kill(driver.pid, signal.SIGTERM)
-        assert driver.process.wait(10) == 0
+        assert driver.process.wait(60) == 0
         with pytest.raises(LoadError, match="failed to finish"):
             driver.finish(tmp_path / "requests.npz")
     assert not (tmp_path / "load.sock").exists()
@@ -146,7 +146,7 @@ def test_sigterm_ends_even_a_wait(tmp_path: Path, server: Server) -> None:
         with contextlib.suppress(LoadError):  # or what was made until then
             assert driver.wait(tmp_path / "requests.npz").saturated
         terminate.join()
-        assert driver.process.wait(10) == 0
+        assert driver.process.wait(60) == 0
 
 
 def test_it_imports_without_a_warning(tmp_path: Path, server: Server) -> None:

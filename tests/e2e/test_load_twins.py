@@ -10,6 +10,7 @@ import pytest
 from harness.errors import LoadError
 from harness.load import record
 from tests.e2e.driven import MIXED, MS, Server, drive, serving
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 
@@ -42,7 +43,7 @@ def test_each_twin_gets_what_is_due_while_it_is_aimed_at(
     made = record.read(tmp_path / "requests.npz")
     due = np.sort(made.due_ns)
     assert due.tolist() == [began + k * 2 * MS for k in range(len(due))]
-    assert not summary.saturated
+    assert summary.requests == len(due)
     expected = np.zeros(len(made.due_ns), bool)
     for at_ns, aimed in edges:
         expected[made.due_ns > at_ns] = aimed
@@ -65,14 +66,14 @@ def test_a_stalled_twin_does_not_hold_up_the_other(
         driver.aim(True)
         time.sleep(0.2)
         driver.aim(False)
-        time.sleep(0.2)
-        twin.gate.set()
+        assert until(lambda: server.paths.total() >= 40)
         opened = time.monotonic_ns()
+        twin.gate.set()
         driver.finish(tmp_path / "requests.npz")
     made = record.read(tmp_path / "requests.npz")
     assert made.twin.sum() >= 39
     assert (made.end_ns[made.twin] >= opened).all()  # what was due for it stayed its own
-    assert (made.end_ns[~made.twin] < opened).sum() >= 30
+    assert (made.end_ns[~made.twin] < opened).sum() >= 40 - 4  # each connection has one under way
     assert sum(twin.paths.values()) == made.twin.sum()
 
 

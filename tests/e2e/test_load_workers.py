@@ -29,6 +29,7 @@ from harness.wire.driving import Begin, Call, Does, Finish, Start
 from harness.wire.spec import Placement
 from tests.e2e.driven import MIXED, MS, Server, serving
 from tests.e2e.evaluating import HARNESS, ROOT, SMALL, clean_machine, command
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 SEED = 3
@@ -209,14 +210,12 @@ def test_an_evaluation_loses_a_trial_with_a_worker_and_goes_on_with_as_many(tmp_
         log=tmp_path / "harness.log", cwd=ROOT,
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 90
-        while len(list(run.glob("trials/*/trial.json"))) < 1:
-            assert time.monotonic() < deadline, (tmp_path / "harness.log").read_text()
-            time.sleep(0.05)
+        log = tmp_path / "harness.log"
+        assert until(lambda: any(run.glob("trials/*/trial.json")), 180), log.read_text()
         victim = worker_of(process.pid, "1")
         assert victim
         os.kill(victim, signal.SIGKILL)
-        code = process.wait(120)
+        code = process.wait(300)
     finally:
         processes.stop(process)
     assert code == 2

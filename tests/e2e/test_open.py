@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from harness.targets.kubernetes.kubectl import Cluster
 from harness.targets.kubernetes.pages import Page
 from tests.e2e.evaluating import HARNESS, ROOT
 from tests.unit import forwarded
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 PAGE = Page("Prometheus", "prometheus", 9090, 9090)
@@ -30,13 +29,6 @@ def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def await_that(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("notices", [True, False])
@@ -73,13 +65,13 @@ def test_ctrl_c_ends_it_well_and_leaves_nothing(tmp_path: Path, port: int) -> No
         log=log, cwd=ROOT,
     )  # fmt: skip
     try:
-        await_that(lambda: "until Ctrl-C" in log.read_text())
+        assert until(lambda: "until Ctrl-C" in log.read_text())
         url = log.read_text().splitlines()[0]
         assert url == f"http://127.0.0.1:{port}/"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             assert answer.read() == b"the page"
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     finally:
         processes.stop(process)
     assert "Error" not in log.read_text()

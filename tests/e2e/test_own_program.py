@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import struct
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import WorkloadError
-from harness.linux import cgroup, mount
+from harness.linux import cgroup, mount, ports
 from harness.node import service
 from harness.plan import trials, workloads
 from harness.wire.spec import Spawn
@@ -31,9 +32,7 @@ while True:
     one, _ = listener.accept()
     asked = one.recv(1000)
     one.sendall(b"HTTP/1.0 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n")
-    if b"/first" in asked:  # it closes first, and so keeps the port, for two seconds
-        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_LINGER2, 2)
-    else:
+    if b"/first" not in asked:  # else it closes first, and so the kernel keeps the port
         one.recv(1000)
     one.close()
 """
@@ -64,7 +63,7 @@ def asked(command: str, port: int) -> Spawn:
 
 
 def answer(url: str) -> int:
-    with urllib.request.urlopen(url, timeout=10) as found:
+    with urllib.request.urlopen(url, timeout=60) as found:
         return int(found.status)
 
 
@@ -90,16 +89,22 @@ def test_a_port_that_closed_connections_keep_is_waited_for(
     spec = asked(f"{sys.executable} {tmp_path}/server.py {free_port}", free_port)
     told, looks = list[str](), list[int]()
     first = service.spawn(spec, log=tmp_path / "first.log", cgroup=place, tell=told.append)
-    with socket.create_connection(("127.0.0.1", free_port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", free_port), timeout=60) as client:
         client.sendall(b"GET /first HTTP/1.0\r\n\r\n")
         while client.recv(1000):
             pass
         first.stop()
         assert told == []
+
+        def let_go() -> None:
+            if not looks:  # by an RST, so that the kernel keeps nothing of it any more
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.close()
+            looks.append(1)
+
         second = service.spawn(
-            spec, log=tmp_path / "second.log", cgroup=place,
-            tell=told.append, attend=lambda: looks.append(1),
-        )  # fmt: skip
+            spec, log=tmp_path / "second.log", cgroup=place, tell=told.append, attend=let_go
+        )
     try:
         assert answer(second.url) == 200
     finally:
@@ -108,6 +113,25 @@ def test_a_port_that_closed_connections_keep_is_waited_for(
     assert len(told) == 1
     assert f"for port {free_port}, which the kernel still keeps" in told[0]
     assert looks
+
+
+def test_who_ends_while_it_is_looked_for_holds_no_port(
+    tmp_path: Path, place: Path, free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "server.py").write_text(LINGERING)
+    spec = asked(f"{sys.executable} {tmp_path}/server.py {free_port}", free_port)
+    server = service.spawn(spec, log=tmp_path / "log", cgroup=place)
+    assert ports.holder(free_port) == f"process {server.process.pid} ({Path(sys.executable).name})"
+    look = ports._sockets
+
+    def end_then(process: Path) -> list[str]:
+        found = list(look(process))
+        if process.name == str(server.process.pid):
+            server.stop()
+        return found
+
+    monkeypatch.setattr(ports, "_sockets", end_then)
+    assert ports.holder(free_port) is None
 
 
 def test_a_program_that_fails_for_another_reason_is_not_started_again(

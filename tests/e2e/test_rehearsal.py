@@ -33,7 +33,7 @@ def _check(file: Path, run_folder: Path) -> tuple[int, dict[str, Any]]:
     apart = [*APART, str(run_folder)] if os.geteuid() == 0 else []
     done = processes.run(
         [*apart, sys.executable, "-m", "harness", "collector", "check", str(file), "--json"],
-        check=False, timeout=120,
+        check=False, timeout=300,
     )  # fmt: skip
     assert done.stdout, done.stderr
     return done.returncode, {each["name"]: each for each in json.loads(done.stdout)}

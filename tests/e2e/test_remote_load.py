@@ -32,6 +32,7 @@ from harness.targets import channel
 from harness.targets.openssh import CONFIGURATION
 from tests.e2e import apart, sshd
 from tests.e2e.apart import AHEAD_SECONDS, RUN, Pair
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.e2e,
@@ -68,11 +69,8 @@ def nothing_left(pair: Pair) -> Iterator[None]:
     await_that(lambda: traces(pair) <= before, lambda: f"{traces(pair) - before} is gone")
 
 
-def await_that(condition: Callable[[], bool], what: Callable[[], str], seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain until {what()}"
-        time.sleep(0.05)
+def await_that(condition: Callable[[], bool], what: Callable[[], str]) -> None:
+    assert until(condition, 180), f"waited in vain until {what()}"
 
 
 @pytest.fixture(scope="module")

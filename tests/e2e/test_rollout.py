@@ -158,7 +158,7 @@ def test_a_stack_that_is_not_whole_is_not_borrowed(place: Path) -> None:
     _up(place)
     now = ledger.state()
     assert now is not None
-    cgroup.kill(Path(now.components[0].cgroup))
+    cgroup.empty(Path(now.components[0].cgroup))
     with (
         pytest.raises(ComponentError, match="server ended"),
         lifecycle.borrowed(lambda _: None),
@@ -213,9 +213,7 @@ def test_a_killed_component_is_started_again(place: Path) -> None:
     (server,) = now.components
     with pytest.raises(NeedError, match="still runs"):
         lifecycle.restart("server")
-    cgroup.kill(Path(server.cgroup))
-    while cgroup.processes(Path(server.cgroup)):
-        pass
+    cgroup.empty(Path(server.cgroup))
     again = lifecycle.restart("server")
     assert again.pid != server.pid
     lifecycle.await_ready(stack, "server")

@@ -29,6 +29,7 @@ from harness.meters.coverage import count, data_latency
 from harness.model import Part
 from harness.wire.spool import read_all, read_spool
 from tests.e2e.running_sink import Running
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 
@@ -84,7 +85,7 @@ def test_chunked_bodies_and_split_packets_are_put_together(sink: Running) -> Non
         b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
         b"4\r\nWiki\r\n6;note=1\r\npedia \r\nB\r\nin \r\nchunks\r\n0\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", sink.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", sink.port), timeout=60) as client:
         for index in range(len(request)):
             client.sendall(request[index : index + 1])
         assert client.recv(100).startswith(b"HTTP/1.1 200 OK\r\n")
@@ -94,7 +95,7 @@ def test_chunked_bodies_and_split_packets_are_put_together(sink: Running) -> Non
 
 def test_pipelined_posts_are_all_answered(sink: Running) -> None:
     request = b"POST /v1/logs HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"
-    with socket.create_connection(("127.0.0.1", sink.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", sink.port), timeout=60) as client:
         client.sendall(request * 23 + b"GET /stats HTTP/1.1\r\nConnection: close\r\n\r\n")
         answers = b"".join(iter(lambda: client.recv(65536), b""))
     assert answers.count(b"HTTP/1.1 200 OK") == 24
@@ -103,7 +104,7 @@ def test_pipelined_posts_are_all_answered(sink: Running) -> None:
 
 def test_a_client_that_asks_first_is_told_to_continue(sink: Running) -> None:
     head = b"POST /v1/logs HTTP/1.1\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", sink.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", sink.port), timeout=60) as client:
         client.sendall(head)
         assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
         client.sendall(b"abc")
@@ -120,7 +121,7 @@ def test_a_client_that_asks_first_is_told_to_continue(sink: Running) -> None:
     ],
 )
 def test_what_is_not_a_request_is_refused(sink: Running, sent: bytes, status: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", sink.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", sink.port), timeout=60) as client:
         client.sendall(sent)
         assert client.recv(100).split()[1] == status
     assert sink.post("/v1/logs", b"fine")[0] == 200
@@ -132,13 +133,11 @@ def test_what_is_refused_or_broken_off_is_noted_with_who_sent_it(sink: Running) 
     assert sink.post("/v1/traces", b"x", **{"Content-Encoding": "zstd"}, **named)[0] == 415
     assert sink.post("/v0.7/config", b"{}", **named)[0] == 404  # nobody loses by that
     head = b"POST /v1/logs HTTP/1.1\r\nUser-Agent: half\r\nContent-Length: 9\r\n\r\nabc"
-    with socket.create_connection(("127.0.0.1", sink.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", sink.port), timeout=60) as client:
         client.sendall(head)
-    with socket.create_connection(("127.0.0.1", sink.port), timeout=10):
+    with socket.create_connection(("127.0.0.1", sink.port), timeout=60):
         pass  # one that says nothing sent nothing
-    deadline = time.monotonic() + 30
-    while sink.stats()["broken"] != 1 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    assert until(lambda: sink.stats()["broken"] == 1)
     assert [(each.status, each.path, each.sender) for each in read_all(sink.spool)] == [
         (404, "/v2/spans", "An-Agent/1.0"), (415, "/v1/traces", "An-Agent/1.0"),
         (0, "/v1/logs", "half"),
@@ -158,7 +157,7 @@ def test_sigterm_ends_it_with_0_and_the_spool_is_appended_to(tmp_path: Path) -> 
         running = Running(tmp_path / "spool", tmp_path / "log")
         assert running.post("/v1/logs", b"%d" % number)[0] == 200
         running.process.send_signal(signal.SIGTERM)
-        assert running.process.wait(10) == 0
+        assert running.process.wait(60) == 0
         running.stop()
     assert [record.body for record in read_spool(tmp_path / "spool")] == [b"1", b"2"]
     assert processes.last_words(tmp_path / "log") == []
@@ -178,10 +177,7 @@ def test_it_refuses_on_command_until_it_is_told_to_take(sink: Running, status: i
 
 def test_it_refuses_for_as_long_as_it_was_told(sink: Running) -> None:
     assert sink.refuse(how="503", seconds=0.5) == 200
-    deadline = time.monotonic() + 30
-    while (status := sink.post("/v1/logs", b"x")[0]) == 503 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert status == 200
+    assert until(lambda: sink.post("/v1/logs", b"x")[0] != 503)
     assert len(list(read_spool(sink.spool))) == 1
 
 
@@ -201,7 +197,7 @@ def test_it_never_answers_on_command(sink: Running) -> None:
         client.sendall(request)
         with pytest.raises(TimeoutError):
             client.recv(100)
-    assert sink.stats()["refused"] == 1
+        assert until(lambda: sink.stats()["refused"] == 1)
     assert sink.tell("DELETE") == 200
     assert sink.post("/v1/logs", b"kept")[0] == 200
     assert [record.body for record in read_spool(sink.spool)] == [b"kept"]

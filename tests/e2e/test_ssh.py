@@ -20,6 +20,7 @@ from harness.targets.openssh import CONFIGURATION, Connection, host
 from harness.targets.ssh import FOLDER, Ssh
 from tests.e2e import sshd
 from tests.e2e.sshd import ALLOWED, NAME, ORDINARY, Server
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.e2e,
@@ -69,10 +70,7 @@ def run_cgroup() -> Path:
 
 
 def await_gone(path: Path) -> None:
-    deadline = time.monotonic() + 60
-    while path.exists():
-        assert time.monotonic() < deadline, f"{path} is left"
-        time.sleep(0.05)
+    assert until(lambda: not path.exists()), f"{path} is left"
 
 
 def test_what_a_node_needs_is_installed_once_answers_and_is_removed(

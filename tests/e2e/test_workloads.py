@@ -69,7 +69,7 @@ def free_port() -> int:
 
 
 def get(url: str, path: str, method: str = "GET") -> tuple[int, str]:
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
     connection.request(method, path)
     answer = connection.getresponse()
     body = answer.read().decode()
@@ -120,7 +120,7 @@ def test_whoever_hangs_up_on_the_upstream_takes_nobody_s_place_there(
     served = {each.port for each in listeners.held(running.pids())}
     (upstream,) = served - {address(running.url)[1]}
     for _ in range(16):  # more than threads wait there
-        with socket.create_connection(("127.0.0.1", upstream), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", upstream), timeout=60) as connection:
             connection.sendall(b"7")
             reset = struct.pack("ii", 1, 0)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
@@ -134,7 +134,7 @@ def test_it_opens_the_watched_file_and_executes_a_program(running: SpawnedServic
 
 
 def test_a_connection_ends_where_the_client_asks_for_it(running: SpawnedService) -> None:
-    with socket.create_connection(address(running.url), timeout=10) as connection:
+    with socket.create_connection(address(running.url), timeout=60) as connection:
         connection.sendall(b"GET /?close HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
         answer = b"".join(iter(lambda: connection.recv(4096), b""))
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -195,7 +195,7 @@ def test_keep_leaks(running: SpawnedService) -> None:
 
 
 def test_sigterm_ends_it_cleanly_with_connections_open(running: SpawnedService) -> None:
-    connection = http.client.HTTPConnection(urlsplit(running.url).netloc, timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(running.url).netloc, timeout=60)
     connection.request("GET", "/")
     connection.getresponse().read()
     assert running.stop() == 0
@@ -212,7 +212,7 @@ def test_plain_one_answers_and_refuses_the_rest(plain: SpawnedService) -> None:
 
 
 def test_plain_one_answers_what_comes_together_and_ends_cleanly(plain: SpawnedService) -> None:
-    with socket.create_connection(address(plain.url), timeout=10) as connection:
+    with socket.create_connection(address(plain.url), timeout=60) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\n\r\nGET /healthz HTTP/1.1\r\n\r\nGET /no")
         with connection.makefile("rb") as answers:
             assert [_body(answers), _body(answers)] == [b"hello\n", b"ok\n"]
@@ -316,5 +316,5 @@ def test_nothing_of_a_workload_stays(start: Start, tmp_path: Path) -> None:
     started = start(workloads.load("flask"))
     session = str(started.process.pid)
     started.stop()
-    left = processes.run(["ps", "-o", "pid=", "-s", session], check=False).stdout.split()
-    assert left == []
+    listed = ["ps", "-o", "pid=", "-s", session]  # also who has ended, until init has noticed
+    assert waiting.until(lambda: not processes.run(listed, check=False).stdout.split())

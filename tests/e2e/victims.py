@@ -17,7 +17,6 @@ import signal
 import struct
 import sys
 import termios
-import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +31,7 @@ from harness.node import machine
 from harness.node.__main__ import ANSWERS
 from harness.targets.local import Local
 from harness.wire import codec
+from tests.waiting import until
 
 EXPERIMENT = """
 workloads = ["plain"]
@@ -56,7 +56,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TRIALS = 3  # of each block
 LEASE_SECONDS = 2.0  # of `short_lease`
 SMALLEST_PIPE = 8192  # bytes: more than one message, and less than a trial's files
-LONG = 90.0  # seconds that something may take which must happen
+LONG = 180.0  # seconds that something may take which must happen
 _PDEATHSIG, _NEW_MOUNTS, _BIND, _PRIVATE = 1, 0x20000, 0x1000, 0x44000
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _number = itertools.count()
@@ -67,10 +67,7 @@ Prepare = Callable[[], None]
 
 def await_(condition: Callable[[], object], what: Callable[[], str]) -> None:
     """Wait until it holds."""
-    deadline = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what()}"
-        time.sleep(0.02)
+    assert until(condition, LONG), f"waited in vain for {what()}"
 
 
 class Victim:
