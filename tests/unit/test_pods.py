@@ -14,7 +14,7 @@ from harness.agent.kubernetes_api import ExpiredError, KubernetesApi, Pod
 from harness.agent.pods import Pods
 from harness.wire.selector import Selection, selection
 from tests.kubernetes_api import Api
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 WANTED = selection("shop", "", "app=go") or Selection()
 
@@ -51,7 +51,8 @@ def test_changes_are_told_once_each_to_who_listens(api: Api, pods: Pods) -> None
     api.put("other", app="go")
     api.put("one", "bank", app="go")
     api.put("late", app="go")
-    assert until(lambda: pods.takes("late"))
+    assert until(lambda: {"late"} in heard)
+    assert pods.takes("late")
     assert heard == [{"other"}, {"one"}, {"late"}]
     pods.leave(heard.append)
 
@@ -119,6 +120,7 @@ class Watches:
 
     def __init__(self, *answers: list[tuple[str, Pod | None, str]] | AgentError) -> None:
         self.lists, self.answers = 0, list(answers)
+        self.over = False  # what became of the last answer is done, too
 
     def pods(self) -> tuple[list[Pod], str]:
         self.lists += 1
@@ -126,6 +128,7 @@ class Watches:
 
     def changes(self, _: str) -> Iterator[tuple[str, Pod | None, str]]:
         if not self.answers:
+            self.over = True
             time.sleep(0.01)
             return
         answer = self.answers.pop(0)
@@ -149,9 +152,9 @@ def paused(monkeypatch: pytest.MonkeyPatch, api: Watches) -> list[float]:
     monkeypatch.setattr(threading, "Event", Ended)
     made = Pods(WANTED, api)  # type: ignore[arg-type]
     made.listen(_nothing)
-    assert until(lambda: not api.answers)
+    assert until(lambda: api.over)
     made.leave(_nothing)
-    made._thread.join(10)
+    made._thread.join(PATIENCE_SECONDS)
     return pauses
 
 
