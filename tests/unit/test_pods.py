@@ -168,6 +168,27 @@ def test_it_is_waited_after_each_error_and_longer_until_something_is_told(
     assert api.lists == 6  # what was missed meanwhile is in a list
 
 
+def test_what_goes_wrong_when_nobody_listens_any_more_is_not_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asked, left = threading.Event(), threading.Event()
+
+    class Last(Watches):
+        def changes(self, _: str) -> Iterator[tuple[str, Pod | None, str]]:
+            asked.set()
+            left.wait(PATIENCE_SECONDS)
+            raise AgentError("away")
+
+    made = Pods(WANTED, Last())  # type: ignore[arg-type]
+    made.listen(_nothing)
+    assert asked.wait(PATIENCE_SECONDS)
+    made.leave(_nothing)
+    left.set()
+    made._thread.join(PATIENCE_SECONDS)
+    assert not made._thread.is_alive()
+    assert caplog.text == ""
+
+
 def test_outside_of_a_cluster_it_says_how_to_name_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(AgentError, match=r"--kubernetes-api URL"):
