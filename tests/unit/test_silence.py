@@ -13,6 +13,11 @@ from harness.node import silence
 from tests.waiting import PATIENCE_SECONDS
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silence, "SECONDS", PATIENCE_SECONDS)
+
+
 @pytest.fixture
 def listening() -> Iterator[socket.socket]:
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
