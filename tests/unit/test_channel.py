@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from harness.targets import channel
 from harness.targets.channel import ProcessChannel
-from tests.unit.clocked import Clock
 from tests.waiting import PATIENCE_SECONDS
 
 
@@ -18,19 +19,14 @@ def test_a_process_that_does_not_end_is_killed_and_others_are_seen_to_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a node that stands still: it does not see that the controller hangs up."""
-    clock = Clock()
-    monkeypatch.setattr(channel, "time", clock)
-    monkeypatch.setattr(channel, "END_SECONDS", 2.5)
+    looks = itertools.count()  # at a clock: a second each
+    monkeypatch.setattr(channel, "time", SimpleNamespace(monotonic=lambda: next(looks)))
+    monkeypatch.setattr(channel, "END_SECONDS", 4)
     monkeypatch.setattr(channel, "_MEANWHILE_SECONDS", 0.01)
     found = ProcessChannel(["cat"], tmp_path / "log")
     os.kill(found.pid, signal.SIGSTOP)
     seen: list[bool] = []
-
-    def see() -> None:
-        seen.append(Path(f"/proc/{found.pid}").exists())
-        clock.sleep(1.0)
-
-    found.close(see)
+    found.close(lambda: seen.append(Path(f"/proc/{found.pid}").exists()))
     assert seen == [True] * 3
     assert not Path(f"/proc/{found.pid}").exists()
     found.close()
