@@ -11,9 +11,10 @@ import signal
 from collections.abc import Generator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("own", deadline=None)  # no test asserts a time
+# no test asserts a time, nor how long it takes to make its examples up
+settings.register_profile("own", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("own")
 
 # who ends a run early, as `timeout` does, leaves no more behind than Ctrl-C

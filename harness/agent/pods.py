@@ -145,6 +145,8 @@ class Pods:
                 self._pause = _FIRST_PAUSE_SECONDS
                 self._ended.wait(_LEAST_PAUSE_SECONDS)
             except Exception as error:  # whatever a server says, the watch goes on
+                if self._ended.is_set():
+                    return  # nobody has to know
                 self._version = ""  # what a watch missed is in a list
                 if not isinstance(error, ExpiredError):
                     _log.warning("Pods are selected as they were until the API answers: %s", error)

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -23,7 +22,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 
 from harness.agent import hubble
 from harness.agent.otlp import Exporter
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 # as `hubble observe --output jsonpb` prints them, some fields left out
 FORWARDED: dict[str, Any] = {
@@ -134,7 +133,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.server.asked += 1
-        self.server.answers.wait(30)
+        self.server.answers.wait(PATIENCE_SECONDS)
         body = self.rfile.read(int(self.headers["Content-Length"]))
         kinds: dict[str, Any] = {
             "/v1/metrics": ExportMetricsServiceRequest,
@@ -206,7 +205,7 @@ def test_a_line_in_pieces_is_one_and_the_end_sends_the_rest(receiver: Receiver) 
             process.stdin.write(piece)
             process.stdin.flush()
         process.stdin.close()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
     assert receiver.points() == {"hubble.flows": 3, "hubble.flows.lost": 5}
     assert len(receiver.records()) == 1
 
@@ -216,12 +215,9 @@ def test_it_sends_by_the_clock_and_ends_on_a_signal(receiver: Receiver) -> None:
         assert process.stdin is not None
         process.stdin.write(_lines(FORWARDED))
         process.stdin.flush()
-        deadline = time.monotonic() + 30
-        while not receiver.got and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert receiver.got
+        assert until(lambda: receiver.got)
         os.kill(process.pid, signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
 
 
 def test_a_second_signal_does_not_lose_what_is_sent_by_the_first(receiver: Receiver) -> None:
@@ -229,7 +225,7 @@ def test_a_second_signal_does_not_lose_what_is_sent_by_the_first(receiver: Recei
         assert process.stdin is not None
         process.stdin.write(_lines(FORWARDED))
         process.stdin.flush()
-        assert until(lambda: bool(receiver.got))
+        assert until(lambda: receiver.got)
         receiver.answers.clear()
         asked = receiver.asked
         os.kill(process.pid, signal.SIGTERM)
@@ -237,13 +233,13 @@ def test_a_second_signal_does_not_lose_what_is_sent_by_the_first(receiver: Recei
         os.kill(process.pid, signal.SIGTERM)
         os.kill(process.pid, signal.SIGINT)
         receiver.answers.set()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
     assert receiver.points()["hubble.flows"] == 1
 
 
 def test_what_could_not_be_read_is_told_at_the_end(receiver: Receiver) -> None:
     with _started(receiver.url, "60") as process:
-        _, said = process.communicate(b"no JSON\n" + _lines(FORWARDED), timeout=30)
+        _, said = process.communicate(b"no JSON\n" + _lines(FORWARDED), timeout=PATIENCE_SECONDS)
     assert process.returncode == 2
     assert b"1 lines could not be read" in said
     assert receiver.points() == {"hubble.flows": 1, "hubble.flows.lost": 1}
@@ -255,6 +251,6 @@ def test_what_could_not_be_read_is_told_at_the_end(receiver: Receiver) -> None:
 )
 def test_without_a_receiver_it_says_so_and_fails(url: str, words: bytes) -> None:
     with _started(url, "60") as process:
-        _, said = process.communicate(_lines(FORWARDED), timeout=30)
+        _, said = process.communicate(_lines(FORWARDED), timeout=PATIENCE_SECONDS)
         assert process.returncode == 2
         assert words in said

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from harness.agent import answerer_process
 from harness.agent.answerer_process import AnswererProcess
 from harness.agent.errors import AgentError
+from tests.waiting import PATIENCE_SECONDS, until
 
 SERVES = """
 import socket, sys, time
@@ -47,11 +47,9 @@ def test_one_that_gets_on_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_who_is_at_work_gets_on() -> None:
-    before, end = answerer_process._did(os.getpid()), time.monotonic() + 60
-    while (after := answerer_process._did(os.getpid())) == before and time.monotonic() < end:
-        pass
+    before = answerer_process._did(os.getpid())
     assert before
-    assert after != before
+    assert until(lambda: answerer_process._did(os.getpid()) != before)
 
 
 @pytest.mark.usefixtures("short")
@@ -67,6 +65,7 @@ def test_one_that_gets_on_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) 
         started(LOOPS)
 
 
-def test_one_that_ends_is_given_up() -> None:
+def test_one_that_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answerer_process, "_END_SECONDS", PATIENCE_SECONDS)
     with pytest.raises(AgentError, match="ended with exit code 3"):
         started("raise SystemExit(3)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -12,7 +12,7 @@ from harness.agent import bounded
 from harness.agent.bounded import Answers, Unanswered
 from harness.agent.errors import AgentError
 from harness.agent.footprint import Share
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 
 @pytest.fixture
@@ -24,9 +24,17 @@ def silence() -> Iterator[threading.Event]:
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WAIT_SECONDS", "_NEXT_SECONDS"):
-        monkeypatch.setattr(bounded, name, 2.0)  # what answers does so even where all is slow
+        monkeypatch.setattr(bounded, name, PATIENCE_SECONDS)  # what answers does, where all is slow
+
+
+def in_vain(answers: Answers, call: Callable[[], object], about: str | None = None) -> None:
+    """Ask what does not answer; that is not waited for long."""
+    with pytest.MonkeyPatch.context() as impatient:
+        impatient.setattr(bounded, "WAIT_SECONDS", 0.1)
+        with pytest.raises(Unanswered):
+            answers.ask(call, about)
 
 
 def test_an_answer_is_told_and_an_error_is_raised() -> None:
@@ -38,8 +46,7 @@ def test_an_answer_is_told_and_an_error_is_raised() -> None:
 
 def test_nobody_else_asks_what_does_not_answer_until_it_does(silence: threading.Event) -> None:
     answers, asked = Answers(), []
-    with pytest.raises(Unanswered):
-        answers.ask(silence.wait, "dead")
+    in_vain(answers, silence.wait, "dead")
     assert answers.refuses("dead")
     with pytest.raises(Unanswered):
         answers.ask(lambda: asked.append(1), "dead")
@@ -52,8 +59,7 @@ def test_nobody_else_asks_what_does_not_answer_until_it_does(silence: threading.
 
 def test_who_is_about_nothing_is_always_asked(silence: threading.Event) -> None:
     answers = Answers()
-    with pytest.raises(Unanswered):
-        answers.ask(silence.wait)
+    in_vain(answers, silence.wait)
     assert not answers.refuses(None)
     assert answers.ask(lambda: "there") == "there"
 
@@ -73,7 +79,7 @@ def test_the_end_waits_for_no_answer(
     asking.start()
     assert until(lambda: answers._asked)
     answers.close()
-    assert ended.wait(30)
+    assert ended.wait(PATIENCE_SECONDS)
     with pytest.raises(Unanswered):
         answers.ask(lambda: "there")
 
@@ -102,7 +108,6 @@ def test_what_goes_wrong_late_is_told(
         silence.wait()
         raise AgentError("It is gone.")
 
-    with pytest.raises(Unanswered):
-        Answers().ask(fail)
+    in_vain(Answers(), fail)
     silence.set()
     assert until(lambda: "It is gone." in caplog.text)

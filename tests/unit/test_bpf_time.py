@@ -13,7 +13,7 @@ from harness.analysis import events
 from harness.analysis.bill import Metered
 from harness.load.record import Record
 from harness.model import Measurement, Trial
-from harness.node import bpf_time
+from harness.node import bpf_time, windows
 from harness.node.agent_process import AgentProcess
 from harness.node.foreign_agent import ForeignAgent
 from harness.node.load_driver import LoadSummary
@@ -26,19 +26,18 @@ EVENTS = 3  # of one request
 
 
 class Driver:
-    """Has made these requests at its end; those between lie in the trial's slices."""
+    """Has made these requests at its end; those between lie in the trial's only slice."""
 
     def __init__(self) -> None:
         self.answered = 0
-        self.began_ns = 0
+        self.began_ns = self.slice_ns = 0
 
     def start(self, rate: float) -> None:
         self.began_ns = time.monotonic_ns()
 
     def finish(self, path: Path) -> LoadSummary:
         record, now = Record(), time.monotonic_ns()
-        middle = (self.began_ns + now) // 2
-        for at, count in ((self.began_ns, BEFORE), (middle, BETWEEN), (now, AFTER)):
+        for at, count in ((self.began_ns, BEFORE), (self.slice_ns, BETWEEN), (now, AFTER)):
             for _ in range(count):
                 record.add(at, at, at, 200, False, "/", 1)
         record.write(path)
@@ -81,7 +80,12 @@ class Ours(AgentProcess):
 
 @pytest.fixture
 def testbed(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Nothing is asked of the kernel; a slice is the middle of the load."""
+    """Nothing is asked of the kernel; its driver knows a moment of a slice."""
+    driver = Driver()
+
+    def sleep_until(deadline: float) -> None:
+        driver.slice_ns = time.monotonic_ns()
+        windows.sleep_until(deadline)
 
     class Off:
         def __enter__(self) -> None:
@@ -91,8 +95,9 @@ def testbed(monkeypatch: pytest.MonkeyPatch) -> Any:
             """Nor off."""
 
     monkeypatch.setattr(bpf_time, "StatsEnabled", Off)
+    monkeypatch.setattr(bpf_time, "sleep_until", sleep_until)
     return SimpleNamespace(
-        driver=Driver(), rate=10.0, attend=lambda: None, service=SimpleNamespace(check=lambda: None)
+        driver=driver, rate=10.0, attend=lambda: None, service=SimpleNamespace(check=lambda: None)
     )
 
 

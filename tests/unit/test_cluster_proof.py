@@ -17,6 +17,7 @@ from harness.stack import backends, readback
 from harness.stack.questions import Event, Series
 from harness.targets.kubernetes import heard, production, proof, values
 from harness.targets.kubernetes.kubectl import Cluster
+from tests.unit.clocked import Clock
 
 CLUSTER = Cluster("kind-shop", "harness")
 STACK = values.stack("kind-shop")
@@ -183,7 +184,7 @@ def test_a_request_is_proved_by_agents_that_count_from_nothing_again(
 @pytest.mark.usefixtures("traced")
 def test_a_backend_that_lost_its_data_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = iter([5])
-    monkeypatch.setattr(proof, "SECONDS", 0.05)
+    monkeypatch.setattr(proof, "time", Clock())
     monkeypatch.setattr(proof, "_make_request", lambda *_: None)
     monkeypatch.setattr(proof, "_requests", lambda *_: next(counted, 0))
     with pytest.raises(ComponentError, match="of its metrics nothing"):

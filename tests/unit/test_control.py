@@ -10,6 +10,7 @@ import pytest
 
 from harness.errors import LoadError
 from harness.wire.control import Client, ControlError, Server
+from tests.waiting import PATIENCE_SECONDS
 
 
 def test_an_error_in_sentences_is_told_as_it_is_and_a_defect_by_its_class(tmp_path: Path) -> None:
@@ -36,4 +37,4 @@ def test_an_error_in_sentences_is_told_as_it_is_and_a_defect_by_its_class(tmp_pa
                 client.call("nonsense")
     finally:
         server.stop()
-        thread.join(10)
+        thread.join(PATIENCE_SECONDS)

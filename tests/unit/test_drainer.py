@@ -13,9 +13,9 @@ import pytest
 
 from harness.agent import drainer
 from harness.agent.drainer import Drainer, turn
+from tests.waiting import PATIENCE_SECONDS
 
 NEVER = 3600.0
-PATIENCE_SECONDS = 30
 
 
 @pytest.fixture

@@ -22,17 +22,19 @@ def made(tmp_path_factory):
     place.unlink()
 
 def test_slow(made):
+    pathlib.Path({begun!r}).touch()
     time.sleep(600)
 """
 
 
 def test_who_is_told_to_end_undoes_what_was_made(tmp_path: Path) -> None:
-    place, test = tmp_path / "made", tmp_path / "test_slow.py"
-    test.write_text(SLOW.format(place=str(place)))
+    place, begun, test = (tmp_path / name for name in ("made", "begun", "test_slow.py"))
+    test.write_text(SLOW.format(place=str(place), begun=str(begun)))
     argv = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "--rootdir", str(tmp_path)]
     process = processes.spawn([*argv, str(test)], log=tmp_path / "log", cwd=ROOT)
     try:
-        assert until(place.exists), process.log.read_text()
+        assert until(begun.exists), process.log.read_text()  # pytest knows of what is to be undone
+        assert place.exists()
         process.send_signal(signal.SIGTERM)
         assert until(lambda: process.poll() is not None)
         assert not place.exists(), process.log.read_text()

@@ -15,6 +15,7 @@ from harness.errors import CollectorError, UnavailableError
 from harness.linux import processes
 from harness.node.agent_process import COUNTED, AgentProcess
 from tests.unit.test_collectors import EXTERNAL, process, write
+from tests.waiting import PATIENCE_SECONDS
 
 READY = '{"ready": true, "programs": []}'
 
@@ -80,7 +81,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Agent
 
         yield make
         started[0].kill()
-        threads[0].join(5)
+        threads[0].join(PATIENCE_SECONDS)
 
 
 def answer_once(server: socket.socket, line: str) -> None:

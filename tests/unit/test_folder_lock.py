@@ -15,6 +15,7 @@ from harness.errors import StoreError
 from harness.results import folder as results
 from harness.wire import folder_lock
 from tests import waiting
+from tests.unit import opened
 
 
 def test_who_waits_for_one_that_removes_it_has_a_new_one(
@@ -63,7 +64,6 @@ def test_only_where_there_are_no_locks_nothing_is_held(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", fail)
-    open_before = os.listdir("/proc/self/fd")
     if number == errno.EIO:
         with pytest.raises(OSError, match="Input/output error"):
             folder_lock.open_locked(tmp_path)
@@ -73,4 +73,4 @@ def test_only_where_there_are_no_locks_nothing_is_held(
         os.close(folder_lock.open_locked(tmp_path))
         with results.alone(tmp_path):
             pass
-    assert os.listdir("/proc/self/fd") == open_before
+    assert not opened.at(tmp_path)

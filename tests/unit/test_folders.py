@@ -11,7 +11,7 @@ import pytest
 from harness.agent import bounded
 from harness.agent.folders import Folders
 from harness.agent.inotify import Inotify
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 
 @pytest.fixture
@@ -39,14 +39,14 @@ class Hung:
         found = self._watch(inotify, folder) if self._after or not held_up else None
         if held_up:
             self.asked.set()
-            self.answers.wait(30)
+            self.answers.wait(10 * PATIENCE_SECONDS)  # longer than a test waits for others
         return found or self._watch(inotify, folder)
 
 
 def ends(step: Callable[[], object]) -> bool:
     thread = threading.Thread(target=step, daemon=True)
     thread.start()
-    thread.join(10)
+    thread.join(PATIENCE_SECONDS)
     return not thread.is_alive()
 
 
@@ -58,11 +58,11 @@ def test_switching_off_waits_for_no_file_system_and_nothing_is_watched_then(
     hung = Hung(monkeypatch, tmp_path, after)
     aiming = threading.Thread(target=folders.aim, args=({str(tmp_path): {"*"}},), daemon=True)
     aiming.start()
-    assert hung.asked.wait(10)
+    assert hung.asked.wait(PATIENCE_SECONDS)
     assert ends(folders.changed)
     assert ends(folders.destroy)
     hung.answers.set()
-    aiming.join(10)
+    aiming.join(PATIENCE_SECONDS)
     (tmp_path / "new").touch()
     assert not folders.changed()
     assert watches(folders) == 0
@@ -79,11 +79,11 @@ def test_what_is_watched_meanwhile_stays_watched(
     wanted = {str(tmp_path): {"new"}, str(tmp_path / "other"): {"new"}}
     aiming = threading.Thread(target=folders.aim, args=(wanted,), daemon=True)
     aiming.start()
-    assert hung.asked.wait(10)
+    assert hung.asked.wait(PATIENCE_SECONDS)
     assert ends(folders.destroy)
     assert ends(folders.attach)
     hung.answers.set()
-    aiming.join(10)
+    aiming.join(PATIENCE_SECONDS)
     assert watches(folders) == 2
     for folder in (tmp_path, tmp_path / "other"):
         (folder / "new").touch()
@@ -110,11 +110,11 @@ def test_what_comes_while_a_round_is_under_way_is_not_missed(
     wanted = {str(tmp_path / "first"): {"new"}, str(tmp_path): {"new"}}
     aiming = threading.Thread(target=folders.aim, args=(wanted,), daemon=True)
     aiming.start()
-    assert hung.asked.wait(10)
+    assert hung.asked.wait(PATIENCE_SECONDS)
     (tmp_path / "first" / "new").touch()
     assert folders.changed()
     hung.answers.set()
-    aiming.join(10)
+    aiming.join(PATIENCE_SECONDS)
 
 
 def test_what_is_used_by_whom_a_file_system_holds_up_is_not_closed_under_it(
@@ -125,11 +125,11 @@ def test_what_is_used_by_whom_a_file_system_holds_up_is_not_closed_under_it(
     hung = Hung(monkeypatch, tmp_path)
     aiming = threading.Thread(target=folders.aim, args=({str(tmp_path): {"*"}},), daemon=True)
     aiming.start()
-    assert hung.asked.wait(10)
+    assert hung.asked.wait(PATIENCE_SECONDS)
     assert ends(folders.close)
     assert Path(f"/proc/self/fd/{folders.fd}").exists()
     hung.answers.set()
-    aiming.join(10)
+    aiming.join(PATIENCE_SECONDS)
     assert not Path(f"/proc/self/fd/{folders.fd}").exists()
 
 

@@ -28,6 +28,7 @@ from harness.stack import batches
 from harness.stack.generator import Connection, _rejected
 from harness.stack.requests import BODY_BYTES, RECORDS, SAMPLES_PER_POINT, SERIES, SPANS_PER_TRACE
 from harness.stack.sending import Answer, Schedule, Sending, Tally
+from tests.waiting import PATIENCE_SECONDS, until
 
 NOW = 1_800_000_000_000_000_000
 
@@ -218,10 +219,11 @@ def test_several_connections_share_a_schedule() -> None:
     ]
     for thread in threads:
         thread.start()
-    time.sleep(0.2)
+    accepted = until(lambda: sending.tally.accepted)
     sending.stopped.set()
     for thread in threads:
         thread.join()
+    assert accepted
     tally = sending.tally
     assert tally.accepted == tally.posts * RECORDS > 0
     assert tally.due == tally.accepted + tally.starved + tally.held
@@ -271,6 +273,11 @@ def test_a_refusal_says_when_to_come_back(url: str) -> None:
         connection.close()
 
 
+def told(out: Path) -> list[Any]:
+    """By its whole lines."""
+    return [json.loads(line) for line in out.read_text().splitlines(True) if line.endswith("\n")]
+
+
 def test_the_process_tells_what_it_did_and_ends_when_told(url: str, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     process = processes.spawn(
@@ -278,12 +285,10 @@ def test_the_process_tells_what_it_did_and_ends_when_told(url: str, tmp_path: Pa
          "--rate", "1000", "--mark", "m", "--out", str(out)],
         log=tmp_path / "log",
     )  # fmt: skip
-    assert processes.announced(process, 60) is not None
-    deadline = time.monotonic() + 60
-    while not out.read_text() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    assert processes.announced(process, PATIENCE_SECONDS) is not None
+    assert until(lambda: any(each["accepted"] and each["refused"] for each in told(out)))
     assert processes.stop(process, grace_seconds=30) == 0
-    *_, last = (json.loads(line) for line in out.read_text().splitlines())
+    last = told(out)[-1]
     assert last["done"]
     assert last["due"] >= last["accepted"] + last["refused"] > 0
 
@@ -295,6 +300,6 @@ def test_a_generator_that_fails_is_no_step(tmp_path: Path) -> None:
     for script in ("raise SystemExit(2)", "import time; time.sleep(60)"):
         process = processes.spawn([sys.executable, "-c", script], log=tmp_path / "log")
         if "exit" in script.lower():
-            processes.ended(process, 30)
+            processes.ended(process, PATIENCE_SECONDS)
         with pytest.raises(ComponentError, match="generator ended"):
             bench._end(process)

@@ -10,6 +10,7 @@ import pytest
 
 from harness.agent import jvm
 from harness.linux import processes
+from tests.waiting import until
 
 FLAG = "-XX:+PreserveFramePointer"
 
@@ -18,12 +19,14 @@ FLAG = "-XX:+PreserveFramePointer"
 def java(tmp_path: Path) -> list[str]:
     """A program of that name, which takes any options: a shell that waits."""
     program = shutil.copy("/bin/bash", tmp_path / "java")
-    return [str(program), "-c", "read < <(sleep 1000)"]
+    return [str(program), "-c", "echo begun; read < <(sleep 1000)"]
 
 
 def told(argv: list[str], log: Path, env: dict[str, str] | None = None) -> str:
     process = processes.spawn(argv, log=log, env=env)
     try:
+        # until then the kernel may not have its arguments where they are read
+        assert until(lambda: b"begun" in log.read_bytes()[process.log_start :])
         return jvm.remark(process.pid)
     finally:
         processes.stop(process)

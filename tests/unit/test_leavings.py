@@ -15,6 +15,7 @@ from harness.linux import bpf_pins, bpf_programs, cgroup, mount, processes
 from harness.node import leavings, subject_process
 from harness.node.subject_process import SubjectProcess
 from harness.wire.subject import Source, Subject
+from tests.unit import opened
 
 
 @pytest.fixture
@@ -182,11 +183,10 @@ def test_one_that_cannot_be_spawned_has_its_log_closed(
     def fail(*_: object, **__: object) -> None:
         raise NeedError("Cannot start x.")
 
-    before = len(os.listdir("/proc/self/fd"))
     monkeypatch.setattr(processes, "spawn", fail)
     with pytest.raises(NeedError, match="Cannot start x"):
         fresh.start()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert not opened.at(fresh._log)
     assert not fresh._started
 
 

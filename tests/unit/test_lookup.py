@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,7 +15,8 @@ from harness.agent.files import Watched
 from harness.agent.lookup import Lookup
 from harness.agent.policy import Rule
 from harness.agent.roots import Root
-from tests.waiting import until
+from tests.unit import opened
+from tests.waiting import PATIENCE_SECONDS, until
 
 
 @pytest.fixture
@@ -30,27 +30,38 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+class Question(bounded._Question):
+    """One that its thread knows."""
+
+    of_thread = threading.local()
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        def known() -> None:
+            self.of_thread.this = self
+            call()
+
+        super().__init__(known)
+
+
 @pytest.fixture
 def answers_again(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Until it is set, what is asked about `dead` is not answered."""
     for name in ("WAIT_SECONDS", "_NEXT_SECONDS"):
-        monkeypatch.setattr(bounded, name, 2.0)  # what answers does so even where all is slow
+        monkeypatch.setattr(bounded, name, PATIENCE_SECONDS)  # what answers does, where all is slow
+    monkeypatch.setattr(bounded, "_Question", Question)
     event = threading.Event()
     for name in ("_followed", "_names", "is_file", "is_folder", "answers"):
         asked = getattr(Root, name)
 
         def ask(root: Root, path: str, asked: object = asked) -> object:
-            if "dead" in path or path.startswith("/link/"):
+            if not event.is_set() and ("dead" in path or path.startswith("/link/")):
+                Question.of_thread.this.over.set()  # as if it had been waited for long enough
                 event.wait()
             return asked(root, path)  # type: ignore[operator]
 
         monkeypatch.setattr(Root, name, ask)
     yield event
     event.set()
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 def test_what_answers_is_known_and_the_rest_is_when_it_does(
@@ -62,7 +73,7 @@ def test_what_answers_is_known_and_the_rest_is_when_it_does(
     answers = Answers()
     dead = f"{folder}/dead/key"
     with closing(Root(str(folder))) as root:
-        before = descriptors()
+        before = len(opened.at(folder))
         look = Lookup([root], answers)
         found = look(lambda roots: files.listed(rules, roots))
         alive = f"{folder}/alive/key"
@@ -74,7 +85,7 @@ def test_what_answers_is_known_and_the_rest_is_when_it_does(
         assert answers.refuses("roots")
         answers_again.set()
         assert until(lambda: not answers._held_up)
-        assert until(lambda: descriptors() == before)
+        assert until(lambda: len(opened.at(folder)) == before)
         again = Lookup([root], answers)
         found = again(lambda roots: files.listed(rules, roots))
         assert found[dead].answers
@@ -86,12 +97,12 @@ def test_after_the_end_nobody_is_asked(folder: Path) -> None:
     answers = Answers()
     answers.close()
     with closing(Root(str(folder))) as root:
-        before = descriptors()
+        before = len(opened.at(folder))
         look = Lookup([root], answers)
         assert look(lambda roots: [each.real("/way/key") for each in roots]) == [
             f"{folder}/way/key"
         ]
-        assert descriptors() == before
+        assert len(opened.at(folder)) == before
 
 
 def test_mounts_are_those_of_the_process_whose_root_it_is(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from harness.linux import mount, ports, processes
 from harness.linux.procfs import HOST
 from harness.meters import host, memory
 from harness.node import symbols
+from tests.waiting import PATIENCE_SECONDS
 
 ODD = b"\xff\xfe\xd0"
 TOLD = "\ufffd\ufffd\ufffd"
@@ -34,10 +35,12 @@ time.sleep(600)
 def odd(tmp_path: Path) -> Iterator[tuple[int, int]]:
     """A process of that name, and the port that it listens on."""
     process = processes.spawn([sys.executable, "-c", CODE], log=tmp_path / "log")
-    told = processes.announced(process, 10)
-    assert told is not None
-    yield process.pid, int(told["port"])
-    processes.stop(process)
+    try:
+        told = processes.announced(process, PATIENCE_SECONDS)
+        assert told is not None
+        yield process.pid, int(told["port"])
+    finally:
+        processes.stop(process)
 
 
 def test_its_memory_is_metered(odd: tuple[int, int]) -> None:

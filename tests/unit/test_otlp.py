@@ -25,6 +25,7 @@ from harness.agent.origin import Origin
 from harness.agent.otlp import Exporter
 from harness.agent.telemetry import Buckets, Log, Point, Readings, Span, counter, gauge, histogram
 from tests.unit.outboxes import Drained
+from tests.waiting import PATIENCE_SECONDS
 
 HTTP, GUARD = (Origin(name, "shop", lambda: 4711, name) for name in ("http", "guard"))
 SPAN = (HTTP, [Span("GET /", 0, 1, {})])
@@ -237,5 +238,5 @@ def test_tls_is_spoken_if_asked_for() -> None:
         exporter = Exporter(f"https://127.0.0.1:{listening.getsockname()[1]}")
         with pytest.raises(AgentError, match="did not reach https"):
             exporter.send_spans([SPAN])
-        receiver.join(10)
+        receiver.join(PATIENCE_SECONDS)
     assert first == [b"\x16"]  # a handshake, where HTTP would begin with POST

@@ -28,6 +28,7 @@ from tests.unit.outboxes import (
     spans,
     told,
 )
+from tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -284,9 +285,9 @@ def test_a_sender_waits_until_there_is_something_or_the_end(receiver: Scripted) 
     sending.start()
     outbox.put(MINE, Telemetry())  # nothing
     outbox.put(MINE, spans("a"))
-    assert asked.wait(10)
+    assert asked.wait(PATIENCE_SECONDS)
     outbox.close()
-    sending.join(10)
+    sending.join(PATIENCE_SECONDS)
     assert not sending.is_alive()
     assert (receiver.took, rounds) == (["a"], [True])
 

@@ -25,6 +25,7 @@ from tests.unit.outboxes import (
     spans,
     told,
 )
+from tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_what_is_under_way_at_the_end_is_waited_for(
 
     def slowly() -> int:
         asked.set()
-        answered.wait(10)
+        answered.wait(PATIENCE_SECONDS)
         return answer()
 
     def send() -> None:
@@ -74,7 +75,7 @@ def test_what_is_under_way_at_the_end_is_waited_for(
     outbox.put(MINE, spans("a"))
     sending = threading.Thread(target=send)
     sending.start()
-    assert asked.wait(10)
+    assert asked.wait(PATIENCE_SECONDS)
     given_up: list[int] = []
     giving = threading.Thread(target=lambda: given_up.append(outbox.give_up(MINE)))
     giving.start()
@@ -82,8 +83,8 @@ def test_what_is_under_way_at_the_end_is_waited_for(
     giving.join(0.2)
     assert not given_up
     answered.set()
-    sending.join(10)
-    giving.join(10)
+    sending.join(PATIENCE_SECONDS)
+    giving.join(PATIENCE_SECONDS)
     assert given_up == [unsent]
     assert told(outbox) == (0, unsent, 1 - unsent)
 
@@ -143,7 +144,7 @@ def test_an_end_waits_for_one_batch_of_a_round_that_another_thread_began(
 
     def slowly() -> int:
         asked.set()
-        answered.wait(10)
+        answered.wait(PATIENCE_SECONDS)
         return 0
 
     def send() -> None:
@@ -154,12 +155,12 @@ def test_an_end_waits_for_one_batch_of_a_round_that_another_thread_began(
     outbox.put(MINE, spans(*map(str, range(3 * BATCH))))
     sending = threading.Thread(target=send)
     sending.start()
-    assert asked.wait(10)
+    assert asked.wait(PATIENCE_SECONDS)
     with outbox.ending():
         clock.now += END_SECONDS
         answered.set()
         assert outbox.give_up(MINE) == 2 * BATCH
-    sending.join(10)
+    sending.join(PATIENCE_SECONDS)
     assert receiver.asked == ["spans"]
 
 
@@ -174,5 +175,5 @@ def test_a_sender_is_not_called_while_an_end_lets_nothing_be_sent(
         waiting.start()
         waiting.join(0.2)
         assert due == []
-    waiting.join(10)
+    waiting.join(PATIENCE_SECONDS)
     assert due == [True]

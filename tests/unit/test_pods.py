@@ -14,7 +14,7 @@ from harness.agent.kubernetes_api import ExpiredError, KubernetesApi, Pod
 from harness.agent.pods import Pods
 from harness.wire.selector import Selection, selection
 from tests.kubernetes_api import Api
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 WANTED = selection("shop", "", "app=go") or Selection()
 
@@ -51,7 +51,8 @@ def test_changes_are_told_once_each_to_who_listens(api: Api, pods: Pods) -> None
     api.put("other", app="go")
     api.put("one", "bank", app="go")
     api.put("late", app="go")
-    assert until(lambda: pods.takes("late"))
+    assert until(lambda: {"late"} in heard)
+    assert pods.takes("late")
     assert heard == [{"other"}, {"one"}, {"late"}]
     pods.leave(heard.append)
 
@@ -119,6 +120,7 @@ class Watches:
 
     def __init__(self, *answers: list[tuple[str, Pod | None, str]] | AgentError) -> None:
         self.lists, self.answers = 0, list(answers)
+        self.over = False  # what became of the last answer is done, too
 
     def pods(self) -> tuple[list[Pod], str]:
         self.lists += 1
@@ -126,6 +128,7 @@ class Watches:
 
     def changes(self, _: str) -> Iterator[tuple[str, Pod | None, str]]:
         if not self.answers:
+            self.over = True
             time.sleep(0.01)
             return
         answer = self.answers.pop(0)
@@ -149,9 +152,9 @@ def paused(monkeypatch: pytest.MonkeyPatch, api: Watches) -> list[float]:
     monkeypatch.setattr(threading, "Event", Ended)
     made = Pods(WANTED, api)  # type: ignore[arg-type]
     made.listen(_nothing)
-    assert until(lambda: not api.answers)
+    assert until(lambda: api.over)
     made.leave(_nothing)
-    made._thread.join(10)
+    made._thread.join(PATIENCE_SECONDS)
     return pauses
 
 
@@ -163,6 +166,27 @@ def test_it_is_waited_after_each_error_and_longer_until_something_is_told(
     api = Watches(away, old, away, told, away)
     assert paused(monkeypatch, api) == [1.0, 2.0, 4.0, 1.0, 2.0]
     assert api.lists == 6  # what was missed meanwhile is in a list
+
+
+def test_what_goes_wrong_when_nobody_listens_any_more_is_not_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asked, left = threading.Event(), threading.Event()
+
+    class Last(Watches):
+        def changes(self, _: str) -> Iterator[tuple[str, Pod | None, str]]:
+            asked.set()
+            left.wait(PATIENCE_SECONDS)
+            raise AgentError("away")
+
+    made = Pods(WANTED, Last())  # type: ignore[arg-type]
+    made.listen(_nothing)
+    assert asked.wait(PATIENCE_SECONDS)
+    made.leave(_nothing)
+    left.set()
+    made._thread.join(PATIENCE_SECONDS)
+    assert not made._thread.is_alive()
+    assert caplog.text == ""
 
 
 def test_outside_of_a_cluster_it_says_how_to_name_one(monkeypatch: pytest.MonkeyPatch) -> None:

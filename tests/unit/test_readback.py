@@ -21,6 +21,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from harness.errors import ComponentError
 from harness.stack import readback
 from harness.stack.config import Stack
+from tests.unit.clocked import Clock
 from tests.unit.stacked import GRAFANAS
 
 
@@ -106,7 +107,10 @@ def test_what_is_sent_is_otlp(stack: Stack, backends: Backends) -> None:
     assert "readback" in log.resource_logs[0].scope_logs[0].log_records[0].body.string_value
 
 
-def test_what_does_not_arrive_is_named(stack: Stack, backends: Backends) -> None:
+def test_what_does_not_arrive_is_named(
+    stack: Stack, backends: Backends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readback, "time", Clock())
     backends.deaf = {"metrics", "logs"}
     with pytest.raises(ComponentError, match="not found in prometheus, loki within 0 s"):
         readback.prove(stack, limit_seconds=0.3)

@@ -29,6 +29,7 @@ from tests.unit.far_load import (
     making,
     remote,
 )
+from tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture(autouse=True)
@@ -130,7 +131,7 @@ def test_the_measured_node_hears_of_us_while_the_load_says_its_last_words(
     node, pinged = Node(sides(lambda *_: None).channel), list[str]()
     load.connect(node)
     monkeypatch.setattr("harness.controller.node.PING_SECONDS", 0.01)
-    monkeypatch.setattr("harness.controller.node.CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr("harness.controller.node.CLOSE_SECONDS", 0.49)
     monkeypatch.setattr(Line, "last_word", lambda *_, **__: None)
     monkeypatch.setattr(node, "_send", pinged.append)
     assert load.close() == ["The node did not say within 0 s that it has undone everything."]
@@ -154,6 +155,7 @@ def test_a_node_of_the_load_that_stands_still_is_given_up_and_another_one_takes_
 
     with pytest.raises(LoadError, match=r"ssh:far, was lost\..* said nothing for") as lost:
         ask(load, phase)
+    load._silent_seconds = PATIENCE_SECONDS  # the other one answers, when it has time
     assert lost.value.ends == "block"
     node = Node(sides(lambda line, _: line.reply("done", warnings=[])).channel)
     with load.driving(node):
@@ -266,7 +268,7 @@ def test_while_one_node_is_waited_for_the_other_hears_of_us(
         told(line, kind, body, **head)
 
     def wait(line: Line, _frame: Any) -> None:
-        assert heard.wait(30)
+        assert heard.wait(PATIENCE_SECONDS)
         line.reply("done", warnings=[])
 
     load = remote([sides(Driven(tmp_path), ahead=True)])

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 
 from harness.errors import CommandError, ComponentError, NeedError, StoreError
 from harness.linux import processes
+from tests.waiting import PATIENCE_SECONDS, until
 
 FOREVER = "import time; time.sleep(1000)"
 
@@ -45,17 +45,17 @@ def test_the_line_that_says_ready_is_the_announcement(
 ) -> None:
     process = spawn(tmp_path, code)
     try:
-        assert processes.announced(process, 30) == told
+        assert processes.announced(process, PATIENCE_SECONDS) == told
     finally:
         processes.stop(process)
 
 
 def test_what_another_process_said_before_in_the_same_log_is_not_taken(tmp_path: Path) -> None:
     first = spawn(tmp_path, "print('{\"ready\": 1}')")
-    assert processes.announced(first, 30) == {"ready": 1}
+    assert processes.announced(first, PATIENCE_SECONDS) == {"ready": 1}
     processes.stop(first)
     second = spawn(tmp_path, "pass")
-    assert processes.announced(second, 30) is None
+    assert processes.announced(second, PATIENCE_SECONDS) is None
     processes.stop(second)
 
 
@@ -63,8 +63,8 @@ def test_it_may_say_as_much_as_it_likes(tmp_path: Path) -> None:
     """Nobody reads it; in a pipe it would stand still after 64 KiB."""
     code = "print('x' * 99_999); print('{\"ready\": 1}', flush=True); print('y' * 999_999)"
     process = spawn(tmp_path, code)
-    assert processes.announced(process, 30) == {"ready": 1}
-    assert processes.ended(process, 30) == 0
+    assert processes.announced(process, PATIENCE_SECONDS) == {"ready": 1}
+    assert processes.ended(process, PATIENCE_SECONDS) == 0
     assert (tmp_path / "log").stat().st_size > 1_000_000
     assert processes.last_words(tmp_path / "log", 2) == ["x" * 99_999, "y" * 999_999]
 
@@ -72,7 +72,7 @@ def test_it_may_say_as_much_as_it_likes(tmp_path: Path) -> None:
 def test_one_that_was_waited_for_has_announced_what_it_has(tmp_path: Path) -> None:
     process = spawn(tmp_path, "print('{\"ready\": 1}')")
     process.wait()
-    assert processes.announced(process, 30) == {"ready": 1}
+    assert processes.announced(process, PATIENCE_SECONDS) == {"ready": 1}
 
 
 def test_half_a_line_does_not_wait_for_ever(tmp_path: Path) -> None:
@@ -92,11 +92,13 @@ print(json.dumps({{"ready": True, "child": child.pid}}), flush=True)
 {FOREVER}
 """
     process = spawn(tmp_path, code)
-    told = processes.announced(process, 30)
+    told = processes.announced(process, PATIENCE_SECONDS)
     assert told is not None
     pidfd = os.pidfd_open(told["child"])
     assert processes.stop(process) == -signal.SIGTERM
-    assert processes._readable(pidfd, 30), "the child of the stopped process still runs"
+    assert processes._readable(pidfd, PATIENCE_SECONDS), (
+        "the child of the stopped process still runs"
+    )
     os.close(pidfd)
     assert processes.stop(process) == -signal.SIGTERM
 
@@ -104,7 +106,7 @@ print(json.dumps({{"ready": True, "child": child.pid}}), flush=True)
 def test_one_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     deaf = "import signal; signal.signal(15, signal.SIG_IGN); print('{\"ready\": 1}', flush=True)"
     process = spawn(tmp_path, f"{deaf}; {FOREVER}")
-    assert processes.announced(process, 30) == {"ready": 1}
+    assert processes.announced(process, PATIENCE_SECONDS) == {"ready": 1}
     assert processes.stop(process, grace_seconds=0.1) == -signal.SIGKILL
 
 
@@ -118,7 +120,7 @@ def test_a_group_is_killed_before_its_leader_is_reaped_and_never_after(
 
     monkeypatch.setattr(os, "killpg", killpg)
     process = spawn(tmp_path, "pass")
-    processes._await_end(process.pid, 30)
+    processes._await_end(process.pid, PATIENCE_SECONDS)
     processes.stop(process)
     assert states == ["Z"], "its number was its own when the group was signalled"
     processes.stop(process)
@@ -135,7 +137,7 @@ def test_one_that_is_connected_is_spoken_to_through_pipes(tmp_path: Path) -> Non
     process.stdin.write(b"word")
     process.stdin.close()
     assert process.stdout.read() == b"word"
-    assert processes.ended(process, 30) == 0
+    assert processes.ended(process, PATIENCE_SECONDS) == 0
     assert (tmp_path / "log").read_text() == "noise\n"
 
 
@@ -152,10 +154,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
     done = processes.run([sys.executable, "-c", maker], check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    deadline = time.monotonic() + 30
-    while not (tmp_path / "undone").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    assert until((tmp_path / "undone").exists)
 
 
 def test_what_cannot_be_started_says_why(tmp_path: Path) -> None:
@@ -204,7 +203,7 @@ def test_a_process_may_be_told_to_stop(tmp_path: Path) -> None:
     """Signals are held back for its maker only."""
     code = "import signal; print(list(signal.pthread_sigmask(signal.SIG_BLOCK, [])))"
     process = spawn(tmp_path, code)
-    assert processes.ended(process, 10) == 0
+    assert processes.ended(process, PATIENCE_SECONDS) == 0
     assert (tmp_path / "log").read_text() == "[]\n"
 
 

@@ -10,6 +10,12 @@ from contextlib import closing, suppress
 import pytest
 
 from harness.node import silence
+from tests.waiting import PATIENCE_SECONDS
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silence, "SECONDS", PATIENCE_SECONDS)
 
 
 @pytest.fixture
@@ -52,7 +58,7 @@ def test_what_comes_instead_of_an_answer_is_told(
 ) -> None:
     thread = says(listening, words)
     told = silence.reason(url(listening, scheme))
-    thread.join(10)
+    thread.join(PATIENCE_SECONDS)
     assert (why in told) if why else not told
 
 

@@ -20,6 +20,7 @@ from harness.plan.experiment import Experiment, plan
 from harness.results.about import About
 from harness.results.folder import new_folder
 from harness.results.run import Run, TrialRecord
+from tests.waiting import PATIENCE_SECONDS
 
 EXPERIMENT = Experiment("e", ("go",), (Arm("baseline"), Arm("http", ("http",))))
 
@@ -272,7 +273,7 @@ from pathlib import Path
 from harness.results.run import Run
 with Run.open(Path(sys.argv[1])).lock():
     print('{"ready": true}', flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -299,7 +300,7 @@ def test_nothing_is_written_into_a_run_that_another_process_measures(
     argv = [sys.executable, "-c", MEASURES, str(run.path)]
     process = processes.spawn(argv, log=tmp_path / "log")
     try:
-        assert processes.announced(process, 20) is not None
+        assert processes.announced(process, PATIENCE_SECONDS) is not None
         with pytest.raises(StoreError) as caught:
             write(run)
         with pytest.raises(StoreError), run.lock():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 from harness.collectors import resolve
 from harness.errors import CollectorError
 from harness.linux import processes
-from harness.node import in_process, subject_source
+from harness.node import in_process, subject_count, subject_source
 from harness.node.in_process import InProcessAgent
 from harness.node.install import _process
 from harness.node.limited_log import LimitedLog
@@ -24,6 +23,7 @@ from harness.wire.spec import Spawn
 from harness.wire.subject import Source, Subject
 from tests import waiting
 from tests.unit import defined
+from tests.unit.clocked import Clock
 from tests.unit.defined import subject_of
 
 
@@ -103,24 +103,28 @@ def test_it_waits_until_nothing_more_arrives(monkeypatch: pytest.MonkeyPatch) ->
     assert now[0] == pytest.approx(in_process.LIMIT * 2.0, abs=0.2)
 
 
-@pytest.mark.parametrize(("pause", "told"), [(0.05, True), (60, False)])
+@pytest.mark.parametrize(("later", "told"), [("seen 9\n", {"events": 9.0}), ("", {})])
 def test_what_it_counted_is_told_by_its_next_word_alone(
-    pause: float, told: bool, tmp_path: Path
+    later: str, told: dict[str, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = f"import time\nfor n in range(99): print('seen', n, flush=True); time.sleep({pause})"
+    monkeypatch.setattr(subject_count, "time", Clock())
     one = SubjectProcess.__new__(SubjectProcess)
     one._subject = Subject("process", Source("path", "x"), events=r"^seen (\d+)$")
     one.spec, one.name = SimpleNamespace(export_seconds=0.5, signal=None), "x"  # type: ignore[assignment]
-    one._attend, one._log = lambda: None, tmp_path / "log"
-    one._process = processes.spawn([sys.executable, "-c", said], log=one._log)
+    one._process = SimpleNamespace(poll=lambda: None, log_start=0)  # type: ignore[assignment]
+    one._log = tmp_path / "log"
+    one._log.write_text("seen 7\n")
+
+    def speak() -> None:
+        with one._log.open("a") as log:
+            log.write(later)
+
+    one._attend = speak
     one._words = LimitedLog(one._log, 0)
     try:
-        while counted(one._subject, one._said()) is None:
-            time.sleep(0.01)
-        assert ("events" in one.flush()) == told
-        assert "events" in one.stats()
+        assert one.flush() == told
+        assert one.stats() == (told or {"events": 7.0})
     finally:
-        processes.stop(one._process)
         one._words.close()
 
 

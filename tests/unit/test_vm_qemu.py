@@ -14,6 +14,7 @@ from harness.targets.vm import libvirt as program
 from harness.targets.vm import qemu
 from harness.targets.vm.making import Wanted
 from harness.targets.vm.qemu import Qemu
+from tests.unit.clocked import Clock
 
 MARK = "shop-0a1b2c3d"
 VIRSH = f"""
@@ -171,7 +172,8 @@ def test_what_cloud_init_could_not_do_is_told(libvirt: Libvirt) -> None:
 def test_a_guest_that_lets_nobody_in_is_named(
     libvirt: Libvirt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(qemu, "_BOOT_SECONDS", {False: 0.5, True: 0.5})
+    monkeypatch.setattr(qemu, "time", Clock())
+    monkeypatch.setattr(qemu, "_LOOK_SECONDS", 100.0)
     (libvirt.folder / "ssh.closed").touch()
     with pytest.raises(ComponentError, match="shop-1 was made and lets nobody in") as caught:
         libvirt.guests().make(["shop-1"], "ssh-ed25519 OURS", print)
