@@ -193,7 +193,7 @@ def _told(summary: Summary, row: Comparison) -> str:
 
 def notes(summary: Summary) -> Sequence[str]:
     """What must stand beside the first sentence wherever that is shown."""
-    return [*caution.spoiled(summary.trials)]
+    return [*caution.skipped(summary.about, summary.rows), *caution.spoiled(summary.trials)]
 
 
 def cpu_verdict(summary: Summary) -> str:
