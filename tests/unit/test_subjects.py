@@ -248,3 +248,10 @@ def test_an_arm_that_only_blocks_compare_goes_with_an_experiment_that_has_a_pilo
     assert choice.chosen("quick", workloads=["flask"]).pilot_blocks
     e = choice.chosen("quick", workloads=["flask"], arms=["bpftrace", "ddtrace"])
     assert (e.pilot_blocks, e.arm("bpftrace").method) == (0, "block")
+
+
+def test_profilers_that_stand_side_by_side_sample_as_often() -> None:
+    """Parca's agent takes 19 a second by itself."""
+    alloy = resolve("alloy-pyroscope")
+    assert alloy.options["frequency"] == resolve("profile").options["frequency"] == "19"
+    assert "sample_rate = 19\n" in subject_of(alloy).files["config.alloy"]
