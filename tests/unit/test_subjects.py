@@ -10,8 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from harness.cli import choice
+from harness.cli import app, choice
 from harness.collectors import REGISTRY, resolve, subject
 from harness.controller import resolved
 from harness.errors import InputError
@@ -85,6 +86,15 @@ def test_one_of_ones_own_is_given_by_its_path(tmp_path: Path) -> None:
     assert found.command == ("mine", "--pid", "{pid}", "--of", str(tmp_path))
     (arm,) = choice.parse_arms([str(tmp_path / "mine.toml")])[1:]
     assert (arm.name, arm.method) == ("mine", "block")
+
+
+@pytest.mark.parametrize("name", ["beyla", "otel-python", "pixie", "daemonset:pl/vizier-pem"])
+def test_who_speaks_no_protocol_of_ours_has_none_that_could_be_checked(name: str) -> None:
+    done = CliRunner().invoke(app, ["collector", "check", name])
+    assert done.exit_code == 2
+    said = " ".join(done.output.split())
+    assert f"There is nothing to check of '{name}'. It is somebody else's collector" in said
+    assert f"`harness evaluate --plan --arm {name}` says whether it can run here" in said
 
 
 def test_a_report_can_be_made_where_the_definition_is_not(tmp_path: Path) -> None:
