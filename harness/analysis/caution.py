@@ -14,7 +14,7 @@ from harness.analysis.latency_rows import Route
 from harness.analysis.validity import Judged
 from harness.model import BASELINE, Comparison, Method
 from harness.plan.experiment import Experiment, plan
-from harness.results.about import About
+from harness.results.about import About, SkippedArm
 from harness.wire import failures
 
 UNLIKELY = 0.01  # blocks that differ more than this probability allows are told of
@@ -33,7 +33,8 @@ def warnings(
     routes: Sequence[Route] = (),
 ) -> Iterator[str]:
     """Sentences, the gravest first."""
-    yield from _unmeasured(trials)
+    yield from skipped(about, rows)
+    yield from _unmeasured(about, trials, rows)
     yield from _broken(about, experiment, trials)
     yield from _given_up(about, experiment, trials)
     yield from (text for text in about.warnings if not _OF_A_TRIAL.match(text))
@@ -78,11 +79,29 @@ def _numbers(text: str) -> list[int]:
     return [int(each) for each in re.findall(r"\d+", text)]
 
 
-def _unmeasured(trials: Sequence[Judged]) -> Iterator[str]:
-    """Why trials failed or were skipped. One that was set aside and measured again did not."""
+def skipped(about: About, rows: Sequence[Comparison]) -> Iterator[str]:
+    """Why arms of which nothing was measured were skipped, once each."""
+    for each in _skipped(about, rows):
+        yield f"Arm {each.get('arm')} was skipped: {each.get('reason', 'no reason was given')}"
+
+
+def _skipped(about: About, rows: Sequence[Comparison]) -> list[SkippedArm]:
+    measured = {row.arm for row in rows}
+    return [each for each in about.skipped_arms if each.get("arm") not in measured]
+
+
+def _unmeasured(
+    about: About, trials: Sequence[Judged], rows: Sequence[Comparison]
+) -> Iterator[str]:
+    """Why trials failed or were skipped. One that was set aside and measured again did not.
+
+    What is said of a whole arm is not said again of each of its trials.
+    """
+    said = {each.get("reason") for each in _skipped(about, rows)}
     for judged in trials:
-        if judged.record.reason:
-            yield f"{judged.record.trial.name}: {judged.record.reason}"
+        record = judged.record
+        if record.reason and not (record.status == "skipped" and record.reason in said):
+            yield f"{record.trial.name}: {record.reason}"
 
 
 def _broken(about: About, experiment: Experiment, trials: Sequence[Judged]) -> Iterator[str]:

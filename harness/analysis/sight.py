@@ -52,6 +52,11 @@ def partly(rows: Sequence[Comparison]) -> Iterator[tuple[Comparison, str]]:
             yield row, name
 
 
+def lossy(rows: Sequence[Comparison]) -> list[Comparison]:
+    """The rows by which a collector lost too many events for its cost to be that of all."""
+    return [row for row in rows if row.metric == "lost_percent" and row.low > 100 - ENOUGH]
+
+
 def is_expected(signal: str) -> bool:
     """Whether how many there were is an expectation; events that it counts itself are none."""
     told = SIGNALS.get(signal)

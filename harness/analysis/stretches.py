@@ -15,6 +15,7 @@ from harness.plan import parts
 METERS = ("cpu.workload", "requests")
 LEAST = 6  # stretches: fewer do not tell by how much they differ
 MOST = 60
+NEARLY = 0.95  # of a stretch, in which a trial of as many seconds ends
 
 
 def spread_percent(trials: Iterable[Sequence[WindowRow]], seconds: float) -> float:
@@ -38,6 +39,8 @@ def _differences(rows: Sequence[WindowRow], seconds: float) -> Iterator[float]:
         return
     each = (rows[-1].window.end_ns - rows[0].window.start_ns) / len(rows) / 1e9
     length = round(seconds / each)
+    if len(rows) < length <= len(rows) / NEARLY:  # a trial is of whole cycles of windows
+        length = len(rows)
     last = 2 * (parts.PARTS - 1)
     places = [0, *range(1, last, 2), last]  # the first and the last part are half as long
     ends = [round(length * place / last) for place in places]

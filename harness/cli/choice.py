@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from harness.analysis import hour
+from harness.analysis import hour, ranks
 from harness.collectors import subject
 from harness.controller import telemetry
 from harness.errors import InputError
@@ -88,8 +88,9 @@ def chosen(
     if arms:
         given = parse_arms(arms, e.stack)
         shares = any(arm.method == FACTORIAL for arm in given)
-        if any(arm.method == "block" for arm in given):  # of which a pilot would tell nothing
-            e = allotment.without(e)
+        if any(arm.method == "block" for arm in given):
+            # a pilot would tell nothing of them, and fewer trials have no interval
+            e = replace(allotment.without(e), blocks=max(e.blocks, ranks.LEAST))
         e = replace(e if shares else methods.apart(e), arms=given)
     if minutes is not None:
         e = replace(e, budget_seconds=60 * minutes)

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.cli.screen import ERROR, errors, out
+from harness.errors import InputError
 
 if TYPE_CHECKING:
     from harness.collectors import Definition
@@ -104,6 +105,12 @@ def check_command(
     from harness.targets.local import Local
 
     definition = resolve(str(file))
+    if definition.subject is not None or definition.daemonset:
+        raise InputError(
+            f"There is nothing to check of {str(file)!r}.",
+            "It is somebody else's collector, measured as it comes: it speaks no control protocol.",
+            f"`harness evaluate --plan --arm {file}` says whether it can run here.",
+        )
     found = Local().ask("rehearse", asdict(trials.collector(definition)))
     failed = any(each["status"] == "fail" for each in found)
     if as_json:

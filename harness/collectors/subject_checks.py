@@ -43,6 +43,7 @@ _TABLES = {
     "telemetry": ("signal", "kind", "scope", "seconds", "frequency"),
     "claims": ("text", "source", "date"),
 }
+_TEXTS = ("name", "purpose", "language", "ready", "events", "page", "program", "profile")
 METHODS = ("twin", "block")
 _ARCHITECTURE = re.compile(r"\w+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -68,6 +69,7 @@ def problems(data: Mapping[str, Any], path: Path, *, ships: bool) -> Iterator[st
         if key in data and data[key] not in allowed:
             yield f"{key} is one of {', '.join(allowed)}, not {data[key]!r}."
     yield from _table_problems(data)
+    yield from _type_problems(data)
     yield from _source_problems(data["source"], path)
     yield from options.problems(data)
     yield from _profile_problems(data)
@@ -123,6 +125,29 @@ def _table_problems(data: Mapping[str, Any]) -> Iterator[str]:
             yield f"a claim lacks {', '.join(missing)}: nobody could look it up."
 
 
+def _type_problems(data: Mapping[str, Any]) -> Iterator[str]:
+    """What is no text, no list or no number where one is meant: a node would know it too late."""
+    source, told = data["source"], data.get("telemetry", {})
+    texts = {key: data[key] for key in _TEXTS if key in data}
+    texts |= {f"source.{key}": value for key, value in source.items() if key != "sha256"}
+    texts |= {f"telemetry.{key}": told[key] for key in ("scope",) if key in told}
+    for key, value in texts.items():
+        if not isinstance(value, str):
+            yield f"{key} is a string, not {value!r}."
+    for key in ("seconds", "frequency"):
+        value = told.get(key, 1)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            yield f"telemetry.{key} is a number above 0, not {value!r}."
+    for key in ("command", "wrap", "leaves", "hooks", "build"):
+        words = data.get(key, [])
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            yield f"{key} is a list of strings."
+    for key in ("environment", "files"):
+        table = data.get(key, {})
+        if not isinstance(table, Mapping) or not all(isinstance(v, str) for v in table.values()):
+            yield f"{key} is a table of strings."
+
+
 def _source_problems(source: Mapping[str, Any], path: Path) -> Iterator[str]:
     needed = {"path": (), "pypi": ("version", "lock"), "npm": ("version", "lock"),
               "maven": ("version", "sha256"), "cluster": (), "none": ("why",),
@@ -168,10 +193,6 @@ def _is_pinned(lock: Path, source: Mapping[str, Any]) -> bool:
 def _start_problems(data: Mapping[str, Any]) -> Iterator[str]:
     """What is said of how it is started; nothing is needed of what cannot be had."""
     within = data["kind"] == "in-process"
-    for key in ("command", "wrap", "leaves", "hooks", "build"):
-        words = data.get(key, [])
-        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            yield f"{key} is a list of strings."
     if within and data.get("method", "twin") != "twin":
         yield "what runs within the service is compared by the method twin."
     if within and "command" in data:
@@ -196,10 +217,6 @@ def _start_problems(data: Mapping[str, Any]) -> Iterator[str]:
         yield "temporality is of the numbers that events finds in the log of a process."
     if data.get("temporality") == "delta" and not data.get("telemetry", {}).get("seconds"):
         yield "telemetry.seconds says how often numbers of temporality delta are told."
-    for key in ("environment", "files"):
-        table = data.get(key, {})
-        if not isinstance(table, Mapping) or not all(isinstance(v, str) for v in table.values()):
-            yield f"{key} is a table of strings."
     if wrong := [name for name in data.get("files", ()) if not _FILE.fullmatch(name)]:
         yield f"{wrong[0]!r} cannot be the name of a file in its folder."
     if data["kind"] == "process" and data["source"]["way"] != "none" and not data.get("command"):

@@ -17,7 +17,7 @@ from harness.controller.due import pending, set_failed_aside
 from harness.controller.interim import Interim, Show
 from harness.controller.node import session
 from harness.controller.nodes import Nodes
-from harness.controller.progress import GIVEN_UP, Progress, Tell
+from harness.controller.progress import GIVEN_UP, SKIPPED, Progress, Tell
 from harness.controller.remote_load import LoadTarget, RemoteLoad
 from harness.controller.resolved import Resolved
 from harness.controller.spoilt import GivenUp, Spoilt
@@ -175,8 +175,7 @@ def _measured(
         )  # fmt: skip
         if hello.components:
             run.note(components=dict(hello.components))
-        for arm, reason in outcome.skipped.items():
-            skipping.note(run, arm, reason)
+        _note_skipped(outcome, watch.tell)
         set_failed_aside(run)
         _blocks(outcome, nodes, remote, resolved, watch)
         _send_results(outcome, nodes, hello)
@@ -193,6 +192,13 @@ def _measured(
             outcome.warn(sentence)
         _note_end(outcome)
     return outcome
+
+
+def _note_skipped(outcome: Outcome, tell: Tell) -> None:
+    """Keep why arms cannot run, and say so before the time of the others is spent."""
+    for arm, reason in outcome.skipped.items():
+        skipping.note(outcome.run, arm, reason)
+        tell(0.0, 1.0, f"{arm} {SKIPPED}{reason}")
 
 
 def _note_end(outcome: Outcome) -> None:

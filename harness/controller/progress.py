@@ -15,7 +15,8 @@ Tell = Callable[[float, float, str], None]
 
 AGAIN = "is measured again"  # in a label that says why a trial was spoilt
 GIVEN_UP = "is given up"  # in one that says what is not gone on with
-STAYING = (AGAIN, GIVEN_UP)  # labels with one of these are to stay where they are read
+SKIPPED = "is skipped: "  # in one that says why an arm is
+STAYING = (AGAIN, GIVEN_UP, SKIPPED)  # labels with one of these are to stay where they are read
 
 
 class Progress:

@@ -35,7 +35,8 @@ def remove(path: Path) -> bool:
     A folder in which something is mounted stays: what is in that may be of the whole machine.
     """
     with contextlib.suppress(OSError):  # what is still there is told
-        if (path / "cgroup.procs").exists():
+        # not Path.exists: a BPF file system refuses to look for a name with a dot in it
+        if os.path.exists(path / "cgroup.procs"):
             cgroup.remove(path)
         elif not path.is_dir() or path.is_symlink():
             path.unlink(missing_ok=True)

@@ -50,7 +50,8 @@ SAME = {
 def verdict(summary: Summary) -> str:
     """Harms, who saw little or was refused, the service's CPU, and what is known besides."""
     said = [harm.sentence for harm in summary.harms[:1]]
-    said += [blind(summary), half_blind(summary), turned_away(summary), cpu_verdict(summary)]
+    said += [blind(summary), half_blind(summary), lossy(summary), turned_away(summary)]
+    said += [cpu_verdict(summary)]
     if not any(_is_told(summary, row) for row in costs(summary)):
         said += [besides(summary), bill(summary)]
     return " ".join(text for text in said if text)
@@ -98,6 +99,21 @@ def _part(row: Comparison, signal: str) -> str:
     if row.n < coverage.ENOUGH:
         return f"{round(row.estimate * row.n / 100):,} of about {row.n:,}"
     return f"{wording.plain(row.estimate)} % of about {row.n:,}"
+
+
+def lossy(summary: Summary) -> str:
+    """That a collector lost much of what it saw, by its own count; empty if none did."""
+    rows = sight.lossy(summary.rows)
+    if not rows:
+        return ""
+    row = max(rows, key=lambda each: each.estimate)
+    more = f"; so it is, more or less, in {len(rows) - 1} more rows" if len(rows) > 1 else ""
+    phrase = wording.arm_phrase(summary, row.arm)
+    return (
+        f"{phrase[:1].upper()}{phrase[1:]} lost {wording.plain(row.estimate)} % of {row.n:,} "
+        f"events in the {row.workload} service, by its own count: what is told of it is the cost "
+        f"of telling no more{more}."
+    )
 
 
 def turned_away(summary: Summary) -> str:
@@ -193,7 +209,7 @@ def _told(summary: Summary, row: Comparison) -> str:
 
 def notes(summary: Summary) -> Sequence[str]:
     """What must stand beside the first sentence wherever that is shown."""
-    return [*caution.spoiled(summary.trials)]
+    return [*caution.skipped(summary.about, summary.rows), *caution.spoiled(summary.trials)]
 
 
 def cpu_verdict(summary: Summary) -> str:

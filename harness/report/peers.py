@@ -148,7 +148,8 @@ def _beside(less: str, low: Comparison, more: str, high: Comparison, partial: se
 
 def _blind(summary: Summary, workload: str) -> set[str]:
     """Arms whose collectors are known to have told of less than there was, or of nothing."""
-    return {
+    lossy = {row.arm for row in sight.lossy(summary.rows) if row.workload == workload}
+    return lossy | {
         row.arm
         for row in _coverage(summary, workload)
         if row.high < sight.ENOUGH or row.estimate < sight.ENOUGH

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import sys
 import threading
@@ -23,11 +24,13 @@ from pathlib import Path
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from harness.linux import syscall
+from harness.linux import mount, syscall
 from tests.unit.pushing import profile, push_gzipped
 
 SPANS, SAMPLES = 12, 30  # what it sends of
-TETRAGON = Path("/run/tetragon")  # where the real one leaves what it told of itself
+TETRAGON = Path("/run/tetragon")  # what it told of itself
+OTEL = Path("/sys/fs/bpf/otel")  # maps of OBI, and of what has its code or reads them
+SYMBOLS, GADGETS = Path("/tmp/symb-cache"), Path("/run/ig")
 _HOST_PORT = r"127\.0\.0\.1:\d+"
 _FOLDER = r"/\S+"
 
@@ -37,6 +40,7 @@ class Program:
     """How one is started and what it does; a flag maps to the form of its value, "" without one.
 
     `version` is what `--version` says; without it that flag is refused, as by Go's flag package.
+    `attaches` are the hooks of its programs, `leaves` the folders that stay when it has ended.
     """
 
     said: tuple[str, ...]
@@ -48,7 +52,8 @@ class Program:
     page: str = ""
     listens: Callable[[dict[str, str]], int] = lambda _: 0
     works: Callable[[dict[str, str]], None] = lambda _: None
-    leaves: Callable[[], None] = lambda: None
+    attaches: tuple[str, ...] = ("perf_event", "tp")
+    leaves: tuple[Path, ...] = ()
 
 
 def _port_of(flag: str) -> Callable[[dict[str, str]], int]:
@@ -75,7 +80,8 @@ def _push(told: dict[str, str]) -> None:
     (pid,) = re.findall(r'"__process_pid__" = "(\d+)"', text)
     (url,) = re.findall(r'url = "(http://[^"]+)"', text)
     assert Path("/proc", pid).exists()
-    samples = profile([[SAMPLES * 10**9 // 97]], period=10**9 // 97)
+    (rate,) = map(int, re.findall(r"sample_rate = (\d+)", text))
+    samples = profile([[SAMPLES * 10**9 // rate]], period=10**9 // rate)
     _post(f"{url}/push.v1.PusherService/Push", push_gzipped(samples), "gzip")
 
 
@@ -86,9 +92,16 @@ def _post(url: str, body: bytes, encoding: str = "") -> None:
         pass
 
 
-def _leave_info() -> None:
-    TETRAGON.mkdir(exist_ok=True)
-    (TETRAGON / "tetragon-info.json").write_text("{}")
+def _leave(folder: Path) -> None:
+    """A file in it, or a map pinned there, which those that do go on without."""
+    if folder != OTEL:
+        folder.mkdir(exist_ok=True)
+        (folder / "told.json").write_text("{}")
+    elif mount.find("bpf") == folder.parent:
+        folder.mkdir(exist_ok=True)
+        held = syscall.create_map(syscall.RINGBUF, 0, 0, resource.getpagesize())
+        syscall.pin(held, folder / "traces_ctx_v1")
+        os.close(held)
 
 
 _SLOG = 'time=2026-11-27T11:00:00.000Z level=INFO msg="{}"'
@@ -103,12 +116,16 @@ PROGRAMS = {
         _INSTRUMENTING,
         variables={**_OTLP, "BEYLA_OPEN_PORT": r"\d+"},
         works=_send_spans,
+        attaches=("kprobe", "uprobe"),
+        leaves=(OTEL,),
     ),
     "obi": Program(
         (_SLOG.format("OpenTelemetry eBPF Instrumentation") + " Version=v0.9.0 Revision=0a1b2c3",),
         _INSTRUMENTING,
         variables={**_OTLP, "OTEL_EBPF_OPEN_PORT": r"\d+"},
         works=_send_spans,
+        attaches=("kprobe", "uprobe"),
+        leaves=(OTEL,),
     ),
     "tetragon": Program(
         ('time=2026-11-27T11:00:00.000Z level=info msg="Starting tetragon" version=v1.6.0',),
@@ -120,7 +137,8 @@ PROGRAMS = {
         page='tetragon_events_total{binary="a",type="PROCESS_EXEC"} 40\n'
         'tetragon_events_total{binary="b",type="PROCESS_EXIT"} 2\ntetragon_errors_total{} 9\n',
         listens=_port_of("--metrics-server"),
-        leaves=_leave_info,
+        attaches=("kprobe", "tp"),
+        leaves=(TETRAGON,),
     ),
     "falco": Program(
         (
@@ -136,6 +154,7 @@ PROGRAMS = {
         page="# TYPE falcosecurity_scap_n_evts_total counter\n"
         "falcosecurity_scap_n_evts_total 17613\nfalcosecurity_scap_n_drops_total 4\n",
         listens=_port_of("webserver.listen_port"),
+        attaches=("tp_btf", "ring buffer"),
     ),
     "parca-agent": Program(
         ('time="2026-11-27T11:00:00Z" level=info msg="eBPF tracer loaded"',),
@@ -158,17 +177,21 @@ PROGRAMS = {
         ("run",),
         version="alloy, version v1.20.0 (branch: HEAD, revision: 0a1b2c3)",
         works=_push,
+        leaves=(OTEL, SYMBOLS),
     ),
     "ig": Program(
         (),
         json.dumps({"comm": "sh", "pid": 7, "args": "/bin/sh"}),
         {"--host": "", "--output": "json"},
         ("run", "trace_exec:latest"),
+        attaches=("kprobe", "tp"),
+        leaves=(GADGETS,),
     ),
     "coroot-node-agent": Program(
         ("I1127 11:00:00.000000    7 main.go:110] agent version: 1.27.1",),
         "I1127 11:00:00.000000    7 main.go:150] listening on: 127.0.0.1:1",
         {"--listen": _HOST_PORT, "--wal-dir": _FOLDER},
+        attaches=("kprobe", "tp"),
     ),
     "ebpf_exporter": Program(
         ("2026/11/27 11:00:00 Started with 1 programs found in the config in 20ms",),
@@ -179,6 +202,7 @@ PROGRAMS = {
         'ebpf_exporter_syscalls_total{syscall="read"} 5\n'
         'ebpf_exporter_syscalls_total{syscall="write"} 1.5e+03\n',
         listens=_port_of("--web.listen-address"),
+        attaches=("tp_btf",),
     ),
 }  # fmt: skip
 
@@ -247,7 +271,8 @@ def main() -> None:
     print(program.ready, flush=True)
     program.works(told)
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
-    program.leaves()
+    for folder in program.leaves:
+        _leave(folder)
     os.close(held)
 
 

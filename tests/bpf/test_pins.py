@@ -10,6 +10,7 @@ import pytest
 
 from harness.linux import bpf_pins, bpf_programs, mount, syscall
 from harness.meters import bpfstats
+from harness.node import leavings
 
 pytestmark = pytest.mark.bpf
 
@@ -47,3 +48,11 @@ def test_pins_of_its_programs_are_removed_and_others_stay(pins: Path) -> None:
     assert not (pins / "theirs").exists()
     assert bpf_pins.remove(()) == []
     assert (pins / "shared/c").exists()
+
+
+def test_a_folder_with_what_is_pinned_in_it_is_removed_whole(pins: Path) -> None:
+    (pins / "named").mkdir()
+    program = _pinned(pins / "named/a")
+    assert leavings.remove(pins / "named")
+    assert not (pins / "named").exists()
+    assert bpf_programs.remaining({program}) == set()

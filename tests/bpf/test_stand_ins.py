@@ -18,14 +18,14 @@ import pytest
 
 from harness.collectors import resolve, subject
 from harness.errors import UnavailableError
-from harness.linux import bpf_programs, processes
+from harness.linux import bpf_programs, mount, processes
 from harness.meters.coverage import Sink, count
 from harness.model import Part
 from harness.node import subject_source
 from harness.node.subject_process import SubjectProcess
 from harness.plan import trials
 from tests.bpf.conftest import READY_SECONDS, Service
-from tests.bpf.stand_in import PROGRAMS, SAMPLES, SPANS, TETRAGON, install
+from tests.bpf.stand_in import OTEL, PROGRAMS, SAMPLES, SPANS, install
 from tests.waiting import until
 
 pytestmark = pytest.mark.bpf
@@ -43,6 +43,8 @@ TOLD: dict[str, tuple[str, float | None, int | None]] = {
     "parca-agent": ("0.42.0", None, None),
     "tetragon": ("1.6.0", 42.0, None),
 }
+
+LEFT = {folder for program in PROGRAMS.values() for folder in program.leaves}
 
 
 @pytest.fixture
@@ -66,11 +68,11 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def nothing_left() -> Iterator[None]:
-    """Of a Tetragon that was there before nothing is touched."""
-    if TETRAGON.exists():
-        pytest.skip(f"{TETRAGON} is there: somebody runs Tetragon here")
+    """Of a real one that was there before nothing is touched."""
+    if there := [each for each in LEFT if each.exists()]:
+        pytest.skip(f"{there[0]} is there: somebody runs such a collector here")
     yield
-    assert not TETRAGON.exists()
+    assert not [each for each in LEFT if each.exists()]
 
 
 def _testbed(service: Service, sink: Sink, scratch: Path) -> Any:
@@ -108,6 +110,13 @@ def test_each_of_them_has_a_program_that_stands_for_it() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(TOLD))
+def test_what_it_attaches_is_what_the_kernel_is_asked_for(name: str) -> None:
+    definition = resolve(name)
+    assert definition.subject is not None
+    assert set(definition.hooks) == set(PROGRAMS[definition.subject.source.name].attaches)
+
+
+@pytest.mark.parametrize("name", sorted(TOLD))
 @pytest.mark.usefixtures("nothing_left")
 def test_it_is_started_awaited_counted_and_ended(
     name: str, tmp_path: Path, service: Service, sink: Sink
@@ -133,8 +142,11 @@ def test_it_is_started_awaited_counted_and_ended(
         remarks = one.remove()["remarks"]
     assert program not in bpf_programs.ids()
     assert not (tmp_path / f"home-{name}").exists()
-    told = [each for each in remarks if "left behind" in each]
-    assert (f"{TETRAGON}: it was removed" in " ".join(told)) == (name == "tetragon")
+    told = " ".join(each for each in remarks if "left behind" in each)
+    stands = PROGRAMS[definition.subject.source.name]
+    left = [each for each in stands.leaves if each != OTEL or mount.find("bpf") == OTEL.parent]
+    assert [str(each) in told for each in left] == [True] * len(left)
+    assert "could not be removed" not in told
 
 
 def test_one_that_does_not_take_what_it_is_told_says_why(

@@ -37,6 +37,12 @@ def test_one_arm_alone_and_versions_of_a_collector_are_switched() -> None:
         assert {arm.method for arm in choice.chosen("quick", arms=arms).arms} == {"switch"}
 
 
+def test_an_arm_by_block_has_blocks_enough_for_an_interval() -> None:
+    assert choice.chosen("quick", arms=["beyla", "http"]).blocks == 6
+    assert choice.chosen("quick", arms=["otel-python", "http"], workloads=["flask"]).blocks == 4
+    assert choice.chosen("standard", arms=["beyla"]).blocks == 12
+
+
 def test_the_full_stack_takes_arms_one_by_one_in_about_the_same_time() -> None:
     shared, apart = choice.chosen("quick"), choice.chosen("quick", stack="full")
     assert {arm.method for arm in apart.arms} == {"switch"}

@@ -235,6 +235,25 @@ def test_a_collector_that_saw_nothing_is_told_of() -> None:
     assert "saw none" not in headline.verdict(with_coverage(found, "coverage_percent[x]", 0.1, 9))
 
 
+def with_lost(found: Summary, percent: float, low: float, n: int = 4_000) -> Summary:
+    """The run in which each collector says that it lost so much."""
+    rows = [
+        dataclasses.replace(row, estimate=percent, low=low, n=n)
+        if row.metric == "lost_percent" else row
+        for row in found.rows
+    ]  # fmt: skip
+    return dataclasses.replace(found, rows=tuple(rows))
+
+
+def test_a_collector_that_lost_much_of_what_it_saw_is_told_of() -> None:
+    found = summary(COSTS)
+    said = headline.verdict(with_lost(found, 72.0, 70.0))
+    assert "lost 72 % of 4,000 events in the" in said
+    assert "by its own count: what is told of it is the cost of telling no more" in said
+    assert "events in the" not in headline.verdict(with_lost(found, 5.5, 4.9))
+    assert "events in the" not in headline.verdict(found)
+
+
 def test_no_sentence_calls_a_difference_by_the_name_of_its_key() -> None:
     differences = {name for name, each in metrics.METRICS.items() if each.difference}
     assert differences <= {*headline.NAMES, *headline.SAME}

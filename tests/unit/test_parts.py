@@ -158,6 +158,9 @@ def test_windows_put_together_err_as_a_trial_without_gaps(monkeypatch: pytest.Mo
     expected = standard_error(FIVE, parts.states(True), apart=0.0)
     assert found == pytest.approx(100 * expected / (LEVEL + EFFECT / 2), rel=0.1)
     assert math.isnan(stretches.spread_percent(trials[:5], sum(FIVE)))
+    nearly = stretches.spread_percent(trials, 1.04 * sum(FIVE))
+    assert nearly == pytest.approx(found)  # a trial is of whole cycles, and ends before its time
+    assert math.isnan(stretches.spread_percent(trials, 1.1 * sum(FIVE)))
     assert math.isnan(stretches.spread_percent(trials, 2 * sum(FIVE)))  # none is as long
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from harness.analysis.summary import summarize
 from harness.plan import experiment as experiments
-from harness.report import tiles, wording
+from harness.report import headline, tiles, wording
 from harness.report.table import lines as table_of
 from harness.results.run import Run, TrialRecord
 from tests.unit import synthetic
@@ -64,6 +64,21 @@ def test_a_skipped_arm_is_named(tmp_path: Path) -> None:
     page = html_of(run)
     assert page.count(reason) >= 2
     assert "The arm was skipped: " in page
+
+
+def test_why_an_arm_was_skipped_is_told_once_beside_the_first_sentences(tmp_path: Path) -> None:
+    run = partial(tmp_path, 99)
+    replace_trial(run, "all", status="skipped", reason="There is no such program.")
+    run.note(skipped_arms=[{"arm": "all", "reason": "There is no such program."}])
+    found = summarize(run)
+    (said,) = [each for each in found.warnings if "no such program" in each]
+    assert said == "Arm all was skipped: There is no such program."
+    assert said in headline.notes(found)
+
+
+def test_an_arm_that_was_measured_after_all_is_not_called_skipped(tmp_path: Path) -> None:
+    run = partial(tmp_path, 99, skipped_arms=[{"arm": "all", "reason": "There was no program."}])
+    assert not [each for each in summarize(run).warnings if "skipped" in each]
 
 
 def without(record: TrialRecord, metric: str) -> Mapping[str, Any]:

@@ -178,3 +178,15 @@ def test_a_job_that_nobody_knows_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(text.replace("kind =", 'job = "magic"\nkind ='))
     with pytest.raises(InputError, match="job is one of tracing, security, profiling, network"):
         resolve(str(tmp_path / "mine.toml"))
+
+
+def test_one_that_lost_much_is_never_called_the_cheaper_one(beside: Summary) -> None:
+    billed = _billed(beside, http=(1.0, 2.0), flows=(3.0, 4.0))
+    rows = [
+        replace(row, estimate=72.0, low=70.0)
+        if (row.arm, row.metric) == ("http", "lost_percent") else row
+        for row in billed.rows
+    ]  # fmt: skip
+    (found,) = peers.told(replace(billed, rows=tuple(rows)), "go")
+    assert "http saw too little to be compared." in found[1]
+    assert "is above that of http" not in found[1]

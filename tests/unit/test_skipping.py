@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from harness.cli import app, choice
 from harness.collectors import resolve
-from harness.controller import skipping
+from harness.controller import evaluate, skipping
 from harness.controller.block import Block
-from harness.controller.progress import Progress
+from harness.controller.progress import STAYING, Progress
 from harness.errors import NeedError, UnavailableError, WorkloadError
 from harness.linux import bpf_features
 from harness.model import Arm
@@ -119,6 +119,15 @@ def store(tmp_path: Path) -> Run:
     return Run.create(
         tmp_path / "r", EXPERIMENT, skipped_arms=[], warmups=[], calibration={}, warnings=[]
     )
+
+
+def test_why_an_arm_is_skipped_is_said_before_anything_is_measured(store: Run) -> None:
+    told: list[str] = []
+    outcome = evaluate.Outcome(store, skipped={"new": "No perf."})
+    evaluate._note_skipped(outcome, lambda _done, _of, label: told.append(label))
+    assert told == ["new is skipped: No perf."]
+    assert any(mark in told[0] for mark in STAYING)
+    assert store.about().skipped_arms == ({"arm": "new", "reason": "No perf."},)
 
 
 @pytest.fixture

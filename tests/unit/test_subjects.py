@@ -10,8 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from harness.cli import choice
+from harness.cli import app, choice
 from harness.collectors import REGISTRY, resolve, subject
 from harness.controller import resolved
 from harness.errors import InputError
@@ -87,6 +88,15 @@ def test_one_of_ones_own_is_given_by_its_path(tmp_path: Path) -> None:
     assert (arm.name, arm.method) == ("mine", "block")
 
 
+@pytest.mark.parametrize("name", ["beyla", "otel-python", "pixie", "daemonset:pl/vizier-pem"])
+def test_who_speaks_no_protocol_of_ours_has_none_that_could_be_checked(name: str) -> None:
+    done = CliRunner().invoke(app, ["collector", "check", name])
+    assert done.exit_code == 2
+    said = " ".join(done.output.split())
+    assert f"There is nothing to check of '{name}'. It is somebody else's collector" in said
+    assert f"`harness evaluate --plan --arm {name}` says whether it can run here" in said
+
+
 def test_a_report_can_be_made_where_the_definition_is_not(tmp_path: Path) -> None:
     gone = Arm("mine", (str(tmp_path / "mine.toml"),), method="block")
     assert experiment.plan(Experiment("e", ("flask",), (Arm("baseline"), gone)))
@@ -110,11 +120,18 @@ def test_a_report_can_be_made_where_the_definition_is_not(tmp_path: Path) -> Non
         (("reach =", 'temporality = "delta"\nreach ='), "telemetry.seconds says how often"),
         (("'^seen (\\d+)$'", "'^.*$'"), "events matches where nothing is said: '^.*$'"),
         (("'^seen (\\d+)$'", "'(\\d*)'"), "events matches where nothing is said"),
-        (("'^seen (\\d+)$'", "5"), "events is no regular expression: first argument must be"),
+        (("'^seen (\\d+)$'", "5"), "events is a string, not 5"),
         (('date = "2026-08"', ""), "a claim lacks date"),
         (('command = ["mine"', 'commands = ["mine"'), "unknown keys: commands"),
         (('reach = "host"', 'wrap = ["x"]'), "wrap is of what runs within"),
         (('reach = "host"', 'reach = "all"'), "reach is one of service, host"),
+        (('name = "mine"\npurpose', "name = 5\npurpose"), "name is a string, not 5"),
+        (('package = "mine-tools"', "package = 7"), "source.package is a string, not 7"),
+        (('reach = "host"', 'telemetry = { seconds = "5" }'), "telemetry.seconds is a number"),
+        (('reach = "host"', "telemetry = { frequency = -2 }"), "telemetry.frequency is a number"),
+        (('reach = "host"', 'environment = ["x"]'), "environment is a table of strings"),
+        (('reach = "host"', 'files = "x"'), "files is a table of strings"),
+        (('reach = "host"', 'leaves = "/run/mine"'), "leaves is a list of strings"),
     ],
 )
 def test_a_wrong_definition_is_refused_in_words(
@@ -248,3 +265,10 @@ def test_an_arm_that_only_blocks_compare_goes_with_an_experiment_that_has_a_pilo
     assert choice.chosen("quick", workloads=["flask"]).pilot_blocks
     e = choice.chosen("quick", workloads=["flask"], arms=["bpftrace", "ddtrace"])
     assert (e.pilot_blocks, e.arm("bpftrace").method) == (0, "block")
+
+
+def test_profilers_that_stand_side_by_side_sample_as_often() -> None:
+    """Parca's agent takes 19 a second by itself."""
+    alloy = resolve("alloy-pyroscope")
+    assert alloy.options["frequency"] == resolve("profile").options["frequency"] == "19"
+    assert "sample_rate = 19\n" in subject_of(alloy).files["config.alloy"]
