@@ -43,10 +43,11 @@ def read(path: Path) -> Evidence:
     file = path / "report.json" if path.is_dir() else path
     try:
         return of_report(json.loads(file.read_text()), file.parent)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{file} cannot be read.", f"{error}.", "Give a run's folder, or a submission."
-        ) from error
+    except OSError as error:
+        why = f"{error.strerror}."
+    except ValueError:
+        why = "It is no report: there is no JSON in it."
+    raise InputError(f"{file} cannot be read.", why, "Give a run's folder, or a submission.")
 
 
 def unobtainable() -> dict[str, str]:

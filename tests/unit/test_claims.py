@@ -323,3 +323,11 @@ def test_the_terminal_says_why_and_what_differs(monkeypatch: pytest.MonkeyPatch)
 def test_a_claim_of_a_quantity_that_no_report_has_is_told() -> None:
     with pytest.raises(InputError, match="which no report has"):
         claimed.answers(replace(CLAIM, quantity="beauty"), [], {})
+
+
+def test_what_is_no_run_and_no_report_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere cannot be read\. No such file or directory\."):
+        evidence.read(tmp_path / "nowhere")
+    (tmp_path / "report.json").write_text("figures")
+    with pytest.raises(InputError, match=r"It is no report: there is no JSON in it\."):
+        evidence.read(tmp_path)
