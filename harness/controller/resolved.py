@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.collectors import Definition
+from harness.collectors import subject as subjects
 from harness.collectors.spec import is_placed
 from harness.controller import telemetry
 from harness.errors import (
@@ -90,17 +91,24 @@ def _check_senders(arm: Arm, found: Definitions) -> None:
 
 
 def _check_own(arm: Arm, own: Workload) -> None:
+    """Nothing is advised that a collector cannot be compared by."""
+    theirs = any(subjects.find(spec) is not None for spec in arm.collectors)
     if own.running is not None and not all(map(is_placed, arm.collectors)):
         raise InputError(
             f"Arm {arm.name!r} needs a process of the program for each block.",
             f"{own.name!r} runs already, and is not ours to start or end.",
-            'Choose method = "switch", or give --command.',
+            "Give --command." if theirs else 'Choose method = "switch", or give --command.',
         )
     if arm.method == "twin":
+        add = "add the program to workloads/ (CONTRIBUTING.md)"
+        methods = '"block"' if theirs else '"switch" or "block"'
+        within = any(map(subjects.is_within, arm.collectors))
         raise InputError(
             f"Arm {arm.name!r} needs two processes of the program side by side.",
             f"{own.name!r} answers at one fixed address, {own.url}.",
-            'Choose method = "switch" or "block", or add the program to workloads/.',
+            f"{add[0].upper()}{add[1:]}, or measure one that ships: --workload NAME."
+            if within
+            else f"Choose method = {methods} in an experiment of your own, or {add}.",
         )
 
 

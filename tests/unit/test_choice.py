@@ -19,6 +19,7 @@ from harness.plan import allotment
 from harness.plan.experiment import Experiment
 from harness.plan.workloads import Workload
 from harness.results import certificates
+from harness.wire.spec import Found
 
 OWN = Workload("mine", ("./server",), Path(), url="http://127.0.0.1:8080/")
 
@@ -41,6 +42,22 @@ def test_an_arm_by_block_has_blocks_enough_for_an_interval() -> None:
     assert choice.chosen("quick", arms=["beyla", "http"]).blocks == 6
     assert choice.chosen("quick", arms=["otel-python", "http"], workloads=["flask"]).blocks == 4
     assert choice.chosen("standard", arms=["beyla"]).blocks == 12
+
+
+@pytest.mark.parametrize(
+    ("collector", "running", "words"),
+    [
+        ("bpftrace", True, r"is not ours to start or end\. Give --command\.$"),
+        ("otel-python", False, r"Add the program to workloads/ \(CONTRIBUTING\.md\), or measure"),
+        ("py-spy", False, 'Choose method = "block" in an experiment of your own, or add the'),
+    ],
+)
+def test_of_a_service_of_ones_own_nothing_is_advised_that_cannot_be(
+    collector: str, running: bool, words: str
+) -> None:
+    own = replace(OWN, running=Found("mine", OWN.url, pid=7)) if running else OWN
+    with pytest.raises(InputError, match=words):
+        resolved.check(choice.chosen("quick", own=own, arms=[collector]), own)
 
 
 def test_the_full_stack_takes_arms_one_by_one_in_about_the_same_time() -> None:
