@@ -148,6 +148,8 @@ def _definition(data: Mapping[str, Any], path: Path) -> Definition:
             data.get("ready_by", "log"),
             data.get("temporality", "cumulative"),
             data.get("profile", ""),
+            data.get("lost", ""),
+            data.get("lost_among", False),
         ),
     )
 

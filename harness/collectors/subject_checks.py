@@ -23,7 +23,8 @@ PLACEHOLDERS = {
 _KEYS = (
     "name", "purpose", "kind", "job", "method", "language", "reach", "environment", "wrap",
     "command", "files", "ready", "events", "page", "leaves", "hooks", "source", "option",
-    "telemetry", "claims", "build", "program", "ready_by", "temporality", "profile",
+    "telemetry", "claims", "build", "program", "ready_by", "temporality", "profile", "lost",
+    "lost_among",
 )  # fmt: skip
 _TABLES = {
     "source": (
@@ -43,7 +44,8 @@ _TABLES = {
     "telemetry": ("signal", "kind", "scope", "seconds", "frequency"),
     "claims": ("text", "source", "date"),
 }
-_TEXTS = ("name", "purpose", "language", "ready", "events", "page", "program", "profile")
+_TEXTS = ("name", "purpose", "language", "ready", "events", "page", "program", "profile",
+          "lost")  # fmt: skip
 METHODS = ("twin", "block")
 _ARCHITECTURE = re.compile(r"\w+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -84,12 +86,15 @@ def problems(data: Mapping[str, Any], path: Path, *, ships: bool) -> Iterator[st
 
 def _expression_problems(data: Mapping[str, Any]) -> Iterator[str]:
     for key, text in (("ready", data.get("ready", "")), ("events", data.get("events", "")),
+                      ("lost", data.get("lost", "")),
                       ("source.tells", data["source"].get("tells", ""))):  # fmt: skip
         try:
             found = re.compile(text)
         except (re.error, TypeError) as error:
             yield f"{key} is no regular expression: {error}."
             continue
+        if key == "lost" and text and (found.groups != 1 or "page" not in data):
+            yield "lost has a number in brackets, and is looked for on the page."
         numbers = "page" in data or "temporality" in data or data["kind"] == "option"
         if key != "events" or not text:
             continue
@@ -213,6 +218,10 @@ def _start_problems(data: Mapping[str, Any]) -> Iterator[str]:
     if "page" in data and (within or not data.get("events")):
         yield "page is of a process, and events says what is counted on it."
     aloud = data["kind"] == "process" and data.get("events") and "page" not in data
+    if not isinstance(data.get("lost_among", False), bool) or ("lost_among" in data) > (
+        "lost" in data
+    ):
+        yield "lost_among is true or false, and is of lost."
     if "temporality" in data and not aloud:
         yield "temporality is of the numbers that events finds in the log of a process."
     if data.get("temporality") == "delta" and not data.get("telemetry", {}).get("seconds"):

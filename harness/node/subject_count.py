@@ -34,6 +34,19 @@ def counted(subject: Subject, text: str) -> float | None:
     return _number(found[-1])
 
 
+def of_page(subject: Subject, text: str) -> dict[str, float]:
+    """The `events` that a page tells of, and what it says that was `lost`; what it tells of alone.
+
+    A counter of what was never lost may not be there yet: where there are events, that is nothing.
+    ValueError if what stands for one is no number.
+    """
+    events = counted(subject, text)
+    if events is None or not subject.lost:
+        return {} if events is None else {"events": events}
+    gone = math.fsum(map(_number, re.findall(subject.lost, text, re.MULTILINE)))
+    return {"events": events - gone if subject.lost_among else events, "lost": gone}
+
+
 def of_log(subject: Subject, log: LimitedLog, start: int) -> float | None:
     """What it counted since it was started, when its log was `start` bytes long; None if unknown.
 

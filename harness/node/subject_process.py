@@ -145,8 +145,7 @@ class SubjectProcess(ForeignAgent):
                 f"Its log is {self._log}.",
                 collector=self.name,
             )
-        found = self._counted()
-        return {} if found is None else {"events": found}
+        return self._counted()
 
     def flush(self) -> dict[str, Any]:
         """What its next word says, if it counts aloud; nothing if none comes.
@@ -278,12 +277,13 @@ class SubjectProcess(ForeignAgent):
         self._attend()
         return self._process.poll() is None
 
-    def _counted(self) -> float | None:
-        """What it says that it saw, on its page or in its log; None if nothing."""
+    def _counted(self) -> dict[str, float]:
+        """What it says that it saw, on its page or in its log, and lost; empty if nothing."""
         try:
             if self._subject.page:
-                return subject_count.counted(self._subject, self._paged())
-            return subject_count.of_log(self._subject, self._words, self._process.log_start)
+                return subject_count.of_page(self._subject, self._paged())
+            found = subject_count.of_log(self._subject, self._words, self._process.log_start)
+            return {} if found is None else {"events": found}
         except ValueError as error:
             raise self._uncountable(error) from error
 

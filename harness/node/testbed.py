@@ -100,8 +100,9 @@ class TrialLog:
                 return
             maps = bpf_maps.of_programs(agent.program_ids)
             self.add("map_bytes", sum(each.bytes for each in maps), "By", collector=agent.name)
-            if "events" in stats:
-                self.add("events", stats["events"], "{event}", collector=agent.name)
+            for name, metric in (("events", "events"), ("lost", "events_lost")):
+                if name in stats:
+                    self.add(metric, stats[name], "{event}", collector=agent.name)
             return
         _require_attached(agent, stats)
         if failed := stats.get("errors", 0):

@@ -81,7 +81,8 @@ class Subject:
     `ready` (by `port`: it listens on the port that it was given; by `data`: something came to
     the receiver), and counts what it saw as the last match of `events` tells, or all together: on a
     `page` of its own, in a log by `temporality` delta, and where a match without a group is one
-    event. `files` are laid into its folder before it starts: text by file name.
+    event. On a page `lost` finds what it says that it lost, which is in the events if it is
+    `lost_among` them. `files` are laid into its folder before it starts: text by file name.
     `option`: it is a part of what a cluster's DaemonSet does; `events` is looked for in what the
     `option` prints of what was seen. `daemonset`: it is a DaemonSet, which is moved to the node and
     away. `leaves` are the files, as patterns, that it may leave behind. `reach` says whom it makes
@@ -106,6 +107,8 @@ class Subject:
     ready_by: ReadyBy = "log"
     temporality: Temporality = "cumulative"
     profile: str = ""
+    lost: str = ""
+    lost_among: bool = False
 
     @property
     def is_within(self) -> bool:

@@ -135,7 +135,9 @@ PROGRAMS = {
             "--export-filename": _FOLDER,
         },
         page='tetragon_events_total{binary="a",type="PROCESS_EXEC"} 40\n'
-        'tetragon_events_total{binary="b",type="PROCESS_EXIT"} 2\ntetragon_errors_total{} 9\n',
+        'tetragon_events_total{binary="b",type="PROCESS_EXIT"} 2\ntetragon_errors_total{} 9\n'
+        'tetragon_bpf_missed_events_total{error="EAGAIN",msg_op="5"} 3\n'
+        "tetragon_observer_ringbuf_queue_events_lost_total 1\n",
         listens=_port_of("--metrics-server"),
         attaches=("kprobe", "tp"),
         leaves=(TETRAGON,),

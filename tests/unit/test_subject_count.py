@@ -10,7 +10,7 @@ import pytest
 from harness.collectors import resolve
 from harness.node import subject_count
 from harness.node.limited_log import KEPT, LimitedLog
-from harness.node.subject_count import await_word, counted, of_log
+from harness.node.subject_count import await_word, counted, of_log, of_page
 from harness.wire.subject import Source, Subject, Temporality
 from tests.unit.clocked import Clock
 
@@ -31,6 +31,9 @@ LIFE = """PID     COMM             LADDR           LPORT RADDR           RPORT  
 7       server           127.0.0.1       8080  127.0.0.1       40000      1      2 3.14
 7       server           127.0.0.1       8080  127.0.0.1       40001      1      2 2.72
 """
+
+
+PAGE = 'seen_total{of="a"} 90\nseen_total{of="b"} 8\nlost_total{of="a"} 1\nlost_total{of="b"} 1\n'
 
 
 @pytest.fixture
@@ -151,3 +154,27 @@ def test_who_says_nothing_or_has_ended_is_not_awaited_for_ever(
     assert not await_word(mine(r"^seen (\d+)$"), log, 0.05, lambda: True)
     assert await_word(mine(r"^seen (\d+)$"), log, 1e3, lambda: False)
     assert clock.monotonic() - begun < 0.25
+
+
+@pytest.mark.parametrize(
+    ("text", "among", "told"),
+    [
+        (PAGE, False, {"events": 98, "lost": 2}),
+        (PAGE, True, {"events": 96, "lost": 2}),
+        ("seen_total 5\n", False, {"events": 5, "lost": 0}),  # a counter that was never raised
+        ("lost_total 2\n", False, {}),
+        ("", False, {}),
+    ],
+)
+def test_what_a_page_says_was_lost_is_told_where_there_are_events(
+    text: str, among: bool, told: dict[str, float]
+) -> None:
+    page = "http://127.0.0.1:{free}/metrics"
+    lost, events = r"^lost_total(?:{.*})? (\S+)$", r"^seen_total(?:{.*})? (\S+)$"
+    own = Subject("process", PATH, events=events, page=page, lost=lost, lost_among=among)
+    assert of_page(own, text) == told
+
+
+def test_a_page_of_which_nothing_is_said_to_be_lost_tells_no_loss() -> None:
+    own = mine(r"^seen_total(?:{.*})? (\S+)$", page="http://127.0.0.1:{free}/metrics")
+    assert of_page(own, PAGE) == {"events": 98}

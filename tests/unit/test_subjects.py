@@ -132,6 +132,11 @@ def test_a_report_can_be_made_where_the_definition_is_not(tmp_path: Path) -> Non
         (('reach = "host"', 'environment = ["x"]'), "environment is a table of strings"),
         (('reach = "host"', 'files = "x"'), "files is a table of strings"),
         (('reach = "host"', 'leaves = "/run/mine"'), "leaves is a list of strings"),
+        (
+            ('reach = "host"', "lost = '(\\d+)'"),
+            "lost has a number in brackets, and is looked for on",
+        ),
+        (('reach = "host"', "lost_among = true"), "lost_among is true or false, and is of lost"),
     ],
 )
 def test_a_wrong_definition_is_refused_in_words(

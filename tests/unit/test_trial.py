@@ -109,6 +109,14 @@ def test_what_failed_in_an_agent_is_told_and_its_counts_are_kept() -> None:
     assert "agent-http.log" in warning
 
 
+def test_what_somebody_elses_says_that_it_lost_is_kept() -> None:
+    told = notes()
+    theirs = SimpleNamespace(counts=False, goes_on=False, program_ids=(), name="tetragon")
+    told.add_counts(theirs, {"events": 42.0, "lost": 4.0})  # type: ignore[arg-type]
+    kept = {value.metric: value.value for value in told.values}
+    assert kept == {"map_bytes": 0, "events": 42, "events_lost": 4}
+
+
 @pytest.mark.parametrize("more", [{}, {"reattached": 0, "errors": 0}], ids=["external", "ours"])
 def test_an_agent_without_mishaps_is_not_warned_of(more: dict[str, int]) -> None:
     told = notes()
