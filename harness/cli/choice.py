@@ -88,10 +88,12 @@ def chosen(
     if arms:
         given = parse_arms(arms, e.stack)
         shares = any(arm.method == FACTORIAL for arm in given)
-        if any(arm.method == "block" for arm in given):
+        by_block = any(arm.method == "block" for arm in given)
+        if by_block:
             # a pilot would tell nothing of them, and fewer trials have no interval
             e = replace(allotment.without(e), blocks=max(e.blocks, ranks.LEAST))
-        e = replace(e if shares else methods.apart(e), arms=given)
+        # a trial by block keeps its time: it is of five parts, with coming and going between them
+        e = replace(e if shares or by_block else methods.apart(e), arms=given)
     if minutes is not None:
         e = replace(e, budget_seconds=60 * minutes)
     if service_cpus is not None:

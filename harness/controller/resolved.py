@@ -6,13 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.collectors import Definition
-from harness.collectors import subject as subjects
-from harness.collectors.spec import is_placed
 from harness.controller import telemetry
 from harness.errors import (
     InputError,
 )
-from harness.model import FACTORIAL, Arm
+from harness.model import Arm
 from harness.plan import definitions as resolving
 from harness.plan import design, workloads
 from harness.plan.experiment import Experiment
@@ -37,7 +35,7 @@ def check(
     """
     for arm in experiment.arms:
         _check_arm(arm)
-        if own is not None and arm.method not in ("switch", FACTORIAL):
+        if own is not None:
             _check_own(arm, own)
     _check_factors(experiment)
     found = resolving.resolve_all(experiment) if definitions is None else definitions
@@ -91,25 +89,18 @@ def _check_senders(arm: Arm, found: Definitions) -> None:
 
 
 def _check_own(arm: Arm, own: Workload) -> None:
-    """Nothing is advised that a collector cannot be compared by."""
-    theirs = any(subjects.find(spec) is not None for spec in arm.collectors)
-    if own.running is not None and not all(map(is_placed, arm.collectors)):
-        raise InputError(
-            f"Arm {arm.name!r} needs a process of the program for each block.",
-            f"{own.name!r} runs already, and is not ours to start or end.",
-            "Give --command." if theirs else 'Choose method = "switch", or give --command.',
-        )
-    if arm.method == "twin":
-        add = "add the program to workloads/ (CONTRIBUTING.md)"
-        methods = '"block"' if theirs else '"switch" or "block"'
-        within = any(map(subjects.is_within, arm.collectors))
-        raise InputError(
-            f"Arm {arm.name!r} needs two processes of the program side by side.",
-            f"{own.name!r} answers at one fixed address, {own.url}.",
-            f"{add[0].upper()}{add[1:]}, or measure one that ships: --workload NAME."
-            if within
-            else f"Choose method = {methods} in an experiment of your own, or {add}.",
-        )
+    """Two processes of a service of one's own need a port for each."""
+    if arm.method != "twin" or own.has_twins:
+        return
+    ports = "Say {port} in --command and in --url: each process of it then gets a port of its own."
+    running = own.running is not None
+    raise InputError(
+        f"Arm {arm.name!r} needs two processes of the program side by side.",
+        f"{own.name!r} runs already, and is not ours to start a second time."
+        if running
+        else f"{own.name!r} answers at one fixed address, {own.url}.",
+        "Give --command, with {port} in it and in --url." if running else ports,
+    )
 
 
 def _check_factors(experiment: Experiment) -> None:

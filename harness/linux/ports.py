@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from harness.errors import NeedError
 
 LINGER_SECONDS = 75.0  # TIME_WAIT takes 60 s, a connection that is still being closed may take more
 _LISTEN = "0A"
+_FIRST_PORT = 10000
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _NOBODY = "0"
 _TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 _LEAST_SECONDS, _MOST_SECONDS = 0.2, 5.0  # between two looks: a busy service leaves thousands
@@ -46,6 +49,24 @@ def require_free(address: str, port: int, name: str) -> None:
                 "Stop what listens there. Ports cannot be chosen, and --bind moves only OTLP, "
                 "queries and Grafana to another address.",
             ) from error
+
+
+def unused() -> int:
+    """A port where nobody listens, or waits, below those that connections get by themselves.
+
+    NeedError if there is none. Connections take ports of that range at any time, and keep a
+    program from listening there.
+    """
+    first = int(_EPHEMERAL.read_text().split()[0])
+    taken = {each.port for each in _all_sockets()}
+    free = [port for port in range(_FIRST_PORT, first) if port not in taken]
+    if not free:
+        raise NeedError(
+            f"No port from {_FIRST_PORT} to {first - 1} is free.",
+            f"{_EPHEMERAL} says that connections take those from {first}.",
+            "Give your program a port, and say it in --url.",
+        )
+    return random.choice(free)
 
 
 def lingering(port: int) -> float:
@@ -86,19 +107,23 @@ def await_released(
 class _Socket:
     """A line of the kernel's proc_net_tcp document; `seconds` until its timer fires."""
 
+    port: int
     state: str
     inode: str
     seconds: float
 
 
 def _sockets_at(port: int) -> Iterator[_Socket]:
+    return (each for each in _all_sockets() if each.port == port)
+
+
+def _all_sockets() -> Iterator[_Socket]:
     ticks = os.sysconf("SC_CLK_TCK")
     for table in filter(Path.exists, _TABLES):
         for line in table.read_text().splitlines()[1:]:
             columns = line.split()
-            if int(columns[1].rpartition(":")[2], 16) == port:
-                when = int(columns[5].rpartition(":")[2], 16)
-                yield _Socket(columns[3], columns[9], when / ticks)
+            port, when = (int(columns[i].rpartition(":")[2], 16) for i in (1, 5))
+            yield _Socket(port, columns[3], columns[9], when / ticks)
 
 
 def _listening(port: int) -> Iterator[str]:

@@ -74,8 +74,14 @@ def spawn(
 
     Connections of the process before may still have its port (TIME_WAIT). Most servers do not
     mind. One that does not start is started again once they are gone, a minute at most later:
-    `tell` is told, and `attend` called meanwhile.
+    `tell` is told, and `attend` called meanwhile. {port} in the URL is a port that nobody has.
     """
+    if "{port}" in asked.url:
+        chosen = asked.url.replace("{port}", str(ports.unused()))
+        return spawn(
+            dataclasses.replace(asked, url=chosen),
+            log=log, cgroup=cgroup, cpus=cpus, tell=tell, attend=attend,
+        )  # fmt: skip
     port = port_of(asked.url) if asked.url else 0
     if asked.url:
         routes.require_here(asked.url)

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 from harness.errors import InputError
 
 HIDDEN = "***"
+PORT = "{port}"  # of a URL: a port that nobody has is chosen for each process of the service
 
 
 def address(url: str) -> tuple[str, int]:

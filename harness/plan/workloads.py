@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from harness.errors import InputError, NeedError
 from harness.plan import command as commands
-from harness.plan.url import HIDDEN, address, without_login
+from harness.plan.url import HIDDEN, PORT, address, hidden, without_login
 from harness.wire.spec import Found
 
 __all__ = ["Build", "Route", "Workload", "address", "again", "load", "names", "own"]
@@ -50,8 +50,8 @@ class Workload:
     """A service that can be started; the fields are workload.toml's keys.
 
     `command` and `environment` may hold {host}, {port}, {python} and {dir}. With a `url` the
-    program is the user's own: it must answer there. Without one it prints
-    `{"ready": true, "port": N}`.
+    program is the user's own: it must answer there; with {port} in it, at a port that is chosen
+    for each process. Without one it prints `{"ready": true, "port": N}`.
     `login` (user:password, percent-encoded) is for the load driver alone and is never stored.
     """
 
@@ -73,6 +73,11 @@ class Workload:
     def is_own(self) -> bool:
         """Whether it is the user's, not one that ships."""
         return bool(self.url)
+
+    @property
+    def has_twins(self) -> bool:
+        """Whether two processes of it can answer at once, each at a port of its own."""
+        return self.running is None and (not self.url or PORT in self.url)
 
     def argv(self, port: int = 0) -> list[str]:
         """The command on this port; 0 lets the program pick one."""
@@ -153,6 +158,7 @@ def own(
 ) -> Workload:
     """The user's program: started by `command` in the current directory, answering at `url`.
 
+    With {port} in both each process of it gets a port of its own, so that two can be compared.
     If it is not to run `here`, it is started in / there, and whether it exists is for the node to
     say.
     """
@@ -162,7 +168,13 @@ def own(
             "A program of your own needs both --command and --url.",
             next_step="Say how it is started and where it answers.",
         )
-    address(url)
+    if PORT in url and not any(PORT in word for word in (*words, *environment.values())):
+        raise InputError(
+            f"--url {hidden(url)} leaves the port open, and --command does not take it.",
+            "Each process of your program is to get a port of its own.",
+            "Say {port} in --command where its port stands, as in './server --port {port}'.",
+        )
+    address(url.replace(PORT, "1"))
     place, login = without_login(url)
     path = urlsplit(place).path
     if locustfile is not None and not locustfile.is_file():

@@ -73,8 +73,8 @@ class Spawn:
     """A service that the node starts, in a cgroup that it makes.
 
     `argv`, `cwd` and `environment` may hold {python}, {host} and {port} to listen on, and
-    {workloads}, the node's own services. Without a `url` the program prints
-    `{"ready": true, "port": N}`.
+    {workloads}, the node's own services; a `url` with {port} in it has one that the node chooses.
+    Without a `url` the program prints `{"ready": true, "port": N}`.
     """
 
     name: str

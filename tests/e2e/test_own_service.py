@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.linux import processes
+from harness.results.run import Run
 
 pytestmark = pytest.mark.e2e
 
@@ -83,6 +84,84 @@ back = ThreadingHTTPServer(("127.0.0.1", 0), Back)
 threading.Thread(target=back.serve_forever, daemon=True).start()
 ThreadingHTTPServer(("127.0.0.1", PORT), Front).serve_forever()
 """
+TWINS = """
+workloads = ["own"]
+blocks = 1
+replacements = 0
+warmup_seconds = 0.5
+warmup_limit_seconds = 1.0
+switched_seconds = 3.0
+steady_seconds = 1.0
+loads = { own = { rate = 150 } }
+[[arms]]
+name = "baseline"
+[[arms]]
+name = "flows"
+collectors = ["flows"]
+method = "twin"
+[[arms]]
+name = "within"
+collectors = ["WITHIN"]
+"""
+WITHIN = """
+name = "within"
+purpose = "Stands for an agent within the service: a ms of CPU a request"
+kind = "in-process"
+environment = { SLOW = "0.001" }
+
+[source]
+way = "path"
+name = "python3"
+"""
+PLAIN = """
+import os, sys, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_GET(self):
+        end = time.perf_counter() + float(os.environ.get("SLOW", 0))
+        while time.perf_counter() < end:
+            pass
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *_):
+        pass
+
+ThreadingHTTPServer.request_queue_size = 128
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def test_each_process_of_a_program_of_ones_own_gets_a_port_so_that_two_are_compared(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "within.toml").write_text(WITHIN)
+    (tmp_path / "e.toml").write_text(TWINS.replace("WITHIN", f"{tmp_path}/within.toml"))
+    (tmp_path / "service.py").write_text(PLAIN)
+    processes.run(
+        [sys.executable, "-m", "harness", "evaluate", f"{tmp_path}/e.toml", "--run", "r",
+         "--reports", str(tmp_path / "reports"), "--url", "http://127.0.0.1:{port}/",
+         "--command", f"{sys.executable} {tmp_path}/service.py {{port}}"],
+        timeout=300, cwd=ROOT,
+    )  # fmt: skip
+    run = Run.open(tmp_path / "reports/r")
+    records = [r for r in run.records() if r.trial.kind == "switched"]
+    assert [(r.status, r.reason) for r in records] == [("ok", "")] * 3
+    for record in (r for r in records if r.trial.arm != "baseline"):
+        rows = run.windows(record.trial)
+        on, off = ([row.meters for row in rows if row.window.on is state]
+                   for state in (True, False))  # fmt: skip
+        requests, plain = sum(w["requests"] for w in on), sum(w["requests.twin"] for w in off)
+        assert min(requests, plain) > 100
+        if record.trial.arm == "within":
+            assert sum(w["cpu.workload"] for w in on) > 0.001 * requests
+            assert sum(w["cpu.twin"] for w in off) < sum(w["cpu.workload"] for w in on)
 
 
 def test_what_the_load_met_is_in_the_report_and_the_password_is_not(tmp_path: Path) -> None:

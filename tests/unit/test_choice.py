@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from harness.controller import resolved
 from harness.errors import InputError
 from harness.linux import facts
 from harness.model import Arm, Load
-from harness.plan import allotment
+from harness.plan import allotment, workloads
 from harness.plan.experiment import Experiment
 from harness.plan.workloads import Workload
 from harness.results import certificates
@@ -47,17 +48,46 @@ def test_an_arm_by_block_has_blocks_enough_for_an_interval() -> None:
 @pytest.mark.parametrize(
     ("collector", "running", "words"),
     [
-        ("bpftrace", True, r"is not ours to start or end\. Give --command\.$"),
-        ("otel-python", False, r"Add the program to workloads/ \(CONTRIBUTING\.md\), or measure"),
-        ("py-spy", False, 'Choose method = "block" in an experiment of your own, or add the'),
+        (
+            "py-spy",
+            True,
+            r"not ours to start a second time\. Give --command, with \{port\} in",
+        ),
+        ("otel-python", False, r"at one fixed address, http.*\. Say \{port\} in --command and in"),
     ],
 )
-def test_of_a_service_of_ones_own_nothing_is_advised_that_cannot_be(
+def test_a_service_of_ones_own_with_one_address_has_no_twin(
     collector: str, running: bool, words: str
 ) -> None:
     own = replace(OWN, running=Found("mine", OWN.url, pid=7)) if running else OWN
     with pytest.raises(InputError, match=words):
         resolved.check(choice.chosen("quick", own=own, arms=[collector]), own)
+
+
+def test_what_comes_and_goes_is_compared_with_a_service_that_runs() -> None:
+    own = replace(OWN, running=Found("mine", OWN.url, pid=7))
+    resolved.check(choice.chosen("quick", own=own, arms=["bpftrace"]), own)
+
+
+def test_a_service_of_ones_own_that_is_given_ports_has_twins(tmp_path: Path) -> None:
+    command, url = f"{sys.executable} server.py --port {{port}}", "http://127.0.0.1:{port}/"
+    own = workloads.own(command, url)
+    assert own.has_twins
+    resolved.check(choice.chosen("quick", own=own, arms=["py-spy"]), own)
+    by_environment = workloads.own(f"PORT={{port}} {sys.executable} server.py", url)
+    assert by_environment.has_twins
+    with pytest.raises(InputError, match=r"leaves the port open, and --command does not take it"):
+        workloads.own(f"{sys.executable} server.py --port 8080", url)
+    with pytest.raises(InputError, match="is not a URL of a service"):
+        workloads.own(command, "http://127.0.0.1:{ports}/")
+
+
+def test_trials_by_block_keep_their_time() -> None:
+    """They are of parts, between which the collector comes and goes."""
+    quick = choice.chosen("quick")
+    assert choice.chosen("quick", arms=["bpftrace"]).switched_seconds == quick.switched_seconds
+    alone = choice.chosen("quick", arms=["http"])
+    assert alone.switched_seconds < quick.switched_seconds
 
 
 def test_the_full_stack_takes_arms_one_by_one_in_about_the_same_time() -> None:
