@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from scipy import stats
@@ -95,15 +95,19 @@ def _moved(trials: Iterable[Sequence[WindowRow]], settle: float) -> tuple[float,
     return statistics.median(took[True]), statistics.median(took[False])
 
 
-def foreseen(e: Experiment, past: Sequence[Past]) -> Iterator[Foreseen]:
+def foreseen(
+    e: Experiment, past: Sequence[Past], skipped: Collection[str] = ()
+) -> Iterator[Foreseen]:
     """For each workload and method, by the first of `past` that measured it so, under its load.
 
+    Nothing for a method whose arms are all `skipped`.
     The squared error is taken to shrink with the number of processes (blocks) or with the time that
     is measured, whichever is more cautious; it is that of the worst arm, held to the level of as
     many comparisons as are planned now. How noisy the machine is may differ.
     """
+    coming = [arm for arm in e.arms if arm.collectors and arm.name not in skipped]
     for workload in e.workloads:
-        for method in dict.fromkeys(arm.method for arm in e.arms if arm.collectors):
+        for method in dict.fromkeys(arm.method for arm in coming):
             if lacking := _lacking(e, workload, method):
                 yield Foreseen(workload, method, lacking=lacking)
                 continue

@@ -145,6 +145,8 @@ def _eventless(summary: Summary, workload: str, arm: str) -> str:
         return "It told of no event: there is no cost of one."
     if events is not None or summary.row(workload, arm, "runs_per_request"):
         return ""
+    if summary.row(workload, arm, "coverage_percent[samples]"):
+        return "What it took are samples, by the clock: there is no cost of an event."
     return "What it saw was not counted: there is no cost of an event."
 
 

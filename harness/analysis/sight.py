@@ -47,9 +47,13 @@ def partly(rows: Sequence[Comparison]) -> Iterator[tuple[Comparison, str]]:
     for row in rows:
         base, _, signal = row.metric.partition("[")
         name = signal.rstrip("]")
-        enough = HALF if is_expected(name) else ENOUGH
-        if base == "coverage_percent" and row.estimate > 0 and row.high < enough:
+        if base == "coverage_percent" and row.estimate > 0 and row.high < enough(row):
             yield row, name
+
+
+def enough(row: Comparison) -> float:
+    """From which percentage on what a row says was seen is enough for its cost to be compared."""
+    return HALF if is_expected(row.metric.partition("[")[2].rstrip("]")) else ENOUGH
 
 
 def lossy(rows: Sequence[Comparison]) -> list[Comparison]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -114,7 +115,7 @@ def parse_arms(given: Sequence[str], stack: StackKind = "sink") -> tuple[Arm, ..
     found = {}
     for word in given:
         name, equals, text = word.partition("=")
-        if not equals and word:
+        if word and (not equals or ":" in name):  # that = is of a collector's option
             name, text = _arm_name(word), word
         specs = tuple(spec.strip() for spec in text.split("+"))
         if not name or not all(specs):
@@ -138,7 +139,7 @@ def parse_arms(given: Sequence[str], stack: StackKind = "sink") -> tuple[Arm, ..
 
 def _arm_name(word: str) -> str:
     """What an arm is called that names only its collectors; of a file that is its own name."""
-    return "-".join(Path(spec.strip()).stem for spec in word.split("+"))
+    return "-".join(re.sub("[:=,]", "-", Path(spec.strip()).stem) for spec in word.split("+"))
 
 
 def plan(

@@ -137,8 +137,9 @@ def _plan(asked: Asked, found: Resolved) -> None:
     seen: Iterator[str] = iter(())
     if asked.described is not None and left is None:
         seen = foretold.lines(
-            asked.experiment, asked.path.parent, asked.described["facts"], asked.target.name
-        )
+            asked.experiment, asked.path.parent, asked.described["facts"], asked.target.name,
+            skipped or {},
+        )  # fmt: skip
     for line in choice.plan(asked.experiment, asked.described, skipped, load, left, seen):
         out.print(escape(line))
     skipping.require_some(asked.experiment, skipped or {})

@@ -24,10 +24,19 @@ from harness.results.run import Run
 _NEWEST = 20  # of the runs in a folder: older ones are of other times
 
 
-def lines(e: Experiment, reports: Path, facts: Mapping[str, Any], target: str) -> Iterator[str]:
-    """A line for each workload and method, and for each DaemonSet that was moved before."""
+def lines(
+    e: Experiment,
+    reports: Path,
+    facts: Mapping[str, Any],
+    target: str,
+    skipped: Collection[str] = (),
+) -> Iterator[str]:
+    """A line for each workload and method, and for each DaemonSet that was moved before.
+
+    Nothing is told of arms that are `skipped`.
+    """
     past = list(_past(reports, facts, target))
-    yield from map(_sentence, foresight.foreseen(e, past))
+    yield from map(_sentence, foresight.foreseen(e, past, skipped))
     yield from map(_moving, foresight.moving(e, past))
 
 

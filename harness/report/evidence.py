@@ -22,7 +22,16 @@ PUBLISHED, SUBMISSIONS = "published", "submissions"
 
 
 def kept(reports: Path) -> list[Evidence]:
-    """What is published below a folder of reports, and what others submitted there."""
+    """What is published below a folder of reports, and what others submitted there.
+
+    InputError if there is no such folder.
+    """
+    if not reports.is_dir():
+        raise InputError(
+            f"There is no folder {reports}.",
+            "Runs are published in its published/, submissions are in its submissions/.",
+            "Name the folder by --reports, or a run's.",
+        )
     published = [
         file if file.name == certificates.FILE else file.parent
         for name in ("report.json", certificates.FILE)

@@ -152,8 +152,13 @@ def _blind(summary: Summary, workload: str) -> set[str]:
     return lossy | {
         row.arm
         for row in _coverage(summary, workload)
-        if row.high < sight.ENOUGH or row.estimate < sight.ENOUGH
+        if row.high < sight.enough(row) or (row.estimate < sight.ENOUGH and not _is_expected(row))
     }
+
+
+def _is_expected(row: Comparison) -> bool:
+    """Of samples fewer are in order: who took less than half of them is blind."""
+    return sight.enough(row) < sight.ENOUGH
 
 
 def _coverage(summary: Summary, workload: str) -> list[Comparison]:

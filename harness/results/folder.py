@@ -42,14 +42,17 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def writing(path: Path, again: str) -> Iterator[None]:
-    """Make an OSError a StoreError that says what to mend, and the command that goes on then."""
+def writing(path: Path, again: str, kept: str = "") -> Iterator[None]:
+    """Make an OSError a StoreError that says what to mend, and the command that goes on then.
+
+    `kept` is a sentence on what is not lost.
+    """
     try:
         yield
     except OSError as error:
         raise StoreError(
             f"Cannot write {path}: {error.strerror}.",
-            "What was measured before is kept.",
+            kept,
             f"{'Make room' if is_full(error.errno) else 'Mend that'}, then `{again}`.",
         ) from error
 

@@ -232,7 +232,7 @@ class Run:
         run = shlex.quote(str(self.path))
         ours = path.is_relative_to(self.path)
         again = f"harness evaluate --resume {run}" if ours else f"harness report {run} --to FOLDER"
-        return writing(path, again)
+        return writing(path, again, "What was measured before is kept.")
 
 
 @contextmanager

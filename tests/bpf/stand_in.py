@@ -193,6 +193,7 @@ PROGRAMS = {
         ("I1127 11:00:00.000000    7 main.go:110] agent version: 1.27.1",),
         "I1127 11:00:00.000000    7 main.go:150] listening on: 127.0.0.1:1",
         {"--listen": _HOST_PORT, "--wal-dir": _FOLDER},
+        listens=_port_of("--listen"),
         attaches=("kprobe", "tp"),
     ),
     "ebpf_exporter": Program(
@@ -266,10 +267,10 @@ def main() -> None:
     told = _parsed(program, words)
     for line in program.said:
         print(line, flush=True)
-    if program.page:
-        _serve(program.listens(told), program.page)
     held = syscall.load_program(syscall.SOCKET_FILTER, name="stands_in")
     time.sleep(0.3)  # which the real one takes to find the service
+    if port := program.listens(told):
+        _serve(port, program.page)
     print(program.ready, flush=True)
     program.works(told)
     signal.sigwait({signal.SIGTERM, signal.SIGINT})

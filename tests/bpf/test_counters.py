@@ -20,6 +20,7 @@ from harness.meters.cgroup import CgroupCpu
 from harness.meters.counters import ENABLED, HARDWARE, RUNNING, TASK_CLOCK, Counters
 from harness.meters.edges import Edges
 from tests.bpf.conftest import Service, cgroup2_mount
+from tests.unit import opened
 
 pytestmark = pytest.mark.bpf
 
@@ -149,9 +150,11 @@ def test_what_the_machine_lacks_is_left_out(
 
 
 def test_it_leaves_no_file_open(place: Service) -> None:
-    before = sorted(os.listdir("/proc/self/fd"))
-    Counters(place.path, {**CLOCK, "cycles": TASK_CLOCK}).close()
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    before = opened.named("anon_inode:[perf_event]")
+    with closing(Counters(place.path, {**CLOCK, "cycles": TASK_CLOCK})):
+        assert len(opened.named("anon_inode:[perf_event]")) > len(before)
+    assert opened.named("anon_inode:[perf_event]") == before
+    assert opened.at(place.path) == []
 
 
 def test_instructions_are_counted_if_and_only_if_the_machine_can(place: Service) -> None:

@@ -15,6 +15,7 @@ from harness.meters import memory
 from harness.meters.cgroup import CgroupCpu
 from harness.meters.conditions import Conditions
 from harness.meters.host import NodeCpu, cpuacct_root
+from tests.unit import opened
 
 CASES = Path(__file__).parent / "meters"
 PROC = CASES / "proc"
@@ -158,11 +159,10 @@ def test_missing_files_are_no_memory(tmp_path: Path, read: Callable[[Path], obje
 
 
 def test_dropped_meters_hold_no_files() -> None:
-    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(23):
         CgroupCpu(CASES / "v2").read()
         NodeCpu(proc=PROC).read()
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert opened.at(CASES) == opened.at(PROC) == []
 
 
 def test_what_a_trial_suffered_is_what_was_added_since_its_begin(

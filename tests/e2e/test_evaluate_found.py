@@ -95,6 +95,30 @@ def test_a_service_that_runs_is_measured_and_left_running(tmp_path: Path, group:
     assert "repeat on the same processes" in (run.path / "report.md").read_text()
 
 
+def test_what_comes_and_goes_is_measured_with_a_service_that_runs(
+    tmp_path: Path, group: Path
+) -> None:
+    server = processes.spawn(
+        [sys.executable, str(SERVER), "127.0.0.1"], log=tmp_path / "log", cgroup=group
+    )
+    try:
+        told = processes.announced(server, 60)
+        assert told is not None
+        url = f"http://127.0.0.1:{told['port']}/"
+        done = evaluate(tmp_path, "--pid", str(server.pid), "--url", url, "--arm", "bpftrace")
+        assert done.returncode == 0, done.stderr
+        assert server.poll() is None
+    finally:
+        processes.stop(server, grace_seconds=0)
+    run = Run.open(tmp_path / "reports" / "r")
+    assert [record.reason for record in run.records() if record.status != "ok"] == []
+    theirs = [r for r in run.records() if r.trial.arm == "bpftrace" and r.trial.kind == "switched"]
+    for record in theirs:  # it saw the load of the process that was there all the time
+        values = {v.metric: v.value for v in record.values}
+        assert values["events"] > values["steady_requests"]
+        assert {row.window.on for row in run.windows(record.trial)} == {True, False}
+
+
 def test_a_command_whose_service_is_elsewhere_is_refused_with_the_option_that_measures_it(
     tmp_path: Path, root: Path, port: int
 ) -> None:

@@ -82,6 +82,16 @@ def test_a_service_of_ones_own_that_is_given_ports_has_twins(tmp_path: Path) -> 
         workloads.own(command, "http://127.0.0.1:{ports}/")
 
 
+def test_an_option_of_a_collector_is_no_name_of_its_arm() -> None:
+    (_, arm) = choice.parse_arms(["http:sample=1"])
+    assert (arm.name, arm.collectors) == ("http-sample-1", ("http:sample=1",))
+    (_, both) = choice.parse_arms(["http:sample=1,drain=2+flows"])
+    assert (both.name, both.collectors) == (
+        "http-sample-1-drain-2-flows",
+        ("http:sample=1,drain=2", "flows"),
+    )
+
+
 def test_trials_by_block_keep_their_time() -> None:
     """They are of parts, between which the collector comes and goes."""
     quick = choice.chosen("quick")

@@ -331,3 +331,5 @@ def test_what_is_no_run_and_no_report_is_refused_in_words(tmp_path: Path) -> Non
     (tmp_path / "report.json").write_text("figures")
     with pytest.raises(InputError, match=r"It is no report: there is no JSON in it\."):
         evidence.read(tmp_path)
+    with pytest.raises(InputError, match=r"There is no folder .*nowhere\."):
+        evidence.kept(tmp_path / "nowhere")

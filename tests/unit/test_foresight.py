@@ -155,6 +155,13 @@ def test_a_run_of_this_machine_is_asked(reports: Path) -> None:
     assert len(others) == 2
 
 
+def test_nothing_is_foretold_of_arms_that_are_skipped(reports: Path) -> None:
+    run = Run.open(reports / "one")
+    facts = stored.measured(PUBLISHED / "report.json").facts
+    arms = {arm.name for arm in run.experiment().arms if arm.collectors}
+    assert not list(foretold.lines(run.experiment(), reports, facts, "local", skipped=arms))
+
+
 def test_that_of_another_machine_or_one_that_is_cut_short_is_not(reports: Path) -> None:
     assert all("is not known" in each for each in said(reports, kernel="another"))
     assert all("is not known" in each for each in said(reports, target="kind"))

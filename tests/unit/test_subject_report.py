@@ -84,6 +84,9 @@ def test_there_is_no_cost_of_an_event_where_none_was_counted(tmp_path: Path) -> 
     where = bill.workload, bill.arm, "bill_event_us"
     told = replace(found, rows=rows).missing(*where)
     assert told == "What it saw was not counted: there is no cost of an event."
+    samples = replace(bill, metric="coverage_percent[samples]", estimate=87.0)
+    sampled = replace(found, rows=(*rows, samples)).missing(*where)
+    assert sampled == "What it took are samples, by the clock: there is no cost of an event."
     none = replace(bill, metric="events_per_request", estimate=0.0)
     saw = replace(found, rows=(*rows, none)).missing(*where)
     assert (
