@@ -71,11 +71,14 @@ class Moving:
     more: float
 
 
-def moving(e: Experiment, past: Sequence[Past]) -> Iterator[Moving]:
-    """For each DaemonSet that is moved alone, by the first of `past` that moved it."""
+def moving(e: Experiment, past: Sequence[Past], skipped: Collection[str] = ()) -> Iterator[Moving]:
+    """For each DaemonSet that is moved alone, by the first of `past` that moved it.
+
+    Nothing for an arm that is `skipped`.
+    """
     times = sum(map(e.blocks_of, e.workloads)) * (parts.TIMES + 1) * _in_budget(e)  # and metered
     for arm in e.arms:
-        if not parts.is_moved(arm) or len(arm.collectors) > 1:
+        if arm.name in skipped or not parts.is_moved(arm) or len(arm.collectors) > 1:
             continue
         (spec,) = arm.collectors
         for each in past:

@@ -22,7 +22,7 @@ from harness.plan import duration, running, trials, workloads
 from harness.plan.definitions import changed, from_dict
 from harness.plan.experiment import Experiment
 from harness.plan.running import Running
-from harness.plan.url import address, without_login
+from harness.plan.url import PORT, address, without_login
 from harness.plan.workloads import Workload
 from harness.results import certificates
 from harness.results.run import Run
@@ -282,6 +282,12 @@ def _load(options: Options, own: Workload | None, target: Target) -> LoadTarget 
     url, login = without_login(options.load_url)
     if login:
         raise InputError("--load-url has a login.", next_step="Give it in --url, and only there.")
+    if url and own is not None and PORT in own.url:
+        raise InputError(
+            f"--url {own.url} leaves the port open, and --load-url says where it is reached.",
+            "Each process of your program gets another port.",
+            "Leave --load-url out, or give a port in --command and in both.",
+        )
     if url:
         address(url)
     return LoadTarget(targets.target(options.load_target), url)

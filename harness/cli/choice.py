@@ -139,7 +139,13 @@ def parse_arms(given: Sequence[str], stack: StackKind = "sink") -> tuple[Arm, ..
 
 def _arm_name(word: str) -> str:
     """What an arm is called that names only its collectors; of a file that is its own name."""
-    return "-".join(re.sub("[:=,]", "-", Path(spec.strip()).stem) for spec in word.split("+"))
+    return "-".join(_spec_name(*spec.strip().partition(":")) for spec in word.split("+"))
+
+
+def _spec_name(collector: str, _: str, options: str) -> str:
+    """`http-sample-0-5`: of its options what a name may have."""
+    told = re.sub(r"[^a-z0-9_]+", "-", options.lower()).strip("-")
+    return "-".join(filter(None, (Path(collector).stem, told)))
 
 
 def plan(

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from harness.cli.options import REPORTS
 from harness.cli.screen import errors, out
+from harness.errors import InputError
 
 _COLOURS = {
     **dict.fromkeys(("confirmed", "met", "within it here", "less than claimed"), "green"),
@@ -54,6 +55,12 @@ def claims_command(
     from harness.report import evidence
     from harness.results.folder import writing
 
+    if reports != REPORTS and not reports.is_dir():
+        raise InputError(
+            f"There is no folder {reports}.",
+            next_step="Give the one that has published/ and submissions/, or name runs: "
+            "`harness claims RUN`.",
+        )
     found = [evidence.read(path) for path in runs] if runs else evidence.kept(reports)
     answers = claimed.table(claim.load(), found, evidence.unobtainable())
     if markdown is not None:

@@ -37,7 +37,7 @@ def lines(
     """
     past = list(_past(reports, facts, target))
     yield from map(_sentence, foresight.foreseen(e, past, skipped))
-    yield from map(_moving, foresight.moving(e, past))
+    yield from map(_moving, foresight.moving(e, past, skipped))
 
 
 def _moving(found: Moving) -> str:

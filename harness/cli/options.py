@@ -86,7 +86,13 @@ class Options:
     command: Annotated[
         str, typer.Option(help="Measure your own program: the command that starts it.")
     ] = ""
-    url: Annotated[str, typer.Option(help="Where your program answers, once it runs.")] = ""
+    url: Annotated[
+        str,
+        typer.Option(
+            help="Where your program answers, once it runs. With {port} in it and in --command "
+            "each process gets a port of its own: agents within it need two."
+        ),
+    ] = ""
     pid: Annotated[
         int | None, typer.Option(metavar="N", help="Measure a service that runs: this process.")
     ] = None

@@ -120,7 +120,7 @@ def _profile_problems(data: Mapping[str, Any]) -> Iterator[str]:
 def _table_problems(data: Mapping[str, Any]) -> Iterator[str]:
     for name, known in _TABLES.items():
         tables = data.get(name, {})
-        for table in tables if isinstance(tables, list) else [tables]:
+        for table in tables if name == "claims" and isinstance(tables, list) else [tables]:
             if not isinstance(table, Mapping):
                 yield f"{name} is a table."
             elif unknown := sorted(set(table) - set(known)):

@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
-from harness.linux import listeners
 from harness.load import record
 from harness.meters import coverage
 from harness.meters.memory import peak_rss_bytes
@@ -19,6 +17,7 @@ from harness.model import Part
 from harness.node import freshness, known_events, memory_log
 from harness.node.agent_process import AgentProcess, switch_all
 from harness.node.known_events import Known
+from harness.node.service import served_port
 from harness.node.switch import injects
 from harness.node.testbed import Steady, Testbed, TrialLog, cpu_seconds
 from harness.wire.telemetry import SIGNALS, SPANS, Made
@@ -203,7 +202,7 @@ def _coverage(
     labels = {"collector": agent.name, "signal": told}
     if signal.made == "requests":
         seen, beside = coverage.of_port(
-            testbed.receiver.ports(steady, name, known.number), _measured_port(testbed)
+            testbed.receiver.ports(steady, name, known.number), served_port(testbed.service)
         )
     else:
         seen, beside = testbed.receiver.count(steady, name, known.number), {}
@@ -211,16 +210,6 @@ def _coverage(
     notes.add("signal_made", known.number, "1", **labels)
     for port, number in beside.items():
         notes.add("signal_beside", number, "1", **labels, port=str(port))
-
-
-def _measured_port(testbed: Testbed) -> int:
-    """The service's own for the URL: another where a container's is published; 0: not known."""
-    parts = urlsplit(testbed.service.url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    held = {each.port for each in listeners.held(testbed.service.pids())}
-    if port in held or not held:
-        return port
-    return held.pop() if len(held) == 1 else 0
 
 
 def _spans(

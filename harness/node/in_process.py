@@ -38,6 +38,9 @@ class InProcessAgent(ForeignAgent):
             spec, target_cgroup=testbed.service.cgroup, own_cgroup=None, otlp_url="",
             folder=folder, socket=testbed.machine.socket(spec.name),
         )  # fmt: skip
+        # into a file it may write by a clock of its own, or at the end alone
+        in_files = spec.subject is not None and spec.subject.profile
+        self._sends = not in_files or "interval" in spec.options
         self._mark, self._attend = testbed.receiver.mark, testbed.attend
 
     @property
@@ -60,7 +63,7 @@ class InProcessAgent(ForeignAgent):
 
     def flush(self) -> dict[str, Any]:
         """It cannot be told to: nothing drives the service now, and what it sends is awaited."""
-        if self.spec.signal:
+        if self.spec.signal and self._sends:
             await_calm(self._mark, self.spec.export_seconds, self._attend)
         return {}
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,8 +33,8 @@ def note(collector: CollectorSpec, folder: Path, notes: TrialLog) -> None:
     begun, ended = (each / 1e9 for each in (notes.steady.begun_unix_ns, notes.steady.ended_unix_ns))
     try:
         seen = sum(begun <= moment < ended for moment in moments(folder, collector.subject.profile))
-    except (HarnessError, ValueError) as error:
-        notes.warn(f"{collector.name}: its samples were not counted: {error}")
+    except (HarnessError, OSError, ValueError) as error:
+        notes.warn(f"{collector.name}: its samples were not counted. {error}")
         return
     made = notes.steady.cpu_seconds * float(collector.options.get("frequency", 0))
     labels = {"collector": collector.name, "signal": SAMPLES}
@@ -49,14 +50,17 @@ def moments(folder: Path, pattern: str) -> Iterator[float]:
     """
     files = sorted(path for path in folder.glob(pattern) if path.stat().st_size)
     if not files:
-        raise ValueError(f"it left no file {pattern} with something in it")
+        raise ValueError(f"It left no file {pattern} with something in it.")
     if shutil.which("jfr") is None:
-        raise ValueError("the JDK's program `jfr`, which reads its files, is not on PATH")
+        raise ValueError("The JDK's program `jfr`, which reads its files, is not on PATH.")
+    found: Counter[str] = Counter()
     for path in files:
         told = processes.run(
             ["jfr", "print", "--json", "--events", EVENT, "--stack-depth", "1", str(path)],
             timeout=READ_SECONDS,
         )
-        for text in _STARTED.findall(told.stdout):
-            moment = datetime.fromisoformat(text)
-            yield (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        # a JVM that is killed while it writes its file leaves what it wrote that from, too
+        found |= Counter(_STARTED.findall(told.stdout))
+    for text in found.elements():
+        moment = datetime.fromisoformat(text)
+        yield (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

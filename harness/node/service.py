@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from harness.errors import NeedError, WorkloadError
 from harness.linux import cgroup as cgroups
-from harness.linux import ports, processes, routes
+from harness.linux import listeners, ports, processes, routes
 from harness.node import silence
 from harness.wire.spec import Spawn
 
@@ -139,6 +139,15 @@ def port_of(url: str) -> int:
     """The port of a URL, the usual one where it names none."""
     parts = urlsplit(url)
     return parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def served_port(service: Service) -> int:
+    """Its own port for its URL: another where a container's is published; 0: not known."""
+    port = port_of(service.url)
+    held = {each.port for each in listeners.held(service.pids())}
+    if port in held or not held:
+        return port
+    return held.pop() if len(held) == 1 else 0
 
 
 @dataclass(frozen=True)

@@ -37,13 +37,14 @@ def counted(subject: Subject, text: str) -> float | None:
 def of_page(subject: Subject, text: str) -> dict[str, float]:
     """The `events` that a page tells of, and what it says that was `lost`; what it tells of alone.
 
-    A counter of what was never lost may not be there yet: where there are events, that is nothing.
-    ValueError if what stands for one is no number.
+    A page without a counter of what was lost does not say that nothing was. ValueError if what
+    stands for one is no number.
     """
     events = counted(subject, text)
-    if events is None or not subject.lost:
+    lost = re.findall(subject.lost, text, re.MULTILINE) if subject.lost else []
+    if events is None or not lost:
         return {} if events is None else {"events": events}
-    gone = math.fsum(map(_number, re.findall(subject.lost, text, re.MULTILINE)))
+    gone = math.fsum(map(_number, lost))
     return {"events": events - gone if subject.lost_among else events, "lost": gone}
 
 

@@ -32,7 +32,7 @@ from harness.node import (
 from harness.node.agent_process import GRACE_SECONDS
 from harness.node.foreign_agent import ForeignAgent
 from harness.node.limited_log import LimitedLog
-from harness.node.service import port_of
+from harness.node.service import port_of, served_port
 from harness.node.testbed import Testbed
 from harness.stack import client
 from harness.wire.spec import CollectorSpec
@@ -248,7 +248,8 @@ class SubjectProcess(ForeignAgent):
         return {
             **subject_source.values(self._subject.source), **self._values,
             "pid": str(max(pids, key=_age_order, default=0)),
-            "port": str(port_of(self._service.url)),
+            # what a container publishes is another port, at which a proxy listens
+            "port": str(served_port(self._service) or port_of(self._service.url)),
             "receiver": urlsplit(self._values["otlp"]).netloc, "free": str(self._free),
             "cgroup_id": str(self._service.cgroup.stat().st_ino), "folder": str(self._home),
         }  # fmt: skip

@@ -32,7 +32,7 @@ from harness.node.switch import note_injected
 from harness.node.testbed import Finish, Testbed, TrialLog, cpu_seconds
 from harness.node.warm_up import await_steady
 from harness.node.windows import open_edges, sleep_until, undisturbed
-from harness.wire.spec import Spawn, WindowState
+from harness.wire.spec import CollectorSpec, Spawn, WindowState
 
 CGROUP = "twin"
 PLAIN = "plain"  # the cgroup of a second fresh process, where the twin has the collector in it
@@ -83,7 +83,7 @@ def _pair(
 ) -> tuple[Testbed, Testbed]:
     """The testbed of the process in scope and that of the plain one; one driver drives both."""
     asked = testbed.block.service
-    assert isinstance(asked, Spawn), "plan.experiment refuses twins of a service that is found"
+    assert isinstance(asked, Spawn), "controller.resolved refuses twins of one that is found"
     second = _started(testbed, CGROUP, asked, folder, stack)
     first, other = testbed, replace(testbed, service=second, scope=CGROUP)
     scoped, plain = (other, first) if notes.spec.swapped else (first, other)
@@ -99,7 +99,7 @@ def _with_and_without(
     assert collector is not None
     # entered before the services are started, so that it is left after they have ended
     own = stack.enter_context(subject_files.folder(testbed.machine.scratch, collector.name))
-    stack.callback(profile_file.note, collector, own, notes)
+    stack.push(partial(_note_profile, collector, own, notes))
     log = stack.enter_context(
         limited_log.limited(folder / f"{CGROUP}.log", collector.name, notes.warn)
     )
@@ -118,6 +118,14 @@ def _with_and_without(
         found[name] = replace(testbed, service=started, scope=name)
     log.keep()  # after that, so that it delays no start
     return _driven(found[CGROUP], found[PLAIN], folder, stack)
+
+
+def _note_profile(
+    collector: CollectorSpec, own: Path, notes: TrialLog, failed: type | None, *_: object
+) -> None:
+    """Once its service has ended, and the trial did not fail: nobody waits for that then."""
+    if failed is None:
+        profile_file.note(collector, own, notes)
 
 
 def _started(

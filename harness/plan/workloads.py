@@ -174,8 +174,8 @@ def own(
             "Each process of your program is to get a port of its own.",
             "Say {port} in --command where its port stands, as in './server --port {port}'.",
         )
-    address(url.replace(PORT, "1"))
     place, login = without_login(url)
+    address(_with_a_port(url))
     path = urlsplit(place).path
     if locustfile is not None and not locustfile.is_file():
         raise InputError(
@@ -197,6 +197,17 @@ def own(
     if here:
         workload.check()
     return workload
+
+
+def _with_a_port(url: str) -> str:
+    """The URL of one process; InputError if {port} stands where no port does."""
+    place, _ = without_login(url)
+    if PORT in place and (not urlsplit(place).netloc.endswith(f":{PORT}") or place.count("{") > 1):
+        raise InputError(
+            f"--url {hidden(url)} leaves more or another thing open than the port.",
+            next_step="Say {port} where a port stands, as in http://127.0.0.1:{port}/.",
+        )
+    return url.replace(PORT, "1")
 
 
 def again(stored: Mapping[str, Any], url: str = "") -> Workload:

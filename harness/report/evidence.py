@@ -22,16 +22,7 @@ PUBLISHED, SUBMISSIONS = "published", "submissions"
 
 
 def kept(reports: Path) -> list[Evidence]:
-    """What is published below a folder of reports, and what others submitted there.
-
-    InputError if there is no such folder.
-    """
-    if not reports.is_dir():
-        raise InputError(
-            f"There is no folder {reports}.",
-            "Runs are published in its published/, submissions are in its submissions/.",
-            "Name the folder by --reports, or a run's.",
-        )
+    """What is published below a folder of reports, and what others submitted there."""
     published = [
         file if file.name == certificates.FILE else file.parent
         for name in ("report.json", certificates.FILE)
@@ -51,12 +42,14 @@ def read(path: Path) -> Evidence:
         return of_report(rows.document(summarize(Run.open(path))), path)
     file = path / "report.json" if path.is_dir() else path
     try:
-        return of_report(json.loads(file.read_text()), file.parent)
-    except OSError as error:
-        why = f"{error.strerror}."
-    except ValueError:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
         why = "It is no report: there is no JSON in it."
-    raise InputError(f"{file} cannot be read.", why, "Give a run's folder, or a submission.")
+        if isinstance(error, OSError):
+            why = f"{error.strerror}."
+        next_step = "Give a run's folder, or a submission."
+        raise InputError(f"{file} cannot be read.", why, next_step) from error
+    return of_report(found, file.parent)
 
 
 def unobtainable() -> dict[str, str]:

@@ -69,7 +69,7 @@ def blind(summary: Summary) -> str:
     why = " (is it encrypted, by TLS?)" if signal == "requests" else ""
     if sight.is_within(summary.rows, row):
         why = " (does it know this kind of server?)"
-    more = f"; so it is in {len(rows) - 1} more rows" if len(rows) > 1 else ""
+    more = _more(rows, "; so it is in")
     phrase = wording.arm_phrase(summary, row.arm)
     return (
         f"{phrase[:1].upper()}{phrase[1:]} saw none of {row.n:,} {signal} of the {row.workload} "
@@ -83,13 +83,19 @@ def half_blind(summary: Summary) -> str:
     if not rows:
         return ""
     row, signal = min(rows, key=lambda each: each[0].estimate)
-    more = f"; so it is, more or less, in {len(rows) - 1} more rows" if len(rows) > 1 else ""
+    more = _more(rows, "; so it is, more or less, in")
     phrase = wording.arm_phrase(summary, row.arm)
     return (
         f"{phrase[:1].upper()}{phrase[1:]} saw only {_part(row, signal)} "
         f"{signal} of the {row.workload} service: what is told of it is the cost of seeing no "
         f"more{more}."
     )
+
+
+def _more(rows: Sequence[object], so: str) -> str:
+    """That it is so in other rows, too; empty if there is this one alone."""
+    others = len(rows) - 1
+    return f"{so} {others} more row{'s' * (others > 1)}" if others else ""
 
 
 def _part(row: Comparison, signal: str) -> str:
@@ -107,12 +113,12 @@ def lossy(summary: Summary) -> str:
     if not rows:
         return ""
     row = max(rows, key=lambda each: each.estimate)
-    more = f"; so it is, more or less, in {len(rows) - 1} more rows" if len(rows) > 1 else ""
+    more = _more(rows, "; so it is, more or less, in")
     phrase = wording.arm_phrase(summary, row.arm)
     return (
         f"{phrase[:1].upper()}{phrase[1:]} lost {wording.plain(row.estimate)} % of {row.n:,} "
-        f"events in the {row.workload} service, by its own count: what is told of it is the cost "
-        f"of telling no more{more}."
+        f"events, by its own count, beside the {row.workload} service: what is told of it is the "
+        f"cost of telling no more{more}."
     )
 
 

@@ -150,15 +150,8 @@ def _blind(summary: Summary, workload: str) -> set[str]:
     """Arms whose collectors are known to have told of less than there was, or of nothing."""
     lossy = {row.arm for row in sight.lossy(summary.rows) if row.workload == workload}
     return lossy | {
-        row.arm
-        for row in _coverage(summary, workload)
-        if row.high < sight.enough(row) or (row.estimate < sight.ENOUGH and not _is_expected(row))
+        row.arm for row in _coverage(summary, workload) if row.estimate < sight.enough(row)
     }
-
-
-def _is_expected(row: Comparison) -> bool:
-    """Of samples fewer are in order: who took less than half of them is blind."""
-    return sight.enough(row) < sight.ENOUGH
 
 
 def _coverage(summary: Summary, workload: str) -> list[Comparison]:

@@ -154,7 +154,7 @@ def _told(row: Comparison, within: bool) -> str:
 
 def _is_bad(row: Comparison) -> bool:
     signal = row.metric.partition("[")[2].rstrip("]")
-    return row.high < (sight.HALF if sight.is_expected(signal) else MISSED)
+    return row.high < (sight.THIRD if sight.is_expected(signal) else MISSED)
 
 
 def _picture(

@@ -80,11 +80,20 @@ def test_a_service_of_ones_own_that_is_given_ports_has_twins(tmp_path: Path) -> 
         workloads.own(f"{sys.executable} server.py --port 8080", url)
     with pytest.raises(InputError, match="is not a URL of a service"):
         workloads.own(command, "http://127.0.0.1:{ports}/")
+    for wrong in ("127.0.0.1:8080/{port}", "127.0.0.1:80{port}/", "{port}/", "{host}:{port}/"):
+        with pytest.raises(InputError, match="leaves more or another thing open than the port"):
+            workloads.own(command, f"http://u:p@{wrong}")
+    for right in ("http://[::1]:{port}/", "https://u:p@localhost:{port}/x"):
+        assert workloads.own(command, right).has_twins
 
 
 def test_an_option_of_a_collector_is_no_name_of_its_arm() -> None:
     (_, arm) = choice.parse_arms(["http:sample=1"])
     assert (arm.name, arm.collectors) == ("http-sample-1", ("http:sample=1",))
+    (_, half, tenth) = choice.parse_arms(["http:sample=0.5", "http:sample=0.1"])
+    assert (half.name, tenth.name) == ("http-sample-0-5", "http-sample-0-1")
+    (_, ruled) = choice.parse_arms(["guard:policy=/etc/My.toml"])
+    assert ruled.name == "guard-policy-etc-my-toml"
     (_, both) = choice.parse_arms(["http:sample=1,drain=2+flows"])
     assert (both.name, both.collectors) == (
         "http-sample-1-drain-2-flows",

@@ -273,6 +273,16 @@ def test_the_docs_tell_every_quantity_and_verdict() -> None:
         assert f"| {each} |" in page
 
 
+def test_a_folder_that_is_named_and_is_not_there_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where there is no folder of that name by default, either
+    done = CliRunner().invoke(app, ["claims", "--reports", "nowhere"])
+    assert done.exit_code == 2
+    assert "There is no folder nowhere." in done.output
+    assert CliRunner().invoke(app, ["claims"]).exit_code == 0
+
+
 def test_the_commands_that_the_docs_show_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,5 +341,3 @@ def test_what_is_no_run_and_no_report_is_refused_in_words(tmp_path: Path) -> Non
     (tmp_path / "report.json").write_text("figures")
     with pytest.raises(InputError, match=r"It is no report: there is no JSON in it\."):
         evidence.read(tmp_path)
-    with pytest.raises(InputError, match=r"There is no folder .*nowhere\."):
-        evidence.kept(tmp_path / "nowhere")

@@ -248,10 +248,10 @@ def with_lost(found: Summary, percent: float, low: float, n: int = 4_000) -> Sum
 def test_a_collector_that_lost_much_of_what_it_saw_is_told_of() -> None:
     found = summary(COSTS)
     said = headline.verdict(with_lost(found, 72.0, 70.0))
-    assert "lost 72 % of 4,000 events in the" in said
-    assert "by its own count: what is told of it is the cost of telling no more" in said
-    assert "events in the" not in headline.verdict(with_lost(found, 5.5, 4.9))
-    assert "events in the" not in headline.verdict(found)
+    assert "lost 72 % of 4,000 events, by its own count, beside the" in said
+    assert "service: what is told of it is the cost of telling no more" in said
+    assert "by its own count" not in headline.verdict(with_lost(found, 5.5, 4.9))
+    assert "by its own count" not in headline.verdict(found)
 
 
 def test_no_sentence_calls_a_difference_by_the_name_of_its_key() -> None:

@@ -41,6 +41,22 @@ def test_bind_is_advised_for_no_more_than_it_moves() -> None:
     assert "--bind moves only OTLP, queries and Grafana" in raised.value.next_step
 
 
+def test_a_port_for_a_program_is_below_those_that_connections_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tmp_path / "ip_local_port_range"
+    monkeypatch.setattr(ports, "_EPHEMERAL", told)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        held = taken.getsockname()[1]
+        monkeypatch.setattr(ports, "_FIRST_PORT", held)
+        told.write_text(f"{held + 2} 65535\n")  # of two the one that is free
+        assert ports.unused() == held + 1
+        for widened in (f"{held + 1} 65535\n", "1024 65535\n"):
+            told.write_text(widened)
+            with socket.create_server(("127.0.0.1", ports.unused())):
+                pass
+
+
 def closed_by_the_server(seconds: int) -> tuple[int, socket.socket]:
     """A port that the kernel keeps for so long (FIN_WAIT2) with nobody at it, and the other end."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -69,6 +69,14 @@ def test_those_of_the_steady_part_are_held_beside_its_cpu_time(tmp_path: Path) -
     assert "warnings" not in notes.details
 
 
+def test_what_two_files_hold_counts_once(tmp_path: Path) -> None:
+    """A JVM that was killed within its dump leaves its repository as well."""
+    moments = ("2023-11-14T22:13:21Z", "2023-11-14T22:13:22Z", "2023-11-14T22:13:22Z")
+    recording(tmp_path / "profile.jfr", *moments[:2])
+    recording(tmp_path / "repository/1.jfr", *moments)
+    assert {v.value for v in noted(tmp_path).values if v.metric == "signal_seen"} == {3.0}
+
+
 def test_a_trial_without_a_steady_part_counts_nothing(tmp_path: Path) -> None:
     recording(tmp_path / "one.jfr", "2023-11-14T22:13:25Z")
     assert noted(tmp_path, steady=None).values == []
@@ -80,7 +88,7 @@ def test_one_that_left_nothing_has_no_count_and_the_report_says_why(tmp_path: Pa
     notes = noted(tmp_path)
     assert notes.values == []
     (said,) = notes.details["warnings"]
-    assert said.startswith("jfr: its samples were not counted: it left no file **/*.jfr")
+    assert said.startswith("jfr: its samples were not counted. It left no file **/*.jfr")
 
 
 def test_files_that_cannot_be_read_have_no_count(tmp_path: Path, jfr: Path) -> None:

@@ -136,6 +136,8 @@ def test_a_report_can_be_made_where_the_definition_is_not(tmp_path: Path) -> Non
             ('reach = "host"', "lost = '(\\d+)'"),
             "lost has a number in brackets, and is looked for on",
         ),
+        (("[source]", "[[source]]"), "source is a table"),
+        (("[source]", "[[telemetry]]\nseconds = 1.0\n[source]"), "telemetry is a table"),
         (('reach = "host"', "lost_among = true"), "lost_among is true or false, and is of lost"),
     ],
 )
