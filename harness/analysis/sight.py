@@ -20,19 +20,18 @@ THIRD = 100 / 3
 def nothing(rows: Sequence[Comparison]) -> Iterator[tuple[Comparison, str]]:
     """The rows of which nothing was seen, each with its signal."""
     for row in rows:
-        base, _, signal = row.metric.partition("[")
-        if base == "coverage_percent" and row.estimate == 0:
-            yield row, signal.rstrip("]")
+        if _is_coverage(row) and row.estimate == 0:
+            yield row, signal(row)
 
 
 def unseen(rows: Sequence[Comparison]) -> Iterator[str]:
     """Collectors that told of nothing: what they cost is what it costs to look."""
-    for row, signal in nothing(rows):
-        why = " Is it encrypted (TLS)?" if signal == "requests" else ""
+    for row, name in nothing(rows):
+        why = " Is it encrypted (TLS)?" if name == "requests" else ""
         if is_within(rows, row):
             why = " Does it know this kind of server?"
         yield (
-            f"{row.workload}: {row.arm} told of none of {row.n:,} {signal}: what was measured is "
+            f"{row.workload}: {row.arm} told of none of {row.n:,} {name}: what was measured is "
             f"what it costs to look, and finds nothing.{why}"
         )
 
@@ -46,19 +45,22 @@ def is_within(rows: Sequence[Comparison], row: Comparison) -> bool:
 def partly(rows: Sequence[Comparison]) -> Iterator[tuple[Comparison, str]]:
     """The rows of which too little was seen for their cost to be that of seeing all."""
     for row in rows:
-        base, _, signal = row.metric.partition("[")
-        name = signal.rstrip("]")
-        if base == "coverage_percent" and row.estimate > 0 and row.high < enough(row):
-            yield row, name
+        if _is_coverage(row) and row.estimate > 0 and row.high < enough(row):
+            yield row, signal(row)
 
 
 def enough(row: Comparison) -> float:
     """From which percentage on what a row says was seen is enough for its cost to be compared."""
-    return THIRD if is_expected(_signal(row)) else ENOUGH
+    return THIRD if is_expected(signal(row)) else ENOUGH
 
 
-def _signal(row: Comparison) -> str:
+def signal(row: Comparison) -> str:
+    """What a row of coverage counts: `requests` of coverage_percent[requests]."""
     return row.metric.partition("[")[2].rstrip("]")
+
+
+def _is_coverage(row: Comparison) -> bool:
+    return row.metric.startswith("coverage_percent[")
 
 
 def lossy(rows: Sequence[Comparison]) -> list[Comparison]:
@@ -66,9 +68,9 @@ def lossy(rows: Sequence[Comparison]) -> list[Comparison]:
     return [row for row in rows if row.metric == "lost_percent" and row.low > 100 - ENOUGH]
 
 
-def is_expected(signal: str) -> bool:
+def is_expected(name: str) -> bool:
     """Whether how many there were is an expectation; events that it counts itself are none."""
-    told = SIGNALS.get(signal)
+    told = SIGNALS.get(name)
     return told is not None and told.is_expected
 
 

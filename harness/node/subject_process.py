@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from harness.errors import CollectorError, StoreError, UnavailableError
-from harness.linux import bpf_pins, bpf_programs, cgroup, processes
+from harness.linux import bpf_pins, bpf_programs, cgroup, ports, processes
 from harness.linux.procfs import HOST
 from harness.meters.memory import rss_bytes
 from harness.node import (
@@ -76,7 +76,7 @@ class SubjectProcess(ForeignAgent):
         self._marked = self._mark()
         self._seen.clear()
         self._most_bytes = 0
-        self._free = _free_port()
+        self._free = ports.unused()
         self._home.mkdir(exist_ok=True)
         filled = partial(subject_files.filled, values=self._placeholders())
         own = {name: filled(text) for name, text in self._subject.environment.items()}
@@ -320,10 +320,3 @@ def _listens(port: int) -> bool:
     """Whether somebody does, on loopback."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _free_port() -> int:
-    """One on loopback that nobody has now, for a page of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -70,9 +70,8 @@ def blind(summary: Summary) -> str:
     if sight.is_within(summary.rows, row):
         why = " (does it know this kind of server?)"
     more = _more(rows, "; so it is in")
-    phrase = wording.arm_phrase(summary, row.arm)
     return (
-        f"{phrase[:1].upper()}{phrase[1:]} saw none of {row.n:,} {signal} of the {row.workload} "
+        f"{_who(summary, row)} saw none of {row.n:,} {signal} of the {row.workload} "
         f"service{why}: what is told of it is what looking costs{more}."
     )
 
@@ -84,12 +83,17 @@ def half_blind(summary: Summary) -> str:
         return ""
     row, signal = min(rows, key=lambda each: each[0].estimate)
     more = _more(rows, "; so it is, more or less, in")
-    phrase = wording.arm_phrase(summary, row.arm)
     return (
-        f"{phrase[:1].upper()}{phrase[1:]} saw only {_part(row, signal)} "
+        f"{_who(summary, row)} saw only {_part(row, signal)} "
         f"{signal} of the {row.workload} service: what is told of it is the cost of seeing no "
         f"more{more}."
     )
+
+
+def _who(summary: Summary, row: Comparison) -> str:
+    """The arm at the beginning of a sentence."""
+    phrase = wording.arm_phrase(summary, row.arm)
+    return f"{phrase[:1].upper()}{phrase[1:]}"
 
 
 def _more(rows: Sequence[object], so: str) -> str:
@@ -114,9 +118,8 @@ def lossy(summary: Summary) -> str:
         return ""
     row = max(rows, key=lambda each: each.estimate)
     more = _more(rows, "; so it is, more or less, in")
-    phrase = wording.arm_phrase(summary, row.arm)
     return (
-        f"{phrase[:1].upper()}{phrase[1:]} lost {wording.plain(row.estimate)} % of {row.n:,} "
+        f"{_who(summary, row)} lost {wording.plain(row.estimate)} % of {row.n:,} "
         f"events, by its own count, beside the {row.workload} service: what is told of it is the "
         f"cost of telling no more{more}."
     )

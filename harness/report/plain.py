@@ -142,7 +142,7 @@ def _seen(summary: Summary, workload: str, arm: str) -> tuple[str, bool]:
 
 
 def _told(row: Comparison, within: bool) -> str:
-    signal = row.metric.partition("[")[2].rstrip("]")
+    signal = sight.signal(row)
     if row.estimate == 0 and not SIGNALS[signal].is_expected:
         why = " (is it encrypted?)" if signal == "requests" and not within else ""
         return f"none of {row.n:,} {signal}{why}: what it costs is what looking costs"
@@ -153,8 +153,7 @@ def _told(row: Comparison, within: bool) -> str:
 
 
 def _is_bad(row: Comparison) -> bool:
-    signal = row.metric.partition("[")[2].rstrip("]")
-    return row.high < (sight.THIRD if sight.is_expected(signal) else MISSED)
+    return row.high < (sight.THIRD if sight.is_expected(sight.signal(row)) else MISSED)
 
 
 def _picture(

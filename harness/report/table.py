@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.analysis import coverage as counted
+from harness.analysis import sight
 from harness.analysis.account import PART, WITHIN
 from harness.analysis.summary import Summary
 from harness.model import BASELINE, Comparison
@@ -253,7 +254,7 @@ def coverage(summary: Summary, workload: str, arm: str, every: bool = False) -> 
 
 def arrived(row: Comparison) -> tuple[str, str]:
     """A figure and what it is of: `99.8 %`, `of 3,000 requests [99.5, 99.9]`."""
-    signal, seen = _signal(row), round(row.estimate * row.n / 100)
+    signal, seen = sight.signal(row), round(row.estimate * row.n / 100)
     told = SIGNALS[signal]
     if told.is_probed:
         return f"{seen:,} of {row.n:,} probes", f"for {signal}"
@@ -268,7 +269,3 @@ def share(percent: float, unit: str = " %") -> str:
     """A share; only what is whole is called 100 %."""
     near = 99.95 <= percent < 100 or 100 < percent < 100.05
     return ("100" if percent == 100 else f"{percent:.{3 if near else 1}f}") + unit
-
-
-def _signal(row: Comparison) -> str:
-    return row.metric.partition("[")[2].rstrip("]")

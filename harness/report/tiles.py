@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from harness.analysis import coverage
+from harness.analysis import coverage, sight
 from harness.analysis.summary import Summary
 from harness.model import Comparison
 from harness.report import headline, table, wording
@@ -71,8 +71,9 @@ def _coverage(summary: Summary, rows: Sequence[Comparison]) -> Tile:
         return _unmeasured(summary, "coverage_percent", title)
     row = min([r for r in rows if not _few(r)] or rows, key=lambda r: r.estimate)
     where, figure = f"{row.arm}, {row.workload} service", table.arrived(row)[0]
-    signal = row.metric.partition("[")[2].rstrip("]")
-    return Tile(title, figure, f"of {signal}: {where}" if figure.endswith("%") else where)
+    return Tile(
+        title, figure, f"of {sight.signal(row)}: {where}" if figure.endswith("%") else where
+    )
 
 
 def _few(row: Comparison) -> bool:

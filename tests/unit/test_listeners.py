@@ -6,11 +6,14 @@ import os
 import socket
 import struct
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from harness.errors import NeedError
-from harness.linux import ports
+from harness.linux import listeners, ports
+from harness.node import service
 from harness.stack import catalog
 from harness.stack.config import Stack
 
@@ -116,3 +119,21 @@ def test_a_port_that_stays_taken_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
     port, client = closed_by_the_server(20)
     with client, pytest.raises(NeedError, match=f"Port {port} is still kept by the kernel"):
         ports.await_released(port, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("url", "held", "port"),
+    [
+        ("http://127.0.0.1:8080/", {8080, 9090}, 8080),
+        ("http://127.0.0.1:8080/", {80}, 80),  # a container's, which a proxy publishes
+        ("https://there/", set(), 443),  # not seen from here
+        ("http://127.0.0.1:8080/", {80, 81}, 0),
+    ],
+)
+def test_a_service_has_its_own_port_behind_one_that_is_published(
+    url: str, held: set[int], port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [SimpleNamespace(port=each) for each in held]
+    monkeypatch.setattr(listeners, "held", lambda pids: found if pids == [7] else [])
+    asked: Any = SimpleNamespace(url=url, pids=lambda: [7])
+    assert service.served_port(asked) == port
